@@ -1,0 +1,172 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/lib/pq"
+)
+
+// Config says where a service's database is and as whom to use it. The empty names and passwords are filled by Defaults.
+type Config struct {
+	Host     string `env:"POSTGRES_HOST" envDefault:"127.0.0.1" help:"host of the PostgreSQL server"`
+	Port     uint16 `env:"POSTGRES_PORT" envDefault:"54320" help:"port of the PostgreSQL server"`
+	SSLMode  string `env:"POSTGRES_SSLMODE" envDefault:"disable" help:"disable, require, verify-ca or verify-full"`
+	SSLRoots string `env:"POSTGRES_SSLROOTCERT" help:"file of the certificates to trust (default: the system's)"`
+
+	Database string `env:"POSTGRES_DATABASE" help:"name of the database (default: the service's name)"`
+
+	// The service's role: reads and writes rows.
+	User     string `env:"POSTGRES_USER" help:"role of the running service (default: <service>_service)"`
+	Password string `env:"POSTGRES_PASSWORD" help:"its password (default: its name, for development)"`
+
+	// The role that owns the tables and migrates them.
+	Owner         string `env:"POSTGRES_OWNER" help:"role that migrates (default: <service>_owner)"`
+	OwnerPassword string `env:"POSTGRES_OWNER_PASSWORD" help:"its password (default: its name, for development)"`
+
+	MaxConns int `env:"POSTGRES_MAX_CONNS" envDefault:"16" help:"connections that one process may open"`
+
+	// Application is the name under which the connections appear in pg_stat_activity; Defaults sets the service's.
+	Application string
+}
+
+// Defaults returns the configuration with every empty name and password filled in for the named service: database
+// "orders", roles "orders_service" and "orders_owner", each with its own name as the password. Such passwords are for
+// development; elsewhere they are set.
+func (c Config) Defaults(service string) Config {
+	fill := func(field *string, value string) {
+		if *field == "" {
+			*field = value
+		}
+	}
+	fill(&c.Database, service)
+	fill(&c.User, service+"_service")
+	fill(&c.Password, c.User)
+	fill(&c.Owner, service+"_owner")
+	fill(&c.OwnerPassword, c.Owner)
+	fill(&c.Application, service)
+	return c
+}
+
+// Address is the server's host:port, for messages.
+func (c Config) Address() string {
+	return net.JoinHostPort(c.Host, strconv.Itoa(int(c.Port)))
+}
+
+// Bounds of one session. A statement of a service is short: whatever lasts longer waits for something that will not come,
+// and its failure is retried by whoever sent it.
+const (
+	connectTimeout    = 5 * time.Second
+	statementTimeout  = 30 * time.Second
+	lockTimeout       = 10 * time.Second
+	idleInTransaction = 30 * time.Second
+	// answerTimeout ends the wait for a server that is frozen or unreachable and so cannot end the statement itself.
+	answerTimeout = statementTimeout + 15*time.Second
+	// A connection is renewed now and then, so that the pool follows a server that moved behind the same name.
+	connectionLifetime = 30 * time.Minute
+	connectionIdleTime = 5 * time.Minute
+	ownerConns         = 4
+)
+
+// Open returns a pool of at most MaxConns connections under the service's role. It does not connect, so the server may come
+// up later (see Wait); the error is about the configuration alone.
+//
+// Parameterised statements take one round trip (binary_parameters), for which a []byte is sent as bytea: pass JSON as a
+// string, and arrays by pq.Array with a cast, as in unnest($1::uuid[]). Every statement is bounded by 30 s, every wait for a
+// lock by 10 s, every pause inside a transaction by 30 s.
+//
+// Cancelling the context of a running statement closes its connection. Where clients may leave in large numbers, pass
+// context.WithoutCancel to the statements and rely on these bounds.
+func Open(cfg Config) (*sqlx.DB, error) {
+	return open(cfg, cfg.User, cfg.Password, cfg.MaxConns, answerTimeout, map[string]string{
+		"statement_timeout": milliseconds(statementTimeout),
+	})
+}
+
+// OpenOwner returns a small pool under the role that owns the tables, for migrations and tests. Its statements have no time
+// limit, since building an index may take long, but they too give up waiting for a lock after 10 s.
+func OpenOwner(cfg Config) (*sqlx.DB, error) {
+	return open(cfg, cfg.Owner, cfg.OwnerPassword, ownerConns, 0, map[string]string{
+		"altyn.service_role": cfg.User,
+	})
+}
+
+func open(cfg Config, user, password string, maxConns int, answer time.Duration, settings map[string]string) (*sqlx.DB, error) {
+	switch {
+	case cfg.Host == "" || cfg.Port == 0:
+		return nil, errors.New("postgres: host and port are required")
+	case cfg.Database == "" || user == "":
+		return nil, errors.New("postgres: database and user are required")
+	case maxConns < 1:
+		return nil, fmt.Errorf("postgres: at least one connection is required, not %d", maxConns)
+	}
+	switch pq.SSLMode(cfg.SSLMode) {
+	case pq.SSLModeDisable, pq.SSLModeRequire, pq.SSLModeVerifyCA, pq.SSLModeVerifyFull:
+	default:
+		return nil, fmt.Errorf("postgres: sslmode %q is none of disable, require, verify-ca, verify-full", cfg.SSLMode)
+	}
+
+	runtime := map[string]string{
+		"lock_timeout":                        milliseconds(lockTimeout),
+		"idle_in_transaction_session_timeout": milliseconds(idleInTransaction),
+		// The server notices within half a minute that this machine is gone, and frees the locks it held.
+		"tcp_keepalives_idle":     "10",
+		"tcp_keepalives_interval": "5",
+		"tcp_keepalives_count":    "4",
+		"tcp_user_timeout":        milliseconds(30 * time.Second),
+	}
+	for name, value := range settings {
+		runtime[name] = value
+	}
+	// A literal, not pq.NewConfig: PG… variables of the environment must not decide where money goes.
+	connector, err := pq.NewConnectorConfig(pq.Config{
+		Host: cfg.Host, Port: cfg.Port, Database: cfg.Database, User: user, Password: password,
+		SSLMode: pq.SSLMode(cfg.SSLMode), SSLRootCert: cfg.SSLRoots, SSLSNI: true,
+		ApplicationName: cfg.Application, ClientEncoding: "UTF8", Datestyle: "ISO, MDY",
+		MinProtocolVersion: pq.ProtocolVersion30, MaxProtocolVersion: pq.ProtocolVersion30,
+		ConnectTimeout: connectTimeout, BinaryParameters: true, Runtime: runtime,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("postgres: %w", err)
+	}
+	connector.Dialer(dialer{answer: answer})
+
+	db := sqlx.NewDb(sql.OpenDB(connector), "postgres")
+	db.SetMaxOpenConns(maxConns)
+	db.SetMaxIdleConns(maxConns)
+	db.SetConnMaxLifetime(connectionLifetime)
+	db.SetConnMaxIdleTime(connectionIdleTime)
+	return db, nil
+}
+
+func milliseconds(d time.Duration) string {
+	return strconv.FormatInt(d.Milliseconds(), 10)
+}
+
+// Wait returns once the database answers, asking again while it is unavailable, until ctx ends. Any other error, such as a
+// wrong password, is returned at once.
+func Wait(ctx context.Context, db *sqlx.DB) error {
+	pause := 20 * time.Millisecond
+	for {
+		var one int
+		err := db.GetContext(ctx, &one, `SELECT 1`)
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() == nil && !IsUnavailable(err) {
+			return fmt.Errorf("postgres: %w", err)
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("postgres: waiting for the database: %w (%w)", ctx.Err(), err)
+		case <-time.After(pause):
+			pause = min(2*pause, time.Second)
+		}
+	}
+}

@@ -1,0 +1,63 @@
+package postgres
+
+import (
+	"context"
+	"net"
+	"time"
+)
+
+// dialer makes connections on which no read or write waits longer than answer (0: for ever). lib/pq itself waits without a
+// bound, and PostgreSQL's own timeouts end nothing on a server that is frozen or cut off.
+type dialer struct {
+	answer time.Duration
+}
+
+func (d dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, network, address)
+	if err != nil || d.answer == 0 {
+		return conn, err
+	}
+	return &boundedConn{Conn: conn, answer: d.answer}, nil
+}
+
+// Dial and DialTimeout complete pq.Dialer, which calls neither of them where there is a DialContext.
+
+func (d dialer) Dial(network, address string) (net.Conn, error) {
+	return d.DialContext(context.Background(), network, address)
+}
+
+func (d dialer) DialTimeout(network, address string, timeout time.Duration) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	return d.DialContext(ctx, network, address)
+}
+
+// boundedConn puts a deadline of its own on each read and write, except while its user has set one.
+type boundedConn struct {
+	net.Conn
+	answer   time.Duration
+	deadline bool // set by the user: lib/pq bounds the whole connecting by one
+}
+
+func (c *boundedConn) SetDeadline(t time.Time) error {
+	c.deadline = !t.IsZero()
+	return c.Conn.SetDeadline(t)
+}
+
+func (c *boundedConn) Read(p []byte) (int, error) {
+	if !c.deadline {
+		if err := c.Conn.SetReadDeadline(time.Now().Add(c.answer)); err != nil {
+			return 0, err
+		}
+	}
+	return c.Conn.Read(p)
+}
+
+func (c *boundedConn) Write(p []byte) (int, error) {
+	if !c.deadline {
+		if err := c.Conn.SetWriteDeadline(time.Now().Add(c.answer)); err != nil {
+			return 0, err
+		}
+	}
+	return c.Conn.Write(p)
+}

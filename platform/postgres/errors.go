@@ -1,0 +1,66 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"io"
+	"net"
+
+	"github.com/lib/pq"
+	"github.com/lib/pq/pqerror"
+)
+
+// IsUnavailable reports whether the database could not be reached, was lost, or cannot work at all for now (starting,
+// stopping, out of connections, disk or memory, read-only after a failover). The same request will work later. What it was
+// doing may or may not have been committed.
+func IsUnavailable(err error) bool {
+	var network *net.OpError
+	switch {
+	case err == nil:
+		return false
+	// lib/pq gives driver.ErrBadConn for every connection that ended, whatever the server said last.
+	case errors.Is(err, driver.ErrBadConn), errors.Is(err, sql.ErrConnDone),
+		errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF),
+		errors.Is(err, net.ErrClosed), errors.As(err, &network):
+		return true
+	}
+	pqErr := pq.As(err)
+	if pqErr == nil {
+		return false
+	}
+	switch pqErr.Code.Class() {
+	case pqerror.ClassConnectionException, pqerror.ClassInsufficientResources, pqerror.ClassSystemError:
+		return true
+	}
+	switch pqErr.Code {
+	case pqerror.AdminShutdown, pqerror.CrashShutdown, pqerror.CannotConnectNow,
+		pqerror.IdleSessionTimeout, pqerror.IdleInTransactionSessionTimeout,
+		pqerror.ReadOnlySQLTransaction:
+		return true
+	}
+	return false
+}
+
+// IsTransient reports whether the same work may succeed when it is tried again, because it failed for the state of the
+// database and not for what was asked: unavailable (see IsUnavailable), a serialization failure or deadlock, a lock or a
+// result that did not come in time. A cancelled context is none of them: whoever asked has left.
+func IsTransient(err error) bool {
+	return IsUnavailable(err) ||
+		isConflict(err) ||
+		errors.Is(err, context.DeadlineExceeded) ||
+		pq.As(err, pqerror.LockNotAvailable, pqerror.QueryCanceled) != nil
+}
+
+// isConflict reports whether the transaction lost against concurrent ones; it has been rolled back.
+func isConflict(err error) bool {
+	return pq.As(err, pqerror.TRSerializationFailure, pqerror.TRDeadlockDetected) != nil
+}
+
+// IsUniqueViolation reports whether err says that a row with this key is there already; constraint is the name of the
+// constraint or unique index that says so.
+func IsUniqueViolation(err error, constraint string) bool {
+	pqErr := pq.As(err, pqerror.UniqueViolation)
+	return pqErr != nil && pqErr.Constraint == constraint
+}
