@@ -1,0 +1,203 @@
+// Package kafka publishes and consumes messages with the guarantees the rest of Altyn is built on, and is the only
+// importer of segmentio/kafka-go.
+//
+// A Producer acknowledges a message once all in-sync replicas have it and never lets a key's later message overtake an
+// earlier one. A Consumer hands over whatever has arrived from all of its partitions as one batch and commits the
+// offsets only after the batch was handled: every message is handled at least once, a partition's messages in order.
+// Neither waits for more messages to come, so an idle system answers at the speed of its network and a busy one works
+// in large batches. Duplicates are part of the contract (a lost acknowledgement is a message sent twice); whoever
+// handles a message recognises it by its ID.
+package kafka
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	kafkago "github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/sasl"
+	"github.com/segmentio/kafka-go/sasl/plain"
+	"github.com/segmentio/kafka-go/sasl/scram"
+
+	"github.com/altyn-pay/altyn/platform/contract"
+)
+
+const (
+	clientID = "altyn"
+
+	// dialTimeout bounds one attempt to reach one broker, so that a dead one in the list costs little.
+	dialTimeout = 2 * time.Second
+	// requestTimeout bounds one request. A broker that does not answer in this time is as good as lost.
+	requestTimeout = 10 * time.Second
+)
+
+// Config says how to reach the brokers and how topics are made.
+type Config struct {
+	Brokers           []string      `env:"KAFKA_BROKERS" envDefault:"127.0.0.1:9092" help:"addresses of the Kafka brokers, host:port separated by commas"`
+	Partitions        int           `env:"KAFKA_PARTITIONS" envDefault:"4" help:"number of partitions of a new topic; must divide 64"`
+	ReplicationFactor int           `env:"KAFKA_REPLICATION_FACTOR" envDefault:"1" help:"number of brokers that keep each partition of a new topic"`
+	Retention         time.Duration `env:"KAFKA_RETENTION" envDefault:"720h" help:"how long a new topic keeps its messages"`
+	TLS               bool          `env:"KAFKA_TLS" envDefault:"false" help:"whether connections to Kafka use TLS, with the system's certificate authorities"`
+	SASLMechanism     string        `env:"KAFKA_SASL_MECHANISM" help:"how to authenticate to Kafka: plain, scram-sha-256, scram-sha-512, or empty for not at all"`
+	SASLUser          string        `env:"KAFKA_SASL_USER" help:"user name for Kafka"`
+	SASLPassword      string        `env:"KAFKA_SASL_PASSWORD" help:"password for Kafka"`
+}
+
+// Validate tells everything that is wrong with the configuration.
+func (c Config) Validate() error {
+	_, mechanismErr := c.mechanism()
+	errs := []error{mechanismErr}
+	if len(c.Brokers) == 0 {
+		errs = append(errs, errors.New("KAFKA_BROKERS is empty"))
+	}
+	for _, broker := range c.Brokers {
+		host, port, err := net.SplitHostPort(broker)
+		n, convErr := strconv.Atoi(port)
+		if err != nil || convErr != nil || host == "" || n < 1 || n > 65535 {
+			errs = append(errs, fmt.Errorf("KAFKA_BROKERS: %q is not host:port", broker))
+		}
+	}
+	if !dividesLanes(c.Partitions) {
+		errs = append(errs, fmt.Errorf("KAFKA_PARTITIONS=%d does not divide %d", c.Partitions, contract.Lanes))
+	}
+	if c.ReplicationFactor < 1 || c.ReplicationFactor > 1<<15-1 {
+		errs = append(errs, fmt.Errorf("KAFKA_REPLICATION_FACTOR=%d is not a number of brokers", c.ReplicationFactor))
+	}
+	if c.Retention < time.Second {
+		errs = append(errs, fmt.Errorf("KAFKA_RETENTION=%s is shorter than a second", c.Retention))
+	}
+	return errors.Join(errs...)
+}
+
+func (c Config) mechanism() (sasl.Mechanism, error) {
+	switch strings.ToLower(c.SASLMechanism) {
+	case "":
+		return nil, nil
+	case "plain":
+		return plain.Mechanism{Username: c.SASLUser, Password: c.SASLPassword}, nil
+	case "scram-sha-256":
+		return scram.Mechanism(scram.SHA256, c.SASLUser, c.SASLPassword)
+	case "scram-sha-512":
+		return scram.Mechanism(scram.SHA512, c.SASLUser, c.SASLPassword)
+	default:
+		return nil, fmt.Errorf("KAFKA_SASL_MECHANISM=%q is none of plain, scram-sha-256, scram-sha-512", c.SASLMechanism)
+	}
+}
+
+func (c Config) tls() *tls.Config {
+	if !c.TLS {
+		return nil
+	}
+	return &tls.Config{MinVersion: tls.VersionTLS12}
+}
+
+// dialer makes single connections, as a consumer group uses them.
+func (c Config) dialer() (*kafkago.Dialer, error) {
+	mechanism, err := c.mechanism()
+	if err != nil {
+		return nil, err
+	}
+	return &kafkago.Dialer{ClientID: clientID, Timeout: dialTimeout, TLS: c.tls(), SASLMechanism: mechanism}, nil
+}
+
+// cluster is a pool of connections to all brokers. It knows which broker leads which partition; that knowledge grows
+// stale when brokers come and go, and the library would refresh it only every few seconds, hence forget.
+type cluster struct {
+	client    *kafkago.Client
+	transport *kafkago.Transport
+
+	mu        sync.Mutex
+	forgotten time.Time
+}
+
+func (c Config) connect() (*cluster, error) {
+	mechanism, err := c.mechanism()
+	if err != nil {
+		return nil, err
+	}
+	transport := &kafkago.Transport{
+		Dial:     (&net.Dialer{Timeout: dialTimeout}).DialContext,
+		ClientID: clientID,
+		TLS:      c.tls(),
+		SASL:     mechanism,
+	}
+	client := &kafkago.Client{Addr: kafkago.TCP(c.Brokers...), Timeout: requestTimeout, Transport: transport}
+	return &cluster{client: client, transport: transport}, nil
+}
+
+// forget drops the connections and what is known of the brokers, so that the next request asks anew. Requests under
+// way are not disturbed. It has no effect right after another call, as all partitions notice a lost broker at once.
+func (c *cluster) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if now := time.Now(); now.Sub(c.forgotten) >= 20*time.Millisecond {
+		c.forgotten = now
+		c.transport.CloseIdleConnections()
+	}
+}
+
+func (c *cluster) close() { c.transport.CloseIdleConnections() }
+
+// partitions returns the number of partitions of a topic. It costs no round trip while the topic is known.
+func (c *cluster) partitions(ctx context.Context, topic string) (int, error) {
+	metadata, err := c.client.Metadata(ctx, &kafkago.MetadataRequest{Topics: []string{topic}})
+	if err != nil {
+		return 0, err
+	}
+	for _, t := range metadata.Topics {
+		if t.Name == topic && t.Error != nil {
+			return 0, t.Error
+		}
+		if t.Name == topic && len(t.Partitions) > 0 {
+			return len(t.Partitions), nil
+		}
+	}
+	return 0, kafkago.UnknownTopicOrPartition
+}
+
+// backoff waits before the next attempt: 20 ms after the first failure, twice as long after each further one, up to
+// limit. It returns false when ctx ended first.
+func backoff(ctx context.Context, failures int, limit time.Duration) bool {
+	timer := time.NewTimer(min(limit, 20*time.Millisecond<<min(failures, 10)))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return ctx.Err() == nil
+	}
+}
+
+// Ping asks any broker for its metadata: nil means that one of them is up and lets us in.
+func Ping(ctx context.Context, cfg Config) error {
+	dialer, err := cfg.dialer()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, broker := range cfg.Brokers {
+		conn, err := dialer.DialContext(ctx, "tcp", broker)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("kafka: %s: %w", broker, err))
+			continue
+		}
+		deadline, ok := ctx.Deadline()
+		if !ok {
+			deadline = time.Now().Add(dialTimeout)
+		}
+		_ = conn.SetDeadline(deadline)
+		_, err = conn.Brokers()
+		_ = conn.Close()
+		if err == nil {
+			return nil
+		}
+		errs = append(errs, fmt.Errorf("kafka: %s: %w", broker, err))
+	}
+	return errors.Join(errs...)
+}

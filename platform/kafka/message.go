@@ -1,0 +1,124 @@
+package kafka
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/altyn-pay/altyn/platform/contract"
+)
+
+// MaxMessageBytes bounds a message: its key, value and headers with some bytes of overhead each. It is what a broker
+// accepts by default.
+const MaxMessageBytes = 1 << 20
+
+// Message is one record of a topic.
+type Message struct {
+	Topic     string
+	Partition int   // set when consumed; a Producer derives it from the key
+	Offset    int64 // set when consumed
+	Key       []byte
+	Value     []byte
+	Headers   []Header
+	Time      time.Time // of its production; zero means now
+}
+
+// Header is a named value beside the payload. Names may repeat.
+type Header struct {
+	Key   string
+	Value []byte
+}
+
+// Header returns the last value of that name, as Kafka's own clients do, or "" where there is none.
+func (m Message) Header(name string) string {
+	for i := len(m.Headers) - 1; i >= 0; i-- {
+		if m.Headers[i].Key == name {
+			return string(m.Headers[i].Value)
+		}
+	}
+	return ""
+}
+
+// size is an upper bound of what the message takes in a record batch.
+func (m Message) size() int {
+	// A record has at most 21 bytes of attributes, length, time and offset, and 5 bytes for each further length.
+	n := 36 + len(m.Key) + len(m.Value)
+	for _, h := range m.Headers {
+		n += 10 + len(h.Key) + len(h.Value)
+	}
+	return n
+}
+
+// Event is the context of a message in the binary mode of CloudEvents 1.0 over Kafka: everything but the payload.
+type Event struct {
+	ID          string
+	Type        string
+	Source      string
+	Subject     string    // optional
+	Time        time.Time // optional
+	Traceparent string    // optional; the W3C trace context
+}
+
+// Headers returns the event as headers of a message whose value is JSON.
+func (e Event) Headers() []Header {
+	headers := make([]Header, 0, 8)
+	add := func(key, value string) {
+		if value != "" {
+			headers = append(headers, Header{key, []byte(value)})
+		}
+	}
+	add("ce_specversion", "1.0")
+	add("ce_id", e.ID)
+	add("ce_type", e.Type)
+	add("ce_source", e.Source)
+	if !e.Time.IsZero() {
+		add("ce_time", e.Time.UTC().Format(time.RFC3339Nano))
+	}
+	add("ce_subject", e.Subject)
+	add("content-type", "application/json")
+	add("traceparent", e.Traceparent)
+	return headers
+}
+
+// EventOf reads what a message's headers say; what is missing or malformed is left zero.
+func EventOf(m Message) Event {
+	event := Event{
+		ID: m.Header("ce_id"), Type: m.Header("ce_type"), Source: m.Header("ce_source"),
+		Subject: m.Header("ce_subject"), Traceparent: m.Header("traceparent"),
+	}
+	if at, err := time.Parse(time.RFC3339Nano, m.Header("ce_time")); err == nil {
+		event.Time = at.UTC()
+	}
+	return event
+}
+
+// maxReasonBytes bounds the reason in a dead letter's headers.
+const maxReasonBytes = 1000
+
+// DeadLetter is the message that keeps m for an operator: the same key, value and headers on <topic>.dlq, with the
+// headers dlq_reason, dlq_topic, dlq_partition and dlq_offset from which it can be put back. The broker must never
+// refuse it for its size, or its reader would be stuck, so what exceeds MaxMessageBytes is cut off the value, and then
+// headers and key are left out; dlq_truncated then says so, and the original stays at its offset for its retention.
+func DeadLetter(m Message, reason string) Message {
+	if len(reason) > maxReasonBytes {
+		reason = reason[:maxReasonBytes]
+	}
+	origin := []Header{
+		{"dlq_reason", []byte(reason)},
+		{"dlq_topic", []byte(m.Topic)},
+		{"dlq_partition", strconv.AppendInt(nil, int64(m.Partition), 10)},
+		{"dlq_offset", strconv.AppendInt(nil, m.Offset, 10)},
+	}
+	dead := Message{Topic: contract.DeadLetter(m.Topic), Key: m.Key, Value: m.Value}
+	dead.Headers = append(append(dead.Headers, m.Headers...), origin...)
+	if dead.size() <= MaxMessageBytes {
+		return dead
+	}
+	origin = append(origin, Header{"dlq_truncated", []byte("true")})
+	dead.Headers = append(append([]Header(nil), m.Headers...), origin...)
+	dead.Value = nil
+	if dead.size() > MaxMessageBytes {
+		dead.Headers, dead.Key = origin, nil
+	}
+	dead.Value = m.Value[:min(len(m.Value), MaxMessageBytes-dead.size())]
+	return dead
+}
