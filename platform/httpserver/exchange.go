@@ -1,0 +1,73 @@
+package httpserver
+
+import (
+	"net/http"
+	"strings"
+	"time"
+)
+
+// streamWriteTimeout bounds each write to a stream of events; the stream as a whole has no bound.
+const streamWriteTimeout = 30 * time.Second
+
+type exchangeKey struct{}
+
+// exchange is one request and its answer: the ResponseWriter that handlers see, and what is known of the answer when it is
+// logged.
+type exchange struct {
+	http.ResponseWriter
+	observer *observer
+	id       string
+
+	status int // 0 until the answer begins
+	bytes  int64
+	err    error // what lies behind a 5xx
+	stream bool  // the answer is a stream of events
+}
+
+// Unwrap lets http.ResponseController reach what the server's own writer can do.
+func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
+
+func (x *exchange) WriteHeader(status int) {
+	final := status >= 200 || status == http.StatusSwitchingProtocols
+	if final && x.status == 0 {
+		x.status = status
+		if strings.HasPrefix(header(x.Header(), "Content-Type"), "text/event-stream") {
+			x.stream = true
+			x.setWriteDeadline(time.Time{})
+		}
+	}
+	x.ResponseWriter.WriteHeader(status)
+}
+
+func (x *exchange) Write(p []byte) (int, error) {
+	if x.status == 0 {
+		x.WriteHeader(http.StatusOK)
+	}
+	if x.stream {
+		x.setWriteDeadline(time.Now().Add(streamWriteTimeout))
+		defer x.setWriteDeadline(time.Time{})
+	}
+	n, err := x.ResponseWriter.Write(p)
+	x.bytes += int64(n)
+	return n, err
+}
+
+// FlushError is what http.ResponseController calls.
+func (x *exchange) FlushError() error {
+	if x.status == 0 {
+		x.WriteHeader(http.StatusOK)
+	}
+	if x.stream {
+		x.setWriteDeadline(time.Now().Add(streamWriteTimeout))
+		defer x.setWriteDeadline(time.Time{})
+	}
+	return http.NewResponseController(x.ResponseWriter).Flush()
+}
+
+// Flush implements http.Flusher.
+func (x *exchange) Flush() { _ = x.FlushError() }
+
+func (x *exchange) setWriteDeadline(deadline time.Time) {
+	// A writer that knows no deadlines is a test's.
+	_ = http.NewResponseController(x.ResponseWriter).SetWriteDeadline(deadline)
+}

@@ -1,0 +1,201 @@
+package httpserver
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"os"
+	"reflect"
+	"strconv"
+	"sync"
+	"time"
+	"unicode/utf8"
+)
+
+const (
+	maxBody     = 1 << 20
+	bodyTimeout = 15 * time.Second
+	// maxPooled is the largest buffer that is kept for another request.
+	maxPooled = 64 << 10
+)
+
+var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+func release(buffer *bytes.Buffer) {
+	if buffer.Cap() <= maxPooled {
+		buffers.Put(buffer)
+	}
+}
+
+// DecodeJSON reads the request's body, one JSON object, into the struct that dst points to. It is strict, and every error
+// is a *Problem that names the field where there is one:
+//
+//   - 415 when the body is not application/json (in UTF-8, not compressed);
+//   - 413 when it is larger than 1 MiB, however it is sent; 408 when it takes more than 15 s to arrive;
+//   - 400 invalid_json when it is empty, no object, not valid JSON or UTF-8, nested too deeply, followed by anything else,
+//     or when it contains the character U+0000, which PostgreSQL cannot store;
+//   - 400 unknown_field for a name that dst does not have. Names match exactly: "Amount" is not "amount";
+//   - 400 validation_failed for a value of the wrong type or out of the type's range.
+//
+// A name that comes twice counts with its last value, null like a name that does not come. What a field's own UnmarshalJSON
+// or UnmarshalText returns as an error is shown to the client.
+func DecodeJSON(w http.ResponseWriter, r *http.Request, dst any) error {
+	if err := checkMediaType(r.Header); err != nil {
+		return err
+	}
+	buffer := buffers.Get().(*bytes.Buffer)
+	buffer.Reset()
+	defer release(buffer)
+	if err := readBody(w, r, buffer); err != nil {
+		return err
+	}
+	return decode(buffer.Bytes(), dst)
+}
+
+// DecodeOptionalJSON is DecodeJSON for a call whose fields are all optional: without a body it leaves dst as it is.
+func DecodeOptionalJSON(w http.ResponseWriter, r *http.Request, dst any) error {
+	if r.ContentLength == 0 {
+		return nil
+	}
+	return DecodeJSON(w, r, dst)
+}
+
+func checkMediaType(header http.Header) error {
+	const detail = "the body must be sent as Content-Type: application/json"
+	contentType := header.Get("Content-Type")
+	if contentType != "application/json" {
+		media, params, err := mime.ParseMediaType(contentType)
+		charset := params["charset"]
+		if err != nil || media != "application/json" || charset != "" && charset != "utf-8" && charset != "UTF-8" {
+			return NewProblem(http.StatusUnsupportedMediaType, CodeUnsupportedMediaType, detail)
+		}
+	}
+	if encoding := header.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
+		return NewProblem(http.StatusUnsupportedMediaType, CodeUnsupportedMediaType, detail+" without a Content-Encoding")
+	}
+	return nil
+}
+
+func readBody(w http.ResponseWriter, r *http.Request, buffer *bytes.Buffer) error {
+	tooLarge := func() error {
+		return NewProblem(http.StatusRequestEntityTooLarge, CodeBodyTooLarge, "the body is larger than 1 MiB")
+	}
+	if r.ContentLength > maxBody {
+		return tooLarge()
+	}
+	// A writer that knows no deadlines is a test's; then the test is the bound.
+	control := http.NewResponseController(w)
+	_ = control.SetReadDeadline(time.Now().Add(bodyTimeout))
+	buffer.Grow(int(max(r.ContentLength, 0)) + bytes.MinRead)
+	_, err := buffer.ReadFrom(http.MaxBytesReader(w, r.Body, maxBody))
+	_ = control.SetReadDeadline(time.Time{})
+
+	var large *http.MaxBytesError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &large):
+		return tooLarge()
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return NewProblem(http.StatusRequestTimeout, CodeRequestTimeout, "the body did not arrive in time").Because(err)
+	default:
+		return NewProblem(http.StatusBadRequest, CodeInvalidJSON, "the body could not be read to its end").Because(err)
+	}
+}
+
+func decode(body []byte, dst any) error {
+	invalid := func(format string, args ...any) error {
+		return NewProblem(http.StatusBadRequest, CodeInvalidJSON, fmt.Sprintf(format, args...))
+	}
+	start := skipSpace(body, 0)
+	switch {
+	case start == len(body):
+		return invalid("the body is empty; it must be a JSON object")
+	case !utf8.Valid(body):
+		return invalid("the body is not valid UTF-8")
+	case containsNUL(body):
+		return invalid("the body contains the character U+0000")
+	}
+
+	err := json.Unmarshal(body, dst)
+	var syntax *json.SyntaxError
+	var misuse *json.InvalidUnmarshalError
+	switch {
+	case errors.As(err, &misuse):
+		return err
+	case errors.As(err, &syntax) && !json.Valid(body): // A field's own parser may report a syntax error of its own.
+		return invalid("the body is not valid JSON: %v (at byte %d)", syntax, syntax.Offset)
+	case body[start] != '{':
+		return invalid("the body must be a JSON object")
+	}
+
+	s := shapeOf(reflect.TypeOf(dst))
+	if _, bad := s.check(body, start, nil); bad != nil {
+		p := NewProblem(http.StatusBadRequest, CodeUnknownField, "unknown field "+strconv.Quote(bad.Field))
+		p.Errors = []FieldError{*bad}
+		return p
+	}
+	if err == nil {
+		return nil
+	}
+	if _, bad := s.check(body, start, (*shape).complaint); bad != nil {
+		return Invalid(bad.Field, bad.Detail)
+	}
+	return err // A rule of the whole object, so the name of no field explains it: the fault is in dst's type.
+}
+
+// containsNUL looks for U+0000 in JSON: it can only be written as \u0000, whose backslash is not itself escaped.
+func containsNUL(body []byte) bool {
+	for {
+		i := bytes.Index(body, []byte(`\u0000`))
+		if i < 0 {
+			return false
+		}
+		escapes := 0
+		for escapes < i && body[i-1-escapes] == '\\' {
+			escapes++
+		}
+		if escapes%2 == 0 {
+			return true
+		}
+		body = body[i+len(`\u0000`):]
+	}
+}
+
+// WriteJSON answers with v as JSON. It writes nothing when v cannot be encoded, so that the error can still be answered.
+func WriteJSON(w http.ResponseWriter, status int, v any) error {
+	buffer := buffers.Get().(*bytes.Buffer)
+	buffer.Reset()
+	defer release(buffer)
+	encoder := json.NewEncoder(buffer)
+	encoder.SetEscapeHTML(false) // The content type and nosniff keep browsers from reading it as HTML.
+	if err := encoder.Encode(v); err != nil {
+		return fmt.Errorf("encode the answer: %w", err)
+	}
+	header := w.Header()
+	header.Set("Content-Type", "application/json")
+	header.Set("Content-Length", strconv.Itoa(buffer.Len()))
+	header.Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	_, _ = io.Copy(w, buffer) // A client that is gone misses nothing.
+	return nil
+}
+
+// List is one page of a list.
+type List[T any] struct {
+	Items []T `json:"items"`
+	// NextCursor gets the next page; it is empty on the last one.
+	NextCursor string `json:"next_cursor,omitempty"`
+}
+
+// NewList returns a page whose items are [] in JSON, not null, when there are none.
+func NewList[T any](items []T, nextCursor string) List[T] {
+	if items == nil {
+		items = []T{}
+	}
+	return List[T]{Items: items, NextCursor: nextCursor}
+}

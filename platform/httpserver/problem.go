@@ -1,0 +1,104 @@
+package httpserver
+
+import (
+	"encoding/json"
+	"net/http"
+	"strconv"
+)
+
+// The codes of problems that any HTTP call can meet. Together with the codes of its domain, which each service lists in one
+// place of its own, they are a closed list: clients may switch on them.
+const (
+	CodeInvalidJSON          = "invalid_json"           // 400: the body is no JSON object
+	CodeUnknownField         = "unknown_field"          // 400: the body has a field that this call does not know; errors names it
+	CodeValidationFailed     = "validation_failed"      // 400: errors names the fields and what is wrong with each
+	CodeNotFound             = "not_found"              // 404: nothing is served at this path
+	CodeMethodNotAllowed     = "method_not_allowed"     // 405: the header Allow lists what is
+	CodeRequestTimeout       = "request_timeout"        // 408: the body did not arrive in time
+	CodeBodyTooLarge         = "body_too_large"         // 413: the body is larger than 1 MiB
+	CodeUnsupportedMediaType = "unsupported_media_type" // 415: the body must be application/json
+	CodeIdempotencyKeyReused = "idempotency_key_reused" // 422: the same Idempotency-Key came with another request before
+	CodeInternal             = "internal"               // 500: a fault of Altyn, logged under the request's ID
+	CodeUpstreamUnavailable  = "upstream_unavailable"   // 502: a service behind the gateway broke off its answer
+	CodeUnavailable          = "unavailable"            // 503: the database or a service is not there; the request may be repeated
+	CodeUpstreamTimeout      = "upstream_timeout"       // 504: a service behind the gateway did not answer in time
+)
+
+// StatusClientClosedRequest is the status under which a request is logged and counted whose client left before the answer.
+const StatusClientClosedRequest = 499
+
+// Problem is an error as a client sees it: application/problem+json (RFC 9457). A handler returns one to answer with it.
+type Problem struct {
+	Type   string `json:"type"`
+	Title  string `json:"title"`
+	Status int    `json:"status"`
+	Detail string `json:"detail,omitempty"`
+	// Code is one of a documented, closed list.
+	Code   string       `json:"code"`
+	Errors []FieldError `json:"errors,omitempty"`
+	// OperationID names the operation that was recorded with this outcome.
+	OperationID string `json:"operation_id,omitempty"`
+
+	cause error
+}
+
+// FieldError says what is wrong with one field of a request: a path in its body such as orders[3].amount, a parameter or a
+// header.
+type FieldError struct {
+	Field  string `json:"field"`
+	Detail string `json:"detail"`
+}
+
+// NewProblem returns a problem whose title is the status's own.
+func NewProblem(status int, code, detail string) *Problem {
+	return &Problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Code: code, Detail: detail}
+}
+
+// Invalid is the 400 validation_failed of one field; more can be appended to Errors.
+func Invalid(field, detail string) *Problem {
+	p := NewProblem(http.StatusBadRequest, CodeValidationFailed, "the request is not valid: "+field+" "+detail)
+	p.Errors = []FieldError{{Field: field, Detail: detail}}
+	return p
+}
+
+// Unavailable is the 503 for a request that may succeed when it is repeated, as when the database is away.
+func Unavailable(cause error) *Problem {
+	return NewProblem(http.StatusServiceUnavailable, CodeUnavailable,
+		"the service cannot do this at the moment; try again shortly").Because(cause)
+}
+
+// Because returns the problem with its cause, which is logged and never shown.
+func (p *Problem) Because(cause error) *Problem {
+	q := *p
+	q.cause = cause
+	return &q
+}
+
+func (p *Problem) Error() string {
+	text := strconv.Itoa(p.Status) + " " + p.Code + ": " + p.Detail
+	if p.cause != nil {
+		text += ": " + p.cause.Error()
+	}
+	return text
+}
+
+// Unwrap returns the cause.
+func (p *Problem) Unwrap() error { return p.cause }
+
+// WriteProblem answers with the problem.
+func WriteProblem(w http.ResponseWriter, p *Problem) {
+	body, err := json.Marshal(p)
+	if err != nil {
+		panic(err) // A struct of strings can always be encoded.
+	}
+	header := w.Header()
+	header.Set("Content-Type", "application/problem+json")
+	header.Set("Content-Length", strconv.Itoa(len(body)))
+	header.Set("X-Content-Type-Options", "nosniff")
+	header.Set("Cache-Control", "no-store")
+	if p.Status == http.StatusServiceUnavailable {
+		header.Set("Retry-After", "1")
+	}
+	w.WriteHeader(p.Status)
+	_, _ = w.Write(body) // A client that is gone misses nothing.
+}

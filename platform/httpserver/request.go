@@ -1,0 +1,78 @@
+package httpserver
+
+import (
+	"net/http"
+	"strconv"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/google/uuid"
+)
+
+const (
+	defaultLimit         = 50
+	maxLimit             = 200
+	maxCursor            = 512
+	maxIdempotencyKey    = 255
+	maxWait              = 30 * time.Second
+	canonicalUUIDLen     = 36
+	idempotencyKeyHeader = "Idempotency-Key"
+)
+
+// Page reads ?limit= (1–200, default 50) and ?cursor= (opaque; "" for the first page).
+func Page(r *http.Request) (limit int, cursor string, err error) {
+	query := r.URL.Query()
+	limit = defaultLimit
+	if query.Has("limit") {
+		if limit, err = strconv.Atoi(query.Get("limit")); err != nil || limit < 1 || limit > maxLimit {
+			return 0, "", Invalid("limit", "must be a whole number from 1 to 200")
+		}
+	}
+	if cursor = query.Get("cursor"); len(cursor) > maxCursor {
+		return 0, "", Invalid("cursor", "is not a cursor of this list")
+	}
+	return limit, cursor, nil
+}
+
+// IdempotencyKey reads the Idempotency-Key header: "" when there is none, else 1–255 printable characters.
+func IdempotencyKey(r *http.Request) (string, error) {
+	values := r.Header.Values(idempotencyKeyHeader)
+	if len(values) == 0 {
+		return "", nil
+	}
+	key := values[0]
+	if len(values) > 1 || key == "" || !utf8.ValidString(key) || utf8.RuneCountInString(key) > maxIdempotencyKey {
+		return "", Invalid(idempotencyKeyHeader, "must have 1 to 255 characters and be sent once")
+	}
+	for _, c := range key {
+		if !unicode.IsPrint(c) {
+			return "", Invalid(idempotencyKeyHeader, "must have printable characters only")
+		}
+	}
+	return key, nil
+}
+
+// Wait reads ?wait=, a duration such as 5s, of at most 30 s; asked tells whether it was there.
+func Wait(r *http.Request) (wait time.Duration, asked bool, err error) {
+	query := r.URL.Query()
+	if !query.Has("wait") {
+		return 0, false, nil
+	}
+	wait, err = time.ParseDuration(query.Get("wait"))
+	if err != nil || wait < 0 || wait > maxWait {
+		return 0, false, Invalid("wait", "must be a duration from 0s to 30s, such as 5s")
+	}
+	return wait, true, nil
+}
+
+// PathUUID reads a UUID in the canonical form of 36 characters from the route's path parameter.
+func PathUUID(r *http.Request, name string) (uuid.UUID, error) {
+	text := chi.URLParam(r, name)
+	id, err := uuid.Parse(text)
+	if err != nil || len(text) != canonicalUUIDLen {
+		return uuid.Nil, Invalid(name, "must be a UUID")
+	}
+	return id, nil
+}

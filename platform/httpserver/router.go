@@ -1,0 +1,238 @@
+package httpserver
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"runtime/debug"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/chi/v5/middleware"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/altyn-pay/altyn/platform/telemetry"
+)
+
+// Options are what a router needs to know.
+type Options struct {
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer
+	// Classify is the service's one table from its errors to problems; nil means that it does not know the error, which then
+	// becomes a 500. Optional.
+	Classify func(error) *Problem
+}
+
+// NewRouter returns a router on which every request
+//
+//   - has an ID: X-Request-Id as it came, if that is 1–128 printable characters of ASCII, else a new one; see RequestID;
+//   - has a trace: traceparent as it came, if valid, else a new one; see telemetry.Traceparent;
+//   - is logged and measured by its route pattern: altyn_http_requests_total, altyn_http_request_duration_seconds;
+//   - survives a panic of its handler with a 500;
+//   - is refused with 400 when its path or query is not UTF-8 or contains U+0000, which PostgreSQL cannot store;
+//   - gets 404 or 405 (with Allow) as problem+json where no route serves it. GET routes serve HEAD too.
+func NewRouter(options Options) chi.Router {
+	s := &observer{Options: options, metrics: newMetrics(options.Registerer)}
+	router := chi.NewRouter()
+	router.Use(s.observe, middleware.GetHead)
+	router.NotFound(func(w http.ResponseWriter, r *http.Request) {
+		Error(w, r, NewProblem(http.StatusNotFound, CodeNotFound, "nothing is served at this path"))
+	})
+	router.MethodNotAllowed(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Allow", strings.Join(allowed(router, r), ", "))
+		Error(w, r, NewProblem(http.StatusMethodNotAllowed, CodeMethodNotAllowed, "this path does not serve "+r.Method))
+	})
+	return router
+}
+
+// Handle turns a function that may fail into a handler; Error answers its error.
+func Handle(serve func(w http.ResponseWriter, r *http.Request) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if err := serve(w, r); err != nil {
+			Error(w, r, err)
+		}
+	}
+}
+
+// Error answers with err: a *Problem as it is, another error as the problem that Options.Classify makes of it, or as 500
+// internal. What lies behind a 5xx is logged with the request. A client that has left gets nothing. When the answer has
+// already begun, the error is only logged.
+func Error(w http.ResponseWriter, r *http.Request, err error) {
+	x, _ := r.Context().Value(exchangeKey{}).(*exchange)
+	var p *Problem
+	switch {
+	case errors.As(err, &p):
+	case r.Context().Err() != nil:
+		if x != nil && x.status == 0 {
+			x.status = StatusClientClosedRequest
+		}
+		return
+	default:
+		if x != nil && x.observer.Classify != nil {
+			p = x.observer.Classify(err)
+		}
+		if p == nil {
+			p = NewProblem(http.StatusInternalServerError, CodeInternal, "the request failed for a reason that is not its own")
+		}
+	}
+	if x != nil {
+		if p.Status >= http.StatusInternalServerError {
+			x.err = err
+		}
+		if x.status != 0 {
+			return
+		}
+	}
+	WriteProblem(w, p)
+}
+
+// RequestID returns the ID of the request that ctx belongs to, or "".
+func RequestID(ctx context.Context) string {
+	if x, ok := ctx.Value(exchangeKey{}).(*exchange); ok {
+		return x.id
+	}
+	return ""
+}
+
+// observer is the middleware that wraps every request.
+type observer struct {
+	Options
+	metrics *metrics
+}
+
+func (o *observer) observe(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		start := time.Now()
+		x := &exchange{ResponseWriter: w, observer: o, id: requestID(r.Header)}
+		w.Header()["X-Request-Id"] = []string{x.id}
+		trace, ok := telemetry.ParseTraceparent(header(r.Header, "Traceparent"))
+		if !ok {
+			trace = telemetry.NewTraceparent()
+		}
+		ctx := telemetry.WithTraceparent(context.WithValue(r.Context(), exchangeKey{}, x), trace)
+		r = r.WithContext(ctx)
+
+		defer func() {
+			panicked := recover()
+			if panicked != nil && panicked != http.ErrAbortHandler {
+				x.err = fmt.Errorf("panic: %v\n%s", panicked, debug.Stack())
+				if x.status == 0 {
+					WriteProblem(x, NewProblem(http.StatusInternalServerError, CodeInternal,
+						"the request failed for a reason that is not its own"))
+					panicked = nil
+				}
+			}
+			if x.status == 0 && r.Context().Err() != nil {
+				x.status = StatusClientClosedRequest
+			}
+			o.finish(r, x, trace, time.Since(start))
+			if panicked != nil {
+				// The answer has begun: only a broken connection tells the client that it is not whole.
+				panic(http.ErrAbortHandler)
+			}
+		}()
+
+		if p := checkURL(r.URL); p != nil {
+			Error(x, r, p)
+			return
+		}
+		next.ServeHTTP(x, r)
+	})
+}
+
+func (o *observer) finish(r *http.Request, x *exchange, trace string, took time.Duration) {
+	status := x.status
+	if status == 0 {
+		status = http.StatusOK
+	}
+	route := chi.RouteContext(r.Context()).RoutePattern()
+	if route == "" {
+		route = "unmatched"
+	}
+	o.metrics.observe(r.Method, route, status, took)
+
+	level := slog.LevelDebug
+	switch {
+	case route == "/healthz" || route == "/readyz" || route == "/metrics" || status == StatusClientClosedRequest:
+	case status >= 500 || x.err != nil:
+		level = slog.LevelError
+	case status >= 400:
+		level = slog.LevelInfo
+	}
+	if !o.Logger.Enabled(r.Context(), level) {
+		return
+	}
+	attrs := make([]slog.Attr, 0, 10)
+	attrs = append(attrs,
+		slog.String("method", r.Method), slog.String("path", r.URL.Path), slog.String("route", route),
+		slog.Int("status", status), slog.Int64("bytes", x.bytes), slog.Float64("duration_ms", float64(took.Microseconds())/1000),
+		slog.String("remote", r.RemoteAddr), slog.String("request_id", x.id), slog.String("trace_id", telemetry.TraceID(trace)))
+	if x.err != nil {
+		attrs = append(attrs, slog.Any("error", x.err))
+	}
+	o.Logger.LogAttrs(r.Context(), level, "request", attrs...)
+}
+
+// header is Header.Get for a name in its canonical form.
+func header(h http.Header, canonical string) string {
+	if values := h[canonical]; len(values) > 0 {
+		return values[0]
+	}
+	return ""
+}
+
+func requestID(h http.Header) string {
+	const maxLen = 128
+	id := header(h, "X-Request-Id")
+	if id != "" && len(id) <= maxLen && strings.IndexFunc(id, func(c rune) bool { return c <= ' ' || c > '~' }) < 0 {
+		return id
+	}
+	var random [16]byte
+	binary.NativeEndian.PutUint64(random[:8], rand.Uint64())
+	binary.NativeEndian.PutUint64(random[8:], rand.Uint64())
+	return hex.EncodeToString(random[:])
+}
+
+// checkURL refuses what no service could keep.
+func checkURL(u *url.URL) *Problem {
+	if !storable(u.Path) {
+		return Invalid("path", "must be UTF-8 without the character U+0000")
+	}
+	if strings.IndexByte(u.RawQuery, '%') < 0 && storable(u.RawQuery) {
+		return nil
+	}
+	query, err := url.QueryUnescape(u.RawQuery)
+	if err != nil || !storable(query) {
+		return Invalid("query", "must be encoded UTF-8 without the character U+0000")
+	}
+	return nil
+}
+
+func storable(s string) bool { return utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 }
+
+// allowed lists the methods for which the router has a route at the request's path.
+func allowed(router chi.Router, r *http.Request) []string {
+	path := r.URL.RawPath
+	if path == "" {
+		path = r.URL.Path
+	}
+	var methods []string
+	for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"} {
+		asked := method
+		if method == http.MethodHead {
+			asked = http.MethodGet
+		}
+		if router.Match(chi.NewRouteContext(), asked, path) || asked != method && router.Match(chi.NewRouteContext(), method, path) {
+			methods = append(methods, method)
+		}
+	}
+	return methods
+}

@@ -1,0 +1,111 @@
+package httpserver
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+)
+
+const (
+	readHeaderTimeout   = 5 * time.Second
+	defaultWriteTimeout = 60 * time.Second
+	// idleTimeout is longer than the gateway keeps an idle connection (90 s), so that it is the client who closes it: a
+	// server that closes first can cut off a request that was just sent.
+	idleTimeout    = 2 * time.Minute
+	maxHeaderBytes = 32 << 10
+	drainTimeout   = 10 * time.Second
+)
+
+// Server says what Run serves.
+type Server struct {
+	// Name tells several servers of a process apart in its log and errors, such as "api" and "admin".
+	Name string
+	// Addr is the TCP address to listen on. It is not used when there is a Listener.
+	Addr     string
+	Listener net.Listener
+	Handler  http.Handler
+	Logger   *slog.Logger
+	// H2C also serves HTTP/2 without TLS, as gRPC needs it.
+	H2C bool
+	// WriteTimeout bounds the time from a request's headers to the end of its answer; zero means 60 s.
+	WriteTimeout time.Duration
+	// DrainTimeout bounds the wait for the requests in flight after the end; zero means 10 s.
+	DrainTimeout time.Duration
+	// Listening, if set, learns the bound address before the first request is served.
+	Listening func(net.Addr)
+}
+
+// Run listens, serves until ctx ends, and drains: it closes the listener first, then ends what waits on Draining, then
+// waits for the requests in flight. The contexts of requests live on meanwhile and are cancelled only when the time to
+// drain is over and the requests are cut off, which is an error. A port that is taken is an error that names it.
+func Run(ctx context.Context, s Server) error {
+	listener := s.Listener
+	if listener == nil {
+		var err error
+		if listener, err = new(net.ListenConfig).Listen(ctx, "tcp", s.Addr); err != nil {
+			return fmt.Errorf("%s server: %w", s.Name, err)
+		}
+	}
+
+	draining := make(chan struct{})
+	base, cutOff := context.WithCancel(context.WithValue(context.WithoutCancel(ctx), drainingKey{}, draining))
+	defer cutOff()
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(s.H2C)
+	server := &http.Server{
+		Handler:           s.Handler,
+		Protocols:         &protocols,
+		ReadHeaderTimeout: readHeaderTimeout,
+		WriteTimeout:      cmp.Or(s.WriteTimeout, defaultWriteTimeout),
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		BaseContext:       func(net.Listener) context.Context { return base },
+		ErrorLog:          slog.NewLogLogger(s.Logger.Handler(), slog.LevelWarn),
+	}
+	server.RegisterOnShutdown(func() { close(draining) })
+
+	s.Logger.Info("listening", "server", s.Name, "addr", listener.Addr().String())
+	if s.Listening != nil {
+		s.Listening(listener.Addr())
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	select {
+	case err := <-served:
+		return fmt.Errorf("%s server: %w", s.Name, err)
+	case <-ctx.Done():
+	}
+
+	limit := cmp.Or(s.DrainTimeout, drainTimeout)
+	deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+	defer cancel()
+	err := server.Shutdown(deadline)
+	if err != nil {
+		cutOff()
+		_ = server.Close() // What fails to close here is gone with the process.
+	}
+	<-served
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("%s server: requests that still ran %s after the end were cut off", s.Name, limit)
+	}
+	if err != nil {
+		return fmt.Errorf("%s server: drain: %w", s.Name, err)
+	}
+	s.Logger.Info("drained", "server", s.Name)
+	return nil
+}
+
+type drainingKey struct{}
+
+// Draining returns a channel that is closed when the server of this request begins to shut down. Whatever only waits (a
+// stream of events, ?wait=) ends then; real work goes on. It is nil, which blocks forever, outside of a server of Run.
+func Draining(ctx context.Context) <-chan struct{} {
+	draining, _ := ctx.Value(drainingKey{}).(chan struct{})
+	return draining
+}

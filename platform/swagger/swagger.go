@@ -1,0 +1,60 @@
+// Package swagger serves Swagger UI: the pages come from http-swagger, the specifications are named by their URLs.
+package swagger
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"path"
+	"strings"
+
+	httpSwagger "github.com/swaggo/http-swagger/v2"
+)
+
+// Spec is a Swagger 2.0 document that the page offers. The URL may be relative to the page, such as "doc.json".
+type Spec struct {
+	Name string `json:"name"`
+	URL  string `json:"url"`
+}
+
+// UI serves the page and its files below the folder at which it is mounted, which ends in a slash, such as
+// router.Handle("/docs/*", swagger.UI(…)). The documents are served by the caller, whose routes win over the wildcard.
+func UI(specs ...Spec) http.Handler {
+	urls, err := json.Marshal(specs)
+	if err != nil {
+		panic(err) // A list of strings can always be encoded.
+	}
+	ui := httpSwagger.Handler(
+		httpSwagger.URL(specs[0].URL),
+		httpSwagger.UIConfig(map[string]string{"urls": string(urls), "displayRequestDuration": "true"}),
+	)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// http-swagger looks at the RequestURI alone, query included, redirects a folder to a path with two slashes, and
+		// knows no HEAD; net/http leaves the body out of an answer to HEAD by itself.
+		page := r.Clone(r.Context())
+		page.Method = http.MethodGet
+		page.RequestURI = r.URL.Path
+		if strings.HasSuffix(page.RequestURI, "/") {
+			page.RequestURI += "index.html"
+		}
+		if path.Base(page.RequestURI) != "index.html" {
+			w.Header().Set("Cache-Control", "public, max-age=3600")
+		}
+		ui(w, page)
+	})
+}
+
+// Relative makes a Swagger 2.0 document speak of the server that it is read from: without host and schemes, a browser
+// sends "Try it out" to the origin of the page.
+func Relative(document []byte) ([]byte, error) {
+	var spec map[string]json.RawMessage
+	if err := json.Unmarshal(document, &spec); err != nil {
+		return nil, fmt.Errorf("read the specification: %w", err)
+	}
+	if _, ok := spec["swagger"]; !ok {
+		return nil, fmt.Errorf("read the specification: it is no Swagger 2.0 document")
+	}
+	delete(spec, "host")
+	delete(spec, "schemes")
+	return json.Marshal(spec)
+}

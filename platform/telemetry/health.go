@@ -1,0 +1,134 @@
+package telemetry
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+)
+
+const (
+	// checkTimeout bounds one check.
+	checkTimeout = time.Second
+	// checkEvery is how long an answer of the checks is used again, so that a flood of probes costs the database nothing.
+	checkEvery = 100 * time.Millisecond
+)
+
+// Health answers whether a process is up (Live) and whether it can do its work now (Ready).
+type Health struct {
+	logger *slog.Logger
+	checks []*check
+
+	mu     sync.Mutex // held during a round of checks: probes that come meanwhile share its answer
+	round  time.Time
+	status map[string]string
+	ready  bool
+}
+
+type check struct {
+	name    string
+	run     func(context.Context) error
+	running chan struct{} // one slot: a check that ignores its deadline is not started again beside itself
+	failing bool
+}
+
+// NewHealth returns a Health without checks. The logger learns when a check begins to fail, with the reason, and when it
+// recovers; probes see neither.
+func NewHealth(logger *slog.Logger) *Health { return &Health{logger: logger} }
+
+// Add adds something that must work for the process to be ready. The check gets one second; its name is public. All checks
+// are added before the first probe.
+func (h *Health) Add(name string, run func(ctx context.Context) error) {
+	h.checks = append(h.checks, &check{name: name, run: run, running: make(chan struct{}, 1)})
+}
+
+// Live is /healthz: 200 as long as the process answers at all.
+func (h *Health) Live() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { writeHealth(w, true, nil) })
+}
+
+// Ready is /readyz: it runs the checks at once and answers 200, or 503 with the names of those that fail.
+func (h *Health) Ready() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ready, status := h.check(r.Context())
+		writeHealth(w, ready, status)
+	})
+}
+
+func (h *Health) check(ctx context.Context) (ready bool, status map[string]string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.status != nil && time.Since(h.round) < checkEvery {
+		return h.ready, h.status
+	}
+
+	// The answer is shared, so the probe that happens to ask must not end it by going away.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), checkTimeout)
+	defer cancel()
+	errs := make([]error, len(h.checks))
+	var wg sync.WaitGroup
+	for i, c := range h.checks {
+		wg.Go(func() { errs[i] = c.bounded(ctx) })
+	}
+	wg.Wait()
+
+	h.ready, h.status = true, make(map[string]string, len(h.checks))
+	for i, c := range h.checks {
+		h.status[c.name] = "ok"
+		if errs[i] != nil {
+			h.ready, h.status[c.name] = false, "failing"
+		}
+		c.log(h.logger, errs[i])
+	}
+	h.round = time.Now()
+	return h.ready, h.status
+}
+
+// bounded runs the check and gives up waiting when ctx ends, even for a check that does not.
+func (c *check) bounded(ctx context.Context) error {
+	select {
+	case c.running <- struct{}{}:
+	default:
+		return errors.New("its last run has not ended")
+	}
+	done := make(chan error, 1)
+	go func() {
+		err := c.run(ctx)
+		<-c.running
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (c *check) log(logger *slog.Logger, err error) {
+	switch failing := err != nil; {
+	case failing && !c.failing:
+		logger.Warn("not ready", "check", c.name, "error", err)
+	case !failing && c.failing:
+		logger.Info("ready again", "check", c.name)
+	}
+	c.failing = err != nil
+}
+
+func writeHealth(w http.ResponseWriter, ok bool, checks map[string]string) {
+	answer := struct {
+		Status string            `json:"status"`
+		Checks map[string]string `json:"checks,omitempty"`
+	}{"ok", checks}
+	code := http.StatusOK
+	if !ok {
+		answer.Status, code = "unavailable", http.StatusServiceUnavailable
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(code)
+	_ = json.NewEncoder(w).Encode(answer) // A probe that is gone misses nothing.
+}
