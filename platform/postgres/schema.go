@@ -1,0 +1,185 @@
+package postgres
+
+import (
+	"cmp"
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/lib/pq"
+	"github.com/lib/pq/pqerror"
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
+)
+
+// Migrations is one numbered set of goose migrations: files such as 00001_accounts.sql at the root of FS. A package that
+// keeps tables of its own (the outbox, the inbox, a service) brings its own set. Applied versions are recorded in the table
+// "<Name>_migrations", so sets number their files independently.
+//
+// A table that a migration creates can be read and written (SELECT, INSERT, UPDATE, DELETE) by the service's role. A
+// migration that takes some of this away finds the role's name in current_setting('altyn.service_role').
+type Migrations struct {
+	Name string
+	FS   fs.FS
+}
+
+func (m Migrations) table() string { return m.Name + "_migrations" }
+
+// Bounds of a migration run: waiting for the server, and for another process that is migrating.
+const (
+	migrateWait        = time.Minute
+	migrateLockSeconds = 600
+)
+
+// Migrate brings the database up to date as its owner: it waits up to a minute for the server, then applies the pending
+// migrations of each set in the order given, each in a transaction of its own
+// (unless its file says NO TRANSACTION). It logs every migration that it applies and
+// is silent when there is none. Concurrent callers take turns. After an error, the migrations before the failed one stay
+// applied, and calling again goes on from there.
+func Migrate(ctx context.Context, cfg Config, logger *slog.Logger, sets ...Migrations) error {
+	db, err := OpenOwner(cfg)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+
+	waitCtx, cancel := context.WithTimeout(ctx, migrateWait)
+	defer cancel()
+	if err := Wait(waitCtx, db); err != nil {
+		return err
+	}
+	if err := grantToService(ctx, db, cfg.User); err != nil {
+		return err
+	}
+	for _, set := range sets {
+		if err := set.up(ctx, db, logger); err != nil {
+			return fmt.Errorf("postgres: migrate %s: %w", set.Name, err)
+		}
+	}
+	return nil
+}
+
+// grantToService makes every table and sequence that the owner creates from now on usable by the service's role.
+func grantToService(ctx context.Context, db *sqlx.DB, user string) error {
+	role := pq.QuoteIdentifier(user)
+	err := InTx(ctx, db, func(tx *sqlx.Tx) error {
+		// Two at once would fail ("tuple concurrently updated"); the lock ends with the transaction.
+		_, err := tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock(hashtext('altyn default privileges'))`)
+		if err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, `
+			ALTER DEFAULT PRIVILEGES GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO `+role+`;
+			ALTER DEFAULT PRIVILEGES GRANT USAGE, SELECT ON SEQUENCES TO `+role)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("postgres: grant rights to %s: %w", user, err)
+	}
+	return nil
+}
+
+func (m Migrations) up(ctx context.Context, db *sqlx.DB, logger *slog.Logger) error {
+	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, migrateLockSeconds))
+	if err != nil {
+		return err
+	}
+	provider, err := m.provider(db, goose.WithSessionLocker(locker))
+	if err != nil {
+		return err
+	}
+	results, err := provider.Up(ctx)
+	var partial *goose.PartialError
+	if errors.As(err, &partial) {
+		results = partial.Applied
+	}
+	for _, result := range results {
+		logger.InfoContext(ctx, "migration applied", "set", m.Name, "file", path.Base(result.Source.Path),
+			"duration_ms", result.Duration.Milliseconds())
+	}
+	return err
+}
+
+func (m Migrations) provider(db *sqlx.DB, options ...goose.ProviderOption) (*goose.Provider, error) {
+	return goose.NewProvider(goose.DialectPostgres, db.DB, m.FS, append(options,
+		goose.WithTableName(m.table()),
+		goose.WithDisableGlobalRegistry(true),
+	)...)
+}
+
+// CheckSchema returns an error when the database lacks a migration of the sets. A service calls it at its start: better not
+// to start than to fail at the first order. A database that is ahead of the program is fine, since during a deployment the
+// old program runs on the new schema.
+func CheckSchema(ctx context.Context, db *sqlx.DB, sets ...Migrations) error {
+	for _, set := range sets {
+		provider, err := set.provider(db)
+		if err != nil {
+			return fmt.Errorf("postgres: migrations %s: %w", set.Name, err)
+		}
+		newest := slices.MaxFunc(provider.ListSources(), func(a, b *goose.Source) int {
+			return cmp.Compare(a.Version, b.Version)
+		})
+
+		var version int64
+		err = db.GetContext(ctx, &version,
+			`SELECT coalesce(max(version_id), 0) FROM `+pq.QuoteIdentifier(set.table())+` WHERE is_applied`)
+		switch {
+		case pq.As(err, pqerror.UndefinedTable) != nil:
+			version = 0
+		case err != nil:
+			return fmt.Errorf("postgres: read the version of the schema: %w", err)
+		}
+		if version < newest.Version {
+			return fmt.Errorf("postgres: the schema is behind: set %s is at version %d and this program needs %d; run its migrate command first",
+				set.Name, version, newest.Version)
+		}
+	}
+	return nil
+}
+
+//go:embed provision.sql
+var provisionSQL string
+
+// Provision creates the roles and the database that cfg names, as the superuser that admin describes (by User, Password and
+// a Database that exists). What exists already stays, but for the roles' passwords, which it sets. Concurrent callers take
+// turns.
+func Provision(ctx context.Context, admin, cfg Config) error {
+	db, err := Open(admin)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	// One connection holds the lock and runs all statements: CREATE DATABASE cannot be part of a transaction.
+	conn, err := db.Connx(ctx)
+	if err != nil {
+		return fmt.Errorf("postgres: provision %s: %w", cfg.Database, err)
+	}
+	defer conn.Close()
+
+	if _, err := conn.ExecContext(ctx, `SELECT pg_advisory_lock(hashtext('altyn provision'))`); err != nil {
+		return fmt.Errorf("postgres: provision %s: %w", cfg.Database, err)
+	}
+	// What psql does with the variables of provision.sql.
+	variables := strings.NewReplacer(
+		`:"database"`, pq.QuoteIdentifier(cfg.Database),
+		`:"owner"`, pq.QuoteIdentifier(cfg.Owner),
+		`:"user"`, pq.QuoteIdentifier(cfg.User),
+		`:'owner_password'`, pq.QuoteLiteral(cfg.OwnerPassword),
+		`:'password'`, pq.QuoteLiteral(cfg.Password),
+	)
+	for statement := range strings.SplitSeq(provisionSQL, ";\n") {
+		_, err := conn.ExecContext(ctx, variables.Replace(statement))
+		if err != nil && pq.As(err, pqerror.DuplicateObject, pqerror.DuplicateDatabase) == nil {
+			return fmt.Errorf("postgres: provision %s: %w", cfg.Database, err)
+		}
+	}
+	return nil
+}
