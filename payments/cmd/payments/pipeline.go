@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/inbox"
+	"github.com/altyn-pay/altyn/platform/kafka"
+	"github.com/altyn-pay/altyn/platform/money"
+	"github.com/altyn-pay/altyn/platform/outbox"
+
+	"github.com/altyn-pay/altyn/payments/internal/api"
+	"github.com/altyn-pay/altyn/payments/internal/ledger"
+	store "github.com/altyn-pay/altyn/payments/internal/postgres"
+	"github.com/altyn-pay/altyn/payments/internal/settlement"
+)
+
+// topics are those that payments reads or writes, with their dead letters.
+var topics = []string{
+	contract.TopicOrders, contract.DeadLetter(contract.TopicOrders),
+	contract.TopicPayments, contract.DeadLetter(contract.TopicPayments),
+}
+
+// pipeline is the way of a message through payments: from the broker into the inbox, through the settlement, and from the
+// outbox to the broker.
+type pipeline struct {
+	cfg      kafka.Config
+	log      *slog.Logger
+	producer *kafka.Producer
+	consumer *kafka.Consumer
+	receiver *inbox.Receiver[kafka.Message]
+	worker   *inbox.Worker
+	relay    *outbox.Relay
+}
+
+func newPipeline(cfg Config, db *sqlx.DB, accounts *store.Store, currencies *money.Currencies, door *api.Door,
+	log *slog.Logger, registry prometheus.Registerer) (*pipeline, error) {
+	producer, err := kafka.NewProducer(cfg.Kafka, log, registry)
+	if err != nil {
+		return nil, err
+	}
+	consumer, err := kafka.NewConsumer(cfg.Kafka, service, []string{contract.TopicOrders}, log, registry)
+	if err != nil {
+		return nil, err
+	}
+	p := &pipeline{cfg: cfg.Kafka, log: log, producer: producer, consumer: consumer}
+	p.relay = outbox.NewRelay(db, kafka.NewPublisher(producer, "/"+service), log, registry)
+	settle := settlement.New(accounts, currencies, registry, func(operations []*ledger.Operation) {
+		p.relay.Wake()
+		door.Settled(operations)
+	})
+	p.worker = inbox.NewWorker(db, settle.Settle, log, registry)
+	p.receiver = inbox.NewReceiver(db, settlement.Decoder(currencies), producer.DeadLetters, p.worker.Wake)
+	return p, nil
+}
+
+// wake tells the worker, if there is one in this process, that messages were stored.
+func (p *pipeline) wake() {
+	if p != nil {
+		p.worker.Wake()
+	}
+}
+
+// run works until ctx ends.
+func (p *pipeline) run(ctx context.Context) error {
+	defer p.producer.Close()
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return kafka.KeepTopics(ctx, p.cfg, p.log, topics...) })
+	group.Go(func() error { return p.consumer.Run(ctx, p.receiver.Receive) })
+	group.Go(func() error { return p.worker.Run(ctx) })
+	group.Go(func() error { return p.relay.Run(ctx) })
+	return group.Wait()
+}

@@ -1,0 +1,283 @@
+package api
+
+import (
+	"net/http"
+
+	"github.com/google/uuid"
+
+	"github.com/altyn-pay/altyn/payments/internal/ledger"
+	"github.com/altyn-pay/altyn/payments/internal/postgres"
+	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/httpserver"
+	"github.com/altyn-pay/altyn/platform/money"
+)
+
+// NewAccount asks for an account.
+type NewAccount struct {
+	ID        *uuid.UUID `json:"id,omitempty" swaggertype:"string" format:"uuid"` // chosen by the client, else by Altyn
+	Owner     string     `json:"owner,omitempty" example:"alice" maxLength:"200"`
+	Reference string     `json:"reference,omitempty" example:"customer-42" maxLength:"200"`
+} // @name NewAccount
+
+// createAccount opens an account.
+//
+//	@Summary		Open an account
+//	@Description	An account has a balance in every currency that it was ever given.
+//	@Tags			accounts
+//	@Accept			json
+//	@Produce		json
+//	@Param			request			body		NewAccount	true	"all fields are optional"
+//	@Param			Idempotency-Key	header		string		false	"1–255 characters; the same key with the same request is the same account"
+//	@Success		201				{object}	Account
+//	@Success		202				{object}	Operation	"not settled yet; Location names the operation"
+//	@Failure		400				{object}	httpserver.Problem
+//	@Failure		413				{object}	httpserver.Problem
+//	@Failure		415				{object}	httpserver.Problem
+//	@Failure		422				{object}	httpserver.Problem	"account_exists, idempotency_key_reused"
+//	@Failure		503				{object}	httpserver.Problem
+//	@Router			/api/v1/accounts [post]
+func (a *API) createAccount(w http.ResponseWriter, r *http.Request) error {
+	var request NewAccount
+	if err := httpserver.DecodeJSON(w, r, &request); err != nil {
+		return err
+	}
+	if err := checkText("owner", request.Owner, contract.MaxOwner); err != nil {
+		return err
+	}
+	if err := checkText("reference", request.Reference, contract.MaxReference); err != nil {
+		return err
+	}
+	key, err := httpserver.IdempotencyKey(r)
+	if err != nil {
+		return err
+	}
+	id := uuidOr(request.ID, func() uuid.UUID {
+		if key != "" {
+			return contract.DerivedID(r.URL.Path+"#id", uuid.Nil, key)
+		}
+		return uuid.Must(uuid.NewV7())
+	})
+	if id == uuid.Nil || ledger.IsSystem(id) {
+		return httpserver.Invalid("id", "is reserved")
+	}
+	create := ledger.Request{AccountID: id, Kind: ledger.CreateAccount, Owner: request.Owner, Reference: request.Reference}
+	return a.submit(w, r, create, func() (string, any, error) {
+		account, err := a.store.Account(r.Context(), id)
+		if err != nil {
+			return "", nil, err
+		}
+		body, err := a.account(account)
+		return "/api/v1/accounts/" + id.String(), body, err
+	})
+}
+
+// listAccounts lists accounts.
+//
+//	@Summary	List accounts, newest first
+//	@Tags		accounts
+//	@Produce	json
+//	@Param		owner		query		string	false	"only those of this owner"
+//	@Param		reference	query		string	false	"only those with this reference"
+//	@Param		limit		query		int		false	"1–200, default 50"
+//	@Param		cursor		query		string	false	"next_cursor of the page before"
+//	@Success	200			{object}	httpserver.List[Account]
+//	@Failure	400			{object}	httpserver.Problem
+//	@Router		/api/v1/accounts [get]
+func (a *API) listAccounts(w http.ResponseWriter, r *http.Request) error {
+	limit, position, err := below(r)
+	if err != nil {
+		return err
+	}
+	query := r.URL.Query()
+	accounts, err := a.store.Accounts(r.Context(), query.Get("owner"), query.Get("reference"), position, limit+1)
+	if err != nil {
+		return err
+	}
+	list, err := page(accounts, limit, func(last postgres.Account) any { return last.Seq }, a.account)
+	if err != nil {
+		return err
+	}
+	return httpserver.WriteJSON(w, http.StatusOK, list)
+}
+
+// accountOf reads the account in the path.
+func (a *API) accountOf(r *http.Request) (postgres.Account, error) {
+	id, err := httpserver.PathUUID(r, "id")
+	if err != nil {
+		return postgres.Account{}, err
+	}
+	account, err := a.store.Account(r.Context(), id)
+	return account, notFound(err, string(ledger.AccountNotFound))
+}
+
+// getAccount looks an account up.
+//
+//	@Summary	Look at an account
+//	@Tags		accounts
+//	@Produce	json
+//	@Param		id	path		string	true	"ID of the account"	format(uuid)
+//	@Success	200	{object}	Account
+//	@Failure	400	{object}	httpserver.Problem
+//	@Failure	404	{object}	httpserver.Problem	"account_not_found"
+//	@Router		/api/v1/accounts/{id} [get]
+func (a *API) getAccount(w http.ResponseWriter, r *http.Request) error {
+	account, err := a.accountOf(r)
+	if err != nil {
+		return err
+	}
+	body, err := a.account(account)
+	if err != nil {
+		return err
+	}
+	return httpserver.WriteJSON(w, http.StatusOK, body)
+}
+
+// getBalance looks an account's balances up.
+//
+//	@Summary	Look at the balances of an account
+//	@Tags		accounts
+//	@Produce	json
+//	@Param		id	path		string	true	"ID of the account"	format(uuid)
+//	@Success	200	{object}	Balances
+//	@Failure	400	{object}	httpserver.Problem
+//	@Failure	404	{object}	httpserver.Problem	"account_not_found"
+//	@Router		/api/v1/accounts/{id}/balance [get]
+func (a *API) getBalance(w http.ResponseWriter, r *http.Request) error {
+	account, err := a.accountOf(r)
+	if err != nil {
+		return err
+	}
+	full, err := a.account(account)
+	if err != nil {
+		return err
+	}
+	body := Balances{Actual: map[string]string{}, Frozen: map[string]string{}}
+	for _, b := range full.Balances {
+		body.Actual[b.Currency], body.Frozen[b.Currency] = b.Actual, b.Frozen
+	}
+	return httpserver.WriteJSON(w, http.StatusOK, body)
+}
+
+// NewDeposit asks for money to be added to an account.
+type NewDeposit struct {
+	Amount      money.Decimal `json:"amount" swaggertype:"string" example:"777.00" validate:"required"`
+	Currency    string        `json:"currency" example:"RUB" validate:"required"`
+	Reference   string        `json:"reference,omitempty" maxLength:"200"`
+	Description string        `json:"description,omitempty" maxLength:"1000"`
+} // @name NewDeposit
+
+// deposit adds money to an account.
+//
+//	@Summary		Deposit money (an invoice)
+//	@Description	Waits up to 5s for the result, or as long as ?wait= says; 202 where there is none yet.
+//	@Tags			operations
+//	@Accept			json
+//	@Produce		json
+//	@Param			id				path		string		true	"ID of the account"	format(uuid)
+//	@Param			request			body		NewDeposit	true	"amount and currency"
+//	@Param			Idempotency-Key	header		string		false	"1–255 characters; the same key with the same request is the same deposit"
+//	@Param			wait			query		string		false	"wait so long for the result, at most 30s"	example(5s)
+//	@Success		201				{object}	Operation
+//	@Success		202				{object}	Operation	"not settled yet; Location names the operation"
+//	@Failure		400				{object}	httpserver.Problem
+//	@Failure		404				{object}	httpserver.Problem	"account_not_found"
+//	@Failure		413				{object}	httpserver.Problem
+//	@Failure		415				{object}	httpserver.Problem
+//	@Failure		422				{object}	httpserver.Problem	"the operation ended in error; idempotency_key_reused"
+//	@Failure		503				{object}	httpserver.Problem
+//	@Router			/api/v1/accounts/{id}/deposits [post]
+func (a *API) deposit(w http.ResponseWriter, r *http.Request) error {
+	id, err := httpserver.PathUUID(r, "id")
+	if err != nil {
+		return err
+	}
+	var body NewDeposit
+	if err := httpserver.DecodeJSON(w, r, &body); err != nil {
+		return err
+	}
+	request := ledger.Request{AccountID: id, Kind: ledger.Deposit, Reference: body.Reference, Description: body.Description}
+	if err := a.money(&request, body.Amount, body.Currency); err != nil {
+		return err
+	}
+	if err := checkText("reference", body.Reference, contract.MaxReference); err != nil {
+		return err
+	}
+	if err := checkText("description", body.Description, contract.MaxDescription); err != nil {
+		return err
+	}
+	return a.submit(w, r, request, nil)
+}
+
+// listOperations lists the operations of an account.
+//
+//	@Summary	List the operations of an account, newest first
+//	@Tags		operations
+//	@Produce	json
+//	@Param		id		path		string	true	"ID of the account"	format(uuid)
+//	@Param		limit	query		int		false	"1–200, default 50"
+//	@Param		cursor	query		string	false	"next_cursor of the page before"
+//	@Success	200		{object}	httpserver.List[Operation]
+//	@Failure	400		{object}	httpserver.Problem
+//	@Failure	404		{object}	httpserver.Problem	"account_not_found"
+//	@Router		/api/v1/accounts/{id}/operations [get]
+func (a *API) listOperations(w http.ResponseWriter, r *http.Request) error {
+	limit, position, err := below(r)
+	if err != nil {
+		return err
+	}
+	account, err := a.accountOf(r)
+	if err != nil {
+		return err
+	}
+	operations, err := a.store.Operations(r.Context(), account.ID, position, limit+1)
+	if err != nil {
+		return err
+	}
+	list, err := page(operations, limit, func(last ledger.Operation) any { return last.Seq },
+		func(op ledger.Operation) (Operation, error) { return a.operation(&op) })
+	if err != nil {
+		return err
+	}
+	return httpserver.WriteJSON(w, http.StatusOK, list)
+}
+
+// listEntries is an account's statement.
+//
+//	@Summary		The statement of an account, oldest entry first
+//	@Description	Entries are numbered per currency without gaps. A statement in several currencies is in the order of time.
+//	@Tags			accounts
+//	@Produce		json
+//	@Param			id		path		string	true	"ID of the account"	format(uuid)
+//	@Param			limit	query		int		false	"1–200, default 50"
+//	@Param			cursor	query		string	false	"next_cursor of the page before"
+//	@Success		200		{object}	httpserver.List[Entry]
+//	@Failure		400		{object}	httpserver.Problem
+//	@Failure		404		{object}	httpserver.Problem	"account_not_found"
+//	@Router			/api/v1/accounts/{id}/entries [get]
+func (a *API) listEntries(w http.ResponseWriter, r *http.Request) error {
+	limit, text, err := httpserver.Page(r)
+	if err != nil {
+		return err
+	}
+	// The position is the last number seen of each currency.
+	seen := map[string]int64{}
+	if err := fromCursor(text, &seen); err != nil {
+		return err
+	}
+	account, err := a.accountOf(r)
+	if err != nil {
+		return err
+	}
+	entries, err := a.store.Entries(r.Context(), account.ID, seen, limit+1)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries[:min(limit, len(entries))] {
+		seen[e.Currency] = e.Number
+	}
+	list, err := page(entries, limit, func(postgres.Entry) any { return seen }, a.entry)
+	if err != nil {
+		return err
+	}
+	return httpserver.WriteJSON(w, http.StatusOK, list)
+}

@@ -1,0 +1,248 @@
+// Package api is the HTTP of payments: JSON in, a message into the inbox, its result out; and what can be looked up.
+package api
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"math"
+	"net/http"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/google/uuid"
+
+	"github.com/altyn-pay/altyn/payments/internal/ledger"
+	"github.com/altyn-pay/altyn/payments/internal/postgres"
+	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/httpserver"
+	"github.com/altyn-pay/altyn/platform/money"
+)
+
+// resultWait is how long a POST waits for its result where the client does not say.
+const resultWait = 5 * time.Second
+
+// API serves /api/v1 of payments.
+type API struct {
+	store      *postgres.Store
+	door       *Door
+	currencies *money.Currencies
+}
+
+// New makes the API.
+func New(store *postgres.Store, door *Door, currencies *money.Currencies) *API {
+	return &API{store: store, door: door, currencies: currencies}
+}
+
+// Routes mounts the API.
+func (a *API) Routes(r chi.Router) {
+	r.Post("/api/v1/accounts", httpserver.Handle(a.createAccount))
+	r.Get("/api/v1/accounts", httpserver.Handle(a.listAccounts))
+	r.Get("/api/v1/accounts/{id}", httpserver.Handle(a.getAccount))
+	r.Get("/api/v1/accounts/{id}/balance", httpserver.Handle(a.getBalance))
+	r.Post("/api/v1/accounts/{id}/deposits", httpserver.Handle(a.deposit))
+	r.Get("/api/v1/accounts/{id}/operations", httpserver.Handle(a.listOperations))
+	r.Get("/api/v1/accounts/{id}/entries", httpserver.Handle(a.listEntries))
+	r.Get("/api/v1/operations/{id}", httpserver.Handle(a.getOperation))
+	r.Get("/api/v1/payments/{order_id}", httpserver.Handle(a.getPayment))
+	r.Get("/api/v1/currencies", httpserver.Handle(a.listCurrencies))
+}
+
+// submit runs a request through the door and answers with its operation: 201 when it succeeded, 202 while it has no
+// result, its problem when it ended in error. answer, if not nil, replaces the operation in a 201.
+func (a *API) submit(w http.ResponseWriter, r *http.Request, request ledger.Request, answer func() (location string, body any, err error)) error {
+	key, err := httpserver.IdempotencyKey(r)
+	if err != nil {
+		return err
+	}
+	wait, asked, err := httpserver.Wait(r)
+	if err != nil {
+		return err
+	}
+	if !asked {
+		wait = resultWait
+	}
+	result, err := a.door.submit(r.Context(), r.URL.Path, key, request, wait)
+	if err != nil {
+		return err
+	}
+	if result.replayed {
+		w.Header().Set("Idempotent-Replayed", "true")
+	}
+	op := result.operation
+	if op.Status == ledger.Error {
+		return failure(op)
+	}
+	status, location := http.StatusCreated, "/api/v1/operations/"+op.ID.String()
+	var body any
+	switch {
+	case op.Status == ledger.Created:
+		status = http.StatusAccepted
+		body, err = a.operation(op)
+	case answer != nil:
+		location, body, err = answer()
+	default:
+		body, err = a.operation(op)
+	}
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Location", location)
+	return httpserver.WriteJSON(w, status, body)
+}
+
+// money reads the amount and currency of a request into it, or says which of them is wrong.
+func (a *API) money(r *ledger.Request, amount money.Decimal, code string) error {
+	currency, ok := a.currencies.Lookup(code)
+	if !ok {
+		return httpserver.Invalid("currency", "must be one of the codes that /api/v1/currencies lists, such as RUB")
+	}
+	minor, err := currency.Parse(string(amount))
+	if err != nil {
+		return httpserver.Invalid("amount", err.Error())
+	}
+	r.Currency, r.Amount = code, minor
+	return nil
+}
+
+func checkText(field, text string, limit int) error {
+	if err := contract.CheckText(text, limit); err != nil {
+		return httpserver.Invalid(field, err.Error())
+	}
+	return nil
+}
+
+// cursor writes where a list goes on; the client gives it back as it is.
+func cursor(position any) string {
+	text, err := json.Marshal(position)
+	if err != nil {
+		panic(err) // positions are numbers and maps of numbers
+	}
+	return base64.RawURLEncoding.EncodeToString(text)
+}
+
+// fromCursor reads a position back; an empty text leaves it as it is.
+func fromCursor(text string, position any) error {
+	if text == "" {
+		return nil
+	}
+	raw, err := base64.RawURLEncoding.DecodeString(text)
+	if err == nil {
+		err = json.Unmarshal(raw, position)
+	}
+	if err != nil {
+		return httpserver.Invalid("cursor", "is not a cursor of this list")
+	}
+	return nil
+}
+
+// page turns rows into a list's answer. One row more than the limit was asked for: it tells that there is a next page.
+func page[Row, Item any](rows []Row, limit int, position func(last Row) any, item func(Row) (Item, error)) (httpserver.List[Item], error) {
+	list := httpserver.List[Item]{Items: make([]Item, 0, min(len(rows), limit))}
+	for i, row := range rows {
+		if i == limit {
+			list.NextCursor = cursor(position(rows[i-1]))
+			break
+		}
+		out, err := item(row)
+		if err != nil {
+			return list, err
+		}
+		list.Items = append(list.Items, out)
+	}
+	return list, nil
+}
+
+// below reads a list's page: newest first, from below a position on.
+func below(r *http.Request) (limit int, position int64, err error) {
+	limit, text, err := httpserver.Page(r)
+	if err != nil {
+		return 0, 0, err
+	}
+	position = math.MaxInt64
+	return limit, position, fromCursor(text, &position)
+}
+
+// getOperation looks an operation up.
+//
+//	@Summary	Look at an operation
+//	@Tags		operations
+//	@Produce	json
+//	@Param		id		path		string	true	"ID of the operation"	format(uuid)
+//	@Param		wait	query		string	false	"wait so long for it to be final, at most 30s"	example(5s)
+//	@Success	200		{object}	Operation
+//	@Failure	400		{object}	httpserver.Problem
+//	@Failure	404		{object}	httpserver.Problem	"operation_not_found"
+//	@Router		/api/v1/operations/{id} [get]
+func (a *API) getOperation(w http.ResponseWriter, r *http.Request) error {
+	id, err := httpserver.PathUUID(r, "id")
+	if err != nil {
+		return err
+	}
+	wait, _, err := httpserver.Wait(r)
+	if err != nil {
+		return err
+	}
+	op, err := a.door.await(r.Context(), id, wait)
+	if err != nil {
+		return notFound(err, codeOperationNotFound)
+	}
+	body, err := a.operation(op)
+	if err != nil {
+		return err
+	}
+	return httpserver.WriteJSON(w, http.StatusOK, body)
+}
+
+// getPayment looks the payment of an order up.
+//
+//	@Summary	Look at the payment of an order
+//	@Tags		payments
+//	@Produce	json
+//	@Param		order_id	path		string	true	"ID of the order"	format(uuid)
+//	@Param		wait		query		string	false	"wait so long for it to be final, at most 30s"	example(5s)
+//	@Success	200			{object}	contract.Payment
+//	@Failure	400			{object}	httpserver.Problem
+//	@Failure	404			{object}	httpserver.Problem	"payment_not_found"
+//	@Router		/api/v1/payments/{order_id} [get]
+func (a *API) getPayment(w http.ResponseWriter, r *http.Request) error {
+	id, err := httpserver.PathUUID(r, "order_id")
+	if err != nil {
+		return err
+	}
+	wait, _, err := httpserver.Wait(r)
+	if err != nil {
+		return err
+	}
+	payment, err := a.door.payment(r.Context(), id, wait)
+	if err != nil {
+		return notFound(err, codePaymentNotFound)
+	}
+	body, err := a.payment(payment)
+	if err != nil {
+		return err
+	}
+	return httpserver.WriteJSON(w, http.StatusOK, body)
+}
+
+// listCurrencies lists the currencies.
+//
+//	@Summary	List the currencies and their numbers of decimal digits
+//	@Tags		currencies
+//	@Produce	json
+//	@Success	200	{object}	CurrencyList
+//	@Router		/api/v1/currencies [get]
+func (a *API) listCurrencies(w http.ResponseWriter, _ *http.Request) error {
+	return httpserver.WriteJSON(w, http.StatusOK, CurrencyList{Items: a.currencies.List()})
+}
+
+// CurrencyList is the list of currencies; it comes whole.
+type CurrencyList struct {
+	Items []money.Currency `json:"items"`
+} // @name CurrencyList
+
+func uuidOr(given *uuid.UUID, fallback func() uuid.UUID) uuid.UUID {
+	if given != nil {
+		return *given
+	}
+	return fallback()
+}

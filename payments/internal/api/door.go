@@ -1,0 +1,167 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
+
+	"github.com/altyn-pay/altyn/payments/internal/ledger"
+	"github.com/altyn-pay/altyn/payments/internal/postgres"
+	"github.com/altyn-pay/altyn/payments/internal/settlement"
+	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/groupcommit"
+	"github.com/altyn-pay/altyn/platform/inbox"
+	platform "github.com/altyn-pay/altyn/platform/postgres"
+	"github.com/altyn-pay/altyn/platform/telemetry"
+	"github.com/altyn-pay/altyn/platform/watch"
+)
+
+const (
+	maxGroup = 1000   // requests stored in one transaction
+	maxQueue = 10_000 // requests that may wait for it; more are refused as unavailable
+)
+
+// errKeyReused is the answer to an Idempotency-Key that came with another request before.
+var errKeyReused = errors.New("the key came with another request before")
+
+// Door takes requests in over HTTP. It does what the broker's receiver does, put a message into the inbox, and then waits
+// for its result: nothing but the settlement worker moves money.
+type Door struct {
+	store   *postgres.Store
+	stored  *groupcommit.Group[inbox.Message, int64]
+	results *watch.Hub[*ledger.Operation]
+}
+
+// NewDoor makes a door. wake is called after messages were stored.
+func NewDoor(db *sqlx.DB, store *postgres.Store, log *slog.Logger, wake func()) *Door {
+	d := &Door{store: store, results: watch.New(log, store.Settled)}
+	mayBeItem := func(err error) bool { return !platform.IsTransient(err) }
+	d.stored = groupcommit.New(maxGroup, maxQueue, mayBeItem, func(ctx context.Context, messages []inbox.Message) (arrivals []int64, err error) {
+		// A single statement is its own transaction.
+		if arrivals, err = inbox.Insert(ctx, db, messages); err == nil {
+			wake()
+		}
+		return arrivals, err
+	})
+	return d
+}
+
+// Run sees the results of other processes, until ctx ends.
+func (d *Door) Run(ctx context.Context) error { return d.results.Run(ctx) }
+
+// Settled hands results to the requests that wait for them.
+func (d *Door) Settled(operations []*ledger.Operation) {
+	for _, op := range operations {
+		d.results.Publish(op.ID, op)
+	}
+}
+
+// result is what became of a request.
+type result struct {
+	operation *ledger.Operation // in status Created when there is no result yet
+	replayed  bool              // the operation is that of an earlier request with the same key
+}
+
+// submit stores a request and waits for its result, at most so long. With a key the request's ID is derived from it,
+// so that the same request repeated is the same message.
+func (d *Door) submit(ctx context.Context, path, key string, r ledger.Request, wait time.Duration) (result, error) {
+	r.Lane = contract.Lane(r.AccountID)
+	r.ID = uuid.Must(uuid.NewV7())
+	if key != "" {
+		r.ID = contract.DerivedID(path, r.AccountID, key)
+	}
+	message, err := settlement.Message(r, telemetry.Traceparent(ctx))
+	if err != nil {
+		return result{}, err
+	}
+	if key != "" {
+		message.Fingerprint = uuid.NullUUID{UUID: uuid.NewSHA1(r.ID, []byte(message.Kind+message.Payload)), Valid: true}
+	}
+	watched := d.results.Subscribe(r.ID)
+	defer watched.Close()
+	arrival, err := d.stored.Do(ctx, message)
+	if err != nil {
+		return result{}, fmt.Errorf("store request: %w", err)
+	}
+
+	waiting, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	op, settled := watched.Until(waiting, func(op *ledger.Operation) bool { return op.Status != ledger.Created })
+	if !settled {
+		if ctx.Err() != nil {
+			return result{}, ctx.Err()
+		}
+		if op, err = d.operation(ctx, r.ID); err != nil {
+			return result{}, err
+		}
+	}
+	if key != "" && op.Fingerprint != message.Fingerprint {
+		return result{}, errKeyReused
+	}
+	return result{operation: op, replayed: arrival == 0 || op.Seq != arrival}, nil
+}
+
+// await reads an operation, or ErrNotFound, and waits at most so long for it to be final.
+func (d *Door) await(ctx context.Context, id uuid.UUID, wait time.Duration) (*ledger.Operation, error) {
+	watched := d.results.Subscribe(id)
+	defer watched.Close()
+	op, err := d.operation(ctx, id)
+	if err == nil && op.Status != ledger.Created || wait == 0 || err != nil && !errors.Is(err, postgres.ErrNotFound) {
+		return op, err
+	}
+	waiting, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	if final, ok := watched.Until(waiting, func(op *ledger.Operation) bool { return op.Status != ledger.Created }); ok {
+		return final, nil
+	}
+	return op, err
+}
+
+// payment reads the payment of an order, or ErrNotFound, and waits at most so long for it to be final. One whose message
+// has not taken effect is created.
+func (d *Door) payment(ctx context.Context, order uuid.UUID, wait time.Duration) (ledger.OrderPayment, error) {
+	// The operation that pays an order has the order's ID.
+	op, err := d.await(ctx, order, wait)
+	if err != nil {
+		return ledger.OrderPayment{}, err
+	}
+	if op.Kind != ledger.Payment {
+		return ledger.OrderPayment{}, postgres.ErrNotFound
+	}
+	if op.Status == ledger.Created {
+		return ledger.WaitingPayment(op), nil
+	}
+	return d.store.Payment(ctx, order)
+}
+
+// operation reads an operation, or ErrNotFound; one whose message has not taken effect is in status Created.
+func (d *Door) operation(ctx context.Context, id uuid.UUID) (*ledger.Operation, error) {
+	// A message can take effect between two looks, but only in this direction, so the third one finds it.
+	for range 2 {
+		settled, err := d.store.Settled(ctx, []uuid.UUID{id})
+		if err != nil {
+			return nil, err
+		}
+		if op, ok := settled[id]; ok {
+			return op, nil
+		}
+		m, err := d.store.Waiting(ctx, id)
+		if errors.Is(err, postgres.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		r, err := settlement.Request(m)
+		if err != nil {
+			return nil, err
+		}
+		return ledger.Waiting(r), nil
+	}
+	return nil, postgres.ErrNotFound
+}

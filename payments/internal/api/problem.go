@@ -1,0 +1,53 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/altyn-pay/altyn/payments/internal/ledger"
+	"github.com/altyn-pay/altyn/payments/internal/postgres"
+	"github.com/altyn-pay/altyn/platform/groupcommit"
+	"github.com/altyn-pay/altyn/platform/httpserver"
+	platform "github.com/altyn-pay/altyn/platform/postgres"
+)
+
+// The codes of the domain's problems that are not the reason of an operation. An operation that ended in error has its
+// reason as the code; those are the ledger's list.
+const (
+	codeOperationNotFound = "operation_not_found" // 404
+	codePaymentNotFound   = "payment_not_found"   // 404
+)
+
+// Classify is the one table from errors to problems.
+func Classify(err error) *httpserver.Problem {
+	switch {
+	case errors.Is(err, errKeyReused):
+		return httpserver.NewProblem(http.StatusUnprocessableEntity, httpserver.CodeIdempotencyKeyReused,
+			"this Idempotency-Key came with another request before")
+	case errors.Is(err, groupcommit.ErrBusy), platform.IsTransient(err), errors.Is(err, context.DeadlineExceeded):
+		return httpserver.Unavailable(err)
+	}
+	return nil
+}
+
+// failure is the problem of an operation that ended in error.
+func failure(op *ledger.Operation) *httpserver.Problem {
+	status := http.StatusUnprocessableEntity
+	if strings.HasSuffix(string(op.Reason), "_not_found") {
+		status = http.StatusNotFound
+	}
+	p := httpserver.NewProblem(status, string(op.Reason), "the operation ended in error: "+strings.ReplaceAll(string(op.Reason), "_", " "))
+	p.OperationID = op.ID.String()
+	return p
+}
+
+// notFound is the 404 of what a code says is not there; other errors pass.
+func notFound(err error, code string) error {
+	if errors.Is(err, postgres.ErrNotFound) {
+		what, _ := strings.CutSuffix(code, "_not_found")
+		return httpserver.NewProblem(http.StatusNotFound, code, "there is no such "+what)
+	}
+	return err
+}

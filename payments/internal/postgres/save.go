@@ -1,0 +1,162 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
+	"github.com/lib/pq"
+
+	"github.com/altyn-pay/altyn/payments/internal/ledger"
+)
+
+// Save stores what a batch has changed, one statement per table.
+func (s *Store) Save(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) error {
+	for _, save := range []func(context.Context, *sqlx.Tx, ledger.Changes) error{
+		saveAccounts, saveBalances, saveEntries, saveOperations, savePayments,
+	} {
+		if err := save(ctx, tx, changes); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func saveAccounts(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) error {
+	n := len(changes.Accounts)
+	if n == 0 {
+		return nil
+	}
+	ids, owners, references, lanes := texts(n), texts(n), texts(n), make([]int64, n)
+	for i, a := range changes.Accounts {
+		ids[i], owners[i], references[i], lanes[i] = a.ID.String(), a.Owner, a.Reference, int64(a.Lane)
+	}
+	return exec(ctx, tx, "save accounts", int64(n), `
+		INSERT INTO accounts (id, lane, owner, reference)
+		SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::text[])`,
+		ids, pq.Array(lanes), owners, references)
+}
+
+func saveBalances(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) error {
+	n := len(changes.Balances)
+	if n == 0 {
+		return nil
+	}
+	accounts, currencies := make(pq.StringArray, 0, n), make(pq.StringArray, 0, n)
+	lanes, actual, frozen, entries := make([]int64, 0, n), make([]int64, 0, n), make([]int64, 0, n), make([]int64, 0, n)
+	for key, balance := range changes.Balances {
+		accounts, currencies, lanes = append(accounts, key.AccountID.String()), append(currencies, key.Currency), append(lanes, int64(key.Lane))
+		actual, frozen, entries = append(actual, balance.Actual), append(frozen, balance.Frozen), append(entries, balance.Entries)
+	}
+	return exec(ctx, tx, "save balances", int64(n), `
+		UPDATE balances SET actual = c.actual, frozen = c.frozen, entries = c.entries
+		FROM unnest($1::uuid[], $2::text[], $3::smallint[], $4::bigint[], $5::bigint[], $6::bigint[])
+			AS c (account_id, currency, lane, actual, frozen, entries)
+		WHERE balances.account_id = c.account_id AND balances.currency = c.currency AND balances.lane = c.lane`,
+		accounts, currencies, pq.Array(lanes), pq.Array(actual), pq.Array(frozen), pq.Array(entries))
+}
+
+func saveEntries(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) error {
+	n := len(changes.Entries)
+	if n == 0 {
+		return nil
+	}
+	accounts, currencies, operations, kinds := texts(n), texts(n), texts(n), texts(n)
+	lanes, numbers, amounts := make([]int64, n), make([]int64, n), make([]int64, n)
+	frozen, balancesAfter, frozenAfter := make([]int64, n), make([]int64, n), make([]int64, n)
+	for i, e := range changes.Entries {
+		accounts[i], currencies[i], operations[i], kinds[i] = e.AccountID.String(), e.Currency, e.OperationID.String(), string(e.Operation)
+		lanes[i], numbers[i], amounts[i] = int64(e.Lane), e.Number, e.Amount
+		frozen[i], balancesAfter[i], frozenAfter[i] = e.Frozen, e.BalanceAfter, e.FrozenAfter
+	}
+	return exec(ctx, tx, "save entries", int64(n), `
+		INSERT INTO entries (account_id, lane, currency, number, operation_id, operation, amount, frozen, balance_after, frozen_after)
+		SELECT account_id, lane, currency, number, operation_id, operation, amount, frozen, balance_after, frozen_after
+		FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::bigint[], $5::uuid[], $6::text[], $7::bigint[], $8::bigint[],
+			$9::bigint[], $10::bigint[]) WITH ORDINALITY
+			AS e (account_id, lane, currency, number, operation_id, operation, amount, frozen, balance_after, frozen_after, n)
+		ORDER BY n`,
+		accounts, pq.Array(lanes), currencies, pq.Array(numbers), operations, kinds, pq.Array(amounts), pq.Array(frozen),
+		pq.Array(balancesAfter), pq.Array(frozenAfter))
+}
+
+func saveOperations(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) error {
+	n := len(changes.Operations)
+	if n == 0 {
+		return nil
+	}
+	ids, kinds, accounts, currencies := texts(n), texts(n), texts(n), texts(n)
+	statuses, reasons, references, descriptions := texts(n), texts(n), texts(n), texts(n)
+	created, settled := texts(n), texts(n)
+	lanes, seqs, amounts := make([]int64, n), make([]int64, n), make([]int64, n)
+	payees, orders, fingerprints := make([]sql.NullString, n), make([]sql.NullString, n), make([]sql.NullString, n)
+	for i, op := range changes.Operations {
+		ids[i], kinds[i], accounts[i], currencies[i] = op.ID.String(), string(op.Kind), op.AccountID.String(), op.Currency
+		statuses[i], reasons[i], references[i], descriptions[i] = string(op.Status), string(op.Reason), op.Reference, op.Description
+		created[i], settled[i] = timestamp(op.CreatedAt), timestamp(op.SettledAt)
+		lanes[i], seqs[i], amounts[i] = int64(op.Lane), op.Seq, op.Amount
+		payees[i], orders[i] = optional(op.ToAccountID), optional(op.OrderID)
+		fingerprints[i] = sql.NullString{String: op.Fingerprint.UUID.String(), Valid: op.Fingerprint.Valid}
+	}
+	return exec(ctx, tx, "save operations", int64(n), `
+		INSERT INTO operations (`+operationColumns+`)
+		SELECT `+operationColumns+`
+		FROM unnest($1::uuid[], $2::smallint[], $3::bigint[], $4::text[], $5::uuid[], $6::uuid[], $7::uuid[], $8::text[],
+			$9::bigint[], $10::text[], $11::text[], $12::text[], $13::text[], $14::uuid[], $15::timestamptz[], $16::timestamptz[])
+			AS o (`+operationColumns+`)`,
+		ids, pq.Array(lanes), pq.Array(seqs), kinds, accounts, pq.Array(payees), pq.Array(orders), currencies, pq.Array(amounts),
+		statuses, reasons, references, descriptions, pq.Array(fingerprints), created, settled)
+}
+
+func savePayments(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) error {
+	// The last transition of a payment is its state.
+	last := make(map[uuid.UUID]ledger.OrderPayment, len(changes.Payments))
+	for _, p := range changes.Payments {
+		last[p.OrderID] = p
+	}
+	n := len(last)
+	if n == 0 {
+		return nil
+	}
+	orders, accounts, currencies, captures, statuses, reasons := texts(n), texts(n), texts(n), texts(n), texts(n), texts(n)
+	created, updated := texts(n), texts(n)
+	lanes, amounts, captured, refunded, versions := make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
+	i := 0
+	for _, p := range last {
+		orders[i], accounts[i], currencies[i], captures[i] = p.OrderID.String(), p.AccountID.String(), p.Currency, p.Capture
+		statuses[i], reasons[i], created[i], updated[i] = p.Status, string(p.Reason), timestamp(p.CreatedAt), timestamp(p.UpdatedAt)
+		lanes[i], amounts[i], captured[i], refunded[i], versions[i] = int64(p.Lane), p.Amount, p.Captured, p.Refunded, p.Version
+		i++
+	}
+	return exec(ctx, tx, "save payments", int64(n), `
+		INSERT INTO payments (order_id, lane, account_id, currency, amount, capture, status, reason, captured, refunded, version,
+			created_at, updated_at)
+		SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::uuid[], $4::text[], $5::bigint[], $6::text[], $7::text[], $8::text[],
+			$9::bigint[], $10::bigint[], $11::bigint[], $12::timestamptz[], $13::timestamptz[])`,
+		orders, pq.Array(lanes), accounts, currencies, pq.Array(amounts), captures, statuses, reasons, pq.Array(captured),
+		pq.Array(refunded), pq.Array(versions), created, updated)
+}
+
+// exec runs a statement that must change exactly n rows: anything else is a broken promise, and rolls back.
+func exec(ctx context.Context, tx *sqlx.Tx, what string, n int64, query string, args ...any) error {
+	result, err := tx.ExecContext(ctx, query, args...)
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	if changed, err := result.RowsAffected(); err != nil || changed != n {
+		return fmt.Errorf("%s: %d rows changed instead of %d (%v)", what, changed, n, err)
+	}
+	return nil
+}
+
+func texts(n int) pq.StringArray { return make(pq.StringArray, n) }
+
+func optional(id uuid.UUID) sql.NullString {
+	return sql.NullString{String: id.String(), Valid: id != uuid.Nil}
+}
+
+// timestamp writes a time for an array parameter, to the microsecond, which is what PostgreSQL keeps.
+func timestamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05.999999Z07:00") }

@@ -1,0 +1,124 @@
+// Package settlement gives accepted messages their effect: it loads what a batch touches, lets the ledger decide, and
+// stores the changes and the events that tell of them, all in the inbox worker's transaction. The rules are in package
+// ledger; here is the thin shell around them.
+package settlement
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/altyn-pay/altyn/payments/internal/ledger"
+	"github.com/altyn-pay/altyn/payments/internal/postgres"
+	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/inbox"
+	"github.com/altyn-pay/altyn/platform/money"
+	"github.com/altyn-pay/altyn/platform/outbox"
+)
+
+// Settlement settles batches of the inbox.
+type Settlement struct {
+	store      *postgres.Store
+	currencies *money.Currencies
+	settled    func(operations []*ledger.Operation)
+	operations *prometheus.CounterVec
+}
+
+// New makes a settlement. settled is called with the operations of each committed batch, those of repeated messages too.
+func New(store *postgres.Store, currencies *money.Currencies, metrics prometheus.Registerer,
+	settled func(operations []*ledger.Operation)) *Settlement {
+	s := &Settlement{
+		store: store, currencies: currencies, settled: settled,
+		operations: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "altyn_operations_total", Help: "Settled operations.",
+		}, []string{"operation", "status"}),
+	}
+	metrics.MustRegister(s.operations)
+	return s
+}
+
+// Settle is the inbox.Handler of payments.
+func (s *Settlement) Settle(ctx context.Context, tx *sqlx.Tx, batch []inbox.Message) (committed func(), err error) {
+	requests := make([]ledger.Request, len(batch))
+	traces := make(map[uuid.UUID]string)
+	for i, m := range batch {
+		if requests[i], err = Request(m); err != nil {
+			return nil, err
+		}
+		if m.Traceparent != "" {
+			traces[m.ID] = m.Traceparent
+		}
+	}
+	book := ledger.NewBook(time.Now().UTC())
+	if err := s.store.Load(ctx, tx, book, requests); err != nil {
+		return nil, err
+	}
+	operations := make([]*ledger.Operation, len(requests))
+	for i, r := range requests {
+		operations[i] = book.Apply(r)
+	}
+	changes := book.Changes()
+	if err := s.store.Save(ctx, tx, changes); err != nil {
+		return nil, err
+	}
+	events := make([]outbox.Message, len(changes.Payments))
+	for i, p := range changes.Payments {
+		if events[i], err = s.event(p, traces[p.OrderID]); err != nil {
+			return nil, err
+		}
+	}
+	if err := outbox.Append(ctx, tx, events...); err != nil {
+		return nil, err
+	}
+	return func() {
+		for _, op := range changes.Operations {
+			s.operations.WithLabelValues(string(op.Kind), string(op.Status)).Inc()
+		}
+		s.settled(operations)
+	}, nil
+}
+
+// eventTypes are the types of the events that tell of a payment's statuses.
+var eventTypes = map[string]string{
+	contract.PaymentCreated:    contract.PaymentCreatedType,
+	contract.PaymentAuthorized: contract.PaymentAuthorizedType,
+	contract.PaymentSucceeded:  contract.PaymentSucceededType,
+	contract.PaymentFailed:     contract.PaymentFailedType,
+	contract.PaymentCancelled:  contract.PaymentCancelledType,
+	contract.PaymentRefunded:   contract.PaymentRefundedType,
+}
+
+// event is the message that tells of a payment's transition.
+func (s *Settlement) event(p ledger.OrderPayment, traceparent string) (outbox.Message, error) {
+	state, err := PaymentState(s.currencies, p)
+	if err != nil {
+		return outbox.Message{}, err
+	}
+	payload, err := json.Marshal(state)
+	if err != nil {
+		return outbox.Message{}, fmt.Errorf("encode payment %s: %w", p.OrderID, err)
+	}
+	eventType := eventTypes[p.Status]
+	return outbox.Message{
+		Lane: p.Lane, ID: contract.EventID(eventType, p.OrderID, p.Version), Type: eventType, Topic: contract.TopicPayments,
+		Key: p.AccountID.String(), Subject: p.OrderID.String(), Payload: string(payload), Traceparent: traceparent,
+	}, nil
+}
+
+// PaymentState is a payment as the outside sees it.
+func PaymentState(currencies *money.Currencies, p ledger.OrderPayment) (contract.Payment, error) {
+	currency, ok := currencies.Lookup(p.Currency)
+	if !ok {
+		return contract.Payment{}, fmt.Errorf("payment %s is in %q, which is no longer among the currencies", p.OrderID, p.Currency)
+	}
+	return contract.Payment{
+		OrderID: p.OrderID, AccountID: p.AccountID, Amount: currency.Format(p.Amount), Currency: p.Currency,
+		Capture: p.Capture, Status: p.Status, Reason: string(p.Reason), CapturedAmount: currency.Format(p.Captured),
+		RefundedAmount: currency.Format(p.Refunded), Version: p.Version, CreatedAt: p.CreatedAt, UpdatedAt: p.UpdatedAt,
+	}, nil
+}

@@ -1,0 +1,122 @@
+// Package contract is what the services say to each other and to the outside over Kafka: topics, the lane of an
+// account, and the JSON payloads of events and commands. It only ever grows: a field or a type that was published
+// keeps its name and meaning. asyncapi.yaml beside this file documents it for other languages.
+package contract
+
+import (
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// The topics. The key of every message is the account ID as text, but for Inventory, whose messages name no account.
+const (
+	TopicOrders    = "orders"
+	TopicPayments  = "payments"
+	TopicInventory = "inventory"
+	TopicCommands  = "billing.commands"
+	TopicReplies   = "billing.replies"
+)
+
+// DeadLetter names the topic where what could not be read from a topic is kept, with the reason in a header.
+func DeadLetter(topic string) string { return topic + ".dlq" }
+
+// The event types, as in the header ce_type.
+const (
+	OrderPlacedType    = "order.placed"
+	OrderCancelledType = "order.cancelled"
+
+	PaymentCreatedType    = "payment.created"
+	PaymentAuthorizedType = "payment.authorized"
+	PaymentSucceededType  = "payment.succeeded"
+	PaymentFailedType     = "payment.failed"
+	PaymentCancelledType  = "payment.cancelled"
+	PaymentRefundedType   = "payment.refunded"
+)
+
+// How the money of an order is taken.
+const (
+	CaptureAutomatic = "automatic" // debited at once
+	CaptureManual    = "manual"    // held until it is confirmed or rejected
+)
+
+// What happens to a request that the balance does not cover.
+const (
+	OnInsufficientReject = "reject" // it fails at once
+	OnInsufficientWait   = "wait"   // it waits for money until its deadline
+)
+
+// Bounds of free texts, in characters.
+const (
+	MaxDescription = 1000
+	MaxReference   = 200
+	MaxOwner       = 200
+	MaxReason      = 200
+)
+
+// Order is the payload of order.placed. Amount is a decimal text with exactly the currency's number of digits.
+type Order struct {
+	OrderID        uuid.UUID  `json:"order_id"`
+	AccountID      uuid.UUID  `json:"account_id"`
+	Amount         string     `json:"amount"`
+	Currency       string     `json:"currency"`
+	Description    string     `json:"description,omitempty"`
+	Reference      string     `json:"reference,omitempty"`
+	Capture        string     `json:"capture"`
+	AwaitInventory bool       `json:"await_inventory,omitempty"`
+	OnInsufficient string     `json:"on_insufficient,omitempty"`
+	CreatedAt      time.Time  `json:"created_at"`
+	ExpiresAt      *time.Time `json:"expires_at,omitempty"`
+}
+
+// The statuses of a payment.
+const (
+	PaymentCreated    = "created" // waits for inventory or money
+	PaymentAuthorized = "authorized"
+	PaymentSucceeded  = "succeeded"
+	PaymentFailed     = "failed"
+	PaymentCancelled  = "cancelled"
+	PaymentRefunded   = "refunded"
+)
+
+// Payment is the payload of every event on the topic payments: the payment's whole state, totals and never deltas, so
+// that a reader needs only the highest Version it has seen and may meet the same event any number of times.
+type Payment struct {
+	OrderID        uuid.UUID `json:"order_id"`
+	AccountID      uuid.UUID `json:"account_id"`
+	Amount         string    `json:"amount"`
+	Currency       string    `json:"currency"`
+	Capture        string    `json:"capture"`
+	Status         string    `json:"status"`
+	Reason         string    `json:"reason,omitempty"`
+	CapturedAmount string    `json:"captured_amount"`
+	RefundedAmount string    `json:"refunded_amount"`
+	Version        int64     `json:"version"`
+	CreatedAt      time.Time `json:"created_at"`
+	UpdatedAt      time.Time `json:"updated_at"`
+}
+
+// namespace is the root of the derived IDs below.
+var namespace = uuid.NewSHA1(uuid.NameSpaceURL, []byte("https://github.com/altyn-pay/altyn"))
+
+// DerivedID is the ID of a request that came with a key of its client: a UUIDv5 over the door it came through (a path
+// or a topic), the account it is charged to and the key. The same request repeated is so the same message, and doors
+// and accounts never collide.
+func DerivedID(door string, account uuid.UUID, key string) uuid.UUID {
+	name := make([]byte, 0, len(door)+1+len(account)+len(key))
+	name = append(append(name, door...), 0)
+	name = append(append(name, account[:]...), key...)
+	return uuid.NewSHA1(namespace, name)
+}
+
+// EventID identifies one transition of an order or a payment, so that an event published twice is recognisably the
+// same: a UUIDv5 over its subject and version.
+func EventID(eventType string, subject uuid.UUID, version int64) uuid.UUID {
+	name := make([]byte, 0, len(subject)+len(eventType)+9)
+	name = append(name, subject[:]...)
+	name = append(name, eventType...)
+	for shift := 56; shift >= 0; shift -= 8 {
+		name = append(name, byte(version>>shift))
+	}
+	return uuid.NewSHA1(namespace, name)
+}

@@ -1,0 +1,97 @@
+// Package inbox is the door through which messages take effect exactly once and, per account, in the order in which
+// they were stored. Whoever accepts a message (a broker's receiver, an HTTP handler, a timer) inserts it; a Worker
+// claims batches of messages, lane by lane, and deletes them in the very transaction that gives them their effect.
+//
+// A lane is held by a transaction-level advisory lock while its messages are settled, so any number of workers in any
+// number of processes share the lanes, and a crash frees them at once.
+package inbox
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
+	"github.com/lib/pq"
+
+	"github.com/altyn-pay/altyn/platform/postgres"
+)
+
+//go:embed migrations/*.sql
+var files embed.FS
+
+// Migrations creates the inbox's tables.
+func Migrations() postgres.Migrations {
+	sub, err := fs.Sub(files, "migrations")
+	if err != nil {
+		panic(err) // the folder is compiled in
+	}
+	return postgres.Migrations{Name: "inbox", FS: sub}
+}
+
+// Message is one accepted request or event, in the queue of its account.
+type Message struct {
+	Seq         int64         `db:"seq"` // arrival number, set by the database
+	ID          uuid.UUID     `db:"id"`  // the same message has the same ID, however often it arrives
+	Lane        int16         `db:"lane"`
+	AccountID   uuid.UUID     `db:"account_id"`
+	Kind        string        `db:"kind"`
+	Payload     string        `db:"payload"` // JSON
+	Fingerprint uuid.NullUUID `db:"fingerprint"`
+	Traceparent string        `db:"traceparent"`
+	ReceivedAt  time.Time     `db:"received_at"` // set by the database
+}
+
+// Insert stores messages, in this order per account. It returns each message's arrival number, or 0 where a message
+// with its ID is waiting already. A duplicate of a message that has taken effect is stored again: whoever settles it
+// must recognise it by its permanent record.
+func Insert(ctx context.Context, tx sqlx.ExtContext, messages []Message) ([]int64, error) {
+	n := len(messages)
+	ids, accounts, kinds, payloads, traces := make(pq.StringArray, n), make(pq.StringArray, n), make(pq.StringArray, n),
+		make(pq.StringArray, n), make(pq.StringArray, n)
+	lanes, fingerprints := make([]int64, n), make([]sql.NullString, n)
+	for i, m := range messages {
+		ids[i], accounts[i], kinds[i], payloads[i], traces[i] = m.ID.String(), m.AccountID.String(), m.Kind, m.Payload, m.Traceparent
+		lanes[i] = int64(m.Lane)
+		if m.Fingerprint.Valid {
+			fingerprints[i] = sql.NullString{String: m.Fingerprint.UUID.String(), Valid: true}
+		}
+	}
+	rows, err := tx.QueryContext(ctx, `
+		INSERT INTO inbox (id, lane, account_id, kind, payload, fingerprint, traceparent)
+		SELECT id, lane, account_id, kind, payload, fingerprint, traceparent
+		FROM unnest($1::uuid[], $2::smallint[], $3::uuid[], $4::text[], $5::text[], $6::uuid[], $7::text[])
+			WITH ORDINALITY AS m (id, lane, account_id, kind, payload, fingerprint, traceparent, n)
+		ORDER BY n
+		ON CONFLICT (id, lane) DO NOTHING
+		RETURNING id, seq`, ids, pq.Array(lanes), accounts, kinds, payloads, pq.Array(fingerprints), traces)
+	if err != nil {
+		return nil, fmt.Errorf("inbox: insert %d messages: %w", n, err)
+	}
+	defer rows.Close()
+	arrivals := make([]int64, n)
+	// Rows come back in the order of the input, less those that conflicted.
+	next := 0
+	for rows.Next() {
+		var (
+			id  uuid.UUID
+			seq int64
+		)
+		if err := rows.Scan(&id, &seq); err != nil {
+			return nil, fmt.Errorf("inbox: insert: %w", err)
+		}
+		for next < n && messages[next].ID != id {
+			next++
+		}
+		if next == n {
+			return nil, fmt.Errorf("inbox: insert returned message %s out of order", id)
+		}
+		arrivals[next] = seq
+		next++
+	}
+	return arrivals, rows.Err()
+}

@@ -1,0 +1,281 @@
+package inbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/altyn-pay/altyn/platform/postgres"
+)
+
+const (
+	batchSize = 1000 // messages settled in one transaction
+
+	// A worker polls at the short interval while there is traffic, for what other processes have inserted, and at the
+	// long one when nothing has happened for a while.
+	busyInterval = 5 * time.Millisecond
+	idleInterval = 25 * time.Millisecond
+	busyFor      = time.Second
+
+	// retryInterval is how often a worker looks for accounts whose head message is due for another try.
+	retryInterval = 250 * time.Millisecond
+	maxProbes     = 100 // accounts woken at a time
+
+	// maxAttempts is how often a message may fail unexpectedly before it is parked; between attempts its account waits
+	// from firstRetry on, twice as long each time, up to maxRetry.
+	maxAttempts = 8
+	firstRetry  = 100 * time.Millisecond
+	maxRetry    = 30 * time.Second
+
+	maxBackoff = 2 * time.Second // between tries when the database is away
+)
+
+// Handler gives a batch its effect in the worker's transaction. The batch is sorted by arrival and holds messages of
+// many accounts; the transaction holds their lanes. The function it returns, if any, runs once the transaction has
+// committed. An error rolls everything back; when it is not the database's own trouble, the worker tries smaller
+// batches until it has found the message that causes it.
+type Handler func(ctx context.Context, tx *sqlx.Tx, batch []Message) (committed func(), err error)
+
+// Worker settles the inbox of a database. Any number of workers may run, in any number of processes.
+type Worker struct {
+	db     *sqlx.DB
+	handle Handler
+	log    *slog.Logger
+	wake   chan struct{}
+
+	batches  prometheus.Histogram
+	duration prometheus.Histogram
+	failures *prometheus.CounterVec
+}
+
+// NewWorker makes a worker; Run runs it.
+func NewWorker(db *sqlx.DB, handle Handler, log *slog.Logger, metrics prometheus.Registerer) *Worker {
+	w := &Worker{
+		db: db, handle: handle, log: log, wake: make(chan struct{}, 1),
+		batches: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "altyn_inbox_batch_size", Help: "Messages settled in one transaction.", Buckets: prometheus.ExponentialBuckets(1, 4, 6)}),
+		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "altyn_inbox_batch_seconds", Help: "Time to settle one batch.", Buckets: prometheus.ExponentialBuckets(0.001, 2, 12)}),
+		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "altyn_inbox_failures_total", Help: "Unexpected failures of single messages, by what follows."}, []string{"outcome"}),
+	}
+	metrics.MustRegister(w.batches, w.duration, w.failures)
+	return w
+}
+
+// Wake tells the worker that messages were committed. It never blocks.
+func (w *Worker) Wake() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run settles until ctx ends, then returns nil; the batch in flight is finished. It survives the loss of the database.
+func (w *Worker) Run(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	var (
+		failures   int
+		busyUntil  time.Time
+		nextProbes time.Time
+	)
+	for ctx.Err() == nil {
+		// What was begun is finished: the settings of the database's session bound its time.
+		working := context.WithoutCancel(ctx)
+		var err error
+		if now := time.Now(); now.After(nextProbes) {
+			nextProbes = now.Add(retryInterval)
+			err = w.probe(working)
+		}
+		var n int
+		if err == nil {
+			n, err = w.runOnce(working)
+		}
+		pause := idleInterval
+		switch now := time.Now(); {
+		case err != nil:
+			pause = min(maxBackoff, 50*time.Millisecond<<min(failures, 10))
+			failures++
+			w.log.Warn("inbox worker interrupted", "error", err, "retry_in", pause)
+			select {
+			case <-ctx.Done():
+			case <-time.After(pause):
+			}
+			continue
+		case n == batchSize:
+			failures, busyUntil = 0, now.Add(busyFor)
+			continue
+		case n > 0:
+			failures, busyUntil, pause = 0, now.Add(busyFor), busyInterval
+		case now.Before(busyUntil):
+			failures, pause = 0, busyInterval
+		default:
+			failures = 0
+		}
+		timer.Reset(pause)
+		select {
+		case <-ctx.Done():
+		case <-w.wake:
+		case <-timer.C:
+		}
+	}
+	return nil
+}
+
+// runOnce settles one batch and returns how many messages it took. An error is the database's trouble; a message's own
+// is dealt with.
+func (w *Worker) runOnce(ctx context.Context) (int, error) {
+	batch, err := w.settle(ctx, nil)
+	if err == nil || len(batch) == 0 || postgres.IsTransient(err) {
+		return len(batch), err
+	}
+	w.log.Warn("a batch failed; looking for the message", "messages", len(batch), "error", err)
+	return len(batch), w.isolate(ctx, batch)
+}
+
+// settle claims and handles a batch in one transaction. The batch is returned also when it failed.
+func (w *Worker) settle(ctx context.Context, only []Message) ([]Message, error) {
+	var (
+		batch     claimed
+		committed func()
+		begin     = time.Now()
+	)
+	err := postgres.InTx(ctx, w.db, func(tx *sqlx.Tx) (err error) {
+		committed = nil
+		if batch, err = claim(ctx, tx, only, batchSize); err != nil || len(batch.messages) == 0 {
+			return err
+		}
+		if committed, err = w.call(ctx, tx, batch.messages); err != nil {
+			return err
+		}
+		return batch.remove(ctx, tx)
+	})
+	if err == nil && len(batch.messages) > 0 {
+		w.batches.Observe(float64(len(batch.messages)))
+		w.duration.Observe(time.Since(begin).Seconds())
+		if committed != nil {
+			committed()
+		}
+	}
+	return batch.messages, err
+}
+
+// call runs the handler and turns a panic into an error, which stops one account instead of the process.
+func (w *Worker) call(ctx context.Context, tx *sqlx.Tx, batch []Message) (committed func(), err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			committed, err = nil, fmt.Errorf("panic: %v", p)
+			w.log.Error("a handler panicked", "panic", p, "stack", string(debug.Stack()))
+		}
+	}()
+	return w.handle(ctx, tx, batch)
+}
+
+// isolate halves a failing batch until the message that fails is alone, and stops its account. The halves are settled
+// in order, and what follows a stopped message in its account's queue is left out by claim.
+func (w *Worker) isolate(ctx context.Context, batch []Message) error {
+	for _, half := range [][]Message{batch[:len(batch)/2], batch[len(batch)/2:]} {
+		if len(half) == 0 {
+			continue
+		}
+		_, err := w.settle(ctx, half)
+		switch {
+		case err == nil:
+		case postgres.IsTransient(err):
+			return err
+		case len(half) > 1:
+			if err := w.isolate(ctx, half); err != nil {
+				return err
+			}
+		default:
+			if err := w.stop(ctx, half[0], err); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// stop makes an account's queue stand still after its head message has failed: for a while, or, after too many
+// attempts, until an operator acts.
+func (w *Worker) stop(ctx context.Context, m Message, cause error) error {
+	return postgres.InTx(ctx, w.db, func(tx *sqlx.Tx) error {
+		// The wait is bounded by the session's lock_timeout; a settlement holds a lane for some milliseconds.
+		if _, err := tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock($1, $2)`, lockClass, m.Lane); err != nil {
+			return fmt.Errorf("inbox: lock lane: %w", err)
+		}
+		var attempts int
+		if err := tx.GetContext(ctx, &attempts, `
+			INSERT INTO inbox_stops (account_id, lane, message_id, attempts, reason) VALUES ($1, $2, $3, 1, $4)
+			ON CONFLICT (account_id, lane) DO UPDATE SET
+				attempts = CASE WHEN inbox_stops.message_id = excluded.message_id THEN inbox_stops.attempts + 1 ELSE 1 END,
+				message_id = excluded.message_id, reason = excluded.reason, probing = false, stopped_at = clock_timestamp()
+			RETURNING attempts`, m.AccountID, m.Lane, m.ID, cause.Error()); err != nil {
+			return fmt.Errorf("inbox: stop: %w", err)
+		}
+		pause, outcome := min(maxRetry, firstRetry<<(attempts-1)), "retried"
+		if attempts >= maxAttempts {
+			pause, outcome = -1, "parked"
+		}
+		if _, err := tx.ExecContext(ctx, `
+			UPDATE inbox_stops SET retry_at = CASE WHEN $3 >= 0 THEN clock_timestamp() + make_interval(secs => $3 / 1000.0) END
+			WHERE account_id = $1 AND lane = $2`, m.AccountID, m.Lane, pause.Milliseconds()); err != nil {
+			return fmt.Errorf("inbox: stop: %w", err)
+		}
+		if _, err := tx.ExecContext(ctx, `UPDATE inbox SET stopped = true WHERE account_id = $1 AND lane = $2 AND NOT stopped`,
+			m.AccountID, m.Lane); err != nil {
+			return fmt.Errorf("inbox: stop: %w", err)
+		}
+		w.failures.WithLabelValues(outcome).Inc()
+		w.log.Error("message failed; its account's queue stands still", "outcome", outcome, "id", m.ID, "kind", m.Kind,
+			"account_id", m.AccountID, "attempts", attempts, "error", cause)
+		return nil
+	})
+}
+
+// probe makes the head messages of accounts whose time has come ready for another try.
+func (w *Worker) probe(ctx context.Context) error {
+	var due []stop
+	if err := w.db.SelectContext(ctx, &due, `
+		SELECT account_id, lane, message_id, attempts, probing FROM inbox_stops
+		WHERE retry_at <= clock_timestamp() ORDER BY retry_at LIMIT $1`, maxProbes); err != nil {
+		return fmt.Errorf("inbox: find stops: %w", err)
+	}
+	for _, s := range due {
+		if err := postgres.InTx(ctx, w.db, func(tx *sqlx.Tx) error { return ready(ctx, tx, s.AccountID, s.Lane) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+var errNotStopped = errors.New("inbox: the account is not stopped")
+
+// ready lets the head message of a stopped account be claimed once more.
+func ready(ctx context.Context, tx *sqlx.Tx, account uuid.UUID, lane int16) error {
+	if _, err := tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock($1, $2)`, lockClass, lane); err != nil {
+		return fmt.Errorf("inbox: lock lane: %w", err)
+	}
+	result, err := tx.ExecContext(ctx, `
+		UPDATE inbox SET stopped = false FROM inbox_stops s
+		WHERE s.account_id = $1 AND s.lane = $2 AND inbox.id = s.message_id AND inbox.lane = s.lane`, account, lane)
+	if err != nil {
+		return fmt.Errorf("inbox: probe: %w", err)
+	}
+	if n, err := result.RowsAffected(); err != nil || n == 0 {
+		return errors.Join(errNotStopped, err)
+	}
+	if _, err := tx.ExecContext(ctx, `
+		UPDATE inbox_stops SET probing = true, retry_at = NULL WHERE account_id = $1 AND lane = $2`, account, lane); err != nil {
+		return fmt.Errorf("inbox: probe: %w", err)
+	}
+	return nil
+}

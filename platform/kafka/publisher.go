@@ -1,0 +1,72 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/altyn-pay/altyn/platform/outbox"
+)
+
+// Publisher publishes an outbox as CloudEvents.
+type Publisher struct {
+	producer *Producer
+	source   string
+}
+
+var _ outbox.Publisher = Publisher{}
+
+// NewPublisher makes a publisher; source is the ce_source of its events, such as "/orders".
+func NewPublisher(producer *Producer, source string) Publisher {
+	return Publisher{producer: producer, source: source}
+}
+
+// Publish implements outbox.Publisher.
+func (p Publisher) Publish(ctx context.Context, messages []outbox.Message) []error {
+	records := make([]Message, len(messages))
+	for i, m := range messages {
+		event := Event{
+			ID: m.ID.String(), Type: m.Type, Source: p.source, Subject: m.Subject, Time: m.CreatedAt, Traceparent: m.Traceparent,
+		}
+		records[i] = Message{Topic: m.Topic, Key: []byte(m.Key), Value: []byte(m.Payload), Headers: event.Headers()}
+	}
+	return p.producer.Produce(ctx, records)
+}
+
+// Permanent implements outbox.Publisher.
+func (p Publisher) Permanent(err error) bool { return Permanent(err) }
+
+// DeadLetters keeps messages that could not be read, each with its reason, on the dead-letter topics of theirs, and
+// returns nil once all are acknowledged. An error leaves some or all of them unkept.
+func (p *Producer) DeadLetters(ctx context.Context, messages []Message, reasons []error) error {
+	dead := make([]Message, len(messages))
+	for i, m := range messages {
+		dead[i] = DeadLetter(m, reasons[i].Error())
+		p.log.Warn("message cannot be read; kept as a dead letter", "topic", m.Topic, "partition", m.Partition,
+			"offset", m.Offset, "reason", reasons[i])
+	}
+	return errors.Join(p.Produce(ctx, dead)...)
+}
+
+// keepInterval is how often KeepTopics tries while the broker is away.
+const keepInterval = time.Second
+
+// KeepTopics ensures topics in the background, so that a service can start while the broker is away: it tries until it
+// succeeds, then returns nil; also when ctx ends first. A topic that can never be what it must be is an error.
+func KeepTopics(ctx context.Context, cfg Config, log *slog.Logger, topics ...string) error {
+	for {
+		err := EnsureTopics(ctx, cfg, topics...)
+		if err == nil || ctx.Err() != nil {
+			return nil
+		}
+		if Permanent(err) {
+			return err
+		}
+		log.Warn("kafka topics are not there yet", "error", err, "retry_in", keepInterval)
+		select {
+		case <-ctx.Done():
+		case <-time.After(keepInterval):
+		}
+	}
+}

@@ -1,0 +1,122 @@
+// Package money reads and writes exact amounts. An amount is a count of minor units (kopecks, cents, satoshi) in an
+// int64; a currency says how many decimal digits its major unit has. No floating point is used anywhere, and nothing is
+// rounded: a text that is not exactly a number of minor units is refused.
+package money
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+)
+
+// The ways in which an amount can be refused. Their texts are made to be shown beside the field's name.
+var (
+	ErrSyntax        = errors.New(`must be a decimal number such as "2500.00": digits, with at most one point between them`)
+	ErrNotPositive   = errors.New("must be greater than zero")
+	ErrTooLarge      = errors.New("is too large")
+	ErrTooManyDigits = errors.New("has more decimal digits than its currency")
+)
+
+// maxText bounds what Parse looks at: 19 digits, a point and a sign fit well within it.
+const maxText = 40
+
+// Decimal is the text of an amount in JSON, taken exactly as it was sent: a request may write it as a string or as a
+// number, and a number never passes through a float.
+type Decimal string
+
+// UnmarshalJSON takes a JSON string or number; anything else is ErrSyntax.
+func (d *Decimal) UnmarshalJSON(data []byte) error {
+	data = bytes.TrimSpace(data)
+	switch {
+	case len(data) == 0 || string(data) == "null":
+		return nil
+	case data[0] == '"':
+		var s string
+		if err := json.Unmarshal(data, &s); err != nil {
+			return err
+		}
+		*d = Decimal(s)
+		return nil
+	case data[0] == '-' || data[0] >= '0' && data[0] <= '9':
+		*d = Decimal(data)
+		return nil
+	}
+	return ErrSyntax
+}
+
+// Parse reads a positive amount of a currency with the given number of digits and returns its minor units. It refuses
+// exponents, signs, spaces, superfluous leading zeros, more decimal digits than the currency has (also when they are
+// zeros), zero, and what does not fit an int64.
+func Parse(text string, digits int) (int64, error) {
+	if text == "" || len(text) > maxText {
+		if len(text) > maxText && onlyDigits(text) {
+			return 0, ErrTooLarge
+		}
+		return 0, ErrSyntax
+	}
+	if text[0] == '-' {
+		if _, err := Parse(text[1:], digits); err == nil || errors.Is(err, ErrNotPositive) {
+			return 0, ErrNotPositive
+		}
+		return 0, ErrSyntax
+	}
+	whole, fraction, point := strings.Cut(text, ".")
+	if !onlyDigits(whole) || point && !onlyDigits(fraction) || len(whole) > 1 && whole[0] == '0' {
+		return 0, ErrSyntax
+	}
+	if len(fraction) > digits {
+		return 0, fmt.Errorf("%w: at most %d", ErrTooManyDigits, digits)
+	}
+	minor, err := strconv.ParseUint(whole+fraction+strings.Repeat("0", digits-len(fraction)), 10, 64)
+	if err != nil || minor > math.MaxInt64 {
+		return 0, ErrTooLarge
+	}
+	if minor == 0 {
+		return 0, ErrNotPositive
+	}
+	return int64(minor), nil
+}
+
+// Format writes minor units with exactly the currency's number of digits: Format(250000, 2) is "2500.00".
+func Format(minor int64, digits int) string {
+	var buf [48]byte
+	return string(Append(buf[:0], minor, digits))
+}
+
+// Append is Format into a buffer.
+func Append(buf []byte, minor int64, digits int) []byte {
+	magnitude := uint64(minor)
+	if minor < 0 {
+		buf = append(buf, '-')
+		magnitude = -magnitude
+	}
+	var text [20]byte
+	number := strconv.AppendUint(text[:0], magnitude, 10)
+	whole := len(number) - digits
+	if whole <= 0 {
+		buf = append(buf, '0')
+	} else {
+		buf = append(buf, number[:whole]...)
+	}
+	if digits == 0 {
+		return buf
+	}
+	buf = append(buf, '.')
+	for ; whole < 0; whole++ {
+		buf = append(buf, '0')
+	}
+	return append(buf, number[len(number)-min(digits, len(number)):]...)
+}
+
+func onlyDigits(s string) bool {
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			return false
+		}
+	}
+	return s != ""
+}

@@ -1,0 +1,75 @@
+// Package outbox publishes messages exactly when the transaction that wrote them commits: Append stores them in the
+// caller's transaction, the Relay publishes what is committed and deletes it once the broker has acknowledged it. A
+// crash between the two publishes a message again, never not at all; its ID tells a reader that it is the same.
+package outbox
+
+import (
+	"context"
+	"embed"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
+	"github.com/lib/pq"
+
+	"github.com/altyn-pay/altyn/platform/postgres"
+)
+
+//go:embed migrations/*.sql
+var files embed.FS
+
+// Migrations creates the outbox's tables.
+func Migrations() postgres.Migrations {
+	sub, err := fs.Sub(files, "migrations")
+	if err != nil {
+		panic(err) // the folder is compiled in
+	}
+	return postgres.Migrations{Name: "outbox", FS: sub}
+}
+
+// Message is one event to be published.
+type Message struct {
+	Seq         int64     `db:"seq"` // set by the database: the order of publication per key
+	Lane        int16     `db:"lane"`
+	ID          uuid.UUID `db:"id"`
+	Type        string    `db:"type"`
+	Topic       string    `db:"topic"`
+	Key         string    `db:"key"`
+	Subject     string    `db:"subject"`
+	Payload     string    `db:"payload"` // JSON
+	Traceparent string    `db:"traceparent"`
+	CreatedAt   time.Time `db:"created_at"` // set by the database
+}
+
+// Append stores messages in the caller's transaction: they are published, in this order per key, if and only if it
+// commits. Wake the relay after the commit.
+func Append(ctx context.Context, tx *sqlx.Tx, messages ...Message) error {
+	if len(messages) == 0 {
+		return nil
+	}
+	var (
+		lanes                                                = make([]int64, len(messages))
+		ids, types, topics, keys, subjects, payloads, traces = columns(len(messages)), columns(len(messages)),
+			columns(len(messages)), columns(len(messages)), columns(len(messages)), columns(len(messages)), columns(len(messages))
+	)
+	for i, m := range messages {
+		lanes[i] = int64(m.Lane)
+		ids[i], types[i], topics[i], keys[i] = m.ID.String(), m.Type, m.Topic, m.Key
+		subjects[i], payloads[i], traces[i] = m.Subject, m.Payload, m.Traceparent
+	}
+	_, err := tx.ExecContext(ctx, `
+		INSERT INTO outbox (lane, id, type, topic, key, subject, payload, traceparent)
+		SELECT lane, id, type, topic, key, subject, payload, traceparent
+		FROM unnest($1::smallint[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[])
+			WITH ORDINALITY AS m (lane, id, type, topic, key, subject, payload, traceparent, n)
+		ORDER BY n`,
+		pq.Array(lanes), ids, types, topics, keys, subjects, payloads, traces)
+	if err != nil {
+		return fmt.Errorf("outbox: append %d messages: %w", len(messages), err)
+	}
+	return nil
+}
+
+func columns(n int) pq.StringArray { return make(pq.StringArray, n) }

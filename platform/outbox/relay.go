@@ -1,0 +1,244 @@
+package outbox
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/lib/pq"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+const (
+	// lockClass is the first half of the advisory lock's key, Altyn's own in these databases.
+	lockClass = 0x616c7402
+
+	batchSize = 1000 // rows published at a time
+
+	// A relay polls at the short interval while there is traffic, so that messages of other processes' transactions do
+	// not wait, and at the long one when nothing has happened for a while.
+	busyInterval = 5 * time.Millisecond
+	idleInterval = 25 * time.Millisecond
+	busyFor      = time.Second
+
+	// standbyInterval is how often an instance that does not hold the lock asks for it.
+	standbyInterval = time.Second
+	maxBackoff      = 2 * time.Second
+
+	// publishTimeout bounds one publication; what was not acknowledged by then is published again.
+	publishTimeout = 30 * time.Second
+)
+
+// Publisher sends messages to the broker and returns once each of them is acknowledged or refused.
+type Publisher interface {
+	// Publish returns one error per message, nil where all in-sync replicas have it. Per key it neither reorders nor
+	// sends a message after one that failed.
+	Publish(ctx context.Context, messages []Message) []error
+	// Permanent tells whether an error of Publish will come again however often the message is sent.
+	Permanent(err error) bool
+}
+
+// Relay publishes a database's outbox. Any number of instances may run; the one that holds a session-level advisory
+// lock works and the others stand by, so that the messages of a key leave in order.
+type Relay struct {
+	db        *sqlx.DB
+	publisher Publisher
+	log       *slog.Logger
+	wake      chan struct{}
+	published prometheus.Counter
+	batches   prometheus.Histogram
+	parked    prometheus.Counter
+}
+
+// NewRelay makes a relay; Run runs it.
+func NewRelay(db *sqlx.DB, publisher Publisher, log *slog.Logger, metrics prometheus.Registerer) *Relay {
+	r := &Relay{
+		db: db, publisher: publisher, log: log, wake: make(chan struct{}, 1),
+		published: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "altyn_outbox_published_total", Help: "Messages acknowledged by the broker."}),
+		batches: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "altyn_outbox_batch_size", Help: "Messages published at a time.", Buckets: prometheus.ExponentialBuckets(1, 4, 6)}),
+		parked: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "altyn_outbox_parked_total", Help: "Messages set aside because the broker refused them or an earlier one of their key."}),
+	}
+	metrics.MustRegister(r.published, r.batches, r.parked)
+	return r
+}
+
+// Wake tells the relay that messages were committed. It never blocks.
+func (r *Relay) Wake() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run publishes until ctx ends, then returns nil. It survives the loss of the database and of the broker.
+func (r *Relay) Run(ctx context.Context) error {
+	for failures := 0; ctx.Err() == nil; {
+		err := r.lead(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		pause := standbyInterval
+		if errors.Is(err, errStandby) {
+			failures = 0
+		} else {
+			pause = min(maxBackoff, 50*time.Millisecond<<min(failures, 10))
+			failures++
+			r.log.Warn("outbox relay interrupted", "error", err, "retry_in", pause)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+		}
+	}
+	return nil
+}
+
+var errStandby = errors.New("another instance holds the relay's lock")
+
+// lead takes the lock on a connection of its own and relays on that connection until something fails: when the session
+// is lost, so is the lock, and so is the right to publish.
+func (r *Relay) lead(ctx context.Context) error {
+	conn, err := r.db.Connx(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	var leader bool
+	if err := conn.GetContext(ctx, &leader, `SELECT pg_try_advisory_lock($1, 0)`, lockClass); err != nil {
+		return err
+	}
+	if !leader {
+		return errStandby
+	}
+	// The pool would hand the session on with its lock and its settings, so it is discarded at the end.
+	defer discard(conn)
+	// A holder that is frozen, or whose host is lost, must not keep the lock: the server ends a session that says
+	// nothing for this long, and notices a peer that is gone.
+	if _, err := conn.ExecContext(ctx, `
+		SELECT set_config('idle_session_timeout', '40s', false), set_config('tcp_keepalives_idle', '5', false),
+			set_config('tcp_keepalives_interval', '2', false), set_config('tcp_keepalives_count', '3', false),
+			set_config('tcp_user_timeout', '10s', false)`); err != nil {
+		return err
+	}
+	r.log.Info("outbox relay leads")
+
+	poll := time.NewTimer(0)
+	defer poll.Stop()
+	for busyUntil := time.Now().Add(busyFor); ; {
+		n, err := r.runOnce(ctx, conn)
+		if err != nil {
+			return err
+		}
+		if n == batchSize {
+			busyUntil = time.Now().Add(busyFor)
+			continue
+		}
+		interval := idleInterval
+		if now := time.Now(); n > 0 {
+			busyUntil, interval = now.Add(busyFor), busyInterval
+		} else if now.Before(busyUntil) {
+			interval = busyInterval
+		}
+		poll.Reset(interval)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-r.wake:
+		case <-poll.C:
+		}
+	}
+}
+
+// discard closes the session instead of giving it back to the pool.
+func discard(conn *sqlx.Conn) {
+	_ = conn.Raw(func(any) error { return driver.ErrBadConn })
+}
+
+// runOnce publishes one batch and deletes what was acknowledged; it returns how many messages it took. There is no
+// cursor: sequence order is not commit order, so whatever is visible is taken.
+func (r *Relay) runOnce(ctx context.Context, conn *sqlx.Conn) (int, error) {
+	var rows []struct {
+		Message
+		Behind bool `db:"behind"`
+	}
+	if err := conn.SelectContext(ctx, &rows, `
+		SELECT seq, lane, id, type, topic, key, subject, payload, traceparent, created_at,
+			EXISTS (SELECT FROM outbox_parked p WHERE p.topic = o.topic AND p.key = o.key) AS behind
+		FROM outbox o ORDER BY seq LIMIT $1`, batchSize); err != nil {
+		return 0, fmt.Errorf("outbox: read: %w", err)
+	}
+	if len(rows) == 0 {
+		return 0, nil
+	}
+	messages := make([]Message, 0, len(rows))
+	parked := map[int64]string{}
+	for _, row := range rows {
+		if row.Behind {
+			parked[row.Seq] = "behind a parked message of its key"
+		} else {
+			messages = append(messages, row.Message)
+		}
+	}
+
+	publishing, cancel := context.WithTimeout(ctx, publishTimeout)
+	results := r.publisher.Publish(publishing, messages)
+	cancel()
+	done := make([]int64, 0, len(messages))
+	var failure error
+	for i, err := range results {
+		switch {
+		case err == nil:
+			done = append(done, messages[i].Seq)
+		case r.publisher.Permanent(err):
+			parked[messages[i].Seq] = err.Error()
+			r.log.Error("outbox message refused by the broker and parked", "id", messages[i].ID, "topic", messages[i].Topic,
+				"key", messages[i].Key, "error", err)
+		default:
+			failure = err
+		}
+	}
+
+	// What the broker has is deleted even when the process is being stopped, or it would be published again.
+	finish := context.WithoutCancel(ctx)
+	if len(done) > 0 {
+		if _, err := conn.ExecContext(finish, `DELETE FROM outbox WHERE seq = ANY($1)`, pq.Array(done)); err != nil {
+			return 0, fmt.Errorf("outbox: delete: %w", err)
+		}
+		r.published.Add(float64(len(done)))
+		r.batches.Observe(float64(len(done)))
+	}
+	if err := r.park(finish, conn, parked); err != nil {
+		return 0, err
+	}
+	if failure != nil {
+		return 0, fmt.Errorf("outbox: publish: %w", failure)
+	}
+	return len(rows), nil
+}
+
+func (r *Relay) park(ctx context.Context, conn *sqlx.Conn, parked map[int64]string) error {
+	if len(parked) == 0 {
+		return nil
+	}
+	seqs, reasons := make([]int64, 0, len(parked)), make([]string, 0, len(parked))
+	for seq, reason := range parked {
+		seqs, reasons = append(seqs, seq), append(reasons, reason)
+	}
+	if _, err := conn.ExecContext(ctx, `
+		WITH moved AS (DELETE FROM outbox WHERE seq = ANY($1) RETURNING *)
+		INSERT INTO outbox_parked (seq, lane, id, type, topic, key, subject, payload, traceparent, created_at, reason)
+		SELECT m.seq, m.lane, m.id, m.type, m.topic, m.key, m.subject, m.payload, m.traceparent, m.created_at, p.reason
+		FROM moved m JOIN unnest($1::bigint[], $2::text[]) AS p (seq, reason) USING (seq)`,
+		pq.Array(seqs), pq.Array(reasons)); err != nil {
+		return fmt.Errorf("outbox: park: %w", err)
+	}
+	r.parked.Add(float64(len(parked)))
+	return nil
+}
