@@ -1,0 +1,223 @@
+package localpostgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/altyn-pay/altyn/platform/postgres"
+)
+
+// Options of Start. The zero value is a durable server on a free port with temporary data.
+type Options struct {
+	// DataDir keeps the data; it is made when it is not there. Empty: a temporary folder that is deleted when the server
+	// ends, however it ends. See Folder for a process of root.
+	DataDir string
+	// Port on 127.0.0.1; 0 is any free one.
+	Port uint16
+	// Kind of the binaries; empty: the environment variable POSTGRES, and if that is empty too, Embedded with Installed as
+	// the fallback. Data that exist decide which version may use them.
+	Kind Kind
+	// Settings of postgresql.conf, such as shared_buffers, over the defaults of this package.
+	Settings map[string]string
+	// NoSync turns fsync off, for tests: faster, and a commit still survives the death of the server, but not of the machine.
+	NoSync bool
+	// Log receives the server's log; nil drops it. The end of the log is part of an error in any case.
+	Log io.Writer
+	// Progress is told what takes long, such as fetching; nil for silence.
+	Progress func(string)
+}
+
+// Server is a running PostgreSQL server, whose superuser is postgres with the password postgres.
+type Server struct {
+	Host    string
+	Port    uint16
+	Kind    Kind
+	Version string // such as 18.4
+	BinDir  string // initdb, pg_ctl, postgres; an installed server may have psql and pgbench there too
+	DataDir string // where the data really are, see Folder; the cluster itself is in its folder pgdata
+	PID     int    // of the postmaster
+
+	process *process
+	done    chan struct{}
+}
+
+// String says which server this is: "PostgreSQL 18.4 (embedded)".
+func (s *Server) String() string { return fmt.Sprintf("PostgreSQL %s (%s)", s.Version, s.Kind) }
+
+// Admin is how the superuser connects.
+func (s *Server) Admin() postgres.Config {
+	return postgres.Config{
+		Host: s.Host, Port: s.Port, SSLMode: "disable",
+		Database: superuser, User: superuser, Password: superuser, MaxConns: 4, Application: "admin",
+	}
+}
+
+// Done is closed when the server and all its processes have ended, by Stop or by themselves.
+func (s *Server) Done() <-chan struct{} { return s.done }
+
+const (
+	host      = "127.0.0.1"
+	superuser = "postgres"
+
+	startTimeout = 2 * time.Minute // recovery after a crash is part of it
+	startTries   = 20
+	startPause   = 200 * time.Millisecond
+)
+
+// Start returns a server that answers, after it has fetched its binaries, created its data and recovered from a crash, where
+// needed. A server that a killed process has left on the same data is stopped first; one that belongs to a living process is
+// an error. The server ends with Stop or with this process. The end of ctx ends the start alone, which takes 2 minutes at most
+// once the binaries are there.
+func Start(ctx context.Context, opts Options) (_ *Server, err error) {
+	if opts.Progress == nil {
+		opts.Progress = func(string) {}
+	}
+	user, err := serverAccount()
+	if err != nil {
+		return nil, err
+	}
+	data, err := openFolder(opts.DataDir, user)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			data.close()
+		}
+	}()
+
+	bin, err := findBinaries(ctx, opts.Kind, data.major(), user, opts.Progress)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	if err := data.stopLeftover(ctx); err != nil {
+		return nil, err
+	}
+	if _, err := choosePort(opts.Port); err != nil { // known before the work of initdb
+		return nil, err
+	}
+	if err := data.initialise(ctx, bin, opts.NoSync); err != nil {
+		return nil, err
+	}
+	return launch(ctx, opts, data, bin)
+}
+
+// launch starts the postmaster. It tries again where that helps: a free port that another process took meanwhile, and
+// processes of a killed postmaster that have yet to notice its death.
+func launch(ctx context.Context, opts Options, data *folder, bin binaries) (*Server, error) {
+	for try := 1; ; try++ {
+		port, err := choosePort(opts.Port)
+		if err != nil {
+			return nil, err
+		}
+		log := &logTail{next: opts.Log}
+		process, err := startProcess(ctx, data, bin, serverSettings(port, opts), log)
+		if err == nil {
+			server := &Server{
+				Host: host, Port: port, Kind: bin.kind, Version: bin.version, BinDir: bin.dir, DataDir: data.path,
+				PID: process.pid, process: process, done: make(chan struct{}),
+			}
+			go func() {
+				<-process.ended
+				data.close()
+				close(server.done)
+			}()
+			return server, nil
+		}
+
+		end := log.String()
+		again := strings.Contains(end, "shared memory block") ||
+			opts.Port == 0 && strings.Contains(end, "Address already in use")
+		if !again || try == startTries {
+			return nil, fmt.Errorf("localpostgres: PostgreSQL %s (%s) on the data in %s: %w; its log ends:\n%s",
+				bin.version, bin.kind, data.path, err, end)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("localpostgres: %w", ctx.Err())
+		case <-time.After(startPause):
+		}
+	}
+}
+
+// choosePort returns the port, if nobody listens there, or any free one for 0.
+func choosePort(port uint16) (uint16, error) {
+	listener, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(int(port))))
+	if err != nil {
+		return 0, fmt.Errorf("localpostgres: port %d is not free: %w", port, err)
+	}
+	defer listener.Close()
+	return uint16(listener.Addr().(*net.TCPAddr).Port), nil
+}
+
+func serverSettings(port uint16, opts Options) map[string]string {
+	settings := map[string]string{
+		"listen_addresses":        host,
+		"port":                    strconv.Itoa(int(port)),
+		"unix_socket_directories": "", // TCP alone: a socket file would have to go somewhere
+		"max_connections":         "200",
+		"shared_buffers":          "256MB",
+		"max_wal_size":            "2GB",
+		"timezone":                "UTC",
+		"log_timezone":            "UTC",
+	}
+	if opts.NoSync {
+		settings["fsync"] = "off"
+		settings["full_page_writes"] = "off"
+	}
+	maps.Copy(settings, opts.Settings)
+	return settings
+}
+
+// StopMode is how a server is stopped; the names are PostgreSQL's.
+type StopMode int
+
+const (
+	// Fast ends the sessions and writes everything down.
+	Fast StopMode = iota
+	// Immediate ends all processes at once; the next start recovers. No committed transaction is lost.
+	Immediate
+	// Kill is kill -9 of the postmaster, as the kernel does when memory runs out.
+	Kill
+)
+
+// stopSteps are the modes in order; a harsher one follows when a mode has not ended the server in time.
+var stopSteps = [...]struct {
+	signal  syscall.Signal
+	timeout time.Duration
+}{
+	Fast:      {syscall.SIGINT, 30 * time.Second},
+	Immediate: {syscall.SIGQUIT, 10 * time.Second}, // the postmaster itself kills what is left after 5 s
+	Kill:      {syscall.SIGKILL, 10 * time.Second},
+}
+
+// Stop ends the server and returns when all its processes are gone, after 50 s at most; temporary data are deleted by then.
+// It is no error when the server has ended already.
+func (s *Server) Stop(mode StopMode) error {
+	for _, step := range stopSteps[mode:] {
+		select {
+		case <-s.done:
+			return nil
+		default:
+		}
+		if err := syscall.Kill(s.PID, step.signal); err != nil && !errors.Is(err, syscall.ESRCH) {
+			return fmt.Errorf("localpostgres: stop process %d: %w", s.PID, err)
+		}
+		select {
+		case <-s.done:
+			return nil
+		case <-time.After(step.timeout):
+		}
+	}
+	return fmt.Errorf("localpostgres: process %d has not ended", s.PID)
+}
