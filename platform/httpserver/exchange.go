@@ -1,13 +1,18 @@
 package httpserver
 
 import (
+	"io"
 	"net/http"
 	"strings"
 	"time"
 )
 
-// streamWriteTimeout bounds each write to a stream of events; the stream as a whole has no bound.
-const streamWriteTimeout = 30 * time.Second
+const (
+	// bodyTimeout bounds the arrival of a request's body.
+	bodyTimeout = 15 * time.Second
+	// streamWriteTimeout bounds each write to a stream of events; the stream as a whole has no bound.
+	streamWriteTimeout = 30 * time.Second
+)
 
 type exchangeKey struct{}
 
@@ -70,4 +75,26 @@ func (x *exchange) Flush() { _ = x.FlushError() }
 func (x *exchange) setWriteDeadline(deadline time.Time) {
 	// A writer that knows no deadlines is a test's.
 	_ = http.NewResponseController(x.ResponseWriter).SetWriteDeadline(deadline)
+}
+
+// timedBody is a request's body that must arrive by a deadline. The deadline is lifted at the body's end, because it is the
+// connection's: what the server reads next on it is only to notice that the client leaves. It stays when the body is not
+// read to its end, because the server then reads the rest to reuse the connection.
+type timedBody struct {
+	io.ReadCloser
+	control *http.ResponseController
+}
+
+func newTimedBody(w http.ResponseWriter, body io.ReadCloser) io.ReadCloser {
+	b := &timedBody{ReadCloser: body, control: http.NewResponseController(w)}
+	_ = b.control.SetReadDeadline(time.Now().Add(bodyTimeout)) // A writer that knows no deadlines is a test's.
+	return b
+}
+
+func (b *timedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err == io.EOF {
+		_ = b.control.SetReadDeadline(time.Time{})
+	}
+	return n, err
 }

@@ -12,13 +12,11 @@ import (
 	"reflect"
 	"strconv"
 	"sync"
-	"time"
 	"unicode/utf8"
 )
 
 const (
-	maxBody     = 1 << 20
-	bodyTimeout = 15 * time.Second
+	maxBody = 1 << 20
 	// maxPooled is the largest buffer that is kept for another request.
 	maxPooled = 64 << 10
 )
@@ -81,30 +79,28 @@ func checkMediaType(header http.Header) error {
 }
 
 func readBody(w http.ResponseWriter, r *http.Request, buffer *bytes.Buffer) error {
-	tooLarge := func() error {
-		return NewProblem(http.StatusRequestEntityTooLarge, CodeBodyTooLarge, "the body is larger than 1 MiB")
-	}
 	if r.ContentLength > maxBody {
-		return tooLarge()
+		return BodyProblem(&http.MaxBytesError{Limit: maxBody})
 	}
-	// A writer that knows no deadlines is a test's; then the test is the bound.
-	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Now().Add(bodyTimeout))
 	buffer.Grow(int(max(r.ContentLength, 0)) + bytes.MinRead)
-	_, err := buffer.ReadFrom(http.MaxBytesReader(w, r.Body, maxBody))
-	_ = control.SetReadDeadline(time.Time{})
+	if _, err := buffer.ReadFrom(http.MaxBytesReader(w, r.Body, maxBody)); err != nil {
+		return BodyProblem(err)
+	}
+	return nil
+}
 
+// BodyProblem is the problem of a body that could not be read: 413 when http.MaxBytesReader ended it, 408 when it took too
+// long, else 400, as when the client went away.
+func BodyProblem(err error) *Problem {
 	var large *http.MaxBytesError
 	switch {
-	case err == nil:
-		return nil
 	case errors.As(err, &large):
-		return tooLarge()
+		return NewProblem(http.StatusRequestEntityTooLarge, CodeBodyTooLarge,
+			fmt.Sprintf("the body is larger than %d bytes", large.Limit))
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return NewProblem(http.StatusRequestTimeout, CodeRequestTimeout, "the body did not arrive in time").Because(err)
-	default:
-		return NewProblem(http.StatusBadRequest, CodeInvalidJSON, "the body could not be read to its end").Because(err)
 	}
+	return NewProblem(http.StatusBadRequest, CodeInvalidJSON, "the body could not be read to its end").Because(err)
 }
 
 func decode(body []byte, dst any) error {

@@ -37,6 +37,7 @@ type Options struct {
 //   - has a trace: traceparent as it came, if valid, else a new one; see telemetry.Traceparent;
 //   - is logged and measured by its route pattern: altyn_http_requests_total, altyn_http_request_duration_seconds;
 //   - survives a panic of its handler with a 500;
+//   - has 15 s to send its body;
 //   - is refused with 400 when its path or query is not UTF-8 or contains U+0000, which PostgreSQL cannot store;
 //   - gets 404 or 405 (with Allow) as problem+json where no route serves it. GET routes serve HEAD too.
 func NewRouter(options Options) chi.Router {
@@ -119,6 +120,9 @@ func (o *observer) observe(next http.Handler) http.Handler {
 		}
 		ctx := telemetry.WithTraceparent(context.WithValue(r.Context(), exchangeKey{}, x), trace)
 		r = r.WithContext(ctx)
+		if r.ContentLength != 0 {
+			r.Body = newTimedBody(w, r.Body)
+		}
 
 		defer func() {
 			panicked := recover()
@@ -130,7 +134,7 @@ func (o *observer) observe(next http.Handler) http.Handler {
 					panicked = nil
 				}
 			}
-			if x.status == 0 && r.Context().Err() != nil {
+			if x.status == 0 && (panicked != nil || r.Context().Err() != nil) {
 				x.status = StatusClientClosedRequest
 			}
 			o.finish(r, x, trace, time.Since(start))

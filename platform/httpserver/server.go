@@ -52,7 +52,8 @@ func Run(ctx context.Context, s Server) error {
 		}
 	}
 
-	draining := make(chan struct{})
+	draining, drain := context.WithCancel(context.WithoutCancel(ctx))
+	defer drain()
 	base, cutOff := context.WithCancel(context.WithValue(context.WithoutCancel(ctx), drainingKey{}, draining))
 	defer cutOff()
 	var protocols http.Protocols
@@ -68,7 +69,7 @@ func Run(ctx context.Context, s Server) error {
 		BaseContext:       func(net.Listener) context.Context { return base },
 		ErrorLog:          slog.NewLogLogger(s.Logger.Handler(), slog.LevelWarn),
 	}
-	server.RegisterOnShutdown(func() { close(draining) })
+	server.RegisterOnShutdown(drain)
 
 	s.Logger.Info("listening", "server", s.Name, "addr", listener.Addr().String())
 	if s.Listening != nil {
@@ -103,9 +104,11 @@ func Run(ctx context.Context, s Server) error {
 
 type drainingKey struct{}
 
-// Draining returns a channel that is closed when the server of this request begins to shut down. Whatever only waits (a
-// stream of events, ?wait=) ends then; real work goes on. It is nil, which blocks forever, outside of a server of Run.
-func Draining(ctx context.Context) <-chan struct{} {
-	draining, _ := ctx.Value(drainingKey{}).(chan struct{})
-	return draining
+// Draining returns a context that ends when the server of this request begins to shut down. Whatever only waits (a stream of
+// events, ?wait=) ends with it; real work goes on. Outside of a server of Run it never ends.
+func Draining(ctx context.Context) context.Context {
+	if draining, ok := ctx.Value(drainingKey{}).(context.Context); ok {
+		return draining
+	}
+	return context.Background()
 }

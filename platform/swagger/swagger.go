@@ -8,6 +8,7 @@ import (
 	"path"
 	"strings"
 
+	"github.com/go-chi/chi/v5"
 	httpSwagger "github.com/swaggo/http-swagger/v2"
 )
 
@@ -42,6 +43,22 @@ func UI(specs ...Spec) http.Handler {
 		}
 		ui(w, page)
 	})
+}
+
+// Mount gives a service its pages: /docs/ with Swagger UI for its one document, /docs/doc.json with the document made
+// Relative, and /docs, which leads to them. The document is what swag generated (docs.SwaggerInfo.ReadDoc()).
+func Mount(router chi.Router, name, document string) error {
+	relative, err := Relative([]byte(document))
+	if err != nil {
+		return err
+	}
+	router.Get("/docs", http.RedirectHandler("/docs/", http.StatusMovedPermanently).ServeHTTP)
+	router.Get("/docs/*", UI(Spec{Name: name, URL: "doc.json"}).ServeHTTP)
+	router.Get("/docs/doc.json", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write(relative) // A client that is gone misses nothing.
+	})
+	return nil
 }
 
 // Relative makes a Swagger 2.0 document speak of the server that it is read from: without host and schemes, a browser

@@ -21,10 +21,7 @@ func ParseTraceparent(s string) (string, bool) {
 		version == "ff" || isZero(traceID) || isZero(parentID) {
 		return "", false
 	}
-	if version == "00" {
-		return s, len(s) == traceparentLen
-	}
-	if len(s) > traceparentLen && s[traceparentLen] != '-' {
+	if len(s) > traceparentLen && (version == "00" || s[traceparentLen] != '-') {
 		return "", false
 	}
 	return "00" + s[2:traceparentLen], true

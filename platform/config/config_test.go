@@ -1,0 +1,129 @@
+package config
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+type settings struct {
+	Addr     string   `env:"ADDR" envDefault:":8080" help:"address"`
+	Brokers  []string `env:"BROKERS" envDefault:"127.0.0.1:9092" help:"addresses of brokers"`
+	Body     Bytes    `env:"BODY" envDefault:"1MiB" help:"largest body"`
+	Database struct {
+		Port    int           `env:"DATABASE_PORT" envDefault:"54320"`
+		Name    string        `env:"DATABASE_NAME"`
+		Timeout time.Duration `env:"DATABASE_TIMEOUT" envDefault:"5s"`
+	}
+	Limits limits
+}
+
+type limits struct {
+	Port int `env:"LIMITS_PORT" envDefault:"10"` // The same name and type as the database's.
+}
+
+func (l limits) Validate() error {
+	if l.Port > 100 {
+		return errors.New("LIMITS_PORT: must be at most 100")
+	}
+	return nil
+}
+
+func (settings) Defaults() map[string]string { return map[string]string{"DATABASE_NAME": "orders"} }
+
+func TestLoadFrom(t *testing.T) {
+	got, err := LoadFrom[settings](map[string]string{
+		"BROKERS": "a:1, b:2,", "BODY": "64KiB", "DATABASE_TIMEOUT": "250ms", "ADDR": "", "LIMITS_PORT": "7",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := settings{Addr: ":8080", Brokers: []string{"a:1", "b:2"}, Body: 64 << 10, Limits: limits{Port: 7}}
+	want.Database.Port, want.Database.Name, want.Database.Timeout = 54320, "orders", 250*time.Millisecond
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v\nwant %+v", got, want)
+	}
+}
+
+func TestLoadFromNamesEveryBadVariable(t *testing.T) {
+	_, err := LoadFrom[settings](map[string]string{
+		"DATABASE_PORT": "many", "DATABASE_TIMEOUT": "soon", "BODY": "1.5MiB", "LIMITS_PORT": "none",
+	})
+	if err == nil {
+		t.Fatal("no error")
+	}
+	for _, name := range []string{`DATABASE_PORT: "many"`, `DATABASE_TIMEOUT: "soon"`, `BODY: "1.5MiB"`, `LIMITS_PORT: "none"`} {
+		if !strings.Contains(err.Error(), name) {
+			t.Errorf("%q is missing in: %v", name, err)
+		}
+	}
+	if _, err = LoadFrom[settings](map[string]string{"LIMITS_PORT": "101"}); err == nil || !strings.Contains(err.Error(), "at most 100") {
+		t.Errorf("Validate of a nested struct was not asked: %v", err)
+	}
+}
+
+func TestVariables(t *testing.T) {
+	vars := Variables[settings]()
+	want := []Variable{
+		{"ADDR", ":8080", "address"}, {"BROKERS", "127.0.0.1:9092", "addresses of brokers"}, {"BODY", "1MiB", "largest body"},
+		{"DATABASE_PORT", "54320", ""}, {"DATABASE_NAME", "orders", ""}, {"DATABASE_TIMEOUT", "5s", ""}, {"LIMITS_PORT", "10", ""},
+	}
+	if !reflect.DeepEqual(vars, want) {
+		t.Errorf("got %v\nwant %v", vars, want)
+	}
+}
+
+func TestBytes(t *testing.T) {
+	for text, want := range map[string]Bytes{"512": 512, "1KiB": 1024, "2 MiB": 2 << 20, "1024GiB": 1 << 40} {
+		var got Bytes
+		if err := got.UnmarshalText([]byte(text)); err != nil || got != want {
+			t.Errorf("%q: got %d, %v; want %d", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"0", "-1", "1MB", "KiB", "1025GiB", "99999999999999999999", "1 1"} {
+		var got Bytes
+		if err := got.UnmarshalText([]byte(text)); err == nil {
+			t.Errorf("%q was read as %d", text, got)
+		}
+	}
+}
+
+func TestRun(t *testing.T) {
+	var ran string
+	command := func(name string, err error) Command[settings] {
+		return Command[settings]{Name: name, Help: "does " + name, Run: func(_ context.Context, cfg settings) error {
+			ran = name + cfg.Addr
+			return err
+		}}
+	}
+	commands := []Command[settings]{command("serve", nil), command("migrate", errors.New("no database"))}
+	for _, test := range []struct {
+		args                []string
+		env                 string
+		code                int
+		ran, stdout, stderr string
+	}{
+		{args: nil, code: 0, ran: "serve:8080"},
+		{args: []string{"serve"}, code: 0, ran: "serve:8080"},
+		{args: []string{"migrate"}, code: 1, ran: "migrate:8080", stderr: "orders: no database"},
+		{args: []string{"migrat"}, code: 2, stderr: `unknown argument "migrat"`},
+		{args: []string{"serve", "now"}, code: 2, stderr: `unknown argument "now"`},
+		{args: []string{"--help"}, code: 0, stdout: "DATABASE_NAME"},
+		{args: nil, env: "many", code: 2, stderr: "DATABASE_PORT"},
+	} {
+		t.Run(strings.Join(test.args, " ")+test.env, func(t *testing.T) {
+			t.Setenv("DATABASE_PORT", test.env)
+			ran = ""
+			var stdout, stderr bytes.Buffer
+			code := run(t.Context(), test.args, &stdout, &stderr, "orders", "Takes orders.", commands)
+			if code != test.code || ran != test.ran ||
+				!strings.Contains(stdout.String(), test.stdout) || !strings.Contains(stderr.String(), test.stderr) {
+				t.Errorf("code %d, ran %q, stdout %q, stderr %q", code, ran, stdout.String(), stderr.String())
+			}
+		})
+	}
+}

@@ -1,0 +1,71 @@
+package swagger
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/go-chi/chi/v5"
+)
+
+const document = `{"swagger":"2.0","host":"localhost:8080","schemes":["http"],"basePath":"/","paths":{"/api/v1/orders":{}}}`
+
+func TestMount(t *testing.T) {
+	router := chi.NewRouter()
+	if err := Mount(router, "orders", document); err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(router)
+	defer server.Close()
+
+	for _, test := range []struct{ path, contentType, contains string }{
+		{"/docs", "text/html", `"url":"doc.json"`},
+		{"/docs/", "text/html", `"url":"doc.json"`},
+		{"/docs/?urls.primaryName=a/b", "text/html", "SwaggerUIBundle("},
+		{"/docs/index.html", "text/html", "SwaggerUIBundle("},
+		{"/docs/index.html?a=b", "text/html", "SwaggerUIBundle("},
+		{"/docs/swagger-ui-bundle.js", "application/javascript", "swagger"},
+		{"/docs/swagger-ui.css", "text/css", "swagger-ui"},
+		{"/docs/favicon-32x32.png", "image/png", "PNG"},
+		{"/docs/doc.json", "application/json", `{"basePath":"/","paths":{"/api/v1/orders":{}},"swagger":"2.0"}`},
+	} {
+		response, err := http.Get(server.URL + test.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(response.Body)
+		response.Body.Close()
+		if err != nil || response.StatusCode != 200 || !strings.HasPrefix(response.Header.Get("Content-Type"), test.contentType) ||
+			!strings.Contains(string(body), test.contains) {
+			t.Errorf("%s: %s %v %v", test.path, response.Status, response.Header, err)
+		}
+	}
+	response, err := http.Get(server.URL + "/docs/nothing.js")
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	if response.StatusCode != 404 {
+		t.Errorf("a file that is not there: %s", response.Status)
+	}
+}
+
+func TestUIOffersSeveralDocuments(t *testing.T) {
+	recorder := httptest.NewRecorder()
+	UI(Spec{"orders", "orders.json"}, Spec{"payments", "payments.json"}).
+		ServeHTTP(recorder, httptest.NewRequest("GET", "/docs/", nil))
+	const want = `urls: [{"name":"orders","url":"orders.json"},{"name":"payments","url":"payments.json"}]`
+	if !strings.Contains(recorder.Body.String(), want) {
+		t.Error(recorder.Body.String())
+	}
+}
+
+func TestRelativeRefusesWhatIsNoSpecification(t *testing.T) {
+	for _, body := range []string{"", "<html>", "[]", "null", `{"openapi":"3.0"}`} {
+		if _, err := Relative([]byte(body)); err == nil {
+			t.Errorf("%q was accepted", body)
+		}
+	}
+}

@@ -1,0 +1,146 @@
+package telemetry
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestParseTraceparent(t *testing.T) {
+	const valid = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+	for _, test := range []struct{ name, in, want string }{
+		{"valid", valid, valid},
+		{"later version", "cc" + valid[2:] + "-what-ever", valid},
+		{"later version, nothing more", "cc" + valid[2:], valid},
+		{"later version, no dash", "cc" + valid[2:] + "x", ""},
+		{"version ff", "ff" + valid[2:], ""},
+		{"version 00 is longer", valid + "-x", ""},
+		{"upper case", strings.ToUpper(valid), ""},
+		{"no trace", "00-00000000000000000000000000000000-00f067aa0ba902b7-01", ""},
+		{"no parent", "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01", ""},
+		{"short", valid[:54], ""},
+		{"empty", "", ""},
+		{"not hex", "00-4bf92f3577b34da6a3ce929d0e0e473g-00f067aa0ba902b7-01", ""},
+		{"dashes", "00_4bf92f3577b34da6a3ce929d0e0e4736_00f067aa0ba902b7_01", ""},
+	} {
+		if got, ok := ParseTraceparent(test.in); got != test.want || ok != (test.want != "") {
+			t.Errorf("%s: got %q, %v", test.name, got, ok)
+		}
+	}
+}
+
+func TestNewTraceparent(t *testing.T) {
+	a, b := NewTraceparent(), NewTraceparent()
+	if _, ok := ParseTraceparent(a); !ok || a == b {
+		t.Errorf("got %q and %q", a, b)
+	}
+	if got := Traceparent(WithTraceparent(t.Context(), a)); got != a {
+		t.Errorf("the context carries %q", got)
+	}
+}
+
+func TestLoggerNamesTheService(t *testing.T) {
+	var out bytes.Buffer
+	logger := NewLogger(&out, Config{LogLevel: slog.LevelWarn}, "orders")
+	logger.Info("hidden")
+	logger.Warn("shown", "n", 1)
+	var line map[string]any
+	if err := json.Unmarshal(out.Bytes(), &line); err != nil || line["service"] != "orders" || line["msg"] != "shown" {
+		t.Errorf("%v: %s", err, out.String())
+	}
+	out.Reset()
+	NewLogger(&out, Config{LogFormat: LogText}, "orders").Info("shown")
+	if !strings.Contains(out.String(), "service=orders") {
+		t.Errorf("text: %s", out.String())
+	}
+}
+
+func TestMetricsHandler(t *testing.T) {
+	recorder := httptest.NewRecorder()
+	MetricsHandler(NewRegistry("orders")).ServeHTTP(recorder, httptest.NewRequest("GET", "/metrics", nil))
+	for _, name := range []string{`altyn_build_info{`, `service="orders"`, "go_goroutines", "process_"} {
+		if !strings.Contains(recorder.Body.String(), name) {
+			t.Errorf("%s is missing", name)
+		}
+	}
+}
+
+func probe(handler http.Handler) (int, string) {
+	recorder := httptest.NewRecorder()
+	handler.ServeHTTP(recorder, httptest.NewRequest("GET", "/readyz", nil))
+	return recorder.Code, strings.TrimSpace(recorder.Body.String())
+}
+
+func TestHealth(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		health := NewHealth(slog.New(slog.NewTextHandler(&log, nil)))
+		var failure error
+		var runs int
+		health.Add("database", func(context.Context) error { runs++; return failure })
+		health.Add("broker", func(context.Context) error { return nil })
+
+		expect := func(code int, body string) {
+			t.Helper()
+			if gotCode, gotBody := probe(health.Ready()); gotCode != code || gotBody != body {
+				t.Errorf("got %d %s; want %d %s", gotCode, gotBody, code, body)
+			}
+			time.Sleep(checkEvery)
+		}
+		expect(200, `{"status":"ok","checks":{"broker":"ok","database":"ok"}}`)
+		failure = errors.New("password of postgres is wrong")
+		expect(503, `{"status":"unavailable","checks":{"broker":"ok","database":"failing"}}`)
+		expect(503, `{"status":"unavailable","checks":{"broker":"ok","database":"failing"}}`)
+		if n := strings.Count(log.String(), "password of postgres"); n != 1 {
+			t.Errorf("the reason was logged %d times: %s", n, log.String())
+		}
+		failure = nil
+		expect(200, `{"status":"ok","checks":{"broker":"ok","database":"ok"}}`)
+		if !strings.Contains(log.String(), "ready again") {
+			t.Errorf("the recovery was not logged: %s", log.String())
+		}
+
+		before := runs
+		for range 100 {
+			probe(health.Ready())
+		}
+		if runs != before+1 {
+			t.Errorf("100 probes ran the check %d times", runs-before)
+		}
+		if code, body := probe(health.Live()); code != 200 || body != `{"status":"ok"}` {
+			t.Errorf("live: %d %s", code, body)
+		}
+	})
+}
+
+func TestHealthDoesNotWaitForACheckThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		health := NewHealth(slog.New(slog.DiscardHandler))
+		var running atomic.Int32
+		release := make(chan struct{})
+		health.Add("hangs", func(context.Context) error { running.Add(1); <-release; return nil })
+		start := time.Now()
+		for range 3 {
+			if code, _ := probe(health.Ready()); code != 503 {
+				t.Errorf("code %d", code)
+			}
+			time.Sleep(checkEvery)
+		}
+		if took := time.Since(start); took > 2*time.Second {
+			t.Errorf("three probes took %s", took)
+		}
+		if n := running.Load(); n != 1 {
+			t.Errorf("%d runs of the check beside each other", n)
+		}
+		close(release)
+	})
+}
