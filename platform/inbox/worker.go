@@ -2,6 +2,7 @@ package inbox
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -28,11 +29,7 @@ const (
 	retryInterval = 250 * time.Millisecond
 	maxProbes     = 100 // accounts woken at a time
 
-	// maxAttempts is how often a message may fail unexpectedly before it is parked; between attempts its account waits
-	// from firstRetry on, twice as long each time, up to maxRetry.
-	maxAttempts = 8
-	firstRetry  = 100 * time.Millisecond
-	maxRetry    = 30 * time.Second
+	maxRetry = 30 * time.Second
 
 	maxBackoff = 2 * time.Second // between tries when the database is away
 )
@@ -50,6 +47,11 @@ type Worker struct {
 	log    *slog.Logger
 	wake   chan struct{}
 
+	// A message may fail unexpectedly so often before it is parked; between attempts its account waits from firstRetry
+	// on, twice as long each time, up to maxRetry.
+	maxAttempts int
+	firstRetry  time.Duration
+
 	batches  prometheus.Histogram
 	duration prometheus.Histogram
 	failures *prometheus.CounterVec
@@ -58,7 +60,7 @@ type Worker struct {
 // NewWorker makes a worker; Run runs it.
 func NewWorker(db *sqlx.DB, handle Handler, log *slog.Logger, metrics prometheus.Registerer) *Worker {
 	w := &Worker{
-		db: db, handle: handle, log: log, wake: make(chan struct{}, 1),
+		db: db, handle: handle, log: log, wake: make(chan struct{}, 1), maxAttempts: 8, firstRetry: 100 * time.Millisecond,
 		batches: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "altyn_inbox_batch_size", Help: "Messages settled in one transaction.", Buckets: prometheus.ExponentialBuckets(1, 4, 6)}),
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -221,13 +223,14 @@ func (w *Worker) stop(ctx context.Context, m Message, cause error) error {
 			RETURNING attempts`, m.AccountID, m.Lane, m.ID, cause.Error()); err != nil {
 			return fmt.Errorf("inbox: stop: %w", err)
 		}
-		pause, outcome := min(maxRetry, firstRetry<<(attempts-1)), "retried"
-		if attempts >= maxAttempts {
-			pause, outcome = -1, "parked"
+		outcome := "retried"
+		pause := sql.NullFloat64{Float64: min(maxRetry, w.firstRetry<<(attempts-1)).Seconds(), Valid: true}
+		if attempts >= w.maxAttempts {
+			outcome, pause = "parked", sql.NullFloat64{}
 		}
 		if _, err := tx.ExecContext(ctx, `
-			UPDATE inbox_stops SET retry_at = CASE WHEN $3 >= 0 THEN clock_timestamp() + make_interval(secs => $3 / 1000.0) END
-			WHERE account_id = $1 AND lane = $2`, m.AccountID, m.Lane, pause.Milliseconds()); err != nil {
+			UPDATE inbox_stops SET retry_at = clock_timestamp() + make_interval(secs => $3) WHERE account_id = $1 AND lane = $2`,
+			m.AccountID, m.Lane, pause); err != nil {
 			return fmt.Errorf("inbox: stop: %w", err)
 		}
 		if _, err := tx.ExecContext(ctx, `UPDATE inbox SET stopped = true WHERE account_id = $1 AND lane = $2 AND NOT stopped`,

@@ -58,15 +58,13 @@ func Parse(text string, digits int) (int64, error) {
 		}
 		return 0, ErrSyntax
 	}
-	if text[0] == '-' {
-		if _, err := Parse(text[1:], digits); err == nil || errors.Is(err, ErrNotPositive) {
-			return 0, ErrNotPositive
-		}
-		return 0, ErrSyntax
-	}
-	whole, fraction, point := strings.Cut(text, ".")
+	unsigned, negative := strings.CutPrefix(text, "-")
+	whole, fraction, point := strings.Cut(unsigned, ".")
 	if !onlyDigits(whole) || point && !onlyDigits(fraction) || len(whole) > 1 && whole[0] == '0' {
 		return 0, ErrSyntax
+	}
+	if negative {
+		return 0, ErrNotPositive
 	}
 	if len(fraction) > digits {
 		return 0, fmt.Errorf("%w: at most %d", ErrTooManyDigits, digits)

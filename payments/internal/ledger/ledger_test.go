@@ -1,0 +1,313 @@
+package ledger_test
+
+import (
+	"encoding/binary"
+	"flag"
+	"fmt"
+	"maps"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"pgregory.net/rapid"
+
+	"github.com/altyn-pay/altyn/payments/internal/ledger"
+	"github.com/altyn-pay/altyn/platform/contract"
+)
+
+var now = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
+// state is what a database would keep: it plays its part between the batches.
+type state struct {
+	operations map[uuid.UUID]ledger.Operation
+	accounts   map[uuid.UUID]bool
+	balances   map[ledger.Key]ledger.Balance
+	entries    []ledger.Entry
+	payments   []ledger.OrderPayment
+
+	computed map[ledger.Key]ledger.Balance // by check, from the entries alone
+	checked  int                           // entries that check has seen
+}
+
+func newState() *state {
+	return &state{
+		operations: map[uuid.UUID]ledger.Operation{}, accounts: map[uuid.UUID]bool{}, balances: map[ledger.Key]ledger.Balance{},
+		computed: map[ledger.Key]ledger.Balance{},
+	}
+}
+
+// settle applies one batch as the worker does: what Needs names is loaded, nothing else.
+func (s *state) settle(requests []ledger.Request) []ledger.Operation {
+	book := ledger.NewBook(now)
+	for _, r := range requests {
+		if op, ok := s.operations[r.ID]; ok {
+			book.PutOperation(op)
+		}
+		accounts, takes, gives := ledger.Needs(r)
+		for _, id := range accounts {
+			if s.accounts[id] {
+				book.PutAccount(id)
+			}
+		}
+		for _, key := range append(takes, gives...) {
+			if balance, ok := s.balances[key]; ok {
+				book.PutBalance(key, balance)
+			}
+		}
+	}
+	results := make([]ledger.Operation, len(requests))
+	for i, r := range requests {
+		results[i] = *book.Apply(r)
+	}
+	changes := book.Changes()
+	for _, a := range changes.Accounts {
+		s.accounts[a.ID] = true
+	}
+	for _, op := range changes.Operations {
+		s.operations[op.ID] = *op
+	}
+	maps.Copy(s.balances, changes.Balances)
+	s.entries = append(s.entries, changes.Entries...)
+	s.payments = append(s.payments, changes.Payments...)
+	return results
+}
+
+// check holds what must always be true of the entries since the last check.
+func (s *state) check(t interface{ Fatalf(string, ...any) }) {
+	type sum struct {
+		operation uuid.UUID
+		currency  string
+	}
+	sums := map[sum]int64{}
+	for _, e := range s.entries[s.checked:] {
+		sums[sum{e.OperationID, e.Currency}] += e.Amount + e.Frozen
+		b := s.computed[e.Key]
+		b.Actual, b.Frozen, b.Entries = b.Actual+e.Amount, b.Frozen+e.Frozen, b.Entries+1
+		if e.Number != b.Entries || e.BalanceAfter != b.Actual || e.FrozenAfter != b.Frozen {
+			t.Fatalf("entry %+v does not follow: %+v", e, b)
+		}
+		if !ledger.IsSystem(e.AccountID) && (b.Actual < 0 || b.Frozen < 0) {
+			t.Fatalf("entry %+v leaves less than nothing: %+v", e, b)
+		}
+		if s.operations[e.OperationID].Status != ledger.Success {
+			t.Fatalf("entry %+v of an operation that did not succeed", e)
+		}
+		s.computed[e.Key] = b
+	}
+	s.checked = len(s.entries)
+	for key, total := range sums {
+		if total != 0 {
+			t.Fatalf("the entries of %v sum to %d", key, total)
+		}
+	}
+	if !maps.Equal(s.computed, s.balances) {
+		t.Fatalf("balances %v, by the entries %v", s.balances, s.computed)
+	}
+}
+
+// A small world, so that requests meet: few accounts, amounts about as large as the balances.
+var (
+	accounts   = []uuid.UUID{id(1), id(2), id(3), id(4)}
+	currencies = []string{"RUB", "USDT"}
+)
+
+func id(n int) uuid.UUID { return uuid.NewSHA1(uuid.NameSpaceOID, fmt.Append(nil, n)) }
+
+func drawRequest(t *rapid.T, n int) ledger.Request {
+	account := rapid.SampledFrom(accounts).Draw(t, "account")
+	r := ledger.Request{
+		// Few IDs, so that some requests are repeated.
+		ID: id(1000 + rapid.IntRange(0, n).Draw(t, "id")), AccountID: account, Lane: contract.Lane(account), ReceivedAt: now,
+		Kind: rapid.SampledFrom([]ledger.Kind{
+			ledger.CreateAccount, ledger.Deposit, ledger.Deposit, ledger.Withdraw, ledger.Transfer, ledger.Payment,
+		}).Draw(t, "kind"),
+	}
+	if r.Kind == ledger.CreateAccount {
+		return r
+	}
+	r.Currency = rapid.SampledFrom(currencies).Draw(t, "currency")
+	r.Amount = rapid.OneOf(rapid.Int64Range(1, 100), rapid.Int64Range(math.MaxInt64-100, math.MaxInt64)).Draw(t, "amount")
+	switch r.Kind {
+	case ledger.Transfer:
+		r.ToAccountID = rapid.SampledFrom(accounts).Draw(t, "payee")
+	case ledger.Payment:
+		r.OrderID, r.Capture = r.ID, contract.CaptureAutomatic
+	}
+	return r
+}
+
+func drawRequests(t *rapid.T) []ledger.Request {
+	n := rapid.IntRange(1, 120).Draw(t, "requests")
+	requests := make([]ledger.Request, n)
+	for i := range requests {
+		requests[i] = drawRequest(t, n)
+		requests[i].Seq = int64(i + 1)
+	}
+	return requests
+}
+
+// However a sequence of requests is cut into batches, and however often each is repeated, the results are the same, sums
+// are zero and no client has less than nothing.
+func TestAnyBatchingGivesTheSame(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		requests := drawRequests(t)
+		one, all, split, twice := newState(), newState(), newState(), newState()
+		var results []ledger.Operation
+		for _, r := range requests {
+			results = append(results, one.settle([]ledger.Request{r})...)
+		}
+		one.check(t)
+
+		if got := all.settle(requests); !slices.Equal(got, results) {
+			t.Fatalf("all at once: %+v\none by one: %+v", got, results)
+		}
+		var got []ledger.Operation
+		for rest := requests; len(rest) > 0; {
+			n := rapid.IntRange(1, len(rest)).Draw(t, "batch")
+			got, rest = append(got, split.settle(rest[:n])...), rest[n:]
+		}
+		if !slices.Equal(got, results) {
+			t.Fatalf("in batches: %+v\none by one: %+v", got, results)
+		}
+		for _, r := range requests {
+			twice.settle([]ledger.Request{r, r})
+		}
+		twice.settle(requests)
+		for _, other := range []*state{all, split, twice} {
+			other.check(t)
+			if !maps.Equal(other.balances, one.balances) || !maps.Equal(other.operations, one.operations) ||
+				!slices.Equal(other.entries, one.entries) || !slices.Equal(other.payments, one.payments) {
+				t.Fatalf("another end: %+v\none by one: %+v", other, one)
+			}
+		}
+	})
+}
+
+func TestRules(t *testing.T) {
+	const rub = "RUB"
+	open := func(account uuid.UUID) ledger.Request {
+		return ledger.Request{AccountID: account, Kind: ledger.CreateAccount}
+	}
+	ask := func(kind ledger.Kind, account uuid.UUID, amount int64) ledger.Request {
+		return ledger.Request{AccountID: account, Kind: kind, Currency: rub, Amount: amount}
+	}
+	transfer := func(from, to uuid.UUID, amount int64) ledger.Request {
+		r := ask(ledger.Transfer, from, amount)
+		r.ToAccountID = to
+		return r
+	}
+	a, b, stranger := id(1), id(2), id(3)
+	for name, test := range map[string]struct {
+		requests []ledger.Request
+		reasons  []ledger.Reason // of each request; "" for success
+		a, b     int64           // what is left
+	}{
+		"a deposit and a payment":     {[]ledger.Request{open(a), ask(ledger.Deposit, a, 100), ask(ledger.Payment, a, 60)}, []ledger.Reason{"", "", ""}, 40, 0},
+		"to the last unit":            {[]ledger.Request{open(a), ask(ledger.Deposit, a, 100), ask(ledger.Payment, a, 100), ask(ledger.Payment, a, 1)}, []ledger.Reason{"", "", "", ledger.InsufficientFunds}, 0, 0},
+		"more than there is":          {[]ledger.Request{open(a), ask(ledger.Deposit, a, 100), ask(ledger.Withdraw, a, 101)}, []ledger.Reason{"", "", ledger.InsufficientFunds}, 100, 0},
+		"in the order of arrival":     {[]ledger.Request{open(a), ask(ledger.Payment, a, 1), ask(ledger.Deposit, a, 1)}, []ledger.Reason{"", ledger.InsufficientFunds, ""}, 1, 0},
+		"an account that is not open": {[]ledger.Request{ask(ledger.Deposit, stranger, 1), ask(ledger.Payment, stranger, 1)}, []ledger.Reason{ledger.AccountNotFound, ledger.AccountNotFound}, 0, 0},
+		"opened twice":                {[]ledger.Request{open(a), open(a)}, []ledger.Reason{"", ledger.AccountExists}, 0, 0},
+		"the example of four commands": {[]ledger.Request{open(a), open(b), ask(ledger.Deposit, a, 77700), transfer(a, b, 11100)},
+			[]ledger.Reason{"", "", "", ""}, 66600, 11100},
+		"a transfer to nobody":       {[]ledger.Request{open(a), ask(ledger.Deposit, a, 5), transfer(a, stranger, 5)}, []ledger.Reason{"", "", ledger.AccountNotFound}, 5, 0},
+		"a transfer to oneself":      {[]ledger.Request{open(a), ask(ledger.Deposit, a, 5), transfer(a, a, 5)}, []ledger.Reason{"", "", ledger.SameAccount}, 5, 0},
+		"a balance beyond an int64":  {[]ledger.Request{open(a), ask(ledger.Deposit, a, math.MaxInt64), ask(ledger.Deposit, a, 1)}, []ledger.Reason{"", "", ledger.BalanceTooLarge}, math.MaxInt64, 0},
+		"a transfer beyond an int64": {[]ledger.Request{open(a), open(b), ask(ledger.Deposit, a, 1), ask(ledger.Deposit, b, math.MaxInt64), transfer(a, b, 1)}, []ledger.Reason{"", "", "", "", ledger.BalanceTooLarge}, 1, math.MaxInt64},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newState()
+			for i := range test.requests {
+				r := &test.requests[i]
+				r.ID, r.Lane, r.Seq = id(100+i), contract.Lane(r.AccountID), int64(i+1)
+				if r.Kind == ledger.Payment {
+					r.OrderID = r.ID
+				}
+			}
+			for i, op := range s.settle(test.requests) {
+				if op.Reason != test.reasons[i] || (op.Status == ledger.Success) != (op.Reason == "") {
+					t.Errorf("request %d ended with %s %q, want %q", i, op.Status, op.Reason, test.reasons[i])
+				}
+			}
+			s.check(t)
+			for account, want := range map[uuid.UUID]int64{a: test.a, b: test.b} {
+				if got := s.balances[ledger.Key{AccountID: account, Currency: rub, Lane: contract.Lane(account)}].Actual; got != want {
+					t.Errorf("%d is left, want %d", got, want)
+				}
+			}
+		})
+	}
+}
+
+func TestPaymentTellsItsOrder(t *testing.T) {
+	s := newState()
+	a := id(1)
+	pay := func(n int, amount int64) ledger.Request {
+		return ledger.Request{ID: id(n), OrderID: id(n), AccountID: a, Lane: contract.Lane(a), Kind: ledger.Payment, Currency: "RUB",
+			Amount: amount, Capture: contract.CaptureAutomatic}
+	}
+	s.settle([]ledger.Request{
+		{ID: id(10), AccountID: a, Lane: contract.Lane(a), Kind: ledger.CreateAccount},
+		{ID: id(11), AccountID: a, Lane: contract.Lane(a), Kind: ledger.Deposit, Currency: "RUB", Amount: 10},
+		pay(12, 7), pay(13, 7), pay(12, 7),
+	})
+	want := []ledger.OrderPayment{
+		{OrderID: id(12), AccountID: a, Lane: contract.Lane(a), Currency: "RUB", Amount: 7, Capture: contract.CaptureAutomatic,
+			Status: contract.PaymentSucceeded, Captured: 7, Version: 1, CreatedAt: now, UpdatedAt: now},
+		{OrderID: id(13), AccountID: a, Lane: contract.Lane(a), Currency: "RUB", Amount: 7, Capture: contract.CaptureAutomatic,
+			Status: contract.PaymentFailed, Reason: ledger.InsufficientFunds, Version: 1, CreatedAt: now, UpdatedAt: now},
+	}
+	if !slices.Equal(s.payments, want) {
+		t.Errorf("payments %+v\nwant %+v", s.payments, want)
+	}
+}
+
+var operations = flag.Int("operations", 200_000, "number of operations that TestManyOperations settles")
+
+// Many random operations of many accounts, in batches of random sizes; the figure is printed.
+func TestManyOperations(t *testing.T) {
+	const clients, batch = 500, 1000
+	random := rand.New(rand.NewPCG(1, 2))
+	client := func() uuid.UUID { return number(random.IntN(clients)) }
+	s, begin, n := newState(), time.Now(), 0
+	for n < *operations {
+		requests := make([]ledger.Request, 1+random.IntN(batch))
+		for i := range requests {
+			n++
+			r := ledger.Request{ID: number(clients + n), AccountID: client(), Seq: int64(n), ReceivedAt: now,
+				Currency: currencies[random.IntN(2)], Amount: 1 + random.Int64N(1000)}
+			r.Lane = contract.Lane(r.AccountID)
+			switch random.IntN(10) {
+			case 0:
+				r.Kind, r.Currency, r.Amount = ledger.CreateAccount, "", 0
+			case 1, 2, 3:
+				r.Kind = ledger.Deposit
+			case 4:
+				r.Kind = ledger.Withdraw
+			case 5, 6:
+				r.Kind, r.ToAccountID = ledger.Transfer, client()
+			default:
+				r.Kind, r.OrderID = ledger.Payment, r.ID
+			}
+			if requests[i] = r; i > 0 && random.IntN(20) == 0 {
+				requests[i] = requests[random.IntN(i)] // a duplicate
+			}
+		}
+		s.settle(requests)
+		s.check(t)
+		// What is checked need not be kept.
+		s.entries, s.payments, s.checked = nil, nil, 0
+		clear(s.operations)
+	}
+	t.Logf("%d operations in %.1f s", n, time.Since(begin).Seconds())
+}
+
+// number makes an ID of a number, faster than id.
+func number(n int) uuid.UUID {
+	var out uuid.UUID
+	binary.BigEndian.PutUint64(out[8:], uint64(n)+1000)
+	return out
+}

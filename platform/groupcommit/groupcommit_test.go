@@ -1,0 +1,111 @@
+package groupcommit_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"github.com/altyn-pay/altyn/platform/groupcommit"
+)
+
+var errBad = errors.New("bad item")
+
+func never(error) bool { return false }
+
+func TestWhatArrivesWhileABatchIsInFlightFormsTheNext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var batches [][]int
+		hold := make(chan struct{})
+		group := groupcommit.New(4, 100, never, func(_ context.Context, items []int) ([]int, error) {
+			batches = append(batches, slices.Clone(items))
+			<-hold
+			return items, nil
+		})
+		var wait sync.WaitGroup
+		for i := range 8 {
+			wait.Go(func() {
+				if got, err := group.Do(t.Context(), i); got != i || err != nil {
+					t.Errorf("Do(%d) = %d, %v", i, got, err)
+				}
+			})
+			synctest.Wait()
+		}
+		close(hold)
+		wait.Wait()
+		want := [][]int{{0}, {1, 2, 3, 4}, {5, 6, 7}}
+		if !slices.EqualFunc(batches, want, slices.Equal) {
+			t.Errorf("batches %v, want %v", batches, want)
+		}
+	})
+}
+
+func TestABadItemFailsAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hold := make(chan struct{})
+		first := true
+		group := groupcommit.New(10, 100, func(err error) bool { return errors.Is(err, errBad) },
+			func(_ context.Context, items []int) ([]int, error) {
+				if first {
+					first = false
+					<-hold
+				}
+				if slices.Contains(items, 3) {
+					return nil, errBad
+				}
+				return items, nil
+			})
+		var wait sync.WaitGroup
+		for i := range 6 {
+			wait.Go(func() {
+				if _, err := group.Do(t.Context(), i); errors.Is(err, errBad) != (i == 3) {
+					t.Errorf("Do(%d): %v", i, err)
+				}
+			})
+			synctest.Wait()
+		}
+		close(hold)
+		wait.Wait()
+	})
+}
+
+func TestTheQueueIsBoundedAndACallerMayLeave(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hold := make(chan struct{})
+		var ran []int
+		group := groupcommit.New(10, 2, never, func(_ context.Context, items []int) ([]int, error) {
+			ran = append(ran, items...)
+			<-hold
+			return items, nil
+		})
+		ctx, leave := context.WithCancel(t.Context())
+		var wait sync.WaitGroup
+		for i := range 3 { // one in flight, two waiting
+			wait.Go(func() {
+				if _, err := group.Do(ctx, i); !errors.Is(err, context.Canceled) {
+					t.Errorf("Do(%d): %v", i, err)
+				}
+			})
+			synctest.Wait()
+		}
+		if _, err := group.Do(t.Context(), 3); !errors.Is(err, groupcommit.ErrBusy) {
+			t.Errorf("a full queue: %v", err)
+		}
+		leave()
+		wait.Wait()
+		close(hold)
+		synctest.Wait()
+		if !slices.Equal(ran, []int{0, 1, 2}) {
+			t.Errorf("ran %v: what was accepted takes effect though its caller left", ran)
+		}
+	})
+}
+
+func TestTooFewResultsAreAnError(t *testing.T) {
+	group := groupcommit.New(10, 10, never, func(context.Context, []int) ([]int, error) { return nil, nil })
+	if _, err := group.Do(t.Context(), 1); err == nil {
+		t.Error("no error")
+	}
+}

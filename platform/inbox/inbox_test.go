@@ -1,0 +1,299 @@
+package inbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/postgres"
+	"github.com/altyn-pay/altyn/platform/postgrestest"
+)
+
+func TestMain(m *testing.M) { postgrestest.Main(m) }
+
+// bundle is an inbox and a table of effects: the handler writes a row for each message, which must be there once.
+type bundle struct {
+	*testing.T
+	postgrestest.DB
+	poison sync.Map // message ID → error to fail with, or "panic"
+}
+
+func setup(t *testing.T) *bundle {
+	t.Parallel()
+	effects := postgres.Migrations{Name: "effects", FS: fstest.MapFS{"00001_effects.sql": {Data: []byte(`-- +goose Up
+		CREATE TABLE effects (n bigint GENERATED ALWAYS AS IDENTITY, id uuid PRIMARY KEY, account_id uuid NOT NULL, payload text NOT NULL);`)}}}
+	return &bundle{T: t, DB: postgrestest.Database(t, "inbox", Migrations(), effects)}
+}
+
+func (b *bundle) handle(ctx context.Context, tx *sqlx.Tx, batch []Message) (func(), error) {
+	for _, m := range batch {
+		if cause, ok := b.poison.Load(m.ID); ok {
+			if err, ok := cause.(error); ok {
+				return nil, err
+			}
+			panic(cause)
+		}
+		if _, err := tx.ExecContext(ctx, `INSERT INTO effects (id, account_id, payload) VALUES ($1, $2, $3)`, m.ID, m.AccountID, m.Payload); err != nil {
+			return nil, err
+		}
+	}
+	return nil, nil
+}
+
+// run starts a worker and ends it with the test.
+func (b *bundle) run() *Worker {
+	w := NewWorker(b.Service, b.handle, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	w.firstRetry, w.maxAttempts = 5*time.Millisecond, 3
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error)
+	go func() { done <- w.Run(ctx) }()
+	b.Cleanup(func() {
+		stop()
+		if err := <-done; err != nil {
+			b.Error(err)
+		}
+	})
+	return w
+}
+
+// send stores n numbered messages of each account, one after another, and returns them.
+func (b *bundle) send(n int, accounts ...uuid.UUID) []Message {
+	b.Helper()
+	var messages []Message
+	for i := range n {
+		for _, account := range accounts {
+			messages = append(messages, Message{ID: uuid.New(), Lane: contract.Lane(account), AccountID: account, Kind: "test", Payload: fmt.Sprint(i)})
+		}
+	}
+	for part := range slices.Chunk(messages, 500) {
+		b.insert(part)
+	}
+	return messages
+}
+
+func (b *bundle) insert(messages []Message) []int64 {
+	b.Helper()
+	var arrivals []int64
+	if err := postgres.InTx(b.Context(), b.Service, func(tx *sqlx.Tx) (err error) {
+		arrivals, err = Insert(b.Context(), tx, messages)
+		return err
+	}); err != nil {
+		b.Fatal(err)
+	}
+	return arrivals
+}
+
+// until waits for a query to count n.
+func (b *bundle) until(n int, query string, args ...any) {
+	b.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for got := -1; got != n; {
+		if err := b.Owner.GetContext(b.Context(), &got, query, args...); err != nil {
+			b.Fatal(err)
+		}
+		if time.Now().After(deadline) {
+			b.Fatalf("%s: %d after 30 s, want %d", query, got, n)
+		}
+	}
+}
+
+// inOrder expects the effects of an account to be numbered from 0 to n-1 in their order.
+func (b *bundle) inOrder(account uuid.UUID, n int) {
+	b.Helper()
+	var payloads []string
+	if err := b.Owner.SelectContext(b.Context(), &payloads, `SELECT payload FROM effects WHERE account_id = $1 ORDER BY n`, account); err != nil {
+		b.Fatal(err)
+	}
+	var want []string
+	for i := range n {
+		want = append(want, fmt.Sprint(i))
+	}
+	if !slices.Equal(payloads, want) {
+		b.Errorf("account %s: effects %v, want 0 to %d", account, payloads, n-1)
+	}
+}
+
+func accounts(n int) []uuid.UUID {
+	ids := make([]uuid.UUID, n)
+	for i := range ids {
+		ids[i] = uuid.New()
+	}
+	return ids
+}
+
+func TestInsertNumbersArrivalsAndIgnoresWhatIsWaiting(t *testing.T) {
+	b := setup(t)
+	a := uuid.New()
+	message := func(id uuid.UUID) Message {
+		return Message{ID: id, Lane: contract.Lane(a), AccountID: a, Kind: "test", Payload: "{}",
+			Fingerprint: uuid.NullUUID{UUID: id, Valid: true}, Traceparent: "trace"}
+	}
+	one, two, three := uuid.New(), uuid.New(), uuid.New()
+	first := b.insert([]Message{message(one), message(one), message(two)})
+	second := b.insert([]Message{message(two), message(three), message(one)})
+	if first[0] == 0 || first[1] != 0 || first[2] <= first[0] || second[0] != 0 || second[1] <= first[2] || second[2] != 0 {
+		t.Errorf("arrivals %v, then %v", first, second)
+	}
+	var stored []Message
+	if err := b.Service.SelectContext(t.Context(), &stored,
+		`SELECT seq, id, lane, account_id, kind, payload, fingerprint, traceparent, received_at FROM inbox ORDER BY seq`); err != nil {
+		t.Fatal(err)
+	}
+	want := message(two)
+	want.Seq, want.ReceivedAt = first[2], stored[1].ReceivedAt
+	if len(stored) != 3 || stored[1] != want {
+		t.Errorf("stored %+v", stored)
+	}
+}
+
+func TestManyWorkersSettleEachMessageOnceInOrder(t *testing.T) {
+	b := setup(t)
+	clients := accounts(100)
+	for range 4 {
+		b.run()
+	}
+	messages := b.send(20, clients...)
+	b.until(len(messages), `SELECT count(*) FROM effects`)
+	b.until(0, `SELECT count(*) FROM inbox`)
+	for _, client := range clients {
+		b.inOrder(client, 20)
+	}
+}
+
+func TestAFailingMessageStopsItsAccountAlone(t *testing.T) {
+	for name, cause := range map[string]any{"an error": errors.New("cannot"), "a panic": "cannot"} {
+		t.Run(name, func(t *testing.T) {
+			b := setup(t)
+			clients := accounts(50)
+			messages := b.send(10, clients...)
+			victim := clients[7]
+			bad := messages[3*50+7] // the victim's message number 3
+			b.poison.Store(bad.ID, cause)
+			b.run()
+			b.until(49*10+3, `SELECT count(*) FROM effects`)
+			b.inOrder(victim, 3)
+
+			// It is parked in the end, and what arrives for the account waits behind it.
+			b.until(1, `SELECT count(*) FROM inbox_stops WHERE message_id = $1 AND retry_at IS NULL AND attempts = 3 AND NOT probing AND reason LIKE '%cannot%'`, bad.ID)
+			late := Message{ID: uuid.New(), Lane: contract.Lane(victim), AccountID: victim, Kind: "test", Payload: "10"}
+			b.insert([]Message{late})
+			b.until(8, `SELECT count(*) FROM inbox WHERE stopped`)
+			b.until(0, `SELECT count(*) FROM inbox WHERE NOT stopped`)
+
+			// Once it is mended and let go, everything follows in order.
+			b.poison.Delete(bad.ID)
+			if _, err := b.Owner.ExecContext(t.Context(), `UPDATE inbox_stops SET retry_at = now()`); err != nil {
+				t.Fatal(err)
+			}
+			b.until(50*10+1, `SELECT count(*) FROM effects`)
+			b.inOrder(victim, 11)
+			b.until(0, `SELECT (SELECT count(*) FROM inbox) + (SELECT count(*) FROM inbox_stops)`)
+		})
+	}
+}
+
+func TestAMessageThatHealsIsRetriedByItself(t *testing.T) {
+	b := setup(t)
+	client := uuid.New()
+	messages := b.send(5, client)
+	b.poison.Store(messages[2].ID, errors.New("not yet"))
+	w := b.run()
+	w.Wake()
+	b.until(1, `SELECT count(*) FROM inbox_stops`)
+	b.poison.Delete(messages[2].ID)
+	b.until(5, `SELECT count(*) FROM effects`)
+	b.inOrder(client, 5)
+}
+
+// Trouble of the database is no attempt of the message: nothing is parked, nothing is lost or done twice.
+func TestLostConnections(t *testing.T) {
+	b := setup(t)
+	var cut atomic.Int32
+	handle := func(ctx context.Context, tx *sqlx.Tx, batch []Message) (func(), error) {
+		committed, err := b.handle(ctx, tx, batch)
+		if cut.Add(1) <= 3 {
+			// The server ends the session in the middle of the transaction.
+			_, err = tx.ExecContext(ctx, `SELECT pg_terminate_backend(pg_backend_pid())`)
+		}
+		return committed, err
+	}
+	w := NewWorker(b.Service, handle, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	client := uuid.New()
+	b.send(100, client)
+	for settled := 0; settled < 100; {
+		n, err := w.runOnce(t.Context())
+		if err != nil && !postgres.IsUnavailable(err) {
+			t.Fatal(err)
+		}
+		if err == nil {
+			settled += n
+		}
+	}
+	b.inOrder(client, 100)
+	b.until(0, `SELECT (SELECT count(*) FROM inbox) + (SELECT count(*) FROM inbox_stops)`)
+	if cut.Load() != 4 {
+		t.Errorf("settled in %d attempts, want 3 that were cut and one that was not", cut.Load())
+	}
+}
+
+// A transaction that holds a lane keeps others from it, and from it alone.
+func TestALaneBelongsToOneTransaction(t *testing.T) {
+	b := setup(t)
+	one, other := uuid.New(), uuid.New()
+	for contract.Lane(other) == contract.Lane(one) {
+		other = uuid.New()
+	}
+	b.send(1, one, other)
+	blocker, err := b.Service.BeginTxx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer blocker.Rollback()
+	if _, err := blocker.ExecContext(t.Context(), `SELECT pg_advisory_xact_lock($1, $2)`, lockClass, contract.Lane(one)); err != nil {
+		t.Fatal(err)
+	}
+	w := NewWorker(b.Service, b.handle, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	if n, err := w.runOnce(t.Context()); n != 1 || err != nil {
+		t.Fatalf("settled %d, %v; want the other lane's one", n, err)
+	}
+	b.inOrder(other, 1)
+	if err := blocker.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := w.runOnce(t.Context()); n != 1 || err != nil {
+		t.Fatalf("settled %d, %v once the lane was free", n, err)
+	}
+}
+
+// A long queue in one lane does not keep the worker from the others.
+func TestALongQueueDoesNotStarveOthers(t *testing.T) {
+	b := setup(t)
+	hot := uuid.New()
+	b.send(3*batchSize, hot)
+	cold := b.send(1, accounts(20)...)
+	w := NewWorker(b.Service, b.handle, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	for range 3 {
+		if _, err := w.runOnce(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var settled int
+	if err := b.Owner.GetContext(t.Context(), &settled, `SELECT count(*) FROM effects WHERE account_id <> $1`, hot); err != nil {
+		t.Fatal(err)
+	}
+	if settled == 0 {
+		t.Errorf("after three batches none of %d other accounts was served", len(cold))
+	}
+}

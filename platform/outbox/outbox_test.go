@@ -1,0 +1,254 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/altyn-pay/altyn/platform/postgres"
+	"github.com/altyn-pay/altyn/platform/postgrestest"
+)
+
+func TestMain(m *testing.M) { postgrestest.Main(m) }
+
+var (
+	errRefused = errors.New("refused for good")
+	errAway    = errors.New("the broker is away")
+	errSkipped = errors.New("skipped")
+)
+
+// broker is a Publisher that keeps what it was given and fails as the test says.
+type broker struct {
+	mu        sync.Mutex
+	published []Message
+	fail      func(Message) error // by message; nil for success
+}
+
+func (b *broker) Publish(_ context.Context, messages []Message) []error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	results := make([]error, len(messages))
+	failed := map[string]bool{}
+	for i, m := range messages {
+		switch {
+		case failed[m.Key]:
+			results[i] = errSkipped
+		case b.fail != nil && b.fail(m) != nil:
+			results[i], failed[m.Key] = b.fail(m), true
+		default:
+			b.published = append(b.published, m)
+		}
+	}
+	return results
+}
+
+func (b *broker) Permanent(err error) bool { return errors.Is(err, errRefused) }
+
+// payloads are those of a key, in the order of their publication.
+func (b *broker) payloads(key string) []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var payloads []string
+	for _, m := range b.published {
+		if m.Key == key {
+			payloads = append(payloads, m.Payload)
+		}
+	}
+	return payloads
+}
+
+type bundle struct {
+	*testing.T
+	postgrestest.DB
+	broker *broker
+}
+
+func setup(t *testing.T) *bundle {
+	t.Parallel()
+	return &bundle{T: t, DB: postgrestest.Database(t, "outbox", Migrations()), broker: &broker{}}
+}
+
+// run starts a relay and returns what ends it.
+func (b *bundle) run() (relay *Relay, stop func()) {
+	relay = NewRelay(b.Service, b.broker, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error)
+	go func() { done <- relay.Run(ctx) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			b.Error(err)
+		}
+	})
+	b.Cleanup(stop)
+	return relay, stop
+}
+
+func (b *bundle) append(key string, payloads ...string) {
+	b.Helper()
+	var messages []Message
+	for _, p := range payloads {
+		messages = append(messages, Message{ID: uuid.New(), Type: "test", Topic: "topic", Key: key, Subject: "subject", Payload: p, Traceparent: "trace"})
+	}
+	if err := postgres.InTx(b.Context(), b.Service, func(tx *sqlx.Tx) error { return Append(b.Context(), tx, messages...) }); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// until waits for a condition.
+func (b *bundle) until(what string, holds func() bool) {
+	b.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !holds(); {
+		var one int // the wait is the database's answer
+		if err := b.Owner.GetContext(b.Context(), &one, `SELECT 1`); err != nil || time.Now().After(deadline) {
+			b.Fatalf("not within 30 s: %s (%v)", what, err)
+		}
+	}
+}
+
+func (b *bundle) rows(table string) (n int) {
+	b.Helper()
+	if err := b.Owner.GetContext(b.Context(), &n, `SELECT count(*) FROM `+table); err != nil {
+		b.Fatal(err)
+	}
+	return n
+}
+
+func TestWhatCommitsIsPublishedInOrderAndDeleted(t *testing.T) {
+	b := setup(t)
+	tx, err := b.Service.BeginTxx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Append(t.Context(), tx, Message{ID: uuid.New(), Type: "test", Topic: "topic", Key: "a", Payload: "rolled back"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := tx.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	for i := range 3 * batchSize {
+		want = append(want, fmt.Sprint(i))
+	}
+	b.append("a", want...)
+	b.run()
+	b.until("the outbox is empty", func() bool { return b.rows("outbox") == 0 })
+	if got := b.broker.payloads("a"); !slices.Equal(got, want) {
+		t.Errorf("published %d messages, in order: %v", len(got), slices.IsSorted(got))
+	}
+	if m := b.broker.published[0]; m.Type != "test" || m.Topic != "topic" || m.Subject != "subject" || m.Traceparent != "trace" || m.CreatedAt.IsZero() {
+		t.Errorf("published %+v", m)
+	}
+}
+
+// A sequence number is not the order of commits: what commits late with a low number is published all the same.
+func TestALateCommitIsNotOvertaken(t *testing.T) {
+	b := setup(t)
+	late, err := b.Service.BeginTxx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer late.Rollback()
+	if err := Append(t.Context(), late, Message{ID: uuid.New(), Type: "test", Topic: "topic", Key: "late", Payload: "1"}); err != nil {
+		t.Fatal(err)
+	}
+	b.run()
+	b.append("early", "1")
+	b.until("the early one is published", func() bool { return len(b.broker.payloads("early")) == 1 })
+	if err := late.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	b.until("the late one is published", func() bool { return len(b.broker.payloads("late")) == 1 })
+}
+
+func TestABrokerThatIsAwayLosesNothing(t *testing.T) {
+	b := setup(t)
+	away := true
+	b.broker.fail = func(m Message) error {
+		if away && m.Key == "a" {
+			return errAway
+		}
+		return nil
+	}
+	b.append("a", "1", "2")
+	b.append("b", "1")
+	b.run()
+	b.until("the other key is published", func() bool { return len(b.broker.payloads("b")) == 1 })
+	b.until("what was acknowledged is deleted", func() bool { return b.rows("outbox") == 2 })
+	b.broker.mu.Lock()
+	away = false
+	b.broker.mu.Unlock()
+	b.until("the outbox is empty", func() bool { return b.rows("outbox") == 0 })
+	if got := b.broker.payloads("a"); !slices.Equal(got, []string{"1", "2"}) {
+		t.Errorf("published %v", got)
+	}
+}
+
+func TestARefusedMessageIsParkedWithTheLaterOnesOfItsKey(t *testing.T) {
+	b := setup(t)
+	b.broker.fail = func(m Message) error {
+		if m.Payload == "bad" {
+			return errRefused
+		}
+		return nil
+	}
+	b.append("a", "1", "bad", "2")
+	b.append("b", "1")
+	relay, _ := b.run()
+	b.until("the outbox is empty", func() bool { return b.rows("outbox") == 0 })
+	b.append("a", "3")
+	b.append("b", "2")
+	relay.Wake()
+	b.until("the outbox is empty", func() bool { return b.rows("outbox") == 0 })
+	if a, other := b.broker.payloads("a"), b.broker.payloads("b"); !slices.Equal(a, []string{"1"}) || !slices.Equal(other, []string{"1", "2"}) {
+		t.Errorf("published %v and %v", a, other)
+	}
+	var parked []string
+	if err := b.Owner.Select(&parked, `SELECT payload || ': ' || reason FROM outbox_parked ORDER BY seq`); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"bad: refused for good", "2: behind a parked message of its key", "3: behind a parked message of its key"}
+	if !slices.Equal(parked, want) {
+		t.Errorf("parked %q", parked)
+	}
+}
+
+// Of several relays one works; when its session is lost, another takes over.
+func TestOneRelayLeads(t *testing.T) {
+	b := setup(t)
+	leaders := func() (pids []int) {
+		if err := b.Owner.Select(&pids, `SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND classid = $1 AND database =
+			(SELECT oid FROM pg_database WHERE datname = current_database())`, lockClass); err != nil {
+			b.Fatal(err)
+		}
+		return pids
+	}
+	for range 3 {
+		b.run()
+	}
+	b.until("one leads", func() bool { return len(leaders()) == 1 })
+	first := leaders()[0]
+	b.append("a", "1")
+	b.until("it publishes", func() bool { return b.rows("outbox") == 0 })
+	if _, err := b.Owner.Exec(`SELECT pg_terminate_backend($1)`, first); err != nil {
+		// The owner may not end the service's sessions: the service's own role may.
+		if _, err := b.Service.Exec(`SELECT pg_terminate_backend($1)`, first); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.until("another leads", func() bool { now := leaders(); return len(now) == 1 && now[0] != first })
+	b.append("a", "2")
+	b.until("it publishes", func() bool { return b.rows("outbox") == 0 })
+	if got := b.broker.payloads("a"); !slices.Equal(got, []string{"1", "2"}) {
+		t.Errorf("published %v", got)
+	}
+}
