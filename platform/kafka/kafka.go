@@ -97,15 +97,6 @@ func (c Config) tls() *tls.Config {
 	return &tls.Config{MinVersion: tls.VersionTLS12}
 }
 
-// dialer makes single connections, as a consumer group uses them.
-func (c Config) dialer() (*kafkago.Dialer, error) {
-	mechanism, err := c.mechanism()
-	if err != nil {
-		return nil, err
-	}
-	return &kafkago.Dialer{ClientID: clientID, Timeout: dialTimeout, TLS: c.tls(), SASLMechanism: mechanism}, nil
-}
-
 // cluster is a pool of connections to all brokers. It knows which broker leads which partition; that knowledge grows
 // stale when brokers come and go, and the library would refresh it only every few seconds, hence forget.
 type cluster struct {
@@ -144,21 +135,24 @@ func (c *cluster) forget() {
 
 func (c *cluster) close() { c.transport.CloseIdleConnections() }
 
-// partitions returns the number of partitions of a topic. It costs no round trip while the topic is known.
-func (c *cluster) partitions(ctx context.Context, topic string) (int, error) {
-	metadata, err := c.client.Metadata(ctx, &kafkago.MetadataRequest{Topics: []string{topic}})
+// partitions returns how many partitions each topic has, an error when one does not exist. It costs no round trip while
+// the topics are known.
+func (c *cluster) partitions(ctx context.Context, topics ...string) (map[string]int, error) {
+	metadata, err := c.client.Metadata(ctx, &kafkago.MetadataRequest{Topics: topics})
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	for _, t := range metadata.Topics {
-		if t.Name == topic && t.Error != nil {
-			return 0, t.Error
+	counts := make(map[string]int, len(topics))
+	for _, topic := range metadata.Topics {
+		if topic.Error == nil && len(topic.Partitions) == 0 {
+			topic.Error = kafkago.LeaderNotAvailable
 		}
-		if t.Name == topic && len(t.Partitions) > 0 {
-			return len(t.Partitions), nil
+		if topic.Error != nil {
+			return nil, fmt.Errorf("topic %q: %w", topic.Name, topic.Error)
 		}
+		counts[topic.Name] = len(topic.Partitions)
 	}
-	return 0, kafkago.UnknownTopicOrPartition
+	return counts, nil
 }
 
 // backoff waits before the next attempt: 20 ms after the first failure, twice as long after each further one, up to
@@ -174,30 +168,15 @@ func backoff(ctx context.Context, failures int, limit time.Duration) bool {
 	}
 }
 
-// Ping asks any broker for its metadata: nil means that one of them is up and lets us in.
+// Ping returns nil when one of the brokers is up and lets us in.
 func Ping(ctx context.Context, cfg Config) error {
-	dialer, err := cfg.dialer()
+	cluster, err := cfg.connect()
 	if err != nil {
-		return err
+		return fmt.Errorf("kafka: ping: %w", err)
 	}
-	var errs []error
-	for _, broker := range cfg.Brokers {
-		conn, err := dialer.DialContext(ctx, "tcp", broker)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("kafka: %s: %w", broker, err))
-			continue
-		}
-		deadline, ok := ctx.Deadline()
-		if !ok {
-			deadline = time.Now().Add(dialTimeout)
-		}
-		_ = conn.SetDeadline(deadline)
-		_, err = conn.Brokers()
-		_ = conn.Close()
-		if err == nil {
-			return nil
-		}
-		errs = append(errs, fmt.Errorf("kafka: %s: %w", broker, err))
+	defer cluster.close()
+	if _, err := cluster.client.ApiVersions(ctx, &kafkago.ApiVersionsRequest{}); err != nil {
+		return fmt.Errorf("kafka: ping: %w", err)
 	}
-	return errors.Join(errs...)
+	return nil
 }

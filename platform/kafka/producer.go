@@ -116,11 +116,12 @@ func (p *Producer) produceTopic(ctx context.Context, topic string, messages []Me
 // partitions returns the topic's number of partitions.
 func (p *Producer) partitions(ctx context.Context, topic string) (n int, err error) {
 	err = p.whileStale(ctx, topic, func() error {
-		n, err = p.cluster.partitions(ctx, topic)
+		counts, err := p.cluster.partitions(ctx, topic)
+		n = counts[topic]
 		return err
 	})
 	if err != nil {
-		err = fmt.Errorf("kafka: topic %q: %w", topic, err)
+		err = fmt.Errorf("kafka: %w", err)
 	}
 	if errors.Is(err, kafkago.InvalidTopic) {
 		err = permanentError{err}

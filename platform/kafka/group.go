@@ -1,0 +1,231 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	kafkago "github.com/segmentio/kafka-go"
+)
+
+const (
+	// A member that says nothing for the session timeout has lost its partitions. While the group rebalances, members
+	// have the rebalance timeout to finish what they are handling, hence it is longer than handleGrace.
+	heartbeatInterval = time.Second
+	sessionTimeout    = 10 * time.Second
+	rebalanceTimeout  = 15 * time.Second
+
+	// leaveTimeout bounds what a member that stops does for the others: commit and leave.
+	leaveTimeout = 5 * time.Second
+
+	groupProtocol = "consumer" // the class of protocols that Kafka's own consumers use
+)
+
+// balancer gives each member a contiguous range of each topic's partitions.
+var balancer = kafkago.RangeGroupBalancer{}
+
+// member is this process in a consumer group. It speaks the group protocol by itself rather than through kafka-go's
+// ConsumerGroup, which forgets its member ID with every lost connection: the group would then wait ten seconds for a
+// member that is no more, each time a broker restarts.
+type member struct {
+	cluster *cluster
+	waiting *kafkago.Client // for joining, which waits for the other members
+	group   string
+	topics  []string
+
+	id         string // given by the coordinator; empty before the first join and after an eviction
+	generation int
+}
+
+type topicPartition struct {
+	topic string
+	id    int
+}
+
+// assignment is what a member has in a generation.
+type assignment struct {
+	offsets    map[topicPartition]int64 // of the next message to handle; negative where nothing was committed yet
+	partitions map[string]int           // how many partitions each topic had
+}
+
+func newMember(cluster *cluster, group string, topics []string) *member {
+	waiting := *cluster.client
+	waiting.Timeout += rebalanceTimeout
+	return &member{cluster: cluster, waiting: &waiting, group: group, topics: topics}
+}
+
+// join enters the group or its next generation. It takes as long as the other members need to finish their work.
+func (m *member) join(ctx context.Context) (assignment, error) {
+	partitions, err := m.cluster.partitions(ctx, m.topics...)
+	if err != nil {
+		return assignment{}, err
+	}
+	joined, err := m.joinGroup(ctx)
+	if err != nil {
+		return assignment{}, err
+	}
+	m.id, m.generation = joined.MemberID, joined.GenerationID
+	assigned, err := m.syncGroup(ctx, joined)
+	if err != nil {
+		return assignment{}, err
+	}
+	offsets, err := m.committed(ctx, assigned)
+	return assignment{offsets: offsets, partitions: partitions}, err
+}
+
+func (m *member) joinGroup(ctx context.Context) (*kafkago.JoinGroupResponse, error) {
+	for {
+		joined, err := m.waiting.JoinGroup(ctx, &kafkago.JoinGroupRequest{
+			GroupID: m.group, MemberID: m.id, SessionTimeout: sessionTimeout, RebalanceTimeout: rebalanceTimeout,
+			ProtocolType: groupProtocol,
+			Protocols: []kafkago.GroupProtocol{{
+				Name: balancer.ProtocolName(), Metadata: kafkago.GroupProtocolSubscription{Topics: m.topics},
+			}},
+		})
+		if err == nil {
+			err = joined.Error
+		}
+		if m.id == "" && errors.Is(err, kafkago.MemberIDRequired) {
+			m.id = joined.MemberID
+			continue
+		}
+		m.evicted(err)
+		return joined, err
+	}
+}
+
+// syncGroup learns the member's partitions. The one that leads the group distributes them.
+func (m *member) syncGroup(ctx context.Context, joined *kafkago.JoinGroupResponse) (map[string][]int, error) {
+	request := &kafkago.SyncGroupRequest{
+		GroupID: m.group, GenerationID: m.generation, MemberID: m.id,
+		ProtocolType: groupProtocol, ProtocolName: balancer.ProtocolName(),
+	}
+	if joined.LeaderID == m.id {
+		assignments, err := m.distribute(ctx, joined.Members)
+		if err != nil {
+			return nil, err
+		}
+		request.Assignments = assignments
+	}
+	synced, err := m.waiting.SyncGroup(ctx, request)
+	if err == nil {
+		err = synced.Error
+	}
+	m.evicted(err)
+	if err != nil {
+		return nil, err
+	}
+	return synced.Assignment.AssignedPartitions, nil
+}
+
+func (m *member) distribute(ctx context.Context, joined []kafkago.JoinGroupResponseMember) ([]kafkago.SyncGroupRequestAssignment, error) {
+	var topics []string // members of an older or newer version of a service may have others than this one
+	members := make([]kafkago.GroupMember, len(joined))
+	for i, member := range joined {
+		topics = append(topics, member.Metadata.Topics...)
+		members[i] = kafkago.GroupMember{ID: member.ID, Topics: member.Metadata.Topics}
+	}
+	slices.Sort(topics)
+	counts, err := m.cluster.partitions(ctx, slices.Compact(topics)...)
+	if err != nil {
+		return nil, err
+	}
+	var partitions []kafkago.Partition
+	for topic, count := range counts {
+		for id := range count {
+			partitions = append(partitions, kafkago.Partition{Topic: topic, ID: id})
+		}
+	}
+	var assignments []kafkago.SyncGroupRequestAssignment
+	for id, assigned := range balancer.AssignGroups(members, partitions) {
+		assignments = append(assignments, kafkago.SyncGroupRequestAssignment{
+			MemberID: id, Assignment: kafkago.GroupProtocolAssignment{AssignedPartitions: assigned},
+		})
+	}
+	return assignments, nil
+}
+
+// committed returns where the group stands in these partitions.
+func (m *member) committed(ctx context.Context, partitions map[string][]int) (map[topicPartition]int64, error) {
+	offsets := map[topicPartition]int64{}
+	if len(partitions) == 0 {
+		return offsets, nil
+	}
+	response, err := m.cluster.client.OffsetFetch(ctx, &kafkago.OffsetFetchRequest{GroupID: m.group, Topics: partitions})
+	if err == nil {
+		err = response.Error
+	}
+	if err != nil {
+		return nil, err
+	}
+	for topic, committed := range response.Topics {
+		for _, p := range committed {
+			if p.Error != nil {
+				return nil, p.Error
+			}
+			offsets[topicPartition{topic, p.Partition}] = p.CommittedOffset
+		}
+	}
+	return offsets, nil
+}
+
+// heartbeat tells the coordinator that the member lives, and learns whether the generation does.
+func (m *member) heartbeat(ctx context.Context) error {
+	response, err := m.cluster.client.Heartbeat(ctx, &kafkago.HeartbeatRequest{
+		GroupID: m.group, GenerationID: int32(m.generation), MemberID: m.id,
+	})
+	if err == nil {
+		err = response.Error
+	}
+	return err
+}
+
+// commit stores where the group stands.
+func (m *member) commit(ctx context.Context, offsets map[topicPartition]int64) error {
+	topics := map[string][]kafkago.OffsetCommit{}
+	for p, offset := range offsets {
+		topics[p.topic] = append(topics[p.topic], kafkago.OffsetCommit{Partition: p.id, Offset: offset})
+	}
+	response, err := m.cluster.client.OffsetCommit(ctx, &kafkago.OffsetCommitRequest{
+		GroupID: m.group, GenerationID: m.generation, MemberID: m.id, Topics: topics,
+	})
+	if err != nil {
+		return err
+	}
+	for _, partitions := range response.Topics {
+		for _, p := range partitions {
+			err = errors.Join(err, p.Error)
+		}
+	}
+	return err
+}
+
+// leave gives the partitions to the other members at once instead of after the session timeout.
+func (m *member) leave() error {
+	if m.id == "" {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
+	defer cancel()
+	response, err := m.cluster.client.LeaveGroup(ctx, &kafkago.LeaveGroupRequest{
+		GroupID: m.group, Members: []kafkago.LeaveGroupRequestMember{{ID: m.id}},
+	})
+	if err == nil {
+		err = response.Error
+	}
+	return err
+}
+
+// evicted forgets the member ID when an error says that the group has.
+func (m *member) evicted(err error) {
+	if isAny(err, kafkago.UnknownMemberId) {
+		m.id = ""
+	}
+}
+
+// generationOver tells whether an error of heartbeat or commit means that the partitions are no longer the member's;
+// after any other error it is worth asking again.
+func generationOver(err error) bool {
+	return isAny(err, kafkago.RebalanceInProgress, kafkago.IllegalGeneration, kafkago.UnknownMemberId)
+}
