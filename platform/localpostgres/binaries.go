@@ -57,8 +57,8 @@ func findBinaries(ctx context.Context, kind Kind, major int, user account, progr
 		}
 		bin, installedErr := installed(ctx, major, user)
 		if installedErr != nil {
-			return binaries{}, fmt.Errorf("%w\n%w\ninstall PostgreSQL %d or later, or use a server that runs elsewhere",
-				err, installedErr, oldestMajor)
+			return binaries{}, fmt.Errorf("%w\n%w\nlet this machine reach %s, or install PostgreSQL %d or later, or use a server that runs elsewhere",
+				err, installedErr, mavenCentral, oldestMajor)
 		}
 		progress(fmt.Sprintf("%v; the installed PostgreSQL %s serves instead", err, bin.version))
 		return bin, nil
