@@ -1,0 +1,121 @@
+package order
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+
+	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/money"
+)
+
+// Payment is the state of an order's payment as an event tells it, with amounts in minor units.
+type Payment struct {
+	EventID   uuid.UUID
+	OrderID   uuid.UUID
+	AccountID uuid.UUID
+	Currency  string
+	Amount    int64
+	Captured  int64
+	Refunded  int64
+	Status    string // one of contract.Payment's
+	Reason    string
+	Version   int64
+}
+
+// statusOf says which status an order has when its payment has the given one.
+var statusOf = map[string]Status{
+	contract.PaymentCreated:    Pending,
+	contract.PaymentAuthorized: Authorized,
+	contract.PaymentSucceeded:  Paid,
+	contract.PaymentRefunded:   Paid,
+	contract.PaymentFailed:     Failed,
+	contract.PaymentCancelled:  Cancelled,
+}
+
+// ReadPayment checks what an event says by itself; whether it fits its order is Apply's matter.
+func ReadPayment(currencies *money.Currencies, eventID uuid.UUID, event contract.Payment) (Payment, error) {
+	p := Payment{
+		EventID: eventID, OrderID: event.OrderID, AccountID: event.AccountID, Currency: event.Currency,
+		Status: event.Status, Reason: event.Reason, Version: event.Version,
+	}
+	currency, ok := currencies.Lookup(event.Currency)
+	switch {
+	case p.OrderID == uuid.Nil:
+		return Payment{}, errors.New("order_id is missing")
+	case !ok:
+		return Payment{}, fmt.Errorf("currency %q is not known", event.Currency)
+	case statusOf[p.Status] == "":
+		return Payment{}, fmt.Errorf("status %q is not known", p.Status)
+	case p.Version < 1:
+		return Payment{}, fmt.Errorf("version %d is not positive", p.Version)
+	case utf8.RuneCountInString(p.Reason) > contract.MaxReason || strings.ContainsRune(p.Reason, 0):
+		return Payment{}, errors.New("reason is too long or contains the character U+0000")
+	}
+	for _, total := range []struct {
+		name, text string
+		minor      *int64
+	}{
+		{"amount", event.Amount, &p.Amount},
+		{"captured_amount", event.CapturedAmount, &p.Captured},
+		{"refunded_amount", event.RefundedAmount, &p.Refunded},
+	} {
+		var err error
+		if *total.minor, err = parseTotal(currency, total.text); err != nil {
+			return Payment{}, fmt.Errorf("%s %w", total.name, err)
+		}
+	}
+	if p.Captured > p.Amount || p.Refunded > p.Captured {
+		return Payment{}, errors.New("more is captured than the amount, or more refunded than captured")
+	}
+	return p, nil
+}
+
+// parseTotal reads an amount that may be zero.
+func parseTotal(currency money.Currency, text string) (int64, error) {
+	if text == currency.Format(0) {
+		return 0, nil
+	}
+	return currency.Parse(text)
+}
+
+// Apply takes over a payment's state. A version that the order has seen already, or a newer one of, changes nothing, so
+// events may come any number of times and in any order. The transition is nil where the status stays. An error means
+// that the payment cannot be this order's, or cannot have become so; the order is then as it was.
+func (o *Order) Apply(p Payment, now time.Time) (changed bool, transition *Transition, err error) {
+	if p.OrderID != o.ID || p.AccountID != o.AccountID || p.Currency != o.Currency || p.Amount != o.Amount {
+		return false, nil, fmt.Errorf("the payment of order %s is for another account or amount", o.ID)
+	}
+	if p.Version <= o.PaymentVersion {
+		return false, nil, nil
+	}
+	next := *o
+	next.PaymentVersion, next.Captured, next.Refunded = p.Version, p.Captured, p.Refunded
+	// The clocks of two machines may differ, but an order's times do not run backwards.
+	if now = now.UTC().Truncate(time.Microsecond); now.After(o.UpdatedAt) {
+		next.UpdatedAt = now
+	}
+	if to := next.following(p); to != o.Status {
+		t, err := next.move(to, p.Reason, uuid.NullUUID{UUID: p.EventID, Valid: true})
+		if err != nil {
+			return false, nil, fmt.Errorf("payment %s at version %d: %w", p.Status, p.Version, err)
+		}
+		transition = &t
+	}
+	*o = next
+	return true, transition, nil
+}
+
+// following is the status that a payment asks of the order. An order that is being cancelled waits for the end of its
+// payment: what happened to it before the cancellation reached it does not take the order back.
+func (o *Order) following(p Payment) Status {
+	to := statusOf[p.Status]
+	if o.Status == Cancelling && to != Cancelled && to != Failed {
+		return Cancelling
+	}
+	return to
+}

@@ -1,0 +1,150 @@
+package order
+
+import (
+	"errors"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/money"
+)
+
+var (
+	account = uuid.MustParse("0198c5a7-5f6e-7c3e-9d57-3f1f6a0f8e11")
+	noon    = time.Date(2026, 1, 2, 12, 0, 0, 123456789, time.FixedZone("somewhere", 3*3600))
+)
+
+func currencies(t testing.TB) *money.Currencies {
+	t.Helper()
+	table, err := money.LoadCurrencies("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return table
+}
+
+func valid() Request {
+	return Request{AccountID: account.String(), Amount: "2500.00", Currency: "RUB", Description: "an order", Reference: "shop-17"}
+}
+
+func TestPlace(t *testing.T) {
+	o, err := Place(currencies(t), valid(), noon)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := time.Date(2026, 1, 2, 9, 0, 0, 123456000, time.UTC)
+	want := Order{
+		AccountID: account, Amount: 250000, Currency: "RUB", Description: "an order", Reference: "shop-17",
+		Capture: contract.CaptureAutomatic, OnInsufficient: contract.OnInsufficientReject,
+		Status: Pending, Version: 1, Fingerprint: o.Fingerprint, CreatedAt: at, UpdatedAt: at,
+	}
+	if !reflect.DeepEqual(o, want) || o.Fingerprint == uuid.Nil {
+		t.Errorf("got %+v\nwant %+v", o, want)
+	}
+}
+
+func TestPlaceNamesEveryBadField(t *testing.T) {
+	table := currencies(t)
+	for _, test := range []struct {
+		name   string
+		change func(*Request)
+		fields string
+	}{
+		{"nothing at all", func(r *Request) { *r = Request{} }, "account_id currency amount"},
+		{"account is no UUID", func(r *Request) { r.AccountID = "17" }, "account_id"},
+		{"account in another form", func(r *Request) { r.AccountID = "urn:uuid:" + r.AccountID }, "account_id"},
+		{"account of zeros", func(r *Request) { r.AccountID = uuid.Nil.String() }, "account_id"},
+		{"zero", func(r *Request) { r.Amount = "0.00" }, "amount"},
+		{"negative", func(r *Request) { r.Amount = "-1" }, "amount"},
+		{"too many digits", func(r *Request) { r.Amount = "1.001" }, "amount"},
+		{"more than an int64", func(r *Request) { r.Amount = "92233720368547758.08" }, "amount"},
+		{"huge", func(r *Request) { r.Amount = money.Decimal(strings.Repeat("9", 100_000)) }, "amount"},
+		{"exponent", func(r *Request) { r.Amount = "1e3" }, "amount"},
+		{"not a number", func(r *Request) { r.Amount = "NaN" }, "amount"},
+		{"unknown currency", func(r *Request) { r.Currency = "XXX" }, "currency"},
+		{"currency in small letters", func(r *Request) { r.Currency = "rub" }, "currency"},
+		{"long description", func(r *Request) { r.Description = strings.Repeat("ы", 1001) }, "description"},
+		{"long reference", func(r *Request) { r.Reference = strings.Repeat("ы", 201) }, "reference"},
+		{"manual capture", func(r *Request) { r.Capture = contract.CaptureManual }, "capture"},
+		{"unknown capture", func(r *Request) { r.Capture = "later" }, "capture"},
+		{"inventory", func(r *Request) { r.AwaitInventory = true }, "await_inventory"},
+		{"waiting for money", func(r *Request) { r.OnInsufficient = contract.OnInsufficientWait }, "on_insufficient"},
+		{"deadline", func(r *Request) { r.ExpiresIn = "15m" }, "expires_in"},
+		{"several", func(r *Request) { r.Amount, r.Capture = "x", "y" }, "amount capture"},
+	} {
+		r := valid()
+		test.change(&r)
+		_, err := Place(table, r, noon)
+		var invalid Invalid
+		if !errors.As(err, &invalid) {
+			t.Errorf("%s: accepted, or %v", test.name, err)
+			continue
+		}
+		var fields []string
+		for _, fault := range invalid {
+			fields = append(fields, fault.Field)
+		}
+		if got := strings.Join(fields, " "); got != test.fields {
+			t.Errorf("%s: %v, want %s", test.name, err, test.fields)
+		}
+	}
+}
+
+func TestPlaceAcceptsTheLimits(t *testing.T) {
+	for _, change := range []func(*Request){
+		func(r *Request) { r.Amount = "92233720368547758.07" },
+		func(r *Request) { r.Amount = "0.01" },
+		func(r *Request) { r.Description = strings.Repeat("ы", 1000) },
+		func(r *Request) { r.Reference = strings.Repeat("ы", 200) },
+		func(r *Request) { r.Description, r.Reference = "", "" },
+	} {
+		r := valid()
+		change(&r)
+		if _, err := Place(currencies(t), r, noon); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestFingerprintIsOfTheMeaning(t *testing.T) {
+	table := currencies(t)
+	of := func(change func(*Request)) uuid.UUID {
+		r := valid()
+		change(&r)
+		o, err := Place(table, r, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return o.Fingerprint
+	}
+	plain := of(func(*Request) {})
+	if plain != uuid.MustParse("b0c1f2dc-be44-55ec-8fd7-579f545ea6fb") {
+		t.Errorf("%s: fingerprints that are stored already have lost their meaning", plain)
+	}
+	for name, change := range map[string]func(*Request){
+		"amount":  func(r *Request) { r.Amount = "2500" },
+		"digits":  func(r *Request) { r.Amount = "2500.0" },
+		"case":    func(r *Request) { r.AccountID = strings.ToUpper(r.AccountID) },
+		"default": func(r *Request) { r.Capture, r.OnInsufficient = "automatic", "reject" },
+	} {
+		if of(change) != plain {
+			t.Errorf("%s: means the same and has another fingerprint", name)
+		}
+	}
+	for name, change := range map[string]func(*Request){
+		"account":     func(r *Request) { r.AccountID = uuid.NewString() },
+		"amount":      func(r *Request) { r.Amount = "2500.01" },
+		"currency":    func(r *Request) { r.Currency = "USD" },
+		"description": func(r *Request) { r.Description = "" },
+		"reference":   func(r *Request) { r.Reference = "shop-18" },
+		"moved text":  func(r *Request) { r.Description, r.Reference = r.Reference, r.Description },
+	} {
+		if of(change) == plain {
+			t.Errorf("%s: means another thing and has the same fingerprint", name)
+		}
+	}
+}
