@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"net"
 	"os"
 
 	"github.com/go-chi/chi/v5"
@@ -21,7 +22,10 @@ import (
 
 // serve runs the service until ctx ends. HTTP is drained first, while the pipeline still settles what the requests in
 // flight wait for; then the pipeline finishes its batches.
-func serve(ctx context.Context, cfg Config) error {
+func serve(ctx context.Context, cfg Config) error { return run(ctx, cfg, nil) }
+
+// run is serve; listening, if not nil, learns the bound address.
+func run(ctx context.Context, cfg Config, listening func(net.Addr)) error {
 	log := telemetry.NewLogger(os.Stderr, cfg.Telemetry, service)
 	registry := telemetry.NewRegistry(service)
 	currencies, err := money.LoadCurrencies(cfg.Currencies)
@@ -73,7 +77,7 @@ func serve(ctx context.Context, cfg Config) error {
 		serving, cancel := context.WithCancel(ctx)
 		defer cancel()
 		defer context.AfterFunc(working, cancel)()
-		return httpserver.Run(serving, httpserver.Server{Name: "api", Addr: cfg.Addr, Handler: router, Logger: log})
+		return httpserver.Run(serving, httpserver.Server{Name: "api", Addr: cfg.Addr, Handler: router, Logger: log, Listening: listening})
 	})
 	return group.Wait()
 }

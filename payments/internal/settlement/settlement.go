@@ -54,7 +54,8 @@ func (s *Settlement) Settle(ctx context.Context, tx *sqlx.Tx, batch []inbox.Mess
 			traces[m.ID] = m.Traceparent
 		}
 	}
-	book := ledger.NewBook(time.Now().UTC())
+	// To the microsecond, as the database keeps it: an answer right after the commit and one years later are the same.
+	book := ledger.NewBook(time.Now().UTC().Truncate(time.Microsecond))
 	if err := s.store.Load(ctx, tx, book, requests); err != nil {
 		return nil, err
 	}
