@@ -100,6 +100,7 @@ func (m Migrations) up(ctx context.Context, db *sqlx.DB, logger *slog.Logger) er
 	var partial *goose.PartialError
 	if errors.As(err, &partial) {
 		results = partial.Applied
+		err = fmt.Errorf("%s: %w", path.Base(partial.Failed.Source.Path), partial.Err)
 	}
 	for _, result := range results {
 		logger.InfoContext(ctx, "migration applied", "set", m.Name, "file", path.Base(result.Source.Path),

@@ -1,0 +1,235 @@
+package postgres_test
+
+import (
+	"bytes"
+	"log/slog"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"testing/fstest"
+
+	"github.com/altyn-pay/altyn/platform/postgres"
+	"github.com/altyn-pay/altyn/platform/postgrestest"
+)
+
+var discard = slog.New(slog.DiscardHandler)
+
+// set makes migrations 1, 2, … of these statements.
+func set(name string, statements ...string) postgres.Migrations {
+	files := fstest.MapFS{}
+	for i, statement := range statements {
+		file := "0000" + string(rune('1'+i)) + "_step.sql"
+		files[file] = &fstest.MapFile{Data: []byte("-- +goose Up\n" + statement + "\n")}
+	}
+	return postgres.Migrations{Name: name, FS: files}
+}
+
+func TestMigrate(t *testing.T) {
+	db := postgrestest.Database(t, "orders")
+	// The second set needs the first one's table, and a version counts in its own set only.
+	first := set("first", `CREATE TABLE a (n int PRIMARY KEY);`, `ALTER TABLE a ADD m int;`)
+	second := set("second", `CREATE TABLE b (n int REFERENCES a);`)
+
+	var log bytes.Buffer
+	logger := slog.New(slog.NewTextHandler(&log, nil))
+	if err := postgres.Migrate(t.Context(), db.Config, logger, first, second); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Count(log.String(), "migration applied"); got != 3 {
+		t.Errorf("%d migrations are logged:\n%s", got, log.String())
+	}
+	log.Reset()
+	if err := postgres.Migrate(t.Context(), db.Config, logger, first, second); err != nil {
+		t.Fatal(err)
+	}
+	if log.Len() != 0 {
+		t.Errorf("nothing to do, yet it says:\n%s", log.String())
+	}
+	if err := postgres.CheckSchema(t.Context(), db.Service, first, second); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestMigrateConcurrently(t *testing.T) {
+	db := postgrestest.Database(t, "orders")
+	sets := []postgres.Migrations{set("first", `CREATE TABLE a (n int);`), set("second", `CREATE TABLE b (n int);`)}
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			if err := postgres.Migrate(t.Context(), db.Config, discard, sets...); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+}
+
+func TestMigrateGoesOnAfterAFailure(t *testing.T) {
+	db := postgrestest.Database(t, "orders")
+	broken := set("things", `CREATE TABLE a (n int);`, `CREATE TABLE b (n int); SELECT 1/0;`)
+	err := postgres.Migrate(t.Context(), db.Config, discard, broken)
+	if err == nil || !strings.Contains(err.Error(), "00002_step.sql") || !strings.Contains(err.Error(), "division by zero") {
+		t.Errorf("got %v", err)
+	}
+	whole := set("things", `CREATE TABLE a (n int);`, `CREATE TABLE b (n int);`)
+	if err := postgres.Migrate(t.Context(), db.Config, discard, whole); err != nil {
+		t.Errorf("the failed migration left something: %v", err)
+	}
+}
+
+func TestRightsOfTheService(t *testing.T) {
+	db := postgrestest.Database(t, "orders", set("things",
+		`CREATE TABLE things (id bigint GENERATED ALWAYS AS IDENTITY, n int);
+		 CREATE SEQUENCE numbers;`,
+		`CREATE TABLE entries (n int);
+-- +goose StatementBegin
+DO $$ BEGIN
+	EXECUTE format('REVOKE UPDATE, DELETE ON entries FROM %I', current_setting('altyn.service_role'));
+END $$;
+-- +goose StatementEnd`))
+	for statement, allowed := range map[string]bool{
+		`INSERT INTO things (n) VALUES (1)`:   true,
+		`UPDATE things SET n = 2`:             true,
+		`DELETE FROM things`:                  true,
+		`SELECT nextval('numbers')`:           true,
+		`INSERT INTO entries VALUES (1)`:      true,
+		`SELECT * FROM entries`:               true,
+		`UPDATE entries SET n = 2`:            false,
+		`DELETE FROM entries`:                 false,
+		`TRUNCATE things`:                     false,
+		`DROP TABLE things`:                   false,
+		`ALTER TABLE things ADD m int`:        false,
+		`CREATE TABLE mine (n int)`:           false,
+		`CREATE TEMPORARY TABLE mine (n int)`: false,
+		`CREATE SCHEMA mine`:                  false,
+	} {
+		_, err := db.Service.ExecContext(t.Context(), statement)
+		if allowed != (err == nil) {
+			t.Errorf("%s: %v", statement, err)
+		}
+	}
+}
+
+func TestCheckSchema(t *testing.T) {
+	db := postgrestest.Database(t, "orders", set("things", `SELECT 1;`, `SELECT 2;`))
+	tests := []struct {
+		name string
+		set  postgres.Migrations
+		want string // part of the error
+	}{
+		{"the same", set("things", `SELECT 1;`, `SELECT 2;`), ""},
+		{"the database is ahead", set("things", `SELECT 1;`), ""},
+		{"the database is behind", set("things", `SELECT 1;`, `SELECT 2;`, `SELECT 3;`), "set things is at version 2 and this program needs 3"},
+		{"never migrated", set("others", `SELECT 1;`), "set others is at version 0 and this program needs 1"},
+	}
+	for _, test := range tests {
+		err := postgres.CheckSchema(t.Context(), db.Service, test.set)
+		switch {
+		case test.want == "" && err != nil:
+			t.Errorf("%s: %v", test.name, err)
+		case test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), "migrate")):
+			t.Errorf("%s: got %v", test.name, err)
+		}
+	}
+}
+
+// administrator is how the superuser of the server for tests connects.
+func administrator(cfg postgres.Config) postgres.Config {
+	cfg.Database, cfg.User, cfg.Password = "postgres", "postgres", "postgres"
+	return cfg
+}
+
+func TestProvision(t *testing.T) {
+	admin := administrator(postgrestest.Database(t, "orders").Config)
+	cfg := admin
+	cfg.User, cfg.Password, cfg.Database, cfg.Owner, cfg.OwnerPassword, cfg.Application = "", "", "", "", "", ""
+	cfg = cfg.Defaults("provision test") // a name that needs quotes
+	cfg.Password = `it's a "secret";` + "\n" + `\`
+	t.Cleanup(func() { unprovision(t, admin, cfg) })
+
+	var all sync.WaitGroup
+	for range 3 {
+		all.Go(func() {
+			if err := postgres.Provision(t.Context(), admin, cfg); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	check := func() {
+		t.Helper()
+		if err := postgres.Migrate(t.Context(), cfg, discard, set("things", `CREATE TABLE a (n int);`)); err != nil {
+			t.Fatal(err)
+		}
+		db, err := postgres.Open(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close()
+		if _, err := db.ExecContext(t.Context(), `INSERT INTO a VALUES (1)`); err != nil {
+			t.Error(err)
+		}
+	}
+	check()
+	cfg.Password, cfg.OwnerPassword = "another", "and another"
+	if err := postgres.Provision(t.Context(), admin, cfg); err != nil {
+		t.Fatal(err)
+	}
+	check()
+
+	stranger := postgrestest.Database(t, "payments").Config
+	stranger.Database = cfg.Database
+	db, err := postgres.Open(stranger)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if err := db.PingContext(t.Context()); err == nil || !strings.Contains(err.Error(), "permission denied") {
+		t.Errorf("another service enters the database: %v", err)
+	}
+}
+
+// psql takes the same file, with the same names as variables.
+func TestProvisionByPsql(t *testing.T) {
+	psql, err := exec.LookPath("psql")
+	if err != nil {
+		t.Skip("no psql on this machine")
+	}
+	admin := administrator(postgrestest.Database(t, "orders").Config)
+	cfg := admin
+	cfg.User, cfg.Password, cfg.Database, cfg.Owner, cfg.OwnerPassword, cfg.Application = "", "", "", "", "", ""
+	cfg = cfg.Defaults("psqltest")
+	t.Cleanup(func() { unprovision(t, admin, cfg) })
+
+	args := []string{"--no-psqlrc", "--set", "ON_ERROR_STOP=1", "--file", "provision.sql"}
+	for name, value := range map[string]string{
+		"database": cfg.Database, "owner": cfg.Owner, "owner_password": cfg.OwnerPassword, "user": cfg.User, "password": cfg.Password,
+	} {
+		args = append(args, "--set", name+"="+value)
+	}
+	args = append(args, "host="+admin.Host+" port="+strings.TrimPrefix(admin.Address(), admin.Host+":")+" user=postgres password=postgres dbname=postgres")
+	if output, err := exec.CommandContext(t.Context(), psql, args...).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, output)
+	}
+	if err := postgres.Migrate(t.Context(), cfg, discard, set("things", `CREATE TABLE a (n int);`)); err != nil {
+		t.Error(err)
+	}
+}
+
+func unprovision(t *testing.T, admin, cfg postgres.Config) {
+	t.Helper()
+	db, err := postgres.Open(admin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	for _, statement := range []string{
+		`DROP DATABASE IF EXISTS "` + cfg.Database + `" WITH (FORCE)`,
+		`DROP ROLE IF EXISTS "` + cfg.Owner + `", "` + cfg.User + `"`,
+	} {
+		if _, err := db.Exec(statement); err != nil {
+			t.Error(err)
+		}
+	}
+}
