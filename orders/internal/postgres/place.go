@@ -1,0 +1,127 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
+	"github.com/lib/pq"
+
+	"github.com/altyn-pay/altyn/orders/internal/order"
+	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/outbox"
+	"github.com/altyn-pay/altyn/platform/postgres"
+)
+
+// Placement is an order to be stored, with the event that tells of it.
+type Placement struct {
+	Order       order.Order
+	Event       string // JSON of contract.Order
+	Traceparent string
+}
+
+// Placed is what the database has under the ID of a placement.
+type Placed struct {
+	Order order.Order
+	// New tells that this placement put it there. Otherwise it was there before, and may be another request's: compare
+	// the fingerprints.
+	New bool
+}
+
+// Place stores orders with their events in one transaction, in the order given, and returns one result for each. An
+// order whose ID is taken is not stored again, nor is its event, so a placement may be repeated any number of times.
+// After an error nothing was stored, unless the connection was lost during the commit.
+func (s *Store) Place(ctx context.Context, placements []Placement) ([]Placed, error) {
+	var results []Placed
+	err := postgres.InTx(ctx, s.db, func(tx *sqlx.Tx) error {
+		inserted, err := insertOrders(ctx, tx, placements)
+		if err != nil {
+			return err
+		}
+		results = make([]Placed, len(placements))
+		events := make([]outbox.Message, 0, len(placements))
+		var taken []uuid.UUID
+		for i, p := range placements {
+			if !inserted[p.Order.ID] {
+				taken = append(taken, p.Order.ID)
+				continue
+			}
+			delete(inserted, p.Order.ID) // a second placement under the same ID repeats this one
+			results[i] = Placed{Order: p.Order, New: true}
+			events = append(events, outbox.Message{
+				Lane: contract.Lane(p.Order.AccountID), ID: p.Order.PlacedEventID(), Type: contract.OrderPlacedType,
+				Topic: contract.TopicOrders, Key: p.Order.AccountID.String(), Subject: p.Order.ID.String(), Payload: p.Event,
+				Traceparent: p.Traceparent,
+			})
+		}
+		if err := fillTaken(ctx, tx, placements, results, taken); err != nil {
+			return err
+		}
+		return outbox.Append(ctx, tx, events...)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("place %d orders: %w", len(placements), err)
+	}
+	return results, nil
+}
+
+// insertOrders stores the orders whose IDs are free and returns their IDs.
+func insertOrders(ctx context.Context, tx *sqlx.Tx, placements []Placement) (map[uuid.UUID]bool, error) {
+	n := len(placements)
+	ids, accounts, currencies, descriptions, references := texts(n), texts(n), texts(n), texts(n), texts(n)
+	captures, onInsufficient, statuses, fingerprints, created := texts(n), texts(n), texts(n), texts(n), texts(n)
+	amounts, versions, await, expires := make([]int64, n), make([]int64, n), make([]bool, n), make([]sql.NullString, n)
+	for i, p := range placements {
+		o := p.Order
+		ids[i], accounts[i], amounts[i], currencies[i] = o.ID.String(), o.AccountID.String(), o.Amount, o.Currency
+		descriptions[i], references[i], captures[i], await[i] = o.Description, o.Reference, o.Capture, o.AwaitInventory
+		onInsufficient[i], expires[i], statuses[i], versions[i] = o.OnInsufficient, optionalTimestamp(o.ExpiresAt), string(o.Status), o.Version
+		fingerprints[i], created[i] = o.Fingerprint.String(), timestamp(o.CreatedAt)
+	}
+	var stored []uuid.UUID
+	// The order of the rows is that of the requests' arrival, and so is the order of seq.
+	if err := tx.SelectContext(ctx, &stored, `
+		INSERT INTO orders (id, account_id, amount, currency, description, reference, capture, await_inventory, on_insufficient,
+			expires_at, status, version, fingerprint, created_at, updated_at)
+		SELECT id, account_id, amount, currency, description, reference, capture, await_inventory, on_insufficient,
+			expires_at, status, version, fingerprint, created_at, created_at
+		FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::boolean[],
+			$9::text[], $10::timestamptz[], $11::text[], $12::bigint[], $13::uuid[], $14::timestamptz[]) WITH ORDINALITY
+			AS o (id, account_id, amount, currency, description, reference, capture, await_inventory, on_insufficient,
+				expires_at, status, version, fingerprint, created_at, n)
+		ORDER BY n
+		ON CONFLICT (id) DO NOTHING RETURNING id`,
+		ids, accounts, pq.Array(amounts), currencies, descriptions, references, captures, pq.Array(await), onInsufficient,
+		pq.Array(expires), statuses, pq.Array(versions), fingerprints, created); err != nil {
+		return nil, fmt.Errorf("insert orders: %w", err)
+	}
+	inserted := make(map[uuid.UUID]bool, len(stored))
+	for _, id := range stored {
+		inserted[id] = true
+	}
+	return inserted, nil
+}
+
+// fillTaken completes the results of the placements whose IDs were taken with the orders that took them.
+func fillTaken(ctx context.Context, tx *sqlx.Tx, placements []Placement, results []Placed, taken []uuid.UUID) error {
+	if len(taken) == 0 {
+		return nil
+	}
+	orders, err := selectOrders(ctx, tx, `SELECT `+orderColumns+` FROM orders WHERE id = ANY($1::uuid[])`, taken)
+	if err != nil {
+		return err
+	}
+	for i, p := range placements {
+		if results[i].New {
+			continue
+		}
+		o, ok := orders[p.Order.ID]
+		if !ok {
+			return fmt.Errorf("order %s is neither new nor there", p.Order.ID)
+		}
+		results[i].Order = o
+	}
+	return nil
+}

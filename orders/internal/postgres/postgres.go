@@ -1,0 +1,146 @@
+// Package postgres holds all SQL of orders: placing them with their events, applying what payments tells of them, and
+// what the API reads.
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
+	"github.com/lib/pq"
+
+	"github.com/altyn-pay/altyn/orders/internal/order"
+	"github.com/altyn-pay/altyn/platform/outbox"
+	"github.com/altyn-pay/altyn/platform/postgres"
+)
+
+//go:embed migrations/*.sql
+var files embed.FS
+
+// Migrations is the schema of orders, in the order in which it is applied.
+func Migrations() []postgres.Migrations {
+	sub, err := fs.Sub(files, "migrations")
+	if err != nil {
+		panic(err) // the folder is compiled in
+	}
+	return []postgres.Migrations{outbox.Migrations(), {Name: "orders", FS: sub}}
+}
+
+// ErrNotFound is returned for an order that is not there.
+var ErrNotFound = errors.New("order not found")
+
+// readTimeout bounds one read, the wait for a free connection included.
+const readTimeout = 10 * time.Second
+
+// Store reads and writes the tables of orders.
+type Store struct {
+	db *sqlx.DB
+}
+
+// New returns a store over the service's database.
+func New(db *sqlx.DB) *Store { return &Store{db} }
+
+const orderColumns = `id, account_id, amount, currency, description, reference, capture, await_inventory, on_insufficient,
+	expires_at, status, reason, captured, refunded, version, payment_version, fingerprint, created_at, updated_at`
+
+// Order returns one order, or ErrNotFound.
+func (s *Store) Order(ctx context.Context, id uuid.UUID) (order.Order, error) {
+	ctx, cancel := detached(ctx)
+	defer cancel()
+	var o order.Order
+	err := s.db.GetContext(ctx, &o, `SELECT `+orderColumns+` FROM orders WHERE id = $1`, id)
+	if errors.Is(err, sql.ErrNoRows) {
+		return order.Order{}, ErrNotFound
+	}
+	if err != nil {
+		return order.Order{}, fmt.Errorf("read order %s: %w", id, err)
+	}
+	return inUTC(o), nil
+}
+
+// Orders returns those of the orders that are there, by ID.
+func (s *Store) Orders(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]order.Order, error) {
+	return selectOrders(ctx, s.db, `SELECT `+orderColumns+` FROM orders WHERE id = ANY($1::uuid[])`, ids)
+}
+
+// Transitions returns the changes of an order's status, the first one first. There are at most four.
+func (s *Store) Transitions(ctx context.Context, id uuid.UUID) ([]order.Transition, error) {
+	ctx, cancel := detached(ctx)
+	defer cancel()
+	var transitions []order.Transition
+	if err := s.db.SelectContext(ctx, &transitions, `
+		SELECT order_id, number, at, from_status, to_status, reason, event_id
+		FROM order_history WHERE order_id = $1 ORDER BY number`, id); err != nil {
+		return nil, fmt.Errorf("read the history of order %s: %w", id, err)
+	}
+	for i := range transitions {
+		transitions[i].At = transitions[i].At.UTC()
+	}
+	return transitions, nil
+}
+
+func selectOrders(ctx context.Context, db sqlx.QueryerContext, query string, ids []uuid.UUID) (map[uuid.UUID]order.Order, error) {
+	var rows []order.Order
+	if err := sqlx.SelectContext(ctx, db, &rows, query, uuids(ids)); err != nil {
+		return nil, fmt.Errorf("read %d orders: %w", len(ids), err)
+	}
+	orders := make(map[uuid.UUID]order.Order, len(rows))
+	for _, o := range rows {
+		orders[o.ID] = inUTC(o)
+	}
+	return orders, nil
+}
+
+// inUTC makes the times of an order independent of the session's time zone.
+func inUTC(o order.Order) order.Order {
+	o.CreatedAt, o.UpdatedAt = o.CreatedAt.UTC(), o.UpdatedAt.UTC()
+	if o.ExpiresAt != nil {
+		at := o.ExpiresAt.UTC()
+		o.ExpiresAt = &at
+	}
+	return o
+}
+
+// detached lets a read go on when its client leaves: cancelling a statement closes its connection, and a crowd that
+// leaves at once would empty the pool.
+func detached(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), readTimeout)
+}
+
+// exec runs a statement that must change exactly n rows: anything else is a broken promise, and rolls back.
+func exec(ctx context.Context, tx *sqlx.Tx, what string, n int, query string, args ...any) error {
+	result, err := tx.ExecContext(ctx, query, args...)
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	if changed, err := result.RowsAffected(); err != nil || changed != int64(n) {
+		return fmt.Errorf("%s: %d rows changed instead of %d (%v)", what, changed, n, err)
+	}
+	return nil
+}
+
+func texts(n int) pq.StringArray { return make(pq.StringArray, n) }
+
+func uuids(ids []uuid.UUID) pq.StringArray {
+	column := texts(len(ids))
+	for i, id := range ids {
+		column[i] = id.String()
+	}
+	return column
+}
+
+// timestamp writes a time for an array parameter, to the microsecond, which is what PostgreSQL keeps.
+func timestamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05.999999Z07:00") }
+
+func optionalTimestamp(t *time.Time) sql.NullString {
+	if t == nil {
+		return sql.NullString{}
+	}
+	return sql.NullString{String: timestamp(*t), Valid: true}
+}

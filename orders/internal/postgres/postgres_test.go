@@ -1,0 +1,439 @@
+package postgres_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
+	"github.com/lib/pq"
+	"github.com/lib/pq/pqerror"
+
+	"github.com/altyn-pay/altyn/orders/internal/order"
+	"github.com/altyn-pay/altyn/orders/internal/postgres"
+	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/kafka"
+	"github.com/altyn-pay/altyn/platform/money"
+	"github.com/altyn-pay/altyn/platform/outbox"
+	"github.com/altyn-pay/altyn/platform/postgrestest"
+)
+
+func TestMain(m *testing.M) { postgrestest.Main(m) }
+
+type bundle struct {
+	postgrestest.DB
+	store *postgres.Store
+}
+
+func setup(t testing.TB) bundle {
+	db := postgrestest.Database(t, "orders", postgres.Migrations()...)
+	return bundle{db, postgres.New(db.Service)}
+}
+
+var currencies = sync.OnceValues(func() (*money.Currencies, error) { return money.LoadCurrencies("") })
+
+var account = uuid.MustParse("0198c5a7-5f6e-7c3e-9d57-3f1f6a0f8e11")
+
+// placement makes an order with a fresh ID.
+func placement(t testing.TB, change func(*order.Request)) postgres.Placement {
+	t.Helper()
+	table, err := currencies()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := order.Request{AccountID: account.String(), Amount: "10.00", Currency: "RUB", Description: "ё <&> \" \\", Reference: "{shop},17"}
+	if change != nil {
+		change(&r)
+	}
+	o, err := order.Place(table, r, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.ID = uuid.Must(uuid.NewV7())
+	return postgres.Placement{Order: o, Event: `{"order":"` + o.ID.String() + `"}`, Traceparent: "00-trace"}
+}
+
+func place(t testing.TB, store *postgres.Store, placements ...postgres.Placement) []postgres.Placed {
+	t.Helper()
+	placed, err := store.Place(t.Context(), placements)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return placed
+}
+
+func TestPlaceStoresTheOrderAndItsEvent(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	p := placement(t, nil)
+	if placed := place(t, b.store, p); len(placed) != 1 || !placed[0].New || !reflect.DeepEqual(placed[0].Order, p.Order) {
+		t.Fatalf("placed %+v", placed)
+	}
+	stored, err := b.store.Order(t.Context(), p.Order.ID)
+	if err != nil || !reflect.DeepEqual(stored, p.Order) {
+		t.Fatalf("%v: stored\n%+v\nof\n%+v", err, stored, p.Order)
+	}
+	var events []outbox.Message
+	if err := b.Service.Select(&events, `SELECT * FROM outbox`); err != nil {
+		t.Fatal(err)
+	}
+	want := outbox.Message{
+		Lane: contract.Lane(account), ID: p.Order.PlacedEventID(), Type: contract.OrderPlacedType, Topic: contract.TopicOrders,
+		Key: account.String(), Subject: p.Order.ID.String(), Payload: p.Event, Traceparent: "00-trace",
+	}
+	if len(events) == 1 {
+		want.Seq, want.CreatedAt = events[0].Seq, events[0].CreatedAt
+	}
+	if len(events) != 1 || events[0] != want {
+		t.Errorf("events %+v, want %+v", events, want)
+	}
+}
+
+func TestPlaceTwice(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	first, other := placement(t, nil), placement(t, nil)
+	again := placement(t, func(r *order.Request) { r.Amount = "11.00" })
+	again.Order.ID = first.Order.ID
+	// Within one transaction, and in a later one.
+	for round, want := range [][]bool{{true, true, false}, {false, false, false}} {
+		placed := place(t, b.store, first, other, again)
+		for i, p := range placed {
+			if p.New != want[i] {
+				t.Errorf("round %d: placement %d is new: %v", round, i, p.New)
+			}
+		}
+		if !reflect.DeepEqual(placed[2].Order, first.Order) || !reflect.DeepEqual(placed[1].Order, other.Order) {
+			t.Errorf("round %d: %+v", round, placed)
+		}
+	}
+	var events int
+	if err := b.Service.Get(&events, `SELECT count(*) FROM outbox`); err != nil || events != 2 {
+		t.Errorf("%d events (%v) of 2 orders", events, err)
+	}
+}
+
+func TestPlaceConcurrentlyUnderOneID(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	one, two := placement(t, nil), placement(t, nil)
+	var created sync.Map
+	var all sync.WaitGroup
+	for i := range 16 {
+		all.Go(func() {
+			pair := []postgres.Placement{one, two}
+			if i%2 == 1 { // crosswise: deadlocks are survived
+				slices.Reverse(pair)
+			}
+			placed, err := b.store.Place(t.Context(), pair)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			for _, p := range placed {
+				if p.New {
+					if _, twice := created.LoadOrStore(p.Order.ID, true); twice {
+						t.Errorf("%s is new twice", p.Order.ID)
+					}
+				}
+			}
+		})
+	}
+	all.Wait()
+	var events int
+	if err := b.Service.Get(&events, `SELECT count(*) FROM outbox`); err != nil || events != 2 {
+		t.Errorf("%d events (%v) of 2 orders", events, err)
+	}
+}
+
+func TestOrderNotFound(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	if _, err := b.store.Order(t.Context(), uuid.New()); !errors.Is(err, postgres.ErrNotFound) {
+		t.Error(err)
+	}
+}
+
+// The state machine is written down twice, in the code and in the schema.
+func TestSchemaHasTheStateMachine(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	statuses := append(order.Statuses(), "", "created")
+	for _, from := range statuses {
+		for _, to := range statuses {
+			_, err := b.Service.Exec(`INSERT INTO order_history (order_id, number, at, from_status, to_status, reason)
+				VALUES ($1, 2, now(), $2, $3, '')`, uuid.New(), from, to)
+			if refused := pq.As(err, pqerror.CheckViolation) != nil; refused == from.CanBecome(to) || err != nil && !refused {
+				t.Errorf("%s → %s: %v; in the code %v", from, to, err, from.CanBecome(to))
+			}
+		}
+	}
+	p := placement(t, nil)
+	place(t, b.store, p)
+	for _, status := range statuses {
+		_, err := b.Service.Exec(`UPDATE orders SET status = $1`, status)
+		if known := slices.Contains(order.Statuses(), status); known != (err == nil) {
+			t.Errorf("status %q: %v", status, err)
+		}
+	}
+}
+
+func TestTheServiceCannotRewriteHistory(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for _, statement := range []string{
+		`UPDATE order_history SET reason = ''`, `DELETE FROM order_history`, `TRUNCATE order_history`, `DELETE FROM orders`,
+		`DROP TABLE orders`, `ALTER TABLE orders ADD COLUMN x int`, `CREATE TABLE x ()`,
+	} {
+		if _, err := b.Service.Exec(statement); pq.As(err, pqerror.InsufficientPrivilege) == nil {
+			t.Errorf("%s: %v", statement, err)
+		}
+	}
+}
+
+func TestSaveAndPark(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	one, two := placement(t, nil), placement(t, nil)
+	place(t, b.store, one, two)
+	event := uuid.New()
+	headers := []kafka.Header{{Key: "bytes", Value: []byte{0, 0xff}}, {Key: "\x00\xff"}}
+	poison := kafka.Message{Topic: "payments", Partition: 3, Offset: 7, Key: nil, Value: []byte{0, 0xff, '"'}, Headers: headers}
+	var saved order.Order
+	for range 2 {
+		err := b.store.InTx(t.Context(), func(tx *sqlx.Tx) error {
+			locked, err := b.store.Lock(t.Context(), tx, []uuid.UUID{two.Order.ID, uuid.New(), one.Order.ID})
+			if err != nil || len(locked) != 2 {
+				return fmt.Errorf("locked %d: %w", len(locked), err)
+			}
+			saved = locked[one.Order.ID]
+			var transitions []order.Transition
+			if saved.Status == order.Pending {
+				_, transition, err := saved.Apply(order.Payment{
+					EventID: event, OrderID: saved.ID, AccountID: account, Currency: "RUB", Amount: 1000,
+					Captured: 1000, Refunded: 300, Status: contract.PaymentRefunded, Version: 2, Reason: "because",
+				}, time.Now())
+				if err != nil {
+					return err
+				}
+				transitions = append(transitions, *transition)
+			}
+			if err := b.store.Save(t.Context(), tx, []order.Order{saved}, transitions); err != nil {
+				return err
+			}
+			return b.store.Park(t.Context(), tx, []postgres.Parked{{Message: poison, Reason: "NUL \x00 and \xff"}})
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	stored, err := b.store.Orders(t.Context(), []uuid.UUID{one.Order.ID, uuid.New(), two.Order.ID})
+	want := map[uuid.UUID]order.Order{one.Order.ID: saved, two.Order.ID: two.Order}
+	if err != nil || !reflect.DeepEqual(stored, want) || saved.Status != order.Paid {
+		t.Errorf("%v: stored %+v, want %+v", err, stored, want)
+	}
+	history, err := b.store.Transitions(t.Context(), one.Order.ID)
+	if err != nil || !reflect.DeepEqual(history, []order.Transition{{
+		OrderID: one.Order.ID, Number: 2, At: saved.UpdatedAt, From: order.Pending, To: order.Paid, Reason: "because",
+		EventID: uuid.NullUUID{UUID: event, Valid: true},
+	}}) {
+		t.Errorf("%v: history %+v", err, history)
+	}
+	var parked struct {
+		Attempts     int
+		Key, Payload []byte
+		Headers      string
+		Reason       string
+	}
+	if err := b.Service.Get(&parked, `SELECT attempts, key, payload, headers, reason FROM parked_events
+		WHERE topic = 'payments' AND "partition" = 3 AND "offset" = 7`); err != nil {
+		t.Fatal(err)
+	}
+	if parked.Attempts != 2 || len(parked.Key) != 0 || string(parked.Payload) != string(poison.Value) ||
+		parked.Headers != `[{"key":"bytes","value":"AP8="},{"key":"��","value":null}]` || parked.Reason != "NUL � and �" {
+		t.Errorf("parked %+v", parked)
+	}
+}
+
+// A stale writer changes no row, and that is an error.
+func TestSaveNeverGoesBack(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	p := placement(t, nil)
+	place(t, b.store, p)
+	if _, err := b.Service.Exec(`UPDATE orders SET payment_version = 2`); err != nil {
+		t.Fatal(err)
+	}
+	stale := p.Order
+	stale.PaymentVersion = 1
+	err := b.store.InTx(t.Context(), func(tx *sqlx.Tx) error { return b.store.Save(t.Context(), tx, []order.Order{stale}, nil) })
+	if err == nil || !strings.Contains(err.Error(), "0 rows") {
+		t.Error(err)
+	}
+}
+
+// pages reads a whole list and returns the IDs in its order.
+func pages(t testing.TB, store *postgres.Store, filter postgres.Filter, limit int, between func()) []uuid.UUID {
+	t.Helper()
+	var ids []uuid.UUID
+	for before := postgres.FirstPage; before != 0; {
+		page, next, err := store.List(t.Context(), filter, before, limit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(page) > limit || next >= before {
+			t.Fatalf("%d orders from %d to %d", len(page), before, next)
+		}
+		for _, o := range page {
+			ids = append(ids, o.ID)
+		}
+		before = next
+		between()
+	}
+	return ids
+}
+
+func TestListIsCompleteAndStableWhileOrdersCome(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	other := uuid.New()
+	var all []postgres.Placement
+	for i := range 53 {
+		all = append(all, placement(t, func(r *order.Request) {
+			r.Reference = fmt.Sprint("ref-", i%5)
+			if i%3 == 0 {
+				r.AccountID = other.String()
+			}
+		}))
+	}
+	place(t, b.store, all...)
+	if _, err := b.Service.Exec(`UPDATE orders SET status = 'paid' WHERE reference = 'ref-1' OR reference = 'ref-4'`); err != nil {
+		t.Fatal(err)
+	}
+	paid := func(p postgres.Placement) bool { return p.Order.Reference == "ref-1" || p.Order.Reference == "ref-4" }
+	is := func(id uuid.UUID) uuid.NullUUID { return uuid.NullUUID{UUID: id, Valid: true} }
+	for name, test := range map[string]struct {
+		filter postgres.Filter
+		keep   func(postgres.Placement) bool
+	}{
+		"all":       {postgres.Filter{}, func(postgres.Placement) bool { return true }},
+		"account":   {postgres.Filter{AccountID: is(other)}, func(p postgres.Placement) bool { return p.Order.AccountID == other }},
+		"reference": {postgres.Filter{Reference: "ref-2"}, func(p postgres.Placement) bool { return p.Order.Reference == "ref-2" }},
+		"status":    {postgres.Filter{Status: order.Paid}, paid},
+		"nothing":   {postgres.Filter{AccountID: is(uuid.New())}, func(postgres.Placement) bool { return false }},
+		"everything": {postgres.Filter{AccountID: is(other), Reference: "ref-1", Status: order.Paid}, func(p postgres.Placement) bool {
+			return p.Order.AccountID == other && p.Order.Reference == "ref-1"
+		}},
+	} {
+		var want []uuid.UUID
+		for _, p := range all {
+			if test.keep(p) {
+				want = append(want, p.Order.ID)
+			}
+		}
+		slices.Reverse(want)
+		for _, limit := range []int{1, 7, 53, 200} {
+			first := true
+			got := pages(t, b.store, test.filter, limit, func() {
+				if first { // what comes now is newer than the first page
+					first = false
+					place(t, b.store, placement(t, func(r *order.Request) { r.AccountID, r.Reference = uuid.NewString(), "late" }))
+				}
+			})
+			got = slices.DeleteFunc(got, func(id uuid.UUID) bool { // of the rounds before
+				return !slices.ContainsFunc(all, func(p postgres.Placement) bool { return p.Order.ID == id })
+			})
+			if !slices.Equal(got, want) {
+				t.Errorf("%s by %d: %d orders instead of %d, or not in order", name, limit, len(got), len(want))
+			}
+		}
+	}
+}
+
+// A page by status looks at a bounded number of orders, and the list is complete all the same.
+func TestListByStatusIsBounded(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	first, last := placement(t, nil), placement(t, nil)
+	place(t, b.store, first)
+	if _, err := b.Owner.Exec(`
+		INSERT INTO orders (id, account_id, amount, currency, description, reference, capture, await_inventory, on_insufficient,
+			status, version, fingerprint, created_at, updated_at)
+		SELECT gen_random_uuid(), $1, 1, 'RUB', '', '', 'automatic', false, 'reject', 'paid', 2, $1, now(), now()
+		FROM generate_series(1, 25000)`, account); err != nil {
+		t.Fatal(err)
+	}
+	place(t, b.store, last)
+	calls := 0
+	got := pages(t, b.store, postgres.Filter{Status: order.Pending}, 50, func() { calls++ })
+	if !slices.Equal(got, []uuid.UUID{last.Order.ID, first.Order.ID}) || calls != 3 {
+		t.Errorf("%v in %d pages", got, calls)
+	}
+	got = pages(t, b.store, postgres.Filter{Status: order.Failed, AccountID: uuid.NullUUID{UUID: account, Valid: true}}, 50, func() {})
+	if len(got) != 0 {
+		t.Errorf("%v has failed", got)
+	}
+}
+
+// A change of status rewrites no index.
+func TestUpdatesAreHeapOnly(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for range 20 {
+		var placements []postgres.Placement
+		for range 50 {
+			placements = append(placements, placement(t, nil))
+		}
+		place(t, b.store, placements...)
+		err := b.store.InTx(t.Context(), func(tx *sqlx.Tx) error {
+			var orders []order.Order
+			for _, p := range placements {
+				o := p.Order
+				o.Status, o.Version, o.PaymentVersion = order.Paid, 2, 1
+				orders = append(orders, o)
+			}
+			return b.store.Save(t.Context(), tx, orders, nil)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	var updated, hot int
+	// The statistics of a session arrive when it ends.
+	b.Service.Close()
+	for deadline := time.Now().Add(10 * time.Second); updated < 1000 && time.Now().Before(deadline); {
+		if err := b.Owner.QueryRow(`SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'orders'`).
+			Scan(&updated, &hot); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("%d updates, %d of them heap-only", updated, hot)
+	if updated != 1000 || hot < updated*9/10 {
+		t.Errorf("of %d updates %d are heap-only", updated, hot)
+	}
+}
+
+func BenchmarkPlace(b *testing.B) {
+	for _, size := range []int{1, 64, 500} {
+		b.Run(fmt.Sprint(size), func(b *testing.B) {
+			bundle := setup(b)
+			placements := make([]postgres.Placement, size)
+			for b.Loop() {
+				for i := range placements {
+					placements[i] = placement(b, nil)
+				}
+				if _, err := bundle.store.Place(context.Background(), placements); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(b.N*size)/b.Elapsed().Seconds(), "orders/s")
+		})
+	}
+}

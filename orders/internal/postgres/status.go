@@ -1,0 +1,127 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
+	"github.com/lib/pq"
+
+	"github.com/altyn-pay/altyn/orders/internal/order"
+	"github.com/altyn-pay/altyn/platform/kafka"
+	"github.com/altyn-pay/altyn/platform/postgres"
+)
+
+// InTx runs fn in one transaction; see postgres.InTx of the platform.
+func (s *Store) InTx(ctx context.Context, fn func(tx *sqlx.Tx) error) error {
+	return postgres.InTx(ctx, s.db, fn)
+}
+
+// Lock locks those of the orders that are there, all callers in one global order, and returns them by ID.
+func (s *Store) Lock(ctx context.Context, tx *sqlx.Tx, ids []uuid.UUID) (map[uuid.UUID]order.Order, error) {
+	return selectOrders(ctx, tx, `SELECT `+orderColumns+` FROM orders WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE`, ids)
+}
+
+// Save stores the new states of orders that the transaction has locked, and the transitions that led to them.
+func (s *Store) Save(ctx context.Context, tx *sqlx.Tx, orders []order.Order, transitions []order.Transition) error {
+	if err := saveOrders(ctx, tx, orders); err != nil {
+		return err
+	}
+	return saveTransitions(ctx, tx, transitions)
+}
+
+func saveOrders(ctx context.Context, tx *sqlx.Tx, orders []order.Order) error {
+	n := len(orders)
+	if n == 0 {
+		return nil
+	}
+	ids, statuses, reasons, updated := texts(n), texts(n), texts(n), texts(n)
+	captured, refunded, versions, paymentVersions := make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
+	for i, o := range orders {
+		ids[i], statuses[i], reasons[i], updated[i] = o.ID.String(), string(o.Status), o.Reason, timestamp(o.UpdatedAt)
+		captured[i], refunded[i], versions[i], paymentVersions[i] = o.Captured, o.Refunded, o.Version, o.PaymentVersion
+	}
+	// The rows are locked and were read, so the condition always holds: versions never go back.
+	return exec(ctx, tx, "save orders", n, `
+		UPDATE orders SET status = c.status, reason = c.reason, captured = c.captured, refunded = c.refunded,
+			version = c.version, payment_version = c.payment_version, updated_at = c.updated_at
+		FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::timestamptz[])
+			AS c (id, status, reason, captured, refunded, version, payment_version, updated_at)
+		WHERE orders.id = c.id AND orders.version <= c.version AND orders.payment_version <= c.payment_version`,
+		ids, statuses, reasons, pq.Array(captured), pq.Array(refunded), pq.Array(versions), pq.Array(paymentVersions), updated)
+}
+
+func saveTransitions(ctx context.Context, tx *sqlx.Tx, transitions []order.Transition) error {
+	n := len(transitions)
+	if n == 0 {
+		return nil
+	}
+	orders, from, to, reasons, at := texts(n), texts(n), texts(n), texts(n), texts(n)
+	numbers, events := make([]int64, n), make([]sql.NullString, n)
+	for i, t := range transitions {
+		orders[i], numbers[i], at[i], from[i], to[i] = t.OrderID.String(), t.Number, timestamp(t.At), string(t.From), string(t.To)
+		reasons[i], events[i] = t.Reason, sql.NullString{String: t.EventID.UUID.String(), Valid: t.EventID.Valid}
+	}
+	return exec(ctx, tx, "save history", n, `
+		INSERT INTO order_history (order_id, number, at, from_status, to_status, reason, event_id)
+		SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::text[], $5::text[], $6::text[], $7::uuid[])`,
+		orders, pq.Array(numbers), at, from, to, reasons, pq.Array(events))
+}
+
+// Parked is a message that could be read but not be applied.
+type Parked struct {
+	Message kafka.Message
+	Reason  string
+}
+
+// Park keeps messages for an operator. One that is parked already counts one more attempt.
+func (s *Store) Park(ctx context.Context, tx *sqlx.Tx, parked []Parked) error {
+	n := len(parked)
+	if n == 0 {
+		return nil
+	}
+	topics, headers, reasons := texts(n), texts(n), texts(n)
+	partitions, offsets := make([]int64, n), make([]int64, n)
+	keys, payloads := make(pq.ByteaArray, n), make(pq.ByteaArray, n)
+	for i, p := range parked {
+		topics[i], partitions[i], offsets[i] = p.Message.Topic, int64(p.Message.Partition), p.Message.Offset
+		keys[i], payloads[i], reasons[i] = p.Message.Key, p.Message.Value, storable(p.Reason)
+		text, err := encodeHeaders(p.Message.Headers)
+		if err != nil {
+			return err
+		}
+		headers[i] = text
+	}
+	return exec(ctx, tx, "park events", n, `
+		INSERT INTO parked_events (topic, "partition", "offset", key, headers, payload, reason)
+		SELECT * FROM unnest($1::text[], $2::integer[], $3::bigint[], $4::bytea[], $5::json[], $6::bytea[], $7::text[])
+		ON CONFLICT (topic, "partition", "offset") DO UPDATE
+			SET attempts = parked_events.attempts + 1, reason = excluded.reason`,
+		topics, pq.Array(partitions), pq.Array(offsets), keys, headers, payloads, reasons)
+}
+
+// encodeHeaders keeps the bytes of headers, which need not be text.
+func encodeHeaders(headers []kafka.Header) (string, error) {
+	type header struct {
+		Key   string `json:"key"`
+		Value []byte `json:"value"` // base64 in JSON
+	}
+	list := make([]header, len(headers))
+	for i, h := range headers {
+		list[i] = header{storable(h.Key), h.Value}
+	}
+	text, err := json.Marshal(list)
+	if err != nil {
+		return "", fmt.Errorf("encode headers: %w", err)
+	}
+	return string(text), nil
+}
+
+// storable makes a text one that PostgreSQL takes.
+func storable(text string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")
+}
