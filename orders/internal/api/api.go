@@ -1,0 +1,89 @@
+// Package api is the HTTP interface of orders: it reads requests, has package order decide and package postgres store,
+// and answers in JSON.
+package api
+
+import (
+	"context"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/altyn-pay/altyn/orders/internal/order"
+	"github.com/altyn-pay/altyn/orders/internal/postgres"
+	"github.com/altyn-pay/altyn/platform/groupcommit"
+	"github.com/altyn-pay/altyn/platform/httpserver"
+	"github.com/altyn-pay/altyn/platform/money"
+	database "github.com/altyn-pay/altyn/platform/postgres"
+	"github.com/altyn-pay/altyn/platform/watch"
+)
+
+// Path is where the orders are.
+const Path = "/api/v1/orders"
+
+const (
+	// maxTogether is how many requests share a transaction, and maxWaiting how many wait for theirs; one more is told to
+	// come again.
+	maxTogether = 500
+	maxWaiting  = 10_000
+)
+
+// API serves the orders.
+type API struct {
+	store      *postgres.Store
+	currencies *money.Currencies
+	changes    *watch.Hub[order.Order]
+	placing    *groupcommit.Group[postgres.Placement, postgres.Placed]
+	wake       func()
+	placed     prometheus.Counter
+}
+
+// New makes the API. changes tells of orders whose status has changed; wake is called after orders were committed.
+func New(store *postgres.Store, currencies *money.Currencies, changes *watch.Hub[order.Order], wake func(),
+	metrics prometheus.Registerer) *API {
+	a := &API{
+		store: store, currencies: currencies, changes: changes, wake: wake,
+		placed: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "altyn_orders_placed_total", Help: "Orders accepted; repetitions of a request do not count."}),
+	}
+	alone := func(err error) bool { return !database.IsTransient(err) }
+	a.placing = groupcommit.New(maxTogether, maxWaiting, alone, a.commit)
+	metrics.MustRegister(a.placed)
+	return a
+}
+
+// Mount adds the routes.
+func (a *API) Mount(router chi.Router) {
+	router.Post(Path, httpserver.Handle(a.place))
+	router.Post(Path+"/batch", httpserver.Handle(a.placeBatch))
+	router.Get(Path, httpserver.Handle(a.list))
+	router.Get(Path+"/{id}", httpserver.Handle(a.get))
+	router.Get(Path+"/{id}/timeline", httpserver.Handle(a.timeline))
+}
+
+// watch begins to watch an order, before it is read or placed so that no change is missed. The function it returns gives
+// the order's state once it is settled, or what it is when the wait, the client's patience or the server's life ends.
+// Without a wait that is at once. done ends the watch.
+func (a *API) watch(id uuid.UUID, wait time.Duration) (await func(context.Context, order.Order) order.Order, done func()) {
+	if wait <= 0 {
+		return func(_ context.Context, o order.Order) order.Order { return o }, func() {}
+	}
+	changes := a.changes.Subscribe(id)
+	return func(ctx context.Context, o order.Order) order.Order {
+		timer := time.NewTimer(wait)
+		defer timer.Stop()
+		for !o.Status.Settled() {
+			select {
+			case o = <-changes.Changes():
+			case <-timer.C:
+				return o
+			case <-ctx.Done():
+				return o
+			case <-httpserver.Draining(ctx).Done():
+				return o
+			}
+		}
+		return o
+	}, changes.Close
+}

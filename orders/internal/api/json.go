@@ -1,0 +1,109 @@
+package api
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/altyn-pay/altyn/orders/internal/order"
+	"github.com/altyn-pay/altyn/platform/httpserver"
+	"github.com/altyn-pay/altyn/platform/money"
+)
+
+// PlaceOrder is a request for an order. Its fields are those of order.Request.
+type PlaceOrder struct {
+	AccountID      string        `json:"account_id" format:"uuid" example:"0198c5a7-5f6e-7c3e-9d57-3f1f6a0f8e11" validate:"required"`
+	Amount         money.Decimal `json:"amount" swaggertype:"string" example:"2500.00" validate:"required"` // a decimal string or number, at most with the currency's digits
+	Currency       string        `json:"currency" example:"RUB" validate:"required"`
+	Description    string        `json:"description" example:"Order 17 of the shop" maxLength:"1000"`
+	Reference      string        `json:"reference" example:"shop-17" maxLength:"200"` // the caller's own ID
+	Capture        string        `json:"capture" enums:"automatic" default:"automatic"`
+	AwaitInventory bool          `json:"await_inventory" example:"false" default:"false"`
+	OnInsufficient string        `json:"on_insufficient" enums:"reject" default:"reject"`
+	ExpiresIn      string        `json:"expires_in" swaggerignore:"true"`
+}
+
+// PlaceOrders is a request for many orders.
+type PlaceOrders struct {
+	Orders []PlaceOrder `json:"orders" minItems:"1" maxItems:"1000" validate:"required"`
+}
+
+// Order is an order as its clients see it.
+type Order struct {
+	ID             uuid.UUID    `json:"id" swaggertype:"string" format:"uuid" example:"0198c5a8-0d3c-7b0f-8a52-5c1d2e3f4a5b"`
+	AccountID      uuid.UUID    `json:"account_id" swaggertype:"string" format:"uuid" example:"0198c5a7-5f6e-7c3e-9d57-3f1f6a0f8e11"`
+	Amount         string       `json:"amount" example:"2500.00"` // with the currency's number of digits, as all amounts
+	Currency       string       `json:"currency" example:"RUB"`
+	Description    string       `json:"description" example:"Order 17 of the shop"`
+	Reference      string       `json:"reference,omitempty" example:"shop-17"`
+	Capture        string       `json:"capture" enums:"automatic,manual" example:"automatic"`
+	AwaitInventory bool         `json:"await_inventory" example:"false"`
+	Status         order.Status `json:"status" swaggertype:"string" enums:"pending,authorized,paid,failed,cancelling,cancelled" example:"paid"`
+	Reason         string       `json:"reason,omitempty" example:"insufficient_funds"` // why it failed or was cancelled
+	CapturedAmount string       `json:"captured_amount" example:"2500.00"`
+	RefundedAmount string       `json:"refunded_amount" example:"0.00"`
+	CreatedAt      time.Time    `json:"created_at" format:"date-time" example:"2026-01-02T15:04:05.123456Z"`
+	UpdatedAt      time.Time    `json:"updated_at" format:"date-time" example:"2026-01-02T15:04:05.130123Z"`
+	ExpiresAt      *time.Time   `json:"expires_at,omitempty" format:"date-time"`
+}
+
+// Results answers a request for many orders, in the order of the request.
+type Results struct {
+	Items []Result `json:"items"`
+}
+
+// Result is what became of one order of a batch: either an order or a problem.
+type Result struct {
+	Index   int                 `json:"index" example:"0"`
+	Order   *Order              `json:"order,omitempty"`
+	Problem *httpserver.Problem `json:"problem,omitempty"`
+}
+
+// Timeline is what happened to an order, the first event first.
+type Timeline struct {
+	Items []TimelineItem `json:"items"`
+}
+
+// TimelineItem is a status that an order has had.
+type TimelineItem struct {
+	At      time.Time    `json:"at" format:"date-time" example:"2026-01-02T15:04:05.130123Z"`
+	Status  order.Status `json:"status" swaggertype:"string" enums:"pending,authorized,paid,failed,cancelling,cancelled" example:"paid"`
+	Reason  string       `json:"reason,omitempty"`
+	EventID *uuid.UUID   `json:"event_id,omitempty" swaggertype:"string" format:"uuid"`
+}
+
+func (a *API) json(o order.Order) (Order, error) {
+	currency, err := a.currency(o)
+	if err != nil {
+		return Order{}, err
+	}
+	return Order{
+		ID: o.ID, AccountID: o.AccountID, Amount: currency.Format(o.Amount), Currency: o.Currency, Description: o.Description,
+		Reference: o.Reference, Capture: o.Capture, AwaitInventory: o.AwaitInventory, Status: o.Status, Reason: o.Reason,
+		CapturedAmount: currency.Format(o.Captured), RefundedAmount: currency.Format(o.Refunded),
+		CreatedAt: o.CreatedAt, UpdatedAt: o.UpdatedAt, ExpiresAt: o.ExpiresAt,
+	}, nil
+}
+
+func (a *API) currency(o order.Order) (money.Currency, error) {
+	currency, ok := a.currencies.Lookup(o.Currency)
+	if !ok {
+		return money.Currency{}, fmt.Errorf("order %s is in %q, which is no longer among the currencies", o.ID, o.Currency)
+	}
+	return currency, nil
+}
+
+// timelineOf puts the placing of an order, which its row tells, before its transitions.
+func timelineOf(o order.Order, transitions []order.Transition) Timeline {
+	placed := o.PlacedEventID()
+	items := []TimelineItem{{At: o.CreatedAt, Status: order.Pending, EventID: &placed}}
+	for _, t := range transitions {
+		item := TimelineItem{At: t.At, Status: t.To, Reason: t.Reason}
+		if t.EventID.Valid {
+			item.EventID = &t.EventID.UUID
+		}
+		items = append(items, item)
+	}
+	return Timeline{items}
+}

@@ -1,0 +1,208 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/altyn-pay/altyn/orders/internal/order"
+	"github.com/altyn-pay/altyn/orders/internal/postgres"
+	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/httpserver"
+	"github.com/altyn-pay/altyn/platform/telemetry"
+)
+
+const (
+	maxBatch     = 1000
+	batchTimeout = 10 * time.Second
+
+	replayedHeader = "Idempotent-Replayed"
+)
+
+// place accepts one order.
+//
+//	@Summary		Place an order
+//	@Description	Accepts an order and settles its payment. With ?wait= the answer comes as soon as the payment is decided, else at once
+//	@Description	with the status pending. The same Idempotency-Key with the same request answers with the same order in its present state
+//	@Description	and Idempotent-Replayed: true; keys are kept per account and never expire.
+//	@Tags			orders
+//	@Accept			json
+//	@Produce		json,application/problem+json
+//	@Param			Idempotency-Key	header		string		false	"makes the request repeatable, 1 to 255 characters"
+//	@Param			wait			query		string		false	"how long to wait for the payment, at most 30s"	example(5s)
+//	@Param			order			body		PlaceOrder	true	"the order"
+//	@Success		201				{object}	Order
+//	@Header			201				{string}	Location			"where the order is"
+//	@Header			201				{string}	Idempotent-Replayed	"true when the order was placed by an earlier request with this key"
+//	@Failure		400				{object}	httpserver.Problem	"invalid_json, unknown_field or validation_failed"
+//	@Failure		408				{object}	httpserver.Problem	"request_timeout"
+//	@Failure		413				{object}	httpserver.Problem	"body_too_large"
+//	@Failure		415				{object}	httpserver.Problem	"unsupported_media_type"
+//	@Failure		422				{object}	httpserver.Problem	"idempotency_key_reused"
+//	@Failure		500				{object}	httpserver.Problem	"internal"
+//	@Failure		503				{object}	httpserver.Problem	"unavailable"
+//	@Router			/api/v1/orders [post]
+func (a *API) place(w http.ResponseWriter, r *http.Request) error {
+	key, err := httpserver.IdempotencyKey(r)
+	if err != nil {
+		return err
+	}
+	wait, _, err := httpserver.Wait(r)
+	if err != nil {
+		return err
+	}
+	var request PlaceOrder
+	if err := httpserver.DecodeJSON(w, r, &request); err != nil {
+		return err
+	}
+	ctx := r.Context()
+	placement, err := a.placement(ctx, request, Path, key)
+	if err != nil {
+		return problemOf(err, "")
+	}
+	await, done := a.watch(placement.Order.ID, wait)
+	defer done()
+	placed, err := a.placing.Do(ctx, placement)
+	if err != nil {
+		return err
+	}
+	if placed.Order.Fingerprint != placement.Order.Fingerprint {
+		return errKeyReused
+	}
+	answer, err := a.json(await(ctx, placed.Order))
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Location", Path+"/"+answer.ID.String())
+	if !placed.New {
+		w.Header().Set(replayedHeader, "true")
+	}
+	return httpserver.WriteJSON(w, http.StatusCreated, answer)
+}
+
+// placeBatch accepts many orders in one transaction.
+//
+//	@Summary		Place many orders
+//	@Description	Accepts up to 1000 orders. Each has its own result: an order, or the problem that kept it from being accepted. With an
+//	@Description	Idempotency-Key the batch can be repeated: the key of each order is this key and the order's index in the batch.
+//	@Description	Idempotent-Replayed: true says that every order of the answer was placed by an earlier request.
+//	@Tags			orders
+//	@Accept			json
+//	@Produce		json,application/problem+json
+//	@Param			Idempotency-Key	header		string		false	"makes the request repeatable, 1 to 255 characters"
+//	@Param			orders			body		PlaceOrders	true	"the orders"
+//	@Success		200				{object}	Results
+//	@Header			200				{string}	Idempotent-Replayed	"true when all orders were placed by an earlier request with this key"
+//	@Failure		400				{object}	httpserver.Problem	"invalid_json, unknown_field or validation_failed"
+//	@Failure		408				{object}	httpserver.Problem	"request_timeout"
+//	@Failure		413				{object}	httpserver.Problem	"body_too_large"
+//	@Failure		415				{object}	httpserver.Problem	"unsupported_media_type"
+//	@Failure		500				{object}	httpserver.Problem	"internal"
+//	@Failure		503				{object}	httpserver.Problem	"unavailable"
+//	@Router			/api/v1/orders/batch [post]
+func (a *API) placeBatch(w http.ResponseWriter, r *http.Request) error {
+	key, err := httpserver.IdempotencyKey(r)
+	if err != nil {
+		return err
+	}
+	var request PlaceOrders
+	if err := httpserver.DecodeJSON(w, r, &request); err != nil {
+		return err
+	}
+	if n := len(request.Orders); n < 1 || n > maxBatch {
+		return httpserver.Invalid("orders", "must have 1 to "+strconv.Itoa(maxBatch)+" orders")
+	}
+	results := make([]Result, len(request.Orders))
+	var placements []postgres.Placement
+	var indexes []int // of the placements in the request
+	for i, item := range request.Orders {
+		results[i].Index = i
+		itemKey := key
+		if key != "" {
+			itemKey = strconv.Itoa(i) + ":" + key
+		}
+		placement, err := a.placement(r.Context(), item, Path+"/batch", itemKey)
+		if err != nil {
+			var p *httpserver.Problem
+			if err = problemOf(err, "orders["+strconv.Itoa(i)+"]."); !errors.As(err, &p) {
+				return err
+			}
+			results[i].Problem = p
+			continue
+		}
+		placements, indexes = append(placements, placement), append(indexes, i)
+	}
+	// A client that leaves does not take back what it has sent.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), batchTimeout)
+	defer cancel()
+	placed, err := a.commit(ctx, placements)
+	if err != nil {
+		return err
+	}
+	replayed := len(placed) > 0
+	for n, p := range placed {
+		result := &results[indexes[n]]
+		if p.Order.Fingerprint != placements[n].Order.Fingerprint {
+			result.Problem = errKeyReused
+			replayed = false
+			continue
+		}
+		answer, err := a.json(p.Order)
+		if err != nil {
+			return err
+		}
+		result.Order = &answer
+		replayed = replayed && !p.New
+	}
+	if replayed {
+		w.Header().Set(replayedHeader, "true")
+	}
+	return httpserver.WriteJSON(w, http.StatusOK, Results{results})
+}
+
+// placement turns a request into what is stored. A key makes the order's ID from it, so that the same request becomes
+// the same order.
+func (a *API) placement(ctx context.Context, request PlaceOrder, path, key string) (postgres.Placement, error) {
+	o, err := order.Place(a.currencies, order.Request(request), time.Now())
+	if err != nil {
+		return postgres.Placement{}, err
+	}
+	if key != "" {
+		o.ID = contract.DerivedID(path, o.AccountID, key)
+	} else if o.ID, err = uuid.NewV7(); err != nil {
+		return postgres.Placement{}, fmt.Errorf("make an ID: %w", err)
+	}
+	currency, err := a.currency(o)
+	if err != nil {
+		return postgres.Placement{}, err
+	}
+	event, err := json.Marshal(o.Placed(currency))
+	if err != nil {
+		return postgres.Placement{}, fmt.Errorf("encode order %s: %w", o.ID, err)
+	}
+	return postgres.Placement{Order: o, Event: string(event), Traceparent: telemetry.Traceparent(ctx)}, nil
+}
+
+// commit stores orders and wakes who publishes them.
+func (a *API) commit(ctx context.Context, placements []postgres.Placement) ([]postgres.Placed, error) {
+	if len(placements) == 0 {
+		return nil, nil
+	}
+	placed, err := a.store.Place(ctx, placements)
+	if err != nil {
+		return nil, err
+	}
+	a.wake()
+	for _, p := range placed {
+		if p.New {
+			a.placed.Inc()
+		}
+	}
+	return placed, nil
+}

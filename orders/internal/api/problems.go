@@ -1,0 +1,48 @@
+package api
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/altyn-pay/altyn/orders/internal/order"
+	"github.com/altyn-pay/altyn/orders/internal/postgres"
+	"github.com/altyn-pay/altyn/platform/groupcommit"
+	"github.com/altyn-pay/altyn/platform/httpserver"
+	database "github.com/altyn-pay/altyn/platform/postgres"
+)
+
+// The codes of problems that orders has beside those of any HTTP call (see httpserver).
+const (
+	CodeOrderNotFound = "order_not_found" // 404: there is no order with this ID
+)
+
+var (
+	errOrderNotFound = httpserver.NewProblem(http.StatusNotFound, CodeOrderNotFound, "there is no order with this ID")
+	errKeyReused     = httpserver.NewProblem(http.StatusUnprocessableEntity, httpserver.CodeIdempotencyKeyReused,
+		"this Idempotency-Key came with another request before")
+)
+
+// Classify is the one table from the errors of orders to problems. An error that it does not know is nil, which makes
+// it a 500.
+func Classify(err error) *httpserver.Problem {
+	switch {
+	case errors.Is(err, postgres.ErrNotFound):
+		return errOrderNotFound
+	case errors.Is(err, groupcommit.ErrBusy), database.IsTransient(err):
+		return httpserver.Unavailable(err)
+	}
+	return nil
+}
+
+// problemOf makes a problem of an order that is refused, its fields named below prefix; other errors stay as they are.
+func problemOf(err error, prefix string) error {
+	var invalid order.Invalid
+	if !errors.As(err, &invalid) {
+		return err
+	}
+	problem := httpserver.Invalid(prefix+invalid[0].Field, invalid[0].Detail)
+	for _, fault := range invalid[1:] {
+		problem.Errors = append(problem.Errors, httpserver.FieldError{Field: prefix + fault.Field, Detail: fault.Detail})
+	}
+	return problem
+}

@@ -1,0 +1,168 @@
+package api
+
+import (
+	"encoding/base64"
+	"encoding/binary"
+	"net/http"
+	"slices"
+	"strconv"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+
+	"github.com/altyn-pay/altyn/orders/internal/order"
+	"github.com/altyn-pay/altyn/orders/internal/postgres"
+	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/httpserver"
+)
+
+// get answers with one order.
+//
+//	@Summary		Get an order
+//	@Description	With ?wait= the answer comes as soon as the payment is decided (paid, authorized, failed or cancelled), else at the end of that
+//	@Description	time with the present state.
+//	@Tags			orders
+//	@Produce		json,application/problem+json
+//	@Param			id		path		string	true	"the order's ID"								format(uuid)
+//	@Param			wait	query		string	false	"how long to wait for the payment, at most 30s"	example(5s)
+//	@Success		200		{object}	Order
+//	@Failure		400		{object}	httpserver.Problem	"validation_failed"
+//	@Failure		404		{object}	httpserver.Problem	"order_not_found"
+//	@Failure		500		{object}	httpserver.Problem	"internal"
+//	@Failure		503		{object}	httpserver.Problem	"unavailable"
+//	@Router			/api/v1/orders/{id} [get]
+func (a *API) get(w http.ResponseWriter, r *http.Request) error {
+	id, err := httpserver.PathUUID(r, "id")
+	if err != nil {
+		return err
+	}
+	wait, _, err := httpserver.Wait(r)
+	if err != nil {
+		return err
+	}
+	await, done := a.watch(id, wait)
+	defer done()
+	o, err := a.store.Order(r.Context(), id)
+	if err != nil {
+		return err
+	}
+	answer, err := a.json(await(r.Context(), o))
+	if err != nil {
+		return err
+	}
+	return httpserver.WriteJSON(w, http.StatusOK, answer)
+}
+
+// list answers with a page of orders.
+//
+//	@Summary		List orders
+//	@Description	The newest first, by account, status and reference. A page that is filtered by status looks at no more than 10,000 orders: it
+//	@Description	may hold fewer than the limit, or none, and still have a next_cursor. The list has ended when there is none.
+//	@Tags			orders
+//	@Produce		json,application/problem+json
+//	@Param			account_id	query		string	false	"only of this account"			format(uuid)
+//	@Param			status		query		string	false	"only in this status"			Enums(pending, authorized, paid, failed, cancelling, cancelled)
+//	@Param			reference	query		string	false	"only with this reference"
+//	@Param			limit		query		int		false	"how many"						minimum(1)	maximum(200)	default(50)
+//	@Param			cursor		query		string	false	"next_cursor of the page before"
+//	@Success		200			{object}	httpserver.List[Order]
+//	@Failure		400			{object}	httpserver.Problem	"validation_failed"
+//	@Failure		500			{object}	httpserver.Problem	"internal"
+//	@Failure		503			{object}	httpserver.Problem	"unavailable"
+//	@Router			/api/v1/orders [get]
+func (a *API) list(w http.ResponseWriter, r *http.Request) error {
+	limit, cursor, err := httpserver.Page(r)
+	if err != nil {
+		return err
+	}
+	before := postgres.FirstPage
+	if cursor != "" {
+		if before, err = decodeCursor(cursor); err != nil {
+			return err
+		}
+	}
+	filter, err := readFilter(r)
+	if err != nil {
+		return err
+	}
+	page, next, err := a.store.List(r.Context(), filter, before, limit)
+	if err != nil {
+		return err
+	}
+	items := make([]Order, len(page))
+	for i, o := range page {
+		if items[i], err = a.json(o); err != nil {
+			return err
+		}
+	}
+	return httpserver.WriteJSON(w, http.StatusOK, httpserver.NewList(items, encodeCursor(next)))
+}
+
+func readFilter(r *http.Request) (postgres.Filter, error) {
+	query := r.URL.Query()
+	filter := postgres.Filter{Reference: query.Get("reference"), Status: order.Status(query.Get("status"))}
+	if text := query.Get("account_id"); text != "" {
+		id, err := uuid.Parse(text)
+		if err != nil {
+			return postgres.Filter{}, httpserver.Invalid("account_id", "must be a UUID")
+		}
+		filter.AccountID = uuid.NullUUID{UUID: id, Valid: true}
+	}
+	if filter.Status != "" && !slices.Contains(order.Statuses(), filter.Status) {
+		return postgres.Filter{}, httpserver.Invalid("status", "is not a status of orders")
+	}
+	if utf8.RuneCountInString(filter.Reference) > contract.MaxReference {
+		return postgres.Filter{}, httpserver.Invalid("reference", "must have at most "+strconv.Itoa(contract.MaxReference)+" characters")
+	}
+	return filter, nil
+}
+
+// A cursor is the position from which a list goes on; 0 is its end.
+
+func encodeCursor(position int64) string {
+	if position == 0 {
+		return ""
+	}
+	return base64.RawURLEncoding.EncodeToString(binary.BigEndian.AppendUint64(nil, uint64(position)))
+}
+
+func decodeCursor(cursor string) (int64, error) {
+	bytes, err := base64.RawURLEncoding.DecodeString(cursor)
+	if err != nil || len(bytes) != 8 {
+		return 0, httpserver.Invalid("cursor", "is not a cursor of this list")
+	}
+	position := int64(binary.BigEndian.Uint64(bytes))
+	if position < 1 {
+		return 0, httpserver.Invalid("cursor", "is not a cursor of this list")
+	}
+	return position, nil
+}
+
+// timeline answers with the statuses that an order has had.
+//
+//	@Summary		Get an order's timeline
+//	@Description	Every status that the order has had, the first one first, with the ID of the event that brought it or told of it.
+//	@Tags			orders
+//	@Produce		json,application/problem+json
+//	@Param			id	path		string	true	"the order's ID"	format(uuid)
+//	@Success		200	{object}	Timeline
+//	@Failure		400	{object}	httpserver.Problem	"validation_failed"
+//	@Failure		404	{object}	httpserver.Problem	"order_not_found"
+//	@Failure		500	{object}	httpserver.Problem	"internal"
+//	@Failure		503	{object}	httpserver.Problem	"unavailable"
+//	@Router			/api/v1/orders/{id}/timeline [get]
+func (a *API) timeline(w http.ResponseWriter, r *http.Request) error {
+	id, err := httpserver.PathUUID(r, "id")
+	if err != nil {
+		return err
+	}
+	o, err := a.store.Order(r.Context(), id)
+	if err != nil {
+		return err
+	}
+	transitions, err := a.store.Transitions(r.Context(), id)
+	if err != nil {
+		return err
+	}
+	return httpserver.WriteJSON(w, http.StatusOK, timelineOf(o, transitions))
+}
