@@ -1,0 +1,49 @@
+// Command gateway is the one address of Altyn's HTTP API.
+package main
+
+import (
+	"context"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/altyn-pay/altyn/gateway/internal/edge"
+	"github.com/altyn-pay/altyn/platform/config"
+	"github.com/altyn-pay/altyn/platform/httpserver"
+	"github.com/altyn-pay/altyn/platform/telemetry"
+)
+
+const about = `gateway is the one address of Altyn's HTTP API: it passes /api/v1 on to the instances of orders and payments,
+and serves the documentation of both at /docs/. It keeps no state.`
+
+func main() {
+	os.Exit(config.Main("gateway", about, config.Command[edge.Config]{Name: "serve", Help: "serve the API", Run: serve}))
+}
+
+func serve(ctx context.Context, cfg edge.Config) error {
+	logger := telemetry.NewLogger(os.Stderr, cfg.Telemetry, "gateway")
+	registry := telemetry.NewRegistry("gateway")
+	handler, closeIdle, err := edge.New(cfg, logger, registry)
+	if err != nil {
+		return err
+	}
+	defer closeIdle()
+	admin := chi.NewRouter()
+	admin.Method(http.MethodGet, "/metrics", telemetry.MetricsHandler(registry))
+
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		return httpserver.Run(ctx, httpserver.Server{
+			Name: "api", Addr: cfg.Addr, Handler: handler, Logger: logger,
+			// The time of the service, and as much again as the default leaves for the answer's way to the client.
+			WriteTimeout: cfg.UpstreamTimeout + 25*time.Second,
+		})
+	})
+	group.Go(func() error {
+		return httpserver.Run(ctx, httpserver.Server{Name: "admin", Addr: cfg.AdminAddr, Handler: admin, Logger: logger})
+	})
+	return group.Wait()
+}

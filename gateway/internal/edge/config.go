@@ -1,0 +1,37 @@
+package edge
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/altyn-pay/altyn/gateway/internal/upstream"
+	"github.com/altyn-pay/altyn/platform/config"
+	"github.com/altyn-pay/altyn/platform/telemetry"
+)
+
+// Config are the gateway's settings.
+type Config struct {
+	Addr            string        `env:"GATEWAY_ADDR" envDefault:":8000" help:"address of the API and its documentation"`
+	AdminAddr       string        `env:"GATEWAY_ADMIN_ADDR" envDefault:":8009" help:"address of /metrics"`
+	Orders          []string      `env:"ORDERS_URL" envDefault:"http://127.0.0.1:8080" help:"base URLs of the instances of orders, separated by commas"`
+	Payments        []string      `env:"PAYMENTS_URL" envDefault:"http://127.0.0.1:8081" help:"base URLs of the instances of payments, separated by commas"`
+	UpstreamTimeout time.Duration `env:"GATEWAY_UPSTREAM_TIMEOUT" envDefault:"35s" help:"time a service has to answer, streams of events apart; longer than ?wait= may ask for"`
+	MaxBody         config.Bytes  `env:"GATEWAY_MAX_BODY" envDefault:"1MiB" help:"largest body of a request"`
+	Telemetry       telemetry.Config
+}
+
+// Validate checks the URLs and bounds.
+func (c Config) Validate() error {
+	var errs []error
+	if err := upstream.Check(c.Orders); err != nil {
+		errs = append(errs, fmt.Errorf("ORDERS_URL: %w", err))
+	}
+	if err := upstream.Check(c.Payments); err != nil {
+		errs = append(errs, fmt.Errorf("PAYMENTS_URL: %w", err))
+	}
+	if c.UpstreamTimeout <= 0 || c.UpstreamTimeout > time.Hour {
+		errs = append(errs, errors.New("GATEWAY_UPSTREAM_TIMEOUT: must be more than 0s and at most 1h"))
+	}
+	return errors.Join(errs...)
+}

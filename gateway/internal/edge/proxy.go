@@ -1,0 +1,183 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httputil"
+	"path"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/altyn-pay/altyn/gateway/internal/upstream"
+	"github.com/altyn-pay/altyn/platform/httpserver"
+	"github.com/altyn-pay/altyn/platform/telemetry"
+)
+
+const (
+	documentTimeout = 5 * time.Second
+	// copyBuffer is small because most answers are, and because every open stream holds one.
+	copyBuffer = 8 << 10
+)
+
+// errUpstreamTimeout ends a request whose service took too long.
+var errUpstreamTimeout = errors.New("the service did not answer in time")
+
+// proxy passes requests on to one service.
+type proxy struct {
+	timeout time.Duration
+	maxBody int64
+	reverse httputil.ReverseProxy
+}
+
+func newProxy(cfg Config, service *upstream.Upstream, logger *slog.Logger) *proxy {
+	return &proxy{
+		timeout: cfg.UpstreamTimeout,
+		maxBody: int64(cfg.MaxBody),
+		reverse: httputil.ReverseProxy{
+			Rewrite:        rewrite,
+			Transport:      service,
+			ModifyResponse: modifyResponse,
+			ErrorHandler:   fail,
+			BufferPool:     &bufferPool{},
+			ErrorLog:       slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
+		},
+	}
+}
+
+func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	// A path with dots or empty segments is read differently by different parsers; none of the API has them.
+	if clean := path.Clean(r.URL.Path); clean != strings.TrimSuffix(r.URL.Path, "/") {
+		httpserver.Error(w, r, httpserver.NewProblem(http.StatusNotFound, httpserver.CodeNotFound, "nothing is served at this path"))
+		return
+	}
+	if r.ContentLength > p.maxBody {
+		httpserver.Error(w, r, httpserver.BodyProblem(&http.MaxBytesError{Limit: p.maxBody}))
+		return
+	}
+	// No service upgrades a connection to another protocol.
+	delete(r.Header, "Upgrade")
+
+	ctx, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
+	state := &passage{cancel: cancel}
+	state.timer = time.AfterFunc(p.timeout, func() { cancel(errUpstreamTimeout) })
+	defer state.timer.Stop()
+	request := r.WithContext(context.WithValue(ctx, passageKey{}, state))
+	if r.ContentLength != 0 {
+		request.Body = &body{http.MaxBytesReader(w, r.Body, p.maxBody)}
+	}
+	p.reverse.ServeHTTP(w, request)
+}
+
+// withTimeout is a context whose end by time is errUpstreamTimeout.
+func withTimeout(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, timeout, errUpstreamTimeout)
+}
+
+// passage is what the parts of one proxied request share.
+type passage struct {
+	cancel context.CancelCauseFunc
+	timer  *time.Timer // ends the request; an answer that is a stream stops it
+}
+
+type passageKey struct{}
+
+func rewrite(pr *httputil.ProxyRequest) {
+	header := pr.Out.Header
+	// ReverseProxy has dropped what clients say of Forwarded and X-Forwarded-For, -Host and -Proto.
+	for name := range header {
+		if strings.HasPrefix(name, "X-Forwarded-") || strings.HasPrefix(name, "X-Original-") {
+			delete(header, name)
+		}
+	}
+	delete(header, "X-Real-Ip")
+	delete(header, "X-Rewrite-Url")
+	pr.SetXForwarded()
+	pr.Out.Host = "" // The service's own; the client's is X-Forwarded-Host.
+
+	ctx := pr.In.Context()
+	trace := telemetry.Traceparent(ctx)
+	if len(header["Traceparent"]) != 1 || header["Traceparent"][0] != trace {
+		delete(header, "Tracestate") // It belongs to a trace that ends here.
+		header["Traceparent"] = []string{trace}
+	}
+	header["X-Request-Id"] = []string{httpserver.RequestID(ctx)}
+}
+
+// fail answers a request that could not be passed on.
+func fail(w http.ResponseWriter, r *http.Request, err error) {
+	// The context of this request has ended, but not because the client left.
+	if context.Cause(r.Context()) == errUpstreamTimeout {
+		err = problemOf(errUpstreamTimeout)
+	}
+	httpserver.Error(w, r, err)
+}
+
+// modifyResponse sees each answer before it is passed on.
+func modifyResponse(response *http.Response) error {
+	delete(response.Header, "X-Request-Id") // The gateway's own answer has it already.
+	if !strings.HasPrefix(response.Header.Get("Content-Type"), "text/event-stream") {
+		return nil
+	}
+	// A stream has no end by time. It ends when the gateway drains: in good order, so that its client comes back elsewhere.
+	ctx := response.Request.Context()
+	state := ctx.Value(passageKey{}).(*passage)
+	if !state.timer.Stop() {
+		return errUpstreamTimeout
+	}
+	draining := httpserver.Draining(ctx)
+	stop := context.AfterFunc(draining, func() { state.cancel(nil) })
+	response.Body = &stream{ReadCloser: response.Body, draining: draining, stop: stop}
+	return nil
+}
+
+// stream is the body of a stream of events.
+type stream struct {
+	io.ReadCloser
+	draining context.Context
+	stop     func() bool
+}
+
+func (s *stream) Read(p []byte) (int, error) {
+	n, err := s.ReadCloser.Read(p)
+	if err != nil && s.draining.Err() != nil {
+		err = io.EOF
+	}
+	return n, err
+}
+
+func (s *stream) Close() error {
+	s.stop()
+	return s.ReadCloser.Close()
+}
+
+// body marks what goes wrong while the client's body is read, to tell it from what goes wrong with the service.
+type body struct{ io.ReadCloser }
+
+type bodyError struct{ error }
+
+func (e *bodyError) Unwrap() error { return e.error }
+
+func (b *body) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && err != io.EOF {
+		err = &bodyError{err}
+	}
+	return n, err
+}
+
+// bufferPool lends the buffers that answers are copied through.
+type bufferPool struct{ pool sync.Pool }
+
+func (b *bufferPool) Get() []byte {
+	if buffer, ok := b.pool.Get().(*[copyBuffer]byte); ok {
+		return buffer[:]
+	}
+	return make([]byte, copyBuffer)
+}
+
+func (b *bufferPool) Put(buffer []byte) { b.pool.Put((*[copyBuffer]byte)(buffer)) }

@@ -1,0 +1,184 @@
+// Package upstream is a service as the gateway sees it: some addresses, of which any may be away. Requests go to them in
+// turn. An address to which no connection can be made is put aside for a second, and the request goes to the next one; this
+// is safe for any request, because nothing of it was sent. Once a connection is there a request is tried only once: whether
+// to repeat it is for the client to decide, who has the Idempotency-Key.
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	dialTimeout = time.Second
+	// asideFor is how long an address gets no requests after a connection to it could not be made.
+	asideFor = time.Second
+	// idleTimeout is shorter than the services keep idle connections (2 min), so that a request never meets one that is
+	// just being closed.
+	idleTimeout = 90 * time.Second
+	maxIdle     = 512   // connections kept to one address
+	maxConns    = 16384 // connections to one address: requests beyond wait for one until their time is over
+	maxHeader   = 64 << 10
+	probeBytes  = 64 << 10
+)
+
+// ErrNoAddress means that every address of the service is put aside.
+var ErrNoAddress = errors.New("no address of the service can be reached")
+
+// Upstream is a service behind the gateway. It is an http.RoundTripper whose requests need no host.
+type Upstream struct {
+	name      string
+	addresses []*address
+	turn      atomic.Uint32
+	transport *http.Transport
+	logger    *slog.Logger
+}
+
+type address struct {
+	scheme, host string
+	asideUntil   atomic.Int64 // in Unix nanoseconds
+}
+
+// New returns the service with the given base URLs, such as http://10.0.0.7:8080. Close ends its idle connections.
+func New(name string, urls []string, logger *slog.Logger) (*Upstream, error) {
+	addresses, err := parse(urls)
+	if err != nil {
+		return nil, err
+	}
+	dialer := &net.Dialer{Timeout: dialTimeout}
+	return &Upstream{
+		name:      name,
+		addresses: addresses,
+		logger:    logger,
+		transport: &http.Transport{
+			DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+				connection, err := dialer.DialContext(ctx, network, addr)
+				if err != nil {
+					return nil, &dialError{err}
+				}
+				return connection, nil
+			},
+			DisableCompression:     true, // What the client accepts is between it and the service.
+			MaxIdleConns:           0,    // Bounded for each address.
+			MaxIdleConnsPerHost:    maxIdle,
+			MaxConnsPerHost:        maxConns,
+			IdleConnTimeout:        idleTimeout,
+			TLSHandshakeTimeout:    dialTimeout,
+			ExpectContinueTimeout:  time.Second,
+			MaxResponseHeaderBytes: maxHeader,
+		},
+	}, nil
+}
+
+// Check tells what is wrong with a list of base URLs.
+func Check(urls []string) error {
+	_, err := parse(urls)
+	return err
+}
+
+func parse(urls []string) ([]*address, error) {
+	if len(urls) == 0 {
+		return nil, errors.New("at least one URL is needed")
+	}
+	var addresses []*address
+	for _, text := range urls {
+		u, err := url.Parse(text)
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
+			return nil, fmt.Errorf("%q is no URL such as http://127.0.0.1:8080", text)
+		}
+		if u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
+			return nil, fmt.Errorf("%q must consist of a scheme, a host and a port only", u.Redacted())
+		}
+		addresses = append(addresses, &address{scheme: u.Scheme, host: u.Host})
+	}
+	return addresses, nil
+}
+
+// dialError is a failure before anything of a request was sent.
+type dialError struct{ error }
+
+func (e *dialError) Unwrap() error { return e.error }
+
+// RoundTrip sends the request to the next address that can be reached, trying each at most once. It returns ErrNoAddress
+// when there is none to try.
+func (u *Upstream) RoundTrip(request *http.Request) (*http.Response, error) {
+	err := ErrNoAddress
+	now := time.Now().UnixNano()
+	first := u.turn.Add(1)
+	for i := range u.addresses {
+		a := u.addresses[(int(first)+i)%len(u.addresses)]
+		if a.asideUntil.Load() > now {
+			continue
+		}
+		var response *http.Response
+		response, err = u.transport.RoundTrip(a.address(request))
+		var dial *dialError
+		if !errors.As(err, &dial) || request.Context().Err() != nil {
+			return response, err
+		}
+		if a.asideUntil.Swap(time.Now().Add(asideFor).UnixNano()) <= now {
+			u.logger.Warn("address put aside: no connection", "service", u.name, "address", a.host, "error", dial.error)
+		}
+	}
+	return nil, err
+}
+
+// address returns a copy of the request that is addressed to a. Its body outlives an attempt that could not connect: the
+// transport closes the body, whoever called RoundTrip closes the body beneath.
+func (a *address) address(request *http.Request) *http.Request {
+	addressed := request.WithContext(request.Context())
+	to := *request.URL
+	to.Scheme, to.Host = a.scheme, a.host
+	addressed.URL = &to
+	if addressed.Body != nil && addressed.Body != http.NoBody {
+		addressed.Body = io.NopCloser(addressed.Body)
+	}
+	return addressed
+}
+
+// Ready reports whether at least one address answers its /readyz with 200. It asks all at once; ctx bounds it.
+func (u *Upstream) Ready(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx) // The first yes ends the other probes.
+	defer cancel()
+	answers := make(chan error, len(u.addresses))
+	for _, a := range u.addresses {
+		go func() { answers <- u.probe(ctx, a) }()
+	}
+	var errs []error
+	for range u.addresses {
+		err := <-answers
+		if err == nil {
+			return nil
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+func (u *Upstream) probe(ctx context.Context, a *address) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, a.scheme+"://"+a.host+"/readyz", nil)
+	if err != nil {
+		return err
+	}
+	response, err := u.transport.RoundTrip(request)
+	if err != nil {
+		return fmt.Errorf("%s: %w", a.host, err)
+	}
+	defer response.Body.Close()
+	_, _ = io.CopyN(io.Discard, response.Body, probeBytes) // Read to its end, the connection can be used again.
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: /readyz answers %s", a.host, response.Status)
+	}
+	return nil
+}
+
+// Close ends the idle connections.
+func (u *Upstream) Close() { u.transport.CloseIdleConnections() }
