@@ -1,0 +1,74 @@
+package stack
+
+import (
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// own are variables that mean something else to each service, so that one value for all of them would be wrong.
+var own = []string{
+	"ROLE", "POSTGRES_DATABASE", "POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_OWNER", "POSTGRES_OWNER_PASSWORD",
+}
+
+// environment returns the variables of a program: those of this process, then what makes it a part of this stack. The
+// passwords of its roles are given as ORDERS_PASSWORD, ORDERS_OWNER_PASSWORD, PAYMENTS_PASSWORD, PAYMENTS_OWNER_PASSWORD, as
+// in the Compose file.
+func (s *Stack) environment(program string) []string {
+	env := slices.DeleteFunc(os.Environ(), func(variable string) bool {
+		name, _, _ := strings.Cut(variable, "=")
+		return slices.Contains(own, name)
+	})
+	prefix := strings.ToUpper(program) + "_"
+	for _, name := range []string{"PASSWORD", "OWNER_PASSWORD"} {
+		if value := os.Getenv(prefix + name); value != "" {
+			env = append(env, "POSTGRES_"+name+"="+value)
+		}
+	}
+	env = append(env,
+		"POSTGRES_HOST="+s.postgres.Host,
+		"POSTGRES_PORT="+strconv.Itoa(int(s.postgres.Port)),
+		"POSTGRES_SSLMODE="+s.postgres.SSLMode,
+		"POSTGRES_SSLROOTCERT="+s.postgres.SSLRoots,
+		"KAFKA_BROKERS="+strings.Join(s.brokers, ","),
+	)
+	return append(env, s.opts.Env...)
+}
+
+// serviceEnvironment adds what one instance needs.
+func (s *Stack) serviceEnvironment(service Service) []string {
+	env := append(s.environment(service.Program), strings.ToUpper(service.Program)+"_ADDR="+service.Addr)
+	if service.Worker {
+		env = append(env, "ROLE=worker")
+	}
+	if service.Program == Gateway {
+		env = append(env,
+			"GATEWAY_ADMIN_ADDR="+service.AdminAddr,
+			"ORDERS_URL="+strings.Join(s.upstreams(Orders), ","),
+			"PAYMENTS_URL="+strings.Join(s.upstreams(Payments), ","),
+		)
+	}
+	return append(env, service.Env...)
+}
+
+// upstreams are the instances of a service that serve its API.
+func (s *Stack) upstreams(program string) []string {
+	var urls []string
+	for _, service := range s.opts.Services {
+		if service.Program == program && !service.Worker {
+			urls = append(urls, "http://"+dialable(service.Addr))
+		}
+	}
+	return urls
+}
+
+// lookup is the environment by name.
+func (s *Stack) lookup(program string) map[string]string {
+	lookup := make(map[string]string)
+	for _, variable := range s.environment(program) {
+		name, value, _ := strings.Cut(variable, "=")
+		lookup[name] = value
+	}
+	return lookup
+}

@@ -1,0 +1,126 @@
+package stack
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/altyn-pay/altyn/platform/config"
+	"github.com/altyn-pay/altyn/platform/kafka"
+	"github.com/altyn-pay/altyn/platform/localpostgres"
+	"github.com/altyn-pay/altyn/platform/postgres"
+)
+
+const probeTimeout = 2 * time.Second
+
+// Parts lists PostgreSQL and Kafka, as far as the stack runs them, and the instances of the services.
+func (s *Stack) Parts() []Part {
+	parts := make([]Part, len(s.parts))
+	for i, p := range s.parts {
+		parts[i] = p.status()
+	}
+	return parts
+}
+
+// Part is the part of this name. A name that there is not is a mistake in the calling program, hence a panic.
+func (s *Stack) Part(name string) Part { return s.part(name).status() }
+
+func (s *Stack) part(name string) *part {
+	for _, p := range s.parts {
+		if p.name == name {
+			return p
+		}
+	}
+	panic(fmt.Sprintf("stack: there is no part %q", name))
+}
+
+// URL is where a service's instance serves: http://127.0.0.1:8080.
+func (s *Stack) URL(name string) string { return s.Part(name).URL }
+
+// Kill ends a part by SIGKILL, as does a crash (PostgreSQL: its postmaster). It returns when the part is gone, and the part
+// stays down until Restart. A part that is killed by other means is started again after 100 ms.
+func (s *Stack) Kill(name string) error { return s.part(name).down(kill) }
+
+// Stop ends a part in order, by SIGTERM; it stays down until Restart.
+func (s *Stack) Stop(name string) error { return s.part(name).down(stopInOrder) }
+
+// StopPostgres ends PostgreSQL in the given mode; it stays down until Restart.
+func (s *Stack) StopPostgres(mode localpostgres.StopMode) error {
+	return s.part(PostgresName).down(func(run running) error { return run.(postgresServer).Server.Stop(mode) })
+}
+
+// Restart starts a part, after it was stopped in order if it runs. A server answers when Restart returns, an instance of a
+// service has been started only: see WaitReady.
+func (s *Stack) Restart(name string) error {
+	if err := s.Stop(name); err != nil {
+		return err
+	}
+	return s.part(name).up(s.ctx)
+}
+
+// WaitReady returns when the named parts, or all when none is named, are ready; for a part that crashes meanwhile, when it is
+// ready again. It waits for a minute at most.
+func (s *Stack) WaitReady(ctx context.Context, names ...string) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for _, p := range s.parts {
+		if len(names) == 0 {
+			group.Go(func() error { return p.awaitReady(ctx, false) })
+		}
+	}
+	for _, name := range names {
+		group.Go(func() error { return s.part(name).awaitReady(ctx, false) })
+	}
+	return group.Wait()
+}
+
+// Database is how a service (Orders, Payments) connects to its database, and as whom its owner does (postgres.OpenOwner).
+func (s *Stack) Database(service string) (postgres.Config, error) {
+	cfg, err := config.LoadFrom[postgres.Config](s.lookup(service))
+	return cfg.Defaults(service), err
+}
+
+// KafkaConfig is how the services connect to Kafka.
+func (s *Stack) KafkaConfig() (kafka.Config, error) {
+	return config.LoadFrom[kafka.Config](s.lookup(""))
+}
+
+// Server is the PostgreSQL server of the stack, nil when the stack uses another one. A restart makes another Server, on the
+// same port.
+func (s *Stack) Server() *localpostgres.Server { return s.server.Load() }
+
+// Ready returns nil when a part (Part.URL) can do its work: a service says so itself, a server accepts connections.
+func Ready(ctx context.Context, part string) error {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	address, err := url.Parse(part)
+	if err != nil {
+		return err
+	}
+	if address.Scheme == "tcp" {
+		conn, err := new(net.Dialer).DialContext(ctx, "tcp", address.Host)
+		if err != nil {
+			return err
+		}
+		return conn.Close()
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, part+"/readyz", nil)
+	if err != nil {
+		return err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		reason, _ := io.ReadAll(io.LimitReader(response.Body, 1<<10))
+		return fmt.Errorf("%s: %s", response.Status, reason)
+	}
+	return nil
+}

@@ -1,0 +1,95 @@
+package stack
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+const (
+	// maxLogBytes bounds a log file; there is one older file beside it at most.
+	maxLogBytes = 16 << 20
+	trimEvery   = time.Second
+
+	tailLines = 20
+	tailBytes = 8 << 10
+)
+
+// openLog opens a log file for appending, so that it can be cut while its writer goes on.
+func openLog(path string) (*os.File, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, err
+	}
+	return os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+}
+
+// trimLogs keeps the log files of a folder within bounds until ctx ends.
+func trimLogs(ctx context.Context, dir string) {
+	tick := time.NewTicker(trimEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		files, _ := filepath.Glob(filepath.Join(dir, "*.log"))
+		for _, file := range files {
+			// What cannot be trimmed now can be in a second.
+			_ = trimLog(file, maxLogBytes)
+		}
+	}
+}
+
+// trimLog copies a log file that has grown over the limit to "<file>.1" and empties it. What is written in between is lost,
+// which is the price of a writer that needs no part in this and writes to its file directly.
+func trimLog(path string, limit int64) error {
+	info, err := os.Stat(path)
+	if err != nil || info.Size() <= limit {
+		return err
+	}
+	from, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	to, err := os.Create(path + ".1")
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(to, from)
+	return errors.Join(err, to.Close(), os.Truncate(path, 0))
+}
+
+// Tail returns the last lines of a log file, at most n and 8 KiB; nothing when there is no such file.
+func Tail(path string, n int) (string, error) {
+	file, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	} else if err != nil {
+		return "", err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return "", err
+	}
+	start := max(0, info.Size()-tailBytes)
+	text, err := io.ReadAll(io.NewSectionReader(file, start, tailBytes))
+	if err != nil {
+		return "", err
+	}
+	lines := strings.SplitAfter(string(text), "\n")
+	if start > 0 {
+		lines = lines[1:] // cut in its middle, probably
+	}
+	if len(lines) > 0 && lines[len(lines)-1] == "" {
+		lines = lines[:len(lines)-1]
+	}
+	return strings.Join(lines[max(0, len(lines)-n):], ""), nil
+}

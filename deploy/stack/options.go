@@ -1,0 +1,156 @@
+package stack
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"slices"
+
+	"github.com/altyn-pay/altyn/platform/localkafka"
+	"github.com/altyn-pay/altyn/platform/localpostgres"
+	"github.com/altyn-pay/altyn/platform/postgres"
+)
+
+// Options of Start. The zero value is PostgreSQL and Kafka alone, on free ports, with temporary data.
+type Options struct {
+	// Dir keeps the data and the logs. Empty: a temporary folder, which is deleted by Close.
+	Dir string
+	// Binaries is the folder of the services' programs, see Build.
+	Binaries string
+	Postgres Postgres
+	Kafka    Kafka
+	// Services are the instances to run; see Instances for the usual ones.
+	Services []Service
+	// Env has variables (NAME=value) for all services and migrations, over those of this process.
+	Env []string
+	// Logger is told when a part crashes and is started again; nil for silence. The parts themselves log to files.
+	Logger *slog.Logger
+	// Progress is told, in a line, what is being done and what is ready; nil for silence.
+	Progress func(string)
+	// Changed is called after a part has started or ended; nil for nothing. It must not call the Stack's methods that start
+	// or stop parts.
+	Changed func()
+}
+
+// Postgres says which PostgreSQL the stack uses.
+type Postgres struct {
+	// Port on 127.0.0.1; 0 is a free one.
+	Port uint16
+	// Kind and Settings as in localpostgres.Options.
+	Kind     localpostgres.Kind
+	Settings map[string]string
+	// NoSync turns fsync off.
+	NoSync bool
+	// Running is a server that runs already: none is started then. Its Host, Port, SSLMode and SSLRoots count.
+	Running *postgres.Config
+	// Admin is the superuser of that server, who makes the roles and databases. Without it they must be there.
+	Admin *postgres.Config
+}
+
+// Kafka says which Kafka the stack uses.
+type Kafka struct {
+	// Port on 127.0.0.1; 0 is a free one.
+	Port uint16
+	// Kind as in localkafka.Options.
+	Kind localkafka.Kind
+	// Running are the addresses of brokers that run already: none is started then.
+	Running []string
+}
+
+// The services' programs.
+const (
+	Orders   = "orders"
+	Payments = "payments"
+	Gateway  = "gateway"
+)
+
+// Names of the parts that are no services.
+const (
+	PostgresName = "postgres"
+	KafkaName    = "kafka"
+)
+
+// withDatabase are the services that have a database, of the same name.
+var withDatabase = []string{Orders, Payments}
+
+// Service is one instance of a service.
+type Service struct {
+	// Name of the instance, such as payments-2; it must be unique.
+	Name string
+	// Program is Orders, Payments or Gateway.
+	Program string
+	// Addr to listen on; empty: 127.0.0.1 and a free port. A gateway also listens on AdminAddr.
+	Addr, AdminAddr string
+	// Env has further variables (NAME=value), over all others.
+	Env []string
+	// Worker is an instance that serves no API (ROLE=worker): no requests are sent there.
+	Worker bool
+}
+
+// Instances returns a gateway before so many instances of orders and payments, and so many workers beside payments. They are
+// named gateway, orders, orders-2, …, payments, payments-2, …, payments-worker, payments-worker-2, ….
+func Instances(orders, payments, workers int) []Service {
+	var services []Service
+	add := func(n int, service Service) {
+		for i := range n {
+			instance := service
+			if i > 0 {
+				instance.Name = fmt.Sprintf("%s-%d", service.Name, i+1)
+			}
+			services = append(services, instance)
+		}
+	}
+	add(orders, Service{Name: Orders, Program: Orders})
+	add(payments, Service{Name: Payments, Program: Payments})
+	add(workers, Service{Name: Payments + "-worker", Program: Payments, Worker: true})
+	add(1, Service{Name: Gateway, Program: Gateway})
+	return services
+}
+
+// complete fills in what may be left out.
+func (o *Options) complete() error {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Progress == nil {
+		o.Progress = func(string) {}
+	}
+	if o.Changed == nil {
+		o.Changed = func() {}
+	}
+	o.Services = slices.Clone(o.Services)
+	for i := range o.Services {
+		service := &o.Services[i]
+		for _, addr := range []*string{&service.Addr, &service.AdminAddr} {
+			if *addr != "" {
+				continue
+			}
+			port, err := freePort()
+			if err != nil {
+				return err
+			}
+			*addr = loopbackAddr(port)
+		}
+	}
+	return nil
+}
+
+func (o *Options) check() error {
+	names := []string{PostgresName, KafkaName}
+	for _, service := range o.Services {
+		switch {
+		case !slices.Contains([]string{Orders, Payments, Gateway}, service.Program):
+			return fmt.Errorf("%q is no service", service.Program)
+		case service.Name == "" || filepath.Base(service.Name) != service.Name: // it names a file
+			return fmt.Errorf("bad name %q of an instance of %s", service.Name, service.Program)
+		case slices.Contains(names, service.Name):
+			return fmt.Errorf("two parts are named %s", service.Name)
+		}
+		names = append(names, service.Name)
+	}
+	if o.Binaries == "" {
+		return errors.New("Options.Binaries is required: the services migrate their databases, see Build")
+	}
+	return nil
+}

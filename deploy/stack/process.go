@@ -1,0 +1,112 @@
+package stack
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+// guard ends a service together with the process that started it.
+//
+//go:embed guard.sh
+var guard string
+
+const (
+	// A service drains for at most 10 s after SIGTERM.
+	drainTimeout = 15 * time.Second
+	killTimeout  = 5 * time.Second
+)
+
+// process is one run of a service's program.
+type process struct {
+	program string
+	cmd     *exec.Cmd
+	done    chan struct{} // closed when it has ended; err is set by then
+	err     error
+}
+
+// startProcess starts a program, whose output goes to the end of the log file. It is the leader of a session of its own, so
+// that Ctrl-C at a terminal reaches only the process that decides what it means.
+func startProcess(log, program string, env []string, args ...string) (*process, error) {
+	if _, err := os.Stat(program); err != nil { // the shell would say it less clearly, and only in the log
+		return nil, fmt.Errorf("%w; build the services first", err)
+	}
+	output, err := openLog(log)
+	if err != nil {
+		return nil, err
+	}
+	defer output.Close()
+	lifeline, held, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer lifeline.Close()
+
+	cmd := exec.Command("/bin/sh", append([]string{"-c", guard, "guard.sh", program}, args...)...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = lifeline, output, output
+	cmd.Env = env
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		held.Close()
+		return nil, err
+	}
+	p := &process{program: program, cmd: cmd, done: make(chan struct{})}
+	go func() {
+		p.err = cmd.Wait()
+		_, _ = held.Write([]byte("\n")) // the guard may have been killed
+		held.Close()
+		close(p.done)
+	}()
+	return p, nil
+}
+
+func (p *process) String() string { return filepath.Base(p.program) }
+
+func (p *process) PID() int { return p.cmd.Process.Pid }
+
+func (p *process) Done() <-chan struct{} { return p.done }
+
+// Stop ends the process and returns when it is gone: by SIGTERM and, where that does not help in time or with kill, by
+// SIGKILL.
+func (p *process) Stop(kill bool) error {
+	if !kill {
+		if err := p.signal(syscall.SIGTERM, drainTimeout); err == nil {
+			return nil
+		}
+	}
+	return p.signal(syscall.SIGKILL, killTimeout)
+}
+
+func (p *process) signal(signal syscall.Signal, timeout time.Duration) error {
+	if err := p.cmd.Process.Signal(signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	timer := time.NewTimer(timeout)
+	defer timer.Stop()
+	select {
+	case <-p.done:
+		return nil
+	case <-timer.C:
+		return fmt.Errorf("process %d has not ended %s after %s", p.PID(), timeout, signal)
+	}
+}
+
+// run runs a program to its end, or kills it at the end of ctx.
+func run(ctx context.Context, log, program string, env []string, args ...string) error {
+	p, err := startProcess(log, program, env, args...)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-p.done:
+		return p.err
+	case <-ctx.Done():
+		return errors.Join(ctx.Err(), p.Stop(true))
+	}
+}

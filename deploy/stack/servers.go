@@ -1,0 +1,196 @@
+package stack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/altyn-pay/altyn/platform/localkafka"
+	"github.com/altyn-pay/altyn/platform/localpostgres"
+	"github.com/altyn-pay/altyn/platform/postgres"
+)
+
+// startServers brings up PostgreSQL and Kafka at the same time, or sees to it that those answer which run already.
+func (s *Stack) startServers() error {
+	if err := errors.Join(s.addPostgres(), s.addKafka()); err != nil {
+		return err
+	}
+	var group errgroup.Group
+	for _, p := range s.parts {
+		group.Go(func() error {
+			began := time.Now()
+			if err := p.up(s.ctx); err != nil {
+				return err
+			}
+			now := p.status()
+			s.opts.Progress(fmt.Sprintf("%s is ready on %s (%s)", now.About, now.Addr(), since(began)))
+			return nil
+		})
+	}
+	if s.opts.Postgres.Running != nil {
+		group.Go(func() error { return s.answers("PostgreSQL", "POSTGRES_HOST, POSTGRES_PORT", s.postgres.Address()) })
+	}
+	for _, broker := range s.opts.Kafka.Running {
+		group.Go(func() error { return s.answers("Kafka", "KAFKA_BROKERS", broker) })
+	}
+	return group.Wait()
+}
+
+func since(began time.Time) time.Duration { return time.Since(began).Round(10 * time.Millisecond) }
+
+// answers returns an error unless a server of the user's answers.
+func (s *Stack) answers(what, variables, addr string) error {
+	ctx, cancel := context.WithTimeout(s.ctx, answerTimeout)
+	defer cancel()
+	if err := Ready(ctx, "tcp://"+addr); err != nil {
+		return fmt.Errorf("no %s answers at %s (%s): %w", what, addr, variables, err)
+	}
+	s.opts.Progress(fmt.Sprintf("using the %s at %s", what, addr))
+	return nil
+}
+
+// addPostgres prepares the part, unless there is a server to be used.
+func (s *Stack) addPostgres() error {
+	if running := s.opts.Postgres.Running; running != nil {
+		s.postgres = *running
+		return nil
+	}
+	opts := s.opts.Postgres
+	port, err := portOr(opts.Port)
+	if err != nil {
+		return err
+	}
+	s.postgres = postgres.Config{Host: loopback, Port: port, SSLMode: "disable"}
+	s.add(PostgresName, "tcp://"+s.postgres.Address(), stopPostgres, func(ctx context.Context) (running, error) {
+		log, err := openLog(s.LogFile(PostgresName))
+		if err != nil {
+			return nil, err
+		}
+		server, err := localpostgres.Start(ctx, localpostgres.Options{
+			DataDir: s.dataDir(PostgresName), Port: port, Kind: opts.Kind, Settings: opts.Settings, NoSync: opts.NoSync,
+			Log: log, Progress: s.opts.Progress,
+		})
+		if err != nil {
+			return nil, errors.Join(err, log.Close())
+		}
+		s.keepers.Go(func() {
+			<-server.Done()
+			log.Close()
+		})
+		s.server.Store(server)
+		return postgresServer{server}, nil
+	})
+	return nil
+}
+
+type postgresServer struct{ *localpostgres.Server }
+
+func (r postgresServer) PID() int { return r.Server.PID }
+
+func (r postgresServer) Stop(kill bool) error {
+	if kill {
+		return r.Server.Stop(localpostgres.Kill)
+	}
+	return r.Server.Stop(localpostgres.Fast)
+}
+
+// addKafka prepares the part, unless there are brokers to be used.
+func (s *Stack) addKafka() error {
+	if len(s.opts.Kafka.Running) > 0 {
+		s.brokers = s.opts.Kafka.Running
+		return nil
+	}
+	port, err := portOr(s.opts.Kafka.Port)
+	if err != nil {
+		return err
+	}
+	s.brokers = []string{loopbackAddr(port)}
+	s.add(KafkaName, "tcp://"+s.brokers[0], stopKafka, func(ctx context.Context) (running, error) {
+		log, err := openLog(s.LogFile(KafkaName))
+		if err != nil {
+			return nil, err
+		}
+		broker, err := localkafka.Start(ctx, localkafka.Options{
+			DataDir: s.dataDir(KafkaName), Port: int(port), Kind: s.opts.Kafka.Kind, Log: log, Progress: s.opts.Progress,
+		})
+		if err != nil {
+			return nil, errors.Join(err, log.Close())
+		}
+		k := kafkaBroker{Broker: broker, done: make(chan struct{})}
+		s.keepers.Go(func() {
+			<-broker.Done()
+			_ = broker.Stop() // it has ended; this gives up its data
+			log.Close()
+			close(k.done)
+		})
+		return k, nil
+	})
+	return nil
+}
+
+type kafkaBroker struct {
+	*localkafka.Broker
+	done chan struct{}
+}
+
+func (b kafkaBroker) Done() <-chan struct{} { return b.done }
+
+func (b kafkaBroker) Stop(kill bool) error {
+	stop := b.Broker.Stop
+	if kill {
+		stop = b.Kill
+	}
+	if err := stop(); err != nil {
+		return err
+	}
+	<-b.done
+	return nil
+}
+
+func portOr(port uint16) (uint16, error) {
+	if port != 0 {
+		return port, nil
+	}
+	return freePort()
+}
+
+// migrate makes the roles and databases, where that is up to the stack, and brings their schemas up to date.
+func (s *Stack) migrate() error {
+	ctx, cancel := context.WithTimeout(s.ctx, migrateTimeout)
+	defer cancel()
+	began := time.Now()
+	admin := s.opts.Postgres.Admin
+	if server := s.server.Load(); server != nil {
+		superuser := server.Admin()
+		admin = &superuser
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for _, service := range withDatabase {
+		group.Go(func() error {
+			cfg, err := s.Database(service)
+			if err != nil {
+				return err
+			}
+			if admin != nil {
+				if err := postgres.Provision(ctx, *admin, cfg); err != nil {
+					return err
+				}
+			}
+			log := s.LogFile(service + "-migrate")
+			err = run(ctx, log, filepath.Join(s.opts.Binaries, service), s.environment(service), "migrate")
+			if err != nil {
+				return withTail(service+" migrate", log, err)
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	s.opts.Progress(fmt.Sprintf("the databases %s and %s are migrated (%s)", Orders, Payments, since(began)))
+	return nil
+}

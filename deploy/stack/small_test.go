@@ -1,0 +1,123 @@
+package stack
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestCheckPortsNamesWhatIsTaken(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	_, port, err := net.SplitHostPort(taken.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	free, err := freePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, addr := range []string{taken.Addr().String(), ":" + port, "0.0.0.0:" + port} {
+		err := CheckPorts([]Endpoint{
+			{Part: "gateway", Addr: loopbackAddr(free), Variable: "GATEWAY_ADDR"},
+			{Part: "orders", Addr: addr, Variable: "ORDERS_ADDR"},
+		})
+		if err == nil {
+			t.Errorf("%s is not free", addr)
+			continue
+		}
+		for _, want := range []string{"port " + port, "orders", "ORDERS_ADDR"} {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("%q is not in: %v", want, err)
+			}
+		}
+		if strings.Contains(err.Error(), "gateway") {
+			t.Errorf("names one that is free: %v", err)
+		}
+	}
+	if err := CheckPorts([]Endpoint{{Part: "orders", Addr: "8080", Variable: "ORDERS_ADDR"}}); err == nil {
+		t.Error("8080 is no address")
+	}
+}
+
+func TestTail(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.log")
+	if got, err := Tail(path, 3); got != "" || err != nil {
+		t.Errorf("no file: %q %v", got, err)
+	}
+	long := strings.Repeat("0123456789", 80) + "\n"
+	for _, test := range []struct {
+		name, content, want string
+	}{
+		{"empty", "", ""},
+		{"fewer lines", "a\nb\n", "a\nb\n"},
+		{"more lines", "a\nb\nc\nd\n", "b\nc\nd\n"},
+		{"last line open", "a\nb\nc\nd", "b\nc\nd"},
+		{"longer than is read", strings.Repeat(long, 100) + "end\n", long + long + "end\n"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if err := os.WriteFile(path, []byte(test.content), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := Tail(path, 3); got != test.want || err != nil {
+				t.Errorf("%q %v", got, err)
+			}
+		})
+	}
+}
+
+// A log is cut while its writer has it open.
+func TestTrimLog(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "logs", "a.log")
+	log, err := openLog(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	for i, step := range []struct{ write, kept, older string }{
+		{"12345", "12345", ""}, // at the limit
+		{"6", "", "123456"},
+		{"7", "7", "123456"},
+		{"890123", "", "7890123"}, // replaces the older one
+	} {
+		if _, err := log.WriteString(step.write); err != nil {
+			t.Fatal(err)
+		}
+		if err := trimLog(path, 5); err != nil {
+			t.Fatal(err)
+		}
+		kept, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		older, _ := os.ReadFile(path + ".1")
+		if string(kept) != step.kept || string(older) != step.older {
+			t.Errorf("step %d: %q and %q", i, kept, older)
+		}
+	}
+}
+
+func TestFollowBuild(t *testing.T) {
+	output := strings.Join([]string{
+		"go: downloading github.com/google/uuid v1.6.0",
+		"internal/cpu",
+		"github.com/altyn-pay/altyn/platform/money",
+		"# github.com/altyn-pay/altyn/orders/internal/order",
+		"orders/internal/order/order.go:3:1: syntax error",
+	}, "\n")
+	want := "# github.com/altyn-pay/altyn/orders/internal/order\norders/internal/order/order.go:3:1: syntax error\n"
+	if got := follow(strings.NewReader(output), nil); got != want {
+		t.Errorf("%q", got)
+	}
+	if hint(want) != "" {
+		t.Error("a mistake in the code is no matter of the network")
+	}
+	if hint(`go: github.com/google/uuid@v1.6.0: Get "https://proxy.golang.org/…": dial tcp: lookup proxy.golang.org: no such host`) == "" {
+		t.Error("no hint about the network")
+	}
+}

@@ -1,0 +1,202 @@
+package stack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/altyn-pay/altyn/platform/localpostgres"
+	"github.com/altyn-pay/altyn/platform/postgres"
+)
+
+// Stack is a running stack. Its methods may be called by any number of goroutines.
+type Stack struct {
+	opts      Options
+	dir       string
+	temporary bool
+
+	postgres postgres.Config // where it is, not as whom
+	brokers  []string
+	server   atomic.Pointer[localpostgres.Server] // the last one that was started
+
+	ctx     context.Context // ends with Close
+	cancel  context.CancelFunc
+	keepers sync.WaitGroup
+	parts   []*part // in the order of their start
+
+	closing  sync.Once
+	closeErr error
+}
+
+const (
+	answerTimeout  = 5 * time.Second
+	migrateTimeout = 3 * time.Minute
+	removeTimeout  = time.Minute
+)
+
+// Start brings up PostgreSQL and Kafka, makes and migrates the databases, and starts the services. It returns when everything
+// is ready; with an error nothing is left running. Everything ends with Close, with ctx, and with this process.
+//
+// A first start fetches PostgreSQL, and Kafka where Apache Kafka can run, into the user's cache folder.
+func Start(ctx context.Context, opts Options) (*Stack, error) {
+	s, err := prepare(ctx, opts)
+	if err != nil {
+		return nil, fmt.Errorf("stack: %w", err)
+	}
+	stop := context.AfterFunc(ctx, func() { _ = s.Close() })
+	if err := errors.Join(s.start(), ctx.Err()); err != nil {
+		stop()
+		return nil, fmt.Errorf("stack: %w", errors.Join(err, s.Close()))
+	}
+	return s, nil
+}
+
+func prepare(ctx context.Context, opts Options) (*Stack, error) {
+	if err := opts.check(); err != nil {
+		return nil, err
+	}
+	if err := opts.complete(); err != nil {
+		return nil, err
+	}
+	s := &Stack{opts: opts, temporary: opts.Dir == ""}
+	var err error
+	if s.temporary {
+		s.dir, err = os.MkdirTemp("", "altyn-stack-")
+	} else if s.dir, err = filepath.Abs(opts.Dir); err == nil {
+		err = os.MkdirAll(s.dir, 0o755)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if s.temporary { // PostgreSQL may run as another user
+		err = os.Chmod(s.dir, 0o755)
+	}
+	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	return s, err
+}
+
+func (s *Stack) start() error {
+	s.keepers.Go(func() { trimLogs(s.ctx, filepath.Join(s.dir, logsFolder)) })
+	if err := s.startServers(); err != nil {
+		return err
+	}
+	if err := s.migrate(); err != nil {
+		return err
+	}
+	return s.startServices()
+}
+
+// startServices starts all instances at once and waits until they are ready.
+func (s *Stack) startServices() error {
+	first := len(s.parts)
+	for _, service := range s.opts.Services {
+		rank := stopService
+		if service.Program == Gateway {
+			rank = stopGateway
+		}
+		s.add(service.Name, "http://"+dialable(service.Addr), rank, func(context.Context) (running, error) {
+			return startProcess(s.LogFile(service.Name), filepath.Join(s.opts.Binaries, service.Program), s.serviceEnvironment(service))
+		})
+	}
+	var group errgroup.Group
+	for _, p := range s.parts[first:] {
+		group.Go(func() error {
+			began := time.Now()
+			if err := p.up(s.ctx); err != nil {
+				return err
+			}
+			if err := p.awaitReady(s.ctx, true); err != nil {
+				return err
+			}
+			s.opts.Progress(fmt.Sprintf("%s is ready on %s (%s)", p.name, p.status().Addr(), since(began)))
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+// The order in which parts are stopped: the gateway before the services, so that what it has passed on is answered, and those
+// before what they store in.
+const (
+	stopGateway = iota
+	stopService
+	stopKafka
+	stopPostgres
+)
+
+func (s *Stack) add(name, url string, rank int, start func(context.Context) (running, error)) {
+	s.parts = append(s.parts, &part{
+		name: name, url: url, log: s.LogFile(name), rank: rank, start: start,
+		logger: s.opts.Logger, changed: s.opts.Changed, keepers: &s.keepers,
+	})
+}
+
+// Close ends the gateway, the services, Kafka and PostgreSQL, in that order, and deletes temporary data. It takes a minute and
+// a half at most, and may be called more than once.
+func (s *Stack) Close() error {
+	s.closing.Do(func() {
+		s.cancel()
+		var errs []error
+		for rank := stopGateway; rank <= stopPostgres; rank++ {
+			var group errgroup.Group
+			for _, p := range s.parts {
+				if p.rank == rank {
+					group.Go(func() error { return p.down(stopInOrder) })
+				}
+			}
+			errs = append(errs, group.Wait())
+		}
+		s.keepers.Wait()
+		if s.temporary {
+			ctx, cancel := context.WithTimeout(context.Background(), removeTimeout)
+			defer cancel()
+			errs = append(errs, Remove(ctx, s.dir), os.RemoveAll(s.dir))
+		}
+		s.closeErr = errors.Join(errs...)
+	})
+	return s.closeErr
+}
+
+// The folders in Options.Dir.
+const (
+	dataFolder = "data"
+	logsFolder = "logs"
+)
+
+func (s *Stack) dataDir(name string) string { return filepath.Join(s.dir, dataFolder, name) }
+
+// LogFile is the log of a part, or of a migration (orders-migrate). When it has grown to 16 MiB, it goes on in an empty file
+// and what was in it is in the file with the suffix ".1".
+func (s *Stack) LogFile(name string) string { return filepath.Join(s.dir, logsFolder, name+".log") }
+
+// Remove deletes the data and logs that a stack has kept in this folder (Options.Dir); the folder itself stays. It is an error
+// while the stack runs.
+func Remove(ctx context.Context, dir string) error {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return fmt.Errorf("stack: %w", err)
+	}
+	data := filepath.Join(dir, dataFolder)
+	postgresData := filepath.Join(data, PostgresName)
+	kept, err := localpostgres.Folder(postgresData)
+	if err != nil {
+		return fmt.Errorf("stack: %w", err)
+	}
+	if err := localpostgres.Remove(ctx, postgresData); err != nil {
+		return fmt.Errorf("stack: %w", err)
+	}
+	if kept != postgresData {
+		_ = os.Remove(filepath.Dir(kept)) // fails, as it should, when there is something else in it
+	}
+	if err := errors.Join(os.RemoveAll(data), os.RemoveAll(filepath.Join(dir, logsFolder))); err != nil {
+		return fmt.Errorf("stack: %w", err)
+	}
+	return nil
+}
