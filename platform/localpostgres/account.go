@@ -143,7 +143,18 @@ func (a account) folder(dir string) (string, error) {
 	return filepath.Join(rootData, "postgres-"+hex.EncodeToString(sum[:6])), nil
 }
 
-func (a account) tempDir() string {
+// memoryDir is the file system in memory that Linux has; in a container it may be small.
+const (
+	memoryDir      = "/dev/shm"
+	memoryDirBytes = 2 << 30 // needed at least
+)
+
+// tempDir returns a folder for temporary data, in memory if possible when they are volatile.
+func (a account) tempDir(volatile bool) string {
+	var memory syscall.Statfs_t
+	if volatile && syscall.Statfs(memoryDir, &memory) == nil && memory.Bavail*uint64(memory.Bsize) >= memoryDirBytes {
+		return memoryDir
+	}
 	if dir := os.TempDir(); a.reaches(dir) {
 		return dir
 	}

@@ -27,13 +27,13 @@ const (
 	leftoverTimeout = 20 * time.Second
 )
 
-// openFolder makes the folder (a temporary one for "") and locks it.
-func openFolder(dir string, user account) (*folder, error) {
+// openFolder makes the folder (a temporary one for "", in memory if possible when volatile) and locks it.
+func openFolder(dir string, user account, volatile bool) (*folder, error) {
 	f := &folder{user: user}
 	var err error
 	if dir == "" {
 		f.temporary = true
-		f.path, err = os.MkdirTemp(user.tempDir(), "altyn-postgres-")
+		f.path, err = os.MkdirTemp(user.tempDir(volatile), "altyn-postgres-")
 	} else if f.path, err = user.folder(dir); err == nil {
 		err = user.makeDir(f.path)
 	}
@@ -210,7 +210,7 @@ func Remove(ctx context.Context, dir string) error {
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	data, err := openFolder(dir, user)
+	data, err := openFolder(dir, user, false)
 	if err != nil {
 		return err
 	}

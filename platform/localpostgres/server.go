@@ -28,6 +28,7 @@ type Options struct {
 	// Settings of postgresql.conf, such as shared_buffers, over the defaults of this package.
 	Settings map[string]string
 	// NoSync turns fsync off, for tests: faster, and a commit still survives the death of the server, but not of the machine.
+	// Temporary data are then kept in memory where there is enough of it.
 	NoSync bool
 	// Log receives the server's log; nil drops it. The end of the log is part of an error in any case.
 	Log io.Writer
@@ -84,7 +85,7 @@ func Start(ctx context.Context, opts Options) (_ *Server, err error) {
 	if err != nil {
 		return nil, err
 	}
-	data, err := openFolder(opts.DataDir, user)
+	data, err := openFolder(opts.DataDir, user, opts.NoSync)
 	if err != nil {
 		return nil, err
 	}
@@ -162,14 +163,16 @@ func choosePort(port uint16) (uint16, error) {
 
 func serverSettings(port uint16, opts Options) map[string]string {
 	settings := map[string]string{
-		"listen_addresses":        host,
-		"port":                    strconv.Itoa(int(port)),
-		"unix_socket_directories": "", // TCP alone: a socket file would have to go somewhere
-		"max_connections":         "200",
-		"shared_buffers":          "256MB",
-		"max_wal_size":            "2GB",
-		"timezone":                "UTC",
-		"log_timezone":            "UTC",
+		"listen_addresses": host,
+		"port":             strconv.Itoa(int(port)),
+		// Nothing outside the data folder, where it would stay after a kill -9: no sockets, no shared memory files.
+		"unix_socket_directories":    "",
+		"dynamic_shared_memory_type": "mmap",
+		"max_connections":            "200",
+		"shared_buffers":             "256MB",
+		"max_wal_size":               "2GB",
+		"timezone":                   "UTC",
+		"log_timezone":               "UTC",
 	}
 	if opts.NoSync {
 		settings["fsync"] = "off"

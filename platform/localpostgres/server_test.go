@@ -58,7 +58,7 @@ func dataDir(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir, err := os.MkdirTemp(user.tempDir(), "localpostgres-test-")
+	dir, err := os.MkdirTemp(user.tempDir(false), "localpostgres-test-")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -100,8 +100,8 @@ func Start(ctx context.Context, progress func(string)) (*localpostgres.Server, e
 		NoSync:   true,
 		Progress: progress,
 		Settings: map[string]string{
-			"max_connections":    "400",
-			"checkpoint_timeout": "1h", // none in the middle of a test
+			"max_connections": "400",
+			"max_wal_size":    "256MB", // it takes memory
 		},
 	})
 }
