@@ -1,0 +1,204 @@
+package localkafka
+
+import (
+	"context"
+	"crypto/rand"
+	_ "embed"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	apacheVersion = "4.3.1" // as in pom.xml
+	minJava       = 17
+
+	fetchTimeout = 10 * time.Minute
+	toolTimeout  = time.Minute
+
+	mavenGoal = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies"
+)
+
+//go:embed pom.xml
+var pom []byte
+
+// apache is an Apache Kafka that can be started.
+type apache struct {
+	java string
+	libs string // the folder of its jars
+}
+
+// findApache returns Apache Kafka from the cache, after it has fetched it where needed.
+func findApache(ctx context.Context, progress func(string)) (*apache, error) {
+	java, err := findJava(ctx)
+	if err != nil {
+		return nil, err
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return nil, fmt.Errorf("no folder to keep Apache Kafka in: %w", err)
+	}
+	home := filepath.Join(cache, "altyn", "kafka-"+apacheVersion)
+	if _, err := os.Stat(home); errors.Is(err, fs.ErrNotExist) {
+		progress("fetching Apache Kafka " + apacheVersion + " (43 MB, once)")
+		if err := fetch(ctx, home); err != nil {
+			return nil, fmt.Errorf("Apache Kafka %s could not be fetched from Maven Central: %w. Install Maven and give it access to a repository, or set KAFKA=embedded",
+				apacheVersion, err)
+		}
+	}
+	return &apache{java: java, libs: filepath.Join(home, "libs")}, nil
+}
+
+var javaVersion = regexp.MustCompile(`version "(?:1\.)?(\d+)`)
+
+func findJava(ctx context.Context) (string, error) {
+	java := "java"
+	if home := os.Getenv("JAVA_HOME"); home != "" {
+		java = filepath.Join(home, "bin", "java")
+	}
+	ctx, cancel := context.WithTimeout(ctx, toolTimeout)
+	defer cancel()
+	output, err := exec.CommandContext(ctx, java, "-version").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("Apache Kafka needs Java %d or later, but %s -version fails: %w. Install a Java runtime, or set KAFKA=embedded", minJava, java, err)
+	}
+	if match := javaVersion.FindSubmatch(output); match != nil {
+		if version, err := strconv.Atoi(string(match[1])); err == nil && version >= minJava {
+			return java, nil
+		}
+	}
+	first, _, _ := strings.Cut(string(output), "\n")
+	return "", fmt.Errorf("Apache Kafka needs Java %d or later, but %s is %q. Install a later one, or set KAFKA=embedded", minJava, java, first)
+}
+
+// fetch fills the folder. It appears all at once, so a fetch that was cut short leaves nothing that looks complete.
+func fetch(ctx context.Context, home string) error {
+	maven, err := exec.LookPath("mvn")
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(home), 0o755); err != nil {
+		return err
+	}
+	temporary, err := os.MkdirTemp(filepath.Dir(home), "kafka-fetch-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(temporary)
+	project := filepath.Join(temporary, "pom.xml")
+	if err := os.WriteFile(project, pom, 0o644); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
+	defer cancel()
+	output, err := exec.CommandContext(ctx, maven, "--batch-mode", "--quiet", "--file", project, mavenGoal,
+		"-DoutputDirectory="+filepath.Join(temporary, "libs")).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("mvn: %w: %s", err, lastLines(output, 5))
+	}
+	if _, err := os.Stat(filepath.Join(temporary, "libs", "kafka_2.13-"+apacheVersion+".jar")); err != nil {
+		return fmt.Errorf("mvn: %w", err)
+	}
+	if err := os.Chmod(temporary, 0o755); err != nil {
+		return err
+	}
+	if err := os.Rename(temporary, home); err != nil && !errors.Is(err, fs.ErrExist) { // another process was faster
+		return err
+	}
+	return nil
+}
+
+func lastLines(output []byte, n int) string {
+	lines := strings.Split(strings.TrimSpace(string(output)), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+}
+
+func (a *apache) command(class string, args ...string) []string {
+	return append([]string{a.java, "-Xmx512m", "-Xms256m", "-XX:+UseSerialGC", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+		"-cp", filepath.Join(a.libs, "*"), class}, args...)
+}
+
+func (a *apache) launch(f *folder, port int, log io.Writer) (running, error) {
+	controller, err := choosePort(0)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(f.data()); errors.Is(err, fs.ErrNotExist) {
+		if err := a.format(f, port, controller); err != nil {
+			return nil, err
+		}
+	}
+	config := filepath.Join(f.path, "server.properties")
+	if err := os.WriteFile(config, properties(port, controller, f.data()), 0o644); err != nil {
+		return nil, err
+	}
+	return startProcess(f, log, nil, a.command("kafka.Kafka", config)...)
+}
+
+// format makes the folder that Kafka starts from, all at once.
+func (a *apache) format(f *folder, port, controller int) error {
+	temporary := f.data() + ".new"
+	if err := os.RemoveAll(temporary); err != nil {
+		return err
+	}
+	config := filepath.Join(f.path, "format.properties")
+	if err := os.WriteFile(config, properties(port, controller, temporary), 0o644); err != nil {
+		return err
+	}
+	defer os.Remove(config)
+	ctx, cancel := context.WithTimeout(context.Background(), toolTimeout)
+	defer cancel()
+	command := a.command("kafka.tools.StorageTool", "format", "--standalone", "--config", config, "--cluster-id", clusterID())
+	if output, err := exec.CommandContext(ctx, command[0], command[1:]...).CombinedOutput(); err != nil {
+		return fmt.Errorf("kafka.tools.StorageTool: %w: %s", err, lastLines(output, 5))
+	}
+	return os.Rename(temporary, f.data())
+}
+
+// clusterID is a random one in Kafka's notation, which may not begin with a dash.
+func clusterID() string {
+	for {
+		var id [16]byte
+		_, _ = rand.Read(id[:]) // never fails
+		if text := base64.RawURLEncoding.EncodeToString(id[:]); text[0] != '-' {
+			return text
+		}
+	}
+}
+
+// properties configures one broker that is its own controller. Its session is short because after a crash it can only come
+// back when that of its former self has ended.
+func properties(port, controller int, data string) []byte {
+	return fmt.Appendf(nil, `process.roles=broker,controller
+node.id=1
+controller.quorum.bootstrap.servers=%[2]s
+listeners=PLAINTEXT://%[1]s,CONTROLLER://%[2]s
+advertised.listeners=PLAINTEXT://%[1]s,CONTROLLER://%[2]s
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+log.dirs=%[3]s
+auto.create.topics.enable=false
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
+group.initial.rebalance.delay.ms=0
+offsets.topic.num.partitions=4
+offsets.topic.replication.factor=1
+offsets.retention.minutes=%[4]d
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+`, address(port), address(controller), data, offsetsRetentionMinutes)
+}
+
+// offsetsRetentionMinutes keeps the offsets of a group that is away for as long as the messages that it has yet to read.
+const offsetsRetentionMinutes = 30 * 24 * 60
