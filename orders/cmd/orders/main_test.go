@@ -1,0 +1,390 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/altyn-pay/altyn/orders/internal/api"
+	"github.com/altyn-pay/altyn/orders/internal/order"
+	"github.com/altyn-pay/altyn/orders/internal/postgres"
+	"github.com/altyn-pay/altyn/platform/config"
+	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/kafka"
+	"github.com/altyn-pay/altyn/platform/kafkatest"
+	"github.com/altyn-pay/altyn/platform/postgrestest"
+)
+
+func TestMain(m *testing.M) { postgrestest.Main(m) }
+
+const patience = 30 * time.Second
+
+// configuration is the default one over a database and a broker of the test's own.
+func configuration(t *testing.T, db postgrestest.DB, broker kafka.Config) Config {
+	t.Helper()
+	cfg, err := config.LoadFrom[Config](map[string]string{"ORDERS_ADDR": "127.0.0.1:0", "LOG_LEVEL": "ERROR"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Postgres, cfg.Kafka = db.Config, broker
+	return cfg
+}
+
+// process is a running service.
+type process struct {
+	url   string
+	stop  context.CancelFunc // SIGTERM
+	ended chan error
+}
+
+func start(t *testing.T, cfg Config) process {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	p := process{stop: cancel, ended: make(chan error, 1)}
+	addresses := make(chan net.Addr, 1)
+	go func() {
+		p.ended <- serve(ctx, cfg, func(addr net.Addr) { addresses <- addr })
+	}()
+	select {
+	case addr := <-addresses:
+		p.url = "http://" + addr.String()
+	case err := <-p.ended:
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.end(t) })
+	return p
+}
+
+// end stops the service as SIGTERM does and waits for its end.
+func (p process) end(t *testing.T) {
+	t.Helper()
+	p.stop()
+	select {
+	case err := <-p.ended:
+		if err != nil {
+			t.Error(err)
+		}
+		p.ended <- nil // for the next call
+	case <-time.After(patience):
+		t.Error("the service does not end")
+	}
+}
+
+func (p process) call(t *testing.T, method, path, body string, headers ...string) (int, []byte) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), method, p.url+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Content-Type", "application/json")
+	for i := 0; i < len(headers); i += 2 {
+		request.Header.Set(headers[i], headers[i+1])
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Error(err)
+		return 0, nil
+	}
+	defer response.Body.Close()
+	var read bytes.Buffer
+	if _, err := read.ReadFrom(response.Body); err != nil {
+		t.Error(err)
+	}
+	return response.StatusCode, read.Bytes()
+}
+
+// place places an order of an account of its own and returns it.
+func (p process) place(t *testing.T, query, amount string, headers ...string) api.Order {
+	t.Helper()
+	body := `{"account_id": "` + uuid.NewString() + `", "amount": "` + amount + `", "currency": "RUB"}`
+	code, answer := p.call(t, "POST", "/api/v1/orders"+query, body, headers...)
+	var placed api.Order
+	if err := json.Unmarshal(answer, &placed); code != 201 || err != nil {
+		t.Errorf("%d %s", code, answer)
+	}
+	return placed
+}
+
+// payments stands in for the service payments: it takes the orders from their topic and pays those below 100.00, and
+// tells everything twice.
+type payments struct {
+	mu     sync.Mutex
+	placed map[string][]kafka.Message // by order ID
+}
+
+func startPayments(t *testing.T, broker kafka.Config) *payments {
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	if err := kafka.EnsureTopics(t.Context(), broker, contract.TopicOrders, contract.TopicPayments); err != nil {
+		t.Fatal(err)
+	}
+	producer, err := kafka.NewProducer(broker, log, prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	consumer, err := kafka.NewConsumer(broker, "payments", []string{contract.TopicOrders}, log, prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &payments{placed: map[string][]kafka.Message{}}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer producer.Close()
+		err := consumer.Run(t.Context(), func(ctx context.Context, messages []kafka.Message) error {
+			var events []kafka.Message
+			for _, m := range messages {
+				p.mu.Lock()
+				p.placed[m.Header("ce_subject")] = append(p.placed[m.Header("ce_subject")], m)
+				p.mu.Unlock()
+				event := settled(m)
+				events = append(events, event, event)
+			}
+			for _, err := range producer.Produce(ctx, events) {
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}()
+	t.Cleanup(func() { <-done })
+	return p
+}
+
+// settled is what payments tells of an order.
+func settled(m kafka.Message) kafka.Message {
+	var o contract.Order
+	if err := json.Unmarshal(m.Value, &o); err != nil {
+		panic(err)
+	}
+	state := contract.Payment{
+		OrderID: o.OrderID, AccountID: o.AccountID, Amount: o.Amount, Currency: o.Currency, Capture: o.Capture,
+		Status: contract.PaymentSucceeded, CapturedAmount: o.Amount, RefundedAmount: "0.00", Version: 1,
+	}
+	event := kafka.Event{ID: uuid.NewString(), Type: contract.PaymentSucceededType, Source: "/payments", Subject: o.OrderID.String()}
+	if len(o.Amount) > len("99.99") {
+		state.Status, state.Reason, state.CapturedAmount = contract.PaymentFailed, "insufficient_funds", "0.00"
+		event.Type = contract.PaymentFailedType
+	}
+	value, err := json.Marshal(state)
+	if err != nil {
+		panic(err)
+	}
+	return kafka.Message{Topic: contract.TopicPayments, Key: m.Key, Value: value, Headers: event.Headers()}
+}
+
+// of returns the events of an order.
+func (p *payments) of(id uuid.UUID) []kafka.Message {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.placed[id.String()]
+}
+
+func TestAnOrderIsPaid(t *testing.T) {
+	t.Parallel()
+	db, broker := postgrestest.Database(t, "orders", postgres.Migrations()...), kafkatest.Broker(t)
+	others := startPayments(t, broker)
+	p := start(t, configuration(t, db, broker))
+
+	const trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+	paid := p.place(t, "?wait=30s", "25.00", "Traceparent", trace)
+	if paid.Status != order.Paid || paid.CapturedAmount != "25.00" {
+		t.Errorf("got %+v", paid)
+	}
+	failed := p.place(t, "?wait=30s", "2500.00")
+	if failed.Status != order.Failed || failed.Reason != "insufficient_funds" || failed.CapturedAmount != "0.00" {
+		t.Errorf("got %+v", failed)
+	}
+
+	events := others.of(paid.ID)
+	if len(events) != 1 {
+		t.Fatalf("%d events", len(events))
+	}
+	event := events[0]
+	var told contract.Order
+	if err := json.Unmarshal(event.Value, &told); err != nil {
+		t.Fatal(err)
+	}
+	if want := (contract.Order{
+		OrderID: paid.ID, AccountID: paid.AccountID, Amount: "25.00", Currency: "RUB", Capture: "automatic", OnInsufficient: "reject",
+		CreatedAt: paid.CreatedAt,
+	}); told != want {
+		t.Errorf("told %+v, want %+v", told, want)
+	}
+	header := kafka.EventOf(event)
+	if header.Type != contract.OrderPlacedType || header.Source != "/orders" || header.Subject != paid.ID.String() || header.Traceparent != trace ||
+		header.ID != contract.EventID(contract.OrderPlacedType, paid.ID, 1).String() || string(event.Key) != paid.AccountID.String() {
+		t.Errorf("headers %+v, key %s", header, event.Key)
+	}
+
+	for path, want := range map[string]string{
+		"/healthz": `"ok"`, "/readyz": `"broker":"ok"`, "/docs/doc.json": "/api/v1/orders/batch", "/docs/": "swagger-ui",
+		"/metrics": `altyn_orders_status_total{status="paid"} 1`,
+	} {
+		if code, answer := p.call(t, "GET", path, ""); code != 200 || !strings.Contains(string(answer), want) {
+			t.Errorf("%s: %d %s", path, code, answer)
+		}
+	}
+}
+
+// The service is stopped and started under load: every order that was accepted is published and settled, each once.
+func TestRestartsLoseNothing(t *testing.T) {
+	t.Parallel()
+	db, broker := postgrestest.Database(t, "orders", postgres.Migrations()...), kafkatest.Broker(t)
+	others := startPayments(t, broker)
+	cfg := configuration(t, db, broker)
+	var ids []uuid.UUID
+	for range 3 {
+		p := start(t, cfg)
+		var all sync.WaitGroup
+		var mu sync.Mutex
+		for range 100 {
+			all.Go(func() {
+				placed := p.place(t, "", "25.00")
+				mu.Lock()
+				defer mu.Unlock()
+				ids = append(ids, placed.ID)
+			})
+		}
+		all.Wait()
+		p.end(t)
+	}
+	p := start(t, cfg)
+	for _, id := range ids {
+		code, answer := p.call(t, "GET", "/api/v1/orders/"+id.String()+"?wait=30s", "")
+		var o api.Order
+		if err := json.Unmarshal(answer, &o); err != nil || code != 200 || o.Status != order.Paid {
+			t.Fatalf("%d %s", code, answer)
+		}
+		for _, event := range others.of(id) {
+			if event.Header("ce_id") != contract.EventID(contract.OrderPlacedType, id, 1).String() {
+				t.Errorf("event %s of %s", event.Header("ce_id"), id)
+			}
+		}
+	}
+	var transitions, left int
+	if err := db.Service.QueryRow(`SELECT (SELECT count(*) FROM order_history), (SELECT count(*) FROM outbox)`).Scan(&transitions, &left); err != nil ||
+		transitions != len(ids) || left != 0 || len(others.placed) != len(ids) {
+		t.Errorf("%v: %d transitions and %d events of %d orders, %d unpublished", err, transitions, len(others.placed), len(ids), left)
+	}
+}
+
+func TestRolesApart(t *testing.T) {
+	t.Parallel()
+	db, broker := postgrestest.Database(t, "orders", postgres.Migrations()...), kafkatest.Broker(t)
+	startPayments(t, broker)
+	cfg := configuration(t, db, broker)
+	cfg.Role = roleWorker
+	worker := start(t, cfg)
+	cfg.Role, cfg.Kafka.Brokers = roleAPI, []string{"127.0.0.1:1"} // which it does not need
+	front := start(t, cfg)
+
+	if placed := front.place(t, "?wait=30s", "25.00"); placed.Status != order.Paid {
+		t.Errorf("got %+v", placed)
+	}
+	for path, want := range map[string]int{"/healthz": 200, "/readyz": 200, "/metrics": 200, "/api/v1/orders": 404, "/docs/": 404} {
+		if code, answer := worker.call(t, "GET", path, ""); code != want {
+			t.Errorf("worker %s: %d %s", path, code, answer)
+		}
+	}
+	if code, answer := front.call(t, "GET", "/readyz", ""); code != 200 {
+		t.Errorf("api /readyz: %d %s", code, answer)
+	}
+}
+
+// Orders are accepted while the broker is away, and published when it is there.
+func TestTheBrokerIsAway(t *testing.T) {
+	t.Parallel()
+	db := postgrestest.Database(t, "orders", postgres.Migrations()...)
+	cfg := configuration(t, db, kafkatest.Config("127.0.0.1:1"))
+	p := start(t, cfg)
+	placed := p.place(t, "", "25.00")
+	if code, answer := p.call(t, "GET", "/readyz", ""); code != 503 || !strings.Contains(string(answer), `"broker":"failing"`) {
+		t.Errorf("/readyz: %d %s", code, answer)
+	}
+	if code, _ := p.call(t, "GET", "/healthz", ""); code != 200 {
+		t.Errorf("/healthz: %d", code)
+	}
+	p.end(t)
+
+	cfg.Kafka = kafkatest.Broker(t)
+	startPayments(t, cfg.Kafka)
+	p = start(t, cfg)
+	if code, answer := p.call(t, "GET", "/api/v1/orders/"+placed.ID.String()+"?wait=30s", ""); !strings.Contains(string(answer), `"status":"paid"`) {
+		t.Errorf("%d %s", code, answer)
+	}
+}
+
+// Who only waits is answered at once when the service is stopped.
+func TestStopAnswersWhoWaits(t *testing.T) {
+	t.Parallel()
+	db := postgrestest.Database(t, "orders", postgres.Migrations()...)
+	p := start(t, configuration(t, db, kafkatest.Config("127.0.0.1:1")))
+	begin := time.Now()
+	answered := make(chan api.Order, 1)
+	go func() { answered <- p.place(t, "?wait=30s", "25.00") }()
+	for n := 0; n == 0; { // until it is placed
+		if err := db.Service.Get(&n, `SELECT count(*) FROM orders`); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.end(t)
+	if placed := <-answered; placed.Status != order.Pending || time.Since(begin) > 20*time.Second {
+		t.Errorf("after %s: %+v", time.Since(begin), placed)
+	}
+}
+
+func TestTheSchemaIsBehind(t *testing.T) {
+	t.Parallel()
+	db := postgrestest.Database(t, "orders")
+	cfg := configuration(t, db, kafkatest.Config("127.0.0.1:1"))
+	if err := serve(t.Context(), cfg, nil); err == nil || !strings.Contains(err.Error(), "migrate") {
+		t.Errorf("serve: %v", err)
+	}
+	for range 2 {
+		if err := migrate(t.Context(), cfg); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := start(t, cfg)
+	p.place(t, "", "25.00")
+}
+
+func TestThePortIsTaken(t *testing.T) {
+	t.Parallel()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	db := postgrestest.Database(t, "orders", postgres.Migrations()...)
+	cfg := configuration(t, db, kafkatest.Config("127.0.0.1:1"))
+	cfg.Addr = listener.Addr().String()
+	if err := serve(t.Context(), cfg, nil); err == nil || !strings.Contains(err.Error(), cfg.Addr) {
+		t.Errorf("serve: %v", err)
+	}
+}
+
+func TestConfiguration(t *testing.T) {
+	cfg, err := config.LoadFrom[Config](nil)
+	if err != nil || cfg.Role != roleAll || cfg.Addr != ":8080" || cfg.Postgres.User != "orders_service" {
+		t.Errorf("%v: %+v", err, cfg)
+	}
+	if _, err := config.LoadFrom[Config](map[string]string{"ROLE": "boss"}); err == nil || !strings.Contains(err.Error(), "ROLE") {
+		t.Errorf("a bad role: %v", err)
+	}
+}
