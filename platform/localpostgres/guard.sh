@@ -6,8 +6,8 @@ shift
 exec 3<&0 </dev/null
 "$@" 3<&- &
 server=$!
-# Nobody writes to the pipe: read returns when it closes. QUIT is an immediate shutdown.
-{ read -r _ <&3 || kill -QUIT $server; } >/dev/null 2>&1 &
+# Nobody writes to the pipe: read returns when it closes. QUIT is an immediate shutdown, CONT wakes a frozen server to it.
+{ read -r _ <&3 || { kill -QUIT $server; kill -CONT $server; }; } >/dev/null 2>&1 &
 watch=$!
 exec 3<&-
 wait $server

@@ -213,8 +213,10 @@ func (s *Server) Stop(mode StopMode) error {
 			return nil
 		default:
 		}
-		if err := syscall.Kill(s.PID, step.signal); err != nil && !errors.Is(err, syscall.ESRCH) {
-			return fmt.Errorf("localpostgres: stop process %d: %w", s.PID, err)
+		for _, signal := range []syscall.Signal{step.signal, syscall.SIGCONT} { // it may be frozen by SIGSTOP
+			if err := syscall.Kill(s.PID, signal); err != nil && !errors.Is(err, syscall.ESRCH) {
+				return fmt.Errorf("localpostgres: stop process %d: %w", s.PID, err)
+			}
 		}
 		select {
 		case <-s.done:

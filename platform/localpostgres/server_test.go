@@ -198,6 +198,21 @@ func TestDoneWhenTheServerDies(t *testing.T) {
 	}
 }
 
+func TestStopOfAFrozenServer(t *testing.T) {
+	for _, mode := range []StopMode{Fast, Immediate} {
+		server := start(t, Options{})
+		if err := syscall.Kill(server.PID, syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		if err := server.Stop(mode); err != nil {
+			t.Error(err)
+		}
+		if alive(server.PID) {
+			t.Errorf("process %d is still there", server.PID)
+		}
+	}
+}
+
 func TestErrors(t *testing.T) {
 	running := start(t, Options{DataDir: dataDir(t)})
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
