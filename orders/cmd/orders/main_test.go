@@ -30,7 +30,7 @@ func TestMain(m *testing.M) { postgrestest.Main(m) }
 const patience = 30 * time.Second
 
 // configuration is the default one over a database and a broker of the test's own.
-func configuration(t *testing.T, db postgrestest.DB, broker kafka.Config) Config {
+func configuration(t testing.TB, db postgrestest.DB, broker kafka.Config) Config {
 	t.Helper()
 	cfg, err := config.LoadFrom[Config](map[string]string{"ORDERS_ADDR": "127.0.0.1:0", "LOG_LEVEL": "ERROR"})
 	if err != nil {
@@ -47,7 +47,7 @@ type process struct {
 	ended chan error
 }
 
-func start(t *testing.T, cfg Config) process {
+func start(t testing.TB, cfg Config) process {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	p := process{stop: cancel, ended: make(chan error, 1)}
@@ -66,7 +66,7 @@ func start(t *testing.T, cfg Config) process {
 }
 
 // end stops the service as SIGTERM does and waits for its end.
-func (p process) end(t *testing.T) {
+func (p process) end(t testing.TB) {
 	t.Helper()
 	p.stop()
 	select {
@@ -80,7 +80,7 @@ func (p process) end(t *testing.T) {
 	}
 }
 
-func (p process) call(t *testing.T, method, path, body string, headers ...string) (int, []byte) {
+func (p process) call(t testing.TB, method, path, body string, headers ...string) (int, []byte) {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), method, p.url+path, strings.NewReader(body))
 	if err != nil {
@@ -104,7 +104,7 @@ func (p process) call(t *testing.T, method, path, body string, headers ...string
 }
 
 // place places an order of an account of its own and returns it.
-func (p process) place(t *testing.T, query, amount string, headers ...string) api.Order {
+func (p process) place(t testing.TB, query, amount string, headers ...string) api.Order {
 	t.Helper()
 	body := `{"account_id": "` + uuid.NewString() + `", "amount": "` + amount + `", "currency": "RUB"}`
 	code, answer := p.call(t, "POST", "/api/v1/orders"+query, body, headers...)
@@ -122,7 +122,7 @@ type payments struct {
 	placed map[string][]kafka.Message // by order ID
 }
 
-func startPayments(t *testing.T, broker kafka.Config) *payments {
+func startPayments(t testing.TB, broker kafka.Config) *payments {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	if err := kafka.EnsureTopics(t.Context(), broker, contract.TopicOrders, contract.TopicPayments); err != nil {
@@ -386,5 +386,18 @@ func TestConfiguration(t *testing.T) {
 	}
 	if _, err := config.LoadFrom[Config](map[string]string{"ROLE": "boss"}); err == nil || !strings.Contains(err.Error(), "ROLE") {
 		t.Errorf("a bad role: %v", err)
+	}
+}
+
+// BenchmarkAlone is the time from a request to its final answer while nothing else happens.
+func BenchmarkAlone(b *testing.B) {
+	db, broker := postgrestest.Database(b, "orders", postgres.Migrations()...), kafkatest.Broker(b)
+	startPayments(b, broker)
+	p := start(b, configuration(b, db, broker))
+	p.place(b, "?wait=30s", "25.00") // the consumers have joined their groups
+	for b.Loop() {
+		if placed := p.place(b, "?wait=30s", "25.00"); placed.Status != order.Paid {
+			b.Fatalf("got %+v", placed)
+		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -31,6 +32,9 @@ import (
 
 // topicsRetry is the pause before topics are ensured again while the broker is away.
 const topicsRetry = 2 * time.Second
+
+// document is the specification of the API. Reading it changes a variable of swag's, so it is read once.
+var document = sync.OnceValue(docs.SwaggerInfo.ReadDoc)
 
 // parts is what the roles are put together from.
 type parts struct {
@@ -108,7 +112,7 @@ func (p *parts) checkSchema(ctx context.Context) error {
 
 func (p *parts) serveAPI(wake func()) error {
 	api.New(p.store, p.currencies, p.changes, wake, p.metrics).Mount(p.router)
-	return swagger.Mount(p.router, service, docs.SwaggerInfo.ReadDoc())
+	return swagger.Mount(p.router, service, document())
 }
 
 // work starts the relay and the status worker. The function it returns tells the relay that orders were committed.

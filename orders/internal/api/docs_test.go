@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"maps"
 	"net/http"
@@ -25,7 +26,7 @@ type specification struct {
 		}
 	}
 	Definitions map[string]struct {
-		Properties map[string]struct{ Example any }
+		Properties map[string]struct{ Example, Default any }
 	}
 }
 
@@ -74,9 +75,7 @@ func TestTheExampleWorks(t *testing.T) {
 	example := map[string]any{}
 	properties := spec.Definitions["api.PlaceOrder"].Properties
 	for name, property := range properties {
-		if property.Example != nil {
-			example[name] = property.Example
-		}
+		example[name] = cmp.Or(property.Example, property.Default)
 	}
 	if names := slices.Sorted(maps.Keys(properties)); len(names) < 8 {
 		t.Fatalf("only %q", names)
