@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -19,6 +20,10 @@ import (
 
 const (
 	documentTimeout = 5 * time.Second
+	// smallBody is the largest body that is read before it is passed on. From memory the transport sends it together with the
+	// headers, one packet instead of two for the service too, and again when a connection from its pool turns out to be
+	// closed before anything was sent. A larger one, or one of unknown length, goes through.
+	smallBody = 64 << 10
 	// copyBuffer is small because most answers are, and because every open stream holds one.
 	copyBuffer = 8 << 10
 )
@@ -67,7 +72,17 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	state.timer = time.AfterFunc(p.timeout, func() { cancel(errUpstreamTimeout) })
 	defer state.timer.Stop()
 	request := r.WithContext(context.WithValue(ctx, passageKey{}, state))
-	if r.ContentLength != 0 {
+	switch {
+	case r.ContentLength == 0:
+	case r.ContentLength > 0 && r.ContentLength <= smallBody:
+		small := make([]byte, r.ContentLength)
+		if _, err := io.ReadFull(r.Body, small); err != nil {
+			httpserver.Error(w, r, httpserver.BodyProblem(err))
+			return
+		}
+		state.body = small
+		delete(request.Header, "Expect") // The client has sent what the service might ask for.
+	default:
 		request.Body = &body{http.MaxBytesReader(w, r.Body, p.maxBody)}
 	}
 	p.reverse.ServeHTTP(w, request)
@@ -82,6 +97,7 @@ func withTimeout(ctx context.Context, timeout time.Duration) (context.Context, c
 type passage struct {
 	cancel context.CancelCauseFunc
 	timer  *time.Timer // ends the request; an answer that is a stream stops it
+	body   []byte      // a small body
 }
 
 type passageKey struct{}
@@ -106,6 +122,11 @@ func rewrite(pr *httputil.ProxyRequest) {
 		header["Traceparent"] = []string{trace}
 	}
 	header["X-Request-Id"] = []string{httpserver.RequestID(ctx)}
+
+	if small := ctx.Value(passageKey{}).(*passage).body; small != nil {
+		pr.Out.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(small)), nil }
+		pr.Out.Body, _ = pr.Out.GetBody() // It never fails.
+	}
 }
 
 // fail answers a request that could not be passed on.

@@ -1,7 +1,8 @@
 // Package upstream is a service as the gateway sees it: some addresses, of which any may be away. Requests go to them in
 // turn. An address to which no connection can be made is put aside for a second, and the request goes to the next one; this
-// is safe for any request, because nothing of it was sent. Once a connection is there a request is tried only once: whether
-// to repeat it is for the client to decide, who has the Idempotency-Key.
+// is safe for any request, because nothing of it was sent. A request that was sent is not sent again: whether to repeat it is
+// for the client to decide. (On a connection from the pool that turns out to be closed http.Transport itself repeats, once
+// more, what is safe to repeat: GET, HEAD, and what has an Idempotency-Key.)
 package upstream
 
 import (
@@ -108,8 +109,13 @@ type dialError struct{ error }
 func (e *dialError) Unwrap() error { return e.error }
 
 // RoundTrip sends the request to the next address that can be reached, trying each at most once. It returns ErrNoAddress
-// when there is none to try.
+// when there is none to try. Unlike other RoundTrippers it writes to the request, which is the gateway's own: the address
+// into the URL, and a body that outlives an attempt that could not connect (the transport closes the body it is given;
+// closing the one beneath is for the caller).
 func (u *Upstream) RoundTrip(request *http.Request) (*http.Response, error) {
+	if request.Body != nil && request.Body != http.NoBody {
+		request.Body = io.NopCloser(request.Body)
+	}
 	err := ErrNoAddress
 	now := time.Now().UnixNano()
 	first := u.turn.Add(1)
@@ -118,8 +124,9 @@ func (u *Upstream) RoundTrip(request *http.Request) (*http.Response, error) {
 		if a.asideUntil.Load() > now {
 			continue
 		}
+		request.URL.Scheme, request.URL.Host = a.scheme, a.host
 		var response *http.Response
-		response, err = u.transport.RoundTrip(a.address(request))
+		response, err = u.transport.RoundTrip(request)
 		var dial *dialError
 		if !errors.As(err, &dial) || request.Context().Err() != nil {
 			return response, err
@@ -129,19 +136,6 @@ func (u *Upstream) RoundTrip(request *http.Request) (*http.Response, error) {
 		}
 	}
 	return nil, err
-}
-
-// address returns a copy of the request that is addressed to a. Its body outlives an attempt that could not connect: the
-// transport closes the body, whoever called RoundTrip closes the body beneath.
-func (a *address) address(request *http.Request) *http.Request {
-	addressed := request.WithContext(request.Context())
-	to := *request.URL
-	to.Scheme, to.Host = a.scheme, a.host
-	addressed.URL = &to
-	if addressed.Body != nil && addressed.Body != http.NoBody {
-		addressed.Body = io.NopCloser(addressed.Body)
-	}
-	return addressed
 }
 
 // Ready reports whether at least one address answers its /readyz with 200. It asks all at once; ctx bounds it.
