@@ -46,13 +46,11 @@ func LoadFrom[T any](lookup map[string]string) (T, error) {
 	walk(reflect.ValueOf(&cfg).Elem(), defaults[T](), func(field reflect.Value, tag reflect.StructTag, v Variable) {
 		if err := set(field, tag, v.Name, cmp.Or(lookup[v.Name], v.Default)); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", v.Name, err))
+			_ = set(field, tag, v.Name, v.Default) // So that Validate has nothing more to say about it.
 		}
 	}, func(v Validator) {
-		// A field that could not be read is zero; judging it as well would only repeat the complaint.
-		if len(errs) == 0 {
-			if err := v.Validate(); err != nil {
-				errs = append(errs, err)
-			}
+		if err := v.Validate(); err != nil {
+			errs = append(errs, err)
 		}
 	})
 	if len(errs) > 0 {

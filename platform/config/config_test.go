@@ -51,20 +51,28 @@ func TestLoadFrom(t *testing.T) {
 
 func TestLoadFromNamesEveryBadVariable(t *testing.T) {
 	_, err := LoadFrom[settings](map[string]string{
-		"DATABASE_PORT": "many", "DATABASE_TIMEOUT": "soon", "BODY": "1.5MiB", "LIMITS_PORT": "none",
+		"DATABASE_PORT": "many", "DATABASE_TIMEOUT": "soon", "BODY": "1.5MiB", "LIMITS_PORT": "101",
 	})
 	if err == nil {
 		t.Fatal("no error")
 	}
-	for _, name := range []string{`DATABASE_PORT: "many"`, `DATABASE_TIMEOUT: "soon"`, `BODY: "1.5MiB"`, `LIMITS_PORT: "none"`} {
+	for _, name := range []string{`DATABASE_PORT: "many"`, `DATABASE_TIMEOUT: "soon"`, `BODY: "1.5MiB"`, `LIMITS_PORT: must be at most 100`} {
 		if !strings.Contains(err.Error(), name) {
 			t.Errorf("%q is missing in: %v", name, err)
 		}
 	}
-	if _, err = LoadFrom[settings](map[string]string{"LIMITS_PORT": "101"}); err == nil || !strings.Contains(err.Error(), "at most 100") {
-		t.Errorf("Validate of a nested struct was not asked: %v", err)
+	if n := strings.Count(err.Error(), "\n"); n != 3 {
+		t.Errorf("four variables are bad, but the error has %d lines: %v", n+1, err)
+	}
+	// LIMITS_PORT has the same field name and type as DATABASE_PORT.
+	_, err = LoadFrom[settings](map[string]string{"LIMITS_PORT": "none"})
+	if err == nil || err.Error() != `bad configuration: LIMITS_PORT: "none": `+syntax {
+		t.Errorf("got %v", err)
 	}
 }
+
+// syntax is what strconv says.
+const syntax = `strconv.ParseInt: parsing "none": invalid syntax`
 
 func TestVariables(t *testing.T) {
 	vars := Variables[settings]()
