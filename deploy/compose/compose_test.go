@@ -1,0 +1,198 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"gopkg.in/yaml.v3"
+)
+
+const root = "../.."
+
+// composeFile is what these tests look at in docker-compose.yml.
+type composeFile struct {
+	Services map[string]struct {
+		Image       string
+		Restart     string
+		Environment map[string]string
+		Ports       []string
+		Healthcheck any
+		Deploy      struct {
+			Resources struct{ Limits struct{ Memory string } }
+		}
+	}
+}
+
+func readCompose(t *testing.T, text string) composeFile {
+	t.Helper()
+	var file composeFile
+	if err := yaml.Unmarshal([]byte(text), &file); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+func readFile(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(root, path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// variables returns those that a service's --help lists.
+func variables(t *testing.T, service string) []string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", "run", "./"+service+"/cmd/"+service, "--help")
+	cmd.Dir = root
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	help, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%s --help: %v\n%s", service, err, &stderr)
+	}
+	_, table, _ := strings.Cut(string(help), "Environment variables")
+	var names []string
+	for _, match := range regexp.MustCompile(`(?m)^  ([A-Z][A-Z0-9_]*) `).FindAllStringSubmatch(table, -1) {
+		names = append(names, match[1])
+	}
+	if len(names) == 0 {
+		t.Fatalf("%s --help names no variables:\n%s", service, help)
+	}
+	return names
+}
+
+// unknown lists the variables of the services' containers that the services themselves do not know.
+func unknown(file composeFile, known map[string][]string) []string {
+	var wrong []string
+	for name, container := range file.Services {
+		service, ours := ourService(container.Image)
+		if !ours {
+			continue
+		}
+		for variable := range container.Environment {
+			if !slices.Contains(known[service], variable) {
+				wrong = append(wrong, name+": "+variable)
+			}
+		}
+	}
+	return slices.Sorted(slices.Values(wrong))
+}
+
+// ourService is the service in one of our images, such as altyn/orders:dev.
+func ourService(image string) (string, bool) {
+	service, ours := strings.CutPrefix(image, "altyn/")
+	service, _, _ = strings.Cut(service, ":")
+	return service, ours
+}
+
+func TestServicesKnowTheirVariables(t *testing.T) {
+	text := readFile(t, "docker-compose.yml")
+	known := map[string][]string{}
+	for _, container := range readCompose(t, text).Services {
+		if service, ours := ourService(container.Image); ours && known[service] == nil {
+			known[service] = variables(t, service)
+		}
+	}
+	if len(known) != 3 {
+		t.Fatalf("docker-compose.yml runs the services %v, not orders, payments and gateway", known)
+	}
+	if wrong := unknown(readCompose(t, text), known); len(wrong) > 0 {
+		t.Fatalf("docker-compose.yml sets variables that the services do not have (see --help): %v", wrong)
+	}
+
+	// The check finds what is misspelt in a container, and in what containers share.
+	for _, misspelt := range []struct {
+		right, wrong string
+		found        []string
+	}{
+		{"ROLE", "ROLLE", []string{"payments-worker: ROLLE"}},
+		{"POSTGRES_HOST", "POSTGRES_HORST", []string{
+			"orders-migrate: POSTGRES_HORST", "orders: POSTGRES_HORST",
+			"payments-migrate: POSTGRES_HORST", "payments-worker: POSTGRES_HORST", "payments: POSTGRES_HORST",
+		}},
+	} {
+		file := readCompose(t, strings.ReplaceAll(text, misspelt.right+":", misspelt.wrong+":"))
+		if found := unknown(file, known); !slices.Equal(found, misspelt.found) {
+			t.Errorf("of %s the check finds %v, not %v", misspelt.wrong, found, misspelt.found)
+		}
+	}
+}
+
+func TestContainersAreBounded(t *testing.T) {
+	for name, c := range readCompose(t, readFile(t, "docker-compose.yml")).Services {
+		if _, tag, _ := strings.Cut(c.Image, ":"); tag == "" || tag == "latest" {
+			t.Errorf("%s: the image %q names no version", name, c.Image)
+		}
+		if c.Deploy.Resources.Limits.Memory == "" {
+			t.Errorf("%s: memory is not limited", name)
+		}
+		for _, port := range c.Ports {
+			if !strings.HasPrefix(port, "127.0.0.1:") && !strings.HasPrefix(port, "${ALTYN_BIND:-127.0.0.1}:") {
+				t.Errorf("%s: %s is published on every network", name, port)
+			}
+		}
+		if strings.HasSuffix(name, "-migrate") {
+			continue
+		}
+		if c.Restart != "unless-stopped" {
+			t.Errorf("%s: restart is %q", name, c.Restart)
+		}
+		if c.Healthcheck == nil && name != "kafka-ui" {
+			t.Errorf("%s: no health check", name)
+		}
+	}
+}
+
+func TestSettingsAreDocumented(t *testing.T) {
+	text := readFile(t, "docker-compose.yml")
+	comment, _, _ := strings.Cut(text, "\nname:")
+	for _, match := range regexp.MustCompile(`\$\{(\w+)`).FindAllStringSubmatch(text, -1) {
+		if !slices.Contains(settings, match[1]) {
+			t.Errorf("test-compose does not shield itself from %s: add it to settings", match[1])
+		}
+	}
+	for _, name := range settings {
+		if !strings.Contains(comment, name) {
+			t.Errorf("%s is not explained at the top of docker-compose.yml", name)
+		}
+		if !strings.Contains(text, "${"+name) {
+			t.Errorf("%s is not used in docker-compose.yml", name)
+		}
+	}
+}
+
+// What runs in containers is what the stack runner and the tests run without them.
+func TestVersionsAreTheSameEverywhere(t *testing.T) {
+	services := readCompose(t, readFile(t, "docker-compose.yml")).Services
+	for _, part := range []struct{ file, pattern, image, prefix string }{
+		{"platform/localpostgres/embedded.go", `embeddedVersion = "(.+)"`, services["postgres"].Image, "postgres:"},
+		{"platform/localkafka/apache.go", `apacheVersion = "(.+)"`, services["kafka"].Image, "apache/kafka:"},
+	} {
+		match := regexp.MustCompile(part.pattern).FindStringSubmatch(readFile(t, part.file))
+		if match == nil {
+			t.Errorf("%s says no %s", part.file, part.pattern)
+			continue
+		}
+		if part.image != part.prefix+match[1] {
+			t.Errorf("docker-compose.yml runs %s, %s has version %s", part.image, part.file, match[1])
+		}
+	}
+
+	var language string
+	if _, err := fmt.Sscanf(readFile(t, "go.work"), "go %s", &language); err != nil {
+		t.Fatal(err)
+	}
+	minor := language[:strings.LastIndex(language, ".")]
+	if from := "FROM golang:" + minor + "-"; !strings.Contains(readFile(t, "deploy/Dockerfile"), from) {
+		t.Errorf("deploy/Dockerfile has no %s…, but go.work says %s", from, language)
+	}
+}

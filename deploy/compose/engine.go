@@ -1,0 +1,132 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"time"
+)
+
+// stack is the Compose form under a project name of its own, so that a developer's containers and data stay what they are.
+type stack struct {
+	project string
+	root    string // folder of docker-compose.yml
+}
+
+// settings are the Compose file's variables. They are taken out of the environment, and the file .env is left aside, so
+// that the stack is tried as the repository has it.
+var settings = []string{
+	"ALTYN_BIND", "LOG_LEVEL", "POSTGRES_SUPERUSER_PASSWORD",
+	"ORDERS_PASSWORD", "ORDERS_OWNER_PASSWORD", "PAYMENTS_PASSWORD", "PAYMENTS_OWNER_PASSWORD",
+}
+
+// answers says why the stack cannot run here: nil if an engine and Compose answer.
+func (s stack) answers(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	if _, err := s.docker(ctx, "version", "--format", "{{.Server.Version}}"); err != nil {
+		return fmt.Errorf("no container engine answers: %w", err)
+	}
+	if _, err := s.docker(ctx, "compose", "version", "--short"); err != nil {
+		return fmt.Errorf("the engine is there, Docker Compose is not: %w", err)
+	}
+	return nil
+}
+
+// compose runs a command of Docker Compose; its output is the error's text when it fails.
+func (s stack) compose(ctx context.Context, args ...string) error {
+	_, err := s.docker(ctx, append([]string{"compose", "--project-name", s.project, "--env-file", os.DevNull}, args...)...)
+	return err
+}
+
+// docker runs a command of the Docker client and returns what it printed.
+func (s stack) docker(ctx context.Context, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, "docker", args...)
+	cmd.Dir = s.root
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(variable string) bool {
+		name, _, _ := strings.Cut(variable, "=")
+		return slices.Contains(settings, name)
+	})
+	// An interrupted command ends itself properly; what does not end in time is killed.
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = 20 * time.Second
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		const maxText = 4000
+		text := strings.TrimSpace(stderr.String() + stdout.String())
+		return "", fmt.Errorf("docker %s: %w\n%s", strings.Join(args, " "), err, text[max(0, len(text)-maxText):])
+	}
+	return stdout.String(), nil
+}
+
+// list returns the words that a command of the Docker client prints.
+func (s stack) list(ctx context.Context, args ...string) ([]string, error) {
+	out, err := s.docker(ctx, args...)
+	return strings.Fields(out), err
+}
+
+// containers returns the IDs of the project's containers, ended ones too; of one service if it is named.
+func (s stack) containers(ctx context.Context, service string) ([]string, error) {
+	args := []string{"ps", "--all", "--quiet", "--filter", s.label()}
+	if service != "" {
+		args = append(args, "--filter", "label=com.docker.compose.service="+service)
+	}
+	return s.list(ctx, args...)
+}
+
+func (s stack) label() string { return "label=com.docker.compose.project=" + s.project }
+
+// remove deletes the project's containers, volumes and networks, and checks that they are gone.
+func (s stack) remove(ctx context.Context) error {
+	volumes, err := s.volumes(ctx)
+	if err != nil {
+		return err
+	}
+	if err := s.compose(ctx, "down", "--volumes", "--remove-orphans", "--timeout", "20"); err != nil {
+		return err
+	}
+	containers, err1 := s.containers(ctx, "")
+	networks, err2 := s.list(ctx, "network", "ls", "--quiet", "--filter", s.label())
+	existing, err3 := s.list(ctx, "volume", "ls", "--quiet")
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return err
+	}
+	left := slices.DeleteFunc(volumes, func(name string) bool { return !slices.Contains(existing, name) })
+	if left = slices.Concat(containers, networks, left); len(left) > 0 {
+		return fmt.Errorf("left behind: %s", strings.Join(left, ", "))
+	}
+	return nil
+}
+
+// volumes returns the names of the volumes that the project's containers use, those too that an image declares and that
+// therefore carry no label.
+func (s stack) volumes(ctx context.Context) ([]string, error) {
+	labelled, err := s.list(ctx, "volume", "ls", "--quiet", "--filter", s.label())
+	if err != nil {
+		return nil, err
+	}
+	containers, err := s.containers(ctx, "")
+	if err != nil || len(containers) == 0 {
+		return labelled, err
+	}
+	const volumeNames = `{{range .Mounts}}{{if eq .Type "volume"}}{{.Name}} {{end}}{{end}}`
+	mounted, err := s.list(ctx, append([]string{"inspect", "--format", volumeNames}, containers...)...)
+	return slices.Compact(slices.Sorted(slices.Values(append(labelled, mounted...)))), err
+}
+
+// explain prints what the containers did last.
+func (s stack) explain(ctx context.Context) {
+	for _, args := range [][]string{{"ps", "--all"}, {"logs", "--no-color", "--tail", "30"}} {
+		out, err := s.docker(ctx, append([]string{"compose", "--project-name", s.project}, args...)...)
+		fmt.Fprintln(os.Stderr, out)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+	}
+}

@@ -1,0 +1,147 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
+
+	"github.com/altyn-pay/altyn/deploy/audit"
+	"github.com/altyn-pay/altyn/deploy/load"
+	"github.com/altyn-pay/altyn/platform/config"
+	"github.com/altyn-pay/altyn/platform/postgres"
+)
+
+// scale starts more payments-workers and requires payments to answer every request meanwhile.
+func (t *trial) scale(ctx context.Context) error {
+	const workers = 3
+	service := load.New(payments)
+	defer service.Close()
+	watching, stop := context.WithCancel(ctx)
+	defer stop()
+	watched := make(chan error, 1)
+	go func() {
+		var refused error
+		poll(watching, func() (bool, error) {
+			refused = service.Call("GET", "/api/v1/currencies", "", nil, nil)
+			return refused != nil, refused
+		})
+		watched <- refused
+	}()
+	err := t.compose(ctx, "up", "--detach", "--wait", "--no-build", "--no-recreate",
+		"--scale", "payments-worker="+strconv.Itoa(workers))
+	stop()
+	if err := errors.Join(err, <-watched); err != nil {
+		return err
+	}
+	running, err := t.containers(ctx, "payments-worker")
+	if err == nil && len(running) != workers {
+		err = fmt.Errorf("%d containers of payments-worker, not %d", len(running), workers)
+	}
+	return err
+}
+
+// outages kills one part after the other while orders come in, and checks the outcome: of the orders on an account with
+// money for some, exactly so many are paid, and its balance is zero; on an account with enough, all of them.
+func (t *trial) outages(ctx context.Context) error {
+	const enough, some = 1_000_000, 100
+	var accounts [3]uuid.UUID
+	for i, funds := range []int{enough, some, enough} {
+		var err error
+		if accounts[i], err = t.client.fund(ctx, funds); err != nil {
+			return err
+		}
+	}
+	rich, poor, probe := accounts[0], accounts[1], accounts[2]
+
+	c := &crowd{client: t.client, accounts: []uuid.UUID{rich, poor}, accepted: map[uuid.UUID][]uuid.UUID{}}
+	coming, stop := context.WithCancel(ctx)
+	defer stop()
+	came := make(chan error, 1)
+	go func() { came <- c.run(coming) }()
+	parts := []string{"payments", "payments-worker", "orders", "postgres", "kafka"}
+	for _, part := range parts {
+		if err := t.outage(ctx, part, c, probe); err != nil {
+			return fmt.Errorf("outage of %s: %w", part, err)
+		}
+	}
+	stop()
+	if err := <-came; err != nil {
+		return err
+	}
+
+	settling, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	for account, count := range map[uuid.UUID]int{rich: len(c.accepted[rich]), poor: min(some, len(c.accepted[poor]))} {
+		paid, err := c.settle(settling, account)
+		if err == nil && paid != count {
+			err = fmt.Errorf("%d orders of account %s are paid, not %d", paid, account, count)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if err := errors.Join(
+		t.client.expect(ctx, rich, enough-len(c.accepted[rich])),
+		t.client.expect(ctx, poor, max(0, some-len(c.accepted[poor]))),
+		t.client.expect(ctx, probe, enough-len(parts)),
+	); err != nil {
+		return err
+	}
+	note("%d orders were accepted meanwhile, for %d of them there was no money", c.count(), max(0, len(c.accepted[poor])-some))
+	return books(ctx)
+}
+
+// outage kills the containers of one part in the middle of the orders, starts them again, and waits until an order that
+// is placed afterwards is paid.
+func (t *trial) outage(ctx context.Context, part string, c *crowd, account uuid.UUID) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	before := c.count()
+	if err := poll(ctx, func() (bool, error) { return c.count() >= before+40, nil }); err != nil {
+		return fmt.Errorf("only %d orders were accepted before it: %w", c.count()-before, err)
+	}
+
+	if err := t.compose(ctx, "kill", "--signal", "SIGKILL", part); err != nil {
+		return err
+	}
+	killed := time.Now()
+	if err := t.compose(ctx, "start", part); err != nil {
+		return err
+	}
+	id, err := t.client.place(ctx, account)
+	if err != nil {
+		return err
+	}
+	if paid, err := t.client.paid(ctx, id); err != nil || !paid {
+		return errors.Join(fmt.Errorf("order %s is not paid", id), err)
+	}
+	note("%s killed; %.1f s later a new order was paid", part, time.Since(killed).Seconds())
+	return nil
+}
+
+// books audits the two databases, which come to rest a moment after the last order is final.
+func books(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	var databases [2]*sqlx.DB
+	for i, service := range []string{"orders", "payments"} {
+		// The addresses and passwords of the Compose file are the services' defaults.
+		cfg, err := config.LoadFrom[postgres.Config](nil)
+		if err != nil {
+			return err
+		}
+		if databases[i], err = postgres.Open(cfg.Defaults(service)); err != nil {
+			return err
+		}
+		defer databases[i].Close()
+	}
+	return poll(ctx, func() (bool, error) {
+		_, err := audit.Check(ctx, databases[0], databases[1])
+		return err == nil, err
+	})
+}
