@@ -231,3 +231,28 @@ func TestHeadersAreBounded(t *testing.T) {
 		t.Errorf("got %s", response.Status)
 	}
 }
+
+func TestProbe(t *testing.T) {
+	ready := http.StatusOK
+	r := start(t, Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/readyz" {
+			w.WriteHeader(ready)
+		}
+	})})
+	_, port, err := net.SplitHostPort(r.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, addr := range []string{r.addr, ":" + port, "0.0.0.0:" + port} {
+		if err := Probe(t.Context(), addr); err != nil {
+			t.Errorf("%s: %v", addr, err)
+		}
+	}
+	ready = http.StatusServiceUnavailable
+	if err := Probe(t.Context(), r.addr); err == nil || !strings.Contains(err.Error(), "503") {
+		t.Errorf("not ready: %v", err)
+	}
+	if err := Probe(t.Context(), "nonsense"); err == nil {
+		t.Error("an address without a port was accepted")
+	}
+}

@@ -21,8 +21,13 @@ const about = `gateway is the one address of Altyn's HTTP API: it passes /api/v1
 and serves the documentation of both at /docs/. It keeps no state.`
 
 func main() {
-	os.Exit(config.Main("gateway", about, config.Command[edge.Config]{Name: "serve", Help: "serve the API", Run: serve}))
+	os.Exit(config.Main("gateway", about,
+		config.Command[edge.Config]{Name: "serve", Help: "serve the API", Run: serve},
+		config.Command[edge.Config]{Name: "health", Help: "ask the gateway on this machine whether it is ready", Run: health},
+	))
 }
+
+func health(ctx context.Context, cfg edge.Config) error { return httpserver.Probe(ctx, cfg.Addr) }
 
 // tuneGC lets garbage grow to four times what lives before it is collected, which saves a tenth of the CPU for some 20 MB:
 // requests leave much garbage and little that lives. The limit, which is soft, keeps thousands of open streams from
