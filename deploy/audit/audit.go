@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
@@ -33,6 +34,29 @@ func Check(ctx context.Context, orders, payments *sqlx.DB) (Report, error) {
 		report.count(ctx, orders, payments),
 	)
 	return report, err
+}
+
+// restTimeout bounds the wait for the queues to drain.
+const restTimeout = time.Minute
+
+// AtRest is Check once the queues of both services have drained; it waits at most a minute for that.
+func AtRest(ctx context.Context, orders, payments *sqlx.DB) (Report, error) {
+	waiting, cancel := context.WithTimeout(ctx, restTimeout)
+	defer cancel()
+	for {
+		err := errors.Join(checkQueues(waiting, "orders", orders, "outbox"), checkQueues(waiting, "payments", payments, "inbox", "outbox"))
+		var pending int64
+		if err == nil {
+			err = orders.GetContext(waiting, &pending, `SELECT count(*) FROM orders WHERE status IN ('pending', 'cancelling')`)
+		}
+		if err == nil && pending == 0 || waiting.Err() != nil {
+			return Check(ctx, orders, payments)
+		}
+		select {
+		case <-waiting.Done():
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
 }
 
 // checkQueues expects tables to be empty.

@@ -201,6 +201,13 @@ const docTemplate = `{
                         "name": "id",
                         "in": "path",
                         "required": true
+                    },
+                    {
+                        "type": "string",
+                        "format": "date-time",
+                        "description": "as they were at this time (RFC 3339); default: now",
+                        "name": "at",
+                        "in": "query"
                     }
                 ],
                 "responses": {
@@ -253,7 +260,7 @@ const docTemplate = `{
                         "in": "body",
                         "required": true,
                         "schema": {
-                            "$ref": "#/definitions/NewDeposit"
+                            "$ref": "#/definitions/Amount"
                         }
                     },
                     {
@@ -308,7 +315,7 @@ const docTemplate = `{
                         }
                     },
                     "422": {
-                        "description": "the operation ended in error; idempotency_key_reused",
+                        "description": "balance_too_large, idempotency_key_reused",
                         "schema": {
                             "$ref": "#/definitions/httpserver.Problem"
                         }
@@ -342,6 +349,20 @@ const docTemplate = `{
                         "required": true
                     },
                     {
+                        "type": "string",
+                        "format": "date-time",
+                        "description": "only entries from this time on (RFC 3339)",
+                        "name": "from",
+                        "in": "query"
+                    },
+                    {
+                        "type": "string",
+                        "format": "date-time",
+                        "description": "only entries before this time (RFC 3339)",
+                        "name": "to",
+                        "in": "query"
+                    },
+                    {
                         "type": "integer",
                         "description": "1–200, default 50",
                         "name": "limit",
@@ -369,6 +390,103 @@ const docTemplate = `{
                     },
                     "404": {
                         "description": "account_not_found",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    }
+                }
+            }
+        },
+        "/api/v1/accounts/{id}/holds": {
+            "post": {
+                "description": "The operation's ID names the hold. When it expires, the money is released.",
+                "consumes": [
+                    "application/json"
+                ],
+                "produces": [
+                    "application/json"
+                ],
+                "tags": [
+                    "holds"
+                ],
+                "summary": "Hold money: it moves from the actual to the frozen balance",
+                "parameters": [
+                    {
+                        "type": "string",
+                        "format": "uuid",
+                        "description": "ID of the account",
+                        "name": "id",
+                        "in": "path",
+                        "required": true
+                    },
+                    {
+                        "description": "amount and currency",
+                        "name": "request",
+                        "in": "body",
+                        "required": true,
+                        "schema": {
+                            "$ref": "#/definitions/NewHold"
+                        }
+                    },
+                    {
+                        "type": "string",
+                        "description": "1–255 characters; the same key with the same request is the same hold",
+                        "name": "Idempotency-Key",
+                        "in": "header"
+                    },
+                    {
+                        "type": "string",
+                        "example": "5s",
+                        "description": "wait so long for the result, at most 30s",
+                        "name": "wait",
+                        "in": "query"
+                    }
+                ],
+                "responses": {
+                    "201": {
+                        "description": "Created",
+                        "schema": {
+                            "$ref": "#/definitions/Operation"
+                        }
+                    },
+                    "202": {
+                        "description": "not settled yet; Location names the operation",
+                        "schema": {
+                            "$ref": "#/definitions/Operation"
+                        }
+                    },
+                    "400": {
+                        "description": "Bad Request",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "404": {
+                        "description": "account_not_found",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "413": {
+                        "description": "Request Entity Too Large",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "415": {
+                        "description": "Unsupported Media Type",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "422": {
+                        "description": "insufficient_funds, idempotency_key_reused",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "503": {
+                        "description": "Service Unavailable",
                         "schema": {
                             "$ref": "#/definitions/httpserver.Problem"
                         }
@@ -429,6 +547,103 @@ const docTemplate = `{
                 }
             }
         },
+        "/api/v1/accounts/{id}/withdrawals": {
+            "post": {
+                "description": "Waits up to 5s for the result, or as long as ?wait= says; 202 where there is none yet.",
+                "consumes": [
+                    "application/json"
+                ],
+                "produces": [
+                    "application/json"
+                ],
+                "tags": [
+                    "operations"
+                ],
+                "summary": "Withdraw money",
+                "parameters": [
+                    {
+                        "type": "string",
+                        "format": "uuid",
+                        "description": "ID of the account",
+                        "name": "id",
+                        "in": "path",
+                        "required": true
+                    },
+                    {
+                        "description": "amount and currency",
+                        "name": "request",
+                        "in": "body",
+                        "required": true,
+                        "schema": {
+                            "$ref": "#/definitions/Amount"
+                        }
+                    },
+                    {
+                        "type": "string",
+                        "description": "1–255 characters; the same key with the same request is the same withdrawal",
+                        "name": "Idempotency-Key",
+                        "in": "header"
+                    },
+                    {
+                        "type": "string",
+                        "example": "5s",
+                        "description": "wait so long for the result, at most 30s",
+                        "name": "wait",
+                        "in": "query"
+                    }
+                ],
+                "responses": {
+                    "201": {
+                        "description": "Created",
+                        "schema": {
+                            "$ref": "#/definitions/Operation"
+                        }
+                    },
+                    "202": {
+                        "description": "not settled yet; Location names the operation",
+                        "schema": {
+                            "$ref": "#/definitions/Operation"
+                        }
+                    },
+                    "400": {
+                        "description": "Bad Request",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "404": {
+                        "description": "account_not_found",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "413": {
+                        "description": "Request Entity Too Large",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "415": {
+                        "description": "Unsupported Media Type",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "422": {
+                        "description": "insufficient_funds, idempotency_key_reused",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "503": {
+                        "description": "Service Unavailable",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    }
+                }
+            }
+        },
         "/api/v1/currencies": {
             "get": {
                 "produces": [
@@ -443,6 +658,295 @@ const docTemplate = `{
                         "description": "OK",
                         "schema": {
                             "$ref": "#/definitions/CurrencyList"
+                        }
+                    }
+                }
+            }
+        },
+        "/api/v1/holds/{id}": {
+            "get": {
+                "produces": [
+                    "application/json"
+                ],
+                "tags": [
+                    "holds"
+                ],
+                "summary": "Look at a hold",
+                "parameters": [
+                    {
+                        "type": "string",
+                        "format": "uuid",
+                        "description": "ID of the hold",
+                        "name": "id",
+                        "in": "path",
+                        "required": true
+                    }
+                ],
+                "responses": {
+                    "200": {
+                        "description": "OK",
+                        "schema": {
+                            "$ref": "#/definitions/Hold"
+                        }
+                    },
+                    "400": {
+                        "description": "Bad Request",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "404": {
+                        "description": "hold_not_found",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    }
+                }
+            }
+        },
+        "/api/v1/holds/{id}/capture": {
+            "post": {
+                "description": "What is captured is earned; the rest of the hold is released.",
+                "consumes": [
+                    "application/json"
+                ],
+                "produces": [
+                    "application/json"
+                ],
+                "tags": [
+                    "holds"
+                ],
+                "summary": "Capture a hold, whole or in part",
+                "parameters": [
+                    {
+                        "type": "string",
+                        "format": "uuid",
+                        "description": "ID of the hold",
+                        "name": "id",
+                        "in": "path",
+                        "required": true
+                    },
+                    {
+                        "description": "the amount; default: the whole hold",
+                        "name": "request",
+                        "in": "body",
+                        "schema": {
+                            "$ref": "#/definitions/NewCapture"
+                        }
+                    },
+                    {
+                        "type": "string",
+                        "description": "1–255 characters",
+                        "name": "Idempotency-Key",
+                        "in": "header"
+                    },
+                    {
+                        "type": "string",
+                        "example": "5s",
+                        "description": "wait so long for the result, at most 30s",
+                        "name": "wait",
+                        "in": "query"
+                    }
+                ],
+                "responses": {
+                    "201": {
+                        "description": "Created",
+                        "schema": {
+                            "$ref": "#/definitions/Operation"
+                        }
+                    },
+                    "202": {
+                        "description": "not settled yet; Location names the operation",
+                        "schema": {
+                            "$ref": "#/definitions/Operation"
+                        }
+                    },
+                    "400": {
+                        "description": "Bad Request",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "404": {
+                        "description": "hold_not_found",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "413": {
+                        "description": "Request Entity Too Large",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "415": {
+                        "description": "Unsupported Media Type",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "422": {
+                        "description": "hold_not_open, amount_exceeds_hold, idempotency_key_reused",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "503": {
+                        "description": "Service Unavailable",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    }
+                }
+            }
+        },
+        "/api/v1/holds/{id}/release": {
+            "post": {
+                "consumes": [
+                    "application/json"
+                ],
+                "produces": [
+                    "application/json"
+                ],
+                "tags": [
+                    "holds"
+                ],
+                "summary": "Release a hold: its money moves back to the actual balance",
+                "parameters": [
+                    {
+                        "type": "string",
+                        "format": "uuid",
+                        "description": "ID of the hold",
+                        "name": "id",
+                        "in": "path",
+                        "required": true
+                    },
+                    {
+                        "type": "string",
+                        "description": "1–255 characters",
+                        "name": "Idempotency-Key",
+                        "in": "header"
+                    },
+                    {
+                        "type": "string",
+                        "example": "5s",
+                        "description": "wait so long for the result, at most 30s",
+                        "name": "wait",
+                        "in": "query"
+                    }
+                ],
+                "responses": {
+                    "201": {
+                        "description": "Created",
+                        "schema": {
+                            "$ref": "#/definitions/Operation"
+                        }
+                    },
+                    "202": {
+                        "description": "not settled yet; Location names the operation",
+                        "schema": {
+                            "$ref": "#/definitions/Operation"
+                        }
+                    },
+                    "400": {
+                        "description": "Bad Request",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "404": {
+                        "description": "hold_not_found",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "415": {
+                        "description": "Unsupported Media Type",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "422": {
+                        "description": "hold_not_open, idempotency_key_reused",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "503": {
+                        "description": "Service Unavailable",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    }
+                }
+            }
+        },
+        "/api/v1/operations/batch": {
+            "post": {
+                "description": "Each item is a command as on the topic billing.commands (but for balance), with a result of its own: the operation,\nor the problem. Items of one account take effect in their order. A command_id is the item's Idempotency-Key; without\none the header counts, each item by its index.",
+                "consumes": [
+                    "application/json"
+                ],
+                "produces": [
+                    "application/json"
+                ],
+                "tags": [
+                    "operations"
+                ],
+                "summary": "Run up to 1000 operations at once",
+                "parameters": [
+                    {
+                        "description": "the operations",
+                        "name": "request",
+                        "in": "body",
+                        "required": true,
+                        "schema": {
+                            "$ref": "#/definitions/Batch"
+                        }
+                    },
+                    {
+                        "type": "string",
+                        "description": "1–255 characters",
+                        "name": "Idempotency-Key",
+                        "in": "header"
+                    },
+                    {
+                        "type": "string",
+                        "example": "5s",
+                        "description": "wait so long for the results, at most 30s; default 5s",
+                        "name": "wait",
+                        "in": "query"
+                    }
+                ],
+                "responses": {
+                    "200": {
+                        "description": "OK",
+                        "schema": {
+                            "$ref": "#/definitions/BatchResult"
+                        }
+                    },
+                    "400": {
+                        "description": "Bad Request",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "413": {
+                        "description": "Request Entity Too Large",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "415": {
+                        "description": "Unsupported Media Type",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "503": {
+                        "description": "Service Unavailable",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
                         }
                     }
                 }
@@ -526,7 +1030,7 @@ const docTemplate = `{
                     "200": {
                         "description": "OK",
                         "schema": {
-                            "$ref": "#/definitions/contract.Payment"
+                            "$ref": "#/definitions/Payment"
                         }
                     },
                     "400": {
@@ -537,6 +1041,95 @@ const docTemplate = `{
                     },
                     "404": {
                         "description": "payment_not_found",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    }
+                }
+            }
+        },
+        "/api/v1/transfers": {
+            "post": {
+                "description": "Counts in the payer's queue. Waits up to 5s for the result, or as long as ?wait= says; 202 where there is none yet.",
+                "consumes": [
+                    "application/json"
+                ],
+                "produces": [
+                    "application/json"
+                ],
+                "tags": [
+                    "operations"
+                ],
+                "summary": "Transfer money to another account",
+                "parameters": [
+                    {
+                        "description": "payer, payee, amount and currency",
+                        "name": "request",
+                        "in": "body",
+                        "required": true,
+                        "schema": {
+                            "$ref": "#/definitions/NewTransfer"
+                        }
+                    },
+                    {
+                        "type": "string",
+                        "description": "1–255 characters; the same key with the same request is the same transfer",
+                        "name": "Idempotency-Key",
+                        "in": "header"
+                    },
+                    {
+                        "type": "string",
+                        "example": "5s",
+                        "description": "wait so long for the result, at most 30s",
+                        "name": "wait",
+                        "in": "query"
+                    }
+                ],
+                "responses": {
+                    "201": {
+                        "description": "Created",
+                        "schema": {
+                            "$ref": "#/definitions/Operation"
+                        }
+                    },
+                    "202": {
+                        "description": "not settled yet; Location names the operation",
+                        "schema": {
+                            "$ref": "#/definitions/Operation"
+                        }
+                    },
+                    "400": {
+                        "description": "Bad Request",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "404": {
+                        "description": "account_not_found",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "413": {
+                        "description": "Request Entity Too Large",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "415": {
+                        "description": "Unsupported Media Type",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "422": {
+                        "description": "insufficient_funds, same_account, balance_too_large, idempotency_key_reused",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "503": {
+                        "description": "Service Unavailable",
                         "schema": {
                             "$ref": "#/definitions/httpserver.Problem"
                         }
@@ -569,6 +1162,31 @@ const docTemplate = `{
                 "reference": {
                     "type": "string",
                     "example": "customer-42"
+                }
+            }
+        },
+        "Amount": {
+            "type": "object",
+            "required": [
+                "amount",
+                "currency"
+            ],
+            "properties": {
+                "amount": {
+                    "type": "string",
+                    "example": "777.00"
+                },
+                "currency": {
+                    "type": "string",
+                    "example": "RUB"
+                },
+                "description": {
+                    "type": "string",
+                    "maxLength": 1000
+                },
+                "reference": {
+                    "type": "string",
+                    "maxLength": 200
                 }
             }
         },
@@ -609,6 +1227,111 @@ const docTemplate = `{
                     "example": {
                         "RUB": "0.00"
                     }
+                }
+            }
+        },
+        "Batch": {
+            "type": "object",
+            "properties": {
+                "operations": {
+                    "type": "array",
+                    "items": {
+                        "$ref": "#/definitions/Command"
+                    }
+                }
+            }
+        },
+        "BatchItem": {
+            "type": "object",
+            "properties": {
+                "index": {
+                    "type": "integer"
+                },
+                "operation": {
+                    "$ref": "#/definitions/Operation"
+                },
+                "problem": {
+                    "$ref": "#/definitions/httpserver.Problem"
+                }
+            }
+        },
+        "BatchResult": {
+            "type": "object",
+            "properties": {
+                "items": {
+                    "type": "array",
+                    "items": {
+                        "$ref": "#/definitions/BatchItem"
+                    }
+                }
+            }
+        },
+        "Command": {
+            "type": "object",
+            "properties": {
+                "account_id": {
+                    "type": "string",
+                    "format": "uuid"
+                },
+                "amount": {
+                    "type": "string",
+                    "example": "777.00"
+                },
+                "command_id": {
+                    "type": "string",
+                    "format": "uuid"
+                },
+                "currency": {
+                    "type": "string",
+                    "example": "RUB"
+                },
+                "description": {
+                    "type": "string"
+                },
+                "expires_in": {
+                    "type": "string",
+                    "example": "15m"
+                },
+                "from_account_id": {
+                    "description": "of a transfer, as account_id",
+                    "type": "string",
+                    "format": "uuid"
+                },
+                "hold_id": {
+                    "type": "string",
+                    "format": "uuid"
+                },
+                "id": {
+                    "description": "of a new account, chosen by the client",
+                    "type": "string",
+                    "format": "uuid"
+                },
+                "operation": {
+                    "type": "string",
+                    "example": "deposit"
+                },
+                "orderID": {
+                    "description": "reference",
+                    "type": "string"
+                },
+                "owner": {
+                    "type": "string"
+                },
+                "reference": {
+                    "type": "string"
+                },
+                "ticker": {
+                    "description": "currency",
+                    "type": "string"
+                },
+                "to_account_id": {
+                    "type": "string",
+                    "format": "uuid"
+                },
+                "wallet_id": {
+                    "description": "Other names, as they are in use elsewhere.",
+                    "type": "string",
+                    "format": "uuid"
                 }
             }
         },
@@ -662,6 +1385,44 @@ const docTemplate = `{
                 }
             }
         },
+        "Hold": {
+            "type": "object",
+            "properties": {
+                "account_id": {
+                    "type": "string"
+                },
+                "amount": {
+                    "type": "string",
+                    "example": "100.00"
+                },
+                "captured_amount": {
+                    "type": "string",
+                    "example": "0.00"
+                },
+                "created_at": {
+                    "type": "string"
+                },
+                "currency": {
+                    "type": "string",
+                    "example": "RUB"
+                },
+                "expires_at": {
+                    "type": "string"
+                },
+                "id": {
+                    "type": "string"
+                },
+                "status": {
+                    "type": "string",
+                    "enum": [
+                        "open",
+                        "captured",
+                        "released",
+                        "expired"
+                    ]
+                }
+            }
+        },
         "NewAccount": {
             "type": "object",
             "properties": {
@@ -682,7 +1443,17 @@ const docTemplate = `{
                 }
             }
         },
-        "NewDeposit": {
+        "NewCapture": {
+            "type": "object",
+            "properties": {
+                "amount": {
+                    "description": "default: the whole hold",
+                    "type": "string",
+                    "example": "50.00"
+                }
+            }
+        },
+        "NewHold": {
             "type": "object",
             "required": [
                 "amount",
@@ -701,9 +1472,49 @@ const docTemplate = `{
                     "type": "string",
                     "maxLength": 1000
                 },
+                "expires_in": {
+                    "description": "from 1s to 8760h, default 168h",
+                    "type": "string",
+                    "example": "15m"
+                },
                 "reference": {
                     "type": "string",
                     "maxLength": 200
+                }
+            }
+        },
+        "NewTransfer": {
+            "type": "object",
+            "required": [
+                "amount",
+                "currency",
+                "from_account_id",
+                "to_account_id"
+            ],
+            "properties": {
+                "amount": {
+                    "type": "string",
+                    "example": "777.00"
+                },
+                "currency": {
+                    "type": "string",
+                    "example": "RUB"
+                },
+                "description": {
+                    "type": "string",
+                    "maxLength": 1000
+                },
+                "from_account_id": {
+                    "type": "string",
+                    "format": "uuid"
+                },
+                "reference": {
+                    "type": "string",
+                    "maxLength": 200
+                },
+                "to_account_id": {
+                    "type": "string",
+                    "format": "uuid"
                 }
             }
         },
@@ -717,6 +1528,9 @@ const docTemplate = `{
                     "type": "string",
                     "example": "777.00"
                 },
+                "command_id": {
+                    "type": "string"
+                },
                 "created_at": {
                     "type": "string"
                 },
@@ -725,6 +1539,9 @@ const docTemplate = `{
                     "example": "RUB"
                 },
                 "description": {
+                    "type": "string"
+                },
+                "hold_id": {
                     "type": "string"
                 },
                 "id": {
@@ -769,7 +1586,7 @@ const docTemplate = `{
                 }
             }
         },
-        "contract.Payment": {
+        "Payment": {
             "type": "object",
             "properties": {
                 "account_id": {

@@ -51,7 +51,7 @@ func DecodeJSON(w http.ResponseWriter, r *http.Request, dst any) error {
 	if err := readBody(w, r, buffer); err != nil {
 		return err
 	}
-	return decode(buffer.Bytes(), dst)
+	return Unmarshal(buffer.Bytes(), dst)
 }
 
 // DecodeOptionalJSON is DecodeJSON for a call whose fields are all optional: without a body it leaves dst as it is.
@@ -103,7 +103,8 @@ func BodyProblem(err error) *Problem {
 	return NewProblem(http.StatusBadRequest, CodeInvalidJSON, "the body could not be read to its end").Because(err)
 }
 
-func decode(body []byte, dst any) error {
+// Unmarshal reads a JSON object as DecodeJSON does, with the same problems; it also serves doors other than HTTP.
+func Unmarshal(body []byte, dst any) error {
 	invalid := func(format string, args ...any) error {
 		return NewProblem(http.StatusBadRequest, CodeInvalidJSON, fmt.Sprintf(format, args...))
 	}

@@ -11,49 +11,76 @@ import (
 
 // Receiver stores what a broker delivers. Record is the broker's form of a message.
 type Receiver[Record any] struct {
-	db     *sqlx.DB
-	decode func(Record) (Message, error)
-	dead   func(ctx context.Context, records []Record, reasons []error) error
-	wake   func()
+	db       *sqlx.DB
+	decode   Decoder[Record]
+	repeated func(Message) (Message, bool)
+	dead     func(ctx context.Context, records []Record, reasons []error) error
+	wake     func()
 }
 
-// NewReceiver makes a receiver. decode makes a message of a record, or says why it cannot be read; dead keeps what could
-// not be read, with the reason, and returns once it is safe; wake is called after messages were stored.
-func NewReceiver[Record any](db *sqlx.DB, decode func(Record) (Message, error),
+// Decoder makes messages of a fetched batch. For each record it returns the message, or the reason why it cannot be read.
+// An error of its own means that it could not find out; the batch is delivered again.
+type Decoder[Record any] func(ctx context.Context, records []Record) (messages []Message, reasons []error, err error)
+
+// NewReceiver makes a receiver. dead keeps what could not be read, with the reason, and returns once it is safe; wake is
+// called after messages were stored. A message that is waiting already is not stored again; what repeated returns for it,
+// if it is not nil and returns true, is stored in its stead.
+func NewReceiver[Record any](db *sqlx.DB, decode Decoder[Record], repeated func(Message) (Message, bool),
 	dead func(ctx context.Context, records []Record, reasons []error) error, wake func()) *Receiver[Record] {
-	return &Receiver[Record]{db: db, decode: decode, dead: dead, wake: wake}
+	return &Receiver[Record]{db: db, decode: decode, repeated: repeated, dead: dead, wake: wake}
 }
 
 // Receive stores a fetched batch in one transaction. Once it has returned nil, the records may be acknowledged: each is
 // stored or kept as a dead letter. After an error they must be delivered again.
 func (r *Receiver[Record]) Receive(ctx context.Context, records []Record) error {
+	decoded, reasons, err := r.decode(ctx, records)
+	if err != nil {
+		return fmt.Errorf("inbox: decode %d messages: %w", len(records), err)
+	}
+	messages := make([]Message, 0, len(records))
 	var (
-		messages   = make([]Message, 0, len(records))
 		unreadable []Record
-		reasons    []error
+		why        []error
 	)
-	for _, record := range records {
-		m, err := r.decode(record)
-		if err != nil {
-			unreadable, reasons = append(unreadable, record), append(reasons, err)
-			continue
+	for i, record := range records {
+		if reasons[i] != nil {
+			unreadable, why = append(unreadable, record), append(why, reasons[i])
+		} else {
+			messages = append(messages, decoded[i])
 		}
-		messages = append(messages, m)
 	}
 	if len(unreadable) > 0 {
-		if err := r.dead(ctx, unreadable, reasons); err != nil {
+		if err := r.dead(ctx, unreadable, why); err != nil {
 			return fmt.Errorf("inbox: keep %d dead letters: %w", len(unreadable), err)
 		}
 	}
 	if len(messages) == 0 {
 		return nil
 	}
-	if err := postgres.InTx(ctx, r.db, func(tx *sqlx.Tx) error {
-		_, err := Insert(ctx, tx, messages)
-		return err
-	}); err != nil {
+	if err := postgres.InTx(ctx, r.db, func(tx *sqlx.Tx) error { return r.store(ctx, tx, messages) }); err != nil {
 		return err
 	}
 	r.wake()
 	return nil
+}
+
+func (r *Receiver[Record]) store(ctx context.Context, tx *sqlx.Tx, messages []Message) error {
+	arrivals, err := Insert(ctx, tx, messages)
+	if err != nil || r.repeated == nil {
+		return err
+	}
+	var instead []Message
+	for i, m := range messages {
+		if arrivals[i] != 0 {
+			continue
+		}
+		if other, ok := r.repeated(m); ok {
+			instead = append(instead, other)
+		}
+	}
+	if len(instead) == 0 {
+		return nil
+	}
+	_, err = Insert(ctx, tx, instead)
+	return err
 }

@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"time"
 
+	kafkago "github.com/segmentio/kafka-go"
+
 	"github.com/altyn-pay/altyn/platform/outbox"
 )
 
@@ -69,4 +71,13 @@ func KeepTopics(ctx context.Context, cfg Config, log *slog.Logger, topics ...str
 		case <-time.After(keepInterval):
 		}
 	}
+}
+
+// HasTopic tells whether a topic exists. What it knows may be some seconds old.
+func (p *Producer) HasTopic(ctx context.Context, topic string) (bool, error) {
+	_, err := p.cluster.partitions(ctx, topic)
+	if isAny(err, kafkago.UnknownTopicOrPartition, kafkago.InvalidTopic) {
+		return false, nil
+	}
+	return err == nil, err
 }

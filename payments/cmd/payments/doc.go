@@ -9,4 +9,4 @@ package main
 //	@license.name	Apache-2.0
 //	@BasePath		/
 
-//go:generate go tool swag init --quiet --dir .,../../internal/api,../../internal/ledger,../../../platform/httpserver,../../../platform/money,../../../platform/contract --generalInfo doc.go --output ../../docs --outputTypes go,json
+//go:generate go tool swag init --quiet --dir .,../../internal/api,../../../platform/httpserver,../../../platform/money,../../../platform/contract --generalInfo doc.go --output ../../docs --outputTypes go,json

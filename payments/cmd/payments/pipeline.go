@@ -24,6 +24,8 @@ import (
 var topics = []string{
 	contract.TopicOrders, contract.DeadLetter(contract.TopicOrders),
 	contract.TopicPayments, contract.DeadLetter(contract.TopicPayments),
+	contract.TopicCommands, contract.DeadLetter(contract.TopicCommands),
+	contract.TopicReplies,
 }
 
 // pipeline is the way of a message through payments: from the broker into the inbox, through the settlement, and from the
@@ -35,6 +37,7 @@ type pipeline struct {
 	consumer *kafka.Consumer
 	receiver *inbox.Receiver[kafka.Message]
 	worker   *inbox.Worker
+	expiry   *settlement.Expiry
 	relay    *outbox.Relay
 }
 
@@ -44,7 +47,7 @@ func newPipeline(cfg Config, db *sqlx.DB, accounts *store.Store, currencies *mon
 	if err != nil {
 		return nil, err
 	}
-	consumer, err := kafka.NewConsumer(cfg.Kafka, service, []string{contract.TopicOrders}, log, registry)
+	consumer, err := kafka.NewConsumer(cfg.Kafka, service, []string{contract.TopicOrders, contract.TopicCommands}, log, registry)
 	if err != nil {
 		return nil, err
 	}
@@ -55,7 +58,8 @@ func newPipeline(cfg Config, db *sqlx.DB, accounts *store.Store, currencies *mon
 		door.Settled(operations)
 	})
 	p.worker = inbox.NewWorker(db, settle.Settle, log, registry)
-	p.receiver = inbox.NewReceiver(db, settlement.Decoder(currencies), producer.DeadLetters, p.worker.Wake)
+	p.expiry = settlement.NewExpiry(accounts, log, p.worker.Wake)
+	p.receiver = inbox.NewReceiver(db, settlement.NewDecoder(accounts, currencies, producer.HasTopic).Decode, settlement.Repeated, producer.DeadLetters, p.worker.Wake)
 	return p, nil
 }
 
@@ -73,6 +77,7 @@ func (p *pipeline) run(ctx context.Context) error {
 	group.Go(func() error { return kafka.KeepTopics(ctx, p.cfg, p.log, topics...) })
 	group.Go(func() error { return p.consumer.Run(ctx, p.receiver.Receive) })
 	group.Go(func() error { return p.worker.Run(ctx) })
+	group.Go(func() error { return p.expiry.Run(ctx) })
 	group.Go(func() error { return p.relay.Run(ctx) })
 	return group.Wait()
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"os"
+	"sync"
 
 	"github.com/go-chi/chi/v5"
 	"golang.org/x/sync/errgroup"
@@ -58,7 +59,7 @@ func run(ctx context.Context, cfg Config, listening func(net.Addr)) error {
 	router.Method("GET", "/metrics", telemetry.MetricsHandler(registry))
 
 	var p *pipeline
-	door := api.NewDoor(db, ledger, log, func() { p.wake() })
+	door := api.NewDoor(ledger, log, func() { p.wake() })
 	if cfg.Role.worker() {
 		if p, err = newPipeline(cfg, db, ledger, currencies, door, log, registry); err != nil {
 			return err
@@ -82,8 +83,11 @@ func run(ctx context.Context, cfg Config, listening func(net.Addr)) error {
 	return group.Wait()
 }
 
+// document is the specification. swag's ReadDoc changes what it reads, so it is called once.
+var document = sync.OnceValue(docs.SwaggerInfo.ReadDoc)
+
 // pages serves the API and its documentation.
 func pages(router chi.Router, a *api.API) error {
 	a.Routes(router)
-	return swagger.Mount(router, service, docs.SwaggerInfo.ReadDoc())
+	return swagger.Mount(router, service, document())
 }

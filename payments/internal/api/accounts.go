@@ -7,9 +7,9 @@ import (
 
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
+	"github.com/altyn-pay/altyn/payments/internal/wire"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/httpserver"
-	"github.com/altyn-pay/altyn/platform/money"
 )
 
 // NewAccount asks for an account.
@@ -28,8 +28,8 @@ type NewAccount struct {
 //	@Produce		json
 //	@Param			request			body		NewAccount	true	"all fields are optional"
 //	@Param			Idempotency-Key	header		string		false	"1–255 characters; the same key with the same request is the same account"
-//	@Success		201				{object}	Account
-//	@Success		202				{object}	Operation	"not settled yet; Location names the operation"
+//	@Success		201				{object}	contract.Account
+//	@Success		202				{object}	contract.Operation	"not settled yet; Location names the operation"
 //	@Failure		400				{object}	httpserver.Problem
 //	@Failure		413				{object}	httpserver.Problem
 //	@Failure		415				{object}	httpserver.Problem
@@ -41,33 +41,14 @@ func (a *API) createAccount(w http.ResponseWriter, r *http.Request) error {
 	if err := httpserver.DecodeJSON(w, r, &request); err != nil {
 		return err
 	}
-	if err := checkText("owner", request.Owner, contract.MaxOwner); err != nil {
-		return err
-	}
-	if err := checkText("reference", request.Reference, contract.MaxReference); err != nil {
-		return err
-	}
-	key, err := httpserver.IdempotencyKey(r)
-	if err != nil {
-		return err
-	}
-	id := uuidOr(request.ID, func() uuid.UUID {
-		if key != "" {
-			return contract.DerivedID(r.URL.Path+"#id", uuid.Nil, key)
-		}
-		return uuid.Must(uuid.NewV7())
-	})
-	if id == uuid.Nil || ledger.IsSystem(id) {
-		return httpserver.Invalid("id", "is reserved")
-	}
-	create := ledger.Request{AccountID: id, Kind: ledger.CreateAccount, Owner: request.Owner, Reference: request.Reference}
-	return a.submit(w, r, create, func() (string, any, error) {
-		account, err := a.store.Account(r.Context(), id)
+	c := contract.Command{Operation: string(ledger.CreateAccount), ID: request.ID, Owner: request.Owner, Reference: request.Reference}
+	return a.command(w, r, c, func(op *ledger.Operation) (string, any, error) {
+		account, err := a.store.Account(r.Context(), op.AccountID)
 		if err != nil {
 			return "", nil, err
 		}
 		body, err := a.account(account)
-		return "/api/v1/accounts/" + id.String(), body, err
+		return "/api/v1/accounts/" + account.ID.String(), body, err
 	})
 }
 
@@ -80,7 +61,7 @@ func (a *API) createAccount(w http.ResponseWriter, r *http.Request) error {
 //	@Param		reference	query		string	false	"only those with this reference"
 //	@Param		limit		query		int		false	"1–200, default 50"
 //	@Param		cursor		query		string	false	"next_cursor of the page before"
-//	@Success	200			{object}	httpserver.List[Account]
+//	@Success	200			{object}	httpserver.List[contract.Account]
 //	@Failure	400			{object}	httpserver.Problem
 //	@Router		/api/v1/accounts [get]
 func (a *API) listAccounts(w http.ResponseWriter, r *http.Request) error {
@@ -116,7 +97,7 @@ func (a *API) accountOf(r *http.Request) (postgres.Account, error) {
 //	@Tags		accounts
 //	@Produce	json
 //	@Param		id	path		string	true	"ID of the account"	format(uuid)
-//	@Success	200	{object}	Account
+//	@Success	200	{object}	contract.Account
 //	@Failure	400	{object}	httpserver.Problem
 //	@Failure	404	{object}	httpserver.Problem	"account_not_found"
 //	@Router		/api/v1/accounts/{id} [get]
@@ -137,8 +118,9 @@ func (a *API) getAccount(w http.ResponseWriter, r *http.Request) error {
 //	@Summary	Look at the balances of an account
 //	@Tags		accounts
 //	@Produce	json
-//	@Param		id	path		string	true	"ID of the account"	format(uuid)
-//	@Success	200	{object}	Balances
+//	@Param		id	path		string	true	"ID of the account"							format(uuid)
+//	@Param		at	query		string	false	"as they were at this time (RFC 3339); default: now"	format(date-time)
+//	@Success	200	{object}	contract.Balances
 //	@Failure	400	{object}	httpserver.Problem
 //	@Failure	404	{object}	httpserver.Problem	"account_not_found"
 //	@Router		/api/v1/accounts/{id}/balance [get]
@@ -147,65 +129,19 @@ func (a *API) getBalance(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if at, err := timeParam(r, "at"); err != nil {
+		return err
+	} else if !at.IsZero() {
+		if account.Balances, err = a.store.BalancesAt(r.Context(), account.ID, at); err != nil {
+			return err
+		}
+	}
 	full, err := a.account(account)
 	if err != nil {
 		return err
 	}
-	body := Balances{Actual: map[string]string{}, Frozen: map[string]string{}}
-	for _, b := range full.Balances {
-		body.Actual[b.Currency], body.Frozen[b.Currency] = b.Actual, b.Frozen
-	}
+	body := wire.Balances(full.Balances)
 	return httpserver.WriteJSON(w, http.StatusOK, body)
-}
-
-// NewDeposit asks for money to be added to an account.
-type NewDeposit struct {
-	Amount      money.Decimal `json:"amount" swaggertype:"string" example:"777.00" validate:"required"`
-	Currency    string        `json:"currency" example:"RUB" validate:"required"`
-	Reference   string        `json:"reference,omitempty" maxLength:"200"`
-	Description string        `json:"description,omitempty" maxLength:"1000"`
-} // @name NewDeposit
-
-// deposit adds money to an account.
-//
-//	@Summary		Deposit money (an invoice)
-//	@Description	Waits up to 5s for the result, or as long as ?wait= says; 202 where there is none yet.
-//	@Tags			operations
-//	@Accept			json
-//	@Produce		json
-//	@Param			id				path		string		true	"ID of the account"	format(uuid)
-//	@Param			request			body		NewDeposit	true	"amount and currency"
-//	@Param			Idempotency-Key	header		string		false	"1–255 characters; the same key with the same request is the same deposit"
-//	@Param			wait			query		string		false	"wait so long for the result, at most 30s"	example(5s)
-//	@Success		201				{object}	Operation
-//	@Success		202				{object}	Operation	"not settled yet; Location names the operation"
-//	@Failure		400				{object}	httpserver.Problem
-//	@Failure		404				{object}	httpserver.Problem	"account_not_found"
-//	@Failure		413				{object}	httpserver.Problem
-//	@Failure		415				{object}	httpserver.Problem
-//	@Failure		422				{object}	httpserver.Problem	"the operation ended in error; idempotency_key_reused"
-//	@Failure		503				{object}	httpserver.Problem
-//	@Router			/api/v1/accounts/{id}/deposits [post]
-func (a *API) deposit(w http.ResponseWriter, r *http.Request) error {
-	id, err := httpserver.PathUUID(r, "id")
-	if err != nil {
-		return err
-	}
-	var body NewDeposit
-	if err := httpserver.DecodeJSON(w, r, &body); err != nil {
-		return err
-	}
-	request := ledger.Request{AccountID: id, Kind: ledger.Deposit, Reference: body.Reference, Description: body.Description}
-	if err := a.money(&request, body.Amount, body.Currency); err != nil {
-		return err
-	}
-	if err := checkText("reference", body.Reference, contract.MaxReference); err != nil {
-		return err
-	}
-	if err := checkText("description", body.Description, contract.MaxDescription); err != nil {
-		return err
-	}
-	return a.submit(w, r, request, nil)
 }
 
 // listOperations lists the operations of an account.
@@ -216,7 +152,7 @@ func (a *API) deposit(w http.ResponseWriter, r *http.Request) error {
 //	@Param		id		path		string	true	"ID of the account"	format(uuid)
 //	@Param		limit	query		int		false	"1–200, default 50"
 //	@Param		cursor	query		string	false	"next_cursor of the page before"
-//	@Success	200		{object}	httpserver.List[Operation]
+//	@Success	200		{object}	httpserver.List[contract.Operation]
 //	@Failure	400		{object}	httpserver.Problem
 //	@Failure	404		{object}	httpserver.Problem	"account_not_found"
 //	@Router		/api/v1/accounts/{id}/operations [get]
@@ -234,7 +170,7 @@ func (a *API) listOperations(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	list, err := page(operations, limit, func(last ledger.Operation) any { return last.Seq },
-		func(op ledger.Operation) (Operation, error) { return a.operation(&op) })
+		func(op ledger.Operation) (contract.Operation, error) { return a.operation(&op) })
 	if err != nil {
 		return err
 	}
@@ -248,6 +184,8 @@ func (a *API) listOperations(w http.ResponseWriter, r *http.Request) error {
 //	@Tags			accounts
 //	@Produce		json
 //	@Param			id		path		string	true	"ID of the account"	format(uuid)
+//	@Param			from	query		string	false	"only entries from this time on (RFC 3339)"	format(date-time)
+//	@Param			to		query		string	false	"only entries before this time (RFC 3339)"	format(date-time)
 //	@Param			limit	query		int		false	"1–200, default 50"
 //	@Param			cursor	query		string	false	"next_cursor of the page before"
 //	@Success		200		{object}	httpserver.List[Entry]
@@ -264,11 +202,22 @@ func (a *API) listEntries(w http.ResponseWriter, r *http.Request) error {
 	if err := fromCursor(text, &seen); err != nil {
 		return err
 	}
+	if seen == nil {
+		return httpserver.Invalid("cursor", "is not a cursor of this list")
+	}
+	from, err := timeParam(r, "from")
+	if err != nil {
+		return err
+	}
+	to, err := timeParam(r, "to")
+	if err != nil {
+		return err
+	}
 	account, err := a.accountOf(r)
 	if err != nil {
 		return err
 	}
-	entries, err := a.store.Entries(r.Context(), account.ID, seen, limit+1)
+	entries, err := a.store.Entries(r.Context(), account.ID, seen, from, to, limit+1)
 	if err != nil {
 		return err
 	}

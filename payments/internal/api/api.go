@@ -11,8 +11,10 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/google/uuid"
 
+	"github.com/altyn-pay/altyn/payments/internal/command"
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
+	"github.com/altyn-pay/altyn/payments/internal/wire"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/money"
@@ -26,11 +28,12 @@ type API struct {
 	store      *postgres.Store
 	door       *Door
 	currencies *money.Currencies
+	reader     command.Reader
 }
 
 // New makes the API.
 func New(store *postgres.Store, door *Door, currencies *money.Currencies) *API {
-	return &API{store: store, door: door, currencies: currencies}
+	return &API{store: store, door: door, currencies: currencies, reader: command.NewReader(currencies)}
 }
 
 // Routes mounts the API.
@@ -39,17 +42,25 @@ func (a *API) Routes(r chi.Router) {
 	r.Get("/api/v1/accounts", httpserver.Handle(a.listAccounts))
 	r.Get("/api/v1/accounts/{id}", httpserver.Handle(a.getAccount))
 	r.Get("/api/v1/accounts/{id}/balance", httpserver.Handle(a.getBalance))
-	r.Post("/api/v1/accounts/{id}/deposits", httpserver.Handle(a.deposit))
-	r.Get("/api/v1/accounts/{id}/operations", httpserver.Handle(a.listOperations))
 	r.Get("/api/v1/accounts/{id}/entries", httpserver.Handle(a.listEntries))
+	r.Post("/api/v1/accounts/{id}/deposits", httpserver.Handle(a.deposit))
+	r.Post("/api/v1/accounts/{id}/withdrawals", httpserver.Handle(a.withdraw))
+	r.Post("/api/v1/accounts/{id}/holds", httpserver.Handle(a.holdFunds))
+	r.Get("/api/v1/holds/{id}", httpserver.Handle(a.getHold))
+	r.Post("/api/v1/holds/{id}/capture", httpserver.Handle(a.capture))
+	r.Post("/api/v1/holds/{id}/release", httpserver.Handle(a.release))
+	r.Post("/api/v1/transfers", httpserver.Handle(a.transfer))
+	r.Post("/api/v1/operations/batch", httpserver.Handle(a.batch))
+	r.Get("/api/v1/accounts/{id}/operations", httpserver.Handle(a.listOperations))
 	r.Get("/api/v1/operations/{id}", httpserver.Handle(a.getOperation))
 	r.Get("/api/v1/payments/{order_id}", httpserver.Handle(a.getPayment))
 	r.Get("/api/v1/currencies", httpserver.Handle(a.listCurrencies))
 }
 
-// submit runs a request through the door and answers with its operation: 201 when it succeeded, 202 while it has no
+// command runs a command through the door and answers with its operation: 201 when it succeeded, 202 while it has no
 // result, its problem when it ended in error. answer, if not nil, replaces the operation in a 201.
-func (a *API) submit(w http.ResponseWriter, r *http.Request, request ledger.Request, answer func() (location string, body any, err error)) error {
+func (a *API) command(w http.ResponseWriter, r *http.Request, c contract.Command,
+	answer func(*ledger.Operation) (location string, body any, err error)) error {
 	key, err := httpserver.IdempotencyKey(r)
 	if err != nil {
 		return err
@@ -61,7 +72,11 @@ func (a *API) submit(w http.ResponseWriter, r *http.Request, request ledger.Requ
 	if !asked {
 		wait = resultWait
 	}
-	result, err := a.door.submit(r.Context(), r.URL.Path, key, request, wait)
+	request, err := a.request(r, c, key)
+	if err != nil {
+		return err
+	}
+	result, err := a.door.submit(r.Context(), request, wait)
 	if err != nil {
 		return err
 	}
@@ -79,7 +94,7 @@ func (a *API) submit(w http.ResponseWriter, r *http.Request, request ledger.Requ
 		status = http.StatusAccepted
 		body, err = a.operation(op)
 	case answer != nil:
-		location, body, err = answer()
+		location, body, err = answer(op)
 	default:
 		body, err = a.operation(op)
 	}
@@ -90,25 +105,20 @@ func (a *API) submit(w http.ResponseWriter, r *http.Request, request ledger.Requ
 	return httpserver.WriteJSON(w, status, body)
 }
 
-// money reads the amount and currency of a request into it, or says which of them is wrong.
-func (a *API) money(r *ledger.Request, amount money.Decimal, code string) error {
-	currency, ok := a.currencies.Lookup(code)
-	if !ok {
-		return httpserver.Invalid("currency", "must be one of the codes that /api/v1/currencies lists, such as RUB")
+// request reads one command that came with a key, or with "".
+func (a *API) request(r *http.Request, c contract.Command, key string) (ledger.Request, error) {
+	var holds map[uuid.UUID]command.Hold
+	if c.HoldID != nil {
+		var err error
+		if holds, err = a.store.HoldsOf(r.Context(), []uuid.UUID{*c.HoldID}); err != nil {
+			return ledger.Request{}, err
+		}
 	}
-	minor, err := currency.Parse(string(amount))
+	request, err := a.reader.Request(c, holds)
 	if err != nil {
-		return httpserver.Invalid("amount", err.Error())
+		return request, err
 	}
-	r.Currency, r.Amount = code, minor
-	return nil
-}
-
-func checkText(field, text string, limit int) error {
-	if err := contract.CheckText(text, limit); err != nil {
-		return httpserver.Invalid(field, err.Error())
-	}
-	return nil
+	return request, command.Identify(&request, r.URL.Path, key)
 }
 
 // cursor writes where a list goes on; the client gives it back as it is.
@@ -133,6 +143,19 @@ func fromCursor(text string, position any) error {
 		return httpserver.Invalid("cursor", "is not a cursor of this list")
 	}
 	return nil
+}
+
+// timeParam reads a time from the query; zero where there is none.
+func timeParam(r *http.Request, name string) (time.Time, error) {
+	text := r.URL.Query().Get(name)
+	if text == "" {
+		return time.Time{}, nil
+	}
+	at, err := time.Parse(time.RFC3339, text)
+	if err != nil || at.Year() < 1 || at.Year() > 9999 {
+		return time.Time{}, httpserver.Invalid(name, "must be a time as in RFC 3339, such as 2026-01-31T12:00:00Z")
+	}
+	return at, nil
 }
 
 // page turns rows into a list's answer. One row more than the limit was asked for: it tells that there is a next page.
@@ -169,7 +192,7 @@ func below(r *http.Request) (limit int, position int64, err error) {
 //	@Produce	json
 //	@Param		id		path		string	true	"ID of the operation"	format(uuid)
 //	@Param		wait	query		string	false	"wait so long for it to be final, at most 30s"	example(5s)
-//	@Success	200		{object}	Operation
+//	@Success	200		{object}	contract.Operation
 //	@Failure	400		{object}	httpserver.Problem
 //	@Failure	404		{object}	httpserver.Problem	"operation_not_found"
 //	@Router		/api/v1/operations/{id} [get]
@@ -217,7 +240,7 @@ func (a *API) getPayment(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return notFound(err, codePaymentNotFound)
 	}
-	body, err := a.payment(payment)
+	body, err := wire.Payment(a.currencies, payment)
 	if err != nil {
 		return err
 	}
@@ -233,16 +256,4 @@ func (a *API) getPayment(w http.ResponseWriter, r *http.Request) error {
 //	@Router		/api/v1/currencies [get]
 func (a *API) listCurrencies(w http.ResponseWriter, _ *http.Request) error {
 	return httpserver.WriteJSON(w, http.StatusOK, CurrencyList{Items: a.currencies.List()})
-}
-
-// CurrencyList is the list of currencies; it comes whole.
-type CurrencyList struct {
-	Items []money.Currency `json:"items"`
-} // @name CurrencyList
-
-func uuidOr(given *uuid.UUID, fallback func() uuid.UUID) uuid.UUID {
-	if given != nil {
-		return *given
-	}
-	return fallback()
 }

@@ -8,12 +8,10 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jmoiron/sqlx"
 
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/payments/internal/settlement"
-	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/groupcommit"
 	"github.com/altyn-pay/altyn/platform/inbox"
 	platform "github.com/altyn-pay/altyn/platform/postgres"
@@ -35,15 +33,15 @@ type Door struct {
 	store   *postgres.Store
 	stored  *groupcommit.Group[inbox.Message, int64]
 	results *watch.Hub[*ledger.Operation]
+	wake    func()
 }
 
 // NewDoor makes a door. wake is called after messages were stored.
-func NewDoor(db *sqlx.DB, store *postgres.Store, log *slog.Logger, wake func()) *Door {
-	d := &Door{store: store, results: watch.New(log, store.Settled)}
+func NewDoor(store *postgres.Store, log *slog.Logger, wake func()) *Door {
+	d := &Door{store: store, results: watch.New(log, store.Settled), wake: wake}
 	mayBeItem := func(err error) bool { return !platform.IsTransient(err) }
 	d.stored = groupcommit.New(maxGroup, maxQueue, mayBeItem, func(ctx context.Context, messages []inbox.Message) (arrivals []int64, err error) {
-		// A single statement is its own transaction.
-		if arrivals, err = inbox.Insert(ctx, db, messages); err == nil {
+		if arrivals, err = store.Accept(ctx, messages); err == nil {
 			wake()
 		}
 		return arrivals, err
@@ -65,22 +63,14 @@ func (d *Door) Settled(operations []*ledger.Operation) {
 type result struct {
 	operation *ledger.Operation // in status Created when there is no result yet
 	replayed  bool              // the operation is that of an earlier request with the same key
+	err       error             // errKeyReused; only of submitAll
 }
 
-// submit stores a request and waits for its result, at most so long. With a key the request's ID is derived from it,
-// so that the same request repeated is the same message.
-func (d *Door) submit(ctx context.Context, path, key string, r ledger.Request, wait time.Duration) (result, error) {
-	r.Lane = contract.Lane(r.AccountID)
-	r.ID = uuid.Must(uuid.NewV7())
-	if key != "" {
-		r.ID = contract.DerivedID(path, r.AccountID, key)
-	}
+// submit stores a request and waits for its result, at most so long.
+func (d *Door) submit(ctx context.Context, r ledger.Request, wait time.Duration) (result, error) {
 	message, err := settlement.Message(r, telemetry.Traceparent(ctx))
 	if err != nil {
 		return result{}, err
-	}
-	if key != "" {
-		message.Fingerprint = uuid.NullUUID{UUID: uuid.NewSHA1(r.ID, []byte(message.Kind+message.Payload)), Valid: true}
 	}
 	watched := d.results.Subscribe(r.ID)
 	defer watched.Close()
@@ -88,23 +78,64 @@ func (d *Door) submit(ctx context.Context, path, key string, r ledger.Request, w
 	if err != nil {
 		return result{}, fmt.Errorf("store request: %w", err)
 	}
-
 	waiting, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	op, settled := watched.Until(waiting, func(op *ledger.Operation) bool { return op.Status != ledger.Created })
+	out, err := d.result(ctx, waiting, watched, r, arrival)
+	if err != nil {
+		return result{}, err
+	}
+	return out, out.err
+}
+
+// submitAll stores requests in one transaction, in their order, and waits for their results, at most so long in all.
+func (d *Door) submitAll(ctx context.Context, requests []ledger.Request, wait time.Duration) ([]result, error) {
+	if len(requests) == 0 {
+		return nil, nil
+	}
+	messages, watched := make([]inbox.Message, len(requests)), make([]*watch.Watch[*ledger.Operation], len(requests))
+	for i, r := range requests {
+		var err error
+		if messages[i], err = settlement.Message(r, telemetry.Traceparent(ctx)); err != nil {
+			return nil, err
+		}
+		watched[i] = d.results.Subscribe(r.ID)
+		defer watched[i].Close()
+	}
+	arrivals, err := d.store.Accept(context.WithoutCancel(ctx), messages)
+	if err != nil {
+		return nil, fmt.Errorf("store requests: %w", err)
+	}
+	d.wake()
+	waiting, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	results := make([]result, len(requests))
+	for i, r := range requests {
+		if results[i], err = d.result(ctx, waiting, watched[i], r, arrivals[i]); err != nil {
+			return nil, err
+		}
+	}
+	return results, nil
+}
+
+// result waits for the result of a stored request until waiting ends.
+func (d *Door) result(ctx, waiting context.Context, watched *watch.Watch[*ledger.Operation], r ledger.Request, arrival int64) (result, error) {
+	op, settled := watched.Until(waiting, final)
 	if !settled {
 		if ctx.Err() != nil {
 			return result{}, ctx.Err()
 		}
+		var err error
 		if op, err = d.operation(ctx, r.ID); err != nil {
 			return result{}, err
 		}
 	}
-	if key != "" && op.Fingerprint != message.Fingerprint {
-		return result{}, errKeyReused
+	if r.Fingerprint.Valid && op.Fingerprint != r.Fingerprint {
+		return result{err: errKeyReused}, nil
 	}
 	return result{operation: op, replayed: arrival == 0 || op.Seq != arrival}, nil
 }
+
+func final(op *ledger.Operation) bool { return op.Status != ledger.Created }
 
 // await reads an operation, or ErrNotFound, and waits at most so long for it to be final.
 func (d *Door) await(ctx context.Context, id uuid.UUID, wait time.Duration) (*ledger.Operation, error) {
@@ -116,7 +147,7 @@ func (d *Door) await(ctx context.Context, id uuid.UUID, wait time.Duration) (*le
 	}
 	waiting, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	if final, ok := watched.Until(waiting, func(op *ledger.Operation) bool { return op.Status != ledger.Created }); ok {
+	if final, ok := watched.Until(waiting, final); ok {
 		return final, nil
 	}
 	return op, err

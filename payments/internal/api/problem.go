@@ -6,8 +6,10 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/altyn-pay/altyn/payments/internal/command"
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
+	"github.com/altyn-pay/altyn/payments/internal/wire"
 	"github.com/altyn-pay/altyn/platform/groupcommit"
 	"github.com/altyn-pay/altyn/platform/httpserver"
 	platform "github.com/altyn-pay/altyn/platform/postgres"
@@ -22,7 +24,12 @@ const (
 
 // Classify is the one table from errors to problems.
 func Classify(err error) *httpserver.Problem {
+	var field *command.FieldError
 	switch {
+	case errors.As(err, &field):
+		return httpserver.Invalid(field.Field, field.Detail)
+	case errors.Is(err, command.ErrHoldNotFound):
+		return httpserver.NewProblem(http.StatusNotFound, string(ledger.HoldNotFound), "there is no such hold")
 	case errors.Is(err, errKeyReused):
 		return httpserver.NewProblem(http.StatusUnprocessableEntity, httpserver.CodeIdempotencyKeyReused,
 			"this Idempotency-Key came with another request before")
@@ -34,11 +41,7 @@ func Classify(err error) *httpserver.Problem {
 
 // failure is the problem of an operation that ended in error.
 func failure(op *ledger.Operation) *httpserver.Problem {
-	status := http.StatusUnprocessableEntity
-	if strings.HasSuffix(string(op.Reason), "_not_found") {
-		status = http.StatusNotFound
-	}
-	p := httpserver.NewProblem(status, string(op.Reason), "the operation ended in error: "+strings.ReplaceAll(string(op.Reason), "_", " "))
+	p := httpserver.NewProblem(wire.Code(op), string(op.Reason), "the operation ended in error: "+strings.ReplaceAll(string(op.Reason), "_", " "))
 	p.OperationID = op.ID.String()
 	return p
 }

@@ -1,7 +1,9 @@
 package ledger
 
 import (
+	"cmp"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/google/uuid"
@@ -16,8 +18,10 @@ type Book struct {
 	Now time.Time
 
 	operations map[uuid.UUID]*Operation
-	accounts   map[uuid.UUID]bool
+	accounts   map[uuid.UUID]Account
 	balances   map[Key]*Balance
+	keys       map[uuid.UUID][]Key // of the balances, by account
+	holds      map[uuid.UUID]*Hold
 	touched    map[Key]bool
 	changes    Changes
 }
@@ -29,6 +33,7 @@ type Changes struct {
 	Entries    []Entry
 	Payments   []OrderPayment // every transition, so the last one of an order is its state
 	Balances   map[Key]Balance
+	Holds      map[uuid.UUID]*Hold
 }
 
 // NewBook returns an empty book.
@@ -36,9 +41,12 @@ func NewBook(now time.Time) *Book {
 	return &Book{
 		Now:        now,
 		operations: make(map[uuid.UUID]*Operation),
-		accounts:   make(map[uuid.UUID]bool),
+		accounts:   make(map[uuid.UUID]Account),
 		balances:   make(map[Key]*Balance),
+		keys:       make(map[uuid.UUID][]Key),
+		holds:      make(map[uuid.UUID]*Hold),
 		touched:    make(map[Key]bool),
+		changes:    Changes{Holds: make(map[uuid.UUID]*Hold)},
 	}
 }
 
@@ -46,14 +54,40 @@ func NewBook(now time.Time) *Book {
 func (b *Book) PutOperation(op Operation) { b.operations[op.ID] = &op }
 
 // PutAccount puts in an account that exists.
-func (b *Book) PutAccount(id uuid.UUID) { b.accounts[id] = true }
+func (b *Book) PutAccount(account Account) { b.accounts[account.ID] = account }
 
 // PutBalance puts in a balance. One that is not put in is zero.
-func (b *Book) PutBalance(key Key, balance Balance) { b.balances[key] = &balance }
+func (b *Book) PutBalance(key Key, balance Balance) { *b.balance(key) = balance }
+
+// PutHold puts in a hold. Holds are put in before Needs is asked.
+func (b *Book) PutHold(hold Hold) { b.holds[hold.ID] = &hold }
+
+// Account returns an account that exists.
+func (b *Book) Account(id uuid.UUID) (Account, bool) {
+	account, ok := b.accounts[id]
+	return account, ok
+}
+
+func (b *Book) exists(account uuid.UUID) bool {
+	_, ok := b.accounts[account]
+	return ok
+}
+
+// Balances are an account's balances at this point of the queue, by currency, as far as there was ever an entry. The caller
+// must have put in all of them.
+func (b *Book) Balances(account uuid.UUID) map[string]Balance {
+	balances := make(map[string]Balance)
+	for _, key := range b.keys[account] {
+		if balance := *b.balances[key]; balance.Entries > 0 {
+			balances[key.Currency] = balance
+		}
+	}
+	return balances
+}
 
 // Needs names what a request may touch: the accounts whose existence matters to it, and the balances it takes from and
 // gives to. What it gives to must be in the database as a row, so that it can be locked.
-func Needs(r Request) (accounts []uuid.UUID, takes, gives []Key) {
+func (b *Book) Needs(r Request) (accounts []uuid.UUID, takes, gives []Key) {
 	own := Key{r.AccountID, r.Currency, r.Lane}
 	switch r.Kind {
 	case CreateAccount:
@@ -67,6 +101,20 @@ func Needs(r Request) (accounts []uuid.UUID, takes, gives []Key) {
 	case Transfer:
 		payee := Key{r.ToAccountID, r.Currency, contract.Lane(r.ToAccountID)}
 		return []uuid.UUID{r.AccountID, r.ToAccountID}, []Key{own}, []Key{payee}
+	case HoldFunds:
+		// A later request of the same batch may capture it.
+		return []uuid.UUID{r.AccountID}, []Key{own}, []Key{own.of(Revenue)}
+	case Question:
+		// Of what currencies there are balances, only the database knows.
+		return []uuid.UUID{r.AccountID}, nil, nil
+	case Refusal:
+		return nil, nil, nil
+	case Capture, Release, Expire:
+		if hold, ok := b.holds[r.HoldID]; ok {
+			own.Currency = hold.Currency
+			return []uuid.UUID{r.AccountID}, []Key{own}, []Key{own.of(Revenue)}
+		}
+		return nil, nil, nil
 	}
 	panic(fmt.Sprintf("ledger: unknown kind of request %q", r.Kind))
 }
@@ -75,7 +123,7 @@ func Needs(r Request) (accounts []uuid.UUID, takes, gives []Key) {
 func (k Key) of(system uuid.UUID) Key { return Key{system, k.Currency, k.Lane} }
 
 // Apply settles a request and returns its operation. A request that was settled before changes nothing: the operation
-// is the stored one, with another Seq than the request's.
+// is the stored one, with another Seq than the request's. An Expire that finds nothing to do has none: nil.
 func (b *Book) Apply(r Request) *Operation {
 	if op, ok := b.operations[r.ID]; ok {
 		return op
@@ -83,6 +131,9 @@ func (b *Book) Apply(r Request) *Operation {
 	op := Waiting(r)
 	op.Status, op.SettledAt = Success, b.Now
 	if op.Reason = b.settle(op, r); op.Reason != "" {
+		if r.Kind == Expire {
+			return nil
+		}
 		op.Status = Error
 	}
 	if r.Kind == Payment {
@@ -95,9 +146,17 @@ func (b *Book) Apply(r Request) *Operation {
 
 // Waiting is the operation of a request that has not taken effect.
 func Waiting(r Request) *Operation {
+	kind := r.Kind
+	if kind == Expire {
+		kind = Release
+	}
+	var command uuid.UUID
+	if r.Reply != nil {
+		command = r.Reply.CommandID
+	}
 	return &Operation{
-		ID: r.ID, Lane: r.Lane, Seq: r.Seq, Kind: r.Kind, AccountID: r.AccountID, ToAccountID: r.ToAccountID,
-		OrderID: r.OrderID, Currency: r.Currency, Amount: r.Amount, Reference: r.Reference, Description: r.Description,
+		ID: r.ID, Lane: r.Lane, Seq: r.Seq, Kind: kind, AccountID: r.AccountID, ToAccountID: r.ToAccountID, HoldID: r.HoldID,
+		OrderID: r.OrderID, CommandID: command, Currency: r.Currency, Amount: r.Amount, Reference: r.Reference, Description: r.Description,
 		Fingerprint: r.Fingerprint, CreatedAt: r.ReceivedAt, Status: Created,
 	}
 }
@@ -114,14 +173,18 @@ func WaitingPayment(op *Operation) OrderPayment {
 func (b *Book) settle(op *Operation, r Request) Reason {
 	own := Key{r.AccountID, r.Currency, r.Lane}
 	if r.Kind == CreateAccount {
-		if b.accounts[r.AccountID] {
+		if b.exists(r.AccountID) {
 			return AccountExists
 		}
-		b.accounts[r.AccountID] = true
-		b.changes.Accounts = append(b.changes.Accounts, Account{r.AccountID, r.Lane, r.Owner, r.Reference})
+		account := Account{ID: r.AccountID, Lane: r.Lane, Owner: r.Owner, Reference: r.Reference, CreatedAt: b.Now}
+		b.accounts[account.ID] = account
+		b.changes.Accounts = append(b.changes.Accounts, account)
 		return ""
 	}
-	if !b.accounts[r.AccountID] {
+	if r.HoldID != uuid.Nil {
+		return b.endHold(op, r)
+	}
+	if !b.exists(r.AccountID) {
 		return AccountNotFound
 	}
 	switch r.Kind {
@@ -135,10 +198,12 @@ func (b *Book) settle(op *Operation, r Request) Reason {
 		if r.ToAccountID == r.AccountID {
 			return SameAccount
 		}
-		if !b.accounts[r.ToAccountID] {
+		if !b.exists(r.ToAccountID) {
 			return AccountNotFound
 		}
 		return b.move(op, own, Key{r.ToAccountID, r.Currency, contract.Lane(r.ToAccountID)})
+	case HoldFunds:
+		return b.hold(op, r, own)
 	}
 	panic(fmt.Sprintf("ledger: unknown kind of request %q", r.Kind))
 }
@@ -149,11 +214,63 @@ func (b *Book) move(op *Operation, from, to Key) Reason {
 	if !IsSystem(from.AccountID) && payer.Actual < op.Amount {
 		return InsufficientFunds
 	}
-	if payer.Actual-op.Amount > payer.Actual || payee.Actual+op.Amount < payee.Actual {
+	// What is frozen may come back to the actual balance, so there must be room for both.
+	if payer.Actual-op.Amount > payer.Actual || !IsSystem(to.AccountID) && payee.Actual > math.MaxInt64-payee.Frozen-op.Amount ||
+		IsSystem(to.AccountID) && payee.Actual+op.Amount < payee.Actual {
 		return BalanceTooLarge
 	}
 	b.enter(op, from, -op.Amount, 0)
 	b.enter(op, to, op.Amount, 0)
+	return ""
+}
+
+// hold sets the operation's amount aside.
+func (b *Book) hold(op *Operation, r Request, own Key) Reason {
+	if b.balance(own).Actual < op.Amount {
+		return InsufficientFunds
+	}
+	b.enter(op, own, -op.Amount, op.Amount)
+	op.HoldID = op.ID
+	b.holds[op.ID] = &Hold{
+		ID: op.ID, Lane: r.Lane, AccountID: r.AccountID, Currency: r.Currency, Amount: r.Amount, Status: Open,
+		ExpiresAt: r.ReceivedAt.Add(cmp.Or(r.ExpiresIn, DefaultExpiry)), CreatedAt: b.Now,
+	}
+	b.changes.Holds[op.ID] = b.holds[op.ID]
+	return ""
+}
+
+// endHold captures or releases a hold: what is captured becomes revenue, the rest goes back to where it was taken from.
+func (b *Book) endHold(op *Operation, r Request) Reason {
+	hold, ok := b.holds[r.HoldID]
+	if !ok || hold.AccountID != r.AccountID {
+		return HoldNotFound
+	}
+	captured, status := int64(0), Released
+	switch op.Currency, op.Amount = hold.Currency, hold.Amount; r.Kind {
+	case Capture:
+		if captured = hold.Amount; r.Amount != 0 {
+			captured = r.Amount
+		}
+		op.Amount, status = captured, Captured
+	case Expire:
+		status = Expired
+	}
+	own := Key{hold.AccountID, hold.Currency, hold.Lane}
+	revenue := b.balance(own.of(Revenue))
+	switch {
+	case hold.Status != Open:
+		return HoldNotOpen
+	case captured > hold.Amount:
+		return AmountExceedsHold
+	case revenue.Actual+captured < revenue.Actual:
+		return BalanceTooLarge
+	}
+	b.enter(op, own, hold.Amount-captured, -hold.Amount)
+	if captured > 0 {
+		b.enter(op, own.of(Revenue), captured, 0)
+	}
+	hold.Status, hold.Captured = status, captured
+	b.changes.Holds[hold.ID] = hold
 	return ""
 }
 
@@ -179,6 +296,7 @@ func (b *Book) balance(key Key) *Balance {
 	if !ok {
 		balance = new(Balance)
 		b.balances[key] = balance
+		b.keys[key.AccountID] = append(b.keys[key.AccountID], key)
 	}
 	return balance
 }

@@ -22,7 +22,21 @@ const (
 	Deposit       Kind = "deposit"
 	Withdraw      Kind = "withdraw"
 	Transfer      Kind = "transfer"
+	HoldFunds     Kind = "hold"    // moves money from actual to frozen
+	Capture       Kind = "capture" // of a hold: what is captured is earned, the rest is released
+	Release       Kind = "release" // of a hold: it moves back from frozen to actual
 	Payment       Kind = "payment" // of an order
+)
+
+// Kinds of requests that are no operations of their own.
+const (
+	// Expire releases a hold whose time is over. Its operation is a Release; when the hold is no longer open, there is none.
+	Expire Kind = "expire"
+	// Question asks for the balances of an account, in the order of its queue. It changes nothing and leaves no record.
+	Question Kind = "balance"
+	// Refusal is a command that cannot be understood. It changes nothing and leaves no record; it is in the queue so that it
+	// is answered in its turn.
+	Refusal Kind = "refusal"
 )
 
 // Status is where an operation stands. Success and Error are final.
@@ -45,6 +59,20 @@ const (
 	SameAccount       Reason = "same_account"
 	InsufficientFunds Reason = "insufficient_funds"
 	BalanceTooLarge   Reason = "balance_too_large" // the sum would not fit an int64 of minor units
+	HoldNotFound      Reason = "hold_not_found"
+	HoldNotOpen       Reason = "hold_not_open"       // it was captured, released or has expired
+	AmountExceedsHold Reason = "amount_exceeds_hold" // more is to be captured than is held
+)
+
+// HoldStatus is where a hold stands. All but Open are final.
+type HoldStatus string
+
+// The statuses of a hold.
+const (
+	Open     HoldStatus = "open"
+	Captured HoldStatus = "captured"
+	Released HoldStatus = "released"
+	Expired  HoldStatus = "expired"
 )
 
 // The system accounts. Each has one balance row per lane and currency, so that it is never a hot row; the row of the
@@ -52,7 +80,7 @@ const (
 var (
 	// External is the world outside: deposits come from it, withdrawals go to it. Its balance is minus what is inside.
 	External = uuid.MustParse("00000000-0000-0000-0000-000000000001")
-	// Revenue is what was earned by payments.
+	// Revenue is what was earned, by payments of orders and captured holds.
 	Revenue = uuid.MustParse("00000000-0000-0000-0000-000000000002")
 )
 
@@ -69,14 +97,33 @@ type Request struct {
 	Fingerprint uuid.NullUUID `json:"-"` // of the client's request, where it came with a key
 	ReceivedAt  time.Time     `json:"-"`
 
-	Currency    string    `json:"currency,omitempty"`
-	Amount      int64     `json:"amount,omitempty"`
-	ToAccountID uuid.UUID `json:"to_account_id,omitzero"`
-	OrderID     uuid.UUID `json:"order_id,omitzero"`
-	Capture     string    `json:"capture,omitempty"` // of a payment: contract.CaptureAutomatic
-	Owner       string    `json:"owner,omitempty"`   // of a new account
-	Reference   string    `json:"reference,omitempty"`
-	Description string    `json:"description,omitempty"`
+	Currency    string        `json:"currency,omitempty"`     // not of a capture or release: the hold's counts
+	Amount      int64         `json:"amount,omitempty"`       // of a capture: 0 is the whole hold
+	ToAccountID uuid.UUID     `json:"to_account_id,omitzero"` // of a transfer
+	HoldID      uuid.UUID     `json:"hold_id,omitzero"`       // of a capture or release
+	ExpiresIn   time.Duration `json:"expires_in,omitempty"`   // of a hold, from ReceivedAt on; 0 is DefaultExpiry
+	OrderID     uuid.UUID     `json:"order_id,omitzero"`      // of a payment
+	Capture     string        `json:"capture,omitempty"`      // of a payment: contract.CaptureAutomatic
+	Owner       string        `json:"owner,omitempty"`        // of a new account
+	Reference   string        `json:"reference,omitempty"`
+	Description string        `json:"description,omitempty"`
+
+	Reply *Reply `json:"reply,omitempty"` // how to answer a command of the broker
+}
+
+// DefaultExpiry is how long a hold is open where its request does not say.
+const DefaultExpiry = 7 * 24 * time.Hour
+
+// Reply says how a command is answered. It has no influence on what the command does.
+type Reply struct {
+	Topic     string    `json:"topic"`
+	CommandID uuid.UUID `json:"command_id"`
+	Operation string    `json:"operation"` // as the command named it
+
+	// Of a Refusal: why.
+	Code   int    `json:"code,omitempty"`
+	Reason string `json:"reason,omitempty"`
+	Detail string `json:"detail,omitempty"`
 }
 
 // Account is a client of the ledger. Its balances are kept per currency.
@@ -85,6 +132,7 @@ type Account struct {
 	Lane      int16
 	Owner     string
 	Reference string
+	CreatedAt time.Time
 }
 
 // Key names a balance. Lane is the account's; for a system account it is that of the client on the other side.
@@ -121,7 +169,9 @@ type Operation struct {
 	Kind        Kind
 	AccountID   uuid.UUID
 	ToAccountID uuid.UUID
+	HoldID      uuid.UUID
 	OrderID     uuid.UUID
+	CommandID   uuid.UUID // the client's own, where it came over the broker
 	Currency    string
 	Amount      int64
 	Status      Status
@@ -131,6 +181,19 @@ type Operation struct {
 	Fingerprint uuid.NullUUID
 	CreatedAt   time.Time
 	SettledAt   time.Time
+}
+
+// Hold is money that is set aside for a while. Its ID is that of the operation that made it.
+type Hold struct {
+	ID        uuid.UUID
+	Lane      int16
+	AccountID uuid.UUID
+	Currency  string
+	Amount    int64
+	Captured  int64
+	Status    HoldStatus
+	ExpiresAt time.Time
+	CreatedAt time.Time
 }
 
 // OrderPayment is the payment of an order as a saga sees it. Its statuses are those of contract.Payment.

@@ -23,8 +23,9 @@ var now = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 // state is what a database would keep: it plays its part between the batches.
 type state struct {
 	operations map[uuid.UUID]ledger.Operation
-	accounts   map[uuid.UUID]bool
+	accounts   map[uuid.UUID]ledger.Account
 	balances   map[ledger.Key]ledger.Balance
+	holds      map[uuid.UUID]ledger.Hold
 	entries    []ledger.Entry
 	payments   []ledger.OrderPayment
 
@@ -34,7 +35,8 @@ type state struct {
 
 func newState() *state {
 	return &state{
-		operations: map[uuid.UUID]ledger.Operation{}, accounts: map[uuid.UUID]bool{}, balances: map[ledger.Key]ledger.Balance{},
+		operations: map[uuid.UUID]ledger.Operation{}, accounts: map[uuid.UUID]ledger.Account{}, balances: map[ledger.Key]ledger.Balance{},
+		holds:    map[uuid.UUID]ledger.Hold{},
 		computed: map[ledger.Key]ledger.Balance{},
 	}
 }
@@ -43,13 +45,18 @@ func newState() *state {
 func (s *state) settle(requests []ledger.Request) []ledger.Operation {
 	book := ledger.NewBook(now)
 	for _, r := range requests {
+		if hold, ok := s.holds[r.HoldID]; ok {
+			book.PutHold(hold)
+		}
+	}
+	for _, r := range requests {
 		if op, ok := s.operations[r.ID]; ok {
 			book.PutOperation(op)
 		}
-		accounts, takes, gives := ledger.Needs(r)
+		accounts, takes, gives := book.Needs(r)
 		for _, id := range accounts {
-			if s.accounts[id] {
-				book.PutAccount(id)
+			if account, ok := s.accounts[id]; ok {
+				book.PutAccount(account)
 			}
 		}
 		for _, key := range append(takes, gives...) {
@@ -60,16 +67,21 @@ func (s *state) settle(requests []ledger.Request) []ledger.Operation {
 	}
 	results := make([]ledger.Operation, len(requests))
 	for i, r := range requests {
-		results[i] = *book.Apply(r)
+		if op := book.Apply(r); op != nil {
+			results[i] = *op
+		}
 	}
 	changes := book.Changes()
 	for _, a := range changes.Accounts {
-		s.accounts[a.ID] = true
+		s.accounts[a.ID] = a
 	}
 	for _, op := range changes.Operations {
 		s.operations[op.ID] = *op
 	}
 	maps.Copy(s.balances, changes.Balances)
+	for id, hold := range changes.Holds {
+		s.holds[id] = *hold
+	}
 	s.entries = append(s.entries, changes.Entries...)
 	s.payments = append(s.payments, changes.Payments...)
 	return results
@@ -103,6 +115,17 @@ func (s *state) check(t interface{ Fatalf(string, ...any) }) {
 			t.Fatalf("the entries of %v sum to %d", key, total)
 		}
 	}
+	frozen := map[ledger.Key]int64{}
+	for _, hold := range s.holds {
+		if hold.Status == ledger.Open {
+			frozen[ledger.Key{AccountID: hold.AccountID, Currency: hold.Currency, Lane: hold.Lane}] += hold.Amount
+		}
+	}
+	for key, balance := range s.balances {
+		if balance.Frozen != frozen[key] {
+			t.Fatalf("%v has %d frozen, its open holds are %d", key, balance.Frozen, frozen[key])
+		}
+	}
 	if !maps.Equal(s.computed, s.balances) {
 		t.Fatalf("balances %v, by the entries %v", s.balances, s.computed)
 	}
@@ -123,9 +146,17 @@ func drawRequest(t *rapid.T, n int) ledger.Request {
 		ID: id(1000 + rapid.IntRange(0, n).Draw(t, "id")), AccountID: account, Lane: contract.Lane(account), ReceivedAt: now,
 		Kind: rapid.SampledFrom([]ledger.Kind{
 			ledger.CreateAccount, ledger.Deposit, ledger.Deposit, ledger.Withdraw, ledger.Transfer, ledger.Payment,
+			ledger.HoldFunds, ledger.HoldFunds, ledger.Capture, ledger.Release, ledger.Expire,
 		}).Draw(t, "kind"),
 	}
-	if r.Kind == ledger.CreateAccount {
+	switch r.Kind {
+	case ledger.CreateAccount:
+		return r
+	case ledger.Capture, ledger.Release, ledger.Expire:
+		r.HoldID = id(1000 + rapid.IntRange(0, n).Draw(t, "hold"))
+		if r.Kind == ledger.Capture {
+			r.Amount = rapid.Int64Range(0, 100).Draw(t, "captured")
+		}
 		return r
 	}
 	r.Currency = rapid.SampledFrom(currencies).Draw(t, "currency")
@@ -179,7 +210,7 @@ func TestAnyBatchingGivesTheSame(t *testing.T) {
 		for _, other := range []*state{all, split, twice} {
 			other.check(t)
 			if !maps.Equal(other.balances, one.balances) || !maps.Equal(other.operations, one.operations) ||
-				!slices.Equal(other.entries, one.entries) || !slices.Equal(other.payments, one.payments) {
+				!slices.Equal(other.entries, one.entries) || !slices.Equal(other.payments, one.payments) || !maps.Equal(other.holds, one.holds) {
 				t.Fatalf("another end: %+v\none by one: %+v", other, one)
 			}
 		}
@@ -200,6 +231,9 @@ func TestRules(t *testing.T) {
 		return r
 	}
 	a, b, stranger := id(1), id(2), id(3)
+	of := func(kind ledger.Kind, account uuid.UUID, n int, amount int64) ledger.Request { // of the hold that request n makes
+		return ledger.Request{AccountID: account, Kind: kind, HoldID: id(100 + n), Amount: amount}
+	}
 	for name, test := range map[string]struct {
 		requests []ledger.Request
 		reasons  []ledger.Reason // of each request; "" for success
@@ -217,6 +251,18 @@ func TestRules(t *testing.T) {
 		"a transfer to oneself":      {[]ledger.Request{open(a), ask(ledger.Deposit, a, 5), transfer(a, a, 5)}, []ledger.Reason{"", "", ledger.SameAccount}, 5, 0},
 		"a balance beyond an int64":  {[]ledger.Request{open(a), ask(ledger.Deposit, a, math.MaxInt64), ask(ledger.Deposit, a, 1)}, []ledger.Reason{"", "", ledger.BalanceTooLarge}, math.MaxInt64, 0},
 		"a transfer beyond an int64": {[]ledger.Request{open(a), open(b), ask(ledger.Deposit, a, 1), ask(ledger.Deposit, b, math.MaxInt64), transfer(a, b, 1)}, []ledger.Reason{"", "", "", "", ledger.BalanceTooLarge}, 1, math.MaxInt64},
+		"what is held cannot be spent": {[]ledger.Request{open(a), open(b), ask(ledger.Deposit, a, 100), ask(ledger.HoldFunds, a, 60), ask(ledger.Withdraw, a, 41), ask(ledger.HoldFunds, a, 41), transfer(a, b, 41), ask(ledger.Withdraw, a, 40)},
+			[]ledger.Reason{"", "", "", "", ledger.InsufficientFunds, ledger.InsufficientFunds, ledger.InsufficientFunds, ""}, 0, 0},
+		"a hold is captured whole": {[]ledger.Request{open(a), ask(ledger.Deposit, a, 100), ask(ledger.HoldFunds, a, 60), of(ledger.Capture, a, 2, 0), of(ledger.Release, a, 2, 0)},
+			[]ledger.Reason{"", "", "", "", ledger.HoldNotOpen}, 40, 0},
+		"a hold is captured in part": {[]ledger.Request{open(a), ask(ledger.Deposit, a, 100), ask(ledger.HoldFunds, a, 60), of(ledger.Capture, a, 2, 61), of(ledger.Capture, a, 2, 25), of(ledger.Capture, a, 2, 1)},
+			[]ledger.Reason{"", "", "", ledger.AmountExceedsHold, "", ledger.HoldNotOpen}, 75, 0},
+		"a hold is released": {[]ledger.Request{open(a), ask(ledger.Deposit, a, 100), ask(ledger.HoldFunds, a, 60), of(ledger.Release, a, 2, 0), of(ledger.Capture, a, 2, 0)},
+			[]ledger.Reason{"", "", "", "", ledger.HoldNotOpen}, 100, 0},
+		"another's hold": {[]ledger.Request{open(a), open(b), ask(ledger.Deposit, a, 100), ask(ledger.HoldFunds, a, 60), of(ledger.Capture, b, 3, 0), of(ledger.Release, b, 9, 0)},
+			[]ledger.Reason{"", "", "", "", ledger.HoldNotFound, ledger.HoldNotFound}, 40, 0},
+		"no room for what may come back": {[]ledger.Request{open(a), ask(ledger.Deposit, a, math.MaxInt64), ask(ledger.HoldFunds, a, 10), ask(ledger.Deposit, a, 1), of(ledger.Release, a, 2, 0)},
+			[]ledger.Reason{"", "", "", ledger.BalanceTooLarge, ""}, math.MaxInt64, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newState()
@@ -239,6 +285,34 @@ func TestRules(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Whoever comes first ends a hold; an expiry that comes second leaves no trace.
+func TestExpiryAndCapture(t *testing.T) {
+	a := id(1)
+	request := func(n int, kind ledger.Kind, amount int64) ledger.Request {
+		r := ledger.Request{ID: id(n), AccountID: a, Lane: contract.Lane(a), Kind: kind, Currency: "RUB", Amount: amount, ReceivedAt: now, ExpiresIn: time.Minute}
+		if kind == ledger.Capture || kind == ledger.Expire {
+			r.HoldID, r.Currency = id(12), ""
+		}
+		return r
+	}
+	begin := []ledger.Request{request(10, ledger.CreateAccount, 0), request(11, ledger.Deposit, 10), request(12, ledger.HoldFunds, 10)}
+
+	captured := newState()
+	captured.settle(append(begin, request(13, ledger.Capture, 0), request(14, ledger.Expire, 0)))
+	if h := captured.holds[id(12)]; h.Status != ledger.Captured || h.Captured != 10 || !h.ExpiresAt.Equal(now.Add(time.Minute)) || len(captured.operations) != 4 {
+		t.Errorf("captured first: %+v, %d operations", h, len(captured.operations))
+	}
+	expired := newState()
+	expired.settle(append(begin, request(14, ledger.Expire, 0), request(13, ledger.Capture, 0)))
+	if h, op := expired.holds[id(12)], expired.operations[id(14)]; h.Status != ledger.Expired || op.Kind != ledger.Release || op.Status != ledger.Success ||
+		expired.operations[id(13)].Reason != ledger.HoldNotOpen {
+		t.Errorf("expired first: %+v, %+v", h, op)
+	}
+	for _, s := range []*state{captured, expired} {
+		s.check(t)
 	}
 }
 

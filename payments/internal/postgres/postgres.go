@@ -47,7 +47,9 @@ type operationRow struct {
 	Kind        ledger.Kind   `db:"operation"`
 	AccountID   uuid.UUID     `db:"account_id"`
 	ToAccountID uuid.NullUUID `db:"to_account_id"`
+	HoldID      uuid.NullUUID `db:"hold_id"`
 	OrderID     uuid.NullUUID `db:"order_id"`
+	CommandID   uuid.NullUUID `db:"command_id"`
 	Currency    string        `db:"currency"`
 	Amount      int64         `db:"amount"`
 	Status      ledger.Status `db:"status"`
@@ -59,27 +61,54 @@ type operationRow struct {
 	SettledAt   sql.NullTime  `db:"settled_at"`
 }
 
-const operationColumns = `id, lane, seq, operation, account_id, to_account_id, order_id, currency, amount, status, reason,
+const operationColumns = `id, lane, seq, operation, account_id, to_account_id, hold_id, order_id, command_id, currency, amount, status, reason,
 	reference, description, fingerprint, created_at, settled_at`
 
 func (r operationRow) operation() ledger.Operation {
 	return ledger.Operation{
 		ID: r.ID, Lane: r.Lane, Seq: r.Seq, Kind: r.Kind, AccountID: r.AccountID, ToAccountID: r.ToAccountID.UUID,
-		OrderID: r.OrderID.UUID, Currency: r.Currency, Amount: r.Amount, Status: r.Status, Reason: r.Reason,
+		HoldID: r.HoldID.UUID, OrderID: r.OrderID.UUID, CommandID: r.CommandID.UUID, Currency: r.Currency, Amount: r.Amount, Status: r.Status, Reason: r.Reason,
 		Reference: r.Reference, Description: r.Description, Fingerprint: r.Fingerprint,
 		CreatedAt: r.CreatedAt.UTC(), SettledAt: r.SettledAt.Time.UTC(),
 	}
 }
+
+// accountRow is an account as it is stored.
+type accountRow struct {
+	ID        uuid.UUID `db:"id"`
+	Lane      int16     `db:"lane"`
+	Owner     string    `db:"owner"`
+	Reference string    `db:"reference"`
+	CreatedAt time.Time `db:"created_at"`
+}
+
+// holdRow is a hold as it is stored.
+type holdRow struct {
+	ID        uuid.UUID         `db:"id"`
+	Lane      int16             `db:"lane"`
+	AccountID uuid.UUID         `db:"account_id"`
+	Currency  string            `db:"currency"`
+	Amount    int64             `db:"amount"`
+	Captured  int64             `db:"captured"`
+	Status    ledger.HoldStatus `db:"status"`
+	ExpiresAt time.Time         `db:"expires_at"`
+	CreatedAt time.Time         `db:"created_at"`
+}
+
+const holdColumns = `id, lane, account_id, currency, amount, captured, status, expires_at, created_at`
 
 // Load fills a book with what the requests touch and locks the balances, all in one global order.
 func (s *Store) Load(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, requests []ledger.Request) error {
 	if err := loadOperations(ctx, tx, book, requests); err != nil {
 		return err
 	}
+	if err := loadHolds(ctx, tx, book, requests); err != nil {
+		return err
+	}
 	accounts := make(map[uuid.UUID]bool)
 	balances := make(map[ledger.Key]bool) // value: it must be there as a row
 	for _, r := range requests {
-		named, takes, gives := ledger.Needs(r)
+		named, takes, gives := book.Needs(r)
 		for _, id := range named {
 			accounts[id] = true
 		}
@@ -91,6 +120,9 @@ func (s *Store) Load(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, reques
 		}
 	}
 	if err := loadAccounts(ctx, tx, book, requests, accounts); err != nil {
+		return err
+	}
+	if err := nameBalances(ctx, tx, requests, balances); err != nil {
 		return err
 	}
 	for key := range balances {
@@ -127,6 +159,30 @@ func loadOperations(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, request
 	return nil
 }
 
+// loadHolds finds the holds that requests name.
+func loadHolds(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, requests []ledger.Request) error {
+	var ids pq.StringArray
+	var lanes []int64
+	for _, r := range requests {
+		if r.HoldID != uuid.Nil {
+			ids, lanes = append(ids, r.HoldID.String()), append(lanes, int64(r.Lane))
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	var rows []holdRow
+	if err := tx.SelectContext(ctx, &rows, `
+		SELECT `+holdColumns+` FROM holds WHERE (id, lane) IN (SELECT * FROM unnest($1::uuid[], $2::smallint[]))`,
+		ids, pq.Array(lanes)); err != nil {
+		return fmt.Errorf("load holds: %w", err)
+	}
+	for _, row := range rows {
+		book.PutHold(ledger.Hold(row))
+	}
+	return nil
+}
+
 // loadAccounts tells the book which of the accounts exist, and takes those from the set that neither exist nor are
 // created by one of the requests.
 func loadAccounts(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, requests []ledger.Request, accounts map[uuid.UUID]bool) error {
@@ -135,18 +191,46 @@ func loadAccounts(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, requests 
 		ids = append(ids, id.String())
 		accounts[id] = false
 	}
-	var found []uuid.UUID
-	if err := tx.SelectContext(ctx, &found, `SELECT id FROM accounts WHERE id = ANY($1::uuid[])`, ids); err != nil {
+	var found []accountRow
+	if err := tx.SelectContext(ctx, &found, `
+		SELECT id, lane, owner, reference, created_at FROM accounts WHERE id = ANY($1::uuid[])`, ids); err != nil {
 		return fmt.Errorf("load accounts: %w", err)
 	}
-	for _, id := range found {
-		book.PutAccount(id)
-		accounts[id] = true
+	for _, row := range found {
+		book.PutAccount(ledger.Account(row))
+		accounts[row.ID] = true
 	}
 	for _, r := range requests {
 		if r.Kind == ledger.CreateAccount {
 			accounts[r.AccountID] = true
 		}
+	}
+	return nil
+}
+
+// nameBalances adds all balances of the accounts whose balances are asked for.
+func nameBalances(ctx context.Context, tx *sqlx.Tx, requests []ledger.Request, balances map[ledger.Key]bool) error {
+	var asked pq.StringArray
+	for _, r := range requests {
+		if r.Kind == ledger.Question {
+			asked = append(asked, r.AccountID.String())
+		}
+	}
+	if len(asked) == 0 {
+		return nil
+	}
+	var rows []struct {
+		AccountID uuid.UUID `db:"account_id"`
+		Currency  string    `db:"currency"`
+		Lane      int16     `db:"lane"`
+	}
+	if err := tx.SelectContext(ctx, &rows, `
+		SELECT account_id, currency, lane FROM balances WHERE account_id = ANY($1::uuid[])`, asked); err != nil {
+		return fmt.Errorf("name balances: %w", err)
+	}
+	for _, row := range rows {
+		key := ledger.Key{AccountID: row.AccountID, Currency: row.Currency, Lane: row.Lane}
+		balances[key] = balances[key]
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/lib/pq"
 
+	"github.com/altyn-pay/altyn/payments/internal/command"
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/inbox"
@@ -82,7 +83,8 @@ func (s *Store) addBalances(ctx context.Context, accounts []Account) error {
 	}
 	var balances []Balance
 	if err := s.db.SelectContext(ctx, &balances, `
-		SELECT account_id, currency, actual, frozen FROM balances WHERE account_id = ANY($1::uuid[]) ORDER BY currency`, ids); err != nil {
+		SELECT account_id, currency, actual, frozen FROM balances
+		WHERE account_id = ANY($1::uuid[]) AND entries > 0 ORDER BY currency`, ids); err != nil {
 		return fmt.Errorf("read balances: %w", err)
 	}
 	for _, b := range balances {
@@ -109,6 +111,12 @@ func (s *Store) Settled(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]*le
 		operations[op.ID] = &op
 	}
 	return operations, nil
+}
+
+// Accept puts messages into the inbox and returns their arrival numbers, see inbox.Insert.
+func (s *Store) Accept(ctx context.Context, messages []inbox.Message) ([]int64, error) {
+	// A single statement is its own transaction.
+	return inbox.Insert(ctx, s.db, messages)
 }
 
 // Waiting reads an accepted message that has not taken effect, or returns ErrNotFound.
@@ -156,32 +164,110 @@ type Entry struct {
 	CreatedAt    time.Time `db:"created_at"`
 }
 
-// Entries reads an account's statement, oldest first: per currency from after the number in after on. The entries of a
-// currency come in the order of their numbers, those of several currencies in the order of their times.
-func (s *Store) Entries(ctx context.Context, account uuid.UUID, after map[string]int64, limit int) ([]Entry, error) {
-	currencies, numbers := make(pq.StringArray, 0, len(after)), make([]int64, 0, len(after))
+// Entries reads an account's statement, oldest first: per currency from after the number in after on, of entries from the
+// time from on and before the time to, where these are not zero. The entries of a currency come in the order of their
+// numbers, those of several currencies in the order of their times.
+func (s *Store) Entries(ctx context.Context, account uuid.UUID, after map[string]int64, from, to time.Time, limit int) ([]Entry, error) {
+	currencies, err := s.currencies(ctx, account)
+	if err != nil {
+		return nil, err
+	}
+	// Times run with the numbers, so a time is looked for among the numbers, and the index on them serves for both.
+	if !from.IsZero() {
+		for currency := range currencies {
+			before, err := s.lastBefore(ctx, account, currency, from)
+			if err != nil {
+				return nil, err
+			}
+			after[currency] = max(after[currency], before)
+		}
+	}
+	names, numbers := make(pq.StringArray, 0, len(after)), make([]int64, 0, len(after))
 	for currency, number := range after {
-		currencies, numbers = append(currencies, currency), append(numbers, number)
+		names, numbers = append(names, currency), append(numbers, number)
 	}
 	var entries []Entry
 	if err := s.db.SelectContext(ctx, &entries, `
 		SELECT e.* FROM balances b
 		LEFT JOIN unnest($3::text[], $4::bigint[]) AS seen (currency, number) ON seen.currency = b.currency
 		CROSS JOIN LATERAL (
-			SELECT number, operation_id, operation, currency, amount, frozen, balance_after, frozen_after, created_at
-			FROM entries WHERE account_id = b.account_id AND entries.currency = b.currency AND lane = b.lane
-				AND number > coalesce(seen.number, 0)
+			SELECT `+entryColumns+` FROM entries
+			WHERE account_id = b.account_id AND entries.currency = b.currency AND lane = b.lane AND number > coalesce(seen.number, 0)
 			ORDER BY number LIMIT $5
 		) e
-		WHERE b.account_id = $1 AND b.lane = $2
+		WHERE b.account_id = $1 AND b.lane = $2 AND ($6::timestamptz IS NULL OR e.created_at < $6)
 		ORDER BY e.created_at, e.currency, e.number LIMIT $5`,
-		account, contract.Lane(account), currencies, pq.Array(numbers), limit); err != nil {
+		account, contract.Lane(account), names, pq.Array(numbers), limit, sql.NullTime{Time: to, Valid: !to.IsZero()}); err != nil {
 		return nil, fmt.Errorf("read entries: %w", err)
 	}
 	for i := range entries {
 		entries[i].CreatedAt = entries[i].CreatedAt.UTC()
 	}
 	return entries, nil
+}
+
+const entryColumns = `number, operation_id, operation, currency, amount, frozen, balance_after, frozen_after, created_at`
+
+// BalancesAt reads what an account had at a point in time, by currency: all entries up to then, inclusive.
+func (s *Store) BalancesAt(ctx context.Context, account uuid.UUID, at time.Time) ([]Balance, error) {
+	currencies, err := s.currencies(ctx, account)
+	if err != nil {
+		return nil, err
+	}
+	var balances []Balance
+	for currency := range currencies {
+		// Times are kept to the microsecond.
+		number, err := s.lastBefore(ctx, account, currency, at.Add(time.Microsecond))
+		if err != nil {
+			return nil, err
+		}
+		if number == 0 {
+			continue
+		}
+		balance := Balance{AccountID: account, Currency: currency}
+		if err := s.db.GetContext(ctx, &balance, `
+			SELECT account_id, currency, balance_after AS actual, frozen_after AS frozen FROM entries
+			WHERE account_id = $1 AND currency = $2 AND number = $3 AND lane = $4`,
+			account, currency, number, contract.Lane(account)); err != nil {
+			return nil, fmt.Errorf("read the balance at a time: %w", err)
+		}
+		balances = append(balances, balance)
+	}
+	return balances, nil
+}
+
+// currencies are those in which an account has entries, with their numbers.
+func (s *Store) currencies(ctx context.Context, account uuid.UUID) (map[string]int64, error) {
+	var rows []struct {
+		Currency string `db:"currency"`
+		Entries  int64  `db:"entries"`
+	}
+	if err := s.db.SelectContext(ctx, &rows, `
+		SELECT currency, entries FROM balances WHERE account_id = $1 AND lane = $2 AND entries > 0`, account, contract.Lane(account)); err != nil {
+		return nil, fmt.Errorf("read balances: %w", err)
+	}
+	currencies := make(map[string]int64, len(rows))
+	for _, row := range rows {
+		currencies[row.Currency] = row.Entries
+	}
+	return currencies, nil
+}
+
+// lastBefore is the number of the last entry before a time, or 0. It bisects the numbers, in one statement.
+func (s *Store) lastBefore(ctx context.Context, account uuid.UUID, currency string, before time.Time) (int64, error) {
+	var number int64
+	if err := s.db.GetContext(ctx, &number, `
+		WITH RECURSIVE bisection (low, high) AS ( -- the entry low is before the time, the entry high is not
+			SELECT 0::bigint, entries + 1 FROM balances WHERE account_id = $1 AND currency = $2 AND lane = $3
+			UNION ALL
+			SELECT CASE WHEN e.created_at < $4 THEN e.number ELSE low END, CASE WHEN e.created_at < $4 THEN high ELSE e.number END
+			FROM bisection JOIN entries e
+				ON e.account_id = $1 AND e.currency = $2 AND e.lane = $3 AND e.number = low + (high - low) / 2
+			WHERE high - low > 1
+		) SELECT coalesce(max(low), 0) FROM bisection`, account, currency, contract.Lane(account), before); err != nil {
+		return 0, fmt.Errorf("find the last entry before a time: %w", err)
+	}
+	return number, nil
 }
 
 // Payment reads the payment of an order, or returns ErrNotFound.
@@ -213,4 +299,75 @@ func (s *Store) Payment(ctx context.Context, order uuid.UUID) (ledger.OrderPayme
 	payment := ledger.OrderPayment(p)
 	payment.CreatedAt, payment.UpdatedAt = p.CreatedAt.UTC(), p.UpdatedAt.UTC()
 	return payment, nil
+}
+
+// Hold reads a hold, or returns ErrNotFound.
+func (s *Store) Hold(ctx context.Context, id uuid.UUID) (ledger.Hold, error) {
+	var row holdRow
+	err := s.db.GetContext(ctx, &row, `SELECT `+holdColumns+` FROM holds WHERE id = $1`, id)
+	if errors.Is(err, sql.ErrNoRows) {
+		return ledger.Hold{}, ErrNotFound
+	}
+	if err != nil {
+		return ledger.Hold{}, fmt.Errorf("read hold: %w", err)
+	}
+	hold := ledger.Hold(row)
+	hold.CreatedAt, hold.ExpiresAt = row.CreatedAt.UTC(), row.ExpiresAt.UTC()
+	return hold, nil
+}
+
+// maxExpiries bounds how many holds expire at a time.
+const maxExpiries = 500
+
+// ExpireHolds puts the request to release it into the inbox for each open hold whose time is over, and returns how many
+// there were. A request that is there already stays one: its ID is derived from the hold's.
+func (s *Store) ExpireHolds(ctx context.Context, message func(ledger.Hold) (inbox.Message, error)) (int, error) {
+	var rows []holdRow
+	if err := s.db.SelectContext(ctx, &rows, `
+		SELECT `+holdColumns+` FROM holds h WHERE status = 'open' AND expires_at <= now()
+			AND NOT EXISTS (SELECT FROM inbox i WHERE i.account_id = h.account_id AND i.stopped AND i.kind = $2)
+		ORDER BY expires_at LIMIT $1`, maxExpiries, ledger.Expire); err != nil {
+		return 0, fmt.Errorf("find expired holds: %w", err)
+	}
+	if len(rows) == 0 {
+		return 0, nil
+	}
+	messages := make([]inbox.Message, len(rows))
+	for i, row := range rows {
+		var err error
+		if messages[i], err = message(ledger.Hold(row)); err != nil {
+			return 0, err
+		}
+	}
+	_, err := s.Accept(ctx, messages)
+	return len(rows), err
+}
+
+// HoldsOf tells what a command on a hold needs to know of it, for those of the holds that exist, be it that their own
+// messages are still waiting.
+func (s *Store) HoldsOf(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]command.Hold, error) {
+	holds := make(map[uuid.UUID]command.Hold, len(ids))
+	if len(ids) == 0 {
+		return holds, nil
+	}
+	columns := texts(len(ids))
+	for i, id := range ids {
+		columns[i] = id.String()
+	}
+	var rows []struct {
+		ID        uuid.UUID `db:"id"`
+		AccountID uuid.UUID `db:"account_id"`
+		Currency  string    `db:"currency"`
+	}
+	// One statement sees one moment: a hold is in the one table or in the other.
+	if err := s.db.SelectContext(ctx, &rows, `
+		SELECT id, account_id, currency FROM holds WHERE id = ANY($1::uuid[])
+		UNION ALL
+		SELECT id, account_id, payload::json->>'currency' FROM inbox WHERE id = ANY($1::uuid[]) AND kind = 'hold'`, columns); err != nil {
+		return nil, fmt.Errorf("find holds: %w", err)
+	}
+	for _, row := range rows {
+		holds[row.ID] = command.Hold{AccountID: row.AccountID, Currency: row.Currency}
+	}
+	return holds, nil
 }

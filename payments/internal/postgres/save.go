@@ -16,7 +16,7 @@ import (
 // Save stores what a batch has changed, one statement per table.
 func (s *Store) Save(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) error {
 	for _, save := range []func(context.Context, *sqlx.Tx, ledger.Changes) error{
-		saveAccounts, saveBalances, saveEntries, saveOperations, savePayments,
+		saveAccounts, saveBalances, saveEntries, saveOperations, saveHolds, savePayments,
 	} {
 		if err := save(ctx, tx, changes); err != nil {
 			return err
@@ -30,14 +30,14 @@ func saveAccounts(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) erro
 	if n == 0 {
 		return nil
 	}
-	ids, owners, references, lanes := texts(n), texts(n), texts(n), make([]int64, n)
+	ids, owners, references, created, lanes := texts(n), texts(n), texts(n), texts(n), make([]int64, n)
 	for i, a := range changes.Accounts {
-		ids[i], owners[i], references[i], lanes[i] = a.ID.String(), a.Owner, a.Reference, int64(a.Lane)
+		ids[i], owners[i], references[i], created[i], lanes[i] = a.ID.String(), a.Owner, a.Reference, timestamp(a.CreatedAt), int64(a.Lane)
 	}
 	return exec(ctx, tx, "save accounts", int64(n), `
-		INSERT INTO accounts (id, lane, owner, reference)
-		SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::text[])`,
-		ids, pq.Array(lanes), owners, references)
+		INSERT INTO accounts (id, lane, owner, reference, created_at)
+		SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::text[], $5::timestamptz[])`,
+		ids, pq.Array(lanes), owners, references, created)
 }
 
 func saveBalances(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) error {
@@ -92,23 +92,49 @@ func saveOperations(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) er
 	statuses, reasons, references, descriptions := texts(n), texts(n), texts(n), texts(n)
 	created, settled := texts(n), texts(n)
 	lanes, seqs, amounts := make([]int64, n), make([]int64, n), make([]int64, n)
-	payees, orders, fingerprints := make([]sql.NullString, n), make([]sql.NullString, n), make([]sql.NullString, n)
+	payees, holds, orders, commands, fingerprints := make([]sql.NullString, n), make([]sql.NullString, n), make([]sql.NullString, n),
+		make([]sql.NullString, n), make([]sql.NullString, n)
 	for i, op := range changes.Operations {
 		ids[i], kinds[i], accounts[i], currencies[i] = op.ID.String(), string(op.Kind), op.AccountID.String(), op.Currency
 		statuses[i], reasons[i], references[i], descriptions[i] = string(op.Status), string(op.Reason), op.Reference, op.Description
 		created[i], settled[i] = timestamp(op.CreatedAt), timestamp(op.SettledAt)
 		lanes[i], seqs[i], amounts[i] = int64(op.Lane), op.Seq, op.Amount
-		payees[i], orders[i] = optional(op.ToAccountID), optional(op.OrderID)
+		payees[i], holds[i] = optional(op.ToAccountID), optional(op.HoldID)
+		orders[i], commands[i] = optional(op.OrderID), optional(op.CommandID)
 		fingerprints[i] = sql.NullString{String: op.Fingerprint.UUID.String(), Valid: op.Fingerprint.Valid}
 	}
 	return exec(ctx, tx, "save operations", int64(n), `
 		INSERT INTO operations (`+operationColumns+`)
 		SELECT `+operationColumns+`
-		FROM unnest($1::uuid[], $2::smallint[], $3::bigint[], $4::text[], $5::uuid[], $6::uuid[], $7::uuid[], $8::text[],
-			$9::bigint[], $10::text[], $11::text[], $12::text[], $13::text[], $14::uuid[], $15::timestamptz[], $16::timestamptz[])
+		FROM unnest($1::uuid[], $2::smallint[], $3::bigint[], $4::text[], $5::uuid[], $6::uuid[], $7::uuid[], $8::uuid[], $9::uuid[],
+			$10::text[], $11::bigint[], $12::text[], $13::text[], $14::text[], $15::text[], $16::uuid[], $17::timestamptz[],
+			$18::timestamptz[])
 			AS o (`+operationColumns+`)`,
-		ids, pq.Array(lanes), pq.Array(seqs), kinds, accounts, pq.Array(payees), pq.Array(orders), currencies, pq.Array(amounts),
+		ids, pq.Array(lanes), pq.Array(seqs), kinds, accounts, pq.Array(payees), pq.Array(holds), pq.Array(orders), pq.Array(commands), currencies, pq.Array(amounts),
 		statuses, reasons, references, descriptions, pq.Array(fingerprints), created, settled)
+}
+
+func saveHolds(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) error {
+	n := len(changes.Holds)
+	if n == 0 {
+		return nil
+	}
+	ids, accounts, currencies, statuses := texts(n), texts(n), texts(n), texts(n)
+	expires, created := texts(n), texts(n)
+	lanes, amounts, captured := make([]int64, n), make([]int64, n), make([]int64, n)
+	i := 0
+	for _, h := range changes.Holds {
+		ids[i], accounts[i], currencies[i], statuses[i] = h.ID.String(), h.AccountID.String(), h.Currency, string(h.Status)
+		expires[i], created[i] = timestamp(h.ExpiresAt), timestamp(h.CreatedAt)
+		lanes[i], amounts[i], captured[i] = int64(h.Lane), h.Amount, h.Captured
+		i++
+	}
+	return exec(ctx, tx, "save holds", int64(n), `
+		INSERT INTO holds (`+holdColumns+`)
+		SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::uuid[], $4::text[], $5::bigint[], $6::bigint[], $7::text[],
+			$8::timestamptz[], $9::timestamptz[])
+		ON CONFLICT (id, lane) DO UPDATE SET status = excluded.status, captured = excluded.captured WHERE holds.status = 'open'`,
+		ids, pq.Array(lanes), accounts, currencies, pq.Array(amounts), pq.Array(captured), statuses, expires, created)
 }
 
 func savePayments(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) error {

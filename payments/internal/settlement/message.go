@@ -9,8 +9,6 @@ import (
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/inbox"
-	"github.com/altyn-pay/altyn/platform/kafka"
-	"github.com/altyn-pay/altyn/platform/money"
 )
 
 // Message puts a request into the form in which the inbox keeps it, in the lane of its account.
@@ -25,8 +23,39 @@ func Message(r ledger.Request, traceparent string) (inbox.Message, error) {
 	}, nil
 }
 
+// repetition is the kind of message that stands for a command which came again while it was still waiting.
+const repetition = "repetition"
+
+// original is the payload of a repetition.
+type original struct {
+	ID      uuid.UUID       `json:"id"`
+	Kind    string          `json:"kind"`
+	Payload json.RawMessage `json:"payload"`
+}
+
+// Repeated is what is stored in place of a message that is waiting already: nothing for an event, and for a command its
+// repetition, which is behind the command in the queue, meets its record there and is answered like any repeated command.
+func Repeated(m inbox.Message) (inbox.Message, bool) {
+	if !m.Fingerprint.Valid {
+		return m, false
+	}
+	payload, err := json.Marshal(original{m.ID, m.Kind, json.RawMessage(m.Payload)})
+	if err != nil {
+		return m, false // what was encoded by Message can be encoded
+	}
+	m.ID, m.Kind, m.Payload = uuid.Must(uuid.NewV7()), repetition, string(payload)
+	return m, true
+}
+
 // Request reads a request back from the inbox.
 func Request(m inbox.Message) (ledger.Request, error) {
+	if m.Kind == repetition {
+		var o original
+		if err := json.Unmarshal([]byte(m.Payload), &o); err != nil {
+			return ledger.Request{}, fmt.Errorf("decode repetition %s: %w", m.ID, err)
+		}
+		m.ID, m.Kind, m.Payload = o.ID, o.Kind, string(o.Payload)
+	}
 	r := ledger.Request{
 		ID: m.ID, Seq: m.Seq, Lane: m.Lane, AccountID: m.AccountID, Kind: ledger.Kind(m.Kind), Fingerprint: m.Fingerprint,
 		ReceivedAt: m.ReceivedAt.UTC(),
@@ -35,58 +64,4 @@ func Request(m inbox.Message) (ledger.Request, error) {
 		return ledger.Request{}, fmt.Errorf("decode request %s: %w", m.ID, err)
 	}
 	return r, nil
-}
-
-// Decoder makes inbox messages of what comes over the broker.
-func Decoder(currencies *money.Currencies) func(kafka.Message) (inbox.Message, error) {
-	return func(record kafka.Message) (inbox.Message, error) {
-		event := kafka.EventOf(record)
-		switch {
-		case record.Topic == contract.TopicOrders && event.Type == contract.OrderPlacedType:
-			r, err := orderPlaced(currencies, record.Value)
-			if err != nil {
-				return inbox.Message{}, err
-			}
-			return Message(r, event.Traceparent)
-		}
-		return inbox.Message{}, fmt.Errorf("no such event on this topic: ce_type %q", event.Type)
-	}
-}
-
-// orderPlaced makes the payment's request of an event. The request's ID is the order's, so that the event takes effect
-// once however often it comes.
-func orderPlaced(currencies *money.Currencies, payload []byte) (ledger.Request, error) {
-	var order contract.Order
-	if err := json.Unmarshal(payload, &order); err != nil {
-		return ledger.Request{}, fmt.Errorf("not an order: %w", err)
-	}
-	if order.OrderID == uuid.Nil || order.AccountID == uuid.Nil {
-		return ledger.Request{}, fmt.Errorf("order_id and account_id are required")
-	}
-	if order.Capture != contract.CaptureAutomatic {
-		return ledger.Request{}, fmt.Errorf("capture %q is not known", order.Capture)
-	}
-	currency, ok := currencies.Lookup(order.Currency)
-	if !ok {
-		return ledger.Request{}, fmt.Errorf("currency %q is not known", order.Currency)
-	}
-	amount, err := currency.Parse(order.Amount)
-	if err != nil {
-		return ledger.Request{}, fmt.Errorf("amount %w", err)
-	}
-	for _, text := range []struct {
-		field, value string
-		limit        int
-	}{
-		{"description", order.Description, contract.MaxDescription},
-		{"reference", order.Reference, contract.MaxReference},
-	} {
-		if err := contract.CheckText(text.value, text.limit); err != nil {
-			return ledger.Request{}, fmt.Errorf("%s %w", text.field, err)
-		}
-	}
-	return ledger.Request{
-		ID: order.OrderID, AccountID: order.AccountID, Kind: ledger.Payment, Currency: order.Currency, Amount: amount,
-		OrderID: order.OrderID, Capture: order.Capture, Reference: order.Reference, Description: order.Description,
-	}, nil
 }

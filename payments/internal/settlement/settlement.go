@@ -15,6 +15,7 @@ import (
 
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
+	"github.com/altyn-pay/altyn/payments/internal/wire"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/inbox"
 	"github.com/altyn-pay/altyn/platform/money"
@@ -59,21 +60,34 @@ func (s *Settlement) Settle(ctx context.Context, tx *sqlx.Tx, batch []inbox.Mess
 	if err := s.store.Load(ctx, tx, book, requests); err != nil {
 		return nil, err
 	}
-	operations := make([]*ledger.Operation, len(requests))
-	for i, r := range requests {
-		operations[i] = book.Apply(r)
+	operations := make([]*ledger.Operation, 0, len(requests))
+	var replies []outbox.Message
+	for _, r := range requests {
+		var op *ledger.Operation
+		if r.Kind != ledger.Question && r.Kind != ledger.Refusal {
+			if op = book.Apply(r); op != nil {
+				operations = append(operations, op)
+			}
+		}
+		if r.Reply != nil {
+			reply, err := s.reply(book, r, op, traces[r.ID])
+			if err != nil {
+				return nil, err
+			}
+			replies = append(replies, reply)
+		}
 	}
 	changes := book.Changes()
 	if err := s.store.Save(ctx, tx, changes); err != nil {
 		return nil, err
 	}
-	events := make([]outbox.Message, len(changes.Payments))
+	events := make([]outbox.Message, len(changes.Payments), len(changes.Payments)+len(replies))
 	for i, p := range changes.Payments {
 		if events[i], err = s.event(p, traces[p.OrderID]); err != nil {
 			return nil, err
 		}
 	}
-	if err := outbox.Append(ctx, tx, events...); err != nil {
+	if err := outbox.Append(ctx, tx, append(events, replies...)...); err != nil {
 		return nil, err
 	}
 	return func() {
@@ -96,7 +110,7 @@ var eventTypes = map[string]string{
 
 // event is the message that tells of a payment's transition.
 func (s *Settlement) event(p ledger.OrderPayment, traceparent string) (outbox.Message, error) {
-	state, err := PaymentState(s.currencies, p)
+	state, err := wire.Payment(s.currencies, p)
 	if err != nil {
 		return outbox.Message{}, err
 	}
@@ -108,18 +122,5 @@ func (s *Settlement) event(p ledger.OrderPayment, traceparent string) (outbox.Me
 	return outbox.Message{
 		Lane: p.Lane, ID: contract.EventID(eventType, p.OrderID, p.Version), Type: eventType, Topic: contract.TopicPayments,
 		Key: p.AccountID.String(), Subject: p.OrderID.String(), Payload: string(payload), Traceparent: traceparent,
-	}, nil
-}
-
-// PaymentState is a payment as the outside sees it.
-func PaymentState(currencies *money.Currencies, p ledger.OrderPayment) (contract.Payment, error) {
-	currency, ok := currencies.Lookup(p.Currency)
-	if !ok {
-		return contract.Payment{}, fmt.Errorf("payment %s is in %q, which is no longer among the currencies", p.OrderID, p.Currency)
-	}
-	return contract.Payment{
-		OrderID: p.OrderID, AccountID: p.AccountID, Amount: currency.Format(p.Amount), Currency: p.Currency,
-		Capture: p.Capture, Status: p.Status, Reason: string(p.Reason), CapturedAmount: currency.Format(p.Captured),
-		RefundedAmount: currency.Format(p.Refunded), Version: p.Version, CreatedAt: p.CreatedAt, UpdatedAt: p.UpdatedAt,
 	}, nil
 }

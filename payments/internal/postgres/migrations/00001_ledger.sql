@@ -9,7 +9,7 @@ CREATE TABLE accounts (
     owner      text        NOT NULL DEFAULT '',
     reference  text        NOT NULL DEFAULT '',
     seq        bigint      GENERATED ALWAYS AS IDENTITY,
-    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    created_at timestamptz NOT NULL,
     PRIMARY KEY (id, lane)
 );
 CREATE INDEX accounts_seq ON accounts (seq);
@@ -35,10 +35,13 @@ CREATE TABLE operations (
     id            uuid        NOT NULL,
     lane          smallint    NOT NULL,
     seq           bigint      NOT NULL, -- the arrival number of the request
-    operation     text        NOT NULL CHECK (operation IN ('create_account', 'deposit', 'withdraw', 'transfer', 'payment')),
+    operation     text        NOT NULL CHECK (operation IN (
+        'create_account', 'deposit', 'withdraw', 'transfer', 'hold', 'capture', 'release', 'payment')),
     account_id    uuid        NOT NULL,
     to_account_id uuid,
+    hold_id       uuid,
     order_id      uuid,
+    command_id    uuid, -- the client's own, where it came over the broker
     currency      text        NOT NULL,
     amount        bigint      NOT NULL CHECK (amount >= 0),
     status        text        NOT NULL CHECK (status IN ('created', 'success', 'error')),
@@ -70,6 +73,22 @@ CREATE TABLE entries (
     PRIMARY KEY (account_id, currency, number, lane)
 );
 
+-- Money set aside. The ID is that of the operation that did it.
+CREATE TABLE holds (
+    id         uuid        NOT NULL,
+    lane       smallint    NOT NULL,
+    account_id uuid        NOT NULL,
+    currency   text        NOT NULL,
+    amount     bigint      NOT NULL CHECK (amount > 0),
+    captured   bigint      NOT NULL CHECK (captured BETWEEN 0 AND amount),
+    status     text        NOT NULL CHECK (status IN ('open', 'captured', 'released', 'expired')),
+    expires_at timestamptz NOT NULL,
+    created_at timestamptz NOT NULL,
+    PRIMARY KEY (id, lane),
+    CONSTRAINT holds_captured CHECK ((status = 'captured') = (captured > 0))
+);
+CREATE INDEX holds_expiry ON holds (expires_at) WHERE status = 'open';
+
 -- The payment of an order, as the saga sees it.
 CREATE TABLE payments (
     order_id   uuid        NOT NULL,
@@ -93,13 +112,14 @@ CREATE TABLE payments (
 DO $$
 BEGIN
     EXECUTE format('REVOKE UPDATE, DELETE ON entries FROM %I', current_setting('altyn.service_role'));
-    EXECUTE format('REVOKE DELETE ON accounts, balances, operations, payments FROM %I', current_setting('altyn.service_role'));
+    EXECUTE format('REVOKE DELETE ON accounts, balances, operations, holds, payments FROM %I', current_setting('altyn.service_role'));
 END
 $$;
 -- +goose StatementEnd
 
 -- +goose Down
 DROP TABLE payments;
+DROP TABLE holds;
 DROP TABLE entries;
 DROP TABLE operations;
 DROP TABLE balances;

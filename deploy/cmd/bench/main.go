@@ -1,0 +1,149 @@
+// Command bench measures how many orders per second Altyn settles, beside what pgbench does on the same PostgreSQL in the
+// same run. It starts a stack of its own with durable settings, on free ports and with temporary data.
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"time"
+
+	"github.com/altyn-pay/altyn/deploy/stack"
+	"github.com/altyn-pay/altyn/platform/localkafka"
+)
+
+func main() {
+	localkafka.Child()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// settings are read from flags.
+type settings struct {
+	duration time.Duration
+	clients  int
+	accounts int
+	kafka    string
+	out      string
+}
+
+// Report is what latest.json says.
+type Report struct {
+	At       time.Time `json:"at"`
+	Cores    int       `json:"cores"`
+	Postgres string    `json:"postgres"`
+	Kafka    string    `json:"kafka"`
+	// PgbenchTPS is the yardstick: TPC-B-like transactions per second, scale 20, -c 8 -j 2 -M prepared.
+	PgbenchTPS float64 `json:"pgbench_tps"`
+	Orders     Orders  `json:"orders"`
+}
+
+// Orders is the workload: orders placed through the gateway, one per request, until each is final.
+type Orders struct {
+	Clients       int              `json:"clients"`
+	Accounts      int              `json:"accounts"`
+	Count         int              `json:"count"`
+	PerSecond     float64          `json:"per_second"` // from the first request to the last final status
+	Ratio         float64          `json:"ratio_to_pgbench"`
+	RequestP50MS  float64          `json:"request_p50_ms"`
+	RequestP99MS  float64          `json:"request_p99_ms"`
+	IdleMedianMS  float64          `json:"idle_accepted_to_final_median_ms"`
+	RSS           map[string]int64 `json:"peak_rss_bytes"`
+	BooksAreRight bool             `json:"books_are_right"`
+}
+
+func run(ctx context.Context) error {
+	var s settings
+	flags := flag.NewFlagSet("bench", flag.ExitOnError)
+	flags.DurationVar(&s.duration, "duration", 20*time.Second, "how long each measurement takes (DURATION)")
+	flags.IntVar(&s.clients, "clients", 64, "orders placed at the same time")
+	flags.IntVar(&s.accounts, "accounts", 1000, "accounts the orders are spread over")
+	flags.StringVar(&s.kafka, "kafka", os.Getenv("KAFKA"), "apache or embedded; default: Apache Kafka where it can run (KAFKA)")
+	flags.StringVar(&s.out, "out", "deploy/bench/latest.json", "file for the result")
+	if text := os.Getenv("DURATION"); text != "" {
+		if err := flags.Set("duration", text); err != nil {
+			return fmt.Errorf("DURATION: %w", err)
+		}
+	}
+	if err := flags.Parse(os.Args[1:]); err != nil {
+		return err
+	}
+	if s.duration < time.Second || s.clients < 1 || s.accounts < 1 {
+		return errors.New("a second, a client and an account are the least")
+	}
+
+	report, err := measure(ctx, s)
+	if err != nil {
+		return err
+	}
+	text, err := json.MarshalIndent(report, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(s.out), 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(s.out, append(text, '\n'), 0o644); err != nil {
+		return err
+	}
+	print(report, s.out)
+	return nil
+}
+
+func measure(ctx context.Context, s settings) (report Report, err error) {
+	pgbench, err := findPgbench()
+	if err != nil {
+		return report, err
+	}
+	binaries, err := os.MkdirTemp("", "altyn-bench-")
+	if err != nil {
+		return report, err
+	}
+	defer os.RemoveAll(binaries)
+	say := func(line string) { fmt.Fprintln(os.Stderr, line) }
+	if err := stack.Build(ctx, stack.BuildOptions{Dir: binaries, Progress: say}); err != nil {
+		return report, err
+	}
+	running, err := stack.Start(ctx, stack.Options{
+		Binaries: binaries, Kafka: stack.Kafka{Kind: localkafka.Kind(s.kafka)}, Services: stack.Instances(1, 1, 0), Progress: say,
+	})
+	if err != nil {
+		return report, err
+	}
+	defer func() { err = errors.Join(err, running.Close()) }()
+
+	report = Report{At: time.Now().UTC().Truncate(time.Second), Cores: runtime.NumCPU(),
+		Postgres: running.Server().Version, Kafka: cmp.Or(s.kafka, "default")}
+	if report.PgbenchTPS, err = yardstick(ctx, pgbench, running, s.duration, say); err != nil {
+		return report, err
+	}
+	if report.Orders, err = orders(ctx, running, s); err != nil {
+		return report, err
+	}
+	report.Orders.Ratio = report.Orders.PerSecond / report.PgbenchTPS
+	return report, nil
+}
+
+func print(r Report, out string) {
+	fmt.Printf("\nPostgreSQL %s, %s, %d cores, everything durable\n", r.Postgres, r.Kafka, r.Cores)
+	fmt.Printf("  pgbench TPC-B (-c 8 -j 2 -M prepared -s 20)   %8.0f /s\n", r.PgbenchTPS)
+	fmt.Printf("  orders settled through the gateway            %8.0f /s   %.2f of pgbench\n", r.Orders.PerSecond, r.Orders.Ratio)
+	fmt.Printf("  request p50 / p99                             %8.1f / %.1f ms with %d clients\n", r.Orders.RequestP50MS, r.Orders.RequestP99MS, r.Orders.Clients)
+	fmt.Printf("  idle, from accepted to final, median          %8.1f ms\n", r.Orders.IdleMedianMS)
+	for name, bytes := range r.Orders.RSS {
+		fmt.Printf("  peak RSS of %-33s %8.0f MB\n", name, float64(bytes)/1e6)
+	}
+	fmt.Printf("The books are right after %d orders. Written to %s.\n", r.Orders.Count, out)
+}

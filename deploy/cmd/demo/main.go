@@ -1,0 +1,171 @@
+// Command demo shows Altyn at work: on a running stack it opens accounts, funds them, places orders through the gateway,
+// some of which lack money, and checks the books to the last unit.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"os/signal"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/altyn-pay/altyn/deploy/audit"
+	"github.com/altyn-pay/altyn/deploy/load"
+	"github.com/altyn-pay/altyn/platform/config"
+	"github.com/altyn-pay/altyn/platform/postgres"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "demo:", err)
+		os.Exit(1)
+	}
+}
+
+// settings are read from flags.
+type settings struct {
+	gateway  string
+	accounts int
+	orders   int
+	clients  int
+}
+
+func run(ctx context.Context) error {
+	var s settings
+	flags := flag.NewFlagSet("demo", flag.ExitOnError)
+	flags.StringVar(&s.gateway, "gateway", "http://127.0.0.1:8000", "address of the gateway")
+	flags.IntVar(&s.accounts, "accounts", 100, "accounts to open")
+	flags.IntVar(&s.orders, "orders", 3000, "orders to place")
+	flags.IntVar(&s.clients, "clients", 32, "orders placed at the same time")
+	flags.Usage = func() {
+		fmt.Fprintln(flags.Output(), "demo opens accounts on a running stack, funds them, places orders of 1.00 RUB through the gateway, for\n"+
+			"a fifth of which there is no money, waits until all are final and checks the books in both databases.\n\nFlags:")
+		flags.PrintDefaults()
+	}
+	if err := flags.Parse(os.Args[1:]); err != nil {
+		return err
+	}
+	if s.accounts < 1 || s.orders < s.accounts || s.clients < 1 || s.clients > 256 {
+		return errors.New("there must be an account, at least as many orders as accounts, and 1 to 256 clients")
+	}
+	client := load.New(s.gateway)
+	defer client.Close()
+
+	each := s.orders / s.accounts
+	funded := each * 4 / 5
+	fmt.Printf("Opening %d accounts with %d.00 RUB each, for %d orders of 1.00 RUB.\n", s.accounts, funded, each)
+	accounts, err := client.Accounts(ctx, s.accounts, s.clients, fmt.Sprintf("%d.00", max(funded, 1)), "RUB")
+	if err != nil {
+		return fmt.Errorf("%w (is the stack running? make start)", err)
+	}
+	if err := place(ctx, client, s, accounts, each); err != nil {
+		return err
+	}
+	orders, err := finals(ctx, client, accounts, each)
+	if err != nil {
+		return err
+	}
+	report(orders)
+	return check(ctx)
+}
+
+func place(ctx context.Context, client *load.Client, s settings, accounts []uuid.UUID, each int) error {
+	progress := load.NewProgress(os.Stdout, "orders placed", each*len(accounts))
+	defer progress.Close()
+	return load.Each(ctx, each*len(accounts), s.clients, func(i int) error {
+		order := load.NewOrder{AccountID: accounts[i%len(accounts)], Amount: "1.00", Currency: "RUB"}
+		if err := client.Retry(ctx, "/api/v1/orders", uuid.NewString(), order, nil); err != nil {
+			return fmt.Errorf("place an order: %w", err)
+		}
+		progress.Add(1)
+		return nil
+	})
+}
+
+// finals reads the orders of the accounts, once all of them are final.
+func finals(ctx context.Context, client *load.Client, accounts []uuid.UUID, each int) ([]load.Order, error) {
+	progress := load.NewProgress(os.Stdout, "orders final", each*len(accounts))
+	defer progress.Close()
+	orders := make([]load.Order, 0, each*len(accounts))
+	for _, account := range accounts {
+		for cursor := ""; ; {
+			var page struct {
+				Items      []load.Order `json:"items"`
+				NextCursor string       `json:"next_cursor"`
+			}
+			path := fmt.Sprintf("/api/v1/orders?account_id=%s&limit=200&cursor=%s", account, cursor)
+			if err := client.Call("GET", path, "", nil, &page); err != nil {
+				return nil, fmt.Errorf("list orders: %w", err)
+			}
+			for _, order := range page.Items {
+				for !order.Final() {
+					if ctx.Err() != nil {
+						return nil, ctx.Err()
+					}
+					if err := client.Call("GET", "/api/v1/orders/"+order.ID.String()+"?wait=30s", "", nil, &order); err != nil {
+						return nil, fmt.Errorf("wait for order %s: %w", order.ID, err)
+					}
+				}
+				orders = append(orders, order)
+				progress.Add(1)
+			}
+			if cursor = page.NextCursor; cursor == "" {
+				break
+			}
+		}
+	}
+	return orders, nil
+}
+
+func report(orders []load.Order) {
+	statuses := map[string]int{}
+	latencies := make([]time.Duration, len(orders))
+	for i, order := range orders {
+		name := order.Status
+		if order.Reason != "" {
+			name += " (" + order.Reason + ")"
+		}
+		statuses[name]++
+		latencies[i] = order.UpdatedAt.Sub(order.CreatedAt)
+	}
+	slices.Sort(latencies)
+	quantile := func(q int) time.Duration { return latencies[len(latencies)*q/100].Round(100 * time.Microsecond) }
+	for _, name := range slices.Sorted(maps.Keys(statuses)) {
+		fmt.Printf("%6d %s\n", statuses[name], name)
+	}
+	fmt.Printf("From accepted to final: p50 %s, p99 %s\n", quantile(50), quantile(99))
+}
+
+// check audits both databases.
+func check(ctx context.Context) error {
+	cfg, err := config.Load[postgres.Config]()
+	if err != nil {
+		return err
+	}
+	orders, err := postgres.OpenOwner(cfg.Defaults("orders"))
+	if err != nil {
+		return err
+	}
+	defer orders.Close()
+	payments, err := postgres.OpenOwner(cfg.Defaults("payments"))
+	if err != nil {
+		return err
+	}
+	defer payments.Close()
+	books, err := audit.AtRest(ctx, orders, payments)
+	if err != nil {
+		return fmt.Errorf("the books are wrong:\n%w", err)
+	}
+	fmt.Printf("The books are right: %d orders and their payments agree; the entries of %d operations sum to zero and add up to\n"+
+		"every balance, to the last unit.\n", books.Orders, books.Operations)
+	return nil
+}

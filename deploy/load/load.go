@@ -1,0 +1,183 @@
+// Package load is a client of Altyn that makes load: it opens and funds accounts and places orders through the gateway,
+// from many goroutines at once. The demonstration, the benchmark and the fault tests share it.
+package load
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/valyala/fasthttp"
+)
+
+const (
+	maxConnections = 512
+	requestTimeout = 40 * time.Second
+	retryPause     = 100 * time.Millisecond
+)
+
+// Client speaks to a gateway, such as http://127.0.0.1:8000. It is safe for concurrent use.
+type Client struct {
+	base string
+	http *fasthttp.Client
+}
+
+// New returns a client. It connects when it is first used.
+func New(base string) *Client {
+	return &Client{base: base, http: &fasthttp.Client{
+		MaxConnsPerHost: maxConnections, ReadTimeout: requestTimeout, WriteTimeout: requestTimeout,
+		MaxIdemponentCallAttempts: 1, NoDefaultUserAgentHeader: true, DisablePathNormalizing: true,
+	}}
+}
+
+// Close drops the connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// StatusError is an answer that is not the wanted one.
+type StatusError struct {
+	Status int
+	Body   string
+}
+
+func (e *StatusError) Error() string { return fmt.Sprintf("%d %s", e.Status, e.Body) }
+
+// Call sends a request with an optional JSON body and reads a 2xx answer into out, if that is not nil. Another status is a
+// *StatusError.
+func (c *Client) Call(method, path, key string, body, out any) error {
+	request, response := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
+	defer fasthttp.ReleaseRequest(request)
+	defer fasthttp.ReleaseResponse(response)
+	request.Header.SetMethod(method)
+	request.SetRequestURI(c.base + path)
+	if key != "" {
+		request.Header.Set("Idempotency-Key", key)
+	}
+	switch body := body.(type) {
+	case nil:
+	case []byte:
+		request.Header.SetContentType("application/json")
+		request.SetBodyRaw(body)
+	default:
+		text, err := json.Marshal(body)
+		if err != nil {
+			return err
+		}
+		request.Header.SetContentType("application/json")
+		request.SetBodyRaw(text)
+	}
+	if err := c.http.DoTimeout(request, response, requestTimeout); err != nil {
+		return err
+	}
+	if status := response.StatusCode(); status < 200 || status > 299 {
+		return &StatusError{status, string(response.Body())}
+	}
+	if out == nil {
+		return nil
+	}
+	return json.Unmarshal(response.Body(), out)
+}
+
+// Retry calls with a key until there is an answer that is not the trouble of a server (a lost connection, 5xx), or ctx
+// ends. The key makes it safe: whatever the failed attempts did, the request takes effect once.
+func (c *Client) Retry(ctx context.Context, path, key string, body, out any) error {
+	if key == "" {
+		return errors.New("a request without a key cannot be repeated")
+	}
+	for {
+		err := c.Call("POST", path, key, body, out)
+		var status *StatusError
+		if err == nil || errors.As(err, &status) && status.Status < 500 {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), err)
+		case <-time.After(retryPause):
+		}
+	}
+}
+
+// Order is what a client sees of an order.
+type Order struct {
+	ID        uuid.UUID `json:"id"`
+	AccountID uuid.UUID `json:"account_id"`
+	Amount    string    `json:"amount"`
+	Status    string    `json:"status"`
+	Reason    string    `json:"reason"`
+	CreatedAt time.Time `json:"created_at"`
+	UpdatedAt time.Time `json:"updated_at"`
+}
+
+// Final tells whether the order will not change any more by itself.
+func (o Order) Final() bool {
+	return o.Status == "paid" || o.Status == "failed" || o.Status == "cancelled"
+}
+
+// NewOrder is a request for an order.
+type NewOrder struct {
+	AccountID uuid.UUID `json:"account_id"`
+	Amount    string    `json:"amount"`
+	Currency  string    `json:"currency"`
+}
+
+// Accounts opens accounts and deposits the same amount on each, with so many clients at once.
+func (c *Client) Accounts(ctx context.Context, n, clients int, amount, currency string) ([]uuid.UUID, error) {
+	ids := make([]uuid.UUID, n)
+	run := uuid.NewString()
+	err := Each(ctx, n, clients, func(i int) error {
+		var account struct {
+			ID uuid.UUID `json:"id"`
+		}
+		key := run + strconv.Itoa(i)
+		if err := c.Retry(ctx, "/api/v1/accounts", key, map[string]string{"owner": "load"}, &account); err != nil {
+			return fmt.Errorf("open account: %w", err)
+		}
+		ids[i] = account.ID
+		if amount == "" {
+			return nil
+		}
+		deposit := map[string]string{"amount": amount, "currency": currency}
+		if err := c.Retry(ctx, "/api/v1/accounts/"+account.ID.String()+"/deposits", key, deposit, nil); err != nil {
+			return fmt.Errorf("deposit: %w", err)
+		}
+		return nil
+	})
+	return ids, err
+}
+
+// Each calls do for 0 to n-1, with so many calls at once, and returns the first error, at which it stops.
+func Each(ctx context.Context, n, clients int, do func(i int) error) error {
+	var (
+		next  atomic.Int64
+		wait  sync.WaitGroup
+		once  sync.Once
+		first error
+	)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	for range clients {
+		wait.Go(func() {
+			for ctx.Err() == nil {
+				i := int(next.Add(1)) - 1
+				if i >= n {
+					return
+				}
+				if err := do(i); err != nil {
+					once.Do(func() { first = err })
+					cancel()
+				}
+			}
+		})
+	}
+	wait.Wait()
+	if first == nil && int(next.Load()) < n {
+		first = ctx.Err()
+	}
+	return first
+}

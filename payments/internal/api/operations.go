@@ -1,0 +1,358 @@
+package api
+
+import (
+	"net/http"
+	"strconv"
+
+	"github.com/google/uuid"
+
+	"github.com/altyn-pay/altyn/payments/internal/command"
+	"github.com/altyn-pay/altyn/payments/internal/ledger"
+	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/httpserver"
+	"github.com/altyn-pay/altyn/platform/money"
+)
+
+// maxBatch bounds the operations of one batch.
+const maxBatch = 1000
+
+// Amount asks for an amount of money to be moved.
+type Amount struct {
+	Amount      money.Decimal `json:"amount" swaggertype:"string" example:"777.00" validate:"required"`
+	Currency    string        `json:"currency" example:"RUB" validate:"required"`
+	Reference   string        `json:"reference,omitempty" maxLength:"200"`
+	Description string        `json:"description,omitempty" maxLength:"1000"`
+} // @name Amount
+
+// NewHold asks for an amount of money to be set aside.
+type NewHold struct {
+	Amount
+	ExpiresIn string `json:"expires_in,omitempty" example:"15m"` // from 1s to 8760h, default 168h
+} // @name NewHold
+
+// NewTransfer asks for money to be moved between accounts.
+type NewTransfer struct {
+	FromAccountID *uuid.UUID `json:"from_account_id" swaggertype:"string" format:"uuid" validate:"required"`
+	ToAccountID   *uuid.UUID `json:"to_account_id" swaggertype:"string" format:"uuid" validate:"required"`
+	Amount
+} // @name NewTransfer
+
+// NewCapture asks for a hold to be captured.
+type NewCapture struct {
+	Amount money.Decimal `json:"amount,omitempty" swaggertype:"string" example:"50.00"` // default: the whole hold
+} // @name NewCapture
+
+func (m Amount) command(kind ledger.Kind, account *uuid.UUID) contract.Command {
+	return contract.Command{Operation: string(kind), AccountID: account, Amount: m.Amount, Currency: m.Currency,
+		Reference: m.Reference, Description: m.Description}
+}
+
+// ofAccount runs a command whose account is in the path and whose body is an Amount.
+func (a *API) ofAccount(w http.ResponseWriter, r *http.Request, kind ledger.Kind) error {
+	id, err := httpserver.PathUUID(r, "id")
+	if err != nil {
+		return err
+	}
+	var body Amount
+	if err := httpserver.DecodeJSON(w, r, &body); err != nil {
+		return err
+	}
+	return a.command(w, r, body.command(kind, &id), nil)
+}
+
+// deposit adds money to an account.
+//
+//	@Summary		Deposit money (an invoice)
+//	@Description	Waits up to 5s for the result, or as long as ?wait= says; 202 where there is none yet.
+//	@Tags			operations
+//	@Accept			json
+//	@Produce		json
+//	@Param			id				path		string	true	"ID of the account"	format(uuid)
+//	@Param			request			body		Amount	true	"amount and currency"
+//	@Param			Idempotency-Key	header		string	false	"1–255 characters; the same key with the same request is the same deposit"
+//	@Param			wait			query		string	false	"wait so long for the result, at most 30s"	example(5s)
+//	@Success		201				{object}	contract.Operation
+//	@Success		202				{object}	contract.Operation	"not settled yet; Location names the operation"
+//	@Failure		400				{object}	httpserver.Problem
+//	@Failure		404				{object}	httpserver.Problem	"account_not_found"
+//	@Failure		413				{object}	httpserver.Problem
+//	@Failure		415				{object}	httpserver.Problem
+//	@Failure		422				{object}	httpserver.Problem	"balance_too_large, idempotency_key_reused"
+//	@Failure		503				{object}	httpserver.Problem
+//	@Router			/api/v1/accounts/{id}/deposits [post]
+func (a *API) deposit(w http.ResponseWriter, r *http.Request) error {
+	return a.ofAccount(w, r, ledger.Deposit)
+}
+
+// withdraw takes money from an account.
+//
+//	@Summary		Withdraw money
+//	@Description	Waits up to 5s for the result, or as long as ?wait= says; 202 where there is none yet.
+//	@Tags			operations
+//	@Accept			json
+//	@Produce		json
+//	@Param			id				path		string	true	"ID of the account"	format(uuid)
+//	@Param			request			body		Amount	true	"amount and currency"
+//	@Param			Idempotency-Key	header		string	false	"1–255 characters; the same key with the same request is the same withdrawal"
+//	@Param			wait			query		string	false	"wait so long for the result, at most 30s"	example(5s)
+//	@Success		201				{object}	contract.Operation
+//	@Success		202				{object}	contract.Operation	"not settled yet; Location names the operation"
+//	@Failure		400				{object}	httpserver.Problem
+//	@Failure		404				{object}	httpserver.Problem	"account_not_found"
+//	@Failure		413				{object}	httpserver.Problem
+//	@Failure		415				{object}	httpserver.Problem
+//	@Failure		422				{object}	httpserver.Problem	"insufficient_funds, idempotency_key_reused"
+//	@Failure		503				{object}	httpserver.Problem
+//	@Router			/api/v1/accounts/{id}/withdrawals [post]
+func (a *API) withdraw(w http.ResponseWriter, r *http.Request) error {
+	return a.ofAccount(w, r, ledger.Withdraw)
+}
+
+// transfer moves money between accounts.
+//
+//	@Summary		Transfer money to another account
+//	@Description	Counts in the payer's queue. Waits up to 5s for the result, or as long as ?wait= says; 202 where there is none yet.
+//	@Tags			operations
+//	@Accept			json
+//	@Produce		json
+//	@Param			request			body		NewTransfer	true	"payer, payee, amount and currency"
+//	@Param			Idempotency-Key	header		string		false	"1–255 characters; the same key with the same request is the same transfer"
+//	@Param			wait			query		string		false	"wait so long for the result, at most 30s"	example(5s)
+//	@Success		201				{object}	contract.Operation
+//	@Success		202				{object}	contract.Operation	"not settled yet; Location names the operation"
+//	@Failure		400				{object}	httpserver.Problem
+//	@Failure		404				{object}	httpserver.Problem	"account_not_found"
+//	@Failure		413				{object}	httpserver.Problem
+//	@Failure		415				{object}	httpserver.Problem
+//	@Failure		422				{object}	httpserver.Problem	"insufficient_funds, same_account, balance_too_large, idempotency_key_reused"
+//	@Failure		503				{object}	httpserver.Problem
+//	@Router			/api/v1/transfers [post]
+func (a *API) transfer(w http.ResponseWriter, r *http.Request) error {
+	var body NewTransfer
+	if err := httpserver.DecodeJSON(w, r, &body); err != nil {
+		return err
+	}
+	c := body.command(ledger.Transfer, nil)
+	c.FromAccountID, c.ToAccountID = body.FromAccountID, body.ToAccountID
+	return a.command(w, r, c, nil)
+}
+
+// holdFunds sets money aside.
+//
+//	@Summary		Hold money: it moves from the actual to the frozen balance
+//	@Description	The operation's ID names the hold. When it expires, the money is released.
+//	@Tags			holds
+//	@Accept			json
+//	@Produce		json
+//	@Param			id				path		string	true	"ID of the account"	format(uuid)
+//	@Param			request			body		NewHold	true	"amount and currency"
+//	@Param			Idempotency-Key	header		string	false	"1–255 characters; the same key with the same request is the same hold"
+//	@Param			wait			query		string	false	"wait so long for the result, at most 30s"	example(5s)
+//	@Success		201				{object}	contract.Operation
+//	@Success		202				{object}	contract.Operation	"not settled yet; Location names the operation"
+//	@Failure		400				{object}	httpserver.Problem
+//	@Failure		404				{object}	httpserver.Problem	"account_not_found"
+//	@Failure		413				{object}	httpserver.Problem
+//	@Failure		415				{object}	httpserver.Problem
+//	@Failure		422				{object}	httpserver.Problem	"insufficient_funds, idempotency_key_reused"
+//	@Failure		503				{object}	httpserver.Problem
+//	@Router			/api/v1/accounts/{id}/holds [post]
+func (a *API) holdFunds(w http.ResponseWriter, r *http.Request) error {
+	id, err := httpserver.PathUUID(r, "id")
+	if err != nil {
+		return err
+	}
+	var body NewHold
+	if err := httpserver.DecodeJSON(w, r, &body); err != nil {
+		return err
+	}
+	c := body.command(ledger.HoldFunds, &id)
+	c.ExpiresIn = body.ExpiresIn
+	return a.command(w, r, c, nil)
+}
+
+// getHold looks a hold up.
+//
+//	@Summary	Look at a hold
+//	@Tags		holds
+//	@Produce	json
+//	@Param		id	path		string	true	"ID of the hold"	format(uuid)
+//	@Success	200	{object}	Hold
+//	@Failure	400	{object}	httpserver.Problem
+//	@Failure	404	{object}	httpserver.Problem	"hold_not_found"
+//	@Router		/api/v1/holds/{id} [get]
+func (a *API) getHold(w http.ResponseWriter, r *http.Request) error {
+	id, err := httpserver.PathUUID(r, "id")
+	if err != nil {
+		return err
+	}
+	hold, err := a.store.Hold(r.Context(), id)
+	if err != nil {
+		return notFound(err, string(ledger.HoldNotFound))
+	}
+	body, err := a.hold(hold)
+	if err != nil {
+		return err
+	}
+	return httpserver.WriteJSON(w, http.StatusOK, body)
+}
+
+// capture takes the money of a hold.
+//
+//	@Summary		Capture a hold, whole or in part
+//	@Description	What is captured is earned; the rest of the hold is released.
+//	@Tags			holds
+//	@Accept			json
+//	@Produce		json
+//	@Param			id				path		string		true	"ID of the hold"	format(uuid)
+//	@Param			request			body		NewCapture	false	"the amount; default: the whole hold"
+//	@Param			Idempotency-Key	header		string		false	"1–255 characters"
+//	@Param			wait			query		string		false	"wait so long for the result, at most 30s"	example(5s)
+//	@Success		201				{object}	contract.Operation
+//	@Success		202				{object}	contract.Operation	"not settled yet; Location names the operation"
+//	@Failure		400				{object}	httpserver.Problem
+//	@Failure		404				{object}	httpserver.Problem	"hold_not_found"
+//	@Failure		413				{object}	httpserver.Problem
+//	@Failure		415				{object}	httpserver.Problem
+//	@Failure		422				{object}	httpserver.Problem	"hold_not_open, amount_exceeds_hold, idempotency_key_reused"
+//	@Failure		503				{object}	httpserver.Problem
+//	@Router			/api/v1/holds/{id}/capture [post]
+func (a *API) capture(w http.ResponseWriter, r *http.Request) error {
+	return a.ofHold(w, r, ledger.Capture)
+}
+
+// release gives the money of a hold back.
+//
+//	@Summary	Release a hold: its money moves back to the actual balance
+//	@Tags		holds
+//	@Accept		json
+//	@Produce	json
+//	@Param		id				path		string	true	"ID of the hold"	format(uuid)
+//	@Param		Idempotency-Key	header		string	false	"1–255 characters"
+//	@Param		wait			query		string	false	"wait so long for the result, at most 30s"	example(5s)
+//	@Success	201				{object}	contract.Operation
+//	@Success	202				{object}	contract.Operation	"not settled yet; Location names the operation"
+//	@Failure	400				{object}	httpserver.Problem
+//	@Failure	404				{object}	httpserver.Problem	"hold_not_found"
+//	@Failure	415				{object}	httpserver.Problem
+//	@Failure	422				{object}	httpserver.Problem	"hold_not_open, idempotency_key_reused"
+//	@Failure	503				{object}	httpserver.Problem
+//	@Router		/api/v1/holds/{id}/release [post]
+func (a *API) release(w http.ResponseWriter, r *http.Request) error {
+	return a.ofHold(w, r, ledger.Release)
+}
+
+// ofHold runs a command on the hold in the path.
+func (a *API) ofHold(w http.ResponseWriter, r *http.Request, kind ledger.Kind) error {
+	id, err := httpserver.PathUUID(r, "id")
+	if err != nil {
+		return err
+	}
+	c := contract.Command{Operation: string(kind), HoldID: &id}
+	if kind == ledger.Capture {
+		var body NewCapture
+		if err := httpserver.DecodeOptionalJSON(w, r, &body); err != nil {
+			return err
+		}
+		c.Amount = body.Amount
+	} else if err := httpserver.DecodeOptionalJSON(w, r, &struct{}{}); err != nil {
+		return err
+	}
+	return a.command(w, r, c, nil)
+}
+
+// batch runs many operations at once.
+//
+//	@Summary		Run up to 1000 operations at once
+//	@Description	Each item is a command as on the topic billing.commands (but for balance), with a result of its own: the operation,
+//	@Description	or the problem. Items of one account take effect in their order. A command_id is the item's Idempotency-Key; without
+//	@Description	one the header counts, each item by its index.
+//	@Tags			operations
+//	@Accept			json
+//	@Produce		json
+//	@Param			request			body		Batch	true	"the operations"
+//	@Param			Idempotency-Key	header		string	false	"1–255 characters"
+//	@Param			wait			query		string	false	"wait so long for the results, at most 30s; default 5s"	example(5s)
+//	@Success		200				{object}	BatchResult
+//	@Failure		400				{object}	httpserver.Problem
+//	@Failure		413				{object}	httpserver.Problem
+//	@Failure		415				{object}	httpserver.Problem
+//	@Failure		503				{object}	httpserver.Problem
+//	@Router			/api/v1/operations/batch [post]
+func (a *API) batch(w http.ResponseWriter, r *http.Request) error {
+	key, err := httpserver.IdempotencyKey(r)
+	if err != nil {
+		return err
+	}
+	wait, asked, err := httpserver.Wait(r)
+	if err != nil {
+		return err
+	}
+	if !asked {
+		wait = resultWait
+	}
+	var body Batch
+	if err := httpserver.DecodeJSON(w, r, &body); err != nil {
+		return err
+	}
+	if len(body.Operations) < 1 || len(body.Operations) > maxBatch {
+		return httpserver.Invalid("operations", "must have 1 to 1000 items")
+	}
+	var named []uuid.UUID
+	for _, c := range body.Operations {
+		if c.HoldID != nil {
+			named = append(named, *c.HoldID)
+		}
+	}
+	holds, err := a.store.HoldsOf(r.Context(), named)
+	if err != nil {
+		return err
+	}
+	answer := BatchResult{Items: make([]BatchItem, len(body.Operations))}
+	requests, indexes := make([]ledger.Request, 0, len(body.Operations)), make([]int, 0, len(body.Operations))
+	for i, c := range body.Operations {
+		answer.Items[i].Index = i
+		itemKey := key
+		if c.CommandID != nil {
+			itemKey = c.CommandID.String()
+		} else if key != "" {
+			itemKey = key + "#" + strconv.Itoa(i)
+		}
+		request, err := a.reader.Request(c, holds)
+		if err == nil && request.Kind == ledger.Question {
+			err = &command.FieldError{Field: "operation", Detail: "balance is asked by GET /api/v1/accounts/{id}/balance"}
+		}
+		if err == nil {
+			err = command.Identify(&request, r.URL.Path, itemKey)
+		}
+		if err != nil {
+			if answer.Items[i].Problem = Classify(err); answer.Items[i].Problem == nil {
+				return err
+			}
+			continue
+		}
+		requests, indexes = append(requests, request), append(indexes, i)
+	}
+	results, err := a.door.submitAll(r.Context(), requests, wait)
+	if err != nil {
+		return err
+	}
+	for i, result := range results {
+		item := &answer.Items[indexes[i]]
+		switch {
+		case result.err != nil:
+			if item.Problem = Classify(result.err); item.Problem == nil {
+				return result.err
+			}
+		case result.operation.Status == ledger.Error:
+			item.Problem = failure(result.operation)
+		default:
+			operation, err := a.operation(result.operation)
+			if err != nil {
+				return err
+			}
+			item.Operation = &operation
+		}
+	}
+	return httpserver.WriteJSON(w, http.StatusOK, answer)
+}

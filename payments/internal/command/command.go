@@ -1,0 +1,190 @@
+// Package command reads what clients ask of the billing core. All doors (HTTP, batches, the broker) bring the same
+// commands, which are checked here once.
+package command
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/altyn-pay/altyn/payments/internal/ledger"
+	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/money"
+)
+
+// Bounds of expires_in.
+const (
+	minExpiry = time.Second
+	maxExpiry = 365 * 24 * time.Hour
+)
+
+// FieldError says what is wrong with a field.
+type FieldError struct{ Field, Detail string }
+
+func (e *FieldError) Error() string { return e.Field + " " + e.Detail }
+
+func invalid(field, format string, args ...any) error {
+	return &FieldError{field, fmt.Sprintf(format, args...)}
+}
+
+// ErrHoldNotFound is returned for a command on a hold that is not there.
+var ErrHoldNotFound = errors.New("there is no such hold")
+
+// Hold is what a command on a hold needs to know of it.
+type Hold struct {
+	AccountID uuid.UUID
+	Currency  string
+}
+
+// Reader checks commands against the currencies.
+type Reader struct {
+	currencies *money.Currencies
+}
+
+// NewReader returns a reader.
+func NewReader(currencies *money.Currencies) Reader { return Reader{currencies} }
+
+// Request makes a ledger request of a command, or returns a *FieldError or ErrHoldNotFound. holds has the hold that a
+// capture or release names, if it exists: it says whose queue the request is in. The request still lacks its ID.
+func (r Reader) Request(c contract.Command, holds map[uuid.UUID]Hold) (ledger.Request, error) {
+	if err := canonical(&c); err != nil {
+		return ledger.Request{}, err
+	}
+	request := ledger.Request{Kind: ledger.Kind(c.Operation), Owner: c.Owner, Reference: c.Reference, Description: c.Description}
+	for _, text := range []struct {
+		field, value string
+		limit        int
+	}{
+		{"owner", c.Owner, contract.MaxOwner}, {"reference", c.Reference, contract.MaxReference},
+		{"description", c.Description, contract.MaxDescription},
+	} {
+		if err := contract.CheckText(text.value, text.limit); err != nil {
+			return request, invalid(text.field, "%v", err)
+		}
+	}
+	switch request.Kind {
+	case ledger.CreateAccount:
+		if c.ID != nil {
+			if request.AccountID = *c.ID; *c.ID == uuid.Nil || ledger.IsSystem(*c.ID) {
+				return request, invalid("id", "is reserved")
+			}
+		}
+		return request, nil
+	case ledger.Question:
+		return request, required(&request.AccountID, "account_id", c.AccountID)
+	case ledger.Capture, ledger.Release:
+		if err := required(&request.HoldID, "hold_id", c.HoldID); err != nil {
+			return request, err
+		}
+		hold, ok := holds[request.HoldID]
+		if !ok {
+			return request, ErrHoldNotFound
+		}
+		request.AccountID = hold.AccountID
+		if request.Kind == ledger.Release || c.Amount == "" {
+			return request, nil
+		}
+		c.Currency = hold.Currency
+	case ledger.Deposit, ledger.Withdraw, ledger.HoldFunds:
+		if err := required(&request.AccountID, "account_id", c.AccountID); err != nil {
+			return request, err
+		}
+	case ledger.Transfer:
+		if c.FromAccountID == nil {
+			c.FromAccountID = c.AccountID
+		}
+		if err := required(&request.AccountID, "from_account_id", c.FromAccountID); err != nil {
+			return request, err
+		}
+		if err := required(&request.ToAccountID, "to_account_id", c.ToAccountID); err != nil {
+			return request, err
+		}
+	default:
+		return request, invalid("operation", "must be one of create_account, deposit, withdraw, transfer, hold, capture, release, balance")
+	}
+	if request.Kind == ledger.HoldFunds && c.ExpiresIn != "" {
+		expiry, err := time.ParseDuration(c.ExpiresIn)
+		if err != nil || expiry < minExpiry || expiry > maxExpiry {
+			return request, invalid("expires_in", "must be a duration from %s to %s, such as 15m", minExpiry, maxExpiry)
+		}
+		request.ExpiresIn = expiry
+	}
+	currency, ok := r.currencies.Lookup(c.Currency)
+	if !ok {
+		return request, invalid("currency", "must be one of the codes that /api/v1/currencies lists, such as RUB")
+	}
+	minor, err := currency.Parse(string(c.Amount))
+	if err != nil {
+		return request, invalid("amount", "%v", err)
+	}
+	request.Currency, request.Amount = c.Currency, minor
+	return request, nil
+}
+
+// canonical puts the other names of operations and fields in their place. The same thing may not be said twice.
+func canonical(c *contract.Command) error {
+	if c.Operation == contract.Invoice {
+		c.Operation = string(ledger.Deposit)
+	}
+	if c.WalletID != nil {
+		if c.AccountID != nil {
+			return invalid("wallet_id", "is another name of account_id, which is there too")
+		}
+		c.AccountID = c.WalletID
+	}
+	if c.Ticker != "" {
+		if c.Currency != "" {
+			return invalid("ticker", "is another name of currency, which is there too")
+		}
+		c.Currency = c.Ticker
+	}
+	if c.OrderID != "" {
+		if c.Reference != "" {
+			return invalid("orderID", "is another name of reference, which is there too")
+		}
+		c.Reference = c.OrderID
+	}
+	return nil
+}
+
+func required(to *uuid.UUID, field string, from *uuid.UUID) error {
+	if from == nil || *from == uuid.Nil {
+		return invalid(field, "is required")
+	}
+	*to = *from
+	return nil
+}
+
+// Identify gives a request its ID and its fingerprint. With a key of its client the ID is derived from it, the door it
+// came through and the account it is charged to, so that the same request repeated is the same message; without one it
+// is fresh. A new account without an ID of the client's choice gets one in the same way.
+func Identify(r *ledger.Request, door, key string) error {
+	if key == "" {
+		r.ID = uuid.Must(uuid.NewV7())
+	} else {
+		r.ID = contract.DerivedID(door, r.AccountID, key)
+	}
+	if r.Kind == ledger.CreateAccount && r.AccountID == uuid.Nil {
+		if key == "" {
+			r.AccountID = uuid.Must(uuid.NewV7())
+		} else {
+			r.AccountID = contract.DerivedID(door+"#account", uuid.Nil, key)
+		}
+	}
+	r.Lane = contract.Lane(r.AccountID)
+	if key == "" {
+		return nil
+	}
+	// The fingerprint is of what was asked, not of where the answer goes.
+	asked := *r
+	asked.Reply = nil
+	text, err := json.Marshal(asked)
+	if err != nil {
+		return fmt.Errorf("encode request: %w", err)
+	}
+	r.Fingerprint = uuid.NullUUID{UUID: uuid.NewSHA1(r.ID, append(text, r.Kind...)), Valid: true}
+	return nil
+}

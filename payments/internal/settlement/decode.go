@@ -1,0 +1,196 @@
+package settlement
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"github.com/altyn-pay/altyn/payments/internal/command"
+	"github.com/altyn-pay/altyn/payments/internal/ledger"
+	"github.com/altyn-pay/altyn/payments/internal/postgres"
+	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/httpserver"
+	"github.com/altyn-pay/altyn/platform/inbox"
+	"github.com/altyn-pay/altyn/platform/kafka"
+	"github.com/altyn-pay/altyn/platform/money"
+)
+
+// Decoder makes inbox messages of what comes over the broker.
+type Decoder struct {
+	store      *postgres.Store
+	currencies *money.Currencies
+	reader     command.Reader
+	hasTopic   func(ctx context.Context, topic string) (bool, error)
+}
+
+// NewDecoder returns a decoder. hasTopic tells whether a topic for replies exists.
+func NewDecoder(store *postgres.Store, currencies *money.Currencies, hasTopic func(context.Context, string) (bool, error)) *Decoder {
+	return &Decoder{store: store, currencies: currencies, reader: command.NewReader(currencies), hasTopic: hasTopic}
+}
+
+// Decode is an inbox.Decoder.
+func (d *Decoder) Decode(ctx context.Context, records []kafka.Message) ([]inbox.Message, []error, error) {
+	messages, reasons := make([]inbox.Message, len(records)), make([]error, len(records))
+	commands := make(map[int]*received)
+	var named []uuid.UUID
+	topics := make(map[string]bool) // for replies; false: it does not exist
+	for i, record := range records {
+		switch record.Topic {
+		case contract.TopicCommands:
+			c, err := receive(record)
+			if err != nil {
+				reasons[i] = err
+				continue
+			}
+			if commands[i] = c; c.command.HoldID != nil {
+				named = append(named, *c.command.HoldID)
+			}
+			topics[c.reply.Topic] = true
+		default:
+			messages[i], reasons[i] = d.event(record)
+		}
+	}
+	holds, err := d.store.HoldsOf(ctx, named)
+	if err != nil {
+		return nil, nil, err
+	}
+	for topic := range topics {
+		if topics[topic], err = d.hasTopic(ctx, topic); err != nil {
+			return nil, nil, fmt.Errorf("look for topic %s: %w", topic, err)
+		}
+	}
+	for i, c := range commands {
+		if !topics[c.reply.Topic] {
+			c.reply.Topic = contract.TopicReplies
+		}
+		messages[i], reasons[i] = d.command(c, holds)
+	}
+	return messages, reasons, nil
+}
+
+// event makes a message of an event of orders.
+func (d *Decoder) event(record kafka.Message) (inbox.Message, error) {
+	event := kafka.EventOf(record)
+	if event.Type != contract.OrderPlacedType {
+		return inbox.Message{}, fmt.Errorf("no such event on this topic: ce_type %q", event.Type)
+	}
+	r, err := orderPlaced(d.currencies, record.Value)
+	if err != nil {
+		return inbox.Message{}, err
+	}
+	return Message(r, event.Traceparent)
+}
+
+// received is a command as it came.
+type received struct {
+	command     contract.Command
+	reply       ledger.Reply
+	problem     error // why it cannot be done, though its JSON can be read
+	key         uuid.UUID
+	traceparent string
+}
+
+// maxOperation bounds what is repeated of a command's operation, in bytes: it may be anything.
+const maxOperation = 64
+
+// receive reads a command. An error means that it is not a JSON object, and so cannot even be answered.
+func receive(record kafka.Message) (*received, error) {
+	var head map[string]json.RawMessage
+	if err := json.Unmarshal(record.Value, &head); err != nil || head == nil {
+		return nil, fmt.Errorf("not a JSON object: %w", errors.Join(err))
+	}
+	event := kafka.EventOf(record)
+	c := &received{traceparent: event.Traceparent, reply: ledger.Reply{Topic: contract.TopicReplies}}
+	if topic := record.Header(contract.ReplyToHeader); strings.HasPrefix(topic, contract.ReplyToPrefix) && kafka.ValidTopic(topic) {
+		c.reply.Topic = topic
+	}
+	// What says whose answer it is and to what is read first, so that a command which is wrong elsewhere is answered too.
+	_ = json.Unmarshal(head["operation"], &c.reply.Operation)
+	c.reply.Operation = c.reply.Operation[:min(len(c.reply.Operation), maxOperation)]
+	if raw, ok := head["command_id"]; ok && string(raw) != "null" {
+		c.problem = json.Unmarshal(raw, &c.reply.CommandID)
+	} else if id, err := uuid.Parse(event.ID); err == nil {
+		c.reply.CommandID = id
+	}
+	if c.problem != nil || c.reply.CommandID == uuid.Nil {
+		c.reply.CommandID, c.problem = uuid.Nil, &command.FieldError{Field: "command_id", Detail: "must be a UUID"}
+		return c, nil
+	}
+	c.problem = httpserver.Unmarshal(record.Value, &c.command)
+	return c, nil
+}
+
+// command makes a message of a command; one that cannot be done becomes a refusal in the queue of the same account, as far
+// as it names one.
+func (d *Decoder) command(c *received, holds map[uuid.UUID]command.Hold) (inbox.Message, error) {
+	r, err := ledger.Request{}, c.problem
+	if err == nil {
+		r, err = d.reader.Request(c.command, holds)
+	}
+	if err == nil {
+		r.Reply = &c.reply
+		if r.Kind == ledger.Question {
+			// It has no record that a repeated one could meet, so each is a message of its own.
+			r.ID = uuid.Must(uuid.NewV7())
+		} else if err := command.Identify(&r, contract.TopicCommands, c.reply.CommandID.String()); err != nil {
+			return inbox.Message{}, err
+		}
+		return Message(r, c.traceparent)
+	}
+	c.reply.Code, c.reply.Reason, c.reply.Detail = http.StatusBadRequest, httpserver.CodeValidationFailed, err.Error()
+	var problem *httpserver.Problem
+	switch {
+	case errors.As(err, &problem):
+		c.reply.Code, c.reply.Reason, c.reply.Detail = problem.Status, problem.Code, problem.Detail
+	case errors.Is(err, command.ErrHoldNotFound):
+		c.reply.Code, c.reply.Reason = http.StatusNotFound, string(ledger.HoldNotFound)
+	}
+	account := r.AccountID
+	if account == uuid.Nil {
+		account = c.reply.CommandID
+	}
+	return Message(ledger.Request{ID: uuid.Must(uuid.NewV7()), AccountID: account, Kind: ledger.Refusal, Reply: &c.reply}, c.traceparent)
+}
+
+// orderPlaced makes the payment's request of an event. The request's ID is the order's, so that the event takes effect
+// once however often it comes.
+func orderPlaced(currencies *money.Currencies, payload []byte) (ledger.Request, error) {
+	var order contract.Order
+	if err := json.Unmarshal(payload, &order); err != nil {
+		return ledger.Request{}, fmt.Errorf("not an order: %w", err)
+	}
+	if order.OrderID == uuid.Nil || order.AccountID == uuid.Nil {
+		return ledger.Request{}, fmt.Errorf("order_id and account_id are required")
+	}
+	if order.Capture != contract.CaptureAutomatic {
+		return ledger.Request{}, fmt.Errorf("capture %q is not known", order.Capture)
+	}
+	currency, ok := currencies.Lookup(order.Currency)
+	if !ok {
+		return ledger.Request{}, fmt.Errorf("currency %q is not known", order.Currency)
+	}
+	amount, err := currency.Parse(order.Amount)
+	if err != nil {
+		return ledger.Request{}, fmt.Errorf("amount %w", err)
+	}
+	for _, text := range []struct {
+		field, value string
+		limit        int
+	}{
+		{"description", order.Description, contract.MaxDescription},
+		{"reference", order.Reference, contract.MaxReference},
+	} {
+		if err := contract.CheckText(text.value, text.limit); err != nil {
+			return ledger.Request{}, fmt.Errorf("%s %w", text.field, err)
+		}
+	}
+	return ledger.Request{
+		ID: order.OrderID, AccountID: order.AccountID, Kind: ledger.Payment, Currency: order.Currency, Amount: amount,
+		OrderID: order.OrderID, Capture: order.Capture, Reference: order.Reference, Description: order.Description,
+	}, nil
+}

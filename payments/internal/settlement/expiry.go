@@ -1,0 +1,58 @@
+package settlement
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/altyn-pay/altyn/payments/internal/ledger"
+	"github.com/altyn-pay/altyn/payments/internal/postgres"
+	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/inbox"
+)
+
+// expiryInterval is how often holds are looked through; one is released so much after its time at the latest, as far as
+// the queue of its account allows.
+const expiryInterval = 500 * time.Millisecond
+
+// Expiry releases holds whose time is over. It moves no money: like any other door it puts a message into the inbox, so an
+// expiry cannot race with a capture. Any number of instances may run.
+type Expiry struct {
+	store *postgres.Store
+	log   *slog.Logger
+	wake  func()
+}
+
+// NewExpiry makes an expiry; wake is called after messages were stored.
+func NewExpiry(store *postgres.Store, log *slog.Logger, wake func()) *Expiry {
+	return &Expiry{store: store, log: log, wake: wake}
+}
+
+// Run works until ctx ends, then returns nil. It survives the loss of the database.
+func (e *Expiry) Run(ctx context.Context) error {
+	ticker := time.NewTicker(expiryInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+		n, err := e.store.ExpireHolds(ctx, expire)
+		switch {
+		case ctx.Err() != nil:
+		case err != nil:
+			e.log.Warn("expired holds could not be looked for", "error", err)
+		case n > 0:
+			e.wake()
+		}
+	}
+}
+
+// expire is the request that releases a hold after its time. Its ID is derived, so that it is one message however often
+// and by how many instances the hold is found.
+func expire(hold ledger.Hold) (inbox.Message, error) {
+	return Message(ledger.Request{
+		ID: contract.DerivedID("expiry", hold.AccountID, hold.ID.String()), AccountID: hold.AccountID, Kind: ledger.Expire, HoldID: hold.ID,
+	}, "")
+}

@@ -1,0 +1,101 @@
+package contract
+
+import (
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/altyn-pay/altyn/platform/money"
+)
+
+// Command asks the billing core for an operation: over the topic billing.commands, as an item of POST
+// /api/v1/operations/batch, and, but for what the path says, as the body of a single request. Which fields an operation
+// takes is documented with it; of another field's presence nothing follows.
+type Command struct {
+	CommandID     *uuid.UUID    `json:"command_id,omitempty" swaggertype:"string" format:"uuid"`
+	Operation     string        `json:"operation" example:"deposit"`
+	ID            *uuid.UUID    `json:"id,omitempty" swaggertype:"string" format:"uuid"` // of a new account, chosen by the client
+	Owner         string        `json:"owner,omitempty"`
+	AccountID     *uuid.UUID    `json:"account_id,omitempty" swaggertype:"string" format:"uuid"`
+	FromAccountID *uuid.UUID    `json:"from_account_id,omitempty" swaggertype:"string" format:"uuid"` // of a transfer, as account_id
+	ToAccountID   *uuid.UUID    `json:"to_account_id,omitempty" swaggertype:"string" format:"uuid"`
+	HoldID        *uuid.UUID    `json:"hold_id,omitempty" swaggertype:"string" format:"uuid"`
+	Amount        money.Decimal `json:"amount,omitempty" swaggertype:"string" example:"777.00"`
+	Currency      string        `json:"currency,omitempty" example:"RUB"`
+	ExpiresIn     string        `json:"expires_in,omitempty" example:"15m"`
+	Reference     string        `json:"reference,omitempty"`
+	Description   string        `json:"description,omitempty"`
+
+	// Other names, as they are in use elsewhere.
+	WalletID *uuid.UUID `json:"wallet_id,omitempty" swaggertype:"string" format:"uuid"` // account_id
+	Ticker   string     `json:"ticker,omitempty"`                                       // currency
+	OrderID  string     `json:"orderID,omitempty"`                                      // reference
+} // @name Command
+
+// Invoice is another name of the operation deposit.
+const Invoice = "invoice"
+
+// Headers of a command.
+const (
+	// ReplyToHeader names the topic for the reply. It must begin with ReplyToPrefix; another one, or none, gets the reply on
+	// TopicReplies.
+	ReplyToHeader = "reply_to"
+	ReplyToPrefix = TopicReplies + "."
+)
+
+// The event types of replies, as in the header ce_type.
+const ReplyType = "billing.reply"
+
+// Reply answers a command. Code is as the HTTP status would be.
+type Reply struct {
+	CommandID   *uuid.UUID `json:"command_id"` // null where the command had none
+	Operation   string     `json:"operation"`  // as it was sent
+	OperationID *uuid.UUID `json:"operation_id,omitempty"`
+	Code        int        `json:"code"`
+	Status      string     `json:"status"` // success or error
+	Reason      string     `json:"reason,omitempty"`
+	Detail      string     `json:"detail,omitempty"`
+	// Body is the Operation, or the Account of create_account, or the Balances of balance.
+	Body any `json:"body,omitempty"`
+}
+
+// Account is a client's account.
+type Account struct {
+	ID        uuid.UUID `json:"id" example:"01a0a3c5-96a1-7c4e-8d7c-6a1f0e9f2b11"`
+	Owner     string    `json:"owner" example:"alice"`
+	Reference string    `json:"reference,omitempty" example:"customer-42"`
+	CreatedAt time.Time `json:"created_at"`
+	Balances  []Balance `json:"balances"`
+} // @name Account
+
+// Balance is what an account has of one currency: actual is free to use, frozen is set aside by holds.
+type Balance struct {
+	Currency string `json:"currency" example:"RUB"`
+	Actual   string `json:"actual" example:"2500.00"`
+	Frozen   string `json:"frozen" example:"0.00"`
+} // @name Balance
+
+// Balances are an account's balances by currency.
+type Balances struct {
+	Actual map[string]string `json:"actual_balance" example:"RUB:2500.00"`
+	Frozen map[string]string `json:"frozen_balance" example:"RUB:0.00"`
+} // @name Balances
+
+// Operation is the permanent record of a request; the statuses success and error are final.
+type Operation struct {
+	ID          uuid.UUID `json:"id"`
+	Operation   string    `json:"operation" enums:"create_account,deposit,withdraw,transfer,hold,capture,release,payment,refund"`
+	AccountID   uuid.UUID `json:"account_id"`
+	ToAccountID uuid.UUID `json:"to_account_id,omitzero"`
+	HoldID      uuid.UUID `json:"hold_id,omitzero"`
+	OrderID     uuid.UUID `json:"order_id,omitzero"`
+	CommandID   uuid.UUID `json:"command_id,omitzero"`
+	Reference   string    `json:"reference,omitempty"`
+	Description string    `json:"description,omitempty"`
+	Amount      string    `json:"amount,omitempty" example:"777.00"`
+	Currency    string    `json:"currency,omitempty" example:"RUB"`
+	Status      string    `json:"status" enums:"created,success,error"`
+	Reason      string    `json:"reason,omitempty"`
+	CreatedAt   time.Time `json:"created_at"`
+	SettledAt   time.Time `json:"settled_at,omitzero"`
+} // @name Operation
