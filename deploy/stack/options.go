@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"slices"
 
@@ -16,7 +17,7 @@ import (
 type Options struct {
 	// Dir keeps the data and the logs. Empty: a temporary folder, which is deleted by Close.
 	Dir string
-	// Binaries is the folder of the services' programs, see Build.
+	// Binaries is the folder of the services' programs, see Build. Those with a database are always needed, to migrate it.
 	Binaries string
 	Postgres Postgres
 	Kafka    Kafka
@@ -28,9 +29,8 @@ type Options struct {
 	Logger *slog.Logger
 	// Progress is told, in a line, what is being done and what is ready; nil for silence.
 	Progress func(string)
-	// Changed is called after a part has started or ended; nil for nothing. It must not call the Stack's methods that start
-	// or stop parts.
-	Changed func()
+	// Changed learns how the parts are doing after one has started or ended; nil for nothing. It must not start or stop any.
+	Changed func([]Part)
 }
 
 // Postgres says which PostgreSQL the stack uses.
@@ -101,10 +101,10 @@ func Instances(orders, payments, workers int) []Service {
 			services = append(services, instance)
 		}
 	}
+	add(1, Service{Name: Gateway, Program: Gateway})
 	add(orders, Service{Name: Orders, Program: Orders})
 	add(payments, Service{Name: Payments, Program: Payments})
 	add(workers, Service{Name: Payments + "-worker", Program: Payments, Worker: true})
-	add(1, Service{Name: Gateway, Program: Gateway})
 	return services
 }
 
@@ -117,23 +117,31 @@ func (o *Options) complete() error {
 		o.Progress = func(string) {}
 	}
 	if o.Changed == nil {
-		o.Changed = func() {}
+		o.Changed = func([]Part) {}
+	}
+	var errs []error
+	free := func() uint16 {
+		port, err := FreePort()
+		errs = append(errs, err)
+		return port
+	}
+	if o.Postgres.Port == 0 {
+		o.Postgres.Port = free()
+	}
+	if o.Kafka.Port == 0 {
+		o.Kafka.Port = free()
 	}
 	o.Services = slices.Clone(o.Services)
 	for i := range o.Services {
 		service := &o.Services[i]
-		for _, addr := range []*string{&service.Addr, &service.AdminAddr} {
-			if *addr != "" {
-				continue
-			}
-			port, err := freePort()
-			if err != nil {
-				return err
-			}
-			*addr = loopbackAddr(port)
+		if service.Addr == "" {
+			service.Addr = loopbackAddr(free())
+		}
+		if service.AdminAddr == "" && service.Program == Gateway {
+			service.AdminAddr = loopbackAddr(free())
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 func (o *Options) check() error {
@@ -149,8 +157,20 @@ func (o *Options) check() error {
 		}
 		names = append(names, service.Name)
 	}
-	if o.Binaries == "" {
-		return errors.New("Options.Binaries is required: the services migrate their databases, see Build")
+	for _, program := range o.programs() {
+		if _, err := os.Stat(filepath.Join(o.Binaries, program)); err != nil {
+			return fmt.Errorf("the services are not built (make build): %w", err)
+		}
 	}
 	return nil
+}
+
+// programs are those that are needed: services migrate their databases even where no instance of them runs.
+func (o *Options) programs() []string {
+	needed := slices.Clone(withDatabase)
+	for _, service := range o.Services {
+		needed = append(needed, service.Program)
+	}
+	slices.Sort(needed)
+	return slices.Compact(needed)
 }

@@ -1,11 +1,15 @@
 package stack
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"strconv"
+	"sync/atomic"
+	"syscall"
+	"time"
 )
 
 const loopback = "127.0.0.1"
@@ -14,19 +18,24 @@ const loopback = "127.0.0.1"
 // part is down, such a connection could take its port.
 const (
 	firstFreePort = 20_000
-	lastFreePort  = 31_999
+	freePorts     = 12_000
 	freePortTries = 100
 )
 
-// freePort returns a port of the loopback interface on which nobody listens.
-func freePort() (uint16, error) {
+// portsTried begins anywhere, for the sake of other processes, and goes up, so that this one gets no port twice.
+var portsTried atomic.Uint32
+
+func init() { portsTried.Store(rand.Uint32N(freePorts)) }
+
+// FreePort returns a port of the loopback interface on which nobody listens.
+func FreePort() (uint16, error) {
 	for range freePortTries {
-		port := uint16(firstFreePort + rand.IntN(lastFreePort-firstFreePort+1))
+		port := uint16(firstFreePort + portsTried.Add(1)%freePorts)
 		if checkFree(loopbackAddr(port)) == nil {
 			return port, nil
 		}
 	}
-	return 0, errors.New("no free port between 20000 and 31999")
+	return 0, fmt.Errorf("none of %d ports from %d on is free", freePorts, firstFreePort)
 }
 
 func loopbackAddr(port uint16) string { return net.JoinHostPort(loopback, strconv.Itoa(int(port))) }
@@ -53,17 +62,54 @@ type Endpoint struct {
 	Variable string // that sets it
 }
 
-// CheckPorts names every endpoint whose port is taken, in one error.
-func CheckPorts(endpoints []Endpoint) error {
+// closingTime is a little longer than the minute for which a system keeps the port of a connection that was closed.
+const (
+	closingTime     = 65 * time.Second
+	closingInterval = 200 * time.Millisecond
+)
+
+// CheckPorts names every endpoint whose port is taken, in one error. A port that an outgoing connection has had is held for a
+// minute after its end (PostgreSQL's is among those that Linux gives to such connections): that is waited for.
+func CheckPorts(ctx context.Context, endpoints []Endpoint, progress func(string)) error {
+	ctx, cancel := context.WithTimeout(ctx, closingTime)
+	defer cancel()
 	var errs []error
 	for _, e := range endpoints {
-		if err := checkFree(e.Addr); err != nil {
+		if err := awaitFree(ctx, e, progress); err != nil {
 			_, port, _ := net.SplitHostPort(e.Addr)
-			errs = append(errs, fmt.Errorf("port %s, which %s needs, is taken (%w); end the program that listens there (lsof -i :%s names it), or set %s",
+			errs = append(errs, fmt.Errorf("port %s, which %s needs, is taken (%w): end the program that has it (lsof -i :%s names it), or set %s",
 				port, e.Part, err, port, e.Variable))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func awaitFree(ctx context.Context, e Endpoint, progress func(string)) error {
+	err := checkFree(e.Addr)
+	if !errors.Is(err, syscall.EADDRINUSE) {
+		return err
+	}
+	tick := time.NewTicker(closingInterval)
+	defer tick.Stop()
+	for told := false; errors.Is(err, syscall.EADDRINUSE); err = checkFree(e.Addr) {
+		conn, dialErr := net.DialTimeout("tcp", dialable(e.Addr), probeTimeout)
+		if dialErr == nil {
+			conn.Close()
+		}
+		if !errors.Is(dialErr, syscall.ECONNREFUSED) { // there is a listener
+			return err
+		}
+		if !told {
+			told = true
+			progress(fmt.Sprintf("waiting for the port of %s (%s), which a connection holds that was closed", e.Part, e.Addr))
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-tick.C:
+		}
+	}
+	return err
 }
 
 // dialable is an address at which this machine's programs reach the listener of addr.

@@ -34,9 +34,6 @@ type process struct {
 // startProcess starts a program, whose output goes to the end of the log file. It is the leader of a session of its own, so
 // that Ctrl-C at a terminal reaches only the process that decides what it means.
 func startProcess(log, program string, env []string, args ...string) (*process, error) {
-	if _, err := os.Stat(program); err != nil { // the shell would say it less clearly, and only in the log
-		return nil, fmt.Errorf("%w; build the services first", err)
-	}
 	output, err := openLog(log)
 	if err != nil {
 		return nil, err

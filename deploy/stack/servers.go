@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"time"
 
@@ -16,11 +17,8 @@ import (
 
 // startServers brings up PostgreSQL and Kafka at the same time, or sees to it that those answer which run already.
 func (s *Stack) startServers() error {
-	if err := errors.Join(s.addPostgres(), s.addKafka()); err != nil {
-		return err
-	}
 	var group errgroup.Group
-	for _, p := range s.parts {
+	for _, p := range s.ranks(stopKafka, stopPostgres) {
 		group.Go(func() error {
 			began := time.Now()
 			if err := p.up(s.ctx); err != nil {
@@ -53,25 +51,32 @@ func (s *Stack) answers(what, variables, addr string) error {
 	return nil
 }
 
+// postgresSettings fit a small machine with a fast disk, over those of localpostgres; what is acknowledged is on disk, as it is
+// by default.
+var postgresSettings = map[string]string{
+	"effective_cache_size":       "768MB",
+	"checkpoint_timeout":         "15min",
+	"random_page_cost":           "1.1",
+	"log_min_duration_statement": "1s",
+}
+
 // addPostgres prepares the part, unless there is a server to be used.
-func (s *Stack) addPostgres() error {
-	if running := s.opts.Postgres.Running; running != nil {
-		s.postgres = *running
-		return nil
-	}
+func (s *Stack) addPostgres() {
 	opts := s.opts.Postgres
-	port, err := portOr(opts.Port)
-	if err != nil {
-		return err
+	if opts.Running != nil {
+		s.postgres = *opts.Running
+		return
 	}
-	s.postgres = postgres.Config{Host: loopback, Port: port, SSLMode: "disable"}
+	s.postgres = postgres.Config{Host: loopback, Port: opts.Port, SSLMode: "disable"}
+	settings := maps.Clone(postgresSettings)
+	maps.Copy(settings, opts.Settings)
 	s.add(PostgresName, "tcp://"+s.postgres.Address(), stopPostgres, func(ctx context.Context) (running, error) {
 		log, err := openLog(s.LogFile(PostgresName))
 		if err != nil {
 			return nil, err
 		}
 		server, err := localpostgres.Start(ctx, localpostgres.Options{
-			DataDir: s.dataDir(PostgresName), Port: port, Kind: opts.Kind, Settings: opts.Settings, NoSync: opts.NoSync,
+			DataDir: s.dataDir(PostgresName), Port: opts.Port, Kind: opts.Kind, Settings: settings, NoSync: opts.NoSync,
 			Log: log, Progress: s.opts.Progress,
 		})
 		if err != nil {
@@ -84,7 +89,6 @@ func (s *Stack) addPostgres() error {
 		s.server.Store(server)
 		return postgresServer{server}, nil
 	})
-	return nil
 }
 
 type postgresServer struct{ *localpostgres.Server }
@@ -99,23 +103,20 @@ func (r postgresServer) Stop(kill bool) error {
 }
 
 // addKafka prepares the part, unless there are brokers to be used.
-func (s *Stack) addKafka() error {
-	if len(s.opts.Kafka.Running) > 0 {
-		s.brokers = s.opts.Kafka.Running
-		return nil
+func (s *Stack) addKafka() {
+	opts := s.opts.Kafka
+	if len(opts.Running) > 0 {
+		s.brokers = opts.Running
+		return
 	}
-	port, err := portOr(s.opts.Kafka.Port)
-	if err != nil {
-		return err
-	}
-	s.brokers = []string{loopbackAddr(port)}
+	s.brokers = []string{loopbackAddr(opts.Port)}
 	s.add(KafkaName, "tcp://"+s.brokers[0], stopKafka, func(ctx context.Context) (running, error) {
 		log, err := openLog(s.LogFile(KafkaName))
 		if err != nil {
 			return nil, err
 		}
 		broker, err := localkafka.Start(ctx, localkafka.Options{
-			DataDir: s.dataDir(KafkaName), Port: int(port), Kind: s.opts.Kafka.Kind, Log: log, Progress: s.opts.Progress,
+			DataDir: s.dataDir(KafkaName), Port: int(opts.Port), Kind: opts.Kind, Log: log, Progress: s.opts.Progress,
 		})
 		if err != nil {
 			return nil, errors.Join(err, log.Close())
@@ -129,7 +130,6 @@ func (s *Stack) addKafka() error {
 		})
 		return k, nil
 	})
-	return nil
 }
 
 type kafkaBroker struct {
@@ -149,13 +149,6 @@ func (b kafkaBroker) Stop(kill bool) error {
 	}
 	<-b.done
 	return nil
-}
-
-func portOr(port uint16) (uint16, error) {
-	if port != 0 {
-		return port, nil
-	}
-	return freePort()
 }
 
 // migrate makes the roles and databases, where that is up to the stack, and brings their schemas up to date.

@@ -18,15 +18,15 @@ func TestCheckPortsNamesWhatIsTaken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	free, err := freePort()
+	free, err := FreePort()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, addr := range []string{taken.Addr().String(), ":" + port, "0.0.0.0:" + port} {
-		err := CheckPorts([]Endpoint{
+		err := CheckPorts(t.Context(), []Endpoint{
 			{Part: "gateway", Addr: loopbackAddr(free), Variable: "GATEWAY_ADDR"},
 			{Part: "orders", Addr: addr, Variable: "ORDERS_ADDR"},
-		})
+		}, silent)
 		if err == nil {
 			t.Errorf("%s is not free", addr)
 			continue
@@ -40,8 +40,41 @@ func TestCheckPortsNamesWhatIsTaken(t *testing.T) {
 			t.Errorf("names one that is free: %v", err)
 		}
 	}
-	if err := CheckPorts([]Endpoint{{Part: "orders", Addr: "8080", Variable: "ORDERS_ADDR"}}); err == nil {
+	if err := CheckPorts(t.Context(), []Endpoint{{Part: "orders", Addr: "8080", Variable: "ORDERS_ADDR"}}, silent); err == nil {
 		t.Error("8080 is no address")
+	}
+}
+
+func silent(string) {}
+
+// A connection that ends leaves its port taken for a while, though nobody listens there.
+func TestCheckPortsWaitsForAConnection(t *testing.T) {
+	server, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	conn, err := net.Dial("tcp", server.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	waits := make(chan string, 1)
+	done := make(chan error, 1)
+	go func() {
+		done <- CheckPorts(t.Context(), []Endpoint{{Part: "orders", Addr: conn.LocalAddr().String()}},
+			func(what string) { waits <- what })
+	}()
+	if what := <-waits; !strings.Contains(what, "orders") {
+		t.Error(what)
+	}
+	// A reset, unlike an ordinary end, gives the port up at once.
+	if err := conn.(*net.TCPConn).SetLinger(0); err != nil {
+		t.Fatal(err)
+	}
+	conn.Close()
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,8 +30,9 @@ type Stack struct {
 	ctx     context.Context // ends with Close
 	cancel  context.CancelFunc
 	keepers sync.WaitGroup
-	parts   []*part // in the order of their start
+	parts   []*part // the same from the beginning
 
+	telling  sync.Mutex
 	closing  sync.Once
 	closeErr error
 }
@@ -65,21 +67,31 @@ func prepare(ctx context.Context, opts Options) (*Stack, error) {
 	if err := opts.complete(); err != nil {
 		return nil, err
 	}
-	s := &Stack{opts: opts, temporary: opts.Dir == ""}
-	var err error
-	if s.temporary {
-		s.dir, err = os.MkdirTemp("", "altyn-stack-")
-	} else if s.dir, err = filepath.Abs(opts.Dir); err == nil {
-		err = os.MkdirAll(s.dir, 0o755)
-	}
+	dir, err := makeDir(opts.Dir)
 	if err != nil {
 		return nil, err
 	}
-	if s.temporary { // PostgreSQL may run as another user
-		err = os.Chmod(s.dir, 0o755)
-	}
+	s := &Stack{opts: opts, dir: dir, temporary: opts.Dir == ""}
 	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	return s, err
+	s.addPostgres()
+	s.addKafka()
+	s.addServices()
+	return s, nil
+}
+
+func makeDir(dir string) (string, error) {
+	if dir == "" {
+		dir, err := os.MkdirTemp("", "altyn-stack-")
+		if err != nil {
+			return "", err
+		}
+		return dir, os.Chmod(dir, 0o755) // PostgreSQL may run as another user
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	return dir, os.MkdirAll(dir, 0o755)
 }
 
 func (s *Stack) start() error {
@@ -93,9 +105,7 @@ func (s *Stack) start() error {
 	return s.startServices()
 }
 
-// startServices starts all instances at once and waits until they are ready.
-func (s *Stack) startServices() error {
-	first := len(s.parts)
+func (s *Stack) addServices() {
 	for _, service := range s.opts.Services {
 		rank := stopService
 		if service.Program == Gateway {
@@ -105,8 +115,12 @@ func (s *Stack) startServices() error {
 			return startProcess(s.LogFile(service.Name), filepath.Join(s.opts.Binaries, service.Program), s.serviceEnvironment(service))
 		})
 	}
+}
+
+// startServices starts all instances at once and waits until they are ready.
+func (s *Stack) startServices() error {
 	var group errgroup.Group
-	for _, p := range s.parts[first:] {
+	for _, p := range s.ranks(stopGateway, stopService) {
 		group.Go(func() error {
 			began := time.Now()
 			if err := p.up(s.ctx); err != nil {
@@ -134,8 +148,25 @@ const (
 func (s *Stack) add(name, url string, rank int, start func(context.Context) (running, error)) {
 	s.parts = append(s.parts, &part{
 		name: name, url: url, log: s.LogFile(name), rank: rank, start: start,
-		logger: s.opts.Logger, changed: s.opts.Changed, keepers: &s.keepers,
+		logger: s.opts.Logger, changed: s.changed, keepers: &s.keepers,
 	})
+}
+
+// changed tells how the parts are doing: one at a time, so that the last that is told is the present.
+func (s *Stack) changed() {
+	s.telling.Lock()
+	defer s.telling.Unlock()
+	s.opts.Changed(s.Parts())
+}
+
+func (s *Stack) ranks(ranks ...int) []*part {
+	var parts []*part
+	for _, p := range s.parts {
+		if slices.Contains(ranks, p.rank) {
+			parts = append(parts, p)
+		}
+	}
+	return parts
 }
 
 // Close ends the gateway, the services, Kafka and PostgreSQL, in that order, and deletes temporary data. It takes a minute and
@@ -146,10 +177,8 @@ func (s *Stack) Close() error {
 		var errs []error
 		for rank := stopGateway; rank <= stopPostgres; rank++ {
 			var group errgroup.Group
-			for _, p := range s.parts {
-				if p.rank == rank {
-					group.Go(func() error { return p.down(stopInOrder) })
-				}
+			for _, p := range s.ranks(rank) {
+				group.Go(func() error { return p.down(stopInOrder) })
 			}
 			errs = append(errs, group.Wait())
 		}

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// process is a process of this machine, told from a later one that got the same ID by the time of its start.
+type process struct {
+	PID     int    `json:"pid"`
+	Started string `json:"started"`
+}
+
+const (
+	psTimeout     = 5 * time.Second
+	killTimeout   = 5 * time.Second
+	leftoverGrace = 3 * time.Second
+	pollInterval  = 20 * time.Millisecond
+)
+
+// identify returns the process that has this ID now, and a Started of "" when there is none.
+func identify(pid int) process {
+	p := process{PID: pid}
+	if pid <= 1 {
+		return p
+	}
+	if runtime.GOOS == "linux" {
+		p.Started = startOnLinux(pid)
+		return p
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), psTimeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "ps", "-o", "lstart=", "-p", strconv.Itoa(pid))
+	cmd.Env = []string{"LC_ALL=C", "TZ=UTC", "PATH=/bin:/usr/bin"}
+	if output, err := cmd.Output(); err == nil {
+		p.Started = strings.TrimSpace(string(output))
+	}
+	return p
+}
+
+// startOnLinux is the boot of the machine and the clock ticks from there to the process's start; "" when there is no such
+// process, or what is left of it only waits to be noticed.
+func startOnLinux(pid int) string {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return ""
+	}
+	// The second field, the program's name, is in brackets and may contain anything. State is the third field, the start
+	// the 22nd.
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	if len(fields) < 20 || fields[0] == "Z" || fields[0] == "X" {
+		return ""
+	}
+	boot, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return strings.TrimSpace(string(boot)) + "/" + fields[19]
+}
+
+func (p process) alive() bool { return p.Started != "" && identify(p.PID) == p }
+
+// signal reaches this process and never a later one of its ID: where the system can, the process is held by a descriptor
+// between the look and the signal. It has no effect when the process is gone.
+func (p process) signal(signal syscall.Signal) error {
+	held, err := os.FindProcess(p.PID)
+	if err != nil {
+		return err
+	}
+	defer held.Release()
+	if !p.alive() {
+		return nil
+	}
+	if err := held.Signal(signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("process %d: %w", p.PID, err)
+	}
+	return nil
+}
+
+// await returns nil when the process is gone.
+func (p process) await(ctx context.Context, timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	tick := time.NewTicker(pollInterval)
+	defer tick.Stop()
+	for p.alive() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("process %d has not ended: %w", p.PID, ctx.Err())
+		}
+	}
+	return nil
+}
+
+// end waits a moment for the process to end by itself, then kills it.
+func (p process) end(ctx context.Context) error {
+	err := p.await(ctx, leftoverGrace)
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	if err := p.signal(syscall.SIGKILL); err != nil {
+		return err
+	}
+	return p.await(ctx, killTimeout)
+}
+
+// awaitBurial waits until the system has forgotten a process that is dead: PostgreSQL does not start while its last server's
+// process ID is in use. A system whose process 1 takes no note of the dead keeps the ID for ever, so this gives up soon.
+func (p process) awaitBurial(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, leftoverGrace)
+	defer cancel()
+	tick := time.NewTicker(pollInterval)
+	defer tick.Stop()
+	for p.PID > 0 && ctx.Err() == nil && syscall.Kill(p.PID, 0) == nil {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+	}
+}

@@ -1,0 +1,144 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+
+	"github.com/altyn-pay/altyn/deploy/stack"
+	"github.com/altyn-pay/altyn/platform/localkafka"
+	"github.com/altyn-pay/altyn/platform/localpostgres"
+	"github.com/altyn-pay/altyn/platform/postgres"
+)
+
+// Settings are the variables that this program reads itself. All others reach the services as they are.
+type Settings struct {
+	PostgresKind     string `env:"POSTGRES" help:"embedded (fetched once) or installed (default: embedded, else installed)"`
+	PostgresPort     uint16 `env:"POSTGRES_PORT" envDefault:"54320" help:"port of PostgreSQL"`
+	PostgresHost     string `env:"POSTGRES_HOST" help:"host of a PostgreSQL that runs already; none is started then"`
+	PostgresSSLMode  string `env:"POSTGRES_SSLMODE" envDefault:"disable" help:"of that PostgreSQL: disable, require, verify-ca or verify-full"`
+	PostgresSSLRoots string `env:"POSTGRES_SSLROOTCERT" help:"of that PostgreSQL: file of the certificates to trust"`
+	AdminUser        string `env:"POSTGRES_ADMIN_USER" help:"its superuser, to make the roles and databases (default: they are there)"`
+	AdminPassword    string `env:"POSTGRES_ADMIN_PASSWORD" help:"password of that superuser"`
+
+	KafkaKind    string   `env:"KAFKA" help:"apache (needs Java 17 and, once, Maven) or embedded (default: apache, else embedded)"`
+	KafkaPort    uint16   `env:"KAFKA_PORT" envDefault:"9092" help:"port of Kafka"`
+	KafkaBrokers []string `env:"KAFKA_BROKERS" help:"addresses of a Kafka that runs already; none is started then"`
+
+	OrdersAddr        string `env:"ORDERS_ADDR" envDefault:":8080" help:"address of orders"`
+	PaymentsAddr      string `env:"PAYMENTS_ADDR" envDefault:":8081" help:"address of payments"`
+	GatewayAddr       string `env:"GATEWAY_ADDR" envDefault:":8000" help:"address of the gateway"`
+	GatewayAdminAddr  string `env:"GATEWAY_ADMIN_ADDR" envDefault:":8009" help:"address of the gateway's metrics"`
+	OrdersInstances   int    `env:"ORDERS_INSTANCES" envDefault:"1" help:"instances of orders, all but the first on free ports"`
+	PaymentsInstances int    `env:"PAYMENTS_INSTANCES" envDefault:"1" help:"instances of payments, all but the first on free ports"`
+	PaymentsWorkers   int    `env:"PAYMENTS_WORKERS" envDefault:"1" help:"further instances of payments that settle and serve no API"`
+}
+
+// maxInstances bounds a slip of the finger.
+const maxInstances = 16
+
+// Validate checks the numbers and addresses.
+func (s *Settings) Validate() error {
+	var errs []error
+	for _, e := range s.endpoints(true) {
+		if _, _, err := net.SplitHostPort(e.Addr); err != nil {
+			errs = append(errs, fmt.Errorf("%s=%s is not host:port", e.Variable, e.Addr))
+		}
+	}
+	for _, n := range []struct {
+		name       string
+		value, min int
+	}{
+		{"ORDERS_INSTANCES", s.OrdersInstances, 1},
+		{"PAYMENTS_INSTANCES", s.PaymentsInstances, 1},
+		{"PAYMENTS_WORKERS", s.PaymentsWorkers, 0},
+	} {
+		if n.value < n.min || n.value > maxInstances {
+			errs = append(errs, fmt.Errorf("%s=%d is not between %d and %d", n.name, n.value, n.min, maxInstances))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// place is the folder in which everything is kept: .altyn in the repository.
+type place struct{ dir string }
+
+func findPlace() (place, error) {
+	root, err := stack.Root()
+	return place{filepath.Join(root, ".altyn")}, err
+}
+
+func (p place) binaries() string { return filepath.Join(p.dir, "bin") }
+func (p place) lock() string     { return filepath.Join(p.dir, "lock") }
+func (p place) logs() string     { return filepath.Join(p.dir, "logs") }
+func (p place) state() string    { return filepath.Join(p.dir, "state.json") }
+
+// log is the supervisor's own, among those of the parts.
+func (p place) log() string { return filepath.Join(p.logs(), "stack.log") }
+
+// services are the instances to run.
+func (s *Settings) services() []stack.Service {
+	services := stack.Instances(s.OrdersInstances, s.PaymentsInstances, s.PaymentsWorkers)
+	for i := range services {
+		// The first instance of each has the address that everybody knows.
+		switch service := &services[i]; service.Name {
+		case stack.Orders:
+			service.Addr = s.OrdersAddr
+		case stack.Payments:
+			service.Addr = s.PaymentsAddr
+		case stack.Gateway:
+			service.Addr, service.AdminAddr = s.GatewayAddr, s.GatewayAdminAddr
+		}
+	}
+	return services
+}
+
+// options is the stack that the settings describe, with or without services.
+func (s *Settings) options(at place, withServices bool) stack.Options {
+	opts := stack.Options{
+		Dir:      at.dir,
+		Binaries: at.binaries(),
+		Postgres: stack.Postgres{Kind: localpostgres.Kind(s.PostgresKind), Port: s.PostgresPort},
+		Kafka:    stack.Kafka{Kind: localkafka.Kind(s.KafkaKind), Port: s.KafkaPort, Running: s.KafkaBrokers},
+	}
+	if s.PostgresHost != "" {
+		running := postgres.Config{Host: s.PostgresHost, Port: s.PostgresPort, SSLMode: s.PostgresSSLMode, SSLRoots: s.PostgresSSLRoots}
+		opts.Postgres.Running = &running
+		if s.AdminUser != "" {
+			admin := running
+			admin.Database, admin.User, admin.Password, admin.MaxConns = "postgres", s.AdminUser, s.AdminPassword, 2
+			opts.Postgres.Admin = &admin
+		}
+	}
+	if withServices {
+		opts.Services = s.services()
+	}
+	return opts
+}
+
+// endpoints are the addresses that must be free.
+func (s *Settings) endpoints(withServices bool) []stack.Endpoint {
+	var endpoints []stack.Endpoint
+	if s.PostgresHost == "" {
+		endpoints = append(endpoints, stack.Endpoint{
+			Part: "PostgreSQL", Addr: fmt.Sprintf("127.0.0.1:%d", s.PostgresPort),
+			Variable: "POSTGRES_PORT (and POSTGRES_HOST, to use a PostgreSQL that runs)",
+		})
+	}
+	if len(s.KafkaBrokers) == 0 {
+		endpoints = append(endpoints, stack.Endpoint{
+			Part: "Kafka", Addr: fmt.Sprintf("127.0.0.1:%d", s.KafkaPort),
+			Variable: "KAFKA_PORT (or KAFKA_BROKERS, to use a Kafka that runs)",
+		})
+	}
+	if withServices {
+		endpoints = append(endpoints,
+			stack.Endpoint{Part: stack.Orders, Addr: s.OrdersAddr, Variable: "ORDERS_ADDR"},
+			stack.Endpoint{Part: stack.Payments, Addr: s.PaymentsAddr, Variable: "PAYMENTS_ADDR"},
+			stack.Endpoint{Part: stack.Gateway, Addr: s.GatewayAddr, Variable: "GATEWAY_ADDR"},
+			stack.Endpoint{Part: "the gateway's metrics", Addr: s.GatewayAdminAddr, Variable: "GATEWAY_ADMIN_ADDR"},
+		)
+	}
+	return endpoints
+}
