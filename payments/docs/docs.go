@@ -1732,12 +1732,12 @@ const docTemplate = `{
 
 // SwaggerInfo holds exported Swagger Info so clients can modify it
 var SwaggerInfo = &swag.Spec{
-	Version:          "1.0",
+	Version:          "1",
 	Host:             "",
 	BasePath:         "/",
 	Schemes:          []string{},
 	Title:            "Altyn payments",
-	Description:      "Accounts in several currencies, and the payments of orders. Amounts are decimal strings.\nErrors are application/problem+json (RFC 9457) with a code of a closed list.",
+	Description:      "Accounts in several currencies, and the payments of orders. Amounts are decimal strings, times are RFC 3339 in UTC,\nerrors are application/problem+json (RFC 9457) with a code from a closed list.",
 	InfoInstanceName: "swagger",
 	SwaggerTemplate:  docTemplate,
 	LeftDelim:        "{{",

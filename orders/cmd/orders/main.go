@@ -3,7 +3,7 @@ package main
 
 // The document of the HTTP API is generated from the comments of its handlers; run go generate ./... after a change.
 //
-//go:generate go tool swag init --dir .,../../internal/api --output ../../docs --outputTypes go,json --parseDependencyLevel 1
+//go:generate go tool swag init --quiet --dir .,../../internal/api --output ../../docs --outputTypes go,json --parseDependencyLevel 1
 
 //	@title			Altyn orders
 //	@version		1
@@ -14,66 +14,98 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
+	"sync"
 
+	"golang.org/x/sync/errgroup"
+
+	"github.com/altyn-pay/altyn/orders/docs"
+	"github.com/altyn-pay/altyn/orders/internal/api"
+	"github.com/altyn-pay/altyn/orders/internal/order"
 	"github.com/altyn-pay/altyn/orders/internal/postgres"
+	"github.com/altyn-pay/altyn/orders/internal/status"
 	"github.com/altyn-pay/altyn/platform/config"
+	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/kafka"
-	database "github.com/altyn-pay/altyn/platform/postgres"
-	"github.com/altyn-pay/altyn/platform/telemetry"
+	"github.com/altyn-pay/altyn/platform/outbox"
+	"github.com/altyn-pay/altyn/platform/service"
+	"github.com/altyn-pay/altyn/platform/swagger"
+	"github.com/altyn-pay/altyn/platform/watch"
 )
 
-const service = "orders"
-
-const about = `orders takes orders over HTTP, publishes them to Kafka, and keeps their status in step with the payments that it
-reads from there.`
+const (
+	name  = "orders"
+	about = `orders takes orders over HTTP, publishes them to Kafka, and keeps their status in step with the payments that it
+reads from there. Its database must be migrated first.`
+)
 
 // Config is all that can be set.
 type Config struct {
-	Addr       string `env:"ORDERS_ADDR" envDefault:":8080" help:"address of the HTTP server"`
-	Role       Role   `env:"ROLE" envDefault:"all" help:"all, api (HTTP alone) or worker (relay and status worker, with health and metrics)"`
-	Currencies string `env:"CURRENCIES_FILE" help:"file of further currencies, a line CODE,DIGITS each (default: none)"`
-	Postgres   database.Config
-	Kafka      kafka.Config
-	Telemetry  telemetry.Config
+	Addr string `env:"ORDERS_ADDR" envDefault:":8080" help:"address of the HTTP server of orders"`
+	service.Config
 }
 
 // Defaults are those of this service's database.
-func (Config) Defaults() map[string]string {
-	cfg := database.Config{}.Defaults(service)
-	return map[string]string{"POSTGRES_DATABASE": cfg.Database, "POSTGRES_USER": cfg.User, "POSTGRES_OWNER": cfg.Owner}
+func (Config) Defaults() map[string]string { return service.Defaults(name) }
+
+func frame(cfg Config) (string, service.Config) { return cfg.Addr, cfg.Config }
+
+var program = service.Program{Name: name, Migrations: postgres.Migrations(), Classify: api.Classify, Build: build}
+
+func main() { os.Exit(config.Main(name, about, service.Commands(program, frame)...)) }
+
+// topics are those that orders reads or writes, with their dead letters.
+var topics = []string{
+	contract.TopicOrders, contract.DeadLetter(contract.TopicOrders),
+	contract.TopicPayments, contract.DeadLetter(contract.TopicPayments),
+	contract.TopicInventory, contract.DeadLetter(contract.TopicInventory),
 }
 
-// Role says which parts of the service a process runs.
-type Role string
+// document is the specification of the API. Reading it changes a variable of swag's, so it is read once.
+var document = sync.OnceValue(docs.SwaggerInfo.ReadDoc)
 
-const (
-	roleAll    Role = "all"
-	roleAPI    Role = "api"
-	roleWorker Role = "worker"
-)
-
-// UnmarshalText reads a role.
-func (r *Role) UnmarshalText(text []byte) error {
-	switch role := Role(text); role {
-	case roleAll, roleAPI, roleWorker:
-		*r = role
+// build puts together what the process's role asks for.
+func build(p *service.Process) error {
+	store := postgres.New(p.DB)
+	changes := watch.New(p.Log, store.Orders)
+	wake := func() {}
+	if p.Config.Role != service.API {
+		relay, err := work(p, store, changes)
+		if err != nil {
+			return err
+		}
+		wake = relay.Wake
+	}
+	if p.Config.Role == service.Worker {
 		return nil
 	}
-	return fmt.Errorf("must be %s, %s or %s", roleAll, roleAPI, roleWorker)
+	p.Go(changes.Run)
+	api.New(store, p.Currencies, changes, wake, p.Metrics).Mount(p.Router)
+	return swagger.Mount(p.Router, name, document())
 }
 
-func main() {
-	os.Exit(config.Main(service, about,
-		config.Command[Config]{Name: "serve", Help: "runs the service until SIGTERM", Run: func(ctx context.Context, cfg Config) error {
-			return serve(ctx, cfg, nil)
-		}},
-		config.Command[Config]{Name: "migrate", Help: "brings the database's schema up to date, as its owner", Run: migrate},
-	))
-}
-
-func migrate(ctx context.Context, cfg Config) error {
-	logger := telemetry.NewLogger(os.Stderr, cfg.Telemetry, service)
-	return database.Migrate(ctx, cfg.Postgres.Defaults(service), logger, postgres.Migrations()...)
+// work adds the relay, which it returns, and the status worker.
+func work(p *service.Process, store *postgres.Store, changes *watch.Hub[order.Order]) (*outbox.Relay, error) {
+	cfg := p.Config.Kafka
+	producer, err := kafka.NewProducer(cfg, p.Log, p.Metrics)
+	if err != nil {
+		return nil, err
+	}
+	consumer, err := kafka.NewConsumer(cfg, status.Group, []string{contract.TopicPayments}, p.Log, p.Metrics)
+	if err != nil {
+		return nil, err
+	}
+	relay := outbox.NewRelay(p.DB, kafka.NewPublisher(producer, "/"+name), p.Log, p.Metrics)
+	changed := func(o order.Order) { changes.Publish(o.ID, o) }
+	worker := status.New(store, p.Currencies, producer, changed, p.Log, p.Metrics)
+	p.Health.Add("kafka", func(ctx context.Context) error { return kafka.Ping(ctx, cfg) })
+	p.Go(func(ctx context.Context) error {
+		defer producer.Close()
+		group, ctx := errgroup.WithContext(ctx)
+		group.Go(func() error { return kafka.KeepTopics(ctx, cfg, p.Log, topics...) })
+		group.Go(func() error { return relay.Run(ctx) })
+		group.Go(func() error { return consumer.Run(ctx, worker.Handle) })
+		return group.Wait()
+	})
+	return relay, nil
 }

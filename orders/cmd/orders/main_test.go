@@ -22,7 +22,9 @@ import (
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/platform/kafkatest"
+	database "github.com/altyn-pay/altyn/platform/postgres"
 	"github.com/altyn-pay/altyn/platform/postgrestest"
+	"github.com/altyn-pay/altyn/platform/service"
 )
 
 func TestMain(m *testing.M) { postgrestest.Main(m) }
@@ -53,7 +55,7 @@ func start(t testing.TB, cfg Config) process {
 	p := process{stop: cancel, ended: make(chan error, 1)}
 	addresses := make(chan net.Addr, 1)
 	go func() {
-		p.ended <- serve(ctx, cfg, func(addr net.Addr) { addresses <- addr })
+		p.ended <- service.Serve(ctx, program, cfg.Addr, cfg.Config, func(addr net.Addr) { addresses <- addr })
 	}()
 	select {
 	case addr := <-addresses:
@@ -232,7 +234,7 @@ func TestAnOrderIsPaid(t *testing.T) {
 	}
 
 	for path, want := range map[string]string{
-		"/healthz": `"ok"`, "/readyz": `"broker":"ok"`, "/docs/doc.json": "/api/v1/orders/batch", "/docs/": "swagger-ui",
+		"/healthz": `"ok"`, "/readyz": `"kafka":"ok"`, "/docs/doc.json": "/api/v1/orders/batch", "/docs/": "swagger-ui",
 		"/metrics": `altyn_orders_status_total{status="paid"} 1`,
 	} {
 		if code, answer := p.call(t, "GET", path, ""); code != 200 || !strings.Contains(string(answer), want) {
@@ -288,9 +290,9 @@ func TestRolesApart(t *testing.T) {
 	db, broker := postgrestest.Database(t, "orders", postgres.Migrations()...), kafkatest.Broker(t)
 	startPayments(t, broker)
 	cfg := configuration(t, db, broker)
-	cfg.Role = roleWorker
+	cfg.Role = service.Worker
 	worker := start(t, cfg)
-	cfg.Role, cfg.Kafka.Brokers = roleAPI, []string{"127.0.0.1:1"} // which it does not need
+	cfg.Role, cfg.Kafka.Brokers = service.API, []string{"127.0.0.1:1"} // which it does not need
 	front := start(t, cfg)
 
 	if placed := front.place(t, "?wait=30s", "25.00"); placed.Status != order.Paid {
@@ -313,7 +315,7 @@ func TestTheBrokerIsAway(t *testing.T) {
 	cfg := configuration(t, db, kafkatest.Config("127.0.0.1:1"))
 	p := start(t, cfg)
 	placed := p.place(t, "", "25.00")
-	if code, answer := p.call(t, "GET", "/readyz", ""); code != 503 || !strings.Contains(string(answer), `"broker":"failing"`) {
+	if code, answer := p.call(t, "GET", "/readyz", ""); code != 503 || !strings.Contains(string(answer), `"kafka":"failing"`) {
 		t.Errorf("/readyz: %d %s", code, answer)
 	}
 	if code, _ := p.call(t, "GET", "/healthz", ""); code != 200 {
@@ -352,11 +354,11 @@ func TestTheSchemaIsBehind(t *testing.T) {
 	t.Parallel()
 	db := postgrestest.Database(t, "orders")
 	cfg := configuration(t, db, kafkatest.Config("127.0.0.1:1"))
-	if err := serve(t.Context(), cfg, nil); err == nil || !strings.Contains(err.Error(), "migrate") {
+	if err := service.Serve(t.Context(), program, cfg.Addr, cfg.Config, nil); err == nil || !strings.Contains(err.Error(), "migrate") {
 		t.Errorf("serve: %v", err)
 	}
 	for range 2 {
-		if err := migrate(t.Context(), cfg); err != nil {
+		if err := database.Migrate(t.Context(), cfg.Postgres, slog.New(slog.DiscardHandler), postgres.Migrations()...); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -374,14 +376,14 @@ func TestThePortIsTaken(t *testing.T) {
 	db := postgrestest.Database(t, "orders", postgres.Migrations()...)
 	cfg := configuration(t, db, kafkatest.Config("127.0.0.1:1"))
 	cfg.Addr = listener.Addr().String()
-	if err := serve(t.Context(), cfg, nil); err == nil || !strings.Contains(err.Error(), cfg.Addr) {
+	if err := service.Serve(t.Context(), program, cfg.Addr, cfg.Config, nil); err == nil || !strings.Contains(err.Error(), cfg.Addr) {
 		t.Errorf("serve: %v", err)
 	}
 }
 
 func TestConfiguration(t *testing.T) {
 	cfg, err := config.LoadFrom[Config](nil)
-	if err != nil || cfg.Role != roleAll || cfg.Addr != ":8080" || cfg.Postgres.User != "orders_service" {
+	if err != nil || cfg.Role != service.All || cfg.Addr != ":8080" || cfg.Postgres.User != "orders_service" {
 		t.Errorf("%v: %+v", err, cfg)
 	}
 	if _, err := config.LoadFrom[Config](map[string]string{"ROLE": "boss"}); err == nil || !strings.Contains(err.Error(), "ROLE") {

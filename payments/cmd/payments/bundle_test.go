@@ -16,11 +16,12 @@ import (
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
-	store "github.com/altyn-pay/altyn/payments/internal/postgres"
+	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/platform/kafkatest"
 	"github.com/altyn-pay/altyn/platform/postgrestest"
+	"github.com/altyn-pay/altyn/platform/service"
 	"github.com/altyn-pay/altyn/platform/telemetry"
 )
 
@@ -36,10 +37,10 @@ type bundle struct {
 }
 
 // setup starts one instance of each role.
-func setup(t *testing.T, roles ...Role) *bundle {
+func setup(t *testing.T, roles ...service.Role) *bundle {
 	t.Helper()
 	t.Parallel()
-	b := &bundle{T: t, DB: postgrestest.Database(t, service, store.Migrations()...), broker: kafkatest.Broker(t)}
+	b := &bundle{T: t, DB: postgrestest.Database(t, name, postgres.Migrations()...), broker: kafkatest.Broker(t)}
 	if err := kafka.EnsureTopics(t.Context(), b.broker, topics...); err != nil {
 		t.Fatal(err)
 	}
@@ -59,13 +60,12 @@ func setup(t *testing.T, roles ...Role) *bundle {
 }
 
 // start runs an instance until stop is called or the test ends.
-func (b *bundle) start(role Role) (url string, stop func()) {
+func (b *bundle) start(role service.Role) (url string, stop func()) {
 	b.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	addr, done := make(chan net.Addr, 1), make(chan error, 1)
-	cfg := Config{Addr: "127.0.0.1:0", Role: role, Postgres: b.Config, Kafka: b.broker,
-		Telemetry: telemetry.Config{LogLevel: slog.LevelError + 1}}
-	go func() { done <- run(ctx, cfg, func(a net.Addr) { addr <- a }) }()
+	cfg := service.Config{Role: role, Postgres: b.Config, Kafka: b.broker, Telemetry: telemetry.Config{LogLevel: slog.LevelError + 1}}
+	go func() { done <- service.Serve(ctx, program, "127.0.0.1:0", cfg, func(a net.Addr) { addr <- a }) }()
 	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {

@@ -1,65 +1,72 @@
-// Command payments is the billing core of Altyn: accounts and their money over HTTP, and the payment of orders over Kafka.
+// Command payments is the billing core of Altyn: accounts and their money over HTTP and as commands over Kafka, and the
+// payment of orders.
 package main
 
+// The general part of the specification, which is generated from the comments of the handlers; run go generate after a
+// change.
+//
+//go:generate go tool swag init --quiet --dir .,../../internal/api --generalInfo main.go --output ../../docs --outputTypes go,json --parseDependencyLevel 1
+
+//	@title			Altyn payments
+//	@version		1
+//	@description	Accounts in several currencies, and the payments of orders. Amounts are decimal strings, times are RFC 3339 in UTC,
+//	@description	errors are application/problem+json (RFC 9457) with a code from a closed list.
+//	@license.name	Apache-2.0
+//	@BasePath		/
+
 import (
-	"context"
-	"errors"
-	"fmt"
 	"os"
+	"sync"
 
 	"github.com/altyn-pay/altyn/platform/config"
-	"github.com/altyn-pay/altyn/platform/httpserver"
-	"github.com/altyn-pay/altyn/platform/kafka"
-	"github.com/altyn-pay/altyn/platform/postgres"
-	"github.com/altyn-pay/altyn/platform/telemetry"
+	"github.com/altyn-pay/altyn/platform/service"
+	"github.com/altyn-pay/altyn/platform/swagger"
 
-	store "github.com/altyn-pay/altyn/payments/internal/postgres"
+	"github.com/altyn-pay/altyn/payments/docs"
+	"github.com/altyn-pay/altyn/payments/internal/api"
+	"github.com/altyn-pay/altyn/payments/internal/postgres"
 )
 
-const about = `payments is the billing core of Altyn: accounts in several currencies over HTTP, and the payment of orders,
-which it receives and answers over Kafka. Its database must be migrated first.`
+const (
+	name  = "payments"
+	about = `payments is the billing core of Altyn: accounts in several currencies over HTTP and as commands over Kafka, and the payment
+of orders, which it receives and answers over Kafka. Its database must be migrated first.`
+)
 
-const service = "payments"
-
-// Config are the settings of the service.
+// Config is all that can be set.
 type Config struct {
-	Addr       string `env:"PAYMENTS_ADDR" envDefault:":8081" help:"address of the HTTP API"`
-	Role       Role   `env:"ROLE" envDefault:"all" help:"api (HTTP), worker (settlement, inbox and outbox) or all"`
-	Currencies string `env:"CURRENCIES_FILE" help:"file of additional currencies, a line CODE,DIGITS each; the same for orders and payments"`
-	Postgres   postgres.Config
-	Kafka      kafka.Config
-	Telemetry  telemetry.Config
+	Addr string `env:"PAYMENTS_ADDR" envDefault:":8081" help:"address of the HTTP server of payments"`
+	service.Config
 }
 
-// Role says which part of the service a process is.
-type Role string
+// Defaults are those of this service's database.
+func (Config) Defaults() map[string]string { return service.Defaults(name) }
 
-// UnmarshalText accepts the known roles.
-func (r *Role) UnmarshalText(text []byte) error {
-	switch *r = Role(text); *r {
-	case "all", "api", "worker":
+func frame(cfg Config) (string, service.Config) { return cfg.Addr, cfg.Config }
+
+var program = service.Program{Name: name, Migrations: postgres.Migrations(), Classify: api.Classify, Build: build}
+
+func main() { os.Exit(config.Main(name, about, service.Commands(program, frame)...)) }
+
+// document is the specification of the API. Reading it changes a variable of swag's, so it is read once.
+var document = sync.OnceValue(docs.SwaggerInfo.ReadDoc)
+
+// build puts together what the process's role asks for.
+func build(p *service.Process) error {
+	store := postgres.New(p.DB)
+	var pipe *pipeline
+	door := api.NewDoor(store, p.Log, func() { pipe.wake() })
+	if p.Config.Role != service.API {
+		var err error
+		if pipe, err = newPipeline(p, store, door); err != nil {
+			return err
+		}
+		p.Go(pipe.run)
+	}
+	if p.Config.Role == service.Worker {
 		return nil
 	}
-	return errors.New("must be all, api or worker")
-}
-
-func (r Role) api() bool    { return r != "worker" }
-func (r Role) worker() bool { return r != "api" }
-
-func main() {
-	os.Exit(config.Main(service, about,
-		config.Command[Config]{Name: "serve", Help: "serve HTTP and settle", Run: serve},
-		config.Command[Config]{Name: "migrate", Help: "create or update the tables, as the database's owner", Run: migrate},
-		config.Command[Config]{Name: "health", Help: "ask the service on this machine whether it is ready", Run: health},
-	))
-}
-
-func health(ctx context.Context, cfg Config) error { return httpserver.Probe(ctx, cfg.Addr) }
-
-func migrate(ctx context.Context, cfg Config) error {
-	log := telemetry.NewLogger(os.Stderr, cfg.Telemetry, service)
-	if err := postgres.Migrate(ctx, cfg.Postgres.Defaults(service), log, store.Migrations()...); err != nil {
-		return fmt.Errorf("migrate: %w", err)
-	}
-	return nil
+	p.Go(door.Run)
+	api.New(store, door, p.Currencies).Routes(p.Router)
+	return swagger.Mount(p.Router, name, document())
 }

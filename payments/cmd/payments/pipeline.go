@@ -4,19 +4,17 @@ import (
 	"context"
 	"log/slog"
 
-	"github.com/jmoiron/sqlx"
-	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/inbox"
 	"github.com/altyn-pay/altyn/platform/kafka"
-	"github.com/altyn-pay/altyn/platform/money"
 	"github.com/altyn-pay/altyn/platform/outbox"
+	"github.com/altyn-pay/altyn/platform/service"
 
 	"github.com/altyn-pay/altyn/payments/internal/api"
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
-	store "github.com/altyn-pay/altyn/payments/internal/postgres"
+	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/payments/internal/settlement"
 )
 
@@ -41,25 +39,26 @@ type pipeline struct {
 	relay    *outbox.Relay
 }
 
-func newPipeline(cfg Config, db *sqlx.DB, accounts *store.Store, currencies *money.Currencies, door *api.Door,
-	log *slog.Logger, registry prometheus.Registerer) (*pipeline, error) {
-	producer, err := kafka.NewProducer(cfg.Kafka, log, registry)
+func newPipeline(process *service.Process, store *postgres.Store, door *api.Door) (*pipeline, error) {
+	cfg, log, metrics := process.Config.Kafka, process.Log, process.Metrics
+	producer, err := kafka.NewProducer(cfg, log, metrics)
 	if err != nil {
 		return nil, err
 	}
-	consumer, err := kafka.NewConsumer(cfg.Kafka, service, []string{contract.TopicOrders, contract.TopicCommands}, log, registry)
+	consumer, err := kafka.NewConsumer(cfg, name, []string{contract.TopicOrders, contract.TopicCommands}, log, metrics)
 	if err != nil {
 		return nil, err
 	}
-	p := &pipeline{cfg: cfg.Kafka, log: log, producer: producer, consumer: consumer}
-	p.relay = outbox.NewRelay(db, kafka.NewPublisher(producer, "/"+service), log, registry)
-	settle := settlement.New(accounts, currencies, registry, func(operations []*ledger.Operation) {
+	process.Health.Add("kafka", func(ctx context.Context) error { return kafka.Ping(ctx, cfg) })
+	p := &pipeline{cfg: cfg, log: log, producer: producer, consumer: consumer}
+	p.relay = outbox.NewRelay(process.DB, kafka.NewPublisher(producer, "/"+name), log, metrics)
+	settle := settlement.New(store, process.Currencies, metrics, func(operations []*ledger.Operation) {
 		p.relay.Wake()
 		door.Settled(operations)
 	})
-	p.worker = inbox.NewWorker(db, settle.Settle, log, registry)
-	p.expiry = settlement.NewExpiry(accounts, log, p.worker.Wake)
-	p.receiver = inbox.NewReceiver(db, settlement.NewDecoder(accounts, currencies, producer.HasTopic).Decode, settlement.Repeated, producer.DeadLetters, p.worker.Wake)
+	p.worker = inbox.NewWorker(process.DB, settle.Settle, log, metrics)
+	p.expiry = settlement.NewExpiry(store, log, p.worker.Wake)
+	p.receiver = inbox.NewReceiver(process.DB, settlement.NewDecoder(store, process.Currencies, producer.HasTopic).Decode, settlement.Repeated, producer.DeadLetters, p.worker.Wake)
 	return p, nil
 }
 

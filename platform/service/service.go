@@ -1,0 +1,166 @@
+// Package service is the frame of a service with a database and a broker: its settings, its commands, and a process that
+// starts while either of them is away and ends in order. What the service does is put into the frame by its main:
+//
+//	func main() {
+//		os.Exit(config.Main(name, about, service.Commands(program, frame)...))
+//	}
+package service
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/jmoiron/sqlx"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/altyn-pay/altyn/platform/config"
+	"github.com/altyn-pay/altyn/platform/httpserver"
+	"github.com/altyn-pay/altyn/platform/kafka"
+	"github.com/altyn-pay/altyn/platform/money"
+	"github.com/altyn-pay/altyn/platform/postgres"
+	"github.com/altyn-pay/altyn/platform/telemetry"
+)
+
+// Config are the settings that every service has. A service's own configuration embeds them.
+type Config struct {
+	Role       Role   `env:"ROLE" envDefault:"all" help:"all, api (HTTP alone) or worker (the background work, with health and metrics)"`
+	Currencies string `env:"CURRENCIES_FILE" help:"file of further currencies, a line CODE,DIGITS each; the same for all services (default: none)"`
+	Postgres   postgres.Config
+	Kafka      kafka.Config
+	Telemetry  telemetry.Config
+}
+
+// Role says which parts of a service a process runs.
+type Role string
+
+// The roles.
+const (
+	All    Role = "all"
+	API    Role = "api"
+	Worker Role = "worker"
+)
+
+// UnmarshalText reads a role.
+func (r *Role) UnmarshalText(text []byte) error {
+	switch role := Role(text); role {
+	case All, API, Worker:
+		*r = role
+		return nil
+	}
+	return fmt.Errorf("must be %s, %s or %s", All, API, Worker)
+}
+
+// Defaults are the variables' defaults that follow from a service's name, for config.Defaulter.
+func Defaults(name string) map[string]string {
+	cfg := postgres.Config{}.Defaults(name)
+	return map[string]string{"POSTGRES_DATABASE": cfg.Database, "POSTGRES_USER": cfg.User, "POSTGRES_OWNER": cfg.Owner}
+}
+
+// Program is a service: what its main is made of.
+type Program struct {
+	Name       string
+	Migrations []postgres.Migrations
+	// Classify is the service's one table from its errors to problems, see httpserver.Options.
+	Classify func(error) *httpserver.Problem
+	// Build puts the service into the frame: it adds routes, health checks and background work to the process.
+	Build func(p *Process) error
+}
+
+// Process is one running process of a service.
+type Process struct {
+	Config     Config
+	Log        *slog.Logger
+	Metrics    *prometheus.Registry
+	DB         *sqlx.DB
+	Currencies *money.Currencies
+	Health     *telemetry.Health
+	Router     chi.Router
+
+	program Program
+	work    []func(ctx context.Context) error
+}
+
+// Go adds background work: a function that works until ctx ends and then returns nil. It ends after HTTP was drained, so
+// that the requests in flight are still served by it. Its error ends the process.
+func (p *Process) Go(work func(ctx context.Context) error) { p.work = append(p.work, work) }
+
+// Commands are the commands of a service's main: serve, migrate and health. of takes what the frame needs out of the
+// service's own configuration.
+func Commands[T any](program Program, of func(T) (addr string, cfg Config)) []config.Command[T] {
+	return []config.Command[T]{
+		{Name: "serve", Help: "run the service until SIGTERM", Run: func(ctx context.Context, cfg T) error {
+			addr, frame := of(cfg)
+			return Serve(ctx, program, addr, frame, nil)
+		}},
+		{Name: "migrate", Help: "bring the database's schema up to date, as its owner", Run: func(ctx context.Context, cfg T) error {
+			_, frame := of(cfg)
+			log := telemetry.NewLogger(os.Stderr, frame.Telemetry, program.Name)
+			return postgres.Migrate(ctx, frame.Postgres.Defaults(program.Name), log, program.Migrations...)
+		}},
+		{Name: "health", Help: "ask the service on this machine whether it is ready", Run: func(ctx context.Context, cfg T) error {
+			addr, _ := of(cfg)
+			return httpserver.Probe(ctx, addr)
+		}},
+	}
+}
+
+// Serve runs a process until ctx ends: then HTTP drains first, and after it the background work. Neither the database nor
+// the broker need be up. listening, if set, learns the bound address.
+func Serve(ctx context.Context, program Program, addr string, cfg Config, listening func(net.Addr)) (err error) {
+	p := &Process{
+		Config: cfg, program: program,
+		Log: telemetry.NewLogger(os.Stderr, cfg.Telemetry, program.Name), Metrics: telemetry.NewRegistry(program.Name),
+	}
+	if p.Currencies, err = money.LoadCurrencies(cfg.Currencies); err != nil {
+		return err
+	}
+	if p.DB, err = postgres.Open(cfg.Postgres.Defaults(program.Name)); err != nil {
+		return err
+	}
+	defer p.DB.Close()
+	p.Health = telemetry.NewHealth(p.Log)
+	p.Health.Add("postgres", func(ctx context.Context) error { return postgres.CheckSchema(ctx, p.DB, program.Migrations...) })
+	p.Router = httpserver.NewRouter(httpserver.Options{Logger: p.Log, Registerer: p.Metrics, Classify: program.Classify})
+	p.Router.Method("GET", "/healthz", p.Health.Live())
+	p.Router.Method("GET", "/readyz", p.Health.Ready())
+	p.Router.Method("GET", "/metrics", telemetry.MetricsHandler(p.Metrics))
+	if err := program.Build(p); err != nil {
+		return err
+	}
+
+	// The end of any part for another reason than ctx ends all.
+	group, failed := errgroup.WithContext(context.WithoutCancel(ctx))
+	serving, stopServing := context.WithCancel(failed)
+	defer stopServing()
+	defer context.AfterFunc(ctx, stopServing)()
+	working, stopWorking := context.WithCancel(failed)
+	defer stopWorking()
+	for _, work := range p.work {
+		group.Go(func() error { return work(working) })
+	}
+	group.Go(func() error { return p.checkSchema(serving) })
+	group.Go(func() error {
+		defer stopWorking()
+		return httpserver.Run(serving, httpserver.Server{
+			Name: program.Name, Addr: addr, Handler: p.Router, Logger: p.Log, Listening: listening,
+		})
+	})
+	return group.Wait()
+}
+
+// checkSchema ends the process when its database lacks a migration: better that than to fail at the first request.
+func (p *Process) checkSchema(ctx context.Context) error {
+	err := postgres.Wait(ctx, p.DB)
+	if err == nil {
+		err = postgres.CheckSchema(ctx, p.DB, p.program.Migrations...)
+	}
+	if ctx.Err() != nil || postgres.IsTransient(err) { // readiness goes on asking
+		return nil
+	}
+	return err
+}
