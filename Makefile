@@ -1,0 +1,109 @@
+# `make help` lists the verbs. The full stack runs in one of two forms, chosen by STACK=docker or STACK=local: Docker
+# Compose where an engine answers, otherwise the stack runner (deploy/cmd/stack), which needs nothing but Go.
+
+SHELL := /bin/sh
+MODULES := deploy gateway orders payments platform
+PACKAGES := $(MODULES:%=./%/...)
+
+# timeout, where there is one: an engine that hangs is as good as none.
+STACK ?= $(shell $$(command -v timeout && echo 3) docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1 \
+	&& echo docker || echo local)
+IN_FORM = @$(MAKE) --no-print-directory $(STACK)
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: $(shell sed -n 's/^\([a-z-]*\):.*/\1/p' $(firstword $(MAKEFILE_LIST))) runner
+
+help: ## list the verbs
+	@echo 'Altyn: orders, and their payments exactly once. make start brings everything up.'
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1@\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS=@ read -r verb text; do \
+		printf '  %-14s%s\n' "$$verb" "$$text"; done
+
+# The stack
+
+build: ## build the services
+	$(IN_FORM)-build
+construct: ## build the services without any cache
+	$(IN_FORM)-construct
+run: ## start what is built, in the background
+	$(IN_FORM)-run
+stop: ## stop everything; the data stay
+	$(IN_FORM)-stop
+clean: ## stop everything and delete the data
+	$(IN_FORM)-clean
+start: build run ## build and run
+rerun: stop run ## stop and run
+restart: build stop run ## build, stop and run
+fresh: clean start ## delete the data and start
+env: build ## start only PostgreSQL and Kafka, for services started by hand (go run ./orders/cmd/orders)
+	$(IN_FORM)-env
+status: ## show what runs, and whether it is ready
+	$(IN_FORM)-status
+logs: ## show the logs (SERVICE=payments for one part, FOLLOW=1 to go on)
+	$(IN_FORM)-logs
+
+# The stack without Docker. What can be set: .altyn/bin/stack --help
+
+RUNNER := .altyn/bin/stack
+
+local-build local-construct local-run local-env: runner
+local-stop local-clean local-status local-logs: $(RUNNER)
+local-build local-run local-stop local-clean local-env local-status: local-%:
+	@$(RUNNER) $*
+local-construct:
+	@$(RUNNER) build --no-cache
+local-logs:
+	@$(RUNNER) logs $(if $(FOLLOW),-f) $(SERVICE)
+$(RUNNER) runner:
+	@test -x $(RUNNER) || echo 'building the stack runner …'
+	@go build -o $(RUNNER) ./deploy/cmd/stack || { echo 'The stack runner could not be built. Where modules could not be fetched:' \
+		'connect to the network once, or set GOPROXY to a mirror (go env -w GOPROXY=…). Without go: https://go.dev/dl'; exit 1; }
+
+# The stack with Docker
+
+docker-build:
+	docker compose build
+docker-construct:
+	docker compose build --no-cache
+docker-run:
+	docker compose up --detach --wait --no-build
+docker-stop:
+	docker compose down
+docker-clean:
+	docker compose down --volumes --remove-orphans
+docker-env:
+	docker compose up --detach --wait --no-build postgres kafka
+	docker compose run --rm orders-migrate
+	docker compose run --rm payments-migrate
+docker-status:
+	docker compose ps
+docker-logs:
+	docker compose logs $(if $(FOLLOW),--follow) $(SERVICE)
+
+# Tests and tools
+
+test: ## run all tests with the race detector; the packages share one PostgreSQL
+	go run ./platform/postgrestest/cmd/with-postgres -- go test -race $(PACKAGES)
+test-compose: ## try the form with Docker: orders, two payments instances, killed containers
+	go run ./deploy/compose
+lint: ## check format, go vet, staticcheck and the rules of imports
+	@unformatted=$$(gofmt -l $(MODULES)) && test -z "$$unformatted" || { echo gofmt -w $$unformatted; exit 1; }
+	go vet $(PACKAGES)
+	$$(GOWORK=off go -C deploy/tools tool -n staticcheck) $(PACKAGES)
+	go run ./deploy/cmd/importrules $(PACKAGES)
+generate: ## write the generated files anew
+	go generate $(PACKAGES)
+ci: lint fresh-generated build-apart test ## do what CI does
+
+# All files but the ignored ones, new ones too.
+CHECKSUM := git ls-files -z --cached --others --exclude-standard | xargs -0 cksum | cksum
+fresh-generated:
+	@before=$$($(CHECKSUM)) && $(MAKE) --no-print-directory generate && test "$$before" = "$$($(CHECKSUM))" \
+		|| { echo 'Generated files were stale: commit what make generate has written.'; exit 1; }
+build-apart: # each module by itself
+	@for module in $(MODULES); do echo "$$module: GOWORK=off go build ./..."; GOWORK=off go -C $$module build ./... || exit 1; done
+
+bench: ## measure orders per second, beside pgbench on the same PostgreSQL
+	go run ./deploy/cmd/bench
+demo: ## place a few thousand orders on the running stack and add everything up
+	go run ./deploy/cmd/demo

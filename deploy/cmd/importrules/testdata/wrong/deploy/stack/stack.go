@@ -1,0 +1,3 @@
+package stack
+
+import _ "github.com/altyn-pay/altyn/payments/docs"

@@ -1,0 +1,3 @@
+package edge
+
+import _ "github.com/altyn-pay/altyn/payments/docs"

@@ -1,0 +1,3 @@
+module github.com/altyn-pay/altyn
+
+go 1.26.0

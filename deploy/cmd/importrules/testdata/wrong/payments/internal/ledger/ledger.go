@@ -1,0 +1,8 @@
+package ledger
+
+import (
+	_ "net/http"
+	_ "os"
+
+	_ "github.com/altyn-pay/altyn/platform/kafka"
+)

@@ -1,0 +1,3 @@
+package settlement
+
+import _ "github.com/altyn-pay/altyn/orders/internal/order"

@@ -1,0 +1,3 @@
+package kafkatest
+
+import _ "github.com/segmentio/kafka-go/sasl/plain"
