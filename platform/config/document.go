@@ -8,5 +8,5 @@ func (v Variable) Row() string {
 	if v.Default != "" {
 		def = "`" + v.Default + "`"
 	}
-	return "| `" + v.Name + "` | " + def + " | " + strings.ReplaceAll(v.Help, "|", `\|`) + " |"
+	return "| `" + v.Name + "` | " + def + " | " + strings.NewReplacer("|", `\|`, "<", "&lt;").Replace(v.Help) + " |"
 }

@@ -68,8 +68,20 @@ func NewWorker(db *sqlx.DB, handle Handler, log *slog.Logger, metrics prometheus
 		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "altyn_inbox_failures_total", Help: "Unexpected failures of single messages, by what follows."}, []string{"outcome"}),
 	}
-	metrics.MustRegister(w.batches, w.duration, w.failures)
+	metrics.MustRegister(w.batches, w.duration, w.failures, depth(db))
 	return w
+}
+
+// depth tells how much waits to take effect.
+func depth(db *sqlx.DB) prometheus.Collector {
+	return postgres.Gauges(db, `
+		SELECT (SELECT count(*) FROM inbox),
+			(SELECT coalesce(extract(epoch FROM clock_timestamp() - received_at), 0) FROM (SELECT min(received_at) AS received_at FROM inbox) i),
+			(SELECT count(*) FROM inbox_stops), (SELECT count(*) FROM inbox_stops WHERE retry_at IS NULL AND NOT probing)`,
+		prometheus.GaugeOpts{Name: "altyn_inbox_messages", Help: "Messages that wait to take effect."},
+		prometheus.GaugeOpts{Name: "altyn_inbox_oldest_seconds", Help: "Age of the oldest of them."},
+		prometheus.GaugeOpts{Name: "altyn_inbox_stopped_accounts", Help: "Accounts whose queue stands still because a message failed."},
+		prometheus.GaugeOpts{Name: "altyn_inbox_parked_accounts", Help: "Those of them that wait for an operator."})
 }
 
 // Wake tells the worker that messages were committed. It never blocks.

@@ -11,6 +11,8 @@ import (
 	"github.com/jmoiron/sqlx"
 	"github.com/lib/pq"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/altyn-pay/altyn/platform/postgres"
 )
 
 const (
@@ -65,8 +67,19 @@ func NewRelay(db *sqlx.DB, publisher Publisher, log *slog.Logger, metrics promet
 		parked: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "altyn_outbox_parked_total", Help: "Messages set aside because the broker refused them or an earlier one of their key."}),
 	}
-	metrics.MustRegister(r.published, r.batches, r.parked)
+	metrics.MustRegister(r.published, r.batches, r.parked, depth(db))
 	return r
+}
+
+// depth tells how much waits to be published.
+func depth(db *sqlx.DB) prometheus.Collector {
+	return postgres.Gauges(db, `
+		SELECT (SELECT count(*) FROM outbox),
+			(SELECT coalesce(extract(epoch FROM clock_timestamp() - created_at), 0) FROM (SELECT min(created_at) AS created_at FROM outbox) o),
+			(SELECT count(*) FROM outbox_parked)`,
+		prometheus.GaugeOpts{Name: "altyn_outbox_messages", Help: "Messages that wait to be published."},
+		prometheus.GaugeOpts{Name: "altyn_outbox_oldest_seconds", Help: "Age of the oldest of them."},
+		prometheus.GaugeOpts{Name: "altyn_outbox_parked_messages", Help: "Messages that were set aside and wait for an operator."})
 }
 
 // Wake tells the relay that messages were committed. It never blocks.

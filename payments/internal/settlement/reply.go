@@ -16,23 +16,23 @@ import (
 )
 
 // reply answers a command of the broker: with its operation, which is the stored one for a repeated command, or, for a
-// question, with the balances at this point of the account's queue.
-func (s *Settlement) reply(book *ledger.Book, r ledger.Request, op *ledger.Operation, traceparent string) (outbox.Message, error) {
+// question, with the balances at this point of the account's queue. It also returns the reply's code.
+func (s *Settlement) reply(book *ledger.Book, r ledger.Request, op *ledger.Operation, traceparent string) (outbox.Message, int, error) {
 	reply := contract.Reply{Operation: r.Reply.Operation}
 	if r.Reply.CommandID != uuid.Nil {
 		reply.CommandID = &r.Reply.CommandID
 	}
 	if err := s.fill(&reply, book, r, op); err != nil {
-		return outbox.Message{}, err
+		return outbox.Message{}, 0, err
 	}
 	payload, err := json.Marshal(reply)
 	if err != nil {
-		return outbox.Message{}, fmt.Errorf("encode the reply to %s: %w", r.ID, err)
+		return outbox.Message{}, 0, fmt.Errorf("encode the reply to %s: %w", r.ID, err)
 	}
 	return outbox.Message{
 		Lane: r.Lane, ID: contract.EventID(contract.ReplyType, r.ID, 1), Type: contract.ReplyType, Topic: r.Reply.Topic,
 		Key: r.AccountID.String(), Subject: r.ID.String(), Payload: string(payload), Traceparent: traceparent,
-	}, nil
+	}, reply.Code, nil
 }
 
 func (s *Settlement) fill(reply *contract.Reply, book *ledger.Book, r ledger.Request, op *ledger.Operation) (err error) {

@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/google/uuid"
@@ -28,6 +29,7 @@ type Settlement struct {
 	currencies *money.Currencies
 	settled    func(operations []*ledger.Operation)
 	operations *prometheus.CounterVec
+	commands   *prometheus.CounterVec
 }
 
 // New makes a settlement. settled is called with the operations of each committed batch, those of repeated messages too.
@@ -38,9 +40,18 @@ func New(store *postgres.Store, currencies *money.Currencies, metrics prometheus
 		operations: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "altyn_operations_total", Help: "Settled operations.",
 		}, []string{"operation", "status"}),
+		commands: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "altyn_commands_total", Help: "Commands of the broker that were answered, by the code of the reply; repeated ones too.",
+		}, []string{"operation", "code"}),
 	}
-	metrics.MustRegister(s.operations)
+	metrics.MustRegister(s.operations, s.commands)
 	return s
+}
+
+// answer is what commands are counted by.
+type answer struct {
+	kind ledger.Kind
+	code int
 }
 
 // Settle is the inbox.Handler of payments.
@@ -62,6 +73,7 @@ func (s *Settlement) Settle(ctx context.Context, tx *sqlx.Tx, batch []inbox.Mess
 	}
 	operations := make([]*ledger.Operation, 0, len(requests))
 	var replies []outbox.Message
+	answered := make(map[answer]int)
 	for _, r := range requests {
 		var op *ledger.Operation
 		if r.Kind != ledger.Question && r.Kind != ledger.Refusal {
@@ -70,11 +82,12 @@ func (s *Settlement) Settle(ctx context.Context, tx *sqlx.Tx, batch []inbox.Mess
 			}
 		}
 		if r.Reply != nil {
-			reply, err := s.reply(book, r, op, traces[r.ID])
+			reply, code, err := s.reply(book, r, op, traces[r.ID])
 			if err != nil {
 				return nil, err
 			}
 			replies = append(replies, reply)
+			answered[answer{r.Kind, code}]++
 		}
 	}
 	changes := book.Changes()
@@ -93,6 +106,9 @@ func (s *Settlement) Settle(ctx context.Context, tx *sqlx.Tx, batch []inbox.Mess
 	return func() {
 		for _, op := range changes.Operations {
 			s.operations.WithLabelValues(string(op.Kind), string(op.Status)).Inc()
+		}
+		for a, n := range answered {
+			s.commands.WithLabelValues(string(a.kind), strconv.Itoa(a.code)).Add(float64(n))
 		}
 		s.settled(operations)
 	}, nil
