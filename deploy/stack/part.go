@@ -110,6 +110,9 @@ func (p *part) down(stop func(running) error) error {
 
 // launch starts the part and its keeper. Whoever calls it holds the turn.
 func (p *part) launch(ctx context.Context, pause time.Duration) error {
+	if err := ctx.Err(); err != nil { // the stack has been closed
+		return err
+	}
 	run, err := p.start(ctx)
 	if err != nil {
 		return err

@@ -119,14 +119,14 @@ func (s *Stack) addServices() {
 
 // startServices starts all instances at once and waits until they are ready.
 func (s *Stack) startServices() error {
-	var group errgroup.Group
+	group, ctx := errgroup.WithContext(s.ctx) // where one fails, the others are not waited for
 	for _, p := range s.ranks(stopGateway, stopService) {
 		group.Go(func() error {
 			began := time.Now()
 			if err := p.up(s.ctx); err != nil {
 				return err
 			}
-			if err := p.awaitReady(s.ctx, true); err != nil {
+			if err := p.awaitReady(ctx, true); err != nil {
 				return err
 			}
 			s.opts.Progress(fmt.Sprintf("%s is ready on %s (%s)", p.name, p.status().Addr(), since(began)))
@@ -169,8 +169,8 @@ func (s *Stack) ranks(ranks ...int) []*part {
 	return parts
 }
 
-// Close ends the gateway, the services, Kafka and PostgreSQL, in that order, and deletes temporary data. It takes a minute and
-// a half at most, and may be called more than once.
+// Close ends the gateway, the services, Kafka and PostgreSQL, in that order, and deletes temporary data. It takes a moment as
+// a rule, two minutes and a half where everything has to be killed, and may be called more than once.
 func (s *Stack) Close() error {
 	s.closing.Do(func() {
 		s.cancel()
@@ -182,7 +182,9 @@ func (s *Stack) Close() error {
 			}
 			errs = append(errs, group.Wait())
 		}
-		s.keepers.Wait()
+		if errors.Join(errs...) == nil { // else something does not end
+			s.keepers.Wait()
+		}
 		if s.temporary {
 			ctx, cancel := context.WithTimeout(context.Background(), removeTimeout)
 			defer cancel()

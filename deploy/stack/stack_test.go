@@ -257,18 +257,27 @@ func TestDataOutliveTheStack(t *testing.T) {
 }
 
 func TestStartThatFails(t *testing.T) {
-	opts := options(Service{Name: "orders-worker", Program: Orders, Env: []string{"LOG_LEVEL=loud"}})
+	opts := options(Instances(1, 1, 0)...)
 	opts.Dir = t.TempDir()
+	for i := range opts.Services {
+		if service := &opts.Services[i]; service.Name == Orders {
+			service.Env = []string{"LOG_LEVEL=loud"}
+		}
+	}
+	began := time.Now()
 	s, err := Start(t.Context(), opts)
 	if err == nil {
 		s.Close()
 		t.Fatal("it started")
 	}
-	// The error has the end of the log of the part that failed.
-	for _, want := range []string{"orders-worker: it ended before it was ready", "orders-worker.log", "LOG_LEVEL"} {
+	// The error has the end of the log of the part that failed, and comes before the gateway, which waits for it, gives up.
+	for _, want := range []string{"orders: it ended before it was ready", "orders.log", "LOG_LEVEL"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not in: %v", want, err)
 		}
+	}
+	if took := time.Since(began); took > readyTimeout {
+		t.Errorf("it took %s", took)
 	}
 	if err := Remove(t.Context(), opts.Dir); err != nil { // which would fail beside a server
 		t.Error(err)

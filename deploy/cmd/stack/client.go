@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	stopTimeout   = 100 * time.Second // longer than stack.Close takes
+	stopTimeout   = 160 * time.Second // longer than stack.Close takes
 	removeTimeout = time.Minute
 )
 
