@@ -46,15 +46,15 @@ logs: ## show the logs (SERVICE=payments for one part, FOLLOW=1 to go on)
 
 RUNNER := .altyn/bin/stack
 
-local-build local-construct local-run local-env: runner
-local-stop local-clean local-status local-logs: $(RUNNER)
-local-build local-run local-stop local-clean local-env local-status: local-%:
+local-build local-run local-env: local-%: runner
 	@$(RUNNER) $*
-local-construct:
+local-construct: runner
 	@$(RUNNER) build --no-cache
-local-logs:
+local-stop local-clean local-status: local-%:
+	@if test -x $(RUNNER); then $(RUNNER) $*; else echo 'nothing runs: nothing was built here'; fi
+local-logs: runner
 	@$(RUNNER) logs $(if $(FOLLOW),-f) $(SERVICE)
-$(RUNNER) runner:
+runner:
 	@test -x $(RUNNER) || echo 'building the stack runner …'
 	@go build -o $(RUNNER) ./deploy/cmd/stack || { echo 'The stack runner could not be built. Where modules could not be fetched:' \
 		'connect to the network once, or set GOPROXY to a mirror (go env -w GOPROXY=…). Without go: https://go.dev/dl'; exit 1; }

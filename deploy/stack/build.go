@@ -112,7 +112,7 @@ func follow(output io.Reader, progress func(string)) string {
 		}
 		if time.Since(told) > progressEvery {
 			told = time.Now()
-			progress(fmt.Sprintf("… %d modules fetched, %d packages compiled", fetched, compiled))
+			progress(fmt.Sprintf("… modules fetched: %d, packages compiled: %d", fetched, compiled))
 		}
 	}
 	_, _ = io.Copy(io.Discard, output) // after a line that is too long
