@@ -1,18 +1,334 @@
 package kafka_test
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	kafkago "github.com/segmentio/kafka-go"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/platform/kafkatest"
 )
 
-func TestConsumeWhatWasProduced(t *testing.T) {
+func TestEveryMessageIsHandledInOrder(t *testing.T) {
+	brokers(t, func(t *testing.T, cfg kafka.Config) {
+		one, two, j := newTopic(t, cfg), newTopic(t, cfg), newJournal()
+		producer := newProducer(t, cfg)
+		for i := range 10 {
+			produce(t, producer, messages(one, 1000*i, 1000, 13)...)
+			produce(t, producer, messages(two, 100_000+10*i, 10, 3)...)
+		}
+		consume(t, cfg, one, []string{one, two}, j, nil)
+		got := j.await(t, 10_100)
+		inOrder(t, got)
+		if len(got) != 10_100 {
+			t.Errorf("%d messages handled", len(got))
+		}
+		if slices.Max(j.batches) < 500 {
+			t.Errorf("of 10,100 waiting messages at most %d were handled at once", slices.Max(j.batches))
+		}
+	})
+}
+
+func TestFailedBatchIsHandledAgain(t *testing.T) {
+	brokers(t, func(t *testing.T, cfg kafka.Config) {
+		topic, j := newTopic(t, cfg), newJournal()
+		produce(t, newProducer(t, cfg), messages(topic, 0, 300, 9)...)
+		var attempts [][]kafka.Message
+		consume(t, cfg, topic, []string{topic}, j, func(_ context.Context, batch []kafka.Message) error {
+			if attempts = append(attempts, batch); len(attempts) < 5 {
+				return errors.New("the database is away")
+			}
+			return nil
+		})
+		got := j.await(t, 300)
+		inOrder(t, got)
+		if len(got) != 300 {
+			t.Errorf("%d messages handled", len(got))
+		}
+		for i, attempt := range attempts[:5] {
+			if len(attempt) != len(attempts[0]) || string(attempt[0].Value) != string(attempts[0][0].Value) {
+				t.Errorf("attempt %d is another batch", i)
+			}
+		}
+	})
+}
+
+// What was not handled comes again to the next consumer; what was does not.
+func TestOffsetsFollowTheHandling(t *testing.T) {
+	brokers(t, func(t *testing.T, cfg kafka.Config) {
+		topic := newTopic(t, cfg)
+		producer := newProducer(t, cfg)
+		produce(t, producer, messages(topic, 0, 100, 5)...)
+		first := newJournal()
+		stop := consume(t, cfg, topic, []string{topic}, first, nil)
+		first.await(t, 100)
+		stop()
+
+		produce(t, producer, messages(topic, 100, 100, 5)...)
+		failed := make(chan struct{}, 1)
+		stop = consume(t, cfg, topic, []string{topic}, newJournal(), func(context.Context, []kafka.Message) error {
+			select {
+			case failed <- struct{}{}:
+			default:
+			}
+			return errors.New("no")
+		})
+		<-failed
+		stop()
+
+		second := newJournal()
+		consume(t, cfg, topic, []string{topic}, second, nil)
+		for _, m := range second.await(t, 100) {
+			if len(m.Value) != 3 {
+				t.Fatalf("%s was handled and came again", m.Value)
+			}
+		}
+	})
+}
+
+func TestShutdownFinishesTheBatch(t *testing.T) {
+	brokers(t, func(t *testing.T, cfg kafka.Config) {
+		topic := newTopic(t, cfg)
+		produce(t, newProducer(t, cfg), messages(topic, 0, 10, 1)...)
+		consumer, err := kafka.NewConsumer(cfg, topic, []string{topic}, silent, prometheus.NewRegistry())
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		handled := 0
+		if err := consumer.Run(ctx, func(handling context.Context, batch []kafka.Message) error {
+			cancel()
+			handled += len(batch)
+			return handling.Err() // nothing is cut off by the shutdown
+		}); err != nil {
+			t.Fatal(err)
+		}
+		// Another member gets the partitions at once, from where the first one stopped.
+		produce(t, newProducer(t, cfg), messages(topic, 10, 1, 1)...)
+		j := newJournal()
+		consume(t, cfg, topic, []string{topic}, j, nil)
+		if got := j.await(t, 11-handled); string(got[0].Value) != fmt.Sprint(handled) {
+			t.Errorf("%d handled before the shutdown, then %s came", handled, got[0].Value)
+		}
+	})
+}
+
+func TestMembersShareThePartitions(t *testing.T) {
+	brokers(t, func(t *testing.T, cfg kafka.Config) {
+		topic, j := newTopic(t, cfg), newJournal()
+		producer := newProducer(t, cfg)
+		var handled [3]atomic.Int32
+		member := func(n int) func() {
+			return consume(t, cfg, topic, []string{topic}, j, func(_ context.Context, batch []kafka.Message) error {
+				handled[n].Add(int32(len(batch)))
+				return nil
+			})
+		}
+		// Members come and go while messages flow.
+		next := 0
+		flow := func(enough func() bool) {
+			for start := time.Now(); !enough(); next += 40 {
+				if time.Since(start) > deadline {
+					t.Fatalf("after %d messages: %d, %d and %d handled", next, handled[0].Load(), handled[1].Load(), handled[2].Load())
+				}
+				produce(t, producer, messages(topic, next, 40, 20)...)
+				j.await(t, next+40)
+			}
+		}
+		stop := member(0)
+		flow(func() bool { return handled[0].Load() > 0 })
+		member(1)
+		flow(func() bool { return handled[1].Load() > 0 })
+		member(2)
+		flow(func() bool { return handled[2].Load() > 0 })
+		stop()
+		alone := handled[1].Load() + handled[2].Load()
+		flow(func() bool { return handled[1].Load()+handled[2].Load() > alone+400 })
+		inOrder(t, j.await(t, next))
+	})
+}
+
+// A handler that is busy when its partitions are taken away finishes and commits before another member gets them.
+func TestRebalanceWaitsForTheHandler(t *testing.T) {
+	cfg, cluster := kafkatest.Cluster(t)
+	topic, j := newTopic(t, cfg), newJournal()
+	producer := newProducer(t, cfg)
+	produce(t, producer, messages(topic, 0, 40, 40)...)
+	entered, release := make(chan struct{}), make(chan struct{})
+	var once atomic.Bool
+	consume(t, cfg, topic, []string{topic}, j, func(ctx context.Context, _ []kafka.Message) error {
+		if once.CompareAndSwap(false, true) {
+			close(entered)
+			<-release
+		}
+		return ctx.Err()
+	})
+	<-entered
+	consume(t, cfg, topic, []string{topic}, j, nil)
+	waitGroup(t, cluster, topic, func(g *kfake.GroupInfo) bool { return g.State == "PreparingRebalance" })
+	close(release)
+	waitGroup(t, cluster, topic, func(g *kfake.GroupInfo) bool { return g.State == "Stable" && len(g.Members) == 2 })
+	produce(t, producer, messages(topic, 40, 40, 40)...)
+	if got := j.await(t, 80); len(got) != 80 {
+		t.Errorf("%d messages handled, so some twice", len(got))
+	}
+}
+
+func waitGroup(t *testing.T, cluster *kfake.Cluster, group string, holds func(*kfake.GroupInfo) bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), deadline)
+	defer cancel()
+	if info, err := cluster.WaitGroupInfo(ctx, group, func(g *kfake.GroupInfo) bool { return g != nil && holds(g) }); err != nil {
+		t.Fatalf("group: %+v: %v", info, err)
+	}
+}
+
+func TestDuplicatesAreHandedOver(t *testing.T) {
 	cfg := kafkatest.Broker(t)
-	ensure(t, cfg, topic)
-	r := read(t, cfg, "payments", []string{topic}, nil)
-	produce(t, newProducer(t, cfg), messages(topic, 0, 2500, 7)...)
-	got := r.await(t, count(2500))
-	if len(got) != 2500 {
-		t.Fatal(len(got))
+	topic, j := newTopic(t, cfg), newJournal()
+	producer := newProducer(t, cfg)
+	for range 2 {
+		produce(t, producer, messages(topic, 0, 50, 5)...)
+	}
+	produce(t, producer, messages(topic, 50, 1, 1)...)
+	consume(t, cfg, topic, []string{topic}, j, nil)
+	j.await(t, 51)
+	if got := j.await(t, 51); len(got) < 51 {
+		t.Errorf("%d messages handled", len(got))
+	}
+}
+
+func TestTopicMayComeLater(t *testing.T) {
+	brokers(t, func(t *testing.T, cfg kafka.Config) {
+		topic, j := newTopic(t, cfg), newJournal()
+		var log strings.Builder
+		metrics := prometheus.NewRegistry()
+		waits := make(chan struct{}, 100)
+		consumeLogged(t, cfg, topic, []string{topic, topic + ".later"}, j, nil, logger(&log, waits), metrics)
+		<-waits
+		ensure(t, cfg, topic+".later")
+		produce(t, newProducer(t, cfg), messages(topic+".later", 0, 3, 3)...)
+		produce(t, newProducer(t, cfg), messages(topic, 3, 3, 3)...)
+		j.await(t, 6)
+	})
+}
+
+func TestPartitionsMayBeAdded(t *testing.T) {
+	brokers(t, func(t *testing.T, cfg kafka.Config) {
+		topic, j := newTopic(t, cfg), newJournal()
+		consume(t, cfg, topic, []string{topic}, j, nil)
+		producer := newProducer(t, cfg)
+		produce(t, producer, messages(topic, 0, 10, 10)...)
+		j.await(t, 10)
+		client := &kafkago.Client{Addr: kafkago.TCP(cfg.Brokers...), Transport: &kafkago.Transport{}}
+		defer client.Transport.(*kafkago.Transport).CloseIdleConnections()
+		response, err := client.CreatePartitions(t.Context(), &kafkago.CreatePartitionsRequest{
+			Topics: []kafkago.TopicPartitionsConfig{{Name: topic, Count: 8}},
+		})
+		if err != nil || response.Errors[topic] != nil {
+			t.Fatal(err, response)
+		}
+		ensure(t, cfg, topic)
+		// A new partition's messages are read once the group has noticed it.
+		fresh := newProducer(t, cfg)
+		produce(t, fresh, messages(topic, 10, 200, 200)...)
+		partitions := map[int]bool{}
+		for _, m := range j.await(t, 210) {
+			partitions[m.Partition] = true
+		}
+		if len(partitions) != 8 {
+			t.Errorf("messages of %d partitions", len(partitions))
+		}
+	})
+}
+
+// Other clients compress, and use transactions, whose end marks take offsets; aborted messages are handed over too.
+func TestOtherClientsBatches(t *testing.T) {
+	brokers(t, func(t *testing.T, cfg kafka.Config) {
+		topic, j := newTopic(t, cfg), newJournal()
+		n := 0
+		send := func(client *kgo.Client, count int) {
+			t.Helper()
+			for range count {
+				record := &kgo.Record{Topic: topic, Key: []byte("key"), Value: fmt.Append(nil, n)}
+				if err := client.ProduceSync(t.Context(), record).FirstErr(); err != nil {
+					t.Fatal(err)
+				}
+				n++
+			}
+		}
+		for _, codec := range []kgo.CompressionCodec{kgo.GzipCompression(), kgo.SnappyCompression(), kgo.Lz4Compression(), kgo.ZstdCompression()} {
+			client, err := kgo.NewClient(kgo.SeedBrokers(cfg.Brokers...), kgo.ProducerBatchCompression(codec), kgo.TransactionalID(topic))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, end := range []kgo.TransactionEndTry{kgo.TryCommit, kgo.TryAbort, kgo.TryCommit} {
+				if err := client.BeginTransaction(); err != nil {
+					t.Fatal(err)
+				}
+				send(client, 3)
+				if err := client.EndTransaction(t.Context(), end); err != nil {
+					t.Fatal(err)
+				}
+			}
+			client.Close()
+		}
+		consume(t, cfg, topic, []string{topic}, j, nil)
+		inOrder(t, j.await(t, n))
+		produce(t, newProducer(t, cfg), kafka.Message{Topic: topic, Key: []byte("key"), Value: fmt.Append(nil, n)})
+		j.await(t, n+1)
+	})
+}
+
+func TestLagIsShown(t *testing.T) {
+	cfg := kafkatest.Broker(t)
+	topic, j := newTopic(t, cfg), newJournal()
+	produce(t, newProducer(t, cfg), messages(topic, 0, 25, 1)...)
+	metrics := prometheus.NewRegistry()
+	entered, release := make(chan struct{}), make(chan struct{})
+	stop := consumeLogged(t, cfg, topic, []string{topic}, j, func(context.Context, []kafka.Message) error {
+		close(entered)
+		<-release
+		return nil
+	}, silent, metrics)
+	lag := func() (sum float64, series int) {
+		families, err := metrics.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, family := range families {
+			if family.GetName() == "altyn_kafka_consumer_lag" {
+				for _, metric := range family.Metric {
+					sum, series = sum+metric.Gauge.GetValue(), series+1
+				}
+			}
+		}
+		return sum, series
+	}
+	<-entered
+	if sum, _ := lag(); sum != 25 {
+		t.Errorf("lag %v while 25 messages wait", sum)
+	}
+	close(release)
+	j.await(t, 25)
+	stop()
+	if sum, series := lag(); sum != 0 || series != 0 {
+		t.Errorf("lag %v of %d partitions after the end", sum, series)
+	}
+	want := "# HELP altyn_kafka_consumed_total Messages handled.\n# TYPE altyn_kafka_consumed_total counter\n" +
+		fmt.Sprintf("altyn_kafka_consumed_total{group=%q,topic=%q} 25\n", topic, topic)
+	if err := testutil.GatherAndCompare(metrics, strings.NewReader(want), "altyn_kafka_consumed_total"); err != nil {
+		t.Error(err)
 	}
 }

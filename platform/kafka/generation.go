@@ -110,6 +110,9 @@ func (g *generation) run(parent context.Context) error {
 	for _, p := range g.partitions {
 		g.lag.DeleteLabelValues(g.group, p.topic, strconv.Itoa(p.id))
 	}
+	if parent.Err() != nil {
+		return nil
+	}
 	err := context.Cause(ctx)
 	g.member.evicted(err)
 	g.log.Info("kafka partitions given up", "generation", g.member.generation, "reason", err)

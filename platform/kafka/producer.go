@@ -2,10 +2,8 @@ package kafka
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync"
 	"time"
 
@@ -33,7 +31,7 @@ type Producer struct {
 	produced *prometheus.CounterVec
 
 	mu   sync.Mutex
-	away map[string]bool // topics for which a call has waited in vain
+	away map[topicPartition]bool // for which a call has waited in vain
 }
 
 // NewProducer makes a producer; it connects when it is first used. It fails on an invalid configuration only.
@@ -50,7 +48,7 @@ func NewProducer(cfg Config, log *slog.Logger, metrics prometheus.Registerer) (*
 	if err != nil {
 		return nil, fmt.Errorf("kafka: producer: %w", err)
 	}
-	return &Producer{cluster: cluster, log: log, produced: produced, away: map[string]bool{}}, nil
+	return &Producer{cluster: cluster, log: log, produced: produced, away: map[topicPartition]bool{}}, nil
 }
 
 // Close drops the connections; requests under way end first.
@@ -100,8 +98,8 @@ func (p *Producer) produceTopic(ctx context.Context, topic string, messages []Me
 		if len(indexes) == 0 {
 			continue
 		}
-		b := batch{Producer: p, topic: topic, partition: partition, messages: messages, results: results, indexes: indexes}
-		wait.Go(func() { b.produce(ctx) })
+		b := batch{Producer: p, topic: topic, partition: partition, messages: messages, results: results}
+		wait.Go(func() { b.sendAll(ctx, indexes) })
 	}
 	wait.Wait()
 	var acknowledged int
@@ -115,7 +113,10 @@ func (p *Producer) produceTopic(ctx context.Context, topic string, messages []Me
 
 // partitions returns the topic's number of partitions.
 func (p *Producer) partitions(ctx context.Context, topic string) (n int, err error) {
-	err = p.whileStale(ctx, topic, func() error {
+	if !ValidTopic(topic) {
+		return 0, permanentError{fmt.Errorf("kafka: topic %q: %w", topic, kafkago.InvalidTopic)}
+	}
+	err = p.whileStale(ctx, topicPartition{topic, -1}, func() error {
 		counts, err := p.cluster.partitions(ctx, topic)
 		n = counts[topic]
 		return err
@@ -123,22 +124,22 @@ func (p *Producer) partitions(ctx context.Context, topic string) (n int, err err
 	if err != nil {
 		err = fmt.Errorf("kafka: %w", err)
 	}
-	if errors.Is(err, kafkago.InvalidTopic) {
-		err = permanentError{err}
-	}
 	return n, err
 }
 
-// whileStale repeats a request while it fails because the topic or the partition's leader is not known rightly, as for
-// a topic that has just been created or a leader that moved. Only the first call waits for a topic: one that stays
-// away must not slow down the others.
-func (p *Producer) whileStale(ctx context.Context, topic string, request func() error) error {
+// whileStale repeats a request while it fails because the topic, or the partition's leader, is not known rightly, as
+// when a topic has just been created or a leader moved. Only the first call waits: what stays away must not slow down
+// the rest.
+func (p *Producer) whileStale(ctx context.Context, target topicPartition, request func() error) error {
 	start := time.Now()
 	for failures := 0; ; failures++ {
 		err := request()
 		if err == nil {
-			p.setAway(topic, nil)
+			p.setAway(target, nil)
 			return nil
+		}
+		if ctx.Err() != nil {
+			return err
 		}
 		if isStale(err) || !isAnswer(err) {
 			p.cluster.forget()
@@ -146,8 +147,8 @@ func (p *Producer) whileStale(ctx context.Context, topic string, request func() 
 		if !isStale(err) {
 			return err
 		}
-		if away := p.isAway(topic); away && failures > 0 || time.Since(start) > patience {
-			p.setAway(topic, err)
+		if p.isAway(target) && failures > 0 || time.Since(start) > patience {
+			p.setAway(target, err)
 			return err
 		}
 		if !backoff(ctx, failures, maxStaleBackoff) {
@@ -156,22 +157,22 @@ func (p *Producer) whileStale(ctx context.Context, topic string, request func() 
 	}
 }
 
-func (p *Producer) isAway(topic string) bool {
+func (p *Producer) isAway(target topicPartition) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.away[topic]
+	return p.away[target]
 }
 
-func (p *Producer) setAway(topic string, reason error) {
+func (p *Producer) setAway(target topicPartition, reason error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	switch was := p.away[topic]; {
+	switch was := p.away[target]; {
 	case reason != nil && !was:
-		p.away[topic] = true
-		p.log.Warn("kafka topic cannot be written to", "topic", topic, "error", reason)
+		p.away[target] = true
+		p.log.Warn("kafka topic cannot be written to", "topic", target.topic, "error", reason)
 	case reason == nil && was:
-		delete(p.away, topic)
-		p.log.Info("kafka topic can be written to again", "topic", topic)
+		delete(p.away, target)
+		p.log.Info("kafka topic can be written to again", "topic", target.topic)
 	}
 }
 
@@ -182,19 +183,20 @@ type batch struct {
 	partition int
 	messages  []Message // of the whole call, as is results
 	results   []error
-	indexes   []int           // of this partition's messages
-	refused   map[string]bool // keys with a message that was refused for good
+	refused   map[string]int // by key: the message that was refused for good
 }
 
-func (b *batch) produce(ctx context.Context) {
-	for rest := b.indexes; len(rest) > 0; {
+// sendAll stores a list of messages and returns false when the partition must stop here.
+func (b *batch) sendAll(ctx context.Context, list []int) bool {
+	for len(list) > 0 {
 		var request []int
-		request, rest = b.cut(rest)
-		if !b.send(ctx, request) {
-			b.set(rest, ErrSkipped)
-			return
+		request, list = b.cut(list)
+		if len(request) > 0 && !b.send(ctx, request) {
+			b.set(list, ErrSkipped)
+			return false
 		}
 	}
+	return true
 }
 
 // cut takes the messages of the next request off the list.
@@ -202,6 +204,10 @@ func (b *batch) cut(list []int) (request, rest []int) {
 	var bytes int
 	for n, i := range list {
 		size := b.messages[i].size()
+		if b.behind(i) {
+			b.results[i] = ErrSkipped
+			continue
+		}
 		if size > MaxMessageBytes {
 			b.refuse(i, tooLarge(size))
 			continue
@@ -215,14 +221,10 @@ func (b *batch) cut(list []int) (request, rest []int) {
 	return request, nil
 }
 
-// send stores messages and returns false when the partition must stop here. When the broker refuses the request for
-// what a message in it is, halves are sent, so that only that message is refused.
+// send stores the messages of one request, as sendAll does. When the broker refuses it for what one of them is, halves
+// are sent, so that only that message is refused.
 func (b *batch) send(ctx context.Context, request []int) bool {
-	request = b.withoutRefused(request)
-	if len(request) == 0 {
-		return true
-	}
-	err := b.whileStale(ctx, b.topic, func() error { return b.request(ctx, request) })
+	err := b.whileStale(ctx, topicPartition{b.topic, b.partition}, func() error { return b.request(ctx, request) })
 	switch half := len(request) / 2; {
 	case err == nil:
 		return true
@@ -232,11 +234,11 @@ func (b *batch) send(ctx context.Context, request []int) bool {
 	case half == 0:
 		b.refuse(request[0], permanentError{fmt.Errorf("kafka: topic %q: %w", b.topic, err)})
 		return true
-	case b.send(ctx, request[:half]):
-		return b.send(ctx, request[half:])
-	default:
+	case !b.send(ctx, request[:half]):
 		b.set(request[half:], ErrSkipped)
 		return false
+	default: // as a request of its own, without what is behind a refused message now
+		return b.sendAll(ctx, request[half:])
 	}
 }
 
@@ -263,22 +265,15 @@ func (b *batch) request(ctx context.Context, indexes []int) error {
 func (b *batch) refuse(i int, reason error) {
 	b.results[i] = reason
 	if b.refused == nil {
-		b.refused = map[string]bool{}
+		b.refused = map[string]int{}
 	}
-	b.refused[string(b.messages[i].Key)] = true
+	b.refused[string(b.messages[i].Key)] = i
 }
 
-func (b *batch) withoutRefused(request []int) []int {
-	if len(b.refused) == 0 {
-		return request
-	}
-	return slices.DeleteFunc(slices.Clone(request), func(i int) bool {
-		behind := b.refused[string(b.messages[i].Key)]
-		if behind {
-			b.results[i] = ErrSkipped
-		}
-		return behind
-	})
+// behind tells whether a message follows one of its key that was refused.
+func (b *batch) behind(i int) bool {
+	refused, ok := b.refused[string(b.messages[i].Key)]
+	return ok && i > refused
 }
 
 func (b *batch) set(indexes []int, err error) {

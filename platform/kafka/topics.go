@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"time"
@@ -15,6 +16,11 @@ import (
 
 // ensureTimeout bounds EnsureTopics where the caller's context has no deadline.
 const ensureTimeout = time.Minute
+
+var topicName = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,249}$`)
+
+// ValidTopic tells whether Kafka allows the name; a message to another one is refused for good.
+func ValidTopic(name string) bool { return topicName.MatchString(name) && name != "." && name != ".." }
 
 func dividesLanes(partitions int) bool { return partitions > 0 && contract.Lanes%partitions == 0 }
 
