@@ -174,7 +174,7 @@ func TestDecodeJSON(t *testing.T) {
 func TestDecodeJSONKeepsTheValues(t *testing.T) {
 	var got order
 	body := []byte(`{"amount":0.10,"quantity":-7,"reference":"№ 1 \"x\"","tags":["a","b"],"lines":[{"quantity":3}],"labels":{"k":"v"}}`)
-	if err := decode(body, &got); err != nil {
+	if err := Unmarshal(body, &got); err != nil {
 		t.Fatal(err)
 	}
 	want := order{base: base{Reference: `№ 1 "x"`}, Amount: "0.10", Quantity: -7, Tags: []string{"a", "b"},
@@ -227,7 +227,7 @@ func FuzzDecodeJSON(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		var got order
-		err := decode(body, &got)
+		err := Unmarshal(body, &got)
 		var p *Problem
 		if err != nil && (!errors.As(err, &p) || p.Status != 400) {
 			t.Fatalf("%q: %v", body, err)
@@ -249,7 +249,7 @@ func BenchmarkDecodeJSON(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		var o order
-		if err := decode(body, &o); err != nil {
+		if err := Unmarshal(body, &o); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -113,7 +113,9 @@ func (s *Store) Load(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, reques
 			accounts[id] = true
 		}
 		for _, key := range takes {
-			balances[key] = balances[key]
+			if _, ok := balances[key]; !ok {
+				balances[key] = false
+			}
 		}
 		for _, key := range gives {
 			balances[key] = true
@@ -230,7 +232,9 @@ func nameBalances(ctx context.Context, tx *sqlx.Tx, requests []ledger.Request, b
 	}
 	for _, row := range rows {
 		key := ledger.Key{AccountID: row.AccountID, Currency: row.Currency, Lane: row.Lane}
-		balances[key] = balances[key]
+		if _, ok := balances[key]; !ok {
+			balances[key] = false
+		}
 	}
 	return nil
 }

@@ -91,7 +91,6 @@ type received struct {
 	command     contract.Command
 	reply       ledger.Reply
 	problem     error // why it cannot be done, though its JSON can be read
-	key         uuid.UUID
 	traceparent string
 }
 
