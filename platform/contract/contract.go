@@ -69,6 +69,27 @@ type Order struct {
 	ExpiresAt      *time.Time `json:"expires_at,omitempty"`
 }
 
+// Cancellation is the payload of order.cancelled: the whole order, as it was placed, so that a cancellation which
+// overtakes it leaves a payment that is as complete, and why and when it was cancelled.
+type Cancellation struct {
+	Order
+	Reason      string    `json:"reason,omitempty"`
+	CancelledAt time.Time `json:"cancelled_at"`
+}
+
+// What the inventory system says of an order's goods. Anything else is ignored.
+const (
+	InventoryCompleted = "COMPLETED" // they are set aside: the payment settles
+	InventoryFailed    = "FAILED"    // there are none: the payment fails
+)
+
+// Inventory is the payload of the topic inventory. The same IdempotentKey is the same message.
+type Inventory struct {
+	IdempotentKey uuid.UUID `json:"idempotent_key"`
+	OrderID       uuid.UUID `json:"order_id"`
+	Status        string    `json:"status"`
+}
+
 // The statuses of a payment.
 const (
 	PaymentCreated    = "created" // waits for inventory or money
