@@ -201,11 +201,10 @@ func TestDuplicatesAreHandedOver(t *testing.T) {
 	for range 2 {
 		produce(t, producer, messages(topic, 0, 50, 5)...)
 	}
-	produce(t, producer, messages(topic, 50, 1, 1)...)
+	produce(t, producer, messages(topic, 50, 5, 5)...) // the last of each key
 	consume(t, cfg, topic, []string{topic}, j, nil)
-	j.await(t, 51)
-	if got := j.await(t, 51); len(got) < 51 {
-		t.Errorf("%d messages handled", len(got))
+	if got := j.await(t, 55); len(got) != 105 {
+		t.Errorf("%d messages handled instead of 105", len(got))
 	}
 }
 

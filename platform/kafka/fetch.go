@@ -18,108 +18,55 @@ const (
 	maxFetchBytes = 4 << 20
 )
 
-// fetch feeds the queue with the messages of a partition until ctx ends.
-func (g *generation) fetch(ctx context.Context, p *partition) {
-	source := p.topic + "/" + strconv.Itoa(p.id)
-	defer g.troubles.note(source, nil)
-	for failures := 0; ctx.Err() == nil; {
-		err := g.fetchOnce(ctx, p)
-		if ctx.Err() != nil {
-			return
-		}
-		g.troubles.note(source, err)
-		if err == nil {
-			failures = 0
-			continue
-		}
-		switch {
-		case errors.Is(err, kafkago.OffsetOutOfRange):
-			g.log.Warn("kafka offset is out of range, reading from the first one", "topic", p.topic, "partition", p.id, "offset", p.fetched)
-			p.fetched = kafkago.FirstOffset
-		case isStale(err) || !isAnswer(err):
-			g.member.cluster.forget()
-		}
-		if !backoff(ctx, failures, maxTroubleBackoff) {
-			return
-		}
-		failures++
-	}
+type topicPartition struct {
+	topic string
+	id    int
 }
 
-// fetchOnce asks for what follows the last message and queues it.
-func (g *generation) fetchOnce(ctx context.Context, p *partition) error {
-	if p.fetched < 0 {
-		first, err := g.member.cluster.firstOffset(ctx, p.topicPartition)
-		if err != nil {
-			return err
-		}
-		p.fetched = first
-		p.handled.Store(first)
-	}
-	response, err := g.member.cluster.client.Fetch(ctx, &kafkago.FetchRequest{
-		Topic: p.topic, Partition: p.id, Offset: p.fetched, MinBytes: 1, MaxBytes: maxFetchBytes, MaxWait: fetchWait,
+func (p topicPartition) String() string { return p.topic + "/" + strconv.Itoa(p.id) }
+
+// fetched is what a partition has from an offset on.
+type fetched struct {
+	messages []Message
+	next     int64 // the offset after them
+	end      int64 // the offset after the partition's last message
+}
+
+// fetch asks for what a partition has from an offset on, and waits for it for up to fetchWait. What comes with an error
+// is valid too.
+func (c *cluster) fetch(ctx context.Context, p topicPartition, offset int64) (fetched, error) {
+	got := fetched{next: offset}
+	response, err := c.client.Fetch(ctx, &kafkago.FetchRequest{
+		Topic: p.topic, Partition: p.id, Offset: offset, MinBytes: 1, MaxBytes: maxFetchBytes, MaxWait: fetchWait,
 	})
+	if err == nil {
+		err = response.Error
+	}
 	if err != nil {
-		return err
+		return got, err
 	}
-	if response.Error != nil {
-		return response.Error
-	}
-	p.end.Store(response.HighWatermark)
-	p.observe()
-	return g.enqueue(ctx, p, response.Records)
-}
-
-// enqueue passes records on in chunks; it waits while the queue is full.
-func (g *generation) enqueue(ctx context.Context, p *partition, records kafkago.RecordReader) error {
-	var (
-		start = p.fetched
-		next  chunk
-	)
-	flush := func() error {
-		if len(next.messages) == 0 {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case g.queue <- next:
-			p.fetched = next.messages[len(next.messages)-1].Offset + 1
-			next = chunk{}
-			return nil
-		}
-	}
+	got.end = response.HighWatermark
 	for {
-		record, err := records.ReadRecord()
+		record, err := response.Records.ReadRecord()
 		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
-			return errors.Join(flush(), err)
+			return got, err
 		}
-		message, err := newMessage(p.topicPartition, record)
+		message, err := newMessage(p, record)
 		if err != nil {
-			return errors.Join(flush(), err)
+			return got, err
 		}
-		if message.Offset < start { // a batch may begin before the offset that was asked for
-			continue
+		if message.Offset >= offset { // a batch may begin before the offset that was asked for
+			got.messages, got.next = append(got.messages, message), message.Offset+1
 		}
-		next.messages = append(next.messages, message)
-		next.bytes += message.size()
-		if len(next.messages) == maxChunkMessages || next.bytes >= maxChunkBytes {
-			if err := flush(); err != nil {
-				return err
-			}
-		}
-	}
-	if err := flush(); err != nil {
-		return err
 	}
 	// Batches without a message for us, such as the end marks of transactions, still take offsets.
-	if stream, ok := records.(*protocol.RecordStream); ok && len(stream.Records) > 0 && p.fetched == start {
-		p.fetched++
+	if stream, ok := response.Records.(*protocol.RecordStream); ok && len(stream.Records) > 0 && got.next == offset {
+		got.next++
 	}
-	return nil
+	return got, nil
 }
 
 // newMessage copies a record, whose memory is given back.
@@ -145,17 +92,52 @@ func take(b kafkago.Bytes) ([]byte, error) {
 	return protocol.ReadAll(b)
 }
 
+// firstOffset returns the offset of the oldest message that a partition still has.
 func (c *cluster) firstOffset(ctx context.Context, p topicPartition) (int64, error) {
-	response, err := c.client.ListOffsets(ctx, &kafkago.ListOffsetsRequest{
-		Topics: map[string][]kafkago.OffsetRequest{p.topic: {kafkago.FirstOffsetOf(p.id)}},
-	})
+	offsets, err := c.offsets(ctx, p.topic, kafkago.FirstOffsetOf(p.id))
 	if err != nil {
 		return 0, err
 	}
-	for _, offsets := range response.Topics[p.topic] {
-		if offsets.Partition == p.id {
-			return offsets.FirstOffset, offsets.Error
-		}
+	return offsets[p.id].FirstOffset, nil
+}
+
+// ends returns the offset of the next message of each partition of a topic.
+func (c *cluster) ends(ctx context.Context, topic string) ([]int64, error) {
+	counts, err := c.partitions(ctx, topic)
+	if err != nil {
+		return nil, err
 	}
-	return 0, kafkago.UnknownTopicOrPartition
+	ends, requests := make([]int64, counts[topic]), make([]kafkago.OffsetRequest, counts[topic])
+	for id := range requests {
+		requests[id] = kafkago.LastOffsetOf(id)
+	}
+	offsets, err := c.offsets(ctx, topic, requests...)
+	if err != nil {
+		return nil, err
+	}
+	for id := range ends {
+		ends[id] = offsets[id].LastOffset
+	}
+	return ends, nil
+}
+
+// offsets asks for offsets of a topic's partitions; the answer has all that were asked for.
+func (c *cluster) offsets(ctx context.Context, topic string, requests ...kafkago.OffsetRequest) (map[int]kafkago.PartitionOffsets, error) {
+	response, err := c.client.ListOffsets(ctx, &kafkago.ListOffsetsRequest{
+		Topics: map[string][]kafkago.OffsetRequest{topic: requests},
+	})
+	if err != nil {
+		return nil, err
+	}
+	offsets := map[int]kafkago.PartitionOffsets{}
+	for _, p := range response.Topics[topic] {
+		if p.Error != nil {
+			return nil, p.Error
+		}
+		offsets[p.Partition] = p
+	}
+	if len(offsets) != len(requests) {
+		return nil, kafkago.UnknownTopicOrPartition
+	}
+	return offsets, nil
 }

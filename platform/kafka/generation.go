@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	kafkago "github.com/segmentio/kafka-go"
 )
 
 const (
@@ -159,6 +160,73 @@ func (g *generation) keepAlive(ctx context.Context, end context.CancelCauseFunc)
 			end(errPartitions)
 		}
 	}
+}
+
+// fetch feeds the queue with the messages of a partition until ctx ends.
+func (g *generation) fetch(ctx context.Context, p *partition) {
+	source := p.String()
+	defer g.troubles.note(source, nil)
+	for failures := 0; ctx.Err() == nil; {
+		err := g.fetchOnce(ctx, p)
+		if ctx.Err() != nil {
+			return
+		}
+		g.troubles.note(source, err)
+		if err == nil {
+			failures = 0
+			continue
+		}
+		switch {
+		case errors.Is(err, kafkago.OffsetOutOfRange):
+			g.log.Warn("kafka offset is out of range, reading from the first one", "topic", p.topic, "partition", p.id, "offset", p.fetched)
+			p.fetched = kafkago.FirstOffset
+		case isStale(err) || !isAnswer(err):
+			g.member.cluster.forget()
+		}
+		backoff(ctx, failures, maxTroubleBackoff)
+		failures++
+	}
+}
+
+// fetchOnce asks for what follows the last message and queues it.
+func (g *generation) fetchOnce(ctx context.Context, p *partition) error {
+	if p.fetched < 0 {
+		first, err := g.member.cluster.firstOffset(ctx, p.topicPartition)
+		if err != nil {
+			return err
+		}
+		p.fetched = first
+		p.handled.Store(first)
+	}
+	got, err := g.member.cluster.fetch(ctx, p.topicPartition, p.fetched)
+	if err == nil {
+		p.end.Store(got.end)
+		p.observe()
+	}
+	if !g.enqueue(ctx, got.messages) {
+		return ctx.Err()
+	}
+	p.fetched = got.next
+	return err
+}
+
+// enqueue passes messages on in chunks; it waits while the queue is full, and returns false when ctx ended first.
+func (g *generation) enqueue(ctx context.Context, messages []Message) bool {
+	for len(messages) > 0 {
+		var next chunk
+		n := 0
+		for n < min(len(messages), maxChunkMessages) && next.bytes < maxChunkBytes {
+			next.bytes += messages[n].size()
+			n++
+		}
+		next.messages, messages = messages[:n:n], messages[n:]
+		select {
+		case <-ctx.Done():
+			return false
+		case g.queue <- next:
+		}
+	}
+	return true
 }
 
 // collect handles batches until ctx ends.

@@ -38,11 +38,6 @@ type member struct {
 	generation int
 }
 
-type topicPartition struct {
-	topic string
-	id    int
-}
-
 // assignment is what a member has in a generation.
 type assignment struct {
 	offsets    map[topicPartition]int64 // of the next message to handle; negative where nothing was committed yet

@@ -4,14 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"strconv"
 	"sync"
 	"time"
 
 	kafkago "github.com/segmentio/kafka-go"
-	"github.com/segmentio/kafka-go/protocol"
 )
 
 // Tail reads a topic from its present end on. It belongs to no group: every tail sees all messages, and leaves nothing
@@ -19,7 +16,7 @@ import (
 type Tail struct {
 	cluster  *cluster
 	topic    string
-	next     []int64 // by partition: the offset of the next message
+	next     []int64 // by partition: the offset that Run starts from
 	troubles *troubles
 }
 
@@ -65,22 +62,22 @@ func (t *Tail) Run(ctx context.Context, handle func(messages []Message)) {
 
 func (t *Tail) read(ctx context.Context, partition int, handle func(messages []Message)) {
 	source := topicPartition{t.topic, partition}
-	name := t.topic + "/" + strconv.Itoa(partition)
+	offset := t.next[partition]
 	for failures := 0; ctx.Err() == nil; {
-		messages, next, err := t.cluster.fetchFrom(ctx, source, t.next[partition])
+		got, err := t.cluster.fetch(ctx, source, offset)
 		if ctx.Err() != nil {
 			return
 		}
-		if t.next[partition] = next; len(messages) > 0 {
-			handle(messages)
+		if offset = got.next; len(got.messages) > 0 {
+			handle(got.messages)
 		}
 		if errors.Is(err, kafkago.OffsetOutOfRange) {
-			t.next[partition], err = t.cluster.firstOffset(ctx, source)
-			if err != nil {
-				t.next[partition] = next
+			var first int64
+			if first, err = t.cluster.firstOffset(ctx, source); err == nil {
+				offset = first
 			}
 		}
-		t.troubles.note(name, err)
+		t.troubles.note(source.String(), err)
 		if err == nil {
 			failures = 0
 			continue
@@ -91,69 +88,4 @@ func (t *Tail) read(ctx context.Context, partition int, handle func(messages []M
 		backoff(ctx, failures, maxTroubleBackoff)
 		failures++
 	}
-}
-
-// ends returns the offset of the next message of each partition of a topic.
-func (c *cluster) ends(ctx context.Context, topic string) ([]int64, error) {
-	counts, err := c.partitions(ctx, topic)
-	if err != nil {
-		return nil, err
-	}
-	var requests []kafkago.OffsetRequest
-	for partition := range counts[topic] {
-		requests = append(requests, kafkago.LastOffsetOf(partition))
-	}
-	response, err := c.client.ListOffsets(ctx, &kafkago.ListOffsetsRequest{
-		Topics: map[string][]kafkago.OffsetRequest{topic: requests},
-	})
-	if err != nil {
-		return nil, err
-	}
-	if got := len(response.Topics[topic]); got != len(requests) {
-		return nil, fmt.Errorf("topic %q: %d of %d partitions told their ends", topic, got, len(requests))
-	}
-	ends := make([]int64, len(requests))
-	for _, p := range response.Topics[topic] {
-		if p.Error != nil {
-			return nil, fmt.Errorf("topic %q partition %d: %w", topic, p.Partition, p.Error)
-		}
-		ends[p.Partition] = p.LastOffset
-	}
-	return ends, nil
-}
-
-// fetchFrom asks for what a partition has from an offset on, and waits for it for up to fetchWait. next is the offset
-// after what was read, also when it comes with an error.
-func (c *cluster) fetchFrom(ctx context.Context, p topicPartition, offset int64) (messages []Message, next int64, err error) {
-	response, err := c.client.Fetch(ctx, &kafkago.FetchRequest{
-		Topic: p.topic, Partition: p.id, Offset: offset, MinBytes: 1, MaxBytes: maxFetchBytes, MaxWait: fetchWait,
-	})
-	if err == nil {
-		err = response.Error
-	}
-	if err != nil {
-		return nil, offset, err
-	}
-	next = offset
-	for {
-		record, err := response.Records.ReadRecord()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return messages, next, err
-		}
-		message, err := newMessage(p, record)
-		if err != nil {
-			return messages, next, err
-		}
-		if message.Offset >= offset { // a batch may begin before the offset that was asked for
-			messages, next = append(messages, message), message.Offset+1
-		}
-	}
-	// Batches without a message for us, such as the end marks of transactions, still take offsets.
-	if stream, ok := response.Records.(*protocol.RecordStream); ok && len(stream.Records) > 0 && next == offset {
-		next++
-	}
-	return messages, next, nil
 }

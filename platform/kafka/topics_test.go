@@ -1,0 +1,140 @@
+package kafka_test
+
+import (
+	"context"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	kafkago "github.com/segmentio/kafka-go"
+
+	"github.com/altyn-pay/altyn/platform/kafka"
+	"github.com/altyn-pay/altyn/platform/kafkatest"
+)
+
+func TestEnsureTopics(t *testing.T) {
+	brokers(t, func(t *testing.T, cfg kafka.Config) {
+		cfg.Partitions, cfg.Retention = 8, 48*time.Hour
+		name := strings.ReplaceAll(t.Name(), "/", ".")
+		topics := []string{name, name + ".dlq"}
+		var callers sync.WaitGroup
+		for range 8 { // every process of a deployment makes the topics at its start
+			callers.Go(func() {
+				if err := kafka.EnsureTopics(t.Context(), cfg, topics...); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		callers.Wait()
+
+		client := &kafkago.Client{Addr: kafkago.TCP(cfg.Brokers...), Transport: &kafkago.Transport{}}
+		defer client.Transport.(*kafkago.Transport).CloseIdleConnections()
+		for _, topic := range topics {
+			metadata, err := client.Metadata(t.Context(), &kafkago.MetadataRequest{Topics: []string{topic}})
+			if err != nil || len(metadata.Topics[0].Partitions) != 8 {
+				t.Errorf("topic %s: %+v, %v", topic, metadata, err)
+			}
+			configs, err := client.DescribeConfigs(t.Context(), &kafkago.DescribeConfigsRequest{
+				Resources: []kafkago.DescribeConfigRequestResource{{
+					ResourceType: kafkago.ResourceTypeTopic, ResourceName: topic, ConfigNames: []string{"retention.ms"},
+				}},
+			})
+			if err != nil || configs.Resources[0].ConfigEntries[0].ConfigValue != "172800000" {
+				t.Errorf("topic %s: %+v, %v", topic, configs, err)
+			}
+		}
+
+		cfg.Partitions = 4 // what exists is left alone
+		ensure(t, cfg, topics...)
+	})
+}
+
+func TestEnsureTopicsRefusesForeignPartitions(t *testing.T) {
+	cfg, cluster := kafkatest.Cluster(t)
+	if err := cluster.CreateTopic("orders", 3, nil); err != nil {
+		t.Fatal(err)
+	}
+	err := kafka.EnsureTopics(t.Context(), cfg, "payments", "orders")
+	if err == nil || !strings.Contains(err.Error(), `"orders" has 3 partitions, which does not divide 64`) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestEnsureTopicsWaitsForTheBroker(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0") // a port that answers nothing yet
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := listener.Addr().(*net.TCPAddr).Port
+	cfg := kafkatest.Config(listener.Addr().String())
+	listener.Close()
+	ended := make(chan error)
+	go func() { ended <- kafka.EnsureTopics(context.Background(), cfg, "orders") }()
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.Ports(port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cluster.Close)
+	cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.CreateTopics}, Err: kerr.InvalidReplicationFactor, Count: 2}) // too few brokers are up
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestEnsureTopicsGivesUp(t *testing.T) {
+	cfg, cluster := kafkatest.Cluster(t)
+	cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.CreateTopics}, Err: kerr.TopicAuthorizationFailed, Count: -1})
+	if err := kafka.EnsureTopics(t.Context(), cfg, "orders"); err == nil || !strings.Contains(err.Error(), "orders") {
+		t.Errorf("without the right: %v", err)
+	}
+	cluster.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if err := kafka.EnsureTopics(ctx, cfg, "orders"); err == nil {
+		t.Error("without a broker: no error")
+	}
+}
+
+func TestPing(t *testing.T) {
+	brokers(t, func(t *testing.T, cfg kafka.Config) {
+		if err := kafka.Ping(t.Context(), cfg); err != nil {
+			t.Error(err)
+		}
+	})
+	cfg, cluster := kafkatest.Cluster(t)
+	cluster.Close()
+	if err := kafka.Ping(t.Context(), cfg); err == nil {
+		t.Error("a broker that is gone answers")
+	}
+	if err := kafka.Ping(t.Context(), kafkatest.Config(cfg.Brokers[0], kafkatest.Broker(t).Brokers[0])); err != nil {
+		t.Errorf("one of two brokers: %v", err)
+	}
+}
+
+func TestValidate(t *testing.T) {
+	if err := kafkatest.Config("127.0.0.1:9092", "kafka.example:9093").Validate(); err != nil {
+		t.Error(err)
+	}
+	for want, spoil := range map[string]func(*kafka.Config){
+		"KAFKA_BROKERS is empty":             func(c *kafka.Config) { c.Brokers = nil },
+		`KAFKA_BROKERS: "localhost"`:         func(c *kafka.Config) { c.Brokers = []string{"localhost"} },
+		`KAFKA_BROKERS: "localhost:0"`:       func(c *kafka.Config) { c.Brokers = []string{"localhost:0"} },
+		"KAFKA_PARTITIONS=6":                 func(c *kafka.Config) { c.Partitions = 6 },
+		"KAFKA_PARTITIONS=0":                 func(c *kafka.Config) { c.Partitions = 0 },
+		"KAFKA_REPLICATION_FACTOR=0":         func(c *kafka.Config) { c.ReplicationFactor = 0 },
+		"KAFKA_RETENTION=-1s":                func(c *kafka.Config) { c.Retention = -time.Second },
+		`KAFKA_SASL_MECHANISM="oauthbearer"`: func(c *kafka.Config) { c.SASLMechanism = "oauthbearer" },
+	} {
+		cfg := kafkatest.Config("127.0.0.1:9092")
+		spoil(&cfg)
+		if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v does not say %q", err, want)
+		}
+	}
+}
