@@ -120,10 +120,17 @@ func (s stack) volumes(ctx context.Context) ([]string, error) {
 	return slices.Compact(slices.Sorted(slices.Values(append(labelled, mounted...)))), err
 }
 
-// explain prints what the containers did last.
+// explain prints what the containers did last, and what their health checks said.
 func (s stack) explain(ctx context.Context) {
-	for _, args := range [][]string{{"ps", "--all"}, {"logs", "--no-color", "--tail", "30"}} {
-		out, err := s.docker(ctx, append([]string{"compose", "--project-name", s.project}, args...)...)
+	commands := [][]string{
+		{"compose", "--project-name", s.project, "ps", "--all"},
+		{"compose", "--project-name", s.project, "logs", "--no-color", "--tail", "30"},
+	}
+	if ids, err := s.containers(ctx, ""); err == nil && len(ids) > 0 {
+		commands = append(commands, append([]string{"inspect", "--format", "{{.Name}} {{json .State.Health}}"}, ids...))
+	}
+	for _, args := range commands {
+		out, err := s.docker(ctx, args...)
 		fmt.Fprintln(os.Stderr, out)
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
