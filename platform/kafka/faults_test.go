@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"strings"
@@ -91,7 +92,11 @@ func TestBrokerIsKilled(t *testing.T) {
 			}
 			got := j.await(t, n)
 			inOrder(t, got)
-			t.Logf("%d messages, %d handled twice", n, len(got)-n)
+			stored := map[string]bool{}
+			for _, m := range got {
+				stored[fmt.Sprint(m.Partition, "/", m.Offset)] = true
+			}
+			t.Logf("%d messages, %d stored twice, %d handled twice", n, len(stored)-n, len(got)-len(stored))
 		})
 	}
 }
@@ -252,7 +257,7 @@ func TestTroubleIsLoggedOnce(t *testing.T) {
 	produceAll(t, producer, messages(topic, 10, 100, 10)...)
 	j.await(t, 110)
 	stop()
-	if n := strings.Count(log.String(), "level=WARN"); n > 3 {
+	if n := strings.Count(log.String(), "level=WARN"); n > 2 {
 		t.Errorf("%d warnings for one restart:\n%s", n, &log)
 	}
 	if !strings.Contains(log.String(), "recovered") {

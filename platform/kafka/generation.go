@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -124,6 +125,9 @@ func (g *generation) assigned() map[string][]int {
 	partitions := map[string][]int{}
 	for id := range g.partitions {
 		partitions[id.topic] = append(partitions[id.topic], id.id)
+	}
+	for _, ids := range partitions {
+		slices.Sort(ids)
 	}
 	return partitions
 }

@@ -3,7 +3,6 @@ package kafka
 import (
 	"errors"
 	"log/slog"
-	"net"
 	"sync"
 
 	kafkago "github.com/segmentio/kafka-go"
@@ -47,15 +46,11 @@ func (t *troubles) note(source string, err error) {
 	}
 }
 
-// kindOf leaves out of an error what differs between attempts, such as ports.
+// kindOf tells what one logs an error for: a broker's answer, or that none can be reached, in whatever way that shows.
 func kindOf(err error) string {
 	var code kafkago.Error
 	if errors.As(err, &code) {
 		return code.Title()
 	}
-	var network net.Error
-	if errors.As(err, &network) {
-		return "network"
-	}
-	return err.Error()
+	return "no answer"
 }
