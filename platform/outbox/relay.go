@@ -144,26 +144,40 @@ func (r *Relay) lead(ctx context.Context) error {
 
 	poll := time.NewTimer(0)
 	defer poll.Stop()
+	refusals := 0 // in a row, of the broker
 	for busyUntil := time.Now().Add(busyFor); ; {
-		n, err := r.runOnce(ctx, conn)
-		if err != nil {
+		n, refused, err := r.runOnce(ctx, conn)
+		switch {
+		case err != nil:
 			return err
-		}
-		if n == batchSize {
-			busyUntil = time.Now().Add(busyFor)
-			continue
+		case refused != nil && refusals == 0:
+			r.log.Warn("outbox cannot be published; it is tried again until it can", "error", refused)
+		case refused == nil && refusals > 0 && n > 0:
+			r.log.Info("outbox is published again")
+			refusals = 0
 		}
 		interval := idleInterval
-		if now := time.Now(); n > 0 {
+		switch now := time.Now(); {
+		case refused != nil:
+			interval = min(maxBackoff, 50*time.Millisecond<<min(refusals, 10))
+			refusals++
+		case n == batchSize:
+			busyUntil = now.Add(busyFor)
+			continue
+		case n > 0:
 			busyUntil, interval = now.Add(busyFor), busyInterval
-		} else if now.Before(busyUntil) {
+		case now.Before(busyUntil):
 			interval = busyInterval
 		}
 		poll.Reset(interval)
+		wake := r.wake
+		if refused != nil {
+			wake = nil // what was committed meanwhile does not shorten the pause
+		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-r.wake:
+		case <-wake:
 		case <-poll.C:
 		}
 	}
@@ -174,9 +188,10 @@ func discard(conn *sqlx.Conn) {
 	_ = conn.Raw(func(any) error { return driver.ErrBadConn })
 }
 
-// runOnce publishes one batch and deletes what was acknowledged; it returns how many messages it took. There is no
-// cursor: sequence order is not commit order, so whatever is visible is taken.
-func (r *Relay) runOnce(ctx context.Context, conn *sqlx.Conn) (int, error) {
+// runOnce publishes one batch and deletes what was acknowledged. It returns how many messages it took, and why the broker
+// did not take some of them for now; err is the database's. There is no cursor: sequence order is not commit order, so
+// whatever is visible is taken.
+func (r *Relay) runOnce(ctx context.Context, conn *sqlx.Conn) (n int, refused, err error) {
 	var rows []struct {
 		Message
 		Behind bool `db:"behind"`
@@ -185,10 +200,10 @@ func (r *Relay) runOnce(ctx context.Context, conn *sqlx.Conn) (int, error) {
 		SELECT seq, lane, id, type, topic, key, subject, payload, traceparent, created_at,
 			EXISTS (SELECT FROM outbox_parked p WHERE p.topic = o.topic AND p.key = o.key) AS behind
 		FROM outbox o ORDER BY seq LIMIT $1`, batchSize); err != nil {
-		return 0, fmt.Errorf("outbox: read: %w", err)
+		return 0, nil, fmt.Errorf("outbox: read: %w", err)
 	}
 	if len(rows) == 0 {
-		return 0, nil
+		return 0, nil, nil
 	}
 	messages := make([]Message, 0, len(rows))
 	parked := map[int64]string{}
@@ -204,7 +219,6 @@ func (r *Relay) runOnce(ctx context.Context, conn *sqlx.Conn) (int, error) {
 	results := r.publisher.Publish(publishing, messages)
 	cancel()
 	done := make([]int64, 0, len(messages))
-	var failure error
 	for i, err := range results {
 		switch {
 		case err == nil:
@@ -213,8 +227,8 @@ func (r *Relay) runOnce(ctx context.Context, conn *sqlx.Conn) (int, error) {
 			parked[messages[i].Seq] = err.Error()
 			r.log.Error("outbox message refused by the broker and parked", "id", messages[i].ID, "topic", messages[i].Topic,
 				"key", messages[i].Key, "error", err)
-		default:
-			failure = err
+		case refused == nil: // the first is the cause; later ones of its key were only not sent
+			refused = err
 		}
 	}
 
@@ -222,18 +236,12 @@ func (r *Relay) runOnce(ctx context.Context, conn *sqlx.Conn) (int, error) {
 	finish := context.WithoutCancel(ctx)
 	if len(done) > 0 {
 		if _, err := conn.ExecContext(finish, `DELETE FROM outbox WHERE seq = ANY($1)`, pq.Array(done)); err != nil {
-			return 0, fmt.Errorf("outbox: delete: %w", err)
+			return 0, nil, fmt.Errorf("outbox: delete: %w", err)
 		}
 		r.published.Add(float64(len(done)))
 		r.batches.Observe(float64(len(done)))
 	}
-	if err := r.park(finish, conn, parked); err != nil {
-		return 0, err
-	}
-	if failure != nil {
-		return 0, fmt.Errorf("outbox: publish: %w", failure)
-	}
-	return len(rows), nil
+	return len(rows), refused, r.park(finish, conn, parked)
 }
 
 func (r *Relay) park(ctx context.Context, conn *sqlx.Conn, parked map[int64]string) error {
