@@ -25,6 +25,9 @@ const (
 	maxChunkMessages = 250
 	maxChunkBytes    = 256 << 10
 	queueChunks      = 16
+
+	// commitInterval bounds how often offsets are committed, and with it how much is handled again after a crash.
+	commitInterval = 20 * time.Millisecond
 )
 
 var (
@@ -304,6 +307,10 @@ func (g *generation) markHandled(batch []Message) {
 	g.mu.Lock()
 	maps.Copy(g.handled, offsets)
 	g.mu.Unlock()
+	g.markDirty()
+}
+
+func (g *generation) markDirty() {
 	select {
 	case g.dirty <- struct{}{}:
 	default:
@@ -311,30 +318,36 @@ func (g *generation) markHandled(batch []Message) {
 }
 
 // commitAsHandled commits beside the handling, until ctx ends: a broker takes up to 5 ms for it, which must neither
-// delay the messages that have arrived meanwhile nor halve the throughput. A commit covers all that was handled during
-// the one before.
+// delay the messages that have arrived meanwhile nor halve the throughput. Nor need it follow every single message: a
+// commit covers what was handled until then, and the next one comes commitInterval later at the earliest.
 func (g *generation) commitAsHandled(ctx context.Context, end context.CancelCauseFunc) {
-	for {
+	pace := time.NewTicker(commitInterval)
+	defer pace.Stop()
+	defer g.troubles.note("commit", nil)
+	for failures := 0; ; {
 		select {
 		case <-ctx.Done():
 			return
 		case <-g.dirty:
 		}
-		for failures := 0; ; failures++ {
-			err := g.commit(ctx)
-			if generationOver(err) {
-				end(err)
-			}
-			if err == nil || ctx.Err() != nil {
-				break
-			}
-			g.troubles.note("commit", err)
-			g.member.cluster.forget()
-			if !backoff(ctx, failures, maxTroubleBackoff) {
-				break
-			}
+		err := g.commit(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case generationOver(err):
+			end(err)
+			return
 		}
-		g.troubles.note("commit", nil)
+		g.troubles.note("commit", err)
+		if err == nil {
+			failures = 0
+			<-pace.C
+			continue
+		}
+		g.member.cluster.forget()
+		backoff(ctx, failures, maxTroubleBackoff)
+		failures++
+		g.markDirty()
 	}
 }
 
