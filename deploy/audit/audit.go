@@ -102,6 +102,11 @@ var ledgerRules = []struct{ what, query string }{
 	{"payments whose operation says otherwise", `
 		SELECT count(*) FROM payments p LEFT JOIN operations o ON o.id = p.order_id AND o.lane = p.lane
 		WHERE o.id IS NULL OR (o.status = 'success') <> (p.status = 'succeeded') OR p.captured <> CASE o.status WHEN 'success' THEN o.amount ELSE 0 END`},
+	{"balances whose frozen part is not their open holds", `
+		SELECT count(*) FROM balances b LEFT JOIN (
+			SELECT account_id, currency, lane, sum(amount) AS held FROM holds WHERE status = 'open' GROUP BY 1, 2, 3) h
+			USING (account_id, currency, lane)
+		WHERE b.frozen <> coalesce(h.held, 0)`},
 	{"currencies whose balances do not sum to zero", `
 		SELECT count(*) FROM (SELECT FROM balances GROUP BY currency HAVING sum(actual + frozen) <> 0) wrong`},
 }

@@ -60,6 +60,13 @@ func findApache(ctx context.Context, progress func(string)) (*apache, error) {
 
 var javaVersion = regexp.MustCompile(`version "(?:1\.)?(\d+)`)
 
+// ApacheAvailable tells why Apache Kafka cannot run on this machine, or nil. It fetches Apache Kafka where that has not been
+// done.
+func ApacheAvailable(ctx context.Context) error {
+	_, err := findApache(ctx, func(string) {})
+	return err
+}
+
 func findJava(ctx context.Context) (string, error) {
 	java := "java"
 	if home := os.Getenv("JAVA_HOME"); home != "" {
