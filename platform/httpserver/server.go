@@ -9,6 +9,8 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"github.com/altyn-pay/altyn/platform/telemetry"
 )
 
 const (
@@ -38,6 +40,12 @@ type Server struct {
 	DrainTimeout time.Duration
 	// Listening, if set, learns the bound address before the first request is served.
 	Listening func(net.Addr)
+}
+
+// Profile is a server for profiles of the process, see telemetry.ProfileHandler. A profile may take as long as its client
+// asks for, up to an hour.
+func Profile(addr string, logger *slog.Logger) Server {
+	return Server{Name: "profile", Addr: addr, Handler: telemetry.ProfileHandler(), Logger: logger, WriteTimeout: time.Hour}
 }
 
 // Run listens, serves until ctx ends, and drains: it closes the listener first, then ends what waits on Draining, then

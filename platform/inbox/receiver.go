@@ -5,8 +5,6 @@ import (
 	"fmt"
 
 	"github.com/jmoiron/sqlx"
-
-	"github.com/altyn-pay/altyn/platform/postgres"
 )
 
 // Receiver stores what a broker delivers. Record is the broker's form of a message.
@@ -30,7 +28,7 @@ func NewReceiver[Record any](db *sqlx.DB, decode Decoder[Record], repeated func(
 	return &Receiver[Record]{db: db, decode: decode, repeated: repeated, dead: dead, wake: wake}
 }
 
-// Receive stores a fetched batch in one transaction. Once it has returned nil, the records may be acknowledged: each is
+// Receive stores a fetched batch in one statement. Once it has returned nil, the records may be acknowledged: each is
 // stored or kept as a dead letter. After an error they must be delivered again.
 func (r *Receiver[Record]) Receive(ctx context.Context, records []Record) error {
 	decoded, reasons, err := r.decode(ctx, records)
@@ -57,15 +55,15 @@ func (r *Receiver[Record]) Receive(ctx context.Context, records []Record) error 
 	if len(messages) == 0 {
 		return nil
 	}
-	if err := postgres.InTx(ctx, r.db, func(tx *sqlx.Tx) error { return r.store(ctx, tx, messages) }); err != nil {
+	if err := r.store(ctx, messages); err != nil {
 		return err
 	}
 	r.wake()
 	return nil
 }
 
-func (r *Receiver[Record]) store(ctx context.Context, tx *sqlx.Tx, messages []Message) error {
-	arrivals, err := Insert(ctx, tx, messages)
+func (r *Receiver[Record]) store(ctx context.Context, messages []Message) error {
+	arrivals, err := Insert(ctx, r.db, messages)
 	if err != nil || r.repeated == nil {
 		return err
 	}
@@ -81,6 +79,7 @@ func (r *Receiver[Record]) store(ctx context.Context, tx *sqlx.Tx, messages []Me
 	if len(instead) == 0 {
 		return nil
 	}
-	_, err = Insert(ctx, tx, instead)
+	// Should this fail, the records are delivered again, and their messages are found waiting or settled.
+	_, err = Insert(ctx, r.db, instead)
 	return err
 }

@@ -112,6 +112,7 @@ func Commands[T any](program Program, of func(T) (addr string, cfg Config)) []co
 // Serve runs a process until ctx ends: then HTTP drains first, and after it the background work. Neither the database nor
 // the broker need be up. listening, if set, learns the bound address.
 func Serve(ctx context.Context, program Program, addr string, cfg Config, listening func(net.Addr)) (err error) {
+	telemetry.TuneGC()
 	p := &Process{
 		Config: cfg, program: program,
 		Log: telemetry.NewLogger(os.Stderr, cfg.Telemetry, program.Name), Metrics: telemetry.NewRegistry(program.Name),
@@ -144,6 +145,9 @@ func Serve(ctx context.Context, program Program, addr string, cfg Config, listen
 		group.Go(func() error { return work(working) })
 	}
 	group.Go(func() error { return p.checkSchema(serving) })
+	if addr := cfg.Telemetry.ProfileAddr; addr != "" {
+		group.Go(func() error { return httpserver.Run(serving, httpserver.Profile(addr, p.Log)) })
+	}
 	group.Go(func() error {
 		defer stopWorking()
 		return httpserver.Run(serving, httpserver.Server{

@@ -5,7 +5,6 @@ import (
 	"context"
 	"net/http"
 	"os"
-	"runtime/debug"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -29,20 +28,8 @@ func main() {
 
 func health(ctx context.Context, cfg edge.Config) error { return httpserver.Probe(ctx, cfg.Addr) }
 
-// tuneGC lets garbage grow to four times what lives before it is collected, which saves a tenth of the CPU for some 20 MB:
-// requests leave much garbage and little that lives. The limit, which is soft, keeps thousands of open streams from
-// multiplying their memory so. GOGC and GOMEMLIMIT, where they are set, stand.
-func tuneGC() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(400)
-	}
-	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(256 << 20)
-	}
-}
-
 func serve(ctx context.Context, cfg edge.Config) error {
-	tuneGC()
+	telemetry.TuneGC()
 	logger := telemetry.NewLogger(os.Stderr, cfg.Telemetry, "gateway")
 	registry := telemetry.NewRegistry("gateway")
 	handler, closeIdle, err := edge.New(cfg, logger, registry)
@@ -64,5 +51,8 @@ func serve(ctx context.Context, cfg edge.Config) error {
 	group.Go(func() error {
 		return httpserver.Run(ctx, httpserver.Server{Name: "admin", Addr: cfg.AdminAddr, Handler: admin, Logger: logger})
 	})
+	if addr := cfg.Telemetry.ProfileAddr; addr != "" {
+		group.Go(func() error { return httpserver.Run(ctx, httpserver.Profile(addr, logger)) })
+	}
 	return group.Wait()
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/contracttest"
 	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/platform/kafkatest"
 	"github.com/altyn-pay/altyn/platform/postgrestest"
@@ -189,6 +190,9 @@ func (b *bundle) consume(topic string, done func(messages []kafka.Message) bool)
 		return nil
 	}); err != nil {
 		b.Fatal(err)
+	}
+	for _, m := range messages {
+		contracttest.ValidateMessage(b, m) // everything that is published is as documented
 	}
 	if !done(messages) {
 		b.Fatalf("after 30 s there are %d messages on %s", len(messages), topic)

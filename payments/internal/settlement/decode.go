@@ -90,7 +90,8 @@ func (d *Decoder) event(record kafka.Message) (inbox.Message, error) {
 type received struct {
 	command     contract.Command
 	reply       ledger.Reply
-	problem     error // why it cannot be done, though its JSON can be read
+	problem     error  // why it cannot be done, though its JSON can be read
+	place       string // where it was: what has no other identity is recognised by it
 	traceparent string
 }
 
@@ -104,7 +105,7 @@ func receive(record kafka.Message) (*received, error) {
 		return nil, fmt.Errorf("not a JSON object: %w", errors.Join(err))
 	}
 	event := kafka.EventOf(record)
-	c := &received{traceparent: event.Traceparent, reply: ledger.Reply{Topic: contract.TopicReplies}}
+	c := &received{traceparent: event.Traceparent, place: fmt.Sprintf("%s/%d/%d", record.Topic, record.Partition, record.Offset), reply: ledger.Reply{Topic: contract.TopicReplies}}
 	if topic := record.Header(contract.ReplyToHeader); strings.HasPrefix(topic, contract.ReplyToPrefix) && kafka.ValidTopic(topic) {
 		c.reply.Topic = topic
 	}
@@ -134,8 +135,8 @@ func (d *Decoder) command(c *received, holds map[uuid.UUID]command.Hold) (inbox.
 	if err == nil {
 		r.Reply = &c.reply
 		if r.Kind == ledger.Question {
-			// It has no record that a repeated one could meet, so each is a message of its own.
-			r.ID = uuid.Must(uuid.NewV7())
+			// It leaves no record that a repeated one could meet, so each is a message of its own.
+			r.ID = contract.DerivedID(c.place, r.AccountID, c.reply.CommandID.String())
 		} else if err := command.Identify(&r, contract.TopicCommands, c.reply.CommandID.String()); err != nil {
 			return inbox.Message{}, err
 		}
@@ -153,7 +154,7 @@ func (d *Decoder) command(c *received, holds map[uuid.UUID]command.Hold) (inbox.
 	if account == uuid.Nil {
 		account = c.reply.CommandID
 	}
-	return Message(ledger.Request{ID: uuid.Must(uuid.NewV7()), AccountID: account, Kind: ledger.Refusal, Reply: &c.reply}, c.traceparent)
+	return Message(ledger.Request{ID: contract.DerivedID(c.place, account, ""), AccountID: account, Kind: ledger.Refusal, Reply: &c.reply}, c.traceparent)
 }
 
 // orderPlaced makes the payment's request of an event. The request's ID is the order's, so that the event takes effect
