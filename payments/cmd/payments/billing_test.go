@@ -258,16 +258,20 @@ func TestCommandsAreAnsweredInOrder(t *testing.T) {
 	changed := commands[2]
 	changed.Value = []byte(strings.Replace(string(changed.Value), "777", "778", 1))
 	b.produce(changed)
-	n := len(want)
-	replies := b.replies(n+4, contract.TopicReplies)
-	reused := 0
-	for _, reply := range replies[n:] {
+	times, reused := map[uuid.UUID]int{}, 0
+	for _, reply := range b.replies(len(want)+4, contract.TopicReplies) {
 		first := byID[*reply.CommandID]
-		if reply.Reason == "idempotency_key_reused" && reply.Code == 422 && *reply.CommandID == ids[2] {
+		switch {
+		case reply.Reason == "idempotency_key_reused" && reply.Code == 422 && *reply.CommandID == ids[2]:
 			reused++
-		} else if fmt.Sprint(reply.Body) != fmt.Sprint(first.Body) || reply.Code != first.Code || *reply.OperationID != *first.OperationID {
+		case fmt.Sprint(reply.Body) != fmt.Sprint(first.Body) || reply.Code != first.Code || reply.Reason != first.Reason:
 			t.Errorf("repeated: %+v, was %+v", reply, first)
+		default:
+			times[*reply.CommandID]++
 		}
+	}
+	if times[ids[2]] != 2 || times[ids[4]] != 2 || times[ids[5]] != 2 {
+		t.Errorf("answered so many times: %v", times)
 	}
 	if reused != 1 || b.balance(other) != "111.00" {
 		t.Errorf("%d refused; the payee has %s", reused, b.balance(other))
