@@ -12,14 +12,14 @@ func TestOutlive(t *testing.T) {
 		parent, end := context.WithCancel(t.Context())
 		ctx, done := outlive(parent, handleGrace)
 		defer done()
-		time.Sleep(time.Hour) // of the bubble's clock
+		<-time.After(time.Hour) // of the bubble's clock
 		end()
-		time.Sleep(handleGrace - 1)
+		<-time.After(handleGrace - 1)
 		synctest.Wait()
 		if ctx.Err() != nil {
 			t.Error("ended before the grace was over")
 		}
-		time.Sleep(1)
+		<-time.After(time.Nanosecond)
 		synctest.Wait()
 		if ctx.Err() == nil {
 			t.Error("outlived the grace")

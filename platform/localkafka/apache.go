@@ -51,7 +51,7 @@ func findApache(ctx context.Context, progress func(string)) (*apache, error) {
 	if _, err := os.Stat(home); errors.Is(err, fs.ErrNotExist) {
 		progress("fetching Apache Kafka " + apacheVersion + " (43 MB, once)")
 		if err := fetch(ctx, home); err != nil {
-			return nil, fmt.Errorf("Apache Kafka %s could not be fetched from Maven Central: %w. Install Maven and give it access to a repository, or set KAFKA=embedded",
+			return nil, fmt.Errorf("fetching Apache Kafka %s from Maven Central failed: %w. Install Maven and give it access to a repository, or set KAFKA=embedded",
 				apacheVersion, err)
 		}
 	}
@@ -76,7 +76,7 @@ func findJava(ctx context.Context) (string, error) {
 	defer cancel()
 	output, err := exec.CommandContext(ctx, java, "-version").CombinedOutput()
 	if err != nil {
-		return "", fmt.Errorf("Apache Kafka needs Java %d or later, but %s -version fails: %w. Install a Java runtime, or set KAFKA=embedded", minJava, java, err)
+		return "", fmt.Errorf("java %d or later is needed for Apache Kafka, but %s -version fails: %w. Install a Java runtime, or set KAFKA=embedded", minJava, java, err)
 	}
 	if match := javaVersion.FindSubmatch(output); match != nil {
 		if version, err := strconv.Atoi(string(match[1])); err == nil && version >= minJava {
@@ -84,7 +84,7 @@ func findJava(ctx context.Context) (string, error) {
 		}
 	}
 	first, _, _ := strings.Cut(string(output), "\n")
-	return "", fmt.Errorf("Apache Kafka needs Java %d or later, but %s is %q. Install a later one, or set KAFKA=embedded", minJava, java, first)
+	return "", fmt.Errorf("java %d or later is needed for Apache Kafka, but %s is %q. Install a later one, or set KAFKA=embedded", minJava, java, first)
 }
 
 // fetch fills the folder. It appears all at once, so a fetch that was cut short leaves nothing that looks complete.

@@ -136,7 +136,7 @@ func (b *Broker) choose(ctx context.Context) error {
 	case b.opts.InProcess && asked == "":
 		asked = Embedded
 	case b.opts.InProcess && asked == Apache:
-		return errors.New("Apache Kafka cannot run in this process")
+		return errors.New("the broker in this process can only be the embedded one, not Apache Kafka")
 	case asked == "":
 		asked = owner
 	}

@@ -322,9 +322,9 @@ func TestWithoutApache(t *testing.T) {
 		java, mvn string // shell scripts
 		want      []string
 	}{
-		"no java":       {want: []string{"Java 17", "Install a Java runtime", "KAFKA=embedded"}},
-		"an old java":   {java: "echo 'java version \"1.8.0_392\"' >&2", want: []string{"Java 17", `1.8.0_392`}},
-		"no mvn":        {java: java17, want: []string{"Apache Kafka 4.3.1 could not be fetched", `"mvn"`, "Install Maven"}},
+		"no java":       {want: []string{"java 17", "Install a Java runtime", "KAFKA=embedded"}},
+		"an old java":   {java: "echo 'java version \"1.8.0_392\"' >&2", want: []string{"java 17", `1.8.0_392`}},
+		"no mvn":        {java: java17, want: []string{"fetching Apache Kafka 4.3.1", `"mvn"`, "Install Maven"}},
 		"no repository": {java: java17, mvn: "echo unknown host; exit 1", want: []string{"could not be fetched", "unknown host"}},
 		"an empty one":  {java: java17, mvn: "exit 0", want: []string{"could not be fetched", "kafka_2.13-4.3.1.jar"}},
 	} {

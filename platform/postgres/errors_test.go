@@ -11,6 +11,7 @@ import (
 
 	"github.com/jmoiron/sqlx"
 	"github.com/lib/pq"
+	"github.com/lib/pq/pqerror"
 
 	"github.com/altyn-pay/altyn/platform/localpostgres"
 	"github.com/altyn-pay/altyn/platform/postgres"
@@ -18,7 +19,7 @@ import (
 )
 
 func TestKindsOfErrors(t *testing.T) {
-	code := func(code string) error { return fmt.Errorf("wrapped: %w", &pq.Error{Code: pq.ErrorCode(code)}) }
+	code := func(code string) error { return fmt.Errorf("wrapped: %w", &pq.Error{Code: pqerror.Code(code)}) }
 	tests := []struct {
 		err                    error
 		unavailable, transient bool

@@ -54,7 +54,7 @@ func TestChangesOfOtherProcessesArePolled(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- hub.Run(ctx) }()
-		time.Sleep(time.Hour) // of the test's own clock
+		<-time.After(time.Hour) // of the test's own clock
 		if polls.Load() != 0 {
 			t.Fatalf("%d polls while nobody waits", polls.Load())
 		}
