@@ -260,7 +260,7 @@ func (w *Worker) stop(ctx context.Context, m Message, cause error) error {
 func (w *Worker) probe(ctx context.Context) error {
 	var due []stop
 	if err := w.db.SelectContext(ctx, &due, `
-		SELECT account_id, lane, message_id, attempts, probing FROM inbox_stops
+		SELECT account_id, lane FROM inbox_stops
 		WHERE retry_at <= clock_timestamp() ORDER BY retry_at LIMIT $1`, maxProbes); err != nil {
 		return fmt.Errorf("inbox: find stops: %w", err)
 	}
