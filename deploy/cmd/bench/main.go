@@ -1,18 +1,19 @@
-// Command bench measures how many orders per second Altyn settles, beside what pgbench does on the same PostgreSQL in the
+// Command bench measures how many orders and billing operations per second Altyn settles, beside what pgbench does on the same PostgreSQL in the
 // same run. It starts a stack of its own with durable settings, on free ports and with temporary data.
 package main
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"syscall"
 	"time"
 
@@ -48,6 +49,7 @@ type Report struct {
 	// PgbenchTPS is the yardstick: TPC-B-like transactions per second, scale 20, -c 8 -j 2 -M prepared.
 	PgbenchTPS float64 `json:"pgbench_tps"`
 	Orders     Orders  `json:"orders"`
+	Billing    Billing `json:"billing"`
 }
 
 // Orders is the workload: orders placed through the gateway, one per request, until each is final.
@@ -125,11 +127,14 @@ func measure(ctx context.Context, s settings) (report Report, err error) {
 	defer func() { err = errors.Join(err, running.Close()) }()
 
 	report = Report{At: time.Now().UTC().Truncate(time.Second), Cores: runtime.NumCPU(),
-		Postgres: running.Server().Version, Kafka: cmp.Or(s.kafka, "default")}
+		Postgres: running.Server().Version, Kafka: running.Part(stack.KafkaName).About}
 	if report.PgbenchTPS, err = yardstick(ctx, pgbench, running, s.duration, say); err != nil {
 		return report, err
 	}
 	if report.Orders, err = orders(ctx, running, s); err != nil {
+		return report, err
+	}
+	if report.Billing, err = billing(ctx, running, s, report.PgbenchTPS); err != nil {
 		return report, err
 	}
 	report.Orders.Ratio = report.Orders.PerSecond / report.PgbenchTPS
@@ -142,8 +147,17 @@ func print(r Report, out string) {
 	fmt.Printf("  orders settled through the gateway            %8.0f /s   %.2f of pgbench\n", r.Orders.PerSecond, r.Orders.Ratio)
 	fmt.Printf("  request p50 / p99                             %8.1f / %.1f ms with %d clients\n", r.Orders.RequestP50MS, r.Orders.RequestP99MS, r.Orders.Clients)
 	fmt.Printf("  idle, from accepted to final, median          %8.1f ms\n", r.Orders.IdleMedianMS)
-	for name, bytes := range r.Orders.RSS {
-		fmt.Printf("  peak RSS of %-33s %8.0f MB\n", name, float64(bytes)/1e6)
+	for _, name := range slices.Sorted(maps.Keys(r.Orders.RSS)) {
+		fmt.Printf("  peak RSS of %-33s %8.0f MB\n", name, float64(r.Orders.RSS[name])/1e6)
+	}
+	for _, line := range []struct {
+		what string
+		rate Rate
+	}{
+		{"billing, one operation per request", r.Billing.Single}, {"billing, the same on one hot account", r.Billing.Hot},
+		{"billing, batches of 100", r.Billing.Batch}, {"billing, commands over the broker", r.Billing.Commands},
+	} {
+		fmt.Printf("  %-45s %8.0f /s   %.2f of pgbench\n", line.what, line.rate.PerSecond, line.rate.Ratio)
 	}
 	fmt.Printf("The books are right after %d orders. Written to %s.\n", r.Orders.Count, out)
 }
