@@ -129,8 +129,10 @@ func lastLines(output []byte, n int) string {
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
 
+// The second compiler of the JVM is left out: on a small machine and in a short life it takes more than it gives, a third of
+// the orders per second and two thirds of the latency, measured on two cores.
 func (a *apache) command(class string, args ...string) []string {
-	return append([]string{a.java, "-Xmx512m", "-Xms256m", "-XX:+UseSerialGC", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+	return append([]string{a.java, "-Xmx512m", "-Xms256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
 		"-cp", filepath.Join(a.libs, "*"), class}, args...)
 }
 

@@ -14,8 +14,10 @@ import (
 
 const (
 	pollInterval = 20 * time.Millisecond
-	pollTimeout  = 5 * time.Second
-	maxPolled    = 1000 // IDs in one query
+	// pollAge is how long a waiter waits before it is polled for: most changes are this process's own, and come sooner.
+	pollAge     = 2 * pollInterval
+	pollTimeout = 5 * time.Second
+	maxPolled   = 1000 // IDs in one query
 )
 
 // Hub connects waiters with changes. T is the state of what is waited for.
@@ -30,8 +32,9 @@ type Hub[T any] struct {
 
 // Watch is one waiter's subscription. It must be closed.
 type Watch[T any] struct {
-	hub *Hub[T]
-	id  uuid.UUID
+	hub   *Hub[T]
+	id    uuid.UUID
+	since time.Time
 	// changes holds the latest state that the waiter has not seen.
 	changes chan T
 }
@@ -43,7 +46,7 @@ func New[T any](log *slog.Logger, load func(ctx context.Context, ids []uuid.UUID
 
 // Subscribe begins to watch an ID. Subscribe before the change is set off, so that it cannot be missed.
 func (h *Hub[T]) Subscribe(id uuid.UUID) *Watch[T] {
-	w := &Watch[T]{hub: h, id: id, changes: make(chan T, 1)}
+	w := &Watch[T]{hub: h, id: id, since: time.Now(), changes: make(chan T, 1)}
 	h.mu.Lock()
 	first := len(h.waiters) == 0
 	h.waiters[id] = append(h.waiters[id], w)
@@ -119,8 +122,8 @@ func (h *Hub[T]) Run(ctx context.Context) error {
 			return nil
 		case <-ticker.C:
 		}
-		ids := h.watched()
-		if len(ids) == 0 {
+		ids, waiting := h.watched()
+		if !waiting {
 			ticker.Stop()
 			select {
 			case <-ctx.Done():
@@ -138,14 +141,17 @@ func (h *Hub[T]) Run(ctx context.Context) error {
 	}
 }
 
-func (h *Hub[T]) watched() []uuid.UUID {
+// watched returns the IDs to poll for, and whether anybody waits at all.
+func (h *Hub[T]) watched() (ids []uuid.UUID, waiting bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	ids := make([]uuid.UUID, 0, len(h.waiters))
-	for id := range h.waiters {
-		ids = append(ids, id)
+	old := time.Now().Add(-pollAge)
+	for id, watches := range h.waiters {
+		if watches[0].since.Before(old) {
+			ids = append(ids, id)
+		}
 	}
-	return ids
+	return ids, len(h.waiters) > 0
 }
 
 func (h *Hub[T]) poll(ctx context.Context, ids []uuid.UUID) error {

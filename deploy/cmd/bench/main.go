@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -37,6 +38,7 @@ type settings struct {
 	clients  int
 	accounts int
 	kafka    string
+	workload string
 	out      string
 }
 
@@ -73,6 +75,7 @@ func run(ctx context.Context) error {
 	flags.IntVar(&s.clients, "clients", 64, "orders placed at the same time")
 	flags.IntVar(&s.accounts, "accounts", 1000, "accounts the orders are spread over")
 	flags.StringVar(&s.kafka, "kafka", os.Getenv("KAFKA"), "apache or embedded; default: Apache Kafka where it can run (KAFKA)")
+	flags.StringVar(&s.workload, "workload", cmp.Or(os.Getenv("WORKLOAD"), "all"), "orders, billing or all (WORKLOAD)")
 	flags.StringVar(&s.out, "out", "deploy/bench/latest.json", "file for the result")
 	if text := os.Getenv("DURATION"); text != "" {
 		if err := flags.Set("duration", text); err != nil {
@@ -81,6 +84,9 @@ func run(ctx context.Context) error {
 	}
 	if err := flags.Parse(os.Args[1:]); err != nil {
 		return err
+	}
+	if s.workload != "all" && s.workload != "orders" && s.workload != "billing" {
+		return fmt.Errorf("there is no workload %q", s.workload)
 	}
 	if s.duration < time.Second || s.clients < 1 || s.accounts < 1 {
 		return errors.New("a second, a client and an account are the least")
@@ -131,33 +137,38 @@ func measure(ctx context.Context, s settings) (report Report, err error) {
 	if report.PgbenchTPS, err = yardstick(ctx, pgbench, running, s.duration, say); err != nil {
 		return report, err
 	}
-	if report.Orders, err = orders(ctx, running, s); err != nil {
-		return report, err
+	if s.workload != "billing" {
+		if report.Orders, err = orders(ctx, running, s); err != nil {
+			return report, err
+		}
+		report.Orders.Ratio = report.Orders.PerSecond / report.PgbenchTPS
 	}
-	if report.Billing, err = billing(ctx, running, s, report.PgbenchTPS); err != nil {
-		return report, err
+	if s.workload != "orders" {
+		report.Billing, err = billing(ctx, running, s, report.PgbenchTPS)
 	}
-	report.Orders.Ratio = report.Orders.PerSecond / report.PgbenchTPS
-	return report, nil
+	return report, err
 }
 
 func print(r Report, out string) {
 	fmt.Printf("\nPostgreSQL %s, %s, %d cores, everything durable\n", r.Postgres, r.Kafka, r.Cores)
-	fmt.Printf("  pgbench TPC-B (-c 8 -j 2 -M prepared -s 20)   %8.0f /s\n", r.PgbenchTPS)
-	fmt.Printf("  orders settled through the gateway            %8.0f /s   %.2f of pgbench\n", r.Orders.PerSecond, r.Orders.Ratio)
-	fmt.Printf("  request p50 / p99                             %8.1f / %.1f ms with %d clients\n", r.Orders.RequestP50MS, r.Orders.RequestP99MS, r.Orders.Clients)
-	fmt.Printf("  idle, from accepted to final, median          %8.1f ms\n", r.Orders.IdleMedianMS)
-	for _, name := range slices.Sorted(maps.Keys(r.Orders.RSS)) {
-		fmt.Printf("  peak RSS of %-33s %8.0f MB\n", name, float64(r.Orders.RSS[name])/1e6)
+	rate := func(what string, perSecond, ratio float64) {
+		fmt.Printf("  %-45s %8.0f /s   %.2f of pgbench\n", what, perSecond, ratio)
 	}
-	for _, line := range []struct {
-		what string
-		rate Rate
-	}{
-		{"billing, one operation per request", r.Billing.Single}, {"billing, the same on one hot account", r.Billing.Hot},
-		{"billing, batches of 100", r.Billing.Batch}, {"billing, commands over the broker", r.Billing.Commands},
-	} {
-		fmt.Printf("  %-45s %8.0f /s   %.2f of pgbench\n", line.what, line.rate.PerSecond, line.rate.Ratio)
+	rate("pgbench TPC-B (-c 8 -j 2 -M prepared -s 20)", r.PgbenchTPS, 1)
+	if o := r.Orders; o.Count > 0 {
+		rate("orders settled through the gateway", o.PerSecond, o.Ratio)
+		fmt.Printf("  %-45s %8.1f / %.1f ms with %d clients\n", "their requests, p50 / p99", o.RequestP50MS, o.RequestP99MS, o.Clients)
+		fmt.Printf("  %-45s %8.1f ms\n", "idle, from accepted to final, median", o.IdleMedianMS)
+		for _, name := range slices.Sorted(maps.Keys(o.RSS)) {
+			fmt.Printf("  %-45s %8.0f MB\n", "peak RSS of "+name, float64(o.RSS[name])/1e6)
+		}
+		fmt.Printf("  the books are right after %d orders\n", o.Count)
 	}
-	fmt.Printf("The books are right after %d orders. Written to %s.\n", r.Orders.Count, out)
+	if b := r.Billing; b.Single.PerSecond > 0 {
+		rate("billing, one operation per request", b.Single.PerSecond, b.Single.Ratio)
+		rate("billing, the same on one hot account", b.Hot.PerSecond, b.Hot.Ratio)
+		rate("billing, batches of 100", b.Batch.PerSecond, b.Batch.Ratio)
+		rate("billing, commands over the broker", b.Commands.PerSecond, b.Commands.Ratio)
+	}
+	fmt.Printf("Written to %s.\n", out)
 }

@@ -40,9 +40,6 @@ func orders(ctx context.Context, running *stack.Stack, s settings) (Orders, erro
 	}
 	defer paymentsDB.Close()
 
-	if result.IdleMedianMS, err = idle(ctx, client, accounts); err != nil {
-		return result, err
-	}
 	// A quarter of the time to warm up.
 	if _, _, err = flood(ctx, client, accounts, s.clients, s.duration/4, "warming up"); err != nil {
 		return result, err
@@ -61,6 +58,10 @@ func orders(ctx context.Context, running *stack.Stack, s settings) (Orders, erro
 	result.Count, result.PerSecond = n, float64(n)/time.Since(begin).Seconds()
 	slices.Sort(latencies)
 	result.RequestP50MS, result.RequestP99MS = ms(latencies[len(latencies)/2]), ms(latencies[len(latencies)*99/100])
+	// Once all is at rest again, and warm.
+	if result.IdleMedianMS, err = idle(ctx, client, accounts); err != nil {
+		return result, err
+	}
 	for _, part := range running.Parts() {
 		if part.Name == stack.PostgresName || part.Name == stack.KafkaName {
 			continue
