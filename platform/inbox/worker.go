@@ -100,6 +100,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		failures   int
 		busyUntil  time.Time
 		nextProbes time.Time
+		woken      = true // somebody said that there is work; otherwise it is looked for
 	)
 	for ctx.Err() == nil {
 		// What was begun is finished: the settings of the database's session bound its time.
@@ -109,8 +110,11 @@ func (w *Worker) Run(ctx context.Context) error {
 			nextProbes = now.Add(retryInterval)
 			err = w.probe(working)
 		}
+		if err == nil && !woken {
+			woken, err = w.hasWork(working)
+		}
 		var n int
-		if err == nil {
+		if err == nil && woken {
 			n, err = w.runOnce(working)
 		}
 		pause := idleInterval
@@ -125,7 +129,7 @@ func (w *Worker) Run(ctx context.Context) error {
 			}
 			continue
 		case n == batchSize:
-			failures, busyUntil = 0, now.Add(busyFor)
+			failures, busyUntil, woken = 0, now.Add(busyFor), true
 			continue
 		case n > 0:
 			failures, busyUntil, pause = 0, now.Add(busyFor), busyInterval
@@ -138,10 +142,22 @@ func (w *Worker) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 		case <-w.wake:
+			woken = true
 		case <-timer.C:
+			woken = false
 		}
 	}
 	return nil
+}
+
+// hasWork looks whether any message is ready, which costs a fraction of a settlement that finds none.
+func (w *Worker) hasWork(ctx context.Context) (bool, error) {
+	var ready bool
+	err := w.db.GetContext(ctx, &ready, `SELECT EXISTS (SELECT FROM inbox WHERE NOT stopped)`)
+	if err != nil {
+		return false, fmt.Errorf("inbox: look for messages: %w", err)
+	}
+	return ready, nil
 }
 
 // runOnce settles one batch and returns how many messages it took. An error is the database's trouble; a message's own

@@ -27,7 +27,7 @@ const (
 	queueChunks      = 16
 
 	// commitInterval bounds how often offsets are committed, and with it how much is handled again after a crash.
-	commitInterval = 20 * time.Millisecond
+	commitInterval = 200 * time.Millisecond
 )
 
 var (
