@@ -84,6 +84,7 @@ docker-logs:
 
 test: ## run all tests with the race detector; the packages share one PostgreSQL
 	go run ./platform/postgrestest/cmd/with-postgres -- go test -race $(PACKAGES)
+	go test ./payments/internal/ledger -run TestManyOperations -v -operations 10000000
 test-compose: ## try the form with Docker: orders, two payments instances, killed containers
 	go run ./deploy/compose
 lint: ## check format, go vet, staticcheck and the rules of imports

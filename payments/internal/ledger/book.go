@@ -36,17 +36,21 @@ type Changes struct {
 	Holds      map[uuid.UUID]*Hold
 }
 
-// NewBook returns an empty book.
-func NewBook(now time.Time) *Book {
+// NewBook returns an empty book with room for so many requests.
+func NewBook(now time.Time, requests int) *Book {
 	return &Book{
 		Now:        now,
-		operations: make(map[uuid.UUID]*Operation),
-		accounts:   make(map[uuid.UUID]Account),
-		balances:   make(map[Key]*Balance),
-		keys:       make(map[uuid.UUID][]Key),
+		operations: make(map[uuid.UUID]*Operation, requests),
+		accounts:   make(map[uuid.UUID]Account, requests),
+		balances:   make(map[Key]*Balance, 2*requests),
+		keys:       make(map[uuid.UUID][]Key, requests),
 		holds:      make(map[uuid.UUID]*Hold),
-		touched:    make(map[Key]bool),
-		changes:    Changes{Holds: make(map[uuid.UUID]*Hold)},
+		touched:    make(map[Key]bool, 2*requests),
+		changes: Changes{
+			Operations: make([]*Operation, 0, requests),
+			Entries:    make([]Entry, 0, 2*requests),
+			Holds:      make(map[uuid.UUID]*Hold),
+		},
 	}
 }
 

@@ -67,7 +67,7 @@ func (s *Settlement) Settle(ctx context.Context, tx *sqlx.Tx, batch []inbox.Mess
 		}
 	}
 	// To the microsecond, as the database keeps it: an answer right after the commit and one years later are the same.
-	book := ledger.NewBook(time.Now().UTC().Truncate(time.Microsecond))
+	book := ledger.NewBook(time.Now().UTC().Truncate(time.Microsecond), len(requests))
 	if err := s.store.Load(ctx, tx, book, requests); err != nil {
 		return nil, err
 	}
