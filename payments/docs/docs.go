@@ -85,7 +85,6 @@ const docTemplate = `{
                         "description": "all fields are optional",
                         "name": "request",
                         "in": "body",
-                        "required": true,
                         "schema": {
                             "$ref": "#/definitions/NewAccount"
                         }

@@ -92,7 +92,8 @@ func (w *Worker) Wake() {
 	}
 }
 
-// Run settles until ctx ends, then returns nil; the batch in flight is finished. It survives the loss of the database.
+// Run settles until ctx ends, then returns nil; the batch in flight is finished. It survives the loss of the database. It
+// may run several times at once.
 func (w *Worker) Run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()

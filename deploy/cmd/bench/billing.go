@@ -35,7 +35,7 @@ type Rate struct {
 
 const (
 	batchOf      = 100
-	batchClients = 8
+	batchClients = 16
 	inFlight     = 4000 // commands without a reply
 )
 

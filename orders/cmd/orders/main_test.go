@@ -20,6 +20,7 @@ import (
 	"github.com/altyn-pay/altyn/orders/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/config"
 	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/contracttest"
 	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/platform/kafkatest"
 	database "github.com/altyn-pay/altyn/platform/postgres"
@@ -145,6 +146,9 @@ func startPayments(t testing.TB, broker kafka.Config) *payments {
 		defer producer.Close()
 		err := consumer.Run(t.Context(), func(ctx context.Context, messages []kafka.Message) error {
 			var events []kafka.Message
+			for _, m := range messages {
+				contracttest.ValidateMessage(t, m) // everything that is published is as documented
+			}
 			for _, m := range messages {
 				p.mu.Lock()
 				p.placed[m.Header("ce_subject")] = append(p.placed[m.Header("ce_subject")], m)

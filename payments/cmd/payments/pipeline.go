@@ -26,6 +26,9 @@ var topics = []string{
 	contract.TopicReplies,
 }
 
+// settlers is how many batches a process settles at the same time: while one waits for its commit, another one works.
+const settlers = 2
+
 // pipeline is the way of a message through payments: from the broker into the inbox, through the settlement, and from the
 // outbox to the broker.
 type pipeline struct {
@@ -75,7 +78,9 @@ func (p *pipeline) run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return kafka.KeepTopics(ctx, p.cfg, p.log, topics...) })
 	group.Go(func() error { return p.consumer.Run(ctx, p.receiver.Receive) })
-	group.Go(func() error { return p.worker.Run(ctx) })
+	for range settlers {
+		group.Go(func() error { return p.worker.Run(ctx) })
+	}
 	group.Go(func() error { return p.expiry.Run(ctx) })
 	group.Go(func() error { return p.relay.Run(ctx) })
 	return group.Wait()

@@ -26,7 +26,7 @@ type NewAccount struct {
 //	@Tags			accounts
 //	@Accept			json
 //	@Produce		json
-//	@Param			request			body		NewAccount	true	"all fields are optional"
+//	@Param			request			body		NewAccount	false	"all fields are optional"
 //	@Param			Idempotency-Key	header		string		false	"1–255 characters; the same key with the same request is the same account"
 //	@Success		201				{object}	contract.Account
 //	@Success		202				{object}	contract.Operation	"not settled yet; Location names the operation"
@@ -38,7 +38,7 @@ type NewAccount struct {
 //	@Router			/api/v1/accounts [post]
 func (a *API) createAccount(w http.ResponseWriter, r *http.Request) error {
 	var request NewAccount
-	if err := httpserver.DecodeJSON(w, r, &request); err != nil {
+	if err := httpserver.DecodeOptionalJSON(w, r, &request); err != nil {
 		return err
 	}
 	c := contract.Command{Operation: string(ledger.CreateAccount), ID: request.ID, Owner: request.Owner, Reference: request.Reference}

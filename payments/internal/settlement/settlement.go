@@ -30,6 +30,7 @@ type Settlement struct {
 	settled    func(operations []*ledger.Operation)
 	operations *prometheus.CounterVec
 	commands   *prometheus.CounterVec
+	latency    *prometheus.HistogramVec
 }
 
 // New makes a settlement. settled is called with the operations of each committed batch, those of repeated messages too.
@@ -43,8 +44,12 @@ func New(store *postgres.Store, currencies *money.Currencies, metrics prometheus
 		commands: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "altyn_commands_total", Help: "Commands of the broker that were answered, by the code of the reply; repeated ones too.",
 		}, []string{"operation", "code"}),
+		latency: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "altyn_operation_seconds", Help: "Time from an operation's acceptance to its settlement.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 2.5, 14),
+		}, []string{"operation"}),
 	}
-	metrics.MustRegister(s.operations, s.commands)
+	metrics.MustRegister(s.operations, s.commands, s.latency)
 	return s
 }
 
@@ -106,6 +111,7 @@ func (s *Settlement) Settle(ctx context.Context, tx *sqlx.Tx, batch []inbox.Mess
 	return func() {
 		for _, op := range changes.Operations {
 			s.operations.WithLabelValues(string(op.Kind), string(op.Status)).Inc()
+			s.latency.WithLabelValues(string(op.Kind)).Observe(op.SettledAt.Sub(op.CreatedAt).Seconds())
 		}
 		for a, n := range answered {
 			s.commands.WithLabelValues(string(a.kind), strconv.Itoa(a.code)).Add(float64(n))
