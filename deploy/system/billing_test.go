@@ -320,7 +320,7 @@ func (m *model) compare(b *bundle, accounts []uuid.UUID) error {
 func TestCommandsOfAClientKeepTheirOrder(t *testing.T) {
 	b := setup(t, localkafka.Embedded, stack.Instances(1, 3, 0))
 	teller := newTeller(b)
-	const watched, numbered, others, rounds = 5, 200, 1000, 20
+	const watched, numbered, others, rounds = 5, 200, 2000, 20
 	clients := b.accounts(watched, "")
 	crowd := b.accounts(others, "")
 	sent := 0

@@ -171,6 +171,7 @@ func serverSettings(port uint16, opts Options) map[string]string {
 		"max_connections":            "200",
 		"shared_buffers":             "256MB",
 		"max_wal_size":               "2GB",
+		"autovacuum_naptime":         "5s", // queues turn over in seconds
 		"timezone":                   "UTC",
 		"log_timezone":               "UTC",
 	}

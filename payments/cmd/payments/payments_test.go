@@ -384,3 +384,17 @@ func TestStoppingLosesNothing(t *testing.T) {
 		t.Errorf("the balance is %s", got)
 	}
 }
+
+// A request that waits for what does not come is answered in time when the service stops.
+func TestStoppingAnswersWhoWaits(t *testing.T) {
+	b := setup(t)
+	url, stop := b.start("api") // without a worker
+	b.url = url
+	got := make(chan answer, 1)
+	go func() { got <- b.call("POST", "/api/v1/accounts?wait=30s", map[string]any{}) }()
+	b.until(1, `SELECT count(*) FROM inbox`)
+	stop()
+	if a := <-got; a.status != http.StatusAccepted || a.body["status"] != "created" {
+		t.Errorf("answered %v", a)
+	}
+}

@@ -13,6 +13,7 @@ import (
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/payments/internal/settlement"
 	"github.com/altyn-pay/altyn/platform/groupcommit"
+	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/inbox"
 	platform "github.com/altyn-pay/altyn/platform/postgres"
 	"github.com/altyn-pay/altyn/platform/telemetry"
@@ -78,7 +79,7 @@ func (d *Door) submit(ctx context.Context, r ledger.Request, wait time.Duration)
 	if err != nil {
 		return result{}, fmt.Errorf("store request: %w", err)
 	}
-	waiting, cancel := context.WithTimeout(ctx, wait)
+	waiting, cancel := patience(ctx, wait)
 	defer cancel()
 	out, err := d.result(ctx, waiting, watched, r, arrival)
 	if err != nil {
@@ -106,7 +107,7 @@ func (d *Door) submitAll(ctx context.Context, requests []ledger.Request, wait ti
 		return nil, fmt.Errorf("store requests: %w", err)
 	}
 	d.wake()
-	waiting, cancel := context.WithTimeout(ctx, wait)
+	waiting, cancel := patience(ctx, wait)
 	defer cancel()
 	results := make([]result, len(requests))
 	for i, r := range requests {
@@ -135,6 +136,20 @@ func (d *Door) result(ctx, waiting context.Context, watched *watch.Watch[*ledger
 	return result{operation: op, replayed: arrival == 0 || op.Seq != arrival}, nil
 }
 
+// drainWait is how long a request still waits for its result once the server drains: the settlement goes on meanwhile, and
+// the drain takes twice as long.
+const drainWait = 5 * time.Second
+
+// patience is a context that ends after the wait, or drainWait after the server has begun to drain.
+func patience(ctx context.Context, wait time.Duration) (context.Context, context.CancelFunc) {
+	waiting, cancel := context.WithTimeout(ctx, wait)
+	stop := context.AfterFunc(httpserver.Draining(ctx), func() {
+		ending := time.AfterFunc(drainWait, cancel)
+		context.AfterFunc(waiting, func() { ending.Stop() })
+	})
+	return waiting, func() { stop(); cancel() }
+}
+
 func final(op *ledger.Operation) bool { return op.Status != ledger.Created }
 
 // await reads an operation, or ErrNotFound, and waits at most so long for it to be final.
@@ -145,7 +160,7 @@ func (d *Door) await(ctx context.Context, id uuid.UUID, wait time.Duration) (*le
 	if err == nil && op.Status != ledger.Created || wait == 0 || err != nil && !errors.Is(err, postgres.ErrNotFound) {
 		return op, err
 	}
-	waiting, cancel := context.WithTimeout(ctx, wait)
+	waiting, cancel := patience(ctx, wait)
 	defer cancel()
 	if final, ok := watched.Until(waiting, final); ok {
 		return final, nil
