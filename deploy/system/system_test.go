@@ -381,7 +381,7 @@ func TestBadInputThroughTheGateway(t *testing.T) {
 	for body, field := range map[string]string{
 		`{"account_id":"%s","amount":"1.001","currency":"RUB"}`:                                                  "amount",
 		`{"account_id":"%s","amount":"1e1","currency":"RUB"}`:                                                    "amount",
-		`{"account_id":"%s","amount":"1.00","currency":"XXX"}`:                                                   "currency",
+		`{"account_id":"%s","amount":"1.00","currency":"QQQ"}`:                                                   "currency",
 		`{"account_id":"%s","amount":"1.00","currency":"RUB","colour":"red"}`:                                    "colour",
 		`{"account_id":"x%s","amount":"1.00","currency":"RUB"}`:                                                  "account_id",
 		`{"account_id":"%s","amount":"99999999999999999999","currency":"RUB"}`:                                   "amount",

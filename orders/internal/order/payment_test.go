@@ -199,7 +199,7 @@ func TestReadPayment(t *testing.T) {
 	}
 	for name, change := range map[string]func(*contract.Payment){
 		"order":          func(p *contract.Payment) { p.OrderID = uuid.Nil },
-		"currency":       func(p *contract.Payment) { p.Currency = "XXX" },
+		"currency":       func(p *contract.Payment) { p.Currency = "QQQ" },
 		"status":         func(p *contract.Payment) { p.Status = "paid" },
 		"version":        func(p *contract.Payment) { p.Version = 0 },
 		"amount":         func(p *contract.Payment) { p.Amount = "10" + "000000000000000000" },

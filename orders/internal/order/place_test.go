@@ -65,7 +65,7 @@ func TestPlaceNamesEveryBadField(t *testing.T) {
 		{"huge", func(r *Request) { r.Amount = money.Decimal(strings.Repeat("9", 100_000)) }, "amount"},
 		{"exponent", func(r *Request) { r.Amount = "1e3" }, "amount"},
 		{"not a number", func(r *Request) { r.Amount = "NaN" }, "amount"},
-		{"unknown currency", func(r *Request) { r.Currency = "XXX" }, "currency"},
+		{"unknown currency", func(r *Request) { r.Currency = "QQQ" }, "currency"},
 		{"currency in small letters", func(r *Request) { r.Currency = "rub" }, "currency"},
 		{"long description", func(r *Request) { r.Description = strings.Repeat("ы", 1001) }, "description"},
 		{"long reference", func(r *Request) { r.Reference = strings.Repeat("ы", 201) }, "reference"},

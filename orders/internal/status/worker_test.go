@@ -305,7 +305,7 @@ func TestWhatCannotBeReadGoesToTheDeadLetters(t *testing.T) {
 		}),
 		change(func(m *kafka.Message) { m.Headers = append(m.Headers, kafka.Header{Key: "ce_id", Value: []byte("17")}) }),
 		event(t, o, contract.PaymentSucceeded, 1, func(p *contract.Payment) { p.Status = "paid" }),
-		event(t, o, contract.PaymentSucceeded, 1, func(p *contract.Payment) { p.Currency = "XXX" }),
+		event(t, o, contract.PaymentSucceeded, 1, func(p *contract.Payment) { p.Currency = "QQQ" }),
 		event(t, o, contract.PaymentSucceeded, 1, func(p *contract.Payment) { p.CapturedAmount = "1e3" }),
 		event(t, unknown, contract.PaymentSucceeded, 1, nil),
 		good,

@@ -308,7 +308,7 @@ func TestWhatCannotBeReadIsKeptAsADeadLetter(t *testing.T) {
 		garbage, unknown,
 		change(func(o *contract.Order) { o.Amount = "1.001" }),
 		change(func(o *contract.Order) { o.Amount = "-1.00" }),
-		change(func(o *contract.Order) { o.Currency = "XXX" }),
+		change(func(o *contract.Order) { o.Currency = "QQQ" }),
 		change(func(o *contract.Order) { o.Capture = "sometimes" }),
 		change(func(o *contract.Order) { o.OrderID = uuid.Nil }),
 		change(func(o *contract.Order) { o.AccountID = uuid.Nil }),
