@@ -173,7 +173,7 @@ func TestManyWorkersSettleEachMessageOnceInOrder(t *testing.T) {
 }
 
 func TestAFailingMessageStopsItsAccountAlone(t *testing.T) {
-	for name, cause := range map[string]any{"an error": errors.New("cannot"), "a panic": "cannot"} {
+	for name, cause := range map[string]any{"an error": errors.New("cannot"), "a panic": "cannot", "an error that cannot be stored as it is": errors.New("cannot \x00\xff")} {
 		t.Run(name, func(t *testing.T) {
 			b := setup(t)
 			clients := accounts(50)

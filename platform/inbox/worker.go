@@ -249,7 +249,7 @@ func (w *Worker) stop(ctx context.Context, m Message, cause error) error {
 			ON CONFLICT (account_id, lane) DO UPDATE SET
 				attempts = CASE WHEN inbox_stops.message_id = excluded.message_id THEN inbox_stops.attempts + 1 ELSE 1 END,
 				message_id = excluded.message_id, reason = excluded.reason, probing = false, stopped_at = clock_timestamp()
-			RETURNING attempts`, m.AccountID, m.Lane, m.ID, cause.Error()); err != nil {
+			RETURNING attempts`, m.AccountID, m.Lane, m.ID, postgres.Storable(cause.Error())); err != nil {
 			return fmt.Errorf("inbox: stop: %w", err)
 		}
 		outcome := "retried"

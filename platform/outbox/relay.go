@@ -224,7 +224,7 @@ func (r *Relay) runOnce(ctx context.Context, conn *sqlx.Conn) (n int, refused, e
 		case err == nil:
 			done = append(done, messages[i].Seq)
 		case r.publisher.Permanent(err):
-			parked[messages[i].Seq] = err.Error()
+			parked[messages[i].Seq] = postgres.Storable(err.Error())
 			r.log.Error("outbox message refused by the broker and parked", "id", messages[i].ID, "topic", messages[i].Topic,
 				"key", messages[i].Key, "error", err)
 		case refused == nil: // the first is the cause; later ones of its key were only not sent

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
-	"strings"
 
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
@@ -89,7 +88,7 @@ func (s *Store) Park(ctx context.Context, tx *sqlx.Tx, parked []Parked) error {
 	keys, payloads := make(pq.ByteaArray, n), make(pq.ByteaArray, n)
 	for i, p := range parked {
 		topics[i], partitions[i], offsets[i] = p.Message.Topic, int64(p.Message.Partition), p.Message.Offset
-		keys[i], payloads[i], reasons[i] = p.Message.Key, p.Message.Value, storable(p.Reason)
+		keys[i], payloads[i], reasons[i] = p.Message.Key, p.Message.Value, postgres.Storable(p.Reason)
 		text, err := encodeHeaders(p.Message.Headers)
 		if err != nil {
 			return err
@@ -112,16 +111,11 @@ func encodeHeaders(headers []kafka.Header) (string, error) {
 	}
 	list := make([]header, len(headers))
 	for i, h := range headers {
-		list[i] = header{storable(h.Key), h.Value}
+		list[i] = header{postgres.Storable(h.Key), h.Value}
 	}
 	text, err := json.Marshal(list)
 	if err != nil {
 		return "", fmt.Errorf("encode headers: %w", err)
 	}
 	return string(text), nil
-}
-
-// storable makes a text one that PostgreSQL takes.
-func storable(text string) string {
-	return strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")
 }

@@ -372,3 +372,24 @@ func TestPointsInTime(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 }
+
+// A command as large as a message can be is refused in a reply that fits into one, and the account's queue goes on.
+func TestAHugeCommandIsAnswered(t *testing.T) {
+	b := setup(t, "all")
+	a := b.account("")
+	huge := strings.Repeat("x", 900_000)
+	b.produce(
+		command(a, fmt.Sprintf(`{"command_id":"%s","operation":"deposit","account_id":"%s","%s":1}`, uuid.New(), a, huge)),
+		command(a, fmt.Sprintf(`{"command_id":"%s","operation":"%s","account_id":"%s"}`, uuid.New(), huge, a)),
+		command(a, fmt.Sprintf(`{"command_id":"%s","operation":"deposit","account_id":"%s","amount":"1","currency":"RUB","reference":"%s"}`, uuid.New(), a, huge)),
+		command(a, fmt.Sprintf(`{"command_id":"%s","operation":"deposit","account_id":"%s","amount":"1","currency":"RUB"}`, uuid.New(), a)),
+	)
+	codes := map[int]int{}
+	for _, reply := range b.replies(4, contract.TopicReplies) {
+		codes[reply.Code]++
+	}
+	if codes[400] != 3 || codes[201] != 1 {
+		t.Errorf("codes %v", codes)
+	}
+	b.until(0, `SELECT count(*) FROM outbox_parked`)
+}

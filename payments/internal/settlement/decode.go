@@ -95,8 +95,12 @@ type received struct {
 	traceparent string
 }
 
-// maxOperation bounds what is repeated of a command's operation, in bytes: it may be anything.
-const maxOperation = 64
+// Bounds of what a reply repeats of a command, in bytes: a command may be as large as a message can be, and its reply must
+// fit into one.
+const (
+	maxOperation = 64
+	maxDetail    = 500
+)
 
 // receive reads a command. An error means that it is not a JSON object, and so cannot even be answered.
 func receive(record kafka.Message) (*received, error) {
@@ -150,6 +154,7 @@ func (d *Decoder) command(c *received, holds map[uuid.UUID]command.Hold) (inbox.
 	case errors.Is(err, command.ErrHoldNotFound):
 		c.reply.Code, c.reply.Reason = http.StatusNotFound, string(ledger.HoldNotFound)
 	}
+	c.reply.Detail = c.reply.Detail[:min(len(c.reply.Detail), maxDetail)]
 	account := r.AccountID
 	if account == uuid.Nil {
 		account = c.reply.CommandID
