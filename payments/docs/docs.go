@@ -548,7 +548,7 @@ const docTemplate = `{
         },
         "/api/v1/accounts/{id}/withdrawals": {
             "post": {
-                "description": "Waits up to 5s for the result, or as long as ?wait= says; 202 where there is none yet.",
+                "description": "Waits up to 5s for the result, or as long as ?wait= says; 202 where there is none yet. With on_insufficient: wait, a\nwithdrawal of more than there is waits for money, and with it the later debits of the account in that currency; it is\ncreated meanwhile, with the reason waiting_for_funds, and answers 202 at once.",
                 "consumes": [
                     "application/json"
                 ],
@@ -574,7 +574,7 @@ const docTemplate = `{
                         "in": "body",
                         "required": true,
                         "schema": {
-                            "$ref": "#/definitions/Amount"
+                            "$ref": "#/definitions/NewWithdrawal"
                         }
                     },
                     {
@@ -785,7 +785,7 @@ const docTemplate = `{
                         }
                     },
                     "422": {
-                        "description": "hold_not_open, amount_exceeds_hold, idempotency_key_reused",
+                        "description": "hold_not_open, hold_of_order, amount_exceeds_hold, idempotency_key_reused",
                         "schema": {
                             "$ref": "#/definitions/httpserver.Problem"
                         }
@@ -866,7 +866,7 @@ const docTemplate = `{
                         }
                     },
                     "422": {
-                        "description": "hold_not_open, idempotency_key_reused",
+                        "description": "hold_not_open, hold_of_order, idempotency_key_reused",
                         "schema": {
                             "$ref": "#/definitions/httpserver.Problem"
                         }
@@ -1020,7 +1020,7 @@ const docTemplate = `{
                     {
                         "type": "string",
                         "example": "5s",
-                        "description": "wait so long for it to be final, at most 30s",
+                        "description": "wait so long for it to be decided, at most 30s",
                         "name": "wait",
                         "in": "query"
                     }
@@ -1040,6 +1040,294 @@ const docTemplate = `{
                     },
                     "404": {
                         "description": "payment_not_found",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    }
+                }
+            }
+        },
+        "/api/v1/payments/{order_id}/confirm": {
+            "post": {
+                "description": "What was held is captured; the rest goes back to the client. The order becomes paid.",
+                "consumes": [
+                    "application/json"
+                ],
+                "produces": [
+                    "application/json"
+                ],
+                "tags": [
+                    "payments"
+                ],
+                "summary": "Confirm a payment that is authorized, whole or in part",
+                "parameters": [
+                    {
+                        "type": "string",
+                        "format": "uuid",
+                        "description": "ID of the order",
+                        "name": "order_id",
+                        "in": "path",
+                        "required": true
+                    },
+                    {
+                        "description": "the amount; default: all that is held",
+                        "name": "request",
+                        "in": "body",
+                        "schema": {
+                            "$ref": "#/definitions/ConfirmPayment"
+                        }
+                    },
+                    {
+                        "type": "string",
+                        "description": "1–255 characters; the same key with the same request is the same step",
+                        "name": "Idempotency-Key",
+                        "in": "header"
+                    },
+                    {
+                        "type": "string",
+                        "example": "5s",
+                        "description": "wait so long for the result, at most 30s",
+                        "name": "wait",
+                        "in": "query"
+                    }
+                ],
+                "responses": {
+                    "200": {
+                        "description": "OK",
+                        "schema": {
+                            "$ref": "#/definitions/Payment"
+                        }
+                    },
+                    "202": {
+                        "description": "no result yet; Location names the operation",
+                        "schema": {
+                            "$ref": "#/definitions/Payment"
+                        }
+                    },
+                    "400": {
+                        "description": "Bad Request",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "404": {
+                        "description": "payment_not_found",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "413": {
+                        "description": "Request Entity Too Large",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "415": {
+                        "description": "Unsupported Media Type",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "422": {
+                        "description": "payment_not_authorized, amount_exceeds_hold, balance_too_large, idempotency_key_reused",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "503": {
+                        "description": "Service Unavailable",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    }
+                }
+            }
+        },
+        "/api/v1/payments/{order_id}/refund": {
+            "post": {
+                "description": "Never more than was captured. The order stays paid and shows the refunded amount.",
+                "consumes": [
+                    "application/json"
+                ],
+                "produces": [
+                    "application/json"
+                ],
+                "tags": [
+                    "payments"
+                ],
+                "summary": "Refund a payment, whole or in parts",
+                "parameters": [
+                    {
+                        "type": "string",
+                        "format": "uuid",
+                        "description": "ID of the order",
+                        "name": "order_id",
+                        "in": "path",
+                        "required": true
+                    },
+                    {
+                        "description": "the amount; default: all that is left of what was captured",
+                        "name": "request",
+                        "in": "body",
+                        "schema": {
+                            "$ref": "#/definitions/RefundPayment"
+                        }
+                    },
+                    {
+                        "type": "string",
+                        "description": "1–255 characters; the same key with the same request is the same step",
+                        "name": "Idempotency-Key",
+                        "in": "header"
+                    },
+                    {
+                        "type": "string",
+                        "example": "5s",
+                        "description": "wait so long for the result, at most 30s",
+                        "name": "wait",
+                        "in": "query"
+                    }
+                ],
+                "responses": {
+                    "200": {
+                        "description": "OK",
+                        "schema": {
+                            "$ref": "#/definitions/Payment"
+                        }
+                    },
+                    "202": {
+                        "description": "no result yet; Location names the operation",
+                        "schema": {
+                            "$ref": "#/definitions/Payment"
+                        }
+                    },
+                    "400": {
+                        "description": "Bad Request",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "404": {
+                        "description": "payment_not_found",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "413": {
+                        "description": "Request Entity Too Large",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "415": {
+                        "description": "Unsupported Media Type",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "422": {
+                        "description": "payment_not_captured, amount_exceeds_captured, too_many_refunds, balance_too_large, idempotency_key_reused",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "503": {
+                        "description": "Service Unavailable",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    }
+                }
+            }
+        },
+        "/api/v1/payments/{order_id}/reject": {
+            "post": {
+                "description": "What was held goes back to the client. The order becomes failed, with the reason rejected.",
+                "consumes": [
+                    "application/json"
+                ],
+                "produces": [
+                    "application/json"
+                ],
+                "tags": [
+                    "payments"
+                ],
+                "summary": "Reject a payment that is authorized",
+                "parameters": [
+                    {
+                        "type": "string",
+                        "format": "uuid",
+                        "description": "ID of the order",
+                        "name": "order_id",
+                        "in": "path",
+                        "required": true
+                    },
+                    {
+                        "description": "why; it is kept with the operation",
+                        "name": "request",
+                        "in": "body",
+                        "schema": {
+                            "$ref": "#/definitions/RejectPayment"
+                        }
+                    },
+                    {
+                        "type": "string",
+                        "description": "1–255 characters; the same key with the same request is the same step",
+                        "name": "Idempotency-Key",
+                        "in": "header"
+                    },
+                    {
+                        "type": "string",
+                        "example": "5s",
+                        "description": "wait so long for the result, at most 30s",
+                        "name": "wait",
+                        "in": "query"
+                    }
+                ],
+                "responses": {
+                    "200": {
+                        "description": "OK",
+                        "schema": {
+                            "$ref": "#/definitions/Payment"
+                        }
+                    },
+                    "202": {
+                        "description": "no result yet; Location names the operation",
+                        "schema": {
+                            "$ref": "#/definitions/Payment"
+                        }
+                    },
+                    "400": {
+                        "description": "Bad Request",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "404": {
+                        "description": "payment_not_found",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "413": {
+                        "description": "Request Entity Too Large",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "415": {
+                        "description": "Unsupported Media Type",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "422": {
+                        "description": "payment_not_authorized, idempotency_key_reused",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "503": {
+                        "description": "Service Unavailable",
                         "schema": {
                             "$ref": "#/definitions/httpserver.Problem"
                         }
@@ -1305,6 +1593,14 @@ const docTemplate = `{
                     "type": "string",
                     "format": "uuid"
                 },
+                "on_insufficient": {
+                    "description": "Of a withdrawal: whether it waits for money that is not there, until expires_in.",
+                    "type": "string",
+                    "enum": [
+                        "reject",
+                        "wait"
+                    ]
+                },
                 "operation": {
                     "type": "string",
                     "example": "deposit"
@@ -1331,6 +1627,16 @@ const docTemplate = `{
                     "description": "Other names, as they are in use elsewhere.",
                     "type": "string",
                     "format": "uuid"
+                }
+            }
+        },
+        "ConfirmPayment": {
+            "type": "object",
+            "properties": {
+                "amount": {
+                    "description": "default: all that is held",
+                    "type": "string",
+                    "example": "1800.00"
                 }
             }
         },
@@ -1410,6 +1716,11 @@ const docTemplate = `{
                 },
                 "id": {
                     "type": "string"
+                },
+                "order_id": {
+                    "description": "it ends through this order's payment",
+                    "type": "string",
+                    "format": "uuid"
                 },
                 "status": {
                     "type": "string",
@@ -1514,6 +1825,45 @@ const docTemplate = `{
                 "to_account_id": {
                     "type": "string",
                     "format": "uuid"
+                }
+            }
+        },
+        "NewWithdrawal": {
+            "type": "object",
+            "required": [
+                "amount",
+                "currency"
+            ],
+            "properties": {
+                "amount": {
+                    "type": "string",
+                    "example": "777.00"
+                },
+                "currency": {
+                    "type": "string",
+                    "example": "RUB"
+                },
+                "description": {
+                    "type": "string",
+                    "maxLength": 1000
+                },
+                "expires_in": {
+                    "description": "from 1s to 8760h, default 24h",
+                    "type": "string",
+                    "example": "15m"
+                },
+                "on_insufficient": {
+                    "description": "wait: for money, until expires_in",
+                    "type": "string",
+                    "default": "reject",
+                    "enum": [
+                        "reject",
+                        "wait"
+                    ]
+                },
+                "reference": {
+                    "type": "string",
+                    "maxLength": 200
                 }
             }
         },
@@ -1623,6 +1973,26 @@ const docTemplate = `{
                 },
                 "version": {
                     "type": "integer"
+                }
+            }
+        },
+        "RefundPayment": {
+            "type": "object",
+            "properties": {
+                "amount": {
+                    "description": "default: all that is left of it",
+                    "type": "string",
+                    "example": "700.00"
+                }
+            }
+        },
+        "RejectPayment": {
+            "type": "object",
+            "properties": {
+                "reason": {
+                    "type": "string",
+                    "maxLength": 200,
+                    "example": "the buyer has changed her mind"
                 }
             }
         },

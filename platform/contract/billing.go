@@ -25,6 +25,8 @@ type Command struct {
 	ExpiresIn     string        `json:"expires_in,omitempty" example:"15m"`
 	Reference     string        `json:"reference,omitempty"`
 	Description   string        `json:"description,omitempty"`
+	// Of a withdrawal: whether it waits for money that is not there, until expires_in.
+	OnInsufficient string `json:"on_insufficient,omitempty" enums:"reject,wait"`
 
 	// Other names, as they are in use elsewhere.
 	WalletID *uuid.UUID `json:"wallet_id,omitempty" swaggertype:"string" format:"uuid"` // account_id

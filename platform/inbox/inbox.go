@@ -46,6 +46,10 @@ type Message struct {
 	ReceivedAt  time.Time     `db:"received_at"` // set by the database
 }
 
+// Discarded is the kind of a message that an operator has given up. Its payload is the JSON {"kind", "payload", "reason"}: what
+// the message was, and why. It takes effect in its place in the queue, as what the handler makes of that.
+const Discarded = "discarded"
+
 // Insert stores messages, in this order per account. It returns each message's arrival number, or 0 where a message
 // with its ID is waiting already. A duplicate of a message that has taken effect is stored again: whoever settles it
 // must recognise it by its permanent record.

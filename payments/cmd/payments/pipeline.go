@@ -13,7 +13,6 @@ import (
 	"github.com/altyn-pay/altyn/platform/service"
 
 	"github.com/altyn-pay/altyn/payments/internal/api"
-	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/payments/internal/settlement"
 )
@@ -55,9 +54,12 @@ func newPipeline(process *service.Process, store *postgres.Store, door *api.Door
 	process.Health.Add("kafka", func(ctx context.Context) error { return kafka.Ping(ctx, cfg) })
 	p := &pipeline{cfg: cfg, log: log, producer: producer, consumer: consumer}
 	p.relay = outbox.NewRelay(process.DB, kafka.NewPublisher(producer, "/"+name), log, metrics)
-	settle := settlement.New(store, process.Currencies, metrics, func(operations []*ledger.Operation) {
+	settle := settlement.New(store, process.Currencies, metrics, func(result settlement.Result) {
 		p.relay.Wake()
-		door.Settled(operations)
+		door.Settled(result.Operations)
+		if result.More {
+			p.worker.Wake()
+		}
 	})
 	p.worker = inbox.NewWorker(process.DB, settle.Settle, log, metrics)
 	p.expiry = settlement.NewExpiry(store, log, p.worker.Wake)

@@ -14,14 +14,13 @@ import (
 	"github.com/altyn-pay/altyn/payments/internal/command"
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
-	"github.com/altyn-pay/altyn/payments/internal/wire"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/money"
 )
 
-// resultWait is how long a POST waits for its result where the client does not say.
-const resultWait = 5 * time.Second
+// ResultWait is how long a POST waits for its result where the client does not say.
+const ResultWait = 5 * time.Second
 
 // API serves /api/v1 of payments.
 type API struct {
@@ -54,6 +53,9 @@ func (a *API) Routes(r chi.Router) {
 	r.Get("/api/v1/accounts/{id}/operations", httpserver.Handle(a.listOperations))
 	r.Get("/api/v1/operations/{id}", httpserver.Handle(a.getOperation))
 	r.Get("/api/v1/payments/{order_id}", httpserver.Handle(a.getPayment))
+	r.Post("/api/v1/payments/{order_id}/confirm", httpserver.Handle(a.confirm))
+	r.Post("/api/v1/payments/{order_id}/reject", httpserver.Handle(a.reject))
+	r.Post("/api/v1/payments/{order_id}/refund", httpserver.Handle(a.refund))
 	r.Get("/api/v1/currencies", httpserver.Handle(a.listCurrencies))
 }
 
@@ -65,18 +67,15 @@ func (a *API) command(w http.ResponseWriter, r *http.Request, c contract.Command
 	if err != nil {
 		return err
 	}
-	wait, asked, err := httpserver.Wait(r)
+	patience, err := patienceOf(r)
 	if err != nil {
 		return err
-	}
-	if !asked {
-		wait = resultWait
 	}
 	request, err := a.request(r, c, key)
 	if err != nil {
 		return err
 	}
-	result, err := a.door.submit(r.Context(), request, wait)
+	result, err := a.door.submit(r.Context(), request, patience)
 	if err != nil {
 		return err
 	}
@@ -103,6 +102,15 @@ func (a *API) command(w http.ResponseWriter, r *http.Request, c contract.Command
 	}
 	w.Header().Set("Location", location)
 	return httpserver.WriteJSON(w, status, body)
+}
+
+// patienceOf reads how long a client waits for a result. One that does not say is told at once that a request waits for money.
+func patienceOf(r *http.Request) (patience, error) {
+	wait, asked, err := httpserver.Wait(r)
+	if err != nil || asked {
+		return patience{wait: wait, funds: true}, err
+	}
+	return patience{wait: ResultWait}, nil
 }
 
 // request reads one command that came with a key, or with "".
@@ -210,37 +218,6 @@ func (a *API) getOperation(w http.ResponseWriter, r *http.Request) error {
 		return notFound(err, codeOperationNotFound)
 	}
 	body, err := a.operation(op)
-	if err != nil {
-		return err
-	}
-	return httpserver.WriteJSON(w, http.StatusOK, body)
-}
-
-// getPayment looks the payment of an order up.
-//
-//	@Summary	Look at the payment of an order
-//	@Tags		payments
-//	@Produce	json
-//	@Param		order_id	path		string	true	"ID of the order"	format(uuid)
-//	@Param		wait		query		string	false	"wait so long for it to be final, at most 30s"	example(5s)
-//	@Success	200			{object}	contract.Payment
-//	@Failure	400			{object}	httpserver.Problem
-//	@Failure	404			{object}	httpserver.Problem	"payment_not_found"
-//	@Router		/api/v1/payments/{order_id} [get]
-func (a *API) getPayment(w http.ResponseWriter, r *http.Request) error {
-	id, err := httpserver.PathUUID(r, "order_id")
-	if err != nil {
-		return err
-	}
-	wait, _, err := httpserver.Wait(r)
-	if err != nil {
-		return err
-	}
-	payment, err := a.door.payment(r.Context(), id, wait)
-	if err != nil {
-		return notFound(err, codePaymentNotFound)
-	}
-	body, err := wire.Payment(a.currencies, payment)
 	if err != nil {
 		return err
 	}

@@ -67,8 +67,19 @@ type result struct {
 	err       error             // errKeyReused; only of submitAll
 }
 
-// submit stores a request and waits for its result, at most so long.
-func (d *Door) submit(ctx context.Context, r ledger.Request, wait time.Duration) (result, error) {
+// patience is how long somebody waits for a result, and whether one that waits for money is result enough.
+type patience struct {
+	wait  time.Duration
+	funds bool
+}
+
+// enough tells whether an operation need not be waited for any longer.
+func (p patience) enough(op *ledger.Operation) bool {
+	return op.Status != ledger.Created || !p.funds && op.Reason == ledger.WaitingForFunds
+}
+
+// submit stores a request and waits for its result.
+func (d *Door) submit(ctx context.Context, r ledger.Request, p patience) (result, error) {
 	message, err := settlement.Message(r, telemetry.Traceparent(ctx))
 	if err != nil {
 		return result{}, err
@@ -79,17 +90,17 @@ func (d *Door) submit(ctx context.Context, r ledger.Request, wait time.Duration)
 	if err != nil {
 		return result{}, fmt.Errorf("store request: %w", err)
 	}
-	waiting, cancel := patience(ctx, wait)
+	waiting, cancel := awhile(ctx, p.wait)
 	defer cancel()
-	out, err := d.result(ctx, waiting, watched, r, arrival)
+	out, err := d.result(ctx, waiting, watched, r, arrival, p)
 	if err != nil {
 		return result{}, err
 	}
 	return out, out.err
 }
 
-// submitAll stores requests in one transaction, in their order, and waits for their results, at most so long in all.
-func (d *Door) submitAll(ctx context.Context, requests []ledger.Request, wait time.Duration) ([]result, error) {
+// submitAll stores requests in one transaction, in their order, and waits for their results.
+func (d *Door) submitAll(ctx context.Context, requests []ledger.Request, p patience) ([]result, error) {
 	if len(requests) == 0 {
 		return nil, nil
 	}
@@ -107,11 +118,11 @@ func (d *Door) submitAll(ctx context.Context, requests []ledger.Request, wait ti
 		return nil, fmt.Errorf("store requests: %w", err)
 	}
 	d.wake()
-	waiting, cancel := patience(ctx, wait)
+	waiting, cancel := awhile(ctx, p.wait)
 	defer cancel()
 	results := make([]result, len(requests))
 	for i, r := range requests {
-		if results[i], err = d.result(ctx, waiting, watched[i], r, arrivals[i]); err != nil {
+		if results[i], err = d.result(ctx, waiting, watched[i], r, arrivals[i], p); err != nil {
 			return nil, err
 		}
 	}
@@ -119,8 +130,8 @@ func (d *Door) submitAll(ctx context.Context, requests []ledger.Request, wait ti
 }
 
 // result waits for the result of a stored request until waiting ends.
-func (d *Door) result(ctx, waiting context.Context, watched *watch.Watch[*ledger.Operation], r ledger.Request, arrival int64) (result, error) {
-	op, settled := watched.Until(waiting, final)
+func (d *Door) result(ctx, waiting context.Context, watched *watch.Watch[*ledger.Operation], r ledger.Request, arrival int64, p patience) (result, error) {
+	op, settled := watched.Until(waiting, p.enough)
 	if !settled {
 		if ctx.Err() != nil {
 			return result{}, ctx.Err()
@@ -140,8 +151,8 @@ func (d *Door) result(ctx, waiting context.Context, watched *watch.Watch[*ledger
 // the drain takes twice as long.
 const drainWait = 5 * time.Second
 
-// patience is a context that ends after the wait, or drainWait after the server has begun to drain.
-func patience(ctx context.Context, wait time.Duration) (context.Context, context.CancelFunc) {
+// awhile is a context that ends after the wait, or drainWait after the server has begun to drain.
+func awhile(ctx context.Context, wait time.Duration) (context.Context, context.CancelFunc) {
 	waiting, cancel := context.WithTimeout(ctx, wait)
 	stop := context.AfterFunc(httpserver.Draining(ctx), func() {
 		ending := time.AfterFunc(drainWait, cancel)
@@ -149,8 +160,6 @@ func patience(ctx context.Context, wait time.Duration) (context.Context, context
 	})
 	return waiting, func() { stop(); cancel() }
 }
-
-func final(op *ledger.Operation) bool { return op.Status != ledger.Created }
 
 // await reads an operation, or ErrNotFound, and waits at most so long for it to be final.
 func (d *Door) await(ctx context.Context, id uuid.UUID, wait time.Duration) (*ledger.Operation, error) {
@@ -160,15 +169,16 @@ func (d *Door) await(ctx context.Context, id uuid.UUID, wait time.Duration) (*le
 	if err == nil && op.Status != ledger.Created || wait == 0 || err != nil && !errors.Is(err, postgres.ErrNotFound) {
 		return op, err
 	}
-	waiting, cancel := patience(ctx, wait)
+	waiting, cancel := awhile(ctx, wait)
 	defer cancel()
-	if final, ok := watched.Until(waiting, final); ok {
+	if final, ok := watched.Until(waiting, patience{funds: true}.enough); ok {
 		return final, nil
 	}
-	return op, err
+	// It may be another one by now, that waits.
+	return d.operation(ctx, id)
 }
 
-// payment reads the payment of an order, or ErrNotFound, and waits at most so long for it to be final. One whose message
+// payment reads the payment of an order, or ErrNotFound, and waits at most so long for it to be decided. One whose message
 // has not taken effect is created.
 func (d *Door) payment(ctx context.Context, order uuid.UUID, wait time.Duration) (ledger.OrderPayment, error) {
 	// The operation that pays an order has the order's ID.
@@ -179,10 +189,19 @@ func (d *Door) payment(ctx context.Context, order uuid.UUID, wait time.Duration)
 	if op.Kind != ledger.Payment {
 		return ledger.OrderPayment{}, postgres.ErrNotFound
 	}
-	if op.Status == ledger.Created {
-		return ledger.WaitingPayment(op), nil
+	payment, err := d.store.Payment(ctx, order)
+	if !errors.Is(err, postgres.ErrNotFound) {
+		return payment, err
 	}
-	return d.store.Payment(ctx, order)
+	m, err := d.store.Waiting(ctx, order)
+	if errors.Is(err, postgres.ErrNotFound) { // it has taken effect between the two looks
+		return d.store.Payment(ctx, order)
+	}
+	if err != nil {
+		return ledger.OrderPayment{}, err
+	}
+	r, err := settlement.Request(m)
+	return ledger.WaitingPayment(r), err
 }
 
 // operation reads an operation, or ErrNotFound; one whose message has not taken effect is in status Created.
@@ -206,6 +225,9 @@ func (d *Door) operation(ctx context.Context, id uuid.UUID) (*ledger.Operation, 
 		r, err := settlement.Request(m)
 		if err != nil {
 			return nil, err
+		}
+		if r.Kind.Operation() == "" {
+			break
 		}
 		return ledger.Waiting(r), nil
 	}

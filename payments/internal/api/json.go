@@ -34,6 +34,7 @@ type Hold struct {
 	Currency       string            `json:"currency" example:"RUB"`
 	CapturedAmount string            `json:"captured_amount" example:"0.00"`
 	Status         ledger.HoldStatus `json:"status" swaggertype:"string" enums:"open,captured,released,expired"`
+	OrderID        uuid.UUID         `json:"order_id,omitzero" swaggertype:"string" format:"uuid"` // it ends through this order's payment
 	ExpiresAt      time.Time         `json:"expires_at"`
 	CreatedAt      time.Time         `json:"created_at"`
 } // @name Hold
@@ -91,7 +92,7 @@ func (a *API) entry(e postgres.Entry) (Entry, error) {
 }
 
 func (a *API) hold(h ledger.Hold) (Hold, error) {
-	out := Hold{ID: h.ID, AccountID: h.AccountID, Currency: h.Currency, Status: h.Status, ExpiresAt: h.ExpiresAt, CreatedAt: h.CreatedAt}
+	out := Hold{ID: h.ID, AccountID: h.AccountID, Currency: h.Currency, Status: h.Status, OrderID: h.OrderID, ExpiresAt: h.ExpiresAt, CreatedAt: h.CreatedAt}
 	var err error
 	if out.Amount, err = wire.Amount(a.currencies, h.Currency, h.Amount); err != nil {
 		return out, err

@@ -30,6 +30,13 @@ type NewHold struct {
 	ExpiresIn string `json:"expires_in,omitempty" example:"15m"` // from 1s to 8760h, default 168h
 } // @name NewHold
 
+// NewWithdrawal asks for money to be taken.
+type NewWithdrawal struct {
+	Amount
+	OnInsufficient string `json:"on_insufficient,omitempty" enums:"reject,wait" default:"reject"` // wait: for money, until expires_in
+	ExpiresIn      string `json:"expires_in,omitempty" example:"15m"`                             // from 1s to 8760h, default 24h
+} // @name NewWithdrawal
+
 // NewTransfer asks for money to be moved between accounts.
 type NewTransfer struct {
 	FromAccountID *uuid.UUID `json:"from_account_id" swaggertype:"string" format:"uuid" validate:"required"`
@@ -45,19 +52,6 @@ type NewCapture struct {
 func (m Amount) command(kind ledger.Kind, account *uuid.UUID) contract.Command {
 	return contract.Command{Operation: string(kind), AccountID: account, Amount: m.Amount, Currency: m.Currency,
 		Reference: m.Reference, Description: m.Description}
-}
-
-// ofAccount runs a command whose account is in the path and whose body is an Amount.
-func (a *API) ofAccount(w http.ResponseWriter, r *http.Request, kind ledger.Kind) error {
-	id, err := httpserver.PathUUID(r, "id")
-	if err != nil {
-		return err
-	}
-	var body Amount
-	if err := httpserver.DecodeJSON(w, r, &body); err != nil {
-		return err
-	}
-	return a.command(w, r, body.command(kind, &id), nil)
 }
 
 // deposit adds money to an account.
@@ -81,18 +75,28 @@ func (a *API) ofAccount(w http.ResponseWriter, r *http.Request, kind ledger.Kind
 //	@Failure		503				{object}	httpserver.Problem
 //	@Router			/api/v1/accounts/{id}/deposits [post]
 func (a *API) deposit(w http.ResponseWriter, r *http.Request) error {
-	return a.ofAccount(w, r, ledger.Deposit)
+	id, err := httpserver.PathUUID(r, "id")
+	if err != nil {
+		return err
+	}
+	var body Amount
+	if err := httpserver.DecodeJSON(w, r, &body); err != nil {
+		return err
+	}
+	return a.command(w, r, body.command(ledger.Deposit, &id), nil)
 }
 
 // withdraw takes money from an account.
 //
 //	@Summary		Withdraw money
-//	@Description	Waits up to 5s for the result, or as long as ?wait= says; 202 where there is none yet.
+//	@Description	Waits up to 5s for the result, or as long as ?wait= says; 202 where there is none yet. With on_insufficient: wait, a
+//	@Description	withdrawal of more than there is waits for money, and with it the later debits of the account in that currency; it is
+//	@Description	created meanwhile, with the reason waiting_for_funds, and answers 202 at once.
 //	@Tags			operations
 //	@Accept			json
 //	@Produce		json
 //	@Param			id				path		string	true	"ID of the account"	format(uuid)
-//	@Param			request			body		Amount	true	"amount and currency"
+//	@Param			request			body		NewWithdrawal	true	"amount and currency"
 //	@Param			Idempotency-Key	header		string	false	"1–255 characters; the same key with the same request is the same withdrawal"
 //	@Param			wait			query		string	false	"wait so long for the result, at most 30s"	example(5s)
 //	@Success		201				{object}	contract.Operation
@@ -105,7 +109,17 @@ func (a *API) deposit(w http.ResponseWriter, r *http.Request) error {
 //	@Failure		503				{object}	httpserver.Problem
 //	@Router			/api/v1/accounts/{id}/withdrawals [post]
 func (a *API) withdraw(w http.ResponseWriter, r *http.Request) error {
-	return a.ofAccount(w, r, ledger.Withdraw)
+	id, err := httpserver.PathUUID(r, "id")
+	if err != nil {
+		return err
+	}
+	var body NewWithdrawal
+	if err := httpserver.DecodeJSON(w, r, &body); err != nil {
+		return err
+	}
+	c := body.command(ledger.Withdraw, &id)
+	c.OnInsufficient, c.ExpiresIn = body.OnInsufficient, body.ExpiresIn
+	return a.command(w, r, c, nil)
 }
 
 // transfer moves money between accounts.
@@ -214,7 +228,7 @@ func (a *API) getHold(w http.ResponseWriter, r *http.Request) error {
 //	@Failure		404				{object}	httpserver.Problem	"hold_not_found"
 //	@Failure		413				{object}	httpserver.Problem
 //	@Failure		415				{object}	httpserver.Problem
-//	@Failure		422				{object}	httpserver.Problem	"hold_not_open, amount_exceeds_hold, idempotency_key_reused"
+//	@Failure		422				{object}	httpserver.Problem	"hold_not_open, hold_of_order, amount_exceeds_hold, idempotency_key_reused"
 //	@Failure		503				{object}	httpserver.Problem
 //	@Router			/api/v1/holds/{id}/capture [post]
 func (a *API) capture(w http.ResponseWriter, r *http.Request) error {
@@ -235,7 +249,7 @@ func (a *API) capture(w http.ResponseWriter, r *http.Request) error {
 //	@Failure	400				{object}	httpserver.Problem
 //	@Failure	404				{object}	httpserver.Problem	"hold_not_found"
 //	@Failure	415				{object}	httpserver.Problem
-//	@Failure	422				{object}	httpserver.Problem	"hold_not_open, idempotency_key_reused"
+//	@Failure	422				{object}	httpserver.Problem	"hold_not_open, hold_of_order, idempotency_key_reused"
 //	@Failure	503				{object}	httpserver.Problem
 //	@Router		/api/v1/holds/{id}/release [post]
 func (a *API) release(w http.ResponseWriter, r *http.Request) error {
@@ -284,12 +298,9 @@ func (a *API) batch(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	wait, asked, err := httpserver.Wait(r)
+	patience, err := patienceOf(r)
 	if err != nil {
 		return err
-	}
-	if !asked {
-		wait = resultWait
 	}
 	var body Batch
 	if err := httpserver.DecodeJSON(w, r, &body); err != nil {
@@ -333,7 +344,7 @@ func (a *API) batch(w http.ResponseWriter, r *http.Request) error {
 		}
 		requests, indexes = append(requests, request), append(indexes, i)
 	}
-	results, err := a.door.submitAll(r.Context(), requests, wait)
+	results, err := a.door.submitAll(r.Context(), requests, patience)
 	if err != nil {
 		return err
 	}

@@ -105,7 +105,16 @@ func (r Reader) Request(c contract.Command, holds map[uuid.UUID]Hold) (ledger.Re
 	default:
 		return request, invalid("operation", "must be one of create_account, deposit, withdraw, transfer, hold, capture, release, balance")
 	}
-	if request.Kind == ledger.HoldFunds && c.ExpiresIn != "" {
+	if request.Kind == ledger.Withdraw {
+		switch c.OnInsufficient {
+		case "", contract.OnInsufficientReject:
+		case contract.OnInsufficientWait:
+			request.WaitForFunds = true
+		default:
+			return request, invalid("on_insufficient", "must be %s or %s", contract.OnInsufficientReject, contract.OnInsufficientWait)
+		}
+	}
+	if (request.Kind == ledger.HoldFunds || request.Kind == ledger.Withdraw) && c.ExpiresIn != "" {
 		expiry, err := time.ParseDuration(c.ExpiresIn)
 		if err != nil || expiry < minExpiry || expiry > maxExpiry {
 			return request, invalid("expires_in", "must be a duration from %s to %s, such as 15m", minExpiry, maxExpiry)
@@ -121,6 +130,27 @@ func (r Reader) Request(c contract.Command, holds map[uuid.UUID]Hold) (ledger.Re
 		return request, invalid("amount", "%v", err)
 	}
 	request.Currency, request.Amount = c.Currency, minor
+	return request, nil
+}
+
+// Step makes the ledger request of a step of an order's payment: ledger.Confirm, Reject or Refund. account is who pays the
+// order, in that currency. An empty amount is the whole. note says why, in the client's words. The request still lacks its ID.
+func (r Reader) Step(kind ledger.Kind, order, account uuid.UUID, code string, amount money.Decimal, note string) (ledger.Request, error) {
+	request := ledger.Request{Kind: kind, AccountID: account, OrderID: order, Note: note}
+	if err := contract.CheckText(note, contract.MaxReason); err != nil {
+		return request, invalid("reason", "%v", err)
+	}
+	if amount == "" {
+		return request, nil
+	}
+	currency, ok := r.currencies.Lookup(code)
+	if !ok {
+		return request, fmt.Errorf("%q is stored but no longer among the currencies", code)
+	}
+	var err error
+	if request.Amount, err = currency.Parse(string(amount)); err != nil {
+		return request, invalid("amount", "%v", err)
+	}
 	return request, nil
 }
 

@@ -22,6 +22,10 @@ type Book struct {
 	balances   map[Key]*Balance
 	keys       map[uuid.UUID][]Key // of the balances, by account
 	holds      map[uuid.UUID]*Hold
+	payments   map[uuid.UUID]*OrderPayment
+	waits      map[uuid.UUID]*Wait
+	queues     map[Key][]*Wait    // the heads of the queues for money, of which a Resume is in the batch
+	stored     map[uuid.UUID]bool // waits that were put in
 	touched    map[Key]bool
 	changes    Changes
 }
@@ -29,11 +33,21 @@ type Book struct {
 // Changes is what a batch has done. Slices are in the order in which it happened.
 type Changes struct {
 	Accounts   []Account
-	Operations []*Operation
+	Operations []*Operation // new ones
+	Completed  []Completion
 	Entries    []Entry
 	Payments   []OrderPayment // every transition, so the last one of an order is its state
 	Balances   map[Key]Balance
 	Holds      map[uuid.UUID]*Hold
+	Waits      map[uuid.UUID]*Wait // what waits now, or waits for something else than before
+	Ended      []*Wait             // what was put in and waits no more
+	Resumes    map[Key]bool        // queues that are to be looked at again, each by a Resume
+}
+
+// Completion is the end of an operation that was Created before this batch.
+type Completion struct {
+	Request   Request
+	Operation *Operation
 }
 
 // NewBook returns an empty book with room for so many requests.
@@ -45,11 +59,17 @@ func NewBook(now time.Time, requests int) *Book {
 		balances:   make(map[Key]*Balance, 2*requests),
 		keys:       make(map[uuid.UUID][]Key, requests),
 		holds:      make(map[uuid.UUID]*Hold),
+		payments:   make(map[uuid.UUID]*OrderPayment, requests),
+		waits:      make(map[uuid.UUID]*Wait),
+		queues:     make(map[Key][]*Wait),
+		stored:     make(map[uuid.UUID]bool),
 		touched:    make(map[Key]bool, 2*requests),
 		changes: Changes{
 			Operations: make([]*Operation, 0, requests),
 			Entries:    make([]Entry, 0, 2*requests),
 			Holds:      make(map[uuid.UUID]*Hold),
+			Waits:      make(map[uuid.UUID]*Wait),
+			Resumes:    make(map[Key]bool),
 		},
 	}
 }
@@ -63,8 +83,28 @@ func (b *Book) PutAccount(account Account) { b.accounts[account.ID] = account }
 // PutBalance puts in a balance. One that is not put in is zero.
 func (b *Book) PutBalance(key Key, balance Balance) { *b.balance(key) = balance }
 
-// PutHold puts in a hold. Holds are put in before Needs is asked.
+// PutHold puts in a hold.
 func (b *Book) PutHold(hold Hold) { b.holds[hold.ID] = &hold }
+
+// PutPayment puts in the payment of an order.
+func (b *Book) PutPayment(payment OrderPayment) { b.payments[payment.OrderID] = &payment }
+
+// PutWait puts in a request that waits.
+func (b *Book) PutWait(wait Wait) {
+	b.waits[wait.Request.ID], b.stored[wait.Request.ID] = &wait, true
+}
+
+// PutQueue puts in the head of a queue for money, in the order of Seq: as much of it as a Resume is to serve.
+func (b *Book) PutQueue(key Key, head []Wait) {
+	queue := make([]*Wait, len(head))
+	for i, wait := range head {
+		if b.waits[wait.Request.ID] == nil {
+			b.PutWait(wait)
+		}
+		queue[i] = b.waits[wait.Request.ID]
+	}
+	b.queues[key] = queue
+}
 
 // Account returns an account that exists.
 func (b *Book) Account(id uuid.UUID) (Account, bool) {
@@ -92,16 +132,16 @@ func (b *Book) Balances(account uuid.UUID) map[string]Balance {
 // Needs names what a request may touch: the accounts whose existence matters to it, and the balances it takes from and
 // gives to. What it gives to must be in the database as a row, so that it can be locked.
 func (b *Book) Needs(r Request) (accounts []uuid.UUID, takes, gives []Key) {
-	own := Key{r.AccountID, r.Currency, r.Lane}
+	own := r.key()
 	switch r.Kind {
 	case CreateAccount:
 		return []uuid.UUID{r.AccountID}, nil, nil
 	case Deposit:
 		return []uuid.UUID{r.AccountID}, nil, []Key{own, own.of(External)}
 	case Withdraw:
-		return []uuid.UUID{r.AccountID}, []Key{own}, []Key{own.of(External)}
+		takes, gives = []Key{own}, []Key{own.of(External)}
 	case Payment:
-		return []uuid.UUID{r.AccountID}, []Key{own}, []Key{own.of(Revenue)}
+		takes, gives = []Key{own}, []Key{own.of(Revenue)}
 	case Transfer:
 		payee := Key{r.ToAccountID, r.Currency, contract.Lane(r.ToAccountID)}
 		return []uuid.UUID{r.AccountID, r.ToAccountID}, []Key{own}, []Key{payee}
@@ -113,70 +153,108 @@ func (b *Book) Needs(r Request) (accounts []uuid.UUID, takes, gives []Key) {
 		return []uuid.UUID{r.AccountID}, nil, nil
 	case Refusal:
 		return nil, nil, nil
-	case Capture, Release, Expire:
-		if hold, ok := b.holds[r.HoldID]; ok {
-			own.Currency = hold.Currency
-			return []uuid.UUID{r.AccountID}, []Key{own}, []Key{own.of(Revenue)}
+	case Resume:
+		accounts, gives = []uuid.UUID{r.AccountID}, []Key{own}
+		for _, wait := range b.queues[own] {
+			a, t, g := b.Needs(wait.Request)
+			accounts, takes, gives = append(accounts, a...), append(takes, t...), append(gives, g...)
 		}
-		return nil, nil, nil
+		return accounts, takes, gives
+	case Capture, Release, Confirm, Reject, Refund, Cancel, Inventory, Expire:
+		hold, order, wait := r.Refers()
+		if w, ok := b.waits[wait]; ok {
+			return b.Needs(w.Request)
+		}
+		if h, ok := b.holds[hold]; ok {
+			own.Currency = h.Currency
+		} else if p, ok := b.payments[order]; ok {
+			own.Currency = p.Currency
+		} else if r.Kind != Cancel { // which may follow its order in the same batch, and brings the currency
+			return nil, nil, nil
+		}
+		return []uuid.UUID{r.AccountID}, []Key{own}, []Key{own.of(Revenue)}
+	default:
+		panic(fmt.Sprintf("ledger: unknown kind of request %q", r.Kind))
 	}
-	panic(fmt.Sprintf("ledger: unknown kind of request %q", r.Kind))
+	if r.WaitForFunds {
+		gives = append(gives, own) // the row says that something waits
+	}
+	return []uuid.UUID{r.AccountID}, takes, gives
 }
 
 // of is the balance of a system account beside this one.
 func (k Key) of(system uuid.UUID) Key { return Key{system, k.Currency, k.Lane} }
 
 // Apply settles a request and returns its operation. A request that was settled before changes nothing: the operation
-// is the stored one, with another Seq than the request's. An Expire that finds nothing to do has none: nil.
+// is the stored one, with another Seq than the request's. A request that becomes no operation, or finds nothing to do, has
+// none: nil.
 func (b *Book) Apply(r Request) *Operation {
 	if op, ok := b.operations[r.ID]; ok {
 		return op
 	}
-	op := Waiting(r)
-	op.Status, op.SettledAt = Success, b.Now
-	if op.Reason = b.settle(op, r); op.Reason != "" {
-		if r.Kind == Expire {
-			return nil
+	switch r.Kind {
+	case Cancel:
+		return b.cancel(r)
+	case Inventory:
+		b.inventory(r)
+		return nil
+	case Expire:
+		return b.expire(r)
+	case Resume:
+		b.resume(r)
+		return nil
+	}
+	op := b.open(r)
+	switch {
+	case r.Kind == Payment:
+		b.pay(op, r)
+	case r.Discarded:
+		b.close(op, Discarded)
+	default:
+		if reason := b.settle(op, r, false); reason == WaitingForFunds {
+			b.wait(op, r, WaitingForFunds, r.Seq)
+		} else {
+			b.close(op, reason)
 		}
-		op.Status = Error
 	}
-	if r.Kind == Payment {
-		b.recordPayment(op, r)
-	}
+	return op
+}
+
+// open begins the operation of a request.
+func (b *Book) open(r Request) *Operation {
+	op := Waiting(r)
 	b.operations[op.ID] = op
 	b.changes.Operations = append(b.changes.Operations, op)
 	return op
 }
 
+// close ends an operation: with success where there is no reason why not.
+func (b *Book) close(op *Operation, reason Reason) {
+	op.Status, op.Reason, op.SettledAt = Success, reason, b.Now
+	if reason != "" {
+		op.Status = Error
+	}
+}
+
 // Waiting is the operation of a request that has not taken effect.
 func Waiting(r Request) *Operation {
-	kind := r.Kind
-	if kind == Expire {
-		kind = Release
-	}
 	var command uuid.UUID
 	if r.Reply != nil {
 		command = r.Reply.CommandID
 	}
 	return &Operation{
-		ID: r.ID, Lane: r.Lane, Seq: r.Seq, Kind: kind, AccountID: r.AccountID, ToAccountID: r.ToAccountID, HoldID: r.HoldID,
-		OrderID: r.OrderID, CommandID: command, Currency: r.Currency, Amount: r.Amount, Reference: r.Reference, Description: r.Description,
-		Fingerprint: r.Fingerprint, CreatedAt: r.ReceivedAt, Status: Created,
+		ID: r.ID, Lane: r.Lane, Seq: r.Seq, Kind: r.Kind.Operation(), AccountID: r.AccountID, ToAccountID: r.ToAccountID, HoldID: r.HoldID,
+		OrderID: r.OrderID, CommandID: command, Currency: r.Currency, Amount: r.Amount, Reference: r.Reference,
+		Description: cmp.Or(r.Description, r.Note), Fingerprint: r.Fingerprint, CreatedAt: r.ReceivedAt, Status: Created,
 	}
 }
 
-// WaitingPayment is the payment of an order whose request has not taken effect.
-func WaitingPayment(op *Operation) OrderPayment {
-	return OrderPayment{
-		OrderID: op.OrderID, Lane: op.Lane, AccountID: op.AccountID, Currency: op.Currency, Amount: op.Amount,
-		Capture: contract.CaptureAutomatic, Status: contract.PaymentCreated, CreatedAt: op.CreatedAt, UpdatedAt: op.CreatedAt,
-	}
-}
-
-// settle moves the money of one operation, or returns why it cannot: then nothing has changed.
-func (b *Book) settle(op *Operation, r Request) Reason {
-	own := Key{r.AccountID, r.Currency, r.Lane}
-	if r.Kind == CreateAccount {
+// settle moves the money of one operation, or returns why it cannot: then nothing has changed. WaitingForFunds means that
+// the request is to wait: behind others that wait for the same money, unless it is its turn, or because it asks for that.
+func (b *Book) settle(op *Operation, r Request, turn bool) Reason {
+	own := r.key()
+	switch r.Kind {
+	case CreateAccount:
 		if b.exists(r.AccountID) {
 			return AccountExists
 		}
@@ -184,30 +262,53 @@ func (b *Book) settle(op *Operation, r Request) Reason {
 		b.accounts[account.ID] = account
 		b.changes.Accounts = append(b.changes.Accounts, account)
 		return ""
-	}
-	if r.HoldID != uuid.Nil {
+	case Capture, Release:
 		return b.endHold(op, r)
+	case Confirm:
+		return b.confirm(op, r)
+	case Reject:
+		return b.reject(op, r)
+	case Refund:
+		return b.refund(op, r)
 	}
 	if !b.exists(r.AccountID) {
 		return AccountNotFound
 	}
-	switch r.Kind {
-	case Deposit:
+	if r.Kind == Deposit {
 		return b.move(op, own.of(External), own)
-	case Withdraw:
-		return b.move(op, own, own.of(External))
-	case Payment:
-		return b.move(op, own, own.of(Revenue))
-	case Transfer:
+	}
+	if r.Kind == Transfer {
 		if r.ToAccountID == r.AccountID {
 			return SameAccount
 		}
 		if !b.exists(r.ToAccountID) {
 			return AccountNotFound
 		}
+	}
+	if b.balance(own).Waiting > 0 && !turn {
+		return WaitingForFunds
+	}
+	reason := b.debit(op, r, own)
+	if reason == InsufficientFunds && r.WaitForFunds {
+		return WaitingForFunds
+	}
+	return reason
+}
+
+// debit takes or sets aside money of a balance that nobody waits for.
+func (b *Book) debit(op *Operation, r Request, own Key) Reason {
+	switch r.Kind {
+	case Withdraw:
+		return b.move(op, own, own.of(External))
+	case Transfer:
 		return b.move(op, own, Key{r.ToAccountID, r.Currency, contract.Lane(r.ToAccountID)})
 	case HoldFunds:
 		return b.hold(op, r, own)
+	case Payment:
+		if r.Capture == contract.CaptureManual {
+			return b.hold(op, r, own)
+		}
+		return b.move(op, own, own.of(Revenue))
 	}
 	panic(fmt.Sprintf("ledger: unknown kind of request %q", r.Kind))
 }
@@ -236,29 +337,32 @@ func (b *Book) hold(op *Operation, r Request, own Key) Reason {
 	b.enter(op, own, -op.Amount, op.Amount)
 	op.HoldID = op.ID
 	b.holds[op.ID] = &Hold{
-		ID: op.ID, Lane: r.Lane, AccountID: r.AccountID, Currency: r.Currency, Amount: r.Amount, Status: Open,
-		ExpiresAt: r.ReceivedAt.Add(cmp.Or(r.ExpiresIn, DefaultExpiry)), CreatedAt: b.Now,
+		ID: op.ID, Lane: r.Lane, AccountID: r.AccountID, Currency: r.Currency, Amount: r.Amount, Status: Open, OrderID: r.OrderID,
+		ExpiresAt: r.deadline(HoldExpiry), CreatedAt: b.Now,
 	}
 	b.changes.Holds[op.ID] = b.holds[op.ID]
 	return ""
 }
 
-// endHold captures or releases a hold: what is captured becomes revenue, the rest goes back to where it was taken from.
+// endHold captures or releases a hold, as its client asks.
 func (b *Book) endHold(op *Operation, r Request) Reason {
 	hold, ok := b.holds[r.HoldID]
 	if !ok || hold.AccountID != r.AccountID {
 		return HoldNotFound
 	}
-	captured, status := int64(0), Released
-	switch op.Currency, op.Amount = hold.Currency, hold.Amount; r.Kind {
-	case Capture:
-		if captured = hold.Amount; r.Amount != 0 {
-			captured = r.Amount
-		}
-		op.Amount, status = captured, Captured
-	case Expire:
-		status = Expired
+	if hold.OrderID != uuid.Nil {
+		op.Currency, op.Amount = hold.Currency, cmp.Or(r.Amount, hold.Amount)
+		return HoldOfOrder
 	}
+	if r.Kind == Release {
+		return b.free(op, hold, 0, Released)
+	}
+	return b.free(op, hold, cmp.Or(r.Amount, hold.Amount), Captured)
+}
+
+// free ends a hold: what is captured becomes revenue, the rest goes back to where it was taken from.
+func (b *Book) free(op *Operation, hold *Hold, captured int64, status HoldStatus) Reason {
+	op.HoldID, op.Currency, op.Amount = hold.ID, hold.Currency, cmp.Or(captured, hold.Amount)
 	own := Key{hold.AccountID, hold.Currency, hold.Lane}
 	revenue := b.balance(own.of(Revenue))
 	switch {
@@ -289,6 +393,9 @@ func (b *Book) enter(op *Operation, key Key, amount, frozen int64) {
 			op.Kind, op.ID, key.AccountID, balance.Actual, balance.Frozen, key.Currency))
 	}
 	b.touched[key] = true
+	if amount > 0 && balance.Waiting > 0 {
+		b.changes.Resumes[key] = true
+	}
 	b.changes.Entries = append(b.changes.Entries, Entry{
 		Key: key, Number: balance.Entries, OperationID: op.ID, Operation: op.Kind,
 		Amount: amount, Frozen: frozen, BalanceAfter: balance.Actual, FrozenAfter: balance.Frozen,
@@ -303,19 +410,6 @@ func (b *Book) balance(key Key) *Balance {
 		b.keys[key.AccountID] = append(b.keys[key.AccountID], key)
 	}
 	return balance
-}
-
-// recordPayment writes down what became of an order's payment. A payment that is captured at once has one transition,
-// from nothing to its final status.
-func (b *Book) recordPayment(op *Operation, r Request) {
-	payment := OrderPayment{
-		OrderID: r.OrderID, Lane: r.Lane, AccountID: r.AccountID, Currency: r.Currency, Amount: r.Amount, Capture: r.Capture,
-		Status: contract.PaymentSucceeded, Captured: r.Amount, Version: 1, CreatedAt: b.Now, UpdatedAt: b.Now,
-	}
-	if op.Status == Error {
-		payment.Status, payment.Reason, payment.Captured = contract.PaymentFailed, op.Reason, 0
-	}
-	b.changes.Payments = append(b.changes.Payments, payment)
 }
 
 // Changes returns what has changed since the book was made.

@@ -8,6 +8,7 @@
 package ledger
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/google/uuid"
@@ -26,12 +27,25 @@ const (
 	Capture       Kind = "capture" // of a hold: what is captured is earned, the rest is released
 	Release       Kind = "release" // of a hold: it moves back from frozen to actual
 	Payment       Kind = "payment" // of an order
+	Refund        Kind = "refund"  // of an order's payment, whole or in part
 )
 
-// Kinds of requests that are no operations of their own.
+// Kinds of requests that are no operations of their own. What they do to money, if anything, is a Capture, a Release or a
+// Refund.
 const (
-	// Expire releases a hold whose time is over. Its operation is a Release; when the hold is no longer open, there is none.
+	// Confirm captures what is held for an order, whole or in part. Its operation is a Capture.
+	Confirm Kind = "confirm"
+	// Reject releases what is held for an order. Its operation is a Release.
+	Reject Kind = "reject"
+	// Cancel ends the payment of an order, wherever it stands, and gives back what was taken.
+	Cancel Kind = "cancel"
+	// Inventory tells whether the goods of an order are there.
+	Inventory Kind = "inventory"
+	// Expire ends what has a deadline: it releases a hold or gives up what waits. When there is nothing to do any more, there
+	// is no operation.
 	Expire Kind = "expire"
+	// Resume serves what waits for money in one currency of an account, after a credit.
+	Resume Kind = "resume"
 	// Question asks for the balances of an account, in the order of its queue. It changes nothing and leaves no record.
 	Question Kind = "balance"
 	// Refusal is a command that cannot be understood. It changes nothing and leaves no record; it is in the queue so that it
@@ -62,6 +76,26 @@ const (
 	HoldNotFound      Reason = "hold_not_found"
 	HoldNotOpen       Reason = "hold_not_open"       // it was captured, released or has expired
 	AmountExceedsHold Reason = "amount_exceeds_hold" // more is to be captured than is held
+	HoldOfOrder       Reason = "hold_of_order"       // it ends through the order's payment only
+
+	PaymentNotFound       Reason = "payment_not_found"
+	PaymentNotAuthorized  Reason = "payment_not_authorized"  // nothing is held that could be confirmed or rejected
+	PaymentNotCaptured    Reason = "payment_not_captured"    // nothing was captured that could be refunded
+	AmountExceedsCaptured Reason = "amount_exceeds_captured" // more is to be refunded than is left of what was captured
+	TooManyRefunds        Reason = "too_many_refunds"        // see MaxVersion
+
+	Rejected       Reason = "rejected"
+	OutOfStock     Reason = "out_of_stock"
+	PastDeadline   Reason = "expired"
+	OrderCancelled Reason = "cancelled"
+	Discarded      Reason = "discarded" // by an operator, after it could not be processed
+)
+
+// Reasons for which something is still Created.
+const (
+	WaitingForFunds     Reason = "waiting_for_funds"
+	WaitingForInventory Reason = "waiting_for_inventory"
+	InventoryCompleted  Reason = "inventory_completed" // a payment's step on the way from inventory to money
 )
 
 // HoldStatus is where a hold stands. All but Open are final.
@@ -100,19 +134,82 @@ type Request struct {
 	Currency    string        `json:"currency,omitempty"`     // not of a capture or release: the hold's counts
 	Amount      int64         `json:"amount,omitempty"`       // of a capture: 0 is the whole hold
 	ToAccountID uuid.UUID     `json:"to_account_id,omitzero"` // of a transfer
-	HoldID      uuid.UUID     `json:"hold_id,omitzero"`       // of a capture or release
-	ExpiresIn   time.Duration `json:"expires_in,omitempty"`   // of a hold, from ReceivedAt on; 0 is DefaultExpiry
-	OrderID     uuid.UUID     `json:"order_id,omitzero"`      // of a payment
-	Capture     string        `json:"capture,omitempty"`      // of a payment: contract.CaptureAutomatic
+	HoldID      uuid.UUID     `json:"hold_id,omitzero"`       // of a capture, a release or the expiry of a hold
+	WaitID      uuid.UUID     `json:"wait_id,omitzero"`       // of the expiry of what waits
+	ExpiresIn   time.Duration `json:"expires_in,omitempty"`   // of a hold or what waits, from ReceivedAt on; 0 is the default
 	Owner       string        `json:"owner,omitempty"`        // of a new account
 	Reference   string        `json:"reference,omitempty"`
 	Description string        `json:"description,omitempty"`
+	// WaitForFunds lets a withdrawal or payment wait for money that is not there, instead of failing.
+	WaitForFunds bool `json:"wait_for_funds,omitempty"`
 
-	Reply *Reply `json:"reply,omitempty"` // how to answer a command of the broker
+	// Of the payment of an order.
+	OrderID        uuid.UUID `json:"order_id,omitzero"`
+	Capture        string    `json:"capture,omitempty"` // contract.CaptureAutomatic or CaptureManual
+	AwaitInventory bool      `json:"await_inventory,omitempty"`
+	AcceptedAt     time.Time `json:"accepted_at,omitzero"` // of the order: deadlines count from it
+	ExpiresAt      time.Time `json:"expires_at,omitzero"`  // the order's deadline, where it has one of its own
+	InStock        bool      `json:"in_stock,omitempty"`   // of Inventory
+	Note           string    `json:"note,omitempty"`       // of Cancel and Reject: why, in the client's words
+
+	Reply       *Reply `json:"reply,omitempty"` // how to answer a command of the broker
+	Traceparent string `json:"-"`               // for the events that follow
+	Discarded   bool   `json:"-"`               // an operator has given it up: it ends in error whatever it asks
 }
 
-// DefaultExpiry is how long a hold is open where its request does not say.
-const DefaultExpiry = 7 * 24 * time.Hour
+// The deadlines of what does not bring its own, from acceptance on.
+const (
+	InventoryExpiry = 15 * time.Minute   // of what waits for inventory
+	FundsExpiry     = 24 * time.Hour     // of what waits for money
+	HoldExpiry      = 7 * 24 * time.Hour // of a hold
+)
+
+// deadline is when the time of a request is over.
+func (r Request) deadline(otherwise time.Duration) time.Time {
+	switch {
+	case !r.ExpiresAt.IsZero():
+		return r.ExpiresAt
+	case r.Kind == Payment:
+		return r.AcceptedAt.Add(otherwise)
+	}
+	return r.ReceivedAt.Add(cmp.Or(r.ExpiresIn, otherwise))
+}
+
+// Refers names the hold, the order's payment and the waiting request that a request is about, where it is about any: what
+// the database has of them is put into the book before Needs is asked.
+func (r Request) Refers() (hold, order, wait uuid.UUID) {
+	switch r.Kind {
+	case Capture, Release:
+		return r.HoldID, uuid.Nil, uuid.Nil
+	case Confirm, Reject:
+		return r.OrderID, r.OrderID, uuid.Nil // an order's hold has its ID
+	case Refund:
+		return uuid.Nil, r.OrderID, uuid.Nil
+	case Cancel:
+		return r.OrderID, r.OrderID, r.OrderID
+	case Inventory:
+		return uuid.Nil, r.OrderID, r.OrderID
+	case Expire:
+		if r.WaitID != uuid.Nil {
+			return uuid.Nil, r.WaitID, r.WaitID
+		}
+		return r.HoldID, r.HoldID, uuid.Nil
+	}
+	return uuid.Nil, uuid.Nil, uuid.Nil
+}
+
+// Operation is the kind of the operation that a request becomes, or "" where it becomes none of its own.
+func (k Kind) Operation() Kind {
+	switch k {
+	case Confirm:
+		return Capture
+	case Reject, Expire:
+		return Release
+	case Cancel, Inventory, Resume, Question, Refusal:
+		return ""
+	}
+	return k
+}
 
 // Reply says how a command is answered. It has no influence on what the command does.
 type Reply struct {
@@ -147,6 +244,7 @@ type Balance struct {
 	Actual  int64 // free to use
 	Frozen  int64 // set aside by holds
 	Entries int64 // how many entries it has; the number of the last one
+	Waiting int64 // how many requests wait for it to grow
 }
 
 // Entry is one line of an account's statement: what an operation changed, and what was there afterwards.
@@ -192,9 +290,21 @@ type Hold struct {
 	Amount    int64
 	Captured  int64
 	Status    HoldStatus
+	OrderID   uuid.UUID // whose payment it is of, if it is one's
 	ExpiresAt time.Time
 	CreatedAt time.Time
 }
+
+// Wait is a request that was accepted and cannot take effect yet. Its operation is Created meanwhile.
+type Wait struct {
+	Request   Request
+	For       Reason    // WaitingForInventory or WaitingForFunds
+	Seq       int64     // its place in the queue for money: the arrival number of what made it wait
+	ExpiresAt time.Time // zero: it waits behind another one and has no deadline of its own
+}
+
+// key is the balance that a debit takes from.
+func (r Request) key() Key { return Key{r.AccountID, r.Currency, r.Lane} }
 
 // OrderPayment is the payment of an order as a saga sees it. Its statuses are those of contract.Payment.
 type OrderPayment struct {
@@ -211,4 +321,7 @@ type OrderPayment struct {
 	Version   int64 // counts its transitions, from 1
 	CreatedAt time.Time
 	UpdatedAt time.Time
+
+	Previous    string // the status before this one
+	Traceparent string // of the message that caused this version; it is not stored
 }

@@ -1,6 +1,7 @@
 package ledger_test
 
 import (
+	"cmp"
 	"encoding/binary"
 	"flag"
 	"fmt"
@@ -27,7 +28,10 @@ type state struct {
 	balances   map[ledger.Key]ledger.Balance
 	holds      map[uuid.UUID]ledger.Hold
 	entries    []ledger.Entry
-	payments   []ledger.OrderPayment
+	payments   []ledger.OrderPayment // every version, in the order in which it came to be
+	orders     map[uuid.UUID]ledger.OrderPayment
+	waits      map[uuid.UUID]ledger.Wait
+	resumes    []ledger.Key // that were asked for and not settled yet
 
 	computed map[ledger.Key]ledger.Balance // by check, from the entries alone
 	checked  int                           // entries that check has seen
@@ -36,17 +40,49 @@ type state struct {
 func newState() *state {
 	return &state{
 		operations: map[uuid.UUID]ledger.Operation{}, accounts: map[uuid.UUID]ledger.Account{}, balances: map[ledger.Key]ledger.Balance{},
-		holds:    map[uuid.UUID]ledger.Hold{},
+		holds: map[uuid.UUID]ledger.Hold{}, orders: map[uuid.UUID]ledger.OrderPayment{}, waits: map[uuid.UUID]ledger.Wait{},
 		computed: map[ledger.Key]ledger.Balance{},
 	}
 }
 
-// settle applies one batch as the worker does: what Needs names is loaded, nothing else.
+// settle applies one batch as the worker does: what Refers and Needs name is loaded, nothing else.
 func (s *state) settle(requests []ledger.Request) []ledger.Operation {
+	return s.settleAt(now, requests)
+}
+
+// served is how much of a queue one Resume gets to see.
+const served = 3
+
+func (s *state) settleAt(now time.Time, requests []ledger.Request) []ledger.Operation {
 	book := ledger.NewBook(now, len(requests))
+	s.load(book, requests)
+	results := make([]ledger.Operation, len(requests))
+	for i, r := range requests {
+		if op := book.Apply(r); op != nil {
+			results[i] = *op
+		}
+	}
+	s.save(book.Changes())
+	return results
+}
+
+func (s *state) load(book *ledger.Book, requests []ledger.Request) {
 	for _, r := range requests {
-		if hold, ok := s.holds[r.HoldID]; ok {
-			book.PutHold(hold)
+		hold, order, wait := r.Refers()
+		if h, ok := s.holds[hold]; ok {
+			book.PutHold(h)
+		}
+		if p, ok := s.orders[order]; ok {
+			book.PutPayment(p)
+		}
+		if w, ok := s.waits[wait]; ok {
+			book.PutWait(w)
+		}
+	}
+	for _, r := range requests {
+		if key := (ledger.Key{AccountID: r.AccountID, Currency: r.Currency, Lane: r.Lane}); r.Kind == ledger.Resume {
+			queue := s.queue(key)
+			book.PutQueue(key, queue[:min(len(queue), served)])
 		}
 	}
 	for _, r := range requests {
@@ -65,26 +101,47 @@ func (s *state) settle(requests []ledger.Request) []ledger.Operation {
 			}
 		}
 	}
-	results := make([]ledger.Operation, len(requests))
-	for i, r := range requests {
-		if op := book.Apply(r); op != nil {
-			results[i] = *op
+}
+
+// queue is what waits for money of a balance.
+func (s *state) queue(key ledger.Key) (queue []ledger.Wait) {
+	for _, w := range s.waits {
+		if w.For == ledger.WaitingForFunds && w.Request.AccountID == key.AccountID && w.Request.Currency == key.Currency {
+			queue = append(queue, w)
 		}
 	}
-	changes := book.Changes()
+	slices.SortFunc(queue, func(a, b ledger.Wait) int { return cmp.Compare(a.Seq, b.Seq) })
+	return queue
+}
+
+func (s *state) save(changes ledger.Changes) {
 	for _, a := range changes.Accounts {
 		s.accounts[a.ID] = a
 	}
 	for _, op := range changes.Operations {
 		s.operations[op.ID] = *op
 	}
+	for _, c := range changes.Completed {
+		s.operations[c.Operation.ID] = *c.Operation
+	}
 	maps.Copy(s.balances, changes.Balances)
 	for id, hold := range changes.Holds {
 		s.holds[id] = *hold
 	}
+	for _, w := range changes.Ended {
+		delete(s.waits, w.Request.ID)
+	}
+	for id, w := range changes.Waits {
+		s.waits[id] = *w
+	}
+	for _, p := range changes.Payments {
+		s.orders[p.OrderID] = p
+	}
+	for key := range changes.Resumes {
+		s.resumes = append(s.resumes, key)
+	}
 	s.entries = append(s.entries, changes.Entries...)
 	s.payments = append(s.payments, changes.Payments...)
-	return results
 }
 
 // check holds what must always be true of the entries since the last check.
@@ -116,6 +173,12 @@ func (s *state) check(t interface{ Fatalf(string, ...any) }) {
 	if sum != 0 {
 		t.Fatalf("the entries of %v sum to %d", operation, sum)
 	}
+	waiting := map[ledger.Key]int64{}
+	for _, w := range s.waits {
+		if w.For == ledger.WaitingForFunds {
+			waiting[ledger.Key{AccountID: w.Request.AccountID, Currency: w.Request.Currency, Lane: w.Request.Lane}]++
+		}
+	}
 	frozen := map[ledger.Key]int64{}
 	for _, hold := range s.holds {
 		if hold.Status == ledger.Open {
@@ -126,9 +189,12 @@ func (s *state) check(t interface{ Fatalf(string, ...any) }) {
 		if balance.Frozen != frozen[key] {
 			t.Fatalf("%v has %d frozen, its open holds are %d", key, balance.Frozen, frozen[key])
 		}
-	}
-	if !maps.Equal(s.computed, s.balances) {
-		t.Fatalf("balances %v, by the entries %v", s.balances, s.computed)
+		if balance.Waiting != waiting[key] {
+			t.Fatalf("%v says that %d wait, but it is %d", key, balance.Waiting, waiting[key])
+		}
+		if balance.Waiting = 0; balance != s.computed[key] {
+			t.Fatalf("%v has %v, by the entries %v", key, balance, s.computed[key])
+		}
 	}
 }
 
@@ -167,6 +233,10 @@ func drawRequest(t *rapid.T, n int) ledger.Request {
 		r.ToAccountID = rapid.SampledFrom(accounts).Draw(t, "payee")
 	case ledger.Payment:
 		r.OrderID, r.Capture = r.ID, contract.CaptureAutomatic
+	case ledger.HoldFunds:
+		if rapid.Bool().Draw(t, "past its time") {
+			r.ReceivedAt, r.ExpiresIn = now.Add(-time.Hour), time.Minute
+		}
 	}
 	return r
 }
@@ -310,7 +380,11 @@ func TestExpiryAndCapture(t *testing.T) {
 		t.Errorf("captured first: %+v, %d operations", h, len(captured.operations))
 	}
 	expired := newState()
-	expired.settle(append(begin, request(14, ledger.Expire, 0), request(13, ledger.Capture, 0)))
+	expired.settle(append(begin, request(14, ledger.Expire, 0)))
+	if h := expired.holds[id(12)]; h.Status != ledger.Open {
+		t.Errorf("before its time: %+v", h)
+	}
+	expired.settleAt(now.Add(time.Minute), []ledger.Request{request(14, ledger.Expire, 0), request(13, ledger.Capture, 0)})
 	if h, op := expired.holds[id(12)], expired.operations[id(14)]; h.Status != ledger.Expired || op.Kind != ledger.Release || op.Status != ledger.Success ||
 		expired.operations[id(13)].Reason != ledger.HoldNotOpen {
 		t.Errorf("expired first: %+v, %+v", h, op)

@@ -272,33 +272,36 @@ func (s *Store) lastBefore(ctx context.Context, account uuid.UUID, currency stri
 
 // Payment reads the payment of an order, or returns ErrNotFound.
 func (s *Store) Payment(ctx context.Context, order uuid.UUID) (ledger.OrderPayment, error) {
-	var p struct {
-		OrderID   uuid.UUID     `db:"order_id"`
-		Lane      int16         `db:"lane"`
-		AccountID uuid.UUID     `db:"account_id"`
-		Currency  string        `db:"currency"`
-		Amount    int64         `db:"amount"`
-		Capture   string        `db:"capture"`
-		Status    string        `db:"status"`
-		Reason    ledger.Reason `db:"reason"`
-		Captured  int64         `db:"captured"`
-		Refunded  int64         `db:"refunded"`
-		Version   int64         `db:"version"`
-		CreatedAt time.Time     `db:"created_at"`
-		UpdatedAt time.Time     `db:"updated_at"`
-	}
-	err := s.db.GetContext(ctx, &p, `
-		SELECT order_id, lane, account_id, currency, amount, capture, status, reason, captured, refunded, version, created_at,
-			updated_at FROM payments WHERE order_id = $1`, order)
+	var row paymentRow
+	err := s.db.GetContext(ctx, &row, `SELECT `+paymentColumns+` FROM payments WHERE order_id = $1`, order)
 	if errors.Is(err, sql.ErrNoRows) {
 		return ledger.OrderPayment{}, ErrNotFound
 	}
 	if err != nil {
 		return ledger.OrderPayment{}, fmt.Errorf("read payment: %w", err)
 	}
-	payment := ledger.OrderPayment(p)
-	payment.CreatedAt, payment.UpdatedAt = p.CreatedAt.UTC(), p.UpdatedAt.UTC()
-	return payment, nil
+	return row.payment(), nil
+}
+
+// PayerOf tells whose account pays an order and in which currency, be it that the order's message is still waiting, or
+// returns ErrNotFound.
+func (s *Store) PayerOf(ctx context.Context, order uuid.UUID) (account uuid.UUID, currency string, err error) {
+	var row struct {
+		AccountID uuid.UUID `db:"account_id"`
+		Currency  string    `db:"currency"`
+	}
+	// One statement sees one moment: a payment is in the one table or in the other.
+	err = s.db.GetContext(ctx, &row, `
+		SELECT account_id, currency FROM payments WHERE order_id = $1
+		UNION ALL
+		SELECT account_id, payload::json->>'currency' FROM inbox WHERE id = $1 AND kind = 'payment'`, order)
+	if errors.Is(err, sql.ErrNoRows) {
+		return uuid.Nil, "", ErrNotFound
+	}
+	if err != nil {
+		return uuid.Nil, "", fmt.Errorf("find who pays an order: %w", err)
+	}
+	return row.AccountID, row.Currency, nil
 }
 
 // Hold reads a hold, or returns ErrNotFound.
@@ -311,36 +314,7 @@ func (s *Store) Hold(ctx context.Context, id uuid.UUID) (ledger.Hold, error) {
 	if err != nil {
 		return ledger.Hold{}, fmt.Errorf("read hold: %w", err)
 	}
-	hold := ledger.Hold(row)
-	hold.CreatedAt, hold.ExpiresAt = row.CreatedAt.UTC(), row.ExpiresAt.UTC()
-	return hold, nil
-}
-
-// maxExpiries bounds how many holds expire at a time.
-const maxExpiries = 500
-
-// ExpireHolds puts the request to release it into the inbox for each open hold whose time is over, and returns how many
-// there were. A request that is there already stays one: its ID is derived from the hold's.
-func (s *Store) ExpireHolds(ctx context.Context, message func(ledger.Hold) (inbox.Message, error)) (int, error) {
-	var rows []holdRow
-	if err := s.db.SelectContext(ctx, &rows, `
-		SELECT `+holdColumns+` FROM holds h WHERE status = 'open' AND expires_at <= now()
-			AND NOT EXISTS (SELECT FROM inbox i WHERE i.account_id = h.account_id AND i.stopped AND i.kind = $2)
-		ORDER BY expires_at LIMIT $1`, maxExpiries, ledger.Expire); err != nil {
-		return 0, fmt.Errorf("find expired holds: %w", err)
-	}
-	if len(rows) == 0 {
-		return 0, nil
-	}
-	messages := make([]inbox.Message, len(rows))
-	for i, row := range rows {
-		var err error
-		if messages[i], err = message(ledger.Hold(row)); err != nil {
-			return 0, err
-		}
-	}
-	_, err := s.Accept(ctx, messages)
-	return len(rows), err
+	return row.hold(), nil
 }
 
 // HoldsOf tells what a command on a hold needs to know of it, for those of the holds that exist, be it that their own
@@ -362,6 +336,8 @@ func (s *Store) HoldsOf(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]com
 	// One statement sees one moment: a hold is in the one table or in the other.
 	if err := s.db.SelectContext(ctx, &rows, `
 		SELECT id, account_id, currency FROM holds WHERE id = ANY($1::uuid[])
+		UNION ALL
+		SELECT id, account_id, currency FROM waits WHERE id = ANY($1::uuid[]) AND kind = 'hold'
 		UNION ALL
 		SELECT id, account_id, payload::json->>'currency' FROM inbox WHERE id = ANY($1::uuid[]) AND kind = 'hold'`, columns); err != nil {
 		return nil, fmt.Errorf("find holds: %w", err)

@@ -76,10 +76,18 @@ func (d *Decoder) Decode(ctx context.Context, records []kafka.Message) ([]inbox.
 // event makes a message of an event of orders.
 func (d *Decoder) event(record kafka.Message) (inbox.Message, error) {
 	event := kafka.EventOf(record)
-	if event.Type != contract.OrderPlacedType {
-		return inbox.Message{}, fmt.Errorf("no such event on this topic: ce_type %q", event.Type)
+	var (
+		r   ledger.Request
+		err error
+	)
+	switch event.Type {
+	case contract.OrderPlacedType:
+		r, err = orderPlaced(d.currencies, record.Value)
+	case contract.OrderCancelledType:
+		r, err = orderCancelled(d.currencies, record.Value)
+	default:
+		err = fmt.Errorf("no such event on this topic: ce_type %q", event.Type)
 	}
-	r, err := orderPlaced(d.currencies, record.Value)
 	if err != nil {
 		return inbox.Message{}, err
 	}
@@ -169,11 +177,33 @@ func orderPlaced(currencies *money.Currencies, payload []byte) (ledger.Request, 
 	if err := json.Unmarshal(payload, &order); err != nil {
 		return ledger.Request{}, fmt.Errorf("not an order: %w", err)
 	}
+	return payment(currencies, order)
+}
+
+// orderCancelled makes the request that ends a payment of an event. There is one for each order.
+func orderCancelled(currencies *money.Currencies, payload []byte) (ledger.Request, error) {
+	var cancellation contract.Cancellation
+	if err := json.Unmarshal(payload, &cancellation); err != nil {
+		return ledger.Request{}, fmt.Errorf("not a cancellation: %w", err)
+	}
+	if err := contract.CheckText(cancellation.Reason, contract.MaxReason); err != nil {
+		return ledger.Request{}, fmt.Errorf("reason %w", err)
+	}
+	r, err := payment(currencies, cancellation.Order)
+	r.ID, r.Kind, r.Note = contract.DerivedID(contract.OrderCancelledType, r.AccountID, r.OrderID.String()), ledger.Cancel, cancellation.Reason
+	return r, err
+}
+
+// payment is the request of an order as its events tell it.
+func payment(currencies *money.Currencies, order contract.Order) (ledger.Request, error) {
 	if order.OrderID == uuid.Nil || order.AccountID == uuid.Nil {
 		return ledger.Request{}, fmt.Errorf("order_id and account_id are required")
 	}
-	if order.Capture != contract.CaptureAutomatic {
+	if order.Capture != contract.CaptureAutomatic && order.Capture != contract.CaptureManual {
 		return ledger.Request{}, fmt.Errorf("capture %q is not known", order.Capture)
+	}
+	if o := order.OnInsufficient; o != "" && o != contract.OnInsufficientReject && o != contract.OnInsufficientWait {
+		return ledger.Request{}, fmt.Errorf("on_insufficient %q is not known", o)
 	}
 	currency, ok := currencies.Lookup(order.Currency)
 	if !ok {
@@ -194,8 +224,17 @@ func orderPlaced(currencies *money.Currencies, payload []byte) (ledger.Request, 
 			return ledger.Request{}, fmt.Errorf("%s %w", text.field, err)
 		}
 	}
-	return ledger.Request{
+	r := ledger.Request{
 		ID: order.OrderID, AccountID: order.AccountID, Kind: ledger.Payment, Currency: order.Currency, Amount: amount,
 		OrderID: order.OrderID, Capture: order.Capture, Reference: order.Reference, Description: order.Description,
-	}, nil
+		AwaitInventory: order.AwaitInventory, WaitForFunds: order.OnInsufficient == contract.OnInsufficientWait,
+	}
+	// What is settled at once has no use for a time from which its deadline counts.
+	if r.AwaitInventory || r.WaitForFunds || r.Capture == contract.CaptureManual {
+		r.AcceptedAt = order.CreatedAt.UTC()
+	}
+	if order.ExpiresAt != nil {
+		r.ExpiresAt = order.ExpiresAt.UTC()
+	}
+	return r, nil
 }

@@ -11,12 +11,12 @@ import (
 	"github.com/altyn-pay/altyn/platform/inbox"
 )
 
-// expiryInterval is how often holds are looked through; one is released so much after its time at the latest, as far as
-// the queue of its account allows.
+// expiryInterval is how often deadlines are looked for; one is met so much after its time at the latest, as far as the queue
+// of its account allows.
 const expiryInterval = 500 * time.Millisecond
 
-// Expiry releases holds whose time is over. It moves no money: like any other door it puts a message into the inbox, so an
-// expiry cannot race with a capture. Any number of instances may run.
+// Expiry ends the holds and the waiting requests whose time is over. It moves no money: like any other door it puts a message
+// into the inbox, so an expiry cannot race with a capture. Any number of instances may run.
 type Expiry struct {
 	store *postgres.Store
 	log   *slog.Logger
@@ -38,21 +38,25 @@ func (e *Expiry) Run(ctx context.Context) error {
 			return nil
 		case <-ticker.C:
 		}
-		n, err := e.store.ExpireHolds(ctx, expire)
+		n, err := e.store.Expire(ctx, expire)
 		switch {
 		case ctx.Err() != nil:
 		case err != nil:
-			e.log.Warn("expired holds could not be looked for", "error", err)
+			e.log.Warn("what has expired could not be looked for", "error", err)
 		case n > 0:
 			e.wake()
 		}
 	}
 }
 
-// expire is the request that releases a hold after its time. Its ID is derived, so that it is one message however often
-// and by how many instances the hold is found.
-func expire(hold ledger.Hold) (inbox.Message, error) {
-	return Message(ledger.Request{
-		ID: contract.DerivedID("expiry", hold.AccountID, hold.ID.String()), AccountID: hold.AccountID, Kind: ledger.Expire, HoldID: hold.ID,
-	}, "")
+// expire is the request that ends what has a deadline. Its ID is derived, so that it is one message however often and by how
+// many instances the deadline is found.
+func expire(d postgres.Deadline) (inbox.Message, error) {
+	r := ledger.Request{ID: contract.DerivedID("expiry", d.AccountID, d.ID.String()), AccountID: d.AccountID, Kind: ledger.Expire}
+	if d.Hold {
+		r.HoldID = d.ID
+	} else {
+		r.WaitID = d.ID
+	}
+	return Message(r, "")
 }

@@ -47,8 +47,22 @@ func Repeated(m inbox.Message) (inbox.Message, bool) {
 	return m, true
 }
 
+// Given up by an operator, a message stays in its place in the queue, wrapped, and ends in error there.
+type givenUp struct {
+	Kind    string          `json:"kind"`
+	Payload json.RawMessage `json:"payload"`
+}
+
 // Request reads a request back from the inbox.
 func Request(m inbox.Message) (ledger.Request, error) {
+	var discarded bool
+	if m.Kind == inbox.Discarded {
+		var g givenUp
+		if err := json.Unmarshal([]byte(m.Payload), &g); err != nil {
+			return ledger.Request{}, fmt.Errorf("decode discarded message %s: %w", m.ID, err)
+		}
+		discarded, m.Kind, m.Payload = true, g.Kind, string(g.Payload)
+	}
 	if m.Kind == repetition {
 		var o original
 		if err := json.Unmarshal([]byte(m.Payload), &o); err != nil {
@@ -58,7 +72,7 @@ func Request(m inbox.Message) (ledger.Request, error) {
 	}
 	r := ledger.Request{
 		ID: m.ID, Seq: m.Seq, Lane: m.Lane, AccountID: m.AccountID, Kind: ledger.Kind(m.Kind), Fingerprint: m.Fingerprint,
-		ReceivedAt: m.ReceivedAt.UTC(),
+		ReceivedAt: m.ReceivedAt.UTC(), Traceparent: m.Traceparent, Discarded: discarded,
 	}
 	if err := json.Unmarshal([]byte(m.Payload), &r); err != nil {
 		return ledger.Request{}, fmt.Errorf("decode request %s: %w", m.ID, err)

@@ -17,7 +17,7 @@ import (
 
 // reply answers a command of the broker: with its operation, which is the stored one for a repeated command, or, for a
 // question, with the balances at this point of the account's queue. It also returns the reply's code.
-func (s *Settlement) reply(book *ledger.Book, r ledger.Request, op *ledger.Operation, traceparent string) (outbox.Message, int, error) {
+func (s *Settlement) reply(book *ledger.Book, r ledger.Request, op *ledger.Operation) (outbox.Message, int, error) {
 	reply := contract.Reply{Operation: r.Reply.Operation}
 	if r.Reply.CommandID != uuid.Nil {
 		reply.CommandID = &r.Reply.CommandID
@@ -31,7 +31,7 @@ func (s *Settlement) reply(book *ledger.Book, r ledger.Request, op *ledger.Opera
 	}
 	return outbox.Message{
 		Lane: r.Lane, ID: contract.EventID(contract.ReplyType, r.ID, 1), Type: contract.ReplyType, Topic: r.Reply.Topic,
-		Key: r.AccountID.String(), Subject: r.ID.String(), Payload: string(payload), Traceparent: traceparent,
+		Key: r.AccountID.String(), Subject: r.ID.String(), Payload: string(payload), Traceparent: r.Traceparent,
 	}, reply.Code, nil
 }
 
@@ -40,6 +40,8 @@ func (s *Settlement) fill(reply *contract.Reply, book *ledger.Book, r ledger.Req
 		reply.Code, reply.Status, reply.Reason = code, string(ledger.Error), reason
 	}
 	switch {
+	case r.Discarded && op == nil:
+		refuse(http.StatusUnprocessableEntity, string(ledger.Discarded))
 	case r.Kind == ledger.Refusal:
 		refuse(r.Reply.Code, r.Reply.Reason)
 		reply.Detail = r.Reply.Detail

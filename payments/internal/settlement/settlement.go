@@ -27,15 +27,20 @@ import (
 type Settlement struct {
 	store      *postgres.Store
 	currencies *money.Currencies
-	settled    func(operations []*ledger.Operation)
+	settled    func(Result)
 	operations *prometheus.CounterVec
 	commands   *prometheus.CounterVec
 	latency    *prometheus.HistogramVec
 }
 
-// New makes a settlement. settled is called with the operations of each committed batch, those of repeated messages too.
-func New(store *postgres.Store, currencies *money.Currencies, metrics prometheus.Registerer,
-	settled func(operations []*ledger.Operation)) *Settlement {
+// Result is what a committed batch has done.
+type Result struct {
+	Operations []*ledger.Operation // those of repeated messages too
+	More       bool                // it has put further messages into the inbox
+}
+
+// New makes a settlement. settled is called with the result of each committed batch.
+func New(store *postgres.Store, currencies *money.Currencies, metrics prometheus.Registerer, settled func(Result)) *Settlement {
 	s := &Settlement{
 		store: store, currencies: currencies, settled: settled,
 		operations: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -62,13 +67,9 @@ type answer struct {
 // Settle is the inbox.Handler of payments.
 func (s *Settlement) Settle(ctx context.Context, tx *sqlx.Tx, batch []inbox.Message) (committed func(), err error) {
 	requests := make([]ledger.Request, len(batch))
-	traces := make(map[uuid.UUID]string)
 	for i, m := range batch {
 		if requests[i], err = Request(m); err != nil {
 			return nil, err
-		}
-		if m.Traceparent != "" {
-			traces[m.ID] = m.Traceparent
 		}
 	}
 	// To the microsecond, as the database keeps it: an answer right after the commit and one years later are the same.
@@ -79,6 +80,18 @@ func (s *Settlement) Settle(ctx context.Context, tx *sqlx.Tx, batch []inbox.Mess
 	operations := make([]*ledger.Operation, 0, len(requests))
 	var replies []outbox.Message
 	answered := make(map[answer]int)
+	respond := func(r ledger.Request, op *ledger.Operation) error {
+		// What is not final gets its reply when it is.
+		if r.Reply == nil || op != nil && op.Status == ledger.Created && op.Fingerprint == r.Fingerprint {
+			return nil
+		}
+		reply, code, err := s.reply(book, r, op)
+		if err == nil {
+			replies = append(replies, reply)
+			answered[answer{r.Kind, code}]++
+		}
+		return err
+	}
 	for _, r := range requests {
 		var op *ledger.Operation
 		if r.Kind != ledger.Question && r.Kind != ledger.Refusal {
@@ -86,38 +99,74 @@ func (s *Settlement) Settle(ctx context.Context, tx *sqlx.Tx, batch []inbox.Mess
 				operations = append(operations, op)
 			}
 		}
-		if r.Reply != nil {
-			reply, code, err := s.reply(book, r, op, traces[r.ID])
-			if err != nil {
-				return nil, err
-			}
-			replies = append(replies, reply)
-			answered[answer{r.Kind, code}]++
+		if err := respond(r, op); err != nil {
+			return nil, err
 		}
 	}
 	changes := book.Changes()
+	for _, c := range changes.Completed {
+		operations = append(operations, c.Operation)
+		if err := respond(c.Request, c.Operation); err != nil {
+			return nil, err
+		}
+	}
 	if err := s.store.Save(ctx, tx, changes); err != nil {
 		return nil, err
 	}
 	events := make([]outbox.Message, len(changes.Payments), len(changes.Payments)+len(replies))
 	for i, p := range changes.Payments {
-		if events[i], err = s.event(p, traces[p.OrderID]); err != nil {
+		if events[i], err = s.event(p); err != nil {
 			return nil, err
 		}
 	}
 	if err := outbox.Append(ctx, tx, append(events, replies...)...); err != nil {
 		return nil, err
 	}
+	if err := resume(ctx, tx, changes.Resumes); err != nil {
+		return nil, err
+	}
 	return func() {
-		for _, op := range changes.Operations {
-			s.operations.WithLabelValues(string(op.Kind), string(op.Status)).Inc()
-			s.latency.WithLabelValues(string(op.Kind)).Observe(op.SettledAt.Sub(op.CreatedAt).Seconds())
-		}
+		s.count(changes)
 		for a, n := range answered {
 			s.commands.WithLabelValues(string(a.kind), strconv.Itoa(a.code)).Add(float64(n))
 		}
-		s.settled(operations)
+		s.settled(Result{Operations: operations, More: len(changes.Resumes) > 0})
 	}, nil
+}
+
+// resume puts a message into the inbox for each queue for money that is to be looked at again. It has an ID of its own,
+// never a derived one: one that is being settled in this very batch is still in the inbox and must not swallow it.
+func resume(ctx context.Context, tx *sqlx.Tx, keys map[ledger.Key]bool) error {
+	if len(keys) == 0 {
+		return nil
+	}
+	messages := make([]inbox.Message, 0, len(keys))
+	for key := range keys {
+		m, err := Message(ledger.Request{ID: uuid.Must(uuid.NewV7()), AccountID: key.AccountID, Kind: ledger.Resume, Currency: key.Currency}, "")
+		if err != nil {
+			return err
+		}
+		messages = append(messages, m)
+	}
+	_, err := inbox.Insert(ctx, tx, messages)
+	return err
+}
+
+// count tells the metrics what has ended.
+func (s *Settlement) count(changes ledger.Changes) {
+	ended := func(op *ledger.Operation) {
+		if op.Status == ledger.Created {
+			return
+		}
+		s.operations.WithLabelValues(string(op.Kind), string(op.Status)).Inc()
+		s.latency.WithLabelValues(string(op.Kind)).Observe(op.SettledAt.Sub(op.CreatedAt).Seconds())
+	}
+	for _, op := range changes.Operations {
+		ended(op)
+	}
+	for _, c := range changes.Completed {
+		ended(c.Operation)
+	}
 }
 
 // eventTypes are the types of the events that tell of a payment's statuses.
@@ -131,7 +180,7 @@ var eventTypes = map[string]string{
 }
 
 // event is the message that tells of a payment's transition.
-func (s *Settlement) event(p ledger.OrderPayment, traceparent string) (outbox.Message, error) {
+func (s *Settlement) event(p ledger.OrderPayment) (outbox.Message, error) {
 	state, err := wire.Payment(s.currencies, p)
 	if err != nil {
 		return outbox.Message{}, err
@@ -143,6 +192,6 @@ func (s *Settlement) event(p ledger.OrderPayment, traceparent string) (outbox.Me
 	eventType := eventTypes[p.Status]
 	return outbox.Message{
 		Lane: p.Lane, ID: contract.EventID(eventType, p.OrderID, p.Version), Type: eventType, Topic: contract.TopicPayments,
-		Key: p.AccountID.String(), Subject: p.OrderID.String(), Payload: string(payload), Traceparent: traceparent,
+		Key: p.AccountID.String(), Subject: p.OrderID.String(), Payload: string(payload), Traceparent: p.Traceparent,
 	}, nil
 }

@@ -79,7 +79,7 @@ func Code(op *ledger.Operation) int {
 		return http.StatusAccepted
 	case op.Status == ledger.Success:
 		return http.StatusCreated
-	case op.Reason == ledger.AccountNotFound, op.Reason == ledger.HoldNotFound:
+	case op.Reason == ledger.AccountNotFound, op.Reason == ledger.HoldNotFound, op.Reason == ledger.PaymentNotFound:
 		return http.StatusNotFound
 	}
 	return http.StatusUnprocessableEntity

@@ -1,0 +1,126 @@
+package ledger
+
+import (
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// A request that cannot take effect yet waits: for inventory by itself, for money in a queue. Each balance has one such
+// queue: behind the request that waits for more than is there come all later debits of the account in that currency, so
+// that they take effect in the order in which they were accepted. Whatever gives money or ends a request passes the queue.
+// The balance counts its queue; whoever credits it, in whichever lane, leaves a Resume behind.
+
+// wait puts a request aside until what it waits for is there.
+func (b *Book) wait(op *Operation, r Request, what Reason, seq int64) {
+	op.Status, op.Reason = Created, what
+	w := &Wait{Request: r, For: what, Seq: seq}
+	switch {
+	case what == WaitingForInventory:
+		w.ExpiresAt = r.deadline(InventoryExpiry)
+	case r.WaitForFunds:
+		w.ExpiresAt = r.deadline(FundsExpiry)
+	default:
+		w.ExpiresAt = r.ExpiresAt
+	}
+	if what == WaitingForFunds {
+		b.balance(r.key()).Waiting++
+		b.touched[r.key()] = true
+	}
+	b.waits[r.ID], b.changes.Waits[r.ID] = w, w
+}
+
+// unwait takes a request out of its queue and returns its operation, which is about to be closed or to wait again.
+func (b *Book) unwait(w *Wait) *Operation {
+	id := w.Request.ID
+	delete(b.waits, id)
+	delete(b.changes.Waits, id)
+	if key := w.Request.key(); w.For == WaitingForFunds {
+		balance := b.balance(key)
+		balance.Waiting--
+		b.touched[key] = true
+		if balance.Waiting > 0 {
+			b.changes.Resumes[key] = true // the next one may need less
+		}
+	}
+	op, ok := b.operations[id]
+	if !ok {
+		op = Waiting(w.Request)
+		b.operations[id] = op
+	}
+	if b.stored[id] {
+		delete(b.stored, id)
+		b.changes.Ended = append(b.changes.Ended, w)
+		b.changes.Completed = append(b.changes.Completed, Completion{w.Request, op})
+	}
+	return op
+}
+
+// resume serves the head of a queue, one after another, until the money is not enough for one that goes on waiting.
+func (b *Book) resume(r Request) {
+	key := r.key()
+	for queue := b.queues[key]; len(queue) > 0; queue = b.queues[key] {
+		head := queue[0]
+		if b.waits[head.Request.ID] != head { // it was ended by an earlier request of the batch
+			b.queues[key] = queue[1:]
+			continue
+		}
+		reason := b.settle(b.operationOf(head), head.Request, true)
+		if reason == WaitingForFunds {
+			delete(b.changes.Resumes, key)
+			return
+		}
+		b.queues[key] = queue[1:]
+		op := b.unwait(head)
+		b.close(op, reason)
+		if head.Request.Kind == Payment {
+			b.follow(op, head.Request)
+		}
+	}
+	if b.balance(key).Waiting > 0 {
+		b.changes.Resumes[key] = true
+	}
+}
+
+// operationOf is the operation of a request that waits.
+func (b *Book) operationOf(w *Wait) *Operation {
+	op, ok := b.operations[w.Request.ID]
+	if !ok {
+		op = Waiting(w.Request)
+		op.Reason = w.For
+		b.operations[op.ID] = op
+	}
+	return op
+}
+
+// expire ends what has waited or was held until its deadline.
+func (b *Book) expire(r Request) *Operation {
+	if r.WaitID != uuid.Nil {
+		if w, ok := b.waits[r.WaitID]; ok && b.past(w.ExpiresAt) {
+			b.giveUp(w, PastDeadline)
+		}
+		return nil
+	}
+	hold, ok := b.holds[r.HoldID]
+	if !ok || hold.Status != Open || !b.past(hold.ExpiresAt) {
+		return nil
+	}
+	op := b.open(r)
+	b.close(op, b.free(op, hold, 0, Expired))
+	if payment, ok := b.payments[hold.OrderID]; ok {
+		op.OrderID = payment.OrderID
+		b.become(payment, failed(PastDeadline), r)
+	}
+	return op
+}
+
+func (b *Book) past(deadline time.Time) bool { return !deadline.IsZero() && !b.Now.Before(deadline) }
+
+// giveUp ends what waits without effect.
+func (b *Book) giveUp(w *Wait, reason Reason) {
+	op := b.unwait(w)
+	b.close(op, reason)
+	if w.Request.Kind == Payment {
+		b.follow(op, w.Request)
+	}
+}

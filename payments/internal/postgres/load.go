@@ -1,0 +1,233 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
+	"github.com/lib/pq"
+
+	"github.com/altyn-pay/altyn/payments/internal/ledger"
+)
+
+// Load fills a book with what the requests touch and locks the balances, all in one global order.
+func (s *Store) Load(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, requests []ledger.Request) error {
+	for _, load := range []func(context.Context, *sqlx.Tx, *ledger.Book, []ledger.Request) error{
+		loadOperations, loadHolds, loadPayments, loadWaits, loadQueues,
+	} {
+		if err := load(ctx, tx, book, requests); err != nil {
+			return err
+		}
+	}
+	accounts := make(map[uuid.UUID]bool)
+	balances := make(map[ledger.Key]bool) // value: it must be there as a row
+	for _, r := range requests {
+		named, takes, gives := book.Needs(r)
+		for _, id := range named {
+			accounts[id] = true
+		}
+		for _, key := range takes {
+			if _, ok := balances[key]; !ok {
+				balances[key] = false
+			}
+		}
+		for _, key := range gives {
+			balances[key] = true
+		}
+	}
+	if err := loadAccounts(ctx, tx, book, requests, accounts); err != nil {
+		return err
+	}
+	if err := nameBalances(ctx, tx, requests, balances); err != nil {
+		return err
+	}
+	for key := range balances {
+		if !ledger.IsSystem(key.AccountID) && !accounts[key.AccountID] {
+			delete(balances, key)
+		}
+	}
+	missing, err := lockBalances(ctx, tx, book, balances)
+	if err != nil || len(missing) == 0 {
+		return err
+	}
+	if err := s.createBalances(ctx, missing); err != nil {
+		return err
+	}
+	_, err = lockBalances(ctx, tx, book, missing)
+	return err
+}
+
+// loadOperations finds the requests that were settled before.
+func loadOperations(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, requests []ledger.Request) error {
+	ids, lanes := make(pq.StringArray, len(requests)), make([]int64, len(requests))
+	for i, r := range requests {
+		ids[i], lanes[i] = r.ID.String(), int64(r.Lane)
+	}
+	var rows []operationRow
+	if err := tx.SelectContext(ctx, &rows, `
+		SELECT `+operationColumns+` FROM operations
+		WHERE (id, lane) IN (SELECT * FROM unnest($1::uuid[], $2::smallint[]))`, ids, pq.Array(lanes)); err != nil {
+		return fmt.Errorf("load operations: %w", err)
+	}
+	for _, row := range rows {
+		book.PutOperation(row.operation())
+	}
+	return nil
+}
+
+// referred collects what requests refer to, as columns; without any there is nothing to load.
+func referred(requests []ledger.Request, which func(ledger.Request) uuid.UUID) (ids pq.StringArray, lanes []int64) {
+	for _, r := range requests {
+		if id := which(r); id != uuid.Nil {
+			ids, lanes = append(ids, id.String()), append(lanes, int64(r.Lane))
+		}
+	}
+	return ids, lanes
+}
+
+// loadHolds finds the holds that requests are about.
+func loadHolds(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, requests []ledger.Request) error {
+	ids, lanes := referred(requests, func(r ledger.Request) uuid.UUID { hold, _, _ := r.Refers(); return hold })
+	if len(ids) == 0 {
+		return nil
+	}
+	var rows []holdRow
+	if err := tx.SelectContext(ctx, &rows, `
+		SELECT `+holdColumns+` FROM holds WHERE (id, lane) IN (SELECT * FROM unnest($1::uuid[], $2::smallint[]))`,
+		ids, pq.Array(lanes)); err != nil {
+		return fmt.Errorf("load holds: %w", err)
+	}
+	for _, row := range rows {
+		book.PutHold(row.hold())
+	}
+	return nil
+}
+
+// loadPayments finds the payments that requests are about.
+func loadPayments(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, requests []ledger.Request) error {
+	ids, lanes := referred(requests, func(r ledger.Request) uuid.UUID { _, order, _ := r.Refers(); return order })
+	if len(ids) == 0 {
+		return nil
+	}
+	var rows []paymentRow
+	if err := tx.SelectContext(ctx, &rows, `
+		SELECT `+paymentColumns+` FROM payments WHERE (order_id, lane) IN (SELECT * FROM unnest($1::uuid[], $2::smallint[]))`,
+		ids, pq.Array(lanes)); err != nil {
+		return fmt.Errorf("load payments: %w", err)
+	}
+	for _, row := range rows {
+		book.PutPayment(row.payment())
+	}
+	return nil
+}
+
+// loadAccounts tells the book which of the accounts exist, and takes those from the set that neither exist nor are
+// created by one of the requests.
+func loadAccounts(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, requests []ledger.Request, accounts map[uuid.UUID]bool) error {
+	ids := make(pq.StringArray, 0, len(accounts))
+	for id := range accounts {
+		ids = append(ids, id.String())
+		accounts[id] = false
+	}
+	var found []accountRow
+	if err := tx.SelectContext(ctx, &found, `
+		SELECT id, lane, owner, reference, created_at FROM accounts WHERE id = ANY($1::uuid[])`, ids); err != nil {
+		return fmt.Errorf("load accounts: %w", err)
+	}
+	for _, row := range found {
+		book.PutAccount(ledger.Account(row))
+		accounts[row.ID] = true
+	}
+	for _, r := range requests {
+		if r.Kind == ledger.CreateAccount {
+			accounts[r.AccountID] = true
+		}
+	}
+	return nil
+}
+
+// nameBalances adds all balances of the accounts whose balances are asked for.
+func nameBalances(ctx context.Context, tx *sqlx.Tx, requests []ledger.Request, balances map[ledger.Key]bool) error {
+	var asked pq.StringArray
+	for _, r := range requests {
+		if r.Kind == ledger.Question {
+			asked = append(asked, r.AccountID.String())
+		}
+	}
+	if len(asked) == 0 {
+		return nil
+	}
+	var rows []struct {
+		AccountID uuid.UUID `db:"account_id"`
+		Currency  string    `db:"currency"`
+		Lane      int16     `db:"lane"`
+	}
+	if err := tx.SelectContext(ctx, &rows, `
+		SELECT account_id, currency, lane FROM balances WHERE account_id = ANY($1::uuid[])`, asked); err != nil {
+		return fmt.Errorf("name balances: %w", err)
+	}
+	for _, row := range rows {
+		key := ledger.Key{AccountID: row.AccountID, Currency: row.Currency, Lane: row.Lane}
+		if _, ok := balances[key]; !ok {
+			balances[key] = false
+		}
+	}
+	return nil
+}
+
+// lockBalances locks and loads balances and returns those that must be there but are not: a row that is not there cannot
+// be locked, and two first credits would overwrite each other.
+func lockBalances(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, keys map[ledger.Key]bool) (map[ledger.Key]bool, error) {
+	accounts, currencies, lanes := keyColumns(keys)
+	var rows []struct {
+		AccountID uuid.UUID `db:"account_id"`
+		Lane      int16     `db:"lane"`
+		Currency  string    `db:"currency"`
+		Actual    int64     `db:"actual"`
+		Frozen    int64     `db:"frozen"`
+		Entries   int64     `db:"entries"`
+		Waiting   int64     `db:"waiting"`
+	}
+	if err := tx.SelectContext(ctx, &rows, `
+		SELECT account_id, lane, currency, actual, frozen, entries, waiting FROM balances
+		WHERE (account_id, currency, lane) IN (SELECT * FROM unnest($1::uuid[], $2::text[], $3::smallint[]))
+		ORDER BY account_id, currency, lane FOR UPDATE`, accounts, currencies, pq.Array(lanes)); err != nil {
+		return nil, fmt.Errorf("lock balances: %w", err)
+	}
+	missing := make(map[ledger.Key]bool)
+	for key, needed := range keys {
+		if needed {
+			missing[key] = true
+		}
+	}
+	for _, row := range rows {
+		key := ledger.Key{AccountID: row.AccountID, Currency: row.Currency, Lane: row.Lane}
+		book.PutBalance(key, ledger.Balance{Actual: row.Actual, Frozen: row.Frozen, Entries: row.Entries, Waiting: row.Waiting})
+		delete(missing, key)
+	}
+	return missing, nil
+}
+
+// createBalances inserts rows of zero, in a short transaction of their own: so they are there for everybody before
+// anybody locks them.
+func (s *Store) createBalances(ctx context.Context, keys map[ledger.Key]bool) error {
+	accounts, currencies, lanes := keyColumns(keys)
+	if _, err := s.db.ExecContext(ctx, `
+		INSERT INTO balances (account_id, currency, lane)
+		SELECT * FROM unnest($1::uuid[], $2::text[], $3::smallint[]) ORDER BY 1, 2, 3
+		ON CONFLICT DO NOTHING`, accounts, currencies, pq.Array(lanes)); err != nil {
+		return fmt.Errorf("create balances: %w", err)
+	}
+	return nil
+}
+
+func keyColumns(keys map[ledger.Key]bool) (accounts, currencies pq.StringArray, lanes []int64) {
+	accounts, currencies, lanes = make(pq.StringArray, 0, len(keys)), make(pq.StringArray, 0, len(keys)), make([]int64, 0, len(keys))
+	for key := range keys {
+		accounts = append(accounts, key.AccountID.String())
+		currencies = append(currencies, key.Currency)
+		lanes = append(lanes, int64(key.Lane))
+	}
+	return accounts, currencies, lanes
+}

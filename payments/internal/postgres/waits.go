@@ -1,0 +1,185 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
+	"github.com/lib/pq"
+
+	"github.com/altyn-pay/altyn/payments/internal/ledger"
+	"github.com/altyn-pay/altyn/platform/inbox"
+)
+
+// waitRow is a request that waits, as it is stored.
+type waitRow struct {
+	ID          uuid.UUID     `db:"id"`
+	Lane        int16         `db:"lane"`
+	AccountID   uuid.UUID     `db:"account_id"`
+	What        ledger.Reason `db:"what"`
+	Seq         int64         `db:"seq"`
+	ExpiresAt   sql.NullTime  `db:"expires_at"`
+	Kind        ledger.Kind   `db:"kind"`
+	Arrival     int64         `db:"arrival"`
+	Payload     string        `db:"payload"`
+	Fingerprint uuid.NullUUID `db:"fingerprint"`
+	Traceparent string        `db:"traceparent"`
+	ReceivedAt  time.Time     `db:"received_at"`
+}
+
+const waitColumns = `id, lane, account_id, what, seq, expires_at, kind, arrival, payload, fingerprint, traceparent, received_at`
+
+func (row waitRow) wait() (ledger.Wait, error) {
+	w := ledger.Wait{For: row.What, Seq: row.Seq, Request: ledger.Request{
+		ID: row.ID, Seq: row.Arrival, Lane: row.Lane, AccountID: row.AccountID, Kind: row.Kind, Fingerprint: row.Fingerprint,
+		Traceparent: row.Traceparent, ReceivedAt: row.ReceivedAt.UTC(),
+	}}
+	if row.ExpiresAt.Valid {
+		w.ExpiresAt = row.ExpiresAt.Time.UTC()
+	}
+	if err := json.Unmarshal([]byte(row.Payload), &w.Request); err != nil {
+		return w, fmt.Errorf("decode waiting request %s: %w", row.ID, err)
+	}
+	return w, nil
+}
+
+// loadWaits finds the waiting requests that requests are about.
+func loadWaits(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, requests []ledger.Request) error {
+	ids, lanes := referred(requests, func(r ledger.Request) uuid.UUID { _, _, wait := r.Refers(); return wait })
+	if len(ids) == 0 {
+		return nil
+	}
+	var rows []waitRow
+	if err := tx.SelectContext(ctx, &rows, `
+		SELECT `+waitColumns+` FROM waits WHERE (id, lane) IN (SELECT * FROM unnest($1::uuid[], $2::smallint[]))`,
+		ids, pq.Array(lanes)); err != nil {
+		return fmt.Errorf("load what waits: %w", err)
+	}
+	for _, row := range rows {
+		wait, err := row.wait()
+		if err != nil {
+			return err
+		}
+		book.PutWait(wait)
+	}
+	return nil
+}
+
+// maxServed bounds how many requests of a queue one Resume serves: what is behind them gets a Resume of its own.
+const maxServed = 200
+
+// loadQueues finds the heads of the queues for money that a request is to serve.
+func loadQueues(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, requests []ledger.Request) error {
+	seen := make(map[ledger.Key]bool)
+	for _, r := range requests {
+		key := ledger.Key{AccountID: r.AccountID, Currency: r.Currency, Lane: r.Lane}
+		if r.Kind != ledger.Resume || seen[key] {
+			continue
+		}
+		seen[key] = true
+		var rows []waitRow
+		if err := tx.SelectContext(ctx, &rows, `
+			SELECT `+waitColumns+` FROM waits
+			WHERE account_id = $1 AND currency = $2 AND lane = $3 AND what = 'waiting_for_funds' ORDER BY seq LIMIT $4`,
+			key.AccountID, key.Currency, key.Lane, maxServed); err != nil {
+			return fmt.Errorf("load a queue: %w", err)
+		}
+		head := make([]ledger.Wait, len(rows))
+		for i, row := range rows {
+			var err error
+			if head[i], err = row.wait(); err != nil {
+				return err
+			}
+		}
+		book.PutQueue(key, head)
+	}
+	return nil
+}
+
+func endWaits(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) error {
+	n := len(changes.Ended)
+	if n == 0 {
+		return nil
+	}
+	ids, lanes := texts(n), make([]int64, n)
+	for i, w := range changes.Ended {
+		ids[i], lanes[i] = w.Request.ID.String(), int64(w.Request.Lane)
+	}
+	return exec(ctx, tx, "end what waits", int64(n), `
+		DELETE FROM waits USING unnest($1::uuid[], $2::smallint[]) AS ended (id, lane)
+		WHERE waits.id = ended.id AND waits.lane = ended.lane`, ids, pq.Array(lanes))
+}
+
+func saveWaits(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) error {
+	n := len(changes.Waits)
+	if n == 0 {
+		return nil
+	}
+	ids, accounts, currencies, whats, kinds, payloads, traces, received := texts(n), texts(n), texts(n), texts(n), texts(n), texts(n), texts(n), texts(n)
+	expires, fingerprints := make([]sql.NullString, n), make([]sql.NullString, n)
+	lanes, seqs, arrivals := make([]int64, n), make([]int64, n), make([]int64, n)
+	i := 0
+	for _, w := range changes.Waits {
+		r := w.Request
+		payload, err := json.Marshal(r)
+		if err != nil {
+			return fmt.Errorf("encode waiting request %s: %w", r.ID, err)
+		}
+		ids[i], accounts[i], currencies[i], whats[i], kinds[i] = r.ID.String(), r.AccountID.String(), r.Currency, string(w.For), string(r.Kind)
+		payloads[i], traces[i], received[i], expires[i] = string(payload), r.Traceparent, timestamp(r.ReceivedAt), optionalTimestamp(w.ExpiresAt)
+		fingerprints[i] = sql.NullString{String: r.Fingerprint.UUID.String(), Valid: r.Fingerprint.Valid}
+		lanes[i], seqs[i], arrivals[i] = int64(r.Lane), w.Seq, r.Seq
+		i++
+	}
+	return exec(ctx, tx, "save what waits", int64(n), `
+		INSERT INTO waits (id, lane, account_id, currency, what, seq, expires_at, kind, arrival, payload, fingerprint, traceparent, received_at)
+		SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::uuid[], $4::text[], $5::text[], $6::bigint[], $7::timestamptz[], $8::text[],
+			$9::bigint[], $10::text[], $11::uuid[], $12::text[], $13::timestamptz[])`,
+		ids, pq.Array(lanes), accounts, currencies, whats, pq.Array(seqs), pq.Array(expires), kinds, pq.Array(arrivals), payloads,
+		pq.Array(fingerprints), traces, received)
+}
+
+// maxExpiries bounds how many deadlines are met at a time.
+const maxExpiries = 500
+
+// Deadline is something whose time is over: a hold, or what waits.
+type Deadline struct {
+	ID        uuid.UUID `db:"id"`
+	AccountID uuid.UUID `db:"account_id"`
+	Hold      bool      `db:"hold"`
+}
+
+// Expire puts a message into the inbox for each open hold and each waiting request whose time is over, and returns how many
+// there were. A message that is there already stays one: its ID is derived. What belongs to an account that stands still
+// with such a message is left out, so that it does not keep the others back.
+func (s *Store) Expire(ctx context.Context, message func(Deadline) (inbox.Message, error)) (int, error) {
+	var due []Deadline
+	if err := s.db.SelectContext(ctx, &due, `
+		SELECT id, account_id, hold FROM (
+			(SELECT id, account_id, true AS hold, expires_at FROM holds h WHERE status = 'open' AND expires_at <= now()
+				AND NOT EXISTS (SELECT FROM inbox i WHERE i.account_id = h.account_id AND i.stopped AND i.kind = $2)
+			ORDER BY expires_at LIMIT $1)
+			UNION ALL
+			(SELECT id, account_id, false AS hold, expires_at FROM waits w WHERE expires_at <= now()
+				AND NOT EXISTS (SELECT FROM inbox i WHERE i.account_id = w.account_id AND i.stopped AND i.kind = $2)
+			ORDER BY expires_at LIMIT $1)
+		) due ORDER BY expires_at LIMIT $1`, maxExpiries, ledger.Expire); err != nil {
+		return 0, fmt.Errorf("find what has expired: %w", err)
+	}
+	if len(due) == 0 {
+		return 0, nil
+	}
+	messages := make([]inbox.Message, len(due))
+	for i, d := range due {
+		var err error
+		if messages[i], err = message(d); err != nil {
+			return 0, err
+		}
+	}
+	_, err := s.Accept(ctx, messages)
+	return len(due), err
+}
