@@ -94,7 +94,8 @@ func (b *Book) PutWait(wait Wait) {
 	b.waits[wait.Request.ID], b.stored[wait.Request.ID] = &wait, true
 }
 
-// PutQueue puts in the head of a queue for money, in the order of Seq: as much of it as a Resume is to serve.
+// PutQueue puts in the head of a queue for money, in the order of Seq: as much of it as a Resume is to serve. The payments
+// among it are to be put in too.
 func (b *Book) PutQueue(key Key, head []Wait) {
 	queue := make([]*Wait, len(head))
 	for i, wait := range head {

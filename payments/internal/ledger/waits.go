@@ -96,13 +96,13 @@ func (b *Book) operationOf(w *Wait) *Operation {
 // expire ends what has waited or was held until its deadline.
 func (b *Book) expire(r Request) *Operation {
 	if r.WaitID != uuid.Nil {
-		if w, ok := b.waits[r.WaitID]; ok && b.past(w.ExpiresAt) {
+		if w, ok := b.waits[r.WaitID]; ok && w.Request.AccountID == r.AccountID && b.past(w.ExpiresAt) {
 			b.giveUp(w, PastDeadline)
 		}
 		return nil
 	}
 	hold, ok := b.holds[r.HoldID]
-	if !ok || hold.Status != Open || !b.past(hold.ExpiresAt) {
+	if !ok || hold.AccountID != r.AccountID || hold.Status != Open || !b.past(hold.ExpiresAt) {
 		return nil
 	}
 	op := b.open(r)

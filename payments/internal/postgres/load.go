@@ -107,13 +107,17 @@ func loadHolds(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, requests []l
 // loadPayments finds the payments that requests are about.
 func loadPayments(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, requests []ledger.Request) error {
 	ids, lanes := referred(requests, func(r ledger.Request) uuid.UUID { _, order, _ := r.Refers(); return order })
-	if len(ids) == 0 {
+	return putPayments(ctx, tx, book, ids, lanes)
+}
+
+func putPayments(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, orders pq.StringArray, lanes []int64) error {
+	if len(orders) == 0 {
 		return nil
 	}
 	var rows []paymentRow
 	if err := tx.SelectContext(ctx, &rows, `
 		SELECT `+paymentColumns+` FROM payments WHERE (order_id, lane) IN (SELECT * FROM unnest($1::uuid[], $2::smallint[]))`,
-		ids, pq.Array(lanes)); err != nil {
+		orders, pq.Array(lanes)); err != nil {
 		return fmt.Errorf("load payments: %w", err)
 	}
 	for _, row := range rows {

@@ -72,7 +72,7 @@ func loadWaits(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, requests []l
 // maxServed bounds how many requests of a queue one Resume serves: what is behind them gets a Resume of its own.
 const maxServed = 200
 
-// loadQueues finds the heads of the queues for money that a request is to serve.
+// loadQueues finds the heads of the queues for money that a request is to serve, and the payments in them.
 func loadQueues(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, requests []ledger.Request) error {
 	seen := make(map[ledger.Key]bool)
 	for _, r := range requests {
@@ -89,13 +89,21 @@ func loadQueues(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, requests []
 			return fmt.Errorf("load a queue: %w", err)
 		}
 		head := make([]ledger.Wait, len(rows))
+		var orders pq.StringArray
+		var lanes []int64
 		for i, row := range rows {
 			var err error
 			if head[i], err = row.wait(); err != nil {
 				return err
 			}
+			if row.Kind == ledger.Payment {
+				orders, lanes = append(orders, row.ID.String()), append(lanes, int64(row.Lane))
+			}
 		}
 		book.PutQueue(key, head)
+		if err := putPayments(ctx, tx, book, orders, lanes); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -75,6 +75,9 @@ func Request(m inbox.Message) (ledger.Request, error) {
 		ReceivedAt: m.ReceivedAt.UTC(), Traceparent: m.Traceparent, Discarded: discarded,
 	}
 	if err := json.Unmarshal([]byte(m.Payload), &r); err != nil {
+		if discarded { // there is nothing to end: it goes without a trace but the log's
+			return ledger.Request{ID: m.ID, Lane: m.Lane, AccountID: m.AccountID, Kind: ledger.Refusal, Discarded: true}, nil
+		}
 		return ledger.Request{}, fmt.Errorf("decode request %s: %w", m.ID, err)
 	}
 	return r, nil

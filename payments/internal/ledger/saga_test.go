@@ -1,0 +1,498 @@
+package ledger_test
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"pgregory.net/rapid"
+
+	"github.com/altyn-pay/altyn/payments/internal/ledger"
+	"github.com/altyn-pay/altyn/platform/contract"
+)
+
+// script is what happens to one account, a, in roubles, one request after another; after each the queues that were to be
+// looked at again are.
+type script struct {
+	*state
+	at       time.Time
+	requests []ledger.Request
+	results  []ledger.Operation
+}
+
+func newScript() *script {
+	s := &script{state: newState(), at: now}
+	return s.do(ledger.Request{Kind: ledger.CreateAccount})
+}
+
+// do settles a request, twice: the second time must change nothing.
+func (s *script) do(r ledger.Request) *script {
+	if r.AccountID == uuid.Nil {
+		r.AccountID = id(1)
+	}
+	r.Lane, r.Seq, r.ReceivedAt = contract.Lane(r.AccountID), int64(len(s.requests)+1), s.at
+	if r.ID == uuid.Nil {
+		r.ID = id(10_000 + len(s.requests))
+	}
+	if r.Currency == "" {
+		switch r.Kind {
+		case ledger.CreateAccount, ledger.Confirm, ledger.Reject, ledger.Refund, ledger.Inventory, ledger.Expire, ledger.Capture, ledger.Release:
+		default:
+			r.Currency = "RUB"
+		}
+	}
+	s.requests = append(s.requests, r)
+	s.results = append(s.results, s.settleAt(s.at, []ledger.Request{r})...)
+	s.settleAt(s.at, []ledger.Request{r})
+	s.drain(s.at)
+	return s
+}
+
+// drain settles what a credit leaves behind, and what follows from that.
+func (s *state) drain(at time.Time) {
+	for n := 0; len(s.resumes) > 0; n++ {
+		key := s.resumes[0]
+		s.resumes = s.resumes[1:]
+		s.settleAt(at, []ledger.Request{{
+			ID: uuid.New(), AccountID: key.AccountID, Currency: key.Currency, Lane: key.Lane, Kind: ledger.Resume, ReceivedAt: at}})
+		if n > 1000 {
+			panic("resuming never ends")
+		}
+	}
+}
+
+func (s *script) deposit(amount int64) *script {
+	return s.do(ledger.Request{Kind: ledger.Deposit, Amount: amount})
+}
+
+func (s *script) withdraw(amount int64, wait bool) *script {
+	return s.do(ledger.Request{Kind: ledger.Withdraw, Amount: amount, WaitForFunds: wait})
+}
+
+// order places order n; options change the request.
+func (s *script) order(n int, amount int64, options ...func(*ledger.Request)) *script {
+	r := ledger.Request{ID: id(n), OrderID: id(n), Kind: ledger.Payment, Amount: amount, Capture: contract.CaptureAutomatic, AcceptedAt: s.at}
+	for _, option := range options {
+		option(&r)
+	}
+	return s.do(r)
+}
+
+func manual(r *ledger.Request)  { r.Capture = contract.CaptureManual }
+func await(r *ledger.Request)   { r.AwaitInventory = true }
+func waiting(r *ledger.Request) { r.WaitForFunds = true }
+func dropped(r *ledger.Request) { r.Discarded = true }
+func expires(in time.Duration) func(*ledger.Request) {
+	return func(r *ledger.Request) { r.ExpiresAt = now.Add(in) }
+}
+
+func (s *script) confirm(n int, amount int64) *script {
+	return s.do(ledger.Request{Kind: ledger.Confirm, OrderID: id(n), Amount: amount})
+}
+func (s *script) reject(n int) *script {
+	return s.do(ledger.Request{Kind: ledger.Reject, OrderID: id(n), Note: "too late"})
+}
+func (s *script) refund(n int, amount int64) *script {
+	return s.do(ledger.Request{Kind: ledger.Refund, OrderID: id(n), Amount: amount})
+}
+func (s *script) cancel(n int, amount int64, options ...func(*ledger.Request)) *script {
+	r := ledger.Request{ID: id(500 + n), Kind: ledger.Cancel, OrderID: id(n), Amount: amount, Capture: contract.CaptureAutomatic, Note: "changed my mind"}
+	for _, option := range options {
+		option(&r)
+	}
+	return s.do(r)
+}
+func (s *script) stock(n int, there bool) *script {
+	return s.do(ledger.Request{ID: uuid.New(), Kind: ledger.Inventory, OrderID: id(n), InStock: there})
+}
+
+// later lets time pass, and what is past its time expire, as the look for deadlines does.
+func (s *script) later(d time.Duration) *script {
+	s.at = s.at.Add(d)
+	for _, hold := range s.holds {
+		if hold.Status == ledger.Open && !hold.ExpiresAt.After(s.at) {
+			s.do(ledger.Request{Kind: ledger.Expire, HoldID: hold.ID})
+		}
+	}
+	for _, w := range s.waits {
+		if !w.ExpiresAt.IsZero() && !w.ExpiresAt.After(s.at) {
+			s.do(ledger.Request{Kind: ledger.Expire, WaitID: w.Request.ID})
+		}
+	}
+	return s
+}
+
+// story is what the payment of order n went through: its events.
+func (s *script) story(n int) (steps []string) {
+	for _, p := range s.payments {
+		if p.OrderID != id(n) {
+			continue
+		}
+		step := p.Status
+		if p.Reason != "" {
+			step += ":" + string(p.Reason)
+		}
+		if p.Captured > 0 {
+			step += fmt.Sprintf(" %d-%d", p.Captured, p.Refunded)
+		}
+		steps = append(steps, step)
+	}
+	return steps
+}
+
+// The specification of the saga, flow by flow.
+func TestSaga(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		script         *script
+		story          []string // of order 1
+		actual, frozen int64
+		last           ledger.Reason // of the last request's operation
+	}{
+		"paid at once":          {newScript().deposit(10).order(1, 7), []string{"succeeded 7-0"}, 3, 0, ""},
+		"refused at once":       {newScript().deposit(6).order(1, 7), []string{"failed:insufficient_funds"}, 6, 0, ledger.InsufficientFunds},
+		"placed after its time": {newScript().deposit(10).order(1, 7, expires(0)), []string{"failed:expired"}, 10, 0, ledger.PastDeadline},
+		"given up by an operator": {newScript().deposit(10).order(1, 7, dropped).cancel(1, 7),
+			[]string{"failed:discarded"}, 10, 0, ""},
+
+		"confirmed whole":  {newScript().deposit(10).order(1, 7, manual).confirm(1, 0), []string{"authorized", "succeeded 7-0"}, 3, 0, ""},
+		"confirmed partly": {newScript().deposit(10).order(1, 7, manual).confirm(1, 5), []string{"authorized", "succeeded 5-0"}, 5, 0, ""},
+		"confirmed too much": {newScript().deposit(10).order(1, 7, manual).confirm(1, 8),
+			[]string{"authorized"}, 3, 7, ledger.AmountExceedsHold},
+		"confirmed twice": {newScript().deposit(10).order(1, 7, manual).confirm(1, 0).confirm(1, 0),
+			[]string{"authorized", "succeeded 7-0"}, 3, 0, ledger.PaymentNotAuthorized},
+		"confirmed without a hold": {newScript().deposit(10).order(1, 7).confirm(1, 0), []string{"succeeded 7-0"}, 3, 0, ledger.PaymentNotAuthorized},
+		"confirmed from nothing":   {newScript().deposit(10).confirm(1, 0), nil, 10, 0, ledger.PaymentNotFound},
+		"rejected":                 {newScript().deposit(10).order(1, 7, manual).reject(1), []string{"authorized", "failed:rejected"}, 10, 0, ""},
+		"rejected, then confirmed": {newScript().deposit(10).order(1, 7, manual).reject(1).confirm(1, 0),
+			[]string{"authorized", "failed:rejected"}, 10, 0, ledger.PaymentNotAuthorized},
+		"a hold that nobody wanted": {newScript().deposit(10).order(1, 7, manual).later(7 * 24 * time.Hour),
+			[]string{"authorized", "failed:expired"}, 10, 0, ""},
+		"a hold just before its end": {newScript().deposit(10).order(1, 7, manual).later(7*24*time.Hour - time.Microsecond),
+			[]string{"authorized"}, 3, 7, ""},
+		"a hold with its own deadline": {newScript().deposit(10).order(1, 7, manual, expires(time.Minute)).later(time.Minute),
+			[]string{"authorized", "failed:expired"}, 10, 0, ""},
+		"an order's hold is not its client's to capture": {newScript().deposit(10).order(1, 7, manual).do(ledger.Request{Kind: ledger.Capture, HoldID: id(1)}),
+			[]string{"authorized"}, 3, 7, ledger.HoldOfOrder},
+		"nor to release": {newScript().deposit(10).order(1, 7, manual).do(ledger.Request{Kind: ledger.Release, HoldID: id(1)}),
+			[]string{"authorized"}, 3, 7, ledger.HoldOfOrder},
+
+		"refunded whole":    {newScript().deposit(10).order(1, 7).refund(1, 0), []string{"succeeded 7-0", "refunded 7-7"}, 10, 0, ""},
+		"refunded in parts": {newScript().deposit(10).order(1, 7).refund(1, 2).refund(1, 0), []string{"succeeded 7-0", "refunded 7-2", "refunded 7-7"}, 10, 0, ""},
+		"refunded too much": {newScript().deposit(10).order(1, 7).refund(1, 2).refund(1, 6),
+			[]string{"succeeded 7-0", "refunded 7-2"}, 5, 0, ledger.AmountExceedsCaptured},
+		"refunded when nothing is left": {newScript().deposit(10).order(1, 7).refund(1, 7).refund(1, 0),
+			[]string{"succeeded 7-0", "refunded 7-7"}, 10, 0, ledger.AmountExceedsCaptured},
+		"refunded more than was confirmed": {newScript().deposit(10).order(1, 7, manual).confirm(1, 5).refund(1, 6),
+			[]string{"authorized", "succeeded 5-0"}, 5, 0, ledger.AmountExceedsCaptured},
+		"refunded before it is captured": {newScript().deposit(10).order(1, 7, manual).refund(1, 0), []string{"authorized"}, 3, 7, ledger.PaymentNotCaptured},
+		"refunded after it has failed":   {newScript().order(1, 7).refund(1, 0), []string{"failed:insufficient_funds"}, 0, 0, ledger.PaymentNotCaptured},
+
+		"cancelled when paid": {newScript().deposit(10).order(1, 7).cancel(1, 7), []string{"succeeded 7-0", "cancelled:changed my mind 7-7"}, 10, 0, ""},
+		"cancelled when partly refunded": {newScript().deposit(10).order(1, 7).refund(1, 2).cancel(1, 7),
+			[]string{"succeeded 7-0", "refunded 7-2", "cancelled:changed my mind 7-7"}, 10, 0, ""},
+		"cancelled when wholly refunded": {newScript().deposit(10).order(1, 7).refund(1, 0).cancel(1, 7),
+			[]string{"succeeded 7-0", "refunded 7-7", "cancelled:changed my mind 7-7"}, 10, 0, ""},
+		"cancelled when held": {newScript().deposit(10).order(1, 7, manual).cancel(1, 7).confirm(1, 0),
+			[]string{"authorized", "cancelled:changed my mind"}, 10, 0, ledger.PaymentNotAuthorized},
+		"cancelled when partly confirmed": {newScript().deposit(10).order(1, 7, manual).confirm(1, 5).cancel(1, 7),
+			[]string{"authorized", "succeeded 5-0", "cancelled:changed my mind 5-5"}, 10, 0, ""},
+		"cancelled when waiting for goods": {newScript().deposit(10).order(1, 7, await).cancel(1, 7).stock(1, true),
+			[]string{"created:waiting_for_inventory", "cancelled:changed my mind"}, 10, 0, ""},
+		"cancelled when waiting for money": {newScript().deposit(6).order(1, 7, waiting).cancel(1, 7).deposit(4),
+			[]string{"created:waiting_for_funds", "cancelled:changed my mind"}, 10, 0, ""},
+		"cancelled when it has failed": {newScript().order(1, 7).cancel(1, 7), []string{"failed:insufficient_funds"}, 0, 0, ""},
+		"cancelled before it is placed": {newScript().deposit(10).cancel(1, 7).order(1, 7),
+			[]string{"cancelled:changed my mind"}, 10, 0, ledger.OrderCancelled},
+		"cancelled by another account": {newScript().deposit(10).order(1, 7).cancel(1, 7, func(r *ledger.Request) { r.AccountID = id(2) }),
+			[]string{"succeeded 7-0"}, 3, 0, ""},
+		"refunded after it is cancelled": {newScript().deposit(10).order(1, 7).cancel(1, 7).refund(1, 0),
+			[]string{"succeeded 7-0", "cancelled:changed my mind 7-7"}, 10, 0, ledger.PaymentNotCaptured},
+
+		"goods are there": {newScript().deposit(10).order(1, 7, await).stock(1, true),
+			[]string{"created:waiting_for_inventory", "created:inventory_completed", "succeeded 7-0"}, 3, 0, ""},
+		"goods are there, then not": {newScript().deposit(10).order(1, 7, await).stock(1, true).stock(1, false).stock(1, true),
+			[]string{"created:waiting_for_inventory", "created:inventory_completed", "succeeded 7-0"}, 3, 0, ""},
+		"goods are not there": {newScript().deposit(10).order(1, 7, await).stock(1, false).stock(1, true),
+			[]string{"created:waiting_for_inventory", "failed:out_of_stock"}, 10, 0, ""},
+		"goods are there, money is not": {newScript().deposit(6).order(1, 7, await).stock(1, true),
+			[]string{"created:waiting_for_inventory", "created:inventory_completed", "failed:insufficient_funds"}, 6, 0, ""},
+		"goods are there, money is held": {newScript().deposit(10).order(1, 7, await, manual).stock(1, true).confirm(1, 0),
+			[]string{"created:waiting_for_inventory", "created:inventory_completed", "authorized", "succeeded 7-0"}, 3, 0, ""},
+		"goods are there, money comes later": {newScript().order(1, 7, await, waiting).stock(1, true).deposit(8),
+			[]string{"created:waiting_for_inventory", "created:inventory_completed", "created:waiting_for_funds", "succeeded 7-0"}, 1, 0, ""},
+		"goods of an order that asks for none": {newScript().deposit(10).order(1, 7).stock(1, false), []string{"succeeded 7-0"}, 3, 0, ""},
+		"goods nobody answers for": {newScript().deposit(10).order(1, 7, await).later(15 * time.Minute),
+			[]string{"created:waiting_for_inventory", "failed:expired"}, 10, 0, ""},
+		"waiting for goods stops nobody": {newScript().deposit(10).order(1, 7, await).withdraw(10, false).stock(1, true),
+			[]string{"created:waiting_for_inventory", "created:inventory_completed", "failed:insufficient_funds"}, 0, 0, ""},
+		"an account that is not there": {newScript().order(1, 7, await, func(r *ledger.Request) { r.AccountID = id(3) }),
+			[]string{"failed:account_not_found"}, 0, 0, ledger.AccountNotFound},
+
+		"money comes": {newScript().order(1, 7, waiting).deposit(6).deposit(1), []string{"created:waiting_for_funds", "succeeded 7-0"}, 0, 0, ""},
+		"money comes for a hold": {newScript().order(1, 7, waiting, manual).deposit(8).confirm(1, 0),
+			[]string{"created:waiting_for_funds", "authorized", "succeeded 7-0"}, 1, 0, ""},
+		"money does not come": {newScript().deposit(6).order(1, 7, waiting).later(24 * time.Hour),
+			[]string{"created:waiting_for_funds", "failed:expired"}, 6, 0, ""},
+		"money comes too late": {newScript().order(1, 7, waiting, expires(time.Minute)).later(time.Minute).deposit(7),
+			[]string{"created:waiting_for_funds", "failed:expired"}, 7, 0, ""},
+		"later debits wait behind": {newScript().deposit(5).withdraw(8, true).order(1, 2).deposit(4),
+			[]string{"created:waiting_for_funds", "failed:insufficient_funds"}, 1, 0, ""},
+		"credits pass": {newScript().deposit(5).order(1, 2, manual).withdraw(8, true).confirm(1, 1).refund(1, 0),
+			[]string{"authorized", "succeeded 1-0", "refunded 1-1"}, 5, 0, ""},
+		"the head gives up, the next one goes on": {newScript().deposit(5).withdraw(8, true).order(1, 2).later(24 * time.Hour),
+			[]string{"created:waiting_for_funds", "succeeded 2-0"}, 3, 0, ""},
+		"the head is cancelled, the next one goes on": {newScript().deposit(5).order(2, 8, waiting).order(1, 2).cancel(2, 8),
+			[]string{"created:waiting_for_funds", "succeeded 2-0"}, 3, 0, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := test.script
+			s.check(t)
+			s.checkSaga(t)
+			if got := s.story(1); !slices.Equal(got, test.story) {
+				t.Errorf("the payment went through %q\nwant %q", got, test.story)
+			}
+			if b := s.balances[ledger.Key{AccountID: id(1), Currency: "RUB", Lane: contract.Lane(id(1))}]; b.Actual != test.actual || b.Frozen != test.frozen {
+				t.Errorf("%d is left and %d frozen, want %d and %d", b.Actual, b.Frozen, test.actual, test.frozen)
+			}
+			if op := s.results[len(s.results)-1]; op.Reason != test.last && op.Reason != ledger.WaitingForFunds {
+				t.Errorf("the last operation ended with %q, want %q", op.Reason, test.last)
+			}
+		})
+	}
+}
+
+// What waits takes effect in the order of its acceptance, as far as the money goes, however many there are.
+func TestAQueueForMoneyIsFirstInFirstOut(t *testing.T) {
+	t.Parallel()
+	s := newScript().withdraw(100, true)
+	for range 20 {
+		s.withdraw(10, false)
+	}
+	s.deposit(155)
+	for i, op := range s.results[1:22] {
+		want := ledger.Success
+		if i > 5 {
+			want = ledger.Error
+		}
+		if got := s.operations[op.ID]; got.Status != want {
+			t.Errorf("withdrawal %d ended with %s %s", i, got.Status, got.Reason)
+		}
+	}
+	s.check(t)
+	s.checkSaga(t)
+}
+
+// A transfer from an account of another lane resumes what waits.
+func TestATransferFromAnotherLaneResumes(t *testing.T) {
+	t.Parallel()
+	payer := id(2)
+	if contract.Lane(payer) == contract.Lane(id(1)) {
+		t.Fatal("both accounts are in one lane")
+	}
+	s := newScript().do(ledger.Request{AccountID: payer, Kind: ledger.CreateAccount}).
+		do(ledger.Request{AccountID: payer, Kind: ledger.Deposit, Amount: 9}).order(1, 7, waiting).
+		do(ledger.Request{AccountID: payer, Kind: ledger.Transfer, ToAccountID: id(1), Amount: 9})
+	if got, want := s.story(1), []string{"created:waiting_for_funds", "succeeded 7-0"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// The number of a payment's versions has a bound, but a cancellation always finds room.
+func TestRefundsAreBounded(t *testing.T) {
+	t.Parallel()
+	s := newScript().deposit(2000).order(1, 2000)
+	for range ledger.MaxVersion {
+		s.refund(1, 1)
+	}
+	if op := s.results[len(s.results)-1]; op.Reason != ledger.TooManyRefunds {
+		t.Errorf("%+v", op)
+	}
+	s.cancel(1, 2000)
+	if p := s.orders[id(1)]; p.Status != contract.PaymentCancelled || p.Refunded != 2000 || p.Version != ledger.MaxVersion+1 {
+		t.Errorf("%+v", p)
+	}
+	s.checkSaga(t)
+}
+
+// checkSaga holds payments, holds, waiting requests and operations against each other.
+func (s *state) checkSaga(t interface{ Fatalf(string, ...any) }) {
+	earned := map[uuid.UUID]int64{}
+	for _, e := range s.entries {
+		if e.AccountID == ledger.Revenue {
+			earned[s.operations[e.OperationID].OrderID] += e.Amount
+		}
+	}
+	versions := map[uuid.UUID]int64{}
+	statuses := map[uuid.UUID]string{}
+	for _, p := range s.payments {
+		if p.Version != versions[p.OrderID]+1 || p.Previous != statuses[p.OrderID] || !ledger.PaymentCanBecome(p.Previous, p.Status) {
+			t.Fatalf("payment %+v follows version %d, %s", p, versions[p.OrderID], statuses[p.OrderID])
+		}
+		versions[p.OrderID], statuses[p.OrderID] = p.Version, p.Status
+	}
+	for _, p := range s.orders {
+		w, waits := s.waits[p.OrderID]
+		hold := s.holds[p.OrderID]
+		if earned[p.OrderID] != p.Captured-p.Refunded || p.Captured > p.Amount || p.Refunded > p.Captured {
+			t.Fatalf("payment %+v has earned %d", p, earned[p.OrderID])
+		}
+		if (p.Status == contract.PaymentAuthorized) != (hold.Status == ledger.Open) {
+			t.Fatalf("payment %+v with hold %+v", p, hold)
+		}
+		if (p.Status == contract.PaymentCreated) != waits || waits && w.For != p.Reason {
+			t.Fatalf("payment %+v waits: %v, %+v", p, waits, w)
+		}
+	}
+	for _, op := range s.operations {
+		if w, waits := s.waits[op.ID]; waits != (op.Status == ledger.Created) || waits && w.For != op.Reason {
+			t.Fatalf("operation %+v waits: %v, %+v", op, waits, w)
+		}
+		if p, ok := s.orders[op.OrderID]; op.Kind == ledger.Payment && (!ok || p.OrderID != op.ID) {
+			t.Fatalf("operation %+v without a payment", op)
+		}
+	}
+}
+
+// Random sagas of a few accounts, requests repeated and cut into batches as it comes, time passing: the books are always
+// right, what waits is served in its order, and in the end nothing waits that could go on.
+func TestRandomSagas(t *testing.T) { t.Parallel(); rapid.Check(t, randomSagas) }
+
+// FuzzRandomSagas looks for a counterexample guided by coverage.
+func FuzzRandomSagas(f *testing.F) { f.Fuzz(rapid.MakeFuzz(randomSagas)) }
+
+func randomSagas(t *rapid.T) {
+	const orders = 6
+	s, at := newState(), now
+	var history, batch []ledger.Request
+	accept := func(r ledger.Request) {
+		r.Seq, r.ReceivedAt = int64(len(history)+1), at
+		history, batch = append(history, r), append(batch, r)
+	}
+	for n, account := range accounts[:3] {
+		accept(ledger.Request{ID: id(n), AccountID: account, Lane: contract.Lane(account), Kind: ledger.CreateAccount})
+	}
+	settle := func() {
+		if len(batch) == 0 {
+			return
+		}
+		s.settleAt(at, batch)
+		batch = nil
+		s.check(t)
+		s.checkSaga(t)
+		s.checkQueues(t)
+	}
+	for range rapid.IntRange(1, 80).Draw(t, "requests") {
+		account := accounts[rapid.IntRange(0, 2).Draw(t, "account")]
+		amount := func() int64 { return rapid.Int64Range(1, 20).Draw(t, "amount") }
+		r := ledger.Request{ID: uuid.New(), AccountID: account, Lane: contract.Lane(account), Currency: "RUB"}
+		// An order belongs to one account.
+		number := rapid.IntRange(0, orders-1).Draw(t, "order")
+		payer := accounts[number%3]
+		step := func(kind ledger.Kind) {
+			r.Kind, r.OrderID, r.AccountID, r.Lane = kind, id(100+number), payer, contract.Lane(payer)
+		}
+		switch rapid.SampledFrom([]string{"deposit", "deposit", "withdraw", "withdraw", "transfer", "hold", "order", "order", "order", "confirm", "reject",
+			"refund", "cancel", "inventory", "inventory", "time", "resume", "resume", "repeat", "settle", "settle"}).Draw(t, "what") {
+		case "deposit":
+			r.Kind, r.Amount = ledger.Deposit, amount()
+		case "withdraw":
+			r.Kind, r.Amount, r.WaitForFunds = ledger.Withdraw, amount(), rapid.Bool().Draw(t, "wait")
+		case "transfer":
+			r.Kind, r.Amount, r.ToAccountID = ledger.Transfer, amount(), accounts[rapid.IntRange(0, 2).Draw(t, "payee")]
+		case "hold":
+			r.Kind, r.Amount = ledger.HoldFunds, amount()
+		case "order":
+			step(ledger.Payment)
+			r.ID, r.Amount, r.AcceptedAt, r.Capture = r.OrderID, amount(), at, contract.CaptureAutomatic
+			if rapid.Bool().Draw(t, "manual") {
+				r.Capture = contract.CaptureManual
+			}
+			r.AwaitInventory, r.WaitForFunds = rapid.Bool().Draw(t, "await"), rapid.Bool().Draw(t, "wait")
+		case "confirm":
+			step(ledger.Confirm)
+			r.Amount = rapid.Int64Range(0, 20).Draw(t, "captured")
+		case "reject":
+			step(ledger.Reject)
+		case "refund":
+			step(ledger.Refund)
+			r.Amount = rapid.Int64Range(0, 20).Draw(t, "refunded")
+		case "cancel":
+			step(ledger.Cancel)
+			r.ID, r.Amount, r.Capture = id(200+number), amount(), contract.CaptureAutomatic
+		case "inventory":
+			step(ledger.Inventory)
+			r.ID, r.InStock = id(300+number), rapid.Bool().Draw(t, "in stock")
+		case "time":
+			settle()
+			at = at.Add(rapid.SampledFrom([]time.Duration{time.Minute, time.Hour, 25 * time.Hour, 8 * 24 * time.Hour}).Draw(t, "later"))
+			for _, hold := range s.holds {
+				accept(ledger.Request{ID: uuid.New(), AccountID: hold.AccountID, Lane: hold.Lane, Kind: ledger.Expire, HoldID: hold.ID})
+			}
+			for _, w := range s.waits {
+				accept(ledger.Request{ID: uuid.New(), AccountID: w.Request.AccountID, Lane: w.Request.Lane, Kind: ledger.Expire, WaitID: w.Request.ID})
+			}
+			continue
+		case "resume":
+			if len(s.resumes) == 0 {
+				continue
+			}
+			key := s.resumes[0]
+			s.resumes = s.resumes[1:]
+			r.Kind, r.AccountID, r.Lane = ledger.Resume, key.AccountID, key.Lane
+		case "repeat":
+			if len(history) > 0 {
+				again := history[rapid.IntRange(0, len(history)-1).Draw(t, "which")]
+				batch = append(batch, again)
+			}
+			continue
+		case "settle":
+			settle()
+			continue
+		}
+		accept(r)
+	}
+	settle()
+	s.drain(at)
+	s.check(t)
+	s.checkSaga(t)
+	s.checkQueues(t)
+	for key, balance := range s.balances {
+		if balance.Waiting == 0 {
+			continue
+		}
+		if head := s.queue(key)[0].Request; !head.WaitForFunds || head.Amount <= balance.Actual {
+			t.Fatalf("%+v could go on with %+v", head, balance)
+		}
+	}
+	// All of it once more changes nothing. The goods' messages are left out: one that came before its order would find it now.
+	before := maps.Clone(s.balances)
+	s.settleAt(now, slices.DeleteFunc(history, func(r ledger.Request) bool { return r.Kind == ledger.Resume || r.Kind == ledger.Inventory }))
+	if !maps.Equal(before, s.balances) {
+		t.Fatalf("repeated, it has other balances: %v instead of %v", s.balances, before)
+	}
+}
+
+// checkQueues expects the debits of each balance in the order in which they were accepted, but for those that waited for goods.
+func (s *state) checkQueues(t interface{ Fatalf(string, ...any) }) {
+	last := map[ledger.Key]int64{}
+	for _, e := range s.entries {
+		op := s.operations[e.OperationID]
+		debit := op.Kind == ledger.Withdraw || op.Kind == ledger.Transfer || op.Kind == ledger.HoldFunds || op.Kind == ledger.Payment
+		if !debit || e.Amount >= 0 || ledger.IsSystem(e.AccountID) || s.awaited(op) {
+			continue
+		}
+		if op.Seq < last[e.Key] {
+			t.Fatalf("operation %+v was overtaken by number %d", op, last[e.Key])
+		}
+		last[e.Key] = op.Seq
+	}
+}
+
+func (s *state) awaited(op ledger.Operation) bool {
+	return slices.ContainsFunc(s.payments, func(p ledger.OrderPayment) bool { return p.OrderID == op.ID && p.Reason == ledger.WaitingForInventory })
+}
