@@ -120,14 +120,23 @@ func (s *state) queue(key ledger.Key) (queue []ledger.Wait) {
 	return queue
 }
 
+// save is as strict as the database: what is new is not there yet, what changes is.
 func (s *state) save(changes ledger.Changes) {
+	expect := func(ok bool, what any) {
+		if !ok {
+			panic(fmt.Sprintf("cannot be stored: %+v", what))
+		}
+	}
 	for _, a := range changes.Accounts {
 		s.accounts[a.ID] = a
 	}
 	for _, op := range changes.Operations {
+		_, there := s.operations[op.ID]
+		expect(!there, op)
 		s.operations[op.ID] = *op
 	}
 	for _, c := range changes.Completed {
+		expect(s.operations[c.Operation.ID].Status == ledger.Created, c)
 		s.operations[c.Operation.ID] = *c.Operation
 	}
 	maps.Copy(s.balances, changes.Balances)
@@ -135,9 +144,13 @@ func (s *state) save(changes ledger.Changes) {
 		s.holds[id] = *hold
 	}
 	for _, w := range changes.Ended {
+		_, there := s.waits[w.Request.ID]
+		expect(there, w)
 		delete(s.waits, w.Request.ID)
 	}
 	for id, w := range changes.Waits {
+		_, there := s.waits[id]
+		expect(!there, w)
 		s.waits[id] = *w
 	}
 	for _, p := range changes.Payments {

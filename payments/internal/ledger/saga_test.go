@@ -241,6 +241,11 @@ func TestSaga(t *testing.T) {
 			[]string{"created:waiting_for_funds", "failed:expired"}, 7, 0, ""},
 		"later debits wait behind": {newScript().deposit(5).withdraw(8, true).order(1, 2).deposit(4),
 			[]string{"created:waiting_for_funds", "failed:insufficient_funds"}, 1, 0, ""},
+		"goods that come late queue up late": {newScript().order(1, 5, await, waiting).withdraw(8, true).stock(1, true).deposit(8).deposit(4),
+			[]string{"created:waiting_for_inventory", "created:inventory_completed", "created:waiting_for_funds"}, 4, 0, ""},
+		"it does not give up before its time": {newScript().order(1, 7, waiting).later(24*time.Hour - time.Microsecond).
+			do(ledger.Request{Kind: ledger.Expire, WaitID: id(1)}),
+			[]string{"created:waiting_for_funds"}, 0, 0, ""},
 		"credits pass": {newScript().deposit(5).order(1, 2, manual).withdraw(8, true).confirm(1, 1).refund(1, 0),
 			[]string{"authorized", "succeeded 1-0", "refunded 1-1"}, 5, 0, ""},
 		"the head gives up, the next one goes on": {newScript().deposit(5).withdraw(8, true).order(1, 2).later(24 * time.Hour),
@@ -282,6 +287,23 @@ func TestAQueueForMoneyIsFirstInFirstOut(t *testing.T) {
 		if got := s.operations[op.ID]; got.Status != want {
 			t.Errorf("withdrawal %d ended with %s %s", i, got.Status, got.Reason)
 		}
+	}
+	s.check(t)
+	s.checkSaga(t)
+}
+
+// Several steps of one payment in one batch are stored as one change.
+func TestManyStepsInOneBatch(t *testing.T) {
+	t.Parallel()
+	s := newScript().order(1, 7, await, waiting)
+	request := func(n int, kind ledger.Kind, amount int64) ledger.Request {
+		return ledger.Request{ID: id(n), Seq: int64(n), AccountID: id(1), Lane: contract.Lane(id(1)), Kind: kind, OrderID: id(1), Amount: amount, Currency: "RUB",
+			Capture: contract.CaptureAutomatic, ReceivedAt: s.at, InStock: true}
+	}
+	s.settle([]ledger.Request{request(50, ledger.Inventory, 0), request(51, ledger.Deposit, 6), request(52, ledger.Cancel, 7)})
+	want := []string{"created:waiting_for_inventory", "created:inventory_completed", "created:waiting_for_funds", "cancelled"}
+	if got := s.story(1); !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
 	}
 	s.check(t)
 	s.checkSaga(t)

@@ -56,7 +56,8 @@ func (b *Book) unwait(w *Wait) *Operation {
 	return op
 }
 
-// resume serves the head of a queue, one after another, until the money is not enough for one that goes on waiting.
+// resume serves the head of a queue, one after another, until the money is not enough for one that goes on waiting. What is
+// behind the part of the queue that was put in gets another Resume, which unwait leaves.
 func (b *Book) resume(r Request) {
 	key := r.key()
 	for queue := b.queues[key]; len(queue) > 0; queue = b.queues[key] {
@@ -67,7 +68,6 @@ func (b *Book) resume(r Request) {
 		}
 		reason := b.settle(b.operationOf(head), head.Request, true)
 		if reason == WaitingForFunds {
-			delete(b.changes.Resumes, key)
 			return
 		}
 		b.queues[key] = queue[1:]
@@ -76,9 +76,6 @@ func (b *Book) resume(r Request) {
 		if head.Request.Kind == Payment {
 			b.follow(op, head.Request)
 		}
-	}
-	if b.balance(key).Waiting > 0 {
-		b.changes.Resumes[key] = true
 	}
 }
 
