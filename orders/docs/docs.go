@@ -346,7 +346,7 @@ const docTemplate = `{
         },
         "/api/v1/orders/{id}/timeline": {
             "get": {
-                "description": "Every status that the order has had, the first one first, with the ID of the event that brought it or told of it.",
+                "description": "Every step of the order, the first one first, with the ID of the event that brought it or told of it. A status comes again where\nsomething happened to the payment that leaves the order where it stands: it waits for something else, or money was returned.",
                 "produces": [
                     "application/json",
                     "application/problem+json"
@@ -453,7 +453,7 @@ const docTemplate = `{
                     "example": "0198c5a8-0d3c-7b0f-8a52-5c1d2e3f4a5b"
                 },
                 "reason": {
-                    "description": "why it failed or was cancelled",
+                    "description": "what it waits for, why it failed or is cancelled",
                     "type": "string",
                     "example": "insufficient_funds"
                 },
@@ -503,15 +503,18 @@ const docTemplate = `{
                     "example": "2500.00"
                 },
                 "await_inventory": {
+                    "description": "wait for the goods to be set aside",
                     "type": "boolean",
                     "default": false,
                     "example": false
                 },
                 "capture": {
+                    "description": "manual: the money is held until the payment is confirmed or rejected",
                     "type": "string",
                     "default": "automatic",
                     "enum": [
-                        "automatic"
+                        "automatic",
+                        "manual"
                     ]
                 },
                 "currency": {
@@ -523,11 +526,18 @@ const docTemplate = `{
                     "maxLength": 1000,
                     "example": "Order 17 of the shop"
                 },
+                "expires_in": {
+                    "description": "the deadline, from now: 1s to 8760h",
+                    "type": "string",
+                    "example": "15m"
+                },
                 "on_insufficient": {
+                    "description": "wait: for money, until the deadline",
                     "type": "string",
                     "default": "reject",
                     "enum": [
-                        "reject"
+                        "reject",
+                        "wait"
                     ]
                 },
                 "reference": {
@@ -602,6 +612,7 @@ const docTemplate = `{
                     "format": "uuid"
                 },
                 "reason": {
+                    "description": "why; where the status is the one before, what happened to the payment",
                     "type": "string"
                 },
                 "status": {

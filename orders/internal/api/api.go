@@ -62,7 +62,7 @@ func (a *API) Mount(router chi.Router) {
 	router.Get(Path+"/{id}/timeline", httpserver.Handle(a.timeline))
 }
 
-// watch begins to watch an order, before it is read or placed so that no change is missed. The function it returns gives
+// watch begins to watch an order, before it is read or changed so that no change is missed. The function it returns gives
 // the order's state once it is settled, or what it is when the wait, the client's patience or the server's life ends.
 // Without a wait that is at once. done ends the watch.
 func (a *API) watch(id uuid.UUID, wait time.Duration) (await func(context.Context, order.Order) order.Order, done func()) {
@@ -75,7 +75,10 @@ func (a *API) watch(id uuid.UUID, wait time.Duration) (await func(context.Contex
 		defer timer.Stop()
 		for !o.Status.Settled() {
 			select {
-			case o = <-changes.Changes():
+			case next := <-changes.Changes():
+				if next.Version > o.Version { // else it was read before o was
+					o = next
+				}
 			case <-timer.C:
 				return o
 			case <-ctx.Done():

@@ -147,11 +147,11 @@ func (b bundle) settle(t testing.TB, id uuid.UUID, status string, version int64,
 			EventID: uuid.New(), OrderID: id, AccountID: o.AccountID, Currency: o.Currency, Amount: o.Amount,
 			Status: status, Reason: reason, Version: version,
 		}
-		if status == contract.PaymentSucceeded {
+		if status == contract.PaymentSucceeded || status == contract.PaymentRefunded {
 			p.Captured = o.Amount
 		}
-		_, transition, err := o.Apply(p, time.Now())
-		if err != nil {
+		transition, err := o.Apply(p, time.Now())
+		if err != nil || transition == nil {
 			return err
 		}
 		return b.store.Save(t.Context(), tx, []order.Order{o}, []order.Transition{*transition})
@@ -193,6 +193,68 @@ func TestPlaceAndGet(t *testing.T) {
 	}
 	if !reflect.DeepEqual(fields, want) {
 		t.Errorf("got %s", a.body)
+	}
+}
+
+func TestPlaceTheWholeSaga(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	const sent = `{"account_id": "` + account + `", "amount": 2500, "currency": "RUB", "capture": "manual", "await_inventory": true,
+		"on_insufficient": "wait", "expires_in": "1h30m"}`
+	a := b.call(t, "POST", "/api/v1/orders", sent, "Idempotency-Key", "saga")
+	placed := decode[api.Order](t, a, 201)
+	if placed.Capture != contract.CaptureManual || !placed.AwaitInventory || placed.Status != order.Pending ||
+		placed.ExpiresAt == nil || !placed.ExpiresAt.Equal(placed.CreatedAt.Add(90*time.Minute)) {
+		t.Errorf("placed %s", a.body)
+	}
+	again := b.call(t, "POST", "/api/v1/orders", strings.Replace(sent, "1h30m", "90m", 1), "Idempotency-Key", "saga")
+	if again.status != 201 || !bytes.Equal(again.body, a.body) || again.header.Get("Idempotent-Replayed") != "true" {
+		t.Errorf("again %d %s", again.status, again.body)
+	}
+	wantProblem(t, b.call(t, "POST", "/api/v1/orders", strings.Replace(sent, "1h30m", "91m", 1), "Idempotency-Key", "saga"),
+		422, httpserver.CodeIdempotencyKeyReused)
+	var payload string
+	if err := b.db.Service.Get(&payload, `SELECT payload FROM outbox`); err != nil {
+		t.Fatal(err)
+	}
+	var told contract.Order
+	if err := json.Unmarshal([]byte(payload), &told); err != nil || told.Capture != contract.CaptureManual || !told.AwaitInventory ||
+		told.OnInsufficient != contract.OnInsufficientWait || told.ExpiresAt == nil || !told.ExpiresAt.Equal(*placed.ExpiresAt) {
+		t.Errorf("%v: told %s", err, payload)
+	}
+}
+
+// The timeline tells what a payment waited for and what became of it, also where the order's status stays.
+func TestTimelineHasEveryVersionOfThePayment(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	path := "/api/v1/orders/" + decode[api.Order](t, b.call(t, "POST", "/api/v1/orders", body), 201).ID.String()
+	id := uuid.MustParse(strings.TrimPrefix(path, "/api/v1/orders/"))
+	for i, step := range []struct{ status, reason, shown string }{
+		{contract.PaymentCreated, "waiting_for_inventory", "waiting_for_inventory"},
+		{contract.PaymentCreated, "inventory_completed", "inventory_completed"},
+		{contract.PaymentCreated, "waiting_for_funds", "waiting_for_funds"},
+		{contract.PaymentSucceeded, "", ""},
+		{contract.PaymentRefunded, "", ""},
+		{contract.PaymentRefunded, "", ""},
+	} {
+		b.settle(t, id, step.status, int64(i+1), step.reason)
+		b.settle(t, id, step.status, int64(i+1), step.reason)
+		if got := decode[api.Order](t, b.call(t, "GET", path, ""), 200); got.Reason != step.shown {
+			t.Errorf("after %+v: reason %q", step, got.Reason)
+		}
+	}
+	var got []string
+	timeline := decode[api.Timeline](t, b.call(t, "GET", path+"/timeline", ""), 200)
+	for i, item := range timeline.Items {
+		got = append(got, string(item.Status)+" "+item.Reason)
+		if item.EventID == nil || i > 0 && item.At.Before(timeline.Items[i-1].At) {
+			t.Errorf("item %+v", item)
+		}
+	}
+	if want := []string{"pending ", "pending waiting_for_inventory", "pending inventory_completed", "pending waiting_for_funds", "paid ",
+		"paid refunded", "paid refunded"}; !reflect.DeepEqual(got, want) {
+		t.Errorf("got %q", got)
 	}
 }
 

@@ -17,11 +17,11 @@ type PlaceOrder struct {
 	Amount         money.Decimal `json:"amount" swaggertype:"string" example:"2500.00" validate:"required"` // a decimal string or number, at most with the currency's digits
 	Currency       string        `json:"currency" example:"RUB" validate:"required"`
 	Description    string        `json:"description" example:"Order 17 of the shop" maxLength:"1000"`
-	Reference      string        `json:"reference" example:"shop-17" maxLength:"200"` // the caller's own ID
-	Capture        string        `json:"capture" enums:"automatic" default:"automatic"`
-	AwaitInventory bool          `json:"await_inventory" example:"false" default:"false"`
-	OnInsufficient string        `json:"on_insufficient" enums:"reject" default:"reject"`
-	ExpiresIn      string        `json:"expires_in" swaggerignore:"true"`
+	Reference      string        `json:"reference" example:"shop-17" maxLength:"200"`          // the caller's own ID
+	Capture        string        `json:"capture" enums:"automatic,manual" default:"automatic"` // manual: the money is held until the payment is confirmed or rejected
+	AwaitInventory bool          `json:"await_inventory" example:"false" default:"false"`      // wait for the goods to be set aside
+	OnInsufficient string        `json:"on_insufficient" enums:"reject,wait" default:"reject"` // wait: for money, until the deadline
+	ExpiresIn      string        `json:"expires_in" example:"15m"`                             // the deadline, from now: 1s to 8760h
 }
 
 // PlaceOrders is a request for many orders.
@@ -40,7 +40,7 @@ type Order struct {
 	Capture        string       `json:"capture" enums:"automatic,manual" example:"automatic"`
 	AwaitInventory bool         `json:"await_inventory" example:"false"`
 	Status         order.Status `json:"status" swaggertype:"string" enums:"pending,authorized,paid,failed,cancelling,cancelled" example:"paid"`
-	Reason         string       `json:"reason,omitempty" example:"insufficient_funds"` // why it failed or was cancelled
+	Reason         string       `json:"reason,omitempty" example:"insufficient_funds"` // what it waits for, why it failed or is cancelled
 	CapturedAmount string       `json:"captured_amount" example:"2500.00"`
 	RefundedAmount string       `json:"refunded_amount" example:"0.00"`
 	CreatedAt      time.Time    `json:"created_at" format:"date-time" example:"2026-01-02T15:04:05.123456Z"`
@@ -65,11 +65,11 @@ type Timeline struct {
 	Items []TimelineItem `json:"items"`
 }
 
-// TimelineItem is a status that an order has had.
+// TimelineItem is a step of an order.
 type TimelineItem struct {
 	At      time.Time    `json:"at" format:"date-time" example:"2026-01-02T15:04:05.130123Z"`
 	Status  order.Status `json:"status" swaggertype:"string" enums:"pending,authorized,paid,failed,cancelling,cancelled" example:"paid"`
-	Reason  string       `json:"reason,omitempty"`
+	Reason  string       `json:"reason,omitempty"` // why; where the status is the one before, what happened to the payment
 	EventID *uuid.UUID   `json:"event_id,omitempty" swaggertype:"string" format:"uuid"`
 }
 

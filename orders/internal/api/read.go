@@ -138,10 +138,11 @@ func decodeCursor(cursor string) (int64, error) {
 	return position, nil
 }
 
-// timeline answers with the statuses that an order has had.
+// timeline answers with what happened to an order.
 //
 //	@Summary		Get an order's timeline
-//	@Description	Every status that the order has had, the first one first, with the ID of the event that brought it or told of it.
+//	@Description	Every step of the order, the first one first, with the ID of the event that brought it or told of it. A status comes again where
+//	@Description	something happened to the payment that leaves the order where it stands: it waits for something else, or money was returned.
 //	@Tags			orders
 //	@Produce		json,application/problem+json
 //	@Param			id	path		string	true	"the order's ID"	format(uuid)

@@ -1,6 +1,6 @@
 // Package order holds the rules of an order, and nothing else: no I/O, no clock, no randomness. A request becomes an
-// order or is refused (Place), and an order follows the events that tell of its payment (Order.Apply) along one state
-// machine, which is written down as data.
+// order or is refused (Place), and an order follows the events that tell of its payment (Order.Apply) and its client's
+// wish to cancel it (Order.Cancel) along one state machine, which is written down as data.
 package order
 
 import (
@@ -29,13 +29,15 @@ func Statuses() []Status {
 	return []Status{Pending, Authorized, Paid, Failed, Cancelling, Cancelled}
 }
 
-// successors is the state machine: the statuses that may follow each. It has no cycle, so that an order has at most
-// four transitions. A constraint of the database says the same again.
+// successors is the state machine: the statuses that may follow each. A status that follows itself tells that something
+// happened to the payment which leaves the order where it stands. Apart from that there is no cycle: an order changes its
+// status at most four times. A constraint of the database and the diagram in the README say the same again, and a test
+// holds the three together.
 var successors = map[Status][]Status{
-	Pending:    {Authorized, Paid, Failed, Cancelling},
+	Pending:    {Pending, Authorized, Paid, Failed, Cancelling}, // itself: the payment waits for something else
 	Authorized: {Paid, Failed, Cancelling},
-	Paid:       {Cancelling},
-	Cancelling: {Cancelled, Failed}, // failed: the payment had failed before the cancellation reached it
+	Paid:       {Paid, Cancelling},              // itself: money was returned
+	Cancelling: {Cancelling, Cancelled, Failed}, // itself: the payment went on before the cancellation reached it, or failed
 	Failed:     {},
 	Cancelled:  {},
 }
@@ -45,6 +47,9 @@ func (s Status) CanBecome(next Status) bool { return slices.Contains(successors[
 
 // Settled tells whether nothing more happens by itself: only a client's next call, if anything, changes the order.
 func (s Status) Settled() bool { return s != Pending && s != Cancelling }
+
+// Final tells whether nothing can happen to an order any more.
+func (s Status) Final() bool { return s == Failed || s == Cancelled }
 
 // Order is one order. Amounts are in minor units of its currency.
 type Order struct {
@@ -60,11 +65,11 @@ type Order struct {
 	ExpiresAt      *time.Time `db:"expires_at"`
 
 	Status   Status `db:"status"`
-	Reason   string `db:"reason"` // of a failure or a cancellation
+	Reason   string `db:"reason"` // what it waits for, or why it failed or is cancelled
 	Captured int64  `db:"captured"`
 	Refunded int64  `db:"refunded"` // of what was captured
 
-	// Version counts the statuses that the order has had; 1 is being placed.
+	// Version counts what happened to the order: 1 is being placed, each transition is one more.
 	Version int64 `db:"version"`
 	// PaymentVersion is the highest version of the payment that the order has seen; 0 is none.
 	PaymentVersion int64 `db:"payment_version"`
@@ -75,7 +80,7 @@ type Order struct {
 	UpdatedAt time.Time `db:"updated_at"`
 }
 
-// Transition is one step of an order from a status to the next one.
+// Transition is one step of an order: to another status, or one that leaves it where it stands.
 type Transition struct {
 	OrderID uuid.UUID     `db:"order_id"`
 	Number  int64         `db:"number"` // the order's version after it
@@ -83,15 +88,22 @@ type Transition struct {
 	From    Status        `db:"from_status"`
 	To      Status        `db:"to_status"`
 	Reason  string        `db:"reason"`
-	EventID uuid.NullUUID `db:"event_id"` // the event that caused it, if one did
+	EventID uuid.NullUUID `db:"event_id"` // the event that caused it, or that tells of it
 }
 
-// move takes the order to its next status.
-func (o *Order) move(to Status, reason string, event uuid.NullUUID) (Transition, error) {
+// move takes the order one step further. The order's own reason is the caller's matter.
+func (o *Order) move(to Status, reason string, event uuid.UUID, now time.Time) (*Transition, error) {
 	if !o.Status.CanBecome(to) {
-		return Transition{}, fmt.Errorf("an order that is %s cannot become %s", o.Status, to)
+		return nil, fmt.Errorf("an order that is %s cannot become %s", o.Status, to)
 	}
-	t := Transition{OrderID: o.ID, Number: o.Version + 1, At: o.UpdatedAt, From: o.Status, To: to, Reason: reason, EventID: event}
-	o.Status, o.Reason, o.Version = to, reason, t.Number
+	t := &Transition{
+		OrderID: o.ID, Number: o.Version + 1, At: o.UpdatedAt, From: o.Status, To: to, Reason: reason,
+		EventID: uuid.NullUUID{UUID: event, Valid: true},
+	}
+	// The clocks of two machines may differ, but an order's times do not run backwards.
+	if now = now.UTC().Truncate(time.Microsecond); now.After(t.At) {
+		t.At = now
+	}
+	o.Status, o.Version, o.UpdatedAt = to, t.Number, t.At
 	return t, nil
 }

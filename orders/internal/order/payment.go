@@ -3,9 +3,7 @@ package order
 import (
 	"errors"
 	"fmt"
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/google/uuid"
 
@@ -53,8 +51,9 @@ func ReadPayment(currencies *money.Currencies, eventID uuid.UUID, event contract
 		return Payment{}, fmt.Errorf("status %q is not known", p.Status)
 	case p.Version < 1:
 		return Payment{}, fmt.Errorf("version %d is not positive", p.Version)
-	case utf8.RuneCountInString(p.Reason) > contract.MaxReason || strings.ContainsRune(p.Reason, 0):
-		return Payment{}, errors.New("reason is too long or contains the character U+0000")
+	}
+	if err := contract.CheckText(p.Reason, contract.MaxReason); err != nil {
+		return Payment{}, fmt.Errorf("reason %w", err)
 	}
 	for _, total := range []struct {
 		name, text string
@@ -83,39 +82,40 @@ func parseTotal(currency money.Currency, text string) (int64, error) {
 	return currency.Parse(text)
 }
 
-// Apply takes over a payment's state. A version that the order has seen already, or a newer one of, changes nothing, so
-// events may come any number of times and in any order. The transition is nil where the status stays. An error means
-// that the payment cannot be this order's, or cannot have become so; the order is then as it was.
-func (o *Order) Apply(p Payment, now time.Time) (changed bool, transition *Transition, err error) {
+// Apply takes over a payment's state and returns the transition that this is. It is nil, and nothing has changed, where
+// the order has seen this version already or a newer one, so events may come any number of times and in any order. An
+// error means that the payment cannot be this order's, or cannot have become so; the order is then as it was.
+func (o *Order) Apply(p Payment, now time.Time) (*Transition, error) {
 	if p.OrderID != o.ID || p.AccountID != o.AccountID || p.Currency != o.Currency || p.Amount != o.Amount {
-		return false, nil, fmt.Errorf("the payment of order %s is for another account or amount", o.ID)
+		return nil, fmt.Errorf("the payment of order %s is for another account or amount", o.ID)
 	}
 	if p.Version <= o.PaymentVersion {
-		return false, nil, nil
+		return nil, nil
 	}
+	to, line, reason := o.following(p)
 	next := *o
+	transition, err := next.move(to, line, p.EventID, now)
+	if err != nil {
+		return nil, fmt.Errorf("payment %s at version %d: %w", p.Status, p.Version, err)
+	}
+	next.Reason = reason
 	next.PaymentVersion, next.Captured, next.Refunded = p.Version, p.Captured, p.Refunded
-	// The clocks of two machines may differ, but an order's times do not run backwards.
-	if now = now.UTC().Truncate(time.Microsecond); now.After(o.UpdatedAt) {
-		next.UpdatedAt = now
-	}
-	if to := next.following(p); to != o.Status {
-		t, err := next.move(to, p.Reason, uuid.NullUUID{UUID: p.EventID, Valid: true})
-		if err != nil {
-			return false, nil, fmt.Errorf("payment %s at version %d: %w", p.Status, p.Version, err)
-		}
-		transition = &t
-	}
 	*o = next
-	return true, transition, nil
+	return transition, nil
 }
 
-// following is the status that a payment asks of the order. An order that is being cancelled waits for the end of its
-// payment: what happened to it before the cancellation reached it does not take the order back.
-func (o *Order) following(p Payment) Status {
-	to := statusOf[p.Status]
-	if o.Status == Cancelling && to != Cancelled && to != Failed {
-		return Cancelling
+// following says which status a payment asks of the order, what the line of its history says beside it, and the reason
+// that the order then has. An order that is being cancelled waits for the end of its payment: what happened to it before
+// the cancellation reached it does not take the order back, nor does the order lose the reason of its cancellation.
+func (o *Order) following(p Payment) (to Status, line, reason string) {
+	to = statusOf[p.Status]
+	switch {
+	case o.Status == Cancelling && !to.Final():
+		return Cancelling, p.Status, o.Reason
+	case o.Status == Paid && to == Paid:
+		return Paid, p.Status, ""
+	case to == Authorized, to == Paid:
+		return to, p.Reason, ""
 	}
-	return to
+	return to, p.Reason, p.Reason
 }

@@ -6,12 +6,17 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/google/uuid"
 
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/money"
+)
+
+// Bounds of expires_in.
+const (
+	minExpiry = time.Second
+	maxExpiry = 8760 * time.Hour // a year
 )
 
 // Request is what a client asks for, as it was sent. What is empty was left out.
@@ -53,7 +58,7 @@ func Place(currencies *money.Currencies, r Request, now time.Time) (Order, error
 	}
 	o := Order{
 		Currency: r.Currency, Description: r.Description, Reference: r.Reference,
-		Capture: contract.CaptureAutomatic, OnInsufficient: contract.OnInsufficientReject,
+		Capture: contract.CaptureAutomatic, OnInsufficient: contract.OnInsufficientReject, AwaitInventory: r.AwaitInventory,
 		Status: Pending, Version: 1, CreatedAt: now.UTC().Truncate(time.Microsecond), // what the database keeps
 	}
 	o.UpdatedAt = o.CreatedAt
@@ -77,30 +82,45 @@ func Place(currencies *money.Currencies, r Request, now time.Time) (Order, error
 		field, value string
 		limit        int
 	}{{"description", r.Description, contract.MaxDescription}, {"reference", r.Reference, contract.MaxReference}} {
-		check(utf8.RuneCountInString(text.value) <= text.limit, text.field, "must have at most %d characters", text.limit)
+		if err := contract.CheckText(text.value, text.limit); err != nil {
+			check(false, text.field, "%v", err)
+		}
 	}
-	// What payments does not settle would wait for ever, so it is refused.
-	check(r.Capture == "" || r.Capture == o.Capture, "capture", "must be %s; nothing else is offered", o.Capture)
-	check(r.OnInsufficient == "" || r.OnInsufficient == o.OnInsufficient, "on_insufficient", "must be %s; nothing else is offered", o.OnInsufficient)
-	check(!r.AwaitInventory, "await_inventory", "must be false; nothing else is offered")
-	check(r.ExpiresIn == "", "expires_in", "must be left out; a deadline is not offered")
+	choose := func(chosen *string, value, field, other string) {
+		if value != "" {
+			check(value == *chosen || value == other, field, "must be %s or %s", *chosen, other)
+			*chosen = value
+		}
+	}
+	choose(&o.Capture, r.Capture, "capture", contract.CaptureManual)
+	choose(&o.OnInsufficient, r.OnInsufficient, "on_insufficient", contract.OnInsufficientWait)
+	if r.ExpiresIn != "" {
+		expiry, err := time.ParseDuration(r.ExpiresIn)
+		check(err == nil && expiry >= minExpiry && expiry <= maxExpiry, "expires_in", "must be a duration from 1s to 8760h, such as 15m")
+		at := o.CreatedAt.Add(expiry.Truncate(time.Microsecond))
+		o.ExpiresAt = &at
+	}
 
 	if len(faults) > 0 {
 		return Order{}, faults
 	}
-	o.Fingerprint = fingerprint(r, o)
+	o.Fingerprint = fingerprint(o)
 	return o, nil
 }
 
 // fingerprint identifies what a request asks for: requests that mean the same have the same one, whether they spell out
-// a default or not, and however they write the amount. A field that is added later must be left out where it has its
-// default, so that older fingerprints stay true.
-func fingerprint(r Request, o Order) uuid.UUID {
+// a default or not, and however they write the amount or the time until the deadline. A field that is added later must be
+// left out where it has its default, so that older fingerprints stay true.
+func fingerprint(o Order) uuid.UUID {
 	orEmpty := func(value, defaultValue string) string {
 		if value == defaultValue {
 			return ""
 		}
 		return value
+	}
+	expiresIn := ""
+	if o.ExpiresAt != nil {
+		expiresIn = o.ExpiresAt.Sub(o.CreatedAt).String()
 	}
 	canonical, err := json.Marshal(struct {
 		AccountID      uuid.UUID `json:"account_id"`
@@ -115,7 +135,7 @@ func fingerprint(r Request, o Order) uuid.UUID {
 	}{
 		o.AccountID, strconv.FormatInt(o.Amount, 10), o.Currency, o.Description, o.Reference,
 		orEmpty(o.Capture, contract.CaptureAutomatic), o.AwaitInventory,
-		orEmpty(o.OnInsufficient, contract.OnInsufficientReject), r.ExpiresIn,
+		orEmpty(o.OnInsufficient, contract.OnInsufficientReject), expiresIn,
 	})
 	if err != nil {
 		panic(err) // strings can always be encoded

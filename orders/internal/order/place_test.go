@@ -47,6 +47,25 @@ func TestPlace(t *testing.T) {
 	}
 }
 
+func TestPlaceTheWholeSaga(t *testing.T) {
+	r := valid()
+	r.Capture, r.AwaitInventory, r.OnInsufficient, r.ExpiresIn = contract.CaptureManual, true, contract.OnInsufficientWait, "1m30.0000005s"
+	o, err := Place(currencies(t), r, noon)
+	if err != nil {
+		t.Fatal(err)
+	}
+	deadline := time.Date(2026, 1, 2, 9, 1, 30, 123456000, time.UTC)
+	if o.Capture != contract.CaptureManual || !o.AwaitInventory || o.OnInsufficient != contract.OnInsufficientWait ||
+		o.ExpiresAt == nil || *o.ExpiresAt != deadline {
+		t.Errorf("got %+v", o)
+	}
+	currency, _ := currencies(t).Lookup(o.Currency)
+	if told := o.Placed(currency); told.Capture != o.Capture || !told.AwaitInventory || told.OnInsufficient != o.OnInsufficient ||
+		!reflect.DeepEqual(told.ExpiresAt, o.ExpiresAt) {
+		t.Errorf("told %+v", told)
+	}
+}
+
 func TestPlaceNamesEveryBadField(t *testing.T) {
 	table := currencies(t)
 	for _, test := range []struct {
@@ -69,12 +88,20 @@ func TestPlaceNamesEveryBadField(t *testing.T) {
 		{"currency in small letters", func(r *Request) { r.Currency = "rub" }, "currency"},
 		{"long description", func(r *Request) { r.Description = strings.Repeat("ы", 1001) }, "description"},
 		{"long reference", func(r *Request) { r.Reference = strings.Repeat("ы", 201) }, "reference"},
-		{"manual capture", func(r *Request) { r.Capture = contract.CaptureManual }, "capture"},
+		{"description with U+0000", func(r *Request) { r.Description = "a\x00b" }, "description"},
+		{"reference with U+0000", func(r *Request) { r.Reference = "\x00" }, "reference"},
+		{"reference not in UTF-8", func(r *Request) { r.Reference = "\xff" }, "reference"},
 		{"unknown capture", func(r *Request) { r.Capture = "later" }, "capture"},
-		{"inventory", func(r *Request) { r.AwaitInventory = true }, "await_inventory"},
-		{"waiting for money", func(r *Request) { r.OnInsufficient = contract.OnInsufficientWait }, "on_insufficient"},
-		{"deadline", func(r *Request) { r.ExpiresIn = "15m" }, "expires_in"},
-		{"several", func(r *Request) { r.Amount, r.Capture = "x", "y" }, "amount capture"},
+		{"capture in capitals", func(r *Request) { r.Capture = "MANUAL" }, "capture"},
+		{"unknown on_insufficient", func(r *Request) { r.OnInsufficient = contract.CaptureManual }, "on_insufficient"},
+		{"no duration", func(r *Request) { r.ExpiresIn = "soon" }, "expires_in"},
+		{"no unit", func(r *Request) { r.ExpiresIn = "15" }, "expires_in"},
+		{"zero duration", func(r *Request) { r.ExpiresIn = "0s" }, "expires_in"},
+		{"negative duration", func(r *Request) { r.ExpiresIn = "-15m" }, "expires_in"},
+		{"short duration", func(r *Request) { r.ExpiresIn = "999ms" }, "expires_in"},
+		{"long duration", func(r *Request) { r.ExpiresIn = "8760h0m0.000000001s" }, "expires_in"},
+		{"endless duration", func(r *Request) { r.ExpiresIn = strings.Repeat("9", 100_000) + "h" }, "expires_in"},
+		{"several", func(r *Request) { r.Amount, r.Capture, r.ExpiresIn = "x", "y", "z" }, "amount capture expires_in"},
 	} {
 		r := valid()
 		test.change(&r)
@@ -101,6 +128,8 @@ func TestPlaceAcceptsTheLimits(t *testing.T) {
 		func(r *Request) { r.Description = strings.Repeat("ы", 1000) },
 		func(r *Request) { r.Reference = strings.Repeat("ы", 200) },
 		func(r *Request) { r.Description, r.Reference = "", "" },
+		func(r *Request) { r.ExpiresIn = "1s" },
+		func(r *Request) { r.ExpiresIn = "8760h" },
 	} {
 		r := valid()
 		change(&r)
@@ -135,7 +164,15 @@ func TestFingerprintIsOfTheMeaning(t *testing.T) {
 			t.Errorf("%s: means the same and has another fingerprint", name)
 		}
 	}
+	deadline := of(func(r *Request) { r.ExpiresIn = "15m" })
+	if again := of(func(r *Request) { r.ExpiresIn = "900s" }); again != deadline {
+		t.Error("the same deadline in other words has another fingerprint")
+	}
 	for name, change := range map[string]func(*Request){
+		"capture":     func(r *Request) { r.Capture = contract.CaptureManual },
+		"inventory":   func(r *Request) { r.AwaitInventory = true },
+		"money":       func(r *Request) { r.OnInsufficient = contract.OnInsufficientWait },
+		"deadline":    func(r *Request) { r.ExpiresIn = "15m" },
 		"account":     func(r *Request) { r.AccountID = uuid.NewString() },
 		"amount":      func(r *Request) { r.Amount = "2500.01" },
 		"currency":    func(r *Request) { r.Currency = "USD" },

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strconv"
 	"time"
 
 	"github.com/google/uuid"
@@ -69,14 +70,17 @@ func (s *Store) Orders(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]orde
 	return selectOrders(ctx, s.db, `SELECT `+orderColumns+` FROM orders WHERE id = ANY($1::uuid[])`, ids)
 }
 
-// Transitions returns the changes of an order's status, the first one first. There are at most four.
+// maxTransitions is more than an order can have: payments bounds how many versions a payment has.
+const maxTransitions = 2000
+
+// Transitions returns what happened to an order since it was placed, the first transition first.
 func (s *Store) Transitions(ctx context.Context, id uuid.UUID) ([]order.Transition, error) {
 	ctx, cancel := detached(ctx)
 	defer cancel()
 	var transitions []order.Transition
 	if err := s.db.SelectContext(ctx, &transitions, `
 		SELECT order_id, number, at, from_status, to_status, reason, event_id
-		FROM order_history WHERE order_id = $1 ORDER BY number`, id); err != nil {
+		FROM order_history WHERE order_id = $1 ORDER BY number LIMIT `+strconv.Itoa(maxTransitions), id); err != nil {
 		return nil, fmt.Errorf("read the history of order %s: %w", id, err)
 	}
 	for i := range transitions {
@@ -133,6 +137,10 @@ func uuids(ids []uuid.UUID) pq.StringArray {
 		column[i] = id.String()
 	}
 	return column
+}
+
+func optionalUUID(id uuid.NullUUID) sql.NullString {
+	return sql.NullString{String: id.UUID.String(), Valid: id.Valid}
 }
 
 // timestamp writes a time for an array parameter, to the microsecond, which is what PostgreSQL keeps.

@@ -44,13 +44,13 @@ func saveOrders(ctx context.Context, tx *sqlx.Tx, orders []order.Order) error {
 		ids[i], statuses[i], reasons[i], updated[i] = o.ID.String(), string(o.Status), o.Reason, timestamp(o.UpdatedAt)
 		captured[i], refunded[i], versions[i], paymentVersions[i] = o.Captured, o.Refunded, o.Version, o.PaymentVersion
 	}
-	// The rows are locked and were read, so the condition always holds: versions never go back.
+	// The rows are locked and were read, so the condition always holds: no change is lost, and versions never go back.
 	return exec(ctx, tx, "save orders", n, `
 		UPDATE orders SET status = c.status, reason = c.reason, captured = c.captured, refunded = c.refunded,
 			version = c.version, payment_version = c.payment_version, updated_at = c.updated_at
 		FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::timestamptz[])
 			AS c (id, status, reason, captured, refunded, version, payment_version, updated_at)
-		WHERE orders.id = c.id AND orders.version <= c.version AND orders.payment_version <= c.payment_version`,
+		WHERE orders.id = c.id AND orders.version < c.version AND orders.payment_version <= c.payment_version`,
 		ids, statuses, reasons, pq.Array(captured), pq.Array(refunded), pq.Array(versions), pq.Array(paymentVersions), updated)
 }
 
@@ -63,7 +63,7 @@ func saveTransitions(ctx context.Context, tx *sqlx.Tx, transitions []order.Trans
 	numbers, events := make([]int64, n), make([]sql.NullString, n)
 	for i, t := range transitions {
 		orders[i], numbers[i], at[i], from[i], to[i] = t.OrderID.String(), t.Number, timestamp(t.At), string(t.From), string(t.To)
-		reasons[i], events[i] = t.Reason, sql.NullString{String: t.EventID.UUID.String(), Valid: t.EventID.Valid}
+		reasons[i], events[i] = t.Reason, optionalUUID(t.EventID)
 	}
 	return exec(ctx, tx, "save history", n, `
 		INSERT INTO order_history (order_id, number, at, from_status, to_status, reason, event_id)

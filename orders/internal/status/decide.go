@@ -31,12 +31,12 @@ func decide(orders map[uuid.UUID]order.Order, events []event, now time.Time) out
 			result.unknown = append(result.unknown, refused{e.message, errUnknownOrder})
 			continue
 		}
-		moved, transition, err := o.Apply(e.payment, now)
+		transition, err := o.Apply(e.payment, now)
 		switch {
 		case err != nil:
 			result.impossible = append(result.impossible, refused{e.message, err})
 			continue
-		case !moved:
+		case transition == nil:
 			continue
 		}
 		orders[o.ID] = o
@@ -44,11 +44,9 @@ func decide(orders map[uuid.UUID]order.Order, events []event, now time.Time) out
 			seen[o.ID] = true
 			changed = append(changed, o.ID)
 		}
-		if transition != nil {
-			result.transitions = append(result.transitions, *transition)
-			if transition.From == order.Pending && transition.To.Settled() {
-				result.settled = append(result.settled, transition.At.Sub(o.CreatedAt))
-			}
+		result.transitions = append(result.transitions, *transition)
+		if transition.From == order.Pending && transition.To.Settled() {
+			result.settled = append(result.settled, transition.At.Sub(o.CreatedAt))
 		}
 	}
 	for _, id := range changed {

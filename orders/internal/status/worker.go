@@ -168,7 +168,9 @@ func (w *Worker) applyOnce(ctx context.Context, events []event) (unknown []refus
 // report tells of what was committed.
 func (w *Worker) report(result outcome) {
 	for _, t := range result.transitions {
-		w.statuses.WithLabelValues(string(t.To)).Inc()
+		if t.From != t.To {
+			w.statuses.WithLabelValues(string(t.To)).Inc()
+		}
 	}
 	for _, d := range result.settled {
 		w.latency.Observe(d.Seconds())

@@ -247,8 +247,9 @@ func TestEveryEventTwiceInAnyOrder(t *testing.T) {
 		{contract.PaymentCreated, contract.PaymentSucceeded, contract.PaymentRefunded},
 		{contract.PaymentCreated, contract.PaymentAuthorized, contract.PaymentFailed},
 		{contract.PaymentAuthorized},
+		{contract.PaymentCreated, contract.PaymentCreated, contract.PaymentSucceeded, contract.PaymentRefunded, contract.PaymentRefunded},
 	}
-	wants := []order.Status{order.Paid, order.Failed, order.Paid, order.Failed, order.Authorized}
+	wants := []order.Status{order.Paid, order.Failed, order.Paid, order.Failed, order.Authorized, order.Paid}
 	var messages []kafka.Message
 	for i, o := range orders {
 		for n, s := range histories[i%len(histories)] {
@@ -279,6 +280,54 @@ func TestEveryEventTwiceInAnyOrder(t *testing.T) {
 	}
 	if parked := b.parked(t); len(parked) > 0 {
 		t.Errorf("parked %+v", parked)
+	}
+}
+
+// Every version of a payment is a line of the order's history, in one batch or in many, and the status counts once.
+func TestEveryVersionIsALine(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	waiting := func(reason string) func(*contract.Payment) { return func(p *contract.Payment) { p.Reason = reason } }
+	type line struct {
+		from, to order.Status
+		reason   string
+	}
+	for _, size := range []int{1, 6} {
+		o := b.place(t, 1)[0]
+		messages := []kafka.Message{
+			event(t, o, contract.PaymentCreated, 1, waiting("waiting_for_inventory")),
+			event(t, o, contract.PaymentCreated, 2, waiting("inventory_completed")),
+			event(t, o, contract.PaymentCreated, 3, waiting("waiting_for_funds")),
+			event(t, o, contract.PaymentSucceeded, 4, nil),
+			event(t, o, contract.PaymentRefunded, 5, nil),
+			event(t, o, contract.PaymentRefunded, 6, func(p *contract.Payment) { p.RefundedAmount = "10.00" }),
+		}
+		for rest := messages; len(rest) > 0; rest = rest[size:] {
+			b.handle(t, rest[:size]...)
+			b.handle(t, rest[:size]...)
+		}
+		stored, err := b.store.Order(t.Context(), o.ID)
+		if err != nil || stored.Status != order.Paid || stored.Reason != "" || stored.Refunded != 1000 || stored.Version != 7 {
+			t.Errorf("%v: %+v", err, stored)
+		}
+		history, err := b.store.Transitions(t.Context(), o.ID)
+		if err != nil || len(history) != len(messages) {
+			t.Fatalf("%v: history %+v", err, history)
+		}
+		for i, want := range []line{
+			{order.Pending, order.Pending, "waiting_for_inventory"}, {order.Pending, order.Pending, "inventory_completed"},
+			{order.Pending, order.Pending, "waiting_for_funds"}, {order.Pending, order.Paid, ""},
+			{order.Paid, order.Paid, contract.PaymentRefunded}, {order.Paid, order.Paid, contract.PaymentRefunded},
+		} {
+			h := history[i]
+			if (line{h.From, h.To, h.Reason}) != want || h.Number != int64(i+2) || h.EventID.UUID.String() != messages[i].Header("ce_id") {
+				t.Errorf("line %d: %+v instead of %+v", i, h, want)
+			}
+		}
+	}
+	if paid, settled := b.metric(t, "altyn_orders_status_total", "paid"), b.metric(t, "altyn_orders_settled_seconds", ""); paid != 2 || settled != 2 ||
+		b.metric(t, "altyn_orders_status_total", "pending") != 0 {
+		t.Errorf("%v paid, %v settled", paid, settled)
 	}
 }
 
