@@ -344,6 +344,115 @@ const docTemplate = `{
                 }
             }
         },
+        "/api/v1/orders/{id}/cancel": {
+            "post": {
+                "description": "Cancels an order that is pending, authorized or paid: its money is released or returned, exactly once. The answer comes at\nonce with the status cancelling, with ?wait= as soon as the order is cancelled, or has failed because its payment had failed\nbefore. Cancelling it again answers with its present state. The same Idempotency-Key with the same request does so also where\nthe order has failed since, with Idempotent-Replayed: true.",
+                "consumes": [
+                    "application/json"
+                ],
+                "produces": [
+                    "application/json",
+                    "application/problem+json"
+                ],
+                "tags": [
+                    "orders"
+                ],
+                "summary": "Cancel an order",
+                "parameters": [
+                    {
+                        "type": "string",
+                        "format": "uuid",
+                        "description": "the order's ID",
+                        "name": "id",
+                        "in": "path",
+                        "required": true
+                    },
+                    {
+                        "type": "string",
+                        "description": "makes the request repeatable, 1 to 255 characters",
+                        "name": "Idempotency-Key",
+                        "in": "header"
+                    },
+                    {
+                        "type": "string",
+                        "example": "5s",
+                        "description": "how long to wait for the end of the payment, at most 30s",
+                        "name": "wait",
+                        "in": "query"
+                    },
+                    {
+                        "description": "why",
+                        "name": "request",
+                        "in": "body",
+                        "schema": {
+                            "$ref": "#/definitions/api.CancelOrder"
+                        }
+                    }
+                ],
+                "responses": {
+                    "202": {
+                        "description": "Accepted",
+                        "schema": {
+                            "$ref": "#/definitions/api.Order"
+                        },
+                        "headers": {
+                            "Idempotent-Replayed": {
+                                "type": "string",
+                                "description": "true when an earlier request with this key cancelled the order"
+                            }
+                        }
+                    },
+                    "400": {
+                        "description": "invalid_json, unknown_field or validation_failed",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "404": {
+                        "description": "order_not_found",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "408": {
+                        "description": "request_timeout",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "413": {
+                        "description": "body_too_large",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "415": {
+                        "description": "unsupported_media_type",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "422": {
+                        "description": "order_failed or idempotency_key_reused",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "500": {
+                        "description": "internal",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "503": {
+                        "description": "unavailable",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    }
+                }
+            }
+        },
         "/api/v1/orders/{id}/timeline": {
             "get": {
                 "description": "Every step of the order, the first one first, with the ID of the event that brought it or told of it. A status comes again where\nsomething happened to the payment that leaves the order where it stands: it waits for something else, or money was returned.",
@@ -401,6 +510,16 @@ const docTemplate = `{
         }
     },
     "definitions": {
+        "api.CancelOrder": {
+            "type": "object",
+            "properties": {
+                "reason": {
+                    "type": "string",
+                    "maxLength": 200,
+                    "example": "the client changed its mind"
+                }
+            }
+        },
         "api.Order": {
             "type": "object",
             "properties": {

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"net"
 	"net/http"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -118,8 +120,8 @@ func (p process) place(t testing.TB, query, amount string, headers ...string) ap
 	return placed
 }
 
-// payments stands in for the service payments: it takes the orders from their topic and pays those below 100.00, and
-// tells everything twice.
+// payments stands in for the service payments: it takes the orders from their topic, pays those below 100.00 and cancels
+// what is cancelled, and tells everything twice.
 type payments struct {
 	mu     sync.Mutex
 	placed map[string][]kafka.Message // by order ID
@@ -182,7 +184,15 @@ func settled(m kafka.Message) kafka.Message {
 		Status: contract.PaymentSucceeded, CapturedAmount: o.Amount, RefundedAmount: "0.00", Version: 1,
 	}
 	event := kafka.Event{ID: uuid.NewString(), Type: contract.PaymentSucceededType, Source: "/payments", Subject: o.OrderID.String()}
-	if len(o.Amount) > len("99.99") {
+	switch {
+	case m.Header("ce_type") == contract.OrderCancelledType:
+		var c contract.Cancellation
+		if err := json.Unmarshal(m.Value, &c); err != nil {
+			panic(err)
+		}
+		state.Status, state.Reason, state.RefundedAmount, state.Version = contract.PaymentCancelled, c.Reason, o.Amount, 2
+		event.Type = contract.PaymentCancelledType
+	case len(o.Amount) > len("99.99"):
 		state.Status, state.Reason, state.CapturedAmount = contract.PaymentFailed, "insufficient_funds", "0.00"
 		event.Type = contract.PaymentFailedType
 	}
@@ -244,6 +254,46 @@ func TestAnOrderIsPaid(t *testing.T) {
 		if code, answer := p.call(t, "GET", path, ""); code != 200 || !strings.Contains(string(answer), want) {
 			t.Errorf("%s: %d %s", path, code, answer)
 		}
+	}
+}
+
+// A cancelled order is told as documented, after its order and under the same key.
+func TestAnOrderIsCancelled(t *testing.T) {
+	t.Parallel()
+	db, broker := postgrestest.Database(t, "orders", postgres.Migrations()...), kafkatest.Broker(t)
+	others := startPayments(t, broker)
+	p := start(t, configuration(t, db, broker))
+	const trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+	body := `{"account_id": "` + uuid.NewString() + `", "amount": "25.00", "currency": "RUB", "description": "two tickets", "reference": "cart-17",
+		"capture": "manual", "await_inventory": true, "on_insufficient": "wait", "expires_in": "15m"}`
+	var placed, cancelled api.Order
+	if code, answer := p.call(t, "POST", "/api/v1/orders?wait=30s", body); code != 201 || json.Unmarshal(answer, &placed) != nil {
+		t.Fatalf("%d %s", code, answer)
+	}
+	code, answer := p.call(t, "POST", "/api/v1/orders/"+placed.ID.String()+"/cancel?wait=30s", `{"reason": "why"}`, "Traceparent", trace)
+	if err := json.Unmarshal(answer, &cancelled); err != nil || code != 202 || cancelled.Status != order.Cancelled || cancelled.Reason != "why" ||
+		cancelled.RefundedAmount != "25.00" {
+		t.Fatalf("%d %s", code, answer)
+	}
+	events := others.of(placed.ID)
+	if len(events) != 2 {
+		t.Fatalf("%d events", len(events))
+	}
+	var first contract.Order
+	var second contract.Cancellation
+	if err := errors.Join(json.Unmarshal(events[0].Value, &first), json.Unmarshal(events[1].Value, &second)); err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(second.Order, first) || second.Reason != "why" || second.CancelledAt.Before(first.CreatedAt) ||
+		first.ExpiresAt == nil || !first.ExpiresAt.Equal(first.CreatedAt.Add(15*time.Minute)) {
+		t.Errorf("placed %+v, cancelled %+v", first, second)
+	}
+	if header := kafka.EventOf(events[1]); header.Type != contract.OrderCancelledType || header.Subject != placed.ID.String() || header.Traceparent != trace ||
+		header.ID != contract.EventID(contract.OrderCancelledType, placed.ID, 1).String() || string(events[1].Key) != string(events[0].Key) {
+		t.Errorf("headers %+v, key %s", header, events[1].Key)
+	}
+	if code, answer := p.call(t, "GET", "/metrics", ""); code != 200 || !strings.Contains(string(answer), "altyn_orders_cancellations_total 1") {
+		t.Errorf("/metrics: %d", code)
 	}
 }
 

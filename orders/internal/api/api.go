@@ -35,8 +35,11 @@ type API struct {
 	currencies *money.Currencies
 	changes    *watch.Hub[order.Order]
 	placing    *groupcommit.Group[postgres.Placement, postgres.Placed]
+	cancelling *groupcommit.Group[postgres.Cancellation, postgres.Cancelled]
 	wake       func()
-	placed     prometheus.Counter
+
+	placed        prometheus.Counter
+	cancellations prometheus.Counter
 }
 
 // New makes the API. changes tells of orders whose status has changed; wake is called after orders were committed.
@@ -46,10 +49,13 @@ func New(store *postgres.Store, currencies *money.Currencies, changes *watch.Hub
 		store: store, currencies: currencies, changes: changes, wake: wake,
 		placed: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "altyn_orders_placed_total", Help: "Orders accepted; repetitions of a request do not count."}),
+		cancellations: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "altyn_orders_cancellations_total", Help: "Cancellations accepted; repetitions of a request do not count."}),
 	}
 	alone := func(err error) bool { return !database.IsTransient(err) }
 	a.placing = groupcommit.New(maxTogether, maxWaiting, alone, a.commit)
-	metrics.MustRegister(a.placed)
+	a.cancelling = groupcommit.New(maxTogether, maxWaiting, alone, a.commitCancellations)
+	metrics.MustRegister(a.placed, a.cancellations)
 	return a
 }
 
@@ -59,6 +65,7 @@ func (a *API) Mount(router chi.Router) {
 	router.Post(Path+"/batch", httpserver.Handle(a.placeBatch))
 	router.Get(Path, httpserver.Handle(a.list))
 	router.Get(Path+"/{id}", httpserver.Handle(a.get))
+	router.Post(cancelPath, httpserver.Handle(a.cancel))
 	router.Get(Path+"/{id}/timeline", httpserver.Handle(a.timeline))
 }
 

@@ -514,6 +514,7 @@ func TestTheDatabaseIsAway(t *testing.T) {
 		b.call(t, "POST", "/api/v1/orders", body), b.call(t, "GET", "/api/v1/orders", ""),
 		b.call(t, "POST", "/api/v1/orders/batch", `{"orders": [`+body+`]}`),
 		b.call(t, "GET", "/api/v1/orders/"+account, ""), b.call(t, "GET", "/api/v1/orders/"+account+"/timeline", ""),
+		b.call(t, "POST", "/api/v1/orders/"+account+"/cancel", ""),
 	} {
 		wantProblem(t, a, 503, httpserver.CodeUnavailable)
 	}

@@ -29,6 +29,11 @@ type PlaceOrders struct {
 	Orders []PlaceOrder `json:"orders" minItems:"1" maxItems:"1000" validate:"required"`
 }
 
+// CancelOrder is a request to cancel an order.
+type CancelOrder struct {
+	Reason string `json:"reason" example:"the client changed its mind" maxLength:"200"`
+}
+
 // Order is an order as its clients see it.
 type Order struct {
 	ID             uuid.UUID    `json:"id" swaggertype:"string" format:"uuid" example:"0198c5a8-0d3c-7b0f-8a52-5c1d2e3f4a5b"`

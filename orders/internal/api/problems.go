@@ -14,10 +14,12 @@ import (
 // The codes of problems that orders has beside those of any HTTP call (see httpserver).
 const (
 	CodeOrderNotFound = "order_not_found" // 404: there is no order with this ID
+	CodeOrderFailed   = "order_failed"    // 422: a failed order cannot be cancelled
 )
 
 var (
 	errOrderNotFound = httpserver.NewProblem(http.StatusNotFound, CodeOrderNotFound, "there is no order with this ID")
+	errOrderFailed   = httpserver.NewProblem(http.StatusUnprocessableEntity, CodeOrderFailed, "the order has failed; there is nothing to cancel")
 	errKeyReused     = httpserver.NewProblem(http.StatusUnprocessableEntity, httpserver.CodeIdempotencyKeyReused,
 		"this Idempotency-Key came with another request before")
 )
@@ -28,6 +30,10 @@ func Classify(err error) *httpserver.Problem {
 	switch {
 	case errors.Is(err, postgres.ErrNotFound):
 		return errOrderNotFound
+	case errors.Is(err, order.ErrFailed):
+		return errOrderFailed
+	case errors.Is(err, postgres.ErrKeyReused):
+		return errKeyReused
 	case errors.Is(err, groupcommit.ErrBusy), database.IsTransient(err):
 		return httpserver.Unavailable(err)
 	}

@@ -1,5 +1,5 @@
-// Package postgres holds all SQL of orders: placing them with their events, applying what payments tells of them, and
-// what the API reads.
+// Package postgres holds all SQL of orders: placing and cancelling them with their events, applying what payments tells
+// of them, and what the API reads.
 package postgres
 
 import (

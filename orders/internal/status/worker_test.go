@@ -331,6 +331,45 @@ func TestEveryVersionIsALine(t *testing.T) {
 	}
 }
 
+// An order that is being cancelled waits for its payment's end, and keeps why it is cancelled.
+func TestACancelledOrderWaitsForThePaymentsEnd(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	orders := b.place(t, 3)
+	for _, o := range orders {
+		if _, err := b.store.Cancel(t.Context(), []postgres.Cancellation{{OrderID: o.ID, Reason: "why"}},
+			func(order.Order, order.Transition) (string, error) { return "{}", nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	because := func(p *contract.Payment) { p.Reason = "why" }
+	messages := []kafka.Message{
+		event(t, orders[0], contract.PaymentSucceeded, 1, nil), event(t, orders[1], contract.PaymentCreated, 1, nil),
+		event(t, orders[0], contract.PaymentCancelled, 2, because), event(t, orders[1], contract.PaymentFailed, 2, nil),
+		event(t, orders[2], contract.PaymentAuthorized, 1, nil),
+	}
+	b.handle(t, messages...)
+	b.handle(t, messages...)
+	wants := []order.Order{
+		{Status: order.Cancelled, Reason: "why"}, {Status: order.Failed, Reason: "insufficient_funds"}, {Status: order.Cancelling, Reason: "why"},
+	}
+	for i, o := range orders {
+		stored, err := b.store.Order(t.Context(), o.ID)
+		if err != nil || stored.Status != wants[i].Status || stored.Reason != wants[i].Reason {
+			t.Errorf("%v: order %d is %+v", err, i, stored)
+		}
+		history, err := b.store.Transitions(t.Context(), o.ID)
+		if err != nil || int64(len(history)) != stored.Version-1 || history[1].From != order.Cancelling || history[1].To != order.Cancelling ||
+			history[1].Reason != []string{contract.PaymentSucceeded, contract.PaymentCreated, contract.PaymentAuthorized}[i] {
+			t.Errorf("%v: history %+v", err, history)
+		}
+	}
+	if parked := b.parked(t); len(parked) > 0 || b.metric(t, "altyn_orders_status_total", "cancelled") != 1 ||
+		b.metric(t, "altyn_orders_status_total", "cancelling") != 0 {
+		t.Errorf("parked %+v, or the metrics are wrong", parked)
+	}
+}
+
 func TestWhatCannotBeReadGoesToTheDeadLetters(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -1,0 +1,168 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
+	"github.com/lib/pq"
+
+	"github.com/altyn-pay/altyn/orders/internal/order"
+	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/outbox"
+	"github.com/altyn-pay/altyn/platform/postgres"
+)
+
+// ErrKeyReused refuses a request whose key came with another request before.
+var ErrKeyReused = errors.New("the key came with another request before")
+
+// Cancellation is a request to cancel an order.
+type Cancellation struct {
+	OrderID     uuid.UUID     `db:"order_id"`
+	Request     uuid.NullUUID `db:"request"` // derived from the client's key, if it gave one
+	Fingerprint uuid.UUID     `db:"fingerprint"`
+	Reason      string        `db:"reason"`
+	Traceparent string        `db:"-"`
+}
+
+// repeats tells whether both are one request of the client's.
+func (c Cancellation) repeats(first Cancellation) bool {
+	return c.Request.Valid && c.Request == first.Request
+}
+
+// Cancelled is what became of a request to cancel an order.
+type Cancelled struct {
+	Order order.Order
+	// New tells that this request made the order cancelling.
+	New bool
+	// Repeated tells that an earlier request with the same key did.
+	Repeated bool
+	// Err is why the order is not cancelled: ErrNotFound, order.ErrFailed or ErrKeyReused.
+	Err error
+}
+
+// Cancel begins the cancellation of orders in one transaction, with their history and the events that tell payments of
+// it, and returns one result for each request. event makes an event's payload. A request may be repeated any number of
+// times: an order is cancelled once. After an error nothing was stored, unless the connection was lost during the commit.
+func (s *Store) Cancel(ctx context.Context, requests []Cancellation,
+	event func(order.Order, order.Transition) (string, error)) ([]Cancelled, error) {
+	var results []Cancelled
+	err := postgres.InTx(ctx, s.db, func(tx *sqlx.Tx) error {
+		ids := make([]uuid.UUID, len(requests))
+		for i, c := range requests {
+			ids[i] = c.OrderID
+		}
+		orders, err := s.Lock(ctx, tx, ids)
+		if err != nil {
+			return err
+		}
+		// Under the locks: what another request has written by now is seen.
+		begun, err := selectCancellations(ctx, tx, ids)
+		if err != nil {
+			return err
+		}
+		var changes cancelling
+		results, changes, err = cancel(orders, begun, requests, event, time.Now())
+		if err != nil {
+			return err
+		}
+		if err := s.Save(ctx, tx, changes.orders, changes.transitions); err != nil {
+			return err
+		}
+		if err := insertCancellations(ctx, tx, changes.requests, changes.transitions); err != nil {
+			return err
+		}
+		return outbox.Append(ctx, tx, changes.events...)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cancel %d orders: %w", len(requests), err)
+	}
+	return results, nil
+}
+
+// cancelling is what requests have changed: one element of each list for each order.
+type cancelling struct {
+	requests    []Cancellation
+	orders      []order.Order
+	transitions []order.Transition
+	events      []outbox.Message
+}
+
+// cancel decides on requests one after another; those of one order see each other, as those of different transactions do.
+func cancel(orders map[uuid.UUID]order.Order, begun map[uuid.UUID]Cancellation, requests []Cancellation,
+	event func(order.Order, order.Transition) (string, error), now time.Time) ([]Cancelled, cancelling, error) {
+	results := make([]Cancelled, len(requests))
+	var changes cancelling
+	for i, c := range requests {
+		result := &results[i]
+		o, there := orders[c.OrderID]
+		first, again := begun[c.OrderID]
+		switch {
+		case !there:
+			result.Err = ErrNotFound
+			continue
+		case again && c.repeats(first):
+			// Whatever has become of the order since.
+			if result.Order, result.Repeated = o, true; c.Fingerprint != first.Fingerprint {
+				result.Err = ErrKeyReused
+			}
+			continue
+		}
+		transition, err := o.Cancel(c.Reason, now)
+		if err != nil {
+			result.Err = err
+			continue
+		}
+		if result.Order = o; transition == nil {
+			continue
+		}
+		result.New = true
+		payload, err := event(o, *transition)
+		if err != nil {
+			return nil, cancelling{}, err
+		}
+		orders[o.ID], begun[o.ID] = o, c
+		changes.requests, changes.orders = append(changes.requests, c), append(changes.orders, o)
+		changes.transitions = append(changes.transitions, *transition)
+		changes.events = append(changes.events, outbox.Message{
+			Lane: contract.Lane(o.AccountID), ID: o.CancelledEventID(), Type: contract.OrderCancelledType, Topic: contract.TopicOrders,
+			Key: o.AccountID.String(), Subject: o.ID.String(), Payload: payload, Traceparent: c.Traceparent,
+		})
+	}
+	return results, changes, nil
+}
+
+func selectCancellations(ctx context.Context, tx *sqlx.Tx, ids []uuid.UUID) (map[uuid.UUID]Cancellation, error) {
+	var rows []Cancellation
+	if err := tx.SelectContext(ctx, &rows, `
+		SELECT order_id, request, fingerprint, reason FROM cancellations WHERE order_id = ANY($1::uuid[])`, uuids(ids)); err != nil {
+		return nil, fmt.Errorf("read cancellations: %w", err)
+	}
+	cancellations := make(map[uuid.UUID]Cancellation, len(rows))
+	for _, c := range rows {
+		cancellations[c.OrderID] = c
+	}
+	return cancellations, nil
+}
+
+// insertCancellations stores requests beside the transitions that they caused.
+func insertCancellations(ctx context.Context, tx *sqlx.Tx, cancellations []Cancellation, transitions []order.Transition) error {
+	n := len(cancellations)
+	if n == 0 {
+		return nil
+	}
+	orders, fingerprints, reasons, at := texts(n), texts(n), texts(n), texts(n)
+	requests := make([]sql.NullString, n)
+	for i, c := range cancellations {
+		orders[i], fingerprints[i], reasons[i], at[i] = c.OrderID.String(), c.Fingerprint.String(), c.Reason, timestamp(transitions[i].At)
+		requests[i] = optionalUUID(c.Request)
+	}
+	return exec(ctx, tx, "save cancellations", n, `
+		INSERT INTO cancellations (order_id, request, fingerprint, reason, at)
+		SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::timestamptz[])`,
+		orders, pq.Array(requests), fingerprints, reasons, at)
+}
