@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/telemetry"
 )
 
 // MaxMessageBytes bounds a message: its key, value and headers with some bytes of overhead each. It is what a broker
@@ -83,8 +84,10 @@ func (e Event) Headers() []Header {
 func EventOf(m Message) Event {
 	event := Event{
 		ID: m.Header("ce_id"), Type: m.Header("ce_type"), Source: m.Header("ce_source"),
-		Subject: m.Header("ce_subject"), Traceparent: m.Header("traceparent"),
+		Subject: m.Header("ce_subject"),
 	}
+	// Anyone may have written it, and it is kept and passed on.
+	event.Traceparent, _ = telemetry.ParseTraceparent(m.Header("traceparent"))
 	if at, err := time.Parse(time.RFC3339Nano, m.Header("ce_time")); err == nil {
 		event.Time = at.UTC()
 	}

@@ -38,8 +38,10 @@ func TestEventHeaders(t *testing.T) {
 		}
 	}
 
-	if event := kafka.EventOf(kafka.Message{Headers: []kafka.Header{{Key: "ce_time", Value: []byte("yesterday")}}}); event != (kafka.Event{}) {
-		t.Errorf("a malformed time makes %+v", event)
+	for name, value := range map[string]string{"ce_time": "yesterday", "traceparent": "00-\xff\x00"} {
+		if event := kafka.EventOf(kafka.Message{Headers: []kafka.Header{{Key: name, Value: []byte(value)}}}); event != (kafka.Event{}) {
+			t.Errorf("a malformed %s makes %+v", name, event)
+		}
 	}
 }
 
