@@ -23,6 +23,7 @@ var topics = []string{
 	contract.TopicPayments, contract.DeadLetter(contract.TopicPayments),
 	contract.TopicCommands, contract.DeadLetter(contract.TopicCommands),
 	contract.TopicReplies,
+	contract.TopicInventory, contract.DeadLetter(contract.TopicInventory),
 }
 
 // settlers is how many batches a process settles at the same time: while one waits for its commit, another one works.
@@ -36,6 +37,7 @@ type pipeline struct {
 	producer *kafka.Producer
 	consumer *kafka.Consumer
 	receiver *inbox.Receiver[kafka.Message]
+	goods    *settlement.Inventory
 	worker   *inbox.Worker
 	expiry   *settlement.Expiry
 	relay    *outbox.Relay
@@ -47,7 +49,7 @@ func newPipeline(process *service.Process, store *postgres.Store, door *api.Door
 	if err != nil {
 		return nil, err
 	}
-	consumer, err := kafka.NewConsumer(cfg, name, []string{contract.TopicOrders, contract.TopicCommands}, log, metrics)
+	consumer, err := kafka.NewConsumer(cfg, name, []string{contract.TopicOrders, contract.TopicCommands, contract.TopicInventory}, log, metrics)
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +66,29 @@ func newPipeline(process *service.Process, store *postgres.Store, door *api.Door
 	p.worker = inbox.NewWorker(process.DB, settle.Settle, log, metrics)
 	p.expiry = settlement.NewExpiry(store, log, p.worker.Wake)
 	p.receiver = inbox.NewReceiver(process.DB, settlement.NewDecoder(store, process.Currencies, producer.HasTopic).Decode, settlement.Repeated, producer.DeadLetters, p.worker.Wake)
+	p.goods = settlement.NewInventory(store, producer.DeadLetters, p.worker.Wake, log, metrics)
 	return p, nil
+}
+
+// receive stores a fetched batch: what the inventory system says by its orders, everything else in the inbox.
+func (p *pipeline) receive(ctx context.Context, records []kafka.Message) error {
+	requests, goods := make([]kafka.Message, 0, len(records)), []kafka.Message(nil)
+	for _, record := range records {
+		if record.Topic == contract.TopicInventory {
+			goods = append(goods, record)
+		} else {
+			requests = append(requests, record)
+		}
+	}
+	if len(requests) > 0 {
+		if err := p.receiver.Receive(ctx, requests); err != nil {
+			return err
+		}
+	}
+	if len(goods) > 0 {
+		return p.goods.Receive(ctx, goods)
+	}
+	return nil
 }
 
 // wake tells the worker, if there is one in this process, that messages were stored.
@@ -79,10 +103,11 @@ func (p *pipeline) run(ctx context.Context) error {
 	defer p.producer.Close()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return kafka.KeepTopics(ctx, p.cfg, p.log, topics...) })
-	group.Go(func() error { return p.consumer.Run(ctx, p.receiver.Receive) })
+	group.Go(func() error { return p.consumer.Run(ctx, p.receive) })
 	for range settlers {
 		group.Go(func() error { return p.worker.Run(ctx) })
 	}
+	group.Go(func() error { return p.goods.Run(ctx) })
 	group.Go(func() error { return p.expiry.Run(ctx) })
 	group.Go(func() error { return p.relay.Run(ctx) })
 	return group.Wait()

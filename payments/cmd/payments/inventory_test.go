@@ -1,0 +1,97 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/google/uuid"
+
+	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/contracttest"
+	"github.com/altyn-pay/altyn/platform/kafka"
+)
+
+// goods is what the inventory system says of an order.
+func goods(order uuid.UUID, status string, headers ...kafka.Header) kafka.Message {
+	payload, err := json.Marshal(contract.Inventory{IdempotentKey: uuid.New(), OrderID: order, Status: status})
+	if err != nil {
+		panic(err)
+	}
+	return kafka.Message{Topic: contract.TopicInventory, Key: []byte(order.String()), Value: payload, Headers: headers}
+}
+
+// What the inventory system says comes by the same consumer as orders, and neither gets into the way of the other.
+func TestInventoryMeetsOrders(t *testing.T) {
+	b := setup(t, "all", "worker")
+	const orders = 50
+	early, strange, late := order(b.account("1.00"), "1.00"), order(b.account("1.00"), "1.00"), order(b.account("1.00"), "1.00")
+	records := []kafka.Message{
+		goods(early.OrderID, contract.InventoryCompleted), goods(early.OrderID, contract.InventoryFailed),
+		goods(strange.OrderID, contract.InventoryCompleted, kafka.Header{Key: "traceparent", Value: []byte("\xff\x00")}),
+		goods(late.OrderID, "PENDING"), goods(uuid.New(), contract.InventoryFailed),
+		{Topic: contract.TopicInventory, Value: []byte("nonsense")},
+		{Topic: contract.TopicInventory, Value: []byte(fmt.Sprintf(`{"order_id": "%s", "status": "COMPLETED"}`, late.OrderID))},
+	}
+	for range orders {
+		records = append(records, record(order(b.account("1.00"), "1.00")))
+	}
+	b.produce(append(records, records...)...)
+	dead := b.consume(contract.DeadLetter(contract.TopicInventory), func(m []kafka.Message) bool { return len(m) >= 4 })
+	for _, m := range dead {
+		if m.Header("dlq_reason") == "" || m.Header("dlq_topic") != contract.TopicInventory {
+			t.Errorf("dead letter %+v", m)
+		}
+	}
+	b.until(3, `SELECT count(*) FROM inventory WHERE joined_at IS NULL`)
+	b.produce(record(early), record(strange), record(late))
+	b.states(orders + 3)
+	b.until(1, `SELECT count(*) FROM inventory WHERE joined_at IS NULL`)
+	b.until(2, `SELECT count(*) FROM inventory WHERE joined_at IS NOT NULL AND traceparent = '' AND status = 'COMPLETED'`)
+	contracttest.Validate(t, contract.TopicInventory, records[0].Value)
+	if dead := len(b.consume(contract.DeadLetter(contract.TopicInventory), func(m []kafka.Message) bool { return len(m) >= 4 })); dead != 4 {
+		t.Errorf("%d dead letters", dead)
+	}
+}
+
+func TestAnOrderWaitsForItsGoods(t *testing.T) {
+	b := setup(t, "all", "worker")
+	account := b.account("100.00")
+	await := func(amount string) contract.Order {
+		o := order(account, amount)
+		o.AwaitInventory = true
+		return o
+	}
+	before, after, none, dear := await("10.00"), await("20.00"), await("30.00"), await("500.00")
+	b.produce(goods(before.OrderID, contract.InventoryCompleted))
+	b.until(1, `SELECT count(*) FROM inventory`)
+	b.place(before, "succeeded")
+	for _, o := range []contract.Order{after, none, dear} {
+		b.place(o, "created")
+	}
+	b.place(order(account, "1.00"), "succeeded") // the account's queue goes on
+	b.produce(
+		goods(after.OrderID, contract.InventoryCompleted), goods(after.OrderID, contract.InventoryCompleted),
+		goods(none.OrderID, contract.InventoryFailed), goods(none.OrderID, contract.InventoryFailed),
+		goods(dear.OrderID, contract.InventoryCompleted),
+	)
+	for o, want := range map[contract.Order][]string{
+		before: {"1 created waiting_for_inventory 0.00-0.00", "2 created inventory_completed 0.00-0.00", "3 succeeded  10.00-0.00"},
+		after:  {"1 created waiting_for_inventory 0.00-0.00", "2 created inventory_completed 0.00-0.00", "3 succeeded  20.00-0.00"},
+		none:   {"1 created waiting_for_inventory 0.00-0.00", "2 failed out_of_stock 0.00-0.00"},
+		dear:   {"1 created waiting_for_inventory 0.00-0.00", "2 created inventory_completed 0.00-0.00", "3 failed insufficient_funds 0.00-0.00"},
+	} {
+		if got := b.story(o, len(want)); !slices.Equal(got, want) {
+			t.Errorf("the events tell %q, want %q", got, want)
+		}
+	}
+	// Once more, and the other way round: nothing of it counts.
+	b.produce(goods(after.OrderID, contract.InventoryFailed), goods(none.OrderID, contract.InventoryCompleted))
+	b.produce(goods(uuid.New(), contract.InventoryFailed))
+	b.until(1, `SELECT count(*) FROM inventory WHERE joined_at IS NULL`)
+	b.until(0, `SELECT count(*) FROM inbox`)
+	if got := b.balances(account); got != "69.00 0.00" {
+		t.Errorf("in the end: %s", got)
+	}
+}

@@ -1,0 +1,216 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
+	"github.com/lib/pq"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/altyn-pay/altyn/platform/inbox"
+	"github.com/altyn-pay/altyn/platform/postgres"
+)
+
+const (
+	maxJoins = 500 // rows looked at in one transaction
+
+	// A message whose order is not there is looked at again after its own age, within these bounds: a young one often, since
+	// its order may be on its way, and an old one seldom, since the settlement of its order has it looked at.
+	minLook = 50 * time.Millisecond
+	maxLook = time.Minute
+
+	// inventoryAge is how long a message is kept, be it for its order or to recognise another one about the same order. An
+	// order that comes a day after what was said of its goods fails by its own deadline.
+	inventoryAge = 24 * time.Hour
+	maxForgotten = 1000 // rows deleted in one statement
+)
+
+// Inventory is what the inventory system said of an order's goods.
+type Inventory struct {
+	OrderID       uuid.UUID `db:"order_id"`
+	IdempotentKey uuid.UUID `db:"idempotent_key"`
+	Status        string    `db:"status"` // contract.InventoryCompleted or InventoryFailed
+	Traceparent   string    `db:"traceparent"`
+}
+
+// AddInventory stores messages and returns how many of them were new. Of those that tell of the same order, and of those
+// with the same key, the first one counts.
+func (s *Store) AddInventory(ctx context.Context, messages []Inventory) (added int, err error) {
+	seen := make(map[uuid.UUID]bool, len(messages))
+	orders, keys, statuses, traces := texts(0), texts(0), texts(0), texts(0)
+	for _, m := range messages {
+		if seen[m.IdempotentKey] {
+			continue
+		}
+		seen[m.IdempotentKey] = true
+		orders, keys = append(orders, m.OrderID.String()), append(keys, m.IdempotentKey.String())
+		statuses, traces = append(statuses, m.Status), append(traces, m.Traceparent)
+	}
+	// An order's messages come in any partition, so two processes may store the same ones at once: sorted, so that they do
+	// not wait for each other in a circle. Should they do so for keys that orders share, InTx tries again.
+	err = postgres.InTx(ctx, s.db, func(tx *sqlx.Tx) error {
+		result, err := tx.ExecContext(ctx, `
+			INSERT INTO inventory (order_id, idempotent_key, status, traceparent)
+			SELECT order_id, idempotent_key, status, traceparent
+			FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[])
+				WITH ORDINALITY AS m (order_id, idempotent_key, status, traceparent, n)
+			ORDER BY order_id, n
+			ON CONFLICT DO NOTHING`, orders, keys, statuses, traces)
+		if err != nil {
+			return fmt.Errorf("add inventory: %w", err)
+		}
+		rows, err := result.RowsAffected()
+		added = int(rows)
+		return err
+	})
+	return added, err
+}
+
+// LookForInventory has what is stored of these orders looked at as soon as the transaction has committed. Whoever stores
+// that an order waits for its goods calls it in the same transaction. What is not stored yet needs no call: it is looked at
+// when it comes, and again soon if this transaction has not committed by then.
+func (s *Store) LookForInventory(ctx context.Context, tx *sqlx.Tx, orders []uuid.UUID) error {
+	if len(orders) == 0 {
+		return nil
+	}
+	if _, err := tx.ExecContext(ctx, `
+		UPDATE inventory SET look_at = clock_timestamp() WHERE order_id = ANY($1::uuid[]) AND joined_at IS NULL`, uuids(orders)); err != nil {
+		return fmt.Errorf("look for inventory: %w", err)
+	}
+	return nil
+}
+
+// JoinInventory looks at the messages that are due, at most maxJoins of them. For those whose payment is there it puts
+// into the inbox what message makes of them and the account; the others are due again later. It returns how many have
+// joined; more tells that others may be due. Any number of processes may do so at once.
+func (s *Store) JoinInventory(ctx context.Context, message func(m Inventory, account uuid.UUID) (inbox.Message, error)) (joined int, more bool, err error) {
+	// statement_timestamp, unlike clock_timestamp, lets the index be used.
+	var due bool
+	if err := s.db.GetContext(ctx, &due, `
+		SELECT EXISTS (SELECT FROM inventory WHERE joined_at IS NULL AND look_at <= statement_timestamp())`); err != nil {
+		return 0, false, fmt.Errorf("look for due inventory: %w", err)
+	}
+	if !due {
+		return 0, false, nil
+	}
+	err = postgres.InTx(ctx, s.db, func(tx *sqlx.Tx) error {
+		joined, more = 0, false
+		var rows []Inventory
+		if err := tx.SelectContext(ctx, &rows, `
+			SELECT order_id, idempotent_key, status, traceparent FROM inventory
+			WHERE joined_at IS NULL AND look_at <= statement_timestamp()
+			ORDER BY look_at LIMIT $1 FOR UPDATE SKIP LOCKED`, maxJoins); err != nil {
+			return fmt.Errorf("lock inventory: %w", err)
+		}
+		if len(rows) == 0 {
+			return nil // another process has them
+		}
+		accounts, err := payers(ctx, tx, rows)
+		if err != nil {
+			return err
+		}
+		var found, absent []uuid.UUID
+		var messages []inbox.Message
+		for _, row := range rows {
+			account, ok := accounts[row.OrderID]
+			if !ok {
+				absent = append(absent, row.OrderID)
+				continue
+			}
+			m, err := message(row, account)
+			if err != nil {
+				return err
+			}
+			found, messages = append(found, row.OrderID), append(messages, m)
+		}
+		joined, more = len(found), len(rows) == maxJoins
+		if err := enqueue(ctx, tx, found, messages); err != nil {
+			return err
+		}
+		return postpone(ctx, tx, absent)
+	})
+	if err != nil {
+		return 0, false, err
+	}
+	return joined, more, nil
+}
+
+// payers tells which accounts pay these orders, as far as their payments are there. It is a statement of its own, after
+// the one that has locked the rows: so either it sees the payment, or the LookForInventory of the transaction that stores
+// it is still to come and waits for the lock, and then overrules what is decided here.
+func payers(ctx context.Context, tx *sqlx.Tx, rows []Inventory) (map[uuid.UUID]uuid.UUID, error) {
+	orders := make([]uuid.UUID, len(rows))
+	for i, row := range rows {
+		orders[i] = row.OrderID
+	}
+	var payments []struct {
+		OrderID   uuid.UUID `db:"order_id"`
+		AccountID uuid.UUID `db:"account_id"`
+	}
+	if err := tx.SelectContext(ctx, &payments, `
+		SELECT order_id, account_id FROM payments WHERE order_id = ANY($1::uuid[])`, uuids(orders)); err != nil {
+		return nil, fmt.Errorf("find the payments of inventory: %w", err)
+	}
+	accounts := make(map[uuid.UUID]uuid.UUID, len(payments))
+	for _, p := range payments {
+		accounts[p.OrderID] = p.AccountID
+	}
+	return accounts, nil
+}
+
+// enqueue puts messages into the inbox and marks the orders they tell of.
+func enqueue(ctx context.Context, tx *sqlx.Tx, orders []uuid.UUID, messages []inbox.Message) error {
+	if len(orders) == 0 {
+		return nil
+	}
+	if _, err := inbox.Insert(ctx, tx, messages); err != nil {
+		return err
+	}
+	return exec(ctx, tx, "join inventory", int64(len(orders)), `
+		UPDATE inventory SET joined_at = clock_timestamp() WHERE order_id = ANY($1::uuid[])`, uuids(orders))
+}
+
+// postpone has what is said of these orders looked at again later.
+func postpone(ctx context.Context, tx *sqlx.Tx, orders []uuid.UUID) error {
+	if len(orders) == 0 {
+		return nil
+	}
+	return exec(ctx, tx, "postpone inventory", int64(len(orders)), `
+		UPDATE inventory SET look_at = clock_timestamp()
+			+ least(greatest(clock_timestamp() - received_at, make_interval(secs => $2)), make_interval(secs => $3))
+		WHERE order_id = ANY($1::uuid[])`, uuids(orders), minLook.Seconds(), maxLook.Seconds())
+}
+
+// ForgetInventory deletes messages that are too old, at most maxForgotten of them, and returns how many of them had not
+// joined; more tells that there may be others.
+func (s *Store) ForgetInventory(ctx context.Context) (unjoined int, more bool, err error) {
+	var forgotten int
+	if err := s.db.QueryRowxContext(ctx, `
+		WITH old AS MATERIALIZED (
+			SELECT order_id FROM inventory WHERE received_at < statement_timestamp() - make_interval(secs => $1)
+			ORDER BY received_at LIMIT $2 FOR UPDATE SKIP LOCKED
+		), forgotten AS (
+			DELETE FROM inventory USING old WHERE inventory.order_id = old.order_id RETURNING joined_at
+		) SELECT count(*), count(*) FILTER (WHERE joined_at IS NULL) FROM forgotten`,
+		inventoryAge.Seconds(), maxForgotten).Scan(&forgotten, &unjoined); err != nil {
+		return 0, false, fmt.Errorf("forget inventory: %w", err)
+	}
+	return unjoined, forgotten == maxForgotten, nil
+}
+
+// InventoryGauge counts the messages whose order is not there.
+func (s *Store) InventoryGauge() prometheus.Collector {
+	return postgres.Gauges(s.db, `SELECT count(*) FROM inventory WHERE joined_at IS NULL`,
+		prometheus.GaugeOpts{Name: "altyn_inventory_waiting", Help: "Messages of the inventory system that wait for their order."})
+}
+
+func uuids(list []uuid.UUID) pq.StringArray {
+	column := texts(len(list))
+	for i, id := range list {
+		column[i] = id.String()
+	}
+	return column
+}

@@ -1,0 +1,195 @@
+package settlement
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/altyn-pay/altyn/payments/internal/ledger"
+	"github.com/altyn-pay/altyn/payments/internal/postgres"
+	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/inbox"
+	"github.com/altyn-pay/altyn/platform/kafka"
+)
+
+const (
+	// joinInterval is how often stored messages are looked at without being woken, for what other processes have stored and
+	// for orders that came a moment after their goods' message.
+	joinInterval = 100 * time.Millisecond
+	maxJoinPause = 2 * time.Second // between tries when the database is away
+
+	// forgetInterval is how often old messages are looked for; as long as there are more, it is done without a pause.
+	forgetInterval = time.Minute
+
+	maxLogged = 64 // bytes of a status that is not known
+)
+
+// Inventory is the door for what the inventory system says of orders' goods. A message names an order and no account, and
+// may come before its order, so it cannot be put into the inbox as it comes. Receive stores it by its order; Run looks
+// again and again, never once only, for the payments of what is stored, and puts into the inbox what has one. Any number
+// of instances may run.
+type Inventory struct {
+	store  *postgres.Store
+	dead   func(ctx context.Context, records []kafka.Message, reasons []error) error
+	joined func()
+	log    *slog.Logger
+	wake   chan struct{}
+
+	messages *prometheus.CounterVec
+}
+
+// NewInventory makes the door. dead keeps what could not be read, with the reason, and returns once it is safe; joined is
+// called after messages were put into the inbox.
+func NewInventory(store *postgres.Store, dead func(ctx context.Context, records []kafka.Message, reasons []error) error,
+	joined func(), log *slog.Logger, metrics prometheus.Registerer) *Inventory {
+	v := &Inventory{
+		store: store, dead: dead, joined: joined, log: log, wake: make(chan struct{}, 1),
+		messages: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "altyn_inventory_messages_total",
+			Help: "Messages of the inventory system: unreadable, ignored, repeated or stored, and of the stored ones joined or, without their order, forgotten.",
+		}, []string{"outcome"}),
+	}
+	metrics.MustRegister(v.messages, store.InventoryGauge())
+	return v
+}
+
+// Receive stores messages of the topic inventory. Once it has returned nil, they may be acknowledged: each is stored, of
+// no interest, or kept as a dead letter. After an error they must be delivered again.
+func (v *Inventory) Receive(ctx context.Context, records []kafka.Message) error {
+	messages := make([]postgres.Inventory, 0, len(records))
+	var (
+		unreadable []kafka.Message
+		reasons    []error
+		ignored    int
+	)
+	for _, record := range records {
+		m, err := readInventory(record)
+		switch {
+		case err != nil:
+			unreadable, reasons = append(unreadable, record), append(reasons, err)
+		case m.Status != contract.InventoryCompleted && m.Status != contract.InventoryFailed:
+			ignored++
+			v.log.Debug("inventory message ignored for its status", "order_id", m.OrderID, "idempotent_key", m.IdempotentKey,
+				"status", m.Status[:min(len(m.Status), maxLogged)])
+		default:
+			messages = append(messages, m)
+		}
+	}
+	if len(unreadable) > 0 {
+		if err := v.dead(ctx, unreadable, reasons); err != nil {
+			return fmt.Errorf("keep %d dead letters of inventory: %w", len(unreadable), err)
+		}
+	}
+	added := 0
+	if len(messages) > 0 {
+		var err error
+		if added, err = v.store.AddInventory(ctx, messages); err != nil {
+			return err
+		}
+	}
+	v.count("unreadable", len(unreadable))
+	v.count("ignored", ignored)
+	v.count("repeated", len(messages)-added)
+	v.count("stored", added)
+	if added > 0 {
+		v.Wake()
+	}
+	return nil
+}
+
+// readInventory reads a message. Its status may be any text; fields that are not known mean nothing.
+func readInventory(record kafka.Message) (postgres.Inventory, error) {
+	var payload contract.Inventory
+	if err := json.Unmarshal(record.Value, &payload); err != nil {
+		return postgres.Inventory{}, fmt.Errorf("not an inventory message: %w", err)
+	}
+	if payload.OrderID == uuid.Nil || payload.IdempotentKey == uuid.Nil {
+		return postgres.Inventory{}, errors.New("order_id and idempotent_key are required")
+	}
+	return postgres.Inventory{
+		OrderID: payload.OrderID, IdempotentKey: payload.IdempotentKey, Status: payload.Status,
+		Traceparent: kafka.EventOf(record).Traceparent,
+	}, nil
+}
+
+// Wake has Run look at what is due. It never blocks. Whoever has called LookForInventory calls it after the commit.
+func (v *Inventory) Wake() {
+	select {
+	case v.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run works until ctx ends, then returns nil; the batch in flight is finished. It survives the loss of the database.
+func (v *Inventory) Run(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	var (
+		failures   int
+		nextForget time.Time
+	)
+	for ctx.Err() == nil {
+		// What was begun is finished: the settings of the database's session bound its time.
+		more, err := v.runOnce(context.WithoutCancel(ctx))
+		if now := time.Now(); err == nil && !now.Before(nextForget) {
+			var old bool
+			if old, err = v.forget(context.WithoutCancel(ctx)); !old {
+				nextForget = now.Add(forgetInterval)
+			}
+			more = more || old
+		}
+		pause, wake := joinInterval, v.wake
+		switch {
+		case err != nil:
+			pause, wake = min(maxJoinPause, joinInterval<<min(failures, 10)), nil
+			failures++
+			v.log.Warn("inventory interrupted", "error", err, "retry_in", pause)
+		case more:
+			failures = 0
+			continue
+		default:
+			failures = 0
+		}
+		timer.Reset(pause)
+		select {
+		case <-ctx.Done():
+		case <-wake:
+		case <-timer.C:
+		}
+	}
+	return nil
+}
+
+// runOnce looks at a batch of stored messages. more tells that there may be others which are due.
+func (v *Inventory) runOnce(ctx context.Context) (more bool, err error) {
+	joined, more, err := v.store.JoinInventory(ctx, inventoryMessage)
+	if err == nil && joined > 0 {
+		v.count("joined", joined)
+		v.joined()
+	}
+	return more, err
+}
+
+// forget deletes a batch of old messages. more tells that there may be others.
+func (v *Inventory) forget(ctx context.Context) (more bool, err error) {
+	unjoined, more, err := v.store.ForgetInventory(ctx)
+	v.count("forgotten", unjoined)
+	return more, err
+}
+
+func (v *Inventory) count(outcome string, n int) { v.messages.WithLabelValues(outcome).Add(float64(n)) }
+
+// inventoryMessage tells an account's queue of the goods of one of its orders. Its ID is derived, so that it is one message
+// however often the goods are told of.
+func inventoryMessage(m postgres.Inventory, account uuid.UUID) (inbox.Message, error) {
+	return Message(ledger.Request{
+		ID: contract.DerivedID(contract.TopicInventory, account, m.OrderID.String()), AccountID: account, Kind: ledger.Inventory,
+		OrderID: m.OrderID, InStock: m.Status == contract.InventoryCompleted,
+	}, m.Traceparent)
+}
