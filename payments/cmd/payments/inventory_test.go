@@ -66,6 +66,10 @@ func TestAnOrderWaitsForItsGoods(t *testing.T) {
 	before, after, none, dear := await("10.00"), await("20.00"), await("30.00"), await("500.00")
 	b.produce(goods(before.OrderID, contract.InventoryCompleted))
 	b.until(1, `SELECT count(*) FROM inventory`)
+	// Hours ago: it is due again in an hour.
+	if _, err := b.Owner.ExecContext(t.Context(), `UPDATE inventory SET received_at = now() - interval '3 hours', look_at = now() + interval '1 hour'`); err != nil {
+		t.Fatal(err)
+	}
 	b.place(before, "succeeded")
 	for _, o := range []contract.Order{after, none, dear} {
 		b.place(o, "created")

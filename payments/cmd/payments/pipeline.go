@@ -62,6 +62,9 @@ func newPipeline(process *service.Process, store *postgres.Store, door *api.Door
 		if result.More {
 			p.worker.Wake()
 		}
+		if result.Inventory {
+			p.goods.Wake()
+		}
 	})
 	p.worker = inbox.NewWorker(process.DB, settle.Settle, log, metrics)
 	p.expiry = settlement.NewExpiry(store, log, p.worker.Wake)

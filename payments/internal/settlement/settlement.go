@@ -37,6 +37,7 @@ type Settlement struct {
 type Result struct {
 	Operations []*ledger.Operation // those of repeated messages too
 	More       bool                // it has put further messages into the inbox
+	Inventory  bool                // orders wait for their goods from now on, of which something may be stored
 }
 
 // New makes a settlement. settled is called with the result of each committed batch.
@@ -125,13 +126,27 @@ func (s *Settlement) Settle(ctx context.Context, tx *sqlx.Tx, batch []inbox.Mess
 	if err := resume(ctx, tx, changes.Resumes); err != nil {
 		return nil, err
 	}
+	awaiting := awaitingInventory(changes.Payments)
+	if err := s.store.LookForInventory(ctx, tx, awaiting); err != nil {
+		return nil, err
+	}
 	return func() {
 		s.count(changes)
 		for a, n := range answered {
 			s.commands.WithLabelValues(string(a.kind), strconv.Itoa(a.code)).Add(float64(n))
 		}
-		s.settled(Result{Operations: operations, More: len(changes.Resumes) > 0})
+		s.settled(Result{Operations: operations, More: len(changes.Resumes) > 0, Inventory: len(awaiting) > 0})
 	}, nil
+}
+
+// awaitingInventory are the orders that wait for their goods from now on.
+func awaitingInventory(payments []ledger.OrderPayment) (orders []uuid.UUID) {
+	for _, p := range payments {
+		if p.Status == contract.PaymentCreated && p.Reason == ledger.WaitingForInventory {
+			orders = append(orders, p.OrderID)
+		}
+	}
+	return orders
 }
 
 // resume puts a message into the inbox for each queue for money that is to be looked at again. It has an ID of its own,
