@@ -88,13 +88,18 @@ test: ## run all tests with the race detector; the packages share one PostgreSQL
 	go test ./payments/internal/ledger -run TestManyOperations -v -operations 10000000
 test-compose: ## try the form with Docker: orders, two payments instances, killed containers
 	go run ./deploy/compose
-lint: ## check format, go vet, staticcheck and the rules of imports
+# The linter, formatter and generator of the gRPC service's definition; it is compiled once, in a minute or so.
+BUF = $$(GOWORK=off go -C deploy/tools tool -n buf)
+lint: ## check format, go vet, staticcheck, the rules of imports and the gRPC service's definition
 	@unformatted=$$(gofmt -l $(MODULES)) && test -z "$$unformatted" || { echo gofmt -w $$unformatted; exit 1; }
 	go vet $(PACKAGES)
 	$$(GOWORK=off go -C deploy/tools tool -n staticcheck) $(PACKAGES)
 	go run ./deploy/cmd/importrules $(PACKAGES)
+	$(BUF) lint payments
+	$(BUF) format --diff --exit-code payments
 generate: ## write the generated files anew
 	go generate $(PACKAGES)
+	GOWORK=off $(BUF) generate payments --template payments/buf.gen.yaml --output payments
 ci: lint fresh-generated build-apart test ## do what CI does
 
 # All files but the ignored ones, new ones too.
