@@ -1,6 +1,8 @@
 package httpserver
 
 import (
+	"context"
+	"errors"
 	"io"
 	"net/http"
 	"strings"
@@ -23,10 +25,33 @@ type exchange struct {
 	observer *observer
 	id       string
 
-	status int // 0 until the answer begins
-	bytes  int64
-	err    error // what lies behind a 5xx
-	stream bool  // the answer is a stream of events
+	status  int // 0 until the answer begins
+	outcome int // what stands in the log in place of the status, see Outcome; 0 for none
+	bytes   int64
+	err     error // what lies behind a 5xx
+	stream  bool  // the answer is a stream of events
+}
+
+// problem finds the problem that answers err, and keeps what lies behind a 5xx. It is nil for a client that has left. A
+// request that no router of this package serves has no exchange.
+func (x *exchange) problem(ctx context.Context, err error) *Problem {
+	var p *Problem
+	switch {
+	case errors.As(err, &p):
+	case ctx.Err() != nil:
+		return nil
+	default:
+		if x != nil && x.observer.Classify != nil {
+			p = x.observer.Classify(err)
+		}
+		if p == nil {
+			p = NewProblem(http.StatusInternalServerError, CodeInternal, "the request failed for a reason that is not its own")
+		}
+	}
+	if x != nil && p.Status >= http.StatusInternalServerError {
+		x.err = err
+	}
+	return p
 }
 
 // Unwrap lets http.ResponseController reach what the server's own writer can do.

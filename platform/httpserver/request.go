@@ -16,10 +16,12 @@ const (
 	maxLimit             = 200
 	maxCursor            = 512
 	maxIdempotencyKey    = 255
-	maxWait              = 30 * time.Second
 	canonicalUUIDLen     = 36
 	idempotencyKeyHeader = "Idempotency-Key"
 )
+
+// MaxWait is how long a request may ask to wait.
+const MaxWait = 30 * time.Second
 
 // Page reads ?limit= (1–200, default 50) and ?cursor= (opaque; "" for the first page).
 func Page(r *http.Request) (limit int, cursor string, err error) {
@@ -42,16 +44,26 @@ func IdempotencyKey(r *http.Request) (string, error) {
 	if len(values) == 0 {
 		return "", nil
 	}
-	key := values[0]
-	if len(values) > 1 || key == "" || !utf8.ValidString(key) || utf8.RuneCountInString(key) > maxIdempotencyKey {
-		return "", Invalid(idempotencyKeyHeader, "must have 1 to 255 characters and be sent once")
+	if len(values) > 1 {
+		return "", Invalid(idempotencyKeyHeader, "must be sent once")
+	}
+	if err := CheckKey(idempotencyKeyHeader, values[0]); err != nil {
+		return "", err
+	}
+	return values[0], nil
+}
+
+// CheckKey tells what is wrong with an idempotency key that came in this field: it must have 1–255 printable characters.
+func CheckKey(field, key string) error {
+	if key == "" || !utf8.ValidString(key) || utf8.RuneCountInString(key) > maxIdempotencyKey {
+		return Invalid(field, "must have 1 to 255 characters")
 	}
 	for _, c := range key {
 		if !unicode.IsPrint(c) {
-			return "", Invalid(idempotencyKeyHeader, "must have printable characters only")
+			return Invalid(field, "must have printable characters only")
 		}
 	}
-	return key, nil
+	return nil
 }
 
 // Wait reads ?wait=, a duration such as 5s, of at most 30 s; asked tells whether it was there.
@@ -61,7 +73,7 @@ func Wait(r *http.Request) (wait time.Duration, asked bool, err error) {
 		return 0, false, nil
 	}
 	wait, err = time.ParseDuration(query.Get("wait"))
-	if err != nil || wait < 0 || wait > maxWait {
+	if err != nil || wait < 0 || wait > MaxWait {
 		return 0, false, Invalid("wait", "must be a duration from 0s to 30s, such as 5s")
 	}
 	return wait, true, nil

@@ -1,10 +1,10 @@
 package httpserver
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -68,31 +68,31 @@ func Handle(serve func(w http.ResponseWriter, r *http.Request) error) http.Handl
 // already begun, the error is only logged.
 func Error(w http.ResponseWriter, r *http.Request, err error) {
 	x, _ := r.Context().Value(exchangeKey{}).(*exchange)
-	var p *Problem
+	p := x.problem(r.Context(), err)
 	switch {
-	case errors.As(err, &p):
-	case r.Context().Err() != nil:
+	case p == nil:
 		if x != nil && x.status == 0 {
 			x.status = StatusClientClosedRequest
 		}
-		return
-	default:
-		if x != nil && x.observer.Classify != nil {
-			p = x.observer.Classify(err)
-		}
-		if p == nil {
-			p = NewProblem(http.StatusInternalServerError, CodeInternal, "the request failed for a reason that is not its own")
-		}
+	case x == nil || x.status == 0:
+		WriteProblem(w, p)
 	}
-	if x != nil {
-		if p.Status >= http.StatusInternalServerError {
-			x.err = err
-		}
-		if x.status != 0 {
-			return
-		}
+}
+
+// Outcome returns the problem that Error would answer err with, for answers of another form than problem+json; nil when ctx
+// has ended and nobody waits for an answer. The request that ctx belongs to is logged and counted under the problem's status:
+// the answer's own may say nothing, as gRPC's, which is always 200.
+func Outcome(ctx context.Context, err error) *Problem {
+	x, _ := ctx.Value(exchangeKey{}).(*exchange)
+	p := x.problem(ctx, err)
+	if x == nil {
+		return p
 	}
-	WriteProblem(w, p)
+	x.outcome = StatusClientClosedRequest
+	if p != nil {
+		x.outcome = p.Status
+	}
+	return p
 }
 
 // RequestID returns the ID of the request that ctx belongs to, or "".
@@ -153,10 +153,7 @@ func (o *observer) observe(next http.Handler) http.Handler {
 }
 
 func (o *observer) finish(r *http.Request, x *exchange, trace string, took time.Duration) {
-	status := x.status
-	if status == 0 {
-		status = http.StatusOK
-	}
+	status := cmp.Or(x.outcome, x.status, http.StatusOK)
 	route := chi.RouteContext(r.Context()).RoutePattern()
 	if route == "" {
 		route = "unmatched"

@@ -256,6 +256,46 @@ func total(t *testing.T, registry *prometheus.Registry, code string) (sum float6
 	return sum
 }
 
+func TestOutcomeCountsInPlaceOfTheStatus(t *testing.T) {
+	for _, test := range []struct {
+		err    error
+		code   string
+		logged string
+	}{
+		{Invalid("amount", "is too large"), "400", `"level":"INFO"`},
+		{errors.New("secret"), "500", `"error":"secret"`},
+		{context.Canceled, "499", ""},
+	} {
+		log, registry := new(logBuffer), prometheus.NewRegistry()
+		router := NewRouter(Options{Logger: slog.New(slog.NewJSONHandler(log, nil)), Registerer: registry})
+		router.Get("/", func(w http.ResponseWriter, r *http.Request) {
+			ctx, leave := context.WithCancel(r.Context())
+			defer leave()
+			if errors.Is(test.err, context.Canceled) {
+				leave()
+			}
+			if p := Outcome(ctx, test.err); (p == nil) != (test.code == "499") {
+				t.Errorf("%v: %v", test.err, p)
+			}
+			_, _ = io.WriteString(w, "an answer of another form")
+		})
+		recorder := httptest.NewRecorder()
+		router.ServeHTTP(recorder, httptest.NewRequest("GET", "/", nil))
+		if recorder.Code != http.StatusOK || recorder.Body.String() != "an answer of another form" {
+			t.Errorf("%v: the answer is %d %s", test.err, recorder.Code, recorder.Body)
+		}
+		if got := total(t, registry, test.code); got != 1 {
+			t.Errorf("%v: counted %v times as %s", test.err, got, test.code)
+		}
+		if (log.String() == "") != (test.logged == "") || !strings.Contains(log.String(), test.logged) {
+			t.Errorf("%v: logged %s", test.err, log)
+		}
+	}
+	if p := Outcome(t.Context(), errors.New("secret")); p == nil || p.Status != http.StatusInternalServerError {
+		t.Errorf("outside of a router: %v", p)
+	}
+}
+
 func TestSuccessIsSilentAtInfo(t *testing.T) {
 	router, log := testRouter(t, nil)
 	router.Get("/", func(http.ResponseWriter, *http.Request) {})

@@ -80,6 +80,7 @@ type Process struct {
 	Currencies *money.Currencies
 	Health     *telemetry.Health
 	Router     chi.Router
+	H2C        bool // whether to serve HTTP/2 without TLS too, as gRPC needs it; Build sets it
 
 	program Program
 	work    []func(ctx context.Context) error
@@ -151,7 +152,7 @@ func Serve(ctx context.Context, program Program, addr string, cfg Config, listen
 	group.Go(func() error {
 		defer stopWorking()
 		return httpserver.Run(serving, httpserver.Server{
-			Name: program.Name, Addr: addr, Handler: p.Router, Logger: p.Log, Listening: listening,
+			Name: program.Name, Addr: addr, Handler: p.Router, H2C: p.H2C, Logger: p.Log, Listening: listening,
 		})
 	})
 	return group.Wait()

@@ -58,6 +58,12 @@ func (h *Health) Ready() http.Handler {
 	})
 }
 
+// IsReady is what Ready answers, for other protocols.
+func (h *Health) IsReady(ctx context.Context) bool {
+	ready, _ := h.check(ctx)
+	return ready
+}
+
 func (h *Health) check(ctx context.Context) (ready bool, status map[string]string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

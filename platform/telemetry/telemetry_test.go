@@ -94,6 +94,9 @@ func TestHealth(t *testing.T) {
 			if gotCode, gotBody := probe(health.Ready()); gotCode != code || gotBody != body {
 				t.Errorf("got %d %s; want %d %s", gotCode, gotBody, code, body)
 			}
+			if ready := health.IsReady(t.Context()); ready != (code == 200) {
+				t.Errorf("ready: %v, but the probe answers %d", ready, code)
+			}
 			<-time.After(checkEvery)
 		}
 		expect(200, `{"status":"ok","checks":{"broker":"ok","database":"ok"}}`)
