@@ -25,6 +25,7 @@ import (
 	"github.com/altyn-pay/altyn/payments/docs"
 	"github.com/altyn-pay/altyn/payments/internal/api"
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
+	"github.com/altyn-pay/altyn/payments/internal/rpc"
 )
 
 const (
@@ -67,6 +68,9 @@ func build(p *service.Process) error {
 		return nil
 	}
 	p.Go(door.Run)
-	api.New(store, door, p.Currencies).Routes(p.Router)
+	http := api.New(store, door, p.Currencies)
+	http.Routes(p.Router)
+	rpc.New(http, p.Health.IsReady).Routes(p.Router)
+	p.H2C = true
 	return swagger.Mount(p.Router, name, document())
 }

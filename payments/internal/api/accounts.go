@@ -1,7 +1,9 @@
 package api
 
 import (
+	"context"
 	"net/http"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -125,23 +127,37 @@ func (a *API) getAccount(w http.ResponseWriter, r *http.Request) error {
 //	@Failure	404	{object}	httpserver.Problem	"account_not_found"
 //	@Router		/api/v1/accounts/{id}/balance [get]
 func (a *API) getBalance(w http.ResponseWriter, r *http.Request) error {
-	account, err := a.accountOf(r)
+	id, err := httpserver.PathUUID(r, "id")
 	if err != nil {
 		return err
 	}
-	if at, err := timeParam(r, "at"); err != nil {
+	at, err := timeParam(r, "at")
+	if err != nil {
 		return err
-	} else if !at.IsZero() {
-		if account.Balances, err = a.store.BalancesAt(r.Context(), account.ID, at); err != nil {
-			return err
+	}
+	body, err := a.Balances(r.Context(), id, at)
+	if err != nil {
+		return err
+	}
+	return httpserver.WriteJSON(w, http.StatusOK, body)
+}
+
+// Balances reads an account's balances as they were at a time, or as they are where that is zero.
+func (a *API) Balances(ctx context.Context, id uuid.UUID, at time.Time) (contract.Balances, error) {
+	account, err := a.store.Account(ctx, id)
+	if err != nil {
+		return contract.Balances{}, notFound(err, string(ledger.AccountNotFound))
+	}
+	if !at.IsZero() {
+		if account.Balances, err = a.store.BalancesAt(ctx, id, at); err != nil {
+			return contract.Balances{}, err
 		}
 	}
 	full, err := a.account(account)
 	if err != nil {
-		return err
+		return contract.Balances{}, err
 	}
-	body := wire.Balances(full.Balances)
-	return httpserver.WriteJSON(w, http.StatusOK, body)
+	return wire.Balances(full.Balances), nil
 }
 
 // listOperations lists the operations of an account.

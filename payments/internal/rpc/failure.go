@@ -1,0 +1,86 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"connectrpc.com/connect"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/altyn-pay/altyn/platform/httpserver"
+)
+
+const (
+	domain = "altyn" // of the reasons in google.rpc.ErrorInfo
+	// retryAfter is how long a client should wait before it repeats a request that may then succeed, as the API's Retry-After.
+	retryAfter = time.Second
+)
+
+// code is the one table from the status of a problem to gRPC's code.
+func code(status int) connect.Code {
+	switch status {
+	case http.StatusBadRequest:
+		return connect.CodeInvalidArgument
+	case http.StatusNotFound:
+		return connect.CodeNotFound
+	case http.StatusGatewayTimeout:
+		return connect.CodeDeadlineExceeded
+	case http.StatusRequestEntityTooLarge:
+		return connect.CodeResourceExhausted
+	case http.StatusConflict, http.StatusUnprocessableEntity:
+		return connect.CodeFailedPrecondition
+	case http.StatusServiceUnavailable:
+		return connect.CodeUnavailable
+	}
+	return connect.CodeInternal
+}
+
+// outcomes makes of a handler's error what the client sees.
+func outcomes(next connect.UnaryFunc) connect.UnaryFunc {
+	return func(ctx context.Context, request connect.AnyRequest) (connect.AnyResponse, error) {
+		response, err := next(ctx, request)
+		var answer *connect.Error
+		if err == nil || errors.As(err, &answer) {
+			return response, err
+		}
+		return nil, failure(ctx, err)
+	}
+}
+
+// failure is the answer to an error: the problem that the HTTP API would answer with, its fields as details.
+func failure(ctx context.Context, err error) *connect.Error {
+	p := httpserver.Outcome(ctx, err)
+	if p == nil {
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			return connect.NewError(connect.CodeDeadlineExceeded, errors.New("the deadline of the call is over"))
+		}
+		return connect.NewError(connect.CodeCanceled, errors.New("the call was cancelled"))
+	}
+	info := &errdetails.ErrorInfo{Reason: p.Code, Domain: domain}
+	if p.OperationID != "" {
+		info.Metadata = map[string]string{"operation_id": p.OperationID}
+	}
+	details := []proto.Message{info}
+	if len(p.Errors) > 0 {
+		bad := &errdetails.BadRequest{FieldViolations: make([]*errdetails.BadRequest_FieldViolation, len(p.Errors))}
+		for i, field := range p.Errors {
+			bad.FieldViolations[i] = &errdetails.BadRequest_FieldViolation{Field: field.Field, Description: field.Detail}
+		}
+		details = append(details, bad)
+	}
+	if p.Status == http.StatusServiceUnavailable {
+		details = append(details, &errdetails.RetryInfo{RetryDelay: durationpb.New(retryAfter)})
+	}
+	answer := connect.NewError(code(p.Status), errors.New(p.Detail))
+	for _, m := range details {
+		// Only a text that is not UTF-8 cannot be encoded: the code and the message are worth more than such a detail.
+		if detail, err := connect.NewErrorDetail(m); err == nil {
+			answer.AddDetail(detail)
+		}
+	}
+	return answer
+}

@@ -1,0 +1,85 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/altyn-pay/altyn/platform/httpserver"
+)
+
+func TestFailureSaysWhatTheProblemSays(t *testing.T) {
+	recorded := httpserver.NewProblem(http.StatusUnprocessableEntity, "amount_exceeds_hold", "it is too much")
+	recorded.OperationID = "the operation"
+	for _, test := range []struct {
+		err     error
+		code    connect.Code
+		message string
+		details []proto.Message
+	}{
+		{httpserver.Invalid("amount", "is too large"), connect.CodeInvalidArgument, "the request is not valid: amount is too large", []proto.Message{
+			&errdetails.ErrorInfo{Reason: "validation_failed", Domain: "altyn"},
+			&errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{{Field: "amount", Description: "is too large"}}},
+		}},
+		{recorded, connect.CodeFailedPrecondition, "it is too much", []proto.Message{
+			&errdetails.ErrorInfo{Reason: "amount_exceeds_hold", Domain: "altyn", Metadata: map[string]string{"operation_id": "the operation"}},
+		}},
+		{httpserver.NewProblem(http.StatusNotFound, "payment_not_found", "there is none"), connect.CodeNotFound, "there is none", []proto.Message{
+			&errdetails.ErrorInfo{Reason: "payment_not_found", Domain: "altyn"},
+		}},
+		{httpserver.NewProblem(http.StatusConflict, "busy", "not now"), connect.CodeFailedPrecondition, "not now", []proto.Message{
+			&errdetails.ErrorInfo{Reason: "busy", Domain: "altyn"},
+		}},
+		{httpserver.NewProblem(http.StatusRequestEntityTooLarge, "body_too_large", "too large"), connect.CodeResourceExhausted, "too large", []proto.Message{
+			&errdetails.ErrorInfo{Reason: "body_too_large", Domain: "altyn"},
+		}},
+		{httpserver.NewProblem(http.StatusGatewayTimeout, "upstream_timeout", "too late"), connect.CodeDeadlineExceeded, "too late", []proto.Message{
+			&errdetails.ErrorInfo{Reason: "upstream_timeout", Domain: "altyn"},
+		}},
+		{httpserver.Unavailable(errors.New("secret")), connect.CodeUnavailable, "the service cannot do this at the moment; try again shortly", []proto.Message{
+			&errdetails.ErrorInfo{Reason: "unavailable", Domain: "altyn"}, &errdetails.RetryInfo{RetryDelay: durationpb.New(time.Second)},
+		}},
+		{errors.New("secret"), connect.CodeInternal, "the request failed for a reason that is not its own", []proto.Message{
+			&errdetails.ErrorInfo{Reason: "internal", Domain: "altyn"},
+		}},
+	} {
+		got := failure(t.Context(), test.err)
+		if got.Code() != test.code || got.Message() != test.message || len(got.Details()) != len(test.details) {
+			t.Errorf("%v: %v with %d details", test.err, got, len(got.Details()))
+			continue
+		}
+		for i, want := range test.details {
+			if detail, err := got.Details()[i].Value(); err != nil || !proto.Equal(detail, want) {
+				t.Errorf("%v: detail %v, %v; want %v", test.err, detail, err, want)
+			}
+		}
+	}
+}
+
+func TestFailureOfACallWhoseClientDoesNotWait(t *testing.T) {
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	late, end := context.WithDeadline(t.Context(), time.Time{})
+	defer end()
+	for _, test := range []struct {
+		ctx  context.Context
+		err  error
+		code connect.Code
+	}{
+		{gone, fmt.Errorf("read: %w", context.Canceled), connect.CodeCanceled},
+		{late, fmt.Errorf("read: %w", context.DeadlineExceeded), connect.CodeDeadlineExceeded},
+		{late, httpserver.Invalid("amount", "is too large"), connect.CodeInvalidArgument},
+	} {
+		if got := failure(test.ctx, test.err); got.Code() != test.code {
+			t.Errorf("%v: %v", test.err, got)
+		}
+	}
+}

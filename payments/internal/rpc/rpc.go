@@ -1,0 +1,122 @@
+// Package rpc is the gRPC of payments, altyn.payments.v1.PaymentService: the same code as under the HTTP API, in another form.
+// Connect serves gRPC, gRPC-Web and its own protocol, which is plain JSON over HTTP, as routes of the router that serves the
+// API: requests have the same IDs, traces, log lines and metrics, and count under the status that the API would answer with.
+package rpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"runtime/debug"
+
+	"connectrpc.com/connect"
+	"connectrpc.com/grpchealth"
+	"connectrpc.com/grpcreflect"
+	"github.com/go-chi/chi/v5"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/descriptorpb"
+
+	paymentsv1 "github.com/altyn-pay/altyn/payments/api/altyn/payments/v1"
+	"github.com/altyn-pay/altyn/payments/api/altyn/payments/v1/paymentsv1connect"
+	"github.com/altyn-pay/altyn/payments/internal/api"
+)
+
+const (
+	maxMessage = 1 << 20 // bytes of a request, uncompressed
+	// compressFrom is the size of an answer, in bytes, from which compressing it is worth while, where its client asks for it.
+	compressFrom = 1 << 10
+)
+
+// Service is altyn.payments.v1.PaymentService, with the services by which clients discover it and see its health.
+type Service struct {
+	paymentsv1connect.UnimplementedPaymentServiceHandler
+	api   *api.API
+	ready func(context.Context) bool
+}
+
+// New makes the service; ready is what its health says.
+func New(a *api.API, ready func(context.Context) bool) *Service {
+	return &Service{api: a, ready: ready}
+}
+
+// Routes mounts the service, each procedure as a route of its own.
+func (s *Service) Routes(r chi.Router) {
+	options := connect.WithHandlerOptions(
+		connect.WithReadMaxBytes(maxMessage), connect.WithCompressMinBytes(compressFrom),
+		connect.WithInterceptors(connect.UnaryInterceptorFunc(outcomes)), connect.WithRecover(recovered),
+	)
+	path, handler := paymentsv1connect.NewPaymentServiceHandler(s, options)
+	methods := paymentsv1.File_altyn_payments_v1_payment_service_proto.Services().ByName("PaymentService").Methods()
+	for i := range methods.Len() {
+		method := methods.Get(i)
+		r.Method(http.MethodPost, path+string(method.Name()), handler)
+		if readsOnly(method) {
+			r.Method(http.MethodGet, path+string(method.Name()), handler)
+		}
+	}
+	path, handler = grpchealth.NewHandler(s, options)
+	r.Method(http.MethodPost, path+"Check", handler)
+	r.Method(http.MethodPost, path+"Watch", handler) // answers that it is not served
+	reflector := grpcreflect.NewStaticReflector(paymentsv1connect.PaymentServiceName, grpchealth.HealthV1ServiceName)
+	path, handler = grpcreflect.NewHandlerV1(reflector, options)
+	r.Method(http.MethodPost, path+"ServerReflectionInfo", handler)
+	path, handler = grpcreflect.NewHandlerV1Alpha(reflector, options)
+	r.Method(http.MethodPost, path+"ServerReflectionInfo", handler)
+}
+
+// readsOnly tells whether a method may be called by GET.
+func readsOnly(method protoreflect.MethodDescriptor) bool {
+	options, ok := method.Options().(*descriptorpb.MethodOptions)
+	return ok && options.GetIdempotencyLevel() == descriptorpb.MethodOptions_NO_SIDE_EFFECTS
+}
+
+// recovered makes an error of a panic, which is then logged with its request.
+func recovered(_ context.Context, _ connect.Spec, _ http.Header, panicked any) error {
+	return fmt.Errorf("panic: %v\n%s", panicked, debug.Stack())
+}
+
+// Check is the health of the service, or of the process ("").
+func (s *Service) Check(ctx context.Context, r *grpchealth.CheckRequest) (*grpchealth.CheckResponse, error) {
+	if r.Service != "" && r.Service != paymentsv1connect.PaymentServiceName {
+		return nil, connect.NewError(connect.CodeNotFound, errors.New("there is no such service"))
+	}
+	if !s.ready(ctx) {
+		return &grpchealth.CheckResponse{Status: grpchealth.StatusNotServing}, nil
+	}
+	return &grpchealth.CheckResponse{Status: grpchealth.StatusServing}, nil
+}
+
+// GetPayment looks at the payment of an order.
+func (s *Service) GetPayment(ctx context.Context, r *paymentsv1.GetPaymentRequest) (*paymentsv1.GetPaymentResponse, error) {
+	order, err := id("order_id", r.GetOrderId())
+	if err != nil {
+		return nil, err
+	}
+	wait, err := wait(r.GetWait(), 0)
+	if err != nil {
+		return nil, err
+	}
+	payment, err := s.api.Payment(ctx, order, wait)
+	if err != nil {
+		return nil, err
+	}
+	return &paymentsv1.GetPaymentResponse{Payment: message(payment)}, nil
+}
+
+// GetBalance tells what an account has.
+func (s *Service) GetBalance(ctx context.Context, r *paymentsv1.GetBalanceRequest) (*paymentsv1.GetBalanceResponse, error) {
+	account, err := id("account_id", r.GetAccountId())
+	if err != nil {
+		return nil, err
+	}
+	at, err := at(r.GetAt())
+	if err != nil {
+		return nil, err
+	}
+	balances, err := s.api.Balances(ctx, account, at)
+	if err != nil {
+		return nil, err
+	}
+	return &paymentsv1.GetBalanceResponse{ActualBalance: balances.Actual, FrozenBalance: balances.Frozen}, nil
+}
