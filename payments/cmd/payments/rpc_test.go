@@ -90,6 +90,21 @@ func (b *bundle) refusal(err error) refusal {
 	return out
 }
 
+// metrics are those of the first instance.
+func (b *bundle) metrics() string {
+	b.Helper()
+	response, err := http.Get(b.url + "/metrics")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return string(text)
+}
+
 func TestAStockClientSeesPaymentsAndBalances(t *testing.T) {
 	b := setup(t, "all")
 	conn := b.stock()
@@ -177,23 +192,18 @@ func TestErrorsOfGRPCHaveDetails(t *testing.T) {
 	}
 
 	// What went wrong counts as it would over HTTP, each procedure by itself and what is not served as one.
-	response, err := http.Get(b.url + "/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	metrics, _ := io.ReadAll(response.Body)
+	metrics := b.metrics()
 	for _, line := range []string{
 		`{code="404",method="POST",route="/` + paymentService + `/GetPayment"} 1`,
 		`{code="404",method="POST",route="/` + paymentService + `/GetBalance"} 1`,
 		`{code="500",method="POST",route="/` + paymentService + `/GetBalance"} 1`,
 		`{code="404",method="POST",route="unmatched"} 1`,
 	} {
-		if !strings.Contains(string(metrics), "altyn_http_requests_total"+line) {
+		if !strings.Contains(metrics, "altyn_http_requests_total"+line) {
 			t.Errorf("the metrics lack %s", line)
 		}
 	}
-	if strings.Contains(string(metrics), "GetNothing") {
+	if strings.Contains(metrics, "GetNothing") {
 		t.Error("a method that is not served has metrics of its own")
 	}
 }

@@ -30,7 +30,6 @@ const (
 
 // Service is altyn.payments.v1.PaymentService, with the services by which clients discover it and see its health.
 type Service struct {
-	paymentsv1connect.UnimplementedPaymentServiceHandler
 	api   *api.API
 	ready func(context.Context) bool
 }

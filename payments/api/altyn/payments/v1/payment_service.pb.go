@@ -317,8 +317,8 @@ type GetPaymentRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The order that is paid.
 	OrderId string `protobuf:"bytes,1,opt,name=order_id,json=orderId,proto3" json:"order_id,omitempty"`
-	// Wait so long, at most 30 s, for the payment to be final or authorized; answer with its present state at the end of that
-	// time. Default: do not wait. The deadline of the call should be later.
+	// Wait so long, at most 30 s, for the payment to be decided (no longer created), and answer with its present state at the
+	// latest then. Default: do not wait. The deadline of the call should be later.
 	Wait          *durationpb.Duration `protobuf:"bytes,2,opt,name=wait,proto3" json:"wait,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -421,10 +421,11 @@ type ConfirmPaymentRequest struct {
 	OrderId string `protobuf:"bytes,1,opt,name=order_id,json=orderId,proto3" json:"order_id,omitempty"`
 	// How much to capture. Default: all that is held.
 	Amount string `protobuf:"bytes,2,opt,name=amount,proto3" json:"amount,omitempty"`
-	// 1–255 printable characters: the same key with the same request is the same confirmation, over HTTP too. It may come as the
-	// metadata idempotency-key instead.
+	// 1–255 printable characters: the same key with the same request is the same confirmation, over the HTTP API too. It may
+	// come as the metadata idempotency-key instead.
 	IdempotencyKey string `protobuf:"bytes,3,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
-	// Wait so long for the result, at most 30 s. Default: 5 s. The deadline of the call should be later.
+	// Wait so long for the result, at most 30 s. Default: 5 s. The deadline of the call should be later: when it comes first,
+	// the answer is lost, not the confirmation.
 	Wait          *durationpb.Duration `protobuf:"bytes,4,opt,name=wait,proto3" json:"wait,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

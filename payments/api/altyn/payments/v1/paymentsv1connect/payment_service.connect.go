@@ -75,13 +75,14 @@ type PaymentServiceClient interface {
 	// GetPayment looks at the payment of an order. NOT_FOUND: payment_not_found.
 	GetPayment(context.Context, *v1.GetPaymentRequest) (*v1.GetPaymentResponse, error)
 	// ConfirmPayment captures the money that is held for a payment, whole or in part; the rest of the hold is released.
-	// FAILED_PRECONDITION: payment_not_authorized, amount_exceeds_hold, idempotency_key_reused.
+	// FAILED_PRECONDITION: payment_not_authorized, amount_exceeds_hold, balance_too_large, idempotency_key_reused.
 	ConfirmPayment(context.Context, *v1.ConfirmPaymentRequest) (*v1.ConfirmPaymentResponse, error)
 	// RejectPayment releases the money that is held for a payment, which fails. FAILED_PRECONDITION: payment_not_authorized,
 	// idempotency_key_reused.
 	RejectPayment(context.Context, *v1.RejectPaymentRequest) (*v1.RejectPaymentResponse, error)
 	// RefundPayment returns captured money to the account, all or a part of it. It can be called again for what is left.
-	// FAILED_PRECONDITION: payment_not_captured, amount_exceeds_captured, too_many_refunds, idempotency_key_reused.
+	// FAILED_PRECONDITION: payment_not_captured, amount_exceeds_captured, too_many_refunds, balance_too_large,
+	// idempotency_key_reused.
 	RefundPayment(context.Context, *v1.RefundPaymentRequest) (*v1.RefundPaymentResponse, error)
 	// GetBalance tells what an account has of each currency. NOT_FOUND: account_not_found.
 	GetBalance(context.Context, *v1.GetBalanceRequest) (*v1.GetBalanceResponse, error)
@@ -192,13 +193,14 @@ type PaymentServiceHandler interface {
 	// GetPayment looks at the payment of an order. NOT_FOUND: payment_not_found.
 	GetPayment(context.Context, *v1.GetPaymentRequest) (*v1.GetPaymentResponse, error)
 	// ConfirmPayment captures the money that is held for a payment, whole or in part; the rest of the hold is released.
-	// FAILED_PRECONDITION: payment_not_authorized, amount_exceeds_hold, idempotency_key_reused.
+	// FAILED_PRECONDITION: payment_not_authorized, amount_exceeds_hold, balance_too_large, idempotency_key_reused.
 	ConfirmPayment(context.Context, *v1.ConfirmPaymentRequest) (*v1.ConfirmPaymentResponse, error)
 	// RejectPayment releases the money that is held for a payment, which fails. FAILED_PRECONDITION: payment_not_authorized,
 	// idempotency_key_reused.
 	RejectPayment(context.Context, *v1.RejectPaymentRequest) (*v1.RejectPaymentResponse, error)
 	// RefundPayment returns captured money to the account, all or a part of it. It can be called again for what is left.
-	// FAILED_PRECONDITION: payment_not_captured, amount_exceeds_captured, too_many_refunds, idempotency_key_reused.
+	// FAILED_PRECONDITION: payment_not_captured, amount_exceeds_captured, too_many_refunds, balance_too_large,
+	// idempotency_key_reused.
 	RefundPayment(context.Context, *v1.RefundPaymentRequest) (*v1.RefundPaymentResponse, error)
 	// GetBalance tells what an account has of each currency. NOT_FOUND: account_not_found.
 	GetBalance(context.Context, *v1.GetBalanceRequest) (*v1.GetBalanceResponse, error)

@@ -1,0 +1,178 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	paymentsv1 "github.com/altyn-pay/altyn/payments/api/altyn/payments/v1"
+	"github.com/altyn-pay/altyn/platform/contract"
+)
+
+// held places an order whose money is held.
+func (b *bundle) held(account uuid.UUID, amount string) contract.Order {
+	b.Helper()
+	o := order(account, amount)
+	o.Capture = contract.CaptureManual
+	b.place(o, contract.PaymentAuthorized)
+	return o
+}
+
+// stands is where a payment stands, in short.
+func stands(p *paymentsv1.Payment) string {
+	return fmt.Sprintf("%s %s %s-%s", strings.ToLower(strings.TrimPrefix(p.GetStatus().String(), "PAYMENT_STATUS_")), p.GetReason(), p.GetCapturedAmount(), p.GetRefundedAmount())
+}
+
+func TestStepsOfAPaymentOverGRPC(t *testing.T) {
+	b := setup(t, "all")
+	conn := b.stock()
+	account := b.account("100.00")
+	o := b.held(account, "60.00")
+	id := o.OrderID.String()
+
+	got, err := invoke[paymentsv1.GetPaymentResponse](b, conn, "GetPayment", &paymentsv1.GetPaymentRequest{OrderId: id})
+	if err != nil || stands(got.GetPayment()) != "authorized  0.00-0.00" || got.GetPayment().GetCapture() != paymentsv1.CaptureMethod_CAPTURE_METHOD_MANUAL {
+		t.Fatalf("held: %v, %v", got, err)
+	}
+
+	confirm := &paymentsv1.ConfirmPaymentRequest{OrderId: id, Amount: "25.00", IdempotencyKey: "once"}
+	first, err := invoke[paymentsv1.ConfirmPaymentResponse](b, conn, "ConfirmPayment", confirm)
+	if err != nil || stands(first.GetPayment()) != "succeeded  25.00-0.00" || first.GetPending() || first.GetReplayed() {
+		t.Fatalf("confirmed: %v, %v", first, err)
+	}
+	if op := b.call("GET", "/api/v1/operations/"+first.GetOperationId(), nil); op.body["operation"] != "capture" || op.body["amount"] != "25.00" {
+		t.Errorf("the operation is %v", op)
+	}
+	// The key makes it the same step, also over the other protocol.
+	var header metadata.MD
+	again, err := invoke[paymentsv1.ConfirmPaymentResponse](b, conn, "ConfirmPayment", confirm, grpc.Header(&header))
+	if err != nil || !again.GetReplayed() || again.GetOperationId() != first.GetOperationId() || fmt.Sprint(header.Get("idempotent-replayed")) != "[true]" {
+		t.Errorf("confirmed again: %v, %v, %v", again, header, err)
+	}
+	if rest := b.step(o, "confirm", `{"amount": "25.00"}`, "Idempotency-Key", "once"); rest.status != 200 || rest.header.Get("Idempotent-Replayed") != "true" {
+		t.Errorf("confirmed again over HTTP: %v", rest)
+	}
+
+	// Here the key is metadata.
+	refund := func(amount string) (*paymentsv1.RefundPaymentResponse, error) {
+		ctx := metadata.AppendToOutgoingContext(t.Context(), "idempotency-key", "back")
+		response := new(paymentsv1.RefundPaymentResponse)
+		return response, conn.Invoke(ctx, "/"+paymentService+"/RefundPayment", &paymentsv1.RefundPaymentRequest{OrderId: id, Amount: amount}, response)
+	}
+	for i := range 2 {
+		back, err := refund("10.00")
+		if err != nil || stands(back.GetPayment()) != "refunded  25.00-10.00" || back.GetReplayed() != (i > 0) {
+			t.Errorf("refund %d: %v, %v", i, back, err)
+		}
+	}
+	if _, err := refund("11.00"); b.refusal(err).reason != "idempotency_key_reused" {
+		t.Errorf("another refund with the key: %v", err)
+	}
+	rest, err := invoke[paymentsv1.RefundPaymentResponse](b, conn, "RefundPayment", &paymentsv1.RefundPaymentRequest{OrderId: id})
+	if err != nil || stands(rest.GetPayment()) != "refunded  25.00-25.00" {
+		t.Errorf("the rest: %v, %v", rest, err)
+	}
+
+	other := b.held(account, "40.00")
+	rejected, err := invoke[paymentsv1.RejectPaymentResponse](b, conn, "RejectPayment", &paymentsv1.RejectPaymentRequest{OrderId: other.OrderID.String(), Reason: "no goods"})
+	if err != nil || stands(rejected.GetPayment()) != "failed rejected 0.00-0.00" || rejected.GetOperationId() == "" {
+		t.Errorf("rejected: %v, %v", rejected, err)
+	}
+	if got := b.balances(account); got != "100.00 0.00" {
+		t.Errorf("in the end there is %s", got)
+	}
+}
+
+func TestRefusedStepsOverGRPC(t *testing.T) {
+	b := setup(t, "all")
+	conn := b.stock()
+	o := b.held(b.account("100.00"), "60.00")
+	id := o.OrderID.String()
+	confirm := func(amount, key string) proto.Message {
+		return &paymentsv1.ConfirmPaymentRequest{OrderId: id, Amount: amount, IdempotencyKey: key}
+	}
+	invalid := func(field string) refusal {
+		return refusal{code: codes.InvalidArgument, reason: "validation_failed", fields: []string{field}}
+	}
+	recorded := func(reason string) refusal {
+		return refusal{code: codes.FailedPrecondition, reason: reason, operation: "recorded"}
+	}
+	for _, test := range []struct {
+		name, method string
+		request      proto.Message
+		keys         []string // in the metadata
+		want         refusal
+	}{
+		{"no order", "ConfirmPayment", &paymentsv1.ConfirmPaymentRequest{}, nil, invalid("order_id")},
+		{"no such order", "RejectPayment", &paymentsv1.RejectPaymentRequest{OrderId: uuid.NewString()}, nil, refusal{code: codes.NotFound, reason: "payment_not_found"}},
+		{"too many digits", "ConfirmPayment", confirm("1.001", ""), nil, invalid("amount")},
+		{"a negative amount", "RefundPayment", &paymentsv1.RefundPaymentRequest{OrderId: id, Amount: "-1.00"}, nil, invalid("amount")},
+		{"a long reason", "RejectPayment", &paymentsv1.RejectPaymentRequest{OrderId: id, Reason: strings.Repeat("я", 201)}, nil, invalid("reason")},
+		{"a reason that cannot be stored", "RejectPayment", &paymentsv1.RejectPaymentRequest{OrderId: id, Reason: "\x00"}, nil, invalid("reason")},
+		{"a long key", "ConfirmPayment", confirm("", strings.Repeat("k", 256)), nil, invalid("idempotency_key")},
+		{"a key of a line", "ConfirmPayment", confirm("", "a\nb"), nil, invalid("idempotency_key")},
+		{"a long key in the metadata", "ConfirmPayment", confirm("", ""), []string{strings.Repeat("k", 256)}, invalid("Idempotency-Key")},
+		{"two keys in the metadata", "ConfirmPayment", confirm("", ""), []string{"a", "b"}, invalid("Idempotency-Key")},
+		{"two keys", "ConfirmPayment", confirm("", "a"), []string{"b"}, invalid("idempotency_key")},
+		{"a long wait", "ConfirmPayment", &paymentsv1.ConfirmPaymentRequest{OrderId: id, Wait: durationpb.New(31 * time.Second)}, nil, invalid("wait")},
+		{"more than is held", "ConfirmPayment", confirm("60.01", ""), nil, recorded("amount_exceeds_hold")},
+		{"nothing to refund", "RefundPayment", &paymentsv1.RefundPaymentRequest{OrderId: id}, nil, recorded("payment_not_captured")},
+		{"at last", "ConfirmPayment", confirm("", "a"), []string{"a"}, refusal{code: codes.OK}},
+		{"twice", "RejectPayment", &paymentsv1.RejectPaymentRequest{OrderId: id}, nil, recorded("payment_not_authorized")},
+		{"the key of another request", "ConfirmPayment", confirm("1.00", "a"), nil, refusal{code: codes.FailedPrecondition, reason: "idempotency_key_reused"}},
+	} {
+		ctx := t.Context()
+		for _, key := range test.keys {
+			ctx = metadata.AppendToOutgoingContext(ctx, "idempotency-key", key)
+		}
+		err := conn.Invoke(ctx, "/"+paymentService+"/"+test.method, test.request, new(paymentsv1.ConfirmPaymentResponse))
+		got := b.refusal(err)
+		if got.operation != "" {
+			if op := b.call("GET", "/api/v1/operations/"+got.operation, nil); op.body["status"] != "error" || op.body["reason"] != got.reason {
+				t.Errorf("%s: the operation is %v", test.name, op)
+			}
+			got.operation = "recorded"
+		}
+		if fmt.Sprint(got) != fmt.Sprint(test.want) {
+			t.Errorf("%s: %+v, want %+v (%v)", test.name, got, test.want, err)
+		}
+	}
+}
+
+func TestAStepThatHasNoResultInTime(t *testing.T) {
+	b := setup(t, "api")
+	conn := b.stock()
+	_, stop := b.start("worker")
+	o := b.held(b.account("100.00"), "60.00")
+	stop()
+
+	confirm := &paymentsv1.ConfirmPaymentRequest{OrderId: o.OrderID.String(), IdempotencyKey: "once", Wait: durationpb.New(0)}
+	first, err := invoke[paymentsv1.ConfirmPaymentResponse](b, conn, "ConfirmPayment", confirm)
+	if err != nil || !first.GetPending() || first.GetReplayed() || stands(first.GetPayment()) != "authorized  0.00-0.00" {
+		t.Fatalf("without a worker: %v, %v", first, err)
+	}
+	// A client whose deadline comes first has no answer.
+	late := b.call("POST", "/"+paymentService+"/ConfirmPayment", map[string]any{"order_id": o.OrderID, "idempotency_key": "once", "wait": "30s"}, "Connect-Timeout-Ms", "50")
+	if late.status != http.StatusGatewayTimeout || late.body["code"] != "deadline_exceeded" {
+		t.Errorf("a deadline: %v", late)
+	}
+	if want := `altyn_http_requests_total{code="499",method="POST",route="/` + paymentService + `/ConfirmPayment"} 1`; !strings.Contains(b.metrics(), want) {
+		t.Errorf("the metrics lack %s", want)
+	}
+
+	b.start("worker")
+	confirm.Wait = durationpb.New(20 * time.Second)
+	again, err := invoke[paymentsv1.ConfirmPaymentResponse](b, conn, "ConfirmPayment", confirm)
+	if err != nil || again.GetPending() || !again.GetReplayed() || again.GetOperationId() != first.GetOperationId() || stands(again.GetPayment()) != "succeeded  60.00-0.00" {
+		t.Errorf("with a worker: %v, %v", again, err)
+	}
+}

@@ -1,0 +1,92 @@
+package rpc
+
+import (
+	"context"
+	"net/http"
+
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	paymentsv1 "github.com/altyn-pay/altyn/payments/api/altyn/payments/v1"
+	"github.com/altyn-pay/altyn/payments/internal/api"
+	"github.com/altyn-pay/altyn/payments/internal/ledger"
+	"github.com/altyn-pay/altyn/platform/httpserver"
+	"github.com/altyn-pay/altyn/platform/money"
+)
+
+// ConfirmPayment captures what is held.
+func (s *Service) ConfirmPayment(ctx context.Context, r *paymentsv1.ConfirmPaymentRequest) (*paymentsv1.ConfirmPaymentResponse, error) {
+	out, err := s.step(ctx, r, api.Step{Kind: ledger.Confirm, Amount: money.Decimal(r.GetAmount())})
+	if err != nil {
+		return nil, err
+	}
+	return &paymentsv1.ConfirmPaymentResponse{
+		Payment: message(out.Payment), OperationId: out.Operation.String(), Pending: out.Pending, Replayed: out.Replayed,
+	}, nil
+}
+
+// RejectPayment releases what is held.
+func (s *Service) RejectPayment(ctx context.Context, r *paymentsv1.RejectPaymentRequest) (*paymentsv1.RejectPaymentResponse, error) {
+	out, err := s.step(ctx, r, api.Step{Kind: ledger.Reject, Reason: r.GetReason()})
+	if err != nil {
+		return nil, err
+	}
+	return &paymentsv1.RejectPaymentResponse{
+		Payment: message(out.Payment), OperationId: out.Operation.String(), Pending: out.Pending, Replayed: out.Replayed,
+	}, nil
+}
+
+// RefundPayment returns what was captured.
+func (s *Service) RefundPayment(ctx context.Context, r *paymentsv1.RefundPaymentRequest) (*paymentsv1.RefundPaymentResponse, error) {
+	out, err := s.step(ctx, r, api.Step{Kind: ledger.Refund, Amount: money.Decimal(r.GetAmount())})
+	if err != nil {
+		return nil, err
+	}
+	return &paymentsv1.RefundPaymentResponse{
+		Payment: message(out.Payment), OperationId: out.Operation.String(), Pending: out.Pending, Replayed: out.Replayed,
+	}, nil
+}
+
+// stepRequest is what the requests for steps have in common.
+type stepRequest interface {
+	GetOrderId() string
+	GetIdempotencyKey() string
+	GetWait() *durationpb.Duration
+}
+
+func (s *Service) step(ctx context.Context, r stepRequest, step api.Step) (out api.StepResult, err error) {
+	if step.OrderID, err = id("order_id", r.GetOrderId()); err != nil {
+		return out, err
+	}
+	if step.Key, err = key(ctx, r.GetIdempotencyKey()); err != nil {
+		return out, err
+	}
+	if step.Wait, err = wait(r.GetWait(), api.ResultWait); err != nil {
+		return out, err
+	}
+	// The door is that of the HTTP API: a client that repeats a step over the other protocol takes it once.
+	step.Door = "/api/v1/payments/" + step.OrderID.String() + "/" + string(step.Kind)
+	out, err = s.api.Step(ctx, step)
+	if info, ok := connect.CallInfoForHandlerContext(ctx); ok && out.Replayed {
+		info.ResponseHeader().Set("Idempotent-Replayed", "true")
+	}
+	return out, err
+}
+
+// key is the idempotency key of a call, in its message or its metadata; "" where there is none.
+func key(ctx context.Context, inMessage string) (string, error) {
+	var inMetadata string
+	if info, ok := connect.CallInfoForHandlerContext(ctx); ok {
+		var err error
+		if inMetadata, err = httpserver.IdempotencyKey(&http.Request{Header: info.RequestHeader()}); err != nil {
+			return "", err
+		}
+	}
+	if inMessage == "" {
+		return inMetadata, nil
+	}
+	if inMetadata != "" && inMetadata != inMessage {
+		return "", httpserver.Invalid("idempotency_key", "is another one than that in the metadata")
+	}
+	return inMessage, httpserver.CheckKey("idempotency_key", inMessage)
+}
