@@ -280,12 +280,22 @@ func TestGRPCHealthIsReadiness(t *testing.T) {
 	if _, err := health.Check(t.Context(), &grpc_health_v1.HealthCheckRequest{Service: "altyn.payments.v1.Nothing"}); status.Code(err) != codes.NotFound {
 		t.Errorf("an unknown service: %v", err)
 	}
-	b.Owner.MustExecContext(t.Context(), `ALTER TABLE inbox_migrations RENAME TO away`)
+	// As long as the database does not answer in time, the service is not ready.
+	tx, err := b.Owner.BeginTxx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback() }()
+	tx.MustExecContext(t.Context(), `LOCK TABLE inbox_migrations`)
 	becomes(paymentService, grpc_health_v1.HealthCheckResponse_NOT_SERVING)
 	becomes("", grpc_health_v1.HealthCheckResponse_NOT_SERVING)
 	if got := b.call("GET", "/readyz", nil); got.status != http.StatusServiceUnavailable {
 		t.Errorf("/readyz: %v", got)
 	}
+	if err := tx.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	becomes(paymentService, grpc_health_v1.HealthCheckResponse_SERVING)
 }
 
 func TestConnectIsPlainHTTP(t *testing.T) {
@@ -373,7 +383,7 @@ func TestAnOpenGRPCConnectionDoesNotDelayTheEnd(t *testing.T) {
 
 func TestAWorkerServesNoGRPC(t *testing.T) {
 	b := setup(t, "worker")
-	if got := b.call("POST", "/"+paymentService+"/GetBalance", map[string]any{"account_id": uuid.New()}); got.status != http.StatusNotFound || got.body["code"] != "not_found" {
+	if got := b.call("POST", "/"+paymentService+"/GetBalance", map[string]any{"account_id": uuid.New()}); got.header.Get("Content-Type") != "application/problem+json" || got.body["code"] != "not_found" {
 		t.Errorf("%v", got)
 	}
 }
