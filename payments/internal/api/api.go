@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"math"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -126,8 +127,11 @@ func (a *API) request(r *http.Request, c contract.Command, key string) (ledger.R
 	if err != nil {
 		return request, err
 	}
-	return request, command.Identify(&request, r.URL.Path, key)
+	return request, command.Identify(&request, door(r), key)
 }
+
+// door is where a request came in, for the keys of clients. An ID in the path may be written in either case.
+func door(r *http.Request) string { return strings.ToLower(r.URL.Path) }
 
 // cursor writes where a list goes on; the client gives it back as it is.
 func cursor(position any) string {

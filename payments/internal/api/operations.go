@@ -334,7 +334,7 @@ func (a *API) batch(w http.ResponseWriter, r *http.Request) error {
 			err = &command.FieldError{Field: "operation", Detail: "balance is asked by GET /api/v1/accounts/{id}/balance"}
 		}
 		if err == nil {
-			err = command.Identify(&request, r.URL.Path, itemKey)
+			err = command.Identify(&request, door(r), itemKey)
 		}
 		if err != nil {
 			if answer.Items[i].Problem = Classify(err); answer.Items[i].Problem == nil {

@@ -96,7 +96,7 @@ func (a *API) step(w http.ResponseWriter, r *http.Request, s Step) (err error) {
 	if err != nil {
 		return err
 	}
-	s.Wait, s.Door = patience.wait, r.URL.Path
+	s.Wait, s.Door = patience.wait, door(r)
 	result, err := a.Step(r.Context(), s)
 	if result.Replayed {
 		w.Header().Set("Idempotent-Replayed", "true")
