@@ -144,13 +144,21 @@ func (c *claimed) remove(ctx context.Context, tx *sqlx.Tx) error {
 		return fmt.Errorf("inbox: settled %d messages but deleted %d: %w", len(c.messages), n, err)
 	}
 	for _, s := range c.probes {
-		if _, err := tx.ExecContext(ctx, `DELETE FROM inbox_stops WHERE account_id = $1 AND lane = $2`, s.AccountID, s.Lane); err != nil {
-			return fmt.Errorf("inbox: wake: %w", err)
+		if err := wake(ctx, tx, s); err != nil {
+			return err
 		}
-		if _, err := tx.ExecContext(ctx, `UPDATE inbox SET stopped = false WHERE account_id = $1 AND lane = $2 AND stopped`,
-			s.AccountID, s.Lane); err != nil {
-			return fmt.Errorf("inbox: wake: %w", err)
-		}
+	}
+	return nil
+}
+
+// wake ends an account's stop: whatever has queued up behind the head message may be claimed.
+func wake(ctx context.Context, tx *sqlx.Tx, s stop) error {
+	if _, err := tx.ExecContext(ctx, `DELETE FROM inbox_stops WHERE account_id = $1 AND lane = $2`, s.AccountID, s.Lane); err != nil {
+		return fmt.Errorf("inbox: wake: %w", err)
+	}
+	if _, err := tx.ExecContext(ctx, `UPDATE inbox SET stopped = false WHERE account_id = $1 AND lane = $2 AND stopped`,
+		s.AccountID, s.Lane); err != nil {
+		return fmt.Errorf("inbox: wake: %w", err)
 	}
 	return nil
 }

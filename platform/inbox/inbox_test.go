@@ -30,6 +30,9 @@ type bundle struct {
 	poison sync.Map // message ID → error to fail with, or "panic"
 }
 
+// quick parks a message within a second.
+var quick = Retry{Attempts: 3, First: 5 * time.Millisecond, Longest: 20 * time.Millisecond}
+
 func setup(t *testing.T) *bundle {
 	t.Parallel()
 	effects := postgres.Migrations{Name: "effects", FS: fstest.MapFS{"00001_effects.sql": {Data: []byte(`-- +goose Up
@@ -54,8 +57,7 @@ func (b *bundle) handle(ctx context.Context, tx *sqlx.Tx, batch []Message) (func
 
 // run starts a worker and ends it with the test.
 func (b *bundle) run() *Worker {
-	w := NewWorker(b.Service, b.handle, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
-	w.firstRetry, w.maxAttempts = 5*time.Millisecond, 3
+	w := NewWorker(b.Service, b.handle, quick, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error)
 	go func() { done <- w.Run(ctx) }()
@@ -229,7 +231,7 @@ func TestLostConnections(t *testing.T) {
 		}
 		return committed, err
 	}
-	w := NewWorker(b.Service, handle, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	w := NewWorker(b.Service, handle, quick, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	client := uuid.New()
 	b.send(100, client)
 	for settled := 0; settled < 100; {
@@ -264,7 +266,7 @@ func TestALaneBelongsToOneTransaction(t *testing.T) {
 	if _, err := blocker.ExecContext(t.Context(), `SELECT pg_advisory_xact_lock($1, $2)`, lockClass, contract.Lane(one)); err != nil {
 		t.Fatal(err)
 	}
-	w := NewWorker(b.Service, b.handle, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	w := NewWorker(b.Service, b.handle, quick, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	if n, err := w.runOnce(t.Context()); n != 1 || err != nil {
 		t.Fatalf("settled %d, %v; want the other lane's one", n, err)
 	}
@@ -283,7 +285,7 @@ func TestALongQueueDoesNotStarveOthers(t *testing.T) {
 	hot := uuid.New()
 	b.send(3*batchSize, hot)
 	cold := b.send(1, accounts(20)...)
-	w := NewWorker(b.Service, b.handle, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	w := NewWorker(b.Service, b.handle, quick, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	for range 3 {
 		if _, err := w.runOnce(t.Context()); err != nil {
 			t.Fatal(err)

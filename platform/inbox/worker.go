@@ -9,7 +9,6 @@ import (
 	"runtime/debug"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -29,8 +28,6 @@ const (
 	retryInterval = 250 * time.Millisecond
 	maxProbes     = 100 // accounts woken at a time
 
-	maxRetry = 30 * time.Second
-
 	maxBackoff = 2 * time.Second // between tries when the database is away
 )
 
@@ -40,17 +37,37 @@ const (
 // batches until it has found the message that causes it.
 type Handler func(ctx context.Context, tx *sqlx.Tx, batch []Message) (committed func(), err error)
 
+// Retry says how often a message that fails unexpectedly is tried, and how long its account waits between two attempts:
+// First after the first one, twice as long each time, up to Longest. After the last attempt it is parked.
+type Retry struct {
+	Attempts       int
+	First, Longest time.Duration
+}
+
+// DefaultRetry parks a message after some 13 s.
+var DefaultRetry = Retry{Attempts: 8, First: 100 * time.Millisecond, Longest: 30 * time.Second}
+
+// after is the wait after so many attempts; parked is true when there is no further one.
+func (r Retry) after(attempts int) (pause time.Duration, parked bool) {
+	if attempts >= r.Attempts {
+		return 0, true
+	}
+	pause = r.First
+	for range attempts - 1 {
+		if pause *= 2; pause >= r.Longest {
+			break
+		}
+	}
+	return min(pause, r.Longest), false
+}
+
 // Worker settles the inbox of a database. Any number of workers may run, in any number of processes.
 type Worker struct {
 	db     *sqlx.DB
 	handle Handler
+	retry  Retry
 	log    *slog.Logger
 	wake   chan struct{}
-
-	// A message may fail unexpectedly so often before it is parked; between attempts its account waits from firstRetry
-	// on, twice as long each time, up to maxRetry.
-	maxAttempts int
-	firstRetry  time.Duration
 
 	batches  prometheus.Histogram
 	duration prometheus.Histogram
@@ -58,9 +75,9 @@ type Worker struct {
 }
 
 // NewWorker makes a worker; Run runs it.
-func NewWorker(db *sqlx.DB, handle Handler, log *slog.Logger, metrics prometheus.Registerer) *Worker {
+func NewWorker(db *sqlx.DB, handle Handler, retry Retry, log *slog.Logger, metrics prometheus.Registerer) *Worker {
 	w := &Worker{
-		db: db, handle: handle, log: log, wake: make(chan struct{}, 1), maxAttempts: 8, firstRetry: 100 * time.Millisecond,
+		db: db, handle: handle, retry: retry, log: log, wake: make(chan struct{}, 1),
 		batches: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "altyn_inbox_batch_size", Help: "Messages settled in one transaction.", Buckets: prometheus.ExponentialBuckets(1, 4, 6)}),
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -239,27 +256,31 @@ func (w *Worker) isolate(ctx context.Context, batch []Message) error {
 // attempts, until an operator acts.
 func (w *Worker) stop(ctx context.Context, m Message, cause error) error {
 	return postgres.InTx(ctx, w.db, func(tx *sqlx.Tx) error {
-		// The wait is bounded by the session's lock_timeout; a settlement holds a lane for some milliseconds.
-		if _, err := tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock($1, $2)`, lockClass, m.Lane); err != nil {
-			return fmt.Errorf("inbox: lock lane: %w", err)
+		if err := lockLane(ctx, tx, m.Lane); err != nil {
+			return err
 		}
 		var attempts int
-		if err := tx.GetContext(ctx, &attempts, `
-			INSERT INTO inbox_stops (account_id, lane, message_id, attempts, reason) VALUES ($1, $2, $3, 1, $4)
+		err := tx.GetContext(ctx, &attempts, `
+			INSERT INTO inbox_stops (account_id, lane, message_id, attempts, reason)
+			SELECT account_id, lane, id, 1, $4 FROM inbox WHERE account_id = $1 AND lane = $2 AND id = $3
 			ON CONFLICT (account_id, lane) DO UPDATE SET
 				attempts = CASE WHEN inbox_stops.message_id = excluded.message_id THEN inbox_stops.attempts + 1 ELSE 1 END,
 				message_id = excluded.message_id, reason = excluded.reason, probing = false, stopped_at = clock_timestamp()
-			RETURNING attempts`, m.AccountID, m.Lane, m.ID, postgres.Storable(cause.Error())); err != nil {
+			RETURNING attempts`, m.AccountID, m.Lane, m.ID, postgres.Storable(cause.Error()))
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil // another worker has settled it meanwhile
+		}
+		if err != nil {
 			return fmt.Errorf("inbox: stop: %w", err)
 		}
 		outcome := "retried"
-		pause := sql.NullFloat64{Float64: min(maxRetry, w.firstRetry<<(attempts-1)).Seconds(), Valid: true}
-		if attempts >= w.maxAttempts {
-			outcome, pause = "parked", sql.NullFloat64{}
+		pause, parked := w.retry.after(attempts)
+		if parked {
+			outcome = "parked"
 		}
 		if _, err := tx.ExecContext(ctx, `
 			UPDATE inbox_stops SET retry_at = clock_timestamp() + make_interval(secs => $3) WHERE account_id = $1 AND lane = $2`,
-			m.AccountID, m.Lane, pause); err != nil {
+			m.AccountID, m.Lane, sql.NullFloat64{Float64: pause.Seconds(), Valid: !parked}); err != nil {
 			return fmt.Errorf("inbox: stop: %w", err)
 		}
 		if _, err := tx.ExecContext(ctx, `UPDATE inbox SET stopped = true WHERE account_id = $1 AND lane = $2 AND NOT stopped`,
@@ -282,32 +303,56 @@ func (w *Worker) probe(ctx context.Context) error {
 		return fmt.Errorf("inbox: find stops: %w", err)
 	}
 	for _, s := range due {
-		if err := postgres.InTx(ctx, w.db, func(tx *sqlx.Tx) error { return ready(ctx, tx, s.AccountID, s.Lane) }); err != nil {
+		if err := postgres.InTx(ctx, w.db, func(tx *sqlx.Tx) error {
+			if err := lockLane(ctx, tx, s.Lane); err != nil {
+				return err
+			}
+			// Another worker may have been first, and the message may have failed since, or have taken effect.
+			stopped, err := changed(tx.ExecContext(ctx, `
+				UPDATE inbox_stops SET probing = true, retry_at = NULL
+				WHERE account_id = $1 AND lane = $2 AND retry_at <= clock_timestamp()`, s.AccountID, s.Lane))
+			if err != nil {
+				return fmt.Errorf("inbox: probe: %w", err)
+			}
+			if !stopped {
+				return nil
+			}
+			return ready(ctx, tx, s)
+		}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-var errNotStopped = errors.New("inbox: the account is not stopped")
+// ready lets the head message of a stopped account, which the caller has marked as probing, be claimed once more.
+func ready(ctx context.Context, tx *sqlx.Tx, s stop) error {
+	found, err := changed(tx.ExecContext(ctx, `
+		UPDATE inbox SET stopped = false FROM inbox_stops s
+		WHERE s.account_id = $1 AND s.lane = $2 AND inbox.id = s.message_id AND inbox.lane = s.lane`, s.AccountID, s.Lane))
+	if err != nil {
+		return fmt.Errorf("inbox: make ready: %w", err)
+	}
+	if !found { // somebody has deleted it: there is nothing to wait for
+		return wake(ctx, tx, s)
+	}
+	return nil
+}
 
-// ready lets the head message of a stopped account be claimed once more.
-func ready(ctx context.Context, tx *sqlx.Tx, account uuid.UUID, lane int16) error {
+// lockLane takes a lane's lock until the transaction ends. The wait is bounded by the session's lock_timeout; a settlement
+// holds a lane for some milliseconds.
+func lockLane(ctx context.Context, tx *sqlx.Tx, lane int16) error {
 	if _, err := tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock($1, $2)`, lockClass, lane); err != nil {
 		return fmt.Errorf("inbox: lock lane: %w", err)
 	}
-	result, err := tx.ExecContext(ctx, `
-		UPDATE inbox SET stopped = false FROM inbox_stops s
-		WHERE s.account_id = $1 AND s.lane = $2 AND inbox.id = s.message_id AND inbox.lane = s.lane`, account, lane)
-	if err != nil {
-		return fmt.Errorf("inbox: probe: %w", err)
-	}
-	if n, err := result.RowsAffected(); err != nil || n == 0 {
-		return errors.Join(errNotStopped, err)
-	}
-	if _, err := tx.ExecContext(ctx, `
-		UPDATE inbox_stops SET probing = true, retry_at = NULL WHERE account_id = $1 AND lane = $2`, account, lane); err != nil {
-		return fmt.Errorf("inbox: probe: %w", err)
-	}
 	return nil
+}
+
+// changed tells whether a statement has changed any row.
+func changed(result sql.Result, err error) (bool, error) {
+	if err != nil {
+		return false, err
+	}
+	n, err := result.RowsAffected()
+	return n > 0, err
 }

@@ -206,10 +206,10 @@ func (r *Relay) runOnce(ctx context.Context, conn *sqlx.Conn) (n int, refused, e
 		return 0, nil, nil
 	}
 	messages := make([]Message, 0, len(rows))
-	parked := map[int64]string{}
+	parked, waiting := map[int64]string{}, []int64(nil)
 	for _, row := range rows {
 		if row.Behind {
-			parked[row.Seq] = "behind a parked message of its key"
+			waiting = append(waiting, row.Seq)
 		} else {
 			messages = append(messages, row.Message)
 		}
@@ -241,25 +241,5 @@ func (r *Relay) runOnce(ctx context.Context, conn *sqlx.Conn) (n int, refused, e
 		r.published.Add(float64(len(done)))
 		r.batches.Observe(float64(len(done)))
 	}
-	return len(rows), refused, r.park(finish, conn, parked)
-}
-
-func (r *Relay) park(ctx context.Context, conn *sqlx.Conn, parked map[int64]string) error {
-	if len(parked) == 0 {
-		return nil
-	}
-	seqs, reasons := make([]int64, 0, len(parked)), make([]string, 0, len(parked))
-	for seq, reason := range parked {
-		seqs, reasons = append(seqs, seq), append(reasons, reason)
-	}
-	if _, err := conn.ExecContext(ctx, `
-		WITH moved AS (DELETE FROM outbox WHERE seq = ANY($1) RETURNING *)
-		INSERT INTO outbox_parked (seq, lane, id, type, topic, key, subject, payload, traceparent, created_at, reason)
-		SELECT m.seq, m.lane, m.id, m.type, m.topic, m.key, m.subject, m.payload, m.traceparent, m.created_at, p.reason
-		FROM moved m JOIN unnest($1::bigint[], $2::text[]) AS p (seq, reason) USING (seq)`,
-		pq.Array(seqs), pq.Array(reasons)); err != nil {
-		return fmt.Errorf("outbox: park: %w", err)
-	}
-	r.parked.Add(float64(len(parked)))
-	return nil
+	return len(rows), refused, r.park(finish, conn, parked, waiting)
 }

@@ -5,7 +5,7 @@ package main
 // The general part of the specification, which is generated from the comments of the handlers; run go generate after a
 // change.
 //
-//go:generate go tool swag init --quiet --dir .,../../internal/api --generalInfo main.go --output ../../docs --outputTypes go,json --parseDependencyLevel 1
+//go:generate go tool swag init --quiet --dir .,../../internal/api,../../../platform/operators --generalInfo main.go --output ../../docs --outputTypes go,json --parseDependencyLevel 1
 
 //	@title			Altyn payments
 //	@version		1
@@ -19,6 +19,9 @@ import (
 	"sync"
 
 	"github.com/altyn-pay/altyn/platform/config"
+	"github.com/altyn-pay/altyn/platform/inbox"
+	"github.com/altyn-pay/altyn/platform/operators"
+	"github.com/altyn-pay/altyn/platform/outbox"
 	"github.com/altyn-pay/altyn/platform/service"
 	"github.com/altyn-pay/altyn/platform/swagger"
 
@@ -45,7 +48,14 @@ func (Config) Defaults() map[string]string { return service.Defaults(name) }
 
 func frame(cfg Config) (string, service.Config) { return cfg.Addr, cfg.Config }
 
-var program = service.Program{Name: name, Migrations: postgres.Migrations(), Classify: api.Classify, Build: build}
+var program = newProgram(inbox.DefaultRetry)
+
+func newProgram(retry inbox.Retry) service.Program {
+	return service.Program{
+		Name: name, Migrations: postgres.Migrations(), Classify: api.Classify,
+		Build: func(p *service.Process) error { return build(p, retry) },
+	}
+}
 
 func main() { os.Exit(config.Main(name, about, service.Commands(program, frame)...)) }
 
@@ -53,17 +63,18 @@ func main() { os.Exit(config.Main(name, about, service.Commands(program, frame).
 var document = sync.OnceValue(docs.SwaggerInfo.ReadDoc)
 
 // build puts together what the process's role asks for.
-func build(p *service.Process) error {
+func build(p *service.Process, retry inbox.Retry) error {
 	store := postgres.New(p.DB)
 	var pipe *pipeline
 	door := api.NewDoor(store, p.Log, func() { pipe.wake() })
 	if p.Config.Role != service.API {
 		var err error
-		if pipe, err = newPipeline(p, store, door); err != nil {
+		if pipe, err = newPipeline(p, store, door, retry); err != nil {
 			return err
 		}
 		p.Go(pipe.run)
 	}
+	operators.New(p.Log, inbox.NewParked(p.DB, discardable, pipe.wake), outbox.NewParked(p.DB, pipe.wakeRelay)).Mount(p.Router)
 	if p.Config.Role == service.Worker {
 		return nil
 	}

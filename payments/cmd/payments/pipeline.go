@@ -43,7 +43,7 @@ type pipeline struct {
 	relay    *outbox.Relay
 }
 
-func newPipeline(process *service.Process, store *postgres.Store, door *api.Door) (*pipeline, error) {
+func newPipeline(process *service.Process, store *postgres.Store, door *api.Door, retry inbox.Retry) (*pipeline, error) {
 	cfg, log, metrics := process.Config.Kafka, process.Log, process.Metrics
 	producer, err := kafka.NewProducer(cfg, log, metrics)
 	if err != nil {
@@ -66,7 +66,7 @@ func newPipeline(process *service.Process, store *postgres.Store, door *api.Door
 			p.goods.Wake()
 		}
 	})
-	p.worker = inbox.NewWorker(process.DB, settle.Settle, log, metrics)
+	p.worker = inbox.NewWorker(process.DB, settle.Settle, retry, log, metrics)
 	p.expiry = settlement.NewExpiry(store, log, p.worker.Wake)
 	p.receiver = inbox.NewReceiver(process.DB, settlement.NewDecoder(store, process.Currencies, producer.HasTopic).Decode, settlement.Repeated, producer.DeadLetters, p.worker.Wake)
 	p.goods = settlement.NewInventory(store, producer.DeadLetters, p.worker.Wake, log, metrics)
@@ -98,6 +98,13 @@ func (p *pipeline) receive(ctx context.Context, records []kafka.Message) error {
 func (p *pipeline) wake() {
 	if p != nil {
 		p.worker.Wake()
+	}
+}
+
+// wakeRelay tells the relay, if there is one in this process, that messages were put back.
+func (p *pipeline) wakeRelay() {
+	if p != nil {
+		p.relay.Wake()
 	}
 }
 

@@ -1,0 +1,150 @@
+package inbox
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
+
+	"github.com/altyn-pay/altyn/platform/parked"
+	"github.com/altyn-pay/altyn/platform/postgres"
+)
+
+// discarded is the payload of a message of the kind Discarded. Everything else of the message stays, so that whoever settles
+// it can end what it has begun, in its place in the queue.
+type discarded struct {
+	Kind    string          `json:"kind"`
+	Payload json.RawMessage `json:"payload"`
+	Reason  string          `json:"reason"`
+}
+
+// Parked is the parked.Source of an inbox: the messages that were tried too often, each the head of its account's queue.
+// Like a worker it changes an account's stop under the lock of the account's lane alone.
+type Parked struct {
+	db          *sqlx.DB
+	discardable func(kind string) bool
+	wake        func()
+}
+
+var _ parked.Source = (*Parked)(nil)
+
+// NewParked makes the source. discardable tells which kinds of messages an operator may discard; wake is called after a
+// message was made ready.
+func NewParked(db *sqlx.DB, discardable func(kind string) bool, wake func()) *Parked {
+	return &Parked{db: db, discardable: discardable, wake: wake}
+}
+
+// parkedRow is an item and its lane.
+type parkedRow struct {
+	parked.Item
+	Lane int16  `db:"lane"`
+	Text []byte `db:"payload"`
+}
+
+// parkedRows selects what is parked: what has no further try before it and is in none.
+var parkedRows = fmt.Sprintf(`
+	SELECT m.id, m.lane, m.kind, m.account_id, left(s.reason, %d) AS reason, s.attempts, s.stopped_at AS parked_at,
+		CASE WHEN octet_length(m.payload) <= %d THEN m.payload END AS payload
+	FROM inbox_stops s JOIN inbox m ON m.id = s.message_id AND m.lane = s.lane AND m.account_id = s.account_id
+	WHERE s.retry_at IS NULL AND NOT s.probing`, parked.MaxReason, parked.MaxPayload)
+
+// Parked implements parked.Source.
+func (p *Parked) Parked(ctx context.Context, after parked.Position, limit int) ([]parked.Item, error) {
+	var rows []parkedRow
+	if err := p.db.SelectContext(ctx, &rows, parkedRows+`
+		AND (s.stopped_at, s.message_id) > ($1, $2) ORDER BY s.stopped_at, s.message_id LIMIT $3`, after.At, after.ID, limit); err != nil {
+		return nil, fmt.Errorf("inbox: list what is parked: %w", err)
+	}
+	items := make([]parked.Item, len(rows))
+	for i, row := range rows {
+		items[i] = row.Show("inbox", row.Text)
+	}
+	return items, nil
+}
+
+// Redrive implements parked.Source: the message is claimed once more, and its attempts are counted anew.
+func (p *Parked) Redrive(ctx context.Context, id uuid.UUID) (parked.Item, error) {
+	return p.release(ctx, id, func(*sqlx.Tx, parkedRow) error { return nil })
+}
+
+// Discard implements parked.Source: the message becomes one of the kind Discarded, and is settled as that in its place. One that
+// fails as that too is parked again, and may be discarded again.
+func (p *Parked) Discard(ctx context.Context, id uuid.UUID, reason string) (parked.Item, error) {
+	return p.release(ctx, id, func(tx *sqlx.Tx, row parkedRow) error {
+		var m Message
+		if err := tx.GetContext(ctx, &m, `SELECT id, kind, payload FROM inbox WHERE id = $1 AND lane = $2`, id, row.Lane); err != nil {
+			return fmt.Errorf("inbox: read: %w", err)
+		}
+		wrapped, err := discard(m, reason)
+		if err != nil {
+			return err
+		}
+		if !p.discardable(wrapped.Kind) {
+			return parked.ErrNotDiscardable
+		}
+		payload, err := json.Marshal(wrapped)
+		if err != nil {
+			return fmt.Errorf("inbox: encode: %w", err)
+		}
+		if _, err := tx.ExecContext(ctx, `UPDATE inbox SET kind = $1, payload = $2 WHERE id = $3 AND lane = $4`,
+			Discarded, string(payload), id, row.Lane); err != nil {
+			return fmt.Errorf("inbox: discard: %w", err)
+		}
+		return nil
+	})
+}
+
+// discard wraps a message, once: one that was discarded before only gets the new reason.
+func discard(m Message, reason string) (discarded, error) {
+	d := discarded{Kind: m.Kind, Payload: json.RawMessage(m.Payload), Reason: reason}
+	if m.Kind == Discarded {
+		if err := json.Unmarshal([]byte(m.Payload), &d); err != nil {
+			return d, fmt.Errorf("inbox: decode discarded message %s: %w", m.ID, err)
+		}
+		d.Reason = reason
+	}
+	return d, nil
+}
+
+// release lets a parked message be claimed once more, after change.
+func (p *Parked) release(ctx context.Context, id uuid.UUID, change func(tx *sqlx.Tx, row parkedRow) error) (parked.Item, error) {
+	var row parkedRow
+	err := postgres.InTx(ctx, p.db, func(tx *sqlx.Tx) (err error) {
+		if row, err = find(ctx, tx, id); err != nil {
+			return err
+		}
+		if err := lockLane(ctx, tx, row.Lane); err != nil {
+			return err
+		}
+		// What was read before the lock may be no longer so.
+		if row, err = find(ctx, tx, id); err != nil {
+			return err
+		}
+		if err := change(tx, row); err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, `UPDATE inbox_stops SET probing = true, attempts = 0 WHERE account_id = $1 AND lane = $2`,
+			row.AccountID, row.Lane); err != nil {
+			return fmt.Errorf("inbox: release: %w", err)
+		}
+		return ready(ctx, tx, stop{row.AccountID, row.Lane})
+	})
+	if err != nil {
+		return parked.Item{}, err
+	}
+	p.wake()
+	return row.Show("inbox", row.Text), nil
+}
+
+func find(ctx context.Context, tx *sqlx.Tx, id uuid.UUID) (parkedRow, error) {
+	var rows []parkedRow
+	if err := tx.SelectContext(ctx, &rows, parkedRows+` AND m.id = $1 ORDER BY s.lane LIMIT 1`, id); err != nil {
+		return parkedRow{}, fmt.Errorf("inbox: find what is parked: %w", err)
+	}
+	if len(rows) == 0 {
+		return parkedRow{}, parked.ErrNotFound
+	}
+	return rows[0], nil
+}

@@ -1,0 +1,273 @@
+package inbox
+
+import (
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/parked"
+)
+
+// operators is the source over the bundle's inbox, where messages of the kind "vital" must take effect.
+func (b *bundle) operators() *Parked {
+	return NewParked(b.Service, func(kind string) bool { return kind != "vital" }, func() {})
+}
+
+// list reads what is parked in pages of a size.
+func (b *bundle) list(size int) (items []parked.Item) {
+	b.Helper()
+	for after := (parked.Position{}); ; {
+		page, err := b.operators().Parked(b.Context(), after, size)
+		if err != nil {
+			b.Fatal(err)
+		}
+		items = append(items, page...)
+		if len(page) < size {
+			return items
+		}
+		after = parked.Position{At: page[size-1].ParkedAt, ID: page[size-1].ID}
+	}
+}
+
+// park stores three messages of an account, of which the second fails until it is mended, and waits until it is parked.
+func (b *bundle) park(kind string) (account uuid.UUID, bad Message) {
+	b.Helper()
+	account = uuid.New()
+	messages := make([]Message, 3)
+	for i := range messages {
+		messages[i] = Message{ID: uuid.New(), Lane: contract.Lane(account), AccountID: account, Kind: kind, Payload: string(rune('0' + i)),
+			Fingerprint: uuid.NullUUID{UUID: uuid.New(), Valid: true}, Traceparent: "trace"}
+	}
+	bad = messages[1]
+	b.poison.Store(bad.ID, errors.New("cannot"))
+	bad.Seq = b.insert(messages)[1]
+	b.parked(bad)
+	return account, bad
+}
+
+func (b *bundle) parked(m Message) {
+	b.Helper()
+	b.until(1, `SELECT count(*) FROM inbox_stops WHERE message_id = $1 AND retry_at IS NULL AND NOT probing`, m.ID)
+}
+
+func TestWhatIsParkedIsListedAndRedriven(t *testing.T) {
+	b := setup(t)
+	b.run()
+	account, bad := b.park("test")
+	_, other := b.park("test")
+	// Those that are tried again by themselves are not listed.
+	if _, err := b.Owner.Exec(`
+		WITH m AS (INSERT INTO inbox (id, lane, account_id, kind, payload, stopped)
+			SELECT gen_random_uuid(), 1, gen_random_uuid(), 'test', '0', true FROM generate_series(1, 2) RETURNING *)
+		INSERT INTO inbox_stops (account_id, lane, message_id, attempts, reason, retry_at, probing)
+		SELECT account_id, lane, id, 3, 'cannot', CASE n WHEN 1 THEN 'infinity'::timestamptz END, n = 2
+		FROM (SELECT *, row_number() OVER () AS n FROM m) m`); err != nil {
+		t.Fatal(err)
+	}
+	for _, size := range []int{1, 2, 200} {
+		items := b.list(size)
+		if len(items) != 2 || items[0].ID != bad.ID || items[1].ID != other.ID {
+			t.Fatalf("in pages of %d: %+v", size, items)
+		}
+		first := items[0]
+		if first.Source != "inbox" || first.Kind != "test" || first.AccountID != account || first.Attempts != 3 || first.Reason != "cannot" ||
+			string(first.Payload) != "1" || time.Since(first.ParkedAt) > time.Minute || first.ParkedAt.Location() != time.UTC {
+			t.Errorf("item %+v", first)
+		}
+	}
+
+	// What is not mended is parked again, after as many attempts.
+	if _, err := b.operators().Redrive(t.Context(), bad.ID); err != nil {
+		t.Fatal(err)
+	}
+	b.until(1, `SELECT count(*) FROM inbox_stops WHERE message_id = $1 AND retry_at IS NULL AND NOT probing AND attempts = 3`, bad.ID)
+	b.poison.Delete(bad.ID)
+	item, err := b.operators().Redrive(t.Context(), bad.ID)
+	if err != nil || item.ID != bad.ID || item.Attempts != 3 || item.Source != "inbox" {
+		t.Errorf("redriven %+v, %v", item, err)
+	}
+	b.until(3, `SELECT count(*) FROM effects WHERE account_id = $1`, account)
+	b.inOrder(account, 3)
+	if items := b.list(10); len(items) != 1 || items[0].ID != other.ID {
+		t.Errorf("still parked: %+v", items)
+	}
+	for _, id := range []uuid.UUID{bad.ID, uuid.New()} {
+		if _, err := b.operators().Redrive(t.Context(), id); !errors.Is(err, parked.ErrNotFound) {
+			t.Errorf("what is not parked: %v", err)
+		}
+		if _, err := b.operators().Discard(t.Context(), id, "why"); !errors.Is(err, parked.ErrNotFound) {
+			t.Errorf("what is not parked: %v", err)
+		}
+	}
+}
+
+func TestADiscardedMessageIsSettledAsThatInItsPlace(t *testing.T) {
+	b := setup(t)
+	b.run()
+	account, bad := b.park("test")
+	stored := func() (m Message) {
+		t.Helper()
+		if err := b.Owner.Get(&m, `SELECT seq, id, lane, account_id, kind, payload, fingerprint, traceparent, received_at FROM inbox WHERE id = $1`, bad.ID); err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	bad.ReceivedAt = stored().ReceivedAt
+
+	// It fails as a discarded one too, is parked again, and is discarded again: it is wrapped once, with the last reason.
+	for _, reason := range []string{"no use", "no use at all"} {
+		item, err := b.operators().Discard(t.Context(), bad.ID, reason)
+		if err != nil || item.ID != bad.ID {
+			t.Fatalf("discarded %+v, %v", item, err)
+		}
+		b.parked(bad)
+		var wrapped discarded
+		m := stored()
+		if err := json.Unmarshal([]byte(m.Payload), &wrapped); err != nil || m.Kind != Discarded ||
+			wrapped.Kind != "test" || string(wrapped.Payload) != "1" || wrapped.Reason != reason {
+			t.Errorf("stored %+v: %v", m, err)
+		}
+		m.Kind, m.Payload = bad.Kind, bad.Payload
+		if m != bad {
+			t.Errorf("became %+v, was %+v", m, bad)
+		}
+		if items := b.list(10); len(items) != 1 || items[0].Kind != Discarded || items[0].Attempts != 3 {
+			t.Errorf("parked again: %+v", items)
+		}
+	}
+	b.poison.Delete(bad.ID)
+	if _, err := b.operators().Redrive(t.Context(), bad.ID); err != nil {
+		t.Fatal(err)
+	}
+	b.until(3, `SELECT count(*) FROM effects WHERE account_id = $1`, account)
+	b.until(1, `SELECT count(*) FROM (SELECT payload, lag(payload) OVER (ORDER BY n) AS before FROM effects WHERE account_id = $1) e
+		WHERE payload LIKE '{"kind":"test"%' AND before = '0'`, account)
+	b.until(0, `SELECT (SELECT count(*) FROM inbox) + (SELECT count(*) FROM inbox_stops)`)
+}
+
+func TestWhatMustTakeEffectIsNotDiscarded(t *testing.T) {
+	b := setup(t)
+	b.run()
+	_, bad := b.park("vital")
+	if _, err := b.operators().Discard(t.Context(), bad.ID, "why"); !errors.Is(err, parked.ErrNotDiscardable) {
+		t.Errorf("discarded: %v", err)
+	}
+	if items := b.list(10); len(items) != 1 || items[0].Kind != "vital" {
+		t.Errorf("parked %+v", items)
+	}
+	b.until(1, `SELECT count(*) FROM inbox WHERE id = $1 AND kind = 'vital' AND payload = '1' AND stopped`, bad.ID)
+}
+
+// Several operators at once, and workers that fail: each message takes effect once and in order.
+func TestRedrivesDuringSettlement(t *testing.T) {
+	b := setup(t)
+	for range 3 {
+		b.run()
+	}
+	account, bad := b.park("test")
+	var released atomic.Int32
+	ended := make(chan struct{})
+	var operators sync.WaitGroup
+	for range 4 {
+		operators.Go(func() {
+			for {
+				select {
+				case <-ended:
+					return
+				default:
+				}
+				switch _, err := b.operators().Redrive(t.Context(), bad.ID); {
+				case err == nil:
+					released.Add(1)
+				case !errors.Is(err, parked.ErrNotFound):
+					t.Error(err)
+				}
+			}
+		})
+	}
+	// It is parked and let go, again and again.
+	for deadline := time.Now().Add(30 * time.Second); released.Load() < 3; b.until(1, `SELECT 1`) {
+		if time.Now().After(deadline) {
+			t.Fatalf("redriven %d times in 30 s", released.Load())
+		}
+	}
+	b.poison.Delete(bad.ID)
+	b.until(3, `SELECT count(*) FROM effects WHERE account_id = $1`, account)
+	close(ended)
+	operators.Wait()
+	b.inOrder(account, 3)
+	b.until(0, `SELECT (SELECT count(*) FROM inbox) + (SELECT count(*) FROM inbox_stops)`)
+}
+
+// A message that failed here and took effect in another process meanwhile stops nobody.
+func TestWhatAnotherWorkerHasSettledIsNotStopped(t *testing.T) {
+	b := setup(t)
+	w := NewWorker(b.Service, b.handle, quick, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	account := uuid.New()
+	m := b.send(1, account)[0]
+	if n, err := w.runOnce(t.Context()); n != 1 || err != nil {
+		t.Fatal(n, err)
+	}
+	if err := w.stop(t.Context(), m, errors.New("cannot")); err != nil {
+		t.Fatal(err)
+	}
+	b.until(0, `SELECT count(*) FROM inbox_stops`)
+}
+
+// A stop whose message was deleted by hand ends by itself.
+func TestAStopWithoutItsMessageEnds(t *testing.T) {
+	b := setup(t)
+	account := uuid.New()
+	messages := b.send(3, account)
+	b.poison.Store(messages[1].ID, errors.New("cannot"))
+	b.run()
+	b.parked(messages[1])
+	if _, err := b.Owner.Exec(`DELETE FROM inbox WHERE id = $1`, messages[1].ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Owner.Exec(`UPDATE inbox_stops SET retry_at = now()`); err != nil {
+		t.Fatal(err)
+	}
+	b.until(2, `SELECT count(*) FROM effects WHERE account_id = $1`, account)
+	b.until(0, `SELECT (SELECT count(*) FROM inbox) + (SELECT count(*) FROM inbox_stops)`)
+}
+
+func TestALargePayloadIsLeftOut(t *testing.T) {
+	b := setup(t)
+	b.run()
+	account := uuid.New()
+	m := Message{ID: uuid.New(), Lane: contract.Lane(account), AccountID: account, Kind: "test", Payload: strings.Repeat("1", parked.MaxPayload+1)}
+	b.poison.Store(m.ID, errors.New(strings.Repeat("я", 2*parked.MaxReason)))
+	b.insert([]Message{m})
+	b.parked(m)
+	if items := b.list(10); len(items) != 1 || items[0].Payload != nil || items[0].Reason != strings.Repeat("я", parked.MaxReason) {
+		t.Errorf("item %+v", items)
+	}
+}
+
+func TestRetryPauses(t *testing.T) {
+	sum := time.Duration(0)
+	for attempts := 1; attempts < DefaultRetry.Attempts; attempts++ {
+		pause, parked := DefaultRetry.after(attempts)
+		if want := 100 * time.Millisecond << (attempts - 1); pause != want || parked {
+			t.Errorf("after %d attempts: %s, %t", attempts, pause, parked)
+		}
+		sum += pause
+	}
+	if _, parked := DefaultRetry.after(DefaultRetry.Attempts); !parked || sum != 12700*time.Millisecond {
+		t.Errorf("parked %t after %s", parked, sum)
+	}
+	long := Retry{Attempts: 1 << 40, First: time.Second, Longest: time.Minute}
+	if pause, _ := long.after(1 << 39); pause != time.Minute {
+		t.Errorf("after many attempts: %s", pause)
+	}
+}

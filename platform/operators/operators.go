@@ -1,0 +1,213 @@
+// Package operators serves to operators, over HTTP, what is parked in a service, and lets them redrive or discard it.
+package operators
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+
+	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/httpserver"
+	"github.com/altyn-pay/altyn/platform/parked"
+)
+
+// Path is where the list is. The gateway does not serve it.
+const Path = "/admin/parked"
+
+// timeout bounds a call. What was begun is finished when the client leaves.
+const timeout = 10 * time.Second
+
+// The codes of problems that operators meet beside those of any HTTP call.
+const (
+	CodeNotFound       = "parked_not_found" // 404
+	CodeNotDiscardable = "not_discardable"  // 422
+)
+
+// API serves what is parked in a service.
+type API struct {
+	sources []parked.Source
+	log     *slog.Logger
+}
+
+// New makes the API over a service's sources. Each redrive and discard is a line in the log.
+func New(log *slog.Logger, sources ...parked.Source) *API { return &API{sources, log} }
+
+// Mount adds the routes.
+func (a *API) Mount(router chi.Router) {
+	router.Get(Path, httpserver.Handle(a.list))
+	router.Post(Path+"/{id}/redrive", httpserver.Handle(a.redrive))
+	router.Post(Path+"/{id}/discard", httpserver.Handle(a.discard))
+}
+
+// list answers with a page of what is parked.
+//
+//	@Summary		List what is parked
+//	@Description	For operators, on the service's own port; the gateway does not serve it. What failed too often and now waits for an operator, the
+//	@Description	newest last. What is still tried again by itself is not listed, nor what waits behind an item.
+//	@Tags			operators
+//	@Produce		json,application/problem+json
+//	@Param			limit	query		int		false	"how many"	minimum(1)	maximum(200)	default(50)
+//	@Param			cursor	query		string	false	"next_cursor of the page before"
+//	@Success		200		{object}	httpserver.List[parked.Item]
+//	@Failure		400		{object}	httpserver.Problem	"validation_failed"
+//	@Failure		500		{object}	httpserver.Problem	"internal"
+//	@Failure		503		{object}	httpserver.Problem	"unavailable"
+//	@Router			/admin/parked [get]
+func (a *API) list(w http.ResponseWriter, r *http.Request) error {
+	limit, cursor, err := httpserver.Page(r)
+	if err != nil {
+		return err
+	}
+	after, err := decodeCursor(cursor)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := detached(r)
+	defer cancel()
+	var items []parked.Item
+	for _, source := range a.sources {
+		some, err := source.Parked(ctx, after, limit+1) // one more tells that there is a next page
+		if err != nil {
+			return err
+		}
+		items = append(items, some...)
+	}
+	slices.SortFunc(items, parked.Compare)
+	next := ""
+	if len(items) > limit {
+		items = items[:limit]
+		next = encodeCursor(items[limit-1].Position())
+	}
+	return httpserver.WriteJSON(w, http.StatusOK, httpserver.NewList(items, next))
+}
+
+// redrive gives something another try.
+//
+//	@Summary		Give what is parked another try
+//	@Description	For operators, once the cause is mended. A message takes its old place before what waits behind it, and its attempts are counted
+//	@Description	anew; when it fails again it is parked again. The answer has the item as it was; one of the source events is tried at once, and when
+//	@Description	it has failed again it is shown as it is now.
+//	@Tags			operators
+//	@Produce		json,application/problem+json
+//	@Param			id	path		string	true	"the item's ID"	format(uuid)
+//	@Success		202	{object}	parked.Item
+//	@Failure		400	{object}	httpserver.Problem	"validation_failed"
+//	@Failure		404	{object}	httpserver.Problem	"parked_not_found"
+//	@Failure		500	{object}	httpserver.Problem	"internal"
+//	@Failure		503	{object}	httpserver.Problem	"unavailable"
+//	@Router			/admin/parked/{id}/redrive [post]
+func (a *API) redrive(w http.ResponseWriter, r *http.Request) error {
+	id, err := httpserver.PathUUID(r, "id")
+	if err != nil {
+		return err
+	}
+	ctx, cancel := detached(r)
+	defer cancel()
+	return a.act(ctx, w, "parked message redriven", "", func(s parked.Source) (parked.Item, error) { return s.Redrive(ctx, id) })
+}
+
+// Discard says why an operator gives something up.
+type Discard struct {
+	Reason string `json:"reason" example:"agreed with the client in ticket 42" maxLength:"200" validate:"required"`
+} // @name Discard
+
+// discard gives something up.
+//
+//	@Summary		Give up what is parked
+//	@Description	For operators, when no other try will help; what waits behind it goes on. A client's request (source inbox) ends like any other that
+//	@Description	fails, with the error discarded and the events that tell of it. One that no client has asked for, such as an expiry or a
+//	@Description	cancellation, must take effect and is refused with not_discardable. A message to be published (outbox) is never published, an event
+//	@Description	(events) never applied.
+//	@Tags			operators
+//	@Accept			json
+//	@Produce		json,application/problem+json
+//	@Param			id		path		string	true	"the item's ID"	format(uuid)
+//	@Param			request	body		Discard	true	"why"
+//	@Success		202		{object}	parked.Item
+//	@Failure		400		{object}	httpserver.Problem	"validation_failed, invalid_json, unknown_field"
+//	@Failure		404		{object}	httpserver.Problem	"parked_not_found"
+//	@Failure		413		{object}	httpserver.Problem	"body_too_large"
+//	@Failure		415		{object}	httpserver.Problem	"unsupported_media_type"
+//	@Failure		422		{object}	httpserver.Problem	"not_discardable"
+//	@Failure		500		{object}	httpserver.Problem	"internal"
+//	@Failure		503		{object}	httpserver.Problem	"unavailable"
+//	@Router			/admin/parked/{id}/discard [post]
+func (a *API) discard(w http.ResponseWriter, r *http.Request) error {
+	id, err := httpserver.PathUUID(r, "id")
+	if err != nil {
+		return err
+	}
+	var request Discard
+	if err := httpserver.DecodeJSON(w, r, &request); err != nil {
+		return err
+	}
+	if strings.TrimSpace(request.Reason) == "" {
+		return httpserver.Invalid("reason", "is required")
+	}
+	if err := contract.CheckText(request.Reason, contract.MaxReason); err != nil {
+		return httpserver.Invalid("reason", err.Error())
+	}
+	ctx, cancel := detached(r)
+	defer cancel()
+	return a.act(ctx, w, "parked message discarded", request.Reason, func(s parked.Source) (parked.Item, error) { return s.Discard(ctx, id, request.Reason) })
+}
+
+// act lets the source that has the item act on it, logs it and answers.
+func (a *API) act(ctx context.Context, w http.ResponseWriter, done, reason string, act func(parked.Source) (parked.Item, error)) error {
+	item, err := parked.Item{}, parked.ErrNotFound
+	for _, source := range a.sources {
+		if item, err = act(source); !errors.Is(err, parked.ErrNotFound) {
+			break
+		}
+	}
+	switch {
+	case errors.Is(err, parked.ErrNotFound):
+		return httpserver.NewProblem(http.StatusNotFound, CodeNotFound, err.Error())
+	case errors.Is(err, parked.ErrNotDiscardable):
+		return httpserver.NewProblem(http.StatusUnprocessableEntity, CodeNotDiscardable, "what no client has asked for must take effect: it can only be redriven")
+	case err != nil:
+		return err
+	}
+	attributes := []any{"source", item.Source, "id", item.ID, "kind", item.Kind, "account_id", item.AccountID, "attempts", item.Attempts,
+		"error", item.Reason, "request_id", httpserver.RequestID(ctx)}
+	if reason != "" {
+		attributes = append(attributes, "reason", reason)
+	}
+	a.log.WarnContext(ctx, done, attributes...)
+	return httpserver.WriteJSON(w, http.StatusAccepted, item)
+}
+
+func detached(r *http.Request) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(r.Context()), timeout)
+}
+
+func encodeCursor(p parked.Position) string {
+	text, err := json.Marshal(p)
+	if err != nil {
+		panic(err) // a time of the database and a UUID
+	}
+	return base64.RawURLEncoding.EncodeToString(text)
+}
+
+func decodeCursor(cursor string) (parked.Position, error) {
+	if cursor == "" {
+		return parked.Position{}, nil
+	}
+	var p parked.Position
+	text, err := base64.RawURLEncoding.DecodeString(cursor)
+	if err == nil {
+		err = json.Unmarshal(text, &p)
+	}
+	if err != nil || p.At.Year() < 1 || p.At.Year() > 9999 {
+		return parked.Position{}, httpserver.Invalid("cursor", "is not a cursor of this list")
+	}
+	return p, nil
+}

@@ -1,0 +1,165 @@
+package outbox
+
+import (
+	"errors"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/altyn-pay/altyn/platform/parked"
+)
+
+// refuse makes the broker refuse one payload for good until the function it returns is called.
+func (b *bundle) refuse(payload string) (accept func()) {
+	refused := true
+	b.broker.fail = func(m Message) error {
+		if refused && m.Payload == payload {
+			return errRefused
+		}
+		return nil
+	}
+	return func() {
+		b.broker.mu.Lock()
+		defer b.broker.mu.Unlock()
+		refused = false
+	}
+}
+
+// list is all that is parked, read in pages of one.
+func (b *bundle) list() (items []parked.Item) {
+	b.Helper()
+	for after := (parked.Position{}); ; {
+		page, err := NewParked(b.Service, func() {}).Parked(b.Context(), after, 1)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if len(page) == 0 {
+			return items
+		}
+		items = append(items, page...)
+		after = parked.Position{At: page[0].ParkedAt, ID: page[0].ID}
+	}
+}
+
+func (b *bundle) seqs(table string) (seqs []int64) {
+	b.Helper()
+	if err := b.Owner.Select(&seqs, `SELECT seq FROM `+table+` ORDER BY seq`); err != nil {
+		b.Fatal(err)
+	}
+	return seqs
+}
+
+func TestWhatIsParkedIsRedrivenInOrder(t *testing.T) {
+	b := setup(t)
+	accept := b.refuse("bad")
+	account := uuid.New()
+	key := account.String()
+	relay, stop := b.run()
+	b.append(key, "1", "bad", "2")
+	b.append("other", "1")
+	b.until("the key is parked", func() bool { return b.rows("outbox_parked") == 2 && b.rows("outbox") == 0 })
+
+	items := b.list()
+	if len(items) != 1 {
+		t.Fatalf("listed %+v", items)
+	}
+	item := items[0]
+	if item.Source != "outbox" || item.Kind != "test" || item.AccountID != account || item.Reason != errRefused.Error() || item.Attempts != 1 ||
+		string(item.Payload) != `"bad"` || time.Since(item.ParkedAt) > time.Minute {
+		t.Errorf("item %+v", item)
+	}
+	operators := NewParked(b.Service, relay.Wake)
+	// What is refused again is parked again, and the rest behind it.
+	before := b.seqs("outbox_parked")
+	if got, err := operators.Redrive(t.Context(), item.ID); err != nil || got.ID != item.ID {
+		t.Fatalf("redriven %+v: %v", got, err)
+	}
+	b.until("it is parked again", func() bool { again := b.list(); return len(again) == 1 && again[0].ParkedAt.After(item.ParkedAt) })
+	b.append(key, "3")
+	b.until("all is parked", func() bool { return b.rows("outbox_parked") == 3 && b.rows("outbox") == 0 })
+	if after := b.seqs("outbox_parked"); !slices.Equal(after[:2], before) {
+		t.Errorf("the numbers were %v, are %v", before, after)
+	}
+	accept()
+	stop() // what is put back waits for a relay, with what came meanwhile
+	if _, err := operators.Redrive(t.Context(), item.ID); err != nil {
+		t.Fatal(err)
+	}
+	b.append(key, "4")
+	b.run()
+	b.until("everything is published", func() bool { return b.rows("outbox") == 0 })
+	if got := b.broker.payloads(key); !slices.Equal(got, []string{"1", "bad", "2", "3", "4"}) {
+		t.Errorf("published %q", got)
+	}
+	if left := b.rows("outbox_parked"); left != 0 {
+		t.Errorf("%d are parked still", left)
+	}
+	for _, id := range []uuid.UUID{item.ID, uuid.New()} {
+		if _, err := operators.Redrive(t.Context(), id); !errors.Is(err, parked.ErrNotFound) {
+			t.Errorf("what is not parked: %v", err)
+		}
+	}
+}
+
+func TestADiscardedMessageIsNeverPublished(t *testing.T) {
+	b := setup(t)
+	b.refuse("bad")
+	relay, _ := b.run()
+	b.append("a", "1", "bad", "2", "3")
+	b.until("the key is parked", func() bool { return b.rows("outbox_parked") == 3 })
+	operators := NewParked(b.Service, relay.Wake)
+	item := b.list()[0]
+	// One that only waits behind it is not an operator's matter.
+	var waiting uuid.UUID
+	if err := b.Owner.Get(&waiting, `SELECT id FROM outbox_parked WHERE payload = '3'`); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := operators.Discard(t.Context(), waiting, "why"); !errors.Is(err, parked.ErrNotFound) {
+		t.Errorf("what waits behind another: %v", err)
+	}
+	if got, err := operators.Discard(t.Context(), item.ID, "why"); err != nil || got.ID != item.ID || got.AccountID != uuid.Nil {
+		t.Errorf("discarded %+v: %v", got, err)
+	}
+	b.append("a", "4")
+	b.until("everything is published", func() bool { return b.rows("outbox") == 0 })
+	if got := b.broker.payloads("a"); !slices.Equal(got, []string{"1", "2", "3", "4"}) || len(b.list()) != 0 {
+		t.Errorf("published %q, parked %+v", got, b.list())
+	}
+}
+
+// The relay sees a message behind a parked one, and before it parks it too, an operator puts that one back: the message
+// must not be parked alone, before what it was behind is published.
+func TestARedriveOvertakesTheRelay(t *testing.T) {
+	b := setup(t)
+	accept := b.refuse("bad")
+	_, stop := b.run()
+	b.append("a", "bad", "1")
+	b.until("the key is parked", func() bool { return b.rows("outbox_parked") == 2 })
+	stop()
+	accept()
+
+	b.append("a", "2")
+	b.append("b", "1")
+	reached, goOn := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	b.broker.fail = func(m Message) error {
+		once.Do(func() {
+			close(reached)
+			<-goOn
+		})
+		return nil
+	}
+	relay, _ := b.run()
+	<-reached // it has read both, and publishes b's
+	if _, err := NewParked(b.Service, relay.Wake).Redrive(t.Context(), b.list()[0].ID); err != nil {
+		t.Fatal(err)
+	}
+	close(goOn)
+	b.until("everything is published", func() bool { return b.rows("outbox") == 0 })
+	if got := b.broker.payloads("a"); !slices.Equal(got, []string{"bad", "1", "2"}) || b.rows("outbox_parked") != 0 {
+		t.Errorf("published %q, %d are parked", got, b.rows("outbox_parked"))
+	}
+}

@@ -1,0 +1,84 @@
+// Package parked is about what a service has set aside for an operator: a message that failed again and again for a
+// reason that is not its client's, and behind which one account or one key stands still. An operator looks at it, mends
+// the cause, and then either redrives it, so that it gets another try in its old place, or discards it, so that what is
+// behind it goes on without it. Each place that parks is a Source;
+// package operators serves all of a service's together.
+package parked
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/altyn-pay/altyn/platform/postgres"
+)
+
+// Bounds of what an item shows, in bytes and in characters: a page of items is held in memory and sent at once.
+const (
+	MaxPayload = 16 << 10 // a larger payload is left out
+	MaxReason  = 1000     // of why it failed; a longer one is cut
+)
+
+// Item is something that is parked. It stands at the head of what waits behind it, which is not listed.
+type Item struct {
+	ID        uuid.UUID       `db:"id" json:"id" swaggertype:"string" format:"uuid"` // of the message; of the source events, a name of its own
+	Source    string          `db:"-" json:"source" enums:"inbox,outbox,events"`
+	Kind      string          `db:"kind" json:"kind" example:"payment"`
+	AccountID uuid.UUID       `db:"account_id" json:"account_id,omitzero" swaggertype:"string" format:"uuid"` // whose queue stands still
+	Reason    string          `db:"reason" json:"reason" example:"pq: relation does not exist"`               // why it failed the last time
+	Attempts  int             `db:"attempts" json:"attempts" example:"8"`
+	Payload   json.RawMessage `db:"-" json:"payload,omitempty" swaggertype:"object"` // left out when it is larger than 16 KiB
+	ParkedAt  time.Time       `db:"parked_at" json:"parked_at" format:"date-time" example:"2026-01-02T15:04:05.123456Z"`
+} // @name ParkedItem
+
+// Show completes an item as it was read from a table: payload is its text, or nil where it is left out. What is no JSON is
+// shown as a string.
+func (i Item) Show(source string, payload []byte) Item {
+	i.Source, i.ParkedAt = source, i.ParkedAt.UTC()
+	switch {
+	case payload == nil:
+	case json.Valid(payload):
+		i.Payload = bytes.Clone(payload)
+	default:
+		i.Payload, _ = json.Marshal(postgres.Storable(string(payload))) // a string can always be encoded
+	}
+	return i
+}
+
+// Position is a place in the list, which is sorted by time and ID: after an item.
+type Position struct {
+	At time.Time `json:"at"`
+	ID uuid.UUID `json:"id"`
+}
+
+// Position is that of the item.
+func (i Item) Position() Position { return Position{i.ParkedAt, i.ID} }
+
+// Compare sorts items as the sources do.
+func Compare(a, b Item) int {
+	return cmp.Or(a.ParkedAt.Compare(b.ParkedAt), bytes.Compare(a.ID[:], b.ID[:]))
+}
+
+// The refusals of a source.
+var (
+	// ErrNotFound: nothing of this ID is parked. It may have been redriven a moment ago.
+	ErrNotFound = errors.New("nothing is parked under this ID")
+	// ErrNotDiscardable: it must take effect, or money would be left where it does not belong.
+	ErrNotDiscardable = errors.New("this cannot be discarded")
+)
+
+// Source is a place where things are parked.
+type Source interface {
+	// Parked lists what is parked after a position, sorted by ParkedAt and ID, at most limit items.
+	Parked(ctx context.Context, after Position, limit int) ([]Item, error)
+	// Redrive gives the item another try, in its old place before what waits behind it. It returns the item as it was, or,
+	// where the try has been made already and failed, as it is now.
+	Redrive(ctx context.Context, id uuid.UUID) (Item, error)
+	// Discard gives the item up and lets what waits behind it go on. It returns the item as it was.
+	Discard(ctx context.Context, id uuid.UUID, reason string) (Item, error)
+}
