@@ -18,6 +18,202 @@ const docTemplate = `{
     "host": "{{.Host}}",
     "basePath": "{{.BasePath}}",
     "paths": {
+        "/admin/parked": {
+            "get": {
+                "description": "For operators, on the service's own port; the gateway does not serve it. What failed too often and now waits for an operator, the\nnewest last. What is still tried again by itself is not listed, nor what waits behind an item.",
+                "produces": [
+                    "application/json",
+                    "application/problem+json"
+                ],
+                "tags": [
+                    "operators"
+                ],
+                "summary": "List what is parked",
+                "parameters": [
+                    {
+                        "maximum": 200,
+                        "minimum": 1,
+                        "type": "integer",
+                        "default": 50,
+                        "description": "how many",
+                        "name": "limit",
+                        "in": "query"
+                    },
+                    {
+                        "type": "string",
+                        "description": "next_cursor of the page before",
+                        "name": "cursor",
+                        "in": "query"
+                    }
+                ],
+                "responses": {
+                    "200": {
+                        "description": "OK",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.List-ParkedItem"
+                        }
+                    },
+                    "400": {
+                        "description": "validation_failed",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "500": {
+                        "description": "internal",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "503": {
+                        "description": "unavailable",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    }
+                }
+            }
+        },
+        "/admin/parked/{id}/discard": {
+            "post": {
+                "description": "For operators, when no other try will help; what waits behind it goes on. A client's request (source inbox) ends like any other that\nfails, with the error discarded and the events that tell of it. One that no client has asked for, such as an expiry or a\ncancellation, must take effect and is refused with not_discardable. A message to be published (outbox) is never published, an event\n(events) never applied.",
+                "consumes": [
+                    "application/json"
+                ],
+                "produces": [
+                    "application/json",
+                    "application/problem+json"
+                ],
+                "tags": [
+                    "operators"
+                ],
+                "summary": "Give up what is parked",
+                "parameters": [
+                    {
+                        "type": "string",
+                        "format": "uuid",
+                        "description": "the item's ID",
+                        "name": "id",
+                        "in": "path",
+                        "required": true
+                    },
+                    {
+                        "description": "why",
+                        "name": "request",
+                        "in": "body",
+                        "required": true,
+                        "schema": {
+                            "$ref": "#/definitions/Discard"
+                        }
+                    }
+                ],
+                "responses": {
+                    "202": {
+                        "description": "Accepted",
+                        "schema": {
+                            "$ref": "#/definitions/ParkedItem"
+                        }
+                    },
+                    "400": {
+                        "description": "validation_failed, invalid_json, unknown_field",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "404": {
+                        "description": "parked_not_found",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "413": {
+                        "description": "body_too_large",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "415": {
+                        "description": "unsupported_media_type",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "422": {
+                        "description": "not_discardable",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "500": {
+                        "description": "internal",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "503": {
+                        "description": "unavailable",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    }
+                }
+            }
+        },
+        "/admin/parked/{id}/redrive": {
+            "post": {
+                "description": "For operators, once the cause is mended. A message takes its old place before what waits behind it, and its attempts are counted\nanew; when it fails again it is parked again. The answer has the item as it was; one of the source events is tried at once, and when\nit has failed again it is shown as it is now.",
+                "produces": [
+                    "application/json",
+                    "application/problem+json"
+                ],
+                "tags": [
+                    "operators"
+                ],
+                "summary": "Give what is parked another try",
+                "parameters": [
+                    {
+                        "type": "string",
+                        "format": "uuid",
+                        "description": "the item's ID",
+                        "name": "id",
+                        "in": "path",
+                        "required": true
+                    }
+                ],
+                "responses": {
+                    "202": {
+                        "description": "Accepted",
+                        "schema": {
+                            "$ref": "#/definitions/ParkedItem"
+                        }
+                    },
+                    "400": {
+                        "description": "validation_failed",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "404": {
+                        "description": "parked_not_found",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "500": {
+                        "description": "internal",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "503": {
+                        "description": "unavailable",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    }
+                }
+            }
+        },
         "/api/v1/accounts": {
             "get": {
                 "produces": [
@@ -1651,6 +1847,19 @@ const docTemplate = `{
                 }
             }
         },
+        "Discard": {
+            "type": "object",
+            "required": [
+                "reason"
+            ],
+            "properties": {
+                "reason": {
+                    "type": "string",
+                    "maxLength": 200,
+                    "example": "agreed with the client in ticket 42"
+                }
+            }
+        },
         "Entry": {
             "type": "object",
             "properties": {
@@ -1935,6 +2144,51 @@ const docTemplate = `{
                 }
             }
         },
+        "ParkedItem": {
+            "type": "object",
+            "properties": {
+                "account_id": {
+                    "description": "whose queue stands still",
+                    "type": "string",
+                    "format": "uuid"
+                },
+                "attempts": {
+                    "type": "integer",
+                    "example": 8
+                },
+                "id": {
+                    "description": "of the message; of the source events, a name of its own",
+                    "type": "string",
+                    "format": "uuid"
+                },
+                "kind": {
+                    "type": "string",
+                    "example": "payment"
+                },
+                "parked_at": {
+                    "type": "string",
+                    "format": "date-time",
+                    "example": "2026-01-02T15:04:05.123456Z"
+                },
+                "payload": {
+                    "description": "left out when it is larger than 16 KiB",
+                    "type": "object"
+                },
+                "reason": {
+                    "description": "why it failed the last time",
+                    "type": "string",
+                    "example": "pq: relation does not exist"
+                },
+                "source": {
+                    "type": "string",
+                    "enum": [
+                        "inbox",
+                        "outbox",
+                        "events"
+                    ]
+                }
+            }
+        },
         "Payment": {
             "type": "object",
             "properties": {
@@ -2044,6 +2298,21 @@ const docTemplate = `{
                     "type": "array",
                     "items": {
                         "$ref": "#/definitions/Operation"
+                    }
+                },
+                "next_cursor": {
+                    "description": "NextCursor gets the next page; it is empty on the last one.",
+                    "type": "string"
+                }
+            }
+        },
+        "httpserver.List-ParkedItem": {
+            "type": "object",
+            "properties": {
+                "items": {
+                    "type": "array",
+                    "items": {
+                        "$ref": "#/definitions/ParkedItem"
                     }
                 },
                 "next_cursor": {

@@ -3,7 +3,7 @@ package main
 
 // The document of the HTTP API is generated from the comments of its handlers; run go generate ./... after a change.
 //
-//go:generate go tool swag init --quiet --dir .,../../internal/api --output ../../docs --outputTypes go,json --parseDependencyLevel 1
+//go:generate go tool swag init --quiet --dir .,../../internal/api,../../../platform/operators --output ../../docs --outputTypes go,json --parseDependencyLevel 1
 
 //	@title			Altyn orders
 //	@version		1
@@ -27,6 +27,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/config"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/kafka"
+	"github.com/altyn-pay/altyn/platform/operators"
 	"github.com/altyn-pay/altyn/platform/outbox"
 	"github.com/altyn-pay/altyn/platform/service"
 	"github.com/altyn-pay/altyn/platform/swagger"
@@ -68,14 +69,25 @@ var document = sync.OnceValue(docs.SwaggerInfo.ReadDoc)
 func build(p *service.Process) error {
 	store := postgres.New(p.DB)
 	changes := watch.New(p.Log, store.Orders)
+	changed := func(o order.Order) { changes.Publish(o.ID, o) }
+	var producer *kafka.Producer
+	if p.Config.Role != service.API {
+		var err error
+		if producer, err = kafka.NewProducer(p.Config.Kafka, p.Log, p.Metrics); err != nil {
+			return err
+		}
+	}
+	// Operators redrive events in every role.
+	worker := status.New(store, p.Currencies, producer, changed, p.Log, p.Metrics)
 	wake := func() {}
 	if p.Config.Role != service.API {
-		relay, err := work(p, store, changes)
+		relay, err := work(p, producer, worker)
 		if err != nil {
 			return err
 		}
 		wake = relay.Wake
 	}
+	operators.New(p.Log, outbox.NewParked(p.DB, wake), worker).Mount(p.Router)
 	if p.Config.Role == service.Worker {
 		return nil
 	}
@@ -85,19 +97,13 @@ func build(p *service.Process) error {
 }
 
 // work adds the relay, which it returns, and the status worker.
-func work(p *service.Process, store *postgres.Store, changes *watch.Hub[order.Order]) (*outbox.Relay, error) {
+func work(p *service.Process, producer *kafka.Producer, worker *status.Worker) (*outbox.Relay, error) {
 	cfg := p.Config.Kafka
-	producer, err := kafka.NewProducer(cfg, p.Log, p.Metrics)
-	if err != nil {
-		return nil, err
-	}
 	consumer, err := kafka.NewConsumer(cfg, status.Group, []string{contract.TopicPayments}, p.Log, p.Metrics)
 	if err != nil {
 		return nil, err
 	}
 	relay := outbox.NewRelay(p.DB, kafka.NewPublisher(producer, "/"+name), p.Log, p.Metrics)
-	changed := func(o order.Order) { changes.Publish(o.ID, o) }
-	worker := status.New(store, p.Currencies, producer, changed, p.Log, p.Metrics)
 	p.Health.Add("kafka", func(ctx context.Context) error { return kafka.Ping(ctx, cfg) })
 	p.Go(func(ctx context.Context) error {
 		defer producer.Close()

@@ -352,7 +352,7 @@ func TestRolesApart(t *testing.T) {
 	if placed := front.place(t, "?wait=30s", "25.00"); placed.Status != order.Paid {
 		t.Errorf("got %+v", placed)
 	}
-	for path, want := range map[string]int{"/healthz": 200, "/readyz": 200, "/metrics": 200, "/api/v1/orders": 404, "/docs/": 404} {
+	for path, want := range map[string]int{"/healthz": 200, "/readyz": 200, "/metrics": 200, "/admin/parked": 200, "/api/v1/orders": 404, "/docs/": 404} {
 		if code, answer := worker.call(t, "GET", path, ""); code != want {
 			t.Errorf("worker %s: %d %s", path, code, answer)
 		}

@@ -23,6 +23,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/money"
+	"github.com/altyn-pay/altyn/platform/operators"
 	database "github.com/altyn-pay/altyn/platform/postgres"
 	"github.com/altyn-pay/altyn/platform/postgrestest"
 	"github.com/altyn-pay/altyn/platform/watch"
@@ -59,6 +60,7 @@ func over(t testing.TB, db *sqlx.DB) bundle {
 	b.hub = watch.New(log, b.store.Orders)
 	router := httpserver.NewRouter(httpserver.Options{Logger: log, Registerer: metrics, Classify: api.Classify})
 	api.New(b.store, currencies, b.hub, func() { b.woken.Add(1) }, metrics).Mount(router)
+	operators.New(log).Mount(router)
 	b.server = httptest.NewServer(router)
 	b.server.Client().Transport.(*http.Transport).MaxIdleConnsPerHost = 256
 	t.Cleanup(b.server.Close)

@@ -18,6 +18,7 @@ type outcome struct {
 	settled     []time.Duration // from acceptance to the payment's decision, of those whose payment was decided
 	impossible  []refused
 	unknown     []refused
+	redriven    []uuid.UUID // of the parked events that were applied again: those that need be no longer
 }
 
 // decide applies events, in their order, to the orders that were loaded.
@@ -36,7 +37,10 @@ func decide(orders map[uuid.UUID]order.Order, events []event, now time.Time) out
 		case err != nil:
 			result.impossible = append(result.impossible, refused{e.message, err})
 			continue
-		case transition == nil:
+		case e.parked != uuid.Nil:
+			result.redriven = append(result.redriven, e.parked)
+		}
+		if transition == nil {
 			continue
 		}
 		orders[o.ID] = o

@@ -25,7 +25,7 @@ func (w *Worker) reportParked(parked []refused) {
 	}
 }
 
-func parked(list []refused) []postgres.Parked {
+func toPark(list []refused) []postgres.Parked {
 	rows := make([]postgres.Parked, len(list))
 	for i, r := range list {
 		rows[i] = postgres.Parked{Message: r.message, Reason: r.reason.Error()}
@@ -38,7 +38,7 @@ func (w *Worker) park(ctx context.Context, list []refused) error {
 	if len(list) == 0 {
 		return nil
 	}
-	if err := w.store.InTx(ctx, func(tx *sqlx.Tx) error { return w.store.Park(ctx, tx, parked(list)) }); err != nil {
+	if err := w.store.InTx(ctx, func(tx *sqlx.Tx) error { return w.store.Park(ctx, tx, toPark(list)) }); err != nil {
 		return err
 	}
 	w.reportParked(list)

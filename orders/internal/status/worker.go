@@ -41,7 +41,8 @@ type Worker struct {
 	dead     prometheus.Counter
 }
 
-// New makes a worker; changed is called with each order's new state once it is committed.
+// New makes a worker; changed is called with each order's new state once it is committed. A worker that only redrives what is
+// parked needs no producer.
 func New(store *postgres.Store, currencies *money.Currencies, producer *kafka.Producer, changed func(order.Order),
 	log *slog.Logger, metrics prometheus.Registerer) *Worker {
 	w := &Worker{
@@ -56,7 +57,7 @@ func New(store *postgres.Store, currencies *money.Currencies, producer *kafka.Pr
 		dead: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "altyn_orders_dead_letters_total", Help: "Messages on the topic payments that could not be read or are of no known order."}),
 	}
-	metrics.MustRegister(w.statuses, w.latency, w.parked, w.dead)
+	metrics.MustRegister(w.statuses, w.latency, w.parked, w.dead, store.ParkedGauge())
 	return w
 }
 
@@ -64,6 +65,7 @@ func New(store *postgres.Store, currencies *money.Currencies, producer *kafka.Pr
 type event struct {
 	message kafka.Message
 	payment order.Payment
+	parked  uuid.UUID // its ID among the parked ones, when it is applied again
 }
 
 // Handle is the kafka.Handler of the topic payments. It returns nil once every message of the batch has taken effect or
@@ -78,7 +80,7 @@ func (w *Worker) Handle(ctx context.Context, messages []kafka.Message) error {
 			dead = append(dead, refused{m, err})
 			continue
 		}
-		events = append(events, event{m, payment})
+		events = append(events, event{message: m, payment: payment})
 	}
 	unknown, err := w.apply(ctx, events)
 	if err != nil {
@@ -156,7 +158,10 @@ func (w *Worker) applyOnce(ctx context.Context, events []event) (unknown []refus
 		if err := w.store.Save(ctx, tx, result.changed, result.transitions); err != nil {
 			return err
 		}
-		return w.store.Park(ctx, tx, parked(result.impossible))
+		if err := w.store.Unpark(ctx, tx, result.redriven); err != nil {
+			return err
+		}
+		return w.store.Park(ctx, tx, toPark(result.impossible))
 	})
 	if err != nil {
 		return nil, err

@@ -11,6 +11,7 @@ import (
 
 	"github.com/altyn-pay/altyn/payments/docs"
 	"github.com/altyn-pay/altyn/payments/internal/api"
+	"github.com/altyn-pay/altyn/platform/operators"
 )
 
 // The specification describes exactly what is served, and every answer of it.
@@ -35,6 +36,7 @@ func TestSpecificationAndRoutesAgree(t *testing.T) {
 	}
 	router := chi.NewRouter()
 	api.New(nil, nil, nil).Routes(router)
+	operators.New(nil).Mount(router)
 	if err := chi.Walk(router, func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
 		served = append(served, method+" "+route)
 		return nil

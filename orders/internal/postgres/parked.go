@@ -1,0 +1,133 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/altyn-pay/altyn/platform/kafka"
+	"github.com/altyn-pay/altyn/platform/parked"
+	"github.com/altyn-pay/altyn/platform/postgres"
+)
+
+// parkedRow is a parked event; of what is large only as much as was asked for.
+type parkedRow struct {
+	parked.Item
+	Topic     string `db:"topic"`
+	Partition int    `db:"partition"`
+	Offset    int64  `db:"offset"`
+	Key       []byte `db:"key"`
+	Headers   []byte `db:"headers"`
+	Value     []byte `db:"payload"`
+}
+
+// message is the event as it was consumed.
+func (r parkedRow) message() (kafka.Message, error) {
+	headers, err := decodeHeaders(r.Headers)
+	return kafka.Message{Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Key: r.Key, Value: r.Value, Headers: headers}, err
+}
+
+// item is what operators see of it.
+func (r parkedRow) item() (parked.Item, error) {
+	m, err := r.message()
+	if err != nil {
+		return parked.Item{}, err
+	}
+	r.Kind = postgres.Storable(kafka.EventOf(m).Type)
+	if account, err := uuid.ParseBytes(r.Key); err == nil {
+		r.AccountID = account
+	}
+	value := r.Value
+	if len(value) > parked.MaxPayload {
+		value = nil
+	}
+	return r.Show("events", value), nil
+}
+
+// ParkedEvents lists parked events after a position, the newest last.
+func (s *Store) ParkedEvents(ctx context.Context, after parked.Position, limit int) ([]parked.Item, error) {
+	var rows []parkedRow
+	if err := s.db.SelectContext(ctx, &rows, fmt.Sprintf(`
+		SELECT id, topic, "partition", "offset", left(reason, %[1]d) AS reason, attempts, parked_at,
+			CASE WHEN octet_length(key) <= %[2]d THEN key END AS key,
+			CASE WHEN octet_length(headers::text) <= %[2]d THEN headers END AS headers,
+			CASE WHEN octet_length(payload) <= %[2]d THEN payload END AS payload
+		FROM parked_events WHERE (parked_at, id) > ($1, $2) ORDER BY parked_at, id LIMIT $3`, parked.MaxReason, parked.MaxPayload),
+		after.At, after.ID, limit); err != nil {
+		return nil, fmt.Errorf("list parked events: %w", err)
+	}
+	items := make([]parked.Item, len(rows))
+	for i, row := range rows {
+		var err error
+		if items[i], err = row.item(); err != nil {
+			return nil, err
+		}
+	}
+	return items, nil
+}
+
+var parkedColumns = fmt.Sprintf(`id, topic, "partition", "offset", key, headers, payload, left(reason, %d) AS reason, attempts, parked_at`,
+	parked.MaxReason)
+
+// ParkedEvent returns one parked event, or parked.ErrNotFound.
+func (s *Store) ParkedEvent(ctx context.Context, id uuid.UUID) (parked.Item, kafka.Message, error) {
+	return s.parkedEvent(ctx, `SELECT `+parkedColumns+` FROM parked_events WHERE id = $1`, id)
+}
+
+// DiscardEvent deletes a parked event and returns it as it was, or parked.ErrNotFound.
+func (s *Store) DiscardEvent(ctx context.Context, id uuid.UUID) (parked.Item, error) {
+	item, _, err := s.parkedEvent(ctx, `DELETE FROM parked_events WHERE id = $1 RETURNING `+parkedColumns, id)
+	return item, err
+}
+
+func (s *Store) parkedEvent(ctx context.Context, query string, id uuid.UUID) (parked.Item, kafka.Message, error) {
+	var row parkedRow
+	err := s.db.GetContext(ctx, &row, query, id)
+	if errors.Is(err, sql.ErrNoRows) {
+		return parked.Item{}, kafka.Message{}, parked.ErrNotFound
+	}
+	if err != nil {
+		return parked.Item{}, kafka.Message{}, fmt.Errorf("parked event %s: %w", id, err)
+	}
+	item, err := row.item()
+	if err != nil {
+		return parked.Item{}, kafka.Message{}, err
+	}
+	m, err := row.message()
+	return item, m, err
+}
+
+// Unpark deletes parked events that have taken effect after all, or need not any more. Those that are not there are none.
+func (s *Store) Unpark(ctx context.Context, tx *sqlx.Tx, ids []uuid.UUID) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	if _, err := tx.ExecContext(ctx, `DELETE FROM parked_events WHERE id = ANY($1::uuid[])`, uuids(ids)); err != nil {
+		return fmt.Errorf("unpark events: %w", err)
+	}
+	return nil
+}
+
+// ParkedGauge tells how many events are parked.
+func (s *Store) ParkedGauge() prometheus.Collector {
+	return postgres.Gauges(s.db, `SELECT count(*) FROM parked_events`, prometheus.GaugeOpts{
+		Name: "altyn_orders_parked_events", Help: "Events of payments that were set aside and wait for an operator."})
+}
+
+// decodeHeaders reads what encodeHeaders wrote; nothing where there is nothing.
+func decodeHeaders(text []byte) ([]kafka.Header, error) {
+	if text == nil {
+		return nil, nil
+	}
+	var list []kafka.Header
+	if err := json.Unmarshal(text, &list); err != nil {
+		return nil, fmt.Errorf("decode headers: %w", err)
+	}
+	return list, nil
+}

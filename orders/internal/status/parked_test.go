@@ -1,0 +1,173 @@
+package status_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/altyn-pay/altyn/orders/internal/order"
+	"github.com/altyn-pay/altyn/orders/internal/postgres"
+	"github.com/altyn-pay/altyn/orders/internal/status"
+	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/kafka"
+	"github.com/altyn-pay/altyn/platform/parked"
+)
+
+// poison makes the database refuse changes of an order until the function it returns is called.
+func (b *bundle) poison(t *testing.T, o order.Order) (mend func()) {
+	t.Helper()
+	if _, err := b.db.Owner.Exec(`
+		CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'poison'; END $$;
+		CREATE TRIGGER refuse BEFORE UPDATE ON orders FOR EACH ROW WHEN (new.id = '` + o.ID.String() + `') EXECUTE FUNCTION refuse()`); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		if _, err := b.db.Owner.Exec(`DROP TRIGGER refuse ON orders`); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// list is what operators see, read in pages of one.
+func (b *bundle) list(t *testing.T) (items []parked.Item) {
+	t.Helper()
+	for after := (parked.Position{}); ; {
+		page, err := b.worker.Parked(t.Context(), after, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(page) == 0 {
+			return items
+		}
+		items = append(items, page...)
+		after = parked.Position{At: page[0].ParkedAt, ID: page[0].ID}
+	}
+}
+
+func (b *bundle) gauge(t *testing.T, name string) float64 {
+	t.Helper()
+	families, err := b.metrics.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, family := range families {
+		if family.GetName() == name {
+			return family.GetMetric()[0].GetGauge().GetValue()
+		}
+	}
+	t.Fatalf("no metric %s", name)
+	return 0
+}
+
+func TestAParkedEventIsAppliedAgain(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	orders := b.place(t, 2)
+	mend := b.poison(t, orders[0])
+	message := event(t, orders[0], contract.PaymentSucceeded, 1, nil)
+	b.handle(t, message, event(t, orders[1], contract.PaymentSucceeded, 1, nil))
+	<-b.changes // the other one's
+	items := b.list(t)
+	if len(items) != 1 || b.gauge(t, "altyn_orders_parked_events") != 1 {
+		t.Fatalf("parked %+v", items)
+	}
+	item := items[0]
+	if item.Source != "events" || item.Kind != contract.PaymentSucceededType || item.AccountID != orders[0].AccountID || item.Attempts != 1 ||
+		!strings.Contains(item.Reason, "poison") || string(item.Payload) != string(message.Value) || time.Since(item.ParkedAt) > time.Minute {
+		t.Errorf("item %+v", item)
+	}
+
+	// Also where there is neither consumer nor producer.
+	b.metrics = prometheus.NewRegistry()
+	b.worker = status.New(b.store, currencies(), nil, func(o order.Order) { b.changes <- o }, quiet, b.metrics)
+	again, err := b.worker.Redrive(t.Context(), item.ID)
+	if err != nil || again.ID != item.ID || again.Attempts != 2 || !again.ParkedAt.Equal(item.ParkedAt) || b.status(t, orders[0]) != order.Pending {
+		t.Errorf("before it is mended: %+v, %v", again, err)
+	}
+	mend()
+	if was, err := b.worker.Redrive(t.Context(), item.ID); err != nil || was.ID != item.ID || was.Attempts != 2 {
+		t.Errorf("mended: %+v, %v", was, err)
+	}
+	if got := b.status(t, orders[0]); got != order.Paid || len(b.list(t)) != 0 || b.gauge(t, "altyn_orders_parked_events") != 0 {
+		t.Errorf("the order is %s, parked %+v", got, b.list(t))
+	}
+	if changed := <-b.changes; changed.ID != orders[0].ID || changed.Status != order.Paid {
+		t.Errorf("published %+v", changed)
+	}
+	history, err := b.store.Transitions(t.Context(), orders[0].ID)
+	if err != nil || len(history) != 1 || history[0].EventID.UUID.String() != message.Header("ce_id") {
+		t.Errorf("history %+v, %v", history, err)
+	}
+	if _, err := b.worker.Redrive(t.Context(), item.ID); !errors.Is(err, parked.ErrNotFound) {
+		t.Errorf("once more: %v", err)
+	}
+}
+
+func TestAnEventThatIsOutdatedNeedNotBeApplied(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	o := b.place(t, 1)[0]
+	mend := b.poison(t, o)
+	b.handle(t, event(t, o, contract.PaymentCreated, 1, nil))
+	mend()
+	b.handle(t, event(t, o, contract.PaymentSucceeded, 2, nil))
+	items := b.list(t)
+	if len(items) != 1 || b.status(t, o) != order.Paid {
+		t.Fatalf("parked %+v, the order is %s", items, b.status(t, o))
+	}
+	if _, err := b.worker.Redrive(t.Context(), items[0].ID); err != nil {
+		t.Error(err)
+	}
+	if got := b.status(t, o); got != order.Paid || len(b.list(t)) != 0 {
+		t.Errorf("the order is %s, parked %+v", got, b.list(t))
+	}
+}
+
+func TestWhatCannotBeAppliedStaysParked(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	orders := b.place(t, 2)
+	unknown := orders[1]
+	unknown.ID = uuid.New()
+	b.handle(t, event(t, orders[0], contract.PaymentFailed, 1, nil), event(t, orders[0], contract.PaymentSucceeded, 2, nil))
+	// What the dead letters did not take, for whatever reason, is parked too.
+	stuck := []kafka.Message{{Topic: contract.TopicPayments, Offset: 100, Value: []byte("\xff")}, event(t, unknown, contract.PaymentSucceeded, 1, nil)}
+	if err := b.store.InTx(t.Context(), func(tx *sqlx.Tx) error {
+		return b.store.Park(t.Context(), tx, []postgres.Parked{{Message: stuck[0], Reason: "stuck"}, {Message: stuck[1], Reason: "stuck"}})
+	}); err != nil {
+		t.Fatal(err)
+	}
+	reasons := map[string]string{contract.PaymentSucceededType + "/false": "cannot become paid", "/true": "ce_type", contract.PaymentSucceededType + "/true": "unknown order"}
+	items := b.list(t)
+	if len(items) != len(reasons) {
+		t.Fatalf("parked %+v", items)
+	}
+	for _, item := range items {
+		for attempts := 2; attempts <= 3; attempts++ {
+			again, err := b.worker.Redrive(t.Context(), item.ID)
+			key := item.Kind + map[bool]string{true: "/true", false: "/false"}[item.Reason == "stuck"]
+			if err != nil || again.ID != item.ID || again.Attempts != attempts || !strings.Contains(again.Reason, reasons[key]) || reasons[key] == "" {
+				t.Errorf("%s: %+v, %v; want %q", key, again, err, reasons[key])
+			}
+		}
+	}
+	if got := b.list(t); len(got) != 3 || b.status(t, orders[0]) != order.Failed || b.status(t, orders[1]) != order.Pending {
+		t.Errorf("parked %+v", got)
+	}
+	for i, item := range items {
+		if was, err := b.worker.Discard(t.Context(), item.ID, "why"); err != nil || was.ID != item.ID || was.Attempts != 3 {
+			t.Errorf("discarded %+v, %v", was, err)
+		}
+		if left := len(b.list(t)); left != len(items)-1-i {
+			t.Errorf("%d are left", left)
+		}
+		if _, err := b.worker.Discard(t.Context(), item.ID, "why"); !errors.Is(err, parked.ErrNotFound) {
+			t.Errorf("once more: %v", err)
+		}
+	}
+}
