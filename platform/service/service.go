@@ -65,6 +65,8 @@ func Defaults(name string) map[string]string {
 type Program struct {
 	Name       string
 	Migrations []postgres.Migrations
+	// Reads are the topics that the service consumes. What cannot be read from them goes to their dead letters.
+	Reads []string
 	// Classify is the service's one table from its errors to problems, see httpserver.Options.
 	Classify func(error) *httpserver.Problem
 	// Build puts the service into the frame: it adds routes, health checks and background work to the process.
@@ -90,8 +92,8 @@ type Process struct {
 // that the requests in flight are still served by it. Its error ends the process.
 func (p *Process) Go(work func(ctx context.Context) error) { p.work = append(p.work, work) }
 
-// Commands are the commands of a service's main: serve, migrate and health. of takes what the frame needs out of the
-// service's own configuration.
+// Commands are the commands of a service's main: serve, migrate, health, and those for dead letters. of takes what the frame
+// needs out of the service's own configuration.
 func Commands[T any](program Program, of func(T) (addr string, cfg Config)) []config.Command[T] {
 	return []config.Command[T]{
 		{Name: "serve", Help: "run the service until SIGTERM", Run: func(ctx context.Context, cfg T) error {
@@ -106,6 +108,14 @@ func Commands[T any](program Program, of func(T) (addr string, cfg Config)) []co
 		{Name: "health", Help: "ask the service on this machine whether it is ready", Run: func(ctx context.Context, cfg T) error {
 			addr, _ := of(cfg)
 			return httpserver.Probe(ctx, addr)
+		}},
+		{Name: "dead-letters", Help: "list the messages that could not be read, with the reasons, and which of them were put back", Run: func(ctx context.Context, cfg T) error {
+			_, frame := of(cfg)
+			return deadLetters(ctx, os.Stdout, program, frame.Kafka)
+		}},
+		{Name: "put-back", Help: "publish dead letters again on the topics that they came from, each once, those of this moment", Run: func(ctx context.Context, cfg T) error {
+			_, frame := of(cfg)
+			return putBack(ctx, os.Stdout, program, frame.Kafka, telemetry.NewLogger(os.Stderr, frame.Telemetry, program.Name))
 		}},
 	}
 }

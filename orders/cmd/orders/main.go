@@ -51,9 +51,12 @@ func (Config) Defaults() map[string]string { return service.Defaults(name) }
 
 func frame(cfg Config) (string, service.Config) { return cfg.Addr, cfg.Config }
 
-var program = service.Program{Name: name, Migrations: postgres.Migrations(), Classify: api.Classify, Build: build}
+var program = service.Program{Name: name, Migrations: postgres.Migrations(), Reads: reads, Classify: api.Classify, Build: build}
 
 func main() { os.Exit(config.Main(name, about, service.Commands(program, frame)...)) }
+
+// reads are the topics that are consumed.
+var reads = []string{contract.TopicPayments}
 
 // topics are those that orders reads or writes, with their dead letters.
 var topics = []string{
@@ -99,7 +102,7 @@ func build(p *service.Process) error {
 // work adds the relay, which it returns, and the status worker.
 func work(p *service.Process, producer *kafka.Producer, worker *status.Worker) (*outbox.Relay, error) {
 	cfg := p.Config.Kafka
-	consumer, err := kafka.NewConsumer(cfg, status.Group, []string{contract.TopicPayments}, p.Log, p.Metrics)
+	consumer, err := kafka.NewConsumer(cfg, status.Group, reads, p.Log, p.Metrics)
 	if err != nil {
 		return nil, err
 	}

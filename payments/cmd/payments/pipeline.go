@@ -17,6 +17,9 @@ import (
 	"github.com/altyn-pay/altyn/payments/internal/settlement"
 )
 
+// reads are the topics that are consumed.
+var reads = []string{contract.TopicOrders, contract.TopicCommands, contract.TopicInventory}
+
 // topics are those that payments reads or writes, with their dead letters.
 var topics = []string{
 	contract.TopicOrders, contract.DeadLetter(contract.TopicOrders),
@@ -49,7 +52,7 @@ func newPipeline(process *service.Process, store *postgres.Store, door *api.Door
 	if err != nil {
 		return nil, err
 	}
-	consumer, err := kafka.NewConsumer(cfg, name, []string{contract.TopicOrders, contract.TopicCommands, contract.TopicInventory}, log, metrics)
+	consumer, err := kafka.NewConsumer(cfg, name, reads, log, metrics)
 	if err != nil {
 		return nil, err
 	}

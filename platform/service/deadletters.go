@@ -1,0 +1,145 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"text/tabwriter"
+	"time"
+	"unicode"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/kafka"
+)
+
+// screen is how many lines are laid out at a time.
+const screen = 1000
+
+// backlog is what the dead letters of the service's topics are at this moment. A consumer group's offsets remember which
+// were put back.
+func (p Program) backlog(ctx context.Context, cfg kafka.Config) (*kafka.Backlog, error) {
+	topics := make([]string, len(p.Reads))
+	for i, topic := range p.Reads {
+		topics[i] = contract.DeadLetter(topic)
+	}
+	return kafka.OpenBacklog(ctx, cfg, p.Name+".put-back", topics...)
+}
+
+// deadLetters lists the dead letters that the broker still has.
+func deadLetters(ctx context.Context, out io.Writer, program Program, cfg kafka.Config) error {
+	backlog, err := program.backlog(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer backlog.Close()
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	all, done := 0, 0
+	err = backlog.Look(ctx, func(m kafka.Message, handled bool) {
+		if all%screen == 0 {
+			_ = table.Flush() // what cannot be written is told at the end
+			fmt.Fprintln(table, "topic\tpartition\toffset\ttime\tsize\tput back\tkey\treason")
+		}
+		all++
+		state := "no"
+		if _, whole := kafka.Original(m); !whole {
+			state = "never"
+		} else if handled {
+			done++
+			state = "yes"
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\n", printable(m.Header("dlq_topic")), printable(m.Header("dlq_partition")),
+			printable(m.Header("dlq_offset")), m.Time.UTC().Format(time.RFC3339), len(m.Value), state, printable(string(m.Key)), printable(m.Header("dlq_reason")))
+	})
+	if flushed := table.Flush(); err == nil {
+		err = flushed
+	}
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(out, "%d dead letters, %d of them put back\n", all, done)
+	return err
+}
+
+// printable makes a text of any origin a cell of a table.
+func printable(text string) string {
+	if text == "" {
+		return "-"
+	}
+	return strings.Map(func(r rune) rune {
+		if r == unicode.ReplacementChar || !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, text)
+}
+
+// putBack produces what is in the dead letters, and was not put back before, on the topics that it came from.
+func putBack(ctx context.Context, out io.Writer, program Program, cfg kafka.Config, log *slog.Logger) error {
+	backlog, err := program.backlog(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer backlog.Close()
+	producer, err := kafka.NewProducer(cfg, log, prometheus.NewRegistry())
+	if err != nil {
+		return err
+	}
+	defer producer.Close()
+	p := returner{out: out, producer: producer, total: backlog.Len()}
+	err = backlog.Handle(ctx, p.handle)
+	fmt.Fprintf(out, "%d messages put back, %d left out\n", p.done, p.leftOut)
+	if err != nil {
+		return fmt.Errorf("not all: %w; once more goes on from here", err)
+	}
+	return nil
+}
+
+// returner puts dead letters back and counts them.
+type returner struct {
+	out           io.Writer
+	producer      *kafka.Producer
+	total         int64
+	done, leftOut int
+}
+
+// handle is the kafka.Handler of dead letters. What can never be put back is named and left out.
+func (r *returner) handle(ctx context.Context, dead []kafka.Message) error {
+	for len(dead) > 0 {
+		var originals, sources []kafka.Message
+		for _, m := range dead {
+			original, ok := kafka.Original(m)
+			if !ok {
+				r.leave(m, "it is not whole")
+				continue
+			}
+			originals, sources = append(originals, original), append(sources, m)
+		}
+		dead = nil
+		refused := 0
+		for i, err := range r.producer.Produce(ctx, originals) {
+			switch {
+			case err == nil:
+				r.done++
+			case kafka.Permanent(err):
+				refused++
+				r.leave(sources[i], err.Error())
+			case refused > 0: // only behind a refused one of its key
+				dead = append(dead, sources[i])
+			default:
+				return err
+			}
+		}
+	}
+	fmt.Fprintf(r.out, "%d of %d\n", r.done+r.leftOut, r.total)
+	return nil
+}
+
+func (r *returner) leave(m kafka.Message, why string) {
+	r.leftOut++
+	fmt.Fprintf(r.out, "left out: %s, partition %d, offset %d (was %s, partition %s, offset %s): %s\n", m.Topic, m.Partition, m.Offset,
+		printable(m.Header("dlq_topic")), printable(m.Header("dlq_partition")), printable(m.Header("dlq_offset")), why)
+}

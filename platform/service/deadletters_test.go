@@ -1,0 +1,197 @@
+package service
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/kafka"
+	"github.com/altyn-pay/altyn/platform/kafkatest"
+)
+
+var (
+	quiet = slog.New(slog.DiscardHandler)
+	shop  = Program{Name: "shop", Reads: []string{contract.TopicOrders, contract.TopicCommands}}
+)
+
+// bundle is a broker with dead letters on it.
+type bundle struct {
+	*testing.T
+	broker   kafka.Config
+	producer *kafka.Producer
+}
+
+func setup(t *testing.T) *bundle {
+	t.Parallel()
+	b := &bundle{T: t, broker: kafkatest.Broker(t)}
+	b.ensure(append(slices.Clone(shop.Reads), contract.TopicPayments)...)
+	producer, err := kafka.NewProducer(b.broker, quiet, prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(producer.Close)
+	b.producer = producer
+	return b
+}
+
+func (b *bundle) ensure(topics ...string) {
+	b.Helper()
+	for _, topic := range topics {
+		if err := kafka.EnsureTopics(b.Context(), b.broker, topic, contract.DeadLetter(topic)); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// bury puts n messages of a topic among the dead letters and returns them.
+func (b *bundle) bury(topic string, n int) []kafka.Message {
+	b.Helper()
+	messages, reasons := make([]kafka.Message, n), make([]error, n)
+	for i := range messages {
+		event := kafka.Event{ID: uuid.NewString(), Type: "test", Source: "/test", Traceparent: "trace"}
+		messages[i] = kafka.Message{Topic: topic, Partition: 1, Offset: int64(i), Key: []byte(fmt.Sprint("key-", i%3)), Value: []byte(fmt.Sprint(topic, " ", i)), Headers: event.Headers()}
+		reasons[i] = errors.New("cannot be read\nat all")
+	}
+	if err := b.producer.DeadLetters(b.Context(), messages, reasons); err != nil {
+		b.Fatal(err)
+	}
+	return messages
+}
+
+// read is all that is on a topic, without its places and times, sorted by value.
+func (b *bundle) read(topic string) (messages []kafka.Message) {
+	b.Helper()
+	backlog, err := kafka.OpenBacklog(b.Context(), b.broker, "test", topic)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer backlog.Close()
+	if err := backlog.Look(b.Context(), func(m kafka.Message, _ bool) {
+		messages = append(messages, kafka.Message{Topic: m.Topic, Key: m.Key, Value: m.Value, Headers: m.Headers})
+	}); err != nil {
+		b.Fatal(err)
+	}
+	slices.SortFunc(messages, func(x, y kafka.Message) int { return bytes.Compare(x.Value, y.Value) })
+	return messages
+}
+
+func (b *bundle) putBack() string {
+	b.Helper()
+	var out strings.Builder
+	if err := putBack(b.Context(), &out, shop, b.broker, quiet); err != nil {
+		b.Fatal(err)
+	}
+	return out.String()
+}
+
+func (b *bundle) list() string {
+	b.Helper()
+	var out strings.Builder
+	if err := deadLetters(b.Context(), &out, shop, b.broker); err != nil {
+		b.Fatal(err)
+	}
+	return out.String()
+}
+
+func TestDeadLettersArePutBackOnce(t *testing.T) {
+	b := setup(t)
+	if got := b.putBack() + b.list(); got != "0 messages put back, 0 left out\n0 dead letters, 0 of them put back\n" {
+		t.Errorf("without any: %s", got)
+	}
+	want := map[string][]kafka.Message{contract.TopicOrders: b.bury(contract.TopicOrders, 12), contract.TopicCommands: b.bury(contract.TopicCommands, 3)}
+	b.bury(contract.TopicPayments, 5) // which the shop does not read
+
+	list := b.list()
+	if lines := strings.Split(list, "\n"); len(lines) != 18 || !strings.HasPrefix(lines[0], "topic ") || !strings.Contains(list, "\n15 dead letters, 0 of them put back\n") ||
+		!strings.Contains(list, "cannot be read?at all") || !strings.Contains(list, "  key-2  ") || !strings.Contains(list, "billing.commands  1          2       20") {
+		t.Errorf("listed\n%s", list)
+	}
+	if got := b.putBack(); !strings.HasSuffix(got, "\n15 messages put back, 0 left out\n") || !strings.Contains(got, "15 of 15\n") {
+		t.Errorf("told %s", got)
+	}
+	for range 2 { // the second time it does nothing
+		for topic, messages := range want {
+			for i := range messages {
+				messages[i].Partition, messages[i].Offset = 0, 0
+			}
+			slices.SortFunc(messages, func(x, y kafka.Message) int { return bytes.Compare(x.Value, y.Value) })
+			if got := b.read(topic); !reflect.DeepEqual(got, messages) {
+				t.Errorf("on %s there is\n%+v, want\n%+v", topic, got, messages)
+			}
+		}
+		if got := b.putBack(); got != "0 messages put back, 0 left out\n" {
+			t.Errorf("once more: %s", got)
+		}
+	}
+	if got := b.read(contract.TopicPayments); len(got) != 0 {
+		t.Errorf("of another service's: %+v", got)
+	}
+	if list := b.list(); !strings.Contains(list, "\n15 dead letters, 15 of them put back\n") || strings.Contains(list, "  no  ") {
+		t.Errorf("listed\n%s", list)
+	}
+	b.bury(contract.TopicOrders, 1)
+	if got := b.putBack(); got != "1 of 1\n1 messages put back, 0 left out\n" {
+		t.Errorf("a further one: %s", got)
+	}
+}
+
+func TestWhatCannotBePutBackIsNamed(t *testing.T) {
+	b := setup(t)
+	large := kafka.Message{Topic: contract.TopicOrders, Partition: 2, Offset: 17, Key: []byte("key-0"), Value: make([]byte, kafka.MaxMessageBytes)}
+	if err := b.producer.DeadLetters(t.Context(), []kafka.Message{large}, []error{errors.New("too large")}); err != nil {
+		t.Fatal(err)
+	}
+	b.bury(contract.TopicOrders, 3)
+	got := b.putBack()
+	if !strings.Contains(got, "left out: orders.dlq, partition ") || !strings.Contains(got, "(was orders, partition 2, offset 17): it is not whole\n") ||
+		!strings.HasSuffix(got, "3 messages put back, 1 left out\n") {
+		t.Errorf("told %s", got)
+	}
+	if list := b.list(); !strings.Contains(list, "  never  ") || !strings.Contains(list, "4 dead letters, 3 of them put back\n") {
+		t.Errorf("listed\n%s", list)
+	}
+	if got := b.putBack(); got != "0 messages put back, 0 left out\n" {
+		t.Errorf("once more: %s", got)
+	}
+}
+
+func TestAnInterruptedReturnGoesOn(t *testing.T) {
+	b := setup(t)
+	b.bury(contract.TopicOrders, 10)
+	ended, cancel := context.WithCancel(t.Context())
+	var out strings.Builder
+	interrupt := interrupter{Writer: &out, then: cancel}
+	err := putBack(ended, interrupt, shop, b.broker, quiet)
+	if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "goes on from here") {
+		t.Errorf("interrupted: %v", err)
+	}
+	b.putBack()
+	if got := b.read(contract.TopicOrders); len(got) != 10 {
+		t.Errorf("in the end there are %d", len(got))
+	}
+	if err := putBack(t.Context(), &out, shop, kafka.Config{}, quiet); err == nil {
+		t.Error("without brokers there is no error")
+	}
+}
+
+// interrupter ends something at the first line that is written.
+type interrupter struct {
+	io.Writer
+	then func()
+}
+
+func (i interrupter) Write(text []byte) (int, error) {
+	i.then()
+	return i.Writer.Write(text)
+}
