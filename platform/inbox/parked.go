@@ -99,6 +99,9 @@ func (p *Parked) Discard(ctx context.Context, id uuid.UUID, reason string) (park
 // discard wraps a message, once: one that was discarded before only gets the new reason.
 func discard(m Message, reason string) (discarded, error) {
 	d := discarded{Kind: m.Kind, Payload: json.RawMessage(m.Payload), Reason: reason}
+	if !json.Valid(d.Payload) { // which may be why it failed
+		d.Payload, _ = json.Marshal(m.Payload) // a string can always be encoded
+	}
 	if m.Kind == Discarded {
 		if err := json.Unmarshal([]byte(m.Payload), &d); err != nil {
 			return d, fmt.Errorf("inbox: decode discarded message %s: %w", m.ID, err)

@@ -154,6 +154,21 @@ func TestADiscardedMessageIsSettledAsThatInItsPlace(t *testing.T) {
 	b.until(0, `SELECT (SELECT count(*) FROM inbox) + (SELECT count(*) FROM inbox_stops)`)
 }
 
+func TestWhatCannotBeReadIsDiscarded(t *testing.T) {
+	b := setup(t)
+	b.run()
+	account := uuid.New()
+	m := Message{ID: uuid.New(), Lane: contract.Lane(account), AccountID: account, Kind: "test", Payload: `{"a"`}
+	b.poison.Store(m.ID, errors.New("cannot"))
+	b.insert([]Message{m})
+	b.parked(m)
+	if _, err := b.operators().Discard(t.Context(), m.ID, "broken"); err != nil {
+		t.Fatal(err)
+	}
+	b.parked(m)
+	b.until(1, `SELECT count(*) FROM inbox WHERE payload = '{"kind":"test","payload":"{\"a\"","reason":"broken"}'`)
+}
+
 func TestWhatMustTakeEffectIsNotDiscarded(t *testing.T) {
 	b := setup(t)
 	b.run()

@@ -32,16 +32,23 @@ func TestMain(m *testing.M) { postgrestest.Main(m) }
 type bundle struct {
 	*testing.T
 	postgrestest.DB
+	program  service.Program
 	broker   kafka.Config
 	producer *kafka.Producer
 	url      string // of the first instance
+	coins    string // CURRENCIES_FILE of the instances
 }
 
 // setup starts one instance of each role.
 func setup(t *testing.T, roles ...service.Role) *bundle {
 	t.Helper()
+	return setupProgram(t, program, roles...)
+}
+
+func setupProgram(t *testing.T, program service.Program, roles ...service.Role) *bundle {
+	t.Helper()
 	t.Parallel()
-	b := &bundle{T: t, DB: postgrestest.Database(t, name, postgres.Migrations()...), broker: kafkatest.Broker(t)}
+	b := &bundle{T: t, program: program, DB: postgrestest.Database(t, name, postgres.Migrations()...), broker: kafkatest.Broker(t)}
 	if err := kafka.EnsureTopics(t.Context(), b.broker, topics...); err != nil {
 		t.Fatal(err)
 	}
@@ -65,8 +72,9 @@ func (b *bundle) start(role service.Role) (url string, stop func()) {
 	b.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	addr, done := make(chan net.Addr, 1), make(chan error, 1)
-	cfg := service.Config{Role: role, Postgres: b.Config, Kafka: b.broker, Telemetry: telemetry.Config{LogLevel: slog.LevelError + 1}}
-	go func() { done <- service.Serve(ctx, program, "127.0.0.1:0", cfg, func(a net.Addr) { addr <- a }) }()
+	cfg := service.Config{Role: role, Postgres: b.Config, Kafka: b.broker, Currencies: b.coins,
+		Telemetry: telemetry.Config{LogLevel: slog.LevelError + 1}}
+	go func() { done <- service.Serve(ctx, b.program, "127.0.0.1:0", cfg, func(a net.Addr) { addr <- a }) }()
 	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {

@@ -1,0 +1,298 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/inbox"
+	"github.com/altyn-pay/altyn/platform/kafka"
+	"github.com/altyn-pay/altyn/platform/service"
+)
+
+// quick parks a message within a second.
+var quick = newProgram(inbox.Retry{Attempts: 3, First: 10 * time.Millisecond, Longest: 10 * time.Millisecond})
+
+// poison makes the database refuse that an operation succeeds, until the function it returns is called.
+func (b *bundle) poison(operation uuid.UUID) (mend func()) {
+	b.Helper()
+	name := "poison_" + strings.ReplaceAll(operation.String(), "-", "")
+	exec := func(statement string) {
+		b.Helper()
+		if _, err := b.Owner.Exec(statement); err != nil {
+			b.Fatal(err)
+		}
+	}
+	exec(fmt.Sprintf(`
+		CREATE FUNCTION %[1]s() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'this is poison'; END $$;
+		CREATE TRIGGER %[1]s BEFORE INSERT OR UPDATE ON operations FOR EACH ROW
+		WHEN (new.id = '%[2]s' AND new.status = 'success') EXECUTE FUNCTION %[1]s()`, name, operation))
+	return func() { exec(`DROP TRIGGER ` + name + ` ON operations`) }
+}
+
+// parked waits until n messages are parked and returns them.
+func (b *bundle) parked(n int) []map[string]any {
+	b.Helper()
+	for deadline := time.Now().Add(30 * time.Second); ; {
+		got := b.call("GET", "/admin/parked", nil)
+		items := got.body["items"].([]any)
+		if len(items) == n {
+			list := make([]map[string]any, n)
+			for i, item := range items {
+				list[i] = item.(map[string]any)
+			}
+			return list
+		}
+		if time.Now().After(deadline) {
+			b.Fatalf("after 30 s there are parked %v, want %d", got.body, n)
+		}
+	}
+}
+
+// clients are accounts with money and the orders that they place. Each order has an amount of its own.
+type clients struct {
+	*bundle
+	accounts []uuid.UUID
+	orders   [][]contract.Order // by account
+}
+
+func (b *bundle) clients(n int) *clients {
+	b.Helper()
+	c := &clients{bundle: b, accounts: make([]uuid.UUID, n), orders: make([][]contract.Order, n)}
+	for i := range c.accounts {
+		c.accounts[i] = b.account("1000.00")
+	}
+	return c
+}
+
+// place publishes n orders of each client, one after another.
+func (c *clients) place(n int, first func(client, number int, o contract.Order)) {
+	c.Helper()
+	var records []kafka.Message
+	for range n {
+		for i, account := range c.accounts {
+			number := len(c.orders[i])
+			o := order(account, fmt.Sprintf("1.%02d", number))
+			first(i, number, o)
+			c.orders[i] = append(c.orders[i], o)
+			records = append(records, record(o))
+		}
+	}
+	for part := range slices.Chunk(records, 50) {
+		c.produce(part...)
+	}
+}
+
+// paid expects the orders of a client with these numbers, and no others, to have been paid in this order.
+func (c *clients) paid(client int, numbers ...int) {
+	c.Helper()
+	var want, got []string
+	for _, n := range numbers {
+		want = append(want, c.orders[client][n].OrderID.String())
+	}
+	if err := c.Owner.Select(&got, `SELECT operation_id FROM entries WHERE account_id = $1 AND operation = 'payment' ORDER BY number`, c.accounts[client]); err != nil {
+		c.Fatal(err)
+	}
+	if !slices.Equal(got, want) {
+		c.Errorf("client %d: paid %v, want %v", client, got, want)
+	}
+}
+
+func numbers(from, to int) (list []int) {
+	for n := from; n < to; n++ {
+		list = append(list, n)
+	}
+	return list
+}
+
+// Of a hundred clients under load one has a message that cannot be processed: it is parked, that client waits, and the
+// others notice nothing. Redriven once the cause is mended, it takes its place, and what was behind it follows in order.
+func TestOneClientsPoisonIsNobodyElses(t *testing.T) {
+	b := setupProgram(t, quick, "all", "worker")
+	const n, each, victim, bad = 100, 10, 42, 3
+	c := b.clients(n)
+	mend := func() {}
+	c.place(each, func(client, number int, o contract.Order) {
+		if client == victim && number == bad {
+			mend = b.poison(o.OrderID)
+		}
+	})
+	b.until((n-1)*each+bad, `SELECT count(*) FROM payments`)
+	items := b.parked(1)
+	stuck := c.orders[victim][bad]
+	if item := items[0]; item["id"] != stuck.OrderID.String() || item["source"] != "inbox" || item["kind"] != "payment" ||
+		item["account_id"] != stuck.AccountID.String() || item["attempts"] != 3.0 || !strings.Contains(item["reason"].(string), "this is poison") {
+		t.Errorf("parked %v", item)
+	}
+	// While it is parked, the load goes on; what comes for its client waits behind it, from every door.
+	c.place(each, func(int, int, contract.Order) {})
+	deposit := b.call("POST", fmt.Sprintf("/api/v1/accounts/%s/deposits?wait=0s", stuck.AccountID), `{"amount": "5.00", "currency": "RUB"}`)
+	if deposit.status != 202 {
+		t.Errorf("a deposit of that client: %v", deposit)
+	}
+	b.until((n-1)*2*each+bad, `SELECT count(*) FROM payments`)
+	for client := range c.accounts {
+		if client != victim {
+			c.paid(client, numbers(0, 2*each)...)
+		}
+	}
+	b.until(2*each-bad+1, `SELECT count(*) FROM inbox`)
+	if got := b.balance(stuck.AccountID); got != "996.97" {
+		t.Errorf("that client has %s", got)
+	}
+
+	// Redriven too early it is parked again.
+	path := "/admin/parked/" + stuck.OrderID.String()
+	if got := b.call("POST", path+"/redrive", nil); got.status != 202 || got.body["id"] != stuck.OrderID.String() {
+		t.Errorf("redrive: %v", got)
+	}
+	b.until(1, `SELECT count(*) FROM inbox_stops WHERE message_id = $1 AND retry_at IS NULL AND NOT probing AND stopped_at > $2::timestamptz`,
+		stuck.OrderID, items[0]["parked_at"])
+	mend()
+	if got := b.call("POST", path+"/redrive", nil); got.status != 202 {
+		t.Errorf("redrive: %v", got)
+	}
+	b.until(0, `SELECT (SELECT count(*) FROM inbox) + (SELECT count(*) FROM inbox_stops)`)
+	c.paid(victim, numbers(0, 2*each)...)
+	if got := b.call("GET", deposit.header.Get("Location")+"?wait=30s", nil); got.body["status"] != "success" {
+		t.Errorf("the deposit %v", got)
+	}
+	b.parked(0)
+	if got := b.call("POST", path+"/redrive", nil); got.status != 404 || got.body["code"] != "parked_not_found" {
+		t.Errorf("once more: %v", got)
+	}
+	b.until(0, `SELECT count(*) FROM (SELECT FROM entries GROUP BY operation_id, currency HAVING sum(amount + frozen) <> 0) x`)
+}
+
+// What will never succeed is discarded: it ends with an error and its event, and its client's queue goes on.
+func TestWhatIsDiscardedEndsWithItsEvent(t *testing.T) {
+	b := setupProgram(t, quick, "api", "worker")
+	const each, bad = 5, 2
+	c := b.clients(3)
+	c.place(each, func(client, number int, o contract.Order) {
+		if client == 1 && number == bad {
+			b.poison(o.OrderID)
+		}
+	})
+	// A client's withdrawal over HTTP and a deposit over the broker are poisonous too.
+	path := fmt.Sprintf("/api/v1/accounts/%s/withdrawals", c.accounts[2])
+	const key = "my-withdrawal"
+	withdrawal := contract.DerivedID(path, c.accounts[2], key)
+	b.poison(withdrawal)
+	body := `{"amount": "5.00", "currency": "RUB"}`
+	if got := b.call("POST", path+"?wait=0s", body, "Idempotency-Key", key); got.status != 202 || got.body["id"] != withdrawal.String() {
+		t.Fatalf("withdrawal %v", got)
+	}
+	command := uuid.New()
+	deposit := contract.DerivedID(contract.TopicCommands, c.accounts[0], command.String())
+	b.poison(deposit)
+	b.produce(kafka.Message{Topic: contract.TopicCommands, Key: []byte(c.accounts[0].String()), Value: fmt.Appendf(nil,
+		`{"command_id": "%s", "operation": "deposit", "account_id": "%s", "amount": "1.00", "currency": "RUB"}`, command, c.accounts[0])})
+
+	stuck := c.orders[1][bad]
+	kinds := map[string]string{}
+	for _, item := range b.parked(3) {
+		kinds[item["id"].(string)] = item["kind"].(string)
+		discard := "/admin/parked/" + item["id"].(string) + "/discard"
+		if got := b.call("POST", discard, `{}`); got.status != 400 || !strings.Contains(fmt.Sprint(got.body["errors"]), "reason") {
+			t.Errorf("without a reason: %v", got)
+		}
+		if got := b.call("POST", discard, `{"reason": "agreed with the client"}`); got.status != 202 || got.body["id"] != item["id"] {
+			t.Errorf("discard: %v", got)
+		}
+	}
+	if want := map[string]string{stuck.OrderID.String(): "payment", withdrawal.String(): "withdraw", deposit.String(): "deposit"}; fmt.Sprint(kinds) != fmt.Sprint(want) {
+		t.Errorf("parked %v, want %v", kinds, want)
+	}
+	b.until(0, `SELECT (SELECT count(*) FROM inbox) + (SELECT count(*) FROM inbox_stops)`)
+	c.paid(0, numbers(0, each)...)
+	c.paid(1, 0, 1, 3, 4)
+	c.paid(2, numbers(0, each)...)
+	if state := b.states(3 * each)[stuck.OrderID]; state.Status != contract.PaymentFailed || state.Reason != "discarded" || state.CapturedAmount != "0.00" || state.Version != 1 {
+		t.Errorf("its payment %+v", state)
+	}
+	for id, operation := range map[uuid.UUID]string{stuck.OrderID: "payment", withdrawal: "withdraw", deposit: "deposit"} {
+		if got := b.call("GET", "/api/v1/operations/"+id.String(), nil); got.status != 200 || got.body["status"] != "error" ||
+			got.body["reason"] != "discarded" || got.body["operation"] != operation {
+			t.Errorf("the %s %v", operation, got)
+		}
+	}
+	if got := b.call("POST", path, body, "Idempotency-Key", key); got.status != 422 || got.body["code"] != "discarded" || got.header.Get("Idempotent-Replayed") != "true" {
+		t.Errorf("the withdrawal repeated: %v", got)
+	}
+	if reply := b.replies(1, contract.TopicReplies)[0]; reply.Reason != "discarded" || reply.Code != 422 || *reply.CommandID != command {
+		t.Errorf("the deposit's reply %+v", reply)
+	}
+	b.until(0, `SELECT count(*) FROM (SELECT FROM entries GROUP BY operation_id, currency HAVING sum(amount + frozen) <> 0) x`)
+}
+
+// What no client has asked for must take effect: here the cancellation of an order.
+func TestACancellationIsNotDiscarded(t *testing.T) {
+	b := setupProgram(t, quick, "all")
+	o := order(b.account("10.00"), "4.00")
+	b.place(o, contract.PaymentSucceeded)
+	if _, err := b.Owner.Exec(`
+		CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'this is poison'; END $$;
+		CREATE TRIGGER refuse BEFORE UPDATE ON payments FOR EACH ROW EXECUTE FUNCTION refuse()`); err != nil {
+		t.Fatal(err)
+	}
+	b.produce(cancelled(o, "changed my mind"))
+	item := b.parked(1)[0]
+	path := fmt.Sprint("/admin/parked/", item["id"])
+	if got := b.call("POST", path+"/discard", `{"reason": "why not"}`); got.status != 422 || got.body["code"] != "not_discardable" || item["kind"] != "cancel" {
+		t.Errorf("%v: %v", item, got)
+	}
+	if _, err := b.Owner.Exec(`DROP TRIGGER refuse ON payments`); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.call("POST", path+"/redrive", nil); got.status != 202 {
+		t.Errorf("redrive: %v", got)
+	}
+	b.until(1, `SELECT count(*) FROM payments WHERE order_id = $1 AND status = 'cancelled'`, o.OrderID)
+	if got := b.balance(o.AccountID); got != "10.00" {
+		t.Errorf("the balance is %s", got)
+	}
+}
+
+// Orders that came before their currency was known are paid once their dead letters are put back.
+func TestDeadLettersArePutBack(t *testing.T) {
+	b := setup(t)
+	url, stop := b.start("all")
+	b.url = url
+	account := b.account("10.00")
+	early, good := order(account, "2.000"), order(account, "1.00")
+	early.Currency = "GLD"
+	b.produce(record(early), record(good))
+	b.until(1, `SELECT count(*) FROM payments WHERE order_id = $1`, good.OrderID)
+	b.consume(contract.DeadLetter(contract.TopicOrders), func(m []kafka.Message) bool { return len(m) == 1 })
+	stop()
+
+	b.coins = filepath.Join(t.TempDir(), "coins")
+	if err := os.WriteFile(b.coins, []byte("GLD,3\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b.url, _ = b.start("all")
+	b.post(fmt.Sprintf("/api/v1/accounts/%s/deposits", account), `{"amount": "5", "currency": "GLD"}`)
+	for range 2 {
+		for _, command := range service.Commands(program, frame) {
+			if command.Name == "dead-letters" || command.Name == "put-back" {
+				if err := command.Run(t.Context(), Config{Config: service.Config{Kafka: b.broker}}); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	if state := b.states(2)[early.OrderID]; state.Status != contract.PaymentSucceeded || state.CapturedAmount != "2.000" || state.Currency != "GLD" {
+		t.Errorf("the early order's payment %+v", state)
+	}
+	if got := b.consume(contract.TopicOrders, func(m []kafka.Message) bool { return len(m) >= 3 }); len(got) != 3 {
+		t.Errorf("%d messages on the topic, want the two and the one put back", len(got))
+	}
+}
