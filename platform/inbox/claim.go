@@ -31,31 +31,60 @@ type claimed struct {
 }
 
 // claim takes lanes that have ready messages, from a random one on, until one batch is full, and reads the batch, sorted
-// by arrival. A non-nil only restricts it to these messages. The locks are taken in a statement of their own and the
-// messages are read by a later one: a statement that locks and reads would read what was there before the lock.
+// by arrival. A non-nil only restricts it to these messages, as far as no others of their accounts are before them. The
+// locks are taken in a statement of their own and the messages are read by a later one: a statement that locks and reads
+// would read what was there before the lock.
 func claim(ctx context.Context, tx *sqlx.Tx, only []Message, limit int) (claimed, error) {
 	lanes, err := lockLanes(ctx, tx, only, limit)
 	if err != nil || len(lanes) == 0 {
 		return claimed{}, err
 	}
-	var seqs []int64 // nil matches all
-	for _, m := range only {
-		seqs = append(seqs, m.Seq)
+	var lasts []int64 // of what is wanted, by lane; nil matches all
+	if only != nil {
+		lasts = lastWanted(lanes, only)
 	}
 	var rows []claimedRow
 	// Lane by lane, so that no more than limit rows are read however long the queues are.
 	if err := tx.SelectContext(ctx, &rows, `
 		SELECT m.*, s.message_id AS stop_message_id, s.probing AS stop_probing
-		FROM unnest($1::smallint[]) AS held (lane) CROSS JOIN LATERAL (
+		FROM unnest($1::smallint[], $2::bigint[]) AS held (lane, last) CROSS JOIN LATERAL (
 			SELECT seq, id, lane, account_id, kind, payload, fingerprint, traceparent, received_at
-			FROM inbox WHERE inbox.lane = held.lane AND NOT stopped AND ($2::bigint[] IS NULL OR seq = ANY($2::bigint[]))
+			FROM inbox WHERE inbox.lane = held.lane AND NOT stopped AND ($2::bigint[] IS NULL OR seq <= held.last)
 			ORDER BY seq LIMIT $3
 		) m LEFT JOIN inbox_stops s ON s.account_id = m.account_id AND s.lane = m.lane
-		LIMIT $3`, pq.Array(lanes), pq.Array(seqs), limit); err != nil {
+		LIMIT $3`, pq.Array(lanes), pq.Array(lasts), limit); err != nil {
 		return claimed{}, fmt.Errorf("inbox: read: %w", err)
 	}
 	slices.SortFunc(rows, func(a, b claimedRow) int { return cmp.Compare(a.Seq, b.Seq) })
+	if only != nil {
+		rows = restrict(rows, only)
+	}
 	return leaveStopped(ctx, tx, rows)
+}
+
+func lastWanted(lanes []int64, only []Message) []int64 {
+	lasts := make([]int64, len(lanes))
+	for _, m := range only {
+		if i := slices.Index(lanes, int64(m.Lane)); i >= 0 {
+			lasts[i] = max(lasts[i], m.Seq)
+		}
+	}
+	return lasts
+}
+
+// restrict leaves only these messages of the rows, and of them those that overtake no other of their account: it may not
+// have been settled, because another worker held its lane for a moment.
+func restrict(rows []claimedRow, only []Message) []claimedRow {
+	wanted, before := make(map[int64]bool, len(only)), make(map[uuid.UUID]bool)
+	for _, m := range only {
+		wanted[m.Seq] = true
+	}
+	return slices.DeleteFunc(rows, func(row claimedRow) bool {
+		if !wanted[row.Seq] {
+			before[row.AccountID] = true
+		}
+		return before[row.AccountID]
+	})
 }
 
 // claimedRow is a ready message, and the stop of its account if there is one.

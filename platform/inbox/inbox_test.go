@@ -250,6 +250,38 @@ func TestLostConnections(t *testing.T) {
 	}
 }
 
+// While a worker looks for the message that fails a batch, another one may hold the lane for a moment and keep it from the
+// first half: the second half must not overtake it.
+func TestAPartOfABatchOvertakesNothing(t *testing.T) {
+	b := setup(t)
+	w := NewWorker(b.Service, b.handle, quick, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	account, other := uuid.New(), uuid.New()
+	messages := b.send(6, account)
+	b.poison.Store(messages[1].ID, errors.New("cannot"))
+	batch, err := w.settle(t.Context(), nil)
+	if err == nil || len(batch) != 6 {
+		t.Fatalf("claimed %d, %v", len(batch), err)
+	}
+	b.send(1, other)
+	if rest, err := w.settle(t.Context(), batch[3:]); err != nil || len(rest) != 0 {
+		t.Errorf("settled %+v, %v", rest, err)
+	}
+	b.inOrder(account, 0)
+	if first, err := w.settle(t.Context(), batch[:1]); err != nil || len(first) != 1 {
+		t.Errorf("settled %+v, %v", first, err)
+	}
+	if rest, err := w.settle(t.Context(), batch[2:]); err != nil || len(rest) != 0 {
+		t.Errorf("settled %+v, %v", rest, err)
+	}
+	b.inOrder(account, 1)
+	b.poison.Delete(messages[1].ID)
+	if n, err := w.runOnce(t.Context()); n != 6 || err != nil {
+		t.Errorf("settled %d, %v", n, err)
+	}
+	b.inOrder(account, 6)
+	b.inOrder(other, 1)
+}
+
 // A transaction that holds a lane keeps others from it, and from it alone.
 func TestALaneBelongsToOneTransaction(t *testing.T) {
 	b := setup(t)
