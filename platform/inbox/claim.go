@@ -146,7 +146,8 @@ func leaveStopped(ctx context.Context, tx *sqlx.Tx, rows []claimedRow) (claimed,
 	if len(flagged) == 0 {
 		return c, nil
 	}
-	if _, err := tx.ExecContext(ctx, `UPDATE inbox SET stopped = true WHERE seq = ANY($1) AND lane = ANY($2)`,
+	// NOT stopped is true of them all, and lets the index find them in however long a queue.
+	if _, err := tx.ExecContext(ctx, `UPDATE inbox SET stopped = true WHERE seq = ANY($1) AND lane = ANY($2) AND NOT stopped`,
 		pq.Array(flagged), pq.Array(lanes)); err != nil {
 		return claimed{}, fmt.Errorf("inbox: flag: %w", err)
 	}

@@ -311,6 +311,49 @@ func TestALaneBelongsToOneTransaction(t *testing.T) {
 	}
 }
 
+// What comes in for an account that stands still is set aside without a look at all that waits.
+func TestSettingAsideReadsNoOtherMessages(t *testing.T) {
+	b := setup(t)
+	stopped := uuid.New()
+	lane := contract.Lane(stopped)
+	other := uuid.New()
+	for contract.Lane(other) == lane {
+		other = uuid.New()
+	}
+	b.send(1, stopped)
+	if _, err := b.Owner.ExecContext(t.Context(), `
+		INSERT INTO inbox (id, lane, account_id, kind, payload)
+		SELECT gen_random_uuid(), $1, $2, 'test', '{}' FROM generate_series(1, 20000)`, contract.Lane(other), other); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Owner.ExecContext(t.Context(), `
+		INSERT INTO inbox_stops (account_id, lane, message_id, attempts, reason) VALUES ($1, $2, gen_random_uuid(), 1, 'bad')`, stopped, lane); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Owner.ExecContext(t.Context(), `ANALYZE inbox`); err != nil {
+		t.Fatal(err)
+	}
+	if err := postgres.InTx(t.Context(), b.Service, func(tx *sqlx.Tx) error {
+		batch, err := claim(t.Context(), tx, []Message{{Seq: 1, Lane: lane}}, batchSize)
+		if err != nil || len(batch.messages) != 0 {
+			t.Errorf("%d messages of an account that stands still: %v", len(batch.messages), err)
+		}
+		var flagged, scans int
+		if err := tx.GetContext(t.Context(), &flagged, `SELECT count(*) FROM inbox WHERE account_id = $1 AND stopped`, stopped); err != nil {
+			return err
+		}
+		if err := tx.GetContext(t.Context(), &scans, `SELECT seq_tup_read FROM pg_stat_xact_user_tables WHERE relname = 'inbox'`); err != nil {
+			return err
+		}
+		if flagged != 1 || scans != 0 {
+			t.Errorf("%d messages were set aside; %d were read for it", flagged, scans)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // A long queue in one lane does not keep the worker from the others.
 func TestALongQueueDoesNotStarveOthers(t *testing.T) {
 	b := setup(t)
