@@ -29,8 +29,14 @@ func (s *Settlement) reply(book *ledger.Book, r ledger.Request, op *ledger.Opera
 	if err != nil {
 		return outbox.Message{}, 0, fmt.Errorf("encode the reply to %s: %w", r.ID, err)
 	}
+	// The refusal of another request under the same ID is another message: taken for the same, it would hide the reply that a
+	// command which waits gets later.
+	replied := r.ID
+	if op != nil && op.Fingerprint != r.Fingerprint {
+		replied = r.Fingerprint.UUID
+	}
 	return outbox.Message{
-		Lane: r.Lane, ID: contract.EventID(contract.ReplyType, r.ID, 1), Type: contract.ReplyType, Topic: r.Reply.Topic,
+		Lane: r.Lane, ID: contract.EventID(contract.ReplyType, replied, 1), Type: contract.ReplyType, Topic: r.Reply.Topic,
 		Key: r.AccountID.String(), Subject: r.ID.String(), Payload: string(payload), Traceparent: r.Traceparent,
 	}, reply.Code, nil
 }
