@@ -292,6 +292,28 @@ func TestAQueueForMoneyIsFirstInFirstOut(t *testing.T) {
 	s.checkSaga(t)
 }
 
+// What holds money until a deadline, or brings one itself, waits behind others no longer than that: it would be over as soon
+// as it began.
+func TestWhatWaitsBehindOthersHasItsOwnDeadline(t *testing.T) {
+	t.Parallel()
+	for _, r := range []ledger.Request{
+		{Kind: ledger.HoldFunds, ExpiresIn: time.Minute},
+		{Kind: ledger.HoldFunds},
+		{Kind: ledger.Withdraw, ExpiresIn: time.Minute},
+		{Kind: ledger.Payment, ID: id(1), OrderID: id(1), Capture: contract.CaptureManual, AcceptedAt: now},
+	} {
+		s := newScript().do(ledger.Request{Kind: ledger.Withdraw, Amount: 50, WaitForFunds: true, ExpiresIn: 30 * 24 * time.Hour})
+		r.Amount = 5
+		s.do(r).later(7*24*time.Hour - time.Second).later(time.Second).deposit(60)
+		op := s.operations[s.results[2].ID]
+		if op.Status != ledger.Error || op.Reason != ledger.PastDeadline {
+			t.Errorf("%s %s ended with %s %s", r.Kind, r.ExpiresIn, op.Status, op.Reason)
+		}
+		s.check(t)
+		s.checkSaga(t)
+	}
+}
+
 // Several steps of one payment in one batch are stored as one change.
 func TestManyStepsInOneBatch(t *testing.T) {
 	t.Parallel()

@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/altyn-pay/altyn/platform/contract"
 )
 
 // A request that cannot take effect yet waits: for inventory by itself, for money in a queue. Each balance has one such
@@ -20,6 +22,10 @@ func (b *Book) wait(op *Operation, r Request, what Reason, seq int64) {
 		w.ExpiresAt = r.deadline(InventoryExpiry)
 	case r.WaitForFunds:
 		w.ExpiresAt = r.deadline(FundsExpiry)
+	case r.Kind == HoldFunds, r.Capture == contract.CaptureManual:
+		w.ExpiresAt = r.deadline(HoldExpiry) // of the hold that it would begin
+	case r.ExpiresIn > 0:
+		w.ExpiresAt = r.deadline(r.ExpiresIn)
 	default:
 		w.ExpiresAt = r.ExpiresAt
 	}
