@@ -675,7 +675,7 @@ const docTemplate = `{
                         }
                     },
                     "422": {
-                        "description": "insufficient_funds, idempotency_key_reused",
+                        "description": "insufficient_funds, expired, idempotency_key_reused",
                         "schema": {
                             "$ref": "#/definitions/httpserver.Problem"
                         }
@@ -825,7 +825,7 @@ const docTemplate = `{
                         }
                     },
                     "422": {
-                        "description": "insufficient_funds, idempotency_key_reused",
+                        "description": "insufficient_funds, expired, idempotency_key_reused",
                         "schema": {
                             "$ref": "#/definitions/httpserver.Problem"
                         }

@@ -105,7 +105,7 @@ func (a *API) deposit(w http.ResponseWriter, r *http.Request) error {
 //	@Failure		404				{object}	httpserver.Problem	"account_not_found"
 //	@Failure		413				{object}	httpserver.Problem
 //	@Failure		415				{object}	httpserver.Problem
-//	@Failure		422				{object}	httpserver.Problem	"insufficient_funds, idempotency_key_reused"
+//	@Failure		422				{object}	httpserver.Problem	"insufficient_funds, expired, idempotency_key_reused"
 //	@Failure		503				{object}	httpserver.Problem
 //	@Router			/api/v1/accounts/{id}/withdrawals [post]
 func (a *API) withdraw(w http.ResponseWriter, r *http.Request) error {
@@ -168,7 +168,7 @@ func (a *API) transfer(w http.ResponseWriter, r *http.Request) error {
 //	@Failure		404				{object}	httpserver.Problem	"account_not_found"
 //	@Failure		413				{object}	httpserver.Problem
 //	@Failure		415				{object}	httpserver.Problem
-//	@Failure		422				{object}	httpserver.Problem	"insufficient_funds, idempotency_key_reused"
+//	@Failure		422				{object}	httpserver.Problem	"insufficient_funds, expired, idempotency_key_reused"
 //	@Failure		503				{object}	httpserver.Problem
 //	@Router			/api/v1/accounts/{id}/holds [post]
 func (a *API) holdFunds(w http.ResponseWriter, r *http.Request) error {
