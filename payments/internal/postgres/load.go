@@ -226,7 +226,7 @@ func (s *Store) createBalances(ctx context.Context, keys map[ledger.Key]bool) er
 	return nil
 }
 
-func keyColumns(keys map[ledger.Key]bool) (accounts, currencies pq.StringArray, lanes []int64) {
+func keyColumns[V any](keys map[ledger.Key]V) (accounts, currencies pq.StringArray, lanes []int64) {
 	accounts, currencies, lanes = make(pq.StringArray, 0, len(keys)), make(pq.StringArray, 0, len(keys)), make([]int64, 0, len(keys))
 	for key := range keys {
 		accounts = append(accounts, key.AccountID.String())

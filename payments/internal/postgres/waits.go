@@ -69,43 +69,56 @@ func loadWaits(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, requests []l
 	return nil
 }
 
-// maxServed bounds how many requests of a queue one Resume serves: what is behind them gets a Resume of its own.
-const maxServed = 200
+// How many requests of a queue one Resume serves, at most and at least: what is behind them gets a Resume of its own, so that
+// a batch of many of them loads no more than about maxLoaded.
+const (
+	maxServed = 200
+	minServed = 4
+	maxLoaded = 2000
+)
 
-// loadQueues finds the heads of the queues for money that a request is to serve, and the payments in them.
+// loadQueues finds the heads of the queues for money that requests are to serve, and the payments in them.
 func loadQueues(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, requests []ledger.Request) error {
-	seen := make(map[ledger.Key]bool)
+	heads := make(map[ledger.Key][]ledger.Wait)
 	for _, r := range requests {
-		key := ledger.Key{AccountID: r.AccountID, Currency: r.Currency, Lane: r.Lane}
-		if r.Kind != ledger.Resume || seen[key] {
-			continue
-		}
-		seen[key] = true
-		var rows []waitRow
-		if err := tx.SelectContext(ctx, &rows, `
-			SELECT `+waitColumns+` FROM waits
-			WHERE account_id = $1 AND currency = $2 AND lane = $3 AND what = 'waiting_for_funds' ORDER BY seq LIMIT $4`,
-			key.AccountID, key.Currency, key.Lane, maxServed); err != nil {
-			return fmt.Errorf("load a queue: %w", err)
-		}
-		head := make([]ledger.Wait, len(rows))
-		var orders pq.StringArray
-		var lanes []int64
-		for i, row := range rows {
-			var err error
-			if head[i], err = row.wait(); err != nil {
-				return err
-			}
-			if row.Kind == ledger.Payment {
-				orders, lanes = append(orders, row.ID.String()), append(lanes, int64(row.Lane))
-			}
-		}
-		book.PutQueue(key, head)
-		if err := putPayments(ctx, tx, book, orders, lanes); err != nil {
-			return err
+		if r.Kind == ledger.Resume {
+			heads[ledger.Key{AccountID: r.AccountID, Currency: r.Currency, Lane: r.Lane}] = nil
 		}
 	}
-	return nil
+	if len(heads) == 0 {
+		return nil
+	}
+	accounts, currencies, lanes := keyColumns(heads)
+	var rows []struct {
+		waitRow
+		Currency string `db:"currency"`
+	}
+	if err := tx.SelectContext(ctx, &rows, `
+		SELECT w.* FROM unnest($1::uuid[], $2::text[], $3::smallint[]) AS q (account_id, currency, lane) CROSS JOIN LATERAL (
+			SELECT currency, `+waitColumns+` FROM waits
+			WHERE account_id = q.account_id AND currency = q.currency AND lane = q.lane AND what = 'waiting_for_funds'
+			ORDER BY seq LIMIT $4
+		) w ORDER BY w.seq`,
+		accounts, currencies, pq.Array(lanes), min(maxServed, max(minServed, maxLoaded/len(heads)))); err != nil {
+		return fmt.Errorf("load queues: %w", err)
+	}
+	var orders pq.StringArray
+	var orderLanes []int64
+	for _, row := range rows {
+		wait, err := row.wait()
+		if err != nil {
+			return err
+		}
+		key := ledger.Key{AccountID: row.AccountID, Currency: row.Currency, Lane: row.Lane}
+		heads[key] = append(heads[key], wait)
+		if row.Kind == ledger.Payment {
+			orders, orderLanes = append(orders, row.ID.String()), append(orderLanes, int64(row.Lane))
+		}
+	}
+	for key, head := range heads {
+		book.PutQueue(key, head)
+	}
+	return putPayments(ctx, tx, book, orders, orderLanes)
 }
 
 func endWaits(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) error {
