@@ -314,6 +314,21 @@ func TestWhatWaitsBehindOthersHasItsOwnDeadline(t *testing.T) {
 	}
 }
 
+// Deadlines go by the clock of the database, which has stored their message: a process whose own clock is behind meets them too.
+func TestADeadlineIsMetWhateverTheTimeOfTheProcess(t *testing.T) {
+	t.Parallel()
+	s := newScript().deposit(10).order(1, 7, manual).withdraw(20, true)
+	for _, r := range []ledger.Request{{Kind: ledger.Expire, HoldID: id(1)}, {Kind: ledger.Expire, WaitID: s.results[3].ID}} {
+		r.ID, r.AccountID, r.Lane, r.ReceivedAt = uuid.New(), id(1), contract.Lane(id(1)), now.Add(7*24*time.Hour)
+		s.settleAt(now, []ledger.Request{r})
+	}
+	if hold, op := s.holds[id(1)], s.operations[s.results[3].ID]; hold.Status != ledger.Expired || op.Reason != ledger.PastDeadline {
+		t.Errorf("%+v, %+v", hold, op)
+	}
+	s.check(t)
+	s.checkSaga(t)
+}
+
 // Several steps of one payment in one batch are stored as one change.
 func TestManyStepsInOneBatch(t *testing.T) {
 	t.Parallel()

@@ -96,16 +96,20 @@ func (b *Book) operationOf(w *Wait) *Operation {
 	return op
 }
 
-// expire ends what has waited or was held until its deadline.
+// expire ends what has waited or was held until its deadline. It was found due by the database's clock, which has also dated
+// the message; that of this process may be behind.
 func (b *Book) expire(r Request) *Operation {
+	over := func(deadline time.Time) bool {
+		return b.past(deadline) || !deadline.IsZero() && !r.ReceivedAt.Before(deadline)
+	}
 	if r.WaitID != uuid.Nil {
-		if w, ok := b.waits[r.WaitID]; ok && w.Request.AccountID == r.AccountID && b.past(w.ExpiresAt) {
+		if w, ok := b.waits[r.WaitID]; ok && w.Request.AccountID == r.AccountID && over(w.ExpiresAt) {
 			b.giveUp(w, PastDeadline)
 		}
 		return nil
 	}
 	hold, ok := b.holds[r.HoldID]
-	if !ok || hold.AccountID != r.AccountID || hold.Status != Open || !b.past(hold.ExpiresAt) {
+	if !ok || hold.AccountID != r.AccountID || hold.Status != Open || !over(hold.ExpiresAt) {
 		return nil
 	}
 	op := b.open(r)
