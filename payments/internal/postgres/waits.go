@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -164,8 +165,10 @@ func saveWaits(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) error {
 		pq.Array(fingerprints), traces, received)
 }
 
-// maxExpiries bounds how many deadlines are met at a time.
-const maxExpiries = 500
+const (
+	maxExpiries = 10_000 // deadlines met at one look
+	maxTogether = 1000   // messages of them stored by one statement
+)
 
 // Deadline is something whose time is over: a hold, or what waits.
 type Deadline struct {
@@ -175,8 +178,8 @@ type Deadline struct {
 }
 
 // Expire puts a message into the inbox for each open hold and each waiting request whose time is over, and returns how many
-// there were. A message that is there already stays one: its ID is derived. What belongs to an account that stands still
-// with such a message is left out, so that it does not keep the others back.
+// it has stored, which may be some also after an error. A message that is there already stays one: its ID is derived. What
+// belongs to an account that stands still with such a message is left out, so that it does not keep the others back.
 func (s *Store) Expire(ctx context.Context, message func(Deadline) (inbox.Message, error)) (int, error) {
 	var due []Deadline
 	if err := s.db.SelectContext(ctx, &due, `
@@ -201,6 +204,21 @@ func (s *Store) Expire(ctx context.Context, message func(Deadline) (inbox.Messag
 			return 0, err
 		}
 	}
-	_, err := s.Accept(ctx, messages)
-	return len(due), err
+	stored := 0
+	for part := range slices.Chunk(messages, maxTogether) {
+		arrivals, err := s.Accept(ctx, part)
+		if err != nil {
+			return stored, err
+		}
+		before := stored
+		for _, arrival := range arrivals {
+			if arrival != 0 {
+				stored++
+			}
+		}
+		if stored == before { // the settlement is behind, and has enough to do
+			break
+		}
+	}
+	return stored, nil
 }

@@ -39,11 +39,10 @@ func (e *Expiry) Run(ctx context.Context) error {
 		case <-ticker.C:
 		}
 		n, err := e.store.Expire(ctx, expire)
-		switch {
-		case ctx.Err() != nil:
-		case err != nil:
+		if err != nil && ctx.Err() == nil {
 			e.log.Warn("what has expired could not be looked for", "error", err)
-		case n > 0:
+		}
+		if n > 0 {
 			e.wake()
 		}
 	}
