@@ -314,15 +314,22 @@ func (b *Book) debit(op *Operation, r Request, own Key) Reason {
 	panic(fmt.Sprintf("ledger: unknown kind of request %q", r.Kind))
 }
 
+// maxBalance is the most that may come to a client, with what is frozen, and that may be earned in a lane. It is half of what
+// can be written down, so that whatever was earned can be given back.
+const maxBalance = math.MaxInt64 / 2
+
 // move takes the operation's amount from one actual balance and adds it to another.
 func (b *Book) move(op *Operation, from, to Key) Reason {
 	payer, payee := b.balance(from), b.balance(to)
 	if !IsSystem(from.AccountID) && payer.Actual < op.Amount {
 		return InsufficientFunds
 	}
+	limit := int64(math.MaxInt64)
+	if to.AccountID == Revenue || from.AccountID != Revenue && to.AccountID != External {
+		limit = maxBalance // of what comes back from Revenue, none is needed
+	}
 	// What is frozen may come back to the actual balance, so there must be room for both.
-	if payer.Actual-op.Amount > payer.Actual || !IsSystem(to.AccountID) && payee.Actual > math.MaxInt64-payee.Frozen-op.Amount ||
-		IsSystem(to.AccountID) && payee.Actual+op.Amount < payee.Actual {
+	if payer.Actual-op.Amount > payer.Actual || op.Amount > limit || payee.Actual > limit-payee.Frozen-op.Amount {
 		return BalanceTooLarge
 	}
 	b.enter(op, from, -op.Amount, 0)
@@ -371,7 +378,7 @@ func (b *Book) free(op *Operation, hold *Hold, captured int64, status HoldStatus
 		return HoldNotOpen
 	case captured > hold.Amount:
 		return AmountExceedsHold
-	case revenue.Actual+captured < revenue.Actual:
+	case revenue.Actual > maxBalance-captured:
 		return BalanceTooLarge
 	}
 	b.enter(op, own, hold.Amount-captured, -hold.Amount)

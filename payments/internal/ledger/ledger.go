@@ -72,7 +72,7 @@ const (
 	AccountExists     Reason = "account_exists"
 	SameAccount       Reason = "same_account"
 	InsufficientFunds Reason = "insufficient_funds"
-	BalanceTooLarge   Reason = "balance_too_large" // the sum would not fit an int64 of minor units
+	BalanceTooLarge   Reason = "balance_too_large" // the sum would be more than half of an int64 of minor units
 	HoldNotFound      Reason = "hold_not_found"
 	HoldNotOpen       Reason = "hold_not_open"       // it was captured, released or has expired
 	AmountExceedsHold Reason = "amount_exceeds_hold" // more is to be captured than is held

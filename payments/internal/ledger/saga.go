@@ -243,7 +243,7 @@ func (b *Book) cancel(r Request) *Operation {
 		op := b.compensation(p, r, Refund)
 		op.Amount = left
 		if reason := b.giveBack(op, p, cancelled, r); reason != "" {
-			// The client's balance cannot take its own money back: it waits, parked, for an operator to make room.
+			// There is always room for what comes back (maxBalance), so the books are wrong: an operator must look.
 			panic(fmt.Sprintf("ledger: cancel order %s: %s", p.OrderID, reason))
 		}
 		b.close(op, "")

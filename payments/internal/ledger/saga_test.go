@@ -3,6 +3,7 @@ package ledger_test
 import (
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"testing"
 	"time"
@@ -554,4 +555,28 @@ func (s *state) checkQueues(t interface{ Fatalf(string, ...any) }) {
 
 func (s *state) awaited(op ledger.Operation) bool {
 	return slices.ContainsFunc(s.payments, func(p ledger.OrderPayment) bool { return p.OrderID == op.ID && p.Reason == ledger.WaitingForInventory })
+}
+
+// What was earned may be given back, so there is room for it whatever has come in since: a cancellation always takes effect.
+func TestThereIsRoomForWhatComesBack(t *testing.T) {
+	t.Parallel()
+	const most = math.MaxInt64
+	s := newScript()
+	for n := range 4 {
+		for amount := int64(most); amount > 0; amount /= 2 {
+			s.deposit(amount)
+		}
+		s.order(n+1, 1).order(100+n, most/8, manual).confirm(100+n, 0)
+	}
+	for amount := int64(most); amount > 0; amount /= 2 {
+		s.deposit(amount)
+	}
+	for n := range 4 {
+		s.cancel(n+1, 1).cancel(100+n, most/8, manual)
+		if p, q := s.orders[id(n+1)], s.orders[id(100+n)]; p.Status != contract.PaymentCancelled || q.Status != contract.PaymentCancelled && q.Status != contract.PaymentFailed {
+			t.Errorf("%+v, %+v", p, q)
+		}
+	}
+	s.check(t)
+	s.checkSaga(t)
 }
