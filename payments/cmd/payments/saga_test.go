@@ -231,6 +231,11 @@ func TestWhatWaitsForMoneyIsServedInOrder(t *testing.T) {
 	}
 	b.expect(b.call("POST", path+"withdrawals", `{"amount": "5.00", "currency": "RUB"}`, "Idempotency-Key", "behind"), http.StatusAccepted, "id", behind.body["id"])
 	b.expect(b.call("POST", path+"withdrawals", `{"amount": "6.00", "currency": "RUB"}`, "Idempotency-Key", "behind"), 422, "code", "idempotency_key_reused")
+	begin = time.Now()
+	b.expect(b.call("POST", path+"withdrawals?wait=10s", `{"amount": "6.00", "currency": "RUB"}`, "Idempotency-Key", "behind"), 422, "code", "idempotency_key_reused")
+	if time.Since(begin) > 8*time.Second {
+		t.Error("another request under the key waits for the money of the first one")
+	}
 	held := b.call("POST", path+"holds", `{"amount": "3.00", "currency": "RUB"}`)
 	b.expect(held, http.StatusAccepted, "reason", "waiting_for_funds")
 	b.expect(b.call("POST", "/api/v1/holds/"+held.body["id"].(string)+"/capture", nil), 404, "code", "hold_not_found")

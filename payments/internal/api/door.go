@@ -131,7 +131,8 @@ func (d *Door) submitAll(ctx context.Context, requests []ledger.Request, p patie
 
 // result waits for the result of a stored request until waiting ends.
 func (d *Door) result(ctx, waiting context.Context, watched *watch.Watch[*ledger.Operation], r ledger.Request, arrival int64, p patience) (result, error) {
-	op, settled := watched.Until(waiting, p.enough)
+	reused := func(op *ledger.Operation) bool { return r.Fingerprint.Valid && op.Fingerprint != r.Fingerprint }
+	op, settled := watched.Until(waiting, func(op *ledger.Operation) bool { return p.enough(op) || reused(op) })
 	if !settled {
 		if ctx.Err() != nil {
 			return result{}, ctx.Err()
@@ -141,7 +142,7 @@ func (d *Door) result(ctx, waiting context.Context, watched *watch.Watch[*ledger
 			return result{}, err
 		}
 	}
-	if r.Fingerprint.Valid && op.Fingerprint != r.Fingerprint {
+	if reused(op) {
 		return result{err: errKeyReused}, nil
 	}
 	return result{operation: op, replayed: arrival == 0 || op.Seq != arrival}, nil
