@@ -81,15 +81,9 @@ func (s *Settlement) Settle(ctx context.Context, tx *sqlx.Tx, batch []inbox.Mess
 	operations := make([]*ledger.Operation, 0, len(requests))
 	var replies []outbox.Message
 	answered := make(map[answer]int)
-	var repeated []ledger.Request // commands whose first one waits
 	respond := func(r ledger.Request, op *ledger.Operation) error {
-		if r.Reply == nil {
-			return nil
-		}
-		if op != nil && op.Status == ledger.Created && op.Fingerprint == r.Fingerprint { // it gets its reply when it is final
-			if op.Seq != r.Seq {
-				repeated = append(repeated, r)
-			}
+		// What waits gets its reply when it is final, and that is the reply to its repetitions too.
+		if r.Reply == nil || op != nil && op.Status == ledger.Created && op.Fingerprint == r.Fingerprint {
 			return nil
 		}
 		reply, code, err := s.reply(book, r, op)
@@ -110,29 +104,11 @@ func (s *Settlement) Settle(ctx context.Context, tx *sqlx.Tx, batch []inbox.Mess
 			return nil, err
 		}
 	}
-	if err := s.store.AwaitReplies(ctx, tx, repeated); err != nil {
-		return nil, err
-	}
 	changes := book.Changes()
-	awaited, err := s.store.AwaitedReplies(ctx, tx, changes.Completed)
-	if err != nil {
-		return nil, err
-	}
 	for _, c := range changes.Completed {
 		operations = append(operations, c.Operation)
 		if err := respond(c.Request, c.Operation); err != nil {
 			return nil, err
-		}
-		for _, topic := range awaited[c.Operation.ID] {
-			if topic == c.Request.Reply.Topic {
-				continue
-			}
-			again := c.Request
-			reply := *again.Reply
-			again.Reply, reply.Topic = &reply, topic
-			if err := respond(again, c.Operation); err != nil {
-				return nil, err
-			}
 		}
 	}
 	if err := s.store.Save(ctx, tx, changes); err != nil {

@@ -41,7 +41,8 @@ CREATE TABLE waits (
     received_at timestamptz NOT NULL,
     PRIMARY KEY (id, lane)
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0);
-CREATE INDEX waits_queue ON waits (account_id, currency, seq) WHERE what = 'waiting_for_funds';
+-- The lane, which every look at a queue names, is in it so that the index alone has the order.
+CREATE INDEX waits_queue ON waits (account_id, currency, lane, seq) WHERE what = 'waiting_for_funds';
 CREATE INDEX waits_expiry ON waits (expires_at) WHERE expires_at IS NOT NULL;
 
 -- +goose Down
