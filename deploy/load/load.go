@@ -47,6 +47,15 @@ type StatusError struct {
 
 func (e *StatusError) Error() string { return fmt.Sprintf("%d %s", e.Status, e.Body) }
 
+// Code is the code of the problem in the answer, "" where it is none.
+func (e *StatusError) Code() string {
+	var problem struct {
+		Code string `json:"code"`
+	}
+	_ = json.Unmarshal([]byte(e.Body), &problem) // what is no problem has no code
+	return problem.Code
+}
+
 // Call sends a request with an optional JSON body and reads a 2xx answer into out, if that is not nil. Another status is a
 // *StatusError.
 func (c *Client) Call(method, path, key string, body, out any) error {
@@ -89,8 +98,17 @@ func (c *Client) Retry(ctx context.Context, path, key string, body, out any) err
 	if key == "" {
 		return errors.New("a request without a key cannot be repeated")
 	}
+	return c.retry(ctx, "POST", path, key, body, out)
+}
+
+// Get reads what is at a path; like Retry, it outlasts the trouble of a server.
+func (c *Client) Get(ctx context.Context, path string, out any) error {
+	return c.retry(ctx, "GET", path, "", nil, out)
+}
+
+func (c *Client) retry(ctx context.Context, method, path, key string, body, out any) error {
 	for {
-		err := c.Call("POST", path, key, body, out)
+		err := c.Call(method, path, key, body, out)
 		var status *StatusError
 		if err == nil || errors.As(err, &status) && status.Status < 500 {
 			return err
@@ -101,29 +119,6 @@ func (c *Client) Retry(ctx context.Context, path, key string, body, out any) err
 		case <-time.After(retryPause):
 		}
 	}
-}
-
-// Order is what a client sees of an order.
-type Order struct {
-	ID        uuid.UUID `json:"id"`
-	AccountID uuid.UUID `json:"account_id"`
-	Amount    string    `json:"amount"`
-	Status    string    `json:"status"`
-	Reason    string    `json:"reason"`
-	CreatedAt time.Time `json:"created_at"`
-	UpdatedAt time.Time `json:"updated_at"`
-}
-
-// Final tells whether the order will not change any more by itself.
-func (o Order) Final() bool {
-	return o.Status == "paid" || o.Status == "failed" || o.Status == "cancelled"
-}
-
-// NewOrder is a request for an order.
-type NewOrder struct {
-	AccountID uuid.UUID `json:"account_id"`
-	Amount    string    `json:"amount"`
-	Currency  string    `json:"currency"`
 }
 
 // Accounts opens accounts and deposits the same amount on each, with so many clients at once.

@@ -1,0 +1,89 @@
+package load
+
+import (
+	"context"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/altyn-pay/altyn/platform/contract"
+)
+
+// Order is what a client sees of an order.
+type Order struct {
+	ID             uuid.UUID  `json:"id"`
+	AccountID      uuid.UUID  `json:"account_id"`
+	Amount         string     `json:"amount"`
+	Status         string     `json:"status"`
+	Reason         string     `json:"reason"`
+	CapturedAmount string     `json:"captured_amount"`
+	RefundedAmount string     `json:"refunded_amount"`
+	CreatedAt      time.Time  `json:"created_at"`
+	UpdatedAt      time.Time  `json:"updated_at"`
+	ExpiresAt      *time.Time `json:"expires_at"`
+}
+
+// Final tells whether the order will not change any more by itself.
+func (o Order) Final() bool {
+	return o.Status == "paid" || o.Status == "failed" || o.Status == "cancelled"
+}
+
+// NewOrder is a request for an order.
+type NewOrder struct {
+	AccountID      uuid.UUID `json:"account_id"`
+	Amount         string    `json:"amount"`
+	Currency       string    `json:"currency"`
+	Capture        string    `json:"capture,omitempty"`
+	AwaitInventory bool      `json:"await_inventory,omitempty"`
+	OnInsufficient string    `json:"on_insufficient,omitempty"`
+	ExpiresIn      string    `json:"expires_in,omitempty"`
+}
+
+// OrdersPath is where orders are placed, and the door that their derived IDs name.
+const OrdersPath = "/api/v1/orders"
+
+// The calls of a saga, each repeated under its key until it is answered.
+
+// stepWait is how long a step of a payment may wait for its result: as long as the service lets it, so that an answer
+// without one means that something is wrong.
+const stepWait = "?wait=30s"
+
+// Place places an order.
+func (c *Client) Place(ctx context.Context, key string, order NewOrder) (placed Order, err error) {
+	err = c.Retry(ctx, OrdersPath, key, order, &placed)
+	return placed, err
+}
+
+// Cancel cancels an order; a reason may be empty.
+func (c *Client) Cancel(ctx context.Context, key string, order uuid.UUID, reason string) (cancelled Order, err error) {
+	err = c.Retry(ctx, OrdersPath+"/"+order.String()+"/cancel", key, only("reason", reason), &cancelled)
+	return cancelled, err
+}
+
+// Confirm captures what is held for an order: an amount, or all of it where none is given.
+func (c *Client) Confirm(ctx context.Context, key string, order uuid.UUID, amount string) (contract.Payment, error) {
+	return c.step(ctx, key, order, "confirm", only("amount", amount))
+}
+
+// Reject releases what is held for an order; a reason may be empty.
+func (c *Client) Reject(ctx context.Context, key string, order uuid.UUID, reason string) (contract.Payment, error) {
+	return c.step(ctx, key, order, "reject", only("reason", reason))
+}
+
+// Refund returns what was captured for an order: an amount, or all that is left where none is given.
+func (c *Client) Refund(ctx context.Context, key string, order uuid.UUID, amount string) (contract.Payment, error) {
+	return c.step(ctx, key, order, "refund", only("amount", amount))
+}
+
+func (c *Client) step(ctx context.Context, key string, order uuid.UUID, step string, body any) (payment contract.Payment, err error) {
+	err = c.Retry(ctx, "/api/v1/payments/"+order.String()+"/"+step+stepWait, key, body, &payment)
+	return payment, err
+}
+
+// only is a body with one field, or none where it is empty.
+func only(field, value string) map[string]string {
+	if value == "" {
+		return map[string]string{}
+	}
+	return map[string]string{field: value}
+}
