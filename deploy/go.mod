@@ -10,6 +10,7 @@ require (
 	github.com/valyala/fasthttp v1.70.0
 	golang.org/x/sync v0.24.0
 	gopkg.in/yaml.v3 v3.0.1
+	pgregory.net/rapid v1.3.0
 )
 
 require (
