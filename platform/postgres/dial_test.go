@@ -1,11 +1,14 @@
 package postgres
 
 import (
+	"context"
 	"errors"
 	"net"
 	"os"
 	"testing"
 	"time"
+
+	"github.com/lib/pq"
 )
 
 // A server that takes connections and then says nothing is like one that is frozen.
@@ -46,5 +49,36 @@ func TestDeadlineOfTheUserHolds(t *testing.T) {
 	}
 	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestListenersConnectionEnds(t *testing.T) {
+	server := silentServer(t)
+	ctx, stop := context.WithCancel(t.Context())
+	conn, err := listenDialer{ctx, server.Addr().String()}.DialContext(t.Context(), "tcp", "203.0.113.1:5432")
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := make(chan error)
+	go func() {
+		_, err := conn.Read(make([]byte, 1))
+		read <- err
+	}()
+	stop()
+	if err := <-read; !errors.Is(err, net.ErrClosed) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := (listenDialer{ctx, server.Addr().String()}).DialContext(t.Context(), "tcp", ""); err == nil {
+		t.Error("connected after the end")
+	}
+}
+
+func TestListenDSN(t *testing.T) {
+	cfg := Config{Host: "db.example", Port: 1, SSLMode: "verify-full", SSLRoots: "/with space/ca.pem", Database: "d'b", User: `u\`, Password: ` '\' `, Application: "orders"}
+	got, err := pq.NewConfig(listenDSN(cfg))
+	if err != nil || got.Host != cfg.Host || got.Port != cfg.Port || string(got.SSLMode) != cfg.SSLMode || got.SSLRootCert != cfg.SSLRoots ||
+		got.Database != cfg.Database || got.User != cfg.User || got.Password != cfg.Password || got.ApplicationName != cfg.Application ||
+		got.ConnectTimeout != connectTimeout {
+		t.Errorf("%v: %+v", err, got)
 	}
 }

@@ -1,0 +1,173 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/lib/pq"
+)
+
+const (
+	pingInterval = 10 * time.Second
+	// hearTimeout is how long nothing may come from the server, not even the answer to a ping, until the connection counts
+	// as lost.
+	hearTimeout = 2 * pingInterval
+	// A lost connection is made again after a pause that grows between these.
+	firstReconnect = 20 * time.Millisecond
+	lastReconnect  = time.Second
+)
+
+// Notify sends texts, each of less than 8,000 bytes, to every Listen on the channel, in all processes, once tx is committed.
+// Transactions that notify commit one after another, on the whole server, each with its wait for the disk: let one carry
+// many changes.
+func Notify(ctx context.Context, tx *sqlx.Tx, channel string, texts ...string) error {
+	if len(texts) == 0 {
+		return nil
+	}
+	if _, err := tx.ExecContext(ctx, `SELECT pg_notify($1, text) FROM unnest($2::text[]) AS text`, channel, pq.StringArray(texts)); err != nil {
+		return fmt.Errorf("notify %s: %w", channel, err)
+	}
+	return nil
+}
+
+// Listen hears what is notified on the channel, on a connection of its own under the service's role, until ctx ends; then it
+// returns nil. A lost connection is made again; what is notified meanwhile is lost. listening(true) says that from now on
+// everything is heard, listening(false) that this is no longer so. Both are called from several goroutines and must not block.
+//
+// It needs a session of its own: a pooler that lends sessions for one transaction at a time passes no notifications on.
+func Listen(ctx context.Context, cfg Config, channel string, log *slog.Logger, heard func(text string), listening func(bool)) error {
+	var lost bool // only the listener's goroutine uses it
+	listener := pq.NewDialListener(listenDialer{ctx, cfg.Address()}, listenDSN(cfg), firstReconnect, lastReconnect,
+		func(event pq.ListenerEventType, err error) {
+			switch event {
+			case pq.ListenerEventConnected, pq.ListenerEventReconnected:
+				if lost {
+					log.Info("listening to the database again", "channel", channel)
+				}
+				lost = false
+			default:
+				listening(false)
+				if !lost && ctx.Err() == nil {
+					log.Warn("not listening to the database", "channel", channel, "error", err)
+				}
+				lost = true
+			}
+		})
+	var workers sync.WaitGroup
+	workers.Go(func() { subscribe(ctx, listener, channel, log, listening) })
+	workers.Go(func() { ping(ctx, listener) })
+	stop := context.AfterFunc(ctx, func() { _ = listener.Close() }) // it fails only where it is closed already
+	defer stop()
+	for notification := range listener.Notify { // until it is closed
+		if notification == nil { // connected again
+			listening(true)
+		} else {
+			heard(notification.Extra)
+		}
+	}
+	workers.Wait()
+	return nil
+}
+
+// subscribe sends LISTEN for the first time; on each later connection the listener does so itself.
+func subscribe(ctx context.Context, listener *pq.Listener, channel string, log *slog.Logger, listening func(bool)) {
+	for {
+		err := listener.Listen(channel)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err == nil:
+			listening(true)
+			return
+		}
+		log.Warn("the database refuses to be listened to", "channel", channel, "error", err)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(lastReconnect):
+		}
+	}
+}
+
+// ping makes the server say something now and then, so that its silence means that the connection is lost.
+func ping(ctx context.Context, listener *pq.Listener) {
+	ticker := time.NewTicker(pingInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			func() {
+				defer func() { _ = recover() }() // lib/pq panics where the ping itself is cancelled
+				_ = listener.Ping()              // a failure ends the connection, of which the listener tells
+			}()
+		}
+	}
+}
+
+// listenDialer makes connections that end with ctx. It connects to the configured address, whatever lib/pq reads from PG…
+// variables of the environment, which it does for a listener.
+type listenDialer struct {
+	ctx     context.Context
+	address string
+}
+
+func (d listenDialer) DialContext(ctx context.Context, network, _ string) (net.Conn, error) {
+	if err := d.ctx.Err(); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(d.ctx, cancel)()
+	conn, err := dialer{answer: hearTimeout}.DialContext(ctx, network, d.address)
+	if err != nil {
+		return nil, err
+	}
+	return &endingConn{Conn: conn, stop: context.AfterFunc(d.ctx, func() { conn.Close() })}, nil
+}
+
+// Dial and DialTimeout complete pq.Dialer, which calls neither of them where there is a DialContext.
+
+func (d listenDialer) Dial(network, address string) (net.Conn, error) {
+	return d.DialContext(context.Background(), network, address)
+}
+
+func (d listenDialer) DialTimeout(network, address string, timeout time.Duration) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	return d.DialContext(ctx, network, address)
+}
+
+// endingConn is a connection that is also closed from elsewhere.
+type endingConn struct {
+	net.Conn
+	stop func() bool
+}
+
+func (c *endingConn) Close() error {
+	c.stop()
+	return c.Conn.Close()
+}
+
+// listenDSN is the configuration in the form that pq.NewDialListener takes.
+func listenDSN(cfg Config) string {
+	var dsn strings.Builder
+	for _, setting := range [][2]string{
+		{"host", cfg.Host}, {"port", strconv.Itoa(int(cfg.Port))}, {"dbname", cfg.Database},
+		{"user", cfg.User}, {"password", cfg.Password}, {"sslmode", cfg.SSLMode}, {"sslrootcert", cfg.SSLRoots},
+		{"application_name", cfg.Application}, {"connect_timeout", strconv.Itoa(int(connectTimeout.Seconds()))},
+	} {
+		if setting[1] != "" {
+			dsn.WriteString(setting[0] + "='" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(setting[1]) + "' ")
+		}
+	}
+	return dsn.String()
+}
