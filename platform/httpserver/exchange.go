@@ -5,16 +5,11 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"strings"
 	"time"
 )
 
-const (
-	// bodyTimeout bounds the arrival of a request's body.
-	bodyTimeout = 15 * time.Second
-	// streamWriteTimeout bounds each write to a stream of events; the stream as a whole has no bound.
-	streamWriteTimeout = 30 * time.Second
-)
+// bodyTimeout bounds the arrival of a request's body.
+const bodyTimeout = 15 * time.Second
 
 type exchangeKey struct{}
 
@@ -22,14 +17,21 @@ type exchangeKey struct{}
 // logged.
 type exchange struct {
 	http.ResponseWriter
-	observer *observer
-	id       string
+	entry
+	detached bool // the answer goes on without its handler
+}
+
+// entry is what is logged and measured of a request.
+type entry struct {
+	observer                        *observer
+	method, path, route, remote, id string
+	trace                           string // traceparent
+	start                           time.Time
 
 	status  int // 0 until the answer begins
 	outcome int // what stands in the log in place of the status, see Outcome; 0 for none
 	bytes   int64
 	err     error // what lies behind a 5xx
-	stream  bool  // the answer is a stream of events
 }
 
 // problem finds the problem that answers err, and keeps what lies behind a 5xx. It is nil for a client that has left. A
@@ -61,10 +63,6 @@ func (x *exchange) WriteHeader(status int) {
 	final := status >= 200 || status == http.StatusSwitchingProtocols
 	if final && x.status == 0 {
 		x.status = status
-		if strings.HasPrefix(header(x.Header(), "Content-Type"), "text/event-stream") {
-			x.stream = true
-			x.setWriteDeadline(time.Time{})
-		}
 	}
 	x.ResponseWriter.WriteHeader(status)
 }
@@ -72,10 +70,6 @@ func (x *exchange) WriteHeader(status int) {
 func (x *exchange) Write(p []byte) (int, error) {
 	if x.status == 0 {
 		x.WriteHeader(http.StatusOK)
-	}
-	if x.stream {
-		x.setWriteDeadline(time.Now().Add(streamWriteTimeout))
-		defer x.setWriteDeadline(time.Time{})
 	}
 	n, err := x.ResponseWriter.Write(p)
 	x.bytes += int64(n)
@@ -87,19 +81,16 @@ func (x *exchange) FlushError() error {
 	if x.status == 0 {
 		x.WriteHeader(http.StatusOK)
 	}
-	if x.stream {
-		x.setWriteDeadline(time.Now().Add(streamWriteTimeout))
-		defer x.setWriteDeadline(time.Time{})
-	}
 	return http.NewResponseController(x.ResponseWriter).Flush()
 }
 
 // Flush implements http.Flusher.
 func (x *exchange) Flush() { _ = x.FlushError() }
 
-func (x *exchange) setWriteDeadline(deadline time.Time) {
-	// A writer that knows no deadlines is a test's.
-	_ = http.NewResponseController(x.ResponseWriter).SetWriteDeadline(deadline)
+// detach hands the entry over to whoever goes on with the answer.
+func (x *exchange) detach(r *http.Request) entry {
+	x.detached, x.status, x.route = true, http.StatusOK, route(r)
+	return x.entry
 }
 
 // timedBody is a request's body that must arrive by a deadline. The deadline is lifted at the body's end, because it is the

@@ -111,14 +111,15 @@ type observer struct {
 
 func (o *observer) observe(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		start := time.Now()
-		x := &exchange{ResponseWriter: w, observer: o, id: requestID(r.Header)}
+		x := &exchange{ResponseWriter: w, entry: entry{
+			observer: o, method: r.Method, path: r.URL.Path, remote: r.RemoteAddr, id: requestID(r.Header), start: time.Now(),
+		}}
 		w.Header()["X-Request-Id"] = []string{x.id}
-		trace, ok := telemetry.ParseTraceparent(header(r.Header, "Traceparent"))
-		if !ok {
-			trace = telemetry.NewTraceparent()
+		var ok bool
+		if x.trace, ok = telemetry.ParseTraceparent(header(r.Header, "Traceparent")); !ok {
+			x.trace = telemetry.NewTraceparent()
 		}
-		ctx := telemetry.WithTraceparent(context.WithValue(r.Context(), exchangeKey{}, x), trace)
+		ctx := telemetry.WithTraceparent(context.WithValue(r.Context(), exchangeKey{}, x), x.trace)
 		r = r.WithContext(ctx)
 		if r.ContentLength != 0 {
 			r.Body = newTimedBody(w, r.Body)
@@ -137,7 +138,10 @@ func (o *observer) observe(next http.Handler) http.Handler {
 			if x.status == 0 && (panicked != nil || r.Context().Err() != nil) {
 				x.status = StatusClientClosedRequest
 			}
-			o.finish(r, x, trace, time.Since(start))
+			if !x.detached {
+				x.route = route(r)
+				o.finish(&x.entry)
+			}
 			if panicked != nil {
 				// The answer has begun: only a broken connection tells the client that it is not whole.
 				panic(http.ErrAbortHandler)
@@ -152,34 +156,37 @@ func (o *observer) observe(next http.Handler) http.Handler {
 	})
 }
 
-func (o *observer) finish(r *http.Request, x *exchange, trace string, took time.Duration) {
-	status := cmp.Or(x.outcome, x.status, http.StatusOK)
-	route := chi.RouteContext(r.Context()).RoutePattern()
-	if route == "" {
-		route = "unmatched"
-	}
-	o.metrics.observe(r.Method, route, status, took)
+// route is the pattern of the route that serves a request.
+func route(r *http.Request) string {
+	return cmp.Or(chi.RouteContext(r.Context()).RoutePattern(), "unmatched")
+}
+
+func (o *observer) finish(e *entry) {
+	took := time.Since(e.start)
+	status := cmp.Or(e.outcome, e.status, http.StatusOK)
+	o.metrics.observe(e.method, e.route, status, took)
 
 	level := slog.LevelDebug
 	switch {
-	case route == "/healthz" || route == "/readyz" || route == "/metrics" || status == StatusClientClosedRequest:
-	case status >= 500 || x.err != nil:
+	case e.route == "/healthz" || e.route == "/readyz" || e.route == "/metrics" || status == StatusClientClosedRequest:
+	case status >= 500 || e.err != nil:
 		level = slog.LevelError
 	case status >= 400:
 		level = slog.LevelInfo
 	}
-	if !o.Logger.Enabled(r.Context(), level) {
+	ctx := context.Background()
+	if !o.Logger.Enabled(ctx, level) {
 		return
 	}
 	attrs := make([]slog.Attr, 0, 10)
 	attrs = append(attrs,
-		slog.String("method", r.Method), slog.String("path", r.URL.Path), slog.String("route", route),
-		slog.Int("status", status), slog.Int64("bytes", x.bytes), slog.Float64("duration_ms", float64(took.Microseconds())/1000),
-		slog.String("remote", r.RemoteAddr), slog.String("request_id", x.id), slog.String("trace_id", telemetry.TraceID(trace)))
-	if x.err != nil {
-		attrs = append(attrs, slog.Any("error", x.err))
+		slog.String("method", e.method), slog.String("path", e.path), slog.String("route", e.route),
+		slog.Int("status", status), slog.Int64("bytes", e.bytes), slog.Float64("duration_ms", float64(took.Microseconds())/1000),
+		slog.String("remote", e.remote), slog.String("request_id", e.id), slog.String("trace_id", telemetry.TraceID(e.trace)))
+	if e.err != nil {
+		attrs = append(attrs, slog.Any("error", e.err))
 	}
-	o.Logger.LogAttrs(r.Context(), level, "request", attrs...)
+	o.Logger.LogAttrs(ctx, level, "request", attrs...)
 }
 
 // header is Header.Get for a name in its canonical form.

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/altyn-pay/altyn/platform/telemetry"
@@ -49,7 +50,7 @@ func Profile(addr string, logger *slog.Logger) Server {
 }
 
 // Run listens, serves until ctx ends, and drains: it closes the listener first, then ends what waits on Draining, then
-// waits for the requests in flight. The contexts of requests live on meanwhile and are cancelled only when the time to
+// waits for the requests in flight and the detached streams. The contexts of requests live on meanwhile and are cancelled only when the time to
 // drain is over and the requests are cut off, which is an error. A port that is taken is an error that names it.
 func Run(ctx context.Context, s Server) error {
 	listener := s.Listener
@@ -62,8 +63,9 @@ func Run(ctx context.Context, s Server) error {
 
 	draining, drain := context.WithCancel(context.WithoutCancel(ctx))
 	defer drain()
-	base, cutOff := context.WithCancel(context.WithValue(context.WithoutCancel(ctx), drainingKey{}, draining))
+	base, cutOff := context.WithCancel(context.WithoutCancel(ctx))
 	defer cutOff()
+	life := &lifetime{draining: draining, base: base}
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(s.H2C)
@@ -74,7 +76,7 @@ func Run(ctx context.Context, s Server) error {
 		WriteTimeout:      cmp.Or(s.WriteTimeout, defaultWriteTimeout),
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
-		BaseContext:       func(net.Listener) context.Context { return base },
+		BaseContext:       func(net.Listener) context.Context { return context.WithValue(base, lifetimeKey{}, life) },
 		ErrorLog:          slog.NewLogLogger(s.Logger.Handler(), slog.LevelWarn),
 	}
 	server.RegisterOnShutdown(drain)
@@ -95,6 +97,9 @@ func Run(ctx context.Context, s Server) error {
 	deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 	defer cancel()
 	err := server.Shutdown(deadline)
+	if err == nil {
+		err = life.awaitStreams(deadline) // no more of them begin
+	}
 	if err != nil {
 		cutOff()
 		_ = server.Close() // What fails to close here is gone with the process.
@@ -110,13 +115,38 @@ func Run(ctx context.Context, s Server) error {
 	return nil
 }
 
-type drainingKey struct{}
+// lifetime is what requests know of their server.
+type lifetime struct {
+	draining context.Context // ends when it begins to shut down
+	base     context.Context // ends when what still runs is cut off
+	streams  sync.WaitGroup  // the detached answers
+}
+
+type lifetimeKey struct{}
+
+// lifetimeOf returns that of the request's server. Outside of a server of Run it never ends.
+func lifetimeOf(ctx context.Context) *lifetime {
+	if life, ok := ctx.Value(lifetimeKey{}).(*lifetime); ok {
+		return life
+	}
+	return &lifetime{draining: context.Background(), base: context.Background()}
+}
+
+// awaitStreams returns when all detached answers have ended, or with the error of ctx.
+func (l *lifetime) awaitStreams(ctx context.Context) error {
+	ended := make(chan struct{})
+	go func() {
+		l.streams.Wait() // not for ever: they are cut off in time
+		close(ended)
+	}()
+	select {
+	case <-ended:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
 
 // Draining returns a context that ends when the server of this request begins to shut down. Whatever only waits (a stream of
 // events, ?wait=) ends with it; real work goes on. Outside of a server of Run it never ends.
-func Draining(ctx context.Context) context.Context {
-	if draining, ok := ctx.Value(drainingKey{}).(context.Context); ok {
-		return draining
-	}
-	return context.Background()
-}
+func Draining(ctx context.Context) context.Context { return lifetimeOf(ctx).draining }

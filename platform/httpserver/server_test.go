@@ -118,38 +118,6 @@ func TestRunCutsOffWhatDoesNotEnd(t *testing.T) {
 	<-ended
 }
 
-func TestStreamEndsWhenTheServerDrains(t *testing.T) {
-	router := NewRouter(Options{Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()})
-	router.Get("/stream", func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "text/event-stream")
-		control := http.NewResponseController(w)
-		_, _ = io.WriteString(w, "data: 1\n\n")
-		if err := control.Flush(); err != nil {
-			t.Error(err)
-		}
-		<-Draining(r.Context()).Done()
-		_, _ = io.WriteString(w, "data: 2\n\n")
-	})
-	// The stream outlives a write timeout that would end any other answer.
-	r := start(t, Server{Handler: router, WriteTimeout: time.Nanosecond})
-	response, err := r.Get(r.url + "/stream")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	reader := bufio.NewReader(response.Body)
-	if line, err := reader.ReadString('\n'); line != "data: 1\n" {
-		t.Fatalf("got %q, %v", line, err)
-	}
-	r.stop()
-	if rest, err := io.ReadAll(reader); err != nil || string(rest) != "\ndata: 2\n\n" {
-		t.Errorf("got %q, %v", rest, err)
-	}
-	if err := <-r.done; err != nil {
-		t.Error(err)
-	}
-}
-
 func TestH2C(t *testing.T) {
 	r := start(t, Server{H2C: true, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, r.Proto)

@@ -33,6 +33,7 @@ import (
 // The prefixes of the API and who serves them.
 var (
 	ordersPaths   = []string{"/api/v1/orders"}
+	streamPath    = "/api/v1/orders/{id}/stream" // server-sent events
 	paymentsPaths = []string{
 		"/api/v1/accounts", "/api/v1/holds", "/api/v1/transfers", "/api/v1/operations", "/api/v1/currencies", "/api/v1/payments",
 	}
@@ -56,6 +57,7 @@ func New(cfg Config, logger *slog.Logger, registerer prometheus.Registerer) (han
 
 	router := httpserver.NewRouter(httpserver.Options{Logger: logger, Registerer: registerer, Classify: problemOf})
 	route(router, ordersPaths, newProxy(cfg, orders, logger))
+	router.Method(http.MethodGet, streamPath, newStreams(cfg, orders.Streams(), logger))
 	route(router, paymentsPaths, newProxy(cfg, payments, logger))
 
 	health := telemetry.NewHealth(logger)

@@ -13,7 +13,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/altyn-pay/altyn/gateway/internal/upstream"
 	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/telemetry"
 )
@@ -24,7 +23,7 @@ const (
 	// headers, one packet instead of two for the service too, and again when a connection from its pool turns out to be
 	// closed before anything was sent. A larger one, or one of unknown length, goes through.
 	smallBody = 64 << 10
-	// copyBuffer is small because most answers are, and because every open stream holds one.
+	// copyBuffer is small because most answers are.
 	copyBuffer = 8 << 10
 )
 
@@ -38,7 +37,7 @@ type proxy struct {
 	reverse httputil.ReverseProxy
 }
 
-func newProxy(cfg Config, service *upstream.Upstream, logger *slog.Logger) *proxy {
+func newProxy(cfg Config, service http.RoundTripper, logger *slog.Logger) *proxy {
 	return &proxy{
 		timeout: cfg.UpstreamTimeout,
 		maxBody: int64(cfg.MaxBody),
@@ -68,9 +67,8 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
-	state := &passage{cancel: cancel}
-	state.timer = time.AfterFunc(p.timeout, func() { cancel(errUpstreamTimeout) })
-	defer state.timer.Stop()
+	state := &passage{w: w, r: r}
+	defer time.AfterFunc(p.timeout, func() { cancel(errUpstreamTimeout) }).Stop()
 	request := r.WithContext(context.WithValue(ctx, passageKey{}, state))
 	switch {
 	case r.ContentLength == 0:
@@ -95,9 +93,9 @@ func withTimeout(ctx context.Context, timeout time.Duration) (context.Context, c
 
 // passage is what the parts of one proxied request share.
 type passage struct {
-	cancel context.CancelCauseFunc
-	timer  *time.Timer // ends the request; an answer that is a stream stops it
-	body   []byte      // a small body
+	w    http.ResponseWriter
+	r    *http.Request
+	body []byte // a small body
 }
 
 type passageKey struct{}
@@ -131,6 +129,9 @@ func rewrite(pr *httputil.ProxyRequest) {
 
 // fail answers a request that could not be passed on.
 func fail(w http.ResponseWriter, r *http.Request, err error) {
+	if err == errDetached {
+		return
+	}
 	// The context of this request has ended, but not because the client left.
 	if context.Cause(r.Context()) == errUpstreamTimeout {
 		err = problemOf(errUpstreamTimeout)
@@ -141,39 +142,7 @@ func fail(w http.ResponseWriter, r *http.Request, err error) {
 // modifyResponse sees each answer before it is passed on.
 func modifyResponse(response *http.Response) error {
 	delete(response.Header, "X-Request-Id") // The gateway's own answer has it already.
-	if !strings.HasPrefix(response.Header.Get("Content-Type"), "text/event-stream") {
-		return nil
-	}
-	// A stream has no end by time. It ends when the gateway drains: in good order, so that its client comes back elsewhere.
-	ctx := response.Request.Context()
-	state := ctx.Value(passageKey{}).(*passage)
-	if !state.timer.Stop() {
-		return errUpstreamTimeout
-	}
-	draining := httpserver.Draining(ctx)
-	stop := context.AfterFunc(draining, func() { state.cancel(nil) })
-	response.Body = &stream{ReadCloser: response.Body, draining: draining, stop: stop}
 	return nil
-}
-
-// stream is the body of a stream of events.
-type stream struct {
-	io.ReadCloser
-	draining context.Context
-	stop     func() bool
-}
-
-func (s *stream) Read(p []byte) (int, error) {
-	n, err := s.ReadCloser.Read(p)
-	if err != nil && s.draining.Err() != nil {
-		err = io.EOF
-	}
-	return n, err
-}
-
-func (s *stream) Close() error {
-	s.stop()
-	return s.ReadCloser.Close()
 }
 
 // body marks what goes wrong while the client's body is read, to tell it from what goes wrong with the service.

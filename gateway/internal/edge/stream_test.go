@@ -4,10 +4,15 @@ import (
 	"bufio"
 	"context"
 	"io"
+	"log/slog"
 	"net/http"
+	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/altyn-pay/altyn/platform/httpserver"
 )
 
 // events plays a service with a stream of events: each value sent to it is one event.
@@ -88,6 +93,119 @@ func TestStreamEndsWhenTheGatewayDrains(t *testing.T) {
 	<-left
 	if err := <-drained; err != nil {
 		t.Error(err)
+	}
+}
+
+func TestStreamThatBreaksOffIsNotWhole(t *testing.T) {
+	g := setup(t, nil, service(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		_, _ = io.WriteString(w, "data: pending\n\n")
+		_ = http.NewResponseController(w).Flush()
+		panic(http.ErrAbortHandler)
+	}))
+	body, err := io.ReadAll(g.open(t, t.Context()).Body)
+	if err == nil || string(body) != "data: pending\n\n" {
+		t.Errorf("half a stream was taken for a whole one: %q, %v", body, err)
+	}
+	if err := g.stop(); err != nil {
+		t.Error(err)
+	}
+	if log := g.log.String(); !strings.Contains(log, `"level":"ERROR"`) || !strings.Contains(log, `"route":"/api/v1/orders/{id}/stream"`) {
+		t.Errorf("log %s", log)
+	}
+}
+
+// Whatever a service makes of its stream passes through: large events, an end by the end of the connection, no events.
+func TestStreamsOfAnyForm(t *testing.T) {
+	large := "data: " + strings.Repeat("0123456789", 1000) + "\n\n"
+	const head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nX-Request-Id: its-own\r\nX-Other: passes\r\n"
+	for _, test := range []struct{ answer, want string }{
+		{head + "Transfer-Encoding: chunked\r\n\r\n" + strconv.FormatInt(int64(len(large)), 16) + "\r\n" + large + "\r\n0\r\n\r\n", large},
+		{head + "\r\n" + large, large},
+		{head + "Connection: close\r\n\r\n", ""},
+		{head + "Content-Length: 10\r\n\r\ndata: 17\n\n", "data: 17\n\n"},
+		{"HTTP/1.0 200 OK\r\nContent-Type: text/event-stream\r\nX-Other: passes\r\n\r\n" + large, large},
+	} {
+		g := setup(t, nil, talk(t, test.answer))
+		response := g.open(t, t.Context())
+		body, err := io.ReadAll(response.Body)
+		if err != nil || string(body) != test.want {
+			t.Errorf("%.40q: got %.40q, %v", test.answer, body, err)
+		}
+		if header := response.Header; header.Get("X-Other") != "passes" || len(header["X-Request-Id"]) != 1 || header.Get("X-Request-Id") == "its-own" {
+			t.Errorf("headers %v", header)
+		}
+	}
+}
+
+// On the path of a stream a service may give any other answer.
+func TestAnswersInPlaceOfAStream(t *testing.T) {
+	const path = "/api/v1/orders/1/stream"
+	problem := service(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Last-Event-Id") != "" {
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+		if r.Method == http.MethodHead {
+			w.Header().Set("Content-Type", "text/event-stream")
+			return
+		}
+		httpserver.WriteProblem(w, httpserver.NewProblem(404, "order_not_found", "there is no order with this ID"))
+	})
+	g := setup(t, nil, closedAddress(t), problem)
+	for range 3 { // the other address is put aside
+		if response, _, p := g.do(t, newRequest(t, "GET", g.url+path, nil)); response.StatusCode != 404 || p.Code != "order_not_found" {
+			t.Errorf("got %s, %+v", response.Status, p)
+		}
+	}
+	request := newRequest(t, "GET", g.url+path, nil)
+	request.Header.Set("Last-Event-ID", "2")
+	if response, body, _ := g.do(t, request); response.StatusCode != 204 || body != "" {
+		t.Errorf("got %s, %q", response.Status, body)
+	}
+	if response, _, _ := g.do(t, newRequest(t, "HEAD", g.url+path, nil)); response.StatusCode != 200 || response.Header.Get("Content-Type") != "text/event-stream" {
+		t.Errorf("HEAD: %s, %v", response.Status, response.Header)
+	}
+
+	hang := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+	unknown := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	unknown.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)
+	defer unknown.Close()
+	for _, test := range []struct {
+		name    string
+		address string
+		status  int
+		code    string
+	}{
+		{"nothing listens", closedAddress(t), 502, httpserver.CodeUpstreamUnavailable},
+		{"the service breaks off", service(t, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }), 502, httpserver.CodeUpstreamUnavailable},
+		{"the answer is no HTTP", talk(t, "SSH-2.0-OpenSSH_9.7\r\n"), 502, httpserver.CodeUpstreamUnavailable},
+		{"it switches protocols", talk(t, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n"), 502, httpserver.CodeUpstreamUnavailable},
+		{"too much header", talk(t, "HTTP/1.1 200 OK\r\nX-Large: "+strings.Repeat("x", 100<<10)+"\r\n\r\n"), 502, httpserver.CodeUpstreamUnavailable},
+		{"a certificate that nobody knows", unknown.URL, 502, httpserver.CodeUpstreamUnavailable},
+		{"the service hangs", service(t, hang), 504, httpserver.CodeUpstreamTimeout},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			g := setup(t, func(cfg *Config) {
+				if test.status == 504 {
+					cfg.UpstreamTimeout = 50 * time.Millisecond
+				}
+			}, test.address)
+			response, body, problem := g.do(t, newRequest(t, "GET", g.url+path, nil))
+			if response.StatusCode != test.status || problem.Code != test.code || strings.Contains(body, "127.0.0.1") {
+				t.Errorf("%s: %s", response.Status, body)
+			}
+		})
+	}
+}
+
+func TestTheNumberOfStreamsIsBounded(t *testing.T) {
+	s := newStreams(Config{UpstreamTimeout: time.Second}, nil, slog.New(slog.DiscardHandler))
+	s.open.Store(maxStreams)
+	recorder := httptest.NewRecorder()
+	s.ServeHTTP(recorder, httptest.NewRequest("GET", "/api/v1/orders/1/stream", nil))
+	if recorder.Code != 503 || recorder.Header().Get("Retry-After") == "" {
+		t.Errorf("got %d %s", recorder.Code, recorder.Body)
 	}
 }
 

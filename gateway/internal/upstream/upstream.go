@@ -39,6 +39,7 @@ type Upstream struct {
 	name      string
 	addresses []*address
 	turn      atomic.Uint32
+	dialer    net.Dialer
 	transport *http.Transport
 	logger    *slog.Logger
 }
@@ -54,29 +55,27 @@ func New(name string, urls []string, logger *slog.Logger) (*Upstream, error) {
 	if err != nil {
 		return nil, err
 	}
-	dialer := &net.Dialer{Timeout: dialTimeout}
-	return &Upstream{
-		name:      name,
-		addresses: addresses,
-		logger:    logger,
-		transport: &http.Transport{
-			DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-				connection, err := dialer.DialContext(ctx, network, addr)
-				if err != nil {
-					return nil, &dialError{err}
-				}
-				return connection, nil
-			},
-			DisableCompression:     true, // What the client accepts is between it and the service.
-			MaxIdleConns:           0,    // Bounded for each address.
-			MaxIdleConnsPerHost:    maxIdle,
-			MaxConnsPerHost:        maxConns,
-			IdleConnTimeout:        idleTimeout,
-			TLSHandshakeTimeout:    dialTimeout,
-			ExpectContinueTimeout:  time.Second,
-			MaxResponseHeaderBytes: maxHeader,
-		},
-	}, nil
+	u := &Upstream{name: name, addresses: addresses, logger: logger, dialer: net.Dialer{Timeout: dialTimeout}}
+	u.transport = &http.Transport{
+		DialContext:            u.dial,
+		DisableCompression:     true, // What the client accepts is between it and the service.
+		MaxIdleConns:           0,    // Bounded for each address.
+		MaxIdleConnsPerHost:    maxIdle,
+		MaxConnsPerHost:        maxConns,
+		IdleConnTimeout:        idleTimeout,
+		TLSHandshakeTimeout:    dialTimeout,
+		ExpectContinueTimeout:  time.Second,
+		MaxResponseHeaderBytes: maxHeader,
+	}
+	return u, nil
+}
+
+func (u *Upstream) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	connection, err := u.dialer.DialContext(ctx, network, addr)
+	if err != nil {
+		return nil, &dialError{err}
+	}
+	return connection, nil
 }
 
 // Check tells what is wrong with a list of base URLs.
@@ -113,6 +112,10 @@ func (e *dialError) Unwrap() error { return e.error }
 // into the URL, and a body that outlives an attempt that could not connect (the transport closes the body it is given;
 // closing the one beneath is for the caller).
 func (u *Upstream) RoundTrip(request *http.Request) (*http.Response, error) {
+	return u.send(request, u.transport.RoundTrip)
+}
+
+func (u *Upstream) send(request *http.Request, roundTrip func(*http.Request) (*http.Response, error)) (*http.Response, error) {
 	if request.Body != nil && request.Body != http.NoBody {
 		request.Body = io.NopCloser(request.Body)
 	}
@@ -126,7 +129,7 @@ func (u *Upstream) RoundTrip(request *http.Request) (*http.Response, error) {
 		}
 		request.URL.Scheme, request.URL.Host = a.scheme, a.host
 		var response *http.Response
-		response, err = u.transport.RoundTrip(request)
+		response, err = roundTrip(request)
 		var dial *dialError
 		if !errors.As(err, &dial) || request.Context().Err() != nil {
 			return response, err
