@@ -649,6 +649,70 @@ const docTemplate = `{
                 }
             }
         },
+        "/api/v1/orders/{id}/stream": {
+            "get": {
+                "description": "A stream of server-sent events (text/event-stream): one with the present state at once, and one after each change, each with\nevent: status, the order as GET gives it in data: and its version in id:. Changes that follow each other closely may come as\none. The stream ends after an event with a final status: paid, failed or cancelled. One that ends before is to be opened\nagain, as browsers do. Who comes back with Last-Event-ID after the final event gets 204, on which browsers stop.\nComments keep the connection alive.",
+                "produces": [
+                    "text/event-stream",
+                    "application/problem+json"
+                ],
+                "tags": [
+                    "orders"
+                ],
+                "summary": "Follow an order's status",
+                "parameters": [
+                    {
+                        "type": "string",
+                        "format": "uuid",
+                        "description": "the order's ID",
+                        "name": "id",
+                        "in": "path",
+                        "required": true
+                    },
+                    {
+                        "type": "string",
+                        "description": "id of the last event that was received",
+                        "name": "Last-Event-ID",
+                        "in": "header"
+                    }
+                ],
+                "responses": {
+                    "200": {
+                        "description": "in each event's data",
+                        "schema": {
+                            "$ref": "#/definitions/api.Order"
+                        }
+                    },
+                    "204": {
+                        "description": "the final event was received before"
+                    },
+                    "400": {
+                        "description": "validation_failed",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "404": {
+                        "description": "order_not_found",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "500": {
+                        "description": "internal",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "503": {
+                        "description": "unavailable",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    }
+                }
+            }
+        },
         "/api/v1/orders/{id}/timeline": {
             "get": {
                 "description": "Every step of the order, the first one first, with the ID of the event that brought it or told of it. A status comes again where\nsomething happened to the payment that leaves the order where it stands: it waits for something else, or money was returned.",

@@ -1,11 +1,16 @@
-// Package watch lets a request wait for a row to reach a state. The process that commits a change publishes it to its
-// own waiters at once; a short poll, one query for all waiters together, sees what other processes have committed.
+// Package watch lets requests wait for rows to change. The process that commits a change publishes it to its own waiters at
+// once. What other processes commit is learned in one of two ways:
+//
+//   - Poll asks for all waiters together every few milliseconds, while there are any: for few waiters that wait briefly;
+//   - Follow is told which rows have changed (Announce in the transaction, Listen in every process), and asks for those
+//     alone: for thousands of waiters that may wait for hours.
 package watch
 
 import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"sync"
 	"time"
 
@@ -13,20 +18,18 @@ import (
 )
 
 const (
-	pollInterval = 20 * time.Millisecond
-	// pollAge is how long a waiter waits before it is polled for: most changes are this process's own, and come sooner.
-	pollAge     = 2 * pollInterval
-	pollTimeout = 5 * time.Second
-	maxPolled   = 1000 // IDs in one query
+	loadTimeout = 5 * time.Second
+	maxLoaded   = 1000 // IDs in one query
 )
 
 // Hub connects waiters with changes. T is the state of what is waited for.
 type Hub[T any] struct {
-	load func(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]T, error)
-	log  *slog.Logger
+	load    func(ctx context.Context, ids []uuid.UUID, seen []int64) (map[uuid.UUID]T, error)
+	version func(T) int64
+	log     *slog.Logger
 
 	mu      sync.Mutex
-	waiters map[uuid.UUID][]*Watch[T]
+	watches map[uuid.UUID][]*Watch[T]
 	wake    chan struct{} // the first waiter has come
 }
 
@@ -35,27 +38,36 @@ type Watch[T any] struct {
 	hub   *Hub[T]
 	id    uuid.UUID
 	since time.Time
+	seen  int64 // the highest version that was handed over
 	// changes holds the latest state that the waiter has not seen.
 	changes chan T
 }
 
-// New makes a hub. load reads the present states of these IDs; those that are not there are left out.
+// New makes a hub whose waiters get every state that is published or loaded, in the order in which that happens. load reads
+// the present states of these IDs; those that are not there are left out.
 func New[T any](log *slog.Logger, load func(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]T, error)) *Hub[T] {
-	return &Hub[T]{load: load, log: log, waiters: make(map[uuid.UUID][]*Watch[T]), wake: make(chan struct{}, 1)}
+	return NewVersioned(log, nil,
+		func(ctx context.Context, ids []uuid.UUID, _ []int64) (map[uuid.UUID]T, error) { return load(ctx, ids) })
 }
 
-// Subscribe begins to watch an ID. Subscribe before the change is set off, so that it cannot be missed.
+// NewVersioned makes a hub whose waiters get only states of a higher version than they have had: the same one does not come
+// twice, and one that is published late does not replace a newer one. load reads the states of those of the IDs whose version
+// is above the one that was seen of each.
+func NewVersioned[T any](log *slog.Logger, version func(T) int64,
+	load func(ctx context.Context, ids []uuid.UUID, seen []int64) (map[uuid.UUID]T, error)) *Hub[T] {
+	return &Hub[T]{load: load, version: version, log: log, watches: make(map[uuid.UUID][]*Watch[T]), wake: make(chan struct{}, 1)}
+}
+
+// Subscribe begins to watch an ID. Subscribe before the change is set off, or before the state is read that it is to change,
+// so that it cannot be missed.
 func (h *Hub[T]) Subscribe(id uuid.UUID) *Watch[T] {
-	w := &Watch[T]{hub: h, id: id, since: time.Now(), changes: make(chan T, 1)}
+	w := &Watch[T]{hub: h, id: id, since: time.Now(), seen: math.MinInt64, changes: make(chan T, 1)}
 	h.mu.Lock()
-	first := len(h.waiters) == 0
-	h.waiters[id] = append(h.waiters[id], w)
+	first := len(h.watches) == 0
+	h.watches[id] = append(h.watches[id], w)
 	h.mu.Unlock()
 	if first {
-		select {
-		case h.wake <- struct{}{}:
-		default:
-		}
+		signal(h.wake)
 	}
 	return w
 }
@@ -65,22 +77,37 @@ func (w *Watch[T]) Close() {
 	h := w.hub
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	others := h.waiters[w.id]
+	others := h.watches[w.id]
 	for i, other := range others {
 		if other == w {
-			others[i] = others[len(others)-1]
-			others = others[:len(others)-1]
+			last := len(others) - 1
+			others[i], others[last] = others[last], nil
+			others = others[:last]
 			break
 		}
 	}
 	if len(others) == 0 {
-		delete(h.waiters, w.id)
+		delete(h.watches, w.id)
 	} else {
-		h.waiters[w.id] = others
+		h.watches[w.id] = others
 	}
 }
 
-// Changes delivers states; one that was not received is replaced by the next. The same state may come several times.
+// Seen says that the waiter has this state from elsewhere: only newer ones are delivered from now on.
+func (w *Watch[T]) Seen(state T) {
+	h := w.hub
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if version := h.version(state); version >= w.seen {
+		w.seen = version
+		select {
+		case <-w.changes: // it is this state, or an older one
+		default:
+		}
+	}
+}
+
+// Changes delivers states; one that was not received is replaced by the next.
 func (w *Watch[T]) Changes() <-chan T { return w.changes }
 
 // Until receives states until one satisfies done and returns it, or false when ctx ends first.
@@ -102,7 +129,14 @@ func (w *Watch[T]) Until(ctx context.Context, done func(T) bool) (T, bool) {
 func (h *Hub[T]) Publish(id uuid.UUID, state T) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, w := range h.waiters[id] {
+	for _, w := range h.watches[id] {
+		if h.version != nil {
+			version := h.version(state)
+			if version <= w.seen {
+				continue
+			}
+			w.seen = version
+		}
 		select {
 		case <-w.changes:
 		default:
@@ -111,62 +145,42 @@ func (h *Hub[T]) Publish(id uuid.UUID, state T) {
 	}
 }
 
-// Run polls for changes of other processes while somebody waits. It returns nil when ctx ends.
-func (h *Hub[T]) Run(ctx context.Context) error {
-	ticker := time.NewTicker(pollInterval)
-	defer ticker.Stop()
-	var failing bool
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-		}
-		ids, waiting := h.watched()
-		if !waiting {
-			ticker.Stop()
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-h.wake:
-				ticker.Reset(pollInterval)
-			}
-			continue
-		}
-		err := h.poll(ctx, ids)
-		if ctx.Err() == nil && (err != nil) != failing {
-			failing = err != nil
-			h.log.Warn("polling for changes", "failing", failing, "error", err)
-		}
-	}
-}
-
-// watched returns the IDs to poll for, and whether anybody waits at all.
-func (h *Hub[T]) watched() (ids []uuid.UUID, waiting bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	old := time.Now().Add(-pollAge)
-	for id, watches := range h.waiters {
-		if watches[0].since.Before(old) {
-			ids = append(ids, id)
-		}
-	}
-	return ids, len(h.waiters) > 0
-}
-
-func (h *Hub[T]) poll(ctx context.Context, ids []uuid.UUID) error {
-	ctx, cancel := context.WithTimeout(ctx, pollTimeout)
+// read publishes the states of the IDs that have changed, and returns those that are left when it fails.
+func (h *Hub[T]) read(ctx context.Context, ids []uuid.UUID) (left []uuid.UUID, err error) {
+	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
 	for len(ids) > 0 {
-		part := ids[:min(len(ids), maxPolled)]
-		ids = ids[len(part):]
-		states, err := h.load(ctx, part)
+		part := ids[:min(len(ids), maxLoaded)]
+		states, err := h.load(ctx, part, h.seen(part))
 		if err != nil {
-			return fmt.Errorf("watch: %w", err)
+			return ids, fmt.Errorf("watch: %w", err)
 		}
 		for id, state := range states {
 			h.Publish(id, state)
 		}
+		ids = ids[len(part):]
 	}
-	return nil
+	return nil, nil
+}
+
+// seen returns the version that every waiter for the ID has had.
+func (h *Hub[T]) seen(ids []uuid.UUID) []int64 {
+	seen := make([]int64, len(ids))
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for i, id := range ids {
+		seen[i] = math.MaxInt64 // nobody waits any more
+		for _, w := range h.watches[id] {
+			seen[i] = min(seen[i], w.seen)
+		}
+	}
+	return seen
+}
+
+// signal wakes whoever receives from the channel, now or later.
+func signal(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
 }

@@ -14,11 +14,13 @@ import (
 	"github.com/altyn-pay/altyn/platform/watch"
 )
 
+var quiet = slog.New(slog.DiscardHandler)
+
 func final(state string) bool { return state == "final" }
 
 func TestPublishedStatesReachEveryWaiter(t *testing.T) {
-	hub := watch.New(slog.New(slog.DiscardHandler), func(context.Context, []uuid.UUID) (map[uuid.UUID]string, error) {
-		t.Error("polled without Run")
+	hub := watch.New(quiet, func(context.Context, []uuid.UUID) (map[uuid.UUID]string, error) {
+		t.Error("loaded without Poll")
 		return nil, nil
 	})
 	id := uuid.New()
@@ -45,7 +47,7 @@ func TestChangesOfOtherProcessesArePolled(t *testing.T) {
 		var polls atomic.Int32
 		var state atomic.Value
 		state.Store("first")
-		hub := watch.New(slog.New(slog.DiscardHandler), func(_ context.Context, ids []uuid.UUID) (map[uuid.UUID]string, error) {
+		hub := watch.New(quiet, func(_ context.Context, ids []uuid.UUID) (map[uuid.UUID]string, error) {
 			if polls.Add(1) == 2 {
 				return nil, errors.New("the database is away")
 			}
@@ -53,7 +55,7 @@ func TestChangesOfOtherProcessesArePolled(t *testing.T) {
 		})
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error)
-		go func() { done <- hub.Run(ctx) }()
+		go func() { done <- hub.Poll(ctx) }()
 		<-time.After(time.Hour) // of the test's own clock
 		if polls.Load() != 0 {
 			t.Fatalf("%d polls while nobody waits", polls.Load())
@@ -72,9 +74,50 @@ func TestChangesOfOtherProcessesArePolled(t *testing.T) {
 	})
 }
 
+// row is a state with a version.
+type row struct {
+	id      uuid.UUID
+	version int64
+}
+
+func versionOf(r row) int64 { return r.version }
+
+func TestOnlyNewerStatesAreDelivered(t *testing.T) {
+	hub := watch.NewVersioned(quiet, versionOf, nil)
+	id := uuid.New()
+	a, b := hub.Subscribe(id), hub.Subscribe(id)
+	defer a.Close()
+	defer b.Close()
+	expect := func(name string, w *watch.Watch[row], version int64) {
+		t.Helper()
+		select {
+		case got := <-w.Changes():
+			if got.version != version {
+				t.Errorf("%s got version %d instead of %d", name, got.version, version)
+			}
+		default:
+			if version != 0 {
+				t.Errorf("%s got nothing instead of version %d", name, version)
+			}
+		}
+	}
+	b.Seen(row{id, 3})
+	hub.Publish(id, row{id, 2})
+	hub.Publish(id, row{id, 1}) // late
+	expect("a", a, 2)
+	expect("b", b, 0)
+	hub.Publish(id, row{id, 2}) // again
+	expect("a", a, 0)
+	hub.Publish(id, row{id, 4})
+	a.Seen(row{id, 4}) // from elsewhere, before it was received
+	b.Seen(row{id, 3}) // which is older than what waits
+	expect("a", a, 0)
+	expect("b", b, 4)
+}
+
 func TestUntilEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		hub := watch.New(slog.New(slog.DiscardHandler), func(context.Context, []uuid.UUID) (map[uuid.UUID]string, error) { return nil, nil })
+		hub := watch.New(quiet, func(context.Context, []uuid.UUID) (map[uuid.UUID]string, error) { return nil, nil })
 		w := hub.Subscribe(uuid.New())
 		defer w.Close()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)

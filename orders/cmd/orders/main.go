@@ -71,7 +71,7 @@ var document = sync.OnceValue(docs.SwaggerInfo.ReadDoc)
 // build puts together what the process's role asks for.
 func build(p *service.Process) error {
 	store := postgres.New(p.DB)
-	changes := watch.New(p.Log, store.Orders)
+	changes := watch.NewVersioned(p.Log, func(o order.Order) int64 { return o.Version }, store.Newer)
 	changed := func(o order.Order) { changes.Publish(o.ID, o) }
 	var producer *kafka.Producer
 	if p.Config.Role != service.API {
@@ -94,7 +94,8 @@ func build(p *service.Process) error {
 	if p.Config.Role == service.Worker {
 		return nil
 	}
-	p.Go(changes.Run)
+	feed := watch.Listen(p.Config.Postgres.Defaults(name), postgres.Changes, p.Log)
+	p.Go(func(ctx context.Context) error { return changes.Follow(ctx, feed) })
 	api.New(store, p.Currencies, changes, wake, p.Metrics).Mount(p.Router)
 	return swagger.Mount(p.Router, name, document())
 }

@@ -4,6 +4,7 @@ package api
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -37,6 +38,7 @@ type API struct {
 	placing    *groupcommit.Group[postgres.Placement, postgres.Placed]
 	cancelling *groupcommit.Group[postgres.Cancellation, postgres.Cancelled]
 	wake       func()
+	streams    atomic.Int64 // open ones
 
 	placed        prometheus.Counter
 	cancellations prometheus.Counter
@@ -55,7 +57,9 @@ func New(store *postgres.Store, currencies *money.Currencies, changes *watch.Hub
 	alone := func(err error) bool { return !database.IsTransient(err) }
 	a.placing = groupcommit.New(maxTogether, maxWaiting, alone, a.commit)
 	a.cancelling = groupcommit.New(maxTogether, maxWaiting, alone, a.commitCancellations)
-	metrics.MustRegister(a.placed, a.cancellations)
+	metrics.MustRegister(a.placed, a.cancellations, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "altyn_orders_streams", Help: "Open streams of an order's status.",
+	}, func() float64 { return float64(a.streams.Load()) }))
 	return a
 }
 
@@ -67,6 +71,7 @@ func (a *API) Mount(router chi.Router) {
 	router.Get(Path+"/{id}", httpserver.Handle(a.get))
 	router.Post(cancelPath, httpserver.Handle(a.cancel))
 	router.Get(Path+"/{id}/timeline", httpserver.Handle(a.timeline))
+	router.Get(Path+"/{id}/stream", httpserver.Handle(a.stream))
 }
 
 // watch begins to watch an order, before it is read or changed so that no change is missed. The function it returns gives
@@ -78,14 +83,12 @@ func (a *API) watch(id uuid.UUID, wait time.Duration) (await func(context.Contex
 	}
 	changes := a.changes.Subscribe(id)
 	return func(ctx context.Context, o order.Order) order.Order {
+		changes.Seen(o) // what was read before it was is no news
 		timer := time.NewTimer(wait)
 		defer timer.Stop()
 		for !o.Status.Settled() {
 			select {
-			case next := <-changes.Changes():
-				if next.Version > o.Version { // else it was read before o was
-					o = next
-				}
+			case o = <-changes.Changes():
 			case <-timer.C:
 				return o
 			case <-ctx.Done():

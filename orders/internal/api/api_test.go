@@ -33,11 +33,12 @@ func TestMain(m *testing.M) { postgrestest.Main(m) }
 
 // bundle is the API over a database of its own.
 type bundle struct {
-	db     postgrestest.DB
-	store  *postgres.Store
-	hub    *watch.Hub[order.Order]
-	server *httptest.Server
-	woken  *atomic.Int64
+	db      postgrestest.DB
+	store   *postgres.Store
+	hub     *watch.Hub[order.Order]
+	server  *httptest.Server
+	metrics *prometheus.Registry
+	woken   *atomic.Int64
 }
 
 func setup(t testing.TB) bundle {
@@ -56,8 +57,8 @@ func over(t testing.TB, db *sqlx.DB) bundle {
 		t.Fatal(err)
 	}
 	log, metrics := slog.New(slog.DiscardHandler), prometheus.NewRegistry()
-	b := bundle{store: postgres.New(db), woken: new(atomic.Int64)}
-	b.hub = watch.New(log, b.store.Orders)
+	b := bundle{store: postgres.New(db), metrics: metrics, woken: new(atomic.Int64)}
+	b.hub = watch.NewVersioned(log, func(o order.Order) int64 { return o.Version }, b.store.Newer)
 	router := httpserver.NewRouter(httpserver.Options{Logger: log, Registerer: metrics, Classify: api.Classify})
 	api.New(b.store, currencies, b.hub, func() { b.woken.Add(1) }, metrics).Mount(router)
 	operators.New(log).Mount(router)
@@ -67,14 +68,16 @@ func over(t testing.TB, db *sqlx.DB) bundle {
 	return b
 }
 
-// poll runs the hub's poll until the test is over.
-func (b bundle) poll(t testing.TB) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = b.hub.Run(t.Context()) // never fails
-	}()
-	t.Cleanup(func() { <-done })
+// follow makes the hub hear of what other processes commit, until the test is over.
+func (b bundle) follow(t testing.TB) {
+	feed := watch.Listen(b.db.Config, postgres.Changes, slog.New(slog.DiscardHandler))
+	done := make(chan error)
+	go func() { done <- b.hub.Follow(t.Context(), feed) }()
+	t.Cleanup(func() {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 const account = "0198c5a7-5f6e-7c3e-9d57-3f1f6a0f8e11"
@@ -293,7 +296,7 @@ func TestTimeline(t *testing.T) {
 func TestWaitEndsWhenTheOrderIsSettled(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.poll(t)
+	b.follow(t)
 	// A key tells the order's ID beforehand.
 	id := contract.DerivedID(api.Path, uuid.MustParse(account), "wait")
 	answers := make(chan answer, 2)
@@ -324,7 +327,7 @@ func TestWaitEndsWhenTheOrderIsSettled(t *testing.T) {
 func TestWaitEndsWithItsTime(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.poll(t)
+	b.follow(t)
 	a := b.call(t, "POST", "/api/v1/orders?wait=50ms", body)
 	if o := decode[api.Order](t, a, 201); o.Status != order.Pending {
 		t.Errorf("got %s", a.body)

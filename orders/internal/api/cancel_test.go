@@ -182,7 +182,7 @@ func TestCancelWithAKey(t *testing.T) {
 func TestCancelWaitsForTheEndOfThePayment(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.poll(t)
+	b.follow(t)
 	for status, want := range map[string]order.Status{contract.PaymentCancelled: order.Cancelled, contract.PaymentFailed: order.Failed} {
 		id, path := b.placed(t)
 		before := b.settle(t, id, contract.PaymentCreated, 1, "waiting_for_funds")

@@ -65,9 +65,15 @@ func (s *Store) Order(ctx context.Context, id uuid.UUID) (order.Order, error) {
 	return inUTC(o), nil
 }
 
-// Orders returns those of the orders that are there, by ID.
-func (s *Store) Orders(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]order.Order, error) {
-	return selectOrders(ctx, s.db, `SELECT `+orderColumns+` FROM orders WHERE id = ANY($1::uuid[])`, ids)
+// Newer returns, by ID, those of the orders whose version is above the one that was seen of each.
+func (s *Store) Newer(ctx context.Context, ids []uuid.UUID, seen []int64) (map[uuid.UUID]order.Order, error) {
+	var rows []order.Order
+	if err := s.db.SelectContext(ctx, &rows, `
+		SELECT `+orderColumns+` FROM unnest($1::uuid[], $2::bigint[]) AS seen (order_id, seen_version) JOIN orders ON id = order_id
+		WHERE version > seen_version`, uuids(ids), pq.Array(seen)); err != nil {
+		return nil, fmt.Errorf("read what is new of %d orders: %w", len(ids), err)
+	}
+	return byID(rows), nil
 }
 
 // maxTransitions is more than an order can have: payments bounds how many versions a payment has.
@@ -94,11 +100,15 @@ func selectOrders(ctx context.Context, db sqlx.QueryerContext, query string, ids
 	if err := sqlx.SelectContext(ctx, db, &rows, query, uuids(ids)); err != nil {
 		return nil, fmt.Errorf("read %d orders: %w", len(ids), err)
 	}
+	return byID(rows), nil
+}
+
+func byID(rows []order.Order) map[uuid.UUID]order.Order {
 	orders := make(map[uuid.UUID]order.Order, len(rows))
 	for _, o := range rows {
 		orders[o.ID] = inUTC(o)
 	}
-	return orders, nil
+	return orders
 }
 
 // inUTC makes the times of an order independent of the session's time zone.

@@ -212,7 +212,7 @@ func TestSaveAndPark(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	stored, err := b.store.Orders(t.Context(), []uuid.UUID{one.Order.ID, uuid.New(), two.Order.ID})
+	stored, err := b.store.Newer(t.Context(), []uuid.UUID{one.Order.ID, uuid.New(), two.Order.ID}, []int64{0, 0, 0})
 	want := map[uuid.UUID]order.Order{one.Order.ID: saved, two.Order.ID: two.Order}
 	if err != nil || !reflect.DeepEqual(stored, want) || saved.Status != order.Paid {
 		t.Errorf("%v: stored %+v, want %+v", err, stored, want)

@@ -13,6 +13,7 @@ import (
 	"github.com/altyn-pay/altyn/orders/internal/order"
 	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/platform/postgres"
+	"github.com/altyn-pay/altyn/platform/watch"
 )
 
 // InTx runs fn in one transaction; see postgres.InTx of the platform.
@@ -25,12 +26,23 @@ func (s *Store) Lock(ctx context.Context, tx *sqlx.Tx, ids []uuid.UUID) (map[uui
 	return selectOrders(ctx, tx, `SELECT `+orderColumns+` FROM orders WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE`, ids)
 }
 
-// Save stores the new states of orders that the transaction has locked, and the transitions that led to them.
+// Changes is the channel of the database on which every process hears of the orders that are saved.
+const Changes = "orders"
+
+// Save stores the new states of orders that the transaction has locked, and the transitions that led to them. Once that is
+// committed, every process that listens to Changes is told.
 func (s *Store) Save(ctx context.Context, tx *sqlx.Tx, orders []order.Order, transitions []order.Transition) error {
 	if err := saveOrders(ctx, tx, orders); err != nil {
 		return err
 	}
-	return saveTransitions(ctx, tx, transitions)
+	if err := saveTransitions(ctx, tx, transitions); err != nil {
+		return err
+	}
+	ids := make([]uuid.UUID, len(orders))
+	for i, o := range orders {
+		ids[i] = o.ID
+	}
+	return watch.Announce(ctx, tx, Changes, ids...)
 }
 
 func saveOrders(ctx context.Context, tx *sqlx.Tx, orders []order.Order) error {

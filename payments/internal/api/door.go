@@ -51,7 +51,7 @@ func NewDoor(store *postgres.Store, log *slog.Logger, wake func()) *Door {
 }
 
 // Run sees the results of other processes, until ctx ends.
-func (d *Door) Run(ctx context.Context) error { return d.results.Run(ctx) }
+func (d *Door) Run(ctx context.Context) error { return d.results.Poll(ctx) }
 
 // Settled hands results to the requests that wait for them.
 func (d *Door) Settled(operations []*ledger.Operation) {

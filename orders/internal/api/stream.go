@@ -1,0 +1,156 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/altyn-pay/altyn/orders/internal/order"
+	"github.com/altyn-pay/altyn/platform/httpserver"
+	"github.com/altyn-pay/altyn/platform/watch"
+)
+
+const (
+	// maxStreams bounds the open streams of a process; one more is told to come again.
+	maxStreams = 20_000
+	// heartbeat is how long a stream is silent at most, so that whatever is between knows that it lives.
+	heartbeat = 15 * time.Second
+)
+
+var errTooManyStreams = errors.New("too many streams are open")
+
+// stream tells of an order's changes as they happen.
+//
+//	@Summary		Follow an order's status
+//	@Description	A stream of server-sent events (text/event-stream): one with the present state at once, and one after each change, each with
+//	@Description	event: status, the order as GET gives it in data: and its version in id:. Changes that follow each other closely may come as
+//	@Description	one. The stream ends after an event with a final status: paid, failed or cancelled. One that ends before is to be opened
+//	@Description	again, as browsers do. Who comes back with Last-Event-ID after the final event gets 204, on which browsers stop.
+//	@Description	Comments keep the connection alive.
+//	@Tags			orders
+//	@Produce		text/event-stream,application/problem+json
+//	@Param			id				path		string				true	"the order's ID"	format(uuid)
+//	@Param			Last-Event-ID	header		string				false	"id of the last event that was received"
+//	@Success		200				{object}	Order				"in each event's data"
+//	@Success		204				"the final event was received before"
+//	@Failure		400				{object}	httpserver.Problem	"validation_failed"
+//	@Failure		404				{object}	httpserver.Problem	"order_not_found"
+//	@Failure		500				{object}	httpserver.Problem	"internal"
+//	@Failure		503				{object}	httpserver.Problem	"unavailable"
+//	@Router			/api/v1/orders/{id}/stream [get]
+func (a *API) stream(w http.ResponseWriter, r *http.Request) error {
+	id, err := httpserver.PathUUID(r, "id")
+	if err != nil {
+		return err
+	}
+	if a.streams.Add(1) > maxStreams {
+		a.streams.Add(-1)
+		return httpserver.Unavailable(errTooManyStreams)
+	}
+	s := &stream{api: a, changes: a.changes.Subscribe(id)} // before the order is read, so that no change is missed
+	lasts, err := s.open(w, r, id)
+	if !lasts {
+		s.close()
+	}
+	return err
+}
+
+// stream is an open one.
+type stream struct {
+	api     *API
+	changes *watch.Watch[order.Order]
+	final   bool // was told
+}
+
+func (s *stream) close() {
+	s.changes.Close()
+	s.api.streams.Add(-1)
+}
+
+// open begins the answer, and tells whether it lasts.
+func (s *stream) open(w http.ResponseWriter, r *http.Request, id uuid.UUID) (lasts bool, err error) {
+	o, err := s.api.store.Order(r.Context(), id)
+	if err != nil {
+		return false, err
+	}
+	if ends(o.Status) && r.Header.Get("Last-Event-ID") == eventID(o) {
+		w.WriteHeader(http.StatusNoContent)
+		return false, nil
+	}
+	s.changes.Seen(o)
+	event, err := s.event(o)
+	if err != nil {
+		return false, err
+	}
+	header := w.Header()
+	header.Set("Content-Type", "text/event-stream")
+	header.Set("Cache-Control", "no-store")
+	header.Set("X-Accel-Buffering", "no") // a proxy such as nginx must pass each event on at once
+	header.Set("X-Content-Type-Options", "nosniff")
+	if r.Method == http.MethodHead {
+		w.WriteHeader(http.StatusOK)
+		return false, nil
+	}
+	err = httpserver.Detach(w, r, event, func(ctx context.Context, body io.Writer) error {
+		defer s.close()
+		return s.follow(ctx, body)
+	})
+	return err == nil, err
+}
+
+// follow sends the events after the first one. An end without a final status is for the client to come again.
+func (s *stream) follow(ctx context.Context, body io.Writer) error {
+	// Streams that were opened together should not all speak at the same time.
+	silence := time.NewTimer(rand.N(heartbeat))
+	defer silence.Stop()
+	for !s.final {
+		var event []byte
+		select {
+		case o := <-s.changes.Changes():
+			var err error
+			if event, err = s.event(o); err != nil {
+				return err
+			}
+		case <-silence.C:
+			event = []byte(":\n\n")
+		case <-ctx.Done():
+			return nil
+		}
+		if _, err := body.Write(event); err != nil {
+			return err
+		}
+		silence.Reset(heartbeat)
+	}
+	return nil
+}
+
+// ends tells whether a stream ends after this status. What is paid may still be refunded or cancelled, when somebody asks.
+func ends(s order.Status) bool { return s == order.Paid || s.Final() }
+
+func eventID(o order.Order) string { return strconv.FormatInt(o.Version, 10) }
+
+// event is what is sent of the order's state.
+func (s *stream) event(o order.Order) ([]byte, error) {
+	answer, err := s.api.json(o)
+	if err != nil {
+		return nil, err
+	}
+	text := bytes.NewBufferString("event: status\nid: " + eventID(o) + "\ndata: ")
+	encoder := json.NewEncoder(text)
+	encoder.SetEscapeHTML(false) // as everywhere else
+	if err := encoder.Encode(answer); err != nil {
+		return nil, fmt.Errorf("encode the event: %w", err)
+	}
+	text.WriteByte('\n') // after that of the encoder: an empty line ends the event
+	s.final = ends(o.Status)
+	return text.Bytes(), nil
+}
