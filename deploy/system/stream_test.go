@@ -82,7 +82,7 @@ func TestThousandsOfStreams(t *testing.T) {
 			return nil
 		})
 	}
-	b.eventually(ctx, "all streams are open", func() bool { return began.Load() == openStreams })
+	b.await(ctx, "all streams are open", func() bool { return began.Load() == openStreams })
 	t.Logf("%d streams were open after %v", openStreams, time.Since(start))
 	b.checkMemory("gateway", "orders", "orders-2")
 
@@ -95,7 +95,7 @@ func TestThousandsOfStreams(t *testing.T) {
 	if err := b.Stop("orders-2"); err != nil {
 		t.Fatal(err)
 	}
-	b.eventually(ctx, "all streams are on one instance", func() bool { return b.metric("orders", "altyn_orders_streams") == openStreams })
+	b.await(ctx, "all streams are on one instance", func() bool { return b.metric("orders", "altyn_orders_streams") == openStreams })
 	t.Logf("all of them were on one instance %v after the end of the other began", time.Since(start))
 	b.checkMemory("gateway", "orders")
 	if n := ended.Load(); n > 0 {
@@ -148,7 +148,7 @@ func (b *bundle) placeMany(n int, accounts []uuid.UUID) (orders []uuid.UUID) {
 	return orders
 }
 
-func (b *bundle) eventually(ctx context.Context, what string, condition func() bool) {
+func (b *bundle) await(ctx context.Context, what string, condition func() bool) {
 	b.Helper()
 	ticker := time.NewTicker(10 * time.Millisecond)
 	defer ticker.Stop()
