@@ -160,6 +160,8 @@ func (d *detached) send(text []byte) error {
 	if err == nil {
 		_, err = d.conn.Write(text)
 	}
-	d.lost = err != nil
+	if err != nil {
+		d.lost = true
+	}
 	return err
 }
