@@ -110,7 +110,7 @@ const (
 var (
 	atOnce    = load.NewOrder{Amount: "10.00"}
 	manual    = load.NewOrder{Amount: "10.00", Capture: contract.CaptureManual}
-	brief     = load.NewOrder{Amount: "10.00", Capture: contract.CaptureManual, ExpiresIn: "3s"}
+	brief     = load.NewOrder{Amount: "10.00", Capture: contract.CaptureManual, ExpiresIn: soon}
 	withGoods = load.NewOrder{Amount: "10.00", AwaitInventory: true}
 )
 
@@ -134,7 +134,7 @@ var races = map[string]race{
 		step: funding, taken: both, allowed: []string{cancelledFree, "cancelled " + changedMind + " 60.00 60.00"}},
 
 	// Without a cancellation.
-	"goods that are due": {order: load.NewOrder{Amount: "10.00", AwaitInventory: true, ExpiresIn: "3s"}, stage: "pending",
+	"goods that are due": {order: load.NewOrder{Amount: "10.00", AwaitInventory: true, ExpiresIn: soon}, stage: "pending",
 		why: "waiting_for_inventory", step: word(contract.InventoryCompleted), other: nothing, allowed: []string{paidWhole, isExpired}},
 	"confirmation that is due": {order: brief, stage: "authorized", step: confirmation, other: nothing,
 		refusals: []string{"payment_not_authorized"}, allowed: []string{paidWhole, isExpired}, first: paidWhole},
@@ -157,7 +157,7 @@ func TestRaces(t *testing.T) {
 	var (
 		mu       sync.Mutex
 		ends     = map[string]int{}
-		statuses = map[string]int64{}
+		statuses = map[string]int64{"paid": 1} // the first order
 	)
 	if err := load.Each(t.Context(), len(accounts), clients, func(i int) error {
 		name := names[i%len(names)]

@@ -18,6 +18,9 @@ import (
 
 const changedMind = "the client changed its mind"
 
+// soon is a deadline that comes while a test waits for it, and not before its order is where the test wants it.
+const soon = "8s"
+
 // Sagas of every kind at the same time, through the gateway, while every message on the topics comes twice, on two instances
 // of payments.
 func TestSagas(t *testing.T) {
@@ -136,7 +139,7 @@ func (s *saga) rejected() {
 
 func (s *saga) holdExpires() {
 	account := s.account("100.00")
-	order := s.place(load.NewOrder{AccountID: account, Amount: "60.00", Capture: contract.CaptureManual, ExpiresIn: "3s"})
+	order := s.place(load.NewOrder{AccountID: account, Amount: "60.00", Capture: contract.CaptureManual, ExpiresIn: soon})
 	s.await(order, "authorized", "")
 	s.await(order, "failed", "expired")
 	s.balance(account, "100.00", "0.00")
@@ -149,7 +152,7 @@ func (s *saga) holdExpires() {
 func (s *saga) refunds() {
 	account := s.account("100.00")
 	// A deadline is for capturing: what is captured stays.
-	order := s.place(load.NewOrder{AccountID: account, Amount: "60.00", ExpiresIn: "3s"})
+	order := s.place(load.NewOrder{AccountID: account, Amount: "60.00", ExpiresIn: soon})
 	s.await(order, "paid", "")
 	for _, step := range []struct{ amount, refunded, code string }{
 		{"20.00", "20.00", ""}, {"40.01", "", "amount_exceeds_captured"}, {"15.50", "35.50", ""}, {"", "60.00", ""},
@@ -305,7 +308,7 @@ func (s *saga) earlyGoods() {
 
 func (s *saga) goodsExpire() {
 	account := s.account("100.00")
-	order := s.place(load.NewOrder{AccountID: account, Amount: "10.00", AwaitInventory: true, ExpiresIn: "3s"})
+	order := s.place(load.NewOrder{AccountID: account, Amount: "10.00", AwaitInventory: true, ExpiresIn: soon})
 	s.await(order, "pending", "waiting_for_inventory")
 	s.await(order, "failed", "expired")
 	s.timeline(order, "pending", "pending waiting_for_inventory", "failed expired")
@@ -391,17 +394,17 @@ func (s *saga) money() {
 func (s *saga) waitExpires() {
 	account := s.account("10.00")
 	path, key := "/api/v1/accounts/"+account.String()+"/withdrawals", uuid.NewString()
-	soon := amount("100.00", "on_insufficient", "wait", "expires_in", "3s")
-	if err := s.post(path, key, soon, nil); err != nil {
+	first := amount("100.00", "on_insufficient", "wait", "expires_in", soon)
+	if err := s.post(path, key, first, nil); err != nil {
 		s.Fatal(err)
 	}
-	order := s.place(load.NewOrder{AccountID: account, Amount: "50.00", OnInsufficient: contract.OnInsufficientWait, ExpiresIn: "3s"})
+	order := s.place(load.NewOrder{AccountID: account, Amount: "50.00", OnInsufficient: contract.OnInsufficientWait, ExpiresIn: soon})
 	behind := s.waits(path, amount("4.00"))
 	s.await(order, "failed", "expired")
 	s.timeline(order, "pending", "pending waiting_for_funds", "failed expired")
 	s.settled(behind, "")
 	s.balance(account, "6.00", "0.00")
-	s.refused(s.post(path, key, soon, nil), 422, "expired")
+	s.refused(s.post(path, key, first, nil), 422, "expired")
 }
 
 // badSteps are those of orders that are not there, and those that say nothing that can be understood.

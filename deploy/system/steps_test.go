@@ -38,6 +38,10 @@ type seen struct {
 func newSaga(t *testing.T, kind localkafka.Kind, services []stack.Service) *saga {
 	t.Helper()
 	b := setup(t, kind, services)
+	// Once a first order is paid, all parts have found each other, which can take longer than a short deadline.
+	if order := b.place(b.accounts(1, "1.00")[0], "1.00", "?wait=30s"); order.Status != "paid" {
+		t.Fatalf("the first order is %+v", order)
+	}
 	return &saga{bundle: b, producer: b.newProducer(), seen: &seen{orders: map[uuid.UUID]string{}}}
 }
 

@@ -27,6 +27,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/platform/localkafka"
+	"github.com/altyn-pay/altyn/platform/localpostgres"
 )
 
 const (
@@ -102,6 +103,13 @@ func TestThousandsOfStreams(t *testing.T) {
 		t.Fatalf("%d streams have ended before their orders", n)
 	}
 
+	// A database that crashes meanwhile ends no stream, and nothing is missed that comes after.
+	if err := b.StopPostgres(localpostgres.Immediate); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Restart(stack.PostgresName); err != nil {
+		t.Fatal(err)
+	}
 	start = time.Now()
 	if err := b.Restart("payments"); err != nil {
 		t.Fatal(err)

@@ -23,7 +23,7 @@ const (
 
 // Detach answers with status 200, the headers of w, and a body whose rest stream writes after the handler has returned. It is
 // for answers that last, such as server-sent events: a handler that waits keeps its stack, its request and the server's
-// buffers, some 40 KB in all, a detached stream keeps 10. begin is the beginning of the body, which may be empty; it is sent
+// buffers, some 40 KB in all, a detached stream keeps 12. begin is the beginning of the body, which may be empty; it is sent
 // together with the headers, at once.
 //
 // ctx ends when the client leaves or the server drains. Each write is sent at once and has 30 s. When stream returns nil, the
