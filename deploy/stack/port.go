@@ -7,7 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"strconv"
-	"sync/atomic"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -18,24 +18,38 @@ const loopback = "127.0.0.1"
 // part is down, such a connection could take its port.
 const (
 	firstFreePort = 20_000
-	freePorts     = 12_000
-	freePortTries = 100
+	portBlocks    = 60
+	portsInBlock  = 200 // the first one is the block's lock
+	blockTries    = 200
 )
 
-// portsTried begins anywhere, for the sake of other processes, and goes up, so that this one gets no port twice.
-var portsTried atomic.Uint32
+// free are the ports that this process may hand out. A process has a block of them for itself as long as it lives, by listening
+// on its first port: otherwise two that start parts at the same time, such as the tests of two packages, could both find the
+// same port free.
+var free struct {
+	sync.Mutex
+	locks      []net.Listener
+	next, last int
+}
 
-func init() { portsTried.Store(rand.Uint32N(freePorts)) }
-
-// FreePort returns a port of the loopback interface on which nobody listens.
+// FreePort returns a port of the loopback interface on which nobody listens. It returns no port twice.
 func FreePort() (uint16, error) {
-	for range freePortTries {
-		port := uint16(firstFreePort + portsTried.Add(1)%freePorts)
-		if checkFree(loopbackAddr(port)) == nil {
-			return port, nil
+	free.Lock()
+	defer free.Unlock()
+	for range blockTries {
+		for ; free.next < free.last; free.next++ {
+			if port := uint16(free.next); checkFree(loopbackAddr(port)) == nil {
+				free.next++
+				return port, nil
+			}
+		}
+		first := firstFreePort + portsInBlock*rand.IntN(portBlocks)
+		if lock, err := net.Listen("tcp", loopbackAddr(uint16(first))); err == nil {
+			free.locks = append(free.locks, lock)
+			free.next, free.last = first+1, first+portsInBlock
 		}
 	}
-	return 0, fmt.Errorf("none of %d ports from %d on is free", freePorts, firstFreePort)
+	return 0, fmt.Errorf("none of %d ports from %d on is free", portBlocks*portsInBlock, firstFreePort)
 }
 
 func loopbackAddr(port uint16) string { return net.JoinHostPort(loopback, strconv.Itoa(int(port))) }

@@ -154,3 +154,22 @@ func TestFollowBuild(t *testing.T) {
 		t.Error("no hint about the network")
 	}
 }
+
+// Ports come from blocks that this process has for itself.
+func TestFreePortsAreThisProcesssOwn(t *testing.T) {
+	seen := map[uint16]bool{}
+	for range 2*portsInBlock + 1 {
+		port, err := FreePort()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if seen[port] || port%portsInBlock == 0 {
+			t.Fatalf("port %d came twice, or is a lock", port)
+		}
+		seen[port] = true
+		lock := loopbackAddr(port - port%portsInBlock)
+		if checkFree(lock) == nil {
+			t.Fatalf("another process could take the block of port %d", port)
+		}
+	}
+}
