@@ -1138,7 +1138,17 @@ const docTemplate = `{
                 }
             }
         }
-    }
+    },
+    "tags": [
+        {
+            "description": "place orders, follow them, cancel them",
+            "name": "orders"
+        },
+        {
+            "description": "on the service's own port only; the gateway does not serve it",
+            "name": "operators"
+        }
+    ]
 }`
 
 // SwaggerInfo holds exported Swagger Info so clients can modify it

@@ -2365,7 +2365,32 @@ const docTemplate = `{
                 }
             }
         }
-    }
+    },
+    "tags": [
+        {
+            "description": "clients and what they have",
+            "name": "accounts"
+        },
+        {
+            "description": "deposits, withdrawals and transfers",
+            "name": "operations"
+        },
+        {
+            "description": "money that is set aside",
+            "name": "holds"
+        },
+        {
+            "description": "of orders: confirm, reject and refund them",
+            "name": "payments"
+        },
+        {
+            "name": "currencies"
+        },
+        {
+            "description": "on the service's own port only; the gateway does not serve it",
+            "name": "operators"
+        }
+    ]
 }`
 
 // SwaggerInfo holds exported Swagger Info so clients can modify it

@@ -11,6 +11,11 @@ package main
 //	@description	application/problem+json (RFC 9457) with a code from a closed list.
 //	@license.name	Apache-2.0
 //	@BasePath		/
+//
+//	@tag.name		orders
+//	@tag.description	place orders, follow them, cancel them
+//	@tag.name		operators
+//	@tag.description	on the service's own port only; the gateway does not serve it
 
 import (
 	"context"

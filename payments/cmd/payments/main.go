@@ -13,6 +13,18 @@ package main
 //	@description	errors are application/problem+json (RFC 9457) with a code from a closed list.
 //	@license.name	Apache-2.0
 //	@BasePath		/
+//
+//	@tag.name		accounts
+//	@tag.description	clients and what they have
+//	@tag.name		operations
+//	@tag.description	deposits, withdrawals and transfers
+//	@tag.name		holds
+//	@tag.description	money that is set aside
+//	@tag.name		payments
+//	@tag.description	of orders: confirm, reject and refund them
+//	@tag.name		currencies
+//	@tag.name		operators
+//	@tag.description	on the service's own port only; the gateway does not serve it
 
 import (
 	"os"
