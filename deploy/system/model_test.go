@@ -18,7 +18,6 @@ import (
 	"golang.org/x/sync/errgroup"
 	"pgregory.net/rapid"
 
-	"github.com/altyn-pay/altyn/deploy/audit"
 	"github.com/altyn-pay/altyn/deploy/stack"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/kafka"
@@ -174,7 +173,7 @@ func (s *trial) play(script []step, victim string) error {
 	if err := s.WaitReady(s.Context()); err != nil {
 		return err
 	}
-	_, err = audit.AtRest(s.Context(), s.orders, s.payments)
+	_, err = s.books()
 	return err
 }
 

@@ -67,6 +67,7 @@ type bundle struct {
 	*stack.Stack
 	client           *load.Client
 	orders, payments *sqlx.DB // as their owners, for audits
+	kind             localkafka.Kind
 }
 
 func setup(t *testing.T, kind localkafka.Kind, services []stack.Service) *bundle {
@@ -75,7 +76,7 @@ func setup(t *testing.T, kind localkafka.Kind, services []stack.Service) *bundle
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &bundle{T: t, Stack: s, client: load.New(s.URL("gateway"))}
+	b := &bundle{T: t, Stack: s, client: load.New(s.URL("gateway")), kind: kind}
 	t.Cleanup(func() {
 		b.client.Close()
 		if t.Failed() {
@@ -112,10 +113,28 @@ func (b *bundle) database(service string) *sqlx.DB {
 	return db
 }
 
+// books audits the books once everything has come to rest. On the embedded broker a consumer that is killed in the moment in
+// which it joins its group stays a member, with its share of the partitions, until the group is balanced anew: kfake v0.0.0
+// gives no session timeout to a member that its answer did not reach. Apache Kafka does, so there nobody helps.
+func (b *bundle) books() (audit.Report, error) {
+	b.Helper()
+	report, err := audit.AtRest(b.Context(), b.orders, b.payments)
+	if err == nil || b.kind != localkafka.Embedded {
+		return report, err
+	}
+	b.Logf("the groups are balanced anew: %v", err)
+	for _, service := range []string{"payments", "orders"} {
+		if err := b.Restart(service); err != nil {
+			return report, err
+		}
+	}
+	return audit.AtRest(b.Context(), b.orders, b.payments)
+}
+
 // audit expects the books to be right once everything has come to rest, and so many orders in each status.
 func (b *bundle) audit(want map[string]int64) audit.Report {
 	b.Helper()
-	report, err := audit.AtRest(b.Context(), b.orders, b.payments)
+	report, err := b.books()
 	if err != nil {
 		b.Fatalf("the books are wrong: %v", err)
 	}
@@ -319,7 +338,7 @@ func TestCrashes(t *testing.T) {
 		}
 		// Each account pays for as many orders as it has money for.
 		perAccount := map[uuid.UUID]int64{}
-		report, err := audit.AtRest(t.Context(), b.orders, b.payments)
+		report, err := b.books()
 		if err != nil {
 			t.Fatalf("the books are wrong: %v", err)
 		}
