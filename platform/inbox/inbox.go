@@ -46,8 +46,8 @@ type Message struct {
 	ReceivedAt  time.Time     `db:"received_at"` // set by the database
 }
 
-// Discarded is the kind of a message that an operator has given up. Its payload is the JSON {"kind", "payload", "reason"}: what
-// the message was, and why. It takes effect in its place in the queue, as what the handler makes of that.
+// Discarded is the kind of a message that an operator has given up. It takes effect in its place in the queue, as what the
+// handler makes of what it was; see Undiscard.
 const Discarded = "discarded"
 
 // Insert stores messages, in this order per account. It returns each message's arrival number, or 0 where a message

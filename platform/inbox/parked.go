@@ -20,6 +20,19 @@ type discarded struct {
 	Reason  string          `json:"reason"`
 }
 
+// Undiscard returns what a message was before an operator gave it up, and whether one did.
+func Undiscard(m Message) (was Message, given bool, err error) {
+	if m.Kind != Discarded {
+		return m, false, nil
+	}
+	var d discarded
+	if err := json.Unmarshal([]byte(m.Payload), &d); err != nil {
+		return m, true, fmt.Errorf("inbox: decode discarded message %s: %w", m.ID, err)
+	}
+	m.Kind, m.Payload = d.Kind, string(d.Payload)
+	return m, true, nil
+}
+
 // Parked is the parked.Source of an inbox: the messages that were tried too often, each the head of its account's queue.
 // Like a worker it changes an account's stop under the lock of the account's lane alone.
 type Parked struct {
@@ -98,15 +111,13 @@ func (p *Parked) Discard(ctx context.Context, id uuid.UUID, reason string) (park
 
 // discard wraps a message, once: one that was discarded before only gets the new reason.
 func discard(m Message, reason string) (discarded, error) {
-	d := discarded{Kind: m.Kind, Payload: json.RawMessage(m.Payload), Reason: reason}
-	if !json.Valid(d.Payload) { // which may be why it failed
-		d.Payload, _ = json.Marshal(m.Payload) // a string can always be encoded
+	was, _, err := Undiscard(m)
+	if err != nil {
+		return discarded{}, err
 	}
-	if m.Kind == Discarded {
-		if err := json.Unmarshal([]byte(m.Payload), &d); err != nil {
-			return d, fmt.Errorf("inbox: decode discarded message %s: %w", m.ID, err)
-		}
-		d.Reason = reason
+	d := discarded{Kind: was.Kind, Payload: json.RawMessage(was.Payload), Reason: reason}
+	if !json.Valid(d.Payload) { // which may be why it failed
+		d.Payload, _ = json.Marshal(was.Payload) // a string can always be encoded
 	}
 	return d, nil
 }

@@ -47,21 +47,11 @@ func Repeated(m inbox.Message) (inbox.Message, bool) {
 	return m, true
 }
 
-// Given up by an operator, a message stays in its place in the queue, wrapped, and ends in error there.
-type givenUp struct {
-	Kind    string          `json:"kind"`
-	Payload json.RawMessage `json:"payload"`
-}
-
 // Request reads a request back from the inbox.
 func Request(m inbox.Message) (ledger.Request, error) {
-	var discarded bool
-	if m.Kind == inbox.Discarded {
-		var g givenUp
-		if err := json.Unmarshal([]byte(m.Payload), &g); err != nil {
-			return ledger.Request{}, fmt.Errorf("decode discarded message %s: %w", m.ID, err)
-		}
-		discarded, m.Kind, m.Payload = true, g.Kind, string(g.Payload)
+	m, discarded, err := inbox.Undiscard(m)
+	if err != nil {
+		return ledger.Request{}, err
 	}
 	if m.Kind == repetition {
 		var o original
