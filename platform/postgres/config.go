@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"net"
@@ -77,34 +78,40 @@ const (
 // Open returns a pool of at most MaxConns connections under the service's role. It does not connect, so the server may come
 // up later (see Wait); the error is about the configuration alone.
 //
-// Parameterised statements take one round trip (binary_parameters), for which a []byte is sent as bytea: pass JSON as a
-// string, and arrays by pq.Array with a cast, as in unnest($1::uuid[]). Every statement is bounded by 30 s, every wait for a
+// A parameterised statement is prepared when a connection first sees it, and takes one round trip from then on. A []byte is
+// sent as bytea (binary_parameters): pass JSON as a string, and arrays by pq.Array with a cast, as in unnest($1::uuid[]). Every statement is bounded by 30 s, every wait for a
 // lock by 10 s, every pause inside a transaction by 30 s.
 //
 // Cancelling the context of a running statement closes its connection. Where clients may leave in large numbers, pass
 // context.WithoutCancel to the statements and rely on these bounds.
 func Open(cfg Config) (*sqlx.DB, error) {
-	return open(cfg, cfg.User, cfg.Password, cfg.MaxConns, answerTimeout, map[string]string{
+	connector, err := connector(cfg, cfg.User, cfg.Password, answerTimeout, map[string]string{
 		"statement_timeout": milliseconds(statementTimeout),
 	})
+	if err != nil {
+		return nil, err
+	}
+	return pool(preparing{connector}, cfg.MaxConns)
 }
 
 // OpenOwner returns a small pool under the role that owns the tables, for migrations and tests. Its statements have no time
 // limit, since building an index may take long, but they too give up waiting for a lock after 10 s.
 func OpenOwner(cfg Config) (*sqlx.DB, error) {
-	return open(cfg, cfg.Owner, cfg.OwnerPassword, ownerConns, 0, map[string]string{
+	connector, err := connector(cfg, cfg.Owner, cfg.OwnerPassword, 0, map[string]string{
 		"altyn.service_role": cfg.User,
 	})
+	if err != nil {
+		return nil, err
+	}
+	return pool(connector, ownerConns)
 }
 
-func open(cfg Config, user, password string, maxConns int, answer time.Duration, settings map[string]string) (*sqlx.DB, error) {
+func connector(cfg Config, user, password string, answer time.Duration, settings map[string]string) (driver.Connector, error) {
 	switch {
 	case cfg.Host == "" || cfg.Port == 0:
 		return nil, errors.New("postgres: host and port are required")
 	case cfg.Database == "" || user == "":
 		return nil, errors.New("postgres: database and user are required")
-	case maxConns < 1:
-		return nil, fmt.Errorf("postgres: at least one connection is required, not %d", maxConns)
 	}
 	switch pq.SSLMode(cfg.SSLMode) {
 	case pq.SSLModeDisable, pq.SSLModeRequire, pq.SSLModeVerifyCA, pq.SSLModeVerifyFull:
@@ -136,7 +143,13 @@ func open(cfg Config, user, password string, maxConns int, answer time.Duration,
 		return nil, fmt.Errorf("postgres: %w", err)
 	}
 	connector.Dialer(dialer{answer: answer})
+	return connector, nil
+}
 
+func pool(connector driver.Connector, maxConns int) (*sqlx.DB, error) {
+	if maxConns < 1 {
+		return nil, fmt.Errorf("postgres: at least one connection is required, not %d", maxConns)
+	}
 	db := sqlx.NewDb(sql.OpenDB(connector), "postgres")
 	db.SetMaxOpenConns(maxConns)
 	db.SetMaxIdleConns(maxConns)

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"net"
+	"sync/atomic"
 	"time"
 )
 
@@ -36,28 +37,39 @@ func (d dialer) DialTimeout(network, address string, timeout time.Duration) (net
 type boundedConn struct {
 	net.Conn
 	answer   time.Duration
-	deadline bool // set by the user: lib/pq bounds the whole connecting by one
+	deadline bool         // set by the user: lib/pq bounds the whole connecting by one
+	until    atomic.Int64 // the deadline that was set last, in nanoseconds of the epoch; reads and writes may overlap
 }
 
 func (c *boundedConn) SetDeadline(t time.Time) error {
 	c.deadline = !t.IsZero()
+	c.until.Store(0)
 	return c.Conn.SetDeadline(t)
 }
 
 func (c *boundedConn) Read(p []byte) (int, error) {
-	if !c.deadline {
-		if err := c.Conn.SetReadDeadline(time.Now().Add(c.answer)); err != nil {
-			return 0, err
-		}
+	if err := c.bound(); err != nil {
+		return 0, err
 	}
 	return c.Conn.Read(p)
 }
 
 func (c *boundedConn) Write(p []byte) (int, error) {
-	if !c.deadline {
-		if err := c.Conn.SetWriteDeadline(time.Now().Add(c.answer)); err != nil {
-			return 0, err
-		}
+	if err := c.bound(); err != nil {
+		return 0, err
 	}
 	return c.Conn.Write(p)
+}
+
+// bound sets the deadline anew when a sixteenth of its time has passed: setting it costs as much as a small read.
+func (c *boundedConn) bound() error {
+	if c.deadline {
+		return nil
+	}
+	until := time.Now().Add(c.answer)
+	if until.UnixNano()-c.until.Load() < int64(c.answer/16) {
+		return nil
+	}
+	c.until.Store(until.UnixNano())
+	return c.Conn.SetDeadline(until)
 }

@@ -53,9 +53,10 @@ func IsTransient(err error) bool {
 		pq.As(err, pqerror.LockNotAvailable, pqerror.QueryCanceled) != nil
 }
 
-// isConflict reports whether the transaction lost against concurrent ones; it has been rolled back.
+// isConflict reports whether the transaction lost against concurrent ones, or against a change of the tables; it has been
+// rolled back.
 func isConflict(err error) bool {
-	return pq.As(err, pqerror.TRSerializationFailure, pqerror.TRDeadlockDetected) != nil
+	return isStaleStatement(err) || pq.As(err, pqerror.TRSerializationFailure, pqerror.TRDeadlockDetected) != nil
 }
 
 // IsUniqueViolation reports whether err says that a row with this key is there already; constraint is the name of the
