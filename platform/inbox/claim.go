@@ -10,9 +10,9 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
-	"github.com/lib/pq"
 
 	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/postgres"
 )
 
 // lockClass is the first half of the advisory locks' key; the second is the lane.
@@ -39,7 +39,7 @@ func claim(ctx context.Context, tx *sqlx.Tx, only []Message, limit int) (claimed
 	if err != nil || len(lanes) == 0 {
 		return claimed{}, err
 	}
-	var lasts []int64 // of what is wanted, by lane; nil matches all
+	var lasts any // postgres.Int64s, of what is wanted, by lane; nil matches all
 	if only != nil {
 		lasts = lastWanted(lanes, only)
 	}
@@ -52,7 +52,7 @@ func claim(ctx context.Context, tx *sqlx.Tx, only []Message, limit int) (claimed
 			FROM inbox WHERE inbox.lane = held.lane AND NOT stopped AND ($2::bigint[] IS NULL OR seq <= held.last)
 			ORDER BY seq LIMIT $3
 		) m LEFT JOIN inbox_stops s ON s.account_id = m.account_id AND s.lane = m.lane
-		LIMIT $3`, pq.Array(lanes), pq.Array(lasts), limit); err != nil {
+		LIMIT $3`, lanes, lasts, limit); err != nil {
 		return claimed{}, fmt.Errorf("inbox: read: %w", err)
 	}
 	slices.SortFunc(rows, func(a, b claimedRow) int { return cmp.Compare(a.Seq, b.Seq) })
@@ -62,10 +62,10 @@ func claim(ctx context.Context, tx *sqlx.Tx, only []Message, limit int) (claimed
 	return leaveStopped(ctx, tx, rows)
 }
 
-func lastWanted(lanes []int64, only []Message) []int64 {
-	lasts := make([]int64, len(lanes))
+func lastWanted(lanes postgres.Int16s, only []Message) postgres.Int64s {
+	lasts := make(postgres.Int64s, len(lanes))
 	for _, m := range only {
-		if i := slices.Index(lanes, int64(m.Lane)); i >= 0 {
+		if i := slices.Index(lanes, m.Lane); i >= 0 {
 			lasts[i] = max(lasts[i], m.Seq)
 		}
 	}
@@ -96,21 +96,21 @@ type claimedRow struct {
 
 // lockLanes takes the locks of lanes that have work, as far as they are free, and returns the lanes that come first after
 // a random one first, so that a long queue in one lane does not keep workers from the others.
-func lockLanes(ctx context.Context, tx *sqlx.Tx, only []Message, limit int) (held []int64, err error) {
+func lockLanes(ctx context.Context, tx *sqlx.Tx, only []Message, limit int) (held postgres.Int16s, err error) {
 	if only != nil {
-		var lanes []int64
+		var lanes postgres.Int16s
 		for _, m := range only {
-			lanes = append(lanes, int64(m.Lane))
+			lanes = append(lanes, m.Lane)
 		}
 		slices.Sort(lanes)
 		if err := tx.SelectContext(ctx, &held,
-			`SELECT lane FROM unnest($1::int[]) AS lane WHERE pg_try_advisory_xact_lock($2, lane)`,
-			pq.Array(slices.Compact(lanes)), lockClass); err != nil {
+			`SELECT lane FROM unnest($1::smallint[]) AS lane WHERE pg_try_advisory_xact_lock($2::integer, lane)`,
+			slices.Compact(lanes), lockClass); err != nil {
 			return nil, fmt.Errorf("inbox: lock lanes: %w", err)
 		}
 		return held, nil
 	}
-	first := rand.Int64N(contract.Lanes)
+	first := rand.N[int16](contract.Lanes)
 	if err := tx.SelectContext(ctx, &held, `
 		WITH wanted AS MATERIALIZED (
 			SELECT DISTINCT lane FROM (
@@ -118,11 +118,11 @@ func lockLanes(ctx context.Context, tx *sqlx.Tx, only []Message, limit int) (hel
 				UNION ALL
 				(SELECT lane FROM inbox WHERE NOT stopped AND lane < $1 ORDER BY lane, seq LIMIT $2)
 			) ready LIMIT $2
-		) SELECT lane FROM wanted WHERE pg_try_advisory_xact_lock($3, lane)`, first, limit, lockClass); err != nil {
+		) SELECT lane FROM wanted WHERE pg_try_advisory_xact_lock($3::integer, lane)`, first, limit, lockClass); err != nil {
 		return nil, fmt.Errorf("inbox: lock lanes: %w", err)
 	}
-	distance := func(lane int64) int64 { return (lane - first + contract.Lanes) % contract.Lanes }
-	slices.SortFunc(held, func(a, b int64) int { return cmp.Compare(distance(a), distance(b)) })
+	distance := func(lane int16) int16 { return (lane - first + contract.Lanes) % contract.Lanes }
+	slices.SortFunc(held, func(a, b int16) int { return cmp.Compare(distance(a), distance(b)) })
 	return held, nil
 }
 
@@ -131,7 +131,10 @@ func lockLanes(ctx context.Context, tx *sqlx.Tx, only []Message, limit int) (hel
 // the look cannot race with the waking.
 func leaveStopped(ctx context.Context, tx *sqlx.Tx, rows []claimedRow) (claimed, error) {
 	c := claimed{messages: make([]Message, 0, len(rows))}
-	var flagged, lanes []int64
+	var (
+		flagged postgres.Int64s
+		lanes   postgres.Int16s
+	)
 	for _, row := range rows {
 		switch {
 		case !row.StopMessageID.Valid:
@@ -140,15 +143,15 @@ func leaveStopped(ctx context.Context, tx *sqlx.Tx, rows []claimedRow) (claimed,
 			c.messages = append(c.messages, row.Message)
 			c.probes = append(c.probes, stop{AccountID: row.AccountID, Lane: row.Lane})
 		default:
-			flagged, lanes = append(flagged, row.Seq), append(lanes, int64(row.Lane))
+			flagged, lanes = append(flagged, row.Seq), append(lanes, row.Lane)
 		}
 	}
 	if len(flagged) == 0 {
 		return c, nil
 	}
 	// NOT stopped is true of them all, and lets the index find them in however long a queue.
-	if _, err := tx.ExecContext(ctx, `UPDATE inbox SET stopped = true WHERE seq = ANY($1) AND lane = ANY($2) AND NOT stopped`,
-		pq.Array(flagged), pq.Array(lanes)); err != nil {
+	if _, err := tx.ExecContext(ctx, `UPDATE inbox SET stopped = true WHERE seq = ANY($1::bigint[]) AND lane = ANY($2::smallint[]) AND NOT stopped`,
+		flagged, lanes); err != nil {
 		return claimed{}, fmt.Errorf("inbox: flag: %w", err)
 	}
 	return c, nil
@@ -160,13 +163,16 @@ func (c *claimed) remove(ctx context.Context, tx *sqlx.Tx) error {
 	if len(c.messages) == 0 {
 		return nil
 	}
-	ids, lanes := make(pq.StringArray, len(c.messages)), make([]int64, len(c.messages))
+	ids, seqs, lanes := make(postgres.UUIDs, len(c.messages)), make(postgres.Int64s, len(c.messages)), make(postgres.Int16s, len(c.messages))
 	for i, m := range c.messages {
-		ids[i], lanes[i] = m.ID.String(), int64(m.Lane)
+		ids[i], seqs[i], lanes[i] = m.ID, m.Seq, m.Lane
 	}
+	slices.Sort(lanes)
+	// Found by ID and told apart by arrival number, as another of these lanes may have the ID too. No join: its plan would be
+	// made while the queue is empty, and read all of a long one.
 	result, err := tx.ExecContext(ctx, `
-		DELETE FROM inbox USING unnest($1::uuid[], $2::smallint[]) AS settled (id, lane)
-		WHERE inbox.id = settled.id AND inbox.lane = settled.lane`, ids, pq.Array(lanes))
+		DELETE FROM inbox WHERE id = ANY($1::uuid[]) AND lane = ANY($2::smallint[]) AND seq = ANY($3::bigint[])`,
+		ids, slices.Compact(lanes), seqs)
 	if err != nil {
 		return fmt.Errorf("inbox: delete: %w", err)
 	}

@@ -8,7 +8,6 @@ package inbox
 
 import (
 	"context"
-	"database/sql"
 	"embed"
 	"fmt"
 	"io/fs"
@@ -16,7 +15,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
-	"github.com/lib/pq"
 
 	"github.com/altyn-pay/altyn/platform/postgres"
 )
@@ -55,15 +53,11 @@ const Discarded = "discarded"
 // must recognise it by its permanent record.
 func Insert(ctx context.Context, tx sqlx.ExtContext, messages []Message) ([]int64, error) {
 	n := len(messages)
-	ids, accounts, kinds, payloads, traces := make(pq.StringArray, n), make(pq.StringArray, n), make(pq.StringArray, n),
-		make(pq.StringArray, n), make(pq.StringArray, n)
-	lanes, fingerprints := make([]int64, n), make([]sql.NullString, n)
+	ids, accounts, lanes, fingerprints := make(postgres.UUIDs, n), make(postgres.UUIDs, n), make(postgres.Int16s, n), make(postgres.OptionalUUIDs, n)
+	kinds, payloads, traces := make(postgres.Texts, n), make(postgres.Texts, n), make(postgres.Texts, n)
 	for i, m := range messages {
-		ids[i], accounts[i], kinds[i], payloads[i], traces[i] = m.ID.String(), m.AccountID.String(), m.Kind, m.Payload, m.Traceparent
-		lanes[i] = int64(m.Lane)
-		if m.Fingerprint.Valid {
-			fingerprints[i] = sql.NullString{String: m.Fingerprint.UUID.String(), Valid: true}
-		}
+		ids[i], lanes[i], accounts[i], kinds[i], payloads[i] = m.ID, m.Lane, m.AccountID, m.Kind, m.Payload
+		fingerprints[i], traces[i] = m.Fingerprint.UUID, m.Traceparent
 	}
 	rows, err := tx.QueryContext(ctx, `
 		INSERT INTO inbox (id, lane, account_id, kind, payload, fingerprint, traceparent)
@@ -72,7 +66,7 @@ func Insert(ctx context.Context, tx sqlx.ExtContext, messages []Message) ([]int6
 			WITH ORDINALITY AS m (id, lane, account_id, kind, payload, fingerprint, traceparent, n)
 		ORDER BY n
 		ON CONFLICT (id, lane) DO NOTHING
-		RETURNING id, seq`, ids, pq.Array(lanes), accounts, kinds, payloads, pq.Array(fingerprints), traces)
+		RETURNING id, seq`, ids, lanes, accounts, kinds, payloads, fingerprints, traces)
 	if err != nil {
 		return nil, fmt.Errorf("inbox: insert %d messages: %w", n, err)
 	}

@@ -12,7 +12,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
-	"github.com/lib/pq"
 
 	"github.com/altyn-pay/altyn/platform/postgres"
 )
@@ -49,14 +48,11 @@ func Append(ctx context.Context, tx *sqlx.Tx, messages ...Message) error {
 	if len(messages) == 0 {
 		return nil
 	}
-	var (
-		lanes                                                = make([]int64, len(messages))
-		ids, types, topics, keys, subjects, payloads, traces = columns(len(messages)), columns(len(messages)),
-			columns(len(messages)), columns(len(messages)), columns(len(messages)), columns(len(messages)), columns(len(messages))
-	)
+	texts := func() postgres.Texts { return make(postgres.Texts, len(messages)) }
+	lanes, ids := make(postgres.Int16s, len(messages)), make(postgres.UUIDs, len(messages))
+	types, topics, keys, subjects, payloads, traces := texts(), texts(), texts(), texts(), texts(), texts()
 	for i, m := range messages {
-		lanes[i] = int64(m.Lane)
-		ids[i], types[i], topics[i], keys[i] = m.ID.String(), m.Type, m.Topic, m.Key
+		lanes[i], ids[i], types[i], topics[i], keys[i] = m.Lane, m.ID, m.Type, m.Topic, m.Key
 		subjects[i], payloads[i], traces[i] = m.Subject, m.Payload, m.Traceparent
 	}
 	_, err := tx.ExecContext(ctx, `
@@ -65,11 +61,9 @@ func Append(ctx context.Context, tx *sqlx.Tx, messages ...Message) error {
 		FROM unnest($1::smallint[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[])
 			WITH ORDINALITY AS m (lane, id, type, topic, key, subject, payload, traceparent, n)
 		ORDER BY n`,
-		pq.Array(lanes), ids, types, topics, keys, subjects, payloads, traces)
+		lanes, ids, types, topics, keys, subjects, payloads, traces)
 	if err != nil {
 		return fmt.Errorf("outbox: append %d messages: %w", len(messages), err)
 	}
 	return nil
 }
-
-func columns(n int) pq.StringArray { return make(pq.StringArray, n) }

@@ -8,7 +8,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
-	"github.com/lib/pq"
 
 	"github.com/altyn-pay/altyn/platform/parked"
 	"github.com/altyn-pay/altyn/platform/postgres"
@@ -130,7 +129,10 @@ func (r *Relay) park(ctx context.Context, conn *sqlx.Conn, refused map[int64]str
 	if len(refused)+len(waiting) == 0 {
 		return nil
 	}
-	seqs, reasons := make([]int64, 0, len(refused)), make([]string, 0, len(refused))
+	var (
+		seqs    postgres.Int64s
+		reasons postgres.Texts
+	)
 	for seq, reason := range refused {
 		seqs, reasons = append(seqs, seq), append(reasons, reason)
 	}
@@ -145,13 +147,13 @@ func (r *Relay) park(ctx context.Context, conn *sqlx.Conn, refused map[int64]str
 	result, err := tx.ExecContext(ctx, `
 		WITH moved AS (
 			DELETE FROM outbox o
-			WHERE seq = ANY($1) OR seq = ANY($3) AND EXISTS (SELECT FROM outbox_parked p WHERE p.topic = o.topic AND p.key = o.key)
+			WHERE seq = ANY($1::bigint[]) OR seq = ANY($3::bigint[]) AND EXISTS (SELECT FROM outbox_parked p WHERE p.topic = o.topic AND p.key = o.key)
 			RETURNING *
 		)
 		INSERT INTO outbox_parked (seq, lane, id, type, topic, key, subject, payload, traceparent, created_at, reason)
 		SELECT m.seq, m.lane, m.id, m.type, m.topic, m.key, m.subject, m.payload, m.traceparent, m.created_at, coalesce(p.reason, $4)
 		FROM moved m LEFT JOIN unnest($1::bigint[], $2::text[]) AS p (seq, reason) USING (seq)`,
-		pq.Array(seqs), pq.Array(reasons), pq.Array(waiting), behind)
+		seqs, reasons, postgres.Int64s(waiting), behind)
 	if err != nil {
 		return fmt.Errorf("outbox: park: %w", err)
 	}

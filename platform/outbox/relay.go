@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/jmoiron/sqlx"
-	"github.com/lib/pq"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/altyn-pay/altyn/platform/postgres"
@@ -218,7 +217,7 @@ func (r *Relay) runOnce(ctx context.Context, conn *sqlx.Conn) (n int, refused, e
 	publishing, cancel := context.WithTimeout(ctx, publishTimeout)
 	results := r.publisher.Publish(publishing, messages)
 	cancel()
-	done := make([]int64, 0, len(messages))
+	done := make(postgres.Int64s, 0, len(messages))
 	for i, err := range results {
 		switch {
 		case err == nil:
@@ -235,7 +234,7 @@ func (r *Relay) runOnce(ctx context.Context, conn *sqlx.Conn) (n int, refused, e
 	// What the broker has is deleted even when the process is being stopped, or it would be published again.
 	finish := context.WithoutCancel(ctx)
 	if len(done) > 0 {
-		if _, err := conn.ExecContext(finish, `DELETE FROM outbox WHERE seq = ANY($1)`, pq.Array(done)); err != nil {
+		if _, err := conn.ExecContext(finish, `DELETE FROM outbox WHERE seq = ANY($1::bigint[])`, done); err != nil {
 			return 0, nil, fmt.Errorf("outbox: delete: %w", err)
 		}
 		r.published.Add(float64(len(done)))

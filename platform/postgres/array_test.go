@@ -2,81 +2,86 @@ package postgres_test
 
 import (
 	"database/sql"
-	"slices"
+	"math"
+	"reflect"
+	"strings"
 	"testing"
 	"time"
 
-	"github.com/lib/pq"
+	"github.com/google/uuid"
 
+	"github.com/altyn-pay/altyn/platform/postgres"
 	"github.com/altyn-pay/altyn/platform/postgrestest"
 )
 
 // Every table is written with one INSERT … SELECT FROM unnest; this is how each type goes there and back.
 func TestArraysThroughUnnest(t *testing.T) {
 	db := postgrestest.Database(t, "orders").Service
-
-	ids := []string{"0192d4e0-7b1c-7cc3-a6d2-0d6f0f5d3a11", "0192d4e0-7b1c-7cc3-a6d2-0d6f0f5d3a12"}
-	amounts := []int64{-9223372036854775808, 9223372036854775807}
-	texts := []string{`comma, "quote", back\slash, {brace}`, "NULL"}
-	times := []time.Time{time.Date(2026, 1, 2, 3, 4, 5, 678901000, time.UTC), time.Date(1970, 1, 1, 0, 0, 0, 0, time.FixedZone("", 3600))}
-	flags := []bool{true, false}
-	documents := []string{`{"a": [1, "x"]}`, `null`}
-	bodies := [][]byte{{0, 1, 0xff}, {}}
-	maybeIDs := []sql.NullString{{String: ids[0], Valid: true}, {}}
-	maybeAmounts := []sql.NullInt64{{Int64: 7, Valid: true}, {}}
-	maybeTexts := []sql.NullString{{String: "", Valid: true}, {}}
-	maybeTimes := []sql.NullTime{{Time: times[0], Valid: true}, {}}
-
 	type row struct {
-		ID          string         `db:"id"`
-		Amount      int64          `db:"amount"`
-		Text        string         `db:"text"`
-		Time        time.Time      `db:"time"`
-		Flag        bool           `db:"flag"`
-		Document    string         `db:"document"`
-		Body        []byte         `db:"body"`
-		MaybeID     sql.NullString `db:"maybe_id"`
-		MaybeAmount sql.NullInt64  `db:"maybe_amount"`
-		MaybeText   sql.NullString `db:"maybe_text"`
-		MaybeTime   sql.NullTime   `db:"maybe_time"`
-		N           int            `db:"n"`
+		UUID     uuid.UUID     `db:"uuid"`
+		Optional uuid.NullUUID `db:"optional"`
+		Small    int16         `db:"small"`
+		Integer  int32         `db:"integer"`
+		Big      int64         `db:"big"`
+		Flag     bool          `db:"flag"`
+		Text     string        `db:"text"`
+		Blob     []byte        `db:"blob"`
+		Time     sql.NullTime  `db:"time"`
+		N        int           `db:"n"`
 	}
-	var rows []row
-	err := db.SelectContext(t.Context(), &rows, `
-		SELECT * FROM unnest(
-			$1::uuid[], $2::bigint[], $3::text[], $4::timestamptz[], $5::boolean[], $6::jsonb[], $7::bytea[],
-			$8::uuid[], $9::bigint[], $10::text[], $11::timestamptz[]
-		) WITH ORDINALITY AS t (id, amount, text, time, flag, document, body, maybe_id, maybe_amount, maybe_text, maybe_time, n)
-		ORDER BY n`,
-		pq.Array(ids), pq.Array(amounts), pq.Array(texts), pq.Array(times), pq.Array(flags), pq.Array(documents), pq.Array(bodies),
-		pq.Array(maybeIDs), pq.Array(maybeAmounts), pq.Array(maybeTexts), pq.Array(maybeTimes))
-	if err != nil {
-		t.Fatal(err)
+	id := uuid.New()
+	long := strings.Repeat("ж", 10_000)
+	at := time.Date(2026, 1, 2, 3, 4, 5, 678901999, time.FixedZone("", 3600))
+	sent := []row{
+		{uuid.Nil, uuid.NullUUID{}, math.MinInt16, math.MinInt32, math.MinInt64, false, `comma, "quote", back\slash, {brace}`, nil, sql.NullTime{}, 1},
+		{id, uuid.NullUUID{UUID: id, Valid: true}, math.MaxInt16, math.MaxInt32, math.MaxInt64, true, "NULL", []byte{0, 1, 0xff}, sql.NullTime{Time: at, Valid: true}, 2},
+		{id, uuid.NullUUID{}, -1, -1, -1, true, "", []byte{}, sql.NullTime{Time: time.Unix(-1, 0), Valid: true}, 3},
+		{id, uuid.NullUUID{}, 0, 0, 0, true, long, []byte(long), sql.NullTime{Time: time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC), Valid: true}, 4},
 	}
-	if len(rows) != 2 {
-		t.Fatalf("%d rows", len(rows))
+	var (
+		uuids    postgres.UUIDs
+		optional postgres.OptionalUUIDs
+		small    postgres.Int16s
+		integers postgres.Int32s
+		big      postgres.Int64s
+		flags    postgres.Bools
+		texts    postgres.Texts
+		blobs    postgres.Blobs
+		times    postgres.Times
+	)
+	for _, r := range sent {
+		uuids, optional = append(uuids, r.UUID), append(optional, r.Optional.UUID)
+		small, integers, big = append(small, r.Small), append(integers, r.Integer), append(big, r.Big)
+		flags, texts, blobs, times = append(flags, r.Flag), append(texts, r.Text), append(blobs, r.Blob), append(times, r.Time.Time)
 	}
-	for i, got := range rows {
-		switch {
-		case got.ID != ids[i], got.Amount != amounts[i], got.Text != texts[i], !got.Time.Equal(times[i]),
-			got.Flag != flags[i], got.Document != documents[i], !slices.Equal(got.Body, bodies[i]),
-			got.MaybeID != maybeIDs[i], got.MaybeAmount != maybeAmounts[i], got.MaybeText != maybeTexts[i],
-			got.MaybeTime.Valid != maybeTimes[i].Valid, !got.MaybeTime.Time.Equal(maybeTimes[i].Time), got.N != i+1:
-			t.Errorf("row %d came back as %+v", i, got)
+	for _, way := range []string{"prepared", "again"} {
+		var got []row
+		if err := db.SelectContext(t.Context(), &got, `
+			SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::integer[], $5::bigint[], $6::boolean[], $7::text[],
+				$8::bytea[], $9::timestamptz[]) WITH ORDINALITY AS t (uuid, optional, small, integer, big, flag, text, blob, time, n)
+			ORDER BY n`, uuids, optional, small, integers, big, flags, texts, blobs, times); err != nil {
+			t.Fatal(err)
+		}
+		if len(got) != len(sent) {
+			t.Fatalf("%s: %d rows", way, len(got))
+		}
+		for i, want := range sent {
+			if !got[i].Time.Time.Equal(want.Time.Time.Truncate(time.Microsecond)) || (got[i].Blob == nil) != (want.Blob == nil) {
+				t.Errorf("%s: row %d came back with %v, %v", way, i, got[i].Time, got[i].Blob)
+			}
+			got[i].Time.Time = want.Time.Time
+			if !reflect.DeepEqual(got[i], want) && !(got[i].Blob != nil && len(got[i].Blob)+len(want.Blob) == 0) {
+				t.Errorf("%s: row %d came back as %+v", way, i, got[i])
+			}
 		}
 	}
-
-	var back []string
-	if err := db.GetContext(t.Context(), pq.Array(&back), `SELECT array_agg(id ORDER BY id) FROM unnest($1::uuid[]) AS id`, pq.Array(ids)); err != nil {
-		t.Fatal(err)
-	}
-	if !slices.Equal(back, ids) {
-		t.Errorf("the array came back as %v", back)
-	}
-
 	var count int
-	if err := db.GetContext(t.Context(), &count, `SELECT count(*) FROM unnest($1::uuid[])`, pq.Array([]string{})); err != nil || count != 0 {
+	if err := db.GetContext(t.Context(), &count, `SELECT count(*) FROM unnest($1::uuid[])`, postgres.UUIDs{}); err != nil || count != 0 {
 		t.Errorf("an empty array has %d rows, %v", count, err)
+	}
+	var missing bool
+	if err := db.GetContext(t.Context(), &missing, `SELECT coalesce(cardinality($1::text[]), 0) = 0`, postgres.Texts(nil)); err != nil || !missing {
+		t.Errorf("a nil array has elements, %v", err)
 	}
 }
 

@@ -2,14 +2,12 @@ package postgres
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
-	"github.com/lib/pq"
 
 	"github.com/altyn-pay/altyn/orders/internal/order"
 	"github.com/altyn-pay/altyn/platform/contract"
@@ -139,7 +137,7 @@ func cancel(orders map[uuid.UUID]order.Order, begun map[uuid.UUID]Cancellation, 
 func selectCancellations(ctx context.Context, tx *sqlx.Tx, ids []uuid.UUID) (map[uuid.UUID]Cancellation, error) {
 	var rows []Cancellation
 	if err := tx.SelectContext(ctx, &rows, `
-		SELECT order_id, request, fingerprint, reason FROM cancellations WHERE order_id = ANY($1::uuid[])`, uuids(ids)); err != nil {
+		SELECT order_id, request, fingerprint, reason FROM cancellations WHERE order_id = ANY($1::uuid[])`, postgres.UUIDs(ids)); err != nil {
 		return nil, fmt.Errorf("read cancellations: %w", err)
 	}
 	cancellations := make(map[uuid.UUID]Cancellation, len(rows))
@@ -155,14 +153,14 @@ func insertCancellations(ctx context.Context, tx *sqlx.Tx, cancellations []Cance
 	if n == 0 {
 		return nil
 	}
-	orders, fingerprints, reasons, at := texts(n), texts(n), texts(n), texts(n)
-	requests := make([]sql.NullString, n)
+	orders, requests, fingerprints := make(postgres.UUIDs, n), make(postgres.OptionalUUIDs, n), make(postgres.UUIDs, n)
+	reasons, at := texts(n), make(postgres.Times, n)
 	for i, c := range cancellations {
-		orders[i], fingerprints[i], reasons[i], at[i] = c.OrderID.String(), c.Fingerprint.String(), c.Reason, timestamp(transitions[i].At)
-		requests[i] = optionalUUID(c.Request)
+		orders[i], fingerprints[i], reasons[i], at[i] = c.OrderID, c.Fingerprint, c.Reason, transitions[i].At
+		requests[i] = c.Request.UUID
 	}
 	return exec(ctx, tx, "save cancellations", n, `
 		INSERT INTO cancellations (order_id, request, fingerprint, reason, at)
 		SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::timestamptz[])`,
-		orders, pq.Array(requests), fingerprints, reasons, at)
+		orders, requests, fingerprints, reasons, at)
 }

@@ -108,7 +108,7 @@ func (s *Store) Unpark(ctx context.Context, tx *sqlx.Tx, ids []uuid.UUID) error 
 	if len(ids) == 0 {
 		return nil
 	}
-	if _, err := tx.ExecContext(ctx, `DELETE FROM parked_events WHERE id = ANY($1::uuid[])`, uuids(ids)); err != nil {
+	if _, err := tx.ExecContext(ctx, `DELETE FROM parked_events WHERE id = ANY($1::uuid[])`, postgres.UUIDs(ids)); err != nil {
 		return fmt.Errorf("unpark events: %w", err)
 	}
 	return nil

@@ -2,12 +2,10 @@ package postgres
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
-	"github.com/lib/pq"
 
 	"github.com/altyn-pay/altyn/orders/internal/order"
 	"github.com/altyn-pay/altyn/platform/contract"
@@ -70,15 +68,19 @@ func (s *Store) Place(ctx context.Context, placements []Placement) ([]Placed, er
 // insertOrders stores the orders whose IDs are free and returns their IDs.
 func insertOrders(ctx context.Context, tx *sqlx.Tx, placements []Placement) (map[uuid.UUID]bool, error) {
 	n := len(placements)
-	ids, accounts, currencies, descriptions, references := texts(n), texts(n), texts(n), texts(n), texts(n)
-	captures, onInsufficient, statuses, fingerprints, created := texts(n), texts(n), texts(n), texts(n), texts(n)
-	amounts, versions, await, expires := make([]int64, n), make([]int64, n), make([]bool, n), make([]sql.NullString, n)
+	ids, accounts, fingerprints := make(postgres.UUIDs, n), make(postgres.UUIDs, n), make(postgres.UUIDs, n)
+	currencies, descriptions, references, captures, onInsufficient, statuses := texts(n), texts(n), texts(n), texts(n), texts(n), texts(n)
+	amounts, versions, await := bigints(n), bigints(n), make(postgres.Bools, n)
+	expires, created := make(postgres.Times, n), make(postgres.Times, n)
 	for i, p := range placements {
 		o := p.Order
-		ids[i], accounts[i], amounts[i], currencies[i] = o.ID.String(), o.AccountID.String(), o.Amount, o.Currency
+		ids[i], accounts[i], amounts[i], currencies[i] = o.ID, o.AccountID, o.Amount, o.Currency
 		descriptions[i], references[i], captures[i], await[i] = o.Description, o.Reference, o.Capture, o.AwaitInventory
-		onInsufficient[i], expires[i], statuses[i], versions[i] = o.OnInsufficient, optionalTimestamp(o.ExpiresAt), string(o.Status), o.Version
-		fingerprints[i], created[i] = o.Fingerprint.String(), timestamp(o.CreatedAt)
+		onInsufficient[i], statuses[i], versions[i] = o.OnInsufficient, string(o.Status), o.Version
+		fingerprints[i], created[i] = o.Fingerprint, o.CreatedAt
+		if o.ExpiresAt != nil {
+			expires[i] = *o.ExpiresAt
+		}
 	}
 	var stored []uuid.UUID
 	// The order of the rows is that of the requests' arrival, and so is the order of seq.
@@ -93,8 +95,8 @@ func insertOrders(ctx context.Context, tx *sqlx.Tx, placements []Placement) (map
 				expires_at, status, version, fingerprint, created_at, n)
 		ORDER BY n
 		ON CONFLICT (id) DO NOTHING RETURNING id`,
-		ids, accounts, pq.Array(amounts), currencies, descriptions, references, captures, pq.Array(await), onInsufficient,
-		pq.Array(expires), statuses, pq.Array(versions), fingerprints, created); err != nil {
+		ids, accounts, amounts, currencies, descriptions, references, captures, await, onInsufficient,
+		expires, statuses, versions, fingerprints, created); err != nil {
 		return nil, fmt.Errorf("insert orders: %w", err)
 	}
 	inserted := make(map[uuid.UUID]bool, len(stored))

@@ -14,7 +14,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
-	"github.com/lib/pq"
 
 	"github.com/altyn-pay/altyn/orders/internal/order"
 	"github.com/altyn-pay/altyn/platform/outbox"
@@ -70,7 +69,7 @@ func (s *Store) Newer(ctx context.Context, ids []uuid.UUID, seen []int64) (map[u
 	var rows []order.Order
 	if err := s.db.SelectContext(ctx, &rows, `
 		SELECT `+orderColumns+` FROM unnest($1::uuid[], $2::bigint[]) AS seen (order_id, seen_version) JOIN orders ON id = order_id
-		WHERE version > seen_version`, uuids(ids), pq.Array(seen)); err != nil {
+		WHERE version > seen_version`, postgres.UUIDs(ids), postgres.Int64s(seen)); err != nil {
 		return nil, fmt.Errorf("read what is new of %d orders: %w", len(ids), err)
 	}
 	return byID(rows), nil
@@ -97,7 +96,7 @@ func (s *Store) Transitions(ctx context.Context, id uuid.UUID) ([]order.Transiti
 
 func selectOrders(ctx context.Context, db sqlx.QueryerContext, query string, ids []uuid.UUID) (map[uuid.UUID]order.Order, error) {
 	var rows []order.Order
-	if err := sqlx.SelectContext(ctx, db, &rows, query, uuids(ids)); err != nil {
+	if err := sqlx.SelectContext(ctx, db, &rows, query, postgres.UUIDs(ids)); err != nil {
 		return nil, fmt.Errorf("read %d orders: %w", len(ids), err)
 	}
 	return byID(rows), nil
@@ -139,26 +138,5 @@ func exec(ctx context.Context, tx *sqlx.Tx, what string, n int, query string, ar
 	return nil
 }
 
-func texts(n int) pq.StringArray { return make(pq.StringArray, n) }
-
-func uuids(ids []uuid.UUID) pq.StringArray {
-	column := texts(len(ids))
-	for i, id := range ids {
-		column[i] = id.String()
-	}
-	return column
-}
-
-func optionalUUID(id uuid.NullUUID) sql.NullString {
-	return sql.NullString{String: id.UUID.String(), Valid: id.Valid}
-}
-
-// timestamp writes a time for an array parameter, to the microsecond, which is what PostgreSQL keeps.
-func timestamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05.999999Z07:00") }
-
-func optionalTimestamp(t *time.Time) sql.NullString {
-	if t == nil {
-		return sql.NullString{}
-	}
-	return sql.NullString{String: timestamp(*t), Valid: true}
-}
+func texts(n int) postgres.Texts    { return make(postgres.Texts, n) }
+func bigints(n int) postgres.Int64s { return make(postgres.Int64s, n) }

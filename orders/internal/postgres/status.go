@@ -2,13 +2,11 @@ package postgres
 
 import (
 	"context"
-	"database/sql"
 	"encoding/json"
 	"fmt"
 
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
-	"github.com/lib/pq"
 
 	"github.com/altyn-pay/altyn/orders/internal/order"
 	"github.com/altyn-pay/altyn/platform/kafka"
@@ -50,10 +48,10 @@ func saveOrders(ctx context.Context, tx *sqlx.Tx, orders []order.Order) error {
 	if n == 0 {
 		return nil
 	}
-	ids, statuses, reasons, updated := texts(n), texts(n), texts(n), texts(n)
-	captured, refunded, versions, paymentVersions := make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
+	ids, statuses, reasons, updated := make(postgres.UUIDs, n), texts(n), texts(n), make(postgres.Times, n)
+	captured, refunded, versions, paymentVersions := bigints(n), bigints(n), bigints(n), bigints(n)
 	for i, o := range orders {
-		ids[i], statuses[i], reasons[i], updated[i] = o.ID.String(), string(o.Status), o.Reason, timestamp(o.UpdatedAt)
+		ids[i], statuses[i], reasons[i], updated[i] = o.ID, string(o.Status), o.Reason, o.UpdatedAt
 		captured[i], refunded[i], versions[i], paymentVersions[i] = o.Captured, o.Refunded, o.Version, o.PaymentVersion
 	}
 	// The rows are locked and were read, so the condition always holds: no change is lost, and versions never go back.
@@ -63,7 +61,7 @@ func saveOrders(ctx context.Context, tx *sqlx.Tx, orders []order.Order) error {
 		FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::timestamptz[])
 			AS c (id, status, reason, captured, refunded, version, payment_version, updated_at)
 		WHERE orders.id = c.id AND orders.version < c.version AND orders.payment_version <= c.payment_version`,
-		ids, statuses, reasons, pq.Array(captured), pq.Array(refunded), pq.Array(versions), pq.Array(paymentVersions), updated)
+		ids, statuses, reasons, captured, refunded, versions, paymentVersions, updated)
 }
 
 func saveTransitions(ctx context.Context, tx *sqlx.Tx, transitions []order.Transition) error {
@@ -71,16 +69,16 @@ func saveTransitions(ctx context.Context, tx *sqlx.Tx, transitions []order.Trans
 	if n == 0 {
 		return nil
 	}
-	orders, from, to, reasons, at := texts(n), texts(n), texts(n), texts(n), texts(n)
-	numbers, events := make([]int64, n), make([]sql.NullString, n)
+	orders, events, numbers, at := make(postgres.UUIDs, n), make(postgres.OptionalUUIDs, n), bigints(n), make(postgres.Times, n)
+	from, to, reasons := texts(n), texts(n), texts(n)
 	for i, t := range transitions {
-		orders[i], numbers[i], at[i], from[i], to[i] = t.OrderID.String(), t.Number, timestamp(t.At), string(t.From), string(t.To)
-		reasons[i], events[i] = t.Reason, optionalUUID(t.EventID)
+		orders[i], numbers[i], at[i], from[i], to[i] = t.OrderID, t.Number, t.At, string(t.From), string(t.To)
+		reasons[i], events[i] = t.Reason, t.EventID.UUID
 	}
 	return exec(ctx, tx, "save history", n, `
 		INSERT INTO order_history (order_id, number, at, from_status, to_status, reason, event_id)
 		SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::text[], $5::text[], $6::text[], $7::uuid[])`,
-		orders, pq.Array(numbers), at, from, to, reasons, pq.Array(events))
+		orders, numbers, at, from, to, reasons, events)
 }
 
 // Parked is a message that could be read but not be applied.
@@ -96,10 +94,10 @@ func (s *Store) Park(ctx context.Context, tx *sqlx.Tx, parked []Parked) error {
 		return nil
 	}
 	topics, headers, reasons := texts(n), texts(n), texts(n)
-	partitions, offsets := make([]int64, n), make([]int64, n)
-	keys, payloads := make(pq.ByteaArray, n), make(pq.ByteaArray, n)
+	partitions, offsets := make(postgres.Int32s, n), bigints(n)
+	keys, payloads := make(postgres.Blobs, n), make(postgres.Blobs, n)
 	for i, p := range parked {
-		topics[i], partitions[i], offsets[i] = p.Message.Topic, int64(p.Message.Partition), p.Message.Offset
+		topics[i], partitions[i], offsets[i] = p.Message.Topic, int32(p.Message.Partition), p.Message.Offset
 		keys[i], payloads[i], reasons[i] = p.Message.Key, p.Message.Value, postgres.Storable(p.Reason)
 		text, err := encodeHeaders(p.Message.Headers)
 		if err != nil {
@@ -109,10 +107,10 @@ func (s *Store) Park(ctx context.Context, tx *sqlx.Tx, parked []Parked) error {
 	}
 	return exec(ctx, tx, "park events", n, `
 		INSERT INTO parked_events (topic, "partition", "offset", key, headers, payload, reason)
-		SELECT * FROM unnest($1::text[], $2::integer[], $3::bigint[], $4::bytea[], $5::json[], $6::bytea[], $7::text[])
+		SELECT * FROM unnest($1::text[], $2::integer[], $3::bigint[], $4::bytea[], $5::text[]::json[], $6::bytea[], $7::text[])
 		ON CONFLICT (topic, "partition", "offset") DO UPDATE
 			SET attempts = parked_events.attempts + 1, reason = excluded.reason`,
-		topics, pq.Array(partitions), pq.Array(offsets), keys, headers, payloads, reasons)
+		topics, partitions, offsets, keys, headers, payloads, reasons)
 }
 
 // encodeHeaders keeps the bytes of headers, which need not be text.

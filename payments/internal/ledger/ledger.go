@@ -8,6 +8,7 @@
 package ledger
 
 import (
+	"bytes"
 	"cmp"
 	"time"
 
@@ -237,6 +238,11 @@ type Key struct {
 	AccountID uuid.UUID
 	Currency  string
 	Lane      int16
+}
+
+// Compare orders keys as a comparison of their accounts, currencies and lanes does.
+func (k Key) Compare(other Key) int {
+	return cmp.Or(bytes.Compare(k.AccountID[:], other.AccountID[:]), cmp.Compare(k.Currency, other.Currency), cmp.Compare(k.Lane, other.Lane))
 }
 
 // Balance is what an account has of one currency, in minor units.

@@ -7,7 +7,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
-	"github.com/lib/pq"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/altyn-pay/altyn/platform/inbox"
@@ -40,13 +39,16 @@ type Inventory struct {
 // with the same key, the first one counts.
 func (s *Store) AddInventory(ctx context.Context, messages []Inventory) (added int, err error) {
 	seen := make(map[uuid.UUID]bool, len(messages))
-	orders, keys, statuses, traces := texts(0), texts(0), texts(0), texts(0)
+	var (
+		orders, keys     postgres.UUIDs
+		statuses, traces postgres.Texts
+	)
 	for _, m := range messages {
 		if seen[m.IdempotentKey] {
 			continue
 		}
 		seen[m.IdempotentKey] = true
-		orders, keys = append(orders, m.OrderID.String()), append(keys, m.IdempotentKey.String())
+		orders, keys = append(orders, m.OrderID), append(keys, m.IdempotentKey)
 		statuses, traces = append(statuses, m.Status), append(traces, m.Traceparent)
 	}
 	// An order's messages come in any partition, so two processes may store the same ones at once: sorted, so that they do
@@ -77,7 +79,7 @@ func (s *Store) LookForInventory(ctx context.Context, tx *sqlx.Tx, orders []uuid
 		return nil
 	}
 	if _, err := tx.ExecContext(ctx, `
-		UPDATE inventory SET look_at = clock_timestamp() WHERE order_id = ANY($1::uuid[]) AND joined_at IS NULL`, uuids(orders)); err != nil {
+		UPDATE inventory SET look_at = clock_timestamp() WHERE order_id = ANY($1::uuid[]) AND joined_at IS NULL`, postgres.UUIDs(orders)); err != nil {
 		return fmt.Errorf("look for inventory: %w", err)
 	}
 	return nil
@@ -151,7 +153,7 @@ func payers(ctx context.Context, tx *sqlx.Tx, rows []Inventory) (map[uuid.UUID]u
 		AccountID uuid.UUID `db:"account_id"`
 	}
 	if err := tx.SelectContext(ctx, &payments, `
-		SELECT order_id, account_id FROM payments WHERE order_id = ANY($1::uuid[])`, uuids(orders)); err != nil {
+		SELECT order_id, account_id FROM payments WHERE order_id = ANY($1::uuid[])`, postgres.UUIDs(orders)); err != nil {
 		return nil, fmt.Errorf("find the payments of inventory: %w", err)
 	}
 	accounts := make(map[uuid.UUID]uuid.UUID, len(payments))
@@ -170,7 +172,7 @@ func enqueue(ctx context.Context, tx *sqlx.Tx, orders []uuid.UUID, messages []in
 		return err
 	}
 	return exec(ctx, tx, "join inventory", int64(len(orders)), `
-		UPDATE inventory SET joined_at = clock_timestamp() WHERE order_id = ANY($1::uuid[])`, uuids(orders))
+		UPDATE inventory SET joined_at = clock_timestamp() WHERE order_id = ANY($1::uuid[])`, postgres.UUIDs(orders))
 }
 
 // postpone has what is said of these orders looked at again later.
@@ -181,7 +183,7 @@ func postpone(ctx context.Context, tx *sqlx.Tx, orders []uuid.UUID) error {
 	return exec(ctx, tx, "postpone inventory", int64(len(orders)), `
 		UPDATE inventory SET look_at = clock_timestamp()
 			+ least(greatest(clock_timestamp() - received_at, make_interval(secs => $2)), make_interval(secs => $3))
-		WHERE order_id = ANY($1::uuid[])`, uuids(orders), minLook.Seconds(), maxLook.Seconds())
+		WHERE order_id = ANY($1::uuid[])`, postgres.UUIDs(orders), minLook.Seconds(), maxLook.Seconds())
 }
 
 // ForgetInventory deletes messages that are too old, at most maxForgotten of them, and returns how many of them had not
@@ -205,12 +207,4 @@ func (s *Store) ForgetInventory(ctx context.Context) (unjoined int, more bool, e
 func (s *Store) InventoryGauge() prometheus.Collector {
 	return postgres.Gauges(s.db, `SELECT count(*) FROM inventory WHERE joined_at IS NULL`,
 		prometheus.GaugeOpts{Name: "altyn_inventory_waiting", Help: "Messages of the inventory system that wait for their order."})
-}
-
-func uuids(list []uuid.UUID) pq.StringArray {
-	column := texts(len(list))
-	for i, id := range list {
-		column[i] = id.String()
-	}
-	return column
 }

@@ -3,12 +3,14 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
-	"github.com/lib/pq"
 
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
+	"github.com/altyn-pay/altyn/platform/postgres"
 )
 
 // Load fills a book with what the requests touch and locks the balances, all in one global order.
@@ -60,14 +62,15 @@ func (s *Store) Load(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, reques
 
 // loadOperations finds the requests that were settled before.
 func loadOperations(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, requests []ledger.Request) error {
-	ids, lanes := make(pq.StringArray, len(requests)), make([]int64, len(requests))
+	ids, lanes := make(postgres.UUIDs, len(requests)), make(postgres.Int16s, len(requests))
 	for i, r := range requests {
-		ids[i], lanes[i] = r.ID.String(), int64(r.Lane)
+		ids[i], lanes[i] = r.ID, r.Lane
 	}
 	var rows []operationRow
 	if err := tx.SelectContext(ctx, &rows, `
-		SELECT `+operationColumns+` FROM operations
-		WHERE (id, lane) IN (SELECT * FROM unnest($1::uuid[], $2::smallint[]))`, ids, pq.Array(lanes)); err != nil {
+		SELECT found.* FROM unnest($1::uuid[], $2::smallint[]) AS wanted (wanted_id, wanted_lane) CROSS JOIN LATERAL (
+			SELECT `+operationColumns+` FROM operations WHERE id = wanted_id AND lane = wanted_lane LIMIT 1
+		) found`, ids, lanes); err != nil {
 		return fmt.Errorf("load operations: %w", err)
 	}
 	for _, row := range rows {
@@ -77,10 +80,10 @@ func loadOperations(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, request
 }
 
 // referred collects what requests refer to, as columns; without any there is nothing to load.
-func referred(requests []ledger.Request, which func(ledger.Request) uuid.UUID) (ids pq.StringArray, lanes []int64) {
+func referred(requests []ledger.Request, which func(ledger.Request) uuid.UUID) (ids postgres.UUIDs, lanes postgres.Int16s) {
 	for _, r := range requests {
 		if id := which(r); id != uuid.Nil {
-			ids, lanes = append(ids, id.String()), append(lanes, int64(r.Lane))
+			ids, lanes = append(ids, id), append(lanes, r.Lane)
 		}
 	}
 	return ids, lanes
@@ -94,8 +97,10 @@ func loadHolds(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, requests []l
 	}
 	var rows []holdRow
 	if err := tx.SelectContext(ctx, &rows, `
-		SELECT `+holdColumns+` FROM holds WHERE (id, lane) IN (SELECT * FROM unnest($1::uuid[], $2::smallint[]))`,
-		ids, pq.Array(lanes)); err != nil {
+		SELECT found.* FROM unnest($1::uuid[], $2::smallint[]) AS wanted (wanted_id, wanted_lane) CROSS JOIN LATERAL (
+			SELECT `+holdColumns+` FROM holds WHERE id = wanted_id AND lane = wanted_lane LIMIT 1
+		) found`,
+		ids, lanes); err != nil {
 		return fmt.Errorf("load holds: %w", err)
 	}
 	for _, row := range rows {
@@ -110,14 +115,16 @@ func loadPayments(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, requests 
 	return putPayments(ctx, tx, book, ids, lanes)
 }
 
-func putPayments(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, orders pq.StringArray, lanes []int64) error {
+func putPayments(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, orders postgres.UUIDs, lanes postgres.Int16s) error {
 	if len(orders) == 0 {
 		return nil
 	}
 	var rows []paymentRow
 	if err := tx.SelectContext(ctx, &rows, `
-		SELECT `+paymentColumns+` FROM payments WHERE (order_id, lane) IN (SELECT * FROM unnest($1::uuid[], $2::smallint[]))`,
-		orders, pq.Array(lanes)); err != nil {
+		SELECT found.* FROM unnest($1::uuid[], $2::smallint[]) AS wanted (wanted_id, wanted_lane) CROSS JOIN LATERAL (
+			SELECT `+paymentColumns+` FROM payments WHERE order_id = wanted_id AND lane = wanted_lane LIMIT 1
+		) found`,
+		orders, lanes); err != nil {
 		return fmt.Errorf("load payments: %w", err)
 	}
 	for _, row := range rows {
@@ -129,9 +136,9 @@ func putPayments(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, orders pq.
 // loadAccounts tells the book which of the accounts exist, and takes those from the set that neither exist nor are
 // created by one of the requests.
 func loadAccounts(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, requests []ledger.Request, accounts map[uuid.UUID]bool) error {
-	ids := make(pq.StringArray, 0, len(accounts))
+	ids := make(postgres.UUIDs, 0, len(accounts))
 	for id := range accounts {
-		ids = append(ids, id.String())
+		ids = append(ids, id)
 		accounts[id] = false
 	}
 	var found []accountRow
@@ -153,10 +160,10 @@ func loadAccounts(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, requests 
 
 // nameBalances adds all balances of the accounts whose balances are asked for.
 func nameBalances(ctx context.Context, tx *sqlx.Tx, requests []ledger.Request, balances map[ledger.Key]bool) error {
-	var asked pq.StringArray
+	var asked postgres.UUIDs
 	for _, r := range requests {
 		if r.Kind == ledger.Question {
-			asked = append(asked, r.AccountID.String())
+			asked = append(asked, r.AccountID)
 		}
 	}
 	if len(asked) == 0 {
@@ -194,9 +201,11 @@ func lockBalances(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, keys map[
 		Waiting   int64     `db:"waiting"`
 	}
 	if err := tx.SelectContext(ctx, &rows, `
-		SELECT account_id, lane, currency, actual, frozen, entries, waiting FROM balances
-		WHERE (account_id, currency, lane) IN (SELECT * FROM unnest($1::uuid[], $2::text[], $3::smallint[]))
-		ORDER BY account_id, currency, lane FOR UPDATE`, accounts, currencies, pq.Array(lanes)); err != nil {
+		SELECT locked.* FROM unnest($1::uuid[], $2::text[], $3::smallint[])
+			AS wanted (wanted_account, wanted_currency, wanted_lane) CROSS JOIN LATERAL (
+			SELECT account_id, lane, currency, actual, frozen, entries, waiting FROM balances
+			WHERE account_id = wanted_account AND currency = wanted_currency AND lane = wanted_lane FOR UPDATE
+		) locked`, accounts, currencies, lanes); err != nil {
 		return nil, fmt.Errorf("lock balances: %w", err)
 	}
 	missing := make(map[ledger.Key]bool)
@@ -220,18 +229,16 @@ func (s *Store) createBalances(ctx context.Context, keys map[ledger.Key]bool) er
 	if _, err := s.db.ExecContext(ctx, `
 		INSERT INTO balances (account_id, currency, lane)
 		SELECT * FROM unnest($1::uuid[], $2::text[], $3::smallint[]) ORDER BY 1, 2, 3
-		ON CONFLICT DO NOTHING`, accounts, currencies, pq.Array(lanes)); err != nil {
+		ON CONFLICT DO NOTHING`, accounts, currencies, lanes); err != nil {
 		return fmt.Errorf("create balances: %w", err)
 	}
 	return nil
 }
 
-func keyColumns[V any](keys map[ledger.Key]V) (accounts, currencies pq.StringArray, lanes []int64) {
-	accounts, currencies, lanes = make(pq.StringArray, 0, len(keys)), make(pq.StringArray, 0, len(keys)), make([]int64, 0, len(keys))
-	for key := range keys {
-		accounts = append(accounts, key.AccountID.String())
-		currencies = append(currencies, key.Currency)
-		lanes = append(lanes, int64(key.Lane))
+// keyColumns are the keys of balances in the one global order in which they are locked.
+func keyColumns[V any](keys map[ledger.Key]V) (accounts postgres.UUIDs, currencies postgres.Texts, lanes postgres.Int16s) {
+	for _, key := range slices.SortedFunc(maps.Keys(keys), ledger.Key.Compare) {
+		accounts, currencies, lanes = append(accounts, key.AccountID), append(currencies, key.Currency), append(lanes, key.Lane)
 	}
 	return accounts, currencies, lanes
 }

@@ -8,12 +8,12 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/lib/pq"
 
 	"github.com/altyn-pay/altyn/payments/internal/command"
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/inbox"
+	"github.com/altyn-pay/altyn/platform/postgres"
 )
 
 // ErrNotFound is returned where what was asked for is not there.
@@ -76,9 +76,9 @@ func (s *Store) addBalances(ctx context.Context, accounts []Account) error {
 		return nil
 	}
 	at := make(map[uuid.UUID]int, len(accounts))
-	ids := texts(len(accounts))
+	ids := make(postgres.UUIDs, len(accounts))
 	for i, a := range accounts {
-		at[a.ID], ids[i] = i, a.ID.String()
+		at[a.ID], ids[i] = i, a.ID
 		accounts[i].CreatedAt = a.CreatedAt.UTC()
 	}
 	var balances []Balance
@@ -96,13 +96,9 @@ func (s *Store) addBalances(ctx context.Context, accounts []Account) error {
 
 // Settled reads the records of operations; those that are not settled are left out.
 func (s *Store) Settled(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]*ledger.Operation, error) {
-	columns := texts(len(ids))
-	for i, id := range ids {
-		columns[i] = id.String()
-	}
 	var rows []operationRow
 	if err := s.db.SelectContext(ctx, &rows,
-		`SELECT `+operationColumns+` FROM operations WHERE id = ANY($1::uuid[])`, columns); err != nil {
+		`SELECT `+operationColumns+` FROM operations WHERE id = ANY($1::uuid[])`, postgres.UUIDs(ids)); err != nil {
 		return nil, fmt.Errorf("read operations: %w", err)
 	}
 	operations := make(map[uuid.UUID]*ledger.Operation, len(rows))
@@ -182,7 +178,10 @@ func (s *Store) Entries(ctx context.Context, account uuid.UUID, after map[string
 			after[currency] = max(after[currency], before)
 		}
 	}
-	names, numbers := make(pq.StringArray, 0, len(after)), make([]int64, 0, len(after))
+	var (
+		names   postgres.Texts
+		numbers postgres.Int64s
+	)
 	for currency, number := range after {
 		names, numbers = append(names, currency), append(numbers, number)
 	}
@@ -197,7 +196,7 @@ func (s *Store) Entries(ctx context.Context, account uuid.UUID, after map[string
 		) e
 		WHERE b.account_id = $1 AND b.lane = $2 AND ($6::timestamptz IS NULL OR e.created_at < $6)
 		ORDER BY e.created_at, e.currency, e.number LIMIT $5`,
-		account, contract.Lane(account), names, pq.Array(numbers), limit, sql.NullTime{Time: to, Valid: !to.IsZero()}); err != nil {
+		account, contract.Lane(account), names, numbers, limit, sql.NullTime{Time: to, Valid: !to.IsZero()}); err != nil {
 		return nil, fmt.Errorf("read entries: %w", err)
 	}
 	for i := range entries {
@@ -324,10 +323,6 @@ func (s *Store) HoldsOf(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]com
 	if len(ids) == 0 {
 		return holds, nil
 	}
-	columns := texts(len(ids))
-	for i, id := range ids {
-		columns[i] = id.String()
-	}
 	var rows []struct {
 		ID        uuid.UUID `db:"id"`
 		AccountID uuid.UUID `db:"account_id"`
@@ -339,7 +334,7 @@ func (s *Store) HoldsOf(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]com
 		UNION ALL
 		SELECT id, account_id, currency FROM waits WHERE id = ANY($1::uuid[]) AND kind = 'hold'
 		UNION ALL
-		SELECT id, account_id, payload::json->>'currency' FROM inbox WHERE id = ANY($1::uuid[]) AND kind = 'hold'`, columns); err != nil {
+		SELECT id, account_id, payload::json->>'currency' FROM inbox WHERE id = ANY($1::uuid[]) AND kind = 'hold'`, postgres.UUIDs(ids)); err != nil {
 		return nil, fmt.Errorf("find holds: %w", err)
 	}
 	for _, row := range rows {

@@ -2,15 +2,13 @@ package postgres
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
-	"github.com/lib/pq"
 
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
+	"github.com/altyn-pay/altyn/platform/postgres"
 )
 
 // Save stores what a batch has changed, one statement per table.
@@ -30,14 +28,15 @@ func saveAccounts(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) erro
 	if n == 0 {
 		return nil
 	}
-	ids, owners, references, created, lanes := texts(n), texts(n), texts(n), texts(n), make([]int64, n)
+	ids, lanes, created := make(postgres.UUIDs, n), make(postgres.Int16s, n), make(postgres.Times, n)
+	owners, references := texts(n), texts(n)
 	for i, a := range changes.Accounts {
-		ids[i], owners[i], references[i], created[i], lanes[i] = a.ID.String(), a.Owner, a.Reference, timestamp(a.CreatedAt), int64(a.Lane)
+		ids[i], owners[i], references[i], created[i], lanes[i] = a.ID, a.Owner, a.Reference, a.CreatedAt, a.Lane
 	}
 	return exec(ctx, tx, "save accounts", int64(n), `
 		INSERT INTO accounts (id, lane, owner, reference, created_at)
 		SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::text[], $5::timestamptz[])`,
-		ids, pq.Array(lanes), owners, references, created)
+		ids, lanes, owners, references, created)
 }
 
 func saveBalances(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) error {
@@ -45,19 +44,20 @@ func saveBalances(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) erro
 	if n == 0 {
 		return nil
 	}
-	accounts, currencies := make(pq.StringArray, 0, n), make(pq.StringArray, 0, n)
-	lanes, actual, frozen, entries, waiting := make([]int64, 0, n), make([]int64, 0, n), make([]int64, 0, n), make([]int64, 0, n), make([]int64, 0, n)
+	accounts, currencies, lanes := make(postgres.UUIDs, n), texts(n), make(postgres.Int16s, n)
+	actual, frozen, entries, waiting := bigints(n), bigints(n), bigints(n), bigints(n)
+	i := 0
 	for key, balance := range changes.Balances {
-		accounts, currencies, lanes = append(accounts, key.AccountID.String()), append(currencies, key.Currency), append(lanes, int64(key.Lane))
-		actual, frozen, entries = append(actual, balance.Actual), append(frozen, balance.Frozen), append(entries, balance.Entries)
-		waiting = append(waiting, balance.Waiting)
+		accounts[i], currencies[i], lanes[i] = key.AccountID, key.Currency, key.Lane
+		actual[i], frozen[i], entries[i], waiting[i] = balance.Actual, balance.Frozen, balance.Entries, balance.Waiting
+		i++
 	}
 	return exec(ctx, tx, "save balances", int64(n), `
 		UPDATE balances SET actual = c.actual, frozen = c.frozen, entries = c.entries, waiting = c.waiting
 		FROM unnest($1::uuid[], $2::text[], $3::smallint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[])
 			AS c (account_id, currency, lane, actual, frozen, entries, waiting)
 		WHERE balances.account_id = c.account_id AND balances.currency = c.currency AND balances.lane = c.lane`,
-		accounts, currencies, pq.Array(lanes), pq.Array(actual), pq.Array(frozen), pq.Array(entries), pq.Array(waiting))
+		accounts, currencies, lanes, actual, frozen, entries, waiting)
 }
 
 func saveEntries(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) error {
@@ -65,12 +65,12 @@ func saveEntries(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) error
 	if n == 0 {
 		return nil
 	}
-	accounts, currencies, operations, kinds := texts(n), texts(n), texts(n), texts(n)
-	lanes, numbers, amounts := make([]int64, n), make([]int64, n), make([]int64, n)
-	frozen, balancesAfter, frozenAfter := make([]int64, n), make([]int64, n), make([]int64, n)
+	accounts, operations, lanes := make(postgres.UUIDs, n), make(postgres.UUIDs, n), make(postgres.Int16s, n)
+	currencies, kinds := texts(n), texts(n)
+	numbers, amounts, frozen, balancesAfter, frozenAfter := bigints(n), bigints(n), bigints(n), bigints(n), bigints(n)
 	for i, e := range changes.Entries {
-		accounts[i], currencies[i], operations[i], kinds[i] = e.AccountID.String(), e.Currency, e.OperationID.String(), string(e.Operation)
-		lanes[i], numbers[i], amounts[i] = int64(e.Lane), e.Number, e.Amount
+		accounts[i], currencies[i], operations[i], kinds[i] = e.AccountID, e.Currency, e.OperationID, string(e.Operation)
+		lanes[i], numbers[i], amounts[i] = e.Lane, e.Number, e.Amount
 		frozen[i], balancesAfter[i], frozenAfter[i] = e.Frozen, e.BalanceAfter, e.FrozenAfter
 	}
 	return exec(ctx, tx, "save entries", int64(n), `
@@ -80,8 +80,7 @@ func saveEntries(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) error
 			$9::bigint[], $10::bigint[]) WITH ORDINALITY
 			AS e (account_id, lane, currency, number, operation_id, operation, amount, frozen, balance_after, frozen_after, n)
 		ORDER BY n`,
-		accounts, pq.Array(lanes), currencies, pq.Array(numbers), operations, kinds, pq.Array(amounts), pq.Array(frozen),
-		pq.Array(balancesAfter), pq.Array(frozenAfter))
+		accounts, lanes, currencies, numbers, operations, kinds, amounts, frozen, balancesAfter, frozenAfter)
 }
 
 func saveOperations(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) error {
@@ -89,20 +88,16 @@ func saveOperations(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) er
 	if n == 0 {
 		return nil
 	}
-	ids, kinds, accounts, currencies := texts(n), texts(n), texts(n), texts(n)
-	statuses, reasons, references, descriptions := texts(n), texts(n), texts(n), texts(n)
-	created, settled := texts(n), make([]sql.NullString, n)
-	lanes, seqs, amounts := make([]int64, n), make([]int64, n), make([]int64, n)
-	payees, holds, orders, commands, fingerprints := make([]sql.NullString, n), make([]sql.NullString, n), make([]sql.NullString, n),
-		make([]sql.NullString, n), make([]sql.NullString, n)
+	ids, accounts, lanes, seqs, amounts := make(postgres.UUIDs, n), make(postgres.UUIDs, n), make(postgres.Int16s, n), bigints(n), bigints(n)
+	payees, holds, orders, commands, fingerprints := optionalUUIDs(n), optionalUUIDs(n), optionalUUIDs(n), optionalUUIDs(n), optionalUUIDs(n)
+	kinds, currencies, statuses, reasons, references, descriptions := texts(n), texts(n), texts(n), texts(n), texts(n), texts(n)
+	created, settled := make(postgres.Times, n), make(postgres.Times, n)
 	for i, op := range changes.Operations {
-		ids[i], kinds[i], accounts[i], currencies[i] = op.ID.String(), string(op.Kind), op.AccountID.String(), op.Currency
-		statuses[i], reasons[i], references[i], descriptions[i] = string(op.Status), string(op.Reason), op.Reference, op.Description
-		created[i], settled[i] = timestamp(op.CreatedAt), optionalTimestamp(op.SettledAt)
-		lanes[i], seqs[i], amounts[i] = int64(op.Lane), op.Seq, op.Amount
-		payees[i], holds[i] = optional(op.ToAccountID), optional(op.HoldID)
-		orders[i], commands[i] = optional(op.OrderID), optional(op.CommandID)
-		fingerprints[i] = sql.NullString{String: op.Fingerprint.UUID.String(), Valid: op.Fingerprint.Valid}
+		ids[i], lanes[i], seqs[i], kinds[i], accounts[i] = op.ID, op.Lane, op.Seq, string(op.Kind), op.AccountID
+		payees[i], holds[i], orders[i], commands[i] = op.ToAccountID, op.HoldID, op.OrderID, op.CommandID
+		currencies[i], amounts[i], statuses[i], reasons[i] = op.Currency, op.Amount, string(op.Status), string(op.Reason)
+		references[i], descriptions[i], fingerprints[i] = op.Reference, op.Description, op.Fingerprint.UUID
+		created[i], settled[i] = op.CreatedAt, op.SettledAt
 	}
 	return exec(ctx, tx, "save operations", int64(n), `
 		INSERT INTO operations (`+operationColumns+`)
@@ -111,8 +106,8 @@ func saveOperations(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) er
 			$10::text[], $11::bigint[], $12::text[], $13::text[], $14::text[], $15::text[], $16::uuid[], $17::timestamptz[],
 			$18::timestamptz[])
 			AS o (`+operationColumns+`)`,
-		ids, pq.Array(lanes), pq.Array(seqs), kinds, accounts, pq.Array(payees), pq.Array(holds), pq.Array(orders), pq.Array(commands), currencies, pq.Array(amounts),
-		statuses, reasons, references, descriptions, pq.Array(fingerprints), created, pq.Array(settled))
+		ids, lanes, seqs, kinds, accounts, payees, holds, orders, commands, currencies, amounts,
+		statuses, reasons, references, descriptions, fingerprints, created, settled)
 }
 
 // completeOperations stores what became of operations that were created before: they have ended, or wait for something
@@ -122,19 +117,18 @@ func completeOperations(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes
 	if n == 0 {
 		return nil
 	}
-	ids, statuses, reasons := texts(n), texts(n), texts(n)
-	lanes, holds, settled := make([]int64, n), make([]sql.NullString, n), make([]sql.NullString, n)
+	ids, lanes, statuses, reasons := make(postgres.UUIDs, n), make(postgres.Int16s, n), texts(n), texts(n)
+	holds, settled := optionalUUIDs(n), make(postgres.Times, n)
 	for i, c := range changes.Completed {
 		op := c.Operation
-		ids[i], lanes[i], statuses[i], reasons[i] = op.ID.String(), int64(op.Lane), string(op.Status), string(op.Reason)
-		holds[i], settled[i] = optional(op.HoldID), optionalTimestamp(op.SettledAt)
+		ids[i], lanes[i], statuses[i], reasons[i], holds[i], settled[i] = op.ID, op.Lane, string(op.Status), string(op.Reason), op.HoldID, op.SettledAt
 	}
 	return exec(ctx, tx, "complete operations", int64(n), `
 		UPDATE operations SET status = c.status, reason = c.reason, hold_id = c.hold_id, settled_at = c.settled_at
 		FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::text[], $5::uuid[], $6::timestamptz[])
 			AS c (id, lane, status, reason, hold_id, settled_at)
 		WHERE operations.id = c.id AND operations.lane = c.lane AND operations.status = 'created'`,
-		ids, pq.Array(lanes), statuses, reasons, pq.Array(holds), pq.Array(settled))
+		ids, lanes, statuses, reasons, holds, settled)
 }
 
 func saveHolds(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) error {
@@ -142,14 +136,14 @@ func saveHolds(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) error {
 	if n == 0 {
 		return nil
 	}
-	ids, accounts, currencies, statuses := texts(n), texts(n), texts(n), texts(n)
-	expires, created, orders := texts(n), texts(n), make([]sql.NullString, n)
-	lanes, amounts, captured := make([]int64, n), make([]int64, n), make([]int64, n)
+	ids, accounts, orders, lanes := make(postgres.UUIDs, n), make(postgres.UUIDs, n), optionalUUIDs(n), make(postgres.Int16s, n)
+	currencies, statuses, amounts, captured := texts(n), texts(n), bigints(n), bigints(n)
+	expires, created := make(postgres.Times, n), make(postgres.Times, n)
 	i := 0
 	for _, h := range changes.Holds {
-		ids[i], accounts[i], currencies[i], statuses[i] = h.ID.String(), h.AccountID.String(), h.Currency, string(h.Status)
-		expires[i], created[i] = timestamp(h.ExpiresAt), timestamp(h.CreatedAt)
-		lanes[i], amounts[i], captured[i], orders[i] = int64(h.Lane), h.Amount, h.Captured, optional(h.OrderID)
+		ids[i], accounts[i], currencies[i], statuses[i] = h.ID, h.AccountID, h.Currency, string(h.Status)
+		expires[i], created[i] = h.ExpiresAt, h.CreatedAt
+		lanes[i], amounts[i], captured[i], orders[i] = h.Lane, h.Amount, h.Captured, h.OrderID
 		i++
 	}
 	return exec(ctx, tx, "save holds", int64(n), `
@@ -157,7 +151,7 @@ func saveHolds(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) error {
 		SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::uuid[], $4::text[], $5::bigint[], $6::bigint[], $7::text[],
 			$8::uuid[], $9::timestamptz[], $10::timestamptz[])
 		ON CONFLICT (id, lane) DO UPDATE SET status = excluded.status, captured = excluded.captured WHERE holds.status = 'open'`,
-		ids, pq.Array(lanes), accounts, currencies, pq.Array(amounts), pq.Array(captured), statuses, pq.Array(orders), expires, created)
+		ids, lanes, accounts, currencies, amounts, captured, statuses, orders, expires, created)
 }
 
 func savePayments(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) error {
@@ -187,21 +181,20 @@ func insertPayments(ctx context.Context, tx *sqlx.Tx, payments []ledger.OrderPay
 	if n == 0 {
 		return nil
 	}
-	orders, accounts, currencies, captures, statuses, reasons := texts(n), texts(n), texts(n), texts(n), texts(n), texts(n)
-	previous, created, updated := texts(n), texts(n), texts(n)
-	lanes, amounts, captured, refunded, versions := make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
+	orders, accounts, lanes := make(postgres.UUIDs, n), make(postgres.UUIDs, n), make(postgres.Int16s, n)
+	currencies, captures, statuses, reasons, previous := texts(n), texts(n), texts(n), texts(n), texts(n)
+	amounts, captured, refunded, versions := bigints(n), bigints(n), bigints(n), bigints(n)
+	created, updated := make(postgres.Times, n), make(postgres.Times, n)
 	for i, p := range payments {
-		orders[i], accounts[i], currencies[i], captures[i] = p.OrderID.String(), p.AccountID.String(), p.Currency, p.Capture
-		statuses[i], reasons[i], created[i], updated[i] = p.Status, string(p.Reason), timestamp(p.CreatedAt), timestamp(p.UpdatedAt)
-		lanes[i], amounts[i], captured[i], refunded[i], versions[i] = int64(p.Lane), p.Amount, p.Captured, p.Refunded, p.Version
-		previous[i] = p.Previous
+		orders[i], lanes[i], accounts[i], currencies[i], captures[i] = p.OrderID, p.Lane, p.AccountID, p.Currency, p.Capture
+		statuses[i], reasons[i], previous[i], created[i], updated[i] = p.Status, string(p.Reason), p.Previous, p.CreatedAt, p.UpdatedAt
+		amounts[i], captured[i], refunded[i], versions[i] = p.Amount, p.Captured, p.Refunded, p.Version
 	}
 	return exec(ctx, tx, "save payments", int64(n), `
 		INSERT INTO payments (`+paymentColumns+`, previous)
 		SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::uuid[], $4::text[], $5::bigint[], $6::text[], $7::text[], $8::text[],
 			$9::bigint[], $10::bigint[], $11::bigint[], $12::timestamptz[], $13::timestamptz[], $14::text[])`,
-		orders, pq.Array(lanes), accounts, currencies, pq.Array(amounts), captures, statuses, reasons, pq.Array(captured),
-		pq.Array(refunded), pq.Array(versions), created, updated, previous)
+		orders, lanes, accounts, currencies, amounts, captures, statuses, reasons, captured, refunded, versions, created, updated, previous)
 }
 
 func updatePayments(ctx context.Context, tx *sqlx.Tx, payments []ledger.OrderPayment) error {
@@ -209,11 +202,12 @@ func updatePayments(ctx context.Context, tx *sqlx.Tx, payments []ledger.OrderPay
 	if n == 0 {
 		return nil
 	}
-	orders, statuses, reasons, previous, updated := texts(n), texts(n), texts(n), texts(n), texts(n)
-	lanes, captured, refunded, versions := make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
+	orders, lanes, updated := make(postgres.UUIDs, n), make(postgres.Int16s, n), make(postgres.Times, n)
+	statuses, reasons, previous := texts(n), texts(n), texts(n)
+	captured, refunded, versions := bigints(n), bigints(n), bigints(n)
 	for i, p := range payments {
-		orders[i], statuses[i], reasons[i], previous[i], updated[i] = p.OrderID.String(), p.Status, string(p.Reason), p.Previous, timestamp(p.UpdatedAt)
-		lanes[i], captured[i], refunded[i], versions[i] = int64(p.Lane), p.Captured, p.Refunded, p.Version
+		orders[i], statuses[i], reasons[i], previous[i], updated[i] = p.OrderID, p.Status, string(p.Reason), p.Previous, p.UpdatedAt
+		lanes[i], captured[i], refunded[i], versions[i] = p.Lane, p.Captured, p.Refunded, p.Version
 	}
 	return exec(ctx, tx, "change payments", int64(n), `
 		UPDATE payments SET status = c.status, reason = c.reason, previous = c.previous, captured = c.captured, refunded = c.refunded,
@@ -221,7 +215,7 @@ func updatePayments(ctx context.Context, tx *sqlx.Tx, payments []ledger.OrderPay
 		FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bigint[], $8::bigint[], $9::timestamptz[])
 			AS c (order_id, lane, status, reason, previous, captured, refunded, version, updated_at)
 		WHERE payments.order_id = c.order_id AND payments.lane = c.lane AND payments.version < c.version`,
-		orders, pq.Array(lanes), statuses, reasons, previous, pq.Array(captured), pq.Array(refunded), pq.Array(versions), updated)
+		orders, lanes, statuses, reasons, previous, captured, refunded, versions, updated)
 }
 
 // exec runs a statement that must change exactly n rows: anything else is a broken promise, and rolls back.
@@ -236,15 +230,6 @@ func exec(ctx context.Context, tx *sqlx.Tx, what string, n int64, query string, 
 	return nil
 }
 
-func texts(n int) pq.StringArray { return make(pq.StringArray, n) }
-
-func optional(id uuid.UUID) sql.NullString {
-	return sql.NullString{String: id.String(), Valid: id != uuid.Nil}
-}
-
-// timestamp writes a time for an array parameter, to the microsecond, which is what PostgreSQL keeps.
-func timestamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05.999999Z07:00") }
-
-func optionalTimestamp(t time.Time) sql.NullString {
-	return sql.NullString{String: timestamp(t), Valid: !t.IsZero()}
-}
+func texts(n int) postgres.Texts                 { return make(postgres.Texts, n) }
+func bigints(n int) postgres.Int64s              { return make(postgres.Int64s, n) }
+func optionalUUIDs(n int) postgres.OptionalUUIDs { return make(postgres.OptionalUUIDs, n) }

@@ -10,10 +10,10 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
-	"github.com/lib/pq"
 
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/platform/inbox"
+	"github.com/altyn-pay/altyn/platform/postgres"
 )
 
 // waitRow is a request that waits, as it is stored.
@@ -56,8 +56,10 @@ func loadWaits(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, requests []l
 	}
 	var rows []waitRow
 	if err := tx.SelectContext(ctx, &rows, `
-		SELECT `+waitColumns+` FROM waits WHERE (id, lane) IN (SELECT * FROM unnest($1::uuid[], $2::smallint[]))`,
-		ids, pq.Array(lanes)); err != nil {
+		SELECT found.* FROM unnest($1::uuid[], $2::smallint[]) AS wanted (wanted_id, wanted_lane) CROSS JOIN LATERAL (
+			SELECT `+waitColumns+` FROM waits WHERE id = wanted_id AND lane = wanted_lane LIMIT 1
+		) found`,
+		ids, lanes); err != nil {
 		return fmt.Errorf("load what waits: %w", err)
 	}
 	for _, row := range rows {
@@ -100,11 +102,11 @@ func loadQueues(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, requests []
 			WHERE account_id = q.account_id AND currency = q.currency AND lane = q.lane AND what = 'waiting_for_funds'
 			ORDER BY seq LIMIT $4
 		) w ORDER BY w.seq`,
-		accounts, currencies, pq.Array(lanes), min(maxServed, max(minServed, maxLoaded/len(heads)))); err != nil {
+		accounts, currencies, lanes, min(maxServed, max(minServed, maxLoaded/len(heads)))); err != nil {
 		return fmt.Errorf("load queues: %w", err)
 	}
-	var orders pq.StringArray
-	var orderLanes []int64
+	var orders postgres.UUIDs
+	var orderLanes postgres.Int16s
 	for _, row := range rows {
 		wait, err := row.wait()
 		if err != nil {
@@ -113,7 +115,7 @@ func loadQueues(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, requests []
 		key := ledger.Key{AccountID: row.AccountID, Currency: row.Currency, Lane: row.Lane}
 		heads[key] = append(heads[key], wait)
 		if row.Kind == ledger.Payment {
-			orders, orderLanes = append(orders, row.ID.String()), append(orderLanes, int64(row.Lane))
+			orders, orderLanes = append(orders, row.ID), append(orderLanes, row.Lane)
 		}
 	}
 	for key, head := range heads {
@@ -127,13 +129,13 @@ func endWaits(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) error {
 	if n == 0 {
 		return nil
 	}
-	ids, lanes := texts(n), make([]int64, n)
+	ids, lanes := make(postgres.UUIDs, n), make(postgres.Int16s, n)
 	for i, w := range changes.Ended {
-		ids[i], lanes[i] = w.Request.ID.String(), int64(w.Request.Lane)
+		ids[i], lanes[i] = w.Request.ID, w.Request.Lane
 	}
 	return exec(ctx, tx, "end what waits", int64(n), `
 		DELETE FROM waits USING unnest($1::uuid[], $2::smallint[]) AS ended (id, lane)
-		WHERE waits.id = ended.id AND waits.lane = ended.lane`, ids, pq.Array(lanes))
+		WHERE waits.id = ended.id AND waits.lane = ended.lane`, ids, lanes)
 }
 
 func saveWaits(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) error {
@@ -141,9 +143,9 @@ func saveWaits(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) error {
 	if n == 0 {
 		return nil
 	}
-	ids, accounts, currencies, whats, kinds, payloads, traces, received := texts(n), texts(n), texts(n), texts(n), texts(n), texts(n), texts(n), texts(n)
-	expires, fingerprints := make([]sql.NullString, n), make([]sql.NullString, n)
-	lanes, seqs, arrivals := make([]int64, n), make([]int64, n), make([]int64, n)
+	ids, accounts, fingerprints, lanes := make(postgres.UUIDs, n), make(postgres.UUIDs, n), optionalUUIDs(n), make(postgres.Int16s, n)
+	currencies, whats, kinds, payloads, traces := texts(n), texts(n), texts(n), texts(n), texts(n)
+	seqs, arrivals, expires, received := bigints(n), bigints(n), make(postgres.Times, n), make(postgres.Times, n)
 	i := 0
 	for _, w := range changes.Waits {
 		r := w.Request
@@ -151,18 +153,16 @@ func saveWaits(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) error {
 		if err != nil {
 			return fmt.Errorf("encode waiting request %s: %w", r.ID, err)
 		}
-		ids[i], accounts[i], currencies[i], whats[i], kinds[i] = r.ID.String(), r.AccountID.String(), r.Currency, string(w.For), string(r.Kind)
-		payloads[i], traces[i], received[i], expires[i] = string(payload), r.Traceparent, timestamp(r.ReceivedAt), optionalTimestamp(w.ExpiresAt)
-		fingerprints[i] = sql.NullString{String: r.Fingerprint.UUID.String(), Valid: r.Fingerprint.Valid}
-		lanes[i], seqs[i], arrivals[i] = int64(r.Lane), w.Seq, r.Seq
+		ids[i], lanes[i], accounts[i], currencies[i], whats[i], seqs[i] = r.ID, r.Lane, r.AccountID, r.Currency, string(w.For), w.Seq
+		expires[i], kinds[i], arrivals[i], payloads[i] = w.ExpiresAt, string(r.Kind), r.Seq, string(payload)
+		fingerprints[i], traces[i], received[i] = r.Fingerprint.UUID, r.Traceparent, r.ReceivedAt
 		i++
 	}
 	return exec(ctx, tx, "save what waits", int64(n), `
 		INSERT INTO waits (id, lane, account_id, currency, what, seq, expires_at, kind, arrival, payload, fingerprint, traceparent, received_at)
 		SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::uuid[], $4::text[], $5::text[], $6::bigint[], $7::timestamptz[], $8::text[],
 			$9::bigint[], $10::text[], $11::uuid[], $12::text[], $13::timestamptz[])`,
-		ids, pq.Array(lanes), accounts, currencies, whats, pq.Array(seqs), pq.Array(expires), kinds, pq.Array(arrivals), payloads,
-		pq.Array(fingerprints), traces, received)
+		ids, lanes, accounts, currencies, whats, seqs, expires, kinds, arrivals, payloads, fingerprints, traces, received)
 }
 
 const (

@@ -1,0 +1,85 @@
+package settlement
+
+import (
+	"context"
+	"log/slog"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/altyn-pay/altyn/payments/internal/ledger"
+	"github.com/altyn-pay/altyn/payments/internal/postgres"
+	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/inbox"
+	"github.com/altyn-pay/altyn/platform/money"
+	"github.com/altyn-pay/altyn/platform/postgrestest"
+)
+
+// BenchmarkSettle accepts payments of a thousand accounts and settles them, some at a time; one operation is one payment. The
+// server of the tests does not sync, so what is measured is the work alone.
+func BenchmarkSettle(b *testing.B) {
+	for _, size := range []int{1, 30, 300, 1000} {
+		b.Run(strconv.Itoa(size), func(b *testing.B) { benchmarkSettle(b, size) })
+	}
+}
+
+func benchmarkSettle(b *testing.B, size int) {
+	db := postgrestest.Database(b, "payments", postgres.Migrations()...)
+	currencies, err := money.LoadCurrencies("")
+	if err != nil {
+		b.Fatal(err)
+	}
+	settled := make(chan int)
+	metrics := prometheus.NewRegistry()
+	s := New(postgres.New(db.Service), currencies, metrics, func(r Result) { settled <- len(r.Operations) })
+	worker := inbox.NewWorker(db.Service, s.Settle, inbox.DefaultRetry, slog.New(slog.DiscardHandler), metrics)
+	ctx, stop := context.WithCancel(b.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = worker.Run(ctx)
+	}()
+	defer func() { stop(); <-done }()
+	settle := func(requests ...ledger.Request) {
+		messages := make([]inbox.Message, len(requests))
+		for i, r := range requests {
+			if messages[i], err = Message(r, ""); err != nil {
+				b.Fatal(err)
+			}
+		}
+		if _, err := inbox.Insert(ctx, db.Service, messages); err != nil {
+			b.Fatal(err)
+		}
+		worker.Wake()
+		for n := 0; n < len(requests); {
+			select {
+			case m := <-settled:
+				n += m
+			case <-time.After(time.Minute):
+				b.Fatal("not settled after a minute")
+			}
+		}
+	}
+	accounts := make([]uuid.UUID, 1000)
+	var funds []ledger.Request
+	for i := range accounts {
+		accounts[i] = uuid.New()
+		funds = append(funds, ledger.Request{ID: uuid.New(), AccountID: accounts[i], Kind: ledger.CreateAccount},
+			ledger.Request{ID: uuid.New(), AccountID: accounts[i], Kind: ledger.Deposit, Currency: "RUB", Amount: 1e15})
+	}
+	settle(funds...)
+	for n := 0; b.Loop(); {
+		requests := make([]ledger.Request, size)
+		for i := range requests {
+			id := uuid.Must(uuid.NewV7())
+			requests[i] = ledger.Request{ID: id, OrderID: id, AccountID: accounts[n%len(accounts)], Kind: ledger.Payment,
+				Currency: "RUB", Amount: 100, Capture: contract.CaptureAutomatic}
+			n++
+		}
+		settle(requests...)
+	}
+	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N*size), "µs/payment")
+}
