@@ -26,19 +26,20 @@ type Group[Item, Result any] struct {
 
 	mu      sync.Mutex
 	queue   []*call[Item, Result]
+	queued  int // items in the queue
 	running bool
 }
 
 type call[Item, Result any] struct {
-	item   Item
-	result Result
-	err    error
-	done   chan struct{}
+	items   []Item
+	results []Result
+	err     error
+	done    chan struct{}
 }
 
-// New makes a group. run gets up to maxBatch items, in the order of their arrival, and returns one result for each; it
-// must be all or nothing. When it fails with an error of which alone says that one of the items may be to blame, the
-// items are run again one by one, so that one bad item does not fail the others. At most maxQueue items wait.
+// New makes a group. run gets some maxBatch items at most, in the order of their arrival, and returns one result for each; it
+// must be all or nothing. When it fails with an error of which alone says that one of the items may be to blame, the calls
+// are run again one by one, so that one bad item does not fail the others. At most maxQueue items wait.
 func New[Item, Result any](maxBatch, maxQueue int, alone func(error) bool,
 	run func(ctx context.Context, items []Item) ([]Result, error)) *Group[Item, Result] {
 	return &Group[Item, Result]{run: run, alone: alone, maxBatch: maxBatch, maxQueue: maxQueue}
@@ -47,13 +48,26 @@ func New[Item, Result any](maxBatch, maxQueue int, alone func(error) bool,
 // Do runs the item in a batch and returns its result. When ctx ends first, Do returns its error, and the item may still
 // take effect.
 func (g *Group[Item, Result]) Do(ctx context.Context, item Item) (Result, error) {
-	c := &call[Item, Result]{item: item, done: make(chan struct{})}
-	g.mu.Lock()
-	if len(g.queue) >= g.maxQueue {
-		g.mu.Unlock()
-		return c.result, ErrBusy
+	results, err := g.DoAll(ctx, []Item{item})
+	if err != nil {
+		var none Result
+		return none, err
 	}
-	g.queue = append(g.queue, c)
+	return results[0], nil
+}
+
+// DoAll runs items as Do does, all in the same batch, which may be larger than maxBatch for it. Without items it does nothing.
+func (g *Group[Item, Result]) DoAll(ctx context.Context, items []Item) ([]Result, error) {
+	if len(items) == 0 {
+		return nil, nil
+	}
+	c := &call[Item, Result]{items: items, done: make(chan struct{})}
+	g.mu.Lock()
+	if g.queued > 0 && g.queued+len(items) > g.maxQueue {
+		g.mu.Unlock()
+		return nil, ErrBusy
+	}
+	g.queue, g.queued = append(g.queue, c), g.queued+len(items)
 	if !g.running {
 		g.running = true
 		go g.drain()
@@ -61,48 +75,53 @@ func (g *Group[Item, Result]) Do(ctx context.Context, item Item) (Result, error)
 	g.mu.Unlock()
 	select {
 	case <-c.done:
-		return c.result, c.err
+		return c.results, c.err
 	case <-ctx.Done():
-		var none Result
-		return none, ctx.Err()
+		return nil, ctx.Err()
 	}
 }
 
 // drain runs batches until none is waiting. It lives as long as there are requests, not longer.
 func (g *Group[Item, Result]) drain() {
 	for {
-		g.mu.Lock()
-		batch := g.queue
-		if len(batch) > g.maxBatch {
-			batch, g.queue = batch[:g.maxBatch:g.maxBatch], batch[g.maxBatch:]
-		} else {
-			g.queue = nil
-		}
+		batch := g.next()
 		if len(batch) == 0 {
-			g.running = false
-			g.mu.Unlock()
 			return
 		}
-		g.mu.Unlock()
 		g.runBatch(batch)
 	}
+}
+
+// next takes the calls of a batch from the queue; without any, the group does not run any more.
+func (g *Group[Item, Result]) next() []*call[Item, Result] {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	calls, items := 0, 0
+	for calls < len(g.queue) && (calls == 0 || items+len(g.queue[calls].items) <= g.maxBatch) {
+		items += len(g.queue[calls].items)
+		calls++
+	}
+	batch := g.queue[:calls:calls]
+	g.queue, g.queued = g.queue[calls:], g.queued-items
+	g.running = calls > 0
+	return batch
 }
 
 func (g *Group[Item, Result]) runBatch(batch []*call[Item, Result]) {
 	ctx, cancel := context.WithTimeout(context.Background(), runTimeout)
 	defer cancel()
-	items := make([]Item, len(batch))
-	for i, c := range batch {
-		items[i] = c.item
+	var items []Item
+	for _, c := range batch {
+		items = append(items, c.items...)
 	}
 	results, err := g.run(ctx, items)
 	if err == nil && len(results) != len(items) {
 		err = fmt.Errorf("groupcommit: %d results for %d items", len(results), len(items))
 	}
 	for i, c := range batch {
-		switch {
+		switch n := len(c.items); {
 		case err == nil:
-			c.result = results[i]
+			c.results, results = results[:n:n], results[n:]
 		case len(batch) > 1 && g.alone(err):
 			g.runBatch(batch[i : i+1]) // closes done
 			continue

@@ -3,33 +3,30 @@ package inbox
 import (
 	"context"
 	"fmt"
-
-	"github.com/jmoiron/sqlx"
 )
 
 // Receiver stores what a broker delivers. Record is the broker's form of a message.
 type Receiver[Record any] struct {
-	db       *sqlx.DB
+	accept   func(ctx context.Context, messages []Message) ([]int64, error)
 	decode   Decoder[Record]
 	repeated func(Message) (Message, bool)
 	dead     func(ctx context.Context, records []Record, reasons []error) error
-	wake     func()
 }
 
 // Decoder makes messages of a fetched batch. For each record it returns the message, or the reason why it cannot be read.
 // An error of its own means that it could not find out; the batch is delivered again.
 type Decoder[Record any] func(ctx context.Context, records []Record) (messages []Message, reasons []error, err error)
 
-// NewReceiver makes a receiver. dead keeps what could not be read, with the reason, and returns once it is safe; wake is
-// called after messages were stored. A message that is waiting already is not stored again; what repeated returns for it,
-// if it is not nil and returns true, is stored in its stead.
-func NewReceiver[Record any](db *sqlx.DB, decode Decoder[Record], repeated func(Message) (Message, bool),
-	dead func(ctx context.Context, records []Record, reasons []error) error, wake func()) *Receiver[Record] {
-	return &Receiver[Record]{db: db, decode: decode, repeated: repeated, dead: dead, wake: wake}
+// NewReceiver makes a receiver. accept is Accept of a Worker; dead keeps what could not be read, with the reason, and returns
+// once it is safe. A message that is waiting already is not accepted again; what repeated returns for it, if it is not nil
+// and returns true, is accepted in its stead.
+func NewReceiver[Record any](accept func(ctx context.Context, messages []Message) ([]int64, error), decode Decoder[Record],
+	repeated func(Message) (Message, bool), dead func(ctx context.Context, records []Record, reasons []error) error) *Receiver[Record] {
+	return &Receiver[Record]{accept: accept, decode: decode, repeated: repeated, dead: dead}
 }
 
-// Receive stores a fetched batch in one statement. Once it has returned nil, the records may be acknowledged: each is
-// stored or kept as a dead letter. After an error they must be delivered again.
+// Receive accepts a fetched batch in one transaction. Once it has returned nil, the records may be acknowledged: each has
+// taken effect, or is stored, or kept as a dead letter. After an error they must be delivered again.
 func (r *Receiver[Record]) Receive(ctx context.Context, records []Record) error {
 	decoded, reasons, err := r.decode(ctx, records)
 	if err != nil {
@@ -55,15 +52,7 @@ func (r *Receiver[Record]) Receive(ctx context.Context, records []Record) error 
 	if len(messages) == 0 {
 		return nil
 	}
-	if err := r.store(ctx, messages); err != nil {
-		return err
-	}
-	r.wake()
-	return nil
-}
-
-func (r *Receiver[Record]) store(ctx context.Context, messages []Message) error {
-	arrivals, err := Insert(ctx, r.db, messages)
+	arrivals, err := r.accept(ctx, messages)
 	if err != nil || r.repeated == nil {
 		return err
 	}
@@ -80,6 +69,6 @@ func (r *Receiver[Record]) store(ctx context.Context, messages []Message) error 
 		return nil
 	}
 	// Should this fail, the records are delivered again, and their messages are found waiting or settled.
-	_, err = Insert(ctx, r.db, instead)
+	_, err = r.accept(ctx, instead)
 	return err
 }

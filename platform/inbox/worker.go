@@ -69,6 +69,8 @@ type Worker struct {
 	log    *slog.Logger
 	wake   chan struct{}
 
+	accepting chan struct{} // has an element while Accept works
+
 	batches  prometheus.Histogram
 	duration prometheus.Histogram
 	failures *prometheus.CounterVec
@@ -77,7 +79,7 @@ type Worker struct {
 // NewWorker makes a worker; Run runs it.
 func NewWorker(db *sqlx.DB, handle Handler, retry Retry, log *slog.Logger, metrics prometheus.Registerer) *Worker {
 	w := &Worker{
-		db: db, handle: handle, retry: retry, log: log, wake: make(chan struct{}, 1),
+		db: db, handle: handle, retry: retry, log: log, wake: make(chan struct{}, 1), accepting: make(chan struct{}, 1),
 		batches: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "altyn_inbox_batch_size", Help: "Messages settled in one transaction.", Buckets: prometheus.ExponentialBuckets(1, 4, 6)}),
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -207,13 +209,18 @@ func (w *Worker) settle(ctx context.Context, only []Message) ([]Message, error) 
 		return batch.remove(ctx, tx)
 	})
 	if err == nil && len(batch.messages) > 0 {
-		w.batches.Observe(float64(len(batch.messages)))
-		w.duration.Observe(time.Since(begin).Seconds())
-		if committed != nil {
-			committed()
-		}
+		w.settled(len(batch.messages), begin, committed)
 	}
 	return batch.messages, err
+}
+
+// settled tells of a batch that was committed.
+func (w *Worker) settled(messages int, begin time.Time, committed func()) {
+	w.batches.Observe(float64(messages))
+	w.duration.Observe(time.Since(begin).Seconds())
+	if committed != nil {
+		committed()
+	}
 }
 
 // call runs the handler and turns a panic into an error, which stops one account instead of the process.

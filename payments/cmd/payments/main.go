@@ -27,6 +27,7 @@ package main
 //	@tag.description	on the service's own port only; the gateway does not serve it
 
 import (
+	"context"
 	"os"
 	"sync"
 
@@ -78,15 +79,22 @@ var document = sync.OnceValue(docs.SwaggerInfo.ReadDoc)
 func build(p *service.Process, retry inbox.Retry) error {
 	store := postgres.New(p.DB)
 	var pipe *pipeline
-	door := api.NewDoor(store, p.Log, func() { pipe.wake() })
+	door := api.NewDoor(store, p.Log, func(ctx context.Context, messages []inbox.Message) ([]int64, error) {
+		if pipe == nil { // another process settles
+			return store.Accept(ctx, messages)
+		}
+		return pipe.worker.Accept(ctx, messages)
+	})
+	wake, wakeRelay := func() {}, func() {}
 	if p.Config.Role != service.API {
 		var err error
 		if pipe, err = newPipeline(p, store, door, retry); err != nil {
 			return err
 		}
+		wake, wakeRelay = pipe.worker.Wake, pipe.relay.Wake
 		p.Go(pipe.run)
 	}
-	operators.New(p.Log, inbox.NewParked(p.DB, discardable, pipe.wake), outbox.NewParked(p.DB, pipe.wakeRelay)).Mount(p.Router)
+	operators.New(p.Log, inbox.NewParked(p.DB, discardable, wake), outbox.NewParked(p.DB, wakeRelay)).Mount(p.Router)
 	if p.Config.Role == service.Worker {
 		return nil
 	}

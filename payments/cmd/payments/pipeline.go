@@ -71,7 +71,7 @@ func newPipeline(process *service.Process, store *postgres.Store, door *api.Door
 	})
 	p.worker = inbox.NewWorker(process.DB, settle.Settle, retry, log, metrics)
 	p.expiry = settlement.NewExpiry(store, log, p.worker.Wake)
-	p.receiver = inbox.NewReceiver(process.DB, settlement.NewDecoder(store, process.Currencies, producer.HasTopic).Decode, settlement.Repeated, producer.DeadLetters, p.worker.Wake)
+	p.receiver = inbox.NewReceiver(p.worker.Accept, settlement.NewDecoder(store, process.Currencies, producer.HasTopic).Decode, settlement.Repeated, producer.DeadLetters)
 	p.goods = settlement.NewInventory(store, producer.DeadLetters, p.worker.Wake, log, metrics)
 	return p, nil
 }
@@ -95,20 +95,6 @@ func (p *pipeline) receive(ctx context.Context, records []kafka.Message) error {
 		return p.goods.Receive(ctx, goods)
 	}
 	return nil
-}
-
-// wake tells the worker, if there is one in this process, that messages were stored.
-func (p *pipeline) wake() {
-	if p != nil {
-		p.worker.Wake()
-	}
-}
-
-// wakeRelay tells the relay, if there is one in this process, that messages were put back.
-func (p *pipeline) wakeRelay() {
-	if p != nil {
-		p.relay.Wake()
-	}
 }
 
 // run works until ctx ends.

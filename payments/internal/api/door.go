@@ -21,33 +21,27 @@ import (
 )
 
 const (
-	maxGroup = 1000   // requests stored in one transaction
+	maxGroup = 1000   // requests accepted in one transaction, or one batch that is larger
 	maxQueue = 10_000 // requests that may wait for it; more are refused as unavailable
 )
 
 // errKeyReused is the answer to an Idempotency-Key that came with another request before.
 var errKeyReused = errors.New("the key came with another request before")
 
-// Door takes requests in over HTTP. It does what the broker's receiver does, put a message into the inbox, and then waits
-// for its result: nothing but the settlement worker moves money.
+// Door takes requests in over HTTP. It does what the broker's receiver does, have the inbox accept a message, and then waits
+// for its result: nothing but the settlement moves money.
 type Door struct {
-	store   *postgres.Store
-	stored  *groupcommit.Group[inbox.Message, int64]
-	results *watch.Hub[*ledger.Operation]
-	wake    func()
+	store    *postgres.Store
+	accepted *groupcommit.Group[inbox.Message, int64]
+	results  *watch.Hub[*ledger.Operation]
 }
 
-// NewDoor makes a door. wake is called after messages were stored.
-func NewDoor(store *postgres.Store, log *slog.Logger, wake func()) *Door {
-	d := &Door{store: store, results: watch.New(log, store.Settled), wake: wake}
+// NewDoor makes a door. accept has the inbox accept messages and returns their arrival numbers, see inbox.Insert.
+func NewDoor(store *postgres.Store, log *slog.Logger, accept func(ctx context.Context, messages []inbox.Message) ([]int64, error)) *Door {
 	mayBeItem := func(err error) bool { return !platform.IsTransient(err) }
-	d.stored = groupcommit.New(maxGroup, maxQueue, mayBeItem, func(ctx context.Context, messages []inbox.Message) (arrivals []int64, err error) {
-		if arrivals, err = store.Accept(ctx, messages); err == nil {
-			wake()
-		}
-		return arrivals, err
-	})
-	return d
+	return &Door{
+		store: store, results: watch.New(log, store.Settled), accepted: groupcommit.New(maxGroup, maxQueue, mayBeItem, accept),
+	}
 }
 
 // Run sees the results of other processes, until ctx ends.
@@ -78,7 +72,7 @@ func (p patience) enough(op *ledger.Operation) bool {
 	return op.Status != ledger.Created || !p.funds && op.Reason == ledger.WaitingForFunds
 }
 
-// submit stores a request and waits for its result.
+// submit has a request accepted and waits for its result.
 func (d *Door) submit(ctx context.Context, r ledger.Request, p patience) (result, error) {
 	message, err := settlement.Message(r, telemetry.Traceparent(ctx))
 	if err != nil {
@@ -86,9 +80,9 @@ func (d *Door) submit(ctx context.Context, r ledger.Request, p patience) (result
 	}
 	watched := d.results.Subscribe(r.ID)
 	defer watched.Close()
-	arrival, err := d.stored.Do(ctx, message)
+	arrival, err := d.accepted.Do(ctx, message)
 	if err != nil {
-		return result{}, fmt.Errorf("store request: %w", err)
+		return result{}, fmt.Errorf("accept request: %w", err)
 	}
 	waiting, cancel := awhile(ctx, p.wait)
 	defer cancel()
@@ -99,11 +93,8 @@ func (d *Door) submit(ctx context.Context, r ledger.Request, p patience) (result
 	return out, out.err
 }
 
-// submitAll stores requests in one transaction, in their order, and waits for their results.
+// submitAll has requests accepted in one transaction, in their order, and waits for their results.
 func (d *Door) submitAll(ctx context.Context, requests []ledger.Request, p patience) ([]result, error) {
-	if len(requests) == 0 {
-		return nil, nil
-	}
 	messages, watched := make([]inbox.Message, len(requests)), make([]*watch.Watch[*ledger.Operation], len(requests))
 	for i, r := range requests {
 		var err error
@@ -113,11 +104,10 @@ func (d *Door) submitAll(ctx context.Context, requests []ledger.Request, p patie
 		watched[i] = d.results.Subscribe(r.ID)
 		defer watched[i].Close()
 	}
-	arrivals, err := d.store.Accept(context.WithoutCancel(ctx), messages)
+	arrivals, err := d.accepted.DoAll(ctx, messages)
 	if err != nil {
-		return nil, fmt.Errorf("store requests: %w", err)
+		return nil, fmt.Errorf("accept requests: %w", err)
 	}
-	d.wake()
 	waiting, cancel := awhile(ctx, p.wait)
 	defer cancel()
 	results := make([]result, len(requests))
@@ -129,7 +119,7 @@ func (d *Door) submitAll(ctx context.Context, requests []ledger.Request, p patie
 	return results, nil
 }
 
-// result waits for the result of a stored request until waiting ends.
+// result waits for the result of an accepted request until waiting ends.
 func (d *Door) result(ctx, waiting context.Context, watched *watch.Watch[*ledger.Operation], r ledger.Request, arrival int64, p patience) (result, error) {
 	reused := func(op *ledger.Operation) bool { return r.Fingerprint.Valid && op.Fingerprint != r.Fingerprint }
 	op, settled := watched.Until(waiting, func(op *ledger.Operation) bool { return p.enough(op) || reused(op) })

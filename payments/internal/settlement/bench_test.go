@@ -1,11 +1,9 @@
 package settlement
 
 import (
-	"context"
 	"log/slog"
 	"strconv"
 	"testing"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
@@ -32,17 +30,10 @@ func benchmarkSettle(b *testing.B, size int) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	settled := make(chan int)
+	settled := 0
 	metrics := prometheus.NewRegistry()
-	s := New(postgres.New(db.Service), currencies, metrics, func(r Result) { settled <- len(r.Operations) })
+	s := New(postgres.New(db.Service), currencies, metrics, func(r Result) { settled += len(r.Operations) })
 	worker := inbox.NewWorker(db.Service, s.Settle, inbox.DefaultRetry, slog.New(slog.DiscardHandler), metrics)
-	ctx, stop := context.WithCancel(b.Context())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = worker.Run(ctx)
-	}()
-	defer func() { stop(); <-done }()
 	settle := func(requests ...ledger.Request) {
 		messages := make([]inbox.Message, len(requests))
 		for i, r := range requests {
@@ -50,17 +41,9 @@ func benchmarkSettle(b *testing.B, size int) {
 				b.Fatal(err)
 			}
 		}
-		if _, err := inbox.Insert(ctx, db.Service, messages); err != nil {
-			b.Fatal(err)
-		}
-		worker.Wake()
-		for n := 0; n < len(requests); {
-			select {
-			case m := <-settled:
-				n += m
-			case <-time.After(time.Minute):
-				b.Fatal("not settled after a minute")
-			}
+		settled = 0
+		if _, err := worker.Accept(b.Context(), messages); err != nil || settled != len(requests) {
+			b.Fatalf("settled %d of %d: %v", settled, len(requests), err)
 		}
 	}
 	accounts := make([]uuid.UUID, 1000)

@@ -1,0 +1,255 @@
+package inbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/altyn-pay/altyn/platform/contract"
+)
+
+func (b *bundle) worker() *Worker {
+	return NewWorker(b.Service, b.handle, quick, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+}
+
+func message(account uuid.UUID, payload int) Message {
+	return Message{ID: uuid.New(), Lane: contract.Lane(account), AccountID: account, Kind: "test", Payload: fmt.Sprint(payload)}
+}
+
+func (b *bundle) accept(w *Worker, messages ...Message) []int64 {
+	b.Helper()
+	arrivals, err := w.Accept(b.Context(), messages)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return arrivals
+}
+
+// drain settles what is stored.
+func (b *bundle) drain(w *Worker) {
+	b.Helper()
+	for {
+		n, err := w.runOnce(b.Context())
+		if err != nil {
+			b.Fatal(err)
+		}
+		if n == 0 {
+			return
+		}
+	}
+}
+
+func (b *bundle) count(n int, query string, args ...any) {
+	b.Helper()
+	var got int
+	if err := b.Owner.GetContext(b.Context(), &got, query, args...); err != nil || got != n {
+		b.Errorf("%s: %d, %v; want %d", query, got, err, n)
+	}
+}
+
+func TestAcceptedMessagesTakeEffectAtOnce(t *testing.T) {
+	b := setup(t)
+	var seen []Message
+	committed := 0
+	w := NewWorker(b.Service, func(ctx context.Context, tx *sqlx.Tx, batch []Message) (func(), error) {
+		seen = append(seen, batch...)
+		_, err := b.handle(ctx, tx, batch)
+		return func() { committed++ }, err
+	}, quick, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	one, other := uuid.New(), uuid.New()
+	first := b.accept(w, message(one, 0), message(other, 0), message(one, 1))
+	second := b.accept(w, message(other, 1))
+	if first[0] <= 0 || first[1] <= first[0] || first[2] <= first[1] || second[0] <= first[2] {
+		t.Errorf("arrivals %v, then %v", first, second)
+	}
+	if len(seen) != 4 || seen[2].Seq != first[2] || time.Since(seen[2].ReceivedAt).Abs() > time.Hour || committed != 2 {
+		t.Errorf("handled %+v, committed %d times", seen, committed)
+	}
+	b.inOrder(one, 2)
+	b.inOrder(other, 2)
+	b.count(0, `SELECT count(*) FROM inbox`)
+}
+
+func TestTheSameMessageTwiceInOneCallIsOne(t *testing.T) {
+	b := setup(t)
+	m := message(uuid.New(), 0)
+	if arrivals := b.accept(b.worker(), m, m); arrivals[0] == 0 || arrivals[1] != 0 {
+		t.Errorf("arrivals %v", arrivals)
+	}
+	b.inOrder(m.AccountID, 1)
+}
+
+func TestWhatHasOthersAheadIsStored(t *testing.T) {
+	b := setup(t)
+	w := b.worker()
+	account, other := uuid.New(), uuid.New()
+	for contract.Lane(other) == contract.Lane(account) {
+		other = uuid.New()
+	}
+	waiting := b.send(1, account)[0]
+	next := message(account, 1)
+	arrivals := b.accept(w, next, message(other, 0), waiting, message(account, 2))
+	if arrivals[0] == 0 || arrivals[1] == 0 || arrivals[2] != 0 || arrivals[3] <= arrivals[0] {
+		t.Errorf("arrivals %v", arrivals)
+	}
+	b.inOrder(other, 1)
+	b.inOrder(account, 0)
+	if again := b.accept(w, next); again[0] != 0 {
+		t.Errorf("a message that waits was accepted again: %v", again)
+	}
+	b.drain(w)
+	b.inOrder(account, 3)
+	b.accept(w, message(account, 3))
+	b.inOrder(account, 4)
+	b.count(0, `SELECT count(*) FROM inbox`)
+}
+
+// Another process that settles a lane is not waited for.
+func TestWhatComesForABusyLaneIsStored(t *testing.T) {
+	b := setup(t)
+	w := b.worker()
+	one, other := uuid.New(), uuid.New()
+	for contract.Lane(other) == contract.Lane(one) {
+		other = uuid.New()
+	}
+	blocker, err := b.Service.BeginTxx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer blocker.Rollback()
+	if err := lockLane(t.Context(), blocker, contract.Lane(one)); err != nil {
+		t.Fatal(err)
+	}
+	b.accept(w, message(one, 0), message(other, 0))
+	b.inOrder(one, 0)
+	b.inOrder(other, 1)
+	if err := blocker.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	b.accept(w, message(one, 1))
+	b.inOrder(one, 0)
+	b.drain(w)
+	b.inOrder(one, 2)
+}
+
+func TestWhatComesForAStoppedAccountIsStored(t *testing.T) {
+	b := setup(t)
+	w := b.worker()
+	stopped := uuid.New()
+	neighbour := uuid.New() // in the same lane
+	for contract.Lane(neighbour) != contract.Lane(stopped) {
+		neighbour = uuid.New()
+	}
+	bad := message(stopped, 0)
+	b.poison.Store(bad.ID, errors.New("cannot"))
+	b.accept(w, bad)
+	b.drain(w)
+	b.count(1, `SELECT count(*) FROM inbox_stops`)
+	b.accept(w, message(stopped, 1), message(neighbour, 0))
+	b.inOrder(stopped, 0)
+	b.inOrder(neighbour, 1)
+	b.poison.Delete(bad.ID)
+	if _, err := b.Owner.ExecContext(t.Context(), `UPDATE inbox_stops SET retry_at = now()`); err != nil {
+		t.Fatal(err)
+	}
+	b.drain(w) // sets aside what came meanwhile
+	if err := w.probe(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.drain(w)
+	b.inOrder(stopped, 2)
+	b.accept(w, message(stopped, 2))
+	b.inOrder(stopped, 3)
+}
+
+// A message that fails takes no other one with it: all are stored, and it is found among them.
+func TestAFailingMessageIsFoundAmongTheAccepted(t *testing.T) {
+	for name, cause := range map[string]any{"an error": errors.New("cannot"), "a panic": "cannot"} {
+		t.Run(name, func(t *testing.T) {
+			b := setup(t)
+			w := b.run()
+			clients := accounts(30)
+			messages := make([]Message, len(clients))
+			for i, client := range clients {
+				messages[i] = message(client, 0)
+			}
+			b.poison.Store(messages[11].ID, cause)
+			for i, arrival := range b.accept(w, messages...) {
+				if arrival == 0 {
+					t.Errorf("message %d was not accepted", i)
+				}
+			}
+			b.until(29, `SELECT count(*) FROM effects`)
+			b.until(1, `SELECT count(*) FROM inbox_stops WHERE message_id = $1 AND retry_at IS NULL AND NOT probing`, messages[11].ID)
+			b.count(1, `SELECT count(*) FROM inbox`)
+		})
+	}
+}
+
+func TestAcceptEndsWithItsContext(t *testing.T) {
+	b := setup(t)
+	w := b.worker()
+	w.accepting <- struct{}{} // as while another call works
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := w.Accept(ctx, []Message{message(uuid.New(), 0)}); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// Several processes accept for the same accounts, some messages twice, while workers settle what had to be stored.
+func TestManyAcceptEachMessageOnceInOrder(t *testing.T) {
+	b := setup(t)
+	const processes, rounds = 3, 60
+	clients := accounts(processes * 20)
+	settle := func(ctx context.Context, tx *sqlx.Tx, batch []Message) (func(), error) {
+		for _, m := range batch { // as the ledger does, by a permanent record
+			if _, err := tx.ExecContext(ctx, `INSERT INTO effects (id, account_id, payload) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`,
+				m.ID, m.AccountID, m.Payload); err != nil {
+				return nil, err
+			}
+		}
+		return nil, nil
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var workers, senders sync.WaitGroup
+	for p := range processes {
+		w := NewWorker(b.Service, settle, quick, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+		workers.Go(func() {
+			if err := w.Run(ctx); err != nil {
+				t.Error(err)
+			}
+		})
+		own := clients[p*20:][:20] // an account's order is that of one sender; the lanes are shared by all
+		senders.Go(func() {
+			for n := range rounds {
+				var batch []Message
+				for _, client := range own {
+					batch = append(batch, message(client, n))
+				}
+				for range 2 {
+					if _, err := w.Accept(ctx, batch); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			}
+		})
+	}
+	senders.Wait()
+	b.until(0, `SELECT count(*) FROM inbox`)
+	stop()
+	workers.Wait()
+	for _, client := range clients {
+		b.inOrder(client, rounds)
+	}
+	b.count(0, `SELECT count(*) FROM inbox_stops`)
+}
