@@ -9,6 +9,7 @@ package inbox
 import (
 	"context"
 	"embed"
+	"encoding/json"
 	"fmt"
 	"io/fs"
 	"time"
@@ -38,7 +39,8 @@ type Message struct {
 	Lane        int16         `db:"lane"`
 	AccountID   uuid.UUID     `db:"account_id"`
 	Kind        string        `db:"kind"`
-	Payload     string        `db:"payload"` // JSON
+	Payload     string        `db:"payload"` // JSON; where it is empty, what is stored is the JSON of Body
+	Body        any           `db:"-"`       // what Payload says, of a message that was not stored
 	Fingerprint uuid.NullUUID `db:"fingerprint"`
 	Traceparent string        `db:"traceparent"`
 	ReceivedAt  time.Time     `db:"received_at"` // set by the database
@@ -58,6 +60,13 @@ func Insert(ctx context.Context, tx sqlx.ExtContext, messages []Message) ([]int6
 	for i, m := range messages {
 		ids[i], lanes[i], accounts[i], kinds[i], payloads[i] = m.ID, m.Lane, m.AccountID, m.Kind, m.Payload
 		fingerprints[i], traces[i] = m.Fingerprint.UUID, m.Traceparent
+		if m.Payload == "" {
+			payload, err := json.Marshal(m.Body)
+			if err != nil {
+				return nil, fmt.Errorf("inbox: encode message %s: %w", m.ID, err)
+			}
+			payloads[i] = string(payload)
+		}
 	}
 	rows, err := tx.QueryContext(ctx, `
 		INSERT INTO inbox (id, lane, account_id, kind, payload, fingerprint, traceparent)

@@ -74,13 +74,9 @@ func (p patience) enough(op *ledger.Operation) bool {
 
 // submit has a request accepted and waits for its result.
 func (d *Door) submit(ctx context.Context, r ledger.Request, p patience) (result, error) {
-	message, err := settlement.Message(r, telemetry.Traceparent(ctx))
-	if err != nil {
-		return result{}, err
-	}
 	watched := d.results.Subscribe(r.ID)
 	defer watched.Close()
-	arrival, err := d.accepted.Do(ctx, message)
+	arrival, err := d.accepted.Do(ctx, settlement.Message(r, telemetry.Traceparent(ctx)))
 	if err != nil {
 		return result{}, fmt.Errorf("accept request: %w", err)
 	}
@@ -97,10 +93,7 @@ func (d *Door) submit(ctx context.Context, r ledger.Request, p patience) (result
 func (d *Door) submitAll(ctx context.Context, requests []ledger.Request, p patience) ([]result, error) {
 	messages, watched := make([]inbox.Message, len(requests)), make([]*watch.Watch[*ledger.Operation], len(requests))
 	for i, r := range requests {
-		var err error
-		if messages[i], err = settlement.Message(r, telemetry.Traceparent(ctx)); err != nil {
-			return nil, err
-		}
+		messages[i] = settlement.Message(r, telemetry.Traceparent(ctx))
 		watched[i] = d.results.Subscribe(r.ID)
 		defer watched[i].Close()
 	}

@@ -88,7 +88,7 @@ func (s *Store) LookForInventory(ctx context.Context, tx *sqlx.Tx, orders []uuid
 // JoinInventory looks at the messages that are due, at most maxJoins of them. For those whose payment is there it puts
 // into the inbox what message makes of them and the account; the others are due again later. It returns how many have
 // joined; more tells that others may be due. Any number of processes may do so at once.
-func (s *Store) JoinInventory(ctx context.Context, message func(m Inventory, account uuid.UUID) (inbox.Message, error)) (joined int, more bool, err error) {
+func (s *Store) JoinInventory(ctx context.Context, message func(m Inventory, account uuid.UUID) inbox.Message) (joined int, more bool, err error) {
 	// statement_timestamp, unlike clock_timestamp, lets the index be used.
 	var due bool
 	if err := s.db.GetContext(ctx, &due, `
@@ -122,11 +122,7 @@ func (s *Store) JoinInventory(ctx context.Context, message func(m Inventory, acc
 				absent = append(absent, row.OrderID)
 				continue
 			}
-			m, err := message(row, account)
-			if err != nil {
-				return err
-			}
-			found, messages = append(found, row.OrderID), append(messages, m)
+			found, messages = append(found, row.OrderID), append(messages, message(row, account))
 		}
 		joined, more = len(found), len(rows) == maxJoins
 		if err := enqueue(ctx, tx, found, messages); err != nil {

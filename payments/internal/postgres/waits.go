@@ -180,7 +180,7 @@ type Deadline struct {
 // Expire puts a message into the inbox for each open hold and each waiting request whose time is over, and returns how many
 // it has stored, which may be some also after an error. A message that is there already stays one: its ID is derived. What
 // belongs to an account that stands still with such a message is left out, so that it does not keep the others back.
-func (s *Store) Expire(ctx context.Context, message func(Deadline) (inbox.Message, error)) (int, error) {
+func (s *Store) Expire(ctx context.Context, message func(Deadline) inbox.Message) (int, error) {
 	var due []Deadline
 	if err := s.db.SelectContext(ctx, &due, `
 		SELECT id, account_id, hold FROM (
@@ -199,10 +199,7 @@ func (s *Store) Expire(ctx context.Context, message func(Deadline) (inbox.Messag
 	}
 	messages := make([]inbox.Message, len(due))
 	for i, d := range due {
-		var err error
-		if messages[i], err = message(d); err != nil {
-			return 0, err
-		}
+		messages[i] = message(d)
 	}
 	stored := 0
 	for part := range slices.Chunk(messages, maxTogether) {

@@ -91,7 +91,7 @@ func (d *Decoder) event(record kafka.Message) (inbox.Message, error) {
 	if err != nil {
 		return inbox.Message{}, err
 	}
-	return Message(r, event.Traceparent)
+	return Message(r, event.Traceparent), nil
 }
 
 // received is a command as it came.
@@ -152,7 +152,7 @@ func (d *Decoder) command(c *received, holds map[uuid.UUID]command.Hold) (inbox.
 		} else if err := command.Identify(&r, contract.TopicCommands, c.reply.CommandID.String()); err != nil {
 			return inbox.Message{}, err
 		}
-		return Message(r, c.traceparent)
+		return Message(r, c.traceparent), nil
 	}
 	c.reply.Code, c.reply.Reason, c.reply.Detail = http.StatusBadRequest, httpserver.CodeValidationFailed, err.Error()
 	var problem *httpserver.Problem
@@ -167,7 +167,7 @@ func (d *Decoder) command(c *received, holds map[uuid.UUID]command.Hold) (inbox.
 	if account == uuid.Nil {
 		account = c.reply.CommandID
 	}
-	return Message(ledger.Request{ID: contract.DerivedID(c.place, account, ""), AccountID: account, Kind: ledger.Refusal, Reply: &c.reply}, c.traceparent)
+	return Message(ledger.Request{ID: contract.DerivedID(c.place, account, ""), AccountID: account, Kind: ledger.Refusal, Reply: &c.reply}, c.traceparent), nil
 }
 
 // orderPlaced makes the payment's request of an event. The request's ID is the order's, so that the event takes effect

@@ -50,7 +50,7 @@ func (e *Expiry) Run(ctx context.Context) error {
 
 // expire is the request that ends what has a deadline. Its ID is derived, so that it is one message however often and by how
 // many instances the deadline is found.
-func expire(d postgres.Deadline) (inbox.Message, error) {
+func expire(d postgres.Deadline) inbox.Message {
 	r := ledger.Request{ID: contract.DerivedID("expiry", d.AccountID, d.ID.String()), AccountID: d.AccountID, Kind: ledger.Expire}
 	if d.Hold {
 		r.HoldID = d.ID

@@ -187,7 +187,7 @@ func (v *Inventory) count(outcome string, n int) { v.messages.WithLabelValues(ou
 
 // inventoryMessage tells an account's queue of the goods of one of its orders. Its ID is derived, so that it is one message
 // however often the goods are told of.
-func inventoryMessage(m postgres.Inventory, account uuid.UUID) (inbox.Message, error) {
+func inventoryMessage(m postgres.Inventory, account uuid.UUID) inbox.Message {
 	return Message(ledger.Request{
 		ID: contract.DerivedID(contract.TopicInventory, account, m.OrderID.String()), AccountID: account, Kind: ledger.Inventory,
 		OrderID: m.OrderID, InStock: m.Status == contract.InventoryCompleted,

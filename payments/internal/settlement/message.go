@@ -11,16 +11,12 @@ import (
 	"github.com/altyn-pay/altyn/platform/inbox"
 )
 
-// Message puts a request into the form in which the inbox keeps it, in the lane of its account.
-func Message(r ledger.Request, traceparent string) (inbox.Message, error) {
-	payload, err := json.Marshal(r)
-	if err != nil {
-		return inbox.Message{}, fmt.Errorf("encode request %s: %w", r.ID, err)
-	}
+// Message puts a request into the form in which the inbox takes it, in the lane of its account.
+func Message(r ledger.Request, traceparent string) inbox.Message {
 	return inbox.Message{
-		ID: r.ID, Lane: contract.Lane(r.AccountID), AccountID: r.AccountID, Kind: string(r.Kind), Payload: string(payload),
+		ID: r.ID, Lane: contract.Lane(r.AccountID), AccountID: r.AccountID, Kind: string(r.Kind), Body: r,
 		Fingerprint: r.Fingerprint, Traceparent: traceparent,
-	}, nil
+	}
 }
 
 // repetition is the kind of message that stands for a command which came again while it was still waiting.
@@ -39,36 +35,39 @@ func Repeated(m inbox.Message) (inbox.Message, bool) {
 	if !m.Fingerprint.Valid {
 		return m, false
 	}
-	payload, err := json.Marshal(original{m.ID, m.Kind, json.RawMessage(m.Payload)})
+	payload, err := json.Marshal(m.Body)
 	if err != nil {
-		return m, false // what was encoded by Message can be encoded
+		return m, false // a request can be encoded
 	}
-	m.ID, m.Kind, m.Payload = uuid.Must(uuid.NewV7()), repetition, string(payload)
+	m.Body, m.ID, m.Kind = original{m.ID, m.Kind, payload}, uuid.Must(uuid.NewV7()), repetition
 	return m, true
 }
 
-// Request reads a request back from the inbox.
+// Request is the request of a message that Message has made, whether or not it was stored meanwhile.
 func Request(m inbox.Message) (ledger.Request, error) {
 	m, discarded, err := inbox.Undiscard(m)
 	if err != nil {
 		return ledger.Request{}, err
 	}
 	if m.Kind == repetition {
-		var o original
-		if err := json.Unmarshal([]byte(m.Payload), &o); err != nil {
-			return ledger.Request{}, fmt.Errorf("decode repetition %s: %w", m.ID, err)
+		o, ok := m.Body.(original)
+		if !ok {
+			if err := json.Unmarshal([]byte(m.Payload), &o); err != nil {
+				return ledger.Request{}, fmt.Errorf("decode repetition %s: %w", m.ID, err)
+			}
 		}
 		m.ID, m.Kind, m.Payload = o.ID, o.Kind, string(o.Payload)
 	}
-	r := ledger.Request{
-		ID: m.ID, Seq: m.Seq, Lane: m.Lane, AccountID: m.AccountID, Kind: ledger.Kind(m.Kind), Fingerprint: m.Fingerprint,
-		ReceivedAt: m.ReceivedAt.UTC(), Traceparent: m.Traceparent, Discarded: discarded,
-	}
-	if err := json.Unmarshal([]byte(m.Payload), &r); err != nil {
-		if discarded { // there is nothing to end: it goes without a trace but the log's
-			return ledger.Request{ID: m.ID, Lane: m.Lane, AccountID: m.AccountID, Kind: ledger.Refusal, Discarded: true}, nil
+	r, ok := m.Body.(ledger.Request)
+	if !ok {
+		if err := json.Unmarshal([]byte(m.Payload), &r); err != nil {
+			if discarded { // there is nothing to end: it goes without a trace but the log's
+				return ledger.Request{ID: m.ID, Lane: m.Lane, AccountID: m.AccountID, Kind: ledger.Refusal, Discarded: true}, nil
+			}
+			return ledger.Request{}, fmt.Errorf("decode request %s: %w", m.ID, err)
 		}
-		return ledger.Request{}, fmt.Errorf("decode request %s: %w", m.ID, err)
 	}
+	r.ID, r.Seq, r.Lane, r.AccountID, r.Kind, r.Fingerprint = m.ID, m.Seq, m.Lane, m.AccountID, ledger.Kind(m.Kind), m.Fingerprint
+	r.ReceivedAt, r.Traceparent, r.Discarded = m.ReceivedAt.UTC(), m.Traceparent, discarded
 	return r, nil
 }

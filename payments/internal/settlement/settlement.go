@@ -157,11 +157,8 @@ func resume(ctx context.Context, tx *sqlx.Tx, keys map[ledger.Key]bool) error {
 	}
 	messages := make([]inbox.Message, 0, len(keys))
 	for key := range keys {
-		m, err := Message(ledger.Request{ID: uuid.Must(uuid.NewV7()), AccountID: key.AccountID, Kind: ledger.Resume, Currency: key.Currency}, "")
-		if err != nil {
-			return err
-		}
-		messages = append(messages, m)
+		messages = append(messages, Message(ledger.Request{
+			ID: uuid.Must(uuid.NewV7()), AccountID: key.AccountID, Kind: ledger.Resume, Currency: key.Currency}, ""))
 	}
 	_, err := inbox.Insert(ctx, tx, messages)
 	return err
