@@ -8,13 +8,13 @@ import (
 )
 
 const (
-	// garbagePercent lets garbage grow to four times what lives before it is collected, which saves a tenth of the CPU for some
-	// 20 MB: requests leave much garbage and little that lives.
-	garbagePercent = 400
-	// maxGarbage bounds it where much lives, such as thousands of open streams, which would be multiplied by it; but not to less
-	// than minPercent of what lives, or a process that is full would do nothing but collect.
-	maxGarbage = 32 << 20
+	// maxGarbage is how much garbage there may be before it is collected, whatever lives: requests leave much garbage and
+	// little that lives, and a collection costs by what lives. But it is no less than minPercent of what lives, such as
+	// thousands of open streams, or a process that is full would do nothing but collect.
+	maxGarbage = 40 << 20
 	minPercent = 25
+	// The collector's percentage where next to nothing lives: it counts from 4 MB on.
+	maxPercent = maxGarbage * 100 / (4 << 20)
 )
 
 // TuneGC says how much garbage may be in memory. GOGC and GOMEMLIMIT, where one of them is set, are what counts instead.
@@ -22,8 +22,8 @@ func TuneGC() {
 	if os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
 		return
 	}
-	debug.SetGCPercent(garbagePercent)
-	afterNextGC(garbagePercent)
+	debug.SetGCPercent(maxPercent)
+	afterNextGC(maxPercent)
 }
 
 // afterNextGC sets the percentage anew once garbage was collected, and so on.
@@ -50,5 +50,5 @@ func gcPercent() int {
 			alive += sample.Value.Uint64()
 		}
 	}
-	return max(minPercent, min(garbagePercent, int(maxGarbage*100/max(alive, 1))))
+	return max(minPercent, min(maxPercent, int(maxGarbage*100/max(alive, 1))))
 }

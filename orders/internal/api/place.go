@@ -19,8 +19,7 @@ import (
 )
 
 const (
-	maxBatch     = 1000
-	batchTimeout = 10 * time.Second
+	maxBatch = 1000
 
 	replayedHeader = "Idempotent-Replayed"
 )
@@ -153,10 +152,7 @@ func (a *API) placeBatch(w http.ResponseWriter, r *http.Request) error {
 		}
 		placements, indexes = append(placements, placement), append(indexes, i)
 	}
-	// A client that leaves does not take back what it has sent.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), batchTimeout)
-	defer cancel()
-	placed, err := a.commit(ctx, placements)
+	placed, err := a.placing.DoAll(r.Context(), placements)
 	if err != nil {
 		return err
 	}
@@ -206,9 +202,6 @@ func (a *API) placement(ctx context.Context, request PlaceOrder, path, key strin
 
 // commit stores orders and wakes who publishes them.
 func (a *API) commit(ctx context.Context, placements []postgres.Placement) ([]postgres.Placed, error) {
-	if len(placements) == 0 {
-		return nil, nil
-	}
 	placed, err := a.store.Place(ctx, placements)
 	if err != nil {
 		return nil, err
