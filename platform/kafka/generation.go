@@ -13,6 +13,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	kafkago "github.com/segmentio/kafka-go"
+
+	"github.com/altyn-pay/altyn/platform/pace"
 )
 
 const (
@@ -246,6 +248,7 @@ func (g *generation) collect(ctx context.Context) {
 			return
 		}
 		g.markHandled(batch)
+		pace.Wait(ctx, pace.Rest(len(batch)))
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/jmoiron/sqlx"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/altyn-pay/altyn/platform/pace"
 	"github.com/altyn-pay/altyn/platform/postgres"
 )
 
@@ -167,6 +168,9 @@ func (r *Relay) lead(ctx context.Context) error {
 			busyUntil, interval = now.Add(busyFor), busyInterval
 		case now.Before(busyUntil):
 			interval = busyInterval
+		}
+		if refused == nil {
+			pace.Wait(ctx, pace.Rest(n))
 		}
 		poll.Reset(interval)
 		wake := r.wake
