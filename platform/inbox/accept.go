@@ -9,7 +9,9 @@ import (
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
 	"github.com/lib/pq"
+	"golang.org/x/sync/errgroup"
 
+	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/postgres"
 )
 
@@ -18,14 +20,46 @@ import (
 // never stored: its lane is free and empty, and its account is not stopped. The others are stored for Run, and so are all
 // of them when the handler fails, so that Run finds the one that causes it.
 //
-// A message that has taken effect before is handled again, as one that was stored again would be. One call works at a time;
-// what arrives meanwhile is best gathered by the caller. The messages should not be many more than Run settles at a time.
+// A message that has taken effect before is handled again, as one that was stored again would be. After an error some
+// messages may have been accepted: they may be sent again. One call works at a time; what arrives meanwhile is best gathered
+// by the caller. The messages should not be many more than Run settles at a time.
 func (w *Worker) Accept(ctx context.Context, messages []Message) ([]int64, error) {
 	select {
 	case w.accepting <- struct{}{}:
 		defer func() { <-w.accepting }()
 	case <-ctx.Done():
 		return nil, ctx.Err()
+	}
+	if len(messages) < largeBatch {
+		return w.acceptTogether(ctx, messages)
+	}
+	// Two transactions at the same time, each with half of the lanes: while one is in the server, the other one is here.
+	arrivals := make([]int64, len(messages))
+	var group errgroup.Group
+	for half := range 2 {
+		var part []Message
+		var indexes []int
+		for i, m := range messages {
+			if int(m.Lane)*2/contract.Lanes == half {
+				part, indexes = append(part, m), append(indexes, i)
+			}
+		}
+		group.Go(func() error {
+			accepted, err := w.acceptTogether(ctx, part)
+			for n, arrival := range accepted {
+				arrivals[indexes[n]] = arrival
+			}
+			return err
+		})
+	}
+	err := group.Wait()
+	return arrivals, err
+}
+
+// acceptTogether accepts messages in one transaction.
+func (w *Worker) acceptTogether(ctx context.Context, messages []Message) ([]int64, error) {
+	if len(messages) == 0 {
+		return nil, nil
 	}
 	arrivals, err := w.accept(ctx, messages)
 	if err == nil || ctx.Err() != nil || postgres.IsUnavailable(err) {

@@ -78,6 +78,30 @@ func TestAcceptedMessagesTakeEffectAtOnce(t *testing.T) {
 	b.count(0, `SELECT count(*) FROM inbox`)
 }
 
+// A large batch is accepted in two halves of the lanes at the same time.
+func TestALargeBatchIsAccepted(t *testing.T) {
+	b := setup(t)
+	w := b.worker()
+	clients := accounts(100)
+	var messages []Message
+	for n := range 8 {
+		for _, client := range clients {
+			messages = append(messages, message(client, n))
+		}
+	}
+	last := map[uuid.UUID]int64{}
+	for i, arrival := range b.accept(w, messages...) {
+		if m := messages[i]; arrival <= last[m.AccountID] {
+			t.Fatalf("message %d has arrival number %d after %d", i, arrival, last[m.AccountID])
+		}
+		last[messages[i].AccountID] = arrival
+	}
+	for _, client := range clients {
+		b.inOrder(client, 8)
+	}
+	b.count(0, `SELECT count(*) FROM inbox`)
+}
+
 func TestTheSameMessageTwiceInOneCallIsOne(t *testing.T) {
 	b := setup(t)
 	m := message(uuid.New(), 0)

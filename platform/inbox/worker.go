@@ -18,6 +18,9 @@ import (
 const (
 	batchSize = 1000 // messages settled in one transaction
 
+	// largeBatch is one that is accepted in two transactions: it is large enough that the second one's price does not count.
+	largeBatch = 500
+
 	// A worker polls at the short interval while there is traffic, for what other processes have inserted, and at the
 	// long one when nothing has happened for a while.
 	busyInterval = 5 * time.Millisecond
