@@ -1,6 +1,7 @@
 // Package inbox is the door through which messages take effect exactly once and, per account, in the order in which
-// they were stored. Whoever accepts a message (a broker's receiver, an HTTP handler, a timer) inserts it; a Worker
-// claims batches of messages, lane by lane, and deletes them in the very transaction that gives them their effect.
+// they were accepted. Whoever takes a message in (a broker's receiver, an HTTP handler, a timer) has a Worker accept it:
+// where nothing is ahead of it, it takes its effect in that very transaction. Otherwise it is stored; workers claim batches
+// of what is stored, lane by lane, and delete them in the very transaction that gives them their effect.
 //
 // A lane is held by a transaction-level advisory lock while its messages are settled, so any number of workers in any
 // number of processes share the lanes, and a crash frees them at once.
