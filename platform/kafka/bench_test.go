@@ -1,8 +1,14 @@
 package kafka_test
 
 import (
+	"bytes"
 	"context"
+	"fmt"
+	"os"
 	"slices"
+	"strconv"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -11,6 +17,7 @@ import (
 
 	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/platform/kafkatest"
+	"github.com/altyn-pay/altyn/platform/localkafka"
 )
 
 func benchmarkBrokers(b *testing.B, benchmark func(b *testing.B, cfg kafka.Config)) {
@@ -103,4 +110,100 @@ func BenchmarkThroughput(b *testing.B) {
 		b.ReportMetric(total/consumed.Seconds(), "consumed/s")
 		b.ReportMetric(total/float64(batches), "messages/batch")
 	})
+}
+
+// BenchmarkCPU measures what a message costs under load, where the outbox publishes some 40 at a time: the CPU of this
+// process, which has the producer and the consumer, and that of the broker. Linux tells it in ticks of 10 ms.
+func BenchmarkCPU(b *testing.B) {
+	const perCall = 40
+	for _, kind := range []localkafka.Kind{localkafka.Embedded, localkafka.Apache} {
+		for _, consumed := range []bool{false, true} {
+			name := string(kind) + "/produced"
+			if consumed {
+				name += "-consumed"
+			}
+			b.Run(name, func(b *testing.B) {
+				if kind == localkafka.Apache {
+					needApache(b)
+				}
+				broker, err := localkafka.Start(b.Context(), localkafka.Options{Kind: kind})
+				if err != nil {
+					b.Fatal(err)
+				}
+				b.Cleanup(func() {
+					if err := broker.Stop(); err != nil {
+						b.Error(err)
+					}
+				})
+				cfg := broker.Config()
+				topic, producer := newTopic(b, cfg), newProducer(b, cfg)
+				var handled atomic.Int64
+				all := make(chan struct{}, 1)
+				if consumed {
+					consumer, err := kafka.NewConsumer(cfg, topic, []string{topic}, silent, prometheus.NewRegistry())
+					if err != nil {
+						b.Fatal(err)
+					}
+					ctx, cancel := context.WithCancel(context.Background())
+					done := make(chan error, 1)
+					go func() {
+						done <- consumer.Run(ctx, func(_ context.Context, messages []kafka.Message) error {
+							if handled.Add(int64(len(messages)))%perCall == 0 {
+								all <- struct{}{}
+							}
+							return nil
+						})
+					}()
+					defer func() {
+						cancel()
+						if err := <-done; err != nil {
+							b.Error(err)
+						}
+					}()
+				}
+				list := events(topic, perCall)
+				send := func() {
+					produce(b, producer, list...)
+					if consumed {
+						<-all
+					}
+				}
+				for range 3000 { // until the broker's code is compiled
+					send()
+				}
+				var before, after syscall.Rusage
+				ticks := ticksOf(b, broker.PID())
+				if err := syscall.Getrusage(syscall.RUSAGE_SELF, &before); err != nil {
+					b.Fatal(err)
+				}
+				for b.Loop() {
+					send()
+				}
+				if err := syscall.Getrusage(syscall.RUSAGE_SELF, &after); err != nil {
+					b.Fatal(err)
+				}
+				messages := float64(b.N * perCall)
+				cpu := after.Utime.Nano() + after.Stime.Nano() - before.Utime.Nano() - before.Stime.Nano()
+				b.ReportMetric(float64(cpu)/1e3/messages, "service-µs/message")
+				b.ReportMetric(float64(ticksOf(b, broker.PID())-ticks)*1e4/messages, "broker-µs/message")
+			})
+		}
+	}
+}
+
+// ticksOf is the CPU time of a process, in hundredths of a second; 0 where there is no /proc.
+func ticksOf(b *testing.B, pid int) (ticks int) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0
+	}
+	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')'):]) // the name of the program may have blanks
+	for _, field := range fields[12:14] {                         // utime and stime
+		n, err := strconv.Atoi(string(field))
+		if err != nil {
+			b.Fatal(err)
+		}
+		ticks += n
+	}
+	return ticks
 }
