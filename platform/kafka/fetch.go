@@ -71,16 +71,10 @@ func (c *cluster) fetch(ctx context.Context, p topicPartition, offset int64) (fe
 
 // newMessage copies a record, whose memory is given back.
 func newMessage(p topicPartition, record *kafkago.Record) (Message, error) {
-	m := Message{Topic: p.topic, Partition: p.id, Offset: record.Offset, Time: record.Time}
+	m := Message{Topic: p.topic, Partition: p.id, Offset: record.Offset, Time: record.Time, Headers: record.Headers}
 	var errKey, errValue error
 	m.Key, errKey = take(record.Key)
 	m.Value, errValue = take(record.Value)
-	if len(record.Headers) > 0 {
-		m.Headers = make([]Header, len(record.Headers))
-		for i, h := range record.Headers {
-			m.Headers[i] = Header{h.Key, h.Value}
-		}
-	}
 	return m, errors.Join(errKey, errValue)
 }
 

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	kafkago "github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol/metadata"
 	"github.com/segmentio/kafka-go/sasl"
 	"github.com/segmentio/kafka-go/sasl/plain"
 	"github.com/segmentio/kafka-go/sasl/scram"
@@ -135,22 +136,54 @@ func (c *cluster) forget() {
 
 func (c *cluster) close() { c.transport.CloseIdleConnections() }
 
-// partitions returns how many partitions each topic has, an error when one does not exist. It costs no round trip while
-// the topics are known.
+// roundTrip sends a request that kafka-go's client cannot make: one for several partitions. All must have the same leader.
+func (c *cluster) roundTrip(ctx context.Context, request kafkago.Request) (kafkago.Response, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	return c.transport.RoundTrip(ctx, c.client.Addr, request)
+}
+
+// topic is what is known of a topic: for each partition the ID of the broker that leads it, negative where none does.
+type topic struct {
+	leaders []int32
+	err     error // of a topic that does not exist, for example
+}
+
+// topics looks topics up. It costs no round trip while the brokers are known.
+func (c *cluster) topics(ctx context.Context, names ...string) (map[string]topic, error) {
+	response, err := c.roundTrip(ctx, &metadata.Request{TopicNames: names})
+	if err != nil {
+		return nil, err
+	}
+	topics := make(map[string]topic, len(names))
+	for _, t := range response.(*metadata.Response).Topics {
+		var found topic
+		switch {
+		case t.ErrorCode != 0:
+			found.err = kafkago.Error(t.ErrorCode)
+		case len(t.Partitions) == 0:
+			found.err = kafkago.LeaderNotAvailable
+		}
+		for _, p := range t.Partitions { // sorted
+			found.leaders = append(found.leaders, p.LeaderID)
+		}
+		topics[t.Name] = found
+	}
+	return topics, nil
+}
+
+// partitions returns how many partitions each topic has, an error when one does not exist.
 func (c *cluster) partitions(ctx context.Context, topics ...string) (map[string]int, error) {
-	metadata, err := c.client.Metadata(ctx, &kafkago.MetadataRequest{Topics: topics})
+	known, err := c.topics(ctx, topics...)
 	if err != nil {
 		return nil, err
 	}
 	counts := make(map[string]int, len(topics))
-	for _, topic := range metadata.Topics {
-		if topic.Error == nil && len(topic.Partitions) == 0 {
-			topic.Error = kafkago.LeaderNotAvailable
+	for name, t := range known {
+		if t.err != nil {
+			return nil, fmt.Errorf("topic %q: %w", name, t.err)
 		}
-		if topic.Error != nil {
-			return nil, fmt.Errorf("topic %q: %w", topic.Name, topic.Error)
-		}
-		counts[topic.Name] = len(topic.Partitions)
+		counts[name] = len(t.leaders)
 	}
 	return counts, nil
 }

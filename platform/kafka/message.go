@@ -4,6 +4,8 @@ import (
 	"strconv"
 	"time"
 
+	kafkago "github.com/segmentio/kafka-go"
+
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/telemetry"
 )
@@ -24,10 +26,7 @@ type Message struct {
 }
 
 // Header is a named value beside the payload. Names may repeat.
-type Header struct {
-	Key   string
-	Value []byte
-}
+type Header = kafkago.Header
 
 // Header returns the last value of that name, as Kafka's own clients do, or "" where there is none.
 func (m Message) Header(name string) string {
@@ -64,7 +63,7 @@ func (e Event) Headers() []Header {
 	headers := make([]Header, 0, 8)
 	add := func(key, value string) {
 		if value != "" {
-			headers = append(headers, Header{key, []byte(value)})
+			headers = append(headers, Header{Key: key, Value: []byte(value)})
 		}
 	}
 	add("ce_specversion", "1.0")
@@ -106,17 +105,17 @@ func DeadLetter(m Message, reason string) Message {
 		reason = reason[:maxReasonBytes]
 	}
 	origin := []Header{
-		{"dlq_reason", []byte(reason)},
-		{"dlq_topic", []byte(m.Topic)},
-		{"dlq_partition", strconv.AppendInt(nil, int64(m.Partition), 10)},
-		{"dlq_offset", strconv.AppendInt(nil, m.Offset, 10)},
+		{Key: "dlq_reason", Value: []byte(reason)},
+		{Key: "dlq_topic", Value: []byte(m.Topic)},
+		{Key: "dlq_partition", Value: strconv.AppendInt(nil, int64(m.Partition), 10)},
+		{Key: "dlq_offset", Value: strconv.AppendInt(nil, m.Offset, 10)},
 	}
 	dead := Message{Topic: contract.DeadLetter(m.Topic), Key: m.Key, Value: m.Value}
 	dead.Headers = append(append(dead.Headers, m.Headers...), origin...)
 	if dead.size() <= MaxMessageBytes {
 		return dead
 	}
-	origin = append(origin, Header{"dlq_truncated", []byte("true")})
+	origin = append(origin, Header{Key: "dlq_truncated", Value: []byte("true")})
 	dead.Headers = append(append([]Header(nil), m.Headers...), origin...)
 	dead.Value = nil
 	if dead.size() > MaxMessageBytes {

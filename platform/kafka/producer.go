@@ -1,20 +1,31 @@
 package kafka
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	kafkago "github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol"
+	"github.com/segmentio/kafka-go/protocol/produce"
 )
 
 const (
-	// A request carries at most this much. The broker appends it as one batch, whose size is what it limits.
-	maxRequestMessages = 1000
-	maxRequestBytes    = 1_000_000
+	// A partition gets at most this much in a request. The broker appends it as one record batch, whose size is what it
+	// limits.
+	maxAppendMessages = 1000
+	maxAppendBytes    = 1_000_000
+
+	// A request that carries as much as this gets no more partitions. Brokers limit requests too, to 100 MB by default.
+	maxRequestBytes = 4 << 20
 
 	// patience bounds how long a call waits for a topic that was just created to become usable.
 	patience        = 3 * time.Second
@@ -57,83 +68,80 @@ func (p *Producer) Close() { p.cluster.close() }
 // Produce publishes messages, each to the partition of its key (as Java's clients choose it), and returns one result
 // per message: nil once all in-sync replicas have it. After an error a message may have been stored all the same.
 //
-// Partitions are written in parallel, each in the order of the messages, one request at a time. A message that is
-// refused for good (Permanent) takes only the later ones of its key with it, which are ErrSkipped; any other error
-// ends its partition, whose later messages are ErrSkipped. So whoever sends what was not acknowledged again, in the
-// same order, keeps every key in order.
+// Brokers are written to in parallel, each with one request at a time, which carries what it leads; every partition gets
+// the messages in their order. A message that is refused for good (Permanent) takes only the later ones of its key with it,
+// which are ErrSkipped; any other error ends its partition, whose later messages are ErrSkipped. So whoever sends what was
+// not acknowledged again, in the same order, keeps every key in order.
 //
 // It waits up to 3 s for a topic that has just been created, and up to 10 s for a broker that does not answer.
 func (p *Producer) Produce(ctx context.Context, messages []Message) []error {
-	results := make([]error, len(messages))
+	c := call{Producer: p, messages: messages, results: make([]error, len(messages))}
+	if len(messages) == 0 {
+		return c.results
+	}
 	topics := map[string][]int{}
-	for i, m := range messages {
-		topics[m.Topic] = append(topics[m.Topic], i)
+	for i := range messages {
+		topics[messages[i].Topic] = append(topics[messages[i].Topic], i)
 	}
-	var wait sync.WaitGroup
-	for topic, indexes := range topics {
-		wait.Go(func() { p.produceTopic(ctx, topic, messages, indexes, results) })
-	}
-	wait.Wait()
-	return results
-}
-
-func (p *Producer) produceTopic(ctx context.Context, topic string, messages []Message, indexes []int, results []error) {
-	partitions, err := p.partitions(ctx, topic)
-	if err != nil {
-		for _, i := range indexes {
-			results[i] = err
+	known, err := p.cluster.topics(ctx, slices.Collect(maps.Keys(topics))...)
+	var ready []*batch
+	var late sync.WaitGroup
+	for name, indexes := range topics {
+		t := known[name]
+		if err != nil {
+			t.err = err
 		}
-		return
-	}
-	numbers, batches := make([]int, partitions), make([][]int, partitions)
-	for n := range numbers {
-		numbers[n] = n
-	}
-	for _, i := range indexes {
-		partition := partitioner.Balance(kafkago.Message{Key: messages[i].Key}, numbers...)
-		batches[partition] = append(batches[partition], i)
-	}
-	var wait sync.WaitGroup
-	for partition, indexes := range batches {
-		if len(indexes) == 0 {
+		if t.err == nil {
+			p.setAway(topicPartition{name, -1}, nil)
+			ready = append(ready, c.batches(name, t, indexes)...)
 			continue
 		}
-		b := batch{Producer: p, topic: topic, partition: partition, messages: messages, results: results}
-		wait.Go(func() { b.sendAll(ctx, indexes) })
+		late.Go(func() { // what is not there, perhaps not yet, must not delay the rest
+			if t, err := p.await(ctx, name, t.err); err != nil {
+				c.set(indexes, err)
+			} else {
+				c.send(ctx, c.batches(name, t, indexes))
+			}
+		})
 	}
-	wait.Wait()
-	var acknowledged int
-	for _, i := range indexes {
-		if results[i] == nil {
-			acknowledged++
+	c.send(ctx, ready)
+	late.Wait()
+	for name, indexes := range topics {
+		var acknowledged int
+		for _, i := range indexes {
+			if c.results[i] == nil {
+				acknowledged++
+			}
 		}
+		p.produced.WithLabelValues(name).Add(float64(acknowledged))
 	}
-	p.produced.WithLabelValues(topic).Add(float64(acknowledged))
+	return c.results
 }
 
-// partitions returns the topic's number of partitions.
-func (p *Producer) partitions(ctx context.Context, topic string) (n int, err error) {
-	if !ValidTopic(topic) {
-		return 0, permanentError{fmt.Errorf("kafka: topic %q: %w", topic, kafkago.InvalidTopic)}
+// await waits for a topic that could not be found.
+func (p *Producer) await(ctx context.Context, name string, reason error) (t topic, err error) {
+	if !ValidTopic(name) {
+		return t, permanentError{fmt.Errorf("kafka: topic %q: %w", name, kafkago.InvalidTopic)}
 	}
-	err = p.whileStale(ctx, topicPartition{topic, -1}, func() error {
-		counts, err := p.cluster.partitions(ctx, topic)
-		n = counts[topic]
-		return err
+	err = p.whileStale(ctx, topicPartition{name, -1}, reason, func() error {
+		known, err := p.cluster.topics(ctx, name)
+		if t = known[name]; err != nil {
+			return err
+		}
+		return t.err
 	})
 	if err != nil {
-		err = fmt.Errorf("kafka: %w", err)
+		err = fmt.Errorf("kafka: topic %q: %w", name, err)
 	}
-	return n, err
+	return t, err
 }
 
-// whileStale repeats a request while it fails because the topic, or the partition's leader, is not known rightly, as
-// when a topic has just been created or a leader moved. Only the first call waits: what stays away must not slow down
-// the rest.
-func (p *Producer) whileStale(ctx context.Context, target topicPartition, request func() error) error {
+// whileStale takes how a request ended and repeats it while it fails because the topic, or the partition's leader, is not
+// known rightly, as when a topic has just been created or a leader moved. Only the first call waits: what stays away must
+// not slow down the rest.
+func (p *Producer) whileStale(ctx context.Context, target topicPartition, err error, again func() error) error {
 	start := time.Now()
 	for failures := 0; ; failures++ {
-		err := request()
 		if err == nil {
 			p.setAway(target, nil)
 			return nil
@@ -154,6 +162,7 @@ func (p *Producer) whileStale(ctx context.Context, target topicPartition, reques
 		if !backoff(ctx, failures, maxStaleBackoff) {
 			return err
 		}
+		err = again()
 	}
 }
 
@@ -176,22 +185,90 @@ func (p *Producer) setAway(target topicPartition, reason error) {
 	}
 }
 
-// batch is what one call has for one partition.
-type batch struct {
+// call is one of Produce.
+type call struct {
 	*Producer
-	topic     string
-	partition int
-	messages  []Message // of the whole call, as is results
-	results   []error
-	refused   map[string]int // by key: the message that was refused for good
+	messages []Message
+	results  []error
+}
+
+// batch is what a call has for one partition.
+type batch struct {
+	*call
+	topicPartition
+	leader  int32          // the broker's ID
+	list    []int          // the messages that are not sent yet, in their order
+	refused map[string]int // by key: the message that was refused for good
+}
+
+// batches distributes messages to the partitions of their topic.
+func (c *call) batches(name string, t topic, list []int) []*batch {
+	numbers, batches := make([]int, len(t.leaders)), make([]*batch, len(t.leaders))
+	for n := range numbers {
+		numbers[n] = n
+	}
+	for _, i := range list {
+		id := partitioner.Balance(kafkago.Message{Key: c.messages[i].Key}, numbers...)
+		if batches[id] == nil {
+			batches[id] = &batch{call: c, topicPartition: topicPartition{name, id}, leader: t.leaders[id]}
+		}
+		batches[id].list = append(batches[id].list, i)
+	}
+	return slices.DeleteFunc(batches, func(b *batch) bool { return b == nil })
+}
+
+// send stores batches, those together that one broker leads.
+func (c *call) send(ctx context.Context, batches []*batch) {
+	leaders := map[int32][]*batch{}
+	for _, b := range batches {
+		leaders[b.leader] = append(leaders[b.leader], b)
+	}
+	var wait sync.WaitGroup
+	for _, led := range leaders {
+		wait.Go(func() { c.sendTogether(ctx, led) })
+	}
+	wait.Wait()
+}
+
+// sendTogether stores batches in requests that carry something of each. One that fails leaves the others and goes on, if it
+// can, by itself.
+func (c *call) sendTogether(ctx context.Context, batches []*batch) {
+	var alone sync.WaitGroup
+	for len(batches) > 0 {
+		var parts []part
+		for total := 0; len(batches) > 0 && total < maxRequestBytes; batches = batches[1:] {
+			b := batches[0]
+			next, rest, size := b.cut(b.list)
+			if b.list = rest; len(next) > 0 {
+				parts, total = append(parts, part{b, next}), total+size
+			}
+		}
+		for i, err := range c.request(ctx, parts) {
+			b, sent := parts[i].batch, parts[i].list
+			if err != nil {
+				alone.Go(func() {
+					if b.settle(ctx, sent, err) {
+						b.sendAll(ctx, b.list)
+					} else {
+						b.set(b.list, ErrSkipped)
+					}
+				})
+				continue
+			}
+			if c.setAway(b.topicPartition, nil); len(b.list) > 0 {
+				batches = append(batches, b)
+			}
+		}
+	}
+	alone.Wait()
 }
 
 // sendAll stores a list of messages and returns false when the partition must stop here.
 func (b *batch) sendAll(ctx context.Context, list []int) bool {
 	for len(list) > 0 {
-		var request []int
-		request, list = b.cut(list)
-		if len(request) > 0 && !b.send(ctx, request) {
+		var next []int
+		next, list, _ = b.cut(list)
+		if len(next) > 0 && !b.settle(ctx, next, b.request(ctx, []part{{b, next}})[0]) {
 			b.set(list, ErrSkipped)
 			return false
 		}
@@ -200,8 +277,8 @@ func (b *batch) sendAll(ctx context.Context, list []int) bool {
 }
 
 // cut takes the messages of the next request off the list.
-func (b *batch) cut(list []int) (request, rest []int) {
-	var bytes int
+func (b *batch) cut(list []int) (next, rest []int, total int) {
+	next = make([]int, 0, min(len(list), maxAppendMessages))
 	for n, i := range list {
 		size := b.messages[i].size()
 		if b.behind(i) {
@@ -212,53 +289,35 @@ func (b *batch) cut(list []int) (request, rest []int) {
 			b.refuse(i, tooLarge(size))
 			continue
 		}
-		if len(request) > 0 && (bytes+size > maxRequestBytes || len(request) == maxRequestMessages) {
-			return request, list[n:]
+		if len(next) > 0 && (total+size > maxAppendBytes || len(next) == maxAppendMessages) {
+			return next, list[n:], total
 		}
-		request = append(request, i)
-		bytes += size
+		next = append(next, i)
+		total += size
 	}
-	return request, nil
+	return next, nil, total
 }
 
-// send stores the messages of one request, as sendAll does. When the broker refuses it for what one of them is, halves
-// are sent, so that only that message is refused.
-func (b *batch) send(ctx context.Context, request []int) bool {
-	err := b.whileStale(ctx, topicPartition{b.topic, b.partition}, func() error { return b.request(ctx, request) })
-	switch half := len(request) / 2; {
+// settle takes how a request with these messages of the partition ended, sends them again where that may help, and returns
+// false when the partition must stop here. When the broker refuses them for what one of them is, halves are sent, so that
+// only that message is refused.
+func (b *batch) settle(ctx context.Context, list []int, err error) bool {
+	err = b.whileStale(ctx, b.topicPartition, err, func() error { return b.request(ctx, []part{{b, list}})[0] })
+	switch half := len(list) / 2; {
 	case err == nil:
 		return true
 	case !refusesMessage(err):
-		b.set(request, fmt.Errorf("kafka: topic %q partition %d: %w", b.topic, b.partition, err))
+		b.set(list, fmt.Errorf("kafka: topic %q partition %d: %w", b.topic, b.id, err))
 		return false
 	case half == 0:
-		b.refuse(request[0], permanentError{fmt.Errorf("kafka: topic %q: %w", b.topic, err)})
+		b.refuse(list[0], permanentError{fmt.Errorf("kafka: topic %q: %w", b.topic, err)})
 		return true
-	case !b.send(ctx, request[:half]):
-		b.set(request[half:], ErrSkipped)
+	case !b.sendAll(ctx, list[:half]):
+		b.set(list[half:], ErrSkipped)
 		return false
 	default: // as a request of its own, without what is behind a refused message now
-		return b.sendAll(ctx, request[half:])
+		return b.sendAll(ctx, list[half:])
 	}
-}
-
-func (b *batch) request(ctx context.Context, indexes []int) error {
-	records := make([]kafkago.Record, len(indexes))
-	for n, i := range indexes {
-		m := &b.messages[i]
-		headers := make([]kafkago.Header, len(m.Headers))
-		for j, h := range m.Headers {
-			headers[j] = kafkago.Header{Key: h.Key, Value: h.Value}
-		}
-		records[n] = kafkago.Record{Time: m.Time, Key: kafkago.NewBytes(m.Key), Value: kafkago.NewBytes(m.Value), Headers: headers}
-	}
-	response, err := b.cluster.client.Produce(ctx, &kafkago.ProduceRequest{
-		Topic: b.topic, Partition: b.partition, RequiredAcks: kafkago.RequireAll, Records: kafkago.NewRecordReader(records...),
-	})
-	if err != nil {
-		return err
-	}
-	return response.Error
 }
 
 // refuse ends a message for good, and with it the later ones of its key.
@@ -276,10 +335,88 @@ func (b *batch) behind(i int) bool {
 	return ok && i > refused
 }
 
-func (b *batch) set(indexes []int, err error) {
-	for _, i := range indexes {
-		if b.results[i] == nil {
-			b.results[i] = err
+func (c *call) set(list []int, err error) {
+	for _, i := range list {
+		if c.results[i] == nil {
+			c.results[i] = err
 		}
 	}
+}
+
+// part is what a request has for one partition.
+type part struct {
+	*batch
+	list []int
+}
+
+// request stores messages of partitions that one broker leads, and returns one result per partition.
+func (c *call) request(ctx context.Context, parts []part) []error {
+	results := make([]error, len(parts))
+	if len(parts) == 0 {
+		return results
+	}
+	timeout := requestTimeout
+	if deadline, ok := ctx.Deadline(); ok {
+		timeout = min(timeout, time.Until(deadline))
+	}
+	// The replicas have half of the time, so that the answer comes in time.
+	request := &produce.Request{Acks: int16(kafkago.RequireAll), Timeout: int32(timeout.Milliseconds() / 2)}
+	for _, p := range parts {
+		t := slices.IndexFunc(request.Topics, func(t produce.RequestTopic) bool { return t.Topic == p.topic })
+		if t < 0 {
+			t, request.Topics = len(request.Topics), append(request.Topics, produce.RequestTopic{Topic: p.topic})
+		}
+		request.Topics[t].Partitions = append(request.Topics[t].Partitions, produce.RequestPartition{
+			Partition: int32(p.id), RecordSet: protocol.RecordSet{Records: &records{messages: c.messages, list: p.list}},
+		})
+	}
+	response, err := c.cluster.roundTrip(ctx, request)
+	answers := map[topicPartition]error{}
+	if err == nil {
+		for _, t := range response.(*produce.Response).Topics {
+			for _, p := range t.Partitions {
+				answers[topicPartition{t.Topic, int(p.Partition)}] = answer(p.ErrorCode, p.ErrorMessage)
+			}
+		}
+	}
+	for i, p := range parts {
+		var answered bool
+		if results[i], answered = answers[p.topicPartition]; !answered {
+			results[i] = cmp.Or(err, error(protocol.ErrNoPartition))
+		}
+	}
+	return results
+}
+
+// records reads messages as the library sends them.
+type records struct {
+	messages []Message
+	list     []int // of those that are still to be read
+
+	record     kafkago.Record
+	key, value contents
+}
+
+// contents is a key or a value.
+type contents struct{ bytes.Reader }
+
+func (*contents) Close() error { return nil }
+
+func (c *contents) of(b []byte) kafkago.Bytes {
+	if b == nil {
+		return nil
+	}
+	c.Reset(b)
+	return c
+}
+
+// ReadRecord implements kafkago.RecordReader: what it returns is valid until the next call.
+func (r *records) ReadRecord() (*kafkago.Record, error) {
+	if len(r.list) == 0 {
+		return nil, io.EOF
+	}
+	m := &r.messages[r.list[0]]
+	r.list = r.list[1:]
+	r.record = kafkago.Record{Time: m.Time, Key: r.key.of(m.Key), Value: r.value.of(m.Value), Headers: m.Headers}
+	return &r.record, nil
 }
