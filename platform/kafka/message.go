@@ -61,9 +61,12 @@ type Event struct {
 // Headers returns the event as headers of a message whose value is JSON.
 func (e Event) Headers() []Header {
 	headers := make([]Header, 0, 8)
+	values := make([]byte, 0, 64+len(e.ID)+len(e.Type)+len(e.Source)+len(e.Subject)+len(e.Traceparent)) // one for all
 	add := func(key, value string) {
 		if value != "" {
-			headers = append(headers, Header{Key: key, Value: []byte(value)})
+			start := len(values)
+			values = append(values, value...)
+			headers = append(headers, Header{Key: key, Value: values[start:len(values):len(values)]})
 		}
 	}
 	add("ce_specversion", "1.0")
@@ -80,15 +83,23 @@ func (e Event) Headers() []Header {
 }
 
 // EventOf reads what a message's headers say; what is missing or malformed is left zero.
-func EventOf(m Message) Event {
-	event := Event{
-		ID: m.Header("ce_id"), Type: m.Header("ce_type"), Source: m.Header("ce_source"),
-		Subject: m.Header("ce_subject"),
-	}
-	// Anyone may have written it, and it is kept and passed on.
-	event.Traceparent, _ = telemetry.ParseTraceparent(m.Header("traceparent"))
-	if at, err := time.Parse(time.RFC3339Nano, m.Header("ce_time")); err == nil {
-		event.Time = at.UTC()
+func EventOf(m Message) (event Event) {
+	for _, h := range m.Headers { // of several with a name the last one counts, as in Header
+		switch h.Key {
+		case "ce_id":
+			event.ID = string(h.Value)
+		case "ce_type":
+			event.Type = string(h.Value)
+		case "ce_source":
+			event.Source = string(h.Value)
+		case "ce_subject":
+			event.Subject = string(h.Value)
+		case "ce_time":
+			at, _ := time.Parse(time.RFC3339Nano, string(h.Value))
+			event.Time = at.UTC()
+		case "traceparent": // anyone may have written it, and it is kept and passed on
+			event.Traceparent, _ = telemetry.ParseTraceparent(string(h.Value))
+		}
 	}
 	return event
 }
