@@ -197,8 +197,8 @@ func (b *Backlog) read(ctx context.Context, p topicPartition, from, end int64, e
 	for from < end {
 		var got fetched
 		if err := b.patiently(ctx, func() (err error) {
-			got, err = b.cluster.fetch(ctx, p, from)
-			if isAny(err, kafkago.OffsetOutOfRange) { // its retention is over
+			got = b.cluster.fetch(ctx, fetchWait, position{p, from})[0]
+			if err = got.err; isAny(err, kafkago.OffsetOutOfRange) { // its retention is over
 				got.next, err = b.cluster.firstOffset(ctx, p)
 			}
 			if err == nil && got.next <= from {

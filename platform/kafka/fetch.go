@@ -1,21 +1,27 @@
 package kafka
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"strconv"
 	"time"
 
 	kafkago "github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol"
+	"github.com/segmentio/kafka-go/protocol/fetch"
 )
 
 const (
 	// A broker answers a fetch as soon as there is anything, or at the end of the wait. The wait bounds how long a
 	// connection that is no longer needed stays open.
-	fetchWait     = 250 * time.Millisecond
-	maxFetchBytes = 4 << 20
+	fetchWait = 250 * time.Millisecond
+
+	// What a partition, and all of them, give in one fetch; a single record batch may exceed both.
+	maxPartitionBytes = 2 << 20
+	maxFetchBytes     = 8 << 20
 )
 
 type topicPartition struct {
@@ -25,48 +31,88 @@ type topicPartition struct {
 
 func (p topicPartition) String() string { return p.topic + "/" + strconv.Itoa(p.id) }
 
-// fetched is what a partition has from an offset on.
-type fetched struct {
-	messages []Message
-	next     int64 // the offset after them
-	end      int64 // the offset after the partition's last message
+// position is from where on a partition is fetched.
+type position struct {
+	topicPartition
+	offset int64
 }
 
-// fetch asks for what a partition has from an offset on, and waits for it for up to fetchWait. What comes with an error
-// is valid too.
-func (c *cluster) fetch(ctx context.Context, p topicPartition, offset int64) (fetched, error) {
-	got := fetched{next: offset}
-	response, err := c.client.Fetch(ctx, &kafkago.FetchRequest{
-		Topic: p.topic, Partition: p.id, Offset: offset, MinBytes: 1, MaxBytes: maxFetchBytes, MaxWait: fetchWait,
-	})
+// fetched is what a partition has from a position on. What comes with an error is valid too.
+type fetched struct {
+	from     int64
+	messages []Message
+	next     int64 // the offset after the messages
+	end      int64 // the offset after the partition's last message; negative where it was not told
+	err      error
+}
+
+// fetch asks the broker that leads the partitions for what they have, and waits for it until there is anything. It returns
+// one result per position.
+func (c *cluster) fetch(ctx context.Context, wait time.Duration, positions ...position) []fetched {
+	request := &fetch.Request{
+		ReplicaID: -1, MaxWaitTime: int32(wait.Milliseconds()), MinBytes: 1, MaxBytes: maxFetchBytes, SessionEpoch: -1, // no session
+	}
+	for _, p := range positions {
+		t := slices.IndexFunc(request.Topics, func(t fetch.RequestTopic) bool { return t.Topic == p.topic })
+		if t < 0 {
+			t, request.Topics = len(request.Topics), append(request.Topics, fetch.RequestTopic{Topic: p.topic})
+		}
+		request.Topics[t].Partitions = append(request.Topics[t].Partitions, fetch.RequestPartition{
+			Partition: int32(p.id), CurrentLeaderEpoch: -1, FetchOffset: p.offset, LogStartOffset: -1, PartitionMaxBytes: maxPartitionBytes,
+		})
+	}
+	response, err := c.roundTrip(ctx, request)
+	answers := map[topicPartition]*fetch.ResponsePartition{}
 	if err == nil {
-		err = response.Error
+		response := response.(*fetch.Response)
+		err = answer(response.ErrorCode, "")
+		for _, t := range response.Topics {
+			for i, p := range t.Partitions {
+				answers[topicPartition{t.Topic, int(p.Partition)}] = &t.Partitions[i]
+			}
+		}
 	}
-	if err != nil {
-		return got, err
+	results := make([]fetched, len(positions))
+	for i, p := range positions {
+		// A partition for which the bytes did not suffice may be missing in the answer.
+		if answered := answers[p.topicPartition]; answered == nil || err != nil {
+			results[i] = fetched{from: p.offset, next: p.offset, end: -1, err: err}
+		} else {
+			results[i] = p.read(answered)
+		}
 	}
-	got.end = response.HighWatermark
+	return results
+}
+
+// read takes what the broker answered.
+func (p position) read(answered *fetch.ResponsePartition) fetched {
+	got := fetched{from: p.offset, next: p.offset, end: answered.HighWatermark, err: answer(answered.ErrorCode, "")}
+	if got.err != nil || answered.RecordSet.Records == nil {
+		return got
+	}
+	got.messages = make([]Message, 0, min(max(0, got.end-p.offset), maxBatchMessages))
 	for {
-		record, err := response.Records.ReadRecord()
+		record, err := answered.RecordSet.Records.ReadRecord()
 		if errors.Is(err, io.EOF) {
 			break
 		}
-		if err != nil {
-			return got, err
+		var message Message
+		if err == nil {
+			message, err = newMessage(p.topicPartition, record)
 		}
-		message, err := newMessage(p, record)
 		if err != nil {
-			return got, err
+			got.err = err
+			return got
 		}
-		if message.Offset >= offset { // a batch may begin before the offset that was asked for
+		if message.Offset >= p.offset { // a batch may begin before the offset that was asked for
 			got.messages, got.next = append(got.messages, message), message.Offset+1
 		}
 	}
 	// Batches without a message for us, such as the end marks of transactions, still take offsets.
-	if stream, ok := response.Records.(*protocol.RecordStream); ok && len(stream.Records) > 0 && got.next == offset {
+	if stream, ok := answered.RecordSet.Records.(*protocol.RecordStream); ok && len(stream.Records) > 0 && got.next == p.offset {
 		got.next++
 	}
-	return got, nil
+	return got
 }
 
 // newMessage copies a record, whose memory is given back.
@@ -75,7 +121,7 @@ func newMessage(p topicPartition, record *kafkago.Record) (Message, error) {
 	var errKey, errValue error
 	m.Key, errKey = take(record.Key)
 	m.Value, errValue = take(record.Value)
-	return m, errors.Join(errKey, errValue)
+	return m, cmp.Or(errKey, errValue)
 }
 
 func take(b kafkago.Bytes) ([]byte, error) {

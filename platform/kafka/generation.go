@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	kafkago "github.com/segmentio/kafka-go"
 
 	"github.com/altyn-pay/altyn/platform/pace"
 )
@@ -22,11 +21,14 @@ const (
 	maxBatchMessages = 1000
 	maxBatchBytes    = 4 << 20
 
-	// Fetched messages move in chunks of at most this much, so that partitions take turns, and the queue holds so many
-	// chunks: what is fetched ahead is bounded by 4,000 messages and 4 MiB, and one fetch per partition.
+	// Batches are made of chunks of at most this much, so that partitions take turns.
 	maxChunkMessages = 250
 	maxChunkBytes    = 256 << 10
-	queueChunks      = 16
+
+	// A partition of which this much waits to be handled is not fetched. What is fetched ahead of a partition is bounded by
+	// this and one fetch.
+	maxWaitingMessages = 1000
+	maxWaitingBytes    = 1 << 20
 
 	// commitInterval bounds how often offsets are committed, and with it how much is handled again after a crash.
 	commitInterval = 200 * time.Millisecond
@@ -37,29 +39,32 @@ var (
 	errPartitions = errors.New("the topics have other partitions now")
 )
 
-// generation is the time during which this member has the same partitions. Fetchers, one per partition, feed a queue;
-// one collector takes all that has arrived in it and has it handled; one committer follows the collector.
+// generation is the time during which this member has the same partitions. A reader fetches their messages; one collector
+// takes all that has arrived and has it handled; one committer follows the collector.
 type generation struct {
 	*Consumer
 	member     *member
 	counts     map[string]int // of the topics' partitions
 	troubles   *troubles
 	handle     Handler
-	queue      chan chunk
 	partitions map[topicPartition]*partition
+	arrived    chan struct{} // signals that messages wait
+	room       chan struct{} // signals that some were taken
 
 	mu      sync.Mutex
+	turns   []*partition             // those of which messages wait, in the order in which they are taken
 	handled map[topicPartition]int64 // the offsets that are to be committed
 	dirty   chan struct{}            // signals that there are some
 }
 
 // partition is where this member stands in a partition.
 type partition struct {
-	topicPartition
-	fetched int64        // the next offset to fetch; the fetcher's own
-	handled atomic.Int64 // the next offset to handle; negative until it is known
-	end     atomic.Int64 // the offset after the last message
-	lag     prometheus.Gauge
+	*source
+	waiting      []Message    // fetched, and not taken yet; the generation's mu guards it
+	waitingBytes int          // its size; guarded too
+	handled      atomic.Int64 // the next offset to handle; negative until it is known
+	end          atomic.Int64 // the offset after the last message
+	lag          prometheus.Gauge
 }
 
 func (p *partition) observe() {
@@ -68,19 +73,19 @@ func (p *partition) observe() {
 	}
 }
 
-type chunk struct {
-	messages []Message
-	bytes    int
+// full tells whether enough messages wait.
+func (p *partition) full() bool {
+	return len(p.waiting) >= maxWaitingMessages || p.waitingBytes >= maxWaitingBytes
 }
 
 func newGeneration(c *Consumer, m *member, a assignment, troubles *troubles, handle Handler) *generation {
 	g := &generation{
 		Consumer: c, member: m, counts: a.partitions, troubles: troubles, handle: handle,
-		queue: make(chan chunk, queueChunks), partitions: map[topicPartition]*partition{},
+		partitions: map[topicPartition]*partition{}, arrived: make(chan struct{}, 1), room: make(chan struct{}, 1),
 		handled: map[topicPartition]int64{}, dirty: make(chan struct{}, 1),
 	}
 	for id, offset := range a.offsets {
-		p := &partition{topicPartition: id, fetched: offset, lag: c.lag.WithLabelValues(c.group, id.topic, strconv.Itoa(id.id))}
+		p := &partition{source: newSource(id, offset), lag: c.lag.WithLabelValues(c.group, id.topic, strconv.Itoa(id.id))}
 		p.handled.Store(offset)
 		g.partitions[id] = p
 	}
@@ -99,9 +104,7 @@ func (g *generation) run(parent context.Context) error {
 	var workers, heart sync.WaitGroup
 	heart.Go(func() { g.keepAlive(alive, end) })
 	workers.Go(func() { g.commitAsHandled(ctx, end) })
-	for _, p := range g.partitions {
-		workers.Go(func() { g.fetch(ctx, p) })
-	}
+	workers.Go(func() { g.read(ctx) })
 	g.collect(ctx)
 	end(nil)
 	workers.Wait()
@@ -171,80 +174,64 @@ func (g *generation) keepAlive(ctx context.Context, end context.CancelCauseFunc)
 	}
 }
 
-// fetch feeds the queue with the messages of a partition until ctx ends.
-func (g *generation) fetch(ctx context.Context, p *partition) {
-	source := p.String()
-	defer g.troubles.note(source, nil)
-	for failures := 0; ctx.Err() == nil; {
-		err := g.fetchOnce(ctx, p)
-		if ctx.Err() != nil {
-			return
-		}
-		g.troubles.note(source, err)
-		if err == nil {
-			failures = 0
-			continue
-		}
-		switch {
-		case errors.Is(err, kafkago.OffsetOutOfRange):
-			g.log.Warn("kafka offset is out of range, reading from the first one", "topic", p.topic, "partition", p.id, "offset", p.fetched)
-			p.fetched = kafkago.FirstOffset
-		case isStale(err) || !isAnswer(err):
-			g.member.cluster.forget()
-		}
-		backoff(ctx, failures, maxTroubleBackoff)
-		failures++
+// read fetches the partitions' messages until ctx ends.
+func (g *generation) read(ctx context.Context) {
+	r := reader{
+		cluster: g.member.cluster, troubles: g.troubles, topics: g.topics, accept: g.accept, full: g.full, room: g.room,
 	}
+	for _, p := range g.partitions {
+		r.sources = append(r.sources, p.source)
+		defer g.troubles.note(p.name, nil)
+	}
+	r.run(ctx)
 }
 
-// fetchOnce asks for what follows the last message and queues it.
-func (g *generation) fetchOnce(ctx context.Context, p *partition) error {
-	if p.fetched < 0 {
-		first, err := g.member.cluster.firstOffset(ctx, p.topicPartition)
-		if err != nil {
-			return err
-		}
-		p.fetched = first
-		p.handled.Store(first)
+// accept lets messages of a partition wait.
+func (g *generation) accept(s *source, got fetched) {
+	p := g.partitions[s.topicPartition]
+	if s.next < 0 {
+		p.handled.Store(got.from)
 	}
-	got, err := g.member.cluster.fetch(ctx, p.topicPartition, p.fetched)
-	if err == nil {
+	if got.end >= 0 {
 		p.end.Store(got.end)
 		p.observe()
 	}
-	if !g.enqueue(ctx, got.messages) {
-		return ctx.Err()
+	if len(got.messages) == 0 {
+		return
 	}
-	p.fetched = got.next
-	return err
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(p.waiting) == 0 {
+		g.turns, p.waiting = append(g.turns, p), got.messages
+	} else {
+		p.waiting = append(p.waiting, got.messages...)
+	}
+	for i := range got.messages {
+		p.waitingBytes += got.messages[i].size()
+	}
+	signal(g.arrived)
 }
 
-// enqueue passes messages on in chunks; it waits while the queue is full, and returns false when ctx ended first.
-func (g *generation) enqueue(ctx context.Context, messages []Message) bool {
-	for len(messages) > 0 {
-		var next chunk
-		n := 0
-		for n < min(len(messages), maxChunkMessages) && next.bytes < maxChunkBytes {
-			next.bytes += messages[n].size()
-			n++
-		}
-		next.messages, messages = messages[:n:n], messages[n:]
-		select {
-		case <-ctx.Done():
-			return false
-		case g.queue <- next:
-		}
-	}
-	return true
+func (g *generation) full(s *source) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.partitions[s.topicPartition].full()
 }
 
 // collect handles batches until ctx ends.
 func (g *generation) collect(ctx context.Context) {
 	handling, done := outlive(ctx, handleGrace)
 	defer done()
-	for {
-		batch := g.next(ctx)
-		if len(batch) == 0 || !g.handleBatch(ctx, handling, batch) {
+	for ctx.Err() == nil {
+		batch := g.take()
+		if len(batch) == 0 {
+			select {
+			case <-ctx.Done():
+			case <-g.arrived:
+			}
+			continue
+		}
+		if !g.handleBatch(ctx, handling, batch) {
 			return
 		}
 		g.markHandled(batch)
@@ -252,26 +239,36 @@ func (g *generation) collect(ctx context.Context) {
 	}
 }
 
-// next waits for messages and takes all that have arrived, up to the bounds of a batch; none when ctx has ended.
-func (g *generation) next(ctx context.Context) []Message {
-	if ctx.Err() != nil {
-		return nil
+// take returns all messages that wait, up to the bounds of a batch, a chunk of each partition at a time.
+func (g *generation) take() (batch []Message) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	waiting, freed := 0, false
+	for _, p := range g.turns {
+		waiting += len(p.waiting)
 	}
-	var batch chunk
-	select {
-	case <-ctx.Done():
-		return nil
-	case batch = <-g.queue:
-	}
-	for len(batch.messages) <= maxBatchMessages-maxChunkMessages && batch.bytes <= maxBatchBytes-maxChunkBytes {
-		select {
-		case more := <-g.queue:
-			batch.messages, batch.bytes = append(batch.messages, more.messages...), batch.bytes+more.bytes
-		default:
-			return batch.messages
+	batch = make([]Message, 0, min(waiting, maxBatchMessages))
+	for bytes := 0; len(g.turns) > 0 && len(batch) <= maxBatchMessages-maxChunkMessages && bytes <= maxBatchBytes-maxChunkBytes; {
+		p := g.turns[0]
+		g.turns = g.turns[1:]
+		freed = freed || p.full()
+		n, size := 0, 0
+		for n < min(len(p.waiting), maxChunkMessages) && size < maxChunkBytes {
+			size += p.waiting[n].size()
+			n++
+		}
+		batch, p.waiting = append(batch, p.waiting[:n]...), p.waiting[n:]
+		bytes, p.waitingBytes = bytes+size, p.waitingBytes-size
+		if len(p.waiting) > 0 {
+			g.turns = append(g.turns, p)
+		} else {
+			p.waiting = nil
 		}
 	}
-	return batch.messages
+	if freed {
+		signal(g.room)
+	}
+	return batch
 }
 
 // handleBatch repeats until the batch is handled; false when ctx ended before.
@@ -296,9 +293,14 @@ func (g *generation) handleBatch(ctx, handling context.Context, batch []Message)
 // markHandled lets the offsets of a batch be committed.
 func (g *generation) markHandled(batch []Message) {
 	offsets, counts := map[topicPartition]int64{}, map[string]int{}
-	for _, m := range batch {
-		offsets[topicPartition{m.Topic, m.Partition}] = m.Offset + 1
-		counts[m.Topic]++
+	for first := 0; first < len(batch); { // a run of one partition at a time
+		id, next := topicPartition{batch[first].Topic, batch[first].Partition}, first+1
+		for next < len(batch) && batch[next].Partition == id.id && batch[next].Topic == id.topic {
+			next++
+		}
+		offsets[id] = batch[next-1].Offset + 1
+		counts[id.topic] += next - first
+		first = next
 	}
 	for id, offset := range offsets {
 		g.partitions[id].handled.Store(offset)
@@ -310,12 +312,13 @@ func (g *generation) markHandled(batch []Message) {
 	g.mu.Lock()
 	maps.Copy(g.handled, offsets)
 	g.mu.Unlock()
-	g.markDirty()
+	signal(g.dirty)
 }
 
-func (g *generation) markDirty() {
+// signal sends a signal to whoever waits for it, now or later.
+func signal(to chan<- struct{}) {
 	select {
-	case g.dirty <- struct{}{}:
+	case to <- struct{}{}:
 	default:
 	}
 }
@@ -350,7 +353,7 @@ func (g *generation) commitAsHandled(ctx context.Context, end context.CancelCaus
 		g.member.cluster.forget()
 		backoff(ctx, failures, maxTroubleBackoff)
 		failures++
-		g.markDirty()
+		signal(g.dirty)
 	}
 }
 

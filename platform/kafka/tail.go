@@ -2,13 +2,10 @@ package kafka
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
 	"time"
-
-	kafkago "github.com/segmentio/kafka-go"
 )
 
 // Tail reads a topic from its present end on. It belongs to no group: every tail sees all messages, and leaves nothing
@@ -47,45 +44,15 @@ func NewTail(ctx context.Context, cfg Config, topic string, log *slog.Logger) (*
 func (t *Tail) Run(ctx context.Context, handle func(messages []Message)) {
 	defer t.cluster.close()
 	var mu sync.Mutex
-	var wait sync.WaitGroup
-	for partition := range t.next {
-		wait.Go(func() {
-			t.read(ctx, partition, func(messages []Message) {
-				mu.Lock()
-				defer mu.Unlock()
-				handle(messages)
-			})
-		})
-	}
-	wait.Wait()
-}
-
-func (t *Tail) read(ctx context.Context, partition int, handle func(messages []Message)) {
-	source := topicPartition{t.topic, partition}
-	offset := t.next[partition]
-	for failures := 0; ctx.Err() == nil; {
-		got, err := t.cluster.fetch(ctx, source, offset)
-		if ctx.Err() != nil {
-			return
-		}
-		if offset = got.next; len(got.messages) > 0 {
+	r := reader{cluster: t.cluster, troubles: t.troubles, topics: []string{t.topic}, accept: func(_ *source, got fetched) {
+		if len(got.messages) > 0 {
+			mu.Lock()
+			defer mu.Unlock()
 			handle(got.messages)
 		}
-		if errors.Is(err, kafkago.OffsetOutOfRange) {
-			var first int64
-			if first, err = t.cluster.firstOffset(ctx, source); err == nil {
-				offset = first
-			}
-		}
-		t.troubles.note(source.String(), err)
-		if err == nil {
-			failures = 0
-			continue
-		}
-		if isStale(err) || !isAnswer(err) {
-			t.cluster.forget()
-		}
-		backoff(ctx, failures, maxTroubleBackoff)
-		failures++
+	}}
+	for partition, next := range t.next {
+		r.sources = append(r.sources, newSource(topicPartition{t.topic, partition}, next))
 	}
+	r.run(ctx)
 }
