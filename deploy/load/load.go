@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	maxConnections = 512
+	maxConnections = 2048
 	requestTimeout = 40 * time.Second
 	retryPause     = 100 * time.Millisecond
 )
@@ -56,8 +56,8 @@ func (e *StatusError) Code() string {
 	return problem.Code
 }
 
-// Call sends a request with an optional JSON body and reads a 2xx answer into out, if that is not nil. Another status is a
-// *StatusError.
+// Call sends a request with an optional JSON body and reads a 2xx answer into out, if that is not nil; a *[]byte gets it as it
+// came. Another status is a *StatusError.
 func (c *Client) Call(method, path, key string, body, out any) error {
 	request, response := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
 	defer fasthttp.ReleaseRequest(request)
@@ -86,7 +86,11 @@ func (c *Client) Call(method, path, key string, body, out any) error {
 	if status := response.StatusCode(); status < 200 || status > 299 {
 		return &StatusError{status, string(response.Body())}
 	}
-	if out == nil {
+	switch out := out.(type) {
+	case nil:
+		return nil
+	case *[]byte:
+		*out = append((*out)[:0], response.Body()...)
 		return nil
 	}
 	return json.Unmarshal(response.Body(), out)

@@ -22,7 +22,7 @@ type Progress struct {
 	stopped  chan struct{}
 }
 
-// NewProgress begins to show progress towards total.
+// NewProgress begins to show progress towards total; 0 where nobody knows how much there will be: then there is no bar.
 func NewProgress(out *os.File, what string, total int) *Progress {
 	info, err := out.Stat()
 	p := &Progress{
@@ -62,14 +62,23 @@ func (p *Progress) run() {
 }
 
 func (p *Progress) show(end string) {
-	const width = 30
-	done := p.done.Load()
-	filled := int(width * min(done, p.total) / max(p.total, 1))
-	line := fmt.Sprintf("%-24s [%s%s] %d/%d  %.0f/s", p.what, strings.Repeat("=", filled), strings.Repeat(" ", width-filled),
-		done, p.total, float64(done)/time.Since(p.begin).Seconds())
+	line := p.line(time.Since(p.begin))
 	if p.terminal {
-		fmt.Fprint(p.out, "\r"+line+end)
+		fmt.Fprint(p.out, "\r"+line+"\x1b[K"+end) // what a longer line has left behind is cleared
 	} else {
 		fmt.Fprintln(p.out, line)
 	}
+}
+
+// line says how far it is after so much time.
+func (p *Progress) line(passed time.Duration) string {
+	const width = 30
+	done := p.done.Load()
+	rate := float64(done) / max(passed.Seconds(), 0.001)
+	if p.total <= 0 {
+		return fmt.Sprintf("%-24s %d in %.0f s  %.0f/s", p.what, done, passed.Seconds(), rate)
+	}
+	filled := int(width * min(done, p.total) / p.total)
+	return fmt.Sprintf("%-24s [%s%s] %d/%d  %.0f/s", p.what, strings.Repeat("=", filled), strings.Repeat(" ", width-filled),
+		done, p.total, rate)
 }

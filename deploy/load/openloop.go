@@ -1,0 +1,92 @@
+package load
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// OpenLoop makes requests at a fixed rate, whatever becomes of those before, as the many clients of a service do. A closed
+// loop, whose client waits for an answer before it asks again, asks less just when the service is slow, and so leaves out what
+// it is meant to measure (coordinated omission).
+type OpenLoop struct {
+	Rate     float64 // requests per second
+	Duration time.Duration
+	InFlight int // at most; when it is reached, the service does not keep up, and that is an error
+}
+
+// Timed is what the requests of an open loop took.
+type Timed struct {
+	// Latencies are sorted. Each counts from the time at which its request was due, also where it was sent later.
+	Latencies []time.Duration
+	// Late counts the requests that were sent only when the next one was due already, since the sender itself did not keep up,
+	// and Latest is the longest delay.
+	Late   int
+	Latest time.Duration
+}
+
+// Quantile is the latency that a share q of the requests did not exceed.
+func (t Timed) Quantile(q float64) time.Duration { return Quantile(t.Latencies, q) }
+
+// Quantile is the least of the sorted values that a share q of them does not exceed (nearest rank); 0 where there are none.
+func Quantile(sorted []time.Duration, q float64) time.Duration {
+	if len(sorted) == 0 {
+		return 0
+	}
+	return sorted[max(int(math.Ceil(q*float64(len(sorted)))), 1)-1]
+}
+
+// Run calls do for 0, 1, 2, … at the time of each, every call in a goroutine of its own, and returns when all have returned.
+// It stops at the first error.
+func (l OpenLoop) Run(ctx context.Context, do func(i int) error) (Timed, error) {
+	interval := time.Duration(float64(time.Second) / l.Rate)
+	n := int(l.Duration / interval)
+	timed := Timed{Latencies: make([]time.Duration, n)}
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	var wait sync.WaitGroup
+	var inFlight atomic.Int64
+	begin := time.Now()
+	for i := range n {
+		due := begin.Add(time.Duration(i) * interval)
+		if !until(ctx, due) {
+			break
+		}
+		delay := time.Since(due)
+		if timed.Latest = max(timed.Latest, delay); delay >= interval {
+			timed.Late++
+		}
+		if inFlight.Add(1) > int64(l.InFlight) {
+			fail(fmt.Errorf("more than %d requests are without an answer after %s at %.0f/s: the service does not keep up", l.InFlight,
+				time.Since(begin).Round(time.Millisecond), l.Rate))
+			break
+		}
+		wait.Go(func() {
+			defer inFlight.Add(-1)
+			if err := do(i); err != nil {
+				fail(err)
+			}
+			timed.Latencies[i] = time.Since(due)
+		})
+	}
+	wait.Wait()
+	slices.Sort(timed.Latencies)
+	return timed, context.Cause(ctx)
+}
+
+// until waits for a time, and reports whether it came before the end of ctx.
+func until(ctx context.Context, at time.Time) bool {
+	if pause := time.Until(at); pause > 0 {
+		timer := time.NewTimer(pause)
+		defer timer.Stop()
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		}
+	}
+	return ctx.Err() == nil
+}
