@@ -110,7 +110,8 @@ fresh-generated:
 build-apart: # each module by itself
 	@for module in $(MODULES); do echo "$$module: GOWORK=off go build ./..."; GOWORK=off go -C $$module build ./... || exit 1; done
 
-bench: ## measure orders per second, beside pgbench on the same PostgreSQL
+# What can be set: go run ./deploy/cmd/bench --help. The whole takes three quarters of an hour or so.
+bench: ## measure orders and operations per second, beside pgbench on the same PostgreSQL
 	go run ./deploy/cmd/bench
 demo: ## place a few thousand orders on the running stack and add everything up
 	go run ./deploy/cmd/demo

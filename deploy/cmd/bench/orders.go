@@ -1,183 +1,152 @@
 package main
 
 import (
-	"bufio"
 	"context"
+	"database/sql"
+	"errors"
 	"fmt"
 	"os"
-	"slices"
-	"strconv"
-	"strings"
-	"sync"
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jmoiron/sqlx"
 
-	"github.com/altyn-pay/altyn/deploy/audit"
 	"github.com/altyn-pay/altyn/deploy/load"
-	"github.com/altyn-pay/altyn/deploy/stack"
-	"github.com/altyn-pay/altyn/platform/postgres"
 )
 
-// orders measures orders through the gateway, from the first request until the last order is final.
-func orders(ctx context.Context, running *stack.Stack, s settings) (Orders, error) {
-	result := Orders{Clients: s.clients, Accounts: s.accounts, RSS: map[string]int64{}}
-	client := load.New(running.URL("gateway"))
-	defer client.Close()
-	accounts, err := client.Accounts(ctx, s.accounts, s.clients, "1000000.00", "RUB")
-	if err != nil {
-		return result, err
-	}
-	ordersDB, err := open(running, "orders")
-	if err != nil {
-		return result, err
-	}
-	defer ordersDB.Close()
-	paymentsDB, err := open(running, "payments")
-	if err != nil {
-		return result, err
-	}
-	defer paymentsDB.Close()
+const (
+	batchOf      = 100
+	batchClients = 8
 
-	// A quarter of the time to warm up.
-	if _, _, err = flood(ctx, client, accounts, s.clients, s.duration/4, "warming up"); err != nil {
-		return result, err
+	openRate     = 500  // orders per second of the open loop
+	openInFlight = 2000 // and how many of them may be without an answer
+)
+
+func newOrder(account uuid.UUID) string {
+	return fmt.Sprintf(`{"account_id":"%s","amount":"1.00","currency":"RUB"}`, account)
+}
+
+// runOrders places orders one per request.
+func runOrders(ctx context.Context, s *site, what string, duration time.Duration) (outcome, error) {
+	bodies := make([][]byte, len(s.accounts))
+	for i, account := range s.accounts {
+		bodies[i] = []byte(newOrder(account))
 	}
-	if _, err = audit.AtRest(ctx, ordersDB, paymentsDB); err != nil {
-		return result, err
+	return s.placeOrders(ctx, what, s.clients, duration, func(i int) (int, error) {
+		return 1, s.gateway.Call("POST", load.OrdersPath, "", bodies[i%len(bodies)], nil)
+	})
+}
+
+// runOrderBatches places 100 orders per request.
+func runOrderBatches(ctx context.Context, s *site, what string, duration time.Duration) (outcome, error) {
+	return s.placeOrders(ctx, what, batchClients, duration, func(i int) (int, error) {
+		body := batch("orders", batchOf, func(n int) string { return newOrder(s.account(i*batchOf + n)) })
+		return batchOf, s.gateway.Call("POST", load.OrdersPath+"/batch", "", body, nil)
+	})
+}
+
+// placeOrders places orders in a closed loop, and ends when the last of them is paid.
+func (s *site) placeOrders(ctx context.Context, what string, clients int, duration time.Duration, place func(i int) (int, error)) (outcome, error) {
+	last, err := s.lastOrder(ctx)
+	if err != nil {
+		return outcome{}, err
 	}
 	begin := time.Now()
-	n, latencies, err := flood(ctx, client, accounts, s.clients, s.duration, "orders placed")
+	n, err := closedLoop(ctx, what, clients, duration, place)
 	if err != nil {
-		return result, err
+		return outcome{}, err
 	}
-	if err := final(ctx, ordersDB); err != nil {
-		return result, err
+	if err := s.final(ctx, last); err != nil {
+		return outcome{}, err
 	}
-	result.Count, result.PerSecond = n, float64(n)/time.Since(begin).Seconds()
-	slices.Sort(latencies)
-	result.RequestP50MS, result.RequestP99MS = ms(latencies[len(latencies)/2]), ms(latencies[len(latencies)*99/100])
-	// Once all is at rest again, and warm.
-	if result.IdleMedianMS, err = idle(ctx, client, accounts); err != nil {
-		return result, err
-	}
-	for _, part := range running.Parts() {
-		if part.Name == stack.PostgresName || part.Name == stack.KafkaName {
-			continue
-		}
-		if result.RSS[part.Name], err = peakRSS(part.PID); err != nil {
-			return result, err
-		}
-	}
-	if _, err := audit.AtRest(ctx, ordersDB, paymentsDB); err != nil {
-		return result, fmt.Errorf("the books are wrong: %w", err)
-	}
-	result.BooksAreRight = true
-	return result, nil
+	took := time.Since(begin)
+	return outcome{operations: n, took: took}, s.paid(ctx, last, n)
 }
 
-func open(running *stack.Stack, service string) (*sqlx.DB, error) {
-	cfg, err := running.Database(service)
-	if err != nil {
-		return nil, err
-	}
-	return postgres.OpenOwner(cfg)
+// lastOrder is the number of the newest order.
+func (s *site) lastOrder(ctx context.Context) (seq int64, err error) {
+	err = s.orders.GetContext(ctx, &seq, `SELECT coalesce(max(seq), 0) FROM orders`)
+	return seq, err
 }
 
-// idle places orders one at a time and returns the median time from accepted to final, by the service's own times.
-func idle(ctx context.Context, client *load.Client, accounts []uuid.UUID) (float64, error) {
-	const orders = 100
-	took := make([]time.Duration, orders)
-	for i := range took {
-		if ctx.Err() != nil {
-			return 0, ctx.Err()
-		}
-		var order load.Order
-		request := load.NewOrder{AccountID: accounts[i%len(accounts)], Amount: "1.00", Currency: "RUB"}
-		if err := client.Call("POST", "/api/v1/orders?wait=10s", "", request, &order); err != nil {
-			return 0, err
-		}
-		if order.Status != "paid" {
-			return 0, fmt.Errorf("order %s is %s after 10 s", order.ID, order.Status)
-		}
-		took[i] = order.UpdatedAt.Sub(order.CreatedAt)
-	}
-	slices.Sort(took)
-	return ms(took[orders/2]), nil
-}
+// stuckTime is how long the oldest pending order may stay the same.
+const stuckTime = time.Minute
 
-// flood places orders from all clients at once, each its next when the last is accepted.
-func flood(ctx context.Context, client *load.Client, accounts []uuid.UUID, clients int, duration time.Duration, what string) (int, []time.Duration, error) {
-	bodies := make([][]byte, len(accounts))
-	for i, account := range accounts {
-		bodies[i] = fmt.Appendf(nil, `{"account_id":"%s","amount":"1.00","currency":"RUB"}`, account)
-	}
-	const most = 1 << 30
-	progress := load.NewProgress(os.Stderr, what, 0)
-	defer progress.Close()
-	var mu sync.Mutex
-	var latencies []time.Duration
-	end := time.Now().Add(duration)
-	err := load.Each(ctx, clients, clients, func(worker int) error {
-		var own []time.Duration
-		for i := worker; i < most; i += clients {
-			begin := time.Now()
-			if begin.After(end) {
-				break
-			}
-			if err := client.Call("POST", "/api/v1/orders", "", bodies[i%len(bodies)], nil); err != nil {
-				return fmt.Errorf("place an order: %w", err)
-			}
-			own = append(own, time.Since(begin))
-			progress.Add(1)
+// final waits until none of the orders after a number is pending. It looks at each order about once, so that the wait costs the
+// database next to nothing: what is before the first pending one is not looked at again.
+func (s *site) final(ctx context.Context, after int64) error {
+	for stuck := time.Now().Add(stuckTime); ; {
+		var pending int64
+		err := s.orders.GetContext(ctx, &pending, `SELECT seq FROM orders WHERE seq > $1 AND status = 'pending' ORDER BY seq LIMIT 1`, after)
+		switch {
+		case errors.Is(err, sql.ErrNoRows):
+			return nil
+		case err != nil:
+			return err
+		case pending-1 > after:
+			after, stuck = pending-1, time.Now().Add(stuckTime)
+		case time.Now().After(stuck):
+			return fmt.Errorf("order number %d is pending for %s", pending, stuckTime)
 		}
-		mu.Lock()
-		defer mu.Unlock()
-		latencies = append(latencies, own...)
-		return nil
-	})
-	return len(latencies), latencies, err
-}
-
-// final waits until no order is pending.
-func final(ctx context.Context, db *sqlx.DB) error {
-	for deadline := time.Now().Add(time.Minute); ; {
-		var pending bool
-		if err := db.GetContext(ctx, &pending, `SELECT EXISTS (SELECT FROM orders WHERE status = 'pending')`); err != nil {
+		if err := pause(ctx, 5*time.Millisecond); err != nil {
 			return err
 		}
-		if !pending {
-			return nil
-		}
-		if time.Now().After(deadline) {
-			return fmt.Errorf("orders are pending after a minute")
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(10 * time.Millisecond):
-		}
 	}
 }
 
-func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+// paid checks that there are exactly n orders after a number, and that they are paid.
+func (s *site) paid(ctx context.Context, after int64, n int) error {
+	var found struct{ Orders, Paid int }
+	if err := s.orders.GetContext(ctx, &found, `
+		SELECT count(*) AS orders, count(*) FILTER (WHERE status = 'paid') AS paid FROM orders WHERE seq > $1`, after); err != nil {
+		return err
+	}
+	if found.Orders != n || found.Paid != n {
+		return fmt.Errorf("%d orders were placed, but there are %d, and %d of them paid", n, found.Orders, found.Paid)
+	}
+	return nil
+}
 
-// peakRSS reads the most memory that a process ever had, in bytes; 0 where the system does not tell.
-func peakRSS(pid int) (int64, error) {
-	file, err := os.Open(fmt.Sprintf("/proc/%d/status", pid))
-	if os.IsNotExist(err) {
-		return 0, nil
-	}
-	if err != nil {
-		return 0, err
-	}
-	defer file.Close()
-	for lines := bufio.NewScanner(file); lines.Scan(); {
-		if text, ok := strings.CutPrefix(lines.Text(), "VmHWM:"); ok {
-			kb, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(text), "kB")), 10, 64)
-			return kb * 1024, err
+// Latency is what single orders took while others came at a fixed rate, in milliseconds.
+type Latency struct {
+	// As the client saw it: from the time at which the request was due to the answer with the final status.
+	P50 float64 `json:"p50_ms"`
+	P99 float64 `json:"p99_ms"`
+	Max float64 `json:"max_ms"`
+	// By the service's own times: updated_at − created_at.
+	ServiceP50 float64 `json:"service_p50_ms"`
+	ServiceP99 float64 `json:"service_p99_ms"`
+	// Late requests were sent when the next one was due already: the generator did not keep up.
+	Late   int     `json:"sent_late"`
+	Latest float64 `json:"sent_late_by_at_most_ms"`
+}
+
+// runLatency places orders at a fixed rate, and waits for the final status of each.
+func runLatency(ctx context.Context, s *site, what string, duration time.Duration) (outcome, error) {
+	loop := load.OpenLoop{Rate: openRate, Duration: duration, InFlight: openInFlight}
+	progress := load.NewProgress(os.Stderr, what, int(openRate*duration.Seconds()))
+	defer progress.Close()
+	took := make([]time.Duration, int(openRate*duration.Seconds())+1)
+	begin := time.Now()
+	timed, err := loop.Run(ctx, func(i int) error {
+		var order load.Order
+		if err := s.gateway.Call("POST", load.OrdersPath+"?wait=30s", "", []byte(newOrder(s.account(i))), &order); err != nil {
+			return err
 		}
+		if order.Status != "paid" {
+			return fmt.Errorf("order %s is %s %s", order.ID, order.Status, order.Reason)
+		}
+		took[i] = order.UpdatedAt.Sub(order.CreatedAt)
+		progress.Add(1)
+		return nil
+	})
+	if err != nil {
+		return outcome{}, err
 	}
-	return 0, nil
+	n := len(timed.Latencies)
+	service := sorted(took[:n])
+	return outcome{operations: n, took: time.Since(begin), latency: &Latency{
+		P50: ms(timed.Quantile(0.5)), P99: ms(timed.Quantile(0.99)), Max: ms(timed.Quantile(1)),
+		ServiceP50: ms(load.Quantile(service, 0.5)), ServiceP99: ms(load.Quantile(service, 0.99)),
+		Late: timed.Late, Latest: ms(timed.Latest),
+	}}, nil
 }

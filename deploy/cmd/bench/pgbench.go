@@ -12,13 +12,17 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/altyn-pay/altyn/deploy/stack"
+	"github.com/jmoiron/sqlx"
+
+	"github.com/altyn-pay/altyn/platform/localpostgres"
 	"github.com/altyn-pay/altyn/platform/postgres"
 )
 
+const pgbenchName = "pgbench"
+
 // findPgbench looks for pgbench in PATH and where Debian keeps it.
 func findPgbench() (string, error) {
-	if path, err := exec.LookPath("pgbench"); err == nil {
+	if path, err := exec.LookPath(pgbenchName); err == nil {
 		return path, nil
 	}
 	found, err := filepath.Glob("/usr/lib/postgresql/*/bin/pgbench")
@@ -29,47 +33,59 @@ func findPgbench() (string, error) {
 	return found[len(found)-1], nil
 }
 
-var tps = regexp.MustCompile(`tps = ([0-9.]+) \(without initial connection time\)`)
+// yardstick is pgbench's TPC-B on a stack's own server, in a database of its own that is kept between the rounds.
+type yardstick struct {
+	program string
+	admin   postgres.Config
+	db      *sqlx.DB
+}
 
-// yardstick runs pgbench's TPC-B on the stack's own server, while Altyn is idle.
-func yardstick(ctx context.Context, pgbench string, running *stack.Stack, duration time.Duration, say func(string)) (float64, error) {
-	admin := running.Server().Admin()
-	db, err := postgres.Open(admin)
-	if err != nil {
-		return 0, err
-	}
-	defer db.Close()
-	if _, err := db.ExecContext(ctx, `CREATE DATABASE pgbench`); err != nil {
-		return 0, fmt.Errorf("make a database for pgbench: %w", err)
-	}
-	call := func(args ...string) (string, error) {
-		args = append(args, "-h", admin.Host, "-p", strconv.Itoa(int(admin.Port)), "-U", admin.User, "pgbench")
-		command := exec.CommandContext(ctx, pgbench, args...)
-		command.Env = append(os.Environ(), "PGPASSWORD="+admin.Password)
-		out, err := command.CombinedOutput()
-		if err != nil {
-			return "", fmt.Errorf("pgbench: %w\n%s", err, out)
-		}
-		return string(out), nil
+func newYardstick(ctx context.Context, program string, server *localpostgres.Server, say func(string)) (*yardstick, error) {
+	y := &yardstick{program: program, admin: server.Admin()}
+	var err error
+	if y.db, err = postgres.Open(y.admin); err != nil {
+		return nil, err
 	}
 	say("pgbench: making its tables, scale 20")
-	if _, err := call("-i", "-q", "-s", "20"); err != nil {
-		return 0, err
+	if _, err = y.db.ExecContext(ctx, `CREATE DATABASE pgbench`); err == nil {
+		_, err = y.call(ctx, "-i", "-q", "-s", "20")
 	}
-	say("pgbench: warming up, then " + duration.String())
-	if _, err := call("-c", "8", "-j", "2", "-M", "prepared", "-T", "3"); err != nil {
-		return 0, err
-	}
-	out, err := call("-c", "8", "-j", "2", "-M", "prepared", "-T", strconv.Itoa(int(duration.Seconds())))
 	if err != nil {
-		return 0, err
+		return nil, errors.Join(err, y.db.Close())
+	}
+	return y, nil
+}
+
+func (y *yardstick) close(ctx context.Context) error {
+	_, err := y.db.ExecContext(ctx, `DROP DATABASE pgbench`)
+	return errors.Join(err, y.db.Close())
+}
+
+func (y *yardstick) call(ctx context.Context, args ...string) (string, error) {
+	args = append(args, "-h", y.admin.Host, "-p", strconv.Itoa(int(y.admin.Port)), "-U", y.admin.User, "pgbench")
+	command := exec.CommandContext(ctx, y.program, args...)
+	command.Env = append(os.Environ(), "PGPASSWORD="+y.admin.Password)
+	out, err := command.CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("pgbench: %w\n%s", errors.Join(ctx.Err(), err), out)
+	}
+	return string(out), nil
+}
+
+var tps = regexp.MustCompile(`tps = ([0-9.]+) \(without initial connection time\)`)
+
+// measure returns transactions per second, after it has warmed up. pgbench vacuums its tables before.
+func (y *yardstick) measure(ctx context.Context, duration time.Duration) (float64, error) {
+	var out string
+	for _, d := range []time.Duration{warmUp(duration), duration} {
+		var err error
+		if out, err = y.call(ctx, "-c", "8", "-j", "2", "-M", "prepared", "-T", strconv.Itoa(max(int(d.Seconds()), 1))); err != nil {
+			return 0, err
+		}
 	}
 	match := tps.FindStringSubmatch(out)
 	if match == nil {
 		return 0, fmt.Errorf("pgbench printed no tps:\n%s", out)
-	}
-	if _, err := db.ExecContext(ctx, `DROP DATABASE pgbench`); err != nil {
-		return 0, err
 	}
 	return strconv.ParseFloat(match[1], 64)
 }

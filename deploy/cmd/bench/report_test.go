@@ -1,0 +1,184 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"encoding/xml"
+	"errors"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestSpread(t *testing.T) {
+	for _, c := range []struct {
+		values []float64
+		want   Spread
+	}{
+		{nil, Spread{}},
+		{[]float64{2}, Spread{2, 2, 2}},
+		{[]float64{3, 1, 2}, Spread{2, 1, 3}},
+		{[]float64{4, 1, 2, 3}, Spread{2.5, 1, 4}},
+	} {
+		if got := spread(c.values); got != c.want {
+			t.Errorf("spread of %v is %v, not %v", c.values, got, c.want)
+		}
+	}
+	values := []float64{3, 1, 2}
+	if median(values); values[0] != 3 {
+		t.Error("median has changed its argument")
+	}
+}
+
+func TestGrouped(t *testing.T) {
+	for n, want := range map[int64]string{0: "0", 999: "999", 1000: "1,000", 12345: "12,345", 10_000_000: "10,000,000"} {
+		if got := grouped(n); got != want {
+			t.Errorf("%d is %s, not %s", n, got, want)
+		}
+	}
+}
+
+// measured are rounds in which every workload reached so many times the yardstick, which doubled from round to round, as when
+// the machine becomes faster.
+func measured(ratios map[string]float64, latencies ...Latency) []Round {
+	var rounds []Round
+	tps := 1000.0
+	for _, latency := range latencies {
+		round := Round{PgbenchTPS: tps, Measurements: map[string]Measurement{}}
+		for _, w := range workloads {
+			m := Measurement{Operations: 1000, PerSecond: ratios[w.name] * tps, Ratio: ratios[w.name], WAL: 3000,
+				CPU: map[string]float64{"orders": 100, benchmarkName: 40}}
+			if w.goal.of == "" {
+				m.Ratio, m.Latency = 0, &latency
+			}
+			round.Measurements[w.name] = m
+		}
+		rounds = append(rounds, round)
+		tps *= 2
+	}
+	return rounds
+}
+
+var goodRatios = map[string]float64{"orders": 1.1, "orders-batch": 2.5, "billing": 2, "hot": 1.9, "billing-batch": 4.9, "commands": 5.5}
+
+// goodReport has everything in it. All goals are reached but that of billing-batch.
+func goodReport() Report {
+	r := Report{
+		At: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Cores: 2, Postgres: "18.4", Kafka: "Kafka <&> Co", Duration: "10s", Clients: 64, Accounts: 1000,
+		Audits: map[string]string{"the empty database": "the books are right"}, PeakRSS: map[string]int64{"orders": 50e6, "payments": 99e6},
+	}
+	r.add(workloads, measured(goodRatios, Latency{P50: 9, P99: 30, Max: 40, ServiceP50: 8, ServiceP99: 29}, Latency{P50: 9, P99: 60, Max: 70, Late: 3, Latest: 4},
+		Latency{P50: 11, P99: 40, Max: 50}))
+	stored := Stored{Orders: 10_000_000, Bytes: 16e9, FillSeconds: 300}
+	for _, result := range r.Results {
+		if result.Ratio != (Spread{}) {
+			stored.Results = append(stored.Results, StoredResult{Result: result, OfEmpty: Spread{0.95, 0.9, 1}, Reached: true})
+		}
+	}
+	r.Stored = &stored
+	r.Soak = &Soak{Orders: 1_000_000, PerSecond: 4321, Rule: growthRule, Samples: steady(24), Growth: growth(steady(24)), Reached: true}
+	return r
+}
+
+func TestResults(t *testing.T) {
+	r := goodReport()
+	if *r.Pgbench != (Spread{2000, 1000, 4000}) {
+		t.Errorf("pgbench: %v", *r.Pgbench)
+	}
+	for _, result := range r.Results {
+		if want := result.Name != "billing-batch"; result.Reached != want {
+			t.Errorf("%s, %v: reached is %v", result.Name, result.Figure, result.Reached)
+		}
+	}
+	hot, _ := r.result("hot")
+	if math.Abs(hot.Figure.Median-0.95) > 1e-9 || math.Abs(hot.Ratio.Median-1.9) > 1e-9 {
+		t.Errorf("hot beside uniform is %v, beside pgbench %v", hot.Figure, hot.Ratio)
+	}
+	// The median of the rounds counts.
+	for _, c := range []struct {
+		latency Latency
+		reached bool
+	}{{Latency{P50: 10, P99: 50}, true}, {Latency{P50: 10.1, P99: 50}, false}, {Latency{P50: 10, P99: 50.1}, false}} {
+		all := results(workloads, measured(goodRatios, c.latency))
+		if got := all[len(all)-1]; got.Name != "latency" || got.Reached != c.reached {
+			t.Errorf("%+v: %s reached is %v", c.latency, got.Name, got.Reached)
+		}
+	}
+}
+
+func TestPrint(t *testing.T) {
+	var out bytes.Buffer
+	goodReport().print(&out)
+	for _, want := range []string{
+		"1.10 (1.10–1.10) ×", "≥ 1.0 × pgbench", "0.95 (0.95–0.95) ×", "≥ 0.9 × billing", "9.0 / 40.0 ms", "≤ 10 / 50 ms",
+		"orders, 10,000,000 stored", "0.95 (0.90–1.00) × empty", "1,000,000 orders in one go", "99 MB", "at most 70.0 ms", "sent 3 requests",
+		"Audit of the empty database: the books are right", "nothing grows", "µs",
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("there is no %q", want)
+		}
+	}
+	if n := strings.Count(out.String(), "missed"); n != 1 {
+		t.Errorf("%d goals are missed", n)
+	}
+	if t.Failed() {
+		t.Log(out.String())
+	}
+	out.Reset()
+	Report{}.print(&out) // of nothing
+}
+
+func TestWrite(t *testing.T) {
+	dir := t.TempDir()
+	out, chart := filepath.Join(dir, "new", "latest.json"), filepath.Join(dir, "new", "latest.svg")
+	want := goodReport()
+	if err := want.write(out, chart); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got Report
+	if err := json.Unmarshal(text, &got); err != nil {
+		t.Fatal(err)
+	}
+	if got.Results[0].Figure != want.Results[0].Figure || got.Soak.Samples[23].Orders != 1_000_000 || got.Results[6].Rounds[2].Latency.Max != 50 {
+		t.Errorf("%s", text)
+	}
+}
+
+func TestChartIsWellFormed(t *testing.T) {
+	for name, r := range map[string]Report{"whole": goodReport(), "empty": {}} {
+		bars, texts := 0, ""
+		decoder := xml.NewDecoder(bytes.NewReader(r.chart()))
+		for {
+			token, err := decoder.Token()
+			if errors.Is(err, io.EOF) {
+				break
+			} else if err != nil {
+				t.Fatalf("%s: %v\n%s", name, err, r.chart())
+			}
+			switch token := token.(type) {
+			case xml.StartElement:
+				if token.Name.Local == "rect" {
+					bars++
+				}
+				for _, attribute := range token.Attr {
+					if strings.Contains(attribute.Value, "NaN") || strings.Contains(attribute.Value, "Inf") || strings.HasPrefix(attribute.Value, "-") {
+						t.Errorf("%s: %s %s=%q", name, token.Name.Local, attribute.Name.Local, attribute.Value)
+					}
+				}
+			case xml.CharData:
+				texts += string(token)
+			}
+		}
+		if name == "whole" && (bars != 6 || !strings.Contains(texts, "Kafka <&> Co") || !strings.Contains(texts, "1.10 ×")) {
+			t.Errorf("%d bars, %s", bars, texts)
+		}
+	}
+}

@@ -1,0 +1,210 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/altyn-pay/altyn/deploy/load"
+)
+
+// workload is something that is measured in every round. This one table drives measuring, printing and the chart.
+type workload struct {
+	name  string
+	title string
+	goal  goal
+	// run does it for a while and returns when all that it began has its result. what is for the progress line.
+	run func(ctx context.Context, s *site, what string, duration time.Duration) (outcome, error)
+}
+
+var workloads = []workload{
+	{"orders", "orders through the gateway, one per request", goal{times: 1, of: pgbenchName}, runOrders},
+	{"orders-batch", "orders through the gateway, 100 per request", goal{times: 2, of: pgbenchName}, runOrderBatches},
+	{"billing", "billing operations, one per request", goal{times: 1.5, of: pgbenchName}, runOperations},
+	{"hot", "the same on one hot account", goal{times: 0.9, of: "billing"}, runHotOperations},
+	{"billing-batch", "billing operations, 100 per request", goal{times: 5, of: pgbenchName}, runOperationBatches},
+	{"commands", "commands over the broker with replies", goal{times: 5, of: pgbenchName}, runCommands},
+	{"latency", "accepted → final at 500 orders/s, p50 / p99", goal{p50: 10 * time.Millisecond, p99: 50 * time.Millisecond}, runLatency},
+}
+
+// goal is what a workload is to reach.
+type goal struct {
+	times    float64 // at least so many times the rate
+	of       string  // of pgbench or another workload, in the same round; empty for a latency
+	p50, p99 time.Duration
+}
+
+func (g goal) String() string {
+	if g.of == "" {
+		return fmt.Sprintf("≤ %.0f / %.0f ms", ms(g.p50), ms(g.p99))
+	}
+	return fmt.Sprintf("≥ %.1f × %s", g.times, g.of)
+}
+
+// outcome is what one run of a workload found.
+type outcome struct {
+	operations int // with a result
+	took       time.Duration
+	latency    *Latency
+}
+
+// Measurement is one run of a workload in one round.
+type Measurement struct {
+	Operations int     `json:"operations"`
+	PerSecond  float64 `json:"per_second"`
+	// Ratio is the rate beside pgbench's in the same round, 0 where pgbench was not measured.
+	Ratio   float64  `json:"ratio_to_pgbench,omitempty"`
+	Latency *Latency `json:"latency,omitempty"`
+	// CPU is the processor time of each process, and WAL what PostgreSQL wrote, both per operation. CPU is missing where the
+	// system does not tell.
+	CPU map[string]float64 `json:"cpu_us_per_operation,omitempty"`
+	WAL float64            `json:"wal_bytes_per_operation"`
+}
+
+// Round is pgbench and every workload once, one after the other.
+type Round struct {
+	PgbenchTPS   float64                `json:"pgbench_tps,omitempty"`
+	Measurements map[string]Measurement `json:"workloads"`
+}
+
+// warmUp is how long a measurement runs before it counts.
+func warmUp(duration time.Duration) time.Duration { return duration / 4 }
+
+// rounds measures workloads in rounds, beside pgbench where one of their goals asks for it.
+func (b *bench) rounds(ctx context.Context, s *site, workloads []workload) (rounds []Round, err error) {
+	var y *yardstick
+	for _, w := range workloads {
+		if w.goal.of != "" && y == nil {
+			if y, err = newYardstick(ctx, b.pgbench, s.Server(), b.say); err != nil {
+				return nil, err
+			}
+			defer func() { err = errors.Join(err, y.close(ctx)) }()
+		}
+	}
+	for n := range b.repeats {
+		round := Round{Measurements: map[string]Measurement{}}
+		what := func(name string) string { return fmt.Sprintf("%sround %d/%d, %s", s.prefix, n+1, b.repeats, name) }
+		if y != nil {
+			if err := s.quiet(ctx); err != nil {
+				return nil, err
+			}
+			b.say(what(pgbenchName))
+			if round.PgbenchTPS, err = y.measure(ctx, b.duration); err != nil {
+				return nil, err
+			}
+		}
+		for _, w := range workloads {
+			m, err := s.measure(ctx, w, what(w.name), b.duration)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", w.name, err)
+			}
+			if round.PgbenchTPS > 0 {
+				m.Ratio = m.PerSecond / round.PgbenchTPS
+			}
+			round.Measurements[w.name] = m
+		}
+		rounds = append(rounds, round)
+	}
+	return rounds, nil
+}
+
+// measure runs a workload once to warm up and once to count.
+func (s *site) measure(ctx context.Context, w workload, what string, duration time.Duration) (m Measurement, err error) {
+	if err := s.quiet(ctx); err != nil {
+		return m, err
+	}
+	if _, err := w.run(ctx, s, what+", warming up", warmUp(duration)); err != nil {
+		return m, err
+	}
+	before, err := s.usage(ctx)
+	if err != nil {
+		return m, err
+	}
+	found, err := w.run(ctx, s, what, duration)
+	if err != nil {
+		return m, err
+	}
+	after, err := s.usage(ctx)
+	if err != nil {
+		return m, err
+	}
+	if found.operations == 0 {
+		return m, errors.New("nothing was done in time")
+	}
+	n := float64(found.operations)
+	m = Measurement{Operations: found.operations, PerSecond: n / found.took.Seconds(), Latency: found.latency, WAL: float64(after.wal-before.wal) / n}
+	if used := after.cpu.since(before.cpu); len(used) > 0 {
+		m.CPU = map[string]float64{}
+		for name, time := range used {
+			m.CPU[name] = float64(time.Microseconds()) / n
+		}
+	}
+	return m, nil
+}
+
+// quietTime bounds the wait for quiet.
+const quietTime = 30 * time.Second
+
+// quiet waits until PostgreSQL vacuums nothing any more: what one measurement has left behind would be work beside the next.
+func (s *site) quiet(ctx context.Context) error {
+	deadline := time.Now().Add(quietTime)
+	for {
+		var vacuums int
+		if err := s.admin.GetContext(ctx, &vacuums, `SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'autovacuum worker'`); err != nil {
+			return err
+		}
+		if vacuums == 0 || time.Now().After(deadline) {
+			return nil
+		}
+		if err := pause(ctx, 100*time.Millisecond); err != nil {
+			return err
+		}
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
+}
+
+// closedLoop runs do from all clients for a while, each its next when the last is answered; it returns how many operations do
+// said it did.
+func closedLoop(ctx context.Context, what string, clients int, duration time.Duration, do func(i int) (operations int, err error)) (int, error) {
+	progress := load.NewProgress(os.Stderr, what, 0)
+	defer progress.Close()
+	begin := time.Now()
+	var total atomic.Int64
+	err := load.Each(ctx, clients, clients, func(client int) error {
+		for i := client; time.Since(begin) < duration && ctx.Err() == nil; i += clients {
+			n, err := do(i)
+			if err != nil {
+				return err
+			}
+			total.Add(int64(n))
+			progress.Add(n)
+		}
+		return ctx.Err()
+	})
+	return int(total.Load()), err
+}
+
+// batch joins the JSON of so many items.
+func batch(name string, n int, item func(n int) string) []byte {
+	items := make([]string, n)
+	for i := range items {
+		items[i] = item(i)
+	}
+	return []byte(`{"` + name + `":[` + strings.Join(items, ",") + `]}`)
+}
+
+func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
