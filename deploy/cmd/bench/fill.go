@@ -87,7 +87,7 @@ func (f *filling) last(n int) []uuid.UUID {
 func (f *filling) run(ctx context.Context, orders, billing *sqlx.DB) error {
 	databases := []*filledDatabase{
 		{db: orders, tables: []string{"orders", "order_history"}, chunk: ordersChunk, end: ordersEnd},
-		{db: billing, tables: []string{"operations", "entries", "payments"}, begin: billingBegin, chunk: billingChunk, end: billingEnd},
+		{db: billing, tables: []string{"operations", "entries", "payments"}, small: []string{"accounts", "balances"}, begin: billingBegin, chunk: billingChunk, end: billingEnd},
 	}
 	chunks := int((f.n + chunkOf - 1) / chunkOf)
 	steps := 0
@@ -110,7 +110,8 @@ func (f *filling) run(ctx context.Context, orders, billing *sqlx.DB) error {
 // filledDatabase is one of the databases while it is filled, on one connection.
 type filledDatabase struct {
 	db     *sqlx.DB
-	tables []string // the large ones: while they are filled, they have neither indexes nor vacuum
+	tables []string // the large ones: while they are filled, they have neither indexes nor autovacuum
+	small  []string // the others
 	// begin and end are what is to be done once, chunk is what stores the orders from $1 to before $2.
 	begin []string
 	chunk string
@@ -191,12 +192,17 @@ func (d *filledDatabase) fill(ctx context.Context, f *filling, step func()) erro
 		}
 	}
 	for _, table := range d.tables {
-		if err := d.exec(ctx, `ALTER TABLE `+table+` RESET (autovacuum_enabled)`, `VACUUM (ANALYZE) `+table); err != nil {
+		if err := d.exec(ctx, `VACUUM (ANALYZE) `+table, `ALTER TABLE `+table+` RESET (autovacuum_enabled)`); err != nil {
 			return err
 		}
 		step()
 	}
-	return d.exec(ctx, `DROP TABLE filled_accounts`, `VACUUM (ANALYZE)`) // the small tables too
+	for _, table := range d.small {
+		if err := d.exec(ctx, `VACUUM (ANALYZE) `+table); err != nil {
+			return err
+		}
+	}
+	return d.exec(ctx, `DROP TABLE filled_accounts`)
 }
 
 func (d *filledDatabase) exec(ctx context.Context, statements ...string) error {

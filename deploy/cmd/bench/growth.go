@@ -50,19 +50,25 @@ const (
 	levelFactor = 1.1
 	perOrder    = 1.25 // of bytes per order: the pages of an index are split in waves
 
-	depthSlack    = 1000  // rows that wait
-	sizeSlack     = 4     // MB of a table that must not grow
-	deadSlack     = 20000 // dead rows of such a table
-	shareSlack    = 5     // per cent of a growing table's rows that are dead: autovacuum comes when there are so many
-	memorySlack   = 8     // MB
-	routinesSlack = 50
+	// Of a queue: what comes and goes between two runs of autovacuum.
+	depthSlack     = 1000 // rows that wait
+	queueSlack     = 4    // MB
+	queueDeadSlack = 20_000
+
+	// Of any other table that keeps its size, such as balances.
+	sizeSlack = 1 // MB
+	deadSlack = 2000
+
+	shareSlack    = 5 // per cent of a growing table's rows that are dead: so many make autovacuum come
+	memorySlack   = 4 // MB
+	routinesSlack = 20
 )
 
 // growthRule says in a sentence what the constants say.
-var growthRule = fmt.Sprintf("No growth: the median of the last third is at most %.2f × that of the middle third, plus %d rows of a queue, %d MB and %d dead rows of a\n"+
-	"table that keeps its size, %d per cent of dead rows of a table that grows, %d MB of memory, %d goroutines. Tables that grow do so by at most %.2f ×\n"+
-	"as many bytes per order in the last third as in the middle third.",
-	levelFactor, depthSlack, sizeSlack, deadSlack, shareSlack, memorySlack, routinesSlack, perOrder)
+var growthRule = fmt.Sprintf("The rule: the median of the last third is at most %.2f × that of the middle third, plus %d rows, %d MB and %d dead rows of a queue,\n"+
+	"%d MB and %d dead rows of another table that keeps its size, dead rows that are %d %% of a table that grows, %d MB of memory, %d goroutines.\n"+
+	"Tables that grow do so by at most %.2f × as many bytes per order in the last third as in the middle third.",
+	levelFactor, depthSlack, queueSlack, queueDeadSlack, sizeSlack, deadSlack, shareSlack, memorySlack, routinesSlack, perOrder)
 
 // growth compares the last third of the samples with the middle one.
 func growth(samples []Sample) []Growth {
@@ -80,8 +86,12 @@ func growth(samples []Sample) []Growth {
 	}
 	for _, name := range slices.Sorted(maps.Keys(end.Tables)) {
 		if !slices.Contains(growing, name) {
-			level("size of "+name, "MB", sizeSlack, func(s Sample) float64 { return megabytes(s.Tables[name].Bytes) })
-			level("dead rows of "+name, "rows", deadSlack, func(s Sample) float64 { return float64(s.Tables[name].Dead) })
+			size, dead := float64(sizeSlack), float64(deadSlack)
+			if _, queue := end.Depths[name]; queue {
+				size, dead = queueSlack, queueDeadSlack
+			}
+			level("size of "+name, "MB", size, func(s Sample) float64 { return megabytes(s.Tables[name].Bytes) })
+			level("dead rows of "+name, "rows", dead, func(s Sample) float64 { return float64(s.Tables[name].Dead) })
 			continue
 		}
 		level("dead rows of "+name, "%", shareSlack, func(s Sample) float64 {

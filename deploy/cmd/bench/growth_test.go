@@ -39,9 +39,9 @@ func TestNothingGrows(t *testing.T) {
 
 func TestWhatGrowsIsNamed(t *testing.T) {
 	for what, spoil := range map[string]func(s *Sample, done float64){
-		"waiting in payments.inbox": func(s *Sample, done float64) { s.Depths["payments.inbox"] += int64(20_000 * done) },
+		"waiting in payments.inbox": func(s *Sample, done float64) { s.Depths["payments.inbox"] += int64(5000 * done) },
 		"size of payments.balances": func(s *Sample, done float64) {
-			s.Tables["payments.balances"] = Table{Bytes: int64(800e3 + 30e6*done), Live: 1128}
+			s.Tables["payments.balances"] = Table{Bytes: int64(800e3 + 5e6*done), Live: 1128}
 		},
 		"dead rows of orders.outbox": func(s *Sample, done float64) {
 			s.Tables["orders.outbox"] = Table{Bytes: 2e6, Dead: int64(1e6 * done)}
@@ -52,8 +52,8 @@ func TestWhatGrowsIsNamed(t *testing.T) {
 		"dead rows of orders.orders": func(s *Sample, done float64) {
 			s.Tables["orders.orders"] = Table{Bytes: int64(s.Orders) * 600, Live: int64(s.Orders), Dead: int64(float64(s.Orders) * done / 2)}
 		},
-		"memory of payments":     func(s *Sample, done float64) { s.RSS["payments"] += int64(80e6 * done) },
-		"goroutines of payments": func(s *Sample, done float64) { s.Routines["payments"] += int64(1000 * done) },
+		"memory of payments":     func(s *Sample, done float64) { s.RSS["payments"] += int64(40e6 * done) },
+		"goroutines of payments": func(s *Sample, done float64) { s.Routines["payments"] += int64(200 * done) },
 	} {
 		samples := steady(24)
 		for i := range samples {
