@@ -14,7 +14,6 @@ import (
 
 	"github.com/jmoiron/sqlx"
 
-	"github.com/altyn-pay/altyn/platform/localpostgres"
 	"github.com/altyn-pay/altyn/platform/postgres"
 )
 
@@ -36,35 +35,29 @@ func findPgbench() (string, error) {
 // yardstick is pgbench's TPC-B on a stack's own server, in a database of its own that is kept between the rounds.
 type yardstick struct {
 	program string
-	admin   postgres.Config
-	db      *sqlx.DB
+	server  postgres.Config
+	admin   *sqlx.DB
 }
 
-func newYardstick(ctx context.Context, program string, server *localpostgres.Server, say func(string)) (*yardstick, error) {
-	y := &yardstick{program: program, admin: server.Admin()}
-	var err error
-	if y.db, err = postgres.Open(y.admin); err != nil {
+func (b *bench) yardstick(ctx context.Context, s *site) (*yardstick, error) {
+	y := &yardstick{program: b.pgbench, server: s.Server().Admin(), admin: s.admin}
+	b.say("pgbench: making its tables, scale 20")
+	if _, err := y.admin.ExecContext(ctx, `CREATE DATABASE pgbench`); err != nil {
 		return nil, err
 	}
-	say("pgbench: making its tables, scale 20")
-	if _, err = y.db.ExecContext(ctx, `CREATE DATABASE pgbench`); err == nil {
-		_, err = y.call(ctx, "-i", "-q", "-s", "20")
-	}
-	if err != nil {
-		return nil, errors.Join(err, y.db.Close())
-	}
-	return y, nil
+	_, err := y.call(ctx, "-i", "-q", "-s", "20")
+	return y, err
 }
 
-func (y *yardstick) close(ctx context.Context) error {
-	_, err := y.db.ExecContext(ctx, `DROP DATABASE pgbench`)
-	return errors.Join(err, y.db.Close())
+func (y *yardstick) drop(ctx context.Context) error {
+	_, err := y.admin.ExecContext(ctx, `DROP DATABASE pgbench`)
+	return err
 }
 
 func (y *yardstick) call(ctx context.Context, args ...string) (string, error) {
-	args = append(args, "-h", y.admin.Host, "-p", strconv.Itoa(int(y.admin.Port)), "-U", y.admin.User, "pgbench")
+	args = append(args, "-h", y.server.Host, "-p", strconv.Itoa(int(y.server.Port)), "-U", y.server.User, "pgbench")
 	command := exec.CommandContext(ctx, y.program, args...)
-	command.Env = append(os.Environ(), "PGPASSWORD="+y.admin.Password)
+	command.Env = append(os.Environ(), "PGPASSWORD="+y.server.Password)
 	out, err := command.CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("pgbench: %w\n%s", errors.Join(ctx.Err(), err), out)

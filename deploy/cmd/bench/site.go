@@ -27,8 +27,8 @@ type site struct {
 	accounts []uuid.UUID // that the load is spread over; they have money
 
 	gateway, payments *load.Client
-	orders, billing   *sqlx.DB // the databases of orders and payments, as their owners
-	admin             *sqlx.DB
+	orders, billing   *sqlx.DB          // the databases of orders and payments, as their owners
+	admin             *sqlx.DB          // the server's database, as its superuser
 	metrics           map[string]string // where each service's metrics are
 }
 
@@ -72,7 +72,9 @@ func start(ctx context.Context, opts stack.Options) (_ *site, err error) {
 			return nil, err
 		}
 	}
-	s.admin, err = postgres.Open(running.Server().Admin())
+	admin := running.Server().Admin()
+	admin.Owner, admin.OwnerPassword = admin.User, admin.Password // without a service's time limit: a checkpoint may take long
+	s.admin, err = postgres.OpenOwner(admin)
 	return s, err
 }
 

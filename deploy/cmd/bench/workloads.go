@@ -79,10 +79,10 @@ func (b *bench) rounds(ctx context.Context, s *site, workloads []workload) (roun
 	var y *yardstick
 	for _, w := range workloads {
 		if w.goal.of != "" && y == nil {
-			if y, err = newYardstick(ctx, b.pgbench, s.Server(), b.say); err != nil {
+			if y, err = b.yardstick(ctx, s); err != nil {
 				return nil, err
 			}
-			defer func() { err = errors.Join(err, y.close(ctx)) }()
+			defer func() { err = errors.Join(err, y.drop(ctx)) }()
 		}
 	}
 	for n := range b.repeats {
