@@ -81,7 +81,8 @@ func (r Report) print(out io.Writer) {
 	r.printCosts(out)
 	r.printSoak(out)
 	if r.Stored != nil {
-		fmt.Fprintf(out, "\nStored: %s orders, %.1f GB, filled in %.0f s.\n", grouped(int64(r.Stored.Orders)), float64(r.Stored.Bytes)/1e9, r.Stored.FillSeconds)
+		fmt.Fprintf(out, "\nStored: %s orders, %.1f GB, filled in %.0f s. pgbench beside them: %.0f/s (%.0f–%.0f).\n", grouped(int64(r.Stored.Orders)),
+			float64(r.Stored.Bytes)/1e9, r.Stored.FillSeconds, r.Stored.Pgbench.Median, r.Stored.Pgbench.Min, r.Stored.Pgbench.Max)
 	}
 	if len(r.PeakRSS) > 0 {
 		fmt.Fprint(out, "\nPeak RSS:")

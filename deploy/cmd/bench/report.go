@@ -127,16 +127,22 @@ func results(workloads []workload, rounds []Round) []Result {
 // add takes what was found on the empty database.
 func (r *Report) add(workloads []workload, rounds []Round) {
 	r.Results = results(workloads, rounds)
+	r.Pgbench = pgbenchOf(rounds)
+}
+
+// pgbenchOf is the yardstick's rate over the rounds, nil where it was not measured.
+func pgbenchOf(rounds []Round) *Spread {
 	var tps []float64
 	for _, round := range rounds {
 		if round.PgbenchTPS > 0 {
 			tps = append(tps, round.PgbenchTPS)
 		}
 	}
-	if len(tps) > 0 {
-		all := spread(tps)
-		r.Pgbench = &all
+	if len(tps) == 0 {
+		return nil
 	}
+	all := spread(tps)
+	return &all
 }
 
 // result is that of a workload on the empty database.

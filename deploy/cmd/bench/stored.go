@@ -13,6 +13,8 @@ type Stored struct {
 	Orders      int     `json:"orders"`
 	FillSeconds float64 `json:"fill_seconds"`
 	Bytes       int64   `json:"bytes"` // of both databases
+	// Pgbench is the yardstick on this server.
+	Pgbench *Spread `json:"pgbench_tps"`
 	// Results are like those of the empty database, and OfEmpty is the ratio to pgbench beside the median one there.
 	Results []StoredResult `json:"workloads"`
 }
@@ -77,6 +79,7 @@ func (b *bench) filled(ctx context.Context, s *site) error {
 	if err != nil {
 		return err
 	}
+	stored.Pgbench = pgbenchOf(rounds)
 	for _, result := range results(workloads, rounds) {
 		empty, ok := b.report.result(result.Name)
 		if !ok {
