@@ -201,7 +201,7 @@ func (r *Relay) runOnce(ctx context.Context, conn *sqlx.Conn) (n int, refused, e
 	}
 	if err := conn.SelectContext(ctx, &rows, `
 		SELECT seq, lane, id, type, topic, key, subject, payload, traceparent, created_at,
-			EXISTS (SELECT FROM outbox_parked p WHERE p.topic = o.topic AND p.key = o.key) AS behind
+			EXISTS (SELECT FROM outbox_parked) AND EXISTS (SELECT FROM outbox_parked p WHERE p.topic = o.topic AND p.key = o.key) AS behind
 		FROM outbox o ORDER BY seq LIMIT $1`, batchSize); err != nil {
 		return 0, nil, fmt.Errorf("outbox: read: %w", err)
 	}

@@ -18,8 +18,8 @@ import (
 )
 
 const (
-	commandsInFlight = 4000 // commands without a reply
-	commandsAtOnce   = 500  // in one request to the broker
+	commandsInFlight = 10_000 // commands without a reply
+	commandsAtOnce   = 500    // in one request to the broker
 	replyTimeout     = time.Minute
 )
 

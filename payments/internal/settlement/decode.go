@@ -112,28 +112,34 @@ const (
 
 // receive reads a command. An error means that it is not a JSON object, and so cannot even be answered.
 func receive(record kafka.Message) (*received, error) {
-	var head map[string]json.RawMessage
-	if err := json.Unmarshal(record.Value, &head); err != nil || head == nil {
-		return nil, fmt.Errorf("not a JSON object: %w", errors.Join(err))
-	}
 	event := kafka.EventOf(record)
 	c := &received{traceparent: event.Traceparent, place: fmt.Sprintf("%s/%d/%d", record.Topic, record.Partition, record.Offset), reply: ledger.Reply{Topic: contract.TopicReplies}}
 	if topic := record.Header(contract.ReplyToHeader); strings.HasPrefix(topic, contract.ReplyToPrefix) && kafka.ValidTopic(topic) {
 		c.reply.Topic = topic
 	}
-	// What says whose answer it is and to what is read first, so that a command which is wrong elsewhere is answered too.
-	_ = json.Unmarshal(head["operation"], &c.reply.Operation)
+	c.problem = httpserver.Unmarshal(record.Value, &c.command)
+	id := c.command.CommandID
+	if c.reply.Operation = c.command.Operation; c.problem != nil {
+		// What says whose answer it is and to what is read by itself, so that a command which is wrong elsewhere is answered too.
+		var head map[string]json.RawMessage
+		if err := json.Unmarshal(record.Value, &head); err != nil || head == nil {
+			return nil, fmt.Errorf("not a JSON object: %w", errors.Join(err))
+		}
+		c.reply.Operation = ""
+		_ = json.Unmarshal(head["operation"], &c.reply.Operation)
+		if id = nil; json.Unmarshal(head["command_id"], &id) != nil && head["command_id"] != nil {
+			id = new(uuid.UUID)
+		}
+	}
 	c.reply.Operation = c.reply.Operation[:min(len(c.reply.Operation), maxOperation)]
-	if raw, ok := head["command_id"]; ok && string(raw) != "null" {
-		c.problem = json.Unmarshal(raw, &c.reply.CommandID)
+	if id != nil {
+		c.reply.CommandID = *id
 	} else if id, err := uuid.Parse(event.ID); err == nil {
 		c.reply.CommandID = id
 	}
-	if c.problem != nil || c.reply.CommandID == uuid.Nil {
-		c.reply.CommandID, c.problem = uuid.Nil, &command.FieldError{Field: "command_id", Detail: "must be a UUID"}
-		return c, nil
+	if c.reply.CommandID == uuid.Nil {
+		c.problem = &command.FieldError{Field: "command_id", Detail: "must be a UUID"}
 	}
-	c.problem = httpserver.Unmarshal(record.Value, &c.command)
 	return c, nil
 }
 
