@@ -56,9 +56,9 @@ func New(cfg Config, logger *slog.Logger, registerer prometheus.Registerer) (han
 	}
 
 	router := httpserver.NewRouter(httpserver.Options{Logger: logger, Registerer: registerer, Classify: problemOf})
-	route(router, ordersPaths, newProxy(cfg, orders, logger))
-	router.Method(http.MethodGet, streamPath, newStreams(cfg, orders.Streams(), logger))
-	route(router, paymentsPaths, newProxy(cfg, payments, logger))
+	route(router, ordersPaths, newProxy(cfg, orders))
+	router.Method(http.MethodGet, streamPath, newStreams(cfg, orders.Streams()))
+	route(router, paymentsPaths, newProxy(cfg, payments))
 
 	health := telemetry.NewHealth(logger)
 	health.Add("orders", orders.Ready)

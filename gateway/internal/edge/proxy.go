@@ -5,24 +5,26 @@ import (
 	"context"
 	"errors"
 	"io"
-	"log/slog"
+	"net"
 	"net/http"
-	"net/http/httputil"
+	"net/url"
 	"path"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/altyn-pay/altyn/gateway/internal/upstream"
 	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/telemetry"
 )
 
 const (
 	documentTimeout = 5 * time.Second
-	// smallBody is the largest body that is read before it is passed on. From memory the transport sends it together with the
-	// headers, one packet instead of two for the service too, and again when a connection from its pool turns out to be
-	// closed before anything was sent. A larger one, or one of unknown length, goes through.
-	smallBody = 64 << 10
+	// smallBody is the largest body that is read before it is passed on: from memory it is sent together with the headers, one
+	// packet instead of two for the service too, and again when a connection that was kept turns out to be closed. A larger
+	// one, or one of unknown length, goes through.
+	smallBody = upstream.MaxMemory
 	// copyBuffer is small because most answers are.
 	copyBuffer = 8 << 10
 )
@@ -30,26 +32,18 @@ const (
 // errUpstreamTimeout ends a request whose service took too long.
 var errUpstreamTimeout = errors.New("the service did not answer in time")
 
-// proxy passes requests on to one service.
+// proxy passes requests on to one service. It is httputil.ReverseProxy without what no service here needs (upgrades, trailers,
+// interim answers), at half the cost.
 type proxy struct {
 	timeout time.Duration
 	maxBody int64
-	reverse httputil.ReverseProxy
+	service http.RoundTripper
+	// stream goes on with an answer that is a stream of events; only the RoundTripper of such answers needs one.
+	stream func(w http.ResponseWriter, r *http.Request, events *upstream.Stream) error
 }
 
-func newProxy(cfg Config, service http.RoundTripper, logger *slog.Logger) *proxy {
-	return &proxy{
-		timeout: cfg.UpstreamTimeout,
-		maxBody: int64(cfg.MaxBody),
-		reverse: httputil.ReverseProxy{
-			Rewrite:        rewrite,
-			Transport:      service,
-			ModifyResponse: modifyResponse,
-			ErrorHandler:   fail,
-			BufferPool:     &bufferPool{},
-			ErrorLog:       slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
-		},
-	}
+func newProxy(cfg Config, service http.RoundTripper) *proxy {
+	return &proxy{timeout: cfg.UpstreamTimeout, maxBody: int64(cfg.MaxBody), service: service}
 }
 
 func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -62,112 +56,165 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		httpserver.Error(w, r, httpserver.BodyProblem(&http.MaxBytesError{Limit: p.maxBody}))
 		return
 	}
-	// No service upgrades a connection to another protocol.
-	delete(r.Header, "Upgrade")
-
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
-	state := &passage{w: w, r: r}
 	defer time.AfterFunc(p.timeout, func() { cancel(errUpstreamTimeout) }).Stop()
-	request := r.WithContext(context.WithValue(ctx, passageKey{}, state))
+
+	request := r.WithContext(ctx)
+	request.URL = new(url.URL)
+	*request.URL = *r.URL
+	request.Host = "" // The service's own; the client's is X-Forwarded-Host.
+	request.Close = false
+	rewrite(request.Header, r)
 	switch {
 	case r.ContentLength == 0:
+		request.Body = nil
 	case r.ContentLength > 0 && r.ContentLength <= smallBody:
 		small := make([]byte, r.ContentLength)
 		if _, err := io.ReadFull(r.Body, small); err != nil {
 			httpserver.Error(w, r, httpserver.BodyProblem(err))
 			return
 		}
-		state.body = small
+		request.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(small)), nil }
+		request.Body, _ = request.GetBody()
 		delete(request.Header, "Expect") // The client has sent what the service might ask for.
 	default:
-		request.Body = &body{http.MaxBytesReader(w, r.Body, p.maxBody)}
+		through := &body{reader: http.MaxBytesReader(w, r.Body, p.maxBody)}
+		defer through.Close()
+		request.Body = through
 	}
-	p.reverse.ServeHTTP(w, request)
+	response, err := p.service.RoundTrip(request)
+	if err != nil {
+		fail(ctx, w, r, err)
+		return
+	}
+	p.answer(ctx, w, r, response)
 }
+
+// answer passes the answer on.
+func (p *proxy) answer(ctx context.Context, w http.ResponseWriter, r *http.Request, response *http.Response) {
+	dropHops(response.Header)
+	header := w.Header()
+	for name, values := range response.Header {
+		if name != "X-Request-Id" { // It is there already.
+			header[name] = values
+		}
+	}
+	if events, ok := response.Body.(*upstream.Stream); ok {
+		if err := p.stream(w, r, events); err != nil {
+			httpserver.Error(w, r, err)
+		}
+		return
+	}
+	defer response.Body.Close()
+	w.WriteHeader(response.StatusCode)
+	buffer := buffers.Get().(*[copyBuffer]byte)
+	defer buffers.Put(buffer)
+	for {
+		n, err := response.Body.Read(buffer[:])
+		if n > 0 {
+			if _, err := w.Write(buffer[:n]); err != nil {
+				panic(http.ErrAbortHandler) // The client has left.
+			}
+			if response.ContentLength < 0 {
+				_ = http.NewResponseController(w).Flush() // The service takes its time; a client that has left is noticed above.
+			}
+		}
+		if err == io.EOF {
+			return
+		}
+		if err != nil {
+			fail(ctx, w, r, err)
+			panic(http.ErrAbortHandler) // Only a broken connection tells the client that the answer is not whole.
+		}
+	}
+}
+
+var buffers = sync.Pool{New: func() any { return new([copyBuffer]byte) }}
 
 // withTimeout is a context whose end by time is errUpstreamTimeout.
 func withTimeout(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
 	return context.WithTimeoutCause(ctx, timeout, errUpstreamTimeout)
 }
 
-// passage is what the parts of one proxied request share.
-type passage struct {
-	w    http.ResponseWriter
-	r    *http.Request
-	body []byte // a small body
-}
-
-type passageKey struct{}
-
-func rewrite(pr *httputil.ProxyRequest) {
-	header := pr.Out.Header
-	// ReverseProxy has dropped what clients say of Forwarded and X-Forwarded-For, -Host and -Proto.
-	for name := range header {
-		if strings.HasPrefix(name, "X-Forwarded-") || strings.HasPrefix(name, "X-Original-") {
-			delete(header, name)
-		}
-	}
-	delete(header, "X-Real-Ip")
-	delete(header, "X-Rewrite-Url")
-	pr.SetXForwarded()
-	pr.Out.Host = "" // The service's own; the client's is X-Forwarded-Host.
-
-	ctx := pr.In.Context()
-	trace := telemetry.Traceparent(ctx)
-	if len(header["Traceparent"]) != 1 || header["Traceparent"][0] != trace {
-		delete(header, "Tracestate") // It belongs to a trace that ends here.
-		header["Traceparent"] = []string{trace}
-	}
-	header["X-Request-Id"] = []string{httpserver.RequestID(ctx)}
-
-	if small := ctx.Value(passageKey{}).(*passage).body; small != nil {
-		pr.Out.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(small)), nil }
-		pr.Out.Body, _ = pr.Out.GetBody() // It never fails.
-	}
-}
-
-// fail answers a request that could not be passed on.
-func fail(w http.ResponseWriter, r *http.Request, err error) {
-	if err == errDetached {
-		return
-	}
-	// The context of this request has ended, but not because the client left.
-	if context.Cause(r.Context()) == errUpstreamTimeout {
-		err = problemOf(errUpstreamTimeout)
+// fail answers a request that could not be passed on, or logs that its answer broke off.
+func fail(ctx context.Context, w http.ResponseWriter, r *http.Request, err error) {
+	// The context of the request to the service has ended, but not because the client left.
+	if context.Cause(ctx) == errUpstreamTimeout {
+		err = errUpstreamTimeout
 	}
 	httpserver.Error(w, r, err)
 }
 
-// modifyResponse sees each answer before it is passed on.
-func modifyResponse(response *http.Response) error {
-	delete(response.Header, "X-Request-Id") // The gateway's own answer has it already.
-	return nil
+// rewrite makes the client's headers the gateway's: without those that are between the client and the gateway, and with what
+// only the gateway may say of the client and of the way of the request.
+func rewrite(header http.Header, r *http.Request) {
+	dropHops(header)
+	for name := range header {
+		switch {
+		case name == "Forwarded", name == "X-Real-Ip", name == "X-Rewrite-Url",
+			strings.HasPrefix(name, "X-Forwarded-"), strings.HasPrefix(name, "X-Original-"):
+			delete(header, name)
+		}
+	}
+	if header["User-Agent"] == nil {
+		header["User-Agent"] = nil // http.Transport shall not say its own.
+	}
+	ctx := r.Context()
+	trace := telemetry.Traceparent(ctx)
+	if len(header["Traceparent"]) != 1 || header["Traceparent"][0] != trace {
+		delete(header, "Tracestate") // It belongs to a trace that ends here.
+	}
+	client, _, _ := net.SplitHostPort(r.RemoteAddr)
+	scheme := "http"
+	if r.TLS != nil {
+		scheme = "https"
+	}
+	values := []string{client, r.Host, scheme, trace, httpserver.RequestID(ctx)}
+	for i, name := range []string{"X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "Traceparent", "X-Request-Id"} {
+		header[name] = values[i : i+1 : i+1]
+	}
 }
 
-// body marks what goes wrong while the client's body is read, to tell it from what goes wrong with the service.
-type body struct{ io.ReadCloser }
+// dropHops deletes the headers that are for the next hop alone (RFC 9110, 7.6.1).
+func dropHops(header http.Header) {
+	for _, value := range header["Connection"] {
+		for name := range strings.SplitSeq(value, ",") {
+			header.Del(strings.TrimSpace(name))
+		}
+	}
+	for name := range header {
+		switch name {
+		case "Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Te", "Trailer",
+			"Transfer-Encoding", "Upgrade":
+			delete(header, name)
+		}
+	}
+}
+
+// body is a client's body that goes through. It marks what goes wrong while it is read, to tell it from what goes wrong with
+// the service, and keeps the transport from reading it when the request is over.
+type body struct {
+	reader io.Reader
+	over   atomic.Bool
+}
 
 type bodyError struct{ error }
 
 func (e *bodyError) Unwrap() error { return e.error }
 
 func (b *body) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
+	if b.over.Load() {
+		return 0, http.ErrBodyReadAfterClose
+	}
+	n, err := b.reader.Read(p)
 	if err != nil && err != io.EOF {
 		err = &bodyError{err}
 	}
 	return n, err
 }
 
-// bufferPool lends the buffers that answers are copied through.
-type bufferPool struct{ pool sync.Pool }
-
-func (b *bufferPool) Get() []byte {
-	if buffer, ok := b.pool.Get().(*[copyBuffer]byte); ok {
-		return buffer[:]
-	}
-	return make([]byte, copyBuffer)
+func (b *body) Close() error {
+	b.over.Store(true)
+	return nil
 }
-
-func (b *bufferPool) Put(buffer []byte) { b.pool.Put((*[copyBuffer]byte)(buffer)) }

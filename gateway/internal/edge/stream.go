@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"log/slog"
 	"net/http"
 	"sync/atomic"
 
@@ -19,11 +18,7 @@ const (
 	eventBuffer = 1 << 10
 )
 
-var (
-	errTooManyStreams = errors.New("too many streams are open")
-	// errDetached is no failure: it keeps ReverseProxy from an answer that goes on without it.
-	errDetached = errors.New("the answer is a stream")
-)
+var errTooManyStreams = errors.New("too many streams are open")
 
 // streams passes streams of events on. Such an answer has no end by time: it ends with its client, with its service, or when
 // the gateway drains: then in good order, so that the client comes back elsewhere. Other answers on the way pass as any.
@@ -32,9 +27,9 @@ type streams struct {
 	open atomic.Int64
 }
 
-func newStreams(cfg Config, service http.RoundTripper, logger *slog.Logger) *streams {
-	s := &streams{proxy: newProxy(cfg, service, logger)}
-	s.reverse.ModifyResponse = s.modifyResponse
+func newStreams(cfg Config, service http.RoundTripper) *streams {
+	s := &streams{proxy: newProxy(cfg, service)}
+	s.stream = s.detach
 	return s
 }
 
@@ -46,22 +41,9 @@ func (s *streams) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.proxy.ServeHTTP(w, r)
 }
 
-func (s *streams) modifyResponse(response *http.Response) error {
-	if err := modifyResponse(response); err != nil {
-		return err
-	}
-	events, ok := response.Body.(*upstream.Stream)
-	if !ok {
-		return nil
-	}
-	exchange := response.Request.Context().Value(passageKey{}).(*passage)
-	header := exchange.w.Header()
-	for name, values := range response.Header {
-		header[name] = values
-	}
-	response.Body = http.NoBody
+func (s *streams) detach(w http.ResponseWriter, r *http.Request, events *upstream.Stream) error {
 	s.open.Add(1)
-	err := httpserver.Detach(exchange.w, exchange.r, nil, func(ctx context.Context, client io.Writer) error {
+	err := httpserver.Detach(w, r, nil, func(ctx context.Context, client io.Writer) error {
 		defer s.open.Add(-1)
 		defer events.Close()
 		defer context.AfterFunc(ctx, func() { events.Close() })()
@@ -74,7 +56,6 @@ func (s *streams) modifyResponse(response *http.Response) error {
 	if err != nil {
 		s.open.Add(-1)
 		events.Close()
-		return err
 	}
-	return errDetached
+	return err
 }

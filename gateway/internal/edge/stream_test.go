@@ -200,7 +200,7 @@ func TestAnswersInPlaceOfAStream(t *testing.T) {
 }
 
 func TestTheNumberOfStreamsIsBounded(t *testing.T) {
-	s := newStreams(Config{UpstreamTimeout: time.Second}, nil, slog.New(slog.DiscardHandler))
+	s := newStreams(Config{UpstreamTimeout: time.Second}, nil)
 	s.open.Store(maxStreams)
 	recorder := httptest.NewRecorder()
 	s.ServeHTTP(recorder, httptest.NewRequest("GET", "/api/v1/orders/1/stream", nil))

@@ -49,9 +49,9 @@ func (a *answer) Close() error {
 }
 
 // single sends one request on a new connection, which ends with the body of the answer.
-func (u *Upstream) single(request *http.Request) (*http.Response, error) {
+func (u *Upstream) single(a *address, request *http.Request) (*http.Response, error) {
 	ctx := request.Context()
-	connection, err := u.connect(ctx, request.URL.Scheme, request.URL.Host)
+	connection, err := u.connect(ctx, a.scheme, a.host)
 	if err != nil {
 		return nil, err
 	}
@@ -109,17 +109,28 @@ func exchange(connection net.Conn, request *http.Request) (*http.Response, *bufi
 	if err := request.Write(connection); err != nil {
 		return nil, nil, err
 	}
-	limited := &io.LimitedReader{R: connection, N: maxHeader}
+	limited := &io.LimitedReader{R: connection}
 	reader := bufio.NewReaderSize(limited, streamBuffer)
-	response, err := http.ReadResponse(reader, request)
-	if err != nil {
-		return nil, nil, err
+	response, err := readHead(reader, limited, request)
+	return response, reader, err
+}
+
+// readHead reads the head of an answer, which is bounded, from a reader of limited. What a service says before it is of no
+// interest.
+func readHead(reader *bufio.Reader, limited *io.LimitedReader, request *http.Request) (*http.Response, error) {
+	limited.N = maxHeader
+	for {
+		response, err := http.ReadResponse(reader, request)
+		switch {
+		case err != nil:
+			return nil, err
+		case response.StatusCode == http.StatusSwitchingProtocols:
+			return nil, fmt.Errorf("unexpected answer: %s", response.Status)
+		case response.StatusCode >= http.StatusOK:
+			limited.N = math.MaxInt64
+			return response, nil
+		}
 	}
-	if response.StatusCode < http.StatusOK {
-		return nil, nil, fmt.Errorf("unexpected answer: %s", response.Status)
-	}
-	limited.N = math.MaxInt64
-	return response, reader, nil
 }
 
 func isStream(response *http.Response) bool {

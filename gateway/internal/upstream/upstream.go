@@ -1,8 +1,8 @@
 // Package upstream is a service as the gateway sees it: some addresses, of which any may be away. Requests go to them in
 // turn. An address to which no connection can be made is put aside for a second, and the request goes to the next one; this
 // is safe for any request, because nothing of it was sent. A request that was sent is not sent again: whether to repeat it is
-// for the client to decide. (On a connection from the pool that turns out to be closed http.Transport itself repeats, once
-// more, what is safe to repeat: GET, HEAD, and what has an Idempotency-Key.)
+// for the client to decide. (Only on a connection that was kept, and turns out to be closed, what is safe to repeat is sent once
+// more: GET, HEAD, OPTIONS, and what has an Idempotency-Key.)
 package upstream
 
 import (
@@ -26,7 +26,7 @@ const (
 	// just being closed.
 	idleTimeout = 90 * time.Second
 	maxIdle     = 512   // connections kept to one address
-	maxConns    = 16384 // connections to one address: requests beyond wait for one until their time is over
+	maxConns    = 16384 // requests at once to one address: those beyond wait until their time is over
 	maxHeader   = 64 << 10
 	probeBytes  = 64 << 10
 )
@@ -47,6 +47,7 @@ type Upstream struct {
 type address struct {
 	scheme, host string
 	asideUntil   atomic.Int64 // in Unix nanoseconds
+	pool         *pool        // of plain connections
 }
 
 // New returns the service with the given base URLs, such as http://10.0.0.7:8080. Close ends its idle connections.
@@ -56,6 +57,9 @@ func New(name string, urls []string, logger *slog.Logger) (*Upstream, error) {
 		return nil, err
 	}
 	u := &Upstream{name: name, addresses: addresses, logger: logger, dialer: net.Dialer{Timeout: dialTimeout}}
+	for _, a := range addresses {
+		a.pool = newPool(func(ctx context.Context) (net.Conn, error) { return u.connect(ctx, a.scheme, a.host) })
+	}
 	u.transport = &http.Transport{
 		DialContext:            u.dial,
 		DisableCompression:     true, // What the client accepts is between it and the service.
@@ -112,10 +116,20 @@ func (e *dialError) Unwrap() error { return e.error }
 // into the URL, and a body that outlives an attempt that could not connect (the transport closes the body it is given;
 // closing the one beneath is for the caller).
 func (u *Upstream) RoundTrip(request *http.Request) (*http.Response, error) {
-	return u.send(request, u.transport.RoundTrip)
+	return u.send(request, u.pooled)
 }
 
-func (u *Upstream) send(request *http.Request, roundTrip func(*http.Request) (*http.Response, error)) (*http.Response, error) {
+// pooled sends a request on a connection that may have been used before.
+func (u *Upstream) pooled(a *address, request *http.Request) (*http.Response, error) {
+	if a.scheme == "http" && inMemory(request) {
+		return a.pool.roundTrip(request)
+	}
+	return u.transport.RoundTrip(request)
+}
+
+type roundTrip func(*address, *http.Request) (*http.Response, error)
+
+func (u *Upstream) send(request *http.Request, roundTrip roundTrip) (*http.Response, error) {
 	if request.Body != nil && request.Body != http.NoBody {
 		request.Body = io.NopCloser(request.Body)
 	}
@@ -129,7 +143,7 @@ func (u *Upstream) send(request *http.Request, roundTrip func(*http.Request) (*h
 		}
 		request.URL.Scheme, request.URL.Host = a.scheme, a.host
 		var response *http.Response
-		response, err = roundTrip(request)
+		response, err = roundTrip(a, request)
 		var dial *dialError
 		if !errors.As(err, &dial) || request.Context().Err() != nil {
 			return response, err
@@ -165,7 +179,7 @@ func (u *Upstream) probe(ctx context.Context, a *address) error {
 	if err != nil {
 		return err
 	}
-	response, err := u.transport.RoundTrip(request)
+	response, err := u.pooled(a, request)
 	if err != nil {
 		return fmt.Errorf("%s: %w", a.host, err)
 	}
@@ -178,4 +192,9 @@ func (u *Upstream) probe(ctx context.Context, a *address) error {
 }
 
 // Close ends the idle connections.
-func (u *Upstream) Close() { u.transport.CloseIdleConnections() }
+func (u *Upstream) Close() {
+	u.transport.CloseIdleConnections()
+	for _, a := range u.addresses {
+		a.pool.close()
+	}
+}
