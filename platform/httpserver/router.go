@@ -206,7 +206,9 @@ func requestID(h http.Header) string {
 	var random [16]byte
 	binary.NativeEndian.PutUint64(random[:8], rand.Uint64())
 	binary.NativeEndian.PutUint64(random[8:], rand.Uint64())
-	return hex.EncodeToString(random[:])
+	var text [32]byte
+	hex.Encode(text[:], random[:])
+	return string(text[:])
 }
 
 // checkURL refuses what no service could keep.

@@ -56,9 +56,8 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		httpserver.Error(w, r, httpserver.BodyProblem(&http.MaxBytesError{Limit: p.maxBody}))
 		return
 	}
-	ctx, cancel := context.WithCancelCause(r.Context())
-	defer cancel(nil)
-	defer time.AfterFunc(p.timeout, func() { cancel(errUpstreamTimeout) }).Stop()
+	ctx, cancel := withTimeout(r.Context(), p.timeout)
+	defer cancel()
 
 	request := r.WithContext(ctx)
 	request.URL = new(url.URL)
