@@ -314,6 +314,8 @@ func TestFailuresBecomeProblems(t *testing.T) {
 		{"the service breaks off", service(t, breakOff), nil, 502, httpserver.CodeUpstreamUnavailable},
 		{"the answer is no HTTP", talk(t, "SSH-2.0-OpenSSH_9.7\r\n"), nil, 502, httpserver.CodeUpstreamUnavailable},
 		{"it switches protocols", talk(t, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n"), nil, 502, httpserver.CodeUpstreamUnavailable},
+		{"it switches protocols though the body goes through", talk(t, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n"),
+			struct{ io.Reader }{strings.NewReader("{}")}, 502, httpserver.CodeUpstreamUnavailable},
 		{"the service hangs", service(t, hang), nil, 504, httpserver.CodeUpstreamTimeout},
 		{"the service hangs with a body", service(t, hang), strings.NewReader("{}"), 504, httpserver.CodeUpstreamTimeout},
 		{"too large", service(t, readAll), strings.NewReader(large), 413, httpserver.CodeBodyTooLarge},

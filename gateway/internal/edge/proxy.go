@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -32,8 +33,8 @@ const (
 // errUpstreamTimeout ends a request whose service took too long.
 var errUpstreamTimeout = errors.New("the service did not answer in time")
 
-// proxy passes requests on to one service. It is httputil.ReverseProxy without what no service here needs (upgrades, trailers,
-// interim answers), at half the cost.
+// proxy passes requests on to one service. It does what httputil.ReverseProxy does, apart from what no service here needs
+// (upgrades, trailers, interim answers), without a copy of each request and its headers.
 type proxy struct {
 	timeout time.Duration
 	maxBody int64
@@ -83,6 +84,10 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		request.Body = through
 	}
 	response, err := p.service.RoundTrip(request)
+	if err == nil && response.StatusCode < http.StatusOK { // It was not asked for another protocol.
+		response.Body.Close()
+		err = fmt.Errorf("unexpected answer: %s", response.Status)
+	}
 	if err != nil {
 		fail(ctx, w, r, err)
 		return
