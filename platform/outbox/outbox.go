@@ -48,6 +48,31 @@ func Append(ctx context.Context, tx *sqlx.Tx, messages ...Message) error {
 	if len(messages) == 0 {
 		return nil
 	}
+	if _, err := tx.ExecContext(ctx, appendAll, Columns(messages)...); err != nil {
+		return fmt.Errorf("outbox: append %d messages: %w", len(messages), err)
+	}
+	return nil
+}
+
+var appendAll = Insertion(1, "")
+
+// Insertion is Append as a part of another statement: a text that stores those messages of which the condition, such as
+// WHERE subject = '…', is true. The statement's parameters from number first on are those of Columns.
+func Insertion(first int, condition string) string {
+	var columns []any
+	for n := range 8 {
+		columns = append(columns, first+n)
+	}
+	return fmt.Sprintf(`
+		INSERT INTO outbox (lane, id, type, topic, key, subject, payload, traceparent)
+		SELECT lane, id, type, topic, key, subject, payload, traceparent
+		FROM unnest($%d::smallint[], $%d::uuid[], $%d::text[], $%d::text[], $%d::text[], $%d::text[], $%d::text[], $%d::text[])
+			WITH ORDINALITY AS m (lane, id, type, topic, key, subject, payload, traceparent, n)
+		`, columns...) + condition + ` ORDER BY n`
+}
+
+// Columns are the parameters of an Insertion.
+func Columns(messages []Message) []any {
 	texts := func() postgres.Texts { return make(postgres.Texts, len(messages)) }
 	lanes, ids := make(postgres.Int16s, len(messages)), make(postgres.UUIDs, len(messages))
 	types, topics, keys, subjects, payloads, traces := texts(), texts(), texts(), texts(), texts(), texts()
@@ -55,15 +80,5 @@ func Append(ctx context.Context, tx *sqlx.Tx, messages ...Message) error {
 		lanes[i], ids[i], types[i], topics[i], keys[i] = m.Lane, m.ID, m.Type, m.Topic, m.Key
 		subjects[i], payloads[i], traces[i] = m.Subject, m.Payload, m.Traceparent
 	}
-	_, err := tx.ExecContext(ctx, `
-		INSERT INTO outbox (lane, id, type, topic, key, subject, payload, traceparent)
-		SELECT lane, id, type, topic, key, subject, payload, traceparent
-		FROM unnest($1::smallint[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[])
-			WITH ORDINALITY AS m (lane, id, type, topic, key, subject, payload, traceparent, n)
-		ORDER BY n`,
-		lanes, ids, types, topics, keys, subjects, payloads, traces)
-	if err != nil {
-		return fmt.Errorf("outbox: append %d messages: %w", len(messages), err)
-	}
-	return nil
+	return []any{lanes, ids, types, topics, keys, subjects, payloads, traces}
 }

@@ -28,9 +28,14 @@ const (
 // commit was under way, and only reading tells. Statements that succeed only once (ON CONFLICT DO NOTHING, a WHERE on
 // the old state) make it safe to simply run again.
 func InTx(ctx context.Context, db *sqlx.DB, fn func(tx *sqlx.Tx) error) error {
+	return Retry(ctx, func() error { return inTxOnce(ctx, db, fn) })
+}
+
+// Retry calls fn, which is a transaction, such as a single statement, again when it loses against others; see InTx.
+func Retry(ctx context.Context, fn func() error) error {
 	pause := txPause
 	for try := 1; ; try++ {
-		err := inTxOnce(ctx, db, fn)
+		err := fn()
 		if try == txTries || !isConflict(err) {
 			return err
 		}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"github.com/google/uuid"
-	"github.com/jmoiron/sqlx"
 
 	"github.com/altyn-pay/altyn/orders/internal/order"
 	"github.com/altyn-pay/altyn/platform/contract"
@@ -32,59 +31,42 @@ type Placed struct {
 // order whose ID is taken is not stored again, nor is its event, so a placement may be repeated any number of times.
 // After an error nothing was stored, unless the connection was lost during the commit.
 func (s *Store) Place(ctx context.Context, placements []Placement) ([]Placed, error) {
-	var results []Placed
-	err := postgres.InTx(ctx, s.db, func(tx *sqlx.Tx) error {
-		inserted, err := insertOrders(ctx, tx, placements)
-		if err != nil {
-			return err
+	// A second placement under the same ID repeats the first one.
+	first := make([]Placement, 0, len(placements))
+	seen := make(map[uuid.UUID]bool, len(placements))
+	for _, p := range placements {
+		if !seen[p.Order.ID] {
+			seen[p.Order.ID] = true
+			first = append(first, p)
 		}
-		results = make([]Placed, len(placements))
-		events := make([]outbox.Message, 0, len(placements))
-		var taken []uuid.UUID
-		for i, p := range placements {
-			if !inserted[p.Order.ID] {
-				taken = append(taken, p.Order.ID)
-				continue
-			}
-			delete(inserted, p.Order.ID) // a second placement under the same ID repeats this one
-			results[i] = Placed{Order: p.Order, New: true}
-			events = append(events, outbox.Message{
-				Lane: contract.Lane(p.Order.AccountID), ID: p.Order.PlacedEventID(), Type: contract.OrderPlacedType,
-				Topic: contract.TopicOrders, Key: p.Order.AccountID.String(), Subject: p.Order.ID.String(), Payload: p.Event,
-				Traceparent: p.Traceparent,
-			})
+	}
+	var inserted map[uuid.UUID]bool
+	if err := postgres.Retry(ctx, func() (err error) {
+		inserted, err = s.insertOrders(ctx, first)
+		return err
+	}); err != nil {
+		return nil, fmt.Errorf("place %d orders: %w", len(placements), err)
+	}
+	results := make([]Placed, len(placements))
+	var taken []uuid.UUID
+	for i, p := range placements {
+		if !inserted[p.Order.ID] {
+			taken = append(taken, p.Order.ID)
+			continue
 		}
-		if err := fillTaken(ctx, tx, placements, results, taken); err != nil {
-			return err
-		}
-		return outbox.Append(ctx, tx, events...)
-	})
-	if err != nil {
+		delete(inserted, p.Order.ID)
+		results[i] = Placed{Order: p.Order, New: true}
+	}
+	if err := s.fillTaken(ctx, placements, results, taken); err != nil {
 		return nil, fmt.Errorf("place %d orders: %w", len(placements), err)
 	}
 	return results, nil
 }
 
-// insertOrders stores the orders whose IDs are free and returns their IDs.
-func insertOrders(ctx context.Context, tx *sqlx.Tx, placements []Placement) (map[uuid.UUID]bool, error) {
-	n := len(placements)
-	ids, accounts, fingerprints := make(postgres.UUIDs, n), make(postgres.UUIDs, n), make(postgres.UUIDs, n)
-	currencies, descriptions, references, captures, onInsufficient, statuses := texts(n), texts(n), texts(n), texts(n), texts(n), texts(n)
-	amounts, versions, await := bigints(n), bigints(n), make(postgres.Bools, n)
-	expires, created := make(postgres.Times, n), make(postgres.Times, n)
-	for i, p := range placements {
-		o := p.Order
-		ids[i], accounts[i], amounts[i], currencies[i] = o.ID, o.AccountID, o.Amount, o.Currency
-		descriptions[i], references[i], captures[i], await[i] = o.Description, o.Reference, o.Capture, o.AwaitInventory
-		onInsufficient[i], statuses[i], versions[i] = o.OnInsufficient, string(o.Status), o.Version
-		fingerprints[i], created[i] = o.Fingerprint, o.CreatedAt
-		if o.ExpiresAt != nil {
-			expires[i] = *o.ExpiresAt
-		}
-	}
-	var stored []uuid.UUID
-	// The order of the rows is that of the requests' arrival, and so is the order of seq.
-	if err := tx.SelectContext(ctx, &stored, `
+// placeOrders stores the orders whose IDs are free, and their events. It is one statement, and so a transaction of its own. The
+// order of the rows is that of the requests' arrival, and so is the order of seq.
+var placeOrders = `
+	WITH placed AS (
 		INSERT INTO orders (id, account_id, amount, currency, description, reference, capture, await_inventory, on_insufficient,
 			expires_at, status, version, fingerprint, created_at, updated_at)
 		SELECT id, account_id, amount, currency, description, reference, capture, await_inventory, on_insufficient,
@@ -94,9 +76,37 @@ func insertOrders(ctx context.Context, tx *sqlx.Tx, placements []Placement) (map
 			AS o (id, account_id, amount, currency, description, reference, capture, await_inventory, on_insufficient,
 				expires_at, status, version, fingerprint, created_at, n)
 		ORDER BY n
-		ON CONFLICT (id) DO NOTHING RETURNING id`,
+		ON CONFLICT (id) DO NOTHING RETURNING id
+	), announced AS (` + outbox.Insertion(15, `WHERE subject IN (SELECT id::text FROM placed)`) + `)
+	SELECT id FROM placed`
+
+// insertOrders returns the IDs of the orders that it has stored.
+func (s *Store) insertOrders(ctx context.Context, placements []Placement) (map[uuid.UUID]bool, error) {
+	n := len(placements)
+	ids, accounts, fingerprints := make(postgres.UUIDs, n), make(postgres.UUIDs, n), make(postgres.UUIDs, n)
+	currencies, descriptions, references, captures, onInsufficient, statuses := texts(n), texts(n), texts(n), texts(n), texts(n), texts(n)
+	amounts, versions, await := bigints(n), bigints(n), make(postgres.Bools, n)
+	expires, created := make(postgres.Times, n), make(postgres.Times, n)
+	events := make([]outbox.Message, n)
+	for i, p := range placements {
+		o := p.Order
+		ids[i], accounts[i], amounts[i], currencies[i] = o.ID, o.AccountID, o.Amount, o.Currency
+		descriptions[i], references[i], captures[i], await[i] = o.Description, o.Reference, o.Capture, o.AwaitInventory
+		onInsufficient[i], statuses[i], versions[i] = o.OnInsufficient, string(o.Status), o.Version
+		fingerprints[i], created[i] = o.Fingerprint, o.CreatedAt
+		if o.ExpiresAt != nil {
+			expires[i] = *o.ExpiresAt
+		}
+		events[i] = outbox.Message{
+			Lane: contract.Lane(o.AccountID), ID: o.PlacedEventID(), Type: contract.OrderPlacedType,
+			Topic: contract.TopicOrders, Key: o.AccountID.String(), Subject: o.ID.String(), Payload: p.Event,
+			Traceparent: p.Traceparent,
+		}
+	}
+	var stored []uuid.UUID
+	if err := s.db.SelectContext(ctx, &stored, placeOrders, append([]any{
 		ids, accounts, amounts, currencies, descriptions, references, captures, await, onInsufficient,
-		expires, statuses, versions, fingerprints, created); err != nil {
+		expires, statuses, versions, fingerprints, created}, outbox.Columns(events)...)...); err != nil {
 		return nil, fmt.Errorf("insert orders: %w", err)
 	}
 	inserted := make(map[uuid.UUID]bool, len(stored))
@@ -107,11 +117,11 @@ func insertOrders(ctx context.Context, tx *sqlx.Tx, placements []Placement) (map
 }
 
 // fillTaken completes the results of the placements whose IDs were taken with the orders that took them.
-func fillTaken(ctx context.Context, tx *sqlx.Tx, placements []Placement, results []Placed, taken []uuid.UUID) error {
+func (s *Store) fillTaken(ctx context.Context, placements []Placement, results []Placed, taken []uuid.UUID) error {
 	if len(taken) == 0 {
 		return nil
 	}
-	orders, err := selectOrders(ctx, tx, `SELECT `+orderColumns+` FROM orders WHERE id = ANY($1::uuid[])`, taken)
+	orders, err := selectOrders(ctx, s.db, `SELECT `+orderColumns+` FROM orders WHERE id = ANY($1::uuid[])`, taken)
 	if err != nil {
 		return err
 	}
