@@ -11,7 +11,7 @@ const (
 	// maxGarbage is how much garbage there may be before it is collected, whatever lives: requests leave much garbage and
 	// little that lives, and a collection costs by what lives. But it is no less than minPercent of what lives, such as
 	// thousands of open streams, or a process that is full would do nothing but collect.
-	maxGarbage = 40 << 20
+	maxGarbage = 24 << 20
 	minPercent = 25
 	// The collector's percentage where next to nothing lives: it counts from 4 MB on.
 	maxPercent = maxGarbage * 100 / (4 << 20)

@@ -67,14 +67,15 @@ func (y *yardstick) call(ctx context.Context, args ...string) (string, error) {
 
 var tps = regexp.MustCompile(`tps = ([0-9.]+) \(without initial connection time\)`)
 
-// measure returns transactions per second, after it has warmed up. pgbench vacuums its tables before.
-func (y *yardstick) measure(ctx context.Context, duration time.Duration) (float64, error) {
-	var out string
-	for _, d := range []time.Duration{warmUp(duration), duration} {
-		var err error
-		if out, err = y.call(ctx, "-c", "8", "-j", "2", "-M", "prepared", "-T", strconv.Itoa(max(int(d.Seconds()), 1))); err != nil {
-			return 0, err
-		}
+// measure returns transactions per second, measured in half of the duration, as it is done before and after each workload, once
+// the server is quiet. pgbench vacuums its tables before.
+func (y *yardstick) measure(ctx context.Context, s *site, duration time.Duration) (float64, error) {
+	if err := s.quiet(ctx); err != nil {
+		return 0, err
+	}
+	out, err := y.call(ctx, "-c", "8", "-j", "2", "-M", "prepared", "-T", strconv.Itoa(max(int(duration.Seconds()/2), 1)))
+	if err != nil {
+		return 0, err
 	}
 	match := tps.FindStringSubmatch(out)
 	if match == nil {

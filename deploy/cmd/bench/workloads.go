@@ -56,7 +56,9 @@ type outcome struct {
 type Measurement struct {
 	Operations int     `json:"operations"`
 	PerSecond  float64 `json:"per_second"`
-	// Ratio is the rate beside pgbench's in the same round, 0 where pgbench was not measured.
+	// PgbenchTPS is the mean of pgbench's rates right before and right after, and Ratio the rate beside it; 0 where pgbench was
+	// not measured.
+	PgbenchTPS float64 `json:"pgbench_tps,omitempty"`
 	Ratio   float64  `json:"ratio_to_pgbench,omitempty"`
 	Latency *Latency `json:"latency,omitempty"`
 	// CPU is the processor time of each process, and WAL what PostgreSQL wrote, both per operation. CPU is missing where the
@@ -67,7 +69,7 @@ type Measurement struct {
 
 // Round is pgbench and every workload once, one after the other.
 type Round struct {
-	PgbenchTPS   float64                `json:"pgbench_tps,omitempty"`
+	PgbenchTPS   float64                `json:"pgbench_tps,omitempty"` // the median of those beside the workloads
 	Measurements map[string]Measurement `json:"workloads"`
 }
 
@@ -88,24 +90,36 @@ func (b *bench) rounds(ctx context.Context, s *site, workloads []workload) (roun
 	for n := range b.repeats {
 		round := Round{Measurements: map[string]Measurement{}}
 		what := func(name string) string { return fmt.Sprintf("%sround %d/%d, %s", s.prefix, n+1, b.repeats, name) }
-		if y != nil {
-			if err := s.quiet(ctx); err != nil {
-				return nil, err
-			}
-			b.say(what(pgbenchName))
-			if round.PgbenchTPS, err = y.measure(ctx, b.duration); err != nil {
-				return nil, err
-			}
-		}
+		var (
+			before  float64 // pgbench's rate before a workload
+			pgbench []float64
+		)
 		for _, w := range workloads {
+			beside := y != nil && w.goal.of != ""
+			if beside && before == 0 {
+				b.say(what(pgbenchName))
+				if before, err = y.measure(ctx, s, b.duration); err != nil {
+					return nil, err
+				}
+			}
 			m, err := s.measure(ctx, w, what(w.name), b.duration)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", w.name, err)
 			}
-			if round.PgbenchTPS > 0 {
-				m.Ratio = m.PerSecond / round.PgbenchTPS
+			if beside {
+				b.say(what(pgbenchName))
+				after, err := y.measure(ctx, s, b.duration)
+				if err != nil {
+					return nil, err
+				}
+				m.PgbenchTPS = (before + after) / 2
+				m.Ratio, before = m.PerSecond/m.PgbenchTPS, after
+				pgbench = append(pgbench, m.PgbenchTPS)
 			}
 			round.Measurements[w.name] = m
+		}
+		if len(pgbench) > 0 {
+			round.PgbenchTPS = median(pgbench)
 		}
 		rounds = append(rounds, round)
 	}
