@@ -58,9 +58,9 @@ type Measurement struct {
 	PerSecond  float64 `json:"per_second"`
 	// PgbenchTPS is the mean of pgbench's rates right before and right after, and Ratio the rate beside it; 0 where pgbench was
 	// not measured.
-	PgbenchTPS float64 `json:"pgbench_tps,omitempty"`
-	Ratio   float64  `json:"ratio_to_pgbench,omitempty"`
-	Latency *Latency `json:"latency,omitempty"`
+	PgbenchTPS float64  `json:"pgbench_tps,omitempty"`
+	Ratio      float64  `json:"ratio_to_pgbench,omitempty"`
+	Latency    *Latency `json:"latency,omitempty"`
 	// CPU is the processor time of each process, and WAL what PostgreSQL wrote, both per operation. CPU is missing where the
 	// system does not tell.
 	CPU map[string]float64 `json:"cpu_us_per_operation,omitempty"`
