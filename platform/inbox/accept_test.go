@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/postgres"
 )
 
 func (b *bundle) worker() *Worker {
@@ -216,6 +217,29 @@ func TestAFailingMessageIsFoundAmongTheAccepted(t *testing.T) {
 			b.count(1, `SELECT count(*) FROM inbox`)
 		})
 	}
+}
+
+// The server ends the session in the middle of a call: nothing was accepted, nothing is stopped for it, and the same call
+// succeeds when it is made again.
+func TestAcceptLosesItsConnection(t *testing.T) {
+	b := setup(t)
+	lost := true
+	w := NewWorker(b.Service, func(ctx context.Context, tx *sqlx.Tx, batch []Message) (func(), error) {
+		committed, err := b.handle(ctx, tx, batch)
+		if lost {
+			_, err = tx.ExecContext(ctx, `SELECT pg_terminate_backend(pg_backend_pid())`)
+		}
+		return committed, err
+	}, quick, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	account := uuid.New()
+	messages := []Message{message(account, 0), message(account, 1)}
+	if _, err := w.Accept(t.Context(), messages); !postgres.IsUnavailable(err) {
+		t.Fatalf("got %v", err)
+	}
+	b.count(0, `SELECT (SELECT count(*) FROM effects) + (SELECT count(*) FROM inbox) + (SELECT count(*) FROM inbox_stops)`)
+	lost = false
+	b.accept(w, messages...)
+	b.inOrder(account, 2)
 }
 
 func TestAcceptEndsWithItsContext(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 	"github.com/jmoiron/sqlx"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/altyn-pay/altyn/platform/pace"
 	"github.com/altyn-pay/altyn/platform/postgres"
 	"github.com/altyn-pay/altyn/platform/postgrestest"
 )
@@ -121,6 +122,33 @@ func (b *bundle) rows(table string) (n int) {
 		b.Fatal(err)
 	}
 	return n
+}
+
+// After many messages the next ones gather for a while, whenever they come.
+func TestTheRelayRestsAfterALargeBatch(t *testing.T) {
+	b := setup(t)
+	const many = 100
+	var large, next time.Time
+	b.broker.fail = func(m Message) error { // under the broker's lock
+		switch m.Payload {
+		case fmt.Sprint(many - 1):
+			large = time.Now()
+			b.append("b", "next")
+		case "next":
+			next = time.Now()
+		}
+		return nil
+	}
+	var payloads []string
+	for i := range many {
+		payloads = append(payloads, fmt.Sprint(i))
+	}
+	b.append("a", payloads...)
+	b.run()
+	b.until("all is published", func() bool { return len(b.broker.payloads("b")) == 1 && b.rows("outbox") == 0 })
+	if rested := next.Sub(large); rested < pace.Rest(many) {
+		t.Errorf("the relay rested %s, want at least %s", rested, pace.Rest(many))
+	}
 }
 
 func TestWhatCommitsIsPublishedInOrderAndDeleted(t *testing.T) {
