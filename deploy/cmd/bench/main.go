@@ -108,7 +108,7 @@ func (b *bench) on(ctx context.Context, name string, run func(ctx context.Contex
 		return err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
-	s.clients = b.clients
+	s.clients, s.rate = b.clients, b.rate
 	b.report.Postgres, b.report.Kafka = s.Server().Version, s.Part(stack.KafkaName).About
 	if err := run(ctx, s); err != nil {
 		return err

@@ -17,8 +17,8 @@ const (
 	batchOf      = 100
 	batchClients = 8
 
-	openRate     = 500  // orders per second of the open loop
-	openInFlight = 2000 // and how many of them may be without an answer
+	openRate     = 500  // orders per second of the open loop, unless -rate says otherwise
+	openInFlight = 2000 // orders of the open loop that may be without an answer
 )
 
 func newOrder(account uuid.UUID) string {
@@ -122,10 +122,11 @@ type Latency struct {
 
 // runLatency places orders at a fixed rate, and waits for the final status of each.
 func runLatency(ctx context.Context, s *site, what string, duration time.Duration) (outcome, error) {
-	loop := load.OpenLoop{Rate: openRate, Duration: duration, InFlight: openInFlight}
-	progress := load.NewProgress(os.Stderr, what, int(openRate*duration.Seconds()))
+	loop := load.OpenLoop{Rate: s.rate, Duration: duration, InFlight: openInFlight}
+	orders := int(s.rate * duration.Seconds())
+	progress := load.NewProgress(os.Stderr, what, orders)
 	defer progress.Close()
-	took := make([]time.Duration, int(openRate*duration.Seconds())+1)
+	took := make([]time.Duration, orders+1)
 	begin := time.Now()
 	timed, err := loop.Run(ctx, func(i int) error {
 		var order load.Order

@@ -22,6 +22,7 @@ type settings struct {
 	accounts int
 	kafka    localkafka.Kind
 	measured map[string]bool // what is measured, by name
+	rate     float64         // of the open loop, in orders per second
 	stored   int
 	soak     int
 	out      string // "" for no file
@@ -45,7 +46,7 @@ Workloads:
 `
 
 // A variable of the same name sets a flag that is not given, so that make can pass it on.
-var variables = []string{"duration", "repeats", "workload", "kafka", "stored", "soak"}
+var variables = []string{"duration", "repeats", "workload", "kafka", "rate", "stored", "soak"}
 
 // parse reads the flags. With --help the error is flag.ErrHelp, and the help is written to output.
 func parse(args []string, getenv func(string) string, output io.Writer) (settings, error) {
@@ -59,6 +60,7 @@ func parse(args []string, getenv func(string) string, output io.Writer) (setting
 	flags.StringVar(&kafka, "kafka", "", "`kind` of broker: apache or embedded; default: Apache Kafka where it can run (KAFKA)")
 	flags.IntVar(&s.stored, "stored", 10_000_000, "`orders` that are stored already when the workload stored begins (STORED)")
 	flags.IntVar(&s.soak, "soak", 1_000_000, "`orders` of the workload soak (SOAK)")
+	flags.Float64Var(&s.rate, "rate", openRate, "orders per `second` of the workload latency; its goal is for the default (RATE)")
 	flags.IntVar(&s.clients, "clients", 64, "`clients` of the workloads with one order or operation per request")
 	flags.IntVar(&s.accounts, "accounts", 1000, "`accounts` that the load is spread over")
 	flags.StringVar(&s.out, "out", "", "`file` for the result as JSON, and beside it as a chart (.svg); default: "+defaultOut+"\nwhen all is measured, otherwise none")
@@ -88,8 +90,8 @@ func parse(args []string, getenv func(string) string, output io.Writer) (setting
 	if !slices.Contains([]localkafka.Kind{"", localkafka.Apache, localkafka.Embedded}, s.kafka) {
 		return s, fmt.Errorf("there is no kind of Kafka %q: apache or embedded", kafka)
 	}
-	if s.duration < time.Second || s.repeats < 1 || s.clients < 1 || s.accounts < 1 {
-		return s, errors.New("a second, a round, a client and an account are the least")
+	if s.duration < time.Second || s.repeats < 1 || s.clients < 1 || s.accounts < 1 || !(s.rate >= 1) {
+		return s, errors.New("a second, a round, a client, an account and an order per second are the least")
 	}
 	if s.stored < leastStored || s.soak < soakSamples {
 		return s, fmt.Errorf("%d orders to be stored and %d of a soak are the least", leastStored, soakSamples)

@@ -25,7 +25,7 @@ func TestDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.duration != 10*time.Second || s.repeats != 3 || s.clients != 64 || s.accounts != 1000 || s.stored != 10_000_000 || s.soak != 1_000_000 || s.kafka != "" {
+	if s.duration != 10*time.Second || s.repeats != 3 || s.clients != 64 || s.accounts != 1000 || s.stored != 10_000_000 || s.soak != 1_000_000 || s.rate != 500 || s.kafka != "" {
 		t.Errorf("%+v", s)
 	}
 	if len(s.measured) != len(workloads)+2 || len(s.chosen(false)) != len(workloads) || len(s.chosen(true)) != len(workloads)-1 {
@@ -37,12 +37,12 @@ func TestDefaults(t *testing.T) {
 }
 
 func TestVariablesAndFlags(t *testing.T) {
-	env := map[string]string{"WORKLOAD": "orders, soak", "DURATION": "2s", "REPEATS": "5", "KAFKA": "embedded", "STORED": "1000", "SOAK": "2000"}
+	env := map[string]string{"WORKLOAD": "orders, soak", "DURATION": "2s", "REPEATS": "5", "KAFKA": "embedded", "STORED": "1000", "SOAK": "2000", "RATE": "100"}
 	s, err := parsed(t, env, "-repeats", "1") // a flag counts more
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.duration != 2*time.Second || s.repeats != 1 || s.kafka != localkafka.Embedded || s.stored != 1000 || s.soak != 2000 {
+	if s.duration != 2*time.Second || s.repeats != 1 || s.kafka != localkafka.Embedded || s.stored != 1000 || s.soak != 2000 || s.rate != 100 {
 		t.Errorf("%+v", s)
 	}
 	if s.out != "" {

@@ -24,6 +24,7 @@ type site struct {
 	*stack.Stack
 	prefix   string // of progress lines
 	clients  int
+	rate     float64     // of the open loop
 	accounts []uuid.UUID // that the load is spread over; they have money
 
 	gateway, payments *load.Client

@@ -40,7 +40,7 @@ func TestWorkloadsOnAFilledDatabase(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	s.clients = 8
+	s.clients, s.rate = 8, openRate
 
 	const orders, accounts = 2345, 20
 	before := schemas(t, s)
