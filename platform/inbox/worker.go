@@ -12,6 +12,7 @@ import (
 	"github.com/jmoiron/sqlx"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/altyn-pay/altyn/platform/pace"
 	"github.com/altyn-pay/altyn/platform/postgres"
 )
 
@@ -20,12 +21,6 @@ const (
 
 	// largeBatch is one that is accepted in two transactions: it is large enough that the second one's price does not count.
 	largeBatch = 500
-
-	// A worker polls at the short interval while there is traffic, for what other processes have inserted, and at the
-	// long one when nothing has happened for a while.
-	busyInterval = 5 * time.Millisecond
-	idleInterval = 25 * time.Millisecond
-	busyFor      = time.Second
 
 	// retryInterval is how often a worker looks for accounts whose head message is due for another try.
 	retryInterval = 250 * time.Millisecond
@@ -117,11 +112,10 @@ func (w *Worker) Wake() {
 // Run settles until ctx ends, then returns nil; the batch in flight is finished. It survives the loss of the database. It
 // may run several times at once.
 func (w *Worker) Run(ctx context.Context) error {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
+	var poll pace.Poll
+	defer poll.Stop()
 	var (
 		failures   int
-		busyUntil  time.Time
 		nextProbes time.Time
 		woken      = true // somebody said that there is work; otherwise it is looked for
 	)
@@ -140,34 +134,17 @@ func (w *Worker) Run(ctx context.Context) error {
 		if err == nil && woken {
 			n, err = w.runOnce(working)
 		}
-		pause := idleInterval
-		switch now := time.Now(); {
+		switch {
 		case err != nil:
-			pause = min(maxBackoff, 50*time.Millisecond<<min(failures, 10))
+			pause := min(maxBackoff, 50*time.Millisecond<<min(failures, 10))
 			failures++
 			w.log.Warn("inbox worker interrupted", "error", err, "retry_in", pause)
-			select {
-			case <-ctx.Done():
-			case <-time.After(pause):
-			}
-			continue
+			pace.Wait(ctx, pause)
 		case n == batchSize:
-			failures, busyUntil, woken = 0, now.Add(busyFor), true
-			continue
-		case n > 0:
-			failures, busyUntil, pause = 0, now.Add(busyFor), busyInterval
-		case now.Before(busyUntil):
-			failures, pause = 0, busyInterval
+			failures, woken = 0, true
 		default:
 			failures = 0
-		}
-		timer.Reset(pause)
-		select {
-		case <-ctx.Done():
-		case <-w.wake:
-			woken = true
-		case <-timer.C:
-			woken = false
+			woken = poll.Wait(ctx, w.wake, n > 0)
 		}
 	}
 	return nil

@@ -280,3 +280,64 @@ func TestOneRelayLeads(t *testing.T) {
 		t.Errorf("published %v", got)
 	}
 }
+
+// lead makes a relay that does what the test says, step by step.
+func (b *bundle) lead() *leader {
+	b.Helper()
+	conn, err := b.Service.Connx(b.Context())
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { conn.Close() })
+	return &leader{Relay: NewRelay(b.Service, b.broker, slog.New(slog.DiscardHandler), prometheus.NewRegistry()), conn: conn}
+}
+
+func (l *leader) step(b *bundle, woken bool) {
+	b.Helper()
+	if _, refused, err := l.runOnce(b.Context(), woken); refused != nil || err != nil {
+		b.Fatal(refused, err)
+	}
+}
+
+// What comes by ones and twos is deleted together, at the relay's next look by itself, and published once all the same.
+func TestFewPublishedRowsAreDeletedTogether(t *testing.T) {
+	b := setup(t)
+	relay := b.lead()
+	var want []string
+	for i := range deleteAtOnce - 1 {
+		want = append(want, fmt.Sprint(i))
+		b.append("a", want[i])
+		relay.step(b, true)
+	}
+	if got := b.broker.payloads("a"); !slices.Equal(got, want) {
+		t.Errorf("published %v", got)
+	}
+	if n := b.rows("outbox"); n != len(want) {
+		t.Errorf("%d rows wait to be deleted, want %d", n, len(want))
+	}
+	b.append("a", "the next")
+	relay.step(b, true)
+	if n := b.rows("outbox"); n != 0 {
+		t.Errorf("of %d published rows %d are there", deleteAtOnce, n)
+	}
+	b.append("a", "the last")
+	relay.step(b, true)
+	relay.step(b, false)
+	if got := b.broker.payloads("a"); !slices.Equal(got, append(want, "the next", "the last")) || b.rows("outbox") != 0 {
+		t.Errorf("published %v", got)
+	}
+}
+
+func TestARelayThatStopsDeletesWhatItHasPublished(t *testing.T) {
+	b := setup(t)
+	relay, stop := b.run()
+	for i := range 5 {
+		b.append("a", fmt.Sprint(i))
+		relay.Wake()
+		b.until("it is published", func() bool { return len(b.broker.payloads("a")) == i+1 })
+	}
+	stop()
+	if n := b.rows("outbox"); n != 0 {
+		t.Errorf("%d published rows are still there", n)
+	}
+}

@@ -21,11 +21,9 @@ const (
 
 	batchSize = 1000 // rows published at a time
 
-	// A relay polls at the short interval while there is traffic, so that messages of other processes' transactions do
-	// not wait, and at the long one when nothing has happened for a while.
-	busyInterval = 5 * time.Millisecond
-	idleInterval = 25 * time.Millisecond
-	busyFor      = time.Second
+	// So many published rows are deleted at once. Fewer wait for others, until the relay next looks by itself, as a statement
+	// and a commit for each would cost as much as publishing it. If the relay ends in between, they are published again.
+	deleteAtOnce = 64
 
 	// standbyInterval is how often an instance that does not hold the lock asks for it.
 	standbyInterval = time.Second
@@ -123,11 +121,11 @@ func (r *Relay) lead(ctx context.Context) error {
 		return err
 	}
 	defer conn.Close()
-	var leader bool
-	if err := conn.GetContext(ctx, &leader, `SELECT pg_try_advisory_lock($1, 0)`, lockClass); err != nil {
+	var leads bool
+	if err := conn.GetContext(ctx, &leads, `SELECT pg_try_advisory_lock($1, 0)`, lockClass); err != nil {
 		return err
 	}
-	if !leader {
+	if !leads {
 		return errStandby
 	}
 	// The pool would hand the session on with its lock and its settings, so it is discarded at the end.
@@ -142,48 +140,12 @@ func (r *Relay) lead(ctx context.Context) error {
 	}
 	r.log.Info("outbox relay leads")
 
-	poll := time.NewTimer(0)
-	defer poll.Stop()
-	refusals := 0 // in a row, of the broker
-	for busyUntil := time.Now().Add(busyFor); ; {
-		n, refused, err := r.runOnce(ctx, conn)
-		switch {
-		case err != nil:
-			return err
-		case refused != nil && refusals == 0:
-			r.log.Warn("outbox cannot be published; it is tried again until it can", "error", refused)
-		case refused == nil && refusals > 0 && n > 0:
-			r.log.Info("outbox is published again")
-			refusals = 0
-		}
-		interval := idleInterval
-		switch now := time.Now(); {
-		case refused != nil:
-			interval = min(maxBackoff, 50*time.Millisecond<<min(refusals, 10))
-			refusals++
-		case n == batchSize:
-			busyUntil = now.Add(busyFor)
-			continue
-		case n > 0:
-			busyUntil, interval = now.Add(busyFor), busyInterval
-		case now.Before(busyUntil):
-			interval = busyInterval
-		}
-		if refused == nil {
-			pace.Wait(ctx, pace.Rest(n))
-		}
-		poll.Reset(interval)
-		wake := r.wake
-		if refused != nil {
-			wake = nil // what was committed meanwhile does not shorten the pause
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-wake:
-		case <-poll.C:
-		}
+	l := leader{Relay: r, conn: conn}
+	if err := l.run(ctx); err != nil {
+		return err
 	}
+	// What the broker has is deleted even when the process is being stopped, or it would be published again.
+	return l.deletePublished(context.WithoutCancel(ctx))
 }
 
 // discard closes the session instead of giving it back to the pool.
@@ -191,22 +153,59 @@ func discard(conn *sqlx.Conn) {
 	_ = conn.Raw(func(any) error { return driver.ErrBadConn })
 }
 
-// runOnce publishes one batch and deletes what was acknowledged. It returns how many messages it took, and why the broker
-// did not take some of them for now; err is the database's. There is no cursor: sequence order is not commit order, so
-// whatever is visible is taken.
-func (r *Relay) runOnce(ctx context.Context, conn *sqlx.Conn) (n int, refused, err error) {
+// leader is a relay that holds the lock, on the session that has it.
+type leader struct {
+	*Relay
+	conn      *sqlx.Conn
+	published postgres.Int64s // rows that are still to be deleted
+}
+
+// run publishes until ctx ends, then returns nil.
+func (l *leader) run(ctx context.Context) error {
+	var poll pace.Poll
+	defer poll.Stop()
+	woken := false
+	for refusals := 0; ctx.Err() == nil; { // in a row, of the broker
+		n, refused, err := l.runOnce(ctx, woken)
+		switch {
+		case err != nil:
+			return err
+		case refused != nil && refusals == 0:
+			l.log.Warn("outbox cannot be published; it is tried again until it can", "error", refused)
+		case refused == nil && refusals > 0 && n > 0:
+			l.log.Info("outbox is published again")
+			refusals = 0
+		}
+		switch {
+		case refused != nil:
+			// What is committed meanwhile does not shorten the pause.
+			pace.Wait(ctx, min(maxBackoff, 50*time.Millisecond<<min(refusals, 10)))
+			refusals++
+			woken = false
+		case n == batchSize:
+			woken = true
+		default:
+			pace.Wait(ctx, pace.Rest(n))
+			woken = poll.Wait(ctx, l.wake, n > 0)
+		}
+	}
+	return nil
+}
+
+// runOnce publishes one batch. It returns how many messages it took, and why the broker did not take some of them for now; err
+// is the database's. There is no cursor: sequence order is not commit order, so whatever is visible is taken, but for what was
+// published and is not deleted yet.
+func (l *leader) runOnce(ctx context.Context, woken bool) (n int, refused, err error) {
 	var rows []struct {
 		Message
 		Behind bool `db:"behind"`
 	}
-	if err := conn.SelectContext(ctx, &rows, `
+	working := context.WithoutCancel(ctx) // a statement that is cut off ends the session; its settings bound the time
+	if err := l.conn.SelectContext(working, &rows, `
 		SELECT seq, lane, id, type, topic, key, subject, payload, traceparent, created_at,
 			EXISTS (SELECT FROM outbox_parked) AND EXISTS (SELECT FROM outbox_parked p WHERE p.topic = o.topic AND p.key = o.key) AS behind
-		FROM outbox o ORDER BY seq LIMIT $1`, batchSize); err != nil {
+		FROM outbox o WHERE seq <> ALL ($1::bigint[]) ORDER BY seq LIMIT $2`, l.published, batchSize); err != nil {
 		return 0, nil, fmt.Errorf("outbox: read: %w", err)
-	}
-	if len(rows) == 0 {
-		return 0, nil, nil
 	}
 	messages := make([]Message, 0, len(rows))
 	parked, waiting := map[int64]string{}, []int64(nil)
@@ -217,32 +216,50 @@ func (r *Relay) runOnce(ctx context.Context, conn *sqlx.Conn) (n int, refused, e
 			messages = append(messages, row.Message)
 		}
 	}
+	if len(messages) > 0 && ctx.Err() == nil {
+		refused = l.publish(ctx, messages, parked)
+	}
+	if len(l.published) >= deleteAtOnce || !woken {
+		if err := l.deletePublished(working); err != nil {
+			return 0, nil, err
+		}
+	}
+	return len(rows), refused, l.park(working, l.conn, parked, waiting)
+}
 
-	publishing, cancel := context.WithTimeout(ctx, publishTimeout)
-	results := r.publisher.Publish(publishing, messages)
-	cancel()
-	done := make(postgres.Int64s, 0, len(messages))
-	for i, err := range results {
-		switch {
+// publish publishes messages. It adds those that were refused for good to parked, with the reason, and returns why others
+// were not published for now.
+func (l *leader) publish(ctx context.Context, messages []Message, parked map[int64]string) (refused error) {
+	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	defer cancel()
+	done := 0
+	for i, err := range l.publisher.Publish(ctx, messages) {
+		switch m := messages[i]; {
 		case err == nil:
-			done = append(done, messages[i].Seq)
-		case r.publisher.Permanent(err):
-			parked[messages[i].Seq] = postgres.Storable(err.Error())
-			r.log.Error("outbox message refused by the broker and parked", "id", messages[i].ID, "topic", messages[i].Topic,
-				"key", messages[i].Key, "error", err)
+			l.published = append(l.published, m.Seq)
+			done++
+		case l.publisher.Permanent(err):
+			parked[m.Seq] = postgres.Storable(err.Error())
+			l.log.Error("outbox message refused by the broker and parked", "id", m.ID, "topic", m.Topic, "key", m.Key, "error", err)
 		case refused == nil: // the first is the cause; later ones of its key were only not sent
 			refused = err
 		}
 	}
-
-	// What the broker has is deleted even when the process is being stopped, or it would be published again.
-	finish := context.WithoutCancel(ctx)
-	if len(done) > 0 {
-		if _, err := conn.ExecContext(finish, `DELETE FROM outbox WHERE seq = ANY($1::bigint[])`, done); err != nil {
-			return 0, nil, fmt.Errorf("outbox: delete: %w", err)
-		}
-		r.published.Add(float64(len(done)))
-		r.batches.Observe(float64(len(done)))
+	if done > 0 {
+		l.Relay.published.Add(float64(done))
+		l.batches.Observe(float64(done))
 	}
-	return len(rows), refused, r.park(finish, conn, parked, waiting)
+	return refused
+}
+
+// deletePublished deletes what the broker has.
+func (l *leader) deletePublished(ctx context.Context) error {
+	if len(l.published) == 0 {
+		return nil
+	}
+	if _, err := l.conn.ExecContext(ctx, `DELETE FROM outbox WHERE seq = ANY($1::bigint[])`, l.published); err != nil {
+		return fmt.Errorf("outbox: delete: %w", err)
+	}
+	l.published = l.published[:0]
+	return nil
 }
