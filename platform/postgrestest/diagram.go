@@ -19,9 +19,10 @@ func Diagram(t testing.TB, db *sqlx.DB) string {
 		Key   bool   `db:"key"`
 	}
 	if err := db.SelectContext(t.Context(), &columns, `
-		SELECT c.relname AS table_name, a.attname AS column_name, format_type(a.atttypid, NULL) AS data_type,
+		SELECT c.relname AS table_name, a.attname AS column_name, format_type(coalesce(nullif(t.typbasetype, 0), t.oid), NULL) AS data_type,
 			coalesce(a.attnum = ANY(i.indkey), false) AS key
 		FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+		JOIN pg_type t ON t.oid = a.atttypid -- of a domain, what it is made of
 		LEFT JOIN pg_index i ON i.indrelid = c.oid AND i.indisprimary
 		WHERE c.relkind = 'r' AND c.relnamespace = 'public'::regnamespace AND c.relname NOT LIKE '%\_migrations'
 		ORDER BY c.relname, a.attnum`); err != nil {
