@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"net"
 	"strconv"
@@ -10,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jmoiron/sqlx"
 	"github.com/lib/pq"
 )
 
@@ -24,20 +22,7 @@ const (
 	lastReconnect  = time.Second
 )
 
-// Notify sends texts, each of less than 8,000 bytes, to every Listen on the channel, in all processes, once tx is committed.
-// Transactions that notify commit one after another, on the whole server, each with its wait for the disk: let one carry
-// many changes.
-func Notify(ctx context.Context, tx *sqlx.Tx, channel string, texts ...string) error {
-	if len(texts) == 0 {
-		return nil
-	}
-	if _, err := tx.ExecContext(ctx, `SELECT pg_notify($1, text) FROM unnest($2::text[]) AS text`, channel, pq.StringArray(texts)); err != nil {
-		return fmt.Errorf("notify %s: %w", channel, err)
-	}
-	return nil
-}
-
-// Listen hears what is notified on the channel, on a connection of its own under the service's role, until ctx ends; then it
+// Listen hears what is notified (pg_notify) on the channel, on a connection of its own under the service's role, until ctx ends; then it
 // returns nil. A lost connection is made again; what is notified meanwhile is lost. listening(true) says that from now on
 // everything is heard, listening(false) that this is no longer so. Both are called from several goroutines and must not block.
 //

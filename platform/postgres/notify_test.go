@@ -73,9 +73,11 @@ func (e *ear) expect(t *testing.T, texts ...string) {
 	}
 }
 
+const pgNotify = `SELECT pg_notify($1, text) FROM unnest($2::text[]) AS text`
+
 func notify(t *testing.T, db *sqlx.DB, channel string, texts ...string) {
 	t.Helper()
-	if err := postgres.InTx(t.Context(), db, func(tx *sqlx.Tx) error { return postgres.Notify(t.Context(), tx, channel, texts...) }); err != nil {
+	if _, err := db.ExecContext(t.Context(), pgNotify, channel, postgres.Texts(texts)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -89,7 +91,7 @@ func TestListenHearsWhatIsCommitted(t *testing.T) {
 
 	refusal := errors.New("refused")
 	if err := postgres.InTx(t.Context(), db.Service, func(tx *sqlx.Tx) error {
-		if err := postgres.Notify(t.Context(), tx, "things", "rolled back"); err != nil {
+		if _, err := tx.ExecContext(t.Context(), pgNotify, "things", postgres.Texts{"rolled back"}); err != nil {
 			return err
 		}
 		return refusal

@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/google/uuid"
-	"github.com/jmoiron/sqlx"
 
 	"github.com/altyn-pay/altyn/platform/postgres"
 )
@@ -17,9 +16,9 @@ const (
 	maxAnnounced = 200
 )
 
-// Announce tells every process that listens to the channel that these rows have changed, once tx is committed.
-func Announce(ctx context.Context, tx *sqlx.Tx, channel string, ids ...uuid.UUID) error {
-	var texts []string
+// Announcements are what a transaction notifies the channel of a Listen of, so that every process hears that these rows have
+// changed once it is committed. Transactions that notify commit one after another: let one carry many changes.
+func Announcements(ids []uuid.UUID) (texts []string) {
 	for len(ids) > 0 {
 		part := ids[:min(len(ids), maxAnnounced)]
 		ids = ids[len(part):]
@@ -29,10 +28,10 @@ func Announce(ctx context.Context, tx *sqlx.Tx, channel string, ids ...uuid.UUID
 		}
 		texts = append(texts, strings.Join(words, separator))
 	}
-	return postgres.Notify(ctx, tx, channel, texts...)
+	return texts
 }
 
-// Listen is the feed of what is announced on a channel of a database.
+// Listen is the feed of the announcements on a channel of a database.
 func Listen(cfg postgres.Config, channel string, log *slog.Logger) Feed {
 	return func(ctx context.Context, heard func([]uuid.UUID), listening func(bool)) error {
 		return postgres.Listen(ctx, cfg, channel, log, func(text string) { heard(parse(text)) }, listening)

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jmoiron/sqlx"
 
 	"github.com/altyn-pay/altyn/platform/postgres"
 	"github.com/altyn-pay/altyn/platform/postgrestest"
@@ -37,15 +36,11 @@ func TestWhatIsAnnouncedIsHeard(t *testing.T) {
 		id := uuid.New()
 		ids, missing[id] = append(ids, id), true
 	}
-	if err := postgres.InTx(ctx, db.Service, func(tx *sqlx.Tx) error {
-		if err := postgres.Notify(ctx, tx, "rows", "", "no ID", "00000000"); err != nil {
-			return err
-		}
-		if err := watch.Announce(ctx, tx, "rows"); err != nil { // nothing
-			return err
-		}
-		return watch.Announce(ctx, tx, "rows", ids...)
-	}); err != nil {
+	if texts := watch.Announcements(nil); len(texts) > 0 {
+		t.Errorf("nothing has changed, and what is announced is %q", texts)
+	}
+	texts := append(watch.Announcements(ids), "", "no ID", "00000000")
+	if _, err := db.Service.ExecContext(ctx, `SELECT pg_notify('rows', text) FROM unnest($1::text[]) AS text`, postgres.Texts(texts)); err != nil {
 		t.Fatal(err)
 	}
 	for len(missing) > 0 {

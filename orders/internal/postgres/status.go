@@ -27,25 +27,28 @@ func (s *Store) Lock(ctx context.Context, tx *sqlx.Tx, ids []uuid.UUID) (map[uui
 // Changes is the channel of the database on which every process hears of the orders that are saved.
 const Changes = "orders"
 
+// saveOrders stores states of orders and their history and tells of them, by one statement: where orders come alone, each
+// further one would cost as much. The rows are locked and were read, so the condition always holds: no change is lost, and
+// versions never go back.
+const saveOrders = `
+	WITH saved AS (
+		UPDATE orders SET status = c.status, reason = c.reason, captured = c.captured, refunded = c.refunded,
+			version = c.version, payment_version = c.payment_version, updated_at = c.updated_at
+		FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::timestamptz[])
+			AS c (id, status, reason, captured, refunded, version, payment_version, updated_at)
+		WHERE orders.id = c.id AND orders.version < c.version AND orders.payment_version <= c.payment_version
+		RETURNING orders.id
+	), written AS (
+		INSERT INTO order_history (order_id, number, at, from_status, to_status, reason, event_id)
+		SELECT * FROM unnest($9::uuid[], $10::bigint[], $11::timestamptz[], $12::text[], $13::text[], $14::text[], $15::uuid[])
+	)
+	SELECT (SELECT count(*) FROM saved), (SELECT count(pg_notify('` + Changes + `', text)) FROM unnest($16::text[]) AS text)`
+
 // Save stores the new states of orders that the transaction has locked, and the transitions that led to them. Once that is
 // committed, every process that listens to Changes is told.
 func (s *Store) Save(ctx context.Context, tx *sqlx.Tx, orders []order.Order, transitions []order.Transition) error {
-	if err := saveOrders(ctx, tx, orders); err != nil {
-		return err
-	}
-	if err := saveTransitions(ctx, tx, transitions); err != nil {
-		return err
-	}
-	ids := make([]uuid.UUID, len(orders))
-	for i, o := range orders {
-		ids[i] = o.ID
-	}
-	return watch.Announce(ctx, tx, Changes, ids...)
-}
-
-func saveOrders(ctx context.Context, tx *sqlx.Tx, orders []order.Order) error {
-	n := len(orders)
-	if n == 0 {
+	n, m := len(orders), len(transitions)
+	if n+m == 0 {
 		return nil
 	}
 	ids, statuses, reasons, updated := make(postgres.UUIDs, n), texts(n), texts(n), make(postgres.Times, n)
@@ -54,31 +57,21 @@ func saveOrders(ctx context.Context, tx *sqlx.Tx, orders []order.Order) error {
 		ids[i], statuses[i], reasons[i], updated[i] = o.ID, string(o.Status), o.Reason, o.UpdatedAt
 		captured[i], refunded[i], versions[i], paymentVersions[i] = o.Captured, o.Refunded, o.Version, o.PaymentVersion
 	}
-	// The rows are locked and were read, so the condition always holds: no change is lost, and versions never go back.
-	return exec(ctx, tx, "save orders", n, `
-		UPDATE orders SET status = c.status, reason = c.reason, captured = c.captured, refunded = c.refunded,
-			version = c.version, payment_version = c.payment_version, updated_at = c.updated_at
-		FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::timestamptz[])
-			AS c (id, status, reason, captured, refunded, version, payment_version, updated_at)
-		WHERE orders.id = c.id AND orders.version < c.version AND orders.payment_version <= c.payment_version`,
-		ids, statuses, reasons, captured, refunded, versions, paymentVersions, updated)
-}
-
-func saveTransitions(ctx context.Context, tx *sqlx.Tx, transitions []order.Transition) error {
-	n := len(transitions)
-	if n == 0 {
-		return nil
-	}
-	orders, events, numbers, at := make(postgres.UUIDs, n), make(postgres.OptionalUUIDs, n), bigints(n), make(postgres.Times, n)
-	from, to, reasons := texts(n), texts(n), texts(n)
+	of, events, numbers, at := make(postgres.UUIDs, m), make(postgres.OptionalUUIDs, m), bigints(m), make(postgres.Times, m)
+	from, to, why := texts(m), texts(m), texts(m)
 	for i, t := range transitions {
-		orders[i], numbers[i], at[i], from[i], to[i] = t.OrderID, t.Number, t.At, string(t.From), string(t.To)
-		reasons[i], events[i] = t.Reason, t.EventID.UUID
+		of[i], numbers[i], at[i], from[i], to[i] = t.OrderID, t.Number, t.At, string(t.From), string(t.To)
+		why[i], events[i] = t.Reason, t.EventID.UUID
 	}
-	return exec(ctx, tx, "save history", n, `
-		INSERT INTO order_history (order_id, number, at, from_status, to_status, reason, event_id)
-		SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::text[], $5::text[], $6::text[], $7::uuid[])`,
-		orders, numbers, at, from, to, reasons, events)
+	var saved, told int
+	if err := tx.QueryRowContext(ctx, saveOrders, ids, statuses, reasons, captured, refunded, versions, paymentVersions, updated,
+		of, numbers, at, from, to, why, events, postgres.Texts(watch.Announcements(ids))).Scan(&saved, &told); err != nil {
+		return fmt.Errorf("save %d orders: %w", n, err)
+	}
+	if saved != n {
+		return fmt.Errorf("save %d orders: %d rows changed", n, saved)
+	}
+	return nil
 }
 
 // Parked is a message that could be read but not be applied.
