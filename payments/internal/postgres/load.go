@@ -22,12 +22,12 @@ func (s *Store) Load(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, reques
 			return err
 		}
 	}
-	accounts := make(map[uuid.UUID]bool)
+	accounts := make(map[uuid.UUID]bool)  // value: it is known to exist
 	balances := make(map[ledger.Key]bool) // value: it must be there as a row
 	for _, r := range requests {
 		named, takes, gives := book.Needs(r)
 		for _, id := range named {
-			accounts[id] = true
+			accounts[id] = false
 		}
 		for _, key := range takes {
 			if _, ok := balances[key]; !ok {
@@ -38,25 +38,28 @@ func (s *Store) Load(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, reques
 			balances[key] = true
 		}
 	}
-	if err := loadAccounts(ctx, tx, book, requests, accounts); err != nil {
-		return err
-	}
 	if err := nameBalances(ctx, tx, requests, balances); err != nil {
 		return err
 	}
-	for key := range balances {
+	missing, err := lockBalances(ctx, tx, book, balances, accounts)
+	if err != nil {
+		return err
+	}
+	if err := loadAccounts(ctx, tx, book, requests, accounts); err != nil {
+		return err
+	}
+	for key := range missing {
 		if !ledger.IsSystem(key.AccountID) && !accounts[key.AccountID] {
-			delete(balances, key)
+			delete(missing, key)
 		}
 	}
-	missing, err := lockBalances(ctx, tx, book, balances)
-	if err != nil || len(missing) == 0 {
-		return err
+	if len(missing) == 0 {
+		return nil
 	}
 	if err := s.createBalances(ctx, missing); err != nil {
 		return err
 	}
-	_, err = lockBalances(ctx, tx, book, missing)
+	_, err = lockBalances(ctx, tx, book, missing, accounts)
 	return err
 }
 
@@ -133,13 +136,22 @@ func putPayments(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, orders pos
 	return nil
 }
 
-// loadAccounts tells the book which of the accounts exist, and takes those from the set that neither exist nor are
-// created by one of the requests.
+// loadAccounts tells the book which of the accounts exist, as far as that is not known yet, and what those are of which a
+// request wants to know more. It marks them, and those that a request creates.
 func loadAccounts(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, requests []ledger.Request, accounts map[uuid.UUID]bool) error {
-	ids := make(postgres.UUIDs, 0, len(accounts))
-	for id := range accounts {
-		ids = append(ids, id)
-		accounts[id] = false
+	for _, r := range requests {
+		if r.Kind == ledger.CreateAccount || r.Kind == ledger.Question {
+			accounts[r.AccountID] = false
+		}
+	}
+	var ids postgres.UUIDs
+	for id, known := range accounts {
+		if !known {
+			ids = append(ids, id)
+		}
+	}
+	if len(ids) == 0 {
+		return nil
 	}
 	var found []accountRow
 	if err := tx.SelectContext(ctx, &found, `
@@ -188,9 +200,11 @@ func nameBalances(ctx context.Context, tx *sqlx.Tx, requests []ledger.Request, b
 }
 
 // lockBalances locks and loads balances and returns those that must be there but are not: a row that is not there cannot
-// be locked, and two first credits would overwrite each other.
-func lockBalances(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, keys map[ledger.Key]bool) (map[ledger.Key]bool, error) {
-	accounts, currencies, lanes := keyColumns(keys)
+// be locked, and two first credits would overwrite each other. It marks the accounts that exist as a balance of theirs has an
+// entry; one without may have been made for an account that was not created in the end.
+func lockBalances(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, keys map[ledger.Key]bool,
+	accounts map[uuid.UUID]bool) (missing map[ledger.Key]bool, err error) {
+	owners, currencies, lanes := keyColumns(keys)
 	var rows []struct {
 		AccountID uuid.UUID `db:"account_id"`
 		Lane      int16     `db:"lane"`
@@ -205,10 +219,10 @@ func lockBalances(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, keys map[
 			AS wanted (wanted_account, wanted_currency, wanted_lane) CROSS JOIN LATERAL (
 			SELECT account_id, lane, currency, actual, frozen, entries, waiting FROM balances
 			WHERE account_id = wanted_account AND currency = wanted_currency AND lane = wanted_lane FOR UPDATE
-		) locked`, accounts, currencies, lanes); err != nil {
+		) locked`, owners, currencies, lanes); err != nil {
 		return nil, fmt.Errorf("lock balances: %w", err)
 	}
-	missing := make(map[ledger.Key]bool)
+	missing = make(map[ledger.Key]bool)
 	for key, needed := range keys {
 		if needed {
 			missing[key] = true
@@ -218,6 +232,10 @@ func lockBalances(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, keys map[
 		key := ledger.Key{AccountID: row.AccountID, Currency: row.Currency, Lane: row.Lane}
 		book.PutBalance(key, ledger.Balance{Actual: row.Actual, Frozen: row.Frozen, Entries: row.Entries, Waiting: row.Waiting})
 		delete(missing, key)
+		if row.Entries > 0 && !ledger.IsSystem(row.AccountID) {
+			accounts[row.AccountID] = true
+			book.PutAccount(ledger.Account{ID: row.AccountID, Lane: row.Lane}) // nobody asks for more of it, or loadAccounts gets it
+		}
 	}
 	return missing, nil
 }
