@@ -1,0 +1,148 @@
+package settlement
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/altyn-pay/altyn/payments/internal/ledger"
+	"github.com/altyn-pay/altyn/payments/internal/postgres"
+	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/inbox"
+	"github.com/altyn-pay/altyn/platform/money"
+	platform "github.com/altyn-pay/altyn/platform/postgres"
+	"github.com/altyn-pay/altyn/platform/postgrestest"
+)
+
+// setupSettlement makes a database, and a function that settles a batch in it and returns the operations.
+func setupSettlement(t *testing.T) (db postgrestest.DB, settle func(batch []inbox.Message) []*ledger.Operation) {
+	db = postgrestest.Database(t, "payments", postgres.Migrations()...)
+	currencies, err := money.LoadCurrencies("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var result Result
+	s := New(postgres.New(db.Service), currencies, prometheus.NewRegistry(), func(r Result) { result = r })
+	seq := int64(0)
+	return db, func(batch []inbox.Message) []*ledger.Operation {
+		t.Helper()
+		for i := range batch {
+			seq++
+			batch[i].Seq, batch[i].ReceivedAt = seq, time.Now()
+		}
+		var committed func()
+		if err := platform.InTx(t.Context(), db.Service, func(tx *sqlx.Tx) (err error) {
+			committed, err = s.Settle(t.Context(), tx, batch)
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		committed()
+		return result.Operations
+	}
+}
+
+// Many accounts that are credited at once have their queues served together, a part of each at a time, until they are empty.
+func TestManyQueuesAreServedTogether(t *testing.T) {
+	t.Parallel()
+	const accounts, orders = 600, 6
+	db, settle := setupSettlement(t)
+	count := func(query string) (n int) {
+		t.Helper()
+		if err := db.Owner.GetContext(t.Context(), &n, query); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	var create, pay, deposit []inbox.Message
+	message := func(r ledger.Request) inbox.Message {
+		return Message(r, "")
+	}
+	for range accounts {
+		id := uuid.New()
+		create = append(create, message(ledger.Request{ID: uuid.New(), AccountID: id, Kind: ledger.CreateAccount}))
+		for range orders {
+			order := uuid.New()
+			pay = append(pay, message(ledger.Request{ID: order, OrderID: order, AccountID: id, Kind: ledger.Payment, Currency: "RUB", Amount: 10,
+				Capture: contract.CaptureAutomatic, WaitForFunds: true, AcceptedAt: time.Now()}))
+		}
+		deposit = append(deposit, message(ledger.Request{ID: uuid.New(), AccountID: id, Kind: ledger.Deposit, Currency: "RUB", Amount: 10 * orders}))
+	}
+	settle(create)
+	settle(pay)
+	settle(deposit)
+	for rounds := 0; ; rounds++ {
+		var resumes []inbox.Message
+		if err := db.Owner.SelectContext(t.Context(), &resumes, `DELETE FROM inbox RETURNING id, lane, account_id, kind, payload`); err != nil {
+			t.Fatal(err)
+		}
+		if len(resumes) == 0 {
+			if rounds < 2 {
+				t.Errorf("all were served in %d rounds", rounds)
+			}
+			break
+		}
+		if len(resumes) > accounts || rounds > orders {
+			t.Fatalf("%d resumes in round %d", len(resumes), rounds)
+		}
+		settle(resumes)
+	}
+	if n := count(`SELECT count(*) FROM payments WHERE status = 'succeeded' AND version = 2`); n != accounts*orders {
+		t.Errorf("%d are paid", n)
+	}
+	if n := count(`SELECT (SELECT count(*) FROM waits) + (SELECT sum(waiting) FROM balances)`); n != 0 {
+		t.Errorf("%d still wait", n)
+	}
+}
+
+// An account whose creation was rolled back may have left a balance of nothing: it does not exist all the same, neither as the
+// owner of the balance nor as a payee.
+func TestABalanceOfNothingIsNoAccount(t *testing.T) {
+	t.Parallel()
+	db, settle := setupSettlement(t)
+	id, other := uuid.New(), uuid.New()
+	if _, err := db.Service.ExecContext(t.Context(), `INSERT INTO balances (account_id, lane, currency) VALUES ($1, $2, 'RUB')`,
+		id, contract.Lane(id)); err != nil {
+		t.Fatal(err)
+	}
+	request := func(kind ledger.Kind, account, to uuid.UUID) ledger.Request {
+		r := ledger.Request{ID: uuid.New(), AccountID: account, Kind: kind, Currency: "RUB", Amount: 1, ToAccountID: to}
+		if kind == ledger.CreateAccount {
+			r.Currency, r.Amount = "", 0
+		}
+		return r
+	}
+	settled := func(requests ...ledger.Request) (outcomes []string) {
+		batch := make([]inbox.Message, len(requests))
+		for i, r := range requests {
+			batch[i] = Message(r, "")
+		}
+		for _, op := range settle(batch) {
+			outcomes = append(outcomes, string(op.Status)+" "+string(op.Reason))
+		}
+		return outcomes
+	}
+	settled(request(ledger.CreateAccount, other, uuid.Nil), request(ledger.Deposit, other, uuid.Nil))
+	for name, c := range map[string]struct {
+		requests []ledger.Request
+		want     []string
+	}{
+		"a deposit": {[]ledger.Request{request(ledger.Deposit, id, uuid.Nil)}, []string{"error account_not_found"}},
+		"a transfer to it, and one from it": {[]ledger.Request{request(ledger.Transfer, other, id), request(ledger.Transfer, id, other)},
+			[]string{"error account_not_found", "error account_not_found"}},
+	} {
+		if got := settled(c.requests...); !slices.Equal(got, c.want) {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
+		}
+	}
+	if got := settled(request(ledger.CreateAccount, id, uuid.Nil), request(ledger.Deposit, id, uuid.Nil)); !slices.Equal(got, []string{"success ", "success "}) {
+		t.Errorf("once it is created: %q", got)
+	}
+	if got := settled(request(ledger.Transfer, id, other), request(ledger.Transfer, other, id)); !slices.Equal(got, []string{"success ", "success "}) {
+		t.Errorf("and has an entry: %q", got)
+	}
+}
