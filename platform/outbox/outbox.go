@@ -54,7 +54,12 @@ func Append(ctx context.Context, tx *sqlx.Tx, messages ...Message) error {
 	return nil
 }
 
-var appendAll = Insertion(1, "")
+// The columns are unnested in the SELECT list, which makes the rows one after the other; in FROM each column would be a table
+// of its own first, for a fifth of the statement's time.
+const appendAll = `
+	INSERT INTO outbox (lane, id, type, topic, key, subject, payload, traceparent)
+	SELECT unnest($1::smallint[]), unnest($2::uuid[]), unnest($3::text[]), unnest($4::text[]), unnest($5::text[]), unnest($6::text[]),
+		unnest($7::text[]), unnest($8::text[])`
 
 // Insertion is Append as a part of another statement: a text that stores those messages of which the condition, such as
 // WHERE subject = '…', is true. The statement's parameters from number first on are those of Columns.

@@ -196,26 +196,12 @@ func (l *leader) run(ctx context.Context) error {
 // is the database's. There is no cursor: sequence order is not commit order, so whatever is visible is taken, but for what was
 // published and is not deleted yet.
 func (l *leader) runOnce(ctx context.Context, woken bool) (n int, refused, err error) {
-	var rows []struct {
-		Message
-		Behind bool `db:"behind"`
-	}
 	working := context.WithoutCancel(ctx) // a statement that is cut off ends the session; its settings bound the time
-	if err := l.conn.SelectContext(working, &rows, `
-		SELECT seq, lane, id, type, topic, key, subject, payload, traceparent, created_at,
-			EXISTS (SELECT FROM outbox_parked) AND EXISTS (SELECT FROM outbox_parked p WHERE p.topic = o.topic AND p.key = o.key) AS behind
-		FROM outbox o WHERE seq <> ALL ($1::bigint[]) ORDER BY seq LIMIT $2`, l.published, batchSize); err != nil {
+	messages, waiting, err := l.read(working)
+	if err != nil {
 		return 0, nil, fmt.Errorf("outbox: read: %w", err)
 	}
-	messages := make([]Message, 0, len(rows))
-	parked, waiting := map[int64]string{}, []int64(nil)
-	for _, row := range rows {
-		if row.Behind {
-			waiting = append(waiting, row.Seq)
-		} else {
-			messages = append(messages, row.Message)
-		}
-	}
+	parked := map[int64]string{}
 	if len(messages) > 0 && ctx.Err() == nil {
 		refused = l.publish(ctx, messages, parked)
 	}
@@ -224,7 +210,33 @@ func (l *leader) runOnce(ctx context.Context, woken bool) (n int, refused, err e
 			return 0, nil, err
 		}
 	}
-	return len(rows), refused, l.park(working, l.conn, parked, waiting)
+	return len(messages) + len(waiting), refused, l.park(working, l.conn, parked, waiting)
+}
+
+// read returns what is to be published, and which rows are behind a parked message of their key.
+func (l *leader) read(ctx context.Context) (messages []Message, waiting []int64, err error) {
+	rows, err := l.conn.QueryContext(ctx, `
+		SELECT seq, lane, id, type, topic, key, subject, payload, traceparent, created_at,
+			EXISTS (SELECT FROM outbox_parked) AND EXISTS (SELECT FROM outbox_parked p WHERE p.topic = o.topic AND p.key = o.key)
+		FROM outbox o WHERE seq <> ALL ($1::bigint[]) ORDER BY seq LIMIT $2`, l.published, batchSize)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var m Message
+		var behind bool
+		if err := rows.Scan(&m.Seq, &m.Lane, &m.ID, &m.Type, &m.Topic, &m.Key, &m.Subject, &m.Payload, &m.Traceparent, &m.CreatedAt,
+			&behind); err != nil {
+			return nil, nil, err
+		}
+		if behind {
+			waiting = append(waiting, m.Seq)
+		} else {
+			messages = append(messages, m)
+		}
+	}
+	return messages, waiting, rows.Err()
 }
 
 // publish publishes messages. It adds those that were refused for good to parked, with the reason, and returns why others

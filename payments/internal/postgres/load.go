@@ -205,37 +205,39 @@ func nameBalances(ctx context.Context, tx *sqlx.Tx, requests []ledger.Request, b
 func lockBalances(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, keys map[ledger.Key]bool,
 	accounts map[uuid.UUID]bool) (missing map[ledger.Key]bool, err error) {
 	owners, currencies, lanes := keyColumns(keys)
-	var rows []struct {
-		AccountID uuid.UUID `db:"account_id"`
-		Lane      int16     `db:"lane"`
-		Currency  string    `db:"currency"`
-		Actual    int64     `db:"actual"`
-		Frozen    int64     `db:"frozen"`
-		Entries   int64     `db:"entries"`
-		Waiting   int64     `db:"waiting"`
-	}
-	if err := tx.SelectContext(ctx, &rows, `
+	rows, err := tx.QueryContext(ctx, `
 		SELECT locked.* FROM unnest($1::uuid[], $2::text[], $3::smallint[])
 			AS wanted (wanted_account, wanted_currency, wanted_lane) CROSS JOIN LATERAL (
 			SELECT account_id, lane, currency, actual, frozen, entries, waiting FROM balances
 			WHERE account_id = wanted_account AND currency = wanted_currency AND lane = wanted_lane FOR UPDATE
-		) locked`, owners, currencies, lanes); err != nil {
+		) locked`, owners, currencies, lanes)
+	if err != nil {
 		return nil, fmt.Errorf("lock balances: %w", err)
 	}
+	defer rows.Close()
 	missing = make(map[ledger.Key]bool)
 	for key, needed := range keys {
 		if needed {
 			missing[key] = true
 		}
 	}
-	for _, row := range rows {
-		key := ledger.Key{AccountID: row.AccountID, Currency: row.Currency, Lane: row.Lane}
-		book.PutBalance(key, ledger.Balance{Actual: row.Actual, Frozen: row.Frozen, Entries: row.Entries, Waiting: row.Waiting})
-		delete(missing, key)
-		if row.Entries > 0 && !ledger.IsSystem(row.AccountID) {
-			accounts[row.AccountID] = true
-			book.PutAccount(ledger.Account{ID: row.AccountID, Lane: row.Lane}) // nobody asks for more of it, or loadAccounts gets it
+	for rows.Next() {
+		var (
+			key     ledger.Key
+			balance ledger.Balance
+		)
+		if err := rows.Scan(&key.AccountID, &key.Lane, &key.Currency, &balance.Actual, &balance.Frozen, &balance.Entries, &balance.Waiting); err != nil {
+			return nil, fmt.Errorf("lock balances: %w", err)
 		}
+		book.PutBalance(key, balance)
+		delete(missing, key)
+		if balance.Entries > 0 && !ledger.IsSystem(key.AccountID) {
+			accounts[key.AccountID] = true
+			book.PutAccount(ledger.Account{ID: key.AccountID, Lane: key.Lane}) // nobody asks for more of it, or loadAccounts gets it
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("lock balances: %w", err)
 	}
 	return missing, nil
 }

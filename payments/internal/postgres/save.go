@@ -11,7 +11,9 @@ import (
 	"github.com/altyn-pay/altyn/platform/postgres"
 )
 
-// Save stores what a batch has changed, one statement per table.
+// Save stores what a batch has changed, one statement per table. Where rows are only inserted, their columns are unnested in the
+// SELECT list, which makes the rows one after the other; in FROM each column would be a table of its own first, for a quarter of
+// the statement's time.
 func (s *Store) Save(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) error {
 	for _, save := range []func(context.Context, *sqlx.Tx, ledger.Changes) error{
 		saveAccounts, saveBalances, saveEntries, saveOperations, completeOperations, saveHolds, savePayments, endWaits, saveWaits,
@@ -75,11 +77,8 @@ func saveEntries(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) error
 	}
 	return exec(ctx, tx, "save entries", int64(n), `
 		INSERT INTO entries (account_id, lane, currency, number, operation_id, operation, amount, frozen, balance_after, frozen_after)
-		SELECT account_id, lane, currency, number, operation_id, operation, amount, frozen, balance_after, frozen_after
-		FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::bigint[], $5::uuid[], $6::text[], $7::bigint[], $8::bigint[],
-			$9::bigint[], $10::bigint[]) WITH ORDINALITY
-			AS e (account_id, lane, currency, number, operation_id, operation, amount, frozen, balance_after, frozen_after, n)
-		ORDER BY n`,
+		SELECT unnest($1::uuid[]), unnest($2::smallint[]), unnest($3::text[]), unnest($4::bigint[]), unnest($5::uuid[]), unnest($6::text[]),
+			unnest($7::bigint[]), unnest($8::bigint[]), unnest($9::bigint[]), unnest($10::bigint[])`,
 		accounts, lanes, currencies, numbers, operations, kinds, amounts, frozen, balancesAfter, frozenAfter)
 }
 
@@ -101,11 +100,10 @@ func saveOperations(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) er
 	}
 	return exec(ctx, tx, "save operations", int64(n), `
 		INSERT INTO operations (`+operationColumns+`)
-		SELECT `+operationColumns+`
-		FROM unnest($1::uuid[], $2::smallint[], $3::bigint[], $4::text[], $5::uuid[], $6::uuid[], $7::uuid[], $8::uuid[], $9::uuid[],
-			$10::text[], $11::bigint[], $12::text[], $13::text[], $14::text[], $15::text[], $16::uuid[], $17::timestamptz[],
-			$18::timestamptz[])
-			AS o (`+operationColumns+`)`,
+		SELECT unnest($1::uuid[]), unnest($2::smallint[]), unnest($3::bigint[]), unnest($4::text[]), unnest($5::uuid[]), unnest($6::uuid[]),
+			unnest($7::uuid[]), unnest($8::uuid[]), unnest($9::uuid[]), unnest($10::text[]), unnest($11::bigint[]), unnest($12::text[]),
+			unnest($13::text[]), unnest($14::text[]), unnest($15::text[]), unnest($16::uuid[]), unnest($17::timestamptz[]),
+			unnest($18::timestamptz[])`,
 		ids, lanes, seqs, kinds, accounts, payees, holds, orders, commands, currencies, amounts,
 		statuses, reasons, references, descriptions, fingerprints, created, settled)
 }
@@ -192,8 +190,9 @@ func insertPayments(ctx context.Context, tx *sqlx.Tx, payments []ledger.OrderPay
 	}
 	return exec(ctx, tx, "save payments", int64(n), `
 		INSERT INTO payments (`+paymentColumns+`, previous)
-		SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::uuid[], $4::text[], $5::bigint[], $6::text[], $7::text[], $8::text[],
-			$9::bigint[], $10::bigint[], $11::bigint[], $12::timestamptz[], $13::timestamptz[], $14::text[])`,
+		SELECT unnest($1::uuid[]), unnest($2::smallint[]), unnest($3::uuid[]), unnest($4::text[]), unnest($5::bigint[]), unnest($6::text[]),
+			unnest($7::text[]), unnest($8::text[]), unnest($9::bigint[]), unnest($10::bigint[]), unnest($11::bigint[]),
+			unnest($12::timestamptz[]), unnest($13::timestamptz[]), unnest($14::text[])`,
 		orders, lanes, accounts, currencies, amounts, captures, statuses, reasons, captured, refunded, versions, created, updated, previous)
 }
 
