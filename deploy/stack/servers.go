@@ -56,6 +56,7 @@ func (s *Stack) answers(what, variables, addr string) error {
 var postgresSettings = map[string]string{
 	"effective_cache_size":       "768MB",
 	"checkpoint_timeout":         "15min",
+	"min_wal_size":               "1GB", // segments of the log are used again instead of made anew
 	"random_page_cost":           "1.1",
 	"log_min_duration_statement": "1s",
 }

@@ -103,12 +103,11 @@ func (b *bench) measure(ctx context.Context) (report Report, err error) {
 
 // on runs a part of the benchmark on a fresh stack, and audits the books at its end.
 func (b *bench) on(ctx context.Context, name string, run func(ctx context.Context, s *site) error) (err error) {
-	s, err := start(ctx, stack.Options{Binaries: b.binaries, Kafka: stack.Kafka{Kind: b.kafka}, Progress: b.say})
+	s, err := b.start(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
-	s.clients, s.rate = b.clients, b.rate
 	b.report.Postgres, b.report.Kafka = s.Server().Version, s.Part(stack.KafkaName).About
 	if err := run(ctx, s); err != nil {
 		return err
@@ -126,6 +125,19 @@ func (b *bench) on(ctx context.Context, name string, run func(ctx context.Contex
 	b.say("auditing the books of " + name)
 	b.report.Audits[name], err = s.audit(ctx)
 	return err
+}
+
+// start brings up a stack to be measured.
+func (b *bench) start(ctx context.Context) (*site, error) {
+	s, err := start(ctx, stack.Options{Binaries: b.binaries, Kafka: stack.Kafka{Kind: b.kafka}, Progress: b.say})
+	if err != nil {
+		return nil, err
+	}
+	s.clients, s.rate = b.clients, b.rate
+	if err := s.age(ctx); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	return s, nil
 }
 
 // empty measures the workloads on a database that begins empty.

@@ -4,26 +4,27 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"syscall"
 	"time"
 )
 
-// Stored is the measurements with many orders stored already.
+// Stored is the measurements with many orders stored already, each beside the same one on an empty database.
 type Stored struct {
-	Orders      int     `json:"orders"`
-	FillSeconds float64 `json:"fill_seconds"`
-	Bytes       int64   `json:"bytes"` // of both databases
-	// Pgbench is the yardstick on this server.
-	Pgbench *Spread `json:"pgbench_tps"`
-	// Results are like those of the empty database, and OfEmpty is the ratio to pgbench beside the median one there.
-	Results []StoredResult `json:"workloads"`
+	Orders      int            `json:"orders"`
+	FillSeconds float64        `json:"fill_seconds"`
+	Bytes       int64          `json:"bytes"` // of both databases
+	Results     []StoredResult `json:"workloads"`
 }
 
 // StoredResult is what became of one workload.
 type StoredResult struct {
-	Result
-	OfEmpty Spread `json:"of_empty"`
-	Reached bool   `json:"reached"`
+	Name string `json:"name"`
+	// OfEmpty is the rate as a ratio to that of the empty database right before or after.
+	OfEmpty Spread        `json:"of_empty"`
+	Reached bool          `json:"reached"`
+	Rounds  []Measurement `json:"rounds"`
+	Empty   []Measurement `json:"rounds_on_the_empty_database"`
 }
 
 // storedTimes is how much of the empty database's ratio is to be left.
@@ -55,8 +56,9 @@ func enoughDisk(dir string, orders int) error {
 	return nil
 }
 
-// filled measures the workloads with a rate once more, on a database with many orders.
-func (b *bench) filled(ctx context.Context, s *site) error {
+// filled measures the workloads with a rate once more, on a database with many orders. Beside it is a second stack with an empty
+// one, on which each workload is measured right before or after: the speed of a machine wanders by more than what is to be seen.
+func (b *bench) filled(ctx context.Context, s *site) (err error) {
 	s.prefix = grouped(int64(b.stored)) + " stored, "
 	b.say(fmt.Sprintf("filling the databases with %s orders", grouped(int64(b.stored))))
 	began := time.Now()
@@ -72,25 +74,57 @@ func (b *bench) filled(ctx context.Context, s *site) error {
 	if err := s.admin.GetContext(ctx, &stored.Bytes, `SELECT pg_database_size('orders') + pg_database_size('payments')`); err != nil {
 		return err
 	}
-	b.say(fmt.Sprintf("filled in %s: %.1f GB", time.Since(began).Round(time.Second), float64(stored.Bytes)/1e9))
-
-	workloads := b.chosen(true)
-	rounds, err := b.rounds(ctx, s, workloads)
+	b.say(fmt.Sprintf("filled in %s: %.1f GB; starting a stack with empty databases beside it", time.Since(began).Round(time.Second), float64(stored.Bytes)/1e9))
+	empty, err := b.start(ctx)
 	if err != nil {
 		return err
 	}
-	stored.Pgbench = pgbenchOf(rounds)
-	for _, result := range results(workloads, rounds) {
-		empty, ok := b.report.result(result.Name)
-		if !ok {
-			return errors.New("there is nothing to compare " + result.Name + " with")
-		}
-		of := spread(scaled(result.ratios(), 1/empty.Ratio.Median))
-		stored.Results = append(stored.Results, StoredResult{Result: result, OfEmpty: of, Reached: of.Median >= storedTimes})
+	defer func() { err = errors.Join(err, empty.close()) }()
+	empty.prefix = "empty beside it, "
+	if err := empty.open(ctx, b.accounts); err != nil {
+		return err
+	}
+	if stored.Results, err = b.sideBySide(ctx, s, empty, b.chosen(true)); err != nil {
+		return err
 	}
 	b.report.Stored = &stored
 	if b.stored > auditedAtMost {
 		b.report.Audits["the filled database"] = fmt.Sprintf("not audited: with more than %s orders that takes many minutes", grouped(auditedAtMost))
 	}
 	return nil
+}
+
+// sideBySide measures workloads on two stacks in turn, the first of which takes turns too.
+func (b *bench) sideBySide(ctx context.Context, filled, empty *site, workloads []workload) ([]StoredResult, error) {
+	results := make([]StoredResult, len(workloads))
+	for n := range b.repeats {
+		for i, w := range workloads {
+			r := &results[i]
+			r.Name = w.name
+			pair := []struct {
+				*site
+				rounds *[]Measurement
+			}{{filled, &r.Rounds}, {empty, &r.Empty}}
+			if (n+i)%2 == 1 {
+				slices.Reverse(pair)
+			}
+			for _, on := range pair {
+				m, err := on.measure(ctx, w, fmt.Sprintf("%sround %d/%d, %s", on.prefix, n+1, b.repeats, w.name), b.duration)
+				if err != nil {
+					return nil, fmt.Errorf("%s%s: %w", on.prefix, w.name, err)
+				}
+				*on.rounds = append(*on.rounds, m)
+			}
+		}
+	}
+	for i := range results {
+		r := &results[i]
+		ratios := make([]float64, len(r.Rounds))
+		for n := range ratios {
+			ratios[n] = r.Rounds[n].PerSecond / r.Empty[n].PerSecond
+		}
+		r.OfEmpty = spread(ratios)
+		r.Reached = r.OfEmpty.Median >= storedTimes
+	}
+	return results, nil
 }
