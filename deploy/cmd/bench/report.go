@@ -65,14 +65,6 @@ func median(values []float64) float64 {
 	return (values[(n-1)/2] + values[n/2]) / 2
 }
 
-func scaled(values []float64, factor float64) []float64 {
-	result := make([]float64, len(values))
-	for i, v := range values {
-		result[i] = v * factor
-	}
-	return result
-}
-
 func sorted(values []time.Duration) []time.Duration { return slices.Sorted(slices.Values(values)) }
 
 // each is a figure of every round.
