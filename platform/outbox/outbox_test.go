@@ -341,3 +341,22 @@ func TestARelayThatStopsDeletesWhatItHasPublished(t *testing.T) {
 		t.Errorf("%d published rows are still there", n)
 	}
 }
+
+// A relay that is lost with its session, or killed, before it has deleted what it has published: the next one publishes it again,
+// in its order, and nothing is missing.
+func TestWhatALostRelayHasPublishedIsPublishedAgain(t *testing.T) {
+	b := setup(t)
+	lost := b.lead()
+	b.append("a", "1", "2")
+	lost.step(b, true)
+	discard(lost.conn)
+	b.append("a", "3")
+	b.run()
+	b.until("the outbox is empty", func() bool { return b.rows("outbox") == 0 })
+	if got := b.broker.payloads("a"); !slices.Equal(got, []string{"1", "2", "1", "2", "3"}) {
+		t.Errorf("published %v", got)
+	}
+	if _, _, err := lost.runOnce(t.Context(), true); err == nil {
+		t.Error("a relay without its session goes on")
+	}
+}

@@ -31,7 +31,8 @@ Usage: stack <verb>
   clean              stop everything and delete the data, logs and programs
 
 The verbs of make (make help) call these. What runs is decided by variables, in the environment or behind the verb of make
-(make start PAYMENTS_WORKERS=2 KAFKA=embedded); those that are not listed here reach the services as they are. Without GOMAXPROCS, a service uses half of the cores.
+(make start PAYMENTS_WORKERS=2 KAFKA=embedded); those that are not listed here reach the services as they are.
+Without GOMAXPROCS, a service uses half of the cores.
 `
 
 const (

@@ -231,9 +231,9 @@ func lockBalances(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, keys map[
 		}
 		book.PutBalance(key, balance)
 		delete(missing, key)
-		if balance.Entries > 0 && !ledger.IsSystem(key.AccountID) {
+		if balance.Entries > 0 && !ledger.IsSystem(key.AccountID) && !accounts[key.AccountID] {
 			accounts[key.AccountID] = true
-			book.PutAccount(ledger.Account{ID: key.AccountID, Lane: key.Lane}) // nobody asks for more of it, or loadAccounts gets it
+			book.PutAccount(ledger.Account{ID: key.AccountID, Lane: key.Lane}) // where more of it is asked for, loadAccounts gets it
 		}
 	}
 	if err := rows.Err(); err != nil {
