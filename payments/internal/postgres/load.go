@@ -136,11 +136,11 @@ func putPayments(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, orders pos
 	return nil
 }
 
-// loadAccounts tells the book which of the accounts exist, as far as that is not known yet, and what those are of which a
-// request wants to know more. It marks them, and those that a request creates.
+// loadAccounts tells the book which of the accounts exist, as far as that is not known yet, and what those are that
+// are created, perhaps once more. It marks them, and those that a request creates now.
 func loadAccounts(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, requests []ledger.Request, accounts map[uuid.UUID]bool) error {
 	for _, r := range requests {
-		if r.Kind == ledger.CreateAccount || r.Kind == ledger.Question {
+		if r.Kind == ledger.CreateAccount { // its reply has all of the account
 			accounts[r.AccountID] = false
 		}
 	}
@@ -233,7 +233,7 @@ func lockBalances(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, keys map[
 		delete(missing, key)
 		if balance.Entries > 0 && !ledger.IsSystem(key.AccountID) && !accounts[key.AccountID] {
 			accounts[key.AccountID] = true
-			book.PutAccount(ledger.Account{ID: key.AccountID, Lane: key.Lane}) // where more of it is asked for, loadAccounts gets it
+			book.PutAccount(ledger.Account{ID: key.AccountID, Lane: key.Lane}) // its creation, perhaps repeated, gets the rest by loadAccounts
 		}
 	}
 	if err := rows.Err(); err != nil {
