@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -14,6 +15,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/valyala/fasthttp"
+
+	"github.com/altyn-pay/altyn/platform/socket"
 )
 
 const (
@@ -30,7 +33,9 @@ type Client struct {
 
 // New returns a client. It connects when it is first used.
 func New(base string) *Client {
+	dialer := socket.Dialer{Dialer: net.Dialer{Timeout: requestTimeout}}
 	return &Client{base: base, http: &fasthttp.Client{
+		Dial:            func(addr string) (net.Conn, error) { return dialer.DialContext(context.Background(), "tcp", addr) },
 		MaxConnsPerHost: maxConnections, ReadTimeout: requestTimeout, WriteTimeout: requestTimeout,
 		MaxIdemponentCallAttempts: 1, NoDefaultUserAgentHeader: true, DisablePathNormalizing: true,
 	}}

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/altyn-pay/altyn/platform/socket"
 	"github.com/altyn-pay/altyn/platform/telemetry"
 )
 
@@ -86,7 +87,7 @@ func Run(ctx context.Context, s Server) error {
 		s.Listening(listener.Addr())
 	}
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
+	go func() { served <- server.Serve(socket.Listener(listener)) }()
 	select {
 	case err := <-served:
 		return fmt.Errorf("%s server: %w", s.Name, err)

@@ -27,6 +27,7 @@ import (
 	"github.com/segmentio/kafka-go/sasl/scram"
 
 	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/socket"
 )
 
 const (
@@ -114,7 +115,7 @@ func (c Config) connect() (*cluster, error) {
 		return nil, err
 	}
 	transport := &kafkago.Transport{
-		Dial:     (&net.Dialer{Timeout: dialTimeout}).DialContext,
+		Dial:     (&socket.Dialer{Dialer: net.Dialer{Timeout: dialTimeout}}).DialContext,
 		ClientID: clientID,
 		TLS:      c.tls(),
 		SASL:     mechanism,

@@ -5,6 +5,8 @@ import (
 	"net"
 	"sync/atomic"
 	"time"
+
+	"github.com/altyn-pay/altyn/platform/socket"
 )
 
 // dialer makes connections on which no read or write waits longer than answer (0: for ever). lib/pq itself waits without a
@@ -14,7 +16,7 @@ type dialer struct {
 }
 
 func (d dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
-	conn, err := new(net.Dialer).DialContext(ctx, network, address)
+	conn, err := new(socket.Dialer).DialContext(ctx, network, address)
 	if err != nil || d.answer == 0 {
 		return conn, err
 	}

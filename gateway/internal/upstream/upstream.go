@@ -16,6 +16,8 @@ import (
 	"net/url"
 	"sync/atomic"
 	"time"
+
+	"github.com/altyn-pay/altyn/platform/socket"
 )
 
 const (
@@ -39,7 +41,7 @@ type Upstream struct {
 	name      string
 	addresses []*address
 	turn      atomic.Uint32
-	dialer    net.Dialer
+	dialer    socket.Dialer
 	transport *http.Transport
 	logger    *slog.Logger
 }
@@ -56,7 +58,7 @@ func New(name string, urls []string, logger *slog.Logger) (*Upstream, error) {
 	if err != nil {
 		return nil, err
 	}
-	u := &Upstream{name: name, addresses: addresses, logger: logger, dialer: net.Dialer{Timeout: dialTimeout}}
+	u := &Upstream{name: name, addresses: addresses, logger: logger, dialer: socket.Dialer{Dialer: net.Dialer{Timeout: dialTimeout}}}
 	for _, a := range addresses {
 		a.pool = newPool(func(ctx context.Context) (net.Conn, error) { return u.connect(ctx, a.scheme, a.host) })
 	}
