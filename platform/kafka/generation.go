@@ -231,11 +231,12 @@ func (g *generation) collect(ctx context.Context) {
 			}
 			continue
 		}
+		begin := time.Now()
 		if !g.handleBatch(ctx, handling, batch) {
 			return
 		}
 		g.markHandled(batch)
-		pace.Wait(ctx, pace.Rest(len(batch)))
+		pace.Wait(ctx, pace.Rest(len(batch), time.Since(begin)))
 	}
 }
 

@@ -166,6 +166,7 @@ func (l *leader) run(ctx context.Context) error {
 	defer poll.Stop()
 	woken := false
 	for refusals := 0; ctx.Err() == nil; { // in a row, of the broker
+		begin := time.Now()
 		n, refused, err := l.runOnce(ctx, woken)
 		switch {
 		case err != nil:
@@ -185,7 +186,7 @@ func (l *leader) run(ctx context.Context) error {
 		case n == batchSize:
 			woken = true
 		default:
-			pace.Wait(ctx, pace.Rest(n))
+			pace.Wait(ctx, pace.Rest(n, time.Since(begin)))
 			woken = poll.Wait(ctx, l.wake, n > 0)
 		}
 	}

@@ -1,4 +1,4 @@
-// Package pace lets the stages of a pipeline work in larger batches the more there is to do. Each batch costs the database,
+// Package pace lets the stages of a pipeline work in larger batches the busier the machine is. Each batch costs the database,
 // the broker and the system some work however few messages it has: a message alone ten times what it costs among a hundred.
 package pace
 
@@ -8,19 +8,19 @@ import (
 )
 
 const (
-	perMessage = 200 * time.Microsecond
-	longest    = 20 * time.Millisecond
+	longest = 20 * time.Millisecond
 	// large is a batch in which a message costs as little as it can; whatever follows it need not gather.
 	large = 500
 )
 
-// Rest is how long a stage that has handled so many messages lets the next ones gather. It is next to nothing where hardly
-// anything comes, so that nothing is delayed, and grows to 20 ms under load, where it makes batches of hundreds.
-func Rest(messages int) time.Duration {
-	if messages >= large {
+// Rest is how long a stage that has handled so many messages, in that time, lets the next ones gather: as long again. So it
+// works half of the time at most, which is hardly a delay where it is fast, and where the machine is slow, or busy with other
+// stages, batches become larger instead of more.
+func Rest(messages int, took time.Duration) time.Duration {
+	if messages == 0 || messages >= large {
 		return 0
 	}
-	return min(longest, time.Duration(messages)*perMessage)
+	return min(longest, took)
 }
 
 // Wait rests for so long, or until ctx ends.

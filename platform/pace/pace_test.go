@@ -8,14 +8,15 @@ import (
 )
 
 func TestRest(t *testing.T) {
+	const ms = time.Millisecond
 	for _, test := range []struct {
-		messages int
-		want     time.Duration
+		messages   int
+		took, want time.Duration
 	}{
-		{0, 0}, {1, 200 * time.Microsecond}, {50, 10 * time.Millisecond}, {100, longest}, {499, longest}, {500, 0}, {1000, 0},
+		{0, 3 * ms, 0}, {1, 0, 0}, {1, 3 * ms, 3 * ms}, {499, 3 * ms, 3 * ms}, {499, 300 * ms, longest}, {500, 3 * ms, 0}, {1000, 300 * ms, 0},
 	} {
-		if got := Rest(test.messages); got != test.want {
-			t.Errorf("after %d messages: %s, want %s", test.messages, got, test.want)
+		if got := Rest(test.messages, test.took); got != test.want {
+			t.Errorf("after %d messages in %s: %s, want %s", test.messages, test.took, got, test.want)
 		}
 	}
 }

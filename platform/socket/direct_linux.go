@@ -6,7 +6,6 @@ import (
 	"os"
 	"sync"
 	"syscall"
-	"unsafe"
 )
 
 // maxCall bounds the bytes of one system call, and so how long it keeps the scheduler, which cannot interrupt it, waiting.
@@ -23,8 +22,8 @@ func direct(conn net.Conn) net.Conn {
 		return conn
 	}
 	c := &directConn{TCPConn: tcp, raw: raw}
-	c.in.attempt = func(fd uintptr) bool { return c.in.call(syscall.SYS_READ, fd) }
-	c.out.attempt = func(fd uintptr) bool { return c.out.call(syscall.SYS_WRITE, fd) }
+	c.in.attempt = func(fd uintptr) bool { return c.in.try(read, fd) }
+	c.out.attempt = func(fd uintptr) bool { return c.out.try(write, fd) }
 	return c
 }
 
@@ -39,20 +38,19 @@ type directConn struct {
 // transfer is a read or a write under way, one at a time.
 type transfer struct {
 	mu      sync.Mutex
-	attempt func(fd uintptr) bool // calls call; made once, as one for each transfer would be garbage
+	attempt func(fd uintptr) bool // calls try; made once, as one for each transfer would be garbage
 	buffer  []byte
 	n       int
 	errno   syscall.Errno
 }
 
-// call reads into the buffer or writes from it, and tells whether that could be done without waiting.
-func (t *transfer) call(number, fd uintptr) bool {
-	size := min(len(t.buffer), maxCall)
+// try reads into the buffer or writes from it, and tells whether that could be done without waiting.
+func (t *transfer) try(call func(fd uintptr, p []byte) (int, syscall.Errno), fd uintptr) bool {
 	for {
-		n, _, errno := syscall.RawSyscall(number, fd, uintptr(unsafe.Pointer(unsafe.SliceData(t.buffer))), uintptr(size))
+		n, errno := call(fd, t.buffer[:min(len(t.buffer), maxCall)])
 		switch errno {
 		case 0:
-			t.n, t.errno = int(n), 0
+			t.n, t.errno = n, 0
 			return true
 		case syscall.EAGAIN:
 			return false
