@@ -136,24 +136,46 @@ func (g *group) run(acts ...act) error {
 }
 
 // worlds are those that there may be after acts, whichever order they have happened in, as far as they explain the answers.
+// Who waits for money is served after what brought it, perhaps only after something else: of two payments at the same time
+// both may be there by then.
 func (g *group) worlds(acts []act, codes [][]string) func(yield func(*world) bool) {
 	return func(yield func(*world) bool) {
 		permutations(len(acts), func(order []int) bool {
-			w := g.world.clone()
-			allowed := make([]func() []string, len(acts))
-			for _, i := range order {
-				allowed[i] = acts[i].apply(w)
-			}
-			for i := range codes {
-				for _, code := range codes[i] {
-					if !slices.Contains(allowed[i](), code) {
-						return true
+			for puttingOff := range 1 << max(0, len(order)-1) { // a bit for each but the last
+				w, different := g.world.clone(), puttingOff == 0
+				allowed := make([]func() []string, len(acts))
+				for n, i := range order {
+					w.putOff = puttingOff>>n&1 == 1
+					allowed[i] = acts[i].apply(w)
+					for purse := range w.purses {
+						switch {
+						case !w.purses[purse].unserved:
+						case w.putOff:
+							different = true
+						default:
+							w.serve(purse)
+						}
 					}
 				}
+				if different && explains(allowed, codes) && !yield(w) {
+					return false
+				}
 			}
-			return yield(w)
+			return true
 		})
 	}
+}
+
+// explains tells whether all answers are allowed.
+func explains(allowed []func() []string, codes [][]string) bool {
+	for i := range codes {
+		for _, code := range codes[i] {
+			if !slices.Contains(allowed[i](), code) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // permutations calls yield with each order of n things until it returns false.

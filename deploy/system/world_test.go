@@ -1,7 +1,9 @@
 package system
 
 import (
+	"maps"
 	"slices"
+	"testing"
 
 	"github.com/altyn-pay/altyn/platform/contract"
 )
@@ -11,13 +13,15 @@ import (
 type world struct {
 	purses []purse
 	things []thing
-	late   int // the order, not begun yet, whose deadline passes before its payment begins; or none
+	late   int  // the order, not begun yet, whose deadline passes before its payment begins; or none
+	putOff bool // who waits for money is not served yet
 }
 
 // purse is what an account has of a currency.
 type purse struct {
 	actual, frozen int64
 	queue          []int // the things that wait for money, in their order
+	unserved       bool  // they would have been served, but for putOff
 	missing        bool  // there is no such account
 }
 
@@ -52,7 +56,7 @@ const (
 const none = -1
 
 func (w *world) clone() *world {
-	c := &world{slices.Clone(w.purses), slices.Clone(w.things), w.late}
+	c := &world{slices.Clone(w.purses), slices.Clone(w.things), w.late, w.putOff}
 	for i := range c.purses {
 		c.purses[i].queue = slices.Clone(c.purses[i].queue)
 	}
@@ -124,6 +128,11 @@ func (w *world) credit(purse int, amount int64) {
 // serve goes through those that wait for money, as far as it goes.
 func (w *world) serve(purse int) {
 	p := &w.purses[purse]
+	if w.putOff {
+		p.unserved = len(p.queue) > 0
+		return
+	}
+	p.unserved = false
 	for len(p.queue) > 0 {
 		i := p.queue[0]
 		enough := w.things[i].amount <= p.actual
@@ -284,4 +293,22 @@ func (w *world) release(i int) string {
 	}
 	w.free(i, "released", 0)
 	return ""
+}
+
+// Two payments at the same time may both be there before the first in the queue is served, and leave enough for the second,
+// which waits only behind it.
+func TestTheModelServesBetweenPaymentsOrAfterThem(t *testing.T) {
+	w := &world{purses: []purse{{actual: 370}}, late: none}
+	w.begin(thing{kind: aWithdrawal, amount: 377, wait: true})
+	w.begin(thing{kind: aWithdrawal, amount: 229})
+	credit := func(amount int64) act {
+		return act{apply: func(w *world) func() []string { w.credit(0, amount); return always(done) }}
+	}
+	outcomes := map[int64]int{}
+	for w := range (&group{world: w}).worlds([]act{credit(130), credit(166)}, nil) {
+		outcomes[w.purses[0].actual]++
+	}
+	if want := map[int64]int{289: 2, 60: 2}; !maps.Equal(outcomes, want) {
+		t.Errorf("what is left: %v, want %v", outcomes, want)
+	}
 }
