@@ -33,7 +33,7 @@ type Client struct {
 
 // New returns a client. It connects when it is first used.
 func New(base string) *Client {
-	dialer := socket.Dialer{Dialer: net.Dialer{Timeout: requestTimeout}}
+	dialer := socket.Dialer{Timeout: requestTimeout}
 	return &Client{base: base, http: &fasthttp.Client{
 		Dial:            func(addr string) (net.Conn, error) { return dialer.DialContext(context.Background(), "tcp", addr) },
 		MaxConnsPerHost: maxConnections, ReadTimeout: requestTimeout, WriteTimeout: requestTimeout,

@@ -115,7 +115,7 @@ func (c Config) connect() (*cluster, error) {
 		return nil, err
 	}
 	transport := &kafkago.Transport{
-		Dial:     (&socket.Dialer{Dialer: net.Dialer{Timeout: dialTimeout}}).DialContext,
+		Dial:     (&socket.Dialer{Timeout: dialTimeout}).DialContext,
 		ClientID: clientID,
 		TLS:      c.tls(),
 		SASL:     mechanism,

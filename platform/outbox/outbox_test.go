@@ -129,12 +129,16 @@ func TestTheRelayRestsAfterABatch(t *testing.T) {
 	b := setup(t)
 	const many = 100
 	var begin, end, next time.Time
+	running := make(chan *Relay, 1)
 	b.broker.fail = func(m Message) error { // under the broker's lock
 		switch m.Payload {
 		case "0":
 			begin = time.Now()
 		case fmt.Sprint(many - 1):
-			b.append("b", "next") // which takes a while
+			b.append("b", "next")
+			// Long enough to be told from the time that the relay needs to look again.
+			b.until("it has taken a while", func() bool { return time.Since(begin) >= 20*time.Millisecond })
+			(<-running).Wake() // otherwise it would come no sooner than at the next look
 			end = time.Now()
 		case "next":
 			next = time.Now()
@@ -146,7 +150,8 @@ func TestTheRelayRestsAfterABatch(t *testing.T) {
 		payloads = append(payloads, fmt.Sprint(i))
 	}
 	b.append("a", payloads...)
-	b.run()
+	relay, _ := b.run()
+	running <- relay
 	b.until("all is published", func() bool { return len(b.broker.payloads("b")) == 1 && b.rows("outbox") == 0 })
 	if rested, want := next.Sub(end), pace.Rest(many, end.Sub(begin)); rested < want {
 		t.Errorf("the relay rested %s, want at least %s", rested, want)

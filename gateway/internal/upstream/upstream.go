@@ -58,7 +58,7 @@ func New(name string, urls []string, logger *slog.Logger) (*Upstream, error) {
 	if err != nil {
 		return nil, err
 	}
-	u := &Upstream{name: name, addresses: addresses, logger: logger, dialer: socket.Dialer{Dialer: net.Dialer{Timeout: dialTimeout}}}
+	u := &Upstream{name: name, addresses: addresses, logger: logger, dialer: socket.Dialer{Timeout: dialTimeout}}
 	for _, a := range addresses {
 		a.pool = newPool(func(ctx context.Context) (net.Conn, error) { return u.connect(ctx, a.scheme, a.host) })
 	}
