@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	kafkago "github.com/segmentio/kafka-go"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/platform/kafkatest"
+	"github.com/altyn-pay/altyn/platform/pace"
 )
 
 // lead makes the brokers lead a topic's four partitions in turn, from the first one on.
@@ -99,6 +101,32 @@ func TestManyBytesTakeSeveralRequests(t *testing.T) {
 			t.Errorf("%d messages", len(got))
 		}
 	})
+}
+
+// After a batch what follows gathers for as long as it took.
+func TestAConsumerRestsAfterABatch(t *testing.T) {
+	cfg, _ := kafkatest.Cluster(t)
+	topic, producer, j := newTopic(t, cfg), newProducer(t, cfg), newJournal()
+	var begin, end, next time.Time
+	stop := consume(t, cfg, topic, []string{topic}, j, func(context.Context, []kafka.Message) error {
+		switch {
+		case begin.IsZero():
+			// Long enough to be told from the time between two batches without a rest.
+			for begin = time.Now(); time.Since(begin) < 20*time.Millisecond; {
+				produce(t, producer, messages(topic, 1, 1, 1)...)
+			}
+			end = time.Now()
+		case next.IsZero():
+			next = time.Now()
+		}
+		return nil
+	})
+	produce(t, producer, messages(topic, 0, 1, 1)...)
+	j.await(t, 2)
+	stop()
+	if rested, want := next.Sub(end), pace.Rest(1, end.Sub(begin)); rested < want {
+		t.Errorf("the consumer rested %s, want at least %s", rested, want)
+	}
 }
 
 func TestRequestsAreBounded(t *testing.T) {
