@@ -2,6 +2,7 @@ package watch
 
 import (
 	"context"
+	"math"
 	"sync"
 	"time"
 
@@ -18,10 +19,16 @@ const (
 	readPause = 100 * time.Millisecond
 )
 
-// Feed tells of the changes that any process commits, until ctx ends; then it returns nil. heard gets the IDs of rows whose
-// change can be read by now; unknown ones do no harm. listening(true) says that from now on everything is heard; what was
+// Change is a version of a row.
+type Change struct {
+	ID      uuid.UUID
+	Version int64
+}
+
+// Feed tells of the changes that any process commits, this one's too, until ctx ends; then it returns nil. heard gets what can
+// be read by now; changes of unknown rows do no harm. listening(true) says that from now on everything is heard; what was
 // changed before may not have been. listening(false) says that this is no longer so. Both may be called by any goroutine.
-type Feed func(ctx context.Context, heard func(ids []uuid.UUID), listening func(bool)) error
+type Feed func(ctx context.Context, heard func([]Change), listening func(bool)) error
 
 // Follow sees the changes of other processes that a feed tells of. It returns when ctx ends, or the feed fails.
 func (h *Hub[T]) Follow(ctx context.Context, feed Feed) error {
@@ -45,7 +52,24 @@ type follower[T any] struct {
 	part  int         // IDs in each part of it
 }
 
-func (f *follower[T]) heard(ids []uuid.UUID) { f.add(ids) }
+// heard makes those of the rows due of which somebody waits for this version: what this process has published is known. So
+// there are never more than are watched.
+func (f *follower[T]) heard(changes []Change) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.Hub.mu.Lock()
+	for _, c := range changes {
+		for _, w := range f.watches[c.ID] {
+			if w.seen < c.Version {
+				f.due[c.ID] = struct{}{}
+			}
+		}
+	}
+	f.Hub.mu.Unlock()
+	if len(f.due) > 0 {
+		signal(f.more)
+	}
+}
 
 func (f *follower[T]) listening(now bool) {
 	f.mu.Lock()
@@ -57,20 +81,13 @@ func (f *follower[T]) listening(now bool) {
 	}
 }
 
-// add makes those of the IDs due that somebody watches. So there are never more than are watched.
+// add makes those of the IDs due that somebody watches.
 func (f *follower[T]) add(ids []uuid.UUID) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.Hub.mu.Lock()
-	for _, id := range ids {
-		if _, watched := f.watches[id]; watched {
-			f.due[id] = struct{}{}
-		}
+	changes := make([]Change, len(ids))
+	for i, id := range ids {
+		changes[i] = Change{id, math.MaxInt64} // whatever was seen
 	}
-	f.Hub.mu.Unlock()
-	if len(f.due) > 0 {
-		signal(f.more)
-	}
+	f.heard(changes)
 }
 
 func (f *follower[T]) take() []uuid.UUID {

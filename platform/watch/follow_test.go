@@ -16,7 +16,7 @@ import (
 // table is a database of rows, and the feed of what others change in it. The clock is the test's own.
 type table struct {
 	*watch.Hub[row]
-	heard     func([]uuid.UUID)
+	heard     func([]watch.Change)
 	listening func(bool)
 
 	mu    sync.Mutex
@@ -34,7 +34,7 @@ func follow(t *testing.T, test func(t *testing.T, table *table)) {
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() {
-			done <- b.Follow(ctx, func(ctx context.Context, heard func([]uuid.UUID), listening func(bool)) error {
+			done <- b.Follow(ctx, func(ctx context.Context, heard func([]watch.Change), listening func(bool)) error {
 				b.heard, b.listening = heard, listening
 				<-ctx.Done()
 				return nil
@@ -74,6 +74,15 @@ func (b *table) change(version int64, ids ...uuid.UUID) {
 	for _, id := range ids {
 		b.rows[id] = version
 	}
+}
+
+// hear tells the hub of a version of rows.
+func (b *table) hear(version int64, ids ...uuid.UUID) {
+	changes := make([]watch.Change, len(ids))
+	for i, id := range ids {
+		changes[i] = watch.Change{ID: id, Version: version}
+	}
+	b.heard(changes)
 }
 
 // taken returns what was read since it was last asked.
@@ -120,27 +129,30 @@ func TestWhatIsHeardIsReadAtOnce(t *testing.T) {
 	follow(t, func(t *testing.T, b *table) {
 		ids, watches := b.watch(2)
 		b.change(2, ids...)
-		b.heard([]uuid.UUID{uuid.New(), ids[0], uuid.New(), ids[0]}) // the others are watched by nobody here
+		b.hear(2, uuid.New(), ids[0], uuid.New(), ids[0]) // the others are watched by nobody here
 		if took := arrives(t, watches[0], 2); took != 0 {
 			t.Errorf("it took %s", took)
 		}
 		if reads := b.taken(); len(reads) != 1 || len(reads[0]) != 1 || reads[0][0] != ids[0] {
 			t.Errorf("read %v for %v", reads, ids[0])
 		}
-		b.heard([]uuid.UUID{uuid.New()})
+		b.hear(2, uuid.New())
 		synctest.Wait()
 		watches[0].Close()
-		b.heard(ids[:1])
+		b.hear(3, ids[0])
 		synctest.Wait()
 		if reads := b.taken(); len(reads) > 0 {
 			t.Errorf("what nobody watches was read: %v", reads)
 		}
-		// What this process has published itself is not delivered a second time.
+		// What this process has published itself is neither read nor delivered a second time.
 		b.Publish(ids[1], row{ids[1], 3})
 		b.change(3, ids[1])
 		arrives(t, watches[1], 3)
-		b.heard(ids[1:])
+		b.hear(3, ids[1])
 		synctest.Wait()
+		if reads := b.taken(); len(reads) > 0 {
+			t.Errorf("what was published here was read: %v", reads)
+		}
 		select {
 		case got := <-watches[1].Changes():
 			t.Errorf("delivered %v again", got)
@@ -155,10 +167,10 @@ func TestABurstIsReadTogether(t *testing.T) {
 		ids, watches := b.watch(2501)
 		b.set(nil, time.Millisecond)
 		b.change(2, ids...)
-		b.heard(ids[:1])
+		b.hear(2, ids[0])
 		synctest.Wait() // it is being read
-		for i := range ids[1:] {
-			b.heard(ids[i+1 : i+2])
+		for _, id := range ids[1:] {
+			b.hear(2, id)
 		}
 		for _, w := range watches {
 			arrives(t, w, 2)
@@ -229,7 +241,7 @@ func TestAFailedReadIsRepeated(t *testing.T) {
 		ids, watches := b.watch(1500)
 		b.set(errors.New("the database is away"), 0)
 		b.change(2, ids...)
-		b.heard(ids)
+		b.hear(2, ids...)
 		synctest.Wait()
 		watches[1].Close()
 		time.AfterFunc(time.Second, func() { b.set(nil, 0) })
@@ -245,7 +257,7 @@ func TestAFailedReadIsRepeated(t *testing.T) {
 func TestTheEndOfTheFeedIsTheEnd(t *testing.T) {
 	hub := watch.NewVersioned(quiet, versionOf, nil)
 	failure := errors.New("no feed")
-	if err := hub.Follow(t.Context(), func(context.Context, func([]uuid.UUID), func(bool)) error { return failure }); err != failure {
+	if err := hub.Follow(t.Context(), func(context.Context, func([]watch.Change), func(bool)) error { return failure }); err != failure {
 		t.Errorf("got %v", err)
 	}
 }

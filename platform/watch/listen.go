@@ -3,6 +3,7 @@ package watch
 import (
 	"context"
 	"log/slog"
+	"strconv"
 	"strings"
 
 	"github.com/google/uuid"
@@ -12,19 +13,21 @@ import (
 
 const (
 	separator = " "
-	// maxAnnounced is how many IDs go into one notification, of which PostgreSQL allows less than 8,000 bytes.
-	maxAnnounced = 200
+	ofVersion = ":"
+	// maxAnnounced is how many changes go into one notification, of which PostgreSQL allows less than 8,000 bytes: an ID has
+	// 36 of them, a version up to 19.
+	maxAnnounced = 100
 )
 
-// Announcements are what a transaction notifies the channel of a Listen of, so that every process hears that these rows have
-// changed once it is committed. Transactions that notify commit one after another: let one carry many changes.
-func Announcements(ids []uuid.UUID) (texts []string) {
-	for len(ids) > 0 {
-		part := ids[:min(len(ids), maxAnnounced)]
-		ids = ids[len(part):]
+// Announcements are what a transaction notifies the channel of a Listen of, so that every process hears of these changes once
+// it is committed. Transactions that notify commit one after another: let one carry many changes.
+func Announcements(changes []Change) (texts []string) {
+	for len(changes) > 0 {
+		part := changes[:min(len(changes), maxAnnounced)]
+		changes = changes[len(part):]
 		words := make([]string, len(part))
-		for i, id := range part {
-			words[i] = id.String()
+		for i, c := range part {
+			words[i] = c.ID.String() + ofVersion + strconv.FormatInt(c.Version, 10)
 		}
 		texts = append(texts, strings.Join(words, separator))
 	}
@@ -33,19 +36,24 @@ func Announcements(ids []uuid.UUID) (texts []string) {
 
 // Listen is the feed of the announcements on a channel of a database.
 func Listen(cfg postgres.Config, channel string, log *slog.Logger) Feed {
-	return func(ctx context.Context, heard func([]uuid.UUID), listening func(bool)) error {
+	return func(ctx context.Context, heard func([]Change), listening func(bool)) error {
 		return postgres.Listen(ctx, cfg, channel, log, func(text string) { heard(parse(text)) }, listening)
 	}
 }
 
-// parse leaves out what is no ID: anybody who may connect to the database may notify.
-func parse(text string) []uuid.UUID {
+// parse leaves out what is no change: anybody who may connect to the database may notify.
+func parse(text string) []Change {
 	words := strings.Split(text, separator)
-	ids := make([]uuid.UUID, 0, len(words))
+	changes := make([]Change, 0, len(words))
 	for _, word := range words {
-		if id, err := uuid.Parse(word); err == nil {
-			ids = append(ids, id)
+		id, version, _ := strings.Cut(word, ofVersion)
+		c := Change{}
+		var errID, errVersion error
+		c.ID, errID = uuid.Parse(id)
+		c.Version, errVersion = strconv.ParseInt(version, 10, 64)
+		if errID == nil && errVersion == nil {
+			changes = append(changes, c)
 		}
 	}
-	return ids
+	return changes
 }

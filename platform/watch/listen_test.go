@@ -2,6 +2,7 @@ package watch_test
 
 import (
 	"context"
+	"math"
 	"testing"
 	"time"
 
@@ -19,10 +20,10 @@ func TestWhatIsAnnouncedIsHeard(t *testing.T) {
 	db := postgrestest.Database(t, "orders")
 	ctx, stop := context.WithTimeout(t.Context(), 30*time.Second)
 	defer stop()
-	listening, heard, done := make(chan struct{}, 10), make(chan []uuid.UUID, 100), make(chan error, 1)
+	listening, heard, done := make(chan struct{}, 10), make(chan []watch.Change, 100), make(chan error, 1)
 	go func() {
 		done <- watch.Listen(db.Config, "rows", quiet)(ctx,
-			func(ids []uuid.UUID) { heard <- ids },
+			func(changes []watch.Change) { heard <- changes },
 			func(now bool) {
 				if now {
 					listening <- struct{}{}
@@ -30,27 +31,27 @@ func TestWhatIsAnnouncedIsHeard(t *testing.T) {
 			})
 	}()
 	<-listening
-	missing := map[uuid.UUID]bool{}
-	var ids []uuid.UUID
-	for range 1001 {
-		id := uuid.New()
-		ids, missing[id] = append(ids, id), true
+	missing := map[watch.Change]bool{}
+	var changes []watch.Change
+	for i := range 1001 {
+		change := watch.Change{ID: uuid.New(), Version: math.MaxInt64 - int64(i)}
+		changes, missing[change] = append(changes, change), true
 	}
 	if texts := watch.Announcements(nil); len(texts) > 0 {
 		t.Errorf("nothing has changed, and what is announced is %q", texts)
 	}
-	texts := append(watch.Announcements(ids), "", "no ID", "00000000")
+	texts := append(watch.Announcements(changes), "", "no ID", "00000000:1", uuid.NewString(), uuid.NewString()+":one")
 	if _, err := db.Service.ExecContext(ctx, `SELECT pg_notify('rows', text) FROM unnest($1::text[]) AS text`, postgres.Texts(texts)); err != nil {
 		t.Fatal(err)
 	}
 	for len(missing) > 0 {
 		select {
-		case ids := <-heard:
-			for _, id := range ids {
-				if !missing[id] {
-					t.Errorf("heard %s, which was not announced", id)
+		case changes := <-heard:
+			for _, change := range changes {
+				if !missing[change] {
+					t.Errorf("heard %v, which was not announced", change)
 				}
-				delete(missing, id)
+				delete(missing, change)
 			}
 		case <-ctx.Done():
 			t.Fatalf("%d were not heard", len(missing))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"math"
+	"slices"
 	"testing"
 	"time"
 
@@ -22,10 +23,10 @@ func TestEveryProcessHearsOfWhatIsSaved(t *testing.T) {
 	b := setup(t)
 	ctx, stop := context.WithTimeout(t.Context(), 30*time.Second)
 	defer stop()
-	heard, done := make(chan []uuid.UUID, 100), make(chan error, 1)
+	heard, done := make(chan []watch.Change, 100), make(chan error, 1)
 	listening := make(chan struct{}, 10)
 	go func() {
-		done <- watch.Listen(b.Config, postgres.Changes, slog.New(slog.DiscardHandler))(ctx, func(ids []uuid.UUID) { heard <- ids },
+		done <- watch.Listen(b.Config, postgres.Changes, slog.New(slog.DiscardHandler))(ctx, func(changes []watch.Change) { heard <- changes },
 			func(now bool) {
 				if now {
 					listening <- struct{}{}
@@ -56,9 +57,10 @@ func TestEveryProcessHearsOfWhatIsSaved(t *testing.T) {
 	save(nil)
 	save(nil, one, two)
 	select {
-	case ids := <-heard:
-		if len(ids) != 2 || ids[0] != one.Order.ID || ids[1] != two.Order.ID {
-			t.Errorf("heard %v", ids)
+	case changes := <-heard:
+		want := []watch.Change{{ID: one.Order.ID, Version: one.Order.Version + 1}, {ID: two.Order.ID, Version: two.Order.Version + 1}}
+		if !slices.Equal(changes, want) {
+			t.Errorf("heard %v, want %v", changes, want)
 		}
 	case <-ctx.Done():
 		t.Error("nothing was heard")

@@ -53,9 +53,11 @@ func (s *Store) Save(ctx context.Context, tx *sqlx.Tx, orders []order.Order, tra
 	}
 	ids, statuses, reasons, updated := make(postgres.UUIDs, n), texts(n), texts(n), make(postgres.Times, n)
 	captured, refunded, versions, paymentVersions := bigints(n), bigints(n), bigints(n), bigints(n)
+	changes := make([]watch.Change, n)
 	for i, o := range orders {
 		ids[i], statuses[i], reasons[i], updated[i] = o.ID, string(o.Status), o.Reason, o.UpdatedAt
 		captured[i], refunded[i], versions[i], paymentVersions[i] = o.Captured, o.Refunded, o.Version, o.PaymentVersion
+		changes[i] = watch.Change{ID: o.ID, Version: o.Version}
 	}
 	of, events, numbers, at := make(postgres.UUIDs, m), make(postgres.OptionalUUIDs, m), bigints(m), make(postgres.Times, m)
 	from, to, why := texts(m), texts(m), texts(m)
@@ -65,7 +67,7 @@ func (s *Store) Save(ctx context.Context, tx *sqlx.Tx, orders []order.Order, tra
 	}
 	var saved, told int
 	if err := tx.QueryRowContext(ctx, saveOrders, ids, statuses, reasons, captured, refunded, versions, paymentVersions, updated,
-		of, numbers, at, from, to, why, events, postgres.Texts(watch.Announcements(ids))).Scan(&saved, &told); err != nil {
+		of, numbers, at, from, to, why, events, postgres.Texts(watch.Announcements(changes))).Scan(&saved, &told); err != nil {
 		return fmt.Errorf("save %d orders: %w", n, err)
 	}
 	if saved != n {
