@@ -20,8 +20,8 @@ const (
 	fetchWait = 250 * time.Millisecond
 
 	// What a partition, and all of them, give in one fetch; a single record batch may exceed both.
-	maxPartitionBytes = 2 << 20
-	maxFetchBytes     = 8 << 20
+	maxPartitionBytes = 512 << 10
+	maxFetchBytes     = 2 << 20
 )
 
 type topicPartition struct {

@@ -27,8 +27,8 @@ const (
 
 	// A partition of which this much waits to be handled is not fetched. What is fetched ahead of a partition is bounded by
 	// this and one fetch.
-	maxWaitingMessages = 1000
-	maxWaitingBytes    = 1 << 20
+	maxWaitingMessages = 500
+	maxWaitingBytes    = 512 << 10
 
 	// commitInterval bounds how often offsets are committed, and with it how much is handled again after a crash.
 	commitInterval = 200 * time.Millisecond

@@ -63,18 +63,18 @@ func TestPartitionsTakeTurns(t *testing.T) {
 	}
 	full := func(id topicPartition) bool { return g.full(g.partitions[id].source) }
 
-	arrive(much, 0, 900)
+	arrive(much, 0, maxWaitingMessages-1)
 	if full(much) {
 		t.Error("full before its time")
 	}
-	arrive(much, 900, 2100)
+	arrive(much, maxWaitingMessages-1, 3001-maxWaitingMessages)
 	arrive(little, 70, 3)
 	if g.partitions[little].handled.Load() != 70 {
 		t.Error("what was found to be the first offset is not that to be handled next")
 	}
 	next := map[topicPartition]int64{little: 70}
 	for batches := 0; next[much] < 3000; batches++ {
-		if !full(much) && next[much] < 2000 || full(little) {
+		if !full(much) && next[much] <= 3000-maxWaitingMessages || full(little) {
 			t.Errorf("after %d batches: full %t and %t", batches, full(much), full(little))
 		}
 		batch := g.take()
