@@ -1,6 +1,7 @@
 // Package groupcommit lets requests that arrive together share one transaction. A request that arrives while nothing
-// is in flight is run at once; those that arrive while a batch is in flight form the next one. So nothing is delayed
-// when the system is idle, and under load a transaction carries hundreds of rows.
+// is in flight is run at once; those that arrive while a batch is in flight form the next one, and where requests meet, a
+// batch is followed by a rest in which more of them gather (package pace). So nothing is delayed when the system is idle, and
+// under load a transaction carries hundreds of rows.
 package groupcommit
 
 import (
@@ -9,13 +10,19 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/altyn-pay/altyn/platform/pace"
 )
 
 // ErrBusy is returned when too many requests are waiting already.
 var ErrBusy = errors.New("too many requests are waiting")
 
-// runTimeout bounds one batch.
-const runTimeout = 10 * time.Second
+const (
+	// runTimeout bounds one batch.
+	runTimeout = 10 * time.Second
+	// enough items end a rest: in a batch of so many, one costs nearly as little as among hundreds.
+	enough = 32
+)
 
 // Group collects items and runs them in batches, one batch at a time.
 type Group[Item, Result any] struct {
@@ -28,6 +35,7 @@ type Group[Item, Result any] struct {
 	queue   []*call[Item, Result]
 	queued  int // items in the queue
 	running bool
+	enough  chan struct{} // signals that enough items wait
 }
 
 type call[Item, Result any] struct {
@@ -42,7 +50,7 @@ type call[Item, Result any] struct {
 // are run again one by one, so that one bad item does not fail the others. At most maxQueue items wait.
 func New[Item, Result any](maxBatch, maxQueue int, alone func(error) bool,
 	run func(ctx context.Context, items []Item) ([]Result, error)) *Group[Item, Result] {
-	return &Group[Item, Result]{run: run, alone: alone, maxBatch: maxBatch, maxQueue: maxQueue}
+	return &Group[Item, Result]{run: run, alone: alone, maxBatch: maxBatch, maxQueue: maxQueue, enough: make(chan struct{}, 1)}
 }
 
 // Do runs the item in a batch and returns its result. When ctx ends first, Do returns its error, and the item may still
@@ -68,6 +76,12 @@ func (g *Group[Item, Result]) DoAll(ctx context.Context, items []Item) ([]Result
 		return nil, ErrBusy
 	}
 	g.queue, g.queued = append(g.queue, c), g.queued+len(items)
+	if g.queued >= enough {
+		select {
+		case g.enough <- struct{}{}:
+		default:
+		}
+	}
 	if !g.running {
 		g.running = true
 		go g.drain()
@@ -88,7 +102,31 @@ func (g *Group[Item, Result]) drain() {
 		if len(batch) == 0 {
 			return
 		}
+		begin := time.Now()
 		g.runBatch(batch)
+		g.gather(len(batch), time.Since(begin))
+	}
+}
+
+// gather is the rest after a batch, which took so long. Calls that come one at a time have none.
+func (g *Group[Item, Result]) gather(calls int, took time.Duration) {
+	g.mu.Lock()
+	waiting := g.queued
+	if waiting < enough {
+		select {
+		case <-g.enough: // of the batch that was run
+		default:
+		}
+	}
+	g.mu.Unlock()
+	if calls == 1 && waiting == 0 {
+		return
+	}
+	timer := time.NewTimer(pace.Rest(calls, took))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-g.enough:
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/altyn-pay/altyn/platform/groupcommit"
 )
@@ -40,6 +41,49 @@ func TestWhatArrivesWhileABatchIsInFlightFormsTheNext(t *testing.T) {
 			t.Errorf("batches %v, want %v", batches, want)
 		}
 	})
+}
+
+// Where requests meet, more of them gather for as long as a batch took; those that come one at a time never wait.
+func TestRequestsThatMeetGather(t *testing.T) {
+	const took = 4 * time.Millisecond
+	for _, test := range []struct {
+		name  string
+		at    []time.Duration // when the requests come
+		begin []time.Duration // when the batches begin
+	}{
+		{"one after another", []time.Duration{0, took + 1, 2*took + 2, 9 * took}, []time.Duration{0, took + 1, 2*took + 2, 9 * took}},
+		{"one meets another", []time.Duration{0, 1, took + 1, 2*took - 1}, []time.Duration{0, 2 * took}},
+		{"the last of many", []time.Duration{0, 1, 2, 3*took + 1}, []time.Duration{0, 2 * took, 4 * took}},
+		{"many at once", append(slices.Repeat([]time.Duration{1}, 31), 0, took+2), []time.Duration{0, took + 2}},
+		{"more at once", slices.Repeat([]time.Duration{0, 1}, 40), []time.Duration{0, took}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				start := time.Now()
+				var begin []time.Duration
+				group := groupcommit.New(100, 100, never, func(_ context.Context, items []int) ([]int, error) {
+					begin = append(begin, time.Since(start))
+					<-time.After(took)
+					return items, nil
+				})
+				var wait sync.WaitGroup
+				for i, at := range test.at {
+					wait.Go(func() {
+						<-time.After(at)
+						if _, err := group.Do(t.Context(), i); err != nil {
+							t.Error(err)
+						}
+					})
+				}
+				wait.Wait()
+				<-time.After(took) // a last rest
+				synctest.Wait()
+				if !slices.Equal(begin, test.begin) {
+					t.Errorf("batches begin at %v, want %v", begin, test.begin)
+				}
+			})
+		})
+	}
 }
 
 func TestABadItemFailsAlone(t *testing.T) {
