@@ -311,6 +311,36 @@ func TestALaneBelongsToOneTransaction(t *testing.T) {
 	}
 }
 
+// Of the workers of a process one looks for what other processes have stored; while that one is at work, another does.
+func TestWhileAWorkerIsAtWorkAnotherLooks(t *testing.T) {
+	b := setup(t)
+	slow, other := uuid.New(), uuid.New()
+	for contract.Lane(other) == contract.Lane(slow) {
+		other = uuid.New()
+	}
+	begun, end := make(chan struct{}), make(chan struct{})
+	w := NewWorker(b.Service, func(ctx context.Context, tx *sqlx.Tx, batch []Message) (func(), error) {
+		if batch[0].AccountID == slow {
+			close(begun)
+			<-end
+		}
+		return b.handle(ctx, tx, batch)
+	}, quick, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	ctx, stop := context.WithCancel(t.Context())
+	var workers sync.WaitGroup
+	for range 2 {
+		workers.Go(func() { _ = w.Run(ctx) })
+	}
+	b.send(1, slow)
+	<-begun
+	b.send(1, other)
+	b.until(1, `SELECT count(*) FROM effects WHERE account_id = $1`, other)
+	close(end)
+	b.until(2, `SELECT count(*) FROM effects`)
+	stop()
+	workers.Wait()
+}
+
 // What comes in for an account that stands still is set aside without a look at all that waits.
 func TestSettingAsideReadsNoOtherMessages(t *testing.T) {
 	b := setup(t)

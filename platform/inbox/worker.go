@@ -68,6 +68,7 @@ type Worker struct {
 	wake   chan struct{}
 
 	accepting chan struct{} // has an element while Accept works
+	lookout   chan *lookout // has it while nobody looks
 
 	batches  prometheus.Histogram
 	duration prometheus.Histogram
@@ -77,7 +78,8 @@ type Worker struct {
 // NewWorker makes a worker; Run runs it.
 func NewWorker(db *sqlx.DB, handle Handler, retry Retry, log *slog.Logger, metrics prometheus.Registerer) *Worker {
 	w := &Worker{
-		db: db, handle: handle, retry: retry, log: log, wake: make(chan struct{}, 1), accepting: make(chan struct{}, 1),
+		db: db, handle: handle, retry: retry, log: log, wake: make(chan struct{}, 1),
+		accepting: make(chan struct{}, 1), lookout: make(chan *lookout, 1),
 		batches: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "altyn_inbox_batch_size", Help: "Messages settled in one transaction.", Buckets: prometheus.ExponentialBuckets(1, 4, 6)}),
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -85,6 +87,7 @@ func NewWorker(db *sqlx.DB, handle Handler, retry Retry, log *slog.Logger, metri
 		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "altyn_inbox_failures_total", Help: "Unexpected failures of single messages, by what follows."}, []string{"outcome"}),
 	}
+	w.lookout <- &lookout{}
 	metrics.MustRegister(w.batches, w.duration, w.failures, depth(db))
 	return w
 }
@@ -110,14 +113,13 @@ func (w *Worker) Wake() {
 }
 
 // Run settles until ctx ends, then returns nil; the batch in flight is finished. It survives the loss of the database. It
-// may run several times at once.
+// may run several times at once; one of them looks for what other processes have stored, and the others are woken, or look when
+// that one is at work.
 func (w *Worker) Run(ctx context.Context) error {
-	var poll pace.Poll
-	defer poll.Stop()
 	var (
 		failures   int
 		nextProbes time.Time
-		woken      = true // somebody said that there is work; otherwise it is looked for
+		woken      = true // there may be work
 	)
 	for ctx.Err() == nil {
 		// What was begun is finished: the settings of the database's session bound its time.
@@ -128,26 +130,51 @@ func (w *Worker) Run(ctx context.Context) error {
 			err = w.probe(working)
 		}
 		if err == nil && !woken {
-			woken, err = w.hasWork(working)
+			woken, err = w.await(ctx)
 		}
-		var n int
 		if err == nil && woken {
-			n, err = w.runOnce(working)
+			var n int
+			if n, err = w.runOnce(working); err == nil {
+				woken = n == batchSize
+			}
 		}
-		switch {
-		case err != nil:
-			pause := min(maxBackoff, 50*time.Millisecond<<min(failures, 10))
-			failures++
-			w.log.Warn("inbox worker interrupted", "error", err, "retry_in", pause)
-			pace.Wait(ctx, pause)
-		case n == batchSize:
-			failures, woken = 0, true
-		default:
+		if err == nil {
 			failures = 0
-			woken = poll.Wait(ctx, w.wake, n > 0)
+			continue
 		}
+		pause := min(maxBackoff, 50*time.Millisecond<<min(failures, 10))
+		failures++
+		w.log.Warn("inbox worker interrupted", "error", err, "retry_in", pause)
+		pace.Wait(ctx, pause)
 	}
 	return nil
+}
+
+// lookout is what a worker has while it looks for work by itself.
+type lookout struct {
+	poll  pace.Poll
+	found bool // the last look has found something
+}
+
+// await waits until there may be work, until it is time to look for some, or until ctx ends, and tells whether there is any.
+func (w *Worker) await(ctx context.Context) (bool, error) {
+	select {
+	case <-ctx.Done():
+		return false, nil
+	case <-w.wake:
+		return true, nil
+	case l := <-w.lookout:
+		defer func() { w.lookout <- l }()
+		if l.poll.Wait(ctx, w.wake, l.found) {
+			return true, nil
+		}
+		if ctx.Err() != nil {
+			return false, nil
+		}
+		var err error
+		l.found, err = w.hasWork(context.WithoutCancel(ctx))
+		return l.found, err
+	}
 }
 
 // hasWork looks whether any message is ready, which costs a fraction of a settlement that finds none.
