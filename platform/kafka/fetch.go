@@ -17,7 +17,7 @@ import (
 const (
 	// A broker answers a fetch as soon as there is anything, or at the end of the wait. The wait bounds how long a
 	// connection that is no longer needed stays open.
-	fetchWait = 250 * time.Millisecond
+	fetchWait = time.Second
 
 	// What a partition, and all of them, give in one fetch; a single record batch may exceed both.
 	maxPartitionBytes = 512 << 10
