@@ -21,7 +21,7 @@ const (
 	// runTimeout bounds one batch.
 	runTimeout = 10 * time.Second
 	// enough items end a rest: in a batch of so many, one costs nearly as little as among hundreds.
-	enough = 32
+	enough = 16
 )
 
 // Group collects items and runs them in batches, one batch at a time.

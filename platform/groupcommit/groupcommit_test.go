@@ -54,8 +54,8 @@ func TestRequestsThatMeetGather(t *testing.T) {
 		{"one after another", []time.Duration{0, took + 1, 2*took + 2, 9 * took}, []time.Duration{0, took + 1, 2*took + 2, 9 * took}},
 		{"one meets another", []time.Duration{0, 1, took + 1, 2*took - 1}, []time.Duration{0, 2 * took}},
 		{"the last of many", []time.Duration{0, 1, 2, 3*took + 1}, []time.Duration{0, 2 * took, 4 * took}},
-		{"many at once", append(slices.Repeat([]time.Duration{1}, 31), 0, took+2), []time.Duration{0, took + 2}},
-		{"more at once", slices.Repeat([]time.Duration{0, 1}, 40), []time.Duration{0, took}},
+		{"many at once", append(slices.Repeat([]time.Duration{1}, 15), 0, took+2), []time.Duration{0, took + 2}},
+		{"more at once", slices.Repeat([]time.Duration{0, 1}, 20), []time.Duration{0, took}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

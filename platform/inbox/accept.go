@@ -15,39 +15,49 @@ import (
 	"github.com/altyn-pay/altyn/platform/postgres"
 )
 
+// Halves is how many parts of the lanes take messages in at the same time: while one's transaction is in the server, the other
+// one's is here.
+const Halves = 2
+
+// Half is the half of the lanes that a lane is in.
+func Half(lane int16) int { return int(lane) * Halves / contract.Lanes }
+
 // Accept takes messages in, in this order per account, and returns their arrival numbers as Insert does: once it has returned
 // without an error they are safe. Where nothing is ahead of a message, it takes its effect in this very transaction and is
 // never stored: its lane is free and empty, and its account is not stopped. The others are stored for Run, and so are all
 // of them when the handler fails, so that Run finds the one that causes it.
 //
 // A message that has taken effect before is handled again, as one that was stored again would be. After an error some
-// messages may have been accepted: they may be sent again. One call works at a time; what arrives meanwhile is best gathered
-// by the caller. The messages should not be many more than Run settles at a time.
+// messages may have been accepted: they may be sent again. In each half of the lanes one call works at a time; what arrives
+// meanwhile is best gathered by the caller. The messages should not be many more than Run settles at a time.
 func (w *Worker) Accept(ctx context.Context, messages []Message) ([]int64, error) {
-	select {
-	case w.accepting <- struct{}{}:
-		defer func() { <-w.accepting }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	var parts [Halves][]Message
+	var indexes [Halves][]int // of the parts in messages
+	for i, m := range messages {
+		half := Half(m.Lane)
+		parts[half], indexes[half] = append(parts[half], m), append(indexes[half], i)
+	}
+	for half := range parts {
+		if len(parts[half]) == 0 {
+			continue
+		}
+		select {
+		case w.accepting[half] <- struct{}{}:
+			defer func() { <-w.accepting[half] }()
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 	}
 	if len(messages) < largeBatch {
 		return w.acceptTogether(ctx, messages)
 	}
-	// Two transactions at the same time, each with half of the lanes: while one is in the server, the other one is here.
 	arrivals := make([]int64, len(messages))
 	var group errgroup.Group
-	for half := range 2 {
-		var part []Message
-		var indexes []int
-		for i, m := range messages {
-			if int(m.Lane)*2/contract.Lanes == half {
-				part, indexes = append(part, m), append(indexes, i)
-			}
-		}
+	for half, part := range parts {
 		group.Go(func() error {
 			accepted, err := w.acceptTogether(ctx, part)
 			for n, arrival := range accepted {
-				arrivals[indexes[n]] = arrival
+				arrivals[indexes[half][n]] = arrival
 			}
 			return err
 		})

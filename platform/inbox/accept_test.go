@@ -103,6 +103,45 @@ func TestALargeBatchIsAccepted(t *testing.T) {
 	b.count(0, `SELECT count(*) FROM inbox`)
 }
 
+// While one half of the lanes is being accepted, so is the other one; what has messages of both waits for both.
+func TestHalvesOfTheLanesDoNotWaitForEachOther(t *testing.T) {
+	b := setup(t)
+	slow, other := uuid.New(), uuid.New()
+	for Half(contract.Lane(other)) == Half(contract.Lane(slow)) {
+		other = uuid.New()
+	}
+	begun, end := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	w := NewWorker(b.Service, func(ctx context.Context, tx *sqlx.Tx, batch []Message) (func(), error) {
+		if batch[0].AccountID == slow {
+			once.Do(func() {
+				close(begun)
+				<-end
+			})
+		}
+		return b.handle(ctx, tx, batch)
+	}, quick, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	var calls sync.WaitGroup
+	calls.Go(func() {
+		if _, err := w.Accept(t.Context(), []Message{message(slow, 0)}); err != nil {
+			t.Error(err)
+		}
+	})
+	<-begun
+	b.accept(w, message(other, 0))
+	b.inOrder(other, 1)
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := w.Accept(ended, []Message{message(other, 1), message(slow, 1)}); !errors.Is(err, context.Canceled) {
+		t.Errorf("what has messages of both halves did not wait until its context's end: %v", err)
+	}
+	close(end)
+	calls.Wait()
+	b.accept(w, message(other, 1), message(slow, 1)) // the one that gave up has left nothing behind
+	b.inOrder(slow, 2)
+	b.inOrder(other, 2)
+}
+
 func TestTheSameMessageTwiceInOneCallIsOne(t *testing.T) {
 	b := setup(t)
 	m := message(uuid.New(), 0)
@@ -240,17 +279,6 @@ func TestAcceptLosesItsConnection(t *testing.T) {
 	lost = false
 	b.accept(w, messages...)
 	b.inOrder(account, 2)
-}
-
-func TestAcceptEndsWithItsContext(t *testing.T) {
-	b := setup(t)
-	w := b.worker()
-	w.accepting <- struct{}{} // as while another call works
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := w.Accept(ctx, []Message{message(uuid.New(), 0)}); !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v", err)
-	}
 }
 
 // Several processes accept for the same accounts, some messages twice, while workers settle what had to be stored.

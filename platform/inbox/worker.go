@@ -67,8 +67,8 @@ type Worker struct {
 	log    *slog.Logger
 	wake   chan struct{}
 
-	accepting chan struct{} // has an element while Accept works
-	lookout   chan *lookout // has it while nobody looks
+	accepting [Halves]chan struct{} // each has an element while Accept works on that half of the lanes
+	lookout   chan *lookout         // has it while nobody looks
 
 	batches  prometheus.Histogram
 	duration prometheus.Histogram
@@ -78,14 +78,16 @@ type Worker struct {
 // NewWorker makes a worker; Run runs it.
 func NewWorker(db *sqlx.DB, handle Handler, retry Retry, log *slog.Logger, metrics prometheus.Registerer) *Worker {
 	w := &Worker{
-		db: db, handle: handle, retry: retry, log: log, wake: make(chan struct{}, 1),
-		accepting: make(chan struct{}, 1), lookout: make(chan *lookout, 1),
+		db: db, handle: handle, retry: retry, log: log, wake: make(chan struct{}, 1), lookout: make(chan *lookout, 1),
 		batches: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "altyn_inbox_batch_size", Help: "Messages settled in one transaction.", Buckets: prometheus.ExponentialBuckets(1, 4, 6)}),
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "altyn_inbox_batch_seconds", Help: "Time to settle one batch.", Buckets: prometheus.ExponentialBuckets(0.001, 2, 12)}),
 		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "altyn_inbox_failures_total", Help: "Unexpected failures of single messages, by what follows."}, []string{"outcome"}),
+	}
+	for half := range w.accepting {
+		w.accepting[half] = make(chan struct{}, 1)
 	}
 	w.lookout <- &lookout{}
 	metrics.MustRegister(w.batches, w.duration, w.failures, depth(db))

@@ -31,17 +31,24 @@ var errKeyReused = errors.New("the key came with another request before")
 // Door takes requests in over HTTP. It does what the broker's receiver does, have the inbox accept a message, and then waits
 // for its result: nothing but the settlement moves money.
 type Door struct {
-	store    *postgres.Store
-	accepted *groupcommit.Group[inbox.Message, int64]
-	results  *watch.Hub[*ledger.Operation]
+	store   *postgres.Store
+	results *watch.Hub[*ledger.Operation]
+	// Single requests are accepted in each half of the lanes by itself; the items of a batch are accepted together, in their order.
+	single [inbox.Halves]*groupcommit.Group[inbox.Message, int64]
+	batch  *groupcommit.Group[inbox.Message, int64]
 }
 
 // NewDoor makes a door. accept has the inbox accept messages and returns their arrival numbers, see inbox.Insert.
 func NewDoor(store *postgres.Store, log *slog.Logger, accept func(ctx context.Context, messages []inbox.Message) ([]int64, error)) *Door {
 	mayBeItem := func(err error) bool { return !platform.IsTransient(err) }
-	return &Door{
-		store: store, results: watch.New(log, store.Settled), accepted: groupcommit.New(maxGroup, maxQueue, mayBeItem, accept),
+	group := func() *groupcommit.Group[inbox.Message, int64] {
+		return groupcommit.New(maxGroup, maxQueue, mayBeItem, accept)
 	}
+	d := &Door{store: store, results: watch.New(log, store.Settled), batch: group()}
+	for half := range d.single {
+		d.single[half] = group()
+	}
+	return d
 }
 
 // Run sees the results of other processes, until ctx ends.
@@ -76,7 +83,8 @@ func (p patience) enough(op *ledger.Operation) bool {
 func (d *Door) submit(ctx context.Context, r ledger.Request, p patience) (result, error) {
 	watched := d.results.Subscribe(r.ID)
 	defer watched.Close()
-	arrival, err := d.accepted.Do(ctx, settlement.Message(r, telemetry.Traceparent(ctx)))
+	message := settlement.Message(r, telemetry.Traceparent(ctx))
+	arrival, err := d.single[inbox.Half(message.Lane)].Do(ctx, message)
 	if err != nil {
 		return result{}, fmt.Errorf("accept request: %w", err)
 	}
@@ -97,7 +105,7 @@ func (d *Door) submitAll(ctx context.Context, requests []ledger.Request, p patie
 		watched[i] = d.results.Subscribe(r.ID)
 		defer watched[i].Close()
 	}
-	arrivals, err := d.accepted.DoAll(ctx, messages)
+	arrivals, err := d.batch.DoAll(ctx, messages)
 	if err != nil {
 		return nil, fmt.Errorf("accept requests: %w", err)
 	}
