@@ -15,6 +15,7 @@ import (
 
 	"github.com/altyn-pay/altyn/deploy/stack"
 	"github.com/altyn-pay/altyn/platform/localkafka"
+	"github.com/altyn-pay/altyn/platform/telemetry"
 )
 
 func main() {
@@ -25,6 +26,7 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	telemetry.TuneGC() // as the services do: what the generator collects is taken from them
 	if err == nil {
 		err = run(ctx, s)
 	}
