@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -55,9 +56,10 @@ func FreePort() (uint16, error) {
 func loopbackAddr(port uint16) string { return net.JoinHostPort(loopback, strconv.Itoa(int(port))) }
 
 // checkFree returns an error when somebody listens on the address. Some systems allow a listener of all interfaces beside one
-// of the loopback interface, hence the second look.
+// of the loopback interface, hence the second look. There is none at the same address: a process that this one forks meanwhile
+// listens there too until it executes its program.
 func checkFree(addr string) error {
-	for _, addr := range []string{addr, dialable(addr)} {
+	for _, addr := range slices.Compact([]string{addr, dialable(addr)}) {
 		listener, err := net.Listen("tcp", addr)
 		if err != nil {
 			return err

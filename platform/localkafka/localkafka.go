@@ -108,7 +108,7 @@ func Start(ctx context.Context, opts Options) (_ *Broker, err error) {
 	if err := b.choose(ctx); err != nil {
 		return nil, err
 	}
-	if _, err := choosePort(opts.Port); err != nil { // known before the data are made
+	if b.Port, err = choosePort(opts.Port); err != nil { // known before the data are made
 		return nil, err
 	}
 	if err := folder.claim(b.Kind); err != nil {
@@ -166,19 +166,11 @@ func (b *Broker) start(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	for try := 1; ; try++ {
-		port := b.Port // kept across restarts
-		if port == 0 {
-			var err error
-			if port, err = choosePort(b.opts.Port); err != nil {
-				return err
-			}
-		}
-		running, err := b.launch(port)
+		running, err := b.launch(b.Port)
 		if err != nil {
 			return err
 		}
-		if err = await(ctx, running, port); err == nil {
-			b.Port = port
+		if err = await(ctx, running, b.Port); err == nil {
 			b.mu.Lock()
 			b.running = running
 			b.mu.Unlock()
@@ -189,7 +181,12 @@ func (b *Broker) start(ctx context.Context) error {
 		end := running.log()
 		// Another process was faster to take a port that was free.
 		if again := strings.Contains(end, "ddress already in use"); !again || try == startTries {
-			return fmt.Errorf("%s on port %d with the data in %s: %w; its log ends:\n%s", b, port, b.DataDir, err, end)
+			return fmt.Errorf("%s on port %d with the data in %s: %w; its log ends:\n%s", b, b.Port, b.DataDir, err, end)
+		}
+		if b.opts.Port == 0 && b.current() == nil { // it keeps its port across restarts
+			if b.Port, err = choosePort(0); err != nil {
+				return err
+			}
 		}
 	}
 }
@@ -284,7 +281,8 @@ func (b *Broker) end(signal syscall.Signal) error {
 	return fmt.Errorf("localkafka: %s does not end", b)
 }
 
-// choosePort returns the port, if nobody listens there, or any free one for 0.
+// choosePort returns the port, if nobody listens there, or any free one for 0. It is not to be called twice for one port in quick
+// succession: a process that was forked meanwhile listens there too until it executes its program.
 func choosePort(port int) (int, error) {
 	listener, err := net.Listen("tcp", address(port))
 	if err != nil {
