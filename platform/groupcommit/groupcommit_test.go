@@ -86,6 +86,47 @@ func TestRequestsThatMeetGather(t *testing.T) {
 	}
 }
 
+// A rest is for few: where more than a batch waits, the next one follows at once, and none follows one that was large.
+func TestManyItemsDoNotRest(t *testing.T) {
+	const took = 4 * time.Millisecond
+	for _, test := range []struct {
+		name     string
+		maxBatch int
+		calls    []int           // items of each, all after the first at the same moment
+		begin    []time.Duration // when the batches begin
+	}{
+		{"more than a batch waits", 10, []int{1, 10, 10, 10}, []time.Duration{0, took, 2 * took, 4 * took}},
+		{"the last batch was large", 500, []int{1, 250, 250, 10}, []time.Duration{0, took, 2 * took}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				start := time.Now()
+				var begin []time.Duration
+				group := groupcommit.New(test.maxBatch, 1000, never, func(_ context.Context, items []int) ([]int, error) {
+					begin = append(begin, time.Since(start))
+					<-time.After(took)
+					return items, nil
+				})
+				var wait sync.WaitGroup
+				for _, items := range test.calls {
+					wait.Go(func() {
+						if _, err := group.DoAll(t.Context(), make([]int, items)); err != nil {
+							t.Error(err)
+						}
+					})
+					synctest.Wait()
+				}
+				wait.Wait()
+				<-time.After(took) // a last rest
+				synctest.Wait()
+				if !slices.Equal(begin, test.begin) {
+					t.Errorf("batches begin at %v, want %v", begin, test.begin)
+				}
+			})
+		})
+	}
+}
+
 func TestABadItemFailsAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hold := make(chan struct{})
