@@ -273,14 +273,18 @@ func (g *group) cancelling(i int, s step) act {
 	}
 }
 
-// again sends an earlier request once more, which changes nothing.
+// again sends an earlier request once more, which changes nothing. It may be answered with what there is when it comes, or,
+// as it waits for the end, with what comes meanwhile.
 func (g *group) again(s step) []act {
 	if len(g.sent) == 0 {
 		return nil
 	}
 	r := g.sent[s.Which%len(g.sent)]
 	return []act{{
-		apply: func(w *world) func() []string { return func() []string { return r.allowed(w) } },
+		apply: func(w *world) func() []string {
+			now := r.allowed(w)
+			return func() []string { return slices.Concat(now, r.allowed(w)) }
+		},
 		send:  func() ([]string, error) { return g.repeatable(r, s.Copies) },
 	}}
 }

@@ -312,3 +312,26 @@ func TestTheModelServesBetweenPaymentsOrAfterThem(t *testing.T) {
 		t.Errorf("what is left: %v, want %v", outcomes, want)
 	}
 }
+
+// Who waits for money is told so at once, whether the request is the first or comes again: also right before the deadline,
+// after which the answer is that it has expired.
+func TestTheModelAnswersBeforeADeadlineOrAfterIt(t *testing.T) {
+	for code, want := range map[string]bool{done: true, "expired": true, "insufficient_funds": false} {
+		w := &world{purses: []purse{{}}, late: none}
+		w.begin(thing{kind: aWithdrawal, amount: 383, wait: true, brief: true})
+		g := &group{world: w, sent: []request{{allowed: func(w *world) []string {
+			if w.things[0].status == "error" {
+				return []string{w.things[0].reason}
+			}
+			return []string{done}
+		}}}}
+		acts := append(g.again(step{}), act{apply: func(w *world) func() []string { w.expire(0); return always() }})
+		explained := false
+		for range g.worlds(acts, [][]string{{code}}) {
+			explained = true
+		}
+		if explained != want {
+			t.Errorf("the answer %q is explained: %t, want %t", code, explained, want)
+		}
+	}
+}
