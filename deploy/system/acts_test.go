@@ -285,6 +285,6 @@ func (g *group) again(s step) []act {
 			now := r.allowed(w)
 			return func() []string { return slices.Concat(now, r.allowed(w)) }
 		},
-		send:  func() ([]string, error) { return g.repeatable(r, s.Copies) },
+		send: func() ([]string, error) { return g.repeatable(r, s.Copies) },
 	}}
 }
