@@ -458,7 +458,8 @@ func (s *saga) overtaken() {
 	if err := s.Kill(stack.Orders); err != nil {
 		s.Fatal(err)
 	}
-	moved, err := s.orders.ExecContext(s.Context(), `UPDATE outbox SET seq = DEFAULT WHERE subject = $1 AND type = $2`, order.String(), contract.OrderPlacedType)
+	moved, err := s.orders.ExecContext(s.Context(), `UPDATE outbox SET seq = DEFAULT WHERE strpos(messages, $1) > 0 AND strpos(messages, $2) > 0`,
+		order.String(), contract.OrderPlacedType)
 	if err != nil {
 		s.Fatal(err)
 	}

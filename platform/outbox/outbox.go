@@ -30,16 +30,16 @@ func Migrations() postgres.Migrations {
 
 // Message is one event to be published.
 type Message struct {
-	Seq         int64     `db:"seq"` // set by the database: the order of publication per key
-	Lane        int16     `db:"lane"`
-	ID          uuid.UUID `db:"id"`
-	Type        string    `db:"type"`
-	Topic       string    `db:"topic"`
-	Key         string    `db:"key"`
-	Subject     string    `db:"subject"`
-	Payload     string    `db:"payload"` // JSON
-	Traceparent string    `db:"traceparent"`
-	CreatedAt   time.Time `db:"created_at"` // set by the database
+	Seq         int64 // set by the database: the order of publication per key
+	Lane        int16 // the same for all messages of a key
+	ID          uuid.UUID
+	Type        string
+	Topic       string
+	Key         string
+	Subject     string
+	Payload     string // JSON
+	Traceparent string
+	CreatedAt   time.Time // set by the database
 }
 
 // Append stores messages in the caller's transaction: they are published, in this order per key, if and only if it
@@ -48,42 +48,31 @@ func Append(ctx context.Context, tx *sqlx.Tx, messages ...Message) error {
 	if len(messages) == 0 {
 		return nil
 	}
-	if _, err := tx.ExecContext(ctx, appendAll, Columns(messages)...); err != nil {
+	lanes, counts, texts := pack(messages)
+	// The columns are unnested in the SELECT list, which makes the rows one after the other; in FROM each column would be a
+	// table of its own first.
+	if _, err := tx.ExecContext(ctx, `
+		INSERT INTO outbox (lane, count, messages) SELECT unnest($1::smallint[]), unnest($2::smallint[]), unnest($3::text[])`,
+		lanes, counts, texts); err != nil {
 		return fmt.Errorf("outbox: append %d messages: %w", len(messages), err)
 	}
 	return nil
 }
 
-// The columns are unnested in the SELECT list, which makes the rows one after the other; in FROM each column would be a table
-// of its own first, for a fifth of the statement's time.
-const appendAll = `
-	INSERT INTO outbox (lane, id, type, topic, key, subject, payload, traceparent)
-	SELECT unnest($1::smallint[]), unnest($2::uuid[]), unnest($3::text[]), unnest($4::text[]), unnest($5::text[]), unnest($6::text[]),
-		unnest($7::text[]), unnest($8::text[])`
-
 // Insertion is Append as a part of another statement: a text that stores those messages of which the condition, such as
 // WHERE subject = '…', is true. The statement's parameters from number first on are those of Columns.
 func Insertion(first int, condition string) string {
-	var columns []any
-	for n := range 8 {
-		columns = append(columns, first+n)
-	}
 	return fmt.Sprintf(`
-		INSERT INTO outbox (lane, id, type, topic, key, subject, payload, traceparent)
-		SELECT lane, id, type, topic, key, subject, payload, traceparent
-		FROM unnest($%d::smallint[], $%d::uuid[], $%d::text[], $%d::text[], $%d::text[], $%d::text[], $%d::text[], $%d::text[])
-			WITH ORDINALITY AS m (lane, id, type, topic, key, subject, payload, traceparent, n)
-		`, columns...) + condition + ` ORDER BY n`
+		INSERT INTO outbox (lane, count, messages)
+		SELECT lane, 1, message FROM unnest($%d::smallint[], $%d::text[], $%d::text[]) WITH ORDINALITY AS m (lane, subject, message, n)
+		`, first, first+1, first+2) + condition + ` ORDER BY n`
 }
 
 // Columns are the parameters of an Insertion.
 func Columns(messages []Message) []any {
-	texts := func() postgres.Texts { return make(postgres.Texts, len(messages)) }
-	lanes, ids := make(postgres.Int16s, len(messages)), make(postgres.UUIDs, len(messages))
-	types, topics, keys, subjects, payloads, traces := texts(), texts(), texts(), texts(), texts(), texts()
+	lanes, subjects, texts := make(postgres.Int16s, len(messages)), make(postgres.Texts, len(messages)), make(postgres.Texts, len(messages))
 	for i, m := range messages {
-		lanes[i], ids[i], types[i], topics[i], keys[i] = m.Lane, m.ID, m.Type, m.Topic, m.Key
-		subjects[i], payloads[i], traces[i] = m.Subject, m.Payload, m.Traceparent
+		lanes[i], subjects[i], texts[i] = m.Lane, m.Subject, string(m.appendTo(nil))
 	}
-	return []any{lanes, ids, types, topics, keys, subjects, payloads, traces}
+	return []any{lanes, subjects, texts}
 }

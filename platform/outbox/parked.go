@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
@@ -100,9 +101,8 @@ func (p *Parked) putBack(ctx context.Context, id uuid.UUID, change func(*sqlx.Tx
 		}
 		if _, err := tx.ExecContext(ctx, `
 			WITH moved AS (DELETE FROM outbox_parked WHERE topic = $1 AND key = $2 RETURNING *)
-			INSERT INTO outbox (seq, lane, id, type, topic, key, subject, payload, traceparent, created_at)
-			OVERRIDING SYSTEM VALUE
-			SELECT seq, lane, id, type, topic, key, subject, payload, traceparent, created_at FROM moved`, row.Topic, row.Key); err != nil {
+			INSERT INTO outbox (seq, lane, count, messages, created_at) OVERRIDING SYSTEM VALUE
+			SELECT seq, lane, 1, `+netstrings+`, created_at FROM moved`, row.Topic, row.Key); err != nil {
 			return fmt.Errorf("outbox: put back: %w", err)
 		}
 		return nil
@@ -123,47 +123,134 @@ func lockParked(ctx context.Context, tx *sqlx.Tx) error {
 	return nil
 }
 
+// messageKey is what the order of messages is about.
+type messageKey struct{ topic, key string }
+
+// parkedKeys returns those keys of messages of which something is parked.
+func parkedKeys(ctx context.Context, tx *sqlx.Tx, rows []openRow, which func(openMessage) bool) (map[messageKey]bool, error) {
+	var topics, keys postgres.Texts
+	asked := map[messageKey]bool{}
+	for _, row := range rows {
+		for _, m := range row.open {
+			if key := (messageKey{m.Topic, m.Key}); which(m) && !asked[key] {
+				asked[key] = true
+				topics, keys = append(topics, m.Topic), append(keys, m.Key)
+			}
+		}
+	}
+	found := map[messageKey]bool{}
+	result, err := tx.QueryContext(ctx, `
+		SELECT topic, key FROM unnest($1::text[], $2::text[]) AS m (topic, key)
+		WHERE EXISTS (SELECT FROM outbox_parked p WHERE p.topic = m.topic AND p.key = m.key)`, topics, keys)
+	if err != nil {
+		return nil, err
+	}
+	defer result.Close()
+	for result.Next() {
+		var key messageKey
+		if err := result.Scan(&key.topic, &key.key); err != nil {
+			return nil, err
+		}
+		found[key] = true
+	}
+	return found, result.Err()
+}
+
 // park sets messages aside: those that were refused, each with its reason, and those that were seen behind a parked one of
-// their key, if it is still there.
-func (r *Relay) park(ctx context.Context, conn *sqlx.Conn, refused map[int64]string, waiting []int64) error {
-	if len(refused)+len(waiting) == 0 {
+// their key, if it is still there. Their rows are taken apart: what else is left of them gets rows of its own, under the numbers
+// that it has.
+func (l *leader) park(ctx context.Context, rows []openRow) error {
+	touched := slices.DeleteFunc(rows, func(row openRow) bool { return !slices.ContainsFunc(row.open, openMessage.parks) })
+	if len(touched) == 0 {
 		return nil
 	}
-	var (
-		seqs    postgres.Int64s
-		reasons postgres.Texts
-	)
-	for seq, reason := range refused {
-		seqs, reasons = append(seqs, seq), append(reasons, reason)
-	}
-	tx, err := conn.BeginTxx(ctx, nil)
+	n, err := l.takeApart(ctx, touched)
 	if err != nil {
 		return fmt.Errorf("outbox: park: %w", err)
+	}
+	for _, row := range touched {
+		l.forget(row)
+	}
+	l.parked.Add(float64(n))
+	return nil
+}
+
+func (m openMessage) parks() bool { return m.behind || m.reason != "" }
+
+// takeApart returns how many messages it has parked.
+func (l *leader) takeApart(ctx context.Context, rows []openRow) (n int, err error) {
+	tx, err := l.conn.BeginTxx(ctx, nil)
+	if err != nil {
+		return 0, err
 	}
 	defer func() { _ = tx.Rollback() }()
 	if err := lockParked(ctx, tx); err != nil {
-		return err
+		return 0, err
 	}
-	result, err := tx.ExecContext(ctx, `
-		WITH moved AS (
-			DELETE FROM outbox o
-			WHERE seq = ANY($1::bigint[]) OR seq = ANY($3::bigint[]) AND EXISTS (SELECT FROM outbox_parked p WHERE p.topic = o.topic AND p.key = o.key)
-			RETURNING *
-		)
+	stopped, err := parkedKeys(ctx, tx, rows, func(m openMessage) bool { return m.behind })
+	if err != nil {
+		return 0, err
+	}
+	var seqs postgres.Int64s
+	var parked, kept []Message
+	var reasons postgres.Texts
+	for _, row := range rows {
+		seqs = append(seqs, row.Seq)
+		for _, m := range row.open {
+			switch {
+			case m.reason != "":
+				parked, reasons = append(parked, m.Message), append(reasons, m.reason)
+			case m.behind && stopped[messageKey{m.Topic, m.Key}]:
+				parked, reasons = append(parked, m.Message), append(reasons, behind)
+			default:
+				kept = append(kept, m.Message)
+			}
+		}
+	}
+	for _, do := range []func() error{
+		func() error {
+			_, err := tx.ExecContext(ctx, `DELETE FROM outbox WHERE seq = ANY($1::bigint[])`, seqs)
+			return err
+		},
+		func() error { return keep(ctx, tx, kept) },
+		func() error { return setAside(ctx, tx, parked, reasons) },
+		tx.Commit,
+	} {
+		if err := do(); err != nil {
+			return 0, err
+		}
+	}
+	return len(parked), nil
+}
+
+// keep stores messages under the numbers that they have.
+func keep(ctx context.Context, tx *sqlx.Tx, messages []Message) error {
+	n := len(messages)
+	seqs, lanes, texts, created := make(postgres.Int64s, n), make(postgres.Int16s, n), make(postgres.Texts, n), make(postgres.Times, n)
+	for i, m := range messages {
+		seqs[i], lanes[i], texts[i], created[i] = m.Seq, m.Lane, string(m.appendTo(nil)), m.CreatedAt
+	}
+	_, err := tx.ExecContext(ctx, `
+		INSERT INTO outbox (seq, lane, count, messages, created_at) OVERRIDING SYSTEM VALUE
+		SELECT seq, lane, 1, message, created_at
+		FROM unnest($1::bigint[], $2::smallint[], $3::text[], $4::timestamptz[]) AS m (seq, lane, message, created_at)`,
+		seqs, lanes, texts, created)
+	return err
+}
+
+func setAside(ctx context.Context, tx *sqlx.Tx, messages []Message, reasons postgres.Texts) error {
+	n := len(messages)
+	seqs, lanes, ids, created := make(postgres.Int64s, n), make(postgres.Int16s, n), make(postgres.UUIDs, n), make(postgres.Times, n)
+	texts := func() postgres.Texts { return make(postgres.Texts, n) }
+	types, topics, keys, subjects, payloads, traces := texts(), texts(), texts(), texts(), texts(), texts()
+	for i, m := range messages {
+		seqs[i], lanes[i], ids[i], created[i], types[i], topics[i] = m.Seq, m.Lane, m.ID, m.CreatedAt, m.Type, m.Topic
+		keys[i], subjects[i], payloads[i], traces[i] = m.Key, m.Subject, m.Payload, m.Traceparent
+	}
+	_, err := tx.ExecContext(ctx, `
 		INSERT INTO outbox_parked (seq, lane, id, type, topic, key, subject, payload, traceparent, created_at, reason)
-		SELECT m.seq, m.lane, m.id, m.type, m.topic, m.key, m.subject, m.payload, m.traceparent, m.created_at, coalesce(p.reason, $4)
-		FROM moved m LEFT JOIN unnest($1::bigint[], $2::text[]) AS p (seq, reason) USING (seq)`,
-		seqs, reasons, postgres.Int64s(waiting), behind)
-	if err != nil {
-		return fmt.Errorf("outbox: park: %w", err)
-	}
-	n, err := result.RowsAffected()
-	if err == nil {
-		err = tx.Commit()
-	}
-	if err != nil {
-		return fmt.Errorf("outbox: park: %w", err)
-	}
-	r.parked.Add(float64(n))
-	return nil
+		SELECT * FROM unnest($1::bigint[], $2::smallint[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
+			$9::text[], $10::timestamptz[], $11::text[])`,
+		seqs, lanes, ids, types, topics, keys, subjects, payloads, traces, created, reasons)
+	return err
 }

@@ -2,6 +2,7 @@ package outbox
 
 import (
 	"context"
+	"database/sql"
 	"database/sql/driver"
 	"errors"
 	"fmt"
@@ -19,7 +20,7 @@ const (
 	// lockClass is the first half of the advisory lock's key, Altyn's own in these databases.
 	lockClass = 0x616c7402
 
-	batchSize = 1000 // rows published at a time
+	batchSize = 1000 // messages published at a time, and those that share a row with the last of them
 
 	// So many published rows are deleted at once. Fewer wait for others, until the relay next looks by itself, as a statement
 	// and a commit for each would cost as much as publishing it. If the relay ends in between, they are published again.
@@ -72,7 +73,7 @@ func NewRelay(db *sqlx.DB, publisher Publisher, log *slog.Logger, metrics promet
 // depth tells how much waits to be published.
 func depth(db *sqlx.DB) prometheus.Collector {
 	return postgres.Gauges(db, `
-		SELECT (SELECT count(*) FROM outbox),
+		SELECT (SELECT coalesce(sum(count), 0) FROM outbox),
 			(SELECT coalesce(extract(epoch FROM clock_timestamp() - created_at), 0) FROM (SELECT min(created_at) AS created_at FROM outbox) o),
 			(SELECT count(*) FROM outbox_parked)`,
 		prometheus.GaugeOpts{Name: "altyn_outbox_messages", Help: "Messages that wait to be published."},
@@ -140,7 +141,7 @@ func (r *Relay) lead(ctx context.Context) error {
 	}
 	r.log.Info("outbox relay leads")
 
-	l := leader{Relay: r, conn: conn}
+	l := leader{Relay: r, conn: conn, partly: map[int64]bool{}}
 	if err := l.run(ctx); err != nil {
 		return err
 	}
@@ -158,6 +159,7 @@ type leader struct {
 	*Relay
 	conn      *sqlx.Conn
 	published postgres.Int64s // rows that are still to be deleted
+	partly    map[int64]bool  // published messages of rows that have others which are not
 }
 
 // run publishes until ctx ends, then returns nil.
@@ -183,7 +185,7 @@ func (l *leader) run(ctx context.Context) error {
 			pace.Wait(ctx, min(maxBackoff, 50*time.Millisecond<<min(refusals, 10)))
 			refusals++
 			woken = false
-		case n == batchSize:
+		case n >= batchSize:
 			woken = true
 		default:
 			pace.Wait(ctx, pace.Rest(n, time.Since(begin)))
@@ -198,64 +200,138 @@ func (l *leader) run(ctx context.Context) error {
 // published and is not deleted yet.
 func (l *leader) runOnce(ctx context.Context, woken bool) (n int, refused, err error) {
 	working := context.WithoutCancel(ctx) // a statement that is cut off ends the session; its settings bound the time
-	messages, waiting, err := l.read(working)
+	rows, err := l.read(working)
 	if err != nil {
 		return 0, nil, fmt.Errorf("outbox: read: %w", err)
 	}
-	parked := map[int64]string{}
-	if len(messages) > 0 && ctx.Err() == nil {
-		refused = l.publish(ctx, messages, parked)
+	for _, row := range rows {
+		n += len(row.open)
+	}
+	if ctx.Err() == nil {
+		refused = l.publish(ctx, rows)
 	}
 	if len(l.published) >= deleteAtOnce || !woken {
 		if err := l.deletePublished(working); err != nil {
 			return 0, nil, err
 		}
 	}
-	return len(messages) + len(waiting), refused, l.park(working, l.conn, parked, waiting)
+	return n, refused, l.park(working, rows)
 }
 
-// read returns what is to be published, and which rows are behind a parked message of their key.
-func (l *leader) read(ctx context.Context) (messages []Message, waiting []int64, err error) {
-	rows, err := l.conn.QueryContext(ctx, `
-		SELECT seq, lane, id, type, topic, key, subject, payload, traceparent, created_at,
-			EXISTS (SELECT FROM outbox_parked) AND EXISTS (SELECT FROM outbox_parked p WHERE p.topic = o.topic AND p.key = o.key)
-		FROM outbox o WHERE seq <> ALL ($1::bigint[]) ORDER BY seq LIMIT $2`, l.published, batchSize)
+// openRow is a row with messages that the broker does not have yet.
+type openRow struct {
+	Row
+	size int // all of its messages
+	open []openMessage
+}
+
+type openMessage struct {
+	Message
+	behind bool   // a parked message of its key
+	reason string // why the broker refuses it for good
+}
+
+// read returns what is to be published. What is behind a parked message is found in the transaction that reads it: were that
+// one put back in between, it would be overtaken.
+func (l *leader) read(ctx context.Context) ([]openRow, error) {
+	rows, parked, err := l.readRows(ctx, l.conn)
+	if err != nil || !parked {
+		return rows, err
+	}
+	tx, err := l.conn.BeginTxx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	defer rows.Close()
-	for rows.Next() {
-		var m Message
-		var behind bool
-		if err := rows.Scan(&m.Seq, &m.Lane, &m.ID, &m.Type, &m.Topic, &m.Key, &m.Subject, &m.Payload, &m.Traceparent, &m.CreatedAt,
-			&behind); err != nil {
-			return nil, nil, err
-		}
-		if behind {
-			waiting = append(waiting, m.Seq)
-		} else {
-			messages = append(messages, m)
+	defer func() { _ = tx.Rollback() }()
+	if rows, _, err = l.readRows(ctx, tx); err != nil {
+		return nil, err
+	}
+	stopped, err := parkedKeys(ctx, tx, rows, func(openMessage) bool { return true })
+	if err != nil {
+		return nil, err
+	}
+	for _, row := range rows {
+		for i, m := range row.open {
+			row.open[i].behind = stopped[messageKey{m.Topic, m.Key}]
 		}
 	}
-	return messages, waiting, rows.Err()
+	return rows, tx.Commit()
 }
 
-// publish publishes messages. It adds those that were refused for good to parked, with the reason, and returns why others
-// were not published for now.
-func (l *leader) publish(ctx context.Context, messages []Message, parked map[int64]string) (refused error) {
+// readRows also tells whether anything is parked.
+func (l *leader) readRows(ctx context.Context, from sqlx.QueryerContext) (rows []openRow, parked bool, err error) {
+	result, err := from.QueryxContext(ctx, `
+		SELECT seq, lane, messages, created_at, EXISTS (SELECT FROM outbox_parked)
+		FROM (
+			SELECT *, sum(count) OVER (ORDER BY seq) - count AS before
+			FROM (SELECT * FROM outbox WHERE seq <> ALL ($1::bigint[]) ORDER BY seq LIMIT $2) o
+		) o
+		WHERE before < $2 ORDER BY seq`, l.published, batchSize)
+	if err != nil {
+		return nil, false, err
+	}
+	defer result.Close()
+	for result.Next() {
+		var row openRow
+		if err := result.Scan(&row.Seq, &row.Lane, &row.Messages, &row.CreatedAt, &parked); err != nil {
+			return nil, false, err
+		}
+		messages, err := row.Unpack()
+		if err != nil {
+			return nil, false, err
+		}
+		row.size = len(messages)
+		for _, m := range messages {
+			if !l.partly[m.Seq] {
+				row.open = append(row.open, openMessage{Message: m})
+			}
+		}
+		rows = append(rows, row)
+	}
+	return rows, parked, result.Err()
+}
+
+// publish publishes the messages of rows that are not behind others. Those that are published it takes out of open, those that
+// are refused for good get the reason. It returns why others were not published for now.
+func (l *leader) publish(ctx context.Context, rows []openRow) (refused error) {
+	var messages []Message
+	for _, row := range rows {
+		for _, m := range row.open {
+			if !m.behind {
+				messages = append(messages, m.Message)
+			}
+		}
+	}
+	if len(messages) == 0 {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
-	done := 0
-	for i, err := range l.publisher.Publish(ctx, messages) {
-		switch m := messages[i]; {
-		case err == nil:
-			l.published = append(l.published, m.Seq)
-			done++
-		case l.publisher.Permanent(err):
-			parked[m.Seq] = postgres.Storable(err.Error())
-			l.log.Error("outbox message refused by the broker and parked", "id", m.ID, "topic", m.Topic, "key", m.Key, "error", err)
-		case refused == nil: // the first is the cause; later ones of its key were only not sent
-			refused = err
+	results := l.publisher.Publish(ctx, messages)
+	done, next := 0, 0
+	for i, row := range rows {
+		var left []openMessage
+		for _, m := range row.open {
+			if !m.behind {
+				err := results[next]
+				next++
+				switch {
+				case err == nil:
+					l.partly[m.Seq] = true
+					done++
+					continue
+				case l.publisher.Permanent(err):
+					m.reason = postgres.Storable(err.Error())
+					l.log.Error("outbox message refused by the broker and parked", "id", m.ID, "topic", m.Topic, "key", m.Key, "error", err)
+				case refused == nil: // the first is the cause; later ones of its key were only not sent
+					refused = err
+				}
+			}
+			left = append(left, m)
+		}
+		if rows[i].open = left; len(left) == 0 {
+			l.published = append(l.published, row.Seq)
+			l.forget(row)
 		}
 	}
 	if done > 0 {
@@ -263,6 +339,13 @@ func (l *leader) publish(ctx context.Context, messages []Message, parked map[int
 		l.batches.Observe(float64(done))
 	}
 	return refused
+}
+
+// forget is for a row of which nothing is left to be published as a part of it.
+func (l *leader) forget(row openRow) {
+	for i := range row.size {
+		delete(l.partly, row.Seq+int64(i))
+	}
 }
 
 // deletePublished deletes what the broker has.

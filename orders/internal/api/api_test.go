@@ -24,6 +24,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/money"
 	"github.com/altyn-pay/altyn/platform/operators"
+	"github.com/altyn-pay/altyn/platform/outbox/outboxtest"
 	database "github.com/altyn-pay/altyn/platform/postgres"
 	"github.com/altyn-pay/altyn/platform/postgrestest"
 	"github.com/altyn-pay/altyn/platform/watch"
@@ -218,10 +219,7 @@ func TestPlaceTheWholeSaga(t *testing.T) {
 	}
 	wantProblem(t, b.call(t, "POST", "/api/v1/orders", strings.Replace(sent, "1h30m", "91m", 1), "Idempotency-Key", "saga"),
 		422, httpserver.CodeIdempotencyKeyReused)
-	var payload string
-	if err := b.db.Service.Get(&payload, `SELECT payload FROM outbox`); err != nil {
-		t.Fatal(err)
-	}
+	payload := outboxtest.Messages(t, b.db.Service)[0].Payload
 	var told contract.Order
 	if err := json.Unmarshal([]byte(payload), &told); err != nil || told.Capture != contract.CaptureManual || !told.AwaitInventory ||
 		told.OnInsufficient != contract.OnInsufficientWait || told.ExpiresAt == nil || !told.ExpiresAt.Equal(*placed.ExpiresAt) {
@@ -366,7 +364,7 @@ func TestOneKeyIsOneOrder(t *testing.T) {
 		}
 	}
 	var orders, events int
-	if err := b.db.Service.QueryRow(`SELECT (SELECT count(*) FROM orders), (SELECT count(*) FROM outbox)`).Scan(&orders, &events); err != nil ||
+	if err := b.db.Service.QueryRow(`SELECT (SELECT count(*) FROM orders), (SELECT sum(count) FROM outbox)`).Scan(&orders, &events); err != nil ||
 		orders != 1 || events != 1 {
 		t.Errorf("%v: %d orders, %d events", err, orders, events)
 	}
@@ -484,7 +482,7 @@ func TestBatch(t *testing.T) {
 		t.Errorf("another batch: %s", a.body)
 	}
 	var orders, events int
-	if err := b.db.Service.QueryRow(`SELECT (SELECT count(*) FROM orders), (SELECT count(*) FROM outbox)`).Scan(&orders, &events); err != nil ||
+	if err := b.db.Service.QueryRow(`SELECT (SELECT count(*) FROM orders), (SELECT sum(count) FROM outbox)`).Scan(&orders, &events); err != nil ||
 		orders != 4 || events != 4 {
 		t.Errorf("%v: %d orders, %d events", err, orders, events)
 	}

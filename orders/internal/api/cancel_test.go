@@ -18,6 +18,8 @@ import (
 	"github.com/altyn-pay/altyn/orders/internal/order"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/httpserver"
+	"github.com/altyn-pay/altyn/platform/outbox"
+	"github.com/altyn-pay/altyn/platform/outbox/outboxtest"
 )
 
 // placed is a new order, and the path under which it is cancelled.
@@ -33,6 +35,12 @@ func (b bundle) count(t testing.TB, query string, args ...any) (n int) {
 		t.Fatal(err)
 	}
 	return n
+}
+
+// cancellations are the events of an order's cancellation, or of all.
+func (b bundle) cancellations(t testing.TB, order string) []outbox.Message {
+	t.Helper()
+	return outboxtest.Of(outboxtest.Messages(t, b.db.Service), contract.OrderCancelledType, order)
 }
 
 func TestCancel(t *testing.T) {
@@ -60,10 +68,7 @@ func TestCancel(t *testing.T) {
 			t.Errorf("again: %d %s", again.status, again.body)
 		}
 	}
-	var payload string
-	if err := b.db.Service.Get(&payload, `SELECT payload FROM outbox WHERE type = $1`, contract.OrderCancelledType); err != nil {
-		t.Fatal(err)
-	}
+	payload := b.cancellations(t, "")[0].Payload
 	var event contract.Cancellation
 	if err := json.Unmarshal([]byte(payload), &event); err != nil {
 		t.Fatal(err)
@@ -174,7 +179,7 @@ func TestCancelWithAKey(t *testing.T) {
 	}
 	wantProblem(t, b.call(t, "POST", path, `{"reason": "another"}`, "Idempotency-Key", "k"), 422, httpserver.CodeIdempotencyKeyReused)
 	wantProblem(t, b.call(t, "POST", path, `{"reason": "why"}`), 422, api.CodeOrderFailed)
-	if n := b.count(t, `SELECT count(*) FROM outbox WHERE type = $1`, contract.OrderCancelledType); n != 2 {
+	if n := len(b.cancellations(t, "")); n != 2 {
 		t.Errorf("%d events of 2 cancellations", n)
 	}
 }
@@ -269,7 +274,7 @@ func TestCancelsTogetherWithPayments(t *testing.T) {
 	})
 	all.Wait()
 	for i, id := range ids {
-		events := b.count(t, `SELECT count(*) FROM outbox WHERE type = $1 AND subject = $2`, contract.OrderCancelledType, id.String())
+		events := len(b.cancellations(t, id.String()))
 		lines := b.count(t, `SELECT count(*) FROM order_history WHERE order_id = $1 AND from_status <> 'cancelling' AND to_status = 'cancelling'`, id)
 		o, err := b.store.Order(t.Context(), id)
 		if err != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/altyn-pay/altyn/orders/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/outbox"
+	"github.com/altyn-pay/altyn/platform/outbox/outboxtest"
 )
 
 // cancellation is a request with a key, or without one where it is "".
@@ -79,9 +80,9 @@ func TestCancelStoresEverythingTogether(t *testing.T) {
 	if history, err := b.store.Transitions(t.Context(), p.Order.ID); err != nil || !reflect.DeepEqual(history, []order.Transition{line}) {
 		t.Errorf("%v: history %+v", err, history)
 	}
-	var events []outbox.Message
-	if err := b.Service.Select(&events, `SELECT * FROM outbox ORDER BY seq`); err != nil || len(events) != 2 {
-		t.Fatalf("%v: events %+v", err, events)
+	events := outboxtest.Messages(t, b.Service)
+	if len(events) != 2 {
+		t.Fatalf("events %+v", events)
 	}
 	payload, _ := cancelledEvent(want, line)
 	if event := (outbox.Message{
@@ -140,7 +141,7 @@ func TestCancelAgain(t *testing.T) {
 				!test.repeated && !errors.Is(late.Err, order.ErrFailed) {
 				t.Errorf("%s, together %v: late %+v", name, together, late)
 			}
-			if n := b.count(t, `SELECT count(*) FROM outbox WHERE subject = $1`, p.Order.ID.String()); n != 2 {
+			if n := len(outboxtest.Of(outboxtest.Messages(t, b.Service), "", p.Order.ID.String())); n != 2 {
 				t.Errorf("%s, together %v: %d events", name, together, n)
 			}
 		}
@@ -241,6 +242,7 @@ func TestCancelsRaceWithPayments(t *testing.T) {
 	}
 	all.Wait()
 
+	messages := outboxtest.Messages(t, b.Service)
 	for _, p := range placements {
 		o, err := b.store.Order(t.Context(), p.Order.ID)
 		if err != nil {
@@ -259,7 +261,7 @@ func TestCancelsRaceWithPayments(t *testing.T) {
 				cancels++
 			}
 		}
-		events := b.count(t, `SELECT count(*) FROM outbox WHERE type = $1 AND subject = $2`, contract.OrderCancelledType, o.ID.String())
+		events := len(outboxtest.Of(messages, contract.OrderCancelledType, o.ID.String()))
 		rows := b.count(t, `SELECT count(*) FROM cancellations WHERE order_id = $1`, o.ID)
 		if o.Status != from || o.PaymentVersion != 5 || cancels > 1 || fresh[o.ID] != cancels || events != cancels || rows != cancels {
 			t.Errorf("%s is %s at version %d of its payment: cancelled %d times, %d answers, %d events, %d rows",

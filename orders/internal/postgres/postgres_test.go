@@ -22,6 +22,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/platform/money"
 	"github.com/altyn-pay/altyn/platform/outbox"
+	"github.com/altyn-pay/altyn/platform/outbox/outboxtest"
 	"github.com/altyn-pay/altyn/platform/postgrestest"
 )
 
@@ -80,10 +81,7 @@ func TestPlaceStoresTheOrderAndItsEvent(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(stored, p.Order) {
 		t.Fatalf("%v: stored\n%+v\nof\n%+v", err, stored, p.Order)
 	}
-	var events []outbox.Message
-	if err := b.Service.Select(&events, `SELECT * FROM outbox`); err != nil {
-		t.Fatal(err)
-	}
+	events := outboxtest.Messages(t, b.Service)
 	want := outbox.Message{
 		Lane: contract.Lane(account), ID: p.Order.PlacedEventID(), Type: contract.OrderPlacedType, Topic: contract.TopicOrders,
 		Key: account.String(), Subject: p.Order.ID.String(), Payload: p.Event, Traceparent: "00-trace",
@@ -114,9 +112,8 @@ func TestPlaceTwice(t *testing.T) {
 			t.Errorf("round %d: %+v", round, placed)
 		}
 	}
-	var events int
-	if err := b.Service.Get(&events, `SELECT count(*) FROM outbox`); err != nil || events != 2 {
-		t.Errorf("%d events (%v) of 2 orders", events, err)
+	if events := outboxtest.Messages(t, b.Service); len(events) != 2 {
+		t.Errorf("%d events of 2 orders", len(events))
 	}
 }
 
@@ -147,9 +144,8 @@ func TestPlaceConcurrentlyUnderOneID(t *testing.T) {
 		})
 	}
 	all.Wait()
-	var events int
-	if err := b.Service.Get(&events, `SELECT count(*) FROM outbox`); err != nil || events != 2 {
-		t.Errorf("%d events (%v) of 2 orders", events, err)
+	if events := outboxtest.Messages(t, b.Service); len(events) != 2 {
+		t.Errorf("%d events of 2 orders", len(events))
 	}
 }
 

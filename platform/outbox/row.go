@@ -1,0 +1,107 @@
+package outbox
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/altyn-pay/altyn/platform/postgres"
+)
+
+// Row is how messages are stored: those of a transaction that have the same lane share rows, as a row is the price of being
+// stored, read and deleted.
+type Row struct {
+	Seq       int64     `db:"seq"` // of its first message; the others' follow
+	Lane      int16     `db:"lane"`
+	Messages  string    `db:"messages"`
+	CreatedAt time.Time `db:"created_at"`
+}
+
+const (
+	// rowMessages bounds the messages of a row: from row to row the database counts on by so many.
+	rowMessages = 100
+	// rowBytes ends a row: what has as many gets no further message. With one more of the usual size it fits into a page.
+	rowBytes = 7000
+)
+
+// fields are the columns of outbox_parked that a row has of each message, in this order, as netstrings
+// (https://cr.yp.to/proto/netstrings.txt).
+var fields = []string{"id", "type", "topic", "key", "subject", "payload", "traceparent"}
+
+// netstrings is the text of SQL that makes of these columns what a row has of a message.
+var netstrings = func() string {
+	parts := make([]string, len(fields))
+	for i, field := range fields {
+		text := field + "::text"
+		parts[i] = `octet_length(` + text + `) || ':' || ` + text + ` || ','`
+	}
+	return strings.Join(parts, ` || `)
+}()
+
+// appendTo appends what a row has of a message.
+func (m Message) appendTo(b []byte) []byte {
+	for _, field := range [...]string{m.ID.String(), m.Type, m.Topic, m.Key, m.Subject, m.Payload, m.Traceparent} {
+		b = strconv.AppendInt(b, int64(len(field)), 10)
+		b = append(b, ':')
+		b = append(b, field...)
+		b = append(b, ',')
+	}
+	return b
+}
+
+// Unpack returns the messages of a row.
+func (r Row) Unpack() ([]Message, error) {
+	var messages []Message
+	for rest := r.Messages; rest != ""; {
+		m := Message{Seq: r.Seq + int64(len(messages)), Lane: r.Lane, CreatedAt: r.CreatedAt}
+		var id string
+		for _, field := range [...]*string{&id, &m.Type, &m.Topic, &m.Key, &m.Subject, &m.Payload, &m.Traceparent} {
+			var err error
+			if *field, rest, err = cutNetstring(rest); err != nil {
+				return nil, fmt.Errorf("row %d: %w", r.Seq, err)
+			}
+		}
+		var err error
+		if m.ID, err = uuid.Parse(id); err != nil {
+			return nil, fmt.Errorf("row %d: %w", r.Seq, err)
+		}
+		messages = append(messages, m)
+	}
+	return messages, nil
+}
+
+var errNetstring = errors.New("not a netstring")
+
+func cutNetstring(text string) (field, rest string, err error) {
+	length, rest, ok := strings.Cut(text, ":")
+	n, err := strconv.Atoi(length)
+	if !ok || err != nil || n < 0 || n >= len(rest) || rest[n] != ',' {
+		return "", "", errNetstring
+	}
+	return rest[:n], rest[n+1:], nil
+}
+
+// pack puts messages into rows. It returns the rows' columns: the lane, how many messages it has, and these.
+func pack(messages []Message) (lanes, counts postgres.Int16s, texts postgres.Texts) {
+	var open [][]byte
+	last := make(map[int16]int) // the row of a lane that takes further messages
+	for _, m := range messages {
+		row, ok := last[m.Lane]
+		if !ok || counts[row] == rowMessages || len(open[row]) >= rowBytes {
+			row = len(open)
+			last[m.Lane] = row
+			lanes, counts, open = append(lanes, m.Lane), append(counts, 0), append(open, nil)
+		}
+		counts[row]++
+		open[row] = m.appendTo(open[row])
+	}
+	texts = make(postgres.Texts, len(open))
+	for row, text := range open {
+		texts[row] = string(text)
+	}
+	return lanes, counts, texts
+}

@@ -1,0 +1,202 @@
+package outbox
+
+import (
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/fstest"
+
+	"github.com/google/uuid"
+	"pgregory.net/rapid"
+
+	"github.com/altyn-pay/altyn/platform/postgres"
+	"github.com/altyn-pay/altyn/platform/postgrestest"
+)
+
+// Whatever messages have in them, they come out of their rows as they went in: all of a lane, in their order.
+func TestRowsHaveTheirMessages(t *testing.T) {
+	text := rapid.OneOf(rapid.String(), rapid.SampledFrom([]string{"", ":", ",", "1:a,", "ключ,", `{"amount":"1.00"}`, strings.Repeat("long ", 1000)}))
+	message := rapid.Custom(func(t *rapid.T) Message {
+		return Message{
+			Lane: rapid.Int16Range(0, 3).Draw(t, "lane"), ID: uuid.UUID(rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, "id")),
+			Type: text.Draw(t, "type"), Topic: text.Draw(t, "topic"), Key: text.Draw(t, "key"), Subject: text.Draw(t, "subject"),
+			Payload: text.Draw(t, "payload"), Traceparent: text.Draw(t, "traceparent"),
+		}
+	})
+	rapid.Check(t, func(t *rapid.T) {
+		messages := rapid.SliceOfN(message, 0, 5*rowMessages).Draw(t, "messages")
+		lanes, counts, texts := pack(messages)
+		want, got := map[int16][]Message{}, map[int16][]Message{}
+		for _, m := range messages {
+			want[m.Lane] = append(want[m.Lane], m)
+		}
+		for i, lane := range lanes {
+			unpacked, err := Row{Seq: 7, Lane: lane, Messages: texts[i]}.Unpack()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(unpacked) != int(counts[i]) || len(unpacked) > rowMessages {
+				t.Fatalf("a row of %d has %d messages", counts[i], len(unpacked))
+			}
+			if last := unpacked[len(unpacked)-1]; len(texts[i])-len(last.appendTo(nil)) >= rowBytes {
+				t.Fatalf("a row of %d bytes has got one of %d", len(texts[i]), len(last.appendTo(nil)))
+			}
+			for n, m := range unpacked {
+				if m.Seq != int64(7+n) {
+					t.Fatalf("message %d of row 7 is number %d", n, m.Seq)
+				}
+				m.Seq = 0
+				got[lane] = append(got[lane], m)
+			}
+		}
+		for lane := range want {
+			if !slices.Equal(got[lane], want[lane]) {
+				t.Fatalf("of lane %d came out\n%+v, went in\n%+v", lane, got[lane], want[lane])
+			}
+		}
+	})
+}
+
+func TestWhatIsNoRowIsRefused(t *testing.T) {
+	whole := string(messagesOf("key", "payload")[0].appendTo(nil))
+	for _, text := range []string{
+		"x", ":", ":,", "1:,", "-1:,", "9:id,", "2:id.", "2:id,", whole[1:], whole[:len(whole)-1], whole + "0", "99999999999999999999:x,",
+		strings.Replace(whole, "-", "x", 1),
+	} {
+		if messages, err := (Row{Messages: text}).Unpack(); err == nil {
+			t.Errorf("%q has %+v", text, messages)
+		}
+	}
+}
+
+// Where the broker has taken a part of a row, only the rest is sent again.
+func TestOfARowTheRestIsPublishedLater(t *testing.T) {
+	b := setup(t)
+	away := true
+	b.broker.fail = func(m Message) error {
+		if away && m.Key == "a" {
+			return errAway
+		}
+		return nil
+	}
+	b.appendAll(append(messagesOf("a", "1", "2"), messagesOf("b", "1")...)...)
+	if n := b.rows("outbox"); n != 1 {
+		t.Fatalf("%d rows", n)
+	}
+	relay := b.lead()
+	for range 2 {
+		if n, refused, err := relay.runOnce(t.Context(), false); n == 0 || refused == nil || err != nil {
+			t.Fatalf("%d messages, refused for %v: %v", n, refused, err)
+		}
+	}
+	away = false
+	relay.step(b, false)
+	for key, want := range map[string][]string{"a": {"1", "2"}, "b": {"1"}} {
+		if got := b.broker.payloads(key); !slices.Equal(got, want) {
+			t.Errorf("%s: published %v, want %v", key, got, want)
+		}
+	}
+	if n := b.rows("outbox"); n != 0 || len(relay.partly) != 0 {
+		t.Errorf("%d rows are there, %d messages remembered", n, len(relay.partly))
+	}
+}
+
+// A message that is refused for good leaves its row with those behind it; of the others none is lost, none published twice.
+func TestARowIsTakenApart(t *testing.T) {
+	b := setup(t)
+	var mu sync.Mutex
+	bad, away := "плохо", true
+	b.broker.fail = func(m Message) error {
+		mu.Lock()
+		defer mu.Unlock()
+		switch {
+		case m.Payload == bad:
+			return errRefused
+		case away && m.Key == "c":
+			return errAway
+		}
+		return nil
+	}
+	set := func(change func()) {
+		mu.Lock()
+		defer mu.Unlock()
+		change()
+	}
+	b.appendAll(slices.Concat(messagesOf("c", "1"), messagesOf("a", "1"), messagesOf("b", "1"), messagesOf("a", bad, "2"), messagesOf("c", "2"))...)
+	relay, _ := b.run()
+	b.until("a is parked", func() bool { return b.rows("outbox_parked") == 2 })
+	if n := b.stored(); n != 2 {
+		t.Errorf("%d messages are left, not the two that are not taken for now", n)
+	}
+	set(func() { away = false })
+	b.until("c is published", func() bool { return b.rows("outbox") == 0 })
+	set(func() { bad = "" })
+	if _, err := NewParked(b.Service, relay.Wake).Redrive(t.Context(), b.list()[0].ID); err != nil {
+		t.Fatal(err)
+	}
+	b.until("all is published", func() bool { return b.rows("outbox") == 0 })
+	for key, want := range map[string][]string{"a": {"1", "плохо", "2"}, "b": {"1"}, "c": {"1", "2"}} {
+		if got := b.broker.payloads(key); !slices.Equal(got, want) {
+			t.Errorf("%s: published %v, want %v", key, got, want)
+		}
+	}
+}
+
+// One batch has a bound, however many messages the rows have.
+func TestABatchIsBounded(t *testing.T) {
+	b := setup(t)
+	var payloads []string
+	for i := range 3*batchSize + 1 {
+		payloads = append(payloads, fmt.Sprint(i))
+	}
+	b.append("a", payloads...)
+	relay := b.lead()
+	for published := 0; published < len(payloads); {
+		n, refused, err := relay.runOnce(t.Context(), true)
+		if refused != nil || err != nil || n == 0 || n > batchSize+rowMessages {
+			t.Fatalf("%d messages at a time, %v, %v", n, refused, err)
+		}
+		published += n
+	}
+	if got := b.broker.payloads("a"); !slices.Equal(got, payloads) {
+		t.Errorf("published %d, in order: %v", len(got), slices.IsSorted(got))
+	}
+}
+
+// What waited before rows had many messages is published as it was, before what comes after.
+func TestMessagesOutliveTheMigrationToRows(t *testing.T) {
+	t.Parallel()
+	before := fstest.MapFS{}
+	for _, name := range []string{"00001_outbox.sql", "00002_statistics.sql"} {
+		text, err := fs.ReadFile(Migrations().FS, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		before[name] = &fstest.MapFile{Data: text}
+	}
+	b := &bundle{T: t, DB: postgrestest.Database(t, "outbox", postgres.Migrations{Name: "outbox", FS: before}), broker: &broker{}}
+	if _, err := b.Service.Exec(`
+		INSERT INTO outbox (lane, id, type, topic, key, subject, payload, traceparent)
+		SELECT 1, gen_random_uuid(), 'test', 'topic', 'ключ', 'subject', n || '. платёж', CASE n WHEN 1 THEN '' ELSE 'trace' END
+		FROM generate_series(1, 12) n`); err != nil {
+		t.Fatal(err)
+	}
+	if err := postgres.Migrate(t.Context(), b.Config, slog.New(slog.DiscardHandler), Migrations()); err != nil {
+		t.Fatal(err)
+	}
+	b.append("ключ", "13. платёж")
+	b.lead().step(b, false)
+	got := b.broker.published
+	if len(got) != 13 || b.rows("outbox") != 0 {
+		t.Fatalf("published %+v", got)
+	}
+	for i, m := range got {
+		if m.Payload != fmt.Sprintf("%d. платёж", i+1) || m.Topic != "topic" || (m.Traceparent == "") != (i == 0) || i > 0 && m.Seq <= got[i-1].Seq {
+			t.Errorf("message %d: %+v", i, m)
+		}
+	}
+}
