@@ -72,7 +72,7 @@ func Insertion(first int, condition string) string {
 func Columns(messages []Message) []any {
 	lanes, subjects, texts := make(postgres.Int16s, len(messages)), make(postgres.Texts, len(messages)), make(postgres.Texts, len(messages))
 	for i, m := range messages {
-		lanes[i], subjects[i], texts[i] = m.Lane, m.Subject, string(m.appendTo(nil))
+		lanes[i], subjects[i], texts[i] = m.Lane, m.Subject, m.row()
 	}
 	return []any{lanes, subjects, texts}
 }

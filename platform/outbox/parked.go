@@ -228,7 +228,7 @@ func keep(ctx context.Context, tx *sqlx.Tx, messages []Message) error {
 	n := len(messages)
 	seqs, lanes, texts, created := make(postgres.Int64s, n), make(postgres.Int16s, n), make(postgres.Texts, n), make(postgres.Times, n)
 	for i, m := range messages {
-		seqs[i], lanes[i], texts[i], created[i] = m.Seq, m.Lane, string(m.appendTo(nil)), m.CreatedAt
+		seqs[i], lanes[i], texts[i], created[i] = m.Seq, m.Lane, m.row(), m.CreatedAt
 	}
 	_, err := tx.ExecContext(ctx, `
 		INSERT INTO outbox (seq, lane, count, messages, created_at) OVERRIDING SYSTEM VALUE

@@ -42,15 +42,33 @@ var netstrings = func() string {
 	return strings.Join(parts, ` || `)
 }()
 
-// appendTo appends what a row has of a message.
-func (m Message) appendTo(b []byte) []byte {
-	for _, field := range [...]string{m.ID.String(), m.Type, m.Topic, m.Key, m.Subject, m.Payload, m.Traceparent} {
-		b = strconv.AppendInt(b, int64(len(field)), 10)
-		b = append(b, ':')
-		b = append(b, field...)
-		b = append(b, ',')
+// row is what a row has of one message.
+func (m Message) row() string {
+	var text strings.Builder
+	text.Grow(m.size())
+	m.writeTo(&text)
+	return text.String()
+}
+
+// values are those of fields.
+func (m Message) values() [7]string {
+	return [...]string{m.ID.String(), m.Type, m.Topic, m.Key, m.Subject, m.Payload, m.Traceparent}
+}
+
+func (m Message) writeTo(text *strings.Builder) {
+	var digits [20]byte
+	for _, field := range m.values() {
+		text.Write(strconv.AppendInt(digits[:0], int64(len(field)), 10))
+		text.WriteByte(':')
+		text.WriteString(field)
+		text.WriteByte(',')
 	}
-	return b
+}
+
+// size is the room for a message, in bytes: it may need less.
+func (m Message) size() int {
+	const id, lengths = 36, 7 * len("1048576:,") // of the largest message
+	return id + len(m.Type) + len(m.Topic) + len(m.Key) + len(m.Subject) + len(m.Payload) + len(m.Traceparent) + lengths
 }
 
 // Unpack returns the messages of a row.
@@ -87,21 +105,31 @@ func cutNetstring(text string) (field, rest string, err error) {
 
 // pack puts messages into rows. It returns the rows' columns: the lane, how many messages it has, and these.
 func pack(messages []Message) (lanes, counts postgres.Int16s, texts postgres.Texts) {
-	var open [][]byte
+	rows := make([]int, len(messages)) // in which a message is
+	var sizes []int
 	last := make(map[int16]int) // the row of a lane that takes further messages
-	for _, m := range messages {
+	for i, m := range messages {
 		row, ok := last[m.Lane]
-		if !ok || counts[row] == rowMessages || len(open[row]) >= rowBytes {
-			row = len(open)
+		if !ok || counts[row] == rowMessages || sizes[row] >= rowBytes {
+			row = len(sizes)
 			last[m.Lane] = row
-			lanes, counts, open = append(lanes, m.Lane), append(counts, 0), append(open, nil)
+			lanes, counts, sizes = append(lanes, m.Lane), append(counts, 0), append(sizes, 0)
 		}
+		rows[i] = row
 		counts[row]++
-		open[row] = m.appendTo(open[row])
+		sizes[row] += m.size()
 	}
-	texts = make(postgres.Texts, len(open))
-	for row, text := range open {
-		texts[row] = string(text)
+	builders := make([]strings.Builder, len(sizes))
+	for i, m := range messages {
+		text := &builders[rows[i]]
+		if text.Len() == 0 {
+			text.Grow(sizes[rows[i]])
+		}
+		m.writeTo(text)
+	}
+	texts = make(postgres.Texts, len(sizes))
+	for row := range texts {
+		texts[row] = builders[row].String()
 	}
 	return lanes, counts, texts
 }

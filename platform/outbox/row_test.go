@@ -42,8 +42,8 @@ func TestRowsHaveTheirMessages(t *testing.T) {
 			if len(unpacked) != int(counts[i]) || len(unpacked) > rowMessages {
 				t.Fatalf("a row of %d has %d messages", counts[i], len(unpacked))
 			}
-			if last := unpacked[len(unpacked)-1]; len(texts[i])-len(last.appendTo(nil)) >= rowBytes {
-				t.Fatalf("a row of %d bytes has got one of %d", len(texts[i]), len(last.appendTo(nil)))
+			if last := unpacked[len(unpacked)-1]; len(texts[i])-len(last.row()) >= rowBytes {
+				t.Fatalf("a row of %d bytes has got one of %d", len(texts[i]), len(last.row()))
 			}
 			for n, m := range unpacked {
 				if m.Seq != int64(7+n) {
@@ -62,7 +62,7 @@ func TestRowsHaveTheirMessages(t *testing.T) {
 }
 
 func TestWhatIsNoRowIsRefused(t *testing.T) {
-	whole := string(messagesOf("key", "payload")[0].appendTo(nil))
+	whole := messagesOf("key", "payload")[0].row()
 	for _, text := range []string{
 		"x", ":", ":,", "1:,", "-1:,", "9:id,", "2:id.", "2:id,", whole[1:], whole[:len(whole)-1], whole + "0", "99999999999999999999:x,",
 		strings.Replace(whole, "-", "x", 1),

@@ -25,28 +25,28 @@ type (
 
 // BinaryValue and its namesakes are called by lib/pq.
 func (a UUIDs) BinaryValue() ([]byte, error) {
-	return array(a, oid.T_uuid, func(b []byte, id uuid.UUID) []byte { return append(b, id[:]...) }, nil)
+	return array(a, oid.T_uuid, 16*len(a), func(b []byte, id uuid.UUID) []byte { return append(b, id[:]...) }, nil)
 }
 
 func (a OptionalUUIDs) BinaryValue() ([]byte, error) {
-	return array(a, oid.T_uuid, func(b []byte, id uuid.UUID) []byte { return append(b, id[:]...) },
+	return array(a, oid.T_uuid, 16*len(a), func(b []byte, id uuid.UUID) []byte { return append(b, id[:]...) },
 		func(id uuid.UUID) bool { return id == uuid.Nil })
 }
 
 func (a Int16s) BinaryValue() ([]byte, error) {
-	return array(a, oid.T_int2, func(b []byte, n int16) []byte { return binary.BigEndian.AppendUint16(b, uint16(n)) }, nil)
+	return array(a, oid.T_int2, 2*len(a), func(b []byte, n int16) []byte { return binary.BigEndian.AppendUint16(b, uint16(n)) }, nil)
 }
 
 func (a Int32s) BinaryValue() ([]byte, error) {
-	return array(a, oid.T_int4, func(b []byte, n int32) []byte { return binary.BigEndian.AppendUint32(b, uint32(n)) }, nil)
+	return array(a, oid.T_int4, 4*len(a), func(b []byte, n int32) []byte { return binary.BigEndian.AppendUint32(b, uint32(n)) }, nil)
 }
 
 func (a Int64s) BinaryValue() ([]byte, error) {
-	return array(a, oid.T_int8, func(b []byte, n int64) []byte { return binary.BigEndian.AppendUint64(b, uint64(n)) }, nil)
+	return array(a, oid.T_int8, 8*len(a), func(b []byte, n int64) []byte { return binary.BigEndian.AppendUint64(b, uint64(n)) }, nil)
 }
 
 func (a Bools) BinaryValue() ([]byte, error) {
-	return array(a, oid.T_bool, func(b []byte, yes bool) []byte {
+	return array(a, oid.T_bool, len(a), func(b []byte, yes bool) []byte {
 		if yes {
 			return append(b, 1)
 		}
@@ -55,29 +55,36 @@ func (a Bools) BinaryValue() ([]byte, error) {
 }
 
 func (a Texts) BinaryValue() ([]byte, error) {
-	return array(a, oid.T_text, func(b []byte, text string) []byte { return append(b, text...) }, nil)
+	return array(a, oid.T_text, total(a), func(b []byte, text string) []byte { return append(b, text...) }, nil)
 }
 
 func (a Blobs) BinaryValue() ([]byte, error) {
-	return array(a, oid.T_bytea, func(b []byte, blob []byte) []byte { return append(b, blob...) },
+	return array(a, oid.T_bytea, total(a), func(b []byte, blob []byte) []byte { return append(b, blob...) },
 		func(blob []byte) bool { return blob == nil })
+}
+
+func total[T string | []byte](elements []T) (bytes int) {
+	for _, e := range elements {
+		bytes += len(e)
+	}
+	return bytes
 }
 
 // epoch is where PostgreSQL's time begins.
 var epoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro()
 
 func (a Times) BinaryValue() ([]byte, error) {
-	return array(a, oid.T_timestamptz, func(b []byte, t time.Time) []byte {
+	return array(a, oid.T_timestamptz, 8*len(a), func(b []byte, t time.Time) []byte {
 		return binary.BigEndian.AppendUint64(b, uint64(t.UnixMicro()-epoch))
 	}, time.Time.IsZero)
 }
 
 // array writes what array_recv of PostgreSQL's arrayfuncs.c reads: the number of dimensions, whether there are NULLs, the
-// type of the elements, the length and lower bound of the only dimension, and the elements, each behind its length, which is
-// -1 for NULL.
-func array[T any](elements []T, element oid.Oid, encode func([]byte, T) []byte, null func(T) bool) ([]byte, error) {
-	const header, sizePerElement = 20, 20
-	b := make([]byte, 0, header+len(elements)*sizePerElement)
+// type of the elements, the length and lower bound of the only dimension, and the elements, which have so many bytes in all,
+// each behind its length, which is -1 for NULL.
+func array[T any](elements []T, element oid.Oid, bytes int, encode func([]byte, T) []byte, null func(T) bool) ([]byte, error) {
+	const header, length = 20, 4
+	b := make([]byte, 0, header+len(elements)*length+bytes)
 	dimensions, nulls := uint32(1), uint32(0)
 	if len(elements) == 0 {
 		dimensions = 0
