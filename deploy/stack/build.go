@@ -21,8 +21,6 @@ var programs = []string{"./orders/cmd/orders", "./payments/cmd/payments", "./gat
 type BuildOptions struct {
 	// Dir receives the programs orders, payments and gateway; it is made when it is not there.
 	Dir string
-	// Race builds them with the race detector.
-	Race bool
 	// NoCache compiles every package anew.
 	NoCache bool
 	// Progress is told now and then how far it is; nil for silence.
@@ -61,9 +59,6 @@ func Build(ctx context.Context, opts BuildOptions) error {
 		return err
 	}
 	args := []string{"build", "-v", "-o", dir + string(filepath.Separator)}
-	if opts.Race {
-		args = append(args, "-race")
-	}
 	if opts.NoCache {
 		args = append(args, "-a")
 	}
