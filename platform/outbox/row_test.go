@@ -146,8 +146,8 @@ func TestARowIsTakenApart(t *testing.T) {
 	}
 }
 
-// One batch has a bound, however many messages the rows have.
-func TestABatchIsBounded(t *testing.T) {
+// One batch has a bound, however many messages the rows have, and messages have numbers in their order.
+func TestBatchesOfRows(t *testing.T) {
 	b := setup(t)
 	var payloads []string
 	for i := range 3*batchSize + 1 {
@@ -164,6 +164,12 @@ func TestABatchIsBounded(t *testing.T) {
 	}
 	if got := b.broker.payloads("a"); !slices.Equal(got, payloads) {
 		t.Errorf("published %d, in order: %v", len(got), slices.IsSorted(got))
+	}
+	// A row's messages have numbers of which no other row has one.
+	for i, m := range b.broker.published[1:] {
+		if before := b.broker.published[i]; m.Seq <= before.Seq {
+			t.Fatalf("message %s is number %d, after number %d", m.Payload, m.Seq, before.Seq)
+		}
 	}
 }
 
