@@ -113,6 +113,22 @@ func (b *bundle) appendAll(messages ...Message) {
 	}
 }
 
+// away makes the broker take no message of a key until the function it returns is called.
+func (b *bundle) away(key string) (back func()) {
+	away := true
+	b.broker.fail = func(m Message) error {
+		if away && m.Key == key {
+			return errAway
+		}
+		return nil
+	}
+	return func() {
+		b.broker.mu.Lock()
+		defer b.broker.mu.Unlock()
+		away = false
+	}
+}
+
 // until waits for a condition.
 func (b *bundle) until(what string, holds func() bool) {
 	b.Helper()
@@ -224,21 +240,13 @@ func TestALateCommitIsNotOvertaken(t *testing.T) {
 
 func TestABrokerThatIsAwayLosesNothing(t *testing.T) {
 	b := setup(t)
-	away := true
-	b.broker.fail = func(m Message) error {
-		if away && m.Key == "a" {
-			return errAway
-		}
-		return nil
-	}
+	back := b.away("a")
 	b.append("a", "1", "2")
 	b.append("b", "1")
 	b.run()
 	b.until("the other key is published", func() bool { return len(b.broker.payloads("b")) == 1 })
 	b.until("what was acknowledged is deleted", func() bool { return b.stored() == 2 })
-	b.broker.mu.Lock()
-	away = false
-	b.broker.mu.Unlock()
+	back()
 	b.until("the outbox is empty", func() bool { return b.rows("outbox") == 0 })
 	if got := b.broker.payloads("a"); !slices.Equal(got, []string{"1", "2"}) {
 		t.Errorf("published %v", got)
@@ -313,7 +321,7 @@ func (b *bundle) lead() *leader {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { conn.Close() })
-	return &leader{Relay: NewRelay(b.Service, b.broker, slog.New(slog.DiscardHandler), prometheus.NewRegistry()), conn: conn, partly: map[int64]bool{}}
+	return &leader{Relay: NewRelay(b.Service, b.broker, slog.New(slog.DiscardHandler), prometheus.NewRegistry()), conn: conn}
 }
 
 func (l *leader) step(b *bundle, woken bool) {

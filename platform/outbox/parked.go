@@ -156,29 +156,22 @@ func parkedKeys(ctx context.Context, tx *sqlx.Tx, rows []openRow, which func(ope
 	return found, result.Err()
 }
 
-// park sets messages aside: those that were refused, each with its reason, and those that were seen behind a parked one of
-// their key, if it is still there. Their rows are taken apart: what else is left of them gets rows of its own, under the numbers
-// that it has.
-func (l *leader) park(ctx context.Context, rows []openRow) error {
-	touched := slices.DeleteFunc(rows, func(row openRow) bool { return !slices.ContainsFunc(row.open, openMessage.parks) })
-	if len(touched) == 0 {
-		return nil
-	}
-	n, err := l.takeApart(ctx, touched)
+// takeApart replaces rows by what is left of them: messages that were refused are parked, each with its reason, and so are those
+// that were seen behind a parked one of their key, if it is still there; the others get rows of their own, under the numbers that
+// they have. What was published before is deleted with it: were only one of them, and the relay were lost then, an earlier
+// message of a key could be published again after a later one.
+func (l *leader) takeApart(ctx context.Context, rows []openRow) error {
+	n, err := l.replace(ctx, rows)
 	if err != nil {
-		return fmt.Errorf("outbox: park: %w", err)
+		return fmt.Errorf("outbox: take rows apart: %w", err)
 	}
-	for _, row := range touched {
-		l.forget(row)
-	}
+	l.published = l.published[:0]
 	l.parked.Add(float64(n))
 	return nil
 }
 
-func (m openMessage) parks() bool { return m.behind || m.reason != "" }
-
-// takeApart returns how many messages it has parked.
-func (l *leader) takeApart(ctx context.Context, rows []openRow) (n int, err error) {
+// replace returns how many messages it has parked.
+func (l *leader) replace(ctx context.Context, rows []openRow) (n int, err error) {
 	tx, err := l.conn.BeginTxx(ctx, nil)
 	if err != nil {
 		return 0, err
@@ -191,7 +184,7 @@ func (l *leader) takeApart(ctx context.Context, rows []openRow) (n int, err erro
 	if err != nil {
 		return 0, err
 	}
-	var seqs postgres.Int64s
+	seqs := slices.Clone(l.published)
 	var parked, kept []Message
 	var reasons postgres.Texts
 	for _, row := range rows {

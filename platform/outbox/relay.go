@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -141,7 +142,7 @@ func (r *Relay) lead(ctx context.Context) error {
 	}
 	r.log.Info("outbox relay leads")
 
-	l := leader{Relay: r, conn: conn, partly: map[int64]bool{}}
+	l := leader{Relay: r, conn: conn}
 	if err := l.run(ctx); err != nil {
 		return err
 	}
@@ -159,7 +160,6 @@ type leader struct {
 	*Relay
 	conn      *sqlx.Conn
 	published postgres.Int64s // rows that are still to be deleted
-	partly    map[int64]bool  // published messages of rows that have others which are not
 }
 
 // run publishes until ctx ends, then returns nil.
@@ -210,19 +210,25 @@ func (l *leader) runOnce(ctx context.Context, woken bool) (n int, refused, err e
 	if ctx.Err() == nil {
 		refused = l.publish(ctx, rows)
 	}
-	if len(l.published) >= deleteAtOnce || !woken {
-		if err := l.deletePublished(working); err != nil {
-			return 0, nil, err
-		}
+	switch torn := slices.DeleteFunc(rows, func(row openRow) bool { return !row.torn() }); {
+	case len(torn) > 0:
+		err = l.takeApart(working, torn)
+	case len(l.published) >= deleteAtOnce || !woken:
+		err = l.deletePublished(working)
 	}
-	return n, refused, l.park(working, rows)
+	return n, refused, err
 }
 
 // openRow is a row with messages that the broker does not have yet.
 type openRow struct {
 	Row
-	size int // all of its messages
-	open []openMessage
+	open  []openMessage
+	begun bool // the broker has others of its messages
+}
+
+// torn tells whether a row cannot stay: the broker has some of its messages and not others, or some must be parked.
+func (row openRow) torn() bool {
+	return row.begun && len(row.open) > 0 || slices.ContainsFunc(row.open, func(m openMessage) bool { return m.behind || m.reason != "" })
 }
 
 type openMessage struct {
@@ -280,11 +286,8 @@ func (l *leader) readRows(ctx context.Context, from sqlx.QueryerContext) (rows [
 		if err != nil {
 			return nil, false, err
 		}
-		row.size = len(messages)
 		for _, m := range messages {
-			if !l.partly[m.Seq] {
-				row.open = append(row.open, openMessage{Message: m})
-			}
+			row.open = append(row.open, openMessage{Message: m})
 		}
 		rows = append(rows, row)
 	}
@@ -317,7 +320,6 @@ func (l *leader) publish(ctx context.Context, rows []openRow) (refused error) {
 				next++
 				switch {
 				case err == nil:
-					l.partly[m.Seq] = true
 					done++
 					continue
 				case l.publisher.Permanent(err):
@@ -329,23 +331,16 @@ func (l *leader) publish(ctx context.Context, rows []openRow) (refused error) {
 			}
 			left = append(left, m)
 		}
-		if rows[i].open = left; len(left) == 0 {
+		if len(left) == 0 {
 			l.published = append(l.published, row.Seq)
-			l.forget(row)
 		}
+		rows[i].begun, rows[i].open = len(left) < len(row.open), left
 	}
 	if done > 0 {
 		l.Relay.published.Add(float64(done))
 		l.batches.Observe(float64(done))
 	}
 	return refused
-}
-
-// forget is for a row of which nothing is left to be published as a part of it.
-func (l *leader) forget(row openRow) {
-	for i := range row.size {
-		delete(l.partly, row.Seq+int64(i))
-	}
 }
 
 // deletePublished deletes what the broker has.
