@@ -113,20 +113,25 @@ func (b *bundle) appendAll(messages ...Message) {
 	}
 }
 
-// away makes the broker take no message of a key until the function it returns is called.
-func (b *bundle) away(key string) (back func()) {
-	away := true
+// failing makes the broker fail for some messages until the function it returns is called.
+func (b *bundle) failing(err error, which func(Message) bool) (mend func()) {
+	fails := true
 	b.broker.fail = func(m Message) error {
-		if away && m.Key == key {
-			return errAway
+		if fails && which(m) {
+			return err
 		}
 		return nil
 	}
 	return func() {
 		b.broker.mu.Lock()
 		defer b.broker.mu.Unlock()
-		away = false
+		fails = false
 	}
+}
+
+// away makes the broker take no message of a key for now.
+func (b *bundle) away(key string) (back func()) {
+	return b.failing(errAway, func(m Message) bool { return m.Key == key })
 }
 
 // until waits for a condition.

@@ -14,18 +14,7 @@ import (
 
 // refuse makes the broker refuse one payload for good until the function it returns is called.
 func (b *bundle) refuse(payload string) (accept func()) {
-	refused := true
-	b.broker.fail = func(m Message) error {
-		if refused && m.Payload == payload {
-			return errRefused
-		}
-		return nil
-	}
-	return func() {
-		b.broker.mu.Lock()
-		defer b.broker.mu.Unlock()
-		refused = false
-	}
+	return b.failing(errRefused, func(m Message) bool { return m.Payload == payload })
 }
 
 // list is all that is parked, read in pages of one.
