@@ -61,6 +61,7 @@ runner:
 
 # The stack with Docker
 
+docker-build docker-construct: export ALTYN_REVISION ?= $(shell git describe --always --dirty --exclude '*' 2>/dev/null)
 docker-build:
 	docker compose build
 docker-construct:

@@ -8,33 +8,66 @@
 //		Kafka kafka.Config
 //	}
 //
-// A variable that is set to nothing counts as not set. Elements of lists are separated by commas. Every bad variable is
-// named in one error, so that a wrong setting is repaired in one round.
+// A variable that is set to nothing counts as not set. Elements of lists are separated by commas. One error names every bad
+// variable with its value and what is allowed, so that wrong settings are repaired in one round.
 package config
 
 import (
 	"cmp"
+	"encoding"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"reflect"
+	"regexp"
+	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/caarlos0/env/v11"
 )
 
-// Validator is a configuration struct (or a struct within one) that checks what a type alone cannot express. Its error
-// should name the variable.
+// Validator is a configuration struct (or a struct within one) that checks what a type alone cannot express. It returns a
+// *Wrong for each bad variable, joined by errors.Join.
 type Validator interface{ Validate() error }
+
+// Wrong is a variable whose value cannot be used. A program that ends with one exits with code 2, also when it notices the
+// fault later than at its start, as with the content of a file that the variable names.
+type Wrong struct {
+	Name  string
+	Value string // Load fills it in
+	Must  string // what is allowed, such as "must be 1 to 65535"
+	Err   error  // what lies behind it; may be nil
+}
+
+// Invalid returns the *Wrong of a variable. The format says what is allowed.
+func Invalid(name, format string, args ...any) error {
+	return &Wrong{Name: name, Must: fmt.Sprintf(format, args...)}
+}
+
+func (w *Wrong) Error() string {
+	if w.Value == "" {
+		return w.Name + " " + w.Must
+	}
+	return fmt.Sprintf("%s: %q %s", w.Name, w.Value, w.Must)
+}
+
+// Unwrap returns what lies behind it.
+func (w *Wrong) Unwrap() error { return w.Err }
 
 // Defaulter is a configuration struct whose defaults, by the variables' names, replace those in the tags of the structs
 // within it: a service has its own database where postgres.Config cannot know one.
 type Defaulter interface{ Defaults() map[string]string }
 
 // Variable describes one environment variable.
-type Variable struct{ Name, Default, Help string }
+type Variable struct {
+	Name, Default, Help string
+	// Secret values are never shown. The tag secret:"true" says so.
+	Secret bool
+}
 
 // Load reads T from the environment of the process.
 func Load[T any]() (T, error) { return LoadFrom[T](env.ToMap(os.Environ())) }
@@ -43,20 +76,100 @@ func Load[T any]() (T, error) { return LoadFrom[T](env.ToMap(os.Environ())) }
 func LoadFrom[T any](lookup map[string]string) (T, error) {
 	var cfg T
 	var errs []error
+	fields := make(map[string]reflect.Value)
 	walk(reflect.ValueOf(&cfg).Elem(), defaults[T](), func(field reflect.Value, tag reflect.StructTag, v Variable) {
-		if err := set(field, tag, v.Name, cmp.Or(lookup[v.Name], v.Default)); err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", v.Name, err))
+		fields[v.Name] = field
+		value := cmp.Or(lookup[v.Name], v.Default)
+		if err := set(field, tag, v.Name, value); err != nil {
+			errs = append(errs, &Wrong{Name: v.Name, Value: shown(v, value), Must: must(field.Type(), err), Err: err})
 			_ = set(field, tag, v.Name, v.Default) // So that Validate has nothing more to say about it.
 		}
 	}, func(v Validator) {
 		if err := v.Validate(); err != nil {
-			errs = append(errs, err)
+			errs = append(errs, flatten(err)...)
 		}
 	})
-	if len(errs) > 0 {
-		return cfg, fmt.Errorf("bad configuration: %w", errors.Join(errs...))
+	if len(errs) == 0 {
+		return cfg, nil
 	}
-	return cfg, nil
+	known := Variables[T]()
+	for _, err := range errs {
+		if wrong := (*Wrong)(nil); errors.As(err, &wrong) && wrong.Value == "" {
+			if i := slices.IndexFunc(known, func(v Variable) bool { return v.Name == wrong.Name }); i >= 0 {
+				wrong.Value = shown(known[i], cmp.Or(lookup[wrong.Name], text(fields[wrong.Name])))
+			}
+		}
+	}
+	return cfg, fmt.Errorf("bad configuration: %w", errors.Join(errs...))
+}
+
+// flatten takes joined errors apart.
+func flatten(err error) []error {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return []error{err}
+	}
+	var all []error
+	for _, err := range joined.Unwrap() {
+		all = append(all, flatten(err)...)
+	}
+	return all
+}
+
+// must says what is allowed for a variable whose value could not be read. Types of ours say it themselves.
+func must(t reflect.Type, err error) string {
+	if t == reflect.TypeFor[slog.Level]() {
+		return "must be debug, info, warn or error"
+	}
+	if p := reflect.PointerTo(t); p.Implements(reflect.TypeFor[encoding.TextUnmarshaler]()) {
+		return err.Error()
+	}
+	if t == reflect.TypeFor[time.Duration]() {
+		return "must be a duration such as 250ms, 15s or 1h30m"
+	}
+	switch t.Kind() {
+	case reflect.Bool:
+		return "must be true or false"
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		return "must be a whole number"
+	case reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.Uint:
+		return fmt.Sprintf("must be a whole number from 0 to %d", uint64(1)<<t.Bits()-1)
+	}
+	return err.Error()
+}
+
+// text writes a field as its variable would.
+func text(field reflect.Value) string {
+	switch value := field.Interface().(type) {
+	case []string:
+		return strings.Join(value, ",")
+	case encoding.TextMarshaler:
+		written, err := value.MarshalText()
+		if err == nil {
+			return string(written)
+		}
+	}
+	return fmt.Sprint(field.Interface())
+}
+
+// shown is a value as it may be shown.
+func shown(v Variable, value string) string {
+	if v.Secret && value != "" {
+		return "(hidden)"
+	}
+	return userinfo.ReplaceAllString(value, "://(hidden)@")
+}
+
+// userinfo is the part of a URL that may have a password.
+var userinfo = regexp.MustCompile(`://[^/@\s]*@`)
+
+// Effective lists the variables of a configuration with the values in force, for the log. Secrets are hidden.
+func Effective[T any](cfg T) []slog.Attr {
+	var attrs []slog.Attr
+	walk(reflect.ValueOf(&cfg).Elem(), nil, func(field reflect.Value, _ reflect.StructTag, v Variable) {
+		attrs = append(attrs, slog.String(v.Name, shown(v, text(field))))
+	}, func(Validator) {})
+	return attrs
 }
 
 // Variables lists the variables of T in the order of its fields.
@@ -98,7 +211,9 @@ func walk(s reflect.Value, defaults map[string]string,
 			if !ok {
 				def = info.Tag.Get("envDefault")
 			}
-			variable(field, info.Tag, Variable{Name: name, Default: def, Help: info.Tag.Get("help")})
+			variable(field, info.Tag, Variable{
+				Name: name, Default: def, Help: info.Tag.Get("help"), Secret: info.Tag.Get("secret") == "true",
+			})
 		case field.Kind() == reflect.Struct && info.IsExported():
 			walk(field, defaults, variable, check)
 		}
@@ -117,7 +232,7 @@ func set(field reflect.Value, tag reflect.StructTag, name, value string) error {
 	single := reflect.New(reflect.StructOf([]reflect.StructField{{Name: "Value", Type: field.Type(), Tag: tag}}))
 	err := env.ParseWithOptions(single.Interface(), env.Options{Environment: map[string]string{name: value}})
 	if parse := (env.ParseError{}); errors.As(err, &parse) {
-		return fmt.Errorf("%q: %w", value, parse.Err)
+		return parse.Err
 	}
 	if err != nil {
 		return err

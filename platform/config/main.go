@@ -2,6 +2,7 @@ package config
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -18,7 +19,8 @@ type Command[T any] struct {
 }
 
 // Main is all of a main: it reads the arguments and the configuration, runs the command they name and returns the exit
-// code: 0 done, 1 the command failed, 2 wrong arguments or configuration. about is what --help says the program is.
+// code: 0 done, 1 the command failed, 2 wrong arguments or settings (its error is a *Wrong). about is what --help says the
+// program is.
 //
 // The first SIGINT or SIGTERM ends ctx; a second one kills the process, so that a drain that hangs can be cut off.
 //
@@ -38,19 +40,24 @@ func run[T any](ctx context.Context, args []string, stdout, stderr io.Writer, pr
 	case len(args) == 1 && (args[0] == "--help" || args[0] == "-h" || args[0] == "help"):
 		help(stdout, program, about, commands)
 		return 0
+	case len(args) == 1 && (args[0] == "--version" || args[0] == "-version" || args[0] == "version"):
+		fmt.Fprintln(stdout, program, ThisBuild())
+		return 0
 	case len(args) > 1:
 		fmt.Fprintf(stderr, "%s: unknown argument %q; see %s --help\n", program, args[1], program)
 		return 2
 	case len(args) == 1:
 		found := false
+		names := []string{"--help", "--version"}
 		for _, c := range commands {
+			names = append(names, c.Name)
 			if found = c.Name == args[0]; found {
 				command = c
 				break
 			}
 		}
 		if !found {
-			fmt.Fprintf(stderr, "%s: unknown argument %q; see %s --help\n", program, args[0], program)
+			fmt.Fprintf(stderr, "%s: unknown argument %q%s; see %s --help\n", program, args[0], DidYouMean(args[0], names), program)
 			return 2
 		}
 	}
@@ -62,6 +69,9 @@ func run[T any](ctx context.Context, args []string, stdout, stderr io.Writer, pr
 	}
 	if err := command.Run(ctx, cfg); err != nil {
 		fmt.Fprintf(stderr, "%s: %v\n", program, err)
+		if errors.As(err, new(*Wrong)) {
+			return 2
+		}
 		return 1
 	}
 	return 0
@@ -78,6 +88,6 @@ func help[T any](w io.Writer, program, about string, commands []Command[T]) {
 		fmt.Fprintf(table, "  %s\t%s\n", c.Name, text)
 	}
 	table.Flush()
-	fmt.Fprint(w, "\nEnvironment variables and their defaults:\n")
+	fmt.Fprintf(w, "\n%s --version tells what was built.\n\nEnvironment variables and their defaults:\n", program)
 	Usage(w, Variables[T]())
 }

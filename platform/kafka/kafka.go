@@ -26,6 +26,7 @@ import (
 	"github.com/segmentio/kafka-go/sasl/plain"
 	"github.com/segmentio/kafka-go/sasl/scram"
 
+	"github.com/altyn-pay/altyn/platform/config"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/socket"
 )
@@ -48,7 +49,7 @@ type Config struct {
 	TLS               bool          `env:"KAFKA_TLS" envDefault:"false" help:"whether connections to Kafka use TLS, with the system's certificate authorities"`
 	SASLMechanism     string        `env:"KAFKA_SASL_MECHANISM" help:"how to authenticate to Kafka: plain, scram-sha-256, scram-sha-512, or empty for not at all"`
 	SASLUser          string        `env:"KAFKA_SASL_USER" help:"user name for Kafka"`
-	SASLPassword      string        `env:"KAFKA_SASL_PASSWORD" help:"password for Kafka"`
+	SASLPassword      string        `env:"KAFKA_SASL_PASSWORD" secret:"true" help:"password for Kafka"`
 }
 
 // Validate tells everything that is wrong with the configuration.
@@ -56,23 +57,23 @@ func (c Config) Validate() error {
 	_, mechanismErr := c.mechanism()
 	errs := []error{mechanismErr}
 	if len(c.Brokers) == 0 {
-		errs = append(errs, errors.New("KAFKA_BROKERS is empty"))
+		errs = append(errs, config.Invalid("KAFKA_BROKERS", "must be at least one host:port"))
 	}
 	for _, broker := range c.Brokers {
 		host, port, err := net.SplitHostPort(broker)
 		n, convErr := strconv.Atoi(port)
 		if err != nil || convErr != nil || host == "" || n < 1 || n > 65535 {
-			errs = append(errs, fmt.Errorf("KAFKA_BROKERS: %q is not host:port", broker))
+			errs = append(errs, config.Invalid("KAFKA_BROKERS", "must be host:port, separated by commas: %q is not", broker))
 		}
 	}
 	if !dividesLanes(c.Partitions) {
-		errs = append(errs, fmt.Errorf("KAFKA_PARTITIONS=%d does not divide %d", c.Partitions, contract.Lanes))
+		errs = append(errs, config.Invalid("KAFKA_PARTITIONS", "must divide %d: 1, 2, 4, 8, 16, 32 or 64", contract.Lanes))
 	}
 	if c.ReplicationFactor < 1 || c.ReplicationFactor > 1<<15-1 {
-		errs = append(errs, fmt.Errorf("KAFKA_REPLICATION_FACTOR=%d is not a number of brokers", c.ReplicationFactor))
+		errs = append(errs, config.Invalid("KAFKA_REPLICATION_FACTOR", "must be a number of brokers, from 1 to %d", 1<<15-1))
 	}
 	if c.Retention < time.Second {
-		errs = append(errs, fmt.Errorf("KAFKA_RETENTION=%s is shorter than a second", c.Retention))
+		errs = append(errs, config.Invalid("KAFKA_RETENTION", "must be a duration of at least 1s, such as 720h"))
 	}
 	return errors.Join(errs...)
 }
@@ -88,7 +89,7 @@ func (c Config) mechanism() (sasl.Mechanism, error) {
 	case "scram-sha-512":
 		return scram.Mechanism(scram.SHA512, c.SASLUser, c.SASLPassword)
 	default:
-		return nil, fmt.Errorf("KAFKA_SASL_MECHANISM=%q is none of plain, scram-sha-256, scram-sha-512", c.SASLMechanism)
+		return nil, config.Invalid("KAFKA_SASL_MECHANISM", "must be plain, scram-sha-256, scram-sha-512 or empty")
 	}
 }
 

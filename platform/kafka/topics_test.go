@@ -122,14 +122,14 @@ func TestValidate(t *testing.T) {
 		t.Error(err)
 	}
 	for want, spoil := range map[string]func(*kafka.Config){
-		"KAFKA_BROKERS is empty":             func(c *kafka.Config) { c.Brokers = nil },
-		`KAFKA_BROKERS: "localhost"`:         func(c *kafka.Config) { c.Brokers = []string{"localhost"} },
-		`KAFKA_BROKERS: "localhost:0"`:       func(c *kafka.Config) { c.Brokers = []string{"localhost:0"} },
-		"KAFKA_PARTITIONS=6":                 func(c *kafka.Config) { c.Partitions = 6 },
-		"KAFKA_PARTITIONS=0":                 func(c *kafka.Config) { c.Partitions = 0 },
-		"KAFKA_REPLICATION_FACTOR=0":         func(c *kafka.Config) { c.ReplicationFactor = 0 },
-		"KAFKA_RETENTION=-1s":                func(c *kafka.Config) { c.Retention = -time.Second },
-		`KAFKA_SASL_MECHANISM="oauthbearer"`: func(c *kafka.Config) { c.SASLMechanism = "oauthbearer" },
+		"KAFKA_BROKERS must be at least one":                                         func(c *kafka.Config) { c.Brokers = nil },
+		`KAFKA_BROKERS must be host:port, separated by commas: "localhost" is not`:   func(c *kafka.Config) { c.Brokers = []string{"localhost"} },
+		`KAFKA_BROKERS must be host:port, separated by commas: "localhost:0" is not`: func(c *kafka.Config) { c.Brokers = []string{"localhost:0"} },
+		"KAFKA_PARTITIONS must divide 64":                                            func(c *kafka.Config) { c.Partitions = 6 },
+		"KAFKA_PARTITIONS must divide 64: 1, 2":                                      func(c *kafka.Config) { c.Partitions = 0 },
+		"KAFKA_REPLICATION_FACTOR must be":                                           func(c *kafka.Config) { c.ReplicationFactor = 0 },
+		"KAFKA_RETENTION must be":                                                    func(c *kafka.Config) { c.Retention = -time.Second },
+		"KAFKA_SASL_MECHANISM must be":                                               func(c *kafka.Config) { c.SASLMechanism = "oauthbearer" },
 	} {
 		cfg := kafkatest.Config("127.0.0.1:9092")
 		spoil(&cfg)

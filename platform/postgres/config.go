@@ -7,11 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"strconv"
 	"time"
 
 	"github.com/jmoiron/sqlx"
 	"github.com/lib/pq"
+
+	"github.com/altyn-pay/altyn/platform/config"
 )
 
 // Config says where a service's database is and as whom to use it. The empty names and passwords are filled by Defaults.
@@ -25,16 +28,44 @@ type Config struct {
 
 	// The service's role: reads and writes rows.
 	User     string `env:"POSTGRES_USER" help:"role of the running service (default: <service>_service)"`
-	Password string `env:"POSTGRES_PASSWORD" help:"its password (default: its name, for development)"`
+	Password string `env:"POSTGRES_PASSWORD" secret:"true" help:"its password (default: its name, for development)"`
 
 	// The role that owns the tables and migrates them.
 	Owner         string `env:"POSTGRES_OWNER" help:"role that migrates (default: <service>_owner)"`
-	OwnerPassword string `env:"POSTGRES_OWNER_PASSWORD" help:"its password (default: its name, for development)"`
+	OwnerPassword string `env:"POSTGRES_OWNER_PASSWORD" secret:"true" help:"its password (default: its name, for development)"`
 
 	MaxConns int `env:"POSTGRES_MAX_CONNS" envDefault:"16" help:"connections that one process may open"`
 
 	// Application is the name under which the connections appear in pg_stat_activity; Defaults sets the service's.
 	Application string
+}
+
+// Validate tells everything that is wrong with the configuration.
+func (c Config) Validate() error {
+	var errs []error
+	if c.Port == 0 {
+		errs = append(errs, config.Invalid("POSTGRES_PORT", "must be 1 to 65535"))
+	}
+	if !knownSSLMode(c.SSLMode) {
+		errs = append(errs, config.Invalid("POSTGRES_SSLMODE", "must be disable, require, verify-ca or verify-full"))
+	}
+	if c.SSLRoots != "" {
+		if _, err := os.ReadFile(c.SSLRoots); err != nil {
+			errs = append(errs, config.Invalid("POSTGRES_SSLROOTCERT", "must be a file that can be read (%v)", err))
+		}
+	}
+	if c.MaxConns < minConns || c.MaxConns > maxConns {
+		errs = append(errs, config.Invalid("POSTGRES_MAX_CONNS", "must be %d to %d", minConns, maxConns))
+	}
+	return errors.Join(errs...)
+}
+
+func knownSSLMode(mode string) bool {
+	switch pq.SSLMode(mode) {
+	case pq.SSLModeDisable, pq.SSLModeRequire, pq.SSLModeVerifyCA, pq.SSLModeVerifyFull:
+		return true
+	}
+	return false
 }
 
 // Defaults returns the configuration with every empty name and password filled in for the named service: database
@@ -73,6 +104,8 @@ const (
 	connectionLifetime = 30 * time.Minute
 	connectionIdleTime = 5 * time.Minute
 	ownerConns         = 4
+	// With one connection a process could not do anything beside what holds it. The upper bound is for slips of the finger.
+	minConns, maxConns = 2, 10_000
 )
 
 // Open returns a pool of at most MaxConns connections under the service's role. It does not connect, so the server may come
@@ -119,9 +152,7 @@ func connector(cfg Config, user, password string, answer time.Duration, settings
 	case cfg.Database == "" || user == "":
 		return nil, errors.New("postgres: database and user are required")
 	}
-	switch pq.SSLMode(cfg.SSLMode) {
-	case pq.SSLModeDisable, pq.SSLModeRequire, pq.SSLModeVerifyCA, pq.SSLModeVerifyFull:
-	default:
+	if !knownSSLMode(cfg.SSLMode) {
 		return nil, fmt.Errorf("postgres: sslmode %q is none of disable, require, verify-ca, verify-full", cfg.SSLMode)
 	}
 
@@ -152,13 +183,13 @@ func connector(cfg Config, user, password string, answer time.Duration, settings
 	return connector, nil
 }
 
-func pool(connector driver.Connector, maxConns int) (*sqlx.DB, error) {
-	if maxConns < 1 {
-		return nil, fmt.Errorf("postgres: at least one connection is required, not %d", maxConns)
+func pool(connector driver.Connector, conns int) (*sqlx.DB, error) {
+	if conns < 1 {
+		return nil, fmt.Errorf("postgres: at least one connection is required, not %d", conns)
 	}
 	db := sqlx.NewDb(sql.OpenDB(connector), "postgres")
-	db.SetMaxOpenConns(maxConns)
-	db.SetMaxIdleConns(maxConns)
+	db.SetMaxOpenConns(conns)
+	db.SetMaxIdleConns(conns)
 	db.SetConnMaxLifetime(connectionLifetime)
 	db.SetConnMaxIdleTime(connectionIdleTime)
 	return db, nil

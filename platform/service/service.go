@@ -98,6 +98,7 @@ func Commands[T any](program Program, of func(T) (addr string, cfg Config)) []co
 	return []config.Command[T]{
 		{Name: "serve", Help: "run the service until SIGTERM", Run: func(ctx context.Context, cfg T) error {
 			addr, frame := of(cfg)
+			config.Announce(telemetry.NewLogger(os.Stderr, frame.Telemetry, program.Name), cfg)
 			return Serve(ctx, program, addr, frame, nil)
 		}},
 		{Name: "migrate", Help: "bring the database's schema up to date, as its owner", Run: func(ctx context.Context, cfg T) error {
@@ -129,7 +130,7 @@ func Serve(ctx context.Context, program Program, addr string, cfg Config, listen
 		Log: telemetry.NewLogger(os.Stderr, cfg.Telemetry, program.Name), Metrics: telemetry.NewRegistry(program.Name),
 	}
 	if p.Currencies, err = money.LoadCurrencies(cfg.Currencies); err != nil {
-		return err
+		return &config.Wrong{Name: "CURRENCIES_FILE", Value: cfg.Currencies, Must: "must be a file of lines CODE,DIGITS: " + err.Error(), Err: err}
 	}
 	if p.DB, err = postgres.Open(cfg.Postgres.Defaults(program.Name)); err != nil {
 		return err
@@ -140,6 +141,7 @@ func Serve(ctx context.Context, program Program, addr string, cfg Config, listen
 	p.Router = httpserver.NewRouter(httpserver.Options{Logger: p.Log, Registerer: p.Metrics, Classify: program.Classify})
 	p.Router.Method("GET", "/healthz", p.Health.Live())
 	p.Router.Method("GET", "/readyz", p.Health.Ready())
+	p.Router.Method("GET", "/version", config.ThisBuild())
 	p.Router.Method("GET", "/metrics", telemetry.MetricsHandler(p.Metrics))
 	if err := program.Build(p); err != nil {
 		return err

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+
+	"github.com/altyn-pay/altyn/platform/config"
 )
 
 // Config are the settings every process has.
@@ -14,6 +16,14 @@ type Config struct {
 	LogLevel    slog.Level `env:"LOG_LEVEL" envDefault:"info" help:"least level that is logged: debug (every request), info, warn or error"`
 	LogFormat   LogFormat  `env:"LOG_FORMAT" envDefault:"json" help:"form of the log: json or text"`
 	ProfileAddr string     `env:"PPROF_ADDR" help:"address for profiles of the Go runtime, such as 127.0.0.1:6060 (default: none)"`
+}
+
+// Validate checks the address.
+func (c Config) Validate() error {
+	if c.ProfileAddr == "" {
+		return nil
+	}
+	return config.CheckAddr("PPROF_ADDR", c.ProfileAddr)
 }
 
 // LogFormat is how a log line is written; the zero value is JSON.

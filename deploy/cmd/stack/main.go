@@ -13,6 +13,7 @@ import (
 
 	"github.com/altyn-pay/altyn/platform/config"
 	"github.com/altyn-pay/altyn/platform/localkafka"
+	"github.com/altyn-pay/altyn/platform/service"
 )
 
 const about = `stack runs the whole of Altyn on this machine without containers: PostgreSQL, Kafka and the services, in the
@@ -34,6 +35,9 @@ The verbs of make (make help) call these. What runs is decided by variables, in 
 (make start PAYMENTS_WORKERS=2 KAFKA=embedded); those that are not listed here reach the services as they are.
 Without GOMAXPROCS, a service uses half of the cores.
 `
+
+// verbs are those that people type.
+var verbs = []string{"start", "build", verbRun, verbEnv, "status", "logs", "stop", "clean"}
 
 const (
 	verbRun       = "run"
@@ -69,6 +73,10 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		config.Usage(out, config.Variables[Settings]())
 		return nil
 	}
+	if args[0] == "--version" || args[0] == "version" {
+		fmt.Fprintln(out, "stack", config.ThisBuild())
+		return nil
+	}
 	settings, err := config.Load[Settings]()
 	if err != nil {
 		return usageError{err}
@@ -76,6 +84,11 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	at, err := findPlace()
 	if err != nil {
 		return err
+	}
+	if args[0] != verbSupervise {
+		for _, m := range config.NearMisses(os.Environ(), append(config.Variables[Settings](), config.Variables[service.Config]()...)) {
+			fmt.Fprintf(os.Stderr, "warning: nothing reads the variable %s; did you mean %s?\n", m.Name, m.Near)
+		}
 	}
 	c := &client{settings: settings, at: at, out: out}
 	verb, args := args[0], args[1:]
@@ -118,6 +131,6 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	case verbSupervise:
 		return supervise(ctx, settings, at, flags.Arg(0), os.NewFile(3, "report"))
 	default:
-		return usage("there is no verb %q", verb)
+		return usage("there is no verb %q%s", verb, config.DidYouMean(verb, verbs))
 	}
 }

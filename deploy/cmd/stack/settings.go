@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 
 	"github.com/altyn-pay/altyn/deploy/stack"
+	"github.com/altyn-pay/altyn/platform/config"
 	"github.com/altyn-pay/altyn/platform/localkafka"
 	"github.com/altyn-pay/altyn/platform/localpostgres"
 	"github.com/altyn-pay/altyn/platform/postgres"
@@ -20,7 +21,7 @@ type Settings struct {
 	PostgresSSLMode  string `env:"POSTGRES_SSLMODE" envDefault:"disable" help:"of that PostgreSQL: disable, require, verify-ca or verify-full"`
 	PostgresSSLRoots string `env:"POSTGRES_SSLROOTCERT" help:"of that PostgreSQL: file of the certificates to trust"`
 	AdminUser        string `env:"POSTGRES_ADMIN_USER" help:"its superuser, to make the roles and databases (default: they are there)"`
-	AdminPassword    string `env:"POSTGRES_ADMIN_PASSWORD" help:"password of that superuser"`
+	AdminPassword    string `env:"POSTGRES_ADMIN_PASSWORD" secret:"true" help:"password of that superuser"`
 
 	KafkaKind    string   `env:"KAFKA" help:"apache (needs Java 17 and, once, Maven) or embedded (default: apache, else embedded)"`
 	KafkaPort    uint16   `env:"KAFKA_PORT" envDefault:"9092" help:"port of Kafka"`
@@ -43,7 +44,7 @@ func (s *Settings) Validate() error {
 	var errs []error
 	for _, e := range s.endpoints(true) {
 		if _, _, err := net.SplitHostPort(e.Addr); err != nil {
-			errs = append(errs, fmt.Errorf("%s=%s is not host:port", e.Variable, e.Addr))
+			errs = append(errs, config.Invalid(e.Variable, "must be host:port"))
 		}
 	}
 	for _, n := range []struct {
@@ -55,7 +56,7 @@ func (s *Settings) Validate() error {
 		{"PAYMENTS_WORKERS", s.PaymentsWorkers, 0},
 	} {
 		if n.value < n.min || n.value > maxInstances {
-			errs = append(errs, fmt.Errorf("%s=%d is not between %d and %d", n.name, n.value, n.min, maxInstances))
+			errs = append(errs, config.Invalid(n.name, "must be %d to %d", n.min, maxInstances))
 		}
 	}
 	return errors.Join(errs...)

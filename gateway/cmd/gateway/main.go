@@ -31,6 +31,7 @@ func health(ctx context.Context, cfg edge.Config) error { return httpserver.Prob
 func serve(ctx context.Context, cfg edge.Config) error {
 	telemetry.TuneGC()
 	logger := telemetry.NewLogger(os.Stderr, cfg.Telemetry, "gateway")
+	config.Announce(logger, cfg)
 	registry := telemetry.NewRegistry("gateway")
 	handler, closeIdle, err := edge.New(cfg, logger, registry)
 	if err != nil {
@@ -39,6 +40,7 @@ func serve(ctx context.Context, cfg edge.Config) error {
 	defer closeIdle()
 	admin := chi.NewRouter()
 	admin.Method(http.MethodGet, "/metrics", telemetry.MetricsHandler(registry))
+	admin.Method(http.MethodGet, "/version", config.ThisBuild())
 
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {

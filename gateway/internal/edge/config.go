@@ -2,7 +2,6 @@ package edge
 
 import (
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/altyn-pay/altyn/gateway/internal/upstream"
@@ -23,15 +22,15 @@ type Config struct {
 
 // Validate checks the URLs and bounds.
 func (c Config) Validate() error {
-	var errs []error
+	errs := []error{config.CheckAddr("GATEWAY_ADDR", c.Addr), config.CheckAddr("GATEWAY_ADMIN_ADDR", c.AdminAddr)}
 	if err := upstream.Check(c.Orders); err != nil {
-		errs = append(errs, fmt.Errorf("ORDERS_URL: %w", err))
+		errs = append(errs, config.Invalid("ORDERS_URL", "%v", err))
 	}
 	if err := upstream.Check(c.Payments); err != nil {
-		errs = append(errs, fmt.Errorf("PAYMENTS_URL: %w", err))
+		errs = append(errs, config.Invalid("PAYMENTS_URL", "%v", err))
 	}
 	if c.UpstreamTimeout <= 0 || c.UpstreamTimeout > time.Hour {
-		errs = append(errs, errors.New("GATEWAY_UPSTREAM_TIMEOUT: must be more than 0s and at most 1h"))
+		errs = append(errs, config.Invalid("GATEWAY_UPSTREAM_TIMEOUT", "must be more than 0s and at most 1h"))
 	}
 	return errors.Join(errs...)
 }

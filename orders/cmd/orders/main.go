@@ -51,6 +51,9 @@ type Config struct {
 	service.Config
 }
 
+// Validate checks the address.
+func (c Config) Validate() error { return config.CheckAddr("ORDERS_ADDR", c.Addr) }
+
 // Defaults are those of this service's database.
 func (Config) Defaults() map[string]string { return service.Defaults(name) }
 

@@ -1,0 +1,103 @@
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Nearest returns the known name that a misspelt one most likely stands for, or "" when none is near. A name is near when it
+// differs by letter case alone, by at most two typing slips (letters left out, added, replaced or swapped; one slip in names
+// of up to four letters), or when it abbreviates a known name that begins with the same word, as POSTGRES_PASS does.
+func Nearest(name string, known []string) string {
+	best, least := "", 3
+	if len(name) <= 4 {
+		least = 2
+	}
+	for _, candidate := range known {
+		distance := slips(strings.ToLower(name), strings.ToLower(candidate))
+		if distance < least {
+			best, least = candidate, distance
+		}
+	}
+	if best != "" {
+		return best
+	}
+	for _, candidate := range known {
+		if abbreviates(name, candidate) {
+			return candidate
+		}
+	}
+	return ""
+}
+
+// slips is the number of typing slips between two names: the Damerau–Levenshtein distance (optimal string alignment).
+func slips(a, b string) int {
+	before, last := make([]int, len(b)+1), make([]int, len(b)+1)
+	for j := range last {
+		last[j] = j
+	}
+	for i := range len(a) {
+		row := make([]int, len(b)+1)
+		row[0] = i + 1
+		for j := range len(b) {
+			changed := 1
+			if a[i] == b[j] {
+				changed = 0
+			}
+			row[j+1] = min(last[j+1]+1, row[j]+1, last[j]+changed)
+			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
+				row[j+1] = min(row[j+1], before[j-1]+1)
+			}
+		}
+		before, last = last, row
+	}
+	return last[len(b)]
+}
+
+// abbreviates tells whether a variable's name is another one with letters left out behind the first word.
+func abbreviates(name, full string) bool {
+	word, rest, ok := strings.Cut(strings.ToUpper(name), "_")
+	fullWord, fullRest, fullOK := strings.Cut(full, "_")
+	if !ok || !fullOK || word != fullWord || len(rest) < 2 || rest[0] != fullRest[0] {
+		return false
+	}
+	for _, letter := range fullRest {
+		if rest != "" && rune(rest[0]) == letter {
+			rest = rest[1:]
+		}
+	}
+	return rest == ""
+}
+
+// DidYouMean is what to say behind a name that is not known: the nearest one that is, if any.
+func DidYouMean(name string, known []string) string {
+	if near := Nearest(name, known); near != "" {
+		return fmt.Sprintf("; did you mean %s?", near)
+	}
+	return ""
+}
+
+// Misspelt is a variable of the environment that nothing reads, and the one that it most likely stands for.
+type Misspelt struct{ Name, Near string }
+
+// NearMisses lists the variables of the environment that are nearly one of vars, but none of them.
+func NearMisses(environ []string, vars []Variable) []Misspelt {
+	known := make([]string, len(vars))
+	for i, v := range vars {
+		known[i] = v.Name
+	}
+	var misses []Misspelt
+	for _, variable := range environ {
+		name, _, _ := strings.Cut(variable, "=")
+		if slices.Contains(known, name) {
+			continue
+		}
+		if near := Nearest(name, known); near != "" {
+			misses = append(misses, Misspelt{name, near})
+		}
+	}
+	slices.SortFunc(misses, func(a, b Misspelt) int { return cmp.Compare(a.Name, b.Name) })
+	return misses
+}
