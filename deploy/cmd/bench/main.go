@@ -24,12 +24,14 @@ func main() {
 	if errors.Is(err, flag.ErrHelp) {
 		return
 	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "bench: %v; see --help\n", err)
+		os.Exit(2)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	telemetry.TuneGC() // as the services do: what the generator collects is taken from them
-	if err == nil {
-		err = run(ctx, s)
-	}
+	err = run(ctx, s)
 	if ctx.Err() != nil { // whatever failed then
 		err = errors.New("interrupted: everything was stopped and removed")
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/altyn-pay/altyn/deploy/stack"
+	"github.com/altyn-pay/altyn/platform/config"
 	"github.com/altyn-pay/altyn/platform/localkafka"
 )
 
@@ -80,7 +81,7 @@ func parse(args []string, getenv func(string) string, output io.Writer) (setting
 			}
 		}
 	}
-	if err := flags.Parse(args); err != nil {
+	if err := config.ParseFlags(flags, args); err != nil {
 		return s, err
 	}
 	if flags.NArg() > 0 {

@@ -25,11 +25,21 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx); err != nil {
+	err := run(ctx)
+	if errors.Is(err, flag.ErrHelp) {
+		return
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
+		if errors.As(err, new(usageError)) {
+			os.Exit(2)
+		}
 		os.Exit(1)
 	}
 }
+
+// usageError is a mistake in the arguments.
+type usageError struct{ error }
 
 // settings are read from flags.
 type settings struct {
@@ -41,7 +51,7 @@ type settings struct {
 
 func run(ctx context.Context) error {
 	var s settings
-	flags := flag.NewFlagSet("demo", flag.ExitOnError)
+	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
 	flags.StringVar(&s.gateway, "gateway", "http://127.0.0.1:8000", "address of the gateway")
 	flags.IntVar(&s.accounts, "accounts", 100, "accounts to open")
 	flags.IntVar(&s.orders, "orders", 3000, "orders to place")
@@ -51,11 +61,13 @@ func run(ctx context.Context) error {
 			"a fifth of which there is no money, waits until all are final and checks the books in both databases.\n\nFlags:")
 		flags.PrintDefaults()
 	}
-	if err := flags.Parse(os.Args[1:]); err != nil {
+	if err := config.ParseFlags(flags, os.Args[1:]); errors.Is(err, flag.ErrHelp) {
 		return err
+	} else if err != nil {
+		return usageError{fmt.Errorf("%w; see --help", err)}
 	}
 	if s.accounts < 1 || s.orders < s.accounts || s.clients < 1 || s.clients > 256 {
-		return errors.New("there must be an account, at least as many orders as accounts, and 1 to 256 clients")
+		return usageError{errors.New("there must be an account, at least as many orders as accounts, and 1 to 256 clients")}
 	}
 	client := load.New(s.gateway)
 	defer client.Close()

@@ -93,7 +93,6 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	c := &client{settings: settings, at: at, out: out}
 	verb, args := args[0], args[1:]
 	flags := flag.NewFlagSet(verb, flag.ContinueOnError)
-	flags.SetOutput(io.Discard)
 	var noCache, follow bool
 	var lines int
 	switch verb {
@@ -103,7 +102,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		flags.BoolVar(&follow, "f", false, "")
 		flags.IntVar(&lines, "n", 50, "")
 	}
-	if err := flags.Parse(args); err != nil {
+	if err := config.ParseFlags(flags, args); err != nil {
 		return usage("%s: %w", verb, err)
 	}
 	if takes := verb == "logs" || verb == verbSupervise; flags.NArg() > 0 && !takes {

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -305,6 +307,57 @@ func TestHelp(t *testing.T) {
 					t.Errorf("the example billing %s %s: exit code %d, %s", c.name, example, code, warnings)
 				}
 			}
+		}
+	}
+}
+
+func TestMisspeltArguments(t *testing.T) {
+	t.Parallel()
+	for args, want := range map[string]string{
+		"depsoit":              `there is no command "depsoit"; did you mean deposit?`,
+		"create_account":       `there is no command "create_account"; did you mean create-account?`,
+		"deposit --amout 5":    "there is no flag --amout; did you mean --amount?",
+		"deposit -acount=5":    "there is no flag -acount; did you mean --account?",
+		"deposit --account 5":  `--account: "5" must be a UUID`,
+		"seed --accounts many": `--accounts: "many" must be a whole number`,
+		"completion tcsh":      "completion takes one of bash, zsh, fish",
+	} {
+		code, out, warnings := billing(t, kafka.Config{}, strings.Fields(args)...)
+		if code != exitUsage || out != "" || !strings.Contains(warnings, want) {
+			t.Errorf("billing %s: exit code %d, %s%s", args, code, out, warnings)
+		}
+	}
+	if code, out, _ := billing(t, kafka.Config{}, "--version"); code != exitDone || !strings.HasPrefix(out, "billing 0.") {
+		t.Errorf("--version: exit code %d, %s", code, out)
+	}
+}
+
+// The script of bash completes commands and flags in a real bash.
+func TestCompletion(t *testing.T) {
+	t.Parallel()
+	shell, err := exec.LookPath("bash")
+	if err != nil {
+		t.Fatal("this test needs bash")
+	}
+	_, script, _ := billing(t, kafka.Config{}, "completion", "bash")
+	for line, want := range map[string]string{
+		"billing dep":           "deposit",
+		"billing cre":           "create-account",
+		"billing deposit --am":  "--amount",
+		"billing completion fi": "fish",
+		"billing load --in":     "--in-flight",
+	} {
+		words := strings.Fields(line)
+		ask := script + "\nCOMP_WORDS=(" + line + "); COMP_CWORD=" + strconv.Itoa(len(words)-1) + `; _billing; echo "${COMPREPLY[@]}"`
+		out, err := exec.CommandContext(t.Context(), shell, "--norc", "-c", ask).CombinedOutput()
+		if err != nil || strings.TrimSpace(string(out)) != want {
+			t.Errorf("%s: %v, %s", line, err, out)
+		}
+	}
+	_, fish, _ := billing(t, kafka.Config{}, "completion", "fish")
+	for _, want := range []string{"-a deposit -d 'put money on an account'", "__fish_seen_subcommand_from deposit' -l amount -x"} {
+		if !strings.Contains(fish, want) {
+			t.Errorf("%s is not in %s", want, fish)
 		}
 	}
 }

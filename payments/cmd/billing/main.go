@@ -38,7 +38,8 @@ Usage: billing <command> [flags]
 `
 
 const more = `
-billing <command> --help explains a command and shows examples.
+billing <command> --help explains a command and shows examples, billing --version tells what was built, and
+billing completion <shell> completes commands and flags in bash, zsh or fish.
 
 The first steps (make start brings the stack up):
 
@@ -127,23 +128,30 @@ func (p *program) dispatch(ctx context.Context, args []string) error {
 		p.help()
 		return nil
 	}
+	switch args[0] {
+	case "--version", "-version", "version":
+		fmt.Fprintln(p.stdout, "billing", config.ThisBuild())
+		return nil
+	case "completion":
+		return p.completion(args[1:])
+	}
+	names := []string{"completion", "--help", "--version"}
 	for _, g := range subcommands() {
 		for _, c := range g.commands {
-			if c.name == args[0] {
+			if names = append(names, c.name); c.name == args[0] {
 				return p.command(ctx, c, args[1:])
 			}
 		}
 	}
-	return wrong("there is no command %q; billing --help lists them", args[0])
+	return wrong("there is no command %q%s; billing --help lists them", args[0], config.DidYouMean(args[0], names))
 }
 
 func isHelp(arg string) bool { return arg == "--help" || arg == "-help" || arg == "-h" }
 
 func (p *program) command(ctx context.Context, c subcommand, args []string) error {
 	flags := flag.NewFlagSet(c.name, flag.ContinueOnError)
-	flags.SetOutput(io.Discard)
 	do := c.define(flags)
-	switch err := flags.Parse(args); {
+	switch err := config.ParseFlags(flags, args); {
 	case errors.Is(err, flag.ErrHelp):
 		p.explain(c, flags)
 		return nil
@@ -155,6 +163,9 @@ func (p *program) command(ctx context.Context, c subcommand, args []string) erro
 	cfg, err := p.config()
 	if err != nil {
 		return usageError{err}
+	}
+	for _, m := range config.NearMisses(os.Environ(), config.Variables[kafka.Config]()) {
+		fmt.Fprintf(p.stderr, "warning: nothing reads the variable %s; did you mean %s?\n", m.Name, m.Near)
 	}
 	err = do(ctx, p, cfg)
 	if mistaken := (usageError{}); errors.As(err, &mistaken) {
