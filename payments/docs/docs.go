@@ -290,6 +290,13 @@ const docTemplate = `{
                         "description": "1–255 characters; the same key with the same request is the same account",
                         "name": "Idempotency-Key",
                         "in": "header"
+                    },
+                    {
+                        "type": "string",
+                        "example": "5s",
+                        "description": "wait so long for the result, at most 30s",
+                        "name": "wait",
+                        "in": "query"
                     }
                 ],
                 "responses": {

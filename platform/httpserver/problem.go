@@ -11,6 +11,7 @@ import (
 const (
 	CodeInvalidJSON          = "invalid_json"           // 400: the body is no JSON object
 	CodeUnknownField         = "unknown_field"          // 400: the body has a field that this call does not know; errors names it
+	CodeUnknownParameter     = "unknown_parameter"      // 400: the query has a parameter that this call does not know; errors names it
 	CodeValidationFailed     = "validation_failed"      // 400: errors names the fields and what is wrong with each
 	CodeNotFound             = "not_found"              // 404: nothing is served at this path
 	CodeMethodNotAllowed     = "method_not_allowed"     // 405: the header Allow lists what is

@@ -2,7 +2,6 @@ package httpserver
 
 import (
 	"net/http"
-	"strconv"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -12,9 +11,6 @@ import (
 )
 
 const (
-	defaultLimit         = 50
-	maxLimit             = 200
-	maxCursor            = 512
 	maxIdempotencyKey    = 255
 	canonicalUUIDLen     = 36
 	idempotencyKeyHeader = "Idempotency-Key"
@@ -22,21 +18,6 @@ const (
 
 // MaxWait is how long a request may ask to wait.
 const MaxWait = 30 * time.Second
-
-// Page reads ?limit= (1–200, default 50) and ?cursor= (opaque; "" for the first page).
-func Page(r *http.Request) (limit int, cursor string, err error) {
-	query := r.URL.Query()
-	limit = defaultLimit
-	if query.Has("limit") {
-		if limit, err = strconv.Atoi(query.Get("limit")); err != nil || limit < 1 || limit > maxLimit {
-			return 0, "", Invalid("limit", "must be a whole number from 1 to 200")
-		}
-	}
-	if cursor = query.Get("cursor"); len(cursor) > maxCursor {
-		return 0, "", Invalid("cursor", "is not a cursor of this list")
-	}
-	return limit, cursor, nil
-}
 
 // IdempotencyKey reads the Idempotency-Key header: "" when there is none, else 1–255 printable characters.
 func IdempotencyKey(r *http.Request) (string, error) {
@@ -79,9 +60,16 @@ func Wait(r *http.Request) (wait time.Duration, asked bool, err error) {
 	return wait, true, nil
 }
 
-// PathUUID reads a UUID in the canonical form of 36 characters from the route's path parameter.
+// PathUUID reads a UUID in the canonical form of 36 characters from the route's path parameter. Nothing has the ID zero.
 func PathUUID(r *http.Request, name string) (uuid.UUID, error) {
-	text := chi.URLParam(r, name)
+	id, err := parseUUID(name, chi.URLParam(r, name))
+	if err == nil && id == uuid.Nil {
+		return uuid.Nil, Invalid(name, "must not be zero")
+	}
+	return id, err
+}
+
+func parseUUID(name, text string) (uuid.UUID, error) {
 	id, err := uuid.Parse(text)
 	if err != nil || len(text) != canonicalUUIDLen {
 		return uuid.Nil, Invalid(name, "must be a UUID")

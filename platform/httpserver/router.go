@@ -38,7 +38,8 @@ type Options struct {
 //   - is logged and measured by its route pattern: altyn_http_requests_total, altyn_http_request_duration_seconds;
 //   - survives a panic of its handler with a 500;
 //   - has 15 s to send its body;
-//   - is refused with 400 when its path or query is not UTF-8 or contains U+0000, which PostgreSQL cannot store;
+//   - is refused with 400 when its path or query is not UTF-8, contains U+0000, which PostgreSQL cannot store, or when the
+//     query is not made of parameters;
 //   - gets 404 or 405 (with Allow) as problem+json where no route serves it. GET routes serve HEAD too.
 func NewRouter(options Options) chi.Router {
 	s := &observer{Options: options, metrics: newMetrics(options.Registerer)}
@@ -54,9 +55,14 @@ func NewRouter(options Options) chi.Router {
 	return router
 }
 
-// Handle turns a function that may fail into a handler; Error answers its error.
-func Handle(serve func(w http.ResponseWriter, r *http.Request) error) http.HandlerFunc {
+// Handle turns a function that may fail into a handler; Error answers its error. These are the query parameters that it
+// reads: a query with another one, or with one twice or empty, is refused with 400.
+func Handle(serve func(w http.ResponseWriter, r *http.Request) error, parameters ...string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
+		if p := checkParameters(r.URL.RawQuery, parameters); p != nil {
+			Error(w, r, p)
+			return
+		}
 		if err := serve(w, r); err != nil {
 			Error(w, r, err)
 		}
@@ -216,14 +222,7 @@ func checkURL(u *url.URL) *Problem {
 	if !storable(u.Path) {
 		return Invalid("path", "must be UTF-8 without the character U+0000")
 	}
-	if strings.IndexByte(u.RawQuery, '%') < 0 && storable(u.RawQuery) {
-		return nil
-	}
-	query, err := url.QueryUnescape(u.RawQuery)
-	if err != nil || !storable(query) {
-		return Invalid("query", "must be encoded UTF-8 without the character U+0000")
-	}
-	return nil
+	return checkQuery(u.RawQuery)
 }
 
 func storable(s string) bool { return utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 }

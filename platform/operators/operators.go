@@ -3,8 +3,6 @@ package operators
 
 import (
 	"context"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -42,7 +40,7 @@ func New(log *slog.Logger, sources ...parked.Source) *API { return &API{sources,
 
 // Mount adds the routes.
 func (a *API) Mount(router chi.Router) {
-	router.Get(Path, httpserver.Handle(a.list))
+	router.Get(Path, httpserver.Handle(a.list, "limit", "cursor"))
 	router.Post(Path+"/{id}/redrive", httpserver.Handle(a.redrive))
 	router.Post(Path+"/{id}/discard", httpserver.Handle(a.discard))
 }
@@ -62,13 +60,13 @@ func (a *API) Mount(router chi.Router) {
 //	@Failure		503		{object}	httpserver.Problem	"unavailable"
 //	@Router			/admin/parked [get]
 func (a *API) list(w http.ResponseWriter, r *http.Request) error {
-	limit, cursor, err := httpserver.Page(r)
+	var after parked.Position
+	limit, err := httpserver.Page(r, &after)
 	if err != nil {
 		return err
 	}
-	after, err := decodeCursor(cursor)
-	if err != nil {
-		return err
+	if after.At = after.At.UTC(); after.At.Year() < 1 || after.At.Year() > 9999 {
+		return httpserver.BadCursor()
 	}
 	ctx, cancel := detached(r)
 	defer cancel()
@@ -84,7 +82,9 @@ func (a *API) list(w http.ResponseWriter, r *http.Request) error {
 	next := ""
 	if len(items) > limit {
 		items = items[:limit]
-		next = encodeCursor(items[limit-1].Position())
+		if next, err = httpserver.Cursor(r, items[limit-1].Position()); err != nil {
+			return err
+		}
 	}
 	return httpserver.WriteJSON(w, http.StatusOK, httpserver.NewList(items, next))
 }
@@ -187,27 +187,4 @@ func (a *API) act(ctx context.Context, w http.ResponseWriter, done, reason strin
 
 func detached(r *http.Request) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(r.Context()), timeout)
-}
-
-func encodeCursor(p parked.Position) string {
-	text, err := json.Marshal(p)
-	if err != nil {
-		panic(err) // a time of the database and a UUID
-	}
-	return base64.RawURLEncoding.EncodeToString(text)
-}
-
-func decodeCursor(cursor string) (parked.Position, error) {
-	if cursor == "" {
-		return parked.Position{}, nil
-	}
-	var p parked.Position
-	text, err := base64.RawURLEncoding.DecodeString(cursor)
-	if err == nil {
-		err = json.Unmarshal(text, &p)
-	}
-	if err != nil || p.At.Year() < 1 || p.At.Year() > 9999 {
-		return parked.Position{}, httpserver.Invalid("cursor", "is not a cursor of this list")
-	}
-	return p, nil
 }

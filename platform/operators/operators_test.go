@@ -137,7 +137,7 @@ func TestTheListMergesItsSourcesInPages(t *testing.T) {
 		t.Helper()
 		var got []string
 		for cursor := ""; ; {
-			status, page := b.call("GET", fmt.Sprintf("/admin/parked?limit=%d&cursor=%s", limit, cursor), "")
+			status, page := b.call("GET", fmt.Sprintf("/admin/parked?limit=%d%s", limit, cursor), "")
 			items := page["items"].([]any)
 			if status != 200 || len(items) > limit {
 				t.Fatalf("%d: %d items", status, len(items))
@@ -149,7 +149,7 @@ func TestTheListMergesItsSourcesInPages(t *testing.T) {
 			if !more {
 				break
 			}
-			cursor = next
+			cursor = "&cursor=" + next
 		}
 		if !slices.Equal(got, want) {
 			t.Errorf("in pages of %d:\n%q, want\n%q", limit, got, want)

@@ -114,7 +114,7 @@ func finals(ctx context.Context, client *load.Client, accounts []uuid.UUID, each
 				Items      []load.Order `json:"items"`
 				NextCursor string       `json:"next_cursor"`
 			}
-			path := fmt.Sprintf("/api/v1/orders?account_id=%s&limit=200&cursor=%s", account, cursor)
+			path := fmt.Sprintf("/api/v1/orders?account_id=%s&limit=200%s", account, cursor)
 			if err := client.Call("GET", path, "", nil, &page); err != nil {
 				return nil, fmt.Errorf("list orders: %w", err)
 			}
@@ -130,9 +130,10 @@ func finals(ctx context.Context, client *load.Client, accounts []uuid.UUID, each
 				orders = append(orders, order)
 				progress.Add(1)
 			}
-			if cursor = page.NextCursor; cursor == "" {
+			if page.NextCursor == "" {
 				break
 			}
+			cursor = "&cursor=" + page.NextCursor
 		}
 	}
 	return orders, nil

@@ -65,11 +65,11 @@ func New(store *postgres.Store, currencies *money.Currencies, changes *watch.Hub
 
 // Mount adds the routes.
 func (a *API) Mount(router chi.Router) {
-	router.Post(Path, httpserver.Handle(a.place))
+	router.Post(Path, httpserver.Handle(a.place, "wait"))
 	router.Post(Path+"/batch", httpserver.Handle(a.placeBatch))
-	router.Get(Path, httpserver.Handle(a.list))
-	router.Get(Path+"/{id}", httpserver.Handle(a.get))
-	router.Post(cancelPath, httpserver.Handle(a.cancel))
+	router.Get(Path, httpserver.Handle(a.list, "account_id", "status", "reference", "limit", "cursor"))
+	router.Get(Path+"/{id}", httpserver.Handle(a.get, "wait"))
+	router.Post(cancelPath, httpserver.Handle(a.cancel, "wait"))
 	router.Get(Path+"/{id}/timeline", httpserver.Handle(a.timeline))
 	router.Get(Path+"/{id}/stream", httpserver.Handle(a.stream))
 }

@@ -410,7 +410,6 @@ func TestList(t *testing.T) {
 		"?status=failed":                        {3},
 		"?status=paid":                          nil,
 		"?reference=ref%202":                    {2},
-		"?reference=":                           {4, 3, 2, 1, 0},
 		"?limit=2":                              {4, 3},
 		"?status=pending&account_id=" + account: {4, 2, 0},
 	} {
@@ -437,11 +436,11 @@ func TestList(t *testing.T) {
 	}
 	for _, query := range []string{
 		"limit=0", "limit=201", "limit=x", "cursor=x", "cursor=AAAAAAAAAAA", "cursor=__________8", "account_id=17", "status=PAID", "status=created",
-		"reference=" + strings.Repeat("a", 201), "reference=%00", "reference=%ff",
+		"reference=" + strings.Repeat("a", 201), "reference=%00", "reference=%ff", "reference=",
 	} {
 		a := b.call(t, "GET", "/api/v1/orders?"+query, "")
 		p := wantProblem(t, a, 400, httpserver.CodeValidationFailed)
-		if name, _, _ := strings.Cut(query, "="); len(p.Errors) != 1 || p.Errors[0].Field != name && p.Errors[0].Field != "query" {
+		if name, _, _ := strings.Cut(query, "="); len(p.Errors) != 1 || p.Errors[0].Field != name {
 			t.Errorf("%s: %s", query, a.body)
 		}
 	}

@@ -1,14 +1,8 @@
 package api
 
 import (
-	"encoding/base64"
-	"encoding/binary"
 	"net/http"
 	"slices"
-	"strconv"
-	"unicode/utf8"
-
-	"github.com/google/uuid"
 
 	"github.com/altyn-pay/altyn/orders/internal/order"
 	"github.com/altyn-pay/altyn/orders/internal/postgres"
@@ -71,15 +65,13 @@ func (a *API) get(w http.ResponseWriter, r *http.Request) error {
 //	@Failure		503			{object}	httpserver.Problem	"unavailable"
 //	@Router			/api/v1/orders [get]
 func (a *API) list(w http.ResponseWriter, r *http.Request) error {
-	limit, cursor, err := httpserver.Page(r)
+	before := postgres.FirstPage // a cursor is the position from which the list goes on
+	limit, err := httpserver.Page(r, &before)
 	if err != nil {
 		return err
 	}
-	before := postgres.FirstPage
-	if cursor != "" {
-		if before, err = decodeCursor(cursor); err != nil {
-			return err
-		}
+	if before < 1 {
+		return httpserver.BadCursor()
 	}
 	filter, err := readFilter(r)
 	if err != nil {
@@ -95,47 +87,27 @@ func (a *API) list(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
-	return httpserver.WriteJSON(w, http.StatusOK, httpserver.NewList(items, encodeCursor(next)))
+	cursor := ""
+	if next != 0 {
+		if cursor, err = httpserver.Cursor(r, next); err != nil {
+			return err
+		}
+	}
+	return httpserver.WriteJSON(w, http.StatusOK, httpserver.NewList(items, cursor))
 }
 
-func readFilter(r *http.Request) (postgres.Filter, error) {
-	query := r.URL.Query()
-	filter := postgres.Filter{Reference: query.Get("reference"), Status: order.Status(query.Get("status"))}
-	if text := query.Get("account_id"); text != "" {
-		id, err := uuid.Parse(text)
-		if err != nil {
-			return postgres.Filter{}, httpserver.Invalid("account_id", "must be a UUID")
-		}
-		filter.AccountID = uuid.NullUUID{UUID: id, Valid: true}
+func readFilter(r *http.Request) (filter postgres.Filter, err error) {
+	if filter.AccountID, err = httpserver.UUIDParam(r, "account_id"); err != nil {
+		return filter, err
 	}
+	if filter.Reference, err = httpserver.TextParam(r, "reference", contract.MaxReference); err != nil {
+		return filter, err
+	}
+	filter.Status = order.Status(r.URL.Query().Get("status"))
 	if filter.Status != "" && !slices.Contains(order.Statuses(), filter.Status) {
-		return postgres.Filter{}, httpserver.Invalid("status", "is not a status of orders")
-	}
-	if utf8.RuneCountInString(filter.Reference) > contract.MaxReference {
-		return postgres.Filter{}, httpserver.Invalid("reference", "must have at most "+strconv.Itoa(contract.MaxReference)+" characters")
+		return filter, httpserver.Invalid("status", "is not a status of orders")
 	}
 	return filter, nil
-}
-
-// A cursor is the position from which a list goes on; 0 is its end.
-
-func encodeCursor(position int64) string {
-	if position == 0 {
-		return ""
-	}
-	return base64.RawURLEncoding.EncodeToString(binary.BigEndian.AppendUint64(nil, uint64(position)))
-}
-
-func decodeCursor(cursor string) (int64, error) {
-	bytes, err := base64.RawURLEncoding.DecodeString(cursor)
-	if err != nil || len(bytes) != 8 {
-		return 0, httpserver.Invalid("cursor", "is not a cursor of this list")
-	}
-	position := int64(binary.BigEndian.Uint64(bytes))
-	if position < 1 {
-		return 0, httpserver.Invalid("cursor", "is not a cursor of this list")
-	}
-	return position, nil
 }
 
 // timeline answers with what happened to an order.

@@ -62,7 +62,7 @@ func TestListsComeInPages(t *testing.T) {
 	}
 	walk := func(path string) (items []map[string]any) {
 		for cursor := ""; ; {
-			page := b.call("GET", path+"?limit=7&cursor="+cursor, nil)
+			page := b.call("GET", path+"?limit=7"+cursor, nil)
 			for _, item := range page.body["items"].([]any) {
 				items = append(items, item.(map[string]any))
 			}
@@ -70,7 +70,7 @@ func TestListsComeInPages(t *testing.T) {
 			if !more {
 				return items
 			}
-			cursor = next.(string)
+			cursor = "&cursor=" + next.(string)
 		}
 	}
 	entries := walk("/api/v1/accounts/" + id + "/entries")

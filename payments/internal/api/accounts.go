@@ -30,6 +30,7 @@ type NewAccount struct {
 //	@Produce		json
 //	@Param			request			body		NewAccount	false	"all fields are optional"
 //	@Param			Idempotency-Key	header		string		false	"1–255 characters; the same key with the same request is the same account"
+//	@Param			wait			query		string		false	"wait so long for the result, at most 30s"	example(5s)
 //	@Success		201				{object}	contract.Account
 //	@Success		202				{object}	contract.Operation	"not settled yet; Location names the operation"
 //	@Failure		400				{object}	httpserver.Problem
@@ -71,12 +72,19 @@ func (a *API) listAccounts(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	query := r.URL.Query()
-	accounts, err := a.store.Accounts(r.Context(), query.Get("owner"), query.Get("reference"), position, limit+1)
+	owner, err := httpserver.TextParam(r, "owner", contract.MaxOwner)
 	if err != nil {
 		return err
 	}
-	list, err := page(accounts, limit, func(last postgres.Account) any { return last.Seq }, a.account)
+	reference, err := httpserver.TextParam(r, "reference", contract.MaxReference)
+	if err != nil {
+		return err
+	}
+	accounts, err := a.store.Accounts(r.Context(), owner, reference, position, limit+1)
+	if err != nil {
+		return err
+	}
+	list, err := page(r, accounts, limit, func(last postgres.Account) any { return last.Seq }, a.account)
 	if err != nil {
 		return err
 	}
@@ -131,7 +139,7 @@ func (a *API) getBalance(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	at, err := timeParam(r, "at")
+	at, err := httpserver.TimeParam(r, "at")
 	if err != nil {
 		return err
 	}
@@ -142,14 +150,14 @@ func (a *API) getBalance(w http.ResponseWriter, r *http.Request) error {
 	return httpserver.WriteJSON(w, http.StatusOK, body)
 }
 
-// Balances reads an account's balances as they were at a time, or as they are where that is zero.
-func (a *API) Balances(ctx context.Context, id uuid.UUID, at time.Time) (contract.Balances, error) {
+// Balances reads an account's balances as they were at a time, in microseconds, or as they are where that is nil.
+func (a *API) Balances(ctx context.Context, id uuid.UUID, at *time.Time) (contract.Balances, error) {
 	account, err := a.store.Account(ctx, id)
 	if err != nil {
 		return contract.Balances{}, notFound(err, string(ledger.AccountNotFound))
 	}
-	if !at.IsZero() {
-		if account.Balances, err = a.store.BalancesAt(ctx, id, at); err != nil {
+	if at != nil {
+		if account.Balances, err = a.store.BalancesAt(ctx, id, *at); err != nil {
 			return contract.Balances{}, err
 		}
 	}
@@ -185,7 +193,7 @@ func (a *API) listOperations(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	list, err := page(operations, limit, func(last ledger.Operation) any { return last.Seq },
+	list, err := page(r, operations, limit, func(last ledger.Operation) any { return last.Seq },
 		func(op ledger.Operation) (contract.Operation, error) { return a.operation(&op) })
 	if err != nil {
 		return err
@@ -209,23 +217,22 @@ func (a *API) listOperations(w http.ResponseWriter, r *http.Request) error {
 //	@Failure		404		{object}	httpserver.Problem	"account_not_found"
 //	@Router			/api/v1/accounts/{id}/entries [get]
 func (a *API) listEntries(w http.ResponseWriter, r *http.Request) error {
-	limit, text, err := httpserver.Page(r)
-	if err != nil {
-		return err
-	}
 	// The position is the last number seen of each currency.
 	seen := map[string]int64{}
-	if err := fromCursor(text, &seen); err != nil {
-		return err
-	}
-	if seen == nil {
-		return httpserver.Invalid("cursor", "is not a cursor of this list")
-	}
-	from, err := timeParam(r, "from")
+	limit, err := httpserver.Page(r, &seen)
 	if err != nil {
 		return err
 	}
-	to, err := timeParam(r, "to")
+	for _, number := range seen {
+		if number < 1 {
+			return httpserver.BadCursor()
+		}
+	}
+	from, err := httpserver.TimeParam(r, "from")
+	if err != nil {
+		return err
+	}
+	to, err := httpserver.TimeParam(r, "to")
 	if err != nil {
 		return err
 	}
@@ -240,7 +247,7 @@ func (a *API) listEntries(w http.ResponseWriter, r *http.Request) error {
 	for _, e := range entries[:min(limit, len(entries))] {
 		seen[e.Currency] = e.Number
 	}
-	list, err := page(entries, limit, func(postgres.Entry) any { return seen }, a.entry)
+	list, err := page(r, entries, limit, func(postgres.Entry) any { return seen }, a.entry)
 	if err != nil {
 		return err
 	}

@@ -2,8 +2,6 @@
 package api
 
 import (
-	"encoding/base64"
-	"encoding/json"
 	"math"
 	"net/http"
 	"strings"
@@ -38,25 +36,25 @@ func New(store *postgres.Store, door *Door, currencies *money.Currencies) *API {
 
 // Routes mounts the API.
 func (a *API) Routes(r chi.Router) {
-	r.Post("/api/v1/accounts", httpserver.Handle(a.createAccount))
-	r.Get("/api/v1/accounts", httpserver.Handle(a.listAccounts))
+	r.Post("/api/v1/accounts", httpserver.Handle(a.createAccount, "wait"))
+	r.Get("/api/v1/accounts", httpserver.Handle(a.listAccounts, "owner", "reference", "limit", "cursor"))
 	r.Get("/api/v1/accounts/{id}", httpserver.Handle(a.getAccount))
-	r.Get("/api/v1/accounts/{id}/balance", httpserver.Handle(a.getBalance))
-	r.Get("/api/v1/accounts/{id}/entries", httpserver.Handle(a.listEntries))
-	r.Post("/api/v1/accounts/{id}/deposits", httpserver.Handle(a.deposit))
-	r.Post("/api/v1/accounts/{id}/withdrawals", httpserver.Handle(a.withdraw))
-	r.Post("/api/v1/accounts/{id}/holds", httpserver.Handle(a.holdFunds))
+	r.Get("/api/v1/accounts/{id}/balance", httpserver.Handle(a.getBalance, "at"))
+	r.Get("/api/v1/accounts/{id}/entries", httpserver.Handle(a.listEntries, "from", "to", "limit", "cursor"))
+	r.Post("/api/v1/accounts/{id}/deposits", httpserver.Handle(a.deposit, "wait"))
+	r.Post("/api/v1/accounts/{id}/withdrawals", httpserver.Handle(a.withdraw, "wait"))
+	r.Post("/api/v1/accounts/{id}/holds", httpserver.Handle(a.holdFunds, "wait"))
 	r.Get("/api/v1/holds/{id}", httpserver.Handle(a.getHold))
-	r.Post("/api/v1/holds/{id}/capture", httpserver.Handle(a.capture))
-	r.Post("/api/v1/holds/{id}/release", httpserver.Handle(a.release))
-	r.Post("/api/v1/transfers", httpserver.Handle(a.transfer))
-	r.Post("/api/v1/operations/batch", httpserver.Handle(a.batch))
-	r.Get("/api/v1/accounts/{id}/operations", httpserver.Handle(a.listOperations))
-	r.Get("/api/v1/operations/{id}", httpserver.Handle(a.getOperation))
-	r.Get("/api/v1/payments/{order_id}", httpserver.Handle(a.getPayment))
-	r.Post("/api/v1/payments/{order_id}/confirm", httpserver.Handle(a.confirm))
-	r.Post("/api/v1/payments/{order_id}/reject", httpserver.Handle(a.reject))
-	r.Post("/api/v1/payments/{order_id}/refund", httpserver.Handle(a.refund))
+	r.Post("/api/v1/holds/{id}/capture", httpserver.Handle(a.capture, "wait"))
+	r.Post("/api/v1/holds/{id}/release", httpserver.Handle(a.release, "wait"))
+	r.Post("/api/v1/transfers", httpserver.Handle(a.transfer, "wait"))
+	r.Post("/api/v1/operations/batch", httpserver.Handle(a.batch, "wait"))
+	r.Get("/api/v1/accounts/{id}/operations", httpserver.Handle(a.listOperations, "limit", "cursor"))
+	r.Get("/api/v1/operations/{id}", httpserver.Handle(a.getOperation, "wait"))
+	r.Get("/api/v1/payments/{order_id}", httpserver.Handle(a.getPayment, "wait"))
+	r.Post("/api/v1/payments/{order_id}/confirm", httpserver.Handle(a.confirm, "wait"))
+	r.Post("/api/v1/payments/{order_id}/reject", httpserver.Handle(a.reject, "wait"))
+	r.Post("/api/v1/payments/{order_id}/refund", httpserver.Handle(a.refund, "wait"))
 	r.Get("/api/v1/currencies", httpserver.Handle(a.listCurrencies))
 }
 
@@ -133,50 +131,14 @@ func (a *API) request(r *http.Request, c contract.Command, key string) (ledger.R
 // door is where a request came in, for the keys of clients. An ID in the path may be written in either case.
 func door(r *http.Request) string { return strings.ToLower(r.URL.Path) }
 
-// cursor writes where a list goes on; the client gives it back as it is.
-func cursor(position any) string {
-	text, err := json.Marshal(position)
-	if err != nil {
-		panic(err) // positions are numbers and maps of numbers
-	}
-	return base64.RawURLEncoding.EncodeToString(text)
-}
-
-// fromCursor reads a position back; an empty text leaves it as it is.
-func fromCursor(text string, position any) error {
-	if text == "" {
-		return nil
-	}
-	raw, err := base64.RawURLEncoding.DecodeString(text)
-	if err == nil {
-		err = json.Unmarshal(raw, position)
-	}
-	if err != nil {
-		return httpserver.Invalid("cursor", "is not a cursor of this list")
-	}
-	return nil
-}
-
-// timeParam reads a time from the query; zero where there is none.
-func timeParam(r *http.Request, name string) (time.Time, error) {
-	text := r.URL.Query().Get(name)
-	if text == "" {
-		return time.Time{}, nil
-	}
-	at, err := time.Parse(time.RFC3339, text)
-	if err != nil || at.Year() < 1 || at.Year() > 9999 {
-		return time.Time{}, httpserver.Invalid(name, "must be a time as in RFC 3339, such as 2026-01-31T12:00:00Z")
-	}
-	return at, nil
-}
-
 // page turns rows into a list's answer. One row more than the limit was asked for: it tells that there is a next page.
-func page[Row, Item any](rows []Row, limit int, position func(last Row) any, item func(Row) (Item, error)) (httpserver.List[Item], error) {
-	list := httpserver.List[Item]{Items: make([]Item, 0, min(len(rows), limit))}
+func page[Row, Item any](r *http.Request, rows []Row, limit int, position func(last Row) any,
+	item func(Row) (Item, error)) (list httpserver.List[Item], err error) {
+	list.Items = make([]Item, 0, min(len(rows), limit))
 	for i, row := range rows {
 		if i == limit {
-			list.NextCursor = cursor(position(rows[i-1]))
-			break
+			list.NextCursor, err = httpserver.Cursor(r, position(rows[i-1]))
+			return list, err
 		}
 		out, err := item(row)
 		if err != nil {
@@ -189,12 +151,12 @@ func page[Row, Item any](rows []Row, limit int, position func(last Row) any, ite
 
 // below reads a list's page: newest first, from below a position on.
 func below(r *http.Request) (limit int, position int64, err error) {
-	limit, text, err := httpserver.Page(r)
-	if err != nil {
-		return 0, 0, err
-	}
 	position = math.MaxInt64
-	return limit, position, fromCursor(text, &position)
+	limit, err = httpserver.Page(r, &position)
+	if err == nil && position < 1 {
+		err = httpserver.BadCursor()
+	}
+	return limit, position, err
 }
 
 // getOperation looks an operation up.

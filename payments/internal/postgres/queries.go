@@ -161,17 +161,17 @@ type Entry struct {
 }
 
 // Entries reads an account's statement, oldest first: per currency from after the number in after on, of entries from the
-// time from on and before the time to, where these are not zero. The entries of a currency come in the order of their
+// time from on and before the time to, where these are not nil. The entries of a currency come in the order of their
 // numbers, those of several currencies in the order of their times.
-func (s *Store) Entries(ctx context.Context, account uuid.UUID, after map[string]int64, from, to time.Time, limit int) ([]Entry, error) {
+func (s *Store) Entries(ctx context.Context, account uuid.UUID, after map[string]int64, from, to *time.Time, limit int) ([]Entry, error) {
 	currencies, err := s.currencies(ctx, account)
 	if err != nil {
 		return nil, err
 	}
 	// Times run with the numbers, so a time is looked for among the numbers, and the index on them serves for both.
-	if !from.IsZero() {
+	if from != nil {
 		for currency := range currencies {
-			before, err := s.lastBefore(ctx, account, currency, from)
+			before, err := s.lastBefore(ctx, account, currency, *from)
 			if err != nil {
 				return nil, err
 			}
@@ -196,7 +196,7 @@ func (s *Store) Entries(ctx context.Context, account uuid.UUID, after map[string
 		) e
 		WHERE b.account_id = $1 AND b.lane = $2 AND ($6::timestamptz IS NULL OR e.created_at < $6)
 		ORDER BY e.created_at, e.currency, e.number LIMIT $5`,
-		account, contract.Lane(account), names, numbers, limit, sql.NullTime{Time: to, Valid: !to.IsZero()}); err != nil {
+		account, contract.Lane(account), names, numbers, limit, to); err != nil {
 		return nil, fmt.Errorf("read entries: %w", err)
 	}
 	for i := range entries {
@@ -207,7 +207,8 @@ func (s *Store) Entries(ctx context.Context, account uuid.UUID, after map[string
 
 const entryColumns = `number, operation_id, operation, currency, amount, frozen, balance_after, frozen_after, created_at`
 
-// BalancesAt reads what an account had at a point in time, by currency: all entries up to then, inclusive.
+// BalancesAt reads what an account had at a point in time, by currency: all entries up to then, inclusive. Times are kept
+// to the microsecond, and so must at be.
 func (s *Store) BalancesAt(ctx context.Context, account uuid.UUID, at time.Time) ([]Balance, error) {
 	currencies, err := s.currencies(ctx, account)
 	if err != nil {
@@ -215,7 +216,6 @@ func (s *Store) BalancesAt(ctx context.Context, account uuid.UUID, at time.Time)
 	}
 	var balances []Balance
 	for currency := range currencies {
-		// Times are kept to the microsecond.
 		number, err := s.lastBefore(ctx, account, currency, at.Add(time.Microsecond))
 		if err != nil {
 			return nil, err

@@ -35,15 +35,16 @@ func wait(asked *durationpb.Duration, usual time.Duration) (time.Duration, error
 	return wait, nil
 }
 
-// at reads a time; zero where there is none.
-func at(asked *timestamppb.Timestamp) (time.Time, error) {
+// at reads a time, truncated to microseconds; nil where there is none.
+func at(asked *timestamppb.Timestamp) (*time.Time, error) {
 	if asked == nil {
-		return time.Time{}, nil
+		return nil, nil
 	}
 	if !asked.IsValid() {
-		return time.Time{}, httpserver.Invalid("at", "must be a time of the years 1 to 9999")
+		return nil, httpserver.Invalid("at", "must be a time of the years 1 to 9999")
 	}
-	return asked.AsTime(), nil
+	at := asked.AsTime().Truncate(time.Microsecond)
+	return &at, nil
 }
 
 var (

@@ -1,0 +1,191 @@
+package httpserver
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+	"hash/crc32"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+)
+
+const (
+	defaultLimit = 50
+	maxLimit     = 200
+	// maxCursor fits the position in a statement of some 200 currencies.
+	maxCursor = 8 << 10
+	// maxShown bounds what a problem repeats of a parameter's name.
+	maxShown = 100
+)
+
+// checkParameters refuses a query with anything but the parameters of a call, each of them once and with a value. A query
+// that is no list of parameters at all has been refused by checkQuery before.
+func checkParameters(query string, known []string) *Problem {
+	var seen []string
+	for pair := range strings.SplitSeq(query, "&") {
+		if pair == "" {
+			continue
+		}
+		name, value, _ := strings.Cut(pair, "=")
+		name = parameterName(name)
+		switch {
+		case !slices.Contains(known, name):
+			return unknownParameter(name, known)
+		case slices.Contains(seen, name):
+			return Invalid(name, "must be given once")
+		case value == "":
+			return Invalid(name, "must not be empty; leave it out instead")
+		}
+		seen = append(seen, name)
+	}
+	return nil
+}
+
+func unknownParameter(name string, known []string) *Problem {
+	takes := "it takes none"
+	if len(known) > 0 {
+		takes = "it takes " + strings.Join(known, ", ")
+	}
+	name = shown(name)
+	p := NewProblem(http.StatusBadRequest, CodeUnknownParameter, "unknown query parameter "+strconv.Quote(name))
+	p.Errors = []FieldError{{Field: name, Detail: "is not a query parameter of this call; " + takes}}
+	return p
+}
+
+// checkQuery refuses a query that is no list of parameters, or has what no service could keep.
+func checkQuery(query string) *Problem {
+	if !strings.ContainsAny(query, "%;") && storable(query) {
+		return nil
+	}
+	for pair := range strings.SplitSeq(query, "&") {
+		name, value, _ := strings.Cut(pair, "=")
+		for _, text := range []string{name, value} {
+			switch decoded, err := url.QueryUnescape(text); {
+			case strings.Contains(text, ";"):
+				return Invalid(shown(parameterName(name)), "must have a semicolon written as %3B; parameters are separated by &")
+			case err != nil || !storable(decoded):
+				return Invalid(shown(parameterName(name)), "must be percent-encoded UTF-8 without the character U+0000")
+			}
+		}
+	}
+	return nil
+}
+
+// parameterName is the name that was sent, as it is where it is not encoded well.
+func parameterName(encoded string) string {
+	if name, err := url.QueryUnescape(encoded); err == nil {
+		return name
+	}
+	return encoded
+}
+
+// shown is a name that a client has made up, fit for an answer.
+func shown(name string) string {
+	name = strings.ToValidUTF8(strings.ReplaceAll(name, "\x00", "�"), "�")
+	if utf8.RuneCountInString(name) > maxShown {
+		name = string([]rune(name)[:maxShown]) + "…"
+	}
+	return name
+}
+
+// Page reads ?limit= (1–200, default 50) and ?cursor=, whose position, as Cursor wrote it, it stores in what position
+// points to. Without a cursor that stays as it is. The caller still checks that the position can be one of its list.
+func Page(r *http.Request, position any) (limit int, err error) {
+	query := r.URL.Query()
+	limit = defaultLimit
+	if query.Has("limit") {
+		if limit, err = strconv.Atoi(query.Get("limit")); err != nil || limit < 1 || limit > maxLimit {
+			return 0, Invalid("limit", "must be a whole number from 1 to 200")
+		}
+	}
+	if query.Has("cursor") {
+		err = readCursor(r, query.Get("cursor"), position)
+	}
+	return limit, err
+}
+
+// Cursor writes the position from which the list at the request's path goes on, as opaque text. A list at another path
+// refuses it. The position must come back from JSON as it was.
+func Cursor(r *http.Request, position any) (string, error) {
+	text, err := json.Marshal(position)
+	if err != nil {
+		return "", err
+	}
+	return base64.RawURLEncoding.EncodeToString(append(listTag(r), text...)), nil
+}
+
+// readCursor accepts only what Cursor can have written: a forged cursor is at worst another position of the same list.
+func readCursor(r *http.Request, cursor string, position any) error {
+	if len(cursor) > maxCursor {
+		return BadCursor()
+	}
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(cursor)
+	if err != nil {
+		return BadCursor()
+	}
+	text, ok := bytes.CutPrefix(raw, listTag(r))
+	if !ok || string(text) == "null" || containsNUL(text) || json.Unmarshal(text, position) != nil {
+		return BadCursor()
+	}
+	if again, err := json.Marshal(position); err != nil || !bytes.Equal(again, text) {
+		return BadCursor()
+	}
+	return nil
+}
+
+// listTag tells lists apart. An ID in the path may be written in either case.
+func listTag(r *http.Request) []byte {
+	return binary.BigEndian.AppendUint32(nil, crc32.ChecksumIEEE([]byte(strings.ToLower(r.URL.Path))))
+}
+
+// BadCursor is the problem of a cursor that is not of the list.
+func BadCursor() *Problem { return Invalid("cursor", "is not a cursor of this list") }
+
+// rfc3339 is what time.Parse is too lenient about: hours of one digit, a comma before the fraction, offsets of a day and more.
+var rfc3339 = regexp.MustCompile(`^[^T]{10}T[0-9:]{8}(\.[0-9]+)?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$`)
+
+// TimeParam reads a time of RFC 3339 in UTC, truncated to microseconds as everything that is stored; nil where there is
+// none.
+func TimeParam(r *http.Request, name string) (*time.Time, error) {
+	text := r.URL.Query().Get(name)
+	if text == "" {
+		return nil, nil
+	}
+	at, err := time.Parse(time.RFC3339, text)
+	if err != nil || !rfc3339.MatchString(text) {
+		return nil, Invalid(name, "must be a time as in RFC 3339, such as 2026-01-31T12:00:00Z; the + of an offset is written %2B")
+	}
+	at = at.UTC().Truncate(time.Microsecond)
+	if at.Year() < 1 || at.Year() > 9999 {
+		return nil, Invalid(name, "must be a time of the years 1 to 9999 in UTC")
+	}
+	return &at, nil
+}
+
+// UUIDParam reads a UUID in the canonical form of 36 characters; not Valid where there is none.
+func UUIDParam(r *http.Request, name string) (uuid.NullUUID, error) {
+	text := r.URL.Query().Get(name)
+	if text == "" {
+		return uuid.NullUUID{}, nil
+	}
+	id, err := parseUUID(name, text)
+	return uuid.NullUUID{UUID: id, Valid: err == nil}, err
+}
+
+// TextParam reads a text of at most so many characters; "" where there is none.
+func TextParam(r *http.Request, name string, limit int) (string, error) {
+	text := r.URL.Query().Get(name)
+	if utf8.RuneCountInString(text) > limit {
+		return "", Invalid(name, "must have at most "+strconv.Itoa(limit)+" characters")
+	}
+	return text, nil
+}

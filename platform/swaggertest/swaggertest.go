@@ -1,0 +1,157 @@
+// Package swaggertest holds a running service against its Swagger document: that no parameter can be forged into a fault,
+// that exactly the documented parameters are taken, that the examples work, and that every answer is as documented.
+package swaggertest
+
+import (
+	"bytes"
+	"encoding/json"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// Spec is what the tests need to know of a document.
+type Spec struct {
+	Operations  []*Operation
+	definitions map[string]any
+}
+
+// Operation is a call.
+type Operation struct {
+	ID         string `json:"operationId"`
+	Method     string
+	Path       string
+	Tags       []string
+	Summary    string
+	Consumes   []string
+	Produces   []string
+	Parameters []Parameter
+	Responses  map[string]Response
+}
+
+// Parameter is one of a call.
+type Parameter struct {
+	Name, In, Type, Format string
+	Required               bool
+	Enum                   []string
+	Example                any `json:"x-example"`
+	Default                any
+	Schema                 map[string]any
+}
+
+// Response is what is documented of the answers of a status.
+type Response struct {
+	Description string
+	Schema      map[string]any
+	Headers     map[string]struct{ Type, Description string }
+}
+
+// Load reads a document.
+func Load(t testing.TB, document string) *Spec {
+	t.Helper()
+	var read struct {
+		Swagger     string
+		Paths       map[string]map[string]*Operation
+		Definitions map[string]any
+	}
+	if err := json.Unmarshal([]byte(document), &read); err != nil || read.Swagger != "2.0" {
+		t.Fatalf("the specification cannot be read: %v", err)
+	}
+	spec := &Spec{definitions: read.Definitions}
+	for _, path := range slices.Sorted(maps.Keys(read.Paths)) {
+		for _, method := range slices.Sorted(maps.Keys(read.Paths[path])) {
+			operation := read.Paths[path][method]
+			operation.Method, operation.Path = strings.ToUpper(method), path
+			spec.Operations = append(spec.Operations, operation)
+		}
+	}
+	if len(spec.Operations) == 0 {
+		t.Fatal("the specification has no operations")
+	}
+	return spec
+}
+
+// In lists the operation's parameters of a place: path, query or header.
+func (o *Operation) In(place string) (parameters []Parameter) {
+	for _, p := range o.Parameters {
+		if p.In == place {
+			parameters = append(parameters, p)
+		}
+	}
+	return parameters
+}
+
+// Body is the example of the operation's body as the document gives it; "" where it takes none.
+func (s *Spec) Body(t testing.TB, o *Operation) string {
+	t.Helper()
+	for _, p := range o.In("body") {
+		name, _ := strings.CutPrefix(p.Schema["$ref"].(string), "#/definitions/")
+		definition, _ := s.definitions[name].(map[string]any)
+		example, ok := definition["example"]
+		if !ok {
+			return ""
+		}
+		text, err := json.Marshal(example)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	return ""
+}
+
+// fill puts IDs into a path.
+func (o *Operation) fill(id func(name string) string) string {
+	path := o.Path
+	for _, p := range o.In("path") {
+		path = strings.Replace(path, "{"+p.Name+"}", id(p.Name), 1)
+	}
+	return path
+}
+
+// answer is what came back.
+type answer struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+func (a answer) problem() (code, field string) {
+	var p struct {
+		Code   string
+		Errors []struct{ Field, Detail string }
+	}
+	if a.header.Get("Content-Type") != "application/problem+json" || json.Unmarshal(a.body, &p) != nil {
+		return "", ""
+	}
+	if len(p.Errors) > 0 {
+		field = p.Errors[0].Field
+	}
+	return p.Code, field
+}
+
+// send sends a request whose target is not touched: it may be one that no URL can be made of.
+func send(t testing.TB, method, base, target, body string) answer {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), method, base, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path, query, _ := strings.Cut(target, "?")
+	request.URL.Opaque, request.URL.RawQuery = path, query
+	if body != "" {
+		request.Header.Set("Content-Type", "application/json")
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatalf("%s %s: %v", method, target, err)
+	}
+	defer response.Body.Close()
+	var read bytes.Buffer
+	if _, err := read.ReadFrom(response.Body); err != nil {
+		t.Fatal(err)
+	}
+	return answer{response.StatusCode, response.Header, read.Bytes()}
+}
