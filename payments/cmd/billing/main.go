@@ -84,7 +84,7 @@ type subcommand struct {
 
 // subcommands are all commands by their groups.
 func subcommands() []group {
-	return []group{{"Accounts and money", operations()}, {"To play", []subcommand{seedCommand, loadCommand}}}
+	return []group{{"Accounts and money", operations()}, {"To play", []subcommand{seedCommand, loadCommand, inventoryCommand}}}
 }
 
 type group struct {
