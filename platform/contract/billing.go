@@ -1,8 +1,6 @@
 package contract
 
 import (
-	"time"
-
 	"github.com/google/uuid"
 
 	"github.com/altyn-pay/altyn/platform/money"
@@ -66,7 +64,7 @@ type Account struct {
 	ID        uuid.UUID `json:"id" example:"01a0a3c5-96a1-7c4e-8d7c-6a1f0e9f2b11"`
 	Owner     string    `json:"owner" example:"alice"`
 	Reference string    `json:"reference,omitempty" example:"customer-42"`
-	CreatedAt time.Time `json:"created_at"`
+	CreatedAt Time      `json:"created_at"`
 	Balances  []Balance `json:"balances"`
 } // @name Account
 
@@ -98,6 +96,6 @@ type Operation struct {
 	Currency    string    `json:"currency,omitempty" example:"RUB"`
 	Status      string    `json:"status" enums:"created,success,error"`
 	Reason      string    `json:"reason,omitempty"`
-	CreatedAt   time.Time `json:"created_at"`
-	SettledAt   time.Time `json:"settled_at,omitzero"`
+	CreatedAt   Time      `json:"created_at"`
+	SettledAt   Time      `json:"settled_at,omitzero"`
 } // @name Operation

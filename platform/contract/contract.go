@@ -3,11 +3,7 @@
 // keeps its name and meaning. asyncapi.yaml beside this file documents it for other languages.
 package contract
 
-import (
-	"time"
-
-	"github.com/google/uuid"
-)
+import "github.com/google/uuid"
 
 // The topics. The key of every message is the account ID as text, but for Inventory, whose messages name no account.
 const (
@@ -56,25 +52,25 @@ const (
 
 // Order is the payload of order.placed. Amount is a decimal text with exactly the currency's number of digits.
 type Order struct {
-	OrderID        uuid.UUID  `json:"order_id"`
-	AccountID      uuid.UUID  `json:"account_id"`
-	Amount         string     `json:"amount"`
-	Currency       string     `json:"currency"`
-	Description    string     `json:"description,omitempty"`
-	Reference      string     `json:"reference,omitempty"`
-	Capture        string     `json:"capture"`
-	AwaitInventory bool       `json:"await_inventory,omitempty"`
-	OnInsufficient string     `json:"on_insufficient,omitempty"`
-	CreatedAt      time.Time  `json:"created_at"`
-	ExpiresAt      *time.Time `json:"expires_at,omitempty"`
+	OrderID        uuid.UUID `json:"order_id"`
+	AccountID      uuid.UUID `json:"account_id"`
+	Amount         string    `json:"amount"`
+	Currency       string    `json:"currency"`
+	Description    string    `json:"description,omitempty"`
+	Reference      string    `json:"reference,omitempty"`
+	Capture        string    `json:"capture"`
+	AwaitInventory bool      `json:"await_inventory,omitempty"`
+	OnInsufficient string    `json:"on_insufficient,omitempty"`
+	CreatedAt      Time      `json:"created_at"`
+	ExpiresAt      *Time     `json:"expires_at,omitempty"`
 }
 
 // Cancellation is the payload of order.cancelled: the whole order, as it was placed, so that a cancellation which
 // overtakes it leaves a payment that is as complete, and why and when it was cancelled.
 type Cancellation struct {
 	Order
-	Reason      string    `json:"reason,omitempty"`
-	CancelledAt time.Time `json:"cancelled_at"`
+	Reason      string `json:"reason,omitempty"`
+	CancelledAt Time   `json:"cancelled_at"`
 }
 
 // What the inventory system says of an order's goods. Anything else is ignored.
@@ -113,8 +109,8 @@ type Payment struct {
 	CapturedAmount string    `json:"captured_amount"`
 	RefundedAmount string    `json:"refunded_amount"`
 	Version        int64     `json:"version"`
-	CreatedAt      time.Time `json:"created_at"`
-	UpdatedAt      time.Time `json:"updated_at"`
+	CreatedAt      Time      `json:"created_at"`
+	UpdatedAt      Time      `json:"updated_at"`
 } // @name Payment
 
 // namespace is the root of the derived IDs below.

@@ -53,16 +53,16 @@ func message(m kafka.Message, payload any) example {
 func orders(all map[string]example) {
 	deadline := at.Add(24 * time.Hour)
 	plain := contract.Order{OrderID: orderID, AccountID: alice, Amount: "2500.00", Currency: "RUB", Description: "Two tickets",
-		Reference: "cart-1042", Capture: contract.CaptureAutomatic, CreatedAt: at}
+		Reference: "cart-1042", Capture: contract.CaptureAutomatic, CreatedAt: contract.Time(at)}
 	manual := plain
-	manual.Capture, manual.AwaitInventory, manual.OnInsufficient, manual.ExpiresAt = contract.CaptureManual, true, contract.OnInsufficientWait, &deadline
+	manual.Capture, manual.AwaitInventory, manual.OnInsufficient, manual.ExpiresAt = contract.CaptureManual, true, contract.OnInsufficientWait, (*contract.Time)(&deadline)
 	about := func(eventType string) kafka.Event {
 		return kafka.Event{ID: contract.EventID(eventType, orderID, 1).String(), Type: eventType, Source: "/orders", Subject: orderID.String()}
 	}
 	all["order.placed"] = event(about(contract.OrderPlacedType), plain)
 	all["order.placed.manual"] = event(about(contract.OrderPlacedType), manual)
 	all["order.cancelled"] = event(about(contract.OrderCancelledType),
-		contract.Cancellation{Order: plain, Reason: "the client changed its mind", CancelledAt: at.Add(time.Minute)})
+		contract.Cancellation{Order: plain, Reason: "the client changed its mind", CancelledAt: contract.Time(at.Add(time.Minute))})
 
 	for name, status := range map[string]string{"inventory.completed": contract.InventoryCompleted, "inventory.failed": contract.InventoryFailed} {
 		all[name] = example{Payload: contract.Inventory{IdempotentKey: commandID, OrderID: orderID, Status: status}}
@@ -94,8 +94,8 @@ func payments(all map[string]example) {
 			Capture: contract.CaptureAutomatic, Status: contract.PaymentRefunded, CapturedAmount: "2500.00", RefundedAmount: "700.00", Version: 2}},
 	} {
 		state := p.payment
-		state.OrderID, state.AccountID, state.Amount, state.Currency, state.CreatedAt = orderID, alice, "2500.00", "RUB", at
-		state.UpdatedAt = at.Add(time.Duration(state.Version-1) * time.Minute)
+		state.OrderID, state.AccountID, state.Amount, state.Currency, state.CreatedAt = orderID, alice, "2500.00", "RUB", contract.Time(at)
+		state.UpdatedAt = contract.Time(at.Add(time.Duration(state.Version-1) * time.Minute))
 		all[name] = event(kafka.Event{ID: contract.EventID(p.eventType, orderID, state.Version).String(), Type: p.eventType,
 			Source: "/payments", Subject: orderID.String()}, state)
 	}
@@ -131,7 +131,7 @@ func replies(all map[string]example) {
 			Source: "/payments", Subject: subject.String()}, r)
 	}
 	done := func(o contract.Operation) {
-		o.ID, o.AccountID, o.CommandID, o.Currency, o.Status, o.CreatedAt, o.SettledAt = operationID, alice, commandID, "RUB", "success", at, at.Add(4*time.Millisecond)
+		o.ID, o.AccountID, o.CommandID, o.Currency, o.Status, o.CreatedAt, o.SettledAt = operationID, alice, commandID, "RUB", "success", contract.Time(at), contract.Time(at.Add(4*time.Millisecond))
 		reply(o.Operation, operationID, contract.Reply{CommandID: &commandID, Operation: o.Operation, OperationID: &operationID,
 			Code: 201, Status: "success", Body: o})
 	}
@@ -139,7 +139,7 @@ func replies(all map[string]example) {
 	done(contract.Operation{Operation: "transfer", Amount: "111.00", ToAccountID: bob, Description: "Dinner"})
 	done(contract.Operation{Operation: "capture", Amount: "25.00", HoldID: holdID})
 	reply("create_account", operationID, contract.Reply{CommandID: &commandID, Operation: "create_account", OperationID: &operationID,
-		Code: 201, Status: "success", Body: contract.Account{ID: alice, Owner: "alice", Reference: "customer-42", CreatedAt: at, Balances: []contract.Balance{}}})
+		Code: 201, Status: "success", Body: contract.Account{ID: alice, Owner: "alice", Reference: "customer-42", CreatedAt: contract.Time(at), Balances: []contract.Balance{}}})
 	reply("balance", commandID, contract.Reply{CommandID: &commandID, Operation: "balance", Code: 200, Status: "success",
 		Body: contract.Balances{Actual: map[string]string{"RUB": "666.00", "USDT": "12.500000"}, Frozen: map[string]string{"RUB": "60.00", "USDT": "0.000000"}}})
 	reply("insufficient_funds", operationID, contract.Reply{CommandID: &commandID, Operation: "withdraw", OperationID: &operationID,

@@ -74,7 +74,7 @@ func (e Event) Headers() []Header {
 	add("ce_type", e.Type)
 	add("ce_source", e.Source)
 	if !e.Time.IsZero() {
-		add("ce_time", e.Time.UTC().Format(time.RFC3339Nano))
+		add("ce_time", contract.Time(e.Time).String())
 	}
 	add("ce_subject", e.Subject)
 	add("content-type", "application/json")

@@ -27,7 +27,7 @@ func TestMessagesArriveWhole(t *testing.T) {
 		topic, j := newTopic(t, cfg), newJournal()
 		at := time.Date(2026, 7, 1, 12, 0, 0, 123e6, time.UTC)
 		event := kafka.Event{
-			ID: uuid.NewString(), Type: "order.placed", Source: "orders", Subject: uuid.NewString(), Time: at.Add(456),
+			ID: uuid.NewString(), Type: "order.placed", Source: "orders", Subject: uuid.NewString(), Time: at.Add(456 * time.Microsecond),
 			Traceparent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
 		}
 		sent := kafka.Message{Topic: topic, Key: []byte("key"), Value: []byte(`{"a":1}`), Headers: event.Headers(), Time: at}

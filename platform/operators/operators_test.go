@@ -19,6 +19,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/operators"
 	"github.com/altyn-pay/altyn/platform/parked"
@@ -34,7 +35,7 @@ type shelf struct {
 func (s *shelf) Parked(_ context.Context, after parked.Position, limit int) ([]parked.Item, error) {
 	var page []parked.Item
 	for _, item := range s.items {
-		if cmp.Or(item.ParkedAt.Compare(after.At), bytes.Compare(item.ID[:], after.ID[:])) > 0 && len(page) < limit {
+		if cmp.Or(item.Position().At.Compare(after.At), bytes.Compare(item.ID[:], after.ID[:])) > 0 && len(page) < limit {
 			page = append(page, item)
 		}
 	}
@@ -111,7 +112,7 @@ func (b *bundle) call(method, path, body string) (status int, answer map[string]
 }
 
 func item(kind string, at time.Time) parked.Item {
-	i := parked.Item{ID: uuid.New(), Kind: kind, AccountID: uuid.New(), Reason: "cannot", Attempts: 8, ParkedAt: at}
+	i := parked.Item{ID: uuid.New(), Kind: kind, AccountID: uuid.New(), Reason: "cannot", Attempts: 8, ParkedAt: contract.Time(at)}
 	return i.Show("inbox", []byte(`{"amount":"1.00"}`))
 }
 
@@ -126,7 +127,7 @@ func TestTheListMergesItsSourcesInPages(t *testing.T) {
 		} else {
 			b.other.items = append(b.other.items, it)
 		}
-		want = append(want, it.ParkedAt.Format(time.RFC3339Nano)+" "+it.ID.String())
+		want = append(want, it.ParkedAt.String()+" "+it.ID.String())
 	}
 	for _, s := range []*shelf{&b.one, &b.other} {
 		slices.SortFunc(s.items, parked.Compare)

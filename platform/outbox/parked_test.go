@@ -29,7 +29,7 @@ func (b *bundle) list() (items []parked.Item) {
 			return items
 		}
 		items = append(items, page...)
-		after = parked.Position{At: page[0].ParkedAt, ID: page[0].ID}
+		after = page[0].Position()
 	}
 }
 
@@ -57,7 +57,7 @@ func TestWhatIsParkedIsRedrivenInOrder(t *testing.T) {
 	}
 	item := items[0]
 	if item.Source != "outbox" || item.Kind != "test" || item.AccountID != account || item.Reason != errRefused.Error() || item.Attempts != 1 ||
-		string(item.Payload) != `"bad"` || time.Since(item.ParkedAt) > time.Minute {
+		string(item.Payload) != `"bad"` || time.Since(time.Time(item.ParkedAt)) > time.Minute {
 		t.Errorf("item %+v", item)
 	}
 	operators := NewParked(b.Service, relay.Wake)
@@ -66,7 +66,10 @@ func TestWhatIsParkedIsRedrivenInOrder(t *testing.T) {
 	if got, err := operators.Redrive(t.Context(), item.ID); err != nil || got.ID != item.ID {
 		t.Fatalf("redriven %+v: %v", got, err)
 	}
-	b.until("it is parked again", func() bool { again := b.list(); return len(again) == 1 && again[0].ParkedAt.After(item.ParkedAt) })
+	b.until("it is parked again", func() bool {
+		again := b.list()
+		return len(again) == 1 && time.Time(again[0].ParkedAt).After(time.Time(item.ParkedAt))
+	})
 	b.append(key, "3")
 	b.until("all is parked", func() bool { return b.rows("outbox_parked") == 3 && b.rows("outbox") == 0 })
 	if after := b.seqs("outbox_parked"); !slices.Equal(after[:2], before) {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/postgres"
 )
 
@@ -33,13 +34,13 @@ type Item struct {
 	Reason    string          `db:"reason" json:"reason" example:"pq: relation does not exist"`               // why it failed the last time
 	Attempts  int             `db:"attempts" json:"attempts" example:"8"`
 	Payload   json.RawMessage `db:"-" json:"payload,omitempty" swaggertype:"object"` // left out when it is larger than 16 KiB
-	ParkedAt  time.Time       `db:"parked_at" json:"parked_at" format:"date-time" example:"2026-01-02T15:04:05.123456Z"`
+	ParkedAt  contract.Time   `db:"parked_at" json:"parked_at" format:"date-time" example:"2026-01-02T15:04:05.123456Z"`
 } // @name ParkedItem
 
 // Show completes an item as it was read from a table: payload is its text, or nil where it is left out. What is no JSON is
 // shown as a string.
 func (i Item) Show(source string, payload []byte) Item {
-	i.Source, i.ParkedAt = source, i.ParkedAt.UTC()
+	i.Source = source
 	switch {
 	case payload == nil:
 	case json.Valid(payload):
@@ -57,11 +58,11 @@ type Position struct {
 }
 
 // Position is that of the item.
-func (i Item) Position() Position { return Position{i.ParkedAt, i.ID} }
+func (i Item) Position() Position { return Position{time.Time(i.ParkedAt).UTC(), i.ID} }
 
 // Compare sorts items as the sources do.
 func Compare(a, b Item) int {
-	return cmp.Or(a.ParkedAt.Compare(b.ParkedAt), bytes.Compare(a.ID[:], b.ID[:]))
+	return cmp.Or(time.Time(a.ParkedAt).Compare(time.Time(b.ParkedAt)), bytes.Compare(a.ID[:], b.ID[:]))
 }
 
 // The refusals of a source.

@@ -284,8 +284,8 @@ func TestAnOrderIsCancelled(t *testing.T) {
 	if err := errors.Join(json.Unmarshal(events[0].Value, &first), json.Unmarshal(events[1].Value, &second)); err != nil {
 		t.Fatal(err)
 	}
-	if !reflect.DeepEqual(second.Order, first) || second.Reason != "why" || second.CancelledAt.Before(first.CreatedAt) ||
-		first.ExpiresAt == nil || !first.ExpiresAt.Equal(first.CreatedAt.Add(15*time.Minute)) {
+	if !reflect.DeepEqual(second.Order, first) || second.Reason != "why" || time.Time(second.CancelledAt).Before(time.Time(first.CreatedAt)) ||
+		first.ExpiresAt == nil || !time.Time(*first.ExpiresAt).Equal(time.Time(first.CreatedAt).Add(15*time.Minute)) {
 		t.Errorf("placed %+v, cancelled %+v", first, second)
 	}
 	if header := kafka.EventOf(events[1]); header.Type != contract.OrderCancelledType || header.Subject != placed.ID.String() || header.Traceparent != trace ||

@@ -2,11 +2,11 @@ package api
 
 import (
 	"fmt"
-	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/altyn-pay/altyn/orders/internal/order"
+	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/money"
 )
@@ -36,21 +36,21 @@ type CancelOrder struct {
 
 // Order is an order as its clients see it.
 type Order struct {
-	ID             uuid.UUID    `json:"id" swaggertype:"string" format:"uuid" example:"0198c5a8-0d3c-7b0f-8a52-5c1d2e3f4a5b"`
-	AccountID      uuid.UUID    `json:"account_id" swaggertype:"string" format:"uuid" example:"0198c5a7-5f6e-7c3e-9d57-3f1f6a0f8e11"`
-	Amount         string       `json:"amount" example:"2500.00"` // with the currency's number of digits, as all amounts
-	Currency       string       `json:"currency" example:"RUB"`
-	Description    string       `json:"description" example:"Order 17 of the shop"`
-	Reference      string       `json:"reference,omitempty" example:"shop-17"`
-	Capture        string       `json:"capture" enums:"automatic,manual" example:"automatic"`
-	AwaitInventory bool         `json:"await_inventory" example:"false"`
-	Status         order.Status `json:"status" swaggertype:"string" enums:"pending,authorized,paid,failed,cancelling,cancelled" example:"paid"`
-	Reason         string       `json:"reason,omitempty" example:"insufficient_funds"` // what it waits for, why it failed or is cancelled
-	CapturedAmount string       `json:"captured_amount" example:"2500.00"`
-	RefundedAmount string       `json:"refunded_amount" example:"0.00"`
-	CreatedAt      time.Time    `json:"created_at" format:"date-time" example:"2026-01-02T15:04:05.123456Z"`
-	UpdatedAt      time.Time    `json:"updated_at" format:"date-time" example:"2026-01-02T15:04:05.130123Z"`
-	ExpiresAt      *time.Time   `json:"expires_at,omitempty" format:"date-time"`
+	ID             uuid.UUID      `json:"id" swaggertype:"string" format:"uuid" example:"0198c5a8-0d3c-7b0f-8a52-5c1d2e3f4a5b"`
+	AccountID      uuid.UUID      `json:"account_id" swaggertype:"string" format:"uuid" example:"0198c5a7-5f6e-7c3e-9d57-3f1f6a0f8e11"`
+	Amount         string         `json:"amount" example:"2500.00"` // with the currency's number of digits, as all amounts
+	Currency       string         `json:"currency" example:"RUB"`
+	Description    string         `json:"description" example:"Order 17 of the shop"`
+	Reference      string         `json:"reference,omitempty" example:"shop-17"`
+	Capture        string         `json:"capture" enums:"automatic,manual" example:"automatic"`
+	AwaitInventory bool           `json:"await_inventory" example:"false"`
+	Status         order.Status   `json:"status" swaggertype:"string" enums:"pending,authorized,paid,failed,cancelling,cancelled" example:"paid"`
+	Reason         string         `json:"reason,omitempty" example:"insufficient_funds"` // what it waits for, why it failed or is cancelled
+	CapturedAmount string         `json:"captured_amount" example:"2500.00"`
+	RefundedAmount string         `json:"refunded_amount" example:"0.00"`
+	CreatedAt      contract.Time  `json:"created_at" format:"date-time" example:"2026-01-02T15:04:05.123456Z"`
+	UpdatedAt      contract.Time  `json:"updated_at" format:"date-time" example:"2026-01-02T15:04:05.130123Z"`
+	ExpiresAt      *contract.Time `json:"expires_at,omitempty" format:"date-time"`
 }
 
 // Results answers a request for many orders, in the order of the request.
@@ -72,10 +72,10 @@ type Timeline struct {
 
 // TimelineItem is a step of an order.
 type TimelineItem struct {
-	At      time.Time    `json:"at" format:"date-time" example:"2026-01-02T15:04:05.130123Z"`
-	Status  order.Status `json:"status" swaggertype:"string" enums:"pending,authorized,paid,failed,cancelling,cancelled" example:"paid"`
-	Reason  string       `json:"reason,omitempty"` // why; where the status is the one before, what happened to the payment
-	EventID *uuid.UUID   `json:"event_id,omitempty" swaggertype:"string" format:"uuid"`
+	At      contract.Time `json:"at" format:"date-time" example:"2026-01-02T15:04:05.130123Z"`
+	Status  order.Status  `json:"status" swaggertype:"string" enums:"pending,authorized,paid,failed,cancelling,cancelled" example:"paid"`
+	Reason  string        `json:"reason,omitempty"` // why; where the status is the one before, what happened to the payment
+	EventID *uuid.UUID    `json:"event_id,omitempty" swaggertype:"string" format:"uuid"`
 }
 
 func (a *API) json(o order.Order) (Order, error) {
@@ -87,7 +87,7 @@ func (a *API) json(o order.Order) (Order, error) {
 		ID: o.ID, AccountID: o.AccountID, Amount: currency.Format(o.Amount), Currency: o.Currency, Description: o.Description,
 		Reference: o.Reference, Capture: o.Capture, AwaitInventory: o.AwaitInventory, Status: o.Status, Reason: o.Reason,
 		CapturedAmount: currency.Format(o.Captured), RefundedAmount: currency.Format(o.Refunded),
-		CreatedAt: o.CreatedAt, UpdatedAt: o.UpdatedAt, ExpiresAt: o.ExpiresAt,
+		CreatedAt: contract.Time(o.CreatedAt), UpdatedAt: contract.Time(o.UpdatedAt), ExpiresAt: (*contract.Time)(o.ExpiresAt),
 	}, nil
 }
 
@@ -102,9 +102,9 @@ func (a *API) currency(o order.Order) (money.Currency, error) {
 // timelineOf puts the placing of an order, which its row tells, before its transitions.
 func timelineOf(o order.Order, transitions []order.Transition) Timeline {
 	placed := o.PlacedEventID()
-	items := []TimelineItem{{At: o.CreatedAt, Status: order.Pending, EventID: &placed}}
+	items := []TimelineItem{{At: contract.Time(o.CreatedAt), Status: order.Pending, EventID: &placed}}
 	for _, t := range transitions {
-		item := TimelineItem{At: t.At, Status: t.To, Reason: t.Reason}
+		item := TimelineItem{At: contract.Time(t.At), Status: t.To, Reason: t.Reason}
 		if t.EventID.Valid {
 			item.EventID = &t.EventID.UUID
 		}

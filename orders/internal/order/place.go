@@ -151,7 +151,7 @@ func (o Order) Placed(currency money.Currency) contract.Order {
 	return contract.Order{
 		OrderID: o.ID, AccountID: o.AccountID, Amount: currency.Format(o.Amount), Currency: o.Currency,
 		Description: o.Description, Reference: o.Reference, Capture: o.Capture, AwaitInventory: o.AwaitInventory,
-		OnInsufficient: o.OnInsufficient, CreatedAt: o.CreatedAt, ExpiresAt: o.ExpiresAt,
+		OnInsufficient: o.OnInsufficient, CreatedAt: contract.Time(o.CreatedAt), ExpiresAt: (*contract.Time)(o.ExpiresAt),
 	}
 }
 

@@ -61,7 +61,7 @@ func TestPlaceTheWholeSaga(t *testing.T) {
 	}
 	currency, _ := currencies(t).Lookup(o.Currency)
 	if told := o.Placed(currency); told.Capture != o.Capture || !told.AwaitInventory || told.OnInsufficient != o.OnInsufficient ||
-		!reflect.DeepEqual(told.ExpiresAt, o.ExpiresAt) {
+		!reflect.DeepEqual((*time.Time)(told.ExpiresAt), o.ExpiresAt) {
 		t.Errorf("told %+v", told)
 	}
 }

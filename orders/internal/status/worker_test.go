@@ -112,7 +112,7 @@ func event(t *testing.T, o order.Order, paymentStatus string, version int64, cha
 	t.Helper()
 	p := contract.Payment{
 		OrderID: o.ID, AccountID: o.AccountID, Amount: "10.00", Currency: "RUB", Capture: contract.CaptureAutomatic, Status: paymentStatus,
-		CapturedAmount: "0.00", RefundedAmount: "0.00", Version: version, CreatedAt: time.Now(), UpdatedAt: time.Now(),
+		CapturedAmount: "0.00", RefundedAmount: "0.00", Version: version, CreatedAt: contract.Time(time.Now()), UpdatedAt: contract.Time(time.Now()),
 	}
 	switch paymentStatus {
 	case contract.PaymentSucceeded:

@@ -101,7 +101,7 @@ func (c *core) do(command contract.Command) contract.Reply {
 	id := contract.DerivedID(contract.TopicCommands, uuid.Nil, command.CommandID.String())
 	reply := contract.Reply{CommandID: command.CommandID, Operation: command.Operation, OperationID: &id, Code: 201, Status: "success"}
 	operation := contract.Operation{ID: id, Operation: command.Operation, CommandID: *command.CommandID, Amount: string(command.Amount),
-		Currency: command.Currency, Reference: command.Reference, Status: "success", CreatedAt: time.Now().UTC()}
+		Currency: command.Currency, Reference: command.Reference, Status: "success", CreatedAt: contract.Time(time.Now())}
 	refuse := func(code int, reason string) contract.Reply {
 		reply.Code, reply.Status, reply.Reason = code, "error", reason
 		return reply

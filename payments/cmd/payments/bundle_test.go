@@ -159,7 +159,7 @@ func (b *bundle) account(amount string) uuid.UUID {
 // order makes the event of a new order.
 func order(account uuid.UUID, amount string) contract.Order {
 	return contract.Order{OrderID: uuid.Must(uuid.NewV7()), AccountID: account, Amount: amount, Currency: "RUB",
-		Capture: contract.CaptureAutomatic, CreatedAt: time.Now().UTC()}
+		Capture: contract.CaptureAutomatic, CreatedAt: contract.Time(time.Now())}
 }
 
 func record(o contract.Order) kafka.Message {

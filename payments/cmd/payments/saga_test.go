@@ -22,7 +22,7 @@ import (
 
 // cancelled makes the event of an order's cancellation.
 func cancelled(o contract.Order, reason string) kafka.Message {
-	payload, err := json.Marshal(contract.Cancellation{Order: o, Reason: reason, CancelledAt: time.Now().UTC()})
+	payload, err := json.Marshal(contract.Cancellation{Order: o, Reason: reason, CancelledAt: contract.Time(time.Now())})
 	if err != nil {
 		panic(err)
 	}
@@ -166,7 +166,7 @@ func TestARejectedAndAnExpiredPaymentGiveTheMoneyBack(t *testing.T) {
 	b.expect(b.step(rejected, "reject", `{"reason": "`+strings.Repeat("x", 201)+`"}`), 400, "code", "validation_failed")
 	b.expect(b.step(rejected, "reject", `{"reason": "out of fashion"}`), 200, "status", "failed", "reason", "rejected", "version", 2)
 	soon := time.Now().Add(300 * time.Millisecond).UTC()
-	expired.ExpiresAt = &soon
+	expired.ExpiresAt = (*contract.Time)(&soon)
 	b.place(expired, "failed")
 	b.expect(b.step(expired, "confirm", ""), 422, "code", "payment_not_authorized")
 	if got := b.balances(account); got != "100.00 0.00" {

@@ -1,8 +1,6 @@
 package api
 
 import (
-	"time"
-
 	"github.com/google/uuid"
 
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
@@ -15,15 +13,15 @@ import (
 
 // Entry is one line of an account's statement: what an operation changed, and the balances after it.
 type Entry struct {
-	Number       int64     `json:"number" example:"1"`
-	OperationID  uuid.UUID `json:"operation_id"`
-	Operation    string    `json:"operation" example:"deposit"`
-	Currency     string    `json:"currency" example:"RUB"`
-	Amount       string    `json:"amount" example:"777.00"`
-	Frozen       string    `json:"frozen" example:"0.00"`
-	BalanceAfter string    `json:"balance_after" example:"777.00"`
-	FrozenAfter  string    `json:"frozen_after" example:"0.00"`
-	CreatedAt    time.Time `json:"created_at"`
+	Number       int64         `json:"number" example:"1"`
+	OperationID  uuid.UUID     `json:"operation_id"`
+	Operation    string        `json:"operation" example:"deposit"`
+	Currency     string        `json:"currency" example:"RUB"`
+	Amount       string        `json:"amount" example:"777.00"`
+	Frozen       string        `json:"frozen" example:"0.00"`
+	BalanceAfter string        `json:"balance_after" example:"777.00"`
+	FrozenAfter  string        `json:"frozen_after" example:"0.00"`
+	CreatedAt    contract.Time `json:"created_at"`
 } // @name Entry
 
 // Hold is money that is set aside.
@@ -35,8 +33,8 @@ type Hold struct {
 	CapturedAmount string            `json:"captured_amount" example:"0.00"`
 	Status         ledger.HoldStatus `json:"status" swaggertype:"string" enums:"open,captured,released,expired"`
 	OrderID        uuid.UUID         `json:"order_id,omitzero" swaggertype:"string" format:"uuid"` // it ends through this order's payment
-	ExpiresAt      time.Time         `json:"expires_at"`
-	CreatedAt      time.Time         `json:"created_at"`
+	ExpiresAt      contract.Time     `json:"expires_at"`
+	CreatedAt      contract.Time     `json:"created_at"`
 } // @name Hold
 
 // CurrencyList is the list of currencies; it comes whole.
@@ -62,7 +60,7 @@ type BatchItem struct {
 } // @name BatchItem
 
 func (a *API) account(account postgres.Account) (contract.Account, error) {
-	out := contract.Account{ID: account.ID, Owner: account.Owner, Reference: account.Reference, CreatedAt: account.CreatedAt,
+	out := contract.Account{ID: account.ID, Owner: account.Owner, Reference: account.Reference, CreatedAt: contract.Time(account.CreatedAt),
 		Balances: make([]contract.Balance, len(account.Balances))}
 	for i, b := range account.Balances {
 		var err error
@@ -78,7 +76,7 @@ func (a *API) operation(op *ledger.Operation) (contract.Operation, error) {
 }
 
 func (a *API) entry(e postgres.Entry) (Entry, error) {
-	out := Entry{Number: e.Number, OperationID: e.OperationID, Operation: e.Operation, Currency: e.Currency, CreatedAt: e.CreatedAt}
+	out := Entry{Number: e.Number, OperationID: e.OperationID, Operation: e.Operation, Currency: e.Currency, CreatedAt: contract.Time(e.CreatedAt)}
 	for _, field := range []struct {
 		to    *string
 		minor int64
@@ -92,7 +90,8 @@ func (a *API) entry(e postgres.Entry) (Entry, error) {
 }
 
 func (a *API) hold(h ledger.Hold) (Hold, error) {
-	out := Hold{ID: h.ID, AccountID: h.AccountID, Currency: h.Currency, Status: h.Status, OrderID: h.OrderID, ExpiresAt: h.ExpiresAt, CreatedAt: h.CreatedAt}
+	out := Hold{ID: h.ID, AccountID: h.AccountID, Currency: h.Currency, Status: h.Status, OrderID: h.OrderID,
+		ExpiresAt: contract.Time(h.ExpiresAt), CreatedAt: contract.Time(h.CreatedAt)}
 	var err error
 	if out.Amount, err = wire.Amount(a.currencies, h.Currency, h.Amount); err != nil {
 		return out, err

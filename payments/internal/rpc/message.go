@@ -67,6 +67,6 @@ func message(p contract.Payment) *paymentsv1.Payment {
 		OrderId: p.OrderID.String(), AccountId: p.AccountID.String(), Amount: p.Amount, Currency: p.Currency,
 		Capture: captures[p.Capture], Status: statuses[p.Status], Reason: p.Reason, CapturedAmount: p.CapturedAmount,
 		RefundedAmount: p.RefundedAmount, Version: p.Version,
-		CreatedAt: timestamppb.New(p.CreatedAt), UpdatedAt: timestamppb.New(p.UpdatedAt),
+		CreatedAt: timestamppb.New(time.Time(p.CreatedAt)), UpdatedAt: timestamppb.New(time.Time(p.UpdatedAt)),
 	}
 }

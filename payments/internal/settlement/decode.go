@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -237,10 +238,10 @@ func payment(currencies *money.Currencies, order contract.Order) (ledger.Request
 	}
 	// What is settled at once has no use for a time from which its deadline counts.
 	if r.AwaitInventory || r.WaitForFunds || r.Capture == contract.CaptureManual {
-		r.AcceptedAt = order.CreatedAt.UTC()
+		r.AcceptedAt = time.Time(order.CreatedAt).UTC()
 	}
 	if order.ExpiresAt != nil {
-		r.ExpiresAt = order.ExpiresAt.UTC()
+		r.ExpiresAt = time.Time(*order.ExpiresAt).UTC()
 	}
 	return r, nil
 }

@@ -26,7 +26,8 @@ func Operation(currencies *money.Currencies, op *ledger.Operation) (contract.Ope
 	out := contract.Operation{
 		ID: op.ID, Operation: string(op.Kind), AccountID: op.AccountID, ToAccountID: op.ToAccountID, HoldID: op.HoldID,
 		OrderID: op.OrderID, CommandID: op.CommandID, Reference: op.Reference, Description: op.Description,
-		Currency: op.Currency, Status: string(op.Status), Reason: string(op.Reason), CreatedAt: op.CreatedAt, SettledAt: op.SettledAt,
+		Currency: op.Currency, Status: string(op.Status), Reason: string(op.Reason),
+		CreatedAt: contract.Time(op.CreatedAt), SettledAt: contract.Time(op.SettledAt),
 	}
 	if op.Currency == "" {
 		return out, nil
@@ -45,7 +46,8 @@ func Payment(currencies *money.Currencies, p ledger.OrderPayment) (contract.Paym
 	return contract.Payment{
 		OrderID: p.OrderID, AccountID: p.AccountID, Amount: currency.Format(p.Amount), Currency: p.Currency,
 		Capture: p.Capture, Status: p.Status, Reason: string(p.Reason), CapturedAmount: currency.Format(p.Captured),
-		RefundedAmount: currency.Format(p.Refunded), Version: p.Version, CreatedAt: p.CreatedAt, UpdatedAt: p.UpdatedAt,
+		RefundedAmount: currency.Format(p.Refunded), Version: p.Version,
+		CreatedAt: contract.Time(p.CreatedAt), UpdatedAt: contract.Time(p.UpdatedAt),
 	}, nil
 }
 
@@ -69,7 +71,7 @@ func Balances(balances []contract.Balance) contract.Balances {
 
 // Account is an account without money, as it was opened.
 func Account(a ledger.Account) contract.Account {
-	return contract.Account{ID: a.ID, Owner: a.Owner, Reference: a.Reference, CreatedAt: a.CreatedAt.UTC(), Balances: []contract.Balance{}}
+	return contract.Account{ID: a.ID, Owner: a.Owner, Reference: a.Reference, CreatedAt: contract.Time(a.CreatedAt), Balances: []contract.Balance{}}
 }
 
 // Code is the HTTP status of an operation's outcome, which is the code of a reply too.
