@@ -12,6 +12,7 @@ import (
 	"reflect"
 	"strconv"
 	"sync"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -35,12 +36,14 @@ func release(buffer *bytes.Buffer) {
 //   - 415 when the body is not application/json (in UTF-8, not compressed);
 //   - 413 when it is larger than 1 MiB, however it is sent; 408 when it takes more than 15 s to arrive;
 //   - 400 invalid_json when it is empty, no object, not valid JSON or UTF-8, nested too deeply, followed by anything else,
-//     or when it contains the character U+0000, which PostgreSQL cannot store;
-//   - 400 unknown_field for a name that dst does not have. Names match exactly: "Amount" is not "amount";
-//   - 400 validation_failed for a value of the wrong type or out of the type's range.
+//     or when it contains the character U+0000, which PostgreSQL cannot store, or half of a surrogate pair, which is none;
+//   - 400 unknown_field for a name that dst does not have, or does not have in this variant (see Variant). Names match exactly:
+//     "Amount" is not "amount";
+//   - 400 validation_failed for a name that comes twice, and for a value of the wrong type or out of the type's range. A UUID
+//     has the form of 36 characters.
 //
-// A name that comes twice counts with its last value, null like a name that does not come. What a field's own UnmarshalJSON
-// or UnmarshalText returns as an error is shown to the client.
+// The value null is like a name that does not come. What a field's own UnmarshalJSON or UnmarshalText returns as an error is
+// shown to the client.
 func DecodeJSON(w http.ResponseWriter, r *http.Request, dst any) error {
 	if err := checkMediaType(r.Header); err != nil {
 		return err
@@ -104,18 +107,36 @@ func BodyProblem(err error) *Problem {
 }
 
 // Unmarshal reads a JSON object as DecodeJSON does, with the same problems; it also serves doors other than HTTP.
-func Unmarshal(body []byte, dst any) error {
+func Unmarshal(body []byte, dst any) error { return unmarshal(body, dst, strict) }
+
+// UnmarshalEvent reads a JSON object as Unmarshal does, except that names which dst does not have mean nothing: the sender may
+// be a later version, or another system. A name that differs from one of dst only in its case is still refused. The error is no
+// problem: nobody is answered.
+func UnmarshalEvent(body []byte, dst any) error {
+	err := unmarshal(body, dst, lenient)
+	var p *Problem
+	switch {
+	case !errors.As(err, &p):
+		return err
+	case len(p.Errors) > 0:
+		return errors.New(p.Errors[0].Field + " " + p.Errors[0].Detail)
+	}
+	return errors.New(p.Detail)
+}
+
+func unmarshal(body []byte, dst any, mode mode) error {
 	invalid := func(format string, args ...any) error {
 		return NewProblem(http.StatusBadRequest, CodeInvalidJSON, fmt.Sprintf(format, args...))
 	}
 	start := skipSpace(body, 0)
-	switch {
-	case start == len(body):
+	if start == len(body) {
 		return invalid("the body is empty; it must be a JSON object")
-	case !utf8.Valid(body):
+	}
+	if !utf8.Valid(body) {
 		return invalid("the body is not valid UTF-8")
-	case containsNUL(body):
-		return invalid("the body contains the character U+0000")
+	}
+	if what := badEscape(body); what != "" {
+		return invalid("the body contains %s", what)
 	}
 
 	err := json.Unmarshal(body, dst)
@@ -131,36 +152,63 @@ func Unmarshal(body []byte, dst any) error {
 	}
 
 	s := shapeOf(reflect.TypeOf(dst))
-	if _, bad := s.check(body, start, nil); bad != nil {
-		p := NewProblem(http.StatusBadRequest, CodeUnknownField, "unknown field "+strconv.Quote(bad.Field))
+	w := walk{body: body, mode: mode}
+	if _, bad := w.check(s, start); bad != nil {
+		if !w.unknown {
+			return Invalid(bad.Field, bad.Detail)
+		}
+		detail := "unknown field " + strconv.Quote(bad.Field)
+		if bad.Detail != notAField {
+			detail += ": it " + bad.Detail
+		}
+		p := NewProblem(http.StatusBadRequest, CodeUnknownField, detail)
 		p.Errors = []FieldError{*bad}
 		return p
 	}
 	if err == nil {
 		return nil
 	}
-	if _, bad := s.check(body, start, (*shape).complaint); bad != nil {
+	w.complain = true
+	if _, bad := w.check(s, start); bad != nil {
 		return Invalid(bad.Field, bad.Detail)
 	}
 	return err // A rule of the whole object, so the name of no field explains it: the fault is in dst's type.
 }
 
-// containsNUL looks for U+0000 in JSON: it can only be written as \u0000, whose backslash is not itself escaped.
-func containsNUL(body []byte) bool {
+// badEscape looks for what can only be written as an escape and stands for no text that can be kept: U+0000, and half of a
+// surrogate pair, of which encoding/json makes U+FFFD. Escapes that are not valid are left to the parser.
+func badEscape(body []byte) string {
 	for {
-		i := bytes.Index(body, []byte(`\u0000`))
-		if i < 0 {
-			return false
+		i := bytes.IndexByte(body, '\\')
+		if i < 0 || i+1 == len(body) {
+			return ""
 		}
-		escapes := 0
-		for escapes < i && body[i-1-escapes] == '\\' {
-			escapes++
+		unit, ok := escapedUnit(body[i:])
+		if !ok {
+			body = body[i+2:]
+			continue
 		}
-		if escapes%2 == 0 {
-			return true
+		body = body[i+6:]
+		switch {
+		case unit == 0:
+			return "the character U+0000"
+		case utf16.IsSurrogate(unit):
+			low, _ := escapedUnit(body)
+			if utf16.DecodeRune(unit, low) == utf8.RuneError {
+				return fmt.Sprintf("half of a surrogate pair, \\u%04x", unit)
+			}
+			body = body[6:]
 		}
-		body = body[i+len(`\u0000`):]
 	}
+}
+
+// escapedUnit reads an escape such as \u00e9.
+func escapedUnit(body []byte) (unit rune, ok bool) {
+	if len(body) < 6 || body[0] != '\\' || body[1] != 'u' {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(string(body[2:6]), 16, 16)
+	return rune(n), err == nil
 }
 
 // WriteJSON answers with v as JSON. It writes nothing when v cannot be encoded, so that the error can still be answered.

@@ -82,11 +82,11 @@ func TestDecodeJSON(t *testing.T) {
 			"account_id":"018f5e3a-0000-7000-8000-000000000001","weight":1e3,"careless":1} `, status: 200},
 		{name: "empty object", body: `{}`, status: 200},
 		{name: "nulls", body: `{"amount":null,"tags":null,"parent":null,"lines":[null]}`, status: 200},
-		{name: "duplicate name", body: `{"quantity":1,"quantity":2}`, status: 200},
 		{name: "escaped name", body: `{"\u0071uantity":1}`, status: 200},
 		{name: "charset", body: `{}`, contentType: "application/json; charset=UTF-8", status: 200},
 		{name: "escaped backslash before u0000", body: `{"reference":"\\u0000"}`, status: 200},
-		{name: "lone surrogate", body: `{"reference":"\ud800"}`, status: 200},
+		{name: "surrogate pair", body: `{"reference":"\ud83d\ude00"}`, status: 200},
+		{name: "escaped backslash before a surrogate", body: `{"reference":"\\ud800"}`, status: 200},
 
 		{name: "no content type", body: `{}`, contentType: "-", status: 415, code: CodeUnsupportedMediaType},
 		{name: "form", body: `a=b`, contentType: "application/x-www-form-urlencoded", status: 415, code: CodeUnsupportedMediaType},
@@ -104,6 +104,13 @@ func TestDecodeJSON(t *testing.T) {
 		{name: "invalid UTF-8", body: "{\"reference\":\"\xff\"}", status: 400, code: CodeInvalidJSON},
 		{name: "NUL", body: `{"reference":"a\u0000b"}`, status: 400, code: CodeInvalidJSON},
 		{name: "NUL after an escaped backslash", body: `{"reference":"\\\u0000"}`, status: 400, code: CodeInvalidJSON},
+		{name: "high surrogate alone", body: `{"reference":"\ud800"}`, status: 400, code: CodeInvalidJSON},
+		{name: "low surrogate alone", body: `{"reference":"x\uDC00y"}`, status: 400, code: CodeInvalidJSON},
+		{name: "surrogates in the wrong order", body: `{"reference":"\ude00\ud83d"}`, status: 400, code: CodeInvalidJSON},
+		{name: "surrogate before another escape", body: `{"reference":"\ud83d\u0041"}`, status: 400, code: CodeInvalidJSON},
+		{name: "surrogate before an escaped backslash", body: `{"reference":"\ud83d\\ude00"}`, status: 400, code: CodeInvalidJSON},
+		{name: "surrogate in a name", body: `{"\ud800":1}`, status: 400, code: CodeInvalidJSON},
+		{name: "cut off escape", body: `{"reference":"\ud8`, status: 400, code: CodeInvalidJSON},
 		{name: "deep", body: deep, status: 400, code: CodeInvalidJSON},
 		{name: "deep in a field", body: `{"any":` + deep + `}`, status: 400, code: CodeInvalidJSON},
 		{name: "deep but legal", body: `{"any":` + strings.Repeat("[", 5000) + strings.Repeat("]", 5000) + `}`, status: 200},
@@ -113,6 +120,23 @@ func TestDecodeJSON(t *testing.T) {
 		{name: "hidden", body: `{"Hidden":"1"}`, status: 400, code: CodeUnknownField, field: "Hidden"},
 		{name: "unknown within a list", body: `{"lines":[{}, {"parent":{"x.y":1}}]}`, status: 400, code: CodeUnknownField, field: "lines[1].parent.x.y"},
 		{name: "unknown before a wrong type", body: `{"quantity":"x","z":1}`, status: 400, code: CodeUnknownField, field: "z"},
+
+		{name: "unknown and long", body: `{"` + strings.Repeat("é", kilobyte) + `":1}`, status: 400, code: CodeUnknownField, field: shown(strings.Repeat("é", kilobyte))},
+
+		{name: "name twice", body: `{"quantity":1,"quantity":2}`, status: 400, code: CodeValidationFailed, field: "quantity"},
+		{name: "name twice, equal", body: `{"quantity":1,"quantity":1}`, status: 400, code: CodeValidationFailed, field: "quantity"},
+		{name: "name twice, once escaped", body: `{"quantity":1,"\u0071uantity":1}`, status: 400, code: CodeValidationFailed, field: "quantity"},
+		{name: "name twice, once null", body: `{"quantity":1,"quantity":null}`, status: 400, code: CodeValidationFailed, field: "quantity"},
+		{name: "embedded name twice", body: `{"reference":"a","reference":"b"}`, status: 400, code: CodeValidationFailed, field: "reference"},
+		{name: "name twice within a list", body: `{"lines":[{"tags":[]},{"tags":[],"tags":[]}]}`, status: 400, code: CodeValidationFailed, field: "lines[1].tags"},
+		{name: "name twice in a map", body: `{"labels":{"a":"1","a":"2"}}`, status: 400, code: CodeValidationFailed, field: "labels.a"},
+		{name: "names once in each element", body: `{"lines":[{"quantity":1},{"quantity":1}],"quantity":1}`, status: 200},
+		{name: "UUID in braces", body: `{"account_id":"{018f5e3a-0000-7000-8000-000000000001}"}`, status: 400, code: CodeValidationFailed, field: "account_id"},
+		{name: "UUID as a URN", body: `{"account_id":"urn:uuid:018f5e3a-0000-7000-8000-000000000001"}`, status: 400, code: CodeValidationFailed, field: "account_id"},
+		{name: "UUID without dashes", body: `{"parent":{"account_id":"018f5e3a000070008000000000000001"}}`, status: 400, code: CodeValidationFailed, field: "parent.account_id"},
+		{name: "UUID in capitals", body: `{"account_id":"018F5E3A-0000-7000-8000-000000000001"}`, status: 200},
+		{name: "UUID with an escape", body: `{"account_id":"\u003018f5e3a-0000-7000-8000-000000000001"}`, status: 200},
+		{name: "UUID without dashes, with escapes", body: `{"account_id":"\u003018f5e3a000070008000000000000001"}`, status: 400, code: CodeValidationFailed, field: "account_id"},
 
 		{name: "not a string", body: `{"reference":1}`, status: 400, code: CodeValidationFailed, field: "reference"},
 		{name: "not a number", body: `{"quantity":"1"}`, status: 400, code: CodeValidationFailed, field: "quantity"},
@@ -171,6 +195,72 @@ func TestDecodeJSON(t *testing.T) {
 	}
 }
 
+// An event may have fields of a later version. What encoding/json would read in another way than most parsers is refused.
+func TestUnmarshalEvent(t *testing.T) {
+	for body, field := range map[string]string{
+		`{"quantity":1,"colour":"red","size":{"x":[1],"x":2}}`:               "",
+		`{"lines":[{"colour":{}}]}`:                                          "",
+		`{"QUANTITY":1}`:                                                     "QUANTITY",
+		`{"quantity":1,"Quantity":2}`:                                        "Quantity",
+		`{"lines":[{"Reference":"r"}]}`:                                      "lines[0].Reference",
+		`{"tag\u017f":[]}`:                                                   "tagſ", // which folds to tags
+		`{"quantity":1,"quantity":2}`:                                        "quantity",
+		`{"colour":1,"colour":2}`:                                            "colour",
+		`{"account_id":"urn:uuid:018f5e3a-0000-7000-8000-000000000001"}`:     "account_id",
+		`{"parent":{"account_id":"{018f5e3a-0000-7000-8000-000000000001}"}}`: "parent.account_id",
+		`{"colour":[1,2,"x"],"quantity":"x"}`:                                "quantity",
+	} {
+		err := UnmarshalEvent([]byte(body), new(order))
+		if complains := err != nil && strings.HasPrefix(err.Error(), field+" "); complains != (field != "") || err != nil && !complains {
+			t.Errorf("%s: %v, want a complaint about %q", body, err, field)
+		}
+	}
+	for _, body := range []string{`{"colour":"\ud800"}`, `{"colour":"\u0000"}`, `[]`, `null`, ``, "{\"colour\":\"\xff\"}"} {
+		if UnmarshalEvent([]byte(body), new(order)) == nil {
+			t.Errorf("%q was read", body)
+		}
+	}
+}
+
+// animal is a struct of variants.
+type animal struct {
+	Kind  string `json:"kind"`
+	Legs  int    `json:"legs"`
+	Wings *int   `json:"wings"`
+}
+
+func (animal) Variant() string                { return "kind" }
+func (animal) Has(variant, field string) bool { return variant == "bird" || field != "wings" }
+
+// A field that belongs to another variant is unknown as soon as it is there, whatever its value; null is as if it were not.
+func TestVariants(t *testing.T) {
+	for body, field := range map[string]string{
+		`{"kind":"bird","wings":2}`:                           "",
+		`{"wings":2,"kind":"b\u0069rd"}`:                      "",
+		`{"kind":"dog","legs":4}`:                             "",
+		`{"kind":"dog","wings":null}`:                         "",
+		`{"kind":"dog","wings": 0}`:                           "wings",
+		`{"wings":"","kind":"dog"}`:                           "wings",
+		`{"legs":4,"win\u0067s":2}`:                           "wings",
+		`{"kind":["bird"],"wings":2}`:                         "wings",
+		`{"kind":"bird","kind":"dog","legs":1}`:               "kind",
+		`{"herd":[{"kind":"bird","wings":1},{"wings":1}]}`:    "herd[1].wings",
+		`{"herd":[{"kind":"bird","wings":1},{"feathers":1}]}`: "herd[1].feathers",
+	} {
+		var err error
+		if strings.Contains(body, "herd") {
+			err = Unmarshal([]byte(body), &struct {
+				Herd []animal `json:"herd"`
+			}{})
+		} else {
+			err = Unmarshal([]byte(body), new(animal))
+		}
+		if fieldOf(err) != field || field == "" && err != nil {
+			t.Errorf("%s: %v, want a complaint about %q", body, err, field)
+		}
+	}
+}
+
 func TestDecodeJSONKeepsTheValues(t *testing.T) {
 	var got order
 	body := []byte(`{"amount":0.10,"quantity":-7,"reference":"№ 1 \"x\"","tags":["a","b"],"lines":[{"quantity":3}],"labels":{"k":"v"}}`)
@@ -222,7 +312,8 @@ func TestDecodeOptionalJSON(t *testing.T) {
 // FuzzDecodeJSON: whatever is sent is a problem of status 400 or decoded, and a name that is not one of the type's is never
 // accepted.
 func FuzzDecodeJSON(f *testing.F) {
-	for _, seed := range []string{`{"quantity":1,"lines":[{"parent":{}}]}`, `{"Amount":1}`, `[]`, `{"any":{"a":[1,"\\\"",{}]}}`, `{"\u0061mount":"1"}`, `{"labels":{"":""}}`} {
+	for _, seed := range []string{`{"quantity":1,"lines":[{"parent":{}}]}`, `{"Amount":1}`, `[]`, `{"any":{"a":[1,"\\\"",{}]}}`, `{"\u0061mount":"1"}`, `{"labels":{"":""}}`,
+		`{"tags":[],"tags":[]}`, `{"reference":"\ud83d\ude00"}`, `{"account_id":"{018f5e3a-0000-7000-8000-000000000001}"}`} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
@@ -240,6 +331,11 @@ func FuzzDecodeJSON(f *testing.F) {
 		strict.DisallowUnknownFields()
 		if err := strict.Decode(new(order)); err != nil {
 			t.Fatalf("%q was accepted: %v", body, err)
+		}
+		// What is accepted is read whole, so that reading it as an event makes the same of it.
+		var event order
+		if err := UnmarshalEvent(body, &event); err != nil || !reflect.DeepEqual(got, event) {
+			t.Fatalf("%q is %+v as an event, %v; want %+v", body, event, err, got)
 		}
 	})
 }

@@ -133,7 +133,7 @@ func readCursor(r *http.Request, cursor string, position any) error {
 		return BadCursor()
 	}
 	text, ok := bytes.CutPrefix(raw, listTag(r))
-	if !ok || string(text) == "null" || containsNUL(text) || json.Unmarshal(text, position) != nil {
+	if !ok || string(text) == "null" || badEscape(text) != "" || json.Unmarshal(text, position) != nil {
 		return BadCursor()
 	}
 	if again, err := json.Marshal(position); err != nil || !bytes.Equal(again, text) {
@@ -177,7 +177,7 @@ func UUIDParam(r *http.Request, name string) (uuid.NullUUID, error) {
 	if text == "" {
 		return uuid.NullUUID{}, nil
 	}
-	id, err := parseUUID(name, text)
+	id, err := ParseID(name, text)
 	return uuid.NullUUID{UUID: id, Valid: err == nil}, err
 }
 

@@ -2,24 +2,27 @@ package httpserver
 
 import (
 	"net/http"
+	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
 
 	"github.com/go-chi/chi/v5"
 	"github.com/google/uuid"
+
+	"github.com/altyn-pay/altyn/platform/contract"
 )
 
 const (
 	maxIdempotencyKey    = 255
-	canonicalUUIDLen     = 36
 	idempotencyKeyHeader = "Idempotency-Key"
 )
 
 // MaxWait is how long a request may ask to wait.
 const MaxWait = 30 * time.Second
 
-// IdempotencyKey reads the Idempotency-Key header: "" when there is none, else 1–255 printable characters.
+// IdempotencyKey reads the Idempotency-Key header: "" when there is none, else 1–255 printable characters. A String of RFC 8941,
+// as the draft standard of the header has it, is the key that it contains: "k" and k are the same.
 func IdempotencyKey(r *http.Request) (string, error) {
 	values := r.Header.Values(idempotencyKeyHeader)
 	if len(values) == 0 {
@@ -28,10 +31,37 @@ func IdempotencyKey(r *http.Request) (string, error) {
 	if len(values) > 1 {
 		return "", Invalid(idempotencyKeyHeader, "must be sent once")
 	}
-	if err := CheckKey(idempotencyKeyHeader, values[0]); err != nil {
+	key := strings.Trim(values[0], " \t")
+	if strings.HasPrefix(key, `"`) {
+		var ok bool
+		if key, ok = unquote(key); !ok {
+			return "", Invalid(idempotencyKeyHeader, `must be a String of RFC 8941 when it begins with a quotation mark, such as "k"`)
+		}
+	}
+	if err := CheckKey(idempotencyKeyHeader, key); err != nil {
 		return "", err
 	}
-	return values[0], nil
+	return key, nil
+}
+
+// unquote reads a String of RFC 8941: printable ASCII between quotation marks, in which a backslash comes before each
+// quotation mark and each backslash, and nowhere else.
+func unquote(text string) (string, bool) {
+	key := make([]byte, 0, len(text))
+	for i := 1; i < len(text); i++ {
+		switch c := text[i]; {
+		case c == '"':
+			return string(key), i == len(text)-1
+		case c < ' ' || c > '~':
+			return "", false
+		case c == '\\':
+			if i++; i == len(text) || text[i] != '"' && text[i] != '\\' {
+				return "", false
+			}
+		}
+		key = append(key, text[i])
+	}
+	return "", false
 }
 
 // CheckKey tells what is wrong with an idempotency key that came in this field: it must have 1–255 printable characters.
@@ -60,19 +90,20 @@ func Wait(r *http.Request) (wait time.Duration, asked bool, err error) {
 	return wait, true, nil
 }
 
-// PathUUID reads a UUID in the canonical form of 36 characters from the route's path parameter. Nothing has the ID zero.
+// PathUUID reads a UUID from the route's path parameter, as ParseID does. Nothing has the ID zero.
 func PathUUID(r *http.Request, name string) (uuid.UUID, error) {
-	id, err := parseUUID(name, chi.URLParam(r, name))
+	id, err := ParseID(name, chi.URLParam(r, name))
 	if err == nil && id == uuid.Nil {
 		return uuid.Nil, Invalid(name, "must not be zero")
 	}
 	return id, err
 }
 
-func parseUUID(name, text string) (uuid.UUID, error) {
-	id, err := uuid.Parse(text)
-	if err != nil || len(text) != canonicalUUIDLen {
-		return uuid.Nil, Invalid(name, "must be a UUID")
+// ParseID reads the UUID that came in this field, in the form of 36 characters.
+func ParseID(field, text string) (uuid.UUID, error) {
+	id, err := contract.ParseID(text)
+	if err != nil {
+		return uuid.Nil, Invalid(field, err.Error())
 	}
 	return id, nil
 }

@@ -366,6 +366,12 @@ func TestParameters(t *testing.T) {
 		{nil, "", ""}, {[]string{"a"}, "a", ""}, {[]string{strings.Repeat("ж", 255)}, strings.Repeat("ж", 255), ""},
 		{[]string{""}, "", "Idempotency-Key"}, {[]string{"a", "b"}, "", "Idempotency-Key"}, {[]string{"a\tb"}, "", "Idempotency-Key"},
 		{[]string{strings.Repeat("x", 256)}, "", "Idempotency-Key"}, {[]string{"\xff"}, "", "Idempotency-Key"},
+		{[]string{`"a"`}, "a", ""}, {[]string{` "a" `}, "a", ""}, {[]string{`"say \"a\\\""`}, `say "a\"`, ""}, {[]string{`a"b"`}, `a"b"`, ""},
+		{[]string{`"a", "b"`}, "", "Idempotency-Key"}, {[]string{`"a";q=1`}, "", "Idempotency-Key"}, {[]string{`"a`}, "", "Idempotency-Key"},
+		{[]string{`""`}, "", "Idempotency-Key"}, {[]string{`"`}, "", "Idempotency-Key"}, {[]string{`"a\"`}, "", "Idempotency-Key"},
+		{[]string{`"\a"`}, "", "Idempotency-Key"}, {[]string{`"ж"`}, "", "Idempotency-Key"}, {[]string{"\"a\tb\""}, "", "Idempotency-Key"},
+		{[]string{`"` + strings.Repeat("x", 256) + `"`}, "", "Idempotency-Key"}, {[]string{`"` + strings.Repeat(`\\`, 255) + `"`}, strings.Repeat(`\`, 255), ""},
+		{[]string{`"a"`, "a"}, "", "Idempotency-Key"},
 	} {
 		r := httptest.NewRequest("POST", "/", nil)
 		r.Header["Idempotency-Key"] = test.values

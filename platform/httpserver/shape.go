@@ -12,15 +12,33 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/altyn-pay/altyn/platform/contract"
 )
 
-// shape is what JSON of a Go type looks like. encoding/json matches names without regard to case, does not say in which
-// element of a list an unknown name was, and not at all for which field a type's own parser failed; walking the body
-// against its shape does.
+// Variant is a struct with a field whose value decides which of the others belong to it.
+type Variant interface {
+	// Variant returns the name of the field that decides.
+	Variant() string
+	// Has tells whether a field belongs to the variant of that value.
+	Has(variant, field string) bool
+}
+
+// shape is what JSON of a Go type looks like. encoding/json matches names without regard to case, takes the last one of two
+// that are equal and UUIDs in any form, does not say in which element of a list an unknown name was, and not at all for which
+// field a type's own parser failed; walking the body against its shape does.
 type shape struct {
-	typ    reflect.Type
-	fields map[string]*shape // of an object; nil for other values
-	elem   *shape            // of a list's elements or a map's values; nil for other values
+	typ     reflect.Type
+	fields  map[string]member // of an object; nil for other values
+	elem    *shape            // of a list's elements or a map's values; nil for other values
+	variant Variant           // nil where all fields belong to all values
+}
+
+// member is a field of an object, with its place among the others.
+type member struct {
+	shape *shape
+	name  string
+	index int
 }
 
 // shapes caches by type; a program has as many as it has types of requests.
@@ -55,8 +73,9 @@ func build(t reflect.Type, seen map[reflect.Type]*shape) *shape {
 	}
 	switch t.Kind() {
 	case reflect.Struct:
-		s.fields = make(map[string]*shape)
+		s.fields = make(map[string]member)
 		s.addFields(t, seen)
+		s.variant, _ = reflect.Zero(t).Interface().(Variant)
 	case reflect.Slice, reflect.Array:
 		if t.Elem().Kind() != reflect.Uint8 { // Bytes are a string in base64.
 			s.elem = build(t.Elem(), seen)
@@ -82,8 +101,8 @@ func (s *shape) addFields(t reflect.Type, seen map[reflect.Type]*shape) {
 			if name == "" {
 				name = field.Name
 			}
-			if s.fields[name] == nil {
-				s.fields[name] = build(field.Type, seen)
+			if _, ok := s.fields[name]; !ok {
+				s.fields[name] = member{build(field.Type, seen), name, len(s.fields)}
 			}
 		}
 	}
@@ -92,45 +111,117 @@ func (s *shape) addFields(t reflect.Type, seen map[reflect.Type]*shape) {
 	}
 }
 
-// check walks the value that begins at body[i], which is valid JSON, and returns the index after it. bad is the first name
-// that the shape does not have, or the first value of which complain has something to say.
-func (s *shape) check(body []byte, i int, complain func(s *shape, value []byte) string) (end int, bad *FieldError) {
-	i = skipSpace(body, i)
+// mode is what a walk thinks of names that the shape does not have.
+type mode bool
+
+const (
+	strict  mode = false
+	lenient mode = true
+)
+
+// walk compares a body, which is valid JSON, with a shape.
+type walk struct {
+	body     []byte
+	mode     mode
+	complain bool // about values that do not fit their types
+	unknown  bool // what was found is a name that the shape does not have
+}
+
+// check walks the value that begins at body[i], and returns the index after it. bad is the first fault.
+func (w *walk) check(s *shape, i int) (end int, bad *FieldError) {
+	i = skipSpace(w.body, i)
 	switch {
-	case s.fields != nil && body[i] == '{':
-		return s.checkObject(body, i, complain)
-	case s.elem != nil && s.typ.Kind() == reflect.Map && body[i] == '{':
-		return s.checkObject(body, i, complain)
-	case s.elem != nil && s.typ.Kind() != reflect.Map && body[i] == '[':
-		return s.checkList(body, i, complain)
+	case s.fields != nil && w.body[i] == '{':
+		return w.checkObject(s, i)
+	case s.elem != nil && s.typ.Kind() == reflect.Map && w.body[i] == '{':
+		return w.checkObject(s, i)
+	case s.elem != nil && s.typ.Kind() != reflect.Map && w.body[i] == '[':
+		return w.checkList(s, i)
 	}
-	end = skipValue(body, i)
-	if complain != nil {
-		if detail := complain(s, body[i:end]); detail != "" {
+	end = skipValue(w.body, i)
+	if s.typ == uuidType && w.body[i] == '"' && !isID(w.body[i:end]) {
+		return end, &FieldError{Detail: contract.ErrID.Error()}
+	}
+	if w.complain {
+		if detail := s.complaint(w.body[i:end]); detail != "" {
 			return end, &FieldError{Detail: detail}
 		}
 	}
 	return end, nil
 }
 
-func (s *shape) checkObject(body []byte, i int, complain func(*shape, []byte) string) (int, *FieldError) {
+var uuidType = reflect.TypeFor[uuid.UUID]()
+
+// isID tells whether a JSON string, of which encoding/json has made a UUID, has the form that contract.ParseID reads.
+func isID(value []byte) bool {
+	_, err := contract.ParseID(string(unescaped(value)))
+	return err == nil
+}
+
+// unescaped is what a JSON string says.
+func unescaped(value []byte) []byte {
+	if bytes.IndexByte(value, '\\') < 0 {
+		return value[1 : len(value)-1]
+	}
+	var text string
+	_ = json.Unmarshal(value, &text) // It is known to be valid.
+	return []byte(text)
+}
+
+const notAField = "is not a field of this request"
+
+// anything is the shape of what is not read.
+var anything = &shape{typ: reflect.TypeFor[any]()}
+
+// maxFields is how many fields a walk keeps in mind without a map.
+const maxFields = 64
+
+func (w *walk) checkObject(s *shape, i int) (int, *FieldError) {
+	var (
+		body    = w.body
+		seen    uint64          // fields that came, by index
+		others  map[string]bool // names that came and have no such index
+		variant string
+	)
+	if s.variant != nil {
+		variant = w.variantOf(s.variant.Variant(), i)
+	}
 	for i = skipSpace(body, i+1); body[i] != '}'; i = skipSpace(body, i) {
 		end := skipString(body, i)
-		name := body[i+1 : end-1]
-		if bytes.IndexByte(name, '\\') >= 0 {
-			var unescaped string
-			_ = json.Unmarshal(body[i:end], &unescaped) // It is known to be valid.
-			name = []byte(unescaped)
-		}
-		child := s.elem
-		if s.fields != nil {
-			if child = s.fields[string(name)]; child == nil {
-				return end, &FieldError{Field: string(name), Detail: "is not a field of this request"}
+		name := unescaped(body[i:end])
+		value := skipSpace(body, skipSpace(body, end)+1) // +1: the colon
+		field, known := s.fields[string(name)]
+		twice := false
+		if known && field.index < maxFields {
+			twice = seen&(1<<field.index) != 0
+			seen |= 1 << field.index
+		} else {
+			if others == nil {
+				others = make(map[string]bool)
 			}
+			twice = others[string(name)]
+			others[string(name)] = true
 		}
-		next, bad := child.check(body, skipSpace(body, end)+1, complain) // +1: the colon
+		child := field.shape
+		switch {
+		case twice:
+			return end, &FieldError{Field: shown(string(name)), Detail: "comes twice"}
+		case s.fields == nil:
+			child = s.elem
+		case !known && w.mode == lenient && s.misspelt(string(name)):
+			return end, &FieldError{Field: shown(string(name)), Detail: "differs from the name of a field only in its case"}
+		case !known && w.mode == strict:
+			w.unknown = true
+			return end, &FieldError{Field: shown(string(name)), Detail: notAField}
+		case !known:
+			child = anything
+		case s.variant != nil && body[value] != 'n' && !s.variant.Has(variant, field.name): // null is like nothing
+			w.unknown = true
+			return end, &FieldError{Field: field.name, Detail: "is not a field of the " + s.variant.Variant() + " " + shown(variant)}
+		}
+		next, bad := w.check(child, value)
 		if bad != nil {
-			bad.Field = join(string(name), bad.Field)
+			bad.Field = join(shown(string(name)), bad.Field)
 			return next, bad
 		}
 		if i = skipSpace(body, next); body[i] == ',' {
@@ -140,10 +231,38 @@ func (s *shape) checkObject(body []byte, i int, complain func(*shape, []byte) st
 	return i + 1, nil
 }
 
-func (s *shape) checkList(body []byte, i int, complain func(*shape, []byte) string) (int, *FieldError) {
+// variantOf reads the field of an object that says which variant it is; "" where it is not there.
+func (w *walk) variantOf(field string, i int) string {
+	body := w.body
+	for i = skipSpace(body, i+1); body[i] != '}'; i = skipSpace(body, i) {
+		end := skipString(body, i)
+		value := skipSpace(body, skipSpace(body, end)+1) // +1: the colon
+		next := skipValue(body, value)
+		if body[value] == '"' && string(unescaped(body[i:end])) == field {
+			return string(unescaped(body[value:next]))
+		}
+		if i = skipSpace(body, next); body[i] == ',' {
+			i++
+		}
+	}
+	return ""
+}
+
+// misspelt tells whether encoding/json would take a name for one of the shape's.
+func (s *shape) misspelt(name string) bool {
+	for known := range s.fields {
+		if strings.EqualFold(known, name) {
+			return true
+		}
+	}
+	return false
+}
+
+func (w *walk) checkList(s *shape, i int) (int, *FieldError) {
+	body := w.body
 	i = skipSpace(body, i+1)
 	for n := 0; body[i] != ']'; n++ {
-		next, bad := s.elem.check(body, i, complain)
+		next, bad := w.check(s.elem, i)
 		if bad != nil {
 			bad.Field = join("["+strconv.Itoa(n)+"]", bad.Field)
 			return next, bad
@@ -171,7 +290,7 @@ func (s *shape) complaint(value []byte) string {
 	}
 	switch reflect.New(s.typ).Interface().(type) {
 	case *uuid.UUID:
-		return "must be a UUID"
+		return contract.ErrID.Error()
 	case *time.Time:
 		return "must be a time such as 2006-01-02T15:04:05Z"
 	case json.Unmarshaler, encoding.TextUnmarshaler:

@@ -28,7 +28,8 @@ const maxText = 40
 // number, and a number never passes through a float.
 type Decimal string
 
-// UnmarshalJSON takes a JSON string or number; anything else is ErrSyntax.
+// UnmarshalJSON takes a JSON string or number; anything else is ErrSyntax. A number with an exponent, as JavaScript and Python
+// write small ones (1e-07), is taken as what it stands for (0.0000001).
 func (d *Decimal) UnmarshalJSON(data []byte) error {
 	data = bytes.TrimSpace(data)
 	switch {
@@ -42,10 +43,50 @@ func (d *Decimal) UnmarshalJSON(data []byte) error {
 		*d = Decimal(s)
 		return nil
 	case data[0] == '-' || data[0] >= '0' && data[0] <= '9':
-		*d = Decimal(data)
+		*d = Decimal(plain(string(data)))
 		return nil
 	}
 	return ErrSyntax
+}
+
+const (
+	maxShift = 30                 // more decimal places than an amount has on either side of its point
+	beyond   = maxShift + maxText // an exponent that moves the point beyond them, wherever it was
+)
+
+// plain writes a JSON number without its exponent, and without zeros that it does not need. One whose exponent is beyond all
+// amounts becomes another such number, which is as much too large or too exact; one of more than maxText characters stays as
+// it is.
+func plain(number string) string {
+	i := strings.IndexAny(number, "eE")
+	if i < 0 || len(number) > maxText {
+		return number
+	}
+	exponent, err := strconv.Atoi(number[i+1:])
+	if errors.Is(err, strconv.ErrSyntax) {
+		return number
+	}
+	exponent = max(-beyond, min(exponent, beyond))
+	unsigned, negative := strings.CutPrefix(number[:i], "-")
+	whole, fraction, _ := strings.Cut(unsigned, ".")
+	digits := strings.TrimLeft(whole+fraction, "0")
+	if digits == "" {
+		return "0"
+	}
+	significant := strings.TrimRight(digits, "0")
+	shift := exponent - len(fraction) + len(digits) - len(significant)
+	shift = max(-maxShift, min(shift, maxShift))
+	text := significant
+	if shift >= 0 {
+		text += strings.Repeat("0", shift)
+	} else {
+		text = strings.Repeat("0", max(0, 1-shift-len(text))) + text
+		text = text[:len(text)+shift] + "." + text[len(text)+shift:]
+	}
+	if negative {
+		return "-" + text
+	}
+	return text
 }
 
 // Parse reads a positive amount of a currency with the given number of digits and returns its minor units. It refuses

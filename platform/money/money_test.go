@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -88,7 +89,7 @@ func TestFormatNegative(t *testing.T) {
 
 func TestDecimalKeepsTheText(t *testing.T) {
 	for body, want := range map[string]string{
-		`"2500.00"`: "2500.00", `2500.10`: "2500.10", `1e3`: "1e3", `0.1`: "0.1", `null`: "", `12345678901234567890.123`: "12345678901234567890.123",
+		`"2500.00"`: "2500.00", `2500.10`: "2500.10", `"1e3"`: "1e3", `0.1`: "0.1", `null`: "", `12345678901234567890.123`: "12345678901234567890.123",
 	} {
 		var got money.Decimal
 		if err := json.Unmarshal([]byte(body), &got); err != nil || string(got) != want {
@@ -101,6 +102,67 @@ func TestDecimalKeepsTheText(t *testing.T) {
 			t.Errorf("%s read as %q", body, got)
 		}
 	}
+}
+
+// A number with an exponent is what it stands for, whatever its exponent.
+func TestNumberWithExponent(t *testing.T) {
+	for body, want := range map[string]struct {
+		digits int
+		minor  int64
+		err    error
+	}{
+		`1e-07`: {8, 10, nil}, `1E-8`: {8, 1, nil}, `1e2`: {2, 10000, nil}, `1.5e+3`: {0, 1500, nil}, `2.50e1`: {0, 25, nil},
+		`0.0001e4`: {2, 100, nil}, `100e-2`: {0, 1, nil}, `12.34e0`: {2, 1234, nil}, `9.223372036854775807e18`: {0, math.MaxInt64, nil},
+		`9.223372036854775808e18`: {0, 0, money.ErrTooLarge}, `1e0000000002`: {0, 100, nil},
+		`1e-9`: {8, 0, money.ErrTooManyDigits}, `1.001e0`: {2, 0, money.ErrTooManyDigits},
+		`-1e2`: {2, 0, money.ErrNotPositive}, `0e5`: {2, 0, money.ErrNotPositive}, `0.0e-5`: {2, 0, money.ErrNotPositive},
+		`1e999999999`: {2, 0, money.ErrTooLarge}, `1e9223372036854775807`: {2, 0, money.ErrTooLarge}, `1e99999999999999999999`: {2, 0, money.ErrTooLarge},
+		`1e-999999999`: {18, 0, money.ErrTooManyDigits}, `1e-9223372036854775808`: {18, 0, money.ErrTooManyDigits},
+		`1234567890123456789e-9999999999999999999`:               {18, 0, money.ErrTooManyDigits},
+		`1` + strings.Repeat("0", 1000) + `e-1000`:               {2, 0, money.ErrSyntax},
+		`1e` + strings.Repeat("9", 1000):                         {2, 0, money.ErrSyntax},
+		`0.` + strings.Repeat("0", 30) + `1e31`:                  {0, 1, nil},
+		`0.` + strings.Repeat("0", 30) + `1e9223372036854775807`: {0, 0, money.ErrSyntax},
+	} {
+		var d money.Decimal
+		if err := json.Unmarshal([]byte(body), &d); err != nil {
+			t.Fatal(err)
+		}
+		if minor, err := money.Parse(string(d), want.digits); minor != want.minor || !errors.Is(err, want.err) {
+			t.Errorf("%.50s, read as %.50q, is %d, %v; want %d, %v", body, d, minor, err, want.minor, want.err)
+		}
+	}
+}
+
+// Wherever the point is, the exponent says where it belongs.
+func TestExponentsAreExact(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		minor := rapid.Int64Range(1, math.MaxInt64).Draw(t, "minor")
+		digits := rapid.IntRange(0, money.MaxDigits).Draw(t, "digits")
+		shift := rapid.IntRange(-20, 20).Draw(t, "shift")
+		whole, fraction, n := strconv.FormatInt(minor, 10), "", 0
+		switch {
+		case shift > 0: // zeros on the right
+			whole, n = whole+strings.Repeat("0", shift), -shift
+		case -shift < len(whole): // the point moves to the left
+			whole, fraction, n = whole[:len(whole)+shift], whole[len(whole)+shift:], -shift
+		}
+		number := whole
+		if fraction != "" {
+			number += "." + fraction
+		}
+		number += "e" + strconv.Itoa(n-digits)
+		if len(number) > 40 {
+			t.Skip("longer than any amount")
+		}
+		var d money.Decimal
+		if err := json.Unmarshal([]byte(number), &d); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := money.Parse(string(d), digits); err != nil || got != minor {
+			t.Fatalf("%s, read as %s, is %d, %v; want %d", number, d, got, err, minor)
+		}
+	})
 }
 
 func TestCurrencies(t *testing.T) {

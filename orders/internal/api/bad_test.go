@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/altyn-pay/altyn/orders/internal/api"
 	"github.com/altyn-pay/altyn/platform/httpserver"
 )
 
@@ -50,8 +51,14 @@ func TestBadRequests(t *testing.T) {
 		"amount zero":          {with("amount", `0`), 400, invalid, "amount"},
 		"amount negative":      {with("amount", `-1`), 400, invalid, "amount"},
 		"amount digits":        {with("amount", `1.001`), 400, invalid, "amount"},
-		"amount exponent":      {with("amount", `1e2`), 400, invalid, "amount"},
+		"amount exponent":      {with("amount", `"1e2"`), 400, invalid, "amount"},
 		"amount huge exponent": {with("amount", `1e999999999`), 400, invalid, "amount"},
+		"amount tiny exponent": {with("amount", `1e-999999999`), 400, invalid, "amount"},
+		"amount twice":         {`{"amount": 1, ` + body[1:], 400, invalid, "amount"},
+		"account in braces":    {with("account_id", `"{`+account+`}"`), 400, invalid, "account_id"},
+		"account as a URN":     {with("account_id", `"urn:uuid:`+account+`"`), 400, invalid, "account_id"},
+		"account undashed":     {with("account_id", `"`+strings.ReplaceAll(account, "-", "")+`"`), 400, invalid, "account_id"},
+		"half a surrogate":     {with("description", `"\ud83d"`), 400, httpserver.CodeInvalidJSON, ""},
 		"amount large":         {with("amount", `92233720368547758.08`), 400, invalid, "amount"},
 		"amount huge":          {with("amount", strings.Repeat("9", 100_000)), 400, invalid, "amount"},
 		"amount true":          {with("amount", `true`), 400, invalid, "amount"},
@@ -118,7 +125,9 @@ func TestBadRequests(t *testing.T) {
 	if err := b.db.Service.Get(&orders, `SELECT count(*) FROM orders`); err != nil || orders != 0 {
 		t.Errorf("%v: %d orders were placed", err, orders)
 	}
-	if a := b.call(t, "POST", "/api/v1/orders", with("await_inventory", "false")); a.status != http.StatusCreated {
-		t.Errorf("the valid one: %s", a.body)
+	for _, valid := range []string{with("await_inventory", "false"), with("amount", "2.5e3"), with("amount", "250000E-2")} {
+		if placed := decode[api.Order](t, b.call(t, "POST", "/api/v1/orders", valid), http.StatusCreated); placed.Amount != "2500.00" {
+			t.Errorf("%s: %+v", valid, placed)
+		}
 	}
 }

@@ -158,8 +158,7 @@ func (o Order) Placed(currency money.Currency) contract.Order {
 // PlacedEventID is the ID of that event.
 func (o Order) PlacedEventID() uuid.UUID { return contract.EventID(contract.OrderPlacedType, o.ID, 1) }
 
-// parseUUID takes the canonical form only.
 func parseUUID(text string) (uuid.UUID, bool) {
-	id, err := uuid.Parse(text)
-	return id, err == nil && len(text) == len(uuid.Nil.String()) && id != uuid.Nil
+	id, err := contract.ParseID(text)
+	return id, err == nil && id != uuid.Nil
 }

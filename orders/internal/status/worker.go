@@ -6,7 +6,6 @@ package status
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
@@ -19,6 +18,7 @@ import (
 	"github.com/altyn-pay/altyn/orders/internal/order"
 	"github.com/altyn-pay/altyn/orders/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/platform/money"
 	database "github.com/altyn-pay/altyn/platform/postgres"
@@ -100,12 +100,12 @@ func (w *Worker) read(m kafka.Message) (order.Payment, error) {
 	if !known[header.Type] {
 		return order.Payment{}, fmt.Errorf("no such event on this topic: ce_type %q", header.Type)
 	}
-	eventID, err := uuid.Parse(header.ID)
+	eventID, err := contract.ParseID(header.ID)
 	if err != nil {
 		return order.Payment{}, fmt.Errorf("ce_id %q is not a UUID", header.ID)
 	}
 	var state contract.Payment
-	if err := json.Unmarshal(m.Value, &state); err != nil {
+	if err := httpserver.UnmarshalEvent(m.Value, &state); err != nil {
 		return order.Payment{}, fmt.Errorf("not a payment: %w", err)
 	}
 	return order.ReadPayment(w.currencies, eventID, state)

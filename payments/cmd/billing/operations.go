@@ -35,9 +35,9 @@ func (f field) value() string {
 // id makes a field of a UUID.
 func id(name, help string, to func(c *contract.Command) **uuid.UUID) field {
 	return field{name: name, help: help, set: func(c *contract.Command, text string) error {
-		parsed, err := uuid.Parse(text)
+		parsed, err := contract.ParseID(text)
 		if err != nil {
-			return fmt.Errorf("must be a UUID")
+			return err
 		}
 		*to(c) = &parsed
 		return nil

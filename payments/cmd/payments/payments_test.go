@@ -100,7 +100,7 @@ func TestBadInputNamesItsField(t *testing.T) {
 		{"POST", deposits, `{"amount": "1.001", "currency": "RUB"}`, 400, "validation_failed", "amount"},
 		{"POST", deposits, `{"amount": "0", "currency": "RUB"}`, 400, "validation_failed", "amount"},
 		{"POST", deposits, `{"amount": -1, "currency": "RUB"}`, 400, "validation_failed", "amount"},
-		{"POST", deposits, `{"amount": 1e2, "currency": "RUB"}`, 400, "validation_failed", "amount"},
+		{"POST", deposits, `{"amount": "1e2", "currency": "RUB"}`, 400, "validation_failed", "amount"},
 		{"POST", deposits, `{"amount": "92233720368547758.08", "currency": "RUB"}`, 400, "validation_failed", "amount"},
 		{"POST", deposits, `{"amount": true, "currency": "RUB"}`, 400, "validation_failed", "amount"},
 		{"POST", deposits, `{"currency": "RUB"}`, 400, "validation_failed", "amount"},

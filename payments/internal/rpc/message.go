@@ -12,16 +12,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/httpserver"
 )
 
-// canonicalID is the length of a UUID as 8-4-4-4-12 digits, the one form that the API takes.
-const canonicalID = 36
-
-func id(field, text string) (uuid.UUID, error) {
-	id, err := uuid.Parse(text)
-	if err != nil || len(text) != canonicalID {
-		return uuid.Nil, httpserver.Invalid(field, "must be a UUID")
-	}
-	return id, nil
-}
+func id(field, text string) (uuid.UUID, error) { return httpserver.ParseID(field, text) }
 
 // wait reads how long to wait; usual is how long where the request does not say.
 func wait(asked *durationpb.Duration, usual time.Duration) (time.Duration, error) {

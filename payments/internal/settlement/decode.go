@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -128,20 +129,35 @@ func receive(record kafka.Message) (*received, error) {
 		}
 		c.reply.Operation = ""
 		_ = json.Unmarshal(head["operation"], &c.reply.Operation)
-		if id = nil; json.Unmarshal(head["command_id"], &id) != nil && head["command_id"] != nil {
-			id = new(uuid.UUID)
-		}
+		id = commandID(head["command_id"], c.problem)
 	}
 	c.reply.Operation = c.reply.Operation[:min(len(c.reply.Operation), maxOperation)]
 	if id != nil {
 		c.reply.CommandID = *id
-	} else if id, err := uuid.Parse(event.ID); err == nil {
+	} else if id, err := contract.ParseID(event.ID); err == nil {
 		c.reply.CommandID = id
 	}
 	if c.reply.CommandID == uuid.Nil {
 		c.problem = &command.FieldError{Field: "command_id", Detail: "must be a UUID"}
 	}
 	return c, nil
+}
+
+// commandID reads a command's ID by itself; uuid.Nil stands for one that cannot be read, or came twice.
+func commandID(value json.RawMessage, problem error) *uuid.UUID {
+	var p *httpserver.Problem
+	if errors.As(problem, &p) && slices.ContainsFunc(p.Errors, func(e httpserver.FieldError) bool { return e.Field == "command_id" }) {
+		return new(uuid.UUID)
+	}
+	var text *string
+	if err := json.Unmarshal(value, &text); value != nil && err != nil {
+		return new(uuid.UUID)
+	}
+	if text == nil {
+		return nil
+	}
+	id, _ := contract.ParseID(*text)
+	return &id
 }
 
 // command makes a message of a command; one that cannot be done becomes a refusal in the queue of the same account, as far
@@ -181,7 +197,7 @@ func (d *Decoder) command(c *received, holds map[uuid.UUID]command.Hold) (inbox.
 // once however often it comes.
 func orderPlaced(currencies *money.Currencies, payload []byte) (ledger.Request, error) {
 	var order contract.Order
-	if err := json.Unmarshal(payload, &order); err != nil {
+	if err := httpserver.UnmarshalEvent(payload, &order); err != nil {
 		return ledger.Request{}, fmt.Errorf("not an order: %w", err)
 	}
 	return payment(currencies, order)
@@ -190,7 +206,7 @@ func orderPlaced(currencies *money.Currencies, payload []byte) (ledger.Request, 
 // orderCancelled makes the request that ends a payment of an event. There is one for each order.
 func orderCancelled(currencies *money.Currencies, payload []byte) (ledger.Request, error) {
 	var cancellation contract.Cancellation
-	if err := json.Unmarshal(payload, &cancellation); err != nil {
+	if err := httpserver.UnmarshalEvent(payload, &cancellation); err != nil {
 		return ledger.Request{}, fmt.Errorf("not a cancellation: %w", err)
 	}
 	if err := contract.CheckText(cancellation.Reason, contract.MaxReason); err != nil {

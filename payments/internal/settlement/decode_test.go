@@ -1,12 +1,14 @@
 package settlement
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/google/uuid"
 
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/kafka"
+	"github.com/altyn-pay/altyn/platform/money"
 )
 
 // Whose answer a reply is, and to what, is known of every command that is a JSON object, whatever else is wrong with it.
@@ -24,6 +26,12 @@ func TestACommandsIdentity(t *testing.T) {
 		{name: "no UUID", value: `{"command_id":"7","operation":"deposit"}`, operation: "deposit", wrong: true},
 		{name: "nil", value: `{"command_id":"` + uuid.Nil.String() + `","operation":"deposit"}`, operation: "deposit", wrong: true},
 		{name: "an unknown field", value: `{"command_id":"` + own.String() + `","operation":"deposit","x":1}`, want: own, operation: "deposit", wrong: true},
+		{name: "half a surrogate", value: `{"command_id":"` + own.String() + `","operation":"deposit","reference":"\ud83d"}`, want: own, operation: "deposit", wrong: true},
+		{name: "another name twice", value: `{"operation":"deposit","reference":"a","reference":"b","command_id":"` + own.String() + `"}`, want: own, operation: "deposit", wrong: true},
+		{name: "its ID twice", value: `{"command_id":"` + own.String() + `","operation":"deposit","command_id":"` + own.String() + `"}`, operation: "deposit", wrong: true},
+		{name: "in another case", value: `{"COMMAND_ID":"` + own.String() + `","operation":"deposit"}`, want: header, operation: "deposit", wrong: true},
+		{name: "in braces", value: `{"command_id":"{` + own.String() + `}","operation":"deposit"}`, operation: "deposit", wrong: true},
+		{name: "a URN and more", value: `{"command_id":"urn:uuid:` + own.String() + `","operation":"deposit","x":1}`, operation: "deposit", wrong: true},
 		{name: "a field of another type", value: `{"operation":7,"command_id":"` + own.String() + `"}`, want: own, wrong: true},
 		{name: "no object", value: `[]`, dead: true},
 		{name: "null alone", value: `null`, dead: true},
@@ -39,6 +47,59 @@ func TestACommandsIdentity(t *testing.T) {
 		}
 		if err != nil || c.reply.CommandID != test.want || c.reply.Operation != test.operation || (c.problem != nil) != test.wrong {
 			t.Errorf("%s: %v, %+v", test.name, err, c)
+		}
+	}
+	for _, id := range []string{"{" + header.String() + "}", "urn:uuid:" + header.String(), strings.ReplaceAll(header.String(), "-", "")} {
+		record := kafka.Message{Topic: contract.TopicCommands, Value: []byte(`{"operation":"deposit"}`), Headers: kafka.Event{ID: id}.Headers()}
+		if c, err := receive(record); err != nil || c.problem == nil || c.reply.CommandID != uuid.Nil {
+			t.Errorf("ce_id %s: %v, %+v", id, err, c)
+		}
+	}
+}
+
+// What other services and systems send is read like requests, but for names that mean nothing here.
+func TestEventsAreReadStrictly(t *testing.T) {
+	order, account := uuid.NewString(), uuid.NewString()
+	currencies, err := money.LoadCurrencies("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, door := range []struct {
+		name, valid string
+		read        func(payload []byte) error
+	}{
+		{"inventory", `{"idempotent_key": "` + account + `", "order_id": "` + order + `", "status": "COMPLETED"}`, func(payload []byte) error {
+			_, err := readInventory(kafka.Message{Value: payload})
+			return err
+		}},
+		{"order.placed", `{"order_id": "` + order + `", "account_id": "` + account + `", "amount": "1.00", "currency": "RUB", "capture": "manual", "created_at": "2026-01-01T00:00:00Z", "reference": "r"}`, func(payload []byte) error {
+			_, err := orderPlaced(currencies, payload)
+			return err
+		}},
+		{"order.cancelled", `{"order_id": "` + order + `", "account_id": "` + account + `", "amount": "1.00", "currency": "RUB", "capture": "manual", "created_at": "2026-01-01T00:00:00Z", "cancelled_at": "2026-01-01T00:00:00Z"}`, func(payload []byte) error {
+			_, err := orderCancelled(currencies, payload)
+			return err
+		}},
+	} {
+		for name, change := range map[string]struct {
+			from, to string
+			right    bool
+		}{
+			"as it is":         {"", "", true},
+			"a new name":       {`{"`, `{"colour": {"x": [1]}, "`, true},
+			"a name twice":     {`{"`, `{"order_id": "` + order + `", "`, false},
+			"another case":     {`"order_id"`, `"Order_ID"`, false},
+			"both cases":       {`{"`, `{"ORDER_ID": "` + account + `", "`, false},
+			"half a surrogate": {`{"`, `{"colour": "\ud83d", "`, false},
+			"NUL":              {`{"`, `{"colour": "\u0000", "`, false},
+			"braces":           {order, "{" + order + "}", false},
+			"a URN":            {order, "urn:uuid:" + order, false},
+			"no dashes":        {order, strings.ReplaceAll(order, "-", ""), false},
+			"two objects":      {`{"`, `{}{"`, false},
+		} {
+			if err := door.read([]byte(strings.Replace(door.valid, change.from, change.to, 1))); (err == nil) != change.right {
+				t.Errorf("%s, %s: %v", door.name, name, err)
+			}
 		}
 	}
 }

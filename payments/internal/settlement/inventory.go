@@ -2,7 +2,6 @@ package settlement
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,6 +13,7 @@ import (
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/inbox"
 	"github.com/altyn-pay/altyn/platform/kafka"
 )
@@ -106,7 +106,7 @@ func (v *Inventory) Receive(ctx context.Context, records []kafka.Message) error 
 // readInventory reads a message. Its status may be any text; fields that are not known mean nothing.
 func readInventory(record kafka.Message) (postgres.Inventory, error) {
 	var payload contract.Inventory
-	if err := json.Unmarshal(record.Value, &payload); err != nil {
+	if err := httpserver.UnmarshalEvent(record.Value, &payload); err != nil {
 		return postgres.Inventory{}, fmt.Errorf("not an inventory message: %w", err)
 	}
 	if payload.OrderID == uuid.Nil || payload.IdempotentKey == uuid.Nil {

@@ -320,11 +320,15 @@ func TestUnreadableAndIgnoredInventory(t *testing.T) {
 		text(`{"order_id": "%s", "idempotent_key": "%s", "status": "COMPLETED"}`, order, uuid.Nil),
 		text(`{"order_id": "7", "idempotent_key": "%s", "status": "COMPLETED"}`, order),
 		text(`{"order_id": "%s", "idempotent_key": "%s", "status": 7}`, order, order),
+		text(`{"order_id": "%s", "idempotent_key": "%s", "STATUS": "COMPLETED"}`, order, order),
+		text(`{"order_id": "%s", "idempotent_key": "%s", "status": "FAILED", "status": "COMPLETED"}`, order, order),
+		text(`{"order_id": "{%s}", "idempotent_key": "%s", "status": "COMPLETED"}`, order, order),
+		text(`{"order_id": "%s", "idempotent_key": "%s", "status": "PENDING\u0000"}`, order, order),
 	}
 	strange := completed(other)
 	strange.Headers = []kafka.Header{{Key: "traceparent", Value: []byte("\xff\x00")}}
 	b.receive(append(slices.Clone(bad),
-		goods(order, uuid.New(), "PENDING"), goods(order, uuid.New(), "completed"), goods(order, uuid.New(), strings.Repeat("Ж\x00", 1000)),
+		goods(order, uuid.New(), "PENDING"), goods(order, uuid.New(), "completed"), goods(order, uuid.New(), strings.Repeat("Ж", 1000)),
 		text(`{"order_id": "%s", "idempotent_key": "%s"}`, order, order),
 		text(`{"order_id": "%s", "idempotent_key": "%s", "status": "FAILED", "warehouse": {"id": 7}, "items": []}`, order, uuid.New()),
 		strange,
