@@ -387,7 +387,7 @@ const docTemplate = `{
                         }
                     },
                     "503": {
-                        "description": "unavailable",
+                        "description": "unavailable, or outcome_unknown: Location names the order",
                         "schema": {
                             "$ref": "#/definitions/httpserver.Problem"
                         }
@@ -397,7 +397,7 @@ const docTemplate = `{
         },
         "/api/v1/orders/batch": {
             "post": {
-                "description": "Accepts up to 1000 orders. Each has its own result: an order, or the problem that kept it from being accepted. With an\nIdempotency-Key the batch can be repeated: the key of each order is this key and the order's index in the batch.\nIdempotent-Replayed: true says that every order of the answer was placed by an earlier request.",
+                "description": "Accepts up to 1000 orders. Each has its own result: an order, or the problem that kept it from being accepted. With an\nIdempotency-Key the batch can be repeated: the key of each order is this key and the order's index in the batch.\nIdempotent-Replayed: true says that every order of the answer was placed by an earlier request. Where it is not known whether\nthe orders were accepted, each has the problem outcome_unknown, whose location is where the order is then.",
                 "consumes": [
                     "application/json"
                 ],
@@ -641,7 +641,7 @@ const docTemplate = `{
                         }
                     },
                     "503": {
-                        "description": "unavailable",
+                        "description": "unavailable, or outcome_unknown: Location names the order",
                         "schema": {
                             "$ref": "#/definitions/httpserver.Problem"
                         }
@@ -1123,8 +1123,16 @@ const docTemplate = `{
                         "$ref": "#/definitions/httpserver.FieldError"
                     }
                 },
+                "location": {
+                    "description": "Location is where an outcome that is unknown will be; it is the answer's header too.",
+                    "type": "string"
+                },
                 "operation_id": {
                     "description": "OperationID names the operation that was recorded with this outcome.",
+                    "type": "string"
+                },
+                "order_id": {
+                    "description": "OrderID names the order whose outcome is unknown.",
                     "type": "string"
                 },
                 "status": {

@@ -337,7 +337,7 @@ const docTemplate = `{
                         }
                     },
                     "503": {
-                        "description": "Service Unavailable",
+                        "description": "unavailable, or outcome_unknown: Location names the operation",
                         "schema": {
                             "$ref": "#/definitions/httpserver.Problem"
                         }
@@ -523,7 +523,7 @@ const docTemplate = `{
                         }
                     },
                     "503": {
-                        "description": "Service Unavailable",
+                        "description": "unavailable, or outcome_unknown: Location names the operation",
                         "schema": {
                             "$ref": "#/definitions/httpserver.Problem"
                         }
@@ -688,7 +688,7 @@ const docTemplate = `{
                         }
                     },
                     "503": {
-                        "description": "Service Unavailable",
+                        "description": "unavailable, or outcome_unknown: Location names the operation",
                         "schema": {
                             "$ref": "#/definitions/httpserver.Problem"
                         }
@@ -838,7 +838,7 @@ const docTemplate = `{
                         }
                     },
                     "503": {
-                        "description": "Service Unavailable",
+                        "description": "unavailable, or outcome_unknown: Location names the operation",
                         "schema": {
                             "$ref": "#/definitions/httpserver.Problem"
                         }
@@ -994,7 +994,7 @@ const docTemplate = `{
                         }
                     },
                     "503": {
-                        "description": "Service Unavailable",
+                        "description": "unavailable, or outcome_unknown: Location names the operation",
                         "schema": {
                             "$ref": "#/definitions/httpserver.Problem"
                         }
@@ -1075,7 +1075,7 @@ const docTemplate = `{
                         }
                     },
                     "503": {
-                        "description": "Service Unavailable",
+                        "description": "unavailable, or outcome_unknown: Location names the operation",
                         "schema": {
                             "$ref": "#/definitions/httpserver.Problem"
                         }
@@ -1085,7 +1085,7 @@ const docTemplate = `{
         },
         "/api/v1/operations/batch": {
             "post": {
-                "description": "Each item is a command as on the topic billing.commands (but for balance), with a result of its own: the operation,\nor the problem. Items of one account take effect in their order. A command_id is the item's Idempotency-Key; without\none the header counts, each item by its index.",
+                "description": "Each item is a command as on the topic billing.commands (but for balance), with a result of its own: the operation,\nor the problem. Items of one account take effect in their order. A command_id is the item's Idempotency-Key; without\none the header counts, each item by its index. An item of which it is not known whether it was accepted has the problem\noutcome_unknown, whose location is where the operation is then.",
                 "consumes": [
                     "application/json"
                 ],
@@ -1146,7 +1146,7 @@ const docTemplate = `{
                         }
                     },
                     "503": {
-                        "description": "Service Unavailable",
+                        "description": "unavailable",
                         "schema": {
                             "$ref": "#/definitions/httpserver.Problem"
                         }
@@ -1338,7 +1338,7 @@ const docTemplate = `{
                         }
                     },
                     "503": {
-                        "description": "Service Unavailable",
+                        "description": "unavailable, or outcome_unknown: Location names the operation",
                         "schema": {
                             "$ref": "#/definitions/httpserver.Problem"
                         }
@@ -1434,7 +1434,7 @@ const docTemplate = `{
                         }
                     },
                     "503": {
-                        "description": "Service Unavailable",
+                        "description": "unavailable, or outcome_unknown: Location names the operation",
                         "schema": {
                             "$ref": "#/definitions/httpserver.Problem"
                         }
@@ -1530,7 +1530,7 @@ const docTemplate = `{
                         }
                     },
                     "503": {
-                        "description": "Service Unavailable",
+                        "description": "unavailable, or outcome_unknown: Location names the operation",
                         "schema": {
                             "$ref": "#/definitions/httpserver.Problem"
                         }
@@ -1619,7 +1619,7 @@ const docTemplate = `{
                         }
                     },
                     "503": {
-                        "description": "Service Unavailable",
+                        "description": "unavailable, or outcome_unknown: Location names the operation",
                         "schema": {
                             "$ref": "#/definitions/httpserver.Problem"
                         }
@@ -2344,8 +2344,16 @@ const docTemplate = `{
                         "$ref": "#/definitions/httpserver.FieldError"
                     }
                 },
+                "location": {
+                    "description": "Location is where an outcome that is unknown will be; it is the answer's header too.",
+                    "type": "string"
+                },
                 "operation_id": {
                     "description": "OperationID names the operation that was recorded with this outcome.",
+                    "type": "string"
+                },
+                "order_id": {
+                    "description": "OrderID names the order whose outcome is unknown.",
                     "type": "string"
                 },
                 "status": {

@@ -20,9 +20,10 @@ const (
 	CodeUnsupportedMediaType = "unsupported_media_type" // 415: the body must be application/json
 	CodeIdempotencyKeyReused = "idempotency_key_reused" // 422: the same Idempotency-Key came with another request before
 	CodeInternal             = "internal"               // 500: a fault of Altyn, logged under the request's ID
-	CodeUpstreamUnavailable  = "upstream_unavailable"   // 502: a service behind the gateway broke off its answer
-	CodeUnavailable          = "unavailable"            // 503: the database or a service is not there; the request may be repeated
-	CodeUpstreamTimeout      = "upstream_timeout"       // 504: a service behind the gateway did not answer in time
+	CodeUpstreamUnavailable  = "upstream_unavailable"   // 502: a service behind the gateway broke off; it may have done it
+	CodeUnavailable          = "unavailable"            // 503: the database or a service is not there; nothing was done, repeat the request
+	CodeOutcomeUnknown       = "outcome_unknown"        // 503: it may have been done; Location and location say where that can be seen
+	CodeUpstreamTimeout      = "upstream_timeout"       // 504: a service behind the gateway did not answer in time; it may still do it
 )
 
 // StatusClientClosedRequest is the status under which a request is logged and counted whose client left before the answer.
@@ -39,6 +40,10 @@ type Problem struct {
 	Errors []FieldError `json:"errors,omitempty"`
 	// OperationID names the operation that was recorded with this outcome.
 	OperationID string `json:"operation_id,omitempty"`
+	// OrderID names the order whose outcome is unknown.
+	OrderID string `json:"order_id,omitempty"`
+	// Location is where an outcome that is unknown will be; it is the answer's header too.
+	Location string `json:"location,omitempty"`
 
 	cause error
 }
@@ -62,10 +67,23 @@ func Invalid(field, detail string) *Problem {
 	return p
 }
 
-// Unavailable is the 503 for a request that may succeed when it is repeated, as when the database is away.
+// Unavailable is the 503 for a request that may succeed when it is repeated, as when the database is away. It says that
+// nothing was done.
 func Unavailable(cause error) *Problem {
 	return NewProblem(http.StatusServiceUnavailable, CodeUnavailable,
 		"the service cannot do this at the moment; try again shortly").Because(cause)
+}
+
+// OutcomeUnknown is the 503 for a request that may have been done, or may not: the database was lost before it could tell.
+// location is where the outcome will be; "" where there is no such place.
+func OutcomeUnknown(location string, cause error) *Problem {
+	detail := "it is not known whether this was done"
+	if location != "" {
+		detail += "; look at " + location + " before you ask for it again"
+	}
+	p := NewProblem(http.StatusServiceUnavailable, CodeOutcomeUnknown, detail).Because(cause)
+	p.Location = location
+	return p
 }
 
 // Because returns the problem with its cause, which is logged and never shown.
@@ -97,8 +115,13 @@ func WriteProblem(w http.ResponseWriter, p *Problem) {
 	header.Set("Content-Length", strconv.Itoa(len(body)))
 	header.Set("X-Content-Type-Options", "nosniff")
 	header.Set("Cache-Control", "no-store")
-	if p.Status == http.StatusServiceUnavailable {
-		header.Set("Retry-After", "1")
+	switch {
+	case p.Code == CodeOutcomeUnknown:
+		if p.Location != "" {
+			header.Set("Location", p.Location)
+		}
+	case p.Status == http.StatusServiceUnavailable:
+		header.Set("Retry-After", "1") // of what surely did nothing alone: clients repeat a request by themselves where it is set
 	}
 	w.WriteHeader(p.Status)
 	_, _ = w.Write(body) // A client that is gone misses nothing.

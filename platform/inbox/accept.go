@@ -2,14 +2,15 @@ package inbox
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
 	"github.com/lib/pq"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/postgres"
@@ -22,23 +23,44 @@ const Halves = 2
 // Half is the half of the lanes that a lane is in.
 func Half(lane int16) int { return int(lane) * Halves / contract.Lanes }
 
-// Accept takes messages in, in this order per account, and returns their arrival numbers as Insert does: once it has returned
-// without an error they are safe. Where nothing is ahead of a message, it takes its effect in this very transaction and is
-// never stored: its lane is free and empty, and its account is not stopped. The others are stored for Run, and so are all
-// of them when the handler fails, so that Run finds the one that causes it.
+// Arrival tells the records of one acceptance of a message from those of others.
+type Arrival struct {
+	// Seq is the message's arrival number, or 0 where a message with its ID was waiting already.
+	Seq int64
+	// tries are the numbers under which it may have been accepted before, when the outcome of a commit was not known.
+	tries []int64
+}
+
+// Made reports whether a record with this arrival number is of this acceptance.
+func (a Arrival) Made(seq int64) bool {
+	return seq != 0 && (seq == a.Seq || slices.Contains(a.tries, seq))
+}
+
+// begin begins another try.
+func (a *Arrival) begin() {
+	if a.Seq != 0 {
+		a.tries, a.Seq = append(a.tries, a.Seq), 0
+	}
+}
+
+// Accept takes messages in, in this order per account: once it has returned without an error they are safe. Where nothing is
+// ahead of a message, it takes its effect in this very transaction and is never stored: its lane is free and empty, and its
+// account is not stopped. The others are stored for Run, and so are all of them when the handler fails, so that Run finds the
+// one that causes it.
 //
-// A message that has taken effect before is handled again, as one that was stored again would be. After an error some
-// messages may have been accepted: they may be sent again. In each half of the lanes one call works at a time; what arrives
-// meanwhile is best gathered by the caller. The messages should not be many more than Run settles at a time.
-func (w *Worker) Accept(ctx context.Context, messages []Message) ([]int64, error) {
-	var parts [Halves][]Message
-	var indexes [Halves][]int // of the parts in messages
+// A message that has taken effect before is handled again, as one that was stored again would be. So Accept itself tries again
+// when it does not know whether a transaction was committed. After an error no message was accepted, unless
+// postgres.IsOutcomeUnknown(err): then any of them may have been, and may be sent again. In each half of the lanes one call
+// works at a time; what arrives meanwhile is best gathered by the caller. The messages should not be many more than Run settles
+// at a time.
+func (w *Worker) Accept(ctx context.Context, messages []Message) ([]Arrival, error) {
+	var parts [Halves]part
 	for i, m := range messages {
-		half := Half(m.Lane)
-		parts[half], indexes[half] = append(parts[half], m), append(indexes[half], i)
+		p := &parts[Half(m.Lane)]
+		p.messages, p.indexes = append(p.messages, m), append(p.indexes, i)
 	}
 	for half := range parts {
-		if len(parts[half]) == 0 {
+		if len(parts[half].messages) == 0 {
 			continue
 		}
 		select {
@@ -48,48 +70,107 @@ func (w *Worker) Accept(ctx context.Context, messages []Message) ([]int64, error
 			return nil, ctx.Err()
 		}
 	}
+	arrivals := make([]Arrival, len(messages))
 	if len(messages) < largeBatch {
-		return w.acceptTogether(ctx, messages)
-	}
-	arrivals := make([]int64, len(messages))
-	var group errgroup.Group
-	for half, part := range parts {
-		group.Go(func() error {
-			accepted, err := w.acceptTogether(ctx, part)
-			for n, arrival := range accepted {
-				arrivals[indexes[half][n]] = arrival
-			}
-			return err
-		})
-	}
-	err := group.Wait()
-	return arrivals, err
-}
-
-// acceptTogether accepts messages in one transaction.
-func (w *Worker) acceptTogether(ctx context.Context, messages []Message) ([]int64, error) {
-	if len(messages) == 0 {
-		return nil, nil
-	}
-	arrivals, err := w.accept(ctx, messages)
-	if err == nil || ctx.Err() != nil || postgres.IsUnavailable(err) {
+		err := postgres.UntilKnown(ctx, func() error { return w.acceptTogether(ctx, messages, arrivals) })
 		return arrivals, err
 	}
-	w.log.Warn("messages could not take effect at once; they are stored", "messages", len(messages), "error", err)
-	arrivals, err = Insert(ctx, w.db, messages)
-	w.Wake()
+	err := postgres.UntilKnown(ctx, func() error { return w.acceptParts(ctx, parts[:], arrivals) })
 	return arrivals, err
 }
 
-func (w *Worker) accept(ctx context.Context, messages []Message) (arrivals []int64, err error) {
+// part is what is accepted in one transaction.
+type part struct {
+	messages []Message
+	indexes  []int // in the whole
+	arrivals []Arrival
+	accepted bool
+}
+
+// acceptParts accepts those parts that were not accepted yet, each in a transaction of its own. While some are and others are
+// not, what became of the whole is not known.
+func (w *Worker) acceptParts(ctx context.Context, parts []part, arrivals []Arrival) error {
+	var group sync.WaitGroup
+	errs, accepted := make([]error, len(parts)), false
+	for n := range parts {
+		p := &parts[n]
+		if p.accepted || len(p.messages) == 0 {
+			continue
+		}
+		if p.arrivals == nil {
+			p.arrivals = make([]Arrival, len(p.messages))
+		}
+		group.Go(func() {
+			errs[n] = w.acceptTogether(ctx, p.messages, p.arrivals)
+			p.accepted = errs[n] == nil
+		})
+	}
+	group.Wait()
+	for _, p := range parts {
+		accepted = accepted || p.accepted
+		for n, arrival := range p.arrivals {
+			arrivals[p.indexes[n]] = arrival
+		}
+	}
+	err := errors.Join(errs...)
+	if err != nil && accepted {
+		return postgres.OutcomeUnknown(err)
+	}
+	return err
+}
+
+// acceptTogether accepts messages in one transaction. It sets the arrivals also where its outcome is not known.
+func (w *Worker) acceptTogether(ctx context.Context, messages []Message, arrivals []Arrival) error {
+	for i := range arrivals {
+		arrivals[i].begin()
+	}
+	err := w.accept(ctx, messages, arrivals)
+	if err == nil || ctx.Err() != nil || postgres.IsUnavailable(err) || postgres.IsOutcomeUnknown(err) {
+		return err
+	}
+	w.log.Warn("messages could not take effect at once; they are stored", "messages", len(messages), "error", err)
+	err = store(ctx, w.db, messages, arrivals)
+	w.Wake()
+	return err
+}
+
+// Store takes messages in for Run, in this order per account, as Accept does where something is ahead of them.
+func Store(ctx context.Context, db *sqlx.DB, messages []Message) ([]Arrival, error) {
+	arrivals := make([]Arrival, len(messages))
+	err := postgres.UntilKnown(ctx, func() error {
+		for i := range arrivals {
+			arrivals[i].begin()
+		}
+		return store(ctx, db, messages, arrivals)
+	})
+	return arrivals, err
+}
+
+// store stores messages in one transaction: it has their arrival numbers also where the outcome of its commit is not known.
+func store(ctx context.Context, db *sqlx.DB, messages []Message, arrivals []Arrival) error {
+	var seqs []int64
+	err := postgres.InTx(ctx, db, func(tx *sqlx.Tx) (err error) {
+		seqs, err = Insert(ctx, tx, messages)
+		return err
+	})
+	if err == nil || postgres.IsOutcomeUnknown(err) {
+		for i, seq := range seqs {
+			arrivals[i].Seq = seq
+		}
+	}
+	return err
+}
+
+func (w *Worker) accept(ctx context.Context, messages []Message, arrivals []Arrival) error {
 	var (
+		seqs      []int64
 		direct    []Message
 		later     []Message
 		committed func()
 		begin     = time.Now()
 	)
-	err = postgres.InTx(ctx, w.db, func(tx *sqlx.Tx) error {
-		arrivals, direct, later, committed = make([]int64, len(messages)), nil, nil, nil
+	err := postgres.InTx(ctx, w.db, func(tx *sqlx.Tx) error {
+		seqs, direct, later, committed = make([]int64, len(messages)), nil, nil, nil
 		lanes, err := lockLanes(ctx, tx, messages, 0)
 		if err != nil {
 			return err
@@ -107,7 +188,7 @@ func (w *Worker) accept(ctx context.Context, messages []Message) (arrivals []int
 			case !taken[m.ID]: // the second of two is like one that is waiting already
 				taken[m.ID] = true
 				m.Seq, m.ReceivedAt = a.seqs[i], a.at
-				arrivals[i] = m.Seq
+				seqs[i] = m.Seq
 				direct = append(direct, m)
 			}
 		}
@@ -124,12 +205,17 @@ func (w *Worker) accept(ctx context.Context, messages []Message) (arrivals []int
 			return err
 		}
 		for n, i := range indexes {
-			arrivals[i] = stored[n]
+			seqs[i] = stored[n]
 		}
 		return nil
 	})
+	if err == nil || postgres.IsOutcomeUnknown(err) {
+		for i, seq := range seqs {
+			arrivals[i].Seq = seq
+		}
+	}
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if len(direct) > 0 {
 		w.settled(len(direct), begin, committed)
@@ -137,7 +223,7 @@ func (w *Worker) accept(ctx context.Context, messages []Message) (arrivals []int
 	if len(later) > 0 {
 		w.Wake()
 	}
-	return arrivals, nil
+	return nil
 }
 
 // ahead tells which messages others are ahead of, and has arrival numbers for those that may take effect at once.

@@ -31,7 +31,11 @@ func (b *bundle) accept(w *Worker, messages ...Message) []int64 {
 	if err != nil {
 		b.Fatal(err)
 	}
-	return arrivals
+	seqs := make([]int64, len(arrivals))
+	for i, arrival := range arrivals {
+		seqs[i] = arrival.Seq
+	}
+	return seqs
 }
 
 // drain settles what is stored.

@@ -7,7 +7,7 @@ import (
 
 // Receiver stores what a broker delivers. Record is the broker's form of a message.
 type Receiver[Record any] struct {
-	accept   func(ctx context.Context, messages []Message) ([]int64, error)
+	accept   func(ctx context.Context, messages []Message) ([]Arrival, error)
 	decode   Decoder[Record]
 	repeated func(Message) (Message, bool)
 	dead     func(ctx context.Context, records []Record, reasons []error) error
@@ -20,7 +20,7 @@ type Decoder[Record any] func(ctx context.Context, records []Record) (messages [
 // NewReceiver makes a receiver. accept is Accept of a Worker; dead keeps what could not be read, with the reason, and returns
 // once it is safe. A message that is waiting already is not accepted again; what repeated returns for it, if it is not nil
 // and returns true, is accepted in its stead.
-func NewReceiver[Record any](accept func(ctx context.Context, messages []Message) ([]int64, error), decode Decoder[Record],
+func NewReceiver[Record any](accept func(ctx context.Context, messages []Message) ([]Arrival, error), decode Decoder[Record],
 	repeated func(Message) (Message, bool), dead func(ctx context.Context, records []Record, reasons []error) error) *Receiver[Record] {
 	return &Receiver[Record]{accept: accept, decode: decode, repeated: repeated, dead: dead}
 }
@@ -58,7 +58,7 @@ func (r *Receiver[Record]) Receive(ctx context.Context, records []Record) error 
 	}
 	var instead []Message
 	for i, m := range messages {
-		if arrivals[i] != 0 {
+		if arrivals[i].Seq != 0 {
 			continue
 		}
 		if other, ok := r.repeated(m); ok {

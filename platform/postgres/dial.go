@@ -9,6 +9,10 @@ import (
 	"github.com/altyn-pay/altyn/platform/socket"
 )
 
+// silentKey is the key of a context under which the dialer leaves what socket.Silent says of the connection that it makes:
+// lib/pq does not hand it out.
+type silentKey struct{}
+
 // dialer makes connections on which no read or write waits longer than answer (0: for ever). lib/pq itself waits without a
 // bound, and PostgreSQL's own timeouts end nothing on a server that is frozen or cut off.
 type dialer struct {
@@ -17,8 +21,14 @@ type dialer struct {
 
 func (d dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	conn, err := new(socket.Dialer).DialContext(ctx, network, address)
-	if err != nil || d.answer == 0 {
-		return conn, err
+	if err != nil {
+		return nil, err
+	}
+	if silent, ok := ctx.Value(silentKey{}).(*func() bool); ok {
+		*silent = socket.Silent(conn)
+	}
+	if d.answer == 0 {
+		return conn, nil
 	}
 	return &boundedConn{Conn: conn, answer: d.answer}, nil
 }

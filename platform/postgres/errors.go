@@ -13,8 +13,8 @@ import (
 )
 
 // IsUnavailable reports whether the database could not be reached, was lost, or cannot work at all for now (starting,
-// stopping, out of connections, disk or memory, read-only after a failover). The same request will work later. What it was
-// doing may or may not have been committed.
+// stopping, out of connections, disk or memory, read-only after a failover). The same request will work later. Whether what
+// it was doing may have been committed, IsOutcomeUnknown tells.
 func IsUnavailable(err error) bool {
 	var network *net.OpError
 	switch {
@@ -48,6 +48,7 @@ func IsUnavailable(err error) bool {
 // result that did not come in time. A cancelled context is none of them: whoever asked has left.
 func IsTransient(err error) bool {
 	return IsUnavailable(err) ||
+		IsOutcomeUnknown(err) ||
 		isConflict(err) ||
 		errors.Is(err, context.DeadlineExceeded) ||
 		pq.As(err, pqerror.LockNotAvailable, pqerror.QueryCanceled) != nil

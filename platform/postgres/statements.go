@@ -21,7 +21,8 @@ type preparing struct {
 }
 
 func (p preparing) Connect(ctx context.Context) (driver.Conn, error) {
-	conn, err := p.Connector.Connect(ctx)
+	silent := func() bool { return true }
+	conn, err := p.Connector.Connect(context.WithValue(ctx, silentKey{}, &silent))
 	if err != nil {
 		return nil, err
 	}
@@ -29,7 +30,7 @@ func (p preparing) Connect(ctx context.Context) (driver.Conn, error) {
 	if !ok {
 		return nil, fmt.Errorf("postgres: %T is no connection of lib/pq", conn)
 	}
-	return &preparingConn{session: session, statements: map[string]statement{}}, nil
+	return &preparingConn{session: session, silent: silent, statements: map[string]statement{}}, nil
 }
 
 // session is what a connection of lib/pq can do.
@@ -53,7 +54,17 @@ type statement interface {
 
 type preparingConn struct {
 	session
+	silent     func() bool
 	statements map[string]statement // by their text
+}
+
+// ResetSession is called when the pool hands the connection out again. One that the server has ended meanwhile is not: what is
+// sent on it would have an unknown outcome, though nothing was done.
+func (c *preparingConn) ResetSession(ctx context.Context) error {
+	if !c.silent() {
+		return driver.ErrBadConn
+	}
+	return c.session.ResetSession(ctx)
 }
 
 func (c *preparingConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {

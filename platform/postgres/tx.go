@@ -24,9 +24,8 @@ const (
 // have no effect outside the transaction.
 //
 // Once fn has returned nil, the commit is not cut off by the end of ctx; the session's time limits bound it. After an error
-// the transaction has had no effect, except when IsUnavailable(err): then the connection may have been lost while the
-// commit was under way, and only reading tells. Statements that succeed only once (ON CONFLICT DO NOTHING, a WHERE on
-// the old state) make it safe to simply run again.
+// the transaction has had no effect, except when IsOutcomeUnknown(err). Statements that succeed only once (ON CONFLICT DO
+// NOTHING, a WHERE on the old state) make it safe to run it again, see UntilKnown.
 func InTx(ctx context.Context, db *sqlx.DB, fn func(tx *sqlx.Tx) error) error {
 	return Retry(ctx, func() error { return inTxOnce(ctx, db, fn) })
 }
@@ -60,7 +59,7 @@ func inTxOnce(ctx context.Context, db *sqlx.DB, fn func(tx *sqlx.Tx) error) erro
 	if err := fn(tx); err != nil {
 		return err
 	}
-	if err := tx.Commit(); err != nil {
+	if err := ofCommit(tx.Commit()); err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
 	return nil

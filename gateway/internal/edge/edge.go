@@ -134,5 +134,5 @@ func problemOf(err error) *httpserver.Problem {
 
 func badGateway(cause error) *httpserver.Problem {
 	return httpserver.NewProblem(http.StatusBadGateway, httpserver.CodeUpstreamUnavailable,
-		"the service could not be reached or broke off its answer").Because(cause)
+		"the service could not be reached or broke off its answer; what it was asked for may have happened").Because(cause)
 }

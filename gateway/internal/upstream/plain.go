@@ -10,6 +10,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/altyn-pay/altyn/platform/socket"
 )
 
 // pool sends requests over plain HTTP/1.1 to one address and keeps the connections. The goroutine of a request itself writes
@@ -99,7 +101,7 @@ func (p *pool) connect(ctx context.Context) (*connection, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &connection{Conn: inner, pool: p, silent: silence(inner), limited: io.LimitedReader{R: inner}}
+	c := &connection{Conn: inner, pool: p, silent: socket.Silent(inner), limited: io.LimitedReader{R: inner}}
 	c.reader = bufio.NewReader(&c.limited)
 	return c, nil
 }

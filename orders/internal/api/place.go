@@ -15,6 +15,7 @@ import (
 	"github.com/altyn-pay/altyn/orders/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/httpserver"
+	database "github.com/altyn-pay/altyn/platform/postgres"
 	"github.com/altyn-pay/altyn/platform/telemetry"
 )
 
@@ -60,7 +61,7 @@ const (
 //	@Failure		415				{object}	httpserver.Problem	"unsupported_media_type"
 //	@Failure		422				{object}	httpserver.Problem	"idempotency_key_reused"
 //	@Failure		500				{object}	httpserver.Problem	"internal"
-//	@Failure		503				{object}	httpserver.Problem	"unavailable"
+//	@Failure		503				{object}	httpserver.Problem	"unavailable, or outcome_unknown: Location names the order"
 //	@Router			/api/v1/orders [post]
 func (a *API) place(w http.ResponseWriter, r *http.Request) error {
 	key, err := httpserver.IdempotencyKey(r)
@@ -84,7 +85,7 @@ func (a *API) place(w http.ResponseWriter, r *http.Request) error {
 	defer done()
 	placed, err := a.placing.Do(ctx, placement)
 	if err != nil {
-		return err
+		return outcomeOf(ctx, placement.Order.ID, err)
 	}
 	if placed.Order.Fingerprint != placement.Order.Fingerprint {
 		return errKeyReused
@@ -105,7 +106,8 @@ func (a *API) place(w http.ResponseWriter, r *http.Request) error {
 //	@Summary		Place many orders
 //	@Description	Accepts up to 1000 orders. Each has its own result: an order, or the problem that kept it from being accepted. With an
 //	@Description	Idempotency-Key the batch can be repeated: the key of each order is this key and the order's index in the batch.
-//	@Description	Idempotent-Replayed: true says that every order of the answer was placed by an earlier request.
+//	@Description	Idempotent-Replayed: true says that every order of the answer was placed by an earlier request. Where it is not known whether
+//	@Description	the orders were accepted, each has the problem outcome_unknown, whose location is where the order is then.
 //	@Tags			orders
 //	@Accept			json
 //	@Produce		json,application/problem+json
@@ -153,7 +155,11 @@ func (a *API) placeBatch(w http.ResponseWriter, r *http.Request) error {
 		placements, indexes = append(placements, placement), append(indexes, i)
 	}
 	placed, err := a.placing.DoAll(r.Context(), placements)
-	if err != nil {
+	if database.IsOutcomeUnknown(err) {
+		for n, p := range placements {
+			results[indexes[n]].Problem = outcomeUnknown(p.Order.ID, err)
+		}
+	} else if err != nil {
 		return err
 	}
 	replayed := len(placed) > 0

@@ -1,8 +1,11 @@
 package api
 
 import (
+	"context"
 	"errors"
 	"net/http"
+
+	"github.com/google/uuid"
 
 	"github.com/altyn-pay/altyn/orders/internal/order"
 	"github.com/altyn-pay/altyn/orders/internal/postgres"
@@ -34,10 +37,27 @@ func Classify(err error) *httpserver.Problem {
 		return errOrderFailed
 	case errors.Is(err, postgres.ErrKeyReused):
 		return errKeyReused
+	case database.IsOutcomeUnknown(err):
+		return httpserver.OutcomeUnknown("", err)
 	case errors.Is(err, groupcommit.ErrBusy), database.IsTransient(err):
 		return httpserver.Unavailable(err)
 	}
 	return nil
+}
+
+// outcomeOf is the error of a request about an order: where it may have taken effect, the problem that says so and names the
+// order. Once ctx has ended nobody waits for the answer.
+func outcomeOf(ctx context.Context, id uuid.UUID, err error) error {
+	if !database.IsOutcomeUnknown(err) || ctx.Err() != nil {
+		return err
+	}
+	return outcomeUnknown(id, err)
+}
+
+func outcomeUnknown(id uuid.UUID, err error) *httpserver.Problem {
+	p := httpserver.OutcomeUnknown(Path+"/"+id.String(), err)
+	p.OrderID = id.String()
+	return p
 }
 
 // problemOf makes a problem of an order that is refused, its fields named below prefix; other errors stay as they are.

@@ -24,6 +24,7 @@ type Cancellation struct {
 	Request     uuid.NullUUID `db:"request"` // derived from the client's key, if it gave one
 	Fingerprint uuid.UUID     `db:"fingerprint"`
 	Reason      string        `db:"reason"`
+	At          time.Time     `db:"at"` // set by Cancel: when it began the cancellation
 	Traceparent string        `db:"-"`
 }
 
@@ -45,11 +46,12 @@ type Cancelled struct {
 
 // Cancel begins the cancellation of orders in one transaction, with their history and the events that tell payments of
 // it, and returns one result for each request. event makes an event's payload. A request may be repeated any number of
-// times: an order is cancelled once. After an error nothing was stored, unless the connection was lost during the commit.
+// times: an order is cancelled once. After an error nothing was stored, unless postgres.IsOutcomeUnknown(err).
 func (s *Store) Cancel(ctx context.Context, requests []Cancellation,
 	event func(order.Order, order.Transition) (string, error)) ([]Cancelled, error) {
 	var results []Cancelled
-	err := postgres.InTx(ctx, s.db, func(tx *sqlx.Tx) error {
+	tried := make(map[beginning]bool)
+	try := func(tx *sqlx.Tx) error {
 		ids := make([]uuid.UUID, len(requests))
 		for i, c := range requests {
 			ids[i] = c.OrderID
@@ -64,22 +66,29 @@ func (s *Store) Cancel(ctx context.Context, requests []Cancellation,
 			return err
 		}
 		var changes cancelling
-		results, changes, err = cancel(orders, begun, requests, event, time.Now())
+		results, changes, err = cancel(orders, begun, tried, requests, event, time.Now())
 		if err != nil {
 			return err
 		}
 		if err := s.Save(ctx, tx, changes.orders, changes.transitions); err != nil {
 			return err
 		}
-		if err := insertCancellations(ctx, tx, changes.requests, changes.transitions); err != nil {
+		if err := insertCancellations(ctx, tx, changes.requests); err != nil {
 			return err
 		}
 		return outbox.Append(ctx, tx, changes.events...)
-	})
-	if err != nil {
+	}
+	if err := postgres.UntilKnown(ctx, func() error { return postgres.InTx(ctx, s.db, try) }); err != nil {
 		return nil, fmt.Errorf("cancel %d orders: %w", len(requests), err)
 	}
 	return results, nil
+}
+
+// beginning is what one try of a call has done. When it is not known whether that was committed, the next try recognises it.
+type beginning struct {
+	order   uuid.UUID
+	at      int64 // in microseconds
+	request int   // its index in the call
 }
 
 // cancelling is what requests have changed: one element of each list for each order.
@@ -90,8 +99,9 @@ type cancelling struct {
 	events      []outbox.Message
 }
 
-// cancel decides on requests one after another; those of one order see each other, as those of different transactions do.
-func cancel(orders map[uuid.UUID]order.Order, begun map[uuid.UUID]Cancellation, requests []Cancellation,
+// cancel decides on requests one after another; those of one order see each other, as those of different transactions do. It
+// adds what it has begun to what was tried before.
+func cancel(orders map[uuid.UUID]order.Order, begun map[uuid.UUID]Cancellation, tried map[beginning]bool, requests []Cancellation,
 	event func(order.Order, order.Transition) (string, error), now time.Time) ([]Cancelled, cancelling, error) {
 	results := make([]Cancelled, len(requests))
 	var changes cancelling
@@ -102,6 +112,9 @@ func cancel(orders map[uuid.UUID]order.Order, begun map[uuid.UUID]Cancellation, 
 		switch {
 		case !there:
 			result.Err = ErrNotFound
+			continue
+		case again && tried[beginning{o.ID, first.At.UnixMicro(), i}]:
+			result.Order, result.New = o, true
 			continue
 		case again && c.repeats(first):
 			// Whatever has become of the order since.
@@ -123,6 +136,8 @@ func cancel(orders map[uuid.UUID]order.Order, begun map[uuid.UUID]Cancellation, 
 		if err != nil {
 			return nil, cancelling{}, err
 		}
+		c.At = transition.At
+		tried[beginning{o.ID, c.At.UnixMicro(), i}] = true
 		orders[o.ID], begun[o.ID] = o, c
 		changes.requests, changes.orders = append(changes.requests, c), append(changes.orders, o)
 		changes.transitions = append(changes.transitions, *transition)
@@ -137,7 +152,7 @@ func cancel(orders map[uuid.UUID]order.Order, begun map[uuid.UUID]Cancellation, 
 func selectCancellations(ctx context.Context, tx *sqlx.Tx, ids []uuid.UUID) (map[uuid.UUID]Cancellation, error) {
 	var rows []Cancellation
 	if err := tx.SelectContext(ctx, &rows, `
-		SELECT order_id, request, fingerprint, reason FROM cancellations WHERE order_id = ANY($1::uuid[])`, postgres.UUIDs(ids)); err != nil {
+		SELECT order_id, request, fingerprint, reason, at FROM cancellations WHERE order_id = ANY($1::uuid[])`, postgres.UUIDs(ids)); err != nil {
 		return nil, fmt.Errorf("read cancellations: %w", err)
 	}
 	cancellations := make(map[uuid.UUID]Cancellation, len(rows))
@@ -147,8 +162,8 @@ func selectCancellations(ctx context.Context, tx *sqlx.Tx, ids []uuid.UUID) (map
 	return cancellations, nil
 }
 
-// insertCancellations stores requests beside the transitions that they caused.
-func insertCancellations(ctx context.Context, tx *sqlx.Tx, cancellations []Cancellation, transitions []order.Transition) error {
+// insertCancellations stores the requests that began a cancellation.
+func insertCancellations(ctx context.Context, tx *sqlx.Tx, cancellations []Cancellation) error {
 	n := len(cancellations)
 	if n == 0 {
 		return nil
@@ -156,7 +171,7 @@ func insertCancellations(ctx context.Context, tx *sqlx.Tx, cancellations []Cance
 	orders, requests, fingerprints := make(postgres.UUIDs, n), make(postgres.OptionalUUIDs, n), make(postgres.UUIDs, n)
 	reasons, at := texts(n), make(postgres.Times, n)
 	for i, c := range cancellations {
-		orders[i], fingerprints[i], reasons[i], at[i] = c.OrderID, c.Fingerprint, c.Reason, transitions[i].At
+		orders[i], fingerprints[i], reasons[i], at[i] = c.OrderID, c.Fingerprint, c.Reason, c.At
 		requests[i] = c.Request.UUID
 	}
 	return exec(ctx, tx, "save cancellations", n, `

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
 
 	"github.com/altyn-pay/altyn/orders/internal/order"
 	"github.com/altyn-pay/altyn/platform/contract"
@@ -29,7 +30,7 @@ type Placed struct {
 
 // Place stores orders with their events in one transaction, in the order given, and returns one result for each. An
 // order whose ID is taken is not stored again, nor is its event, so a placement may be repeated any number of times.
-// After an error nothing was stored, unless the connection was lost during the commit.
+// After an error nothing was stored, unless postgres.IsOutcomeUnknown(err).
 func (s *Store) Place(ctx context.Context, placements []Placement) ([]Placed, error) {
 	// A second placement under the same ID repeats the first one.
 	first := make([]Placement, 0, len(placements))
@@ -40,12 +41,26 @@ func (s *Store) Place(ctx context.Context, placements []Placement) ([]Placed, er
 			first = append(first, p)
 		}
 	}
+	var results []Placed
+	tried := false
+	if err := postgres.UntilKnown(ctx, func() (err error) {
+		results, err = s.place(ctx, placements, first, tried)
+		tried = true
+		return err
+	}); err != nil {
+		return nil, fmt.Errorf("place %d orders: %w", len(placements), err)
+	}
+	return results, nil
+}
+
+// place is one try to place orders; tried tells that there was one before, of which nobody knows whether it was committed.
+func (s *Store) place(ctx context.Context, placements, first []Placement, tried bool) ([]Placed, error) {
 	var inserted map[uuid.UUID]bool
 	if err := postgres.Retry(ctx, func() (err error) {
 		inserted, err = s.insertOrders(ctx, first)
 		return err
 	}); err != nil {
-		return nil, fmt.Errorf("place %d orders: %w", len(placements), err)
+		return nil, err
 	}
 	results := make([]Placed, len(placements))
 	var taken []uuid.UUID
@@ -57,8 +72,8 @@ func (s *Store) Place(ctx context.Context, placements []Placement) ([]Placed, er
 		delete(inserted, p.Order.ID)
 		results[i] = Placed{Order: p.Order, New: true}
 	}
-	if err := s.fillTaken(ctx, placements, results, taken); err != nil {
-		return nil, fmt.Errorf("place %d orders: %w", len(placements), err)
+	if err := s.fillTaken(ctx, placements, results, taken, tried); err != nil {
+		return nil, postgres.OutcomeUnknown(err) // the others are stored
 	}
 	return results, nil
 }
@@ -104,9 +119,11 @@ func (s *Store) insertOrders(ctx context.Context, placements []Placement) (map[u
 		}
 	}
 	var stored []uuid.UUID
-	if err := s.db.SelectContext(ctx, &stored, placeOrders, append([]any{
-		ids, accounts, amounts, currencies, descriptions, references, captures, await, onInsufficient,
-		expires, statuses, versions, fingerprints, created}, outbox.Columns(events)...)...); err != nil {
+	if err := postgres.InStatement(ctx, s.db, func(conn *sqlx.Conn) error {
+		return conn.SelectContext(ctx, &stored, placeOrders, append([]any{
+			ids, accounts, amounts, currencies, descriptions, references, captures, await, onInsufficient,
+			expires, statuses, versions, fingerprints, created}, outbox.Columns(events)...)...)
+	}); err != nil {
 		return nil, fmt.Errorf("insert orders: %w", err)
 	}
 	inserted := make(map[uuid.UUID]bool, len(stored))
@@ -116,8 +133,9 @@ func (s *Store) insertOrders(ctx context.Context, placements []Placement) (map[u
 	return inserted, nil
 }
 
-// fillTaken completes the results of the placements whose IDs were taken with the orders that took them.
-func (s *Store) fillTaken(ctx context.Context, placements []Placement, results []Placed, taken []uuid.UUID) error {
+// fillTaken completes the results of the placements whose IDs were taken with the orders that took them. One that was placed at
+// the very same time was placed by the try before this one.
+func (s *Store) fillTaken(ctx context.Context, placements []Placement, results []Placed, taken []uuid.UUID, tried bool) error {
 	if len(taken) == 0 {
 		return nil
 	}
@@ -125,15 +143,18 @@ func (s *Store) fillTaken(ctx context.Context, placements []Placement, results [
 	if err != nil {
 		return err
 	}
+	again := make(map[uuid.UUID]bool, len(taken))
 	for i, p := range placements {
 		if results[i].New {
+			again[p.Order.ID] = true
 			continue
 		}
 		o, ok := orders[p.Order.ID]
 		if !ok {
 			return fmt.Errorf("order %s is neither new nor there", p.Order.ID)
 		}
-		results[i].Order = o
+		results[i] = Placed{Order: o, New: tried && !again[o.ID] && o.CreatedAt.Equal(p.Order.CreatedAt)}
+		again[o.ID] = true
 	}
 	return nil
 }

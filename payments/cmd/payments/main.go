@@ -82,7 +82,7 @@ var document = sync.OnceValue(docs.SwaggerInfo.ReadDoc)
 func build(p *service.Process, retry inbox.Retry) error {
 	store := postgres.New(p.DB)
 	var pipe *pipeline
-	door := api.NewDoor(store, p.Log, func(ctx context.Context, messages []inbox.Message) ([]int64, error) {
+	door := api.NewDoor(store, p.Log, func(ctx context.Context, messages []inbox.Message) ([]inbox.Arrival, error) {
 		if pipe == nil { // another process settles
 			return store.Accept(ctx, messages)
 		}

@@ -21,6 +21,9 @@ import (
 // ResultWait is how long a POST waits for its result where the client does not say.
 const ResultWait = 5 * time.Second
 
+// operationPath is where operations are, by their IDs.
+const operationPath = "/api/v1/operations/"
+
 // API serves /api/v1 of payments.
 type API struct {
 	store      *postgres.Store
@@ -85,14 +88,16 @@ func (a *API) command(w http.ResponseWriter, r *http.Request, c contract.Command
 	if op.Status == ledger.Error {
 		return failure(op)
 	}
-	status, location := http.StatusCreated, "/api/v1/operations/"+op.ID.String()
+	status, location := http.StatusCreated, operationPath+op.ID.String()
 	var body any
 	switch {
 	case op.Status == ledger.Created:
 		status = http.StatusAccepted
 		body, err = a.operation(op)
 	case answer != nil:
-		location, body, err = answer(op)
+		if location, body, err = answer(op); err != nil {
+			err = outcomeUnknown(r.Context(), op.ID, err)
+		}
 	default:
 		body, err = a.operation(op)
 	}

@@ -34,14 +34,14 @@ type Door struct {
 	store   *postgres.Store
 	results *watch.Hub[*ledger.Operation]
 	// Single requests are accepted in each half of the lanes by itself; the items of a batch are accepted together, in their order.
-	single [inbox.Halves]*groupcommit.Group[inbox.Message, int64]
-	batch  *groupcommit.Group[inbox.Message, int64]
+	single [inbox.Halves]*groupcommit.Group[inbox.Message, inbox.Arrival]
+	batch  *groupcommit.Group[inbox.Message, inbox.Arrival]
 }
 
-// NewDoor makes a door. accept has the inbox accept messages and returns their arrival numbers, see inbox.Insert.
-func NewDoor(store *postgres.Store, log *slog.Logger, accept func(ctx context.Context, messages []inbox.Message) ([]int64, error)) *Door {
+// NewDoor makes a door. accept is Accept of an inbox.Worker, or inbox.Store.
+func NewDoor(store *postgres.Store, log *slog.Logger, accept func(ctx context.Context, messages []inbox.Message) ([]inbox.Arrival, error)) *Door {
 	mayBeItem := func(err error) bool { return !platform.IsTransient(err) }
-	group := func() *groupcommit.Group[inbox.Message, int64] {
+	group := func() *groupcommit.Group[inbox.Message, inbox.Arrival] {
 		return groupcommit.New(maxGroup, maxQueue, mayBeItem, accept)
 	}
 	d := &Door{store: store, results: watch.New(log, store.Settled), batch: group()}
@@ -65,7 +65,7 @@ func (d *Door) Settled(operations []*ledger.Operation) {
 type result struct {
 	operation *ledger.Operation // in status Created when there is no result yet
 	replayed  bool              // the operation is that of an earlier request with the same key
-	err       error             // errKeyReused; only of submitAll
+	err       error             // errKeyReused or outcomeUnknown; only of submitAll
 }
 
 // patience is how long somebody waits for a result, and whether one that waits for money is result enough.
@@ -86,15 +86,31 @@ func (d *Door) submit(ctx context.Context, r ledger.Request, p patience) (result
 	message := settlement.Message(r, telemetry.Traceparent(ctx))
 	arrival, err := d.single[inbox.Half(message.Lane)].Do(ctx, message)
 	if err != nil {
-		return result{}, fmt.Errorf("accept request: %w", err)
+		err = fmt.Errorf("accept request: %w", err)
+		if platform.IsOutcomeUnknown(err) {
+			err = outcomeUnknown(ctx, r.ID, err)
+		}
+		return result{}, err
 	}
 	waiting, cancel := awhile(ctx, p.wait)
 	defer cancel()
 	out, err := d.result(ctx, waiting, watched, r, arrival, p)
 	if err != nil {
-		return result{}, err
+		return result{}, outcomeUnknown(ctx, r.ID, err)
 	}
 	return out, out.err
+}
+
+// outcomeUnknown is the problem of a request that may have taken effect: err keeps Altyn from telling. It is for every error
+// after a request was accepted too. Once ctx has ended nobody waits for the answer, and the error stays what it is.
+func outcomeUnknown(ctx context.Context, id uuid.UUID, err error) error {
+	var p *httpserver.Problem
+	if ctx.Err() != nil || errors.As(err, &p) {
+		return err
+	}
+	p = httpserver.OutcomeUnknown(operationPath+id.String(), err)
+	p.OperationID = id.String()
+	return p
 }
 
 // submitAll has requests accepted in one transaction, in their order, and waits for their results.
@@ -106,22 +122,26 @@ func (d *Door) submitAll(ctx context.Context, requests []ledger.Request, p patie
 		defer watched[i].Close()
 	}
 	arrivals, err := d.batch.DoAll(ctx, messages)
-	if err != nil {
+	if err != nil && !platform.IsOutcomeUnknown(err) {
 		return nil, fmt.Errorf("accept requests: %w", err)
 	}
 	waiting, cancel := awhile(ctx, p.wait)
 	defer cancel()
 	results := make([]result, len(requests))
 	for i, r := range requests {
-		if results[i], err = d.result(ctx, waiting, watched[i], r, arrivals[i], p); err != nil {
-			return nil, err
+		wrong := err
+		if wrong == nil {
+			results[i], wrong = d.result(ctx, waiting, watched[i], r, arrivals[i], p)
+		}
+		if wrong != nil {
+			results[i] = result{err: outcomeUnknown(ctx, r.ID, wrong)}
 		}
 	}
-	return results, nil
+	return results, ctx.Err()
 }
 
 // result waits for the result of an accepted request until waiting ends.
-func (d *Door) result(ctx, waiting context.Context, watched *watch.Watch[*ledger.Operation], r ledger.Request, arrival int64, p patience) (result, error) {
+func (d *Door) result(ctx, waiting context.Context, watched *watch.Watch[*ledger.Operation], r ledger.Request, arrival inbox.Arrival, p patience) (result, error) {
 	reused := func(op *ledger.Operation) bool { return r.Fingerprint.Valid && op.Fingerprint != r.Fingerprint }
 	op, settled := watched.Until(waiting, func(op *ledger.Operation) bool { return p.enough(op) || reused(op) })
 	if !settled {
@@ -136,7 +156,7 @@ func (d *Door) result(ctx, waiting context.Context, watched *watch.Watch[*ledger
 	if reused(op) {
 		return result{err: errKeyReused}, nil
 	}
-	return result{operation: op, replayed: arrival == 0 || op.Seq != arrival}, nil
+	return result{operation: op, replayed: !arrival.Made(op.Seq)}, nil
 }
 
 // drainWait is how long a request still waits for its result once the server drains: the settlement goes on meanwhile, and

@@ -29,11 +29,11 @@ func TestHowRequestsAreAccepted(t *testing.T) {
 		var calls [][]uuid.UUID // whose requests came together
 		hold := make(chan struct{})
 		var door *Door
-		door = NewDoor(nil, slog.New(slog.DiscardHandler), func(_ context.Context, messages []inbox.Message) ([]int64, error) {
-			arrivals, operations, accounts := make([]int64, len(messages)), []*ledger.Operation{}, []uuid.UUID{}
+		door = NewDoor(nil, slog.New(slog.DiscardHandler), func(_ context.Context, messages []inbox.Message) ([]inbox.Arrival, error) {
+			arrivals, operations, accounts := make([]inbox.Arrival, len(messages)), []*ledger.Operation{}, []uuid.UUID{}
 			for i, m := range messages {
-				arrivals[i] = int64(i + 1)
-				operations = append(operations, &ledger.Operation{ID: m.ID, Seq: arrivals[i], Status: ledger.Success})
+				arrivals[i].Seq = int64(i + 1)
+				operations = append(operations, &ledger.Operation{ID: m.ID, Seq: arrivals[i].Seq, Status: ledger.Success})
 				accounts = append(accounts, m.AccountID)
 			}
 			calls = append(calls, accounts)

@@ -72,7 +72,7 @@ func (m Amount) command(kind ledger.Kind, account *uuid.UUID) contract.Command {
 //	@Failure		413				{object}	httpserver.Problem
 //	@Failure		415				{object}	httpserver.Problem
 //	@Failure		422				{object}	httpserver.Problem	"balance_too_large, idempotency_key_reused"
-//	@Failure		503				{object}	httpserver.Problem
+//	@Failure		503				{object}	httpserver.Problem	"unavailable, or outcome_unknown: Location names the operation"
 //	@Router			/api/v1/accounts/{id}/deposits [post]
 func (a *API) deposit(w http.ResponseWriter, r *http.Request) error {
 	id, err := httpserver.PathUUID(r, "id")
@@ -106,7 +106,7 @@ func (a *API) deposit(w http.ResponseWriter, r *http.Request) error {
 //	@Failure		413				{object}	httpserver.Problem
 //	@Failure		415				{object}	httpserver.Problem
 //	@Failure		422				{object}	httpserver.Problem	"insufficient_funds, expired, idempotency_key_reused"
-//	@Failure		503				{object}	httpserver.Problem
+//	@Failure		503				{object}	httpserver.Problem	"unavailable, or outcome_unknown: Location names the operation"
 //	@Router			/api/v1/accounts/{id}/withdrawals [post]
 func (a *API) withdraw(w http.ResponseWriter, r *http.Request) error {
 	id, err := httpserver.PathUUID(r, "id")
@@ -139,7 +139,7 @@ func (a *API) withdraw(w http.ResponseWriter, r *http.Request) error {
 //	@Failure		413				{object}	httpserver.Problem
 //	@Failure		415				{object}	httpserver.Problem
 //	@Failure		422				{object}	httpserver.Problem	"insufficient_funds, same_account, balance_too_large, idempotency_key_reused"
-//	@Failure		503				{object}	httpserver.Problem
+//	@Failure		503				{object}	httpserver.Problem	"unavailable, or outcome_unknown: Location names the operation"
 //	@Router			/api/v1/transfers [post]
 func (a *API) transfer(w http.ResponseWriter, r *http.Request) error {
 	var body NewTransfer
@@ -169,7 +169,7 @@ func (a *API) transfer(w http.ResponseWriter, r *http.Request) error {
 //	@Failure		413				{object}	httpserver.Problem
 //	@Failure		415				{object}	httpserver.Problem
 //	@Failure		422				{object}	httpserver.Problem	"insufficient_funds, expired, idempotency_key_reused"
-//	@Failure		503				{object}	httpserver.Problem
+//	@Failure		503				{object}	httpserver.Problem	"unavailable, or outcome_unknown: Location names the operation"
 //	@Router			/api/v1/accounts/{id}/holds [post]
 func (a *API) holdFunds(w http.ResponseWriter, r *http.Request) error {
 	id, err := httpserver.PathUUID(r, "id")
@@ -229,7 +229,7 @@ func (a *API) getHold(w http.ResponseWriter, r *http.Request) error {
 //	@Failure		413				{object}	httpserver.Problem
 //	@Failure		415				{object}	httpserver.Problem
 //	@Failure		422				{object}	httpserver.Problem	"hold_not_open, hold_of_order, amount_exceeds_hold, idempotency_key_reused"
-//	@Failure		503				{object}	httpserver.Problem
+//	@Failure		503				{object}	httpserver.Problem	"unavailable, or outcome_unknown: Location names the operation"
 //	@Router			/api/v1/holds/{id}/capture [post]
 func (a *API) capture(w http.ResponseWriter, r *http.Request) error {
 	return a.ofHold(w, r, ledger.Capture)
@@ -250,7 +250,7 @@ func (a *API) capture(w http.ResponseWriter, r *http.Request) error {
 //	@Failure	404				{object}	httpserver.Problem	"hold_not_found"
 //	@Failure	415				{object}	httpserver.Problem
 //	@Failure	422				{object}	httpserver.Problem	"hold_not_open, hold_of_order, idempotency_key_reused"
-//	@Failure	503				{object}	httpserver.Problem
+//	@Failure	503				{object}	httpserver.Problem	"unavailable, or outcome_unknown: Location names the operation"
 //	@Router		/api/v1/holds/{id}/release [post]
 func (a *API) release(w http.ResponseWriter, r *http.Request) error {
 	return a.ofHold(w, r, ledger.Release)
@@ -280,7 +280,8 @@ func (a *API) ofHold(w http.ResponseWriter, r *http.Request, kind ledger.Kind) e
 //	@Summary		Run up to 1000 operations at once
 //	@Description	Each item is a command as on the topic billing.commands (but for balance), with a result of its own: the operation,
 //	@Description	or the problem. Items of one account take effect in their order. A command_id is the item's Idempotency-Key; without
-//	@Description	one the header counts, each item by its index.
+//	@Description	one the header counts, each item by its index. An item of which it is not known whether it was accepted has the problem
+//	@Description	outcome_unknown, whose location is where the operation is then.
 //	@Tags			operations
 //	@Accept			json
 //	@Produce		json
@@ -291,7 +292,7 @@ func (a *API) ofHold(w http.ResponseWriter, r *http.Request, kind ledger.Kind) e
 //	@Failure		400				{object}	httpserver.Problem
 //	@Failure		413				{object}	httpserver.Problem
 //	@Failure		415				{object}	httpserver.Problem
-//	@Failure		503				{object}	httpserver.Problem
+//	@Failure		503				{object}	httpserver.Problem	"unavailable"
 //	@Router			/api/v1/operations/batch [post]
 func (a *API) batch(w http.ResponseWriter, r *http.Request) error {
 	key, err := httpserver.IdempotencyKey(r)
@@ -337,7 +338,7 @@ func (a *API) batch(w http.ResponseWriter, r *http.Request) error {
 			err = command.Identify(&request, door(r), itemKey)
 		}
 		if err != nil {
-			if answer.Items[i].Problem = Classify(err); answer.Items[i].Problem == nil {
+			if answer.Items[i].Problem = problemOf(err); answer.Items[i].Problem == nil {
 				return err
 			}
 			continue
@@ -352,7 +353,7 @@ func (a *API) batch(w http.ResponseWriter, r *http.Request) error {
 		item := &answer.Items[indexes[i]]
 		switch {
 		case result.err != nil:
-			if item.Problem = Classify(result.err); item.Problem == nil {
+			if item.Problem = problemOf(result.err); item.Problem == nil {
 				return result.err
 			}
 		case result.operation.Status == ledger.Error:

@@ -56,8 +56,10 @@ func (a *API) Step(ctx context.Context, s Step) (StepResult, error) {
 	if result.operation.Status == ledger.Error {
 		return out, failure(result.operation)
 	}
-	out.Payment, err = a.Payment(ctx, s.OrderID, 0)
-	return out, err
+	if out.Payment, err = a.Payment(ctx, s.OrderID, 0); err != nil {
+		return out, outcomeUnknown(ctx, request.ID, err)
+	}
+	return out, nil
 }
 
 // Payment is the payment of an order, at most so long after it is decided; a problem where there is none.
@@ -107,7 +109,7 @@ func (a *API) step(w http.ResponseWriter, r *http.Request, s Step) (err error) {
 	status := http.StatusOK
 	if result.Pending {
 		status = http.StatusAccepted
-		w.Header().Set("Location", "/api/v1/operations/"+result.Operation.String())
+		w.Header().Set("Location", operationPath+result.Operation.String())
 	}
 	return httpserver.WriteJSON(w, status, result.Payment)
 }
@@ -157,7 +159,7 @@ func (a *API) getPayment(w http.ResponseWriter, r *http.Request) error {
 //	@Failure		413				{object}	httpserver.Problem
 //	@Failure		415				{object}	httpserver.Problem
 //	@Failure		422				{object}	httpserver.Problem	"payment_not_authorized, amount_exceeds_hold, balance_too_large, idempotency_key_reused"
-//	@Failure		503				{object}	httpserver.Problem
+//	@Failure		503				{object}	httpserver.Problem	"unavailable, or outcome_unknown: Location names the operation"
 //	@Router			/api/v1/payments/{order_id}/confirm [post]
 func (a *API) confirm(w http.ResponseWriter, r *http.Request) error {
 	var body ConfirmPayment
@@ -185,7 +187,7 @@ func (a *API) confirm(w http.ResponseWriter, r *http.Request) error {
 //	@Failure		413				{object}	httpserver.Problem
 //	@Failure		415				{object}	httpserver.Problem
 //	@Failure		422				{object}	httpserver.Problem	"payment_not_authorized, idempotency_key_reused"
-//	@Failure		503				{object}	httpserver.Problem
+//	@Failure		503				{object}	httpserver.Problem	"unavailable, or outcome_unknown: Location names the operation"
 //	@Router			/api/v1/payments/{order_id}/reject [post]
 func (a *API) reject(w http.ResponseWriter, r *http.Request) error {
 	var body RejectPayment
@@ -213,7 +215,7 @@ func (a *API) reject(w http.ResponseWriter, r *http.Request) error {
 //	@Failure		413				{object}	httpserver.Problem
 //	@Failure		415				{object}	httpserver.Problem
 //	@Failure		422				{object}	httpserver.Problem	"payment_not_captured, amount_exceeds_captured, too_many_refunds, balance_too_large, idempotency_key_reused"
-//	@Failure		503				{object}	httpserver.Problem
+//	@Failure		503				{object}	httpserver.Problem	"unavailable, or outcome_unknown: Location names the operation"
 //	@Router			/api/v1/payments/{order_id}/refund [post]
 func (a *API) refund(w http.ResponseWriter, r *http.Request) error {
 	var body RefundPayment

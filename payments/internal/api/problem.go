@@ -33,10 +33,21 @@ func Classify(err error) *httpserver.Problem {
 	case errors.Is(err, errKeyReused):
 		return httpserver.NewProblem(http.StatusUnprocessableEntity, httpserver.CodeIdempotencyKeyReused,
 			"this Idempotency-Key came with another request before")
+	case platform.IsOutcomeUnknown(err):
+		return httpserver.OutcomeUnknown("", err)
 	case errors.Is(err, groupcommit.ErrBusy), platform.IsTransient(err), errors.Is(err, context.DeadlineExceeded):
 		return httpserver.Unavailable(err)
 	}
 	return nil
+}
+
+// problemOf is the problem of an item of a batch.
+func problemOf(err error) *httpserver.Problem {
+	var p *httpserver.Problem
+	if errors.As(err, &p) {
+		return p
+	}
+	return Classify(err)
 }
 
 // failure is the problem of an operation that ended in error.

@@ -109,10 +109,9 @@ func (s *Store) Settled(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]*le
 	return operations, nil
 }
 
-// Accept puts messages into the inbox and returns their arrival numbers, see inbox.Insert.
-func (s *Store) Accept(ctx context.Context, messages []inbox.Message) ([]int64, error) {
-	// A single statement is its own transaction.
-	return inbox.Insert(ctx, s.db, messages)
+// Accept puts messages into the inbox, see inbox.Store.
+func (s *Store) Accept(ctx context.Context, messages []inbox.Message) ([]inbox.Arrival, error) {
+	return inbox.Store(ctx, s.db, messages)
 }
 
 // Waiting reads an accepted message that has not taken effect, or returns ErrNotFound.

@@ -209,7 +209,7 @@ func (s *Store) Expire(ctx context.Context, message func(Deadline) inbox.Message
 		}
 		before := stored
 		for _, arrival := range arrivals {
-			if arrival != 0 {
+			if arrival.Seq != 0 {
 				stored++
 			}
 		}

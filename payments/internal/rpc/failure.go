@@ -20,9 +20,12 @@ const (
 	retryAfter = time.Second
 )
 
-// code is the one table from the status of a problem to gRPC's code.
-func code(status int) connect.Code {
-	switch status {
+// code is the one table from a problem to gRPC's code.
+func code(p *httpserver.Problem) connect.Code {
+	if p.Code == httpserver.CodeOutcomeUnknown {
+		return connect.CodeUnknown // many clients repeat by themselves what is unavailable
+	}
+	switch p.Status {
 	case http.StatusBadRequest:
 		return connect.CodeInvalidArgument
 	case http.StatusNotFound:
@@ -61,8 +64,14 @@ func failure(ctx context.Context, err error) *connect.Error {
 		return connect.NewError(connect.CodeCanceled, errors.New("the call was cancelled"))
 	}
 	info := &errdetails.ErrorInfo{Reason: p.Code, Domain: domain}
-	if p.OperationID != "" {
-		info.Metadata = map[string]string{"operation_id": p.OperationID}
+	for name, value := range map[string]string{"operation_id": p.OperationID, "location": p.Location} {
+		if value == "" {
+			continue
+		}
+		if info.Metadata == nil {
+			info.Metadata = make(map[string]string)
+		}
+		info.Metadata[name] = value
 	}
 	details := []proto.Message{info}
 	if len(p.Errors) > 0 {
@@ -72,10 +81,10 @@ func failure(ctx context.Context, err error) *connect.Error {
 		}
 		details = append(details, bad)
 	}
-	if p.Status == http.StatusServiceUnavailable {
+	if code(p) == connect.CodeUnavailable {
 		details = append(details, &errdetails.RetryInfo{RetryDelay: durationpb.New(retryAfter)})
 	}
-	answer := connect.NewError(code(p.Status), errors.New(p.Detail))
+	answer := connect.NewError(code(p), errors.New(p.Detail))
 	for _, m := range details {
 		// Only a text that is not UTF-8 cannot be encoded: the code and the message are worth more than such a detail.
 		if detail, err := connect.NewErrorDetail(m); err == nil {

@@ -47,6 +47,10 @@ func TestFailureSaysWhatTheProblemSays(t *testing.T) {
 		{httpserver.Unavailable(errors.New("secret")), connect.CodeUnavailable, "the service cannot do this at the moment; try again shortly", []proto.Message{
 			&errdetails.ErrorInfo{Reason: "unavailable", Domain: "altyn"}, &errdetails.RetryInfo{RetryDelay: durationpb.New(time.Second)},
 		}},
+		{httpserver.OutcomeUnknown("/there", errors.New("secret")), connect.CodeUnknown,
+			"it is not known whether this was done; look at /there before you ask for it again", []proto.Message{
+				&errdetails.ErrorInfo{Reason: "outcome_unknown", Domain: "altyn", Metadata: map[string]string{"location": "/there"}},
+			}},
 		{errors.New("secret"), connect.CodeInternal, "the request failed for a reason that is not its own", []proto.Message{
 			&errdetails.ErrorInfo{Reason: "internal", Domain: "altyn"},
 		}},

@@ -1,0 +1,291 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/google/uuid"
+
+	"github.com/altyn-pay/altyn/payments/internal/api"
+	"github.com/altyn-pay/altyn/payments/internal/rpc"
+	"github.com/altyn-pay/altyn/platform/money"
+	"github.com/altyn-pay/altyn/platform/postgrestest"
+	"github.com/altyn-pay/altyn/platform/service"
+)
+
+// attempt is a POST that can be sent, and what counts how often it has taken effect.
+type attempt struct {
+	path  string
+	body  any
+	count string // a query
+	of    any    // its argument
+	once  int    // what it says when the request has taken effect once
+}
+
+// attempts makes an attempt of each route.
+func attempts() map[string]func(*bundle) attempt {
+	operations := func(kind, path string, account uuid.UUID, body any) attempt {
+		return attempt{path, body, `SELECT count(*) FROM operations WHERE account_id = $1 AND status = 'success' AND operation = '` + kind + `'`, account, 1}
+	}
+	ofAccount := func(kind, path string) func(*bundle) attempt {
+		return func(b *bundle) attempt {
+			account := b.account("100.00")
+			a := operations(kind, "/api/v1/accounts/"+account.String()+"/"+path, account, map[string]any{"amount": "7.00", "currency": "RUB"})
+			if kind == "deposit" {
+				a.once = 2
+			}
+			return a
+		}
+	}
+	ofHold := func(kind string) func(*bundle) attempt {
+		return func(b *bundle) attempt {
+			account := b.account("100.00")
+			hold := b.post("/api/v1/accounts/"+account.String()+"/holds", map[string]any{"amount": "7.00", "currency": "RUB"})
+			return operations(kind, fmt.Sprint("/api/v1/holds/", hold.body["id"], "/", kind), account, nil)
+		}
+	}
+	// A step over HTTP, or where procedure is given by Connect's own protocol.
+	step := func(kind, step, procedure string) func(*bundle) attempt {
+		return func(b *bundle) attempt {
+			account := b.account("100.00")
+			o := b.held(account, "60.00")
+			if step == "refund" {
+				b.expect(b.step(o, "confirm", ""), 200)
+			}
+			a := operations(kind, "/api/v1/payments/"+o.OrderID.String()+"/"+step, account, nil)
+			if procedure != "" {
+				a.path, a.body = "/"+paymentService+"/"+procedure, map[string]any{"orderId": o.OrderID.String()}
+			}
+			return a
+		}
+	}
+	return map[string]func(*bundle) attempt{
+		"/api/v1/accounts": func(*bundle) attempt {
+			owner := uuid.NewString()
+			return attempt{"/api/v1/accounts", map[string]any{"owner": owner}, `SELECT count(*) FROM accounts WHERE owner = $1`, owner, 1}
+		},
+		"/api/v1/accounts/{id}/deposits":    ofAccount("deposit", "deposits"),
+		"/api/v1/accounts/{id}/withdrawals": ofAccount("withdraw", "withdrawals"),
+		"/api/v1/accounts/{id}/holds":       ofAccount("hold", "holds"),
+		"/api/v1/holds/{id}/capture":        ofHold("capture"),
+		"/api/v1/holds/{id}/release":        ofHold("release"),
+		"/api/v1/transfers": func(b *bundle) attempt {
+			from, to := b.account("100.00"), b.account("")
+			return operations("transfer", "/api/v1/transfers", from,
+				map[string]any{"from_account_id": from, "to_account_id": to, "amount": "7.00", "currency": "RUB"})
+		},
+		"/api/v1/operations/batch": func(b *bundle) attempt {
+			account := b.account("100.00")
+			withdraw := map[string]any{"operation": "withdraw", "account_id": account, "amount": "7.00", "currency": "RUB"}
+			a := operations("withdraw", "/api/v1/operations/batch", account, map[string]any{"operations": []any{withdraw, withdraw}})
+			a.once = 2
+			return a
+		},
+		"/api/v1/operations/{id}/cancel": func(b *bundle) attempt {
+			account := b.account("100.00")
+			waits := b.call("POST", "/api/v1/accounts/"+account.String()+"/withdrawals",
+				map[string]any{"amount": "700.00", "currency": "RUB", "on_insufficient": "wait"})
+			return attempt{fmt.Sprint("/api/v1/operations/", waits.body["id"], "/cancel"), nil,
+				`SELECT count(*) FROM operations WHERE id = $1 AND status = 'error' AND reason = 'cancelled'`, waits.body["id"], 1}
+		},
+		"/api/v1/payments/{order_id}/confirm":    step("capture", "confirm", ""),
+		"/api/v1/payments/{order_id}/reject":     step("release", "reject", ""),
+		"/api/v1/payments/{order_id}/refund":     step("refund", "refund", ""),
+		"/" + paymentService + "/ConfirmPayment": step("capture", "confirm", "ConfirmPayment"),
+		"/" + paymentService + "/RejectPayment":  step("release", "reject", "RejectPayment"),
+		"/" + paymentService + "/RefundPayment":  step("refund", "refund", "RefundPayment"),
+	}
+}
+
+// served are the routes of the service that take POST and change anything.
+func served(t *testing.T) []string {
+	t.Helper()
+	currencies, err := money.LoadCurrencies("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	router := chi.NewRouter()
+	service := api.New(nil, nil, currencies)
+	service.Routes(router)
+	rpc.New(service, nil).Routes(router)
+	methods := make(map[string]string) // of each route
+	if err := chi.Walk(router, func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
+		methods[route] += method
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	maps.DeleteFunc(methods, func(route, methods string) bool {
+		reads := strings.Contains(methods, "GET") && strings.HasPrefix(route, "/"+paymentService)
+		return !strings.Contains(methods, "POST") || reads || strings.HasPrefix(route, "/grpc.")
+	})
+	return slices.Sorted(maps.Keys(methods))
+}
+
+// of makes the attempt of a route.
+func (b *bundle) of(route string) attempt {
+	b.Helper()
+	ready, ok := attempts()[route]
+	if !ok {
+		b.Fatalf("POST %s has no case: what does it answer when the answer to a commit is lost?", route)
+	}
+	return ready(b)
+}
+
+// effects tells how often a request has taken effect.
+func (b *bundle) effects(a attempt) (n int) {
+	b.Helper()
+	if err := b.Owner.GetContext(b.Context(), &n, a.count, a.of); err != nil {
+		b.Fatal(err)
+	}
+	return n
+}
+
+// proxied is a service whose connections to the database go through a proxy.
+func proxied(t *testing.T, roles ...service.Role) (*bundle, *postgrestest.Proxy) {
+	t.Helper()
+	b := setup(t)
+	proxy := postgrestest.Through(t, b.Config)
+	b.Config = proxy.Config
+	for i, role := range roles {
+		if url, _ := b.start(role); i == 0 {
+			b.url = url
+		}
+	}
+	return b, proxy
+}
+
+// accepting is in the text of a statement of every transaction that accepts requests.
+const accepting = "pg_try_advisory_xact_lock"
+
+var moments = map[string]postgrestest.Moment{"before the commit": postgrestest.BeforeCommit, "after the commit": postgrestest.AfterCommit}
+
+// The connection is lost once: the request is settled all the same, once, and its answer is that of a request that nobody has
+// sent before.
+func TestTheAnswerToACommitIsLost(t *testing.T) {
+	b, proxy := proxied(t, "all")
+	for _, route := range served(t) {
+		for name, moment := range moments {
+			a, key := b.of(route), uuid.NewString()
+			lost := proxy.Lose(moment, accepting, 1)
+			got := b.call("POST", a.path, a.body, "Idempotency-Key", key)
+			proxy.Lose(moment, accepting, 0)
+			if len(lost) != 1 {
+				t.Errorf("%s: no commit was lost", route)
+			}
+			if got.status >= 300 || got.header.Get("Idempotent-Replayed") != "" || b.effects(a) != a.once {
+				t.Errorf("%s, lost %s: %d %v %v; it has taken effect %d times, not %d",
+					route, name, got.status, got.header, got.body, b.effects(a), a.once)
+			}
+			again := b.call("POST", a.path, a.body, "Idempotency-Key", key)
+			if batch := strings.HasSuffix(route, "/batch"); again.status >= 300 || !batch && again.header.Get("Idempotent-Replayed") != "true" || b.effects(a) != a.once {
+				t.Errorf("%s again: %d %v %v; it has taken effect %d times, not %d", route, again.status, again.header, again.body, b.effects(a), a.once)
+			}
+		}
+	}
+}
+
+// The connection is lost again and again: the answer says that nobody knows, and where the outcome is to be seen. It is there
+// when the request has taken effect, and only then.
+func TestAnOutcomeStaysUnknown(t *testing.T) {
+	for name, moment := range moments {
+		t.Run(name, func(t *testing.T) {
+			b, proxy := proxied(t, "all")
+			var sent []attempt
+			for _, route := range served(t) {
+				sent = append(sent, b.of(route))
+			}
+			proxy.Lose(moment, accepting, 500)
+			answers := make([]answer, len(sent))
+			var all sync.WaitGroup
+			for i, a := range sent {
+				all.Go(func() { answers[i] = b.call("POST", a.path, a.body) })
+			}
+			all.Wait()
+			proxy.Lose(moment, accepting, 0)
+			for i, a := range sent {
+				effects, done := b.effects(a), moment == postgrestest.AfterCommit
+				if want := map[bool]int{true: a.once, false: a.once - unique(a)}[done]; effects != want {
+					t.Errorf("%s: taken effect %d times, not %d", a.path, effects, want)
+				}
+				places := unknown(answers[i])
+				if len(places) == 0 {
+					t.Errorf("%s: %d %v %v", a.path, answers[i].status, answers[i].header, answers[i].body)
+				}
+				for _, place := range places {
+					if at := b.call("GET", place, nil); (at.status == 200) != done || !done && at.status != 404 {
+						t.Errorf("%s: at %s there is %d %v", a.path, place, at.status, at.body)
+					}
+				}
+			}
+		})
+	}
+}
+
+// unique is how much of the count an attempt has by itself: an account got its money by a deposit before.
+func unique(a attempt) int {
+	if strings.HasSuffix(a.path, "/deposits") {
+		return a.once - 1
+	}
+	return a.once
+}
+
+// unknown reads the places that an answer names for outcomes that are not known; none when it is another answer.
+func unknown(got answer) (places []string) {
+	if items, ok := got.body["items"].([]any); ok && got.status == 200 {
+		for _, item := range items {
+			problem, _ := item.(map[string]any)["problem"].(map[string]any)
+			if id, location := fmt.Sprint(problem["operation_id"]), fmt.Sprint(problem["location"]); problem["code"] == "outcome_unknown" && strings.HasSuffix(location, id) {
+				places = append(places, location)
+			}
+		}
+		return places
+	}
+	if details, ok := got.body["details"].([]any); ok && got.body["code"] == "unknown" { // of Connect
+		info := details[0].(map[string]any)["debug"].(map[string]any)
+		if metadata, _ := info["metadata"].(map[string]any); len(details) == 1 && info["reason"] == "outcome_unknown" {
+			return []string{fmt.Sprint(metadata["location"])}
+		}
+		return nil
+	}
+	location := got.header.Get("Location")
+	if got.status == 503 && got.body["code"] == "outcome_unknown" && got.body["location"] == location && got.header.Get("Retry-After") == "" &&
+		strings.HasSuffix(location, fmt.Sprint(got.body["operation_id"])) {
+		return []string{location}
+	}
+	return nil
+}
+
+// Where another process settles, the request is stored, and may be settled before it is known to be.
+func TestTheAnswerToACommitOfAStoredRequestIsLost(t *testing.T) {
+	b, proxy := proxied(t, "api", "worker")
+	for name, moment := range moments {
+		a := b.of("/api/v1/accounts/{id}/withdrawals")
+		lost := proxy.Lose(moment, "INSERT INTO inbox", 1)
+		got := b.call("POST", a.path, a.body, "Idempotency-Key", "k")
+		if len(lost) != 1 || got.status != http.StatusCreated || got.header.Get("Idempotent-Replayed") != "" || b.effects(a) != 1 {
+			t.Errorf("lost %s: %d %v %v; it has taken effect %d times", name, got.status, got.header, got.body, b.effects(a))
+		}
+	}
+}
+
+// What never reached the server has surely done nothing, also where a connection was kept from before.
+func TestTheDatabaseDiesBeforeARequest(t *testing.T) {
+	b, proxy := proxied(t, "all")
+	a := b.of("/api/v1/accounts/{id}/withdrawals")
+	proxy.Away(true)
+	got := b.call("POST", a.path, a.body)
+	if got.status != 503 || got.body["code"] != "unavailable" || got.header.Get("Retry-After") == "" {
+		t.Errorf("%d %v %v", got.status, got.header, got.body)
+	}
+	proxy.Away(false)
+	if b.effects(a) != 0 {
+		t.Error("it has taken effect")
+	}
+}

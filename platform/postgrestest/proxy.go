@@ -1,0 +1,260 @@
+package postgrestest
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/altyn-pay/altyn/platform/postgres"
+)
+
+// Moment is when a Proxy loses the connection of a transaction.
+type Moment int
+
+// The moments. To the client both look alike.
+const (
+	BeforeCommit Moment = iota // the server has not been told to commit, and rolls back
+	AfterCommit                // the server has committed, and its answer is lost
+)
+
+// Proxy is between a service and PostgreSQL and loses connections at the worst moments. It understands the wire protocol
+// (PostgreSQL's documentation, chapter 54) so far that it knows when a client commits what.
+type Proxy struct {
+	Config postgres.Config // that of the database, by way of the proxy
+	server string
+
+	mu      sync.Mutex
+	loss    *loss
+	away    bool
+	clients map[net.Conn]bool
+	opened  int
+}
+
+type loss struct {
+	moment Moment
+	part   string // of the text of a statement of the transaction
+	left   int    // how many are still to be lost
+	lost   chan struct{}
+}
+
+// Through puts a proxy before a test's database, until the test is over.
+func Through(t testing.TB, cfg postgres.Config) *Proxy {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &Proxy{Config: cfg, server: cfg.Address(), clients: make(map[net.Conn]bool)}
+	_, port, _ := net.SplitHostPort(listener.Addr().String())
+	number, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Config.Host, p.Config.Port = "127.0.0.1", uint16(number)
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			serving.Go(func() { p.serve(client) })
+		}
+	})
+	t.Cleanup(func() {
+		listener.Close()
+		p.Away(true)
+		serving.Wait()
+	})
+	return p
+}
+
+// Lose loses the connections of the next n transactions, or single statements, with a statement whose text contains part. The
+// channel has an element for each that was lost; the caller must receive them when there may be more than a thousand.
+func (p *Proxy) Lose(moment Moment, part string, n int) (lost <-chan struct{}) {
+	l := &loss{moment, part, n, make(chan struct{}, 1000)}
+	p.mu.Lock()
+	p.loss = l
+	p.mu.Unlock()
+	return l.lost
+}
+
+// Away ends all connections and takes no new ones, as a server that has died, until it is called with false.
+func (p *Proxy) Away(away bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.away = away; away {
+		for client := range p.clients {
+			client.Close()
+		}
+	}
+}
+
+// Opened returns how many connections were made so far.
+func (p *Proxy) Opened() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.opened
+}
+
+// losing takes one of the losses that are due for a transaction with these statements.
+func (p *Proxy) losing(statements []string) *loss {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l := p.loss
+	if l == nil || l.left == 0 || !slices.ContainsFunc(statements, func(s string) bool { return strings.Contains(s, l.part) }) {
+		return nil
+	}
+	l.left--
+	return l
+}
+
+func (p *Proxy) serve(client net.Conn) {
+	defer client.Close()
+	p.mu.Lock()
+	away := p.away
+	if !away {
+		p.clients[client] = true
+		p.opened++
+	}
+	p.mu.Unlock()
+	if away {
+		return
+	}
+	defer func() {
+		p.mu.Lock()
+		delete(p.clients, client)
+		p.mu.Unlock()
+	}()
+	server, err := net.Dial("tcp", p.server)
+	if err != nil {
+		return
+	}
+	defer server.Close()
+	s := &session{proxy: p, client: client, server: server, prepared: map[string]string{}, status: 'I'}
+	var back sync.WaitGroup
+	back.Go(func() {
+		defer client.Close()
+		s.answers()
+	})
+	s.requests()
+	server.Close()
+	back.Wait()
+}
+
+// session is one connection.
+type session struct {
+	proxy          *Proxy
+	client, server net.Conn
+	prepared       map[string]string // statements by name
+
+	mu         sync.Mutex
+	status     byte     // as the server has said last: I, or T or E in a transaction
+	statements []string // of the present transaction
+	lost       *loss    // the next answer is lost
+}
+
+var errLost, errHeld = errors.New("lost"), errors.New("held")
+
+// requests passes on what the client sends.
+func (s *session) requests() {
+	// The first message has no type.
+	if s.forward(s.client, s.server, 0, nil) != nil {
+		return
+	}
+	for s.forward(s.client, s.server, 1, s.request) == nil {
+	}
+}
+
+// answers passes on what the server sends.
+func (s *session) answers() {
+	for s.forward(s.server, s.client, 1, s.answer) == nil {
+	}
+}
+
+// forward passes on one message, unless look ends the connection (errLost) or keeps the message back (errHeld).
+func (s *session) forward(from io.Reader, to io.Writer, typed int, look func(kind byte, body []byte) error) error {
+	message := make([]byte, typed+4)
+	if _, err := io.ReadFull(from, message); err != nil {
+		return err
+	}
+	length := int(binary.BigEndian.Uint32(message[typed:])) - 4
+	message = append(message, make([]byte, length)...)
+	if _, err := io.ReadFull(from, message[typed+4:]); err != nil {
+		return err
+	}
+	if look != nil {
+		switch err := look(message[0], message[typed+4:]); {
+		case errors.Is(err, errHeld):
+			return nil
+		case err != nil:
+			return err
+		}
+	}
+	_, err := to.Write(message)
+	return err
+}
+
+func (s *session) request(kind byte, body []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	text := func() string {
+		var word []byte
+		word, body, _ = bytes.Cut(body, []byte{0})
+		return string(word)
+	}
+	commits := false
+	switch kind {
+	case 'P': // Parse
+		name := text()
+		s.prepared[name] = text()
+	case 'B': // Bind
+		text()
+		s.statements = append(s.statements, s.prepared[text()])
+	case 'Q':
+		query := text()
+		s.statements = append(s.statements, query)
+		commits = s.status == 'I' || strings.HasPrefix(query, "COMMIT")
+	case 'S': // Sync
+		commits = s.status == 'I'
+	}
+	if !commits {
+		return nil
+	}
+	l := s.proxy.losing(s.statements)
+	switch {
+	case l == nil:
+	case l.moment == BeforeCommit:
+		l.lost <- struct{}{}
+		return errLost
+	default:
+		s.lost = l
+	}
+	return nil
+}
+
+func (s *session) answer(kind byte, body []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ready := kind == 'Z' // ReadyForQuery: by now it is committed
+	switch {
+	case s.lost != nil && ready:
+		s.lost.lost <- struct{}{}
+		return errLost
+	case s.lost != nil:
+		return errHeld
+	case !ready:
+		return nil
+	}
+	if s.status = body[0]; s.status == 'I' {
+		s.statements = nil
+	}
+	return nil
+}
