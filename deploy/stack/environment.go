@@ -13,14 +13,28 @@ var own = []string{
 	"ROLE", "POSTGRES_DATABASE", "POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_OWNER", "POSTGRES_OWNER_PASSWORD",
 }
 
+// Shared are the variables of this process that all services get as they are.
+func Shared() map[string]string {
+	lookup := make(map[string]string)
+	for _, variable := range shared() {
+		name, value, _ := strings.Cut(variable, "=")
+		lookup[name] = value
+	}
+	return lookup
+}
+
+func shared() []string {
+	return slices.DeleteFunc(os.Environ(), func(variable string) bool {
+		name, _, _ := strings.Cut(variable, "=")
+		return slices.Contains(own, name)
+	})
+}
+
 // environment returns the variables of a program: those of this process, then what makes it a part of this stack. The
 // passwords of its roles are given as ORDERS_PASSWORD, ORDERS_OWNER_PASSWORD, PAYMENTS_PASSWORD, PAYMENTS_OWNER_PASSWORD, as
 // in the Compose file.
 func (s *Stack) environment(program string) []string {
-	env := slices.DeleteFunc(os.Environ(), func(variable string) bool {
-		name, _, _ := strings.Cut(variable, "=")
-		return slices.Contains(own, name)
-	})
+	env := shared()
 	prefix := strings.ToUpper(program) + "_"
 	for _, name := range []string{"PASSWORD", "OWNER_PASSWORD"} {
 		if value := os.Getenv(prefix + name); value != "" {

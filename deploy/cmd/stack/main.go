@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/altyn-pay/altyn/deploy/stack"
 	"github.com/altyn-pay/altyn/platform/config"
 	"github.com/altyn-pay/altyn/platform/localkafka"
 	"github.com/altyn-pay/altyn/platform/service"
@@ -84,6 +85,10 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	at, err := findPlace()
 	if err != nil {
 		return err
+	}
+	// What the services would refuse is told at once, instead of in their logs.
+	if _, err := config.LoadFrom[service.Config](stack.Shared()); err != nil {
+		return usageError{err}
 	}
 	if args[0] != verbSupervise {
 		for _, m := range config.NearMisses(os.Environ(), append(config.Variables[Settings](), config.Variables[service.Config]()...)) {

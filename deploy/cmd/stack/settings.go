@@ -3,8 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
-	"net"
 	"path/filepath"
+	"slices"
 
 	"github.com/altyn-pay/altyn/deploy/stack"
 	"github.com/altyn-pay/altyn/platform/config"
@@ -41,11 +41,19 @@ const maxInstances = 16
 
 // Validate checks the numbers and addresses.
 func (s *Settings) Validate() error {
-	var errs []error
-	for _, e := range s.endpoints(true) {
-		if _, _, err := net.SplitHostPort(e.Addr); err != nil {
-			errs = append(errs, config.Invalid(e.Variable, "must be host:port"))
-		}
+	errs := []error{
+		config.CheckAddr("ORDERS_ADDR", s.OrdersAddr), config.CheckAddr("PAYMENTS_ADDR", s.PaymentsAddr),
+		config.CheckAddr("GATEWAY_ADDR", s.GatewayAddr), config.CheckAddr("GATEWAY_ADMIN_ADDR", s.GatewayAdminAddr),
+	}
+	kinds := []localpostgres.Kind{"", localpostgres.Embedded, localpostgres.Installed}
+	if !slices.Contains(kinds, localpostgres.Kind(s.PostgresKind)) {
+		errs = append(errs, config.Invalid("POSTGRES", "must be embedded or installed"))
+	}
+	if !slices.Contains([]localkafka.Kind{"", localkafka.Apache, localkafka.Embedded}, localkafka.Kind(s.KafkaKind)) {
+		errs = append(errs, config.Invalid("KAFKA", "must be apache or embedded"))
+	}
+	if s.KafkaPort == 0 {
+		errs = append(errs, config.Invalid("KAFKA_PORT", "must be 1 to 65535"))
 	}
 	for _, n := range []struct {
 		name       string
