@@ -1202,6 +1202,102 @@ const docTemplate = `{
                 }
             }
         },
+        "/api/v1/operations/{id}/cancel": {
+            "post": {
+                "description": "It ends in error, with the reason cancelled; what waited behind it goes on. A cancellation takes its place in the account's\nqueue: what is ahead of it there, takes effect first. The payment of an order is cancelled with its order.",
+                "consumes": [
+                    "application/json"
+                ],
+                "produces": [
+                    "application/json"
+                ],
+                "tags": [
+                    "operations"
+                ],
+                "summary": "Cancel an operation that is created: what waits for money waits no longer",
+                "parameters": [
+                    {
+                        "type": "string",
+                        "format": "uuid",
+                        "description": "ID of the operation",
+                        "name": "id",
+                        "in": "path",
+                        "required": true
+                    },
+                    {
+                        "description": "why; it is kept as the operation's note",
+                        "name": "request",
+                        "in": "body",
+                        "schema": {
+                            "$ref": "#/definitions/CancelOperation"
+                        }
+                    },
+                    {
+                        "type": "string",
+                        "description": "1–255 characters; the same key with the same request is the same cancellation",
+                        "name": "Idempotency-Key",
+                        "in": "header"
+                    },
+                    {
+                        "type": "string",
+                        "example": "5s",
+                        "description": "wait so long for the result, at most 30s",
+                        "name": "wait",
+                        "in": "query"
+                    }
+                ],
+                "responses": {
+                    "200": {
+                        "description": "OK",
+                        "schema": {
+                            "$ref": "#/definitions/Operation"
+                        }
+                    },
+                    "202": {
+                        "description": "not settled yet; Location names the operation",
+                        "schema": {
+                            "$ref": "#/definitions/Operation"
+                        }
+                    },
+                    "400": {
+                        "description": "Bad Request",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "404": {
+                        "description": "operation_not_found",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "413": {
+                        "description": "Request Entity Too Large",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "415": {
+                        "description": "Unsupported Media Type",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "422": {
+                        "description": "operation_final, operation_of_order, idempotency_key_reused",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "503": {
+                        "description": "unavailable, or outcome_unknown: Location names the operation",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    }
+                }
+            }
+        },
         "/api/v1/payments/{order_id}": {
             "get": {
                 "produces": [
@@ -1369,7 +1465,7 @@ const docTemplate = `{
                         "required": true
                     },
                     {
-                        "description": "the amount; default: all that is left of what was captured",
+                        "description": "the amount, by default all that is left of what was captured, and why",
                         "name": "request",
                         "in": "body",
                         "schema": {
@@ -1465,7 +1561,7 @@ const docTemplate = `{
                         "required": true
                     },
                     {
-                        "description": "why; it is kept with the operation",
+                        "description": "why; it is kept as the note",
                         "name": "request",
                         "in": "body",
                         "schema": {
@@ -1613,7 +1709,7 @@ const docTemplate = `{
                         }
                     },
                     "422": {
-                        "description": "insufficient_funds, same_account, balance_too_large, idempotency_key_reused",
+                        "description": "insufficient_funds, expired, same_account, balance_too_large, idempotency_key_reused",
                         "schema": {
                             "$ref": "#/definitions/httpserver.Problem"
                         }
@@ -1756,6 +1852,17 @@ const docTemplate = `{
                 }
             }
         },
+        "CancelOperation": {
+            "type": "object",
+            "properties": {
+                "reason": {
+                    "description": "it becomes the operation's note",
+                    "type": "string",
+                    "maxLength": 200,
+                    "example": "no longer needed"
+                }
+            }
+        },
         "Command": {
             "type": "object",
             "properties": {
@@ -1808,11 +1915,20 @@ const docTemplate = `{
                     "type": "string",
                     "example": "deposit"
                 },
+                "operation_id": {
+                    "description": "of cancel: what is to be ended",
+                    "type": "string",
+                    "format": "uuid"
+                },
                 "orderID": {
                     "description": "reference",
                     "type": "string"
                 },
                 "owner": {
+                    "type": "string"
+                },
+                "reason": {
+                    "description": "of cancel: why; it becomes the operation's note",
                     "type": "string"
                 },
                 "reference": {
@@ -2064,7 +2180,7 @@ const docTemplate = `{
                     "maxLength": 1000
                 },
                 "expires_in": {
-                    "description": "from 1s to 8760h, default 24h",
+                    "description": "from 1s to 720h, default 24h",
                     "type": "string",
                     "example": "15m"
                 },
@@ -2110,6 +2226,10 @@ const docTemplate = `{
                     "type": "string"
                 },
                 "id": {
+                    "type": "string"
+                },
+                "note": {
+                    "description": "what a client said of a cancellation, rejection or refund",
                     "type": "string"
                 },
                 "operation": {
@@ -2217,6 +2337,10 @@ const docTemplate = `{
                 "currency": {
                     "type": "string"
                 },
+                "note": {
+                    "description": "what a client said of the cancellation, rejection or refund",
+                    "type": "string"
+                },
                 "order_id": {
                     "type": "string"
                 },
@@ -2244,6 +2368,11 @@ const docTemplate = `{
                     "description": "default: all that is left of it",
                     "type": "string",
                     "example": "700.00"
+                },
+                "reason": {
+                    "type": "string",
+                    "maxLength": 200,
+                    "example": "one ticket was returned"
                 }
             }
         },

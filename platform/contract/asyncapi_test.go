@@ -159,7 +159,7 @@ func TestAsyncAPIDescribesTheTypes(t *testing.T) {
 		{contract.Cancellation{}, []string{"cancellation"}},
 		{contract.Payment{}, []string{"payment"}},
 		{contract.Inventory{}, []string{"inventory"}},
-		{contract.Command{}, []string{"createAccount", "deposit", "withdraw", "transfer", "hold", "capture", "release", "balanceQuestion"}},
+		{contract.Command{}, []string{"createAccount", "deposit", "withdraw", "transfer", "hold", "capture", "release", "cancel", "balanceQuestion"}},
 		{contract.Reply{}, []string{"success", "refusal"}},
 		{contract.Operation{}, []string{"operation"}},
 		{contract.Account{}, []string{"account"}},

@@ -18,6 +18,8 @@ type Command struct {
 	FromAccountID *uuid.UUID    `json:"from_account_id,omitempty" swaggertype:"string" format:"uuid"` // of a transfer, as account_id
 	ToAccountID   *uuid.UUID    `json:"to_account_id,omitempty" swaggertype:"string" format:"uuid"`
 	HoldID        *uuid.UUID    `json:"hold_id,omitempty" swaggertype:"string" format:"uuid"`
+	OperationID   *uuid.UUID    `json:"operation_id,omitempty" swaggertype:"string" format:"uuid"` // of cancel: what is to be ended
+	Reason        string        `json:"reason,omitempty"`                                          // of cancel: why; it becomes the operation's note
 	Amount        money.Decimal `json:"amount,omitempty" swaggertype:"string" example:"777.00"`
 	Currency      string        `json:"currency,omitempty" example:"RUB"`
 	ExpiresIn     string        `json:"expires_in,omitempty" example:"15m"`
@@ -92,6 +94,7 @@ type Operation struct {
 	CommandID   uuid.UUID `json:"command_id,omitzero"`
 	Reference   string    `json:"reference,omitempty"`
 	Description string    `json:"description,omitempty"`
+	Note        string    `json:"note,omitempty"` // what a client said of a cancellation, rejection or refund
 	Amount      string    `json:"amount,omitempty" example:"777.00"`
 	Currency    string    `json:"currency,omitempty" example:"RUB"`
 	Status      string    `json:"status" enums:"created,success,error"`

@@ -69,8 +69,20 @@ type Order struct {
 // overtakes it leaves a payment that is as complete, and why and when it was cancelled.
 type Cancellation struct {
 	Order
-	Reason      string `json:"reason,omitempty"`
+	Reason      string `json:"reason,omitempty"` // ReasonCancelled; earlier versions have what is now the Note here
+	Note        string `json:"note,omitempty"`   // what the client said of it
 	CancelledAt Time   `json:"cancelled_at"`
+}
+
+// ReasonCancelled is the reason of what was cancelled.
+const ReasonCancelled = "cancelled"
+
+// NoteOf is what a client said of a cancellation: earlier versions have it as the reason.
+func NoteOf(reason, note string) string {
+	if note == "" && reason != ReasonCancelled {
+		return reason
+	}
+	return note
 }
 
 // What the inventory system says of an order's goods. Anything else is ignored.
@@ -106,6 +118,7 @@ type Payment struct {
 	Capture        string    `json:"capture"`
 	Status         string    `json:"status"`
 	Reason         string    `json:"reason,omitempty"`
+	Note           string    `json:"note,omitempty"` // what a client said of the cancellation, rejection or refund
 	CapturedAmount string    `json:"captured_amount"`
 	RefundedAmount string    `json:"refunded_amount"`
 	Version        int64     `json:"version"`

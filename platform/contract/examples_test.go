@@ -63,6 +63,8 @@ func orders(all map[string]example) {
 	all["order.placed.manual"] = event(about(contract.OrderPlacedType), manual)
 	all["order.cancelled"] = event(about(contract.OrderCancelledType),
 		contract.Cancellation{Order: plain, Reason: "the client changed its mind", CancelledAt: contract.Time(at.Add(time.Minute))})
+	all["order.cancelled.note"] = event(about(contract.OrderCancelledType), contract.Cancellation{Order: plain,
+		Reason: contract.ReasonCancelled, Note: "the client changed its mind", CancelledAt: contract.Time(at.Add(time.Minute))})
 
 	for name, status := range map[string]string{"inventory.completed": contract.InventoryCompleted, "inventory.failed": contract.InventoryFailed} {
 		all[name] = example{Payload: contract.Inventory{IdempotentKey: commandID, OrderID: orderID, Status: status}}
@@ -92,6 +94,12 @@ func payments(all map[string]example) {
 			Capture: contract.CaptureAutomatic, Status: contract.PaymentCancelled, CapturedAmount: "2500.00", RefundedAmount: "2500.00", Version: 2}},
 		"payment.refunded": {contract.PaymentRefundedType, contract.Payment{
 			Capture: contract.CaptureAutomatic, Status: contract.PaymentRefunded, CapturedAmount: "2500.00", RefundedAmount: "700.00", Version: 2}},
+		"payment.cancelled.note": {contract.PaymentCancelledType, contract.Payment{
+			Capture: contract.CaptureAutomatic, Status: contract.PaymentCancelled, Reason: contract.ReasonCancelled,
+			Note: "the client changed its mind", CapturedAmount: "2500.00", RefundedAmount: "2500.00", Version: 2}},
+		"payment.refunded.note": {contract.PaymentRefundedType, contract.Payment{
+			Capture: contract.CaptureAutomatic, Status: contract.PaymentRefunded, Note: "one ticket was returned",
+			CapturedAmount: "2500.00", RefundedAmount: "700.00", Version: 2}},
 	} {
 		state := p.payment
 		state.OrderID, state.AccountID, state.Amount, state.Currency, state.CreatedAt = orderID, alice, "2500.00", "RUB", contract.Time(at)
@@ -113,6 +121,7 @@ func commands(all map[string]example) {
 		{Operation: "hold", AccountID: &alice, Amount: "60.00", Currency: "RUB", ExpiresIn: "15m"},
 		{Operation: "capture", HoldID: &holdID, Amount: "25.00"},
 		{Operation: "release", HoldID: &holdID},
+		{Operation: "cancel", OperationID: &holdID, Reason: "no longer needed"},
 		{Operation: "balance", AccountID: &alice},
 		{Operation: contract.Invoice, WalletID: &alice, Amount: "777.00", Ticker: "RUB", OrderID: "invoice-7"},
 	} {
@@ -138,6 +147,12 @@ func replies(all map[string]example) {
 	done(contract.Operation{Operation: "deposit", Amount: "777.00", Reference: "invoice-7", Description: "January"})
 	done(contract.Operation{Operation: "transfer", Amount: "111.00", ToAccountID: bob, Description: "Dinner"})
 	done(contract.Operation{Operation: "capture", Amount: "25.00", HoldID: holdID})
+	reply("cancel", commandID, contract.Reply{CommandID: &commandID, Operation: "cancel", OperationID: &operationID, Code: 200,
+		Status: "success", Body: contract.Operation{ID: operationID, Operation: "withdraw", AccountID: alice, CommandID: commandID,
+			Amount: "100.00", Currency: "RUB", Status: "error", Reason: "cancelled", Note: "no longer needed",
+			CreatedAt: contract.Time(at), SettledAt: contract.Time(at.Add(time.Hour))}})
+	reply("cancelled", operationID, contract.Reply{CommandID: &commandID, Operation: "withdraw", OperationID: &operationID,
+		Code: 422, Status: "error", Reason: "cancelled"})
 	reply("create_account", operationID, contract.Reply{CommandID: &commandID, Operation: "create_account", OperationID: &operationID,
 		Code: 201, Status: "success", Body: contract.Account{ID: alice, Owner: "alice", Reference: "customer-42", CreatedAt: contract.Time(at), Balances: []contract.Balance{}}})
 	reply("balance", commandID, contract.Reply{CommandID: &commandID, Operation: "balance", Code: 200, Status: "success",

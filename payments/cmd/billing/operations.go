@@ -63,6 +63,8 @@ var (
 	to      = id("to", "`ID` the account that is paid", func(c *contract.Command) **uuid.UUID { return &c.ToAccountID })
 	hold    = id("hold", "`ID` the hold: the operation_id in the reply to the command hold",
 		func(c *contract.Command) **uuid.UUID { return &c.HoldID })
+	operationID = id("operation", "`ID` the operation: its id in the list of the account's operations",
+		func(c *contract.Command) **uuid.UUID { return &c.OperationID })
 	newID     = id("id", "`ID` of the new account (default: the service makes one)", func(c *contract.Command) **uuid.UUID { return &c.ID })
 	commandID = id("command-id", "`ID` of the command (default: a fresh one)", func(c *contract.Command) **uuid.UUID { return &c.CommandID })
 	amount    = text("amount", "`AMOUNT` a decimal number such as 2500.00, with at most the currency's digits",
@@ -70,6 +72,7 @@ var (
 	currency    = text("currency", "`CODE` the currency, such as USD, RUB, EUR or USDT", func(c *contract.Command) *string { return &c.Currency })
 	owner       = text("owner", "`NAME` whose account it is", func(c *contract.Command) *string { return &c.Owner })
 	expiry      = text("expires-in", "`DURATION` until it is released by itself, such as 15m (default 7 days)", func(c *contract.Command) *string { return &c.ExpiresIn })
+	reason      = optional(text("reason", "`TEXT` why; it is kept as the operation's note", func(c *contract.Command) *string { return &c.Reason }))
 	reference   = optional(text("reference", "`TEXT` your own ID of it, kept and returned", func(c *contract.Command) *string { return &c.Reference }))
 	description = optional(text("description", "`TEXT` for people", func(c *contract.Command) *string { return &c.Description }))
 )
@@ -116,6 +119,8 @@ func operations() []subcommand {
 			[]string{"--hold " + exampleHold, "--hold " + exampleHold + " --amount 25.00"}},
 		{"release", "release", "give back what a hold has set aside", "The amount moves from frozen back to actual.",
 			[]field{hold, reference, description}, []string{"--hold " + exampleHold}},
+		{"cancel", "cancel", "end what waits for money", "The operation ends in error, with the reason cancelled; what waited behind it goes on.",
+			[]field{operationID, reason}, []string{"--operation " + exampleHold, "--operation " + exampleHold + " --reason obsolete"}},
 		{"balance", "balance", "ask what an account has", "The answer comes in turn: it counts all of the account's commands before it and none after it.",
 			[]field{account}, []string{"--account " + exampleA, "--account " + exampleA + " --json | jq -r .body.actual_balance.RUB"}},
 	} {
@@ -208,7 +213,7 @@ func newCommandID() uuid.UUID { return uuid.Must(uuid.NewV7()) }
 
 // key is what keeps commands in order: the account that is charged, or what is known in its place.
 func key(c contract.Command) string {
-	for _, id := range []*uuid.UUID{c.AccountID, c.FromAccountID, c.ID, c.HoldID} {
+	for _, id := range []*uuid.UUID{c.AccountID, c.FromAccountID, c.ID, c.HoldID, c.OperationID} {
 		if id != nil {
 			return id.String()
 		}

@@ -130,7 +130,8 @@ func TestAManualPaymentIsConfirmedAndRefunded(t *testing.T) {
 		t.Errorf("captured: %s", got)
 	}
 
-	b.expect(b.step(o, "refund", `{"amount": "20.00"}`), 200, "status", "refunded", "refunded_amount", "20.00", "captured_amount", "50.00")
+	b.expect(b.step(o, "refund", `{"amount": "20.00", "reason": "one was broken"}`), 200, "status", "refunded", "refunded_amount", "20.00",
+		"captured_amount", "50.00", "note", "one was broken")
 	b.expect(b.step(o, "refund", `{"amount": "30.01"}`), 422, "code", "amount_exceeds_captured")
 	b.expect(b.step(o, "refund", "", "Idempotency-Key", "rest"), 200, "status", "refunded", "refunded_amount", "50.00")
 	b.expect(b.step(o, "refund", ""), 422, "code", "amount_exceeds_captured")
@@ -176,9 +177,10 @@ func TestARejectedAndAnExpiredPaymentGiveTheMoneyBack(t *testing.T) {
 		t.Errorf("the events tell %q", got)
 	}
 	b.expect(b.call("GET", "/api/v1/holds/"+expired.OrderID.String(), nil), 200, "status", "expired")
-	var description string
-	if err := b.Owner.Get(&description, `SELECT description FROM operations WHERE order_id = $1 AND operation = 'release'`, rejected.OrderID); err != nil || description != "out of fashion" {
-		t.Errorf("%v: the reason is %q", err, description)
+	b.expect(b.call("GET", "/api/v1/payments/"+rejected.OrderID.String(), nil), 200, "reason", "rejected", "note", "out of fashion")
+	var note string
+	if err := b.Owner.Get(&note, `SELECT note FROM operations WHERE order_id = $1 AND operation = 'release'`, rejected.OrderID); err != nil || note != "out of fashion" {
+		t.Errorf("%v: the note is %q", err, note)
 	}
 }
 
@@ -197,7 +199,7 @@ func TestCancellations(t *testing.T) {
 		b.produce(cancelled(o, "changed my mind"), cancelled(o, "changed my mind"))
 	}
 	for _, o := range []contract.Order{paid, held, waiting, overtaken} {
-		b.until(1, `SELECT count(*) FROM payments WHERE order_id = $1 AND status = 'cancelled' AND reason = 'changed my mind'`, o.OrderID)
+		b.until(1, `SELECT count(*) FROM payments WHERE order_id = $1 AND status = 'cancelled' AND reason = 'cancelled' AND note = 'changed my mind'`, o.OrderID)
 	}
 	b.place(overtaken, "cancelled")
 	b.until(0, `SELECT count(*) FROM inbox`)
@@ -208,7 +210,7 @@ func TestCancellations(t *testing.T) {
 	b.expect(b.call("GET", "/api/v1/payments/"+refused.OrderID.String(), nil), 200, "status", "failed", "version", 1)
 	b.expect(b.call("GET", "/api/v1/operations/"+overtaken.OrderID.String(), nil), 200, "status", "error", "reason", "cancelled", "operation", "payment")
 	b.expect(b.call("GET", "/api/v1/operations/"+waiting.OrderID.String(), nil), 200, "status", "error", "reason", "cancelled")
-	if got, want := b.story(waiting, 2), []string{"1 created waiting_for_inventory 0.00-0.00", "2 cancelled changed my mind 0.00-0.00"}; !slices.Equal(got, want) {
+	if got, want := b.story(waiting, 2), []string{"1 created waiting_for_inventory 0.00-0.00", "2 cancelled cancelled 0.00-0.00"}; !slices.Equal(got, want) {
 		t.Errorf("the events tell %q", got)
 	}
 	b.until(0, `SELECT count(*) FROM waits`)

@@ -8,11 +8,11 @@ import (
 	"time"
 
 	"github.com/go-chi/chi/v5"
-	"github.com/google/uuid"
 
 	"github.com/altyn-pay/altyn/payments/internal/command"
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
+	"github.com/altyn-pay/altyn/payments/internal/wire"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/money"
@@ -54,6 +54,7 @@ func (a *API) Routes(r chi.Router) {
 	r.Post("/api/v1/operations/batch", httpserver.Handle(a.batch, "wait"))
 	r.Get("/api/v1/accounts/{id}/operations", httpserver.Handle(a.listOperations, "limit", "cursor"))
 	r.Get("/api/v1/operations/{id}", httpserver.Handle(a.getOperation, "wait"))
+	r.Post("/api/v1/operations/{id}/cancel", httpserver.Handle(a.cancel, "wait"))
 	r.Get("/api/v1/payments/{order_id}", httpserver.Handle(a.getPayment, "wait"))
 	r.Post("/api/v1/payments/{order_id}/confirm", httpserver.Handle(a.confirm, "wait"))
 	r.Post("/api/v1/payments/{order_id}/reject", httpserver.Handle(a.reject, "wait"))
@@ -61,8 +62,9 @@ func (a *API) Routes(r chi.Router) {
 	r.Get("/api/v1/currencies", httpserver.Handle(a.listCurrencies))
 }
 
-// command runs a command through the door and answers with its operation: 201 when it succeeded, 202 while it has no
-// result, its problem when it ended in error. answer, if not nil, replaces the operation in a 201.
+// command runs a command through the door and answers with the operation that its client sees: 201 when it succeeded (200 of a
+// cancellation), 202 while it has no result, its problem when it ended in error. answer, if not nil, replaces the operation in
+// a 201.
 func (a *API) command(w http.ResponseWriter, r *http.Request, c contract.Command,
 	answer func(*ledger.Operation) (location string, body any, err error)) error {
 	key, err := httpserver.IdempotencyKey(r)
@@ -77,34 +79,35 @@ func (a *API) command(w http.ResponseWriter, r *http.Request, c contract.Command
 	if err != nil {
 		return err
 	}
-	result, err := a.door.submit(r.Context(), request, patience)
+	outcome, err := a.door.submit(r.Context(), request, patience)
 	if err != nil {
 		return err
 	}
-	if result.replayed {
+	if outcome.replayed {
 		w.Header().Set("Idempotent-Replayed", "true")
 	}
-	op := result.operation
-	if op.Status == ledger.Error {
-		return failure(op)
+	if outcome.operation.Status == ledger.Error {
+		return refusal(request, outcome.operation)
 	}
-	status, location := http.StatusCreated, operationPath+op.ID.String()
-	var body any
-	switch {
-	case op.Status == ledger.Created:
-		status = http.StatusAccepted
-		body, err = a.operation(op)
-	case answer != nil:
-		if location, body, err = answer(op); err != nil {
-			err = outcomeUnknown(r.Context(), op.ID, err)
+	status := wire.Code(outcome.operation)
+	if status == http.StatusCreated && answer != nil {
+		location, body, err := answer(outcome.operation)
+		if err != nil {
+			return outcomeUnknown(r.Context(), outcome.operation.ID, err)
 		}
-	default:
-		body, err = a.operation(op)
+		w.Header().Set("Location", location)
+		return httpserver.WriteJSON(w, status, body)
 	}
+	results := []result{outcome}
+	operations := a.shown(r.Context(), []ledger.Request{request}, results)
+	if err := results[0].err; err != nil {
+		return err
+	}
+	body, err := a.operation(operations[0])
 	if err != nil {
 		return err
 	}
-	w.Header().Set("Location", location)
+	w.Header().Set("Location", operationPath+body.ID.String())
 	return httpserver.WriteJSON(w, status, body)
 }
 
@@ -119,14 +122,11 @@ func patienceOf(r *http.Request) (patience, error) {
 
 // request reads one command that came with a key, or with "".
 func (a *API) request(r *http.Request, c contract.Command, key string) (ledger.Request, error) {
-	var holds map[uuid.UUID]command.Hold
-	if c.HoldID != nil {
-		var err error
-		if holds, err = a.store.HoldsOf(r.Context(), []uuid.UUID{*c.HoldID}); err != nil {
-			return ledger.Request{}, err
-		}
+	named, err := a.store.Named(r.Context(), c)
+	if err != nil {
+		return ledger.Request{}, err
 	}
-	request, err := a.reader.Request(c, holds)
+	request, err := a.reader.Request(c, named)
 	if err != nil {
 		return request, err
 	}
@@ -185,6 +185,9 @@ func (a *API) getOperation(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	op, err := a.door.await(r.Context(), id, wait)
+	if err == nil && op.Kind == ledger.CancelOperation { // it is seen in what it has ended
+		err = postgres.ErrNotFound
+	}
 	if err != nil {
 		return notFound(err, codeOperationNotFound)
 	}

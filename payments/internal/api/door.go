@@ -88,7 +88,7 @@ func (d *Door) submit(ctx context.Context, r ledger.Request, p patience) (result
 	if err != nil {
 		err = fmt.Errorf("accept request: %w", err)
 		if platform.IsOutcomeUnknown(err) {
-			err = outcomeUnknown(ctx, r.ID, err)
+			err = outcomeUnknown(ctx, shown(r), err)
 		}
 		return result{}, err
 	}
@@ -96,7 +96,7 @@ func (d *Door) submit(ctx context.Context, r ledger.Request, p patience) (result
 	defer cancel()
 	out, err := d.result(ctx, waiting, watched, r, arrival, p)
 	if err != nil {
-		return result{}, outcomeUnknown(ctx, r.ID, err)
+		return result{}, outcomeUnknown(ctx, shown(r), err)
 	}
 	return out, out.err
 }
@@ -134,7 +134,7 @@ func (d *Door) submitAll(ctx context.Context, requests []ledger.Request, p patie
 			results[i], wrong = d.result(ctx, waiting, watched[i], r, arrivals[i], p)
 		}
 		if wrong != nil {
-			results[i] = result{err: outcomeUnknown(ctx, r.ID, wrong)}
+			results[i] = result{err: outcomeUnknown(ctx, shown(r), wrong)}
 		}
 	}
 	return results, ctx.Err()

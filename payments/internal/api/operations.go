@@ -34,7 +34,7 @@ type NewHold struct {
 type NewWithdrawal struct {
 	Amount
 	OnInsufficient string `json:"on_insufficient,omitempty" enums:"reject,wait" default:"reject"` // wait: for money, until expires_in
-	ExpiresIn      string `json:"expires_in,omitempty" example:"15m"`                             // from 1s to 8760h, default 24h
+	ExpiresIn      string `json:"expires_in,omitempty" example:"15m"`                             // from 1s to 720h, default 24h
 } // @name NewWithdrawal
 
 // NewTransfer asks for money to be moved between accounts.
@@ -138,7 +138,7 @@ func (a *API) withdraw(w http.ResponseWriter, r *http.Request) error {
 //	@Failure		404				{object}	httpserver.Problem	"account_not_found"
 //	@Failure		413				{object}	httpserver.Problem
 //	@Failure		415				{object}	httpserver.Problem
-//	@Failure		422				{object}	httpserver.Problem	"insufficient_funds, same_account, balance_too_large, idempotency_key_reused"
+//	@Failure		422				{object}	httpserver.Problem	"insufficient_funds, expired, same_account, balance_too_large, idempotency_key_reused"
 //	@Failure		503				{object}	httpserver.Problem	"unavailable, or outcome_unknown: Location names the operation"
 //	@Router			/api/v1/transfers [post]
 func (a *API) transfer(w http.ResponseWriter, r *http.Request) error {
@@ -310,13 +310,7 @@ func (a *API) batch(w http.ResponseWriter, r *http.Request) error {
 	if len(body.Operations) < 1 || len(body.Operations) > maxBatch {
 		return httpserver.Invalid("operations", "must have 1 to 1000 items")
 	}
-	var named []uuid.UUID
-	for _, c := range body.Operations {
-		if c.HoldID != nil {
-			named = append(named, *c.HoldID)
-		}
-	}
-	holds, err := a.store.HoldsOf(r.Context(), named)
+	named, err := a.store.Named(r.Context(), body.Operations...)
 	if err != nil {
 		return err
 	}
@@ -330,7 +324,7 @@ func (a *API) batch(w http.ResponseWriter, r *http.Request) error {
 		} else if key != "" {
 			itemKey = key + "#" + strconv.Itoa(i)
 		}
-		request, err := a.reader.Request(c, holds)
+		request, err := a.reader.Request(c, named)
 		if err == nil && request.Kind == ledger.Question {
 			err = &command.FieldError{Field: "operation", Detail: "balance is asked by GET /api/v1/accounts/{id}/balance"}
 		}
@@ -349,6 +343,7 @@ func (a *API) batch(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	operations := a.shown(r.Context(), requests, results)
 	for i, result := range results {
 		item := &answer.Items[indexes[i]]
 		switch {
@@ -357,9 +352,9 @@ func (a *API) batch(w http.ResponseWriter, r *http.Request) error {
 				return result.err
 			}
 		case result.operation.Status == ledger.Error:
-			item.Problem = failure(result.operation)
+			item.Problem = refusal(requests[i], result.operation)
 		default:
-			operation, err := a.operation(result.operation)
+			operation, err := a.operation(operations[i])
 			if err != nil {
 				return err
 			}

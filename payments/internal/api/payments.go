@@ -20,7 +20,7 @@ type Step struct {
 	Kind    ledger.Kind // ledger.Confirm, Reject or Refund
 	OrderID uuid.UUID
 	Amount  money.Decimal // of a Confirm or Refund; empty is all there is
-	Reason  string        // of a Reject
+	Reason  string        // of a Reject or Refund: the note
 	Door    string        // where it came in: keys of different doors never collide
 	Key     string        // the client's, which makes the step repeatable; or empty
 	Wait    time.Duration // how long to wait for the result; usually ResultWait
@@ -84,6 +84,7 @@ type RejectPayment struct {
 // RefundPayment asks for what was captured to be returned.
 type RefundPayment struct {
 	Amount money.Decimal `json:"amount,omitempty" swaggertype:"string" example:"700.00"` // default: all that is left of it
+	Reason string        `json:"reason,omitempty" example:"one ticket was returned" maxLength:"200"`
 } // @name RefundPayment
 
 // step answers a request for a step of the payment in the path.
@@ -177,7 +178,7 @@ func (a *API) confirm(w http.ResponseWriter, r *http.Request) error {
 //	@Accept			json
 //	@Produce		json
 //	@Param			order_id		path		string			true	"ID of the order"	format(uuid)
-//	@Param			request			body		RejectPayment	false	"why; it is kept with the operation"
+//	@Param			request			body		RejectPayment	false	"why; it is kept as the note"
 //	@Param			Idempotency-Key	header		string			false	"1–255 characters; the same key with the same request is the same step"
 //	@Param			wait			query		string			false	"wait so long for the result, at most 30s"	example(5s)
 //	@Success		200				{object}	contract.Payment
@@ -205,7 +206,7 @@ func (a *API) reject(w http.ResponseWriter, r *http.Request) error {
 //	@Accept			json
 //	@Produce		json
 //	@Param			order_id		path		string			true	"ID of the order"	format(uuid)
-//	@Param			request			body		RefundPayment	false	"the amount; default: all that is left of what was captured"
+//	@Param			request			body		RefundPayment	false	"the amount, by default all that is left of what was captured, and why"
 //	@Param			Idempotency-Key	header		string			false	"1–255 characters; the same key with the same request is the same step"
 //	@Param			wait			query		string			false	"wait so long for the result, at most 30s"	example(5s)
 //	@Success		200				{object}	contract.Payment
@@ -222,5 +223,5 @@ func (a *API) refund(w http.ResponseWriter, r *http.Request) error {
 	if err := httpserver.DecodeOptionalJSON(w, r, &body); err != nil {
 		return err
 	}
-	return a.step(w, r, Step{Kind: ledger.Refund, Amount: body.Amount})
+	return a.step(w, r, Step{Kind: ledger.Refund, Amount: body.Amount, Reason: body.Reason})
 }

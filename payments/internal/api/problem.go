@@ -18,8 +18,8 @@ import (
 // The codes of the domain's problems that are not the reason of an operation. An operation that ended in error has its
 // reason as the code; those are the ledger's list.
 const (
-	codeOperationNotFound = "operation_not_found" // 404
-	codePaymentNotFound   = "payment_not_found"   // 404
+	codeOperationNotFound = string(ledger.OperationNotFound) // 404
+	codePaymentNotFound   = "payment_not_found"              // 404
 )
 
 // Classify is the one table from errors to problems.
@@ -30,6 +30,8 @@ func Classify(err error) *httpserver.Problem {
 		return httpserver.Invalid(field.Field, field.Detail)
 	case errors.Is(err, command.ErrHoldNotFound):
 		return httpserver.NewProblem(http.StatusNotFound, string(ledger.HoldNotFound), "there is no such hold")
+	case errors.Is(err, command.ErrOperationNotFound):
+		return httpserver.NewProblem(http.StatusNotFound, string(ledger.OperationNotFound), "there is no such operation")
 	case errors.Is(err, errKeyReused):
 		return httpserver.NewProblem(http.StatusUnprocessableEntity, httpserver.CodeIdempotencyKeyReused,
 			"this Idempotency-Key came with another request before")

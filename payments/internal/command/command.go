@@ -18,7 +18,7 @@ import (
 // Bounds of expires_in.
 const (
 	minExpiry = time.Second
-	maxExpiry = 365 * 24 * time.Hour
+	maxExpiry = 365 * 24 * time.Hour // of a hold
 )
 
 // FieldError says what is wrong with a field.
@@ -32,6 +32,15 @@ func invalid(field, format string, args ...any) error {
 
 // ErrHoldNotFound is returned for a command on a hold that is not there.
 var ErrHoldNotFound = errors.New("there is no such hold")
+
+// ErrOperationNotFound is returned for a command on an operation that is not there.
+var ErrOperationNotFound = errors.New("there is no such operation")
+
+// Named is what there is of what commands name. It says whose queue they are in.
+type Named struct {
+	Holds      map[uuid.UUID]Hold
+	Operations map[uuid.UUID]uuid.UUID // their accounts
+}
 
 // Hold is what a command on a hold needs to know of it.
 type Hold struct {
@@ -47,9 +56,9 @@ type Reader struct {
 // NewReader returns a reader.
 func NewReader(currencies *money.Currencies) Reader { return Reader{currencies} }
 
-// Request makes a ledger request of a command, or returns a *FieldError or ErrHoldNotFound. holds has the hold that a
-// capture or release names, if it exists: it says whose queue the request is in. The request still lacks its ID.
-func (r Reader) Request(c contract.Command, holds map[uuid.UUID]Hold) (ledger.Request, error) {
+// Request makes a ledger request of a command, or returns a *FieldError, ErrHoldNotFound or ErrOperationNotFound. named has
+// what the command names, if it exists. The request still lacks its ID.
+func (r Reader) Request(c contract.Command, named Named) (ledger.Request, error) {
 	if err := canonical(&c); err != nil {
 		return ledger.Request{}, err
 	}
@@ -59,7 +68,7 @@ func (r Reader) Request(c contract.Command, holds map[uuid.UUID]Hold) (ledger.Re
 		limit        int
 	}{
 		{"owner", c.Owner, contract.MaxOwner}, {"reference", c.Reference, contract.MaxReference},
-		{"description", c.Description, contract.MaxDescription},
+		{"description", c.Description, contract.MaxDescription}, {"reason", c.Reason, contract.MaxReason},
 	} {
 		if err := contract.CheckText(text.value, text.limit); err != nil {
 			return request, invalid(text.field, "%v", err)
@@ -73,13 +82,23 @@ func (r Reader) Request(c contract.Command, holds map[uuid.UUID]Hold) (ledger.Re
 			}
 		}
 		return request, nil
+	case ledger.Cancel: // over these doors that of an operation; an order is cancelled where it was placed
+		request.Kind, request.Note = ledger.CancelOperation, c.Reason
+		if err := required(&request.OperationID, "operation_id", c.OperationID); err != nil {
+			return request, err
+		}
+		var ok bool
+		if request.AccountID, ok = named.Operations[request.OperationID]; !ok {
+			return request, ErrOperationNotFound
+		}
+		return request, nil
 	case ledger.Question:
 		return request, required(&request.AccountID, "account_id", c.AccountID)
 	case ledger.Capture, ledger.Release:
 		if err := required(&request.HoldID, "hold_id", c.HoldID); err != nil {
 			return request, err
 		}
-		hold, ok := holds[request.HoldID]
+		hold, ok := named.Holds[request.HoldID]
 		if !ok {
 			return request, ErrHoldNotFound
 		}
@@ -103,7 +122,7 @@ func (r Reader) Request(c contract.Command, holds map[uuid.UUID]Hold) (ledger.Re
 			return request, err
 		}
 	default:
-		return request, invalid("operation", "must be one of create_account, deposit, withdraw, transfer, hold, capture, release, balance")
+		return request, invalid("operation", "must be one of create_account, deposit, withdraw, transfer, hold, capture, release, cancel, balance")
 	}
 	if request.Kind == ledger.Withdraw {
 		switch c.OnInsufficient {
@@ -115,9 +134,13 @@ func (r Reader) Request(c contract.Command, holds map[uuid.UUID]Hold) (ledger.Re
 		}
 	}
 	if (request.Kind == ledger.HoldFunds || request.Kind == ledger.Withdraw) && c.ExpiresIn != "" {
+		longest := ledger.MaxFundsExpiry
+		if request.Kind == ledger.HoldFunds {
+			longest = maxExpiry
+		}
 		expiry, err := time.ParseDuration(c.ExpiresIn)
-		if err != nil || expiry < minExpiry || expiry > maxExpiry {
-			return request, invalid("expires_in", "must be a duration from %s to %s, such as 15m", minExpiry, maxExpiry)
+		if err != nil || expiry < minExpiry || expiry > longest {
+			return request, invalid("expires_in", "must be a duration from %gs to %gh, such as 15m", minExpiry.Seconds(), longest.Hours())
 		}
 		request.ExpiresIn = expiry
 	}

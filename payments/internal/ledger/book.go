@@ -113,6 +113,12 @@ func (b *Book) Account(id uuid.UUID) (Account, bool) {
 	return account, ok
 }
 
+// Operation returns the operation of a request that was applied, or that was put in.
+func (b *Book) Operation(id uuid.UUID) (*Operation, bool) {
+	op, ok := b.operations[id]
+	return op, ok
+}
+
 func (b *Book) exists(account uuid.UUID) bool {
 	_, ok := b.accounts[account]
 	return ok
@@ -161,7 +167,7 @@ func (b *Book) Needs(r Request) (accounts []uuid.UUID, takes, gives []Key) {
 			accounts, takes, gives = append(accounts, a...), append(takes, t...), append(gives, g...)
 		}
 		return accounts, takes, gives
-	case Capture, Release, Confirm, Reject, Refund, Cancel, Inventory, Expire:
+	case Capture, Release, Confirm, Reject, Refund, Cancel, Inventory, Expire, CancelOperation:
 		hold, order, wait := r.Refers()
 		if w, ok := b.waits[wait]; ok {
 			return b.Needs(w.Request)
@@ -246,7 +252,7 @@ func Waiting(r Request) *Operation {
 	return &Operation{
 		ID: r.ID, Lane: r.Lane, Seq: r.Seq, Kind: r.Kind.Operation(), AccountID: r.AccountID, ToAccountID: r.ToAccountID, HoldID: r.HoldID,
 		OrderID: r.OrderID, CommandID: command, Currency: r.Currency, Amount: r.Amount, Reference: r.Reference,
-		Description: cmp.Or(r.Description, r.Note), Fingerprint: r.Fingerprint, CreatedAt: r.ReceivedAt, Status: Created,
+		Description: r.Description, Note: r.Note, Fingerprint: r.Fingerprint, CreatedAt: r.ReceivedAt, Status: Created,
 	}
 }
 
@@ -271,6 +277,8 @@ func (b *Book) settle(op *Operation, r Request, turn bool) Reason {
 		return b.reject(op, r)
 	case Refund:
 		return b.refund(op, r)
+	case CancelOperation:
+		return b.cancelOperation(r)
 	}
 	if !b.exists(r.AccountID) {
 		return AccountNotFound

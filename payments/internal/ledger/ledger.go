@@ -29,6 +29,10 @@ const (
 	Release       Kind = "release" // of a hold: it moves back from frozen to actual
 	Payment       Kind = "payment" // of an order
 	Refund        Kind = "refund"  // of an order's payment, whole or in part
+
+	// CancelOperation ends an operation that is still Created. Its record makes it repeatable; what clients see is the
+	// operation that it ends.
+	CancelOperation Kind = "cancel_operation"
 )
 
 // Kinds of requests that are no operations of their own. What they do to money, if anything, is a Capture, a Release or a
@@ -85,11 +89,15 @@ const (
 	AmountExceedsCaptured Reason = "amount_exceeds_captured" // more is to be refunded than is left of what was captured
 	TooManyRefunds        Reason = "too_many_refunds"        // see MaxVersion
 
-	Rejected       Reason = "rejected"
-	OutOfStock     Reason = "out_of_stock"
-	PastDeadline   Reason = "expired"
-	OrderCancelled Reason = "cancelled"
-	Discarded      Reason = "discarded" // by an operator, after it could not be processed
+	Rejected     Reason = "rejected"
+	OutOfStock   Reason = "out_of_stock"
+	PastDeadline Reason = "expired"
+	Cancelled    Reason = "cancelled"
+	Discarded    Reason = "discarded" // by an operator, after it could not be processed
+
+	OperationNotFound Reason = "operation_not_found"
+	OperationFinal    Reason = "operation_final"    // it has ended, and cannot be cancelled any more
+	OperationOfOrder  Reason = "operation_of_order" // it ends through its order only
 )
 
 // Reasons for which something is still Created.
@@ -137,6 +145,7 @@ type Request struct {
 	ToAccountID uuid.UUID     `json:"to_account_id,omitzero"` // of a transfer
 	HoldID      uuid.UUID     `json:"hold_id,omitzero"`       // of a capture, a release or the expiry of a hold
 	WaitID      uuid.UUID     `json:"wait_id,omitzero"`       // of the expiry of what waits
+	OperationID uuid.UUID     `json:"operation_id,omitzero"`  // of a CancelOperation: what is to be ended
 	ExpiresIn   time.Duration `json:"expires_in,omitempty"`   // of a hold or what waits, from ReceivedAt on; 0 is the default
 	Owner       string        `json:"owner,omitempty"`        // of a new account
 	Reference   string        `json:"reference,omitempty"`
@@ -151,7 +160,7 @@ type Request struct {
 	AcceptedAt     time.Time `json:"accepted_at,omitzero"` // of the order: deadlines count from it
 	ExpiresAt      time.Time `json:"expires_at,omitzero"`  // the order's deadline, where it has one of its own
 	InStock        bool      `json:"in_stock,omitempty"`   // of Inventory
-	Note           string    `json:"note,omitempty"`       // of Cancel and Reject: why, in the client's words
+	Note           string    `json:"note,omitempty"`       // of Cancel, Reject, Refund and CancelOperation: why, in the client's words
 
 	Reply       *Reply `json:"reply,omitempty"` // how to answer a command of the broker
 	Traceparent string `json:"-"`               // for the events that follow
@@ -165,15 +174,23 @@ const (
 	HoldExpiry      = 7 * 24 * time.Hour // of a hold
 )
 
+// MaxFundsExpiry is the longest time that anything waits for money, from acceptance on.
+const MaxFundsExpiry = 30 * 24 * time.Hour
+
+// accepted is when a request was accepted, which is when its time begins.
+func (r Request) accepted() time.Time {
+	if r.Kind == Payment && !r.AcceptedAt.IsZero() {
+		return r.AcceptedAt
+	}
+	return r.ReceivedAt
+}
+
 // deadline is when the time of a request is over.
 func (r Request) deadline(otherwise time.Duration) time.Time {
-	switch {
-	case !r.ExpiresAt.IsZero():
+	if !r.ExpiresAt.IsZero() {
 		return r.ExpiresAt
-	case r.Kind == Payment:
-		return r.AcceptedAt.Add(otherwise)
 	}
-	return r.ReceivedAt.Add(cmp.Or(r.ExpiresIn, otherwise))
+	return r.accepted().Add(cmp.Or(r.ExpiresIn, otherwise))
 }
 
 // Refers names the hold, the order's payment and the waiting request that a request is about, where it is about any: what
@@ -195,6 +212,8 @@ func (r Request) Refers() (hold, order, wait uuid.UUID) {
 			return uuid.Nil, r.WaitID, r.WaitID
 		}
 		return r.HoldID, r.HoldID, uuid.Nil
+	case CancelOperation:
+		return uuid.Nil, uuid.Nil, r.OperationID
 	}
 	return uuid.Nil, uuid.Nil, uuid.Nil
 }
@@ -210,6 +229,11 @@ func (k Kind) Operation() Kind {
 		return ""
 	}
 	return k
+}
+
+// Operations are the kinds of requests by which clients see an operation.
+func Operations() []Kind {
+	return []Kind{CreateAccount, Deposit, Withdraw, Transfer, HoldFunds, Capture, Release, Payment, Confirm, Reject, Refund}
 }
 
 // Reply says how a command is answered. It has no influence on what the command does.
@@ -282,6 +306,7 @@ type Operation struct {
 	Reason      Reason
 	Reference   string
 	Description string
+	Note        string // why it was asked for or cancelled, in the client's words
 	Fingerprint uuid.NullUUID
 	CreatedAt   time.Time
 	SettledAt   time.Time
@@ -306,7 +331,7 @@ type Wait struct {
 	Request   Request
 	For       Reason    // WaitingForInventory or WaitingForFunds
 	Seq       int64     // its place in the queue for money: the arrival number of what made it wait
-	ExpiresAt time.Time // zero: it waits behind another one and has no deadline of its own
+	ExpiresAt time.Time // zero only of what an earlier version has put aside behind another one
 }
 
 // key is the balance that a debit takes from.
@@ -322,6 +347,7 @@ type OrderPayment struct {
 	Capture   string
 	Status    string
 	Reason    Reason
+	Note      string // what a client said of the last step, if it was one's
 	Captured  int64
 	Refunded  int64
 	Version   int64 // counts its transitions, from 1

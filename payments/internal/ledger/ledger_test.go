@@ -92,8 +92,10 @@ func (s *state) load(book *ledger.Book, requests []ledger.Request) {
 		}
 	}
 	for _, r := range requests {
-		if op, ok := s.operations[r.ID]; ok {
-			book.PutOperation(op)
+		for _, id := range []uuid.UUID{r.ID, r.OperationID} {
+			if op, ok := s.operations[id]; ok {
+				book.PutOperation(op)
+			}
 		}
 		accounts, takes, gives := book.Needs(r)
 		for _, id := range accounts {

@@ -54,7 +54,7 @@ func (b *Book) become(p *OrderPayment, s step, r Request) {
 	if !PaymentCanBecome(p.Status, s.status) {
 		panic(fmt.Sprintf("ledger: the payment of order %s is %q and cannot become %s", p.OrderID, p.Status, s.status))
 	}
-	p.Previous, p.Status, p.Reason, p.Traceparent = p.Status, s.status, s.reason, r.Traceparent
+	p.Previous, p.Status, p.Reason, p.Note, p.Traceparent = p.Status, s.status, s.reason, r.Note, r.Traceparent
 	p.Version++
 	if b.Now.After(p.UpdatedAt) { // the clocks of two processes may differ, but a payment's times do not run backwards
 		p.UpdatedAt = b.Now
@@ -212,14 +212,14 @@ func (b *Book) giveBack(op *Operation, p *OrderPayment, s step, r Request) Reaso
 // cancel is the compensation of an order. One that overtakes its order leaves a cancelled payment, which the order then
 // meets. A payment that has failed stays so.
 func (b *Book) cancel(r Request) *Operation {
-	cancelled := step{contract.PaymentCancelled, Reason(r.Note)}
+	cancelled := step{contract.PaymentCancelled, Cancelled}
 	p, ok := b.payments[r.OrderID]
 	switch {
 	case !ok:
 		placed := r
-		placed.ID, placed.Kind, placed.Note = r.OrderID, Payment, ""
+		placed.ID, placed.Kind = r.OrderID, Payment
 		op := b.open(placed)
-		b.close(op, OrderCancelled)
+		b.close(op, Cancelled)
 		b.become(b.begin(r), cancelled, r)
 		return op
 	case p.AccountID != r.AccountID:
@@ -227,7 +227,9 @@ func (b *Book) cancel(r Request) *Operation {
 	}
 	switch p.Status {
 	case contract.PaymentCreated:
-		b.close(b.unwait(b.waits[r.OrderID]), OrderCancelled)
+		op := b.unwait(b.waits[r.OrderID])
+		op.Note = r.Note
+		b.close(op, Cancelled)
 		b.become(p, cancelled, r)
 	case contract.PaymentAuthorized:
 		op := b.compensation(p, r, Release)

@@ -40,7 +40,8 @@ func (s *script) do(r ledger.Request) *script {
 	}
 	if r.Currency == "" {
 		switch r.Kind {
-		case ledger.CreateAccount, ledger.Confirm, ledger.Reject, ledger.Refund, ledger.Inventory, ledger.Expire, ledger.Capture, ledger.Release:
+		case ledger.CreateAccount, ledger.Confirm, ledger.Reject, ledger.Refund, ledger.Inventory, ledger.Expire, ledger.Capture, ledger.Release,
+			ledger.CancelOperation:
 		default:
 			r.Currency = "RUB"
 		}
@@ -99,6 +100,11 @@ func (s *script) reject(n int) *script {
 func (s *script) refund(n int, amount int64) *script {
 	return s.do(ledger.Request{Kind: ledger.Refund, OrderID: id(n), Amount: amount})
 }
+
+// end cancels the operation of the nth request, counted from the opening of the account, which is 0.
+func (s *script) end(n int) *script {
+	return s.do(ledger.Request{Kind: ledger.CancelOperation, OperationID: s.requests[n].ID, Note: "no longer needed"})
+}
 func (s *script) cancel(n int, amount int64, options ...func(*ledger.Request)) *script {
 	r := ledger.Request{ID: id(500 + n), Kind: ledger.Cancel, OrderID: id(n), Amount: amount, Capture: contract.CaptureAutomatic, Note: "changed my mind"}
 	for _, option := range options {
@@ -136,6 +142,9 @@ func (s *script) story(n int) (steps []string) {
 		if p.Reason != "" {
 			step += ":" + string(p.Reason)
 		}
+		if p.Note != "" {
+			step += fmt.Sprintf(" %q", p.Note)
+		}
 		if p.Captured > 0 {
 			step += fmt.Sprintf(" %d-%d", p.Captured, p.Refunded)
 		}
@@ -167,9 +176,9 @@ func TestSaga(t *testing.T) {
 			[]string{"authorized", "succeeded 7-0"}, 3, 0, ledger.PaymentNotAuthorized},
 		"confirmed without a hold": {newScript().deposit(10).order(1, 7).confirm(1, 0), []string{"succeeded 7-0"}, 3, 0, ledger.PaymentNotAuthorized},
 		"confirmed from nothing":   {newScript().deposit(10).confirm(1, 0), nil, 10, 0, ledger.PaymentNotFound},
-		"rejected":                 {newScript().deposit(10).order(1, 7, manual).reject(1), []string{"authorized", "failed:rejected"}, 10, 0, ""},
+		"rejected":                 {newScript().deposit(10).order(1, 7, manual).reject(1), []string{"authorized", `failed:rejected "too late"`}, 10, 0, ""},
 		"rejected, then confirmed": {newScript().deposit(10).order(1, 7, manual).reject(1).confirm(1, 0),
-			[]string{"authorized", "failed:rejected"}, 10, 0, ledger.PaymentNotAuthorized},
+			[]string{"authorized", `failed:rejected "too late"`}, 10, 0, ledger.PaymentNotAuthorized},
 		"a hold that nobody wanted": {newScript().deposit(10).order(1, 7, manual).later(7 * 24 * time.Hour),
 			[]string{"authorized", "failed:expired"}, 10, 0, ""},
 		"a hold just before its end": {newScript().deposit(10).order(1, 7, manual).later(7*24*time.Hour - time.Microsecond),
@@ -192,26 +201,26 @@ func TestSaga(t *testing.T) {
 		"refunded before it is captured": {newScript().deposit(10).order(1, 7, manual).refund(1, 0), []string{"authorized"}, 3, 7, ledger.PaymentNotCaptured},
 		"refunded after it has failed":   {newScript().order(1, 7).refund(1, 0), []string{"failed:insufficient_funds"}, 0, 0, ledger.PaymentNotCaptured},
 
-		"cancelled when paid": {newScript().deposit(10).order(1, 7).cancel(1, 7), []string{"succeeded 7-0", "cancelled:changed my mind 7-7"}, 10, 0, ""},
+		"cancelled when paid": {newScript().deposit(10).order(1, 7).cancel(1, 7), []string{"succeeded 7-0", `cancelled:cancelled "changed my mind" 7-7`}, 10, 0, ""},
 		"cancelled when partly refunded": {newScript().deposit(10).order(1, 7).refund(1, 2).cancel(1, 7),
-			[]string{"succeeded 7-0", "refunded 7-2", "cancelled:changed my mind 7-7"}, 10, 0, ""},
+			[]string{"succeeded 7-0", "refunded 7-2", `cancelled:cancelled "changed my mind" 7-7`}, 10, 0, ""},
 		"cancelled when wholly refunded": {newScript().deposit(10).order(1, 7).refund(1, 0).cancel(1, 7),
-			[]string{"succeeded 7-0", "refunded 7-7", "cancelled:changed my mind 7-7"}, 10, 0, ""},
+			[]string{"succeeded 7-0", "refunded 7-7", `cancelled:cancelled "changed my mind" 7-7`}, 10, 0, ""},
 		"cancelled when held": {newScript().deposit(10).order(1, 7, manual).cancel(1, 7).confirm(1, 0),
-			[]string{"authorized", "cancelled:changed my mind"}, 10, 0, ledger.PaymentNotAuthorized},
+			[]string{"authorized", `cancelled:cancelled "changed my mind"`}, 10, 0, ledger.PaymentNotAuthorized},
 		"cancelled when partly confirmed": {newScript().deposit(10).order(1, 7, manual).confirm(1, 5).cancel(1, 7),
-			[]string{"authorized", "succeeded 5-0", "cancelled:changed my mind 5-5"}, 10, 0, ""},
+			[]string{"authorized", "succeeded 5-0", `cancelled:cancelled "changed my mind" 5-5`}, 10, 0, ""},
 		"cancelled when waiting for goods": {newScript().deposit(10).order(1, 7, await).cancel(1, 7).stock(1, true),
-			[]string{"created:waiting_for_inventory", "cancelled:changed my mind"}, 10, 0, ""},
+			[]string{"created:waiting_for_inventory", `cancelled:cancelled "changed my mind"`}, 10, 0, ""},
 		"cancelled when waiting for money": {newScript().deposit(6).order(1, 7, waiting).cancel(1, 7).deposit(4),
-			[]string{"created:waiting_for_funds", "cancelled:changed my mind"}, 10, 0, ""},
+			[]string{"created:waiting_for_funds", `cancelled:cancelled "changed my mind"`}, 10, 0, ""},
 		"cancelled when it has failed": {newScript().order(1, 7).cancel(1, 7), []string{"failed:insufficient_funds"}, 0, 0, ""},
 		"cancelled before it is placed": {newScript().deposit(10).cancel(1, 7).order(1, 7),
-			[]string{"cancelled:changed my mind"}, 10, 0, ledger.OrderCancelled},
+			[]string{`cancelled:cancelled "changed my mind"`}, 10, 0, ledger.Cancelled},
 		"cancelled by another account": {newScript().deposit(10).order(1, 7).cancel(1, 7, func(r *ledger.Request) { r.AccountID = id(2) }),
 			[]string{"succeeded 7-0"}, 3, 0, ""},
 		"refunded after it is cancelled": {newScript().deposit(10).order(1, 7).cancel(1, 7).refund(1, 0),
-			[]string{"succeeded 7-0", "cancelled:changed my mind 7-7"}, 10, 0, ledger.PaymentNotCaptured},
+			[]string{"succeeded 7-0", `cancelled:cancelled "changed my mind" 7-7`}, 10, 0, ledger.PaymentNotCaptured},
 
 		"goods are there": {newScript().deposit(10).order(1, 7, await).stock(1, true),
 			[]string{"created:waiting_for_inventory", "created:inventory_completed", "succeeded 7-0"}, 3, 0, ""},
@@ -251,6 +260,11 @@ func TestSaga(t *testing.T) {
 			[]string{"authorized", "succeeded 1-0", "refunded 1-1"}, 5, 0, ""},
 		"the head gives up, the next one goes on": {newScript().deposit(5).withdraw(8, true).order(1, 2).later(24 * time.Hour),
 			[]string{"created:waiting_for_funds", "succeeded 2-0"}, 3, 0, ""},
+		"the head is ended, the next one goes on": {newScript().deposit(5).withdraw(8, true).order(1, 2).end(2),
+			[]string{"created:waiting_for_funds", "succeeded 2-0"}, 3, 0, ""},
+		"an order's payment is not its client's to end": {newScript().order(1, 7, waiting).end(1),
+			[]string{"created:waiting_for_funds"}, 0, 0, ledger.OperationOfOrder},
+		"nor when it has ended": {newScript().deposit(7).order(1, 7).end(2), []string{"succeeded 7-0"}, 0, 0, ledger.OperationOfOrder},
 		"the head is cancelled, the next one goes on": {newScript().deposit(5).order(2, 8, waiting).order(1, 2).cancel(2, 8),
 			[]string{"created:waiting_for_funds", "succeeded 2-0"}, 3, 0, ""},
 	} {
@@ -301,12 +315,30 @@ func TestWhatWaitsBehindOthersHasItsOwnDeadline(t *testing.T) {
 		{Kind: ledger.HoldFunds, ExpiresIn: time.Minute},
 		{Kind: ledger.HoldFunds},
 		{Kind: ledger.Withdraw, ExpiresIn: time.Minute},
+		{Kind: ledger.HoldFunds, ExpiresIn: 365 * 24 * time.Hour},
+		{Kind: ledger.Withdraw},
+		{Kind: ledger.Transfer, ToAccountID: id(2)},
 		{Kind: ledger.Payment, ID: id(1), OrderID: id(1), Capture: contract.CaptureManual, AcceptedAt: now},
+		{Kind: ledger.Payment, ID: id(1), OrderID: id(1), Capture: contract.CaptureAutomatic}, // what is settled at once has no AcceptedAt
+		{Kind: ledger.Payment, ID: id(1), OrderID: id(1), Capture: contract.CaptureAutomatic, ExpiresAt: now.Add(365 * 24 * time.Hour)},
 	} {
-		s := newScript().do(ledger.Request{Kind: ledger.Withdraw, Amount: 50, WaitForFunds: true, ExpiresIn: 30 * 24 * time.Hour})
+		// The version before took deadlines of up to a year.
+		s := newScript().do(ledger.Request{AccountID: id(2), Kind: ledger.CreateAccount}).
+			do(ledger.Request{Kind: ledger.Withdraw, Amount: 50, WaitForFunds: true, ExpiresIn: 365 * 24 * time.Hour})
 		r.Amount = 5
-		s.do(r).later(7*24*time.Hour - time.Second).later(time.Second).deposit(60)
-		op := s.operations[s.results[2].ID]
+		s.do(r)
+		deadline := 24 * time.Hour
+		switch {
+		case r.ExpiresIn > ledger.MaxFundsExpiry, !r.ExpiresAt.IsZero():
+			deadline = ledger.MaxFundsExpiry
+		case r.ExpiresIn > 0:
+			deadline = r.ExpiresIn
+		}
+		if s.later(deadline - time.Microsecond); s.operations[s.results[3].ID].Status != ledger.Created {
+			t.Errorf("%s %s ended before its time", r.Kind, r.ExpiresIn)
+		}
+		s.later(time.Microsecond).deposit(60)
+		op := s.operations[s.results[3].ID]
 		if op.Status != ledger.Error || op.Reason != ledger.PastDeadline {
 			t.Errorf("%s %s ended with %s %s", r.Kind, r.ExpiresIn, op.Status, op.Reason)
 		}
@@ -339,7 +371,7 @@ func TestManyStepsInOneBatch(t *testing.T) {
 			Capture: contract.CaptureAutomatic, ReceivedAt: s.at, InStock: true}
 	}
 	s.settle([]ledger.Request{request(50, ledger.Inventory, 0), request(51, ledger.Deposit, 6), request(52, ledger.Cancel, 7)})
-	want := []string{"created:waiting_for_inventory", "created:inventory_completed", "created:waiting_for_funds", "cancelled"}
+	want := []string{"created:waiting_for_inventory", "created:inventory_completed", "created:waiting_for_funds", "cancelled:cancelled"}
 	if got := s.story(1); !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
@@ -457,7 +489,7 @@ func randomSagas(t *rapid.T) {
 			r.Kind, r.OrderID, r.AccountID, r.Lane = kind, id(100+number), payer, contract.Lane(payer)
 		}
 		switch rapid.SampledFrom([]string{"deposit", "deposit", "withdraw", "withdraw", "transfer", "hold", "order", "order", "order", "confirm", "reject",
-			"refund", "cancel", "inventory", "inventory", "time", "resume", "resume", "repeat", "settle", "settle"}).Draw(t, "what") {
+			"refund", "cancel", "end", "end", "inventory", "inventory", "time", "resume", "resume", "repeat", "settle", "settle"}).Draw(t, "what") {
 		case "deposit":
 			r.Kind, r.Amount = ledger.Deposit, amount()
 		case "withdraw":
@@ -484,6 +516,9 @@ func randomSagas(t *rapid.T) {
 		case "cancel":
 			step(ledger.Cancel)
 			r.ID, r.Amount, r.Capture = id(200+number), amount(), contract.CaptureAutomatic
+		case "end":
+			target := history[rapid.IntRange(0, len(history)-1).Draw(t, "which")]
+			r.Kind, r.OperationID, r.Currency, r.AccountID, r.Lane = ledger.CancelOperation, target.ID, "", target.AccountID, target.Lane
 		case "inventory":
 			step(ledger.Inventory)
 			r.ID, r.InStock = id(300+number), rapid.Bool().Draw(t, "in stock")
@@ -579,4 +614,52 @@ func TestThereIsRoomForWhatComesBack(t *testing.T) {
 	}
 	s.check(t)
 	s.checkSaga(t)
+}
+
+// A waiting request ends in one way: by a credit, by its deadline or by being cancelled, whatever comes first. The record of a
+// cancellation keeps what it has found.
+func TestAWaitingOperationEndsOnce(t *testing.T) {
+	t.Parallel()
+	const never = -1
+	for name, test := range map[string]struct {
+		script *script
+		reason ledger.Reason // with which the operation of request n ended
+		n      int
+		last   ledger.Reason // of the last request
+		actual int64
+	}{
+		"cancelled":                      {newScript().deposit(5).withdraw(8, true).end(2), ledger.Cancelled, 2, "", 5},
+		"cancelled before money":         {newScript().deposit(5).withdraw(8, true).end(2).deposit(5), ledger.Cancelled, 2, "", 10},
+		"cancelled after money":          {newScript().deposit(5).withdraw(8, true).deposit(5).end(2), "", 2, ledger.OperationFinal, 2},
+		"cancelled after its time":       {newScript().withdraw(8, true).later(24 * time.Hour).end(1), ledger.PastDeadline, 1, ledger.OperationFinal, 0},
+		"its time after being cancelled": {newScript().withdraw(8, true).end(1).later(24 * time.Hour), ledger.Cancelled, 1, "", 0},
+		"cancelled twice":                {newScript().withdraw(8, true).end(1).end(1), ledger.Cancelled, 1, ledger.OperationFinal, 0},
+		"cancelled behind another one":   {newScript().deposit(5).withdraw(8, true).withdraw(2, false).end(3).deposit(3), ledger.Cancelled, 3, "", 0},
+		"cancelled when it is done":      {newScript().deposit(5).withdraw(5, true).end(2), "", 2, ledger.OperationFinal, 0},
+		"cancelled when it was refused":  {newScript().withdraw(5, false).end(1), ledger.InsufficientFunds, 1, ledger.OperationFinal, 0},
+		"a cancellation is nothing to cancel": {newScript().withdraw(8, true).end(1).end(2), ledger.Cancelled, 1,
+			ledger.OperationNotFound, 0},
+		"cancelled by another account": {newScript().withdraw(8, true).do(ledger.Request{Kind: ledger.CancelOperation, AccountID: id(2), OperationID: id(10_001)}),
+			ledger.WaitingForFunds, 1, ledger.OperationNotFound, 0},
+		"nothing": {newScript().do(ledger.Request{Kind: ledger.CancelOperation, OperationID: id(3)}), "", never, ledger.OperationNotFound, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := test.script
+			s.check(t)
+			s.checkSaga(t)
+			if test.n != never {
+				op := s.operations[s.requests[test.n].ID]
+				if op.Reason != test.reason || (op.Note != "") != (op.Reason == ledger.Cancelled) {
+					t.Errorf("it ended with %q and the note %q, want %q", op.Reason, op.Note, test.reason)
+				}
+			}
+			if op := s.results[len(s.results)-1]; op.Reason != test.last {
+				t.Errorf("the last request ended with %q, want %q", op.Reason, test.last)
+			}
+			if b := s.balances[ledger.Key{AccountID: id(1), Currency: "RUB", Lane: contract.Lane(id(1))}]; b.Actual != test.actual || b.Waiting > 1 {
+				t.Errorf("%+v is left, want %d", b, test.actual)
+			}
+		})
+	}
 }

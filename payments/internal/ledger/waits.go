@@ -4,8 +4,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-
-	"github.com/altyn-pay/altyn/platform/contract"
 )
 
 // A request that cannot take effect yet waits: for inventory by itself, for money in a queue. Each balance has one such
@@ -22,18 +20,21 @@ func (b *Book) wait(op *Operation, r Request, what Reason, seq int64) {
 		w.ExpiresAt = r.deadline(InventoryExpiry)
 	case r.WaitForFunds:
 		w.ExpiresAt = r.deadline(FundsExpiry)
-	case r.Kind == HoldFunds, r.Capture == contract.CaptureManual:
-		w.ExpiresAt = r.deadline(HoldExpiry) // of the hold that it would begin
-	case r.ExpiresIn > 0:
-		w.ExpiresAt = r.deadline(r.ExpiresIn)
-	default:
-		w.ExpiresAt = r.ExpiresAt
+	default: // behind another one; the deadline may be that of the hold which it begins, and later than anything waits
+		w.ExpiresAt = earlier(r.deadline(FundsExpiry), r.accepted().Add(MaxFundsExpiry))
 	}
 	if what == WaitingForFunds {
 		b.balance(r.key()).Waiting++
 		b.touched[r.key()] = true
 	}
 	b.waits[r.ID], b.changes.Waits[r.ID] = w, w
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // unwait takes a request out of its queue and returns its operation, which is about to be closed or to wait again.
@@ -122,6 +123,23 @@ func (b *Book) expire(r Request) *Operation {
 }
 
 func (b *Book) past(deadline time.Time) bool { return !deadline.IsZero() && !b.Now.Before(deadline) }
+
+// cancelOperation ends an operation that waits. What is not an order's waits for money only, so whatever is Created is in a
+// queue.
+func (b *Book) cancelOperation(r Request) Reason {
+	op, ok := b.operations[r.OperationID]
+	switch {
+	case !ok || op.AccountID != r.AccountID || op.Kind == CancelOperation:
+		return OperationNotFound
+	case op.OrderID != uuid.Nil:
+		return OperationOfOrder
+	case op.Status != Created:
+		return OperationFinal
+	}
+	op.Note = r.Note
+	b.giveUp(b.waits[op.ID], Cancelled)
+	return ""
+}
 
 // giveUp ends what waits without effect.
 func (b *Book) giveUp(w *Wait, reason Reason) {

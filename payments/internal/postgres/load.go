@@ -63,12 +63,14 @@ func (s *Store) Load(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, reques
 	return err
 }
 
-// loadOperations finds the requests that were settled before.
+// loadOperations finds the requests that were settled before, and the operations that are to be cancelled.
 func loadOperations(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, requests []ledger.Request) error {
 	ids, lanes := make(postgres.UUIDs, len(requests)), make(postgres.Int16s, len(requests))
 	for i, r := range requests {
 		ids[i], lanes[i] = r.ID, r.Lane
 	}
+	cancelled, of := referred(requests, func(r ledger.Request) uuid.UUID { return r.OperationID })
+	ids, lanes = append(ids, cancelled...), append(lanes, of...)
 	var rows []operationRow
 	if err := tx.SelectContext(ctx, &rows, `
 		SELECT found.* FROM unnest($1::uuid[], $2::smallint[]) AS wanted (wanted_id, wanted_lane) CROSS JOIN LATERAL (

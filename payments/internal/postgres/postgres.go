@@ -11,6 +11,7 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
+	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/inbox"
 	"github.com/altyn-pay/altyn/platform/outbox"
 	"github.com/altyn-pay/altyn/platform/postgres"
@@ -53,19 +54,24 @@ type operationRow struct {
 	Reason      ledger.Reason `db:"reason"`
 	Reference   string        `db:"reference"`
 	Description string        `db:"description"`
+	Note        string        `db:"note"`
 	Fingerprint uuid.NullUUID `db:"fingerprint"`
 	CreatedAt   time.Time     `db:"created_at"`
 	SettledAt   sql.NullTime  `db:"settled_at"`
 }
 
 const operationColumns = `id, lane, seq, operation, account_id, to_account_id, hold_id, order_id, command_id, currency, amount, status, reason,
-	reference, description, fingerprint, created_at, settled_at`
+	reference, description, note, fingerprint, created_at, settled_at`
 
 func (r operationRow) operation() ledger.Operation {
+	// The version before kept the note of a rejection or a cancellation in the description, which these have none of.
+	if r.OrderID.Valid && r.Note == "" && (r.Kind == ledger.Release || r.Kind == ledger.Refund) {
+		r.Note, r.Description = r.Description, ""
+	}
 	return ledger.Operation{
 		ID: r.ID, Lane: r.Lane, Seq: r.Seq, Kind: r.Kind, AccountID: r.AccountID, ToAccountID: r.ToAccountID.UUID,
 		HoldID: r.HoldID.UUID, OrderID: r.OrderID.UUID, CommandID: r.CommandID.UUID, Currency: r.Currency, Amount: r.Amount, Status: r.Status, Reason: r.Reason,
-		Reference: r.Reference, Description: r.Description, Fingerprint: r.Fingerprint,
+		Reference: r.Reference, Description: r.Description, Note: r.Note, Fingerprint: r.Fingerprint,
 		CreatedAt: r.CreatedAt.UTC(), SettledAt: r.SettledAt.Time.UTC(),
 	}
 }
@@ -112,6 +118,7 @@ type paymentRow struct {
 	Capture   string        `db:"capture"`
 	Status    string        `db:"status"`
 	Reason    ledger.Reason `db:"reason"`
+	Note      string        `db:"note"`
 	Captured  int64         `db:"captured"`
 	Refunded  int64         `db:"refunded"`
 	Version   int64         `db:"version"`
@@ -119,11 +126,15 @@ type paymentRow struct {
 	UpdatedAt time.Time     `db:"updated_at"`
 }
 
-const paymentColumns = `order_id, lane, account_id, currency, amount, capture, status, reason, captured, refunded, version, created_at, updated_at`
+const paymentColumns = `order_id, lane, account_id, currency, amount, capture, status, reason, note, captured, refunded, version, created_at, updated_at`
 
 func (r paymentRow) payment() ledger.OrderPayment {
+	// The version before kept the note of a cancellation as the reason.
+	if r.Status == contract.PaymentCancelled && r.Reason != ledger.Cancelled {
+		r.Note, r.Reason = string(r.Reason), ledger.Cancelled
+	}
 	return ledger.OrderPayment{
 		OrderID: r.OrderID, Lane: r.Lane, AccountID: r.AccountID, Currency: r.Currency, Amount: r.Amount, Capture: r.Capture, Status: r.Status,
-		Reason: r.Reason, Captured: r.Captured, Refunded: r.Refunded, Version: r.Version, CreatedAt: r.CreatedAt.UTC(), UpdatedAt: r.UpdatedAt.UTC(),
+		Reason: r.Reason, Note: r.Note, Captured: r.Captured, Refunded: r.Refunded, Version: r.Version, CreatedAt: r.CreatedAt.UTC(), UpdatedAt: r.UpdatedAt.UTC(),
 	}
 }

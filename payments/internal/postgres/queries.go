@@ -9,7 +9,6 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/altyn-pay/altyn/payments/internal/command"
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/inbox"
@@ -128,15 +127,16 @@ func (s *Store) Waiting(ctx context.Context, id uuid.UUID) (inbox.Message, error
 	return m, nil
 }
 
-// Operations lists the operations of an account, those that paid it too, newest first, from below the cursor on.
+// Operations lists the operations of an account, those that paid it too, newest first, from below the cursor on. The records of
+// cancellations are none: what they have ended tells of them.
 func (s *Store) Operations(ctx context.Context, account uuid.UUID, below int64, limit int) ([]ledger.Operation, error) {
 	var rows []operationRow
 	if err := s.db.SelectContext(ctx, &rows, `
 		SELECT `+operationColumns+` FROM (
-			(SELECT * FROM operations WHERE account_id = $1 AND seq < $2 ORDER BY seq DESC LIMIT $3)
+			(SELECT * FROM operations WHERE account_id = $1 AND seq < $2 AND operation <> $4 ORDER BY seq DESC LIMIT $3)
 			UNION ALL
 			(SELECT * FROM operations WHERE to_account_id = $1 AND account_id <> $1 AND seq < $2 ORDER BY seq DESC LIMIT $3)
-		) o ORDER BY seq DESC LIMIT $3`, account, below, limit); err != nil {
+		) o ORDER BY seq DESC LIMIT $3`, account, below, limit, ledger.CancelOperation); err != nil {
 		return nil, fmt.Errorf("list operations: %w", err)
 	}
 	operations := make([]ledger.Operation, len(rows))
@@ -313,31 +313,4 @@ func (s *Store) Hold(ctx context.Context, id uuid.UUID) (ledger.Hold, error) {
 		return ledger.Hold{}, fmt.Errorf("read hold: %w", err)
 	}
 	return row.hold(), nil
-}
-
-// HoldsOf tells what a command on a hold needs to know of it, for those of the holds that exist, be it that their own
-// messages are still waiting.
-func (s *Store) HoldsOf(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]command.Hold, error) {
-	holds := make(map[uuid.UUID]command.Hold, len(ids))
-	if len(ids) == 0 {
-		return holds, nil
-	}
-	var rows []struct {
-		ID        uuid.UUID `db:"id"`
-		AccountID uuid.UUID `db:"account_id"`
-		Currency  string    `db:"currency"`
-	}
-	// One statement sees one moment: a hold is in the one table or in the other.
-	if err := s.db.SelectContext(ctx, &rows, `
-		SELECT id, account_id, currency FROM holds WHERE id = ANY($1::uuid[])
-		UNION ALL
-		SELECT id, account_id, currency FROM waits WHERE id = ANY($1::uuid[]) AND kind = 'hold'
-		UNION ALL
-		SELECT id, account_id, payload::json->>'currency' FROM inbox WHERE id = ANY($1::uuid[]) AND kind = 'hold'`, postgres.UUIDs(ids)); err != nil {
-		return nil, fmt.Errorf("find holds: %w", err)
-	}
-	for _, row := range rows {
-		holds[row.ID] = command.Hold{AccountID: row.AccountID, Currency: row.Currency}
-	}
-	return holds, nil
 }

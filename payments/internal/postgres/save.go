@@ -89,23 +89,24 @@ func saveOperations(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) er
 	}
 	ids, accounts, lanes, seqs, amounts := make(postgres.UUIDs, n), make(postgres.UUIDs, n), make(postgres.Int16s, n), bigints(n), bigints(n)
 	payees, holds, orders, commands, fingerprints := optionalUUIDs(n), optionalUUIDs(n), optionalUUIDs(n), optionalUUIDs(n), optionalUUIDs(n)
-	kinds, currencies, statuses, reasons, references, descriptions := texts(n), texts(n), texts(n), texts(n), texts(n), texts(n)
+	kinds, currencies, statuses, reasons := texts(n), texts(n), texts(n), texts(n)
+	references, descriptions, notes := texts(n), texts(n), texts(n)
 	created, settled := make(postgres.Times, n), make(postgres.Times, n)
 	for i, op := range changes.Operations {
 		ids[i], lanes[i], seqs[i], kinds[i], accounts[i] = op.ID, op.Lane, op.Seq, string(op.Kind), op.AccountID
 		payees[i], holds[i], orders[i], commands[i] = op.ToAccountID, op.HoldID, op.OrderID, op.CommandID
 		currencies[i], amounts[i], statuses[i], reasons[i] = op.Currency, op.Amount, string(op.Status), string(op.Reason)
-		references[i], descriptions[i], fingerprints[i] = op.Reference, op.Description, op.Fingerprint.UUID
+		references[i], descriptions[i], notes[i], fingerprints[i] = op.Reference, op.Description, op.Note, op.Fingerprint.UUID
 		created[i], settled[i] = op.CreatedAt, op.SettledAt
 	}
 	return exec(ctx, tx, "save operations", int64(n), `
 		INSERT INTO operations (`+operationColumns+`)
 		SELECT unnest($1::uuid[]), unnest($2::smallint[]), unnest($3::bigint[]), unnest($4::text[]), unnest($5::uuid[]), unnest($6::uuid[]),
 			unnest($7::uuid[]), unnest($8::uuid[]), unnest($9::uuid[]), unnest($10::text[]), unnest($11::bigint[]), unnest($12::text[]),
-			unnest($13::text[]), unnest($14::text[]), unnest($15::text[]), unnest($16::uuid[]), unnest($17::timestamptz[]),
-			unnest($18::timestamptz[])`,
+			unnest($13::text[]), unnest($14::text[]), unnest($15::text[]), unnest($16::text[]), unnest($17::uuid[]),
+			unnest($18::timestamptz[]), unnest($19::timestamptz[])`,
 		ids, lanes, seqs, kinds, accounts, payees, holds, orders, commands, currencies, amounts,
-		statuses, reasons, references, descriptions, fingerprints, created, settled)
+		statuses, reasons, references, descriptions, notes, fingerprints, created, settled)
 }
 
 // completeOperations stores what became of operations that were created before: they have ended, or wait for something
@@ -115,18 +116,19 @@ func completeOperations(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes
 	if n == 0 {
 		return nil
 	}
-	ids, lanes, statuses, reasons := make(postgres.UUIDs, n), make(postgres.Int16s, n), texts(n), texts(n)
+	ids, lanes, statuses, reasons, notes := make(postgres.UUIDs, n), make(postgres.Int16s, n), texts(n), texts(n), texts(n)
 	holds, settled := optionalUUIDs(n), make(postgres.Times, n)
 	for i, c := range changes.Completed {
 		op := c.Operation
-		ids[i], lanes[i], statuses[i], reasons[i], holds[i], settled[i] = op.ID, op.Lane, string(op.Status), string(op.Reason), op.HoldID, op.SettledAt
+		ids[i], lanes[i], statuses[i], reasons[i], notes[i] = op.ID, op.Lane, string(op.Status), string(op.Reason), op.Note
+		holds[i], settled[i] = op.HoldID, op.SettledAt
 	}
 	return exec(ctx, tx, "complete operations", int64(n), `
-		UPDATE operations SET status = c.status, reason = c.reason, hold_id = c.hold_id, settled_at = c.settled_at
-		FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::text[], $5::uuid[], $6::timestamptz[])
-			AS c (id, lane, status, reason, hold_id, settled_at)
+		UPDATE operations SET status = c.status, reason = c.reason, note = c.note, hold_id = c.hold_id, settled_at = c.settled_at
+		FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::text[], $5::text[], $6::uuid[], $7::timestamptz[])
+			AS c (id, lane, status, reason, note, hold_id, settled_at)
 		WHERE operations.id = c.id AND operations.lane = c.lane AND operations.status = 'created'`,
-		ids, lanes, statuses, reasons, holds, settled)
+		ids, lanes, statuses, reasons, notes, holds, settled)
 }
 
 func saveHolds(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) error {
@@ -180,20 +182,21 @@ func insertPayments(ctx context.Context, tx *sqlx.Tx, payments []ledger.OrderPay
 		return nil
 	}
 	orders, accounts, lanes := make(postgres.UUIDs, n), make(postgres.UUIDs, n), make(postgres.Int16s, n)
-	currencies, captures, statuses, reasons, previous := texts(n), texts(n), texts(n), texts(n), texts(n)
+	currencies, captures, statuses, reasons, notes, previous := texts(n), texts(n), texts(n), texts(n), texts(n), texts(n)
 	amounts, captured, refunded, versions := bigints(n), bigints(n), bigints(n), bigints(n)
 	created, updated := make(postgres.Times, n), make(postgres.Times, n)
 	for i, p := range payments {
 		orders[i], lanes[i], accounts[i], currencies[i], captures[i] = p.OrderID, p.Lane, p.AccountID, p.Currency, p.Capture
-		statuses[i], reasons[i], previous[i], created[i], updated[i] = p.Status, string(p.Reason), p.Previous, p.CreatedAt, p.UpdatedAt
+		statuses[i], reasons[i], notes[i], previous[i] = p.Status, string(p.Reason), p.Note, p.Previous
+		created[i], updated[i] = p.CreatedAt, p.UpdatedAt
 		amounts[i], captured[i], refunded[i], versions[i] = p.Amount, p.Captured, p.Refunded, p.Version
 	}
 	return exec(ctx, tx, "save payments", int64(n), `
 		INSERT INTO payments (`+paymentColumns+`, previous)
 		SELECT unnest($1::uuid[]), unnest($2::smallint[]), unnest($3::uuid[]), unnest($4::text[]), unnest($5::bigint[]), unnest($6::text[]),
-			unnest($7::text[]), unnest($8::text[]), unnest($9::bigint[]), unnest($10::bigint[]), unnest($11::bigint[]),
-			unnest($12::timestamptz[]), unnest($13::timestamptz[]), unnest($14::text[])`,
-		orders, lanes, accounts, currencies, amounts, captures, statuses, reasons, captured, refunded, versions, created, updated, previous)
+			unnest($7::text[]), unnest($8::text[]), unnest($9::text[]), unnest($10::bigint[]), unnest($11::bigint[]), unnest($12::bigint[]),
+			unnest($13::timestamptz[]), unnest($14::timestamptz[]), unnest($15::text[])`,
+		orders, lanes, accounts, currencies, amounts, captures, statuses, reasons, notes, captured, refunded, versions, created, updated, previous)
 }
 
 func updatePayments(ctx context.Context, tx *sqlx.Tx, payments []ledger.OrderPayment) error {
@@ -202,19 +205,21 @@ func updatePayments(ctx context.Context, tx *sqlx.Tx, payments []ledger.OrderPay
 		return nil
 	}
 	orders, lanes, updated := make(postgres.UUIDs, n), make(postgres.Int16s, n), make(postgres.Times, n)
-	statuses, reasons, previous := texts(n), texts(n), texts(n)
+	statuses, reasons, notes, previous := texts(n), texts(n), texts(n), texts(n)
 	captured, refunded, versions := bigints(n), bigints(n), bigints(n)
 	for i, p := range payments {
-		orders[i], statuses[i], reasons[i], previous[i], updated[i] = p.OrderID, p.Status, string(p.Reason), p.Previous, p.UpdatedAt
+		orders[i], statuses[i], reasons[i], notes[i] = p.OrderID, p.Status, string(p.Reason), p.Note
+		previous[i], updated[i] = p.Previous, p.UpdatedAt
 		lanes[i], captured[i], refunded[i], versions[i] = p.Lane, p.Captured, p.Refunded, p.Version
 	}
 	return exec(ctx, tx, "change payments", int64(n), `
-		UPDATE payments SET status = c.status, reason = c.reason, previous = c.previous, captured = c.captured, refunded = c.refunded,
-			version = c.version, updated_at = c.updated_at
-		FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bigint[], $8::bigint[], $9::timestamptz[])
-			AS c (order_id, lane, status, reason, previous, captured, refunded, version, updated_at)
+		UPDATE payments SET status = c.status, reason = c.reason, note = c.note, previous = c.previous, captured = c.captured,
+			refunded = c.refunded, version = c.version, updated_at = c.updated_at
+		FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bigint[], $9::bigint[],
+			$10::timestamptz[])
+			AS c (order_id, lane, status, reason, note, previous, captured, refunded, version, updated_at)
 		WHERE payments.order_id = c.order_id AND payments.lane = c.lane AND payments.version < c.version`,
-		orders, lanes, statuses, reasons, previous, captured, refunded, versions, updated)
+		orders, lanes, statuses, reasons, notes, previous, captured, refunded, versions, updated)
 }
 
 // exec runs a statement that must change exactly n rows: anything else is a broken promise, and rolls back.

@@ -38,7 +38,7 @@ func (s *Service) RejectPayment(ctx context.Context, r *paymentsv1.RejectPayment
 
 // RefundPayment returns what was captured.
 func (s *Service) RefundPayment(ctx context.Context, r *paymentsv1.RefundPaymentRequest) (*paymentsv1.RefundPaymentResponse, error) {
-	out, err := s.step(ctx, r, api.Step{Kind: ledger.Refund, Amount: money.Decimal(r.GetAmount())})
+	out, err := s.step(ctx, r, api.Step{Kind: ledger.Refund, Amount: money.Decimal(r.GetAmount()), Reason: r.GetReason()})
 	if err != nil {
 		return nil, err
 	}

@@ -39,7 +39,7 @@ func NewDecoder(store *postgres.Store, currencies *money.Currencies, hasTopic fu
 func (d *Decoder) Decode(ctx context.Context, records []kafka.Message) ([]inbox.Message, []error, error) {
 	messages, reasons := make([]inbox.Message, len(records)), make([]error, len(records))
 	commands := make(map[int]*received)
-	var named []uuid.UUID
+	var all []contract.Command
 	topics := make(map[string]bool) // for replies; false: it does not exist
 	for i, record := range records {
 		switch record.Topic {
@@ -49,15 +49,13 @@ func (d *Decoder) Decode(ctx context.Context, records []kafka.Message) ([]inbox.
 				reasons[i] = err
 				continue
 			}
-			if commands[i] = c; c.command.HoldID != nil {
-				named = append(named, *c.command.HoldID)
-			}
+			commands[i], all = c, append(all, c.command)
 			topics[c.reply.Topic] = true
 		default:
 			messages[i], reasons[i] = d.event(record)
 		}
 	}
-	holds, err := d.store.HoldsOf(ctx, named)
+	named, err := d.store.Named(ctx, all...)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -70,7 +68,7 @@ func (d *Decoder) Decode(ctx context.Context, records []kafka.Message) ([]inbox.
 		if !topics[c.reply.Topic] {
 			c.reply.Topic = contract.TopicReplies
 		}
-		messages[i], reasons[i] = d.command(c, holds)
+		messages[i], reasons[i] = d.command(c, named)
 	}
 	return messages, reasons, nil
 }
@@ -162,10 +160,10 @@ func commandID(value json.RawMessage, problem error) *uuid.UUID {
 
 // command makes a message of a command; one that cannot be done becomes a refusal in the queue of the same account, as far
 // as it names one.
-func (d *Decoder) command(c *received, holds map[uuid.UUID]command.Hold) (inbox.Message, error) {
+func (d *Decoder) command(c *received, named command.Named) (inbox.Message, error) {
 	r, err := ledger.Request{}, c.problem
 	if err == nil {
-		r, err = d.reader.Request(c.command, holds)
+		r, err = d.reader.Request(c.command, named)
 	}
 	if err == nil {
 		r.Reply = &c.reply
@@ -184,6 +182,8 @@ func (d *Decoder) command(c *received, holds map[uuid.UUID]command.Hold) (inbox.
 		c.reply.Code, c.reply.Reason, c.reply.Detail = problem.Status, problem.Code, problem.Detail
 	case errors.Is(err, command.ErrHoldNotFound):
 		c.reply.Code, c.reply.Reason = http.StatusNotFound, string(ledger.HoldNotFound)
+	case errors.Is(err, command.ErrOperationNotFound):
+		c.reply.Code, c.reply.Reason = http.StatusNotFound, string(ledger.OperationNotFound)
 	}
 	c.reply.Detail = c.reply.Detail[:min(len(c.reply.Detail), maxDetail)]
 	account := r.AccountID
@@ -209,11 +209,12 @@ func orderCancelled(currencies *money.Currencies, payload []byte) (ledger.Reques
 	if err := httpserver.UnmarshalEvent(payload, &cancellation); err != nil {
 		return ledger.Request{}, fmt.Errorf("not a cancellation: %w", err)
 	}
-	if err := contract.CheckText(cancellation.Reason, contract.MaxReason); err != nil {
-		return ledger.Request{}, fmt.Errorf("reason %w", err)
+	note := contract.NoteOf(cancellation.Reason, cancellation.Note)
+	if err := contract.CheckText(note, contract.MaxReason); err != nil {
+		return ledger.Request{}, fmt.Errorf("note %w", err)
 	}
 	r, err := payment(currencies, cancellation.Order)
-	r.ID, r.Kind, r.Note = contract.DerivedID(contract.OrderCancelledType, r.AccountID, r.OrderID.String()), ledger.Cancel, cancellation.Reason
+	r.ID, r.Kind, r.Note = contract.DerivedID(contract.OrderCancelledType, r.AccountID, r.OrderID.String()), ledger.Cancel, note
 	return r, err
 }
 

@@ -62,7 +62,14 @@ func (s *Settlement) fill(reply *contract.Reply, book *ledger.Book, r ledger.Req
 		refuse(http.StatusUnprocessableEntity, "idempotency_key_reused")
 	case op.Status == ledger.Error:
 		refuse(wire.Code(op), string(op.Reason))
-		reply.OperationID = &op.ID
+		if reply.OperationID = &op.ID; r.Kind == ledger.CancelOperation {
+			reply.OperationID = &r.OperationID
+		}
+	case r.Kind == ledger.CancelOperation:
+		reply.Code, reply.Status, reply.OperationID = wire.Code(op), string(op.Status), &r.OperationID
+		if ended, ok := book.Operation(r.OperationID); ok {
+			reply.Body, err = wire.Operation(s.currencies, ended)
+		}
 	default:
 		reply.Code, reply.Status, reply.OperationID = wire.Code(op), string(op.Status), &op.ID
 		if account, ok := book.Account(op.AccountID); ok && op.Kind == ledger.CreateAccount {

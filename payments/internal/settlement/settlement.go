@@ -93,6 +93,7 @@ func (s *Settlement) Settle(ctx context.Context, tx *sqlx.Tx, batch []inbox.Mess
 		}
 		return err
 	}
+	var waiting []ledger.Completion // commands of this batch that wait
 	for _, r := range requests {
 		var op *ledger.Operation
 		if r.Kind != ledger.Question && r.Kind != ledger.Refusal {
@@ -101,6 +102,14 @@ func (s *Settlement) Settle(ctx context.Context, tx *sqlx.Tx, batch []inbox.Mess
 			}
 		}
 		if err := respond(r, op); err != nil {
+			return nil, err
+		}
+		if op != nil && op.Status == ledger.Created && op.Seq == r.Seq {
+			waiting = append(waiting, ledger.Completion{Request: r, Operation: op})
+		}
+	}
+	for _, c := range waiting { // until a later request of this batch has ended it
+		if err := respond(c.Request, c.Operation); err != nil {
 			return nil, err
 		}
 	}

@@ -25,7 +25,7 @@ func Amount(currencies *money.Currencies, code string, minor int64) (string, err
 func Operation(currencies *money.Currencies, op *ledger.Operation) (contract.Operation, error) {
 	out := contract.Operation{
 		ID: op.ID, Operation: string(op.Kind), AccountID: op.AccountID, ToAccountID: op.ToAccountID, HoldID: op.HoldID,
-		OrderID: op.OrderID, CommandID: op.CommandID, Reference: op.Reference, Description: op.Description,
+		OrderID: op.OrderID, CommandID: op.CommandID, Reference: op.Reference, Description: op.Description, Note: op.Note,
 		Currency: op.Currency, Status: string(op.Status), Reason: string(op.Reason),
 		CreatedAt: contract.Time(op.CreatedAt), SettledAt: contract.Time(op.SettledAt),
 	}
@@ -45,7 +45,7 @@ func Payment(currencies *money.Currencies, p ledger.OrderPayment) (contract.Paym
 	}
 	return contract.Payment{
 		OrderID: p.OrderID, AccountID: p.AccountID, Amount: currency.Format(p.Amount), Currency: p.Currency,
-		Capture: p.Capture, Status: p.Status, Reason: string(p.Reason), CapturedAmount: currency.Format(p.Captured),
+		Capture: p.Capture, Status: p.Status, Reason: string(p.Reason), Note: p.Note, CapturedAmount: currency.Format(p.Captured),
 		RefundedAmount: currency.Format(p.Refunded), Version: p.Version,
 		CreatedAt: contract.Time(p.CreatedAt), UpdatedAt: contract.Time(p.UpdatedAt),
 	}, nil
@@ -79,9 +79,12 @@ func Code(op *ledger.Operation) int {
 	switch {
 	case op.Status == ledger.Created:
 		return http.StatusAccepted
+	case op.Status == ledger.Success && op.Kind == ledger.CancelOperation:
+		return http.StatusOK // nothing is new
 	case op.Status == ledger.Success:
 		return http.StatusCreated
-	case op.Reason == ledger.AccountNotFound, op.Reason == ledger.HoldNotFound, op.Reason == ledger.PaymentNotFound:
+	case op.Reason == ledger.AccountNotFound, op.Reason == ledger.HoldNotFound, op.Reason == ledger.PaymentNotFound,
+		op.Reason == ledger.OperationNotFound:
 		return http.StatusNotFound
 	}
 	return http.StatusUnprocessableEntity

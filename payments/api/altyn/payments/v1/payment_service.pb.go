@@ -193,7 +193,9 @@ type Payment struct {
 	// When the order was accepted.
 	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	// When the payment changed last.
-	UpdatedAt     *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
+	UpdatedAt *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
+	// What a client said of the cancellation, the rejection or the last refund.
+	Note          string `protobuf:"bytes,13,opt,name=note,proto3" json:"note,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -310,6 +312,13 @@ func (x *Payment) GetUpdatedAt() *timestamppb.Timestamp {
 		return x.UpdatedAt
 	}
 	return nil
+}
+
+func (x *Payment) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
 }
 
 // GetPaymentRequest asks for the payment of an order.
@@ -567,7 +576,7 @@ type RejectPaymentRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The order that is paid.
 	OrderId string `protobuf:"bytes,1,opt,name=order_id,json=orderId,proto3" json:"order_id,omitempty"`
-	// Why, in at most 200 characters; kept with the operation.
+	// Why, in at most 200 characters; kept as the note of the payment and the operation.
 	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
 	// As in ConfirmPaymentRequest.
 	IdempotencyKey string `protobuf:"bytes,3,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
@@ -718,7 +727,9 @@ type RefundPaymentRequest struct {
 	// As in ConfirmPaymentRequest. Without a key a repeated request is another refund.
 	IdempotencyKey string `protobuf:"bytes,3,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
 	// As in ConfirmPaymentRequest.
-	Wait          *durationpb.Duration `protobuf:"bytes,4,opt,name=wait,proto3" json:"wait,omitempty"`
+	Wait *durationpb.Duration `protobuf:"bytes,4,opt,name=wait,proto3" json:"wait,omitempty"`
+	// As in RejectPaymentRequest.
+	Reason        string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -779,6 +790,13 @@ func (x *RefundPaymentRequest) GetWait() *durationpb.Duration {
 		return x.Wait
 	}
 	return nil
+}
+
+func (x *RefundPaymentRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
 }
 
 // RefundPaymentResponse is what became of the refund.
@@ -968,7 +986,7 @@ var File_altyn_payments_v1_payment_service_proto protoreflect.FileDescriptor
 
 const file_altyn_payments_v1_payment_service_proto_rawDesc = "" +
 	"\n" +
-	"'altyn/payments/v1/payment_service.proto\x12\x11altyn.payments.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe7\x03\n" +
+	"'altyn/payments/v1/payment_service.proto\x12\x11altyn.payments.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfb\x03\n" +
 	"\aPayment\x12\x19\n" +
 	"\border_id\x18\x01 \x01(\tR\aorderId\x12\x1d\n" +
 	"\n" +
@@ -985,7 +1003,8 @@ const file_altyn_payments_v1_payment_service_proto_rawDesc = "" +
 	"\n" +
 	"created_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x129\n" +
 	"\n" +
-	"updated_at\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\tupdatedAt\"]\n" +
+	"updated_at\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\tupdatedAt\x12\x12\n" +
+	"\x04note\x18\r \x01(\tR\x04note\"]\n" +
 	"\x11GetPaymentRequest\x12\x19\n" +
 	"\border_id\x18\x01 \x01(\tR\aorderId\x12-\n" +
 	"\x04wait\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x04wait\"J\n" +
@@ -1010,12 +1029,13 @@ const file_altyn_payments_v1_payment_service_proto_rawDesc = "" +
 	"\apayment\x18\x01 \x01(\v2\x1a.altyn.payments.v1.PaymentR\apayment\x12!\n" +
 	"\foperation_id\x18\x02 \x01(\tR\voperationId\x12\x18\n" +
 	"\apending\x18\x03 \x01(\bR\apending\x12\x1a\n" +
-	"\breplayed\x18\x04 \x01(\bR\breplayed\"\xa1\x01\n" +
+	"\breplayed\x18\x04 \x01(\bR\breplayed\"\xb9\x01\n" +
 	"\x14RefundPaymentRequest\x12\x19\n" +
 	"\border_id\x18\x01 \x01(\tR\aorderId\x12\x16\n" +
 	"\x06amount\x18\x02 \x01(\tR\x06amount\x12'\n" +
 	"\x0fidempotency_key\x18\x03 \x01(\tR\x0eidempotencyKey\x12-\n" +
-	"\x04wait\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x04wait\"\xa6\x01\n" +
+	"\x04wait\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x04wait\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\"\xa6\x01\n" +
 	"\x15RefundPaymentResponse\x124\n" +
 	"\apayment\x18\x01 \x01(\v2\x1a.altyn.payments.v1.PaymentR\apayment\x12!\n" +
 	"\foperation_id\x18\x02 \x01(\tR\voperationId\x12\x18\n" +

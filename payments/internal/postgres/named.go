@@ -1,0 +1,86 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/google/uuid"
+
+	"github.com/altyn-pay/altyn/payments/internal/command"
+	"github.com/altyn-pay/altyn/payments/internal/ledger"
+	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/inbox"
+	"github.com/altyn-pay/altyn/platform/postgres"
+)
+
+// Named finds what commands name: holds and operations, be it that their own messages are still waiting.
+func (s *Store) Named(ctx context.Context, commands ...contract.Command) (named command.Named, err error) {
+	var holds, operations postgres.UUIDs
+	for _, c := range commands {
+		if c.HoldID != nil {
+			holds = append(holds, *c.HoldID)
+		}
+		if c.OperationID != nil {
+			operations = append(operations, *c.OperationID)
+		}
+	}
+	if named.Holds, err = s.holdsOf(ctx, holds); err != nil {
+		return named, err
+	}
+	named.Operations, err = s.accountsOf(ctx, operations)
+	return named, err
+}
+
+func (s *Store) holdsOf(ctx context.Context, ids postgres.UUIDs) (map[uuid.UUID]command.Hold, error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	var rows []struct {
+		ID        uuid.UUID `db:"id"`
+		AccountID uuid.UUID `db:"account_id"`
+		Currency  string    `db:"currency"`
+	}
+	// One statement sees one moment: a hold is in the one table or in the other.
+	if err := s.db.SelectContext(ctx, &rows, `
+		SELECT id, account_id, currency FROM holds WHERE id = ANY($1::uuid[])
+		UNION ALL
+		SELECT id, account_id, currency FROM waits WHERE id = ANY($1::uuid[]) AND kind = 'hold'
+		UNION ALL
+		SELECT id, account_id, payload::json->>'currency' FROM inbox WHERE id = ANY($1::uuid[]) AND kind = 'hold'`, ids); err != nil {
+		return nil, fmt.Errorf("find holds: %w", err)
+	}
+	holds := make(map[uuid.UUID]command.Hold, len(rows))
+	for _, row := range rows {
+		holds[row.ID] = command.Hold{AccountID: row.AccountID, Currency: row.Currency}
+	}
+	return holds, nil
+}
+
+// accountsOf tells in whose queues operations are.
+func (s *Store) accountsOf(ctx context.Context, operations postgres.UUIDs) (map[uuid.UUID]uuid.UUID, error) {
+	if len(operations) == 0 {
+		return nil, nil
+	}
+	var kinds postgres.Texts
+	for _, kind := range ledger.Operations() {
+		kinds = append(kinds, string(kind))
+	}
+	var rows []struct {
+		ID        uuid.UUID `db:"id"`
+		AccountID uuid.UUID `db:"account_id"`
+	}
+	// One statement sees one moment: an operation is in the one table or in the other.
+	if err := s.db.SelectContext(ctx, &rows, `
+		SELECT id, account_id FROM operations WHERE id = ANY($1::uuid[]) AND operation <> $4
+		UNION ALL
+		SELECT id, account_id FROM inbox WHERE id = ANY($1::uuid[])
+			AND CASE kind WHEN $3 THEN payload::json->>'kind' ELSE kind END = ANY($2::text[])`,
+		operations, kinds, inbox.Discarded, ledger.CancelOperation); err != nil {
+		return nil, fmt.Errorf("find operations: %w", err)
+	}
+	accounts := make(map[uuid.UUID]uuid.UUID, len(rows))
+	for _, row := range rows {
+		accounts[row.ID] = row.AccountID
+	}
+	return accounts, nil
+}
