@@ -55,7 +55,7 @@ func (b *Backlog) open(ctx context.Context, topics []string) error {
 	b.topics, b.spans = nil, map[topicPartition]span{}
 	partitions := map[string][]int{}
 	for _, topic := range topics {
-		ends, err := b.cluster.ends(ctx, topic)
+		ends, err := b.cluster.ends(ctx, topic, kafkago.ReadCommitted)
 		if isAny(err, kafkago.UnknownTopicOrPartition) {
 			continue
 		}
@@ -208,22 +208,23 @@ func (b *Backlog) read(ctx context.Context, p topicPartition, from, end int64, e
 		}); err != nil {
 			return err
 		}
-		if len(got.messages) == 0 {
-			if err := each(nil, min(got.next, end)); err != nil {
+		messages := got.messages
+		for len(messages) > 0 && messages[len(messages)-1].Offset >= end {
+			messages = messages[:len(messages)-1]
+		}
+		for from = min(got.next, end); ; {
+			n := min(len(messages), maxBatchMessages)
+			next := from
+			if n < len(messages) {
+				next = messages[n].Offset
+			}
+			if err := each(messages[:n], next); err != nil {
 				return err
 			}
-		}
-		for messages := got.messages; len(messages) > 0 && messages[0].Offset < end; {
-			n := 0
-			for n < min(len(messages), maxBatchMessages) && messages[n].Offset < end {
-				n++
+			if messages = messages[n:]; len(messages) == 0 {
+				break
 			}
-			if err := each(messages[:n], messages[n-1].Offset+1); err != nil {
-				return err
-			}
-			messages = messages[n:]
 		}
-		from = got.next
 	}
 	return nil
 }

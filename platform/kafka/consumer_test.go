@@ -14,7 +14,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	kafkago "github.com/segmentio/kafka-go"
 	"github.com/twmb/franz-go/pkg/kfake"
-	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/platform/kafkatest"
@@ -249,44 +248,6 @@ func TestPartitionsMayBeAdded(t *testing.T) {
 		if len(partitions) != 8 {
 			t.Errorf("messages of %d partitions", len(partitions))
 		}
-	})
-}
-
-// Other clients compress, and use transactions, whose end marks take offsets; aborted messages are handed over too.
-func TestOtherClientsBatches(t *testing.T) {
-	brokers(t, func(t *testing.T, cfg kafka.Config) {
-		topic, j := newTopic(t, cfg), newJournal()
-		n := 0
-		send := func(client *kgo.Client, count int) {
-			t.Helper()
-			for range count {
-				record := &kgo.Record{Topic: topic, Key: []byte("key"), Value: fmt.Append(nil, n)}
-				if err := client.ProduceSync(t.Context(), record).FirstErr(); err != nil {
-					t.Fatal(err)
-				}
-				n++
-			}
-		}
-		for _, codec := range []kgo.CompressionCodec{kgo.GzipCompression(), kgo.SnappyCompression(), kgo.Lz4Compression(), kgo.ZstdCompression()} {
-			client, err := kgo.NewClient(kgo.SeedBrokers(cfg.Brokers...), kgo.ProducerBatchCompression(codec), kgo.TransactionalID(topic))
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, end := range []kgo.TransactionEndTry{kgo.TryCommit, kgo.TryAbort, kgo.TryCommit} {
-				if err := client.BeginTransaction(); err != nil {
-					t.Fatal(err)
-				}
-				send(client, 3)
-				if err := client.EndTransaction(t.Context(), end); err != nil {
-					t.Fatal(err)
-				}
-			}
-			client.Close()
-		}
-		consume(t, cfg, topic, []string{topic}, j, nil)
-		inOrder(t, j.await(t, n))
-		produce(t, newProducer(t, cfg), kafka.Message{Topic: topic, Key: []byte("key"), Value: fmt.Append(nil, n)})
-		j.await(t, n+1)
 	})
 }
 

@@ -4,13 +4,13 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strconv"
 	"time"
 
 	kafkago "github.com/segmentio/kafka-go"
-	"github.com/segmentio/kafka-go/protocol"
 	"github.com/segmentio/kafka-go/protocol/fetch"
 )
 
@@ -22,6 +22,9 @@ const (
 	// What a partition, and all of them, give in one fetch; a single record batch may exceed both.
 	maxPartitionBytes = 512 << 10
 	maxFetchBytes     = 2 << 20
+
+	// What the messages of a partition take in memory after one fetch: compressed ones may be many more than their bytes tell.
+	maxPartitionMemory = 4 << 20
 )
 
 type topicPartition struct {
@@ -41,16 +44,18 @@ type position struct {
 type fetched struct {
 	from     int64
 	messages []Message
-	next     int64 // the offset after the messages
+	bytes    int   // of memory that the messages take
+	next     int64 // the offset after the messages and what is left out
 	end      int64 // the offset after the partition's last message; negative where it was not told
 	err      error
 }
 
-// fetch asks the broker that leads the partitions for what they have, and waits for it until there is anything. It returns
-// one result per position.
+// fetch asks the broker that leads the partitions for what is committed there, and waits for it until there is anything. It
+// returns one result per position.
 func (c *cluster) fetch(ctx context.Context, wait time.Duration, positions ...position) []fetched {
 	request := &fetch.Request{
 		ReplicaID: -1, MaxWaitTime: int32(wait.Milliseconds()), MinBytes: 1, MaxBytes: maxFetchBytes, SessionEpoch: -1, // no session
+		IsolationLevel: int8(kafkago.ReadCommitted),
 	}
 	for _, p := range positions {
 		t := slices.IndexFunc(request.Topics, func(t fetch.RequestTopic) bool { return t.Topic == p.topic })
@@ -62,9 +67,9 @@ func (c *cluster) fetch(ctx context.Context, wait time.Duration, positions ...po
 		})
 	}
 	response, err := c.roundTrip(ctx, request)
-	answers := map[topicPartition]*fetch.ResponsePartition{}
+	answers := map[topicPartition]*fetchPartition{}
 	if err == nil {
-		response := response.(*fetch.Response)
+		response := response.(*fetchResponse)
 		err = answer(response.ErrorCode, "")
 		for _, t := range response.Topics {
 			for i, p := range t.Partitions {
@@ -84,65 +89,73 @@ func (c *cluster) fetch(ctx context.Context, wait time.Duration, positions ...po
 	return results
 }
 
-// read takes what the broker answered.
-func (p position) read(answered *fetch.ResponsePartition) fetched {
+// read takes what the broker answered: what is committed, of transactions too, and nothing of those that were aborted.
+func (p position) read(answered *fetchPartition) fetched {
 	got := fetched{from: p.offset, next: p.offset, end: answered.HighWatermark, err: answer(answered.ErrorCode, "")}
-	if got.err != nil || answered.RecordSet.Records == nil {
+	if got.err != nil {
 		return got
 	}
-	got.messages = make([]Message, 0, min(max(0, got.end-p.offset), maxBatchMessages))
-	for {
-		record, err := answered.RecordSet.Records.ReadRecord()
-		if errors.Is(err, io.EOF) {
-			break
+	aborted := answered.AbortedTransactions // from their first offsets on, up to their end marks
+	slices.SortFunc(aborted, func(a, b fetch.ResponseTransaction) int { return cmp.Compare(a.FirstOffset, b.FirstOffset) })
+	dropped := map[int64]bool{} // by producer: whether its present transaction is one of them
+	for i := range answered.Records.list {
+		batch := &answered.Records.list[i]
+		for len(aborted) > 0 && aborted[0].FirstOffset <= batch.last {
+			dropped[aborted[0].ProducerID], aborted = true, aborted[1:]
 		}
-		var message Message
-		if err == nil {
-			message, err = newMessage(p.topicPartition, record)
-		}
-		if err != nil {
-			got.err = err
+		switch {
+		case batch.last < p.offset && !batch.attributes.Control():
+		case batch.damaged:
+			got.err = fmt.Errorf("the record batch from offset %d to %d is damaged: its checksum is wrong", batch.base, batch.last)
+			return got
+		case batch.attributes.Control():
+			if batch.aborts() {
+				delete(dropped, batch.producerID)
+			}
+		case batch.attributes.Transactional() && dropped[batch.producerID]:
+		case !got.add(p.topicPartition, batch):
 			return got
 		}
-		if message.Offset >= p.offset { // a batch may begin before the offset that was asked for
-			got.messages, got.next = append(got.messages, message), message.Offset+1
-		}
-	}
-	// Batches without a message for us, such as the end marks of transactions, still take offsets.
-	if stream, ok := answered.RecordSet.Records.(*protocol.RecordStream); ok && len(stream.Records) > 0 && got.next == p.offset {
-		got.next++
+		got.next = max(got.next, batch.last+1) // offsets may have no record, such as those of end marks
 	}
 	return got
 }
 
-// newMessage copies a record, whose memory is given back.
-func newMessage(p topicPartition, record *kafkago.Record) (Message, error) {
-	m := Message{Topic: p.topic, Partition: p.id, Offset: record.Offset, Time: record.Time, Headers: record.Headers}
-	var errKey, errValue error
-	m.Key, errKey = take(record.Key)
-	m.Value, errValue = take(record.Value)
-	return m, cmp.Or(errKey, errValue)
-}
-
-func take(b kafkago.Bytes) ([]byte, error) {
-	if b == nil {
-		return nil, nil
+// add takes the batch's messages from the next offset on. What cannot be read becomes one message, which says why. It
+// returns false when it has taken as much as it may: the rest comes with the next fetch.
+func (got *fetched) add(p topicPartition, batch *recordBatch) bool {
+	records, err := batch.records(got.next)
+	for err == nil {
+		if got.bytes > maxPartitionMemory {
+			return false
+		}
+		var m Message
+		if m, err = records.next(); err == nil {
+			m.Topic, m.Partition = p.topic, p.id
+			got.messages, got.next = append(got.messages, m), m.Offset+1
+			got.bytes += m.memory()
+		}
 	}
-	defer b.Close()
-	return protocol.ReadAll(b)
+	if !errors.Is(err, io.EOF) {
+		first := max(batch.base, got.next)
+		got.messages = append(got.messages, Message{Topic: p.topic, Partition: p.id, Offset: first, Time: time.UnixMilli(batch.maxTime),
+			Unreadable: &UnreadableError{First: first, Last: batch.last, Cause: err}})
+	}
+	return true
 }
 
 // firstOffset returns the offset of the oldest message that a partition still has.
 func (c *cluster) firstOffset(ctx context.Context, p topicPartition) (int64, error) {
-	offsets, err := c.offsets(ctx, p.topic, kafkago.FirstOffsetOf(p.id))
+	offsets, err := c.offsets(ctx, p.topic, kafkago.ReadUncommitted, kafkago.FirstOffsetOf(p.id))
 	if err != nil {
 		return 0, err
 	}
 	return offsets[p.id].FirstOffset, nil
 }
 
-// ends returns the offset of the next message of each partition of a topic.
-func (c *cluster) ends(ctx context.Context, topic string) ([]int64, error) {
+// ends returns the offset of the next message of each partition of a topic, or, of those with a transaction that is open,
+// the offset at which the first one begins, if only what is committed counts.
+func (c *cluster) ends(ctx context.Context, topic string, isolation kafkago.IsolationLevel) ([]int64, error) {
 	counts, err := c.partitions(ctx, topic)
 	if err != nil {
 		return nil, err
@@ -151,7 +164,7 @@ func (c *cluster) ends(ctx context.Context, topic string) ([]int64, error) {
 	for id := range requests {
 		requests[id] = kafkago.LastOffsetOf(id)
 	}
-	offsets, err := c.offsets(ctx, topic, requests...)
+	offsets, err := c.offsets(ctx, topic, isolation, requests...)
 	if err != nil {
 		return nil, err
 	}
@@ -162,9 +175,9 @@ func (c *cluster) ends(ctx context.Context, topic string) ([]int64, error) {
 }
 
 // offsets asks for offsets of a topic's partitions; the answer has all that were asked for.
-func (c *cluster) offsets(ctx context.Context, topic string, requests ...kafkago.OffsetRequest) (map[int]kafkago.PartitionOffsets, error) {
+func (c *cluster) offsets(ctx context.Context, topic string, isolation kafkago.IsolationLevel, requests ...kafkago.OffsetRequest) (map[int]kafkago.PartitionOffsets, error) {
 	response, err := c.client.ListOffsets(ctx, &kafkago.ListOffsetsRequest{
-		Topics: map[string][]kafkago.OffsetRequest{topic: requests},
+		Topics: map[string][]kafkago.OffsetRequest{topic: requests}, IsolationLevel: isolation,
 	})
 	if err != nil {
 		return nil, err

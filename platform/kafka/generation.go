@@ -62,6 +62,8 @@ type partition struct {
 	*source
 	waiting      []Message    // fetched, and not taken yet; the generation's mu guards it
 	waitingBytes int          // its size; guarded too
+	fetched      int64        // the offset after the last fetch; guarded too
+	taken        bool         // whether messages are being handled; guarded too
 	handled      atomic.Int64 // the next offset to handle; negative until it is known
 	end          atomic.Int64 // the offset after the last message
 	lag          prometheus.Gauge
@@ -196,11 +198,18 @@ func (g *generation) accept(s *source, got fetched) {
 		p.end.Store(got.end)
 		p.observe()
 	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if got.next > got.from {
+		p.fetched = got.next
+		// What has no message, such as the end mark of a transaction, is done with, unless something is before it.
+		if len(got.messages) == 0 && len(p.waiting) == 0 && !p.taken {
+			g.advance(p, got.next)
+		}
+	}
 	if len(got.messages) == 0 {
 		return
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
 	if len(p.waiting) == 0 {
 		g.turns, p.waiting = append(g.turns, p), got.messages
 	} else {
@@ -258,7 +267,7 @@ func (g *generation) take() (batch []Message) {
 			size += p.waiting[n].size()
 			n++
 		}
-		batch, p.waiting = append(batch, p.waiting[:n]...), p.waiting[n:]
+		batch, p.waiting, p.taken = append(batch, p.waiting[:n]...), p.waiting[n:], true
 		bytes, p.waitingBytes = bytes+size, p.waitingBytes-size
 		if len(p.waiting) > 0 {
 			g.turns = append(g.turns, p)
@@ -291,28 +300,35 @@ func (g *generation) handleBatch(ctx, handling context.Context, batch []Message)
 	}
 }
 
-// markHandled lets the offsets of a batch be committed.
+// markHandled lets the offsets of a batch be committed. What follows it up to the next message is done with too.
 func (g *generation) markHandled(batch []Message) {
-	offsets, counts := map[topicPartition]int64{}, map[string]int{}
+	counts := map[string]int{}
+	g.mu.Lock()
 	for first := 0; first < len(batch); { // a run of one partition at a time
 		id, next := topicPartition{batch[first].Topic, batch[first].Partition}, first+1
 		for next < len(batch) && batch[next].Partition == id.id && batch[next].Topic == id.topic {
 			next++
 		}
-		offsets[id] = batch[next-1].Offset + 1
+		p := g.partitions[id]
+		if p.taken = false; len(p.waiting) > 0 {
+			g.advance(p, p.waiting[0].Offset)
+		} else {
+			g.advance(p, p.fetched)
+		}
 		counts[id.topic] += next - first
 		first = next
 	}
-	for id, offset := range offsets {
-		g.partitions[id].handled.Store(offset)
-		g.partitions[id].observe()
-	}
+	g.mu.Unlock()
 	for topic, count := range counts {
 		g.consumed.WithLabelValues(g.group, topic).Add(float64(count))
 	}
-	g.mu.Lock()
-	maps.Copy(g.handled, offsets)
-	g.mu.Unlock()
+}
+
+// advance lets an offset of a partition be committed. The caller has locked mu.
+func (g *generation) advance(p *partition, offset int64) {
+	p.handled.Store(offset)
+	p.observe()
+	g.handled[p.topicPartition] = offset
 	signal(g.dirty)
 }
 

@@ -28,7 +28,8 @@ var silent = slog.New(slog.DiscardHandler)
 
 func TestMain(m *testing.M) {
 	localkafka.Child()
-	goleak.VerifyTestMain(withApache{m})
+	// sarama counts what it does in meters, which share a goroutine that never ends.
+	goleak.VerifyTestMain(withApache{m}, goleak.IgnoreTopFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick"))
 }
 
 // withApache ends the tests with the end of the broker they share.

@@ -1,8 +1,12 @@
 package kafka
 
 import (
+	"fmt"
 	"strconv"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	kafkago "github.com/segmentio/kafka-go"
 
@@ -23,7 +27,23 @@ type Message struct {
 	Value     []byte
 	Headers   []Header
 	Time      time.Time // of its production; zero means now
+
+	// Unreadable is set when consumed: it says why, and which offsets of the partition, could not be read. The message has
+	// nothing else but its place.
+	Unreadable *UnreadableError
 }
+
+// UnreadableError is the reason why a part of a record batch, or all of it, cannot be read however often it is fetched.
+type UnreadableError struct {
+	First, Last int64 // offsets
+	Cause       error
+}
+
+func (e *UnreadableError) Error() string {
+	return fmt.Sprintf("the record batch with the offsets %d to %d cannot be read: %v", e.First, e.Last, e.Cause)
+}
+
+func (e *UnreadableError) Unwrap() error { return e.Cause }
 
 // Header is a named value beside the payload. Names may repeat.
 type Header = kafkago.Header
@@ -48,6 +68,9 @@ func (m Message) size() int {
 	return n
 }
 
+// memory is about what a consumed message takes.
+func (m Message) memory() int { return m.size() + 160 + 40*len(m.Headers) }
+
 // Event is the context of a message in the binary mode of CloudEvents 1.0 over Kafka: everything but the payload.
 type Event struct {
 	ID          string
@@ -57,6 +80,9 @@ type Event struct {
 	Time        time.Time // optional
 	Traceparent string    // optional; the W3C trace context
 }
+
+// eventHeaders are the names of the headers of events.
+var eventHeaders = [...]string{"ce_specversion", "ce_id", "ce_type", "ce_source", "ce_time", "ce_subject", "content-type", "traceparent"}
 
 // Headers returns the event as headers of a message whose value is JSON.
 func (e Event) Headers() []Header {
@@ -110,23 +136,29 @@ const maxReasonBytes = 1000
 // DeadLetter is the message that keeps m for an operator: the same key, value and headers on <topic>.dlq, with the
 // headers dlq_reason, dlq_topic, dlq_partition and dlq_offset from which it can be put back. The broker must never
 // refuse it for its size, or its reader would be stuck, so what exceeds MaxMessageBytes is cut off the value, and then
-// headers and key are left out; dlq_truncated then says so, and the original stays at its offset for its retention.
+// headers and key are left out; dlq_truncated then says so, and the original stays at its offset for its retention. So it
+// is with what is Unreadable, of which dlq_last_offset tells the end.
 func DeadLetter(m Message, reason string) Message {
-	if len(reason) > maxReasonBytes {
-		reason = reason[:maxReasonBytes]
+	if m.Unreadable != nil {
+		reason = m.Unreadable.Error()
 	}
 	origin := []Header{
-		{Key: "dlq_reason", Value: []byte(reason)},
+		{Key: "dlq_reason", Value: []byte(readable(reason))},
 		{Key: "dlq_topic", Value: []byte(m.Topic)},
 		{Key: "dlq_partition", Value: strconv.AppendInt(nil, int64(m.Partition), 10)},
 		{Key: "dlq_offset", Value: strconv.AppendInt(nil, m.Offset, 10)},
 	}
 	dead := Message{Topic: contract.DeadLetter(m.Topic), Key: m.Key, Value: m.Value}
+	if m.Unreadable != nil {
+		dead.Headers = append(origin, Header{Key: "dlq_last_offset", Value: strconv.AppendInt(nil, m.Unreadable.Last, 10)},
+			Header{Key: truncatedHeader, Value: []byte("true")})
+		return dead
+	}
 	dead.Headers = append(append(dead.Headers, m.Headers...), origin...)
 	if dead.size() <= MaxMessageBytes {
 		return dead
 	}
-	origin = append(origin, Header{Key: "dlq_truncated", Value: []byte("true")})
+	origin = append(origin, Header{Key: truncatedHeader, Value: []byte("true")})
 	dead.Headers = append(append([]Header(nil), m.Headers...), origin...)
 	dead.Value = nil
 	if dead.size() > MaxMessageBytes {
@@ -134,4 +166,23 @@ func DeadLetter(m Message, reason string) Message {
 	}
 	dead.Value = m.Value[:min(len(m.Value), MaxMessageBytes-dead.size())]
 	return dead
+}
+
+// readable makes a reason of whatever an error says: one line of valid text, of bounded length and never empty.
+func readable(reason string) string {
+	reason = strings.ToValidUTF8(reason, "?")
+	reason = strings.TrimSpace(strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, reason))
+	for len(reason) > maxReasonBytes { // at the end of a letter
+		_, size := utf8.DecodeLastRuneInString(reason)
+		reason = reason[:len(reason)-size]
+	}
+	if reason == "" {
+		return "unknown"
+	}
+	return reason
 }

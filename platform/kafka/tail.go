@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	kafkago "github.com/segmentio/kafka-go"
 )
 
 // Tail reads a topic from its present end on. It belongs to no group: every tail sees all messages, and leaves nothing
@@ -28,7 +30,7 @@ func NewTail(ctx context.Context, cfg Config, topic string, log *slog.Logger) (*
 		return nil, fmt.Errorf("kafka: tail: %w", err)
 	}
 	for start, failures := time.Now(), 0; ; failures++ {
-		next, err := cluster.ends(ctx, topic)
+		next, err := cluster.ends(ctx, topic, kafkago.ReadUncommitted)
 		if err == nil {
 			return &Tail{cluster: cluster, topic: topic, next: next, troubles: newTroubles(log)}, nil
 		}
