@@ -63,6 +63,9 @@ type Order struct {
 	OnInsufficient string    `json:"on_insufficient,omitempty"`
 	CreatedAt      Time      `json:"created_at"`
 	ExpiresAt      *Time     `json:"expires_at,omitempty"`
+	// Repeated marks an event that is announced again, under the same ID, because no answer has come: payments publishes the
+	// payment's present state again. A redelivery is not marked, and is not answered again.
+	Repeated bool `json:"repeated,omitempty"`
 }
 
 // Cancellation is the payload of order.cancelled: the whole order, as it was placed, so that a cancellation which
@@ -106,6 +109,12 @@ const (
 	PaymentFailed     = "failed"
 	PaymentCancelled  = "cancelled"
 	PaymentRefunded   = "refunded"
+)
+
+// Reasons for which a payment is Created, and its order pending, for a while.
+const (
+	WaitingForFunds     = "waiting_for_funds"
+	WaitingForInventory = "waiting_for_inventory"
 )
 
 // Payment is the payload of every event on the topic payments: the payment's whole state, totals and never deltas, so

@@ -27,6 +27,7 @@ type Book struct {
 	queues     map[Key][]*Wait    // the heads of the queues for money, of which a Resume is in the batch
 	stored     map[uuid.UUID]bool // waits that were put in
 	touched    map[Key]bool
+	repeated   []uuid.UUID // orders of which the payment's state is asked for again
 	changes    Changes
 }
 
@@ -37,6 +38,7 @@ type Changes struct {
 	Completed  []Completion
 	Entries    []Entry
 	Payments   []OrderPayment // every transition, so the last one of an order is its state
+	Repeated   []OrderPayment // states to be told again; none of a payment that has changed
 	Balances   map[Key]Balance
 	Holds      map[uuid.UUID]*Hold
 	Waits      map[uuid.UUID]*Wait // what waits now, or waits for something else than before
@@ -197,6 +199,7 @@ func (k Key) of(system uuid.UUID) Key { return Key{system, k.Currency, k.Lane} }
 // none: nil.
 func (b *Book) Apply(r Request) *Operation {
 	if op, ok := b.operations[r.ID]; ok {
+		b.repeat(r)
 		return op
 	}
 	switch r.Kind {
@@ -433,6 +436,18 @@ func (b *Book) Changes() Changes {
 	b.changes.Balances = make(map[Key]Balance, len(b.touched))
 	for key := range b.touched {
 		b.changes.Balances[key] = *b.balances[key]
+	}
+	told := make(map[uuid.UUID]bool, len(b.repeated))
+	if len(b.repeated) > 0 {
+		for _, p := range b.changes.Payments {
+			told[p.OrderID] = true
+		}
+	}
+	for _, order := range b.repeated {
+		if !told[order] {
+			told[order] = true
+			b.changes.Repeated = append(b.changes.Repeated, *b.payments[order])
+		}
 	}
 	return b.changes
 }

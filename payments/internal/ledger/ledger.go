@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/altyn-pay/altyn/platform/contract"
 )
 
 // Kind is what an operation does.
@@ -102,8 +104,8 @@ const (
 
 // Reasons for which something is still Created.
 const (
-	WaitingForFunds     Reason = "waiting_for_funds"
-	WaitingForInventory Reason = "waiting_for_inventory"
+	WaitingForFunds     Reason = contract.WaitingForFunds
+	WaitingForInventory Reason = contract.WaitingForInventory
 	InventoryCompleted  Reason = "inventory_completed" // a payment's step on the way from inventory to money
 )
 
@@ -161,6 +163,7 @@ type Request struct {
 	ExpiresAt      time.Time `json:"expires_at,omitzero"`  // the order's deadline, where it has one of its own
 	InStock        bool      `json:"in_stock,omitempty"`   // of Inventory
 	Note           string    `json:"note,omitempty"`       // of Cancel, Reject, Refund and CancelOperation: why, in the client's words
+	Repeated       bool      `json:"repeated,omitempty"`   // of Payment and Cancel: orders has heard no answer and asks again
 
 	Reply       *Reply `json:"reply,omitempty"` // how to answer a command of the broker
 	Traceparent string `json:"-"`               // for the events that follow
@@ -197,6 +200,10 @@ func (r Request) deadline(otherwise time.Duration) time.Time {
 // the database has of them is put into the book before Needs is asked.
 func (r Request) Refers() (hold, order, wait uuid.UUID) {
 	switch r.Kind {
+	case Payment:
+		if r.Repeated { // otherwise its payment begins with it
+			return uuid.Nil, r.OrderID, uuid.Nil
+		}
 	case Capture, Release:
 		return r.HoldID, uuid.Nil, uuid.Nil
 	case Confirm, Reject:

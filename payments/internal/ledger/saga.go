@@ -251,7 +251,16 @@ func (b *Book) cancel(r Request) *Operation {
 		b.close(op, "")
 		return op
 	}
+	b.repeat(r)
 	return nil
+}
+
+// repeat has the present state of a payment told again, to an orders that asks because it has not heard of it. The same message
+// delivered twice does not ask.
+func (b *Book) repeat(r Request) {
+	if p, ok := b.payments[r.OrderID]; ok && r.Repeated && p.AccountID == r.AccountID {
+		b.repeated = append(b.repeated, p.OrderID)
+	}
 }
 
 // compensation opens the operation by which a cancellation gives money back.

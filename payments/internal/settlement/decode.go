@@ -251,7 +251,7 @@ func payment(currencies *money.Currencies, order contract.Order) (ledger.Request
 	r := ledger.Request{
 		ID: order.OrderID, AccountID: order.AccountID, Kind: ledger.Payment, Currency: order.Currency, Amount: amount,
 		OrderID: order.OrderID, Capture: order.Capture, Reference: order.Reference, Description: order.Description,
-		AwaitInventory: order.AwaitInventory, WaitForFunds: order.OnInsufficient == contract.OnInsufficientWait,
+		AwaitInventory: order.AwaitInventory, Repeated: order.Repeated, WaitForFunds: order.OnInsufficient == contract.OnInsufficientWait,
 	}
 	// What is settled at once has no use for a time from which its deadline counts.
 	if r.AwaitInventory || r.WaitForFunds || r.Capture == contract.CaptureManual {

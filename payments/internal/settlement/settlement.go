@@ -123,8 +123,9 @@ func (s *Settlement) Settle(ctx context.Context, tx *sqlx.Tx, batch []inbox.Mess
 	if err := s.store.Save(ctx, tx, changes); err != nil {
 		return nil, err
 	}
-	events := make([]outbox.Message, len(changes.Payments), len(changes.Payments)+len(replies))
-	for i, p := range changes.Payments {
+	told := append(changes.Payments, changes.Repeated...)
+	events := make([]outbox.Message, len(told), len(told)+len(replies))
+	for i, p := range told {
 		if events[i], err = s.event(p); err != nil {
 			return nil, err
 		}
