@@ -116,9 +116,9 @@ func (b *bundle) database(service string) *sqlx.DB {
 // books audits the books once everything has come to rest. On the embedded broker a consumer that is killed in the moment in
 // which it joins its group stays a member, with its share of the partitions, until the group is balanced anew: kfake v0.0.0
 // gives no session timeout to a member that its answer did not reach. Apache Kafka does, so there nobody helps.
-func (b *bundle) books() (audit.Report, error) {
+func (b *bundle) books(options ...audit.Option) (audit.Report, error) {
 	b.Helper()
-	report, err := audit.AtRest(b.Context(), b.orders, b.payments)
+	report, err := audit.AtRest(b.Context(), b.orders, b.payments, options...)
 	if err == nil || b.kind != localkafka.Embedded {
 		return report, err
 	}
@@ -128,7 +128,7 @@ func (b *bundle) books() (audit.Report, error) {
 			return report, err
 		}
 	}
-	return audit.AtRest(b.Context(), b.orders, b.payments)
+	return audit.AtRest(b.Context(), b.orders, b.payments, options...)
 }
 
 // audit expects the books to be right once everything has come to rest, and so many orders in each status.

@@ -51,24 +51,36 @@ func (p *Producer) DeadLetters(ctx context.Context, messages []Message, reasons 
 	return errors.Join(p.Produce(ctx, dead)...)
 }
 
-// keepInterval is how often KeepTopics tries while the broker is away.
-const keepInterval = time.Second
+const (
+	// keepInterval is how often KeepTopics tries while the topics are not there.
+	keepInterval = time.Second
+	// lookInterval is how often it looks whether they still are.
+	lookInterval = 10 * time.Second
+)
 
-// KeepTopics ensures topics in the background, so that a service can start while the broker is away: it tries until it
-// succeeds, then returns nil; also when ctx ends first. A topic that can never be what it must be is an error.
+// KeepTopics ensures topics in the background until ctx ends, then returns nil: a service can start while the broker is away,
+// and a topic that is deleted is soon there again. A topic that cannot be what it must be when the service starts is an error.
 func KeepTopics(ctx context.Context, cfg Config, log *slog.Logger, topics ...string) error {
-	for {
+	for ensured, failed := false, false; ; {
 		err := EnsureTopics(ctx, cfg, topics...)
-		if err == nil || ctx.Err() != nil {
+		pause := lookInterval
+		switch {
+		case ctx.Err() != nil:
 			return nil
-		}
-		if Permanent(err) {
+		case err == nil:
+			ensured, failed = true, false
+		case !ensured && Permanent(err):
 			return err
+		default:
+			if pause = keepInterval; !failed || !ensured {
+				log.Warn("kafka topics are not there", "error", err, "retry_in", keepInterval)
+			}
+			failed = true
 		}
-		log.Warn("kafka topics are not there yet", "error", err, "retry_in", keepInterval)
 		select {
 		case <-ctx.Done():
-		case <-time.After(keepInterval):
+			return nil
+		case <-time.After(pause):
 		}
 	}
 }

@@ -92,30 +92,30 @@ type Process struct {
 // that the requests in flight are still served by it. Its error ends the process.
 func (p *Process) Go(work func(ctx context.Context) error) { p.work = append(p.work, work) }
 
-// Commands are the commands of a service's main: serve, migrate, health, and those for dead letters. of takes what the frame
-// needs out of the service's own configuration.
-func Commands[T any](program Program, of func(T) (addr string, cfg Config)) []config.Command[T] {
+// Commands are the commands of a service's main: serve, migrate, health, and those for dead letters. of makes the program and
+// takes what the frame needs out of the service's own configuration.
+func Commands[T any](of func(T) (program Program, addr string, cfg Config)) []config.Command[T] {
 	return []config.Command[T]{
 		{Name: "serve", Help: "run the service until SIGTERM", Run: func(ctx context.Context, cfg T) error {
-			addr, frame := of(cfg)
+			program, addr, frame := of(cfg)
 			config.Announce(telemetry.NewLogger(os.Stderr, frame.Telemetry, program.Name), cfg)
 			return Serve(ctx, program, addr, frame, nil)
 		}},
 		{Name: "migrate", Help: "bring the database's schema up to date, as its owner", Run: func(ctx context.Context, cfg T) error {
-			_, frame := of(cfg)
+			program, _, frame := of(cfg)
 			log := telemetry.NewLogger(os.Stderr, frame.Telemetry, program.Name)
 			return postgres.Migrate(ctx, frame.Postgres.Defaults(program.Name), log, program.Migrations...)
 		}},
 		{Name: "health", Help: "ask the service on this machine whether it is ready", Run: func(ctx context.Context, cfg T) error {
-			addr, _ := of(cfg)
+			_, addr, _ := of(cfg)
 			return httpserver.Probe(ctx, addr)
 		}},
 		{Name: "dead-letters", Help: "list the messages that could not be read, with the reasons, and which of them were put back", Run: func(ctx context.Context, cfg T) error {
-			_, frame := of(cfg)
+			program, _, frame := of(cfg)
 			return deadLetters(ctx, os.Stdout, program, frame.Kafka)
 		}},
 		{Name: "put-back", Help: "publish dead letters again on the topics that they came from, each once, those of this moment", Run: func(ctx context.Context, cfg T) error {
-			_, frame := of(cfg)
+			program, _, frame := of(cfg)
 			return putBack(ctx, os.Stdout, program, frame.Kafka, telemetry.NewLogger(os.Stderr, frame.Telemetry, program.Name))
 		}},
 	}

@@ -19,8 +19,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -47,21 +49,37 @@ reads from there. Its database must be migrated first.`
 
 // Config is all that can be set.
 type Config struct {
-	Addr string `env:"ORDERS_ADDR" envDefault:":8080" help:"address of the HTTP server of orders"`
+	Addr      string        `env:"ORDERS_ADDR" envDefault:":8080" help:"address of the HTTP server of orders"`
+	HealAfter time.Duration `env:"ORDERS_HEAL_AFTER" envDefault:"1m" help:"how long an order may be pending or cancelling without a reason before it is announced again"`
 	service.Config
 }
 
-// Validate checks the address.
-func (c Config) Validate() error { return config.CheckAddr("ORDERS_ADDR", c.Addr) }
+// Validate checks the address and the time.
+func (c Config) Validate() error {
+	var wrong error
+	if c.HealAfter < time.Second || c.HealAfter > maxHealAfter {
+		wrong = config.Invalid("ORDERS_HEAL_AFTER", "must be from 1s to %s", maxHealAfter)
+	}
+	return errors.Join(config.CheckAddr("ORDERS_ADDR", c.Addr), wrong)
+}
+
+const maxHealAfter = 24 * time.Hour
 
 // Defaults are those of this service's database.
 func (Config) Defaults() map[string]string { return service.Defaults(name) }
 
-func frame(cfg Config) (string, service.Config) { return cfg.Addr, cfg.Config }
+func frame(cfg Config) (service.Program, string, service.Config) {
+	return newProgram(cfg.HealAfter), cfg.Addr, cfg.Config
+}
 
-var program = service.Program{Name: name, Migrations: postgres.Migrations(), Reads: reads, Classify: api.Classify, Build: build}
+func newProgram(healAfter time.Duration) service.Program {
+	return service.Program{
+		Name: name, Migrations: postgres.Migrations(), Reads: reads, Classify: api.Classify,
+		Build: func(p *service.Process) error { return build(p, healAfter) },
+	}
+}
 
-func main() { os.Exit(config.Main(name, about, service.Commands(program, frame)...)) }
+func main() { os.Exit(config.Main(name, about, service.Commands(frame)...)) }
 
 // reads are the topics that are consumed.
 var reads = []string{contract.TopicPayments}
@@ -77,7 +95,7 @@ var topics = []string{
 var document = sync.OnceValue(docs.SwaggerInfo.ReadDoc)
 
 // build puts together what the process's role asks for.
-func build(p *service.Process) error {
+func build(p *service.Process, healAfter time.Duration) error {
 	store := postgres.New(p.DB)
 	changes := watch.NewVersioned(p.Log, func(o order.Order) int64 { return o.Version }, store.Newer)
 	changed := func(o order.Order) { changes.Publish(o.ID, o) }
@@ -92,7 +110,7 @@ func build(p *service.Process) error {
 	worker := status.New(store, p.Currencies, producer, changed, p.Log, p.Metrics)
 	wake := func() {}
 	if p.Config.Role != service.API {
-		relay, err := work(p, producer, worker)
+		relay, err := work(p, producer, worker, store, healAfter)
 		if err != nil {
 			return err
 		}
@@ -108,14 +126,15 @@ func build(p *service.Process) error {
 	return swagger.Mount(p.Router, name, document())
 }
 
-// work adds the relay, which it returns, and the status worker.
-func work(p *service.Process, producer *kafka.Producer, worker *status.Worker) (*outbox.Relay, error) {
+// work adds the relay, which it returns, the status worker and the healer.
+func work(p *service.Process, producer *kafka.Producer, worker *status.Worker, store *postgres.Store, healAfter time.Duration) (*outbox.Relay, error) {
 	cfg := p.Config.Kafka
 	consumer, err := kafka.NewConsumer(cfg, status.Group, reads, p.Log, p.Metrics)
 	if err != nil {
 		return nil, err
 	}
 	relay := outbox.NewRelay(p.DB, kafka.NewPublisher(producer, "/"+name), p.Log, p.Metrics)
+	healer := status.NewHealer(store, p.Currencies, healAfter, relay.Wake, p.Log, p.Metrics)
 	p.Health.Add("kafka", func(ctx context.Context) error { return kafka.Ping(ctx, cfg) })
 	p.Go(func(ctx context.Context) error {
 		defer producer.Close()
@@ -123,6 +142,7 @@ func work(p *service.Process, producer *kafka.Producer, worker *status.Worker) (
 		group.Go(func() error { return kafka.KeepTopics(ctx, cfg, p.Log, topics...) })
 		group.Go(func() error { return relay.Run(ctx) })
 		group.Go(func() error { return consumer.Run(ctx, worker.Handle) })
+		group.Go(func() error { return healer.Run(ctx) })
 		return group.Wait()
 	})
 	return relay, nil

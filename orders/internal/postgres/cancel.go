@@ -162,7 +162,8 @@ func selectCancellations(ctx context.Context, tx *sqlx.Tx, ids []uuid.UUID) (map
 	return cancellations, nil
 }
 
-// insertCancellations stores the requests that began a cancellation.
+// insertCancellations stores the requests that began a cancellation, and has the orders watched until they are cancelled: the
+// sweep over the orders has passed most of them.
 func insertCancellations(ctx context.Context, tx *sqlx.Tx, cancellations []Cancellation) error {
 	n := len(cancellations)
 	if n == 0 {
@@ -175,6 +176,10 @@ func insertCancellations(ctx context.Context, tx *sqlx.Tx, cancellations []Cance
 		requests[i] = c.Request.UUID
 	}
 	return exec(ctx, tx, "save cancellations", n, `
+		WITH watched AS (
+			INSERT INTO unsettled (order_id, due_at) SELECT unnest($1::uuid[]), clock_timestamp()
+			ON CONFLICT (order_id) DO UPDATE SET due_at = excluded.due_at
+		)
 		INSERT INTO cancellations (order_id, request, fingerprint, reason, at)
 		SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::timestamptz[])`,
 		orders, requests, fingerprints, reasons, at)

@@ -62,7 +62,9 @@ func (c Config) Validate() error { return config.CheckAddr("PAYMENTS_ADDR", c.Ad
 // Defaults are those of this service's database.
 func (Config) Defaults() map[string]string { return service.Defaults(name) }
 
-func frame(cfg Config) (string, service.Config) { return cfg.Addr, cfg.Config }
+func frame(cfg Config) (service.Program, string, service.Config) {
+	return program, cfg.Addr, cfg.Config
+}
 
 var program = newProgram(inbox.DefaultRetry)
 
@@ -73,7 +75,7 @@ func newProgram(retry inbox.Retry) service.Program {
 	}
 }
 
-func main() { os.Exit(config.Main(name, about, service.Commands(program, frame)...)) }
+func main() { os.Exit(config.Main(name, about, service.Commands(frame)...)) }
 
 // document is the specification of the API. Reading it changes a variable of swag's, so it is read once.
 var document = sync.OnceValue(docs.SwaggerInfo.ReadDoc)

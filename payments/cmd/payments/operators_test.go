@@ -281,7 +281,7 @@ func TestDeadLettersArePutBack(t *testing.T) {
 	b.url, _ = b.start("all")
 	b.post(fmt.Sprintf("/api/v1/accounts/%s/deposits", account), `{"amount": "5", "currency": "GLD"}`)
 	for range 2 {
-		for _, command := range service.Commands(program, frame) {
+		for _, command := range service.Commands(frame) {
 			if command.Name == "dead-letters" || command.Name == "put-back" {
 				if err := command.Run(t.Context(), Config{Config: service.Config{Kafka: b.broker}}); err != nil {
 					t.Fatal(err)

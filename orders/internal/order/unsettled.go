@@ -1,0 +1,82 @@
+package order
+
+import (
+	"time"
+
+	"github.com/altyn-pay/altyn/platform/contract"
+)
+
+// Unsettled is what is remembered of an order that has not come to its end, so that it does not wait for ever for an event
+// that was lost.
+type Unsettled struct {
+	Version int64     // the order's when it was last looked at; 0 before the first time
+	Asked   int       // how often payments was asked since the order had this version
+	AskedAt time.Time // the last time
+	DueAt   time.Time // when to look at the order next
+}
+
+// The pauses between two questions, as multiples of the time that an order is given before the first one. They double up to
+// the longest.
+const (
+	longestPause = 60
+
+	// An order that waits for goods, money or its confirmation may do so for days, and mostly nothing was lost.
+	firstWaitingPause   = 10
+	longestWaitingPause = 360
+)
+
+// Waits tells whether the order has a reason to stay as it is: its payment is known to wait for something.
+func (o *Order) Waits() bool {
+	switch o.Status {
+	case Authorized:
+		return true
+	case Pending:
+		return o.Reason == contract.WaitingForFunds || o.Reason == contract.WaitingForInventory
+	}
+	return false
+}
+
+// Look decides what to do about an order now, given how long an order may take that has no reason to wait. ask tells that
+// payments is to be asked for the payment's state. Where watch is false, nothing more is expected, and the order need not be
+// looked at again.
+func (u Unsettled) Look(o *Order, now time.Time, patience time.Duration) (next Unsettled, ask, watch bool) {
+	waits := o.Waits()
+	if o.Status.Settled() && !waits {
+		return u, false, false
+	}
+	if next = u; u.Version != o.Version {
+		next = Unsettled{Version: o.Version}
+		if waits {
+			return next.in(o, now, firstWaitingPause*patience, patience), false, true
+		}
+		if since := now.Sub(o.UpdatedAt); since < patience {
+			return next.in(o, now, patience-max(0, since), patience), false, true
+		}
+	}
+	first, longest := patience, longestPause*patience
+	if waits {
+		first, longest = firstWaitingPause*patience, longestWaitingPause*patience
+	}
+	pause := longest
+	if next.Asked < 16 { // beyond, it is the longest anyway
+		pause = min(longest, first<<next.Asked)
+	}
+	next.Asked, next.AskedAt = next.Asked+1, now
+	return next.in(o, now, pause, patience), true, true
+}
+
+// in sets when to look next: after the pause, or when what the order waits for should have ended at its deadline.
+func (u Unsettled) in(o *Order, now time.Time, pause, patience time.Duration) Unsettled {
+	u.DueAt = now.Add(pause)
+	if o.ExpiresAt != nil {
+		if over := o.ExpiresAt.Add(patience); over.After(now) && over.Before(u.DueAt) {
+			u.DueAt = over
+		}
+	}
+	return u
+}
+
+// Healed tells whether the order, as it is now, has changed soon after payments was asked about it.
+func (u Unsettled) Healed(o *Order, patience time.Duration) bool {
+	return u.Asked > 0 && u.Version < o.Version && o.UpdatedAt.Sub(u.AskedAt) < patience
+}

@@ -1,0 +1,194 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
+
+	"github.com/altyn-pay/altyn/orders/internal/order"
+	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/postgres"
+)
+
+const (
+	// sweepPage is how many orders a round of the sweep reads.
+	sweepPage = 50_000
+	// oldestRows is how many rows of the outbox are looked at for lanes in which something is late.
+	oldestRows = 10_000
+)
+
+// Unsettled is an order that is watched, as it is now.
+type Unsettled struct {
+	Order        order.Order
+	Watched      order.Unsettled
+	Cancellation Cancellation // that has begun; zero without one
+}
+
+// TakeTurn begins a round of healing, where the last one of any process began some time ago and none is under way. It
+// returns the database's time. The turn ends with the transaction.
+func (s *Store) TakeTurn(ctx context.Context, tx *sqlx.Tx, every time.Duration) (now time.Time, ok bool, err error) {
+	err = tx.GetContext(ctx, &now, `
+		UPDATE sweep SET at = clock_timestamp() WHERE one = (
+			SELECT one FROM sweep WHERE one AND at <= clock_timestamp() - $1::bigint * interval '1 microsecond' FOR UPDATE SKIP LOCKED
+		) RETURNING at`, every.Microseconds())
+	if errors.Is(err, sql.ErrNoRows) {
+		return time.Time{}, false, nil
+	}
+	if err != nil {
+		return time.Time{}, false, fmt.Errorf("take turn: %w", err)
+	}
+	return now.UTC(), true, nil
+}
+
+// writers are the transactions that write orders at the moment.
+const writers = `
+	SELECT virtualtransaction FROM pg_locks
+	WHERE relation = 'orders'::regclass AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+		AND mode = 'RowExclusiveLock'`
+
+// Sweep begins to watch the orders that have not come to their end although they were placed some time ago. Each order is
+// looked at once: a sweep goes on where the last one ended.
+func (s *Store) Sweep(ctx context.Context, tx *sqlx.Tx, patience time.Duration) error {
+	var end int64
+	if err := tx.GetContext(ctx, &end, `SELECT coalesce((SELECT seq FROM orders ORDER BY seq DESC LIMIT 1), 0)`); err != nil {
+		return fmt.Errorf("read the end of the orders: %w", err)
+	}
+	// By a later statement: a transaction that has taken a lower seq holds its lock by now, if it has not ended.
+	if _, err := tx.ExecContext(ctx, `
+		INSERT INTO sweep_marks (seq, writers, at) SELECT $1, ARRAY(`+writers+`), clock_timestamp()
+		WHERE $1 > (SELECT seq FROM sweep WHERE one)
+		ON CONFLICT DO NOTHING`, end); err != nil {
+		return fmt.Errorf("mark the end of the orders: %w", err)
+	}
+	var bound int64
+	err := tx.GetContext(ctx, &bound, `
+		WITH present AS MATERIALIZED (`+writers+`)
+		SELECT seq FROM sweep_marks
+		WHERE at <= clock_timestamp() - $1::bigint * interval '1 microsecond'
+			AND NOT EXISTS (SELECT FROM present WHERE virtualtransaction = ANY(writers))
+		ORDER BY seq DESC LIMIT 1`, patience.Microseconds())
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read how far to sweep: %w", err)
+	}
+	if _, err := tx.ExecContext(ctx, `
+		WITH page AS MATERIALIZED (
+			SELECT seq, id, status FROM orders WHERE seq > (SELECT seq FROM sweep WHERE one) AND seq <= $1 ORDER BY seq LIMIT $2
+		), watched AS (
+			INSERT INTO unsettled (order_id, due_at)
+			SELECT id, clock_timestamp() FROM page WHERE status IN ('pending', 'authorized', 'cancelling')
+			ON CONFLICT DO NOTHING
+		), swept AS (
+			UPDATE sweep SET seq = (SELECT CASE WHEN count(*) < $2 THEN $1 ELSE max(seq) END FROM page) WHERE one RETURNING seq
+		)
+		DELETE FROM sweep_marks WHERE seq <= (SELECT seq FROM swept)`, bound, sweepPage); err != nil {
+		return fmt.Errorf("sweep: %w", err)
+	}
+	return nil
+}
+
+// Due returns watched orders that are to be looked at, those that have been due for longest first. They stay locked, so that
+// whoever begins to cancel one of them meanwhile has it watched anew.
+func (s *Store) Due(ctx context.Context, tx *sqlx.Tx, limit int) ([]Unsettled, error) {
+	var watched []struct {
+		OrderID uuid.UUID    `db:"order_id"`
+		Version int64        `db:"version"`
+		Asked   int          `db:"asked"`
+		AskedAt sql.NullTime `db:"asked_at"`
+		DueAt   time.Time    `db:"due_at"`
+	}
+	if err := tx.SelectContext(ctx, &watched, `
+		SELECT order_id, version, asked, asked_at, due_at FROM unsettled WHERE due_at <= clock_timestamp()
+		ORDER BY due_at LIMIT $1 FOR UPDATE SKIP LOCKED`, limit); err != nil {
+		return nil, fmt.Errorf("read unsettled orders: %w", err)
+	}
+	if len(watched) == 0 {
+		return nil, nil
+	}
+	ids := make([]uuid.UUID, len(watched))
+	for i, w := range watched {
+		ids[i] = w.OrderID
+	}
+	orders, err := selectOrders(ctx, tx, `SELECT `+orderColumns+` FROM orders WHERE id = ANY($1::uuid[])`, ids)
+	if err != nil {
+		return nil, err
+	}
+	cancelled, err := selectCancellations(ctx, tx, ids)
+	if err != nil {
+		return nil, err
+	}
+	due := make([]Unsettled, len(watched))
+	for i, w := range watched {
+		o, ok := orders[w.OrderID]
+		if !ok {
+			return nil, fmt.Errorf("order %s is watched and not there", w.OrderID)
+		}
+		due[i] = Unsettled{Order: o, Cancellation: cancelled[o.ID], Watched: order.Unsettled{
+			Version: w.Version, Asked: w.Asked, AskedAt: w.AskedAt.Time.UTC(), DueAt: w.DueAt.UTC()}}
+	}
+	return due, nil
+}
+
+// Held tells which of the orders must not be announced again because the reason for their state is here: something of their
+// lane is late in the outbox or parked there, or an operator is to look at an event of theirs.
+func (s *Store) Held(ctx context.Context, tx *sqlx.Tx, orders []order.Order, patience time.Duration) (map[uuid.UUID]bool, error) {
+	if len(orders) == 0 {
+		return nil, nil
+	}
+	ids, keys, lanes := make(postgres.UUIDs, len(orders)), texts(len(orders)), make(postgres.Int16s, len(orders))
+	for i, o := range orders {
+		ids[i], keys[i], lanes[i] = o.ID, o.AccountID.String(), contract.Lane(o.AccountID)
+	}
+	var held []uuid.UUID
+	if err := tx.SelectContext(ctx, &held, `
+		WITH late AS MATERIALIZED (
+			SELECT DISTINCT lane FROM (SELECT lane, created_at FROM outbox ORDER BY seq LIMIT $5) o
+			WHERE created_at <= clock_timestamp() - $4::bigint * interval '1 microsecond'
+		), parked AS MATERIALIZED (
+			SELECT payload FROM parked_events WHERE payload IS NOT NULL LIMIT $5
+		)
+		SELECT id FROM unnest($1::uuid[], $2::text[], $3::smallint[]) AS asked (id, account, lane)
+		WHERE asked.lane IN (SELECT lane FROM late)
+			OR EXISTS (SELECT FROM outbox_parked WHERE topic = '`+contract.TopicOrders+`' AND key = account)
+			OR EXISTS (SELECT FROM parked WHERE position(convert_to(asked.id::text, 'UTF8') IN payload) > 0)`,
+		ids, keys, lanes, patience.Microseconds(), oldestRows); err != nil {
+		return nil, fmt.Errorf("look what holds %d orders: %w", len(orders), err)
+	}
+	result := make(map[uuid.UUID]bool, len(held))
+	for _, id := range held {
+		result[id] = true
+	}
+	return result, nil
+}
+
+// SaveUnsettled stores what Due has returned as it is now, and forgets those that are settled.
+func (s *Store) SaveUnsettled(ctx context.Context, tx *sqlx.Tx, changed []Unsettled, settled []uuid.UUID) error {
+	n := len(changed)
+	ids, versions, asked := make(postgres.UUIDs, n), bigints(n), make(postgres.Int32s, n)
+	askedAt, due := make(postgres.Times, n), make(postgres.Times, n)
+	for i, u := range changed {
+		ids[i], versions[i], asked[i] = u.Order.ID, u.Watched.Version, int32(u.Watched.Asked)
+		askedAt[i], due[i] = u.Watched.AskedAt, u.Watched.DueAt
+	}
+	if n > 0 {
+		if err := exec(ctx, tx, "save unsettled orders", n, `
+			UPDATE unsettled SET version = c.version, asked = c.asked, asked_at = c.asked_at, due_at = c.due_at
+			FROM unnest($1::uuid[], $2::bigint[], $3::integer[], $4::timestamptz[], $5::timestamptz[])
+				AS c (order_id, version, asked, asked_at, due_at)
+			WHERE unsettled.order_id = c.order_id`, ids, versions, asked, askedAt, due); err != nil {
+			return err
+		}
+	}
+	if len(settled) == 0 {
+		return nil
+	}
+	return exec(ctx, tx, "forget settled orders", len(settled), `
+		DELETE FROM unsettled WHERE order_id = ANY($1::uuid[])`, postgres.UUIDs(settled))
+}
