@@ -148,7 +148,7 @@ func TestDetachedAnswerEndsWithItsClient(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer conn.Close()
-			if _, err := io.WriteString(conn, "GET /stream HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+			if _, err := io.WriteString(conn, "GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil { // the headers have come at once
@@ -219,7 +219,7 @@ func TestDetachedAnswerWhoseClientTakesNothing(t *testing.T) {
 		}()
 		client, server := net.Pipe()
 		listener <- server
-		if _, err := io.WriteString(client, "GET /stream HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+		if _, err := io.WriteString(client, "GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := http.ReadResponse(bufio.NewReader(client), nil); err != nil {

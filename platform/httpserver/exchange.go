@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -93,24 +95,75 @@ func (x *exchange) detach(r *http.Request) entry {
 	return x.entry
 }
 
-// timedBody is a request's body that must arrive by a deadline. The deadline is lifted at the body's end, because it is the
-// connection's: what the server reads next on it is only to notice that the client leaves. It stays when the body is not
-// read to its end, because the server then reads the rest to reuse the connection.
-type timedBody struct {
-	io.ReadCloser
-	control *http.ResponseController
+// freeBody is how much of each body needs no room in the budget: no more than its connection holds anyhow. So small
+// requests go on where large ones have taken all there is.
+const freeBody = 4 << 10
+
+// budget bounds the bytes of bodies that are in memory at a time, those of all requests together.
+type budget struct {
+	limit int64
+	taken atomic.Int64
 }
 
-func newTimedBody(w http.ResponseWriter, body io.ReadCloser) io.ReadCloser {
-	b := &timedBody{ReadCloser: body, control: http.NewResponseController(w)}
+// take takes n bytes, or none.
+func (b *budget) take(n int64) bool {
+	if b.taken.Add(n) > b.limit {
+		b.taken.Add(-n)
+		return false
+	}
+	return true
+}
+
+// body is a request's body. It must arrive by a deadline, and what has arrived counts in a budget until release.
+//
+// The deadline is lifted at the body's end, because it is the connection's: what the server reads next on it is only to notice
+// that the client leaves. It stays when the body is not read to its end, because the server then reads the rest to reuse the
+// connection.
+type body struct {
+	io.ReadCloser
+	control *http.ResponseController
+	budget  *budget
+	read    int64
+
+	mu       sync.Mutex // a proxy's transport may still read when the request is over
+	taken    int64
+	released bool
+}
+
+func newBody(w http.ResponseWriter, from io.ReadCloser, budget *budget) *body {
+	b := &body{ReadCloser: from, control: http.NewResponseController(w), budget: budget}
 	_ = b.control.SetReadDeadline(time.Now().Add(bodyTimeout)) // A writer that knows no deadlines is a test's.
 	return b
 }
 
-func (b *timedBody) Read(p []byte) (int, error) {
+func (b *body) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if err == io.EOF {
 		_ = b.control.SetReadDeadline(time.Time{})
 	}
+	b.read += int64(n)
+	if b.read > freeBody && !b.take() {
+		return 0, Overloaded("the bodies of other requests take all the room there is for them; try again shortly")
+	}
 	return n, err
+}
+
+// take takes room for what has been read.
+func (b *body) take() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	more := b.read - freeBody - b.taken
+	if b.released || !b.budget.take(more) {
+		return false
+	}
+	b.taken += more
+	return true
+}
+
+// release gives back what the body took.
+func (b *body) release() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.budget.taken.Add(-b.taken)
+	b.taken, b.released = 0, true
 }

@@ -85,7 +85,8 @@ func readBody(w http.ResponseWriter, r *http.Request, buffer *bytes.Buffer) erro
 	if r.ContentLength > maxBody {
 		return BodyProblem(&http.MaxBytesError{Limit: maxBody})
 	}
-	buffer.Grow(int(max(r.ContentLength, 0)) + bytes.MinRead)
+	// A length that is only announced takes no memory: the buffer grows as the bytes arrive.
+	buffer.Grow(int(min(max(r.ContentLength, 0), freeBody)) + bytes.MinRead)
 	if _, err := buffer.ReadFrom(http.MaxBytesReader(w, r.Body, maxBody)); err != nil {
 		return BodyProblem(err)
 	}
@@ -93,10 +94,13 @@ func readBody(w http.ResponseWriter, r *http.Request, buffer *bytes.Buffer) erro
 }
 
 // BodyProblem is the problem of a body that could not be read: 413 when http.MaxBytesReader ended it, 408 when it took too
-// long, else 400, as when the client went away.
+// long, 503 when there is no room for it, else 400, as when the client went away.
 func BodyProblem(err error) *Problem {
 	var large *http.MaxBytesError
+	var known *Problem
 	switch {
+	case errors.As(err, &known):
+		return known
 	case errors.As(err, &large):
 		return NewProblem(http.StatusRequestEntityTooLarge, CodeBodyTooLarge,
 			fmt.Sprintf("the body is larger than %d bytes", large.Limit))

@@ -26,6 +26,7 @@ func Probe(ctx context.Context, addr string) error {
 	if err != nil {
 		return err
 	}
+	request.Host = "localhost" // Whatever name it listens on, this one is served.
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
 		return err

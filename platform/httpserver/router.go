@@ -29,6 +29,11 @@ type Options struct {
 	// Classify is the service's one table from its errors to problems; nil means that it does not know the error, which then
 	// becomes a 500. Optional.
 	Classify func(error) *Problem
+	// Render answers with a problem in another form than problem+json, where the request is one of a protocol that has its own,
+	// and reports whether it did. Optional.
+	Render func(w http.ResponseWriter, r *http.Request, p *Problem) bool
+	// Config says which pages and hosts are served, and how much memory bodies may take.
+	Config Config
 }
 
 // NewRouter returns a router on which every request
@@ -38,18 +43,32 @@ type Options struct {
 //   - is logged and measured by its route pattern: altyn_http_requests_total, altyn_http_request_duration_seconds;
 //   - survives a panic of its handler with a 500;
 //   - has 15 s to send its body;
+//   - shares Config.BodyMemory with the others: the body of one that finds no room there is 503 overloaded;
+//   - is refused when a page of another site sends it, see Config.Guard;
 //   - is refused with 400 when its path or query is not UTF-8, contains U+0000, which PostgreSQL cannot store, or when the
 //     query is not made of parameters;
-//   - gets 404 or 405 (with Allow) as problem+json where no route serves it. GET routes serve HEAD too.
+//   - gets 404 or 405 (with Allow) as problem+json where no route serves it. GET routes serve HEAD too, and OPTIONS answers
+//     204 with Allow at every path that has a route.
 func NewRouter(options Options) chi.Router {
 	s := &observer{Options: options, metrics: newMetrics(options.Registerer)}
+	s.bodies.limit = int64(cmp.Or(options.Config.BodyMemory, defaultBodyMemory))
 	router := chi.NewRouter()
-	router.Use(s.observe, middleware.GetHead)
-	router.NotFound(func(w http.ResponseWriter, r *http.Request) {
+	router.Use(s.observe, options.Config.Guard, checkedURL, middleware.GetHead)
+	notFound := func(w http.ResponseWriter, r *http.Request) {
 		Error(w, r, NewProblem(http.StatusNotFound, CodeNotFound, "nothing is served at this path"))
-	})
+	}
+	router.NotFound(notFound)
 	router.MethodNotAllowed(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Allow", strings.Join(allowed(router, r), ", "))
+		methods := allowed(router, r)
+		if len(methods) == 0 { // chi does not look for a path whose method it does not know
+			notFound(w, r)
+			return
+		}
+		w.Header().Set("Allow", strings.Join(append(methods, http.MethodOptions), ", "))
+		if r.Method == http.MethodOptions {
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
 		Error(w, r, NewProblem(http.StatusMethodNotAllowed, CodeMethodNotAllowed, "this path does not serve "+r.Method))
 	})
 	return router
@@ -80,7 +99,9 @@ func Error(w http.ResponseWriter, r *http.Request, err error) {
 		if x != nil && x.status == 0 {
 			x.status = StatusClientClosedRequest
 		}
-	case x == nil || x.status == 0:
+	case x == nil:
+		WriteProblem(w, p)
+	case x.status == 0 && (x.observer.Render == nil || !x.observer.Render(w, r, p)):
 		WriteProblem(w, p)
 	}
 }
@@ -113,6 +134,7 @@ func RequestID(ctx context.Context) string {
 type observer struct {
 	Options
 	metrics *metrics
+	bodies  budget
 }
 
 func (o *observer) observe(next http.Handler) http.Handler {
@@ -128,7 +150,9 @@ func (o *observer) observe(next http.Handler) http.Handler {
 		ctx := telemetry.WithTraceparent(context.WithValue(r.Context(), exchangeKey{}, x), x.trace)
 		r = r.WithContext(ctx)
 		if r.ContentLength != 0 {
-			r.Body = newTimedBody(w, r.Body)
+			body := newBody(w, r.Body, &o.bodies)
+			defer body.release()
+			r.Body = body
 		}
 
 		defer func() {
@@ -154,10 +178,6 @@ func (o *observer) observe(next http.Handler) http.Handler {
 			}
 		}()
 
-		if p := checkURL(r.URL); p != nil {
-			Error(x, r, p)
-			return
-		}
 		next.ServeHTTP(x, r)
 	})
 }
@@ -217,6 +237,17 @@ func requestID(h http.Header) string {
 	return string(text[:])
 }
 
+// checkedURL is the middleware that refuses what checkURL does.
+func checkedURL(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if p := checkURL(r.URL); p != nil {
+			Error(w, r, p)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
 // checkURL refuses what no service could keep.
 func checkURL(u *url.URL) *Problem {
 	if !storable(u.Path) {
@@ -234,7 +265,7 @@ func allowed(router chi.Router, r *http.Request) []string {
 		path = r.URL.Path
 	}
 	var methods []string
-	for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"} {
+	for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"} {
 		asked := method
 		if method == http.MethodHead {
 			asked = http.MethodGet

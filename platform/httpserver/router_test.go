@@ -126,9 +126,13 @@ func TestErrorsBecomeProblems(t *testing.T) {
 		{"GET", "/encode", 500, CodeInternal, "", `unsupported type`},
 		{"GET", "/nowhere", 404, CodeNotFound, "", `"route":"unmatched"`},
 		{"GET", "/sub/nowhere", 404, CodeNotFound, "", `"status":404`},
-		{"PUT", "/items/1", 405, CodeMethodNotAllowed, "GET, HEAD, POST", `"status":405`},
-		{"POST", "/sub/a", 405, CodeMethodNotAllowed, "GET, HEAD", `"status":405`},
-		{"BREW", "/sub/a", 405, CodeMethodNotAllowed, "GET, HEAD", `"status":405`},
+		{"PUT", "/items/1", 405, CodeMethodNotAllowed, "GET, HEAD, POST, OPTIONS", `"status":405`},
+		{"POST", "/sub/a", 405, CodeMethodNotAllowed, "GET, HEAD, OPTIONS", `"status":405`},
+		{"BREW", "/sub/a", 405, CodeMethodNotAllowed, "GET, HEAD, OPTIONS", `"status":405`},
+		{"BREW", "/nowhere", 404, CodeNotFound, "", ""},
+		{"OPTIONS", "/items/1", 204, "", "GET, HEAD, POST, OPTIONS", ""},
+		{"OPTIONS", "/sub/a", 204, "", "GET, HEAD, OPTIONS", ""},
+		{"OPTIONS", "/nowhere", 404, CodeNotFound, "", ""},
 		{"GET", "/items/x", 400, CodeValidationFailed, "", `"route":"/items/{id}"`},
 		{"HEAD", "/items/018f5e3a-0000-7000-8000-000000000001", 200, "", "", ""},
 		{"GET", "/items/{018f5e3a-0000-7000-8000-000000000001}", 400, CodeValidationFailed, "", ""},
@@ -280,7 +284,7 @@ func TestOutcomeCountsInPlaceOfTheStatus(t *testing.T) {
 			_, _ = io.WriteString(w, "an answer of another form")
 		})
 		recorder := httptest.NewRecorder()
-		router.ServeHTTP(recorder, httptest.NewRequest("GET", "/", nil))
+		router.ServeHTTP(recorder, httptest.NewRequest("GET", "http://localhost/", nil))
 		if recorder.Code != http.StatusOK || recorder.Body.String() != "an answer of another form" {
 			t.Errorf("%v: the answer is %d %s", test.err, recorder.Code, recorder.Body)
 		}
@@ -301,8 +305,8 @@ func TestSuccessIsSilentAtInfo(t *testing.T) {
 	router.Get("/", func(http.ResponseWriter, *http.Request) {})
 	router.Get("/readyz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) })
 	recorder := httptest.NewRecorder()
-	router.ServeHTTP(recorder, httptest.NewRequest("GET", "/", nil))
-	router.ServeHTTP(recorder, httptest.NewRequest("GET", "/readyz", nil))
+	router.ServeHTTP(recorder, httptest.NewRequest("GET", "http://localhost/", nil))
+	router.ServeHTTP(recorder, httptest.NewRequest("GET", "http://localhost/readyz", nil))
 	if log.String() != "" {
 		t.Error(log.String())
 	}

@@ -46,8 +46,8 @@ type Server struct {
 
 // Profile is a server for profiles of the process, see telemetry.ProfileHandler. A profile may take as long as its client
 // asks for, up to an hour.
-func Profile(addr string, logger *slog.Logger) Server {
-	return Server{Name: "profile", Addr: addr, Handler: telemetry.ProfileHandler(), Logger: logger, WriteTimeout: time.Hour}
+func Profile(addr string, cfg Config, logger *slog.Logger) Server {
+	return Server{Name: "profile", Addr: addr, Handler: cfg.Guard(telemetry.ProfileHandler()), Logger: logger, WriteTimeout: time.Hour}
 }
 
 // Run listens, serves until ctx ends, and drains: it closes the listener first, then ends what waits on Draining, then

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 
 	"github.com/go-chi/chi/v5"
@@ -30,6 +31,7 @@ import (
 type Config struct {
 	Role       Role   `env:"ROLE" envDefault:"all" help:"all, api (HTTP alone) or worker (the background work, with health and metrics)"`
 	Currencies string `env:"CURRENCIES_FILE" help:"file of further currencies, a line CODE,DIGITS each; the same for all services (default: none)"`
+	HTTP       httpserver.Config
 	Postgres   postgres.Config
 	Kafka      kafka.Config
 	Telemetry  telemetry.Config
@@ -69,6 +71,8 @@ type Program struct {
 	Reads []string
 	// Classify is the service's one table from its errors to problems, see httpserver.Options.
 	Classify func(error) *httpserver.Problem
+	// Render answers with a problem in the form of another protocol, see httpserver.Options; nil where there is none.
+	Render func(w http.ResponseWriter, r *http.Request, p *httpserver.Problem) bool
 	// Build puts the service into the frame: it adds routes, health checks and background work to the process.
 	Build func(p *Process) error
 }
@@ -138,7 +142,9 @@ func Serve(ctx context.Context, program Program, addr string, cfg Config, listen
 	defer p.DB.Close()
 	p.Health = telemetry.NewHealth(p.Log)
 	p.Health.Add("postgres", func(ctx context.Context) error { return postgres.CheckSchema(ctx, p.DB, program.Migrations...) })
-	p.Router = httpserver.NewRouter(httpserver.Options{Logger: p.Log, Registerer: p.Metrics, Classify: program.Classify})
+	p.Router = httpserver.NewRouter(httpserver.Options{
+		Logger: p.Log, Registerer: p.Metrics, Classify: program.Classify, Render: program.Render, Config: cfg.HTTP,
+	})
 	p.Router.Method("GET", "/healthz", p.Health.Live())
 	p.Router.Method("GET", "/readyz", p.Health.Ready())
 	p.Router.Method("GET", "/version", config.ThisBuild())
@@ -159,7 +165,7 @@ func Serve(ctx context.Context, program Program, addr string, cfg Config, listen
 	}
 	group.Go(func() error { return p.checkSchema(serving) })
 	if addr := cfg.Telemetry.ProfileAddr; addr != "" {
-		group.Go(func() error { return httpserver.Run(serving, httpserver.Profile(addr, p.Log)) })
+		group.Go(func() error { return httpserver.Run(serving, httpserver.Profile(addr, cfg.HTTP, p.Log)) })
 	}
 	group.Go(func() error {
 		defer stopWorking()

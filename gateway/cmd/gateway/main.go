@@ -39,6 +39,7 @@ func serve(ctx context.Context, cfg edge.Config) error {
 	}
 	defer closeIdle()
 	admin := chi.NewRouter()
+	admin.Use(cfg.HTTP.Guard)
 	admin.Method(http.MethodGet, "/metrics", telemetry.MetricsHandler(registry))
 	admin.Method(http.MethodGet, "/version", config.ThisBuild())
 
@@ -54,7 +55,7 @@ func serve(ctx context.Context, cfg edge.Config) error {
 		return httpserver.Run(ctx, httpserver.Server{Name: "admin", Addr: cfg.AdminAddr, Handler: admin, Logger: logger})
 	})
 	if addr := cfg.Telemetry.ProfileAddr; addr != "" {
-		group.Go(func() error { return httpserver.Run(ctx, httpserver.Profile(addr, logger)) })
+		group.Go(func() error { return httpserver.Run(ctx, httpserver.Profile(addr, cfg.HTTP, logger)) })
 	}
 	return group.Wait()
 }

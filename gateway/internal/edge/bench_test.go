@@ -37,7 +37,7 @@ func BenchmarkProxy(b *testing.B) {
 func exchange(b *testing.B, url string) {
 	const clients = 32
 	order := `{"account_id":"018f5e3a-0000-7000-8000-000000000001","amount":"2500.00","currency":"RUB"}`
-	request := []byte("POST /api/v1/orders HTTP/1.1\r\nHost: altyn\r\nUser-Agent: bench\r\nAccept: */*\r\n" +
+	request := []byte("POST /api/v1/orders HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench\r\nAccept: */*\r\n" +
 		"Content-Type: application/json\r\nIdempotency-Key: 018f5e3a-0000-7000-8000-000000000001\r\nContent-Length: " +
 		strconv.Itoa(len(order)) + "\r\n\r\n" + order)
 	work := make(chan struct{}, clients)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/altyn-pay/altyn/gateway/internal/upstream"
 	"github.com/altyn-pay/altyn/platform/config"
+	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/telemetry"
 )
 
@@ -17,6 +18,7 @@ type Config struct {
 	Payments        []string      `env:"PAYMENTS_URL" envDefault:"http://127.0.0.1:8081" help:"base URLs of the instances of payments, separated by commas"`
 	UpstreamTimeout time.Duration `env:"GATEWAY_UPSTREAM_TIMEOUT" envDefault:"35s" help:"time a service has to answer, streams of events apart; longer than ?wait= may ask for"`
 	MaxBody         config.Bytes  `env:"GATEWAY_MAX_BODY" envDefault:"1MiB" help:"largest body of a request"`
+	HTTP            httpserver.Config
 	Telemetry       telemetry.Config
 }
 

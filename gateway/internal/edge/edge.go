@@ -55,7 +55,7 @@ func New(cfg Config, logger *slog.Logger, registerer prometheus.Registerer) (han
 		return nil, nil, fmt.Errorf("payments: %w", err)
 	}
 
-	router := httpserver.NewRouter(httpserver.Options{Logger: logger, Registerer: registerer, Classify: problemOf})
+	router := httpserver.NewRouter(httpserver.Options{Logger: logger, Registerer: registerer, Classify: problemOf, Config: cfg.HTTP})
 	route(router, ordersPaths, newProxy(cfg, orders))
 	router.Method(http.MethodGet, streamPath, newStreams(cfg, orders.Streams()))
 	route(router, paymentsPaths, newProxy(cfg, payments))

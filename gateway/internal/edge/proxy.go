@@ -156,6 +156,8 @@ func rewrite(header http.Header, r *http.Request) {
 	dropHops(header)
 	for name := range header {
 		switch {
+		case name == "Origin", strings.HasPrefix(name, "Sec-Fetch-"): // checked here; to the service it is the gateway that asks
+			delete(header, name)
 		case name == "Forwarded", name == "X-Real-Ip", name == "X-Rewrite-Url",
 			strings.HasPrefix(name, "X-Forwarded-"), strings.HasPrefix(name, "X-Original-"):
 			delete(header, name)

@@ -203,7 +203,7 @@ func TestTheNumberOfStreamsIsBounded(t *testing.T) {
 	s := newStreams(Config{UpstreamTimeout: time.Second}, nil)
 	s.open.Store(maxStreams)
 	recorder := httptest.NewRecorder()
-	s.ServeHTTP(recorder, httptest.NewRequest("GET", "/api/v1/orders/1/stream", nil))
+	s.ServeHTTP(recorder, httptest.NewRequest("GET", "http://localhost/api/v1/orders/1/stream", nil))
 	if recorder.Code != 503 || recorder.Header().Get("Retry-After") == "" {
 		t.Errorf("got %d %s", recorder.Code, recorder.Body)
 	}

@@ -91,7 +91,7 @@ func TestTheNumberOfStreamsIsBounded(t *testing.T) {
 	router := chi.NewRouter()
 	router.Get("/{id}", httpserver.Handle(a.stream))
 	recorder := httptest.NewRecorder()
-	router.ServeHTTP(recorder, httptest.NewRequest("GET", "/"+uuid.NewString(), nil))
+	router.ServeHTTP(recorder, httptest.NewRequest("GET", "http://localhost/"+uuid.NewString(), nil))
 	if recorder.Code != 503 || !strings.Contains(recorder.Body.String(), httpserver.CodeUnavailable) || recorder.Header().Get("Retry-After") == "" {
 		t.Errorf("got %d %s", recorder.Code, recorder.Body)
 	}

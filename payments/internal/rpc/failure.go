@@ -3,7 +3,10 @@ package rpc
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
+	"os"
+	"strings"
 	"time"
 
 	"connectrpc.com/connect"
@@ -28,9 +31,11 @@ func code(p *httpserver.Problem) connect.Code {
 	switch p.Status {
 	case http.StatusBadRequest:
 		return connect.CodeInvalidArgument
+	case http.StatusForbidden, http.StatusMisdirectedRequest:
+		return connect.CodePermissionDenied
 	case http.StatusNotFound:
 		return connect.CodeNotFound
-	case http.StatusGatewayTimeout:
+	case http.StatusGatewayTimeout, http.StatusRequestTimeout:
 		return connect.CodeDeadlineExceeded
 	case http.StatusRequestEntityTooLarge:
 		return connect.CodeResourceExhausted
@@ -92,4 +97,52 @@ func failure(ctx context.Context, err error) *connect.Error {
 		}
 	}
 	return answer
+}
+
+// writer writes errors in the form of a request's protocol.
+var writer = connect.NewErrorWriter()
+
+// Render is the httpserver.Options.Render of this package's procedures: what the router refuses before a procedure is reached
+// has the protocol's form too. Where there is no procedure, clients know what HTTP's status means.
+func Render(w http.ResponseWriter, r *http.Request, p *httpserver.Problem) bool {
+	service, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	if !strings.Contains(service, ".") || p.Status == http.StatusNotFound || p.Status == http.StatusMethodNotAllowed || !writer.IsSupported(r) {
+		return false
+	}
+	_ = writer.Write(&withStatus{w, p.Status}, r, failure(r.Context(), p)) // a client that is gone misses nothing
+	return true
+}
+
+// withStatus replaces the status of an error by that of the problem behind it: codes have statuses only roughly.
+type withStatus struct {
+	http.ResponseWriter
+	status int
+}
+
+func (w *withStatus) WriteHeader(status int) {
+	if status != http.StatusOK {
+		status = w.status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// bodies is a middleware by which a body that takes too long, or finds no room, is answered as by the API.
+func bodies(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Body = &body{r.Body, r.Context()}
+		next.ServeHTTP(w, r)
+	})
+}
+
+type body struct {
+	io.ReadCloser
+	ctx context.Context
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if known := (*httpserver.Problem)(nil); errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, &known) {
+		err = failure(b.ctx, httpserver.BodyProblem(err))
+	}
+	return n, err
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,6 +15,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/altyn-pay/altyn/payments/api/altyn/payments/v1/paymentsv1connect"
 	"github.com/altyn-pay/altyn/platform/httpserver"
 )
 
@@ -84,6 +87,48 @@ func TestFailureOfACallWhoseClientDoesNotWait(t *testing.T) {
 	} {
 		if got := failure(test.ctx, test.err); got.Code() != test.code {
 			t.Errorf("%v: %v", test.err, got)
+		}
+	}
+}
+
+// A page of another site is refused in the form of the protocol that it speaks.
+func TestRefusalsOfTheRouterHaveTheFormOfTheProtocol(t *testing.T) {
+	router := local()
+	for _, test := range []struct {
+		method, path, contentType, origin, host string
+		want                                    []string
+	}{
+		{"POST", paymentsv1connect.PaymentServiceRefundPaymentProcedure, "application/json", "https://evil.example", "localhost",
+			[]string{"403 ", `"code":"permission_denied"`, `"cross_origin"`}},
+		{"POST", paymentsv1connect.PaymentServiceRefundPaymentProcedure, "application/proto", "https://evil.example", "localhost",
+			[]string{"403 ", `"code":"permission_denied"`, `"cross_origin"`}},
+		{"POST", paymentsv1connect.PaymentServiceRefundPaymentProcedure, "application/grpc-web+proto", "https://evil.example", "localhost",
+			[]string{"200 ", "Grpc-Status: 7 ", "ALLOWED_ORIGINS"}},
+		{"POST", paymentsv1connect.PaymentServiceRefundPaymentProcedure, "application/grpc", "https://evil.example", "localhost",
+			[]string{"200 ", "Grpc-Status: 7 ", "ALLOWED_ORIGINS"}},
+		{"GET", paymentsv1connect.PaymentServiceGetBalanceProcedure, "", "https://evil.example", "localhost",
+			[]string{"403 ", `"code":"permission_denied"`, `"cross_origin"`}},
+		{"POST", paymentsv1connect.PaymentServiceRefundPaymentProcedure, "text/plain", "https://evil.example", "localhost", // of a form
+			[]string{"403 ", `"code":"cross_origin"`}},
+		{"POST", paymentsv1connect.PaymentServiceRefundPaymentProcedure, "application/json", "", "evil.example",
+			[]string{"421 ", `"code":"permission_denied"`, `"misdirected_request"`}},
+		{"POST", paymentsv1connect.PaymentServiceRefundPaymentProcedure, "application/grpc", "", "evil.example",
+			[]string{"200 ", "Grpc-Status: 7 ", "ALLOWED_HOSTS"}},
+		{"POST", "/api/v1/transfers", "application/json", "https://evil.example", "localhost", []string{"403 ", `"code":"cross_origin"`}},
+		{"POST", "/altyn.payments.v1.PaymentService/Nothing", "application/grpc", "", "localhost", []string{"404 "}},
+	} {
+		request := httptest.NewRequest(test.method, test.path, strings.NewReader("{}"))
+		request.Host = test.host
+		for name, value := range map[string]string{"Content-Type": test.contentType, "Origin": test.origin} {
+			if value != "" {
+				request.Header.Set(name, value)
+			}
+		}
+		got := answer(t, router, request)
+		for _, want := range test.want {
+			if !strings.Contains(got, want) {
+				t.Errorf("%s %s, %s, Origin %q, Host %s: %s, lacks %s", test.method, test.path, test.contentType, test.origin, test.host, got, want)
+			}
 		}
 	}
 }

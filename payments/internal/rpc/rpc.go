@@ -40,9 +40,10 @@ func New(a *api.API, ready func(context.Context) bool) *Service {
 }
 
 // Routes mounts the service, each procedure as a route of its own.
-func (s *Service) Routes(r chi.Router) {
+func (s *Service) Routes(router chi.Router) {
+	r := router.With(bodies)
 	options := connect.WithHandlerOptions(
-		connect.WithReadMaxBytes(maxMessage), connect.WithCompressMinBytes(compressFrom),
+		strict, connect.WithReadMaxBytes(maxMessage), connect.WithCompressMinBytes(compressFrom),
 		connect.WithInterceptors(connect.UnaryInterceptorFunc(outcomes)), connect.WithRecover(recovered),
 	)
 	path, handler := paymentsv1connect.NewPaymentServiceHandler(s, options)

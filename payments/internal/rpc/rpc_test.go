@@ -22,6 +22,7 @@ func TestAPanicIsLoggedAndNotShown(t *testing.T) {
 	New(nil, nil).Routes(router) // there is no API to ask
 	request := httptest.NewRequest("POST", paymentsv1connect.PaymentServiceGetPaymentProcedure, strings.NewReader(`{"orderId":"`+uuid.NewString()+`"}`))
 	request.Header.Set("Content-Type", "application/json")
+	request.Host = "localhost"
 	recorder := httptest.NewRecorder()
 	router.ServeHTTP(recorder, request)
 	var answer struct{ Code, Message string }
