@@ -16,6 +16,7 @@ type Order struct {
 	Amount         string     `json:"amount"`
 	Status         string     `json:"status"`
 	Reason         string     `json:"reason"`
+	Note           string     `json:"note"`
 	CapturedAmount string     `json:"captured_amount"`
 	RefundedAmount string     `json:"refunded_amount"`
 	CreatedAt      time.Time  `json:"created_at"`

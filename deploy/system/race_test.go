@@ -100,8 +100,8 @@ func ending(o load.Order) string {
 
 // The accounts of a race have 10.00.
 const (
-	cancelledFree = "cancelled " + changedMind + " 0.00 0.00"
-	cancelledBack = "cancelled " + changedMind + " 10.00 10.00"
+	cancelledFree = "cancelled cancelled 0.00 0.00"
+	cancelledBack = "cancelled cancelled 10.00 10.00"
 	paidWhole     = "paid  10.00 0.00"
 	isRejected    = "failed rejected 0.00 0.00"
 	isExpired     = "failed expired 0.00 0.00"
@@ -131,7 +131,7 @@ var races = map[string]race{
 	"missing goods": {order: withGoods, stage: "pending", why: "waiting_for_inventory", step: word(contract.InventoryFailed),
 		refusals: []string{"order_failed"}, taken: oneOrBoth, allowed: []string{"failed out_of_stock 0.00 0.00", cancelledFree}},
 	"money": {order: load.NewOrder{Amount: "60.00", OnInsufficient: contract.OnInsufficientWait}, stage: "pending", why: "waiting_for_funds",
-		step: funding, taken: both, allowed: []string{cancelledFree, "cancelled " + changedMind + " 60.00 60.00"}},
+		step: funding, taken: both, allowed: []string{cancelledFree, "cancelled cancelled 60.00 60.00"}},
 
 	// Without a cancellation.
 	"goods that are due": {order: load.NewOrder{Amount: "10.00", AwaitInventory: true, ExpiresIn: soon}, stage: "pending",

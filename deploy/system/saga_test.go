@@ -130,7 +130,7 @@ func (s *saga) rejected() {
 	}
 	s.await(order, "failed", "rejected")
 	s.balance(account, "100.00", "0.00")
-	s.timeline(order, "pending", "authorized", "failed rejected")
+	s.timeline(order, "pending", "authorized", "failed rejected looks like fraud")
 	_, err = s.client.Cancel(s.Context(), uuid.NewString(), order, "")
 	s.refused(err, 422, "order_failed")
 	_, err = s.client.Confirm(s.Context(), uuid.NewString(), order, "")
@@ -220,10 +220,10 @@ func (s *saga) cancelled() {
 			if o, err := s.client.Cancel(t.Context(), key, order, changedMind); err != nil || o.Status != "cancelling" && o.Status != "cancelled" {
 				t.Fatalf("%+v, %v", o, err)
 			}
-			if o := s.await(order, "cancelled", changedMind); o.CapturedAmount != stage.captured || o.RefundedAmount != stage.refunded {
+			if o := s.await(order, "cancelled", "cancelled"); o.Note != changedMind || o.CapturedAmount != stage.captured || o.RefundedAmount != stage.refunded {
 				t.Errorf("%+v", o)
 			}
-			s.payment(order, contract.PaymentCancelled, changedMind, stage.captured, stage.refunded)
+			s.payment(order, contract.PaymentCancelled, "cancelled", stage.captured, stage.refunded)
 			if behind != uuid.Nil { // whose turn it is now
 				s.settled(behind, "")
 				s.balance(account, "0.00", "0.00")
@@ -240,7 +240,7 @@ func (s *saga) cancelled() {
 			s.refused(err, 422, "payment_not_authorized")
 			_, err = s.client.Refund(t.Context(), uuid.NewString(), order, "")
 			s.refused(err, 422, "payment_not_captured", "amount_exceeds_captured")
-			s.timeline(order, append(stage.before, "cancelling "+changedMind, "cancelled "+changedMind)...)
+			s.timeline(order, append(stage.before, "cancelling cancelled "+changedMind, "cancelled cancelled "+changedMind)...)
 		})
 	}
 }
@@ -469,9 +469,9 @@ func (s *saga) overtaken() {
 	if err := errors.Join(s.Restart(stack.KafkaName), s.Restart(stack.Orders), s.WaitReady(s.Context())); err != nil {
 		s.Fatal(err)
 	}
-	s.await(order, "cancelled", changedMind)
-	s.timeline(order, "pending", "cancelling "+changedMind, "cancelled "+changedMind)
-	s.payment(order, contract.PaymentCancelled, changedMind, "0.00", "0.00")
+	s.await(order, "cancelled", "cancelled")
+	s.timeline(order, "pending", "cancelling cancelled "+changedMind, "cancelled cancelled "+changedMind)
+	s.payment(order, contract.PaymentCancelled, "cancelled", "0.00", "0.00")
 	// The order comes after its end and changes nothing; the audit looks at what was earned by it.
 	next := s.place(load.NewOrder{AccountID: account, Amount: "10.00"})
 	s.await(next, "paid", "")

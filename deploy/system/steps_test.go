@@ -158,6 +158,7 @@ func (s *saga) timeline(id uuid.UUID, want ...string) {
 		Items []struct {
 			Status  string     `json:"status"`
 			Reason  string     `json:"reason"`
+			Note    string     `json:"note"`
 			EventID *uuid.UUID `json:"event_id"`
 			At      time.Time  `json:"at"`
 		} `json:"items"`
@@ -167,7 +168,7 @@ func (s *saga) timeline(id uuid.UUID, want ...string) {
 	events := map[uuid.UUID]bool{}
 	last := time.Time{}
 	for _, item := range timeline.Items {
-		got = append(got, strings.TrimSpace(item.Status+" "+item.Reason))
+		got = append(got, strings.Join(strings.Fields(item.Status+" "+item.Reason+" "+item.Note), " "))
 		if item.EventID == nil || events[*item.EventID] || item.At.Before(last) {
 			s.Errorf("timeline %+v: a line without an event of its own, or before the one before", timeline)
 			return

@@ -224,7 +224,7 @@ func (w *world) cancel(i int) {
 	if was == contract.PaymentFailed || was == contract.PaymentCancelled {
 		return
 	}
-	t.status, t.reason = contract.PaymentCancelled, ""
+	t.status, t.reason = contract.PaymentCancelled, "cancelled"
 	switch was {
 	case contract.PaymentCreated:
 		w.leave(i)

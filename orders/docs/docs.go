@@ -889,6 +889,10 @@ const docTemplate = `{
                     "format": "uuid",
                     "example": "0198c5a8-0d3c-7b0f-8a52-5c1d2e3f4a5b"
                 },
+                "note": {
+                    "description": "what a client said of the cancellation, rejection or refund",
+                    "type": "string"
+                },
                 "reason": {
                     "description": "what it waits for, why it failed or is cancelled",
                     "type": "string",
@@ -964,7 +968,7 @@ const docTemplate = `{
                     "example": "Order 17 of the shop"
                 },
                 "expires_in": {
-                    "description": "the deadline, from now: 1s to 8760h",
+                    "description": "the deadline, from now: 1s to 8760h, of what waits for money 720h",
                     "type": "string",
                     "example": "15m"
                 },
@@ -1047,6 +1051,10 @@ const docTemplate = `{
                 "event_id": {
                     "type": "string",
                     "format": "uuid"
+                },
+                "note": {
+                    "description": "what a client said of it",
+                    "type": "string"
                 },
                 "reason": {
                     "description": "why; where the status is the one before, what happened to the payment",

@@ -271,7 +271,7 @@ func TestAnOrderIsCancelled(t *testing.T) {
 		t.Fatalf("%d %s", code, answer)
 	}
 	code, answer := p.call(t, "POST", "/api/v1/orders/"+placed.ID.String()+"/cancel?wait=30s", `{"reason": "why"}`, "Traceparent", trace)
-	if err := json.Unmarshal(answer, &cancelled); err != nil || code != 202 || cancelled.Status != order.Cancelled || cancelled.Reason != "why" ||
+	if err := json.Unmarshal(answer, &cancelled); err != nil || code != 202 || cancelled.Status != order.Cancelled || cancelled.Reason != "cancelled" || cancelled.Note != "why" ||
 		cancelled.RefundedAmount != "25.00" {
 		t.Fatalf("%d %s", code, answer)
 	}
@@ -284,7 +284,7 @@ func TestAnOrderIsCancelled(t *testing.T) {
 	if err := errors.Join(json.Unmarshal(events[0].Value, &first), json.Unmarshal(events[1].Value, &second)); err != nil {
 		t.Fatal(err)
 	}
-	if !reflect.DeepEqual(second.Order, first) || second.Reason != "why" || time.Time(second.CancelledAt).Before(time.Time(first.CreatedAt)) ||
+	if !reflect.DeepEqual(second.Order, first) || second.Reason != "cancelled" || second.Note != "why" || time.Time(second.CancelledAt).Before(time.Time(first.CreatedAt)) ||
 		first.ExpiresAt == nil || !time.Time(*first.ExpiresAt).Equal(time.Time(first.CreatedAt).Add(15*time.Minute)) {
 		t.Errorf("placed %+v, cancelled %+v", first, second)
 	}

@@ -51,7 +51,7 @@ func TestCancel(t *testing.T) {
 	defer changes.Close()
 	a := b.call(t, "POST", path, `{"reason": "the client changed its mind"}`)
 	cancelled := decode[api.Order](t, a, 202)
-	if cancelled.ID != id || cancelled.Status != order.Cancelling || cancelled.Reason != "the client changed its mind" ||
+	if cancelled.ID != id || cancelled.Status != order.Cancelling || cancelled.Reason != "cancelled" || cancelled.Note != "the client changed its mind" ||
 		a.header.Get("Idempotent-Replayed") != "" {
 		t.Errorf("got %s", a.body)
 	}
@@ -78,26 +78,26 @@ func TestCancel(t *testing.T) {
 			OrderID: id, AccountID: cancelled.AccountID, Amount: "2500.00", Currency: "RUB", Capture: contract.CaptureAutomatic,
 			OnInsufficient: contract.OnInsufficientReject, CreatedAt: cancelled.CreatedAt,
 		},
-		Reason: cancelled.Reason, CancelledAt: cancelled.UpdatedAt,
+		Reason: "cancelled", Note: "the client changed its mind", CancelledAt: cancelled.UpdatedAt,
 	}); !reflect.DeepEqual(event, want) {
 		t.Errorf("told %s", payload)
 	}
 
 	b.settle(t, id, contract.PaymentSucceeded, 1, "") // before the cancellation reached the payment
-	b.settle(t, id, contract.PaymentCancelled, 2, cancelled.Reason)
+	b.settle(t, id, contract.PaymentCancelled, 2, "cancelled")
 	a = b.call(t, "POST", path, "")
-	if got := decode[api.Order](t, a, 202); got.Status != order.Cancelled || got.Reason != cancelled.Reason {
+	if got := decode[api.Order](t, a, 202); got.Status != order.Cancelled || got.Reason != "cancelled" || got.Note != cancelled.Note {
 		t.Errorf("in the end: %s", a.body)
 	}
 	var steps []string
 	for _, item := range decode[api.Timeline](t, b.call(t, "GET", strings.TrimSuffix(path, "cancel")+"timeline", ""), 200).Items {
-		steps = append(steps, fmt.Sprintf("%s %q", item.Status, item.Reason))
+		steps = append(steps, fmt.Sprintf("%s %q %q", item.Status, item.Reason, item.Note))
 		if item.EventID == nil {
 			t.Errorf("no event brought %+v", item)
 		}
 	}
-	if want := []string{`pending ""`, `cancelling "the client changed its mind"`, `cancelling "succeeded"`,
-		`cancelled "the client changed its mind"`}; !reflect.DeepEqual(steps, want) {
+	if want := []string{`pending "" ""`, `cancelling "cancelled" "the client changed its mind"`, `cancelling "succeeded" ""`,
+		`cancelled "cancelled" ""`}; !reflect.DeepEqual(steps, want) {
 		t.Errorf("the timeline is %q", steps)
 	}
 }
@@ -201,7 +201,7 @@ func TestCancelWaitsForTheEndOfThePayment(t *testing.T) {
 		}
 		b.settle(t, id, status, 3, "why")
 		a := <-answers
-		if o := decode[api.Order](t, a, 202); o.Status != want || o.Reason != "why" {
+		if o := decode[api.Order](t, a, 202); o.Status != want || o.Reason != map[order.Status]string{order.Cancelled: "cancelled", order.Failed: "why"}[want] {
 			t.Errorf("%s: %s", status, a.body)
 		}
 	}

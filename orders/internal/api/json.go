@@ -21,7 +21,7 @@ type PlaceOrder struct {
 	Capture        string        `json:"capture" enums:"automatic,manual" default:"automatic"` // manual: the money is held until the payment is confirmed or rejected
 	AwaitInventory bool          `json:"await_inventory" example:"false" default:"false"`      // wait for the goods to be set aside
 	OnInsufficient string        `json:"on_insufficient" enums:"reject,wait" default:"reject"` // wait: for money, until the deadline
-	ExpiresIn      string        `json:"expires_in" example:"15m"`                             // the deadline, from now: 1s to 8760h
+	ExpiresIn      string        `json:"expires_in" example:"15m"`                             // the deadline, from now: 1s to 8760h, of what waits for money 720h
 }
 
 // PlaceOrders is a request for many orders.
@@ -46,6 +46,7 @@ type Order struct {
 	AwaitInventory bool           `json:"await_inventory" example:"false"`
 	Status         order.Status   `json:"status" swaggertype:"string" enums:"pending,authorized,paid,failed,cancelling,cancelled" example:"paid"`
 	Reason         string         `json:"reason,omitempty" example:"insufficient_funds"` // what it waits for, why it failed or is cancelled
+	Note           string         `json:"note,omitempty"`                                // what a client said of the cancellation, rejection or refund
 	CapturedAmount string         `json:"captured_amount" example:"2500.00"`
 	RefundedAmount string         `json:"refunded_amount" example:"0.00"`
 	CreatedAt      contract.Time  `json:"created_at" format:"date-time" example:"2026-01-02T15:04:05.123456Z"`
@@ -75,6 +76,7 @@ type TimelineItem struct {
 	At      contract.Time `json:"at" format:"date-time" example:"2026-01-02T15:04:05.130123Z"`
 	Status  order.Status  `json:"status" swaggertype:"string" enums:"pending,authorized,paid,failed,cancelling,cancelled" example:"paid"`
 	Reason  string        `json:"reason,omitempty"` // why; where the status is the one before, what happened to the payment
+	Note    string        `json:"note,omitempty"`   // what a client said of it
 	EventID *uuid.UUID    `json:"event_id,omitempty" swaggertype:"string" format:"uuid"`
 }
 
@@ -85,7 +87,7 @@ func (a *API) json(o order.Order) (Order, error) {
 	}
 	return Order{
 		ID: o.ID, AccountID: o.AccountID, Amount: currency.Format(o.Amount), Currency: o.Currency, Description: o.Description,
-		Reference: o.Reference, Capture: o.Capture, AwaitInventory: o.AwaitInventory, Status: o.Status, Reason: o.Reason,
+		Reference: o.Reference, Capture: o.Capture, AwaitInventory: o.AwaitInventory, Status: o.Status, Reason: o.Reason, Note: o.Note,
 		CapturedAmount: currency.Format(o.Captured), RefundedAmount: currency.Format(o.Refunded),
 		CreatedAt: contract.Time(o.CreatedAt), UpdatedAt: contract.Time(o.UpdatedAt), ExpiresAt: (*contract.Time)(o.ExpiresAt),
 	}, nil
@@ -104,7 +106,7 @@ func timelineOf(o order.Order, transitions []order.Transition) Timeline {
 	placed := o.PlacedEventID()
 	items := []TimelineItem{{At: contract.Time(o.CreatedAt), Status: order.Pending, EventID: &placed}}
 	for _, t := range transitions {
-		item := TimelineItem{At: contract.Time(t.At), Status: t.To, Reason: t.Reason}
+		item := TimelineItem{At: contract.Time(t.At), Status: t.To, Reason: t.Reason, Note: t.Note}
 		if t.EventID.Valid {
 			item.EventID = &t.EventID.UUID
 		}

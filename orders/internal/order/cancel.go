@@ -15,17 +15,17 @@ import (
 var ErrFailed = errors.New("the order has failed")
 
 // Cancel begins to cancel the order: it is cancelling until its payment has ended. The transition is nil, and nothing has
-// changed, where the order is being cancelled or is cancelled already; it keeps its first reason.
-func (o *Order) Cancel(reason string, now time.Time) (*Transition, error) {
+// changed, where the order is being cancelled or is cancelled already; it keeps its first note.
+func (o *Order) Cancel(note string, now time.Time) (*Transition, error) {
 	switch o.Status {
 	case Cancelling, Cancelled:
 		return nil, nil
 	case Failed:
 		return nil, ErrFailed
 	}
-	transition, err := o.move(Cancelling, reason, o.CancelledEventID(), now)
+	transition, err := o.move(Cancelling, contract.ReasonCancelled, note, o.CancelledEventID(), now)
 	if err == nil {
-		o.Reason = reason
+		o.Reason, o.Note = transition.Reason, note
 	}
 	return transition, err
 }
@@ -33,7 +33,7 @@ func (o *Order) Cancel(reason string, now time.Time) (*Transition, error) {
 // Cancelled is the event that tells payments of the cancellation that this transition began. It carries the whole order,
 // since it may come before the order does.
 func (o Order) Cancelled(currency money.Currency, t Transition) contract.Cancellation {
-	return contract.Cancellation{Order: o.Placed(currency), Reason: t.Reason, CancelledAt: contract.Time(t.At)}
+	return contract.Cancellation{Order: o.Placed(currency), Reason: t.Reason, Note: t.Note, CancelledAt: contract.Time(t.At)}
 }
 
 // CancelledEventID is the ID of that event: an order is cancelled once.

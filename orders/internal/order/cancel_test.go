@@ -29,12 +29,13 @@ func TestCancelFromEveryStatus(t *testing.T) {
 			}
 		default:
 			after := before
-			after.Status, after.Reason, after.Version, after.UpdatedAt = Cancelling, "the client changed its mind", 4, utc(noon.Add(time.Second))
+			after.Status, after.Reason, after.Note = Cancelling, "cancelled", "the client changed its mind"
+			after.Version, after.UpdatedAt = 4, utc(noon.Add(time.Second))
 			if err != nil || !reflect.DeepEqual(o, after) {
 				t.Errorf("%s: %v, %+v", from, err, o)
 			}
 			if transition == nil || *transition != (Transition{
-				OrderID: o.ID, Number: 4, At: after.UpdatedAt, From: from, To: Cancelling, Reason: "the client changed its mind",
+				OrderID: o.ID, Number: 4, At: after.UpdatedAt, From: from, To: Cancelling, Reason: "cancelled", Note: "the client changed its mind",
 				EventID: uuid.NullUUID{UUID: contract.EventID(contract.OrderCancelledType, o.ID, 1), Valid: true},
 			}) {
 				t.Errorf("%s: transition %+v", from, transition)
@@ -65,12 +66,12 @@ func TestCancelledCarriesTheWholeOrder(t *testing.T) {
 		return fields
 	}
 	want := fields(o.Placed(currency))
-	want["reason"], want["cancelled_at"] = "why", "2026-01-02T09:01:00.123456Z"
+	want["reason"], want["note"], want["cancelled_at"] = "cancelled", "why", "2026-01-02T09:01:00.123456Z"
 	transition, err := o.Cancel("why", noon.Add(time.Minute))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := fields(o.Cancelled(currency, *transition)); !reflect.DeepEqual(got, want) || len(got) != 13 {
+	if got := fields(o.Cancelled(currency, *transition)); !reflect.DeepEqual(got, want) || len(got) != 14 {
 		t.Errorf("got %v\nwant %v", got, want)
 	}
 }

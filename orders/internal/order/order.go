@@ -65,7 +65,8 @@ type Order struct {
 	ExpiresAt      *time.Time `db:"expires_at"`
 
 	Status   Status `db:"status"`
-	Reason   string `db:"reason"` // what it waits for, or why it failed or is cancelled
+	Reason   string `db:"reason"` // what it waits for, or why it failed or is cancelled: a code
+	Note     string `db:"note"`   // what a client said of its cancellation, rejection or last refund
 	Captured int64  `db:"captured"`
 	Refunded int64  `db:"refunded"` // of what was captured
 
@@ -88,16 +89,17 @@ type Transition struct {
 	From    Status        `db:"from_status"`
 	To      Status        `db:"to_status"`
 	Reason  string        `db:"reason"`
+	Note    string        `db:"note"`
 	EventID uuid.NullUUID `db:"event_id"` // the event that caused it, or that tells of it
 }
 
-// move takes the order one step further. The order's own reason is the caller's matter.
-func (o *Order) move(to Status, reason string, event uuid.UUID, now time.Time) (*Transition, error) {
+// move takes the order one step further. The order's own reason and note are the caller's matter.
+func (o *Order) move(to Status, reason, note string, event uuid.UUID, now time.Time) (*Transition, error) {
 	if !o.Status.CanBecome(to) {
 		return nil, fmt.Errorf("an order that is %s cannot become %s", o.Status, to)
 	}
 	t := &Transition{
-		OrderID: o.ID, Number: o.Version + 1, At: o.UpdatedAt, From: o.Status, To: to, Reason: reason,
+		OrderID: o.ID, Number: o.Version + 1, At: o.UpdatedAt, From: o.Status, To: to, Reason: reason, Note: note,
 		EventID: uuid.NullUUID{UUID: event, Valid: true},
 	}
 	// The clocks of two machines may differ, but an order's times do not run backwards.

@@ -1,6 +1,7 @@
 package order
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -22,6 +23,7 @@ type Payment struct {
 	Refunded  int64
 	Status    string // one of contract.Payment's
 	Reason    string
+	Note      string
 	Version   int64
 }
 
@@ -39,7 +41,10 @@ var statusOf = map[string]Status{
 func ReadPayment(currencies *money.Currencies, eventID uuid.UUID, event contract.Payment) (Payment, error) {
 	p := Payment{
 		EventID: eventID, OrderID: event.OrderID, AccountID: event.AccountID, Currency: event.Currency,
-		Status: event.Status, Reason: event.Reason, Version: event.Version,
+		Status: event.Status, Reason: event.Reason, Note: event.Note, Version: event.Version,
+	}
+	if p.Status == contract.PaymentCancelled {
+		p.Reason, p.Note = contract.ReasonCancelled, contract.NoteOf(event.Reason, event.Note)
 	}
 	currency, ok := currencies.Lookup(event.Currency)
 	switch {
@@ -54,6 +59,9 @@ func ReadPayment(currencies *money.Currencies, eventID uuid.UUID, event contract
 	}
 	if err := contract.CheckText(p.Reason, contract.MaxReason); err != nil {
 		return Payment{}, fmt.Errorf("reason %w", err)
+	}
+	if err := contract.CheckText(p.Note, contract.MaxReason); err != nil {
+		return Payment{}, fmt.Errorf("note %w", err)
 	}
 	for _, total := range []struct {
 		name, text string
@@ -92,30 +100,32 @@ func (o *Order) Apply(p Payment, now time.Time) (*Transition, error) {
 	if p.Version <= o.PaymentVersion {
 		return nil, nil
 	}
-	to, line, reason := o.following(p)
+	to, line, reason, note := o.following(p)
 	next := *o
-	transition, err := next.move(to, line, p.EventID, now)
+	transition, err := next.move(to, line, p.Note, p.EventID, now)
 	if err != nil {
 		return nil, fmt.Errorf("payment %s at version %d: %w", p.Status, p.Version, err)
 	}
-	next.Reason = reason
+	next.Reason, next.Note = reason, note
 	next.PaymentVersion, next.Captured, next.Refunded = p.Version, p.Captured, p.Refunded
 	*o = next
 	return transition, nil
 }
 
 // following says which status a payment asks of the order, what the line of its history says beside it, and the reason
-// that the order then has. An order that is being cancelled waits for the end of its payment: what happened to it before
-// the cancellation reached it does not take the order back, nor does the order lose the reason of its cancellation.
-func (o *Order) following(p Payment) (to Status, line, reason string) {
+// and note that the order then has. An order that is being cancelled waits for the end of its payment: what happened to it
+// before the cancellation reached it does not take the order back, nor does the order lose the note of its cancellation.
+func (o *Order) following(p Payment) (to Status, line, reason, note string) {
 	to = statusOf[p.Status]
 	switch {
 	case o.Status == Cancelling && !to.Final():
-		return Cancelling, p.Status, o.Reason
+		return Cancelling, p.Status, o.Reason, o.Note
 	case o.Status == Paid && to == Paid:
-		return Paid, p.Status, ""
+		return Paid, p.Status, "", p.Note
 	case to == Authorized, to == Paid:
-		return to, p.Reason, ""
+		return to, p.Reason, "", p.Note
+	case to == Cancelled:
+		return to, p.Reason, p.Reason, cmp.Or(p.Note, o.Note)
 	}
-	return to, p.Reason, p.Reason
+	return to, p.Reason, p.Reason, p.Note
 }

@@ -76,10 +76,10 @@ func TestApplyFromEveryStatus(t *testing.T) {
 	} {
 		for i, status := range paymentStatuses {
 			before := pendingOrder()
-			before.Status, before.Reason, before.PaymentVersion, before.Version = from, "before", 4, 3
+			before.Status, before.Reason, before.Note, before.PaymentVersion, before.Version = from, "before", "said before", 4, 3
 			o := before
 			p := paymentOf(o, status, 5, 700, 200)
-			p.Reason = "because"
+			p.Reason, p.Note = "because", "said"
 			transition, err := o.Apply(p, noon.Add(time.Second))
 			if want[i] == impossible {
 				if err == nil || transition != nil || !reflect.DeepEqual(o, before) {
@@ -87,7 +87,7 @@ func TestApplyFromEveryStatus(t *testing.T) {
 				}
 				continue
 			}
-			line, reason := "because", "because"
+			line, reason, note := "because", "because", "said"
 			switch want[i] {
 			case Authorized:
 				reason = ""
@@ -96,16 +96,16 @@ func TestApplyFromEveryStatus(t *testing.T) {
 					line = status
 				}
 			case Cancelling:
-				line, reason = status, "before"
+				line, reason, note = status, "before", "said before"
 			}
 			after := before
-			after.Status, after.Reason, after.Version, after.UpdatedAt = want[i], reason, 4, utc(noon.Add(time.Second))
+			after.Status, after.Reason, after.Note, after.Version, after.UpdatedAt = want[i], reason, note, 4, utc(noon.Add(time.Second))
 			after.PaymentVersion, after.Captured, after.Refunded = 5, 700, 200
 			if err != nil || !reflect.DeepEqual(o, after) {
 				t.Errorf("%s with %s: %v,\n%+v instead of\n%+v", from, status, err, o, after)
 			}
 			if transition == nil || *transition != (Transition{
-				OrderID: o.ID, Number: 4, At: after.UpdatedAt, From: from, To: want[i], Reason: line,
+				OrderID: o.ID, Number: 4, At: after.UpdatedAt, From: from, To: want[i], Reason: line, Note: "said",
 				EventID: uuid.NullUUID{UUID: p.EventID, Valid: true},
 			}) {
 				t.Errorf("%s with %s: transition %+v", from, status, transition)
@@ -163,13 +163,13 @@ func TestReadPayment(t *testing.T) {
 	table := currencies(t)
 	state := contract.Payment{
 		OrderID: pendingOrder().ID, AccountID: account, Amount: "10.00", Currency: "RUB", Status: contract.PaymentRefunded,
-		Reason: "because", CapturedAmount: "7.00", RefundedAmount: "0.00", Version: 3,
+		Reason: "because", Note: "said", CapturedAmount: "7.00", RefundedAmount: "0.00", Version: 3,
 	}
 	eventID := uuid.New()
 	got, err := ReadPayment(table, eventID, state)
 	want := Payment{
 		EventID: eventID, OrderID: state.OrderID, AccountID: account, Currency: "RUB", Amount: 1000, Captured: 700,
-		Status: contract.PaymentRefunded, Reason: "because", Version: 3,
+		Status: contract.PaymentRefunded, Reason: "because", Note: "said", Version: 3,
 	}
 	if err != nil || got != want {
 		t.Fatalf("%v: got %+v", err, got)
@@ -184,6 +184,7 @@ func TestReadPayment(t *testing.T) {
 		"negative":        func(p *contract.Payment) { p.RefundedAmount = "-0.00" },
 		"over captured":   func(p *contract.Payment) { p.CapturedAmount = "10.01" },
 		"over refunded":   func(p *contract.Payment) { p.RefundedAmount = "7.01" },
+		"note's length":   func(p *contract.Payment) { p.Note = strings.Repeat("ы", 201) },
 		"reason's NUL":    func(p *contract.Payment) { p.Reason = "a\x00b" },
 		"reason's length": func(p *contract.Payment) { p.Reason = strings.Repeat("ы", 201) },
 	} {
@@ -192,5 +193,32 @@ func TestReadPayment(t *testing.T) {
 		if _, err := ReadPayment(table, eventID, bad); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
+	}
+}
+
+// What an earlier version of payments tells of a cancellation has the client's words as the reason.
+func TestReadCancellation(t *testing.T) {
+	table := currencies(t)
+	for _, test := range []struct{ reason, note, want string }{
+		{"cancelled", "changed my mind", "changed my mind"}, {"cancelled", "", ""}, {"changed my mind", "", "changed my mind"}, {"", "", ""},
+	} {
+		p, err := ReadPayment(table, uuid.New(), contract.Payment{
+			OrderID: pendingOrder().ID, AccountID: account, Amount: "10.00", Currency: "RUB", Status: contract.PaymentCancelled,
+			Reason: test.reason, Note: test.note, CapturedAmount: "0.00", RefundedAmount: "0.00", Version: 1,
+		})
+		if err != nil || p.Reason != "cancelled" || p.Note != test.want {
+			t.Errorf("%+v: %v, reason %q, note %q", test, err, p.Reason, p.Note)
+		}
+	}
+}
+
+// An order keeps the note of its cancellation also where payments, of an earlier version, does not tell it.
+func TestACancelledOrderKeepsItsNote(t *testing.T) {
+	o := pendingOrder()
+	if _, err := o.Cancel("changed my mind", noon); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := o.Apply(paymentOf(o, contract.PaymentCancelled, 1, 0, 0), noon); err != nil || o.Note != "changed my mind" {
+		t.Errorf("%v: %+v", err, o)
 	}
 }

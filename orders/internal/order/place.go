@@ -15,8 +15,9 @@ import (
 
 // Bounds of expires_in.
 const (
-	minExpiry = time.Second
-	maxExpiry = 8760 * time.Hour // a year
+	minExpiry      = time.Second
+	maxExpiry      = 8760 * time.Hour // a year
+	maxFundsExpiry = 720 * time.Hour  // 30 days, of what waits for money
 )
 
 // Request is what a client asks for, as it was sent. What is empty was left out.
@@ -95,8 +96,13 @@ func Place(currencies *money.Currencies, r Request, now time.Time) (Order, error
 	choose(&o.Capture, r.Capture, "capture", contract.CaptureManual)
 	choose(&o.OnInsufficient, r.OnInsufficient, "on_insufficient", contract.OnInsufficientWait)
 	if r.ExpiresIn != "" {
+		longest := maxExpiry
+		if o.OnInsufficient == contract.OnInsufficientWait {
+			longest = maxFundsExpiry
+		}
 		expiry, err := time.ParseDuration(r.ExpiresIn)
-		check(err == nil && expiry >= minExpiry && expiry <= maxExpiry, "expires_in", "must be a duration from 1s to 8760h, such as 15m")
+		check(err == nil && expiry >= minExpiry && expiry <= longest, "expires_in", "must be a duration from 1s to %gh, such as 15m",
+			longest.Hours())
 		at := o.CreatedAt.Add(expiry.Truncate(time.Microsecond))
 		o.ExpiresAt = &at
 	}

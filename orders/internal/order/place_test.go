@@ -100,6 +100,7 @@ func TestPlaceNamesEveryBadField(t *testing.T) {
 		{"negative duration", func(r *Request) { r.ExpiresIn = "-15m" }, "expires_in"},
 		{"short duration", func(r *Request) { r.ExpiresIn = "999ms" }, "expires_in"},
 		{"long duration", func(r *Request) { r.ExpiresIn = "8760h0m0.000000001s" }, "expires_in"},
+		{"long wait for money", func(r *Request) { r.OnInsufficient, r.ExpiresIn = "wait", "720h0m0.000000001s" }, "expires_in"},
 		{"endless duration", func(r *Request) { r.ExpiresIn = strings.Repeat("9", 100_000) + "h" }, "expires_in"},
 		{"several", func(r *Request) { r.Amount, r.Capture, r.ExpiresIn = "x", "y", "z" }, "amount capture expires_in"},
 	} {
@@ -130,6 +131,7 @@ func TestPlaceAcceptsTheLimits(t *testing.T) {
 		func(r *Request) { r.Description, r.Reference = "", "" },
 		func(r *Request) { r.ExpiresIn = "1s" },
 		func(r *Request) { r.ExpiresIn = "8760h" },
+		func(r *Request) { r.OnInsufficient, r.ExpiresIn = "wait", "720h" },
 	} {
 		r := valid()
 		change(&r)

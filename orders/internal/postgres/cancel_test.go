@@ -65,7 +65,7 @@ func TestCancelStoresEverythingTogether(t *testing.T) {
 	c := cancellation(p.Order.ID, "key", "ё <&> \" \\")
 	got := b.cancel(t, c)[0]
 	want := p.Order
-	want.Status, want.Reason, want.Version, want.UpdatedAt = order.Cancelling, c.Reason, 2, got.Order.UpdatedAt
+	want.Status, want.Reason, want.Note, want.Version, want.UpdatedAt = order.Cancelling, "cancelled", c.Reason, 2, got.Order.UpdatedAt
 	if !reflect.DeepEqual(got, postgres.Cancelled{Order: want, New: true}) {
 		t.Fatalf("got %+v", got)
 	}
@@ -74,7 +74,7 @@ func TestCancelStoresEverythingTogether(t *testing.T) {
 	}
 	eventID := contract.EventID(contract.OrderCancelledType, p.Order.ID, 1)
 	line := order.Transition{
-		OrderID: p.Order.ID, Number: 2, At: want.UpdatedAt, From: order.Pending, To: order.Cancelling, Reason: c.Reason,
+		OrderID: p.Order.ID, Number: 2, At: want.UpdatedAt, From: order.Pending, To: order.Cancelling, Reason: "cancelled", Note: c.Reason,
 		EventID: uuid.NullUUID{UUID: eventID, Valid: true},
 	}
 	if history, err := b.store.Transitions(t.Context(), p.Order.ID); err != nil || !reflect.DeepEqual(history, []order.Transition{line}) {
@@ -127,7 +127,7 @@ func TestCancelAgain(t *testing.T) {
 			} else {
 				results = append(b.cancel(t, test.first), b.cancel(t, test.again)...)
 			}
-			if first := results[0]; !first.New || first.Repeated || first.Err != nil || first.Order.Reason != test.first.Reason {
+			if first := results[0]; !first.New || first.Repeated || first.Err != nil || first.Order.Note != test.first.Reason {
 				t.Errorf("%s, together %v: first %+v", name, together, first)
 			}
 			if again := results[1]; again.New || again.Repeated != test.repeated || !errors.Is(again.Err, test.err) ||
@@ -309,4 +309,30 @@ func (b bundle) apply(t testing.TB, placements []postgres.Placement, which []int
 		}
 		return b.store.Save(t.Context(), tx, changed, transitions)
 	})
+}
+
+// What the version before has stored of a cancellation: the client's words as the reason.
+func TestAnEarlierCancellationIsReadAsANote(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for _, status := range []order.Status{order.Cancelling, order.Cancelled} {
+		p := placement(t, nil)
+		place(t, b.store, p)
+		if _, err := b.Owner.Exec(`UPDATE orders SET status = $2, reason = 'changed my mind', version = 3 WHERE id = $1`, p.Order.ID, status); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.Owner.Exec(`INSERT INTO order_history (order_id, number, at, from_status, to_status, reason) VALUES
+			($1, 2, now(), 'pending', 'cancelling', 'changed my mind'), ($1, 3, now(), 'cancelling', 'cancelling', 'succeeded')`, p.Order.ID); err != nil {
+			t.Fatal(err)
+		}
+		o, err := b.store.Order(t.Context(), p.Order.ID)
+		if err != nil || o.Reason != "cancelled" || o.Note != "changed my mind" {
+			t.Errorf("%v: %+v", err, o)
+		}
+		lines, err := b.store.Transitions(t.Context(), p.Order.ID)
+		if err != nil || len(lines) != 2 || lines[0].Reason != "cancelled" || lines[0].Note != "changed my mind" ||
+			lines[1].Reason != "succeeded" || lines[1].Note != "" {
+			t.Errorf("%v: %+v", err, lines)
+		}
+	}
 }

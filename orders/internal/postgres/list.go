@@ -61,7 +61,7 @@ func (s *Store) List(ctx context.Context, filter Filter, before int64, limit int
 	}
 	page = make([]order.Order, len(rows))
 	for i, row := range rows {
-		page[i] = inUTC(row.Order)
+		page[i] = read(row.Order)
 	}
 	return page, next, nil
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"github.com/altyn-pay/altyn/orders/internal/order"
+	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/outbox"
 	"github.com/altyn-pay/altyn/platform/postgres"
 )
@@ -47,7 +48,7 @@ type Store struct {
 func New(db *sqlx.DB) *Store { return &Store{db} }
 
 const orderColumns = `id, account_id, amount, currency, description, reference, capture, await_inventory, on_insufficient,
-	expires_at, status, reason, captured, refunded, version, payment_version, fingerprint, created_at, updated_at`
+	expires_at, status, reason, note, captured, refunded, version, payment_version, fingerprint, created_at, updated_at`
 
 // Order returns one order, or ErrNotFound.
 func (s *Store) Order(ctx context.Context, id uuid.UUID) (order.Order, error) {
@@ -61,7 +62,7 @@ func (s *Store) Order(ctx context.Context, id uuid.UUID) (order.Order, error) {
 	if err != nil {
 		return order.Order{}, fmt.Errorf("read order %s: %w", id, err)
 	}
-	return inUTC(o), nil
+	return read(o), nil
 }
 
 // Newer returns, by ID, those of the orders whose version is above the one that was seen of each.
@@ -84,12 +85,17 @@ func (s *Store) Transitions(ctx context.Context, id uuid.UUID) ([]order.Transiti
 	defer cancel()
 	var transitions []order.Transition
 	if err := s.db.SelectContext(ctx, &transitions, `
-		SELECT order_id, number, at, from_status, to_status, reason, event_id
+		SELECT order_id, number, at, from_status, to_status, reason, note, event_id
 		FROM order_history WHERE order_id = $1 ORDER BY number LIMIT `+strconv.Itoa(maxTransitions), id); err != nil {
 		return nil, fmt.Errorf("read the history of order %s: %w", id, err)
 	}
 	for i := range transitions {
-		transitions[i].At = transitions[i].At.UTC()
+		t := &transitions[i]
+		t.At = t.At.UTC()
+		// A line that leaves an order cancelling says what has become of its payment.
+		if t.To == order.Cancelled || t.To == order.Cancelling && t.From != order.Cancelling {
+			t.Reason, t.Note = cancelled(t.Reason, t.Note)
+		}
 	}
 	return transitions, nil
 }
@@ -105,13 +111,22 @@ func selectOrders(ctx context.Context, db sqlx.QueryerContext, query string, ids
 func byID(rows []order.Order) map[uuid.UUID]order.Order {
 	orders := make(map[uuid.UUID]order.Order, len(rows))
 	for _, o := range rows {
-		orders[o.ID] = inUTC(o)
+		orders[o.ID] = read(o)
 	}
 	return orders
 }
 
-// inUTC makes the times of an order independent of the session's time zone.
-func inUTC(o order.Order) order.Order {
+// cancelled are the reason and the note of what is being cancelled or is cancelled, of the version before too.
+func cancelled(reason, note string) (string, string) {
+	return contract.ReasonCancelled, contract.NoteOf(reason, note)
+}
+
+// read makes an order of its row: its times independent of the session's time zone, and a note of what the version before has
+// kept as a reason.
+func read(o order.Order) order.Order {
+	if o.Status == order.Cancelling || o.Status == order.Cancelled {
+		o.Reason, o.Note = cancelled(o.Reason, o.Note)
+	}
 	o.CreatedAt, o.UpdatedAt = o.CreatedAt.UTC(), o.UpdatedAt.UTC()
 	if o.ExpiresAt != nil {
 		at := o.ExpiresAt.UTC()

@@ -32,17 +32,17 @@ const Changes = "orders"
 // versions never go back.
 const saveOrders = `
 	WITH saved AS (
-		UPDATE orders SET status = c.status, reason = c.reason, captured = c.captured, refunded = c.refunded,
-			version = c.version, payment_version = c.payment_version, updated_at = c.updated_at
-		FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::timestamptz[])
-			AS c (id, status, reason, captured, refunded, version, payment_version, updated_at)
+		UPDATE orders SET status = c.status, reason = c.reason, note = c.note, captured = c.captured,
+			refunded = c.refunded, version = c.version, payment_version = c.payment_version, updated_at = c.updated_at
+		FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::timestamptz[])
+			AS c (id, status, reason, note, captured, refunded, version, payment_version, updated_at)
 		WHERE orders.id = c.id AND orders.version < c.version AND orders.payment_version <= c.payment_version
 		RETURNING orders.id
 	), written AS (
-		INSERT INTO order_history (order_id, number, at, from_status, to_status, reason, event_id)
-		SELECT * FROM unnest($9::uuid[], $10::bigint[], $11::timestamptz[], $12::text[], $13::text[], $14::text[], $15::uuid[])
+		INSERT INTO order_history (order_id, number, at, from_status, to_status, reason, note, event_id)
+		SELECT * FROM unnest($10::uuid[], $11::bigint[], $12::timestamptz[], $13::text[], $14::text[], $15::text[], $16::text[], $17::uuid[])
 	)
-	SELECT (SELECT count(*) FROM saved), (SELECT count(pg_notify('` + Changes + `', text)) FROM unnest($16::text[]) AS text)`
+	SELECT (SELECT count(*) FROM saved), (SELECT count(pg_notify('` + Changes + `', text)) FROM unnest($18::text[]) AS text)`
 
 // Save stores the new states of orders that the transaction has locked, and the transitions that led to them. Once that is
 // committed, every process that listens to Changes is told.
@@ -51,23 +51,23 @@ func (s *Store) Save(ctx context.Context, tx *sqlx.Tx, orders []order.Order, tra
 	if n+m == 0 {
 		return nil
 	}
-	ids, statuses, reasons, updated := make(postgres.UUIDs, n), texts(n), texts(n), make(postgres.Times, n)
+	ids, statuses, reasons, notes, updated := make(postgres.UUIDs, n), texts(n), texts(n), texts(n), make(postgres.Times, n)
 	captured, refunded, versions, paymentVersions := bigints(n), bigints(n), bigints(n), bigints(n)
 	changes := make([]watch.Change, n)
 	for i, o := range orders {
-		ids[i], statuses[i], reasons[i], updated[i] = o.ID, string(o.Status), o.Reason, o.UpdatedAt
+		ids[i], statuses[i], reasons[i], notes[i], updated[i] = o.ID, string(o.Status), o.Reason, o.Note, o.UpdatedAt
 		captured[i], refunded[i], versions[i], paymentVersions[i] = o.Captured, o.Refunded, o.Version, o.PaymentVersion
 		changes[i] = watch.Change{ID: o.ID, Version: o.Version}
 	}
 	of, events, numbers, at := make(postgres.UUIDs, m), make(postgres.OptionalUUIDs, m), bigints(m), make(postgres.Times, m)
-	from, to, why := texts(m), texts(m), texts(m)
+	from, to, why, said := texts(m), texts(m), texts(m), texts(m)
 	for i, t := range transitions {
 		of[i], numbers[i], at[i], from[i], to[i] = t.OrderID, t.Number, t.At, string(t.From), string(t.To)
-		why[i], events[i] = t.Reason, t.EventID.UUID
+		why[i], said[i], events[i] = t.Reason, t.Note, t.EventID.UUID
 	}
 	var saved, told int
-	if err := tx.QueryRowContext(ctx, saveOrders, ids, statuses, reasons, captured, refunded, versions, paymentVersions, updated,
-		of, numbers, at, from, to, why, events, postgres.Texts(watch.Announcements(changes))).Scan(&saved, &told); err != nil {
+	if err := tx.QueryRowContext(ctx, saveOrders, ids, statuses, reasons, notes, captured, refunded, versions, paymentVersions, updated,
+		of, numbers, at, from, to, why, said, events, postgres.Texts(watch.Announcements(changes))).Scan(&saved, &told); err != nil {
 		return fmt.Errorf("save %d orders: %w", n, err)
 	}
 	if saved != n {

@@ -351,11 +351,12 @@ func TestACancelledOrderWaitsForThePaymentsEnd(t *testing.T) {
 	b.handle(t, messages...)
 	b.handle(t, messages...)
 	wants := []order.Order{
-		{Status: order.Cancelled, Reason: "why"}, {Status: order.Failed, Reason: "insufficient_funds"}, {Status: order.Cancelling, Reason: "why"},
+		{Status: order.Cancelled, Reason: "cancelled", Note: "why"}, {Status: order.Failed, Reason: "insufficient_funds"},
+		{Status: order.Cancelling, Reason: "cancelled", Note: "why"},
 	}
 	for i, o := range orders {
 		stored, err := b.store.Order(t.Context(), o.ID)
-		if err != nil || stored.Status != wants[i].Status || stored.Reason != wants[i].Reason {
+		if err != nil || stored.Status != wants[i].Status || stored.Reason != wants[i].Reason || stored.Note != wants[i].Note {
 			t.Errorf("%v: order %d is %+v", err, i, stored)
 		}
 		history, err := b.store.Transitions(t.Context(), o.ID)

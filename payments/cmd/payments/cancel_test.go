@@ -203,3 +203,36 @@ func TestTheLongestWaitForMoney(t *testing.T) {
 	b.until(1, `SELECT count(*) FROM waits WHERE expires_at < now() + interval '24 hours'`)
 	b.until(3, `SELECT count(*) FROM waits WHERE expires_at < now() + interval '30 days 1 second'`)
 }
+
+// What the version before has stored: the client's words as the reason of a cancelled payment and as the description of a
+// release, and an event that says them as the reason.
+func TestEarlierNotes(t *testing.T) {
+	b := setup(t, "all")
+	account := b.account("100.00")
+	before, rejected, inFlight := order(account, "1.00"), b.held(account, "2.00"), order(account, "3.00")
+	b.place(before, "succeeded")
+	b.produce(cancelled(before, "")) // leaves no reason
+	b.until(1, `SELECT count(*) FROM payments WHERE order_id = $1 AND status = 'cancelled'`, before.OrderID)
+	b.expect(b.step(rejected, "reject", ""), 200)
+	for _, statement := range []string{
+		`UPDATE payments SET reason = 'changed my mind' WHERE status = 'cancelled'`,
+		`UPDATE operations SET description = 'looks like fraud' WHERE operation = 'release'`,
+	} {
+		if _, err := b.Owner.Exec(statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.produce(cancelled(inFlight, "changed my mind"))
+	b.until(1, `SELECT count(*) FROM payments WHERE order_id = $1`, inFlight.OrderID)
+	for _, o := range []contract.Order{before, inFlight} {
+		b.expect(b.call("GET", "/api/v1/payments/"+o.OrderID.String(), nil), 200, "reason", "cancelled", "note", "changed my mind")
+	}
+	list := b.call("GET", fmt.Sprintf("/api/v1/accounts/%s/operations", account), nil).body["items"].([]any)
+	found := slices.ContainsFunc(list, func(item any) bool {
+		op := item.(map[string]any)
+		return op["operation"] == "release" && op["note"] == "looks like fraud" && op["description"] == nil
+	})
+	if !found {
+		t.Errorf("no note of the rejection in %v", list)
+	}
+}
