@@ -66,11 +66,12 @@ func TestStepsOfAPaymentOverGRPC(t *testing.T) {
 	refund := func(amount string) (*paymentsv1.RefundPaymentResponse, error) {
 		ctx := metadata.AppendToOutgoingContext(t.Context(), "idempotency-key", "back")
 		response := new(paymentsv1.RefundPaymentResponse)
-		return response, conn.Invoke(ctx, "/"+paymentService+"/RefundPayment", &paymentsv1.RefundPaymentRequest{OrderId: id, Amount: amount}, response)
+		return response, conn.Invoke(ctx, "/"+paymentService+"/RefundPayment", &paymentsv1.RefundPaymentRequest{
+			OrderId: id, Amount: amount, Reason: "one was broken"}, response)
 	}
 	for i := range 2 {
 		back, err := refund("10.00")
-		if err != nil || stands(back.GetPayment()) != "refunded  25.00-10.00" || back.GetReplayed() != (i > 0) {
+		if err != nil || stands(back.GetPayment()) != "refunded  25.00-10.00" || back.GetPayment().GetNote() != "one was broken" || back.GetReplayed() != (i > 0) {
 			t.Errorf("refund %d: %v, %v", i, back, err)
 		}
 	}
