@@ -333,7 +333,7 @@ func TestConnectIsPlainHTTP(t *testing.T) {
 	if got := b.call("GET", "/"+paymentService+"/ConfirmPayment?connect=v1&encoding=json&message=%7B%7D", nil); got.status != http.StatusMethodNotAllowed || got.header.Get("Allow") != "POST, OPTIONS" {
 		t.Errorf("GET of what has an effect: %v", got)
 	}
-	missing := b.call("POST, OPTIONS", balance, map[string]any{"account_id": uuid.New()})
+	missing := b.call("POST", balance, map[string]any{"account_id": uuid.New()})
 	if missing.status != http.StatusNotFound || missing.body["code"] != "not_found" || !strings.Contains(fmt.Sprint(missing.body["details"]), "reason:account_not_found") {
 		t.Errorf("no such account: %v", missing)
 	}
