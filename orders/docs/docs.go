@@ -397,7 +397,7 @@ const docTemplate = `{
         },
         "/api/v1/orders/batch": {
             "post": {
-                "description": "Accepts up to 1000 orders. Each has its own result: an order, or the problem that kept it from being accepted. With an\nIdempotency-Key the batch can be repeated: the key of each order is this key and the order's index in the batch.\nIdempotent-Replayed: true says that every order of the answer was placed by an earlier request. Where it is not known whether\nthe orders were accepted, each has the problem outcome_unknown, whose location is where the order is then.",
+                "description": "Accepts up to 1000 orders. Each has its own result: an order, or the problem that kept it from being accepted. An\nIdempotency-Key covers the whole batch: with the same body it answers with the same orders in their present state and\nIdempotent-Replayed: true, and places what a crash has left out; with any other body nothing happens. Where it is not known\nwhether the orders were accepted, each has the problem outcome_unknown, whose location is where the order is then.",
                 "consumes": [
                     "application/json"
                 ],
@@ -435,7 +435,7 @@ const docTemplate = `{
                         "headers": {
                             "Idempotent-Replayed": {
                                 "type": "string",
-                                "description": "true when all orders were placed by an earlier request with this key"
+                                "description": "true when the same batch came with this key before"
                             }
                         }
                     },
@@ -459,6 +459,12 @@ const docTemplate = `{
                     },
                     "415": {
                         "description": "unsupported_media_type",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "422": {
+                        "description": "idempotency_key_reused",
                         "schema": {
                             "$ref": "#/definitions/httpserver.Problem"
                         }

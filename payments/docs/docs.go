@@ -1085,7 +1085,7 @@ const docTemplate = `{
         },
         "/api/v1/operations/batch": {
             "post": {
-                "description": "Each item is a command as on the topic billing.commands (but for balance), with a result of its own: the operation,\nor the problem. Items of one account take effect in their order. A command_id is the item's Idempotency-Key; without\none the header counts, each item by its index. An item of which it is not known whether it was accepted has the problem\noutcome_unknown, whose location is where the operation is then.",
+                "description": "Each item is a command as on the topic billing.commands (but for balance), with a result of its own: the operation,\nor the problem. Items of one account take effect in their order. An Idempotency-Key covers the whole batch: with the same\nbody it answers with the same operations in their present state and Idempotent-Replayed: true, and does what a crash has\nleft undone; with any other body nothing happens. A command_id makes an item repeatable by itself, in whichever batch it\ncomes. An item of which it is not known whether it was accepted has the problem outcome_unknown, whose location is where\nthe operation is then.",
                 "consumes": [
                     "application/json"
                 ],
@@ -1108,7 +1108,7 @@ const docTemplate = `{
                     },
                     {
                         "type": "string",
-                        "description": "1–255 characters",
+                        "description": "1–255 characters; the same key with the same body is the same batch",
                         "name": "Idempotency-Key",
                         "in": "header"
                     },
@@ -1125,6 +1125,12 @@ const docTemplate = `{
                         "description": "OK",
                         "schema": {
                             "$ref": "#/definitions/BatchResult"
+                        },
+                        "headers": {
+                            "Idempotent-Replayed": {
+                                "type": "string",
+                                "description": "true when the same batch came with this key before"
+                            }
                         }
                     },
                     "400": {
@@ -1141,6 +1147,12 @@ const docTemplate = `{
                     },
                     "415": {
                         "description": "Unsupported Media Type",
+                        "schema": {
+                            "$ref": "#/definitions/httpserver.Problem"
+                        }
+                    },
+                    "422": {
+                        "description": "idempotency_key_reused",
                         "schema": {
                             "$ref": "#/definitions/httpserver.Problem"
                         }

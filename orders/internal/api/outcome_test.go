@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"fmt"
 	"maps"
 	"net/http"
 	"slices"
@@ -204,7 +205,7 @@ func TestManyLoseTheAnswerToACommit(t *testing.T) {
 		for _, a := range sent {
 			if a.statement == statement {
 				all.Go(func() {
-					if got := b.call(t, "POST", a.path, a.body, "Idempotency-Key", "k"); got.status != a.status || got.header.Get("Idempotent-Replayed") != "" {
+					if got := b.call(t, "POST", a.path, a.body, "Idempotency-Key", fmt.Sprint("k ", a.of)); got.status != a.status || got.header.Get("Idempotent-Replayed") != "" {
 						t.Errorf("%s: %d %v %s", a.path, got.status, got.header, got.body)
 					}
 				})

@@ -3,10 +3,8 @@ package api
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/google/uuid"
@@ -15,15 +13,10 @@ import (
 	"github.com/altyn-pay/altyn/orders/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/httpserver"
-	database "github.com/altyn-pay/altyn/platform/postgres"
 	"github.com/altyn-pay/altyn/platform/telemetry"
 )
 
-const (
-	maxBatch = 1000
-
-	replayedHeader = "Idempotent-Replayed"
-)
+const replayedHeader = "Idempotent-Replayed"
 
 // place accepts one order.
 //
@@ -99,88 +92,6 @@ func (a *API) place(w http.ResponseWriter, r *http.Request) error {
 		w.Header().Set(replayedHeader, "true")
 	}
 	return httpserver.WriteJSON(w, http.StatusCreated, answer)
-}
-
-// placeBatch accepts many orders in one transaction.
-//
-//	@Summary		Place many orders
-//	@Description	Accepts up to 1000 orders. Each has its own result: an order, or the problem that kept it from being accepted. With an
-//	@Description	Idempotency-Key the batch can be repeated: the key of each order is this key and the order's index in the batch.
-//	@Description	Idempotent-Replayed: true says that every order of the answer was placed by an earlier request. Where it is not known whether
-//	@Description	the orders were accepted, each has the problem outcome_unknown, whose location is where the order is then.
-//	@Tags			orders
-//	@Accept			json
-//	@Produce		json,application/problem+json
-//	@Param			Idempotency-Key	header		string		false	"makes the request repeatable, 1 to 255 characters"
-//	@Param			orders			body		PlaceOrders	true	"the orders"
-//	@Success		200				{object}	Results
-//	@Header			200				{string}	Idempotent-Replayed	"true when all orders were placed by an earlier request with this key"
-//	@Failure		400				{object}	httpserver.Problem	"invalid_json, unknown_field or validation_failed"
-//	@Failure		408				{object}	httpserver.Problem	"request_timeout"
-//	@Failure		413				{object}	httpserver.Problem	"body_too_large"
-//	@Failure		415				{object}	httpserver.Problem	"unsupported_media_type"
-//	@Failure		500				{object}	httpserver.Problem	"internal"
-//	@Failure		503				{object}	httpserver.Problem	"unavailable"
-//	@Router			/api/v1/orders/batch [post]
-func (a *API) placeBatch(w http.ResponseWriter, r *http.Request) error {
-	key, err := httpserver.IdempotencyKey(r)
-	if err != nil {
-		return err
-	}
-	var request PlaceOrders
-	if err := httpserver.DecodeJSON(w, r, &request); err != nil {
-		return err
-	}
-	if n := len(request.Orders); n < 1 || n > maxBatch {
-		return httpserver.Invalid("orders", "must have 1 to "+strconv.Itoa(maxBatch)+" orders")
-	}
-	results := make([]Result, len(request.Orders))
-	var placements []postgres.Placement
-	var indexes []int // of the placements in the request
-	for i, item := range request.Orders {
-		results[i].Index = i
-		itemKey := key
-		if key != "" {
-			itemKey = strconv.Itoa(i) + ":" + key
-		}
-		placement, err := a.placement(r.Context(), item, Path+"/batch", itemKey)
-		if err != nil {
-			var p *httpserver.Problem
-			if err = problemOf(err, "orders["+strconv.Itoa(i)+"]."); !errors.As(err, &p) {
-				return err
-			}
-			results[i].Problem = p
-			continue
-		}
-		placements, indexes = append(placements, placement), append(indexes, i)
-	}
-	placed, err := a.placing.DoAll(r.Context(), placements)
-	if database.IsOutcomeUnknown(err) {
-		for n, p := range placements {
-			results[indexes[n]].Problem = outcomeUnknown(p.Order.ID, err)
-		}
-	} else if err != nil {
-		return err
-	}
-	replayed := len(placed) > 0
-	for n, p := range placed {
-		result := &results[indexes[n]]
-		if p.Order.Fingerprint != placements[n].Order.Fingerprint {
-			result.Problem = errKeyReused
-			replayed = false
-			continue
-		}
-		answer, err := a.json(p.Order)
-		if err != nil {
-			return err
-		}
-		result.Order = &answer
-		replayed = replayed && !p.New
-	}
-	if replayed {
-		w.Header().Set(replayedHeader, "true")
-	}
-	return httpserver.WriteJSON(w, http.StatusOK, Results{results})
 }
 
 // placement turns a request into what is stored. A key makes the order's ID from it, so that the same request becomes

@@ -2,19 +2,14 @@ package api
 
 import (
 	"net/http"
-	"strconv"
 
 	"github.com/google/uuid"
 
-	"github.com/altyn-pay/altyn/payments/internal/command"
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/money"
 )
-
-// maxBatch bounds the operations of one batch.
-const maxBatch = 1000
 
 // Amount asks for an amount of money to be moved.
 type Amount struct {
@@ -273,93 +268,4 @@ func (a *API) ofHold(w http.ResponseWriter, r *http.Request, kind ledger.Kind) e
 		return err
 	}
 	return a.command(w, r, c, nil)
-}
-
-// batch runs many operations at once.
-//
-//	@Summary		Run up to 1000 operations at once
-//	@Description	Each item is a command as on the topic billing.commands (but for balance), with a result of its own: the operation,
-//	@Description	or the problem. Items of one account take effect in their order. A command_id is the item's Idempotency-Key; without
-//	@Description	one the header counts, each item by its index. An item of which it is not known whether it was accepted has the problem
-//	@Description	outcome_unknown, whose location is where the operation is then.
-//	@Tags			operations
-//	@Accept			json
-//	@Produce		json
-//	@Param			request			body		Batch	true	"the operations"
-//	@Param			Idempotency-Key	header		string	false	"1–255 characters"
-//	@Param			wait			query		string	false	"wait so long for the results, at most 30s; default 5s"	example(5s)
-//	@Success		200				{object}	BatchResult
-//	@Failure		400				{object}	httpserver.Problem
-//	@Failure		413				{object}	httpserver.Problem
-//	@Failure		415				{object}	httpserver.Problem
-//	@Failure		503				{object}	httpserver.Problem	"unavailable"
-//	@Router			/api/v1/operations/batch [post]
-func (a *API) batch(w http.ResponseWriter, r *http.Request) error {
-	key, err := httpserver.IdempotencyKey(r)
-	if err != nil {
-		return err
-	}
-	patience, err := patienceOf(r)
-	if err != nil {
-		return err
-	}
-	var body Batch
-	if err := httpserver.DecodeJSON(w, r, &body); err != nil {
-		return err
-	}
-	if len(body.Operations) < 1 || len(body.Operations) > maxBatch {
-		return httpserver.Invalid("operations", "must have 1 to 1000 items")
-	}
-	named, err := a.store.Named(r.Context(), body.Operations...)
-	if err != nil {
-		return err
-	}
-	answer := BatchResult{Items: make([]BatchItem, len(body.Operations))}
-	requests, indexes := make([]ledger.Request, 0, len(body.Operations)), make([]int, 0, len(body.Operations))
-	for i, c := range body.Operations {
-		answer.Items[i].Index = i
-		itemKey := key
-		if c.CommandID != nil {
-			itemKey = c.CommandID.String()
-		} else if key != "" {
-			itemKey = key + "#" + strconv.Itoa(i)
-		}
-		request, err := a.reader.Request(c, named)
-		if err == nil && request.Kind == ledger.Question {
-			err = &command.FieldError{Field: "operation", Detail: "balance is asked by GET /api/v1/accounts/{id}/balance"}
-		}
-		if err == nil {
-			err = command.Identify(&request, door(r), itemKey)
-		}
-		if err != nil {
-			if answer.Items[i].Problem = problemOf(err); answer.Items[i].Problem == nil {
-				return err
-			}
-			continue
-		}
-		requests, indexes = append(requests, request), append(indexes, i)
-	}
-	results, err := a.door.submitAll(r.Context(), requests, patience)
-	if err != nil {
-		return err
-	}
-	operations := a.shown(r.Context(), requests, results)
-	for i, result := range results {
-		item := &answer.Items[indexes[i]]
-		switch {
-		case result.err != nil:
-			if item.Problem = problemOf(result.err); item.Problem == nil {
-				return result.err
-			}
-		case result.operation.Status == ledger.Error:
-			item.Problem = refusal(requests[i], result.operation)
-		default:
-			operation, err := a.operation(operations[i])
-			if err != nil {
-				return err
-			}
-			item.Operation = &operation
-		}
-	}
-	return httpserver.WriteJSON(w, http.StatusOK, answer)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/altyn-pay/altyn/payments/internal/wire"
 	"github.com/altyn-pay/altyn/platform/groupcommit"
 	"github.com/altyn-pay/altyn/platform/httpserver"
+	"github.com/altyn-pay/altyn/platform/idempotency"
 	platform "github.com/altyn-pay/altyn/platform/postgres"
 )
 
@@ -32,7 +33,7 @@ func Classify(err error) *httpserver.Problem {
 		return httpserver.NewProblem(http.StatusNotFound, string(ledger.HoldNotFound), "there is no such hold")
 	case errors.Is(err, command.ErrOperationNotFound):
 		return httpserver.NewProblem(http.StatusNotFound, string(ledger.OperationNotFound), "there is no such operation")
-	case errors.Is(err, errKeyReused):
+	case errors.Is(err, errKeyReused), errors.Is(err, idempotency.ErrReused):
 		return httpserver.NewProblem(http.StatusUnprocessableEntity, httpserver.CodeIdempotencyKeyReused,
 			"this Idempotency-Key came with another request before")
 	case platform.IsOutcomeUnknown(err):

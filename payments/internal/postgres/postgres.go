@@ -12,6 +12,7 @@ import (
 
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/idempotency"
 	"github.com/altyn-pay/altyn/platform/inbox"
 	"github.com/altyn-pay/altyn/platform/outbox"
 	"github.com/altyn-pay/altyn/platform/postgres"
@@ -26,7 +27,7 @@ func Migrations() []postgres.Migrations {
 	if err != nil {
 		panic(err) // the folder is compiled in
 	}
-	return []postgres.Migrations{inbox.Migrations(), outbox.Migrations(), {Name: "payments", FS: sub}}
+	return []postgres.Migrations{inbox.Migrations(), outbox.Migrations(), idempotency.Migrations(), {Name: "payments", FS: sub}}
 }
 
 // Store reads and writes the ledger's tables.

@@ -1,0 +1,195 @@
+package main
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/uuid"
+
+	"github.com/altyn-pay/altyn/platform/contract"
+)
+
+const batchPath = "/api/v1/operations/batch"
+
+func batchOf(operations ...string) string {
+	return `{"operations": [` + strings.Join(operations, ", ") + `]}`
+}
+
+func withdrawal(account uuid.UUID, amount, more string) string {
+	return fmt.Sprintf(`{"operation": "withdraw", "account_id": %q, "amount": %s, "currency": "RUB"%s}`, account, amount, more)
+}
+
+// left is what two accounts have.
+func (b *bundle) left(one, two uuid.UUID) string { return b.balance(one) + " " + b.balance(two) }
+
+// The key of a batch covers all of it: with any other body nothing happens, with the same one it is a replay.
+func TestABatchsKeyCoversTheBatch(t *testing.T) {
+	b := setup(t, "all")
+	for name, test := range map[string]struct {
+		first  func(one, two uuid.UUID) string
+		left   string
+		same   []func(one, two uuid.UUID) string
+		others []func(one, two uuid.UUID) string
+	}{
+		"valid ones around an invalid one": {
+			func(one, two uuid.UUID) string {
+				return batchOf(withdrawal(one, "1", ""), withdrawal(one, "0.001", ""), withdrawal(two, "2", ""))
+			}, "9.00 8.00",
+			[]func(one, two uuid.UUID) string{func(one, two uuid.UUID) string {
+				return " " + batchOf(withdrawal(one, `"1"`, `, "on_insufficient": "reject", "description": "", "ticker": null`), withdrawal(one, "0.001", ""),
+					fmt.Sprintf(`{"currency": "RUB", "amount": 2, "account_id": %q, "operation": "withdraw"}`, strings.ToUpper(two.String())))
+			}},
+			[]func(one, two uuid.UUID) string{
+				func(one, two uuid.UUID) string { return batchOf(withdrawal(one, "1", ""), withdrawal(two, "2", "")) },
+				func(one, two uuid.UUID) string {
+					return batchOf(withdrawal(two, "2", ""), withdrawal(one, "0.001", ""), withdrawal(one, "1", ""))
+				},
+				func(one, two uuid.UUID) string {
+					return batchOf(withdrawal(one, "1", ""), withdrawal(one, "0.01", ""), withdrawal(two, "2", ""))
+				},
+				func(one, two uuid.UUID) string { return batchOf(withdrawal(one, "1", "")) },
+				func(one, two uuid.UUID) string {
+					return batchOf(withdrawal(one, "1", `, "reference": "r"`), withdrawal(one, "0.001", ""), withdrawal(two, "2", ""))
+				},
+				func(one, two uuid.UUID) string {
+					return batchOf(withdrawal(one, "1", `, "command_id": "`+uuid.NewString()+`"`), withdrawal(one, "0.001", ""), withdrawal(two, "2", ""))
+				},
+			},
+		},
+		"swapped": {
+			func(one, two uuid.UUID) string { return batchOf(withdrawal(one, "1", ""), withdrawal(two, "1", "")) }, "9.00 9.00", nil,
+			[]func(one, two uuid.UUID) string{
+				func(one, two uuid.UUID) string { return batchOf(withdrawal(two, "1", ""), withdrawal(one, "1", "")) },
+				func(one, two uuid.UUID) string { return batchOf(withdrawal(one, "1", ""), withdrawal(one, "1", "")) },
+			},
+		},
+		"invalid ones": {
+			func(one, two uuid.UUID) string {
+				return batchOf(withdrawal(one, "0.001", ""), `{"operation": "dance"}`)
+			}, "10.00 10.00", nil,
+			[]func(one, two uuid.UUID) string{
+				func(one, two uuid.UUID) string { return batchOf(withdrawal(one, "1", "")) },
+				func(one, two uuid.UUID) string {
+					return batchOf(withdrawal(one, "0.001", ""), withdrawal(two, "1", ""))
+				},
+			},
+		},
+		"commands with an ID": {
+			func(one, two uuid.UUID) string {
+				return batchOf(withdrawal(one, "1", `, "command_id": "`+one.String()+`"`), withdrawal(two, "1", ""))
+			}, "9.00 9.00", nil,
+			[]func(one, two uuid.UUID) string{
+				func(one, two uuid.UUID) string {
+					return batchOf(withdrawal(one, "1", `, "command_id": "`+two.String()+`"`), withdrawal(two, "1", ""))
+				},
+				func(one, two uuid.UUID) string { return batchOf(withdrawal(two, "1", "")) },
+			},
+		},
+	} {
+		one, two, key := b.account("10.00"), b.account("10.00"), "the key of "+name
+		first := b.call("POST", batchPath, test.first(one, two), "Idempotency-Key", key)
+		if first.status != 200 || first.header.Get("Idempotent-Replayed") != "" || b.left(one, two) != test.left {
+			t.Fatalf("%s: %s are left: %v", name, b.left(one, two), first)
+		}
+		for range 2 {
+			for _, other := range test.others {
+				if got := b.call("POST", batchPath, other(one, two), "Idempotency-Key", key); got.status != 422 || got.body["code"] != "idempotency_key_reused" {
+					t.Errorf("%s, then %s: %v", name, other(one, two), got)
+				}
+			}
+			for _, same := range append(test.same, test.first) {
+				got := b.call("POST", batchPath, same(one, two), "Idempotency-Key", `"`+key+`"`)
+				if got.status != 200 || !reflect.DeepEqual(got.body, first.body) || got.header.Get("Idempotent-Replayed") != "true" {
+					t.Errorf("%s, again as %s: %v", name, same(one, two), got)
+				}
+			}
+		}
+		if b.left(one, two) != test.left {
+			t.Errorf("%s: %s are left", name, b.left(one, two))
+		}
+	}
+}
+
+// Of different batches with one key at the same instant, one takes effect, in any process.
+func TestOneOfManyBatchesGetsTheKey(t *testing.T) {
+	b := setup(t, "all")
+	first := b.url
+	second, _ := b.start("all")
+	for i := range 5 {
+		one, two := b.account("10.00"), b.account("10.00")
+		bodies := []string{batchOf(withdrawal(one, "1", ""), withdrawal(two, "1", "")), batchOf(withdrawal(two, "1", ""), withdrawal(one, "1", ""))}
+		counts, mutex := map[string]int{}, sync.Mutex{}
+		var wait sync.WaitGroup
+		for n := range 8 {
+			wait.Go(func() {
+				at := *b
+				at.url = []string{first, second}[n/2%2]
+				got := at.call("POST", batchPath, bodies[n%2], "Idempotency-Key", fmt.Sprint("k", i))
+				mutex.Lock()
+				defer mutex.Unlock()
+				counts[fmt.Sprint(got.status, got.header.Get("Idempotent-Replayed"))]++
+			})
+		}
+		wait.Wait()
+		if counts["200"] != 1 || counts["200true"] != 3 || counts["422"] != 4 || b.left(one, two) != "9.00 9.00" {
+			t.Errorf("%v; %s are left", counts, b.left(one, two))
+		}
+	}
+}
+
+// What a crash between the key and the operations has left undone is done when the batch comes again.
+func TestABatchIsFinishedAfterACrash(t *testing.T) {
+	b := setup(t, "all")
+	one, two := b.account("10.00"), b.account("10.00")
+	sent := batchOf(withdrawal(one, "1", ""), withdrawal(two, "1", ""))
+	first := b.call("POST", batchPath, sent, "Idempotency-Key", "k")
+	// As if it had ended after the key was stored: no trace of the operations.
+	for _, statement := range []string{`DELETE FROM entries WHERE operation = 'withdraw'`, `DELETE FROM operations WHERE operation = 'withdraw'`,
+		`UPDATE balances SET actual = 1000, entries = 1 WHERE account_id IN ('` + one.String() + `', '` + two.String() + `')`} {
+		if _, err := b.Owner.Exec(statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := b.call("POST", batchPath, batchOf(withdrawal(one, "2", "")), "Idempotency-Key", "k"); got.status != 422 || b.left(one, two) != "10.00 10.00" {
+		t.Errorf("%s are left: %v", b.left(one, two), got)
+	}
+	got := b.call("POST", batchPath, sent, "Idempotency-Key", "k")
+	if got.status != 200 || got.header.Get("Idempotent-Replayed") != "true" || b.left(one, two) != "9.00 9.00" {
+		t.Errorf("%s are left: %v", b.left(one, two), got)
+	}
+	for i, item := range got.body["items"].([]any) {
+		if before := first.body["items"].([]any)[i]; item.(map[string]any)["operation"].(map[string]any)["id"] != before.(map[string]any)["operation"].(map[string]any)["id"] {
+			t.Errorf("item %d is %v, was %v", i, item, before)
+		}
+	}
+}
+
+// A version before kept no keys of batches. What it has done is recognised by the operations' IDs, which are derived as before.
+func TestBatchesOfTheVersionBefore(t *testing.T) {
+	b := setup(t, "all")
+	one, two := b.account("10.00"), b.account("10.00")
+	a, c, invalid := withdrawal(one, "1", ""), withdrawal(two, "1", ""), withdrawal(one, "0.001", "")
+	sent := batchOf(a, invalid, c)
+	first := b.call("POST", batchPath, sent, "Idempotency-Key", "k")
+	for i, account := range map[int]uuid.UUID{0: one, 2: two} {
+		id := first.body["items"].([]any)[i].(map[string]any)["operation"].(map[string]any)["id"]
+		if want := contract.DerivedID(batchPath, account, fmt.Sprint("k#", i)); id != want.String() {
+			t.Errorf("the ID of item %d is %s, not %s as ever", i, id, want)
+		}
+	}
+	if _, err := b.Owner.Exec(`DELETE FROM request_keys`); err != nil {
+		t.Fatal(err)
+	}
+	for _, other := range []string{batchOf(a, c), batchOf(c, a), batchOf(c, invalid, a), batchOf(withdrawal(one, "2", ""), invalid, c), batchOf(a, c, c)} {
+		if got := b.call("POST", batchPath, other, "Idempotency-Key", "k"); got.status != 422 || got.body["code"] != "idempotency_key_reused" {
+			t.Errorf("%s: %v", other, got)
+		}
+	}
+	got := b.call("POST", batchPath, sent, "Idempotency-Key", "k")
+	if got.status != 200 || !reflect.DeepEqual(got.body, first.body) || got.header.Get("Idempotent-Replayed") != "true" || b.left(one, two) != "9.00 9.00" {
+		t.Errorf("%s are left: %v", b.left(one, two), got)
+	}
+}

@@ -1,0 +1,46 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/altyn-pay/altyn/platform/idempotency"
+	"github.com/altyn-pay/altyn/platform/postgres"
+)
+
+// claimTimeout bounds a claim, the wait for a free connection included.
+const claimTimeout = 10 * time.Second
+
+// Claim makes keys stand for their requests; see idempotency.Make.
+func (s *Store) Claim(ctx context.Context, claims ...idempotency.Claim) ([]idempotency.Outcome, error) {
+	// It goes on when its client leaves: cancelling a statement closes its connection.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), claimTimeout)
+	defer cancel()
+	return idempotency.Make(ctx, s.db, claims, s.Accepted)
+}
+
+// Accepted finds the fingerprints of those of the requests that were accepted, be it that they are still waiting.
+func (s *Store) Accepted(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]uuid.UUID, error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	var rows []struct {
+		ID          uuid.UUID     `db:"id"`
+		Fingerprint uuid.NullUUID `db:"fingerprint"`
+	}
+	// One statement sees one moment: a request is in the one table or in the other.
+	if err := s.db.SelectContext(ctx, &rows, `
+		SELECT id, fingerprint FROM operations WHERE id = ANY($1::uuid[])
+		UNION ALL
+		SELECT id, fingerprint FROM inbox WHERE id = ANY($1::uuid[])`, postgres.UUIDs(ids)); err != nil {
+		return nil, fmt.Errorf("look for requests of keys: %w", err)
+	}
+	found := make(map[uuid.UUID]uuid.UUID, len(rows))
+	for _, row := range rows {
+		found[row.ID] = row.Fingerprint.UUID
+	}
+	return found, nil
+}
