@@ -23,9 +23,11 @@ import (
 const (
 	documentTimeout = 5 * time.Second
 	// smallBody is the largest body that is read before it is passed on: from memory it is sent together with the headers, one
-	// packet instead of two for the service too, and again when a connection that was kept turns out to be closed. A larger
-	// one, or one of unknown length, goes through.
+	// packet instead of two for the service too, and again when a connection that was kept turns out to be closed. Of a larger
+	// one so much is read first, so that no service waits for a client that sends nothing; the rest goes through.
 	smallBody = upstream.MaxMemory
+	// usualBody is the size that a body is given at first. Beyond it memory grows as the bytes arrive.
+	usualBody = 4 << 10
 	// copyBuffer is small because most answers are.
 	copyBuffer = 8 << 10
 )
@@ -66,22 +68,23 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	request.Host = "" // The service's own; the client's is X-Forwarded-Host.
 	request.Close = false
 	rewrite(request.Header, r)
-	switch {
-	case r.ContentLength == 0:
-		request.Body = nil
-	case r.ContentLength > 0 && r.ContentLength <= smallBody:
-		small := make([]byte, r.ContentLength)
-		if _, err := io.ReadFull(r.Body, small); err != nil {
+	if request.Body = nil; r.ContentLength != 0 {
+		delete(request.Header, "Expect") // The client sends what the service might ask for.
+		rest := http.MaxBytesReader(w, r.Body, p.maxBody)
+		begin, whole, err := readBeginning(rest, r.ContentLength)
+		if err != nil {
 			httpserver.Error(w, r, httpserver.BodyProblem(err))
 			return
 		}
-		request.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(small)), nil }
-		request.Body, _ = request.GetBody()
-		delete(request.Header, "Expect") // The client has sent what the service might ask for.
-	default:
-		through := &body{reader: http.MaxBytesReader(w, r.Body, p.maxBody)}
-		defer through.Close()
-		request.Body = through
+		if whole {
+			request.ContentLength, request.TransferEncoding = int64(len(begin)), nil
+			request.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(begin)), nil }
+			request.Body, _ = request.GetBody()
+		} else {
+			through := &body{reader: io.MultiReader(bytes.NewReader(begin), rest)}
+			defer through.Close()
+			request.Body = through
+		}
 	}
 	response, err := p.service.RoundTrip(request)
 	if err == nil && response.StatusCode < http.StatusOK { // It was not asked for another protocol.
@@ -93,6 +96,30 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	p.answer(ctx, w, r, response)
+}
+
+// readBeginning reads a body to its end, or as much of it as is small. length is what the client announces, -1 where it does
+// not.
+func readBeginning(from io.Reader, length int64) (begin []byte, whole bool, err error) {
+	limit := int64(smallBody)
+	if length >= 0 {
+		limit = min(limit, length)
+	}
+	begin = make([]byte, 0, min(limit, usualBody))
+	for {
+		n, err := from.Read(begin[len(begin):cap(begin)])
+		begin = begin[:len(begin)+n]
+		switch {
+		case err == io.EOF, err == nil && int64(len(begin)) == length:
+			return begin, true, nil
+		case err != nil:
+			return nil, false, err
+		case int64(len(begin)) == limit:
+			return begin, false, nil
+		case len(begin) == cap(begin):
+			begin = append(make([]byte, 0, min(limit, int64(2*len(begin)))), begin...)
+		}
+	}
 }
 
 // answer passes the answer on.

@@ -1,9 +1,11 @@
 package rpc
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -11,6 +13,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -129,6 +132,29 @@ func TestRefusalsOfTheRouterHaveTheFormOfTheProtocol(t *testing.T) {
 			if !strings.Contains(got, want) {
 				t.Errorf("%s %s, %s, Origin %q, Host %s: %s, lacks %s", test.method, test.path, test.contentType, test.origin, test.host, got, want)
 			}
+		}
+	}
+}
+
+// A body that finds no room is answered in the form of the protocol, as by the API.
+func TestABodyWithoutRoom(t *testing.T) {
+	router := httpserver.NewRouter(httpserver.Options{
+		Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(), Render: Render, Config: httpserver.Config{BodyMemory: 1},
+	})
+	New(nil, nil).Routes(router)
+	body := []byte(`{"reason":"` + strings.Repeat("x", 64<<10) + `"}`)
+	for contentType, want := range map[string]string{
+		"application/json": `"code":"unavailable"`, "application/grpc+json": "Grpc-Status: 14", "application/grpc-web+json": "Grpc-Status: 14",
+	} {
+		sent := body
+		if strings.Contains(contentType, "grpc") {
+			sent = envelope(body)
+		}
+		request := httptest.NewRequest("POST", "http://localhost"+paymentsv1connect.PaymentServiceRejectPaymentProcedure, bytes.NewReader(sent))
+		request.Header.Set("Content-Type", contentType)
+		got := answer(t, router, request)
+		if !strings.Contains(strings.ToLower(got), strings.ToLower(want)) || !strings.Contains(got, "room") {
+			t.Errorf("%s: %s", contentType, got)
 		}
 	}
 }

@@ -1,0 +1,113 @@
+package edge
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/iotest"
+
+	"github.com/altyn-pay/altyn/platform/httpserver"
+)
+
+func TestReadBeginning(t *testing.T) {
+	for _, size := range []int{0, 1, usualBody - 1, usualBody, usualBody + 1, 3 * usualBody, smallBody - 1, smallBody, smallBody + 1, 3 * smallBody} {
+		text := bytes.Repeat([]byte("x"), size)
+		for _, announced := range []bool{true, false} {
+			for name, from := range map[string]io.Reader{
+				"at once": bytes.NewReader(text), "in halves": iotest.HalfReader(bytes.NewReader(text)), "with its end": iotest.DataErrReader(bytes.NewReader(text)),
+			} {
+				length := int64(-1)
+				if announced {
+					length = int64(size)
+				}
+				if announced && size == 0 {
+					continue // has no body
+				}
+				begin, whole, err := readBeginning(from, length)
+				rest, _ := io.ReadAll(from)
+				if err != nil || len(begin)+len(rest) != size || len(begin) > smallBody || cap(begin) > smallBody || announced && whole != (size <= smallBody) || whole && len(rest) > 0 {
+					t.Errorf("%d bytes, announced %t, %s: %d, %t, %v, and %d remain", size, announced, name, len(begin), whole, err, len(rest))
+				}
+			}
+			broken := io.MultiReader(bytes.NewReader(text), iotest.ErrReader(io.ErrUnexpectedEOF))
+			if begin, whole, err := readBeginning(broken, -1); size < smallBody && !errors.Is(err, io.ErrUnexpectedEOF) || whole {
+				t.Errorf("%d bytes that break off: %d, %t, %v", size, len(begin), whole, err)
+			}
+		}
+	}
+}
+
+// Announced bytes that never come take no memory, and reach no service.
+func TestBytesThatNeverCome(t *testing.T) {
+	const connections = 300
+	var asked atomic.Int32
+	g := setup(t, nil, service(t, func(_ http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		_, _ = io.Copy(io.Discard, r.Body)
+	}))
+	for _, length := range []int{smallBody, 1 << 20} {
+		before := heap()
+		for range connections {
+			connection, err := net.Dial("tcp", strings.TrimPrefix(g.url, "http://"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer connection.Close()
+			// The interim answer says that the gateway waits for the body.
+			fmt.Fprintf(connection, "POST /api/v1/orders HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n", length)
+			if _, err := io.ReadFull(connection, make([]byte, len("HTTP/1.1 100 Continue\r\n\r\n"))); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.WriteString(connection, `{"a`); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if per := (heap() - before) / connections; per > 32<<10 {
+			t.Errorf("with %d bytes announced and 3 sent, a connection takes %d bytes", length, per)
+		}
+	}
+	if response, body, _ := g.do(t, newRequest(t, "POST", g.url+"/api/v1/orders", strings.NewReader("{}"))); response.StatusCode != 200 || asked.Load() != 1 {
+		t.Errorf("in the meantime: %s %s; the service was asked %d times", response.Status, body, asked.Load())
+	}
+}
+
+// heap is what lives in memory.
+func heap() int64 {
+	runtime.GC()
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	return int64(stats.HeapAlloc)
+}
+
+func TestNoRoomForBodies(t *testing.T) {
+	g := setup(t, func(cfg *Config) { cfg.HTTP.BodyMemory = 1 << 20 }, service(t, func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
+	held, err := net.Dial("tcp", strings.TrimPrefix(g.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	head := "POST /api/v1/orders HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1048576\r\n\r\n"
+	if _, err := io.WriteString(held, head+strings.Repeat("x", 1<<20-1)); err != nil {
+		t.Fatal(err)
+	}
+	large := strings.Repeat("x", 64<<10)
+	eventually(t, func() bool {
+		response, _, problem := g.do(t, newRequest(t, "POST", g.url+"/api/v1/orders", strings.NewReader(large)))
+		return response.StatusCode == 503 && problem.Code == httpserver.CodeOverloaded && response.Header.Get("Retry-After") != ""
+	})
+	if response, body, _ := g.do(t, newRequest(t, "POST", g.url+"/api/v1/orders", strings.NewReader(large[:1000]))); response.StatusCode != 200 {
+		t.Errorf("a small one: %s %s", response.Status, body)
+	}
+	held.Close()
+	eventually(t, func() bool {
+		response, _, _ := g.do(t, newRequest(t, "POST", g.url+"/api/v1/orders", strings.NewReader(large)))
+		return response.StatusCode == 200
+	})
+}

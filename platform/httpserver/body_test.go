@@ -1,0 +1,144 @@
+package httpserver
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/altyn-pay/altyn/platform/config"
+)
+
+// decoding is a router that reads a JSON object.
+func decoding(memory config.Bytes) chi.Router {
+	router := NewRouter(Options{Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(), Config: Config{BodyMemory: memory}})
+	router.Post("/json", Handle(func(w http.ResponseWriter, r *http.Request) error {
+		return DecodeJSON(w, r, new(struct {
+			A string `json:"a"`
+		}))
+	}))
+	return router
+}
+
+// announce sends the head of a request on a connection of its own and waits until its body is asked for.
+func announce(t *testing.T, addr string, length int) net.Conn {
+	t.Helper()
+	connection, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { connection.Close() })
+	fmt.Fprintf(connection, "POST /json HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n", length)
+	if _, err := io.ReadFull(connection, make([]byte, len("HTTP/1.1 100 Continue\r\n\r\n"))); err != nil {
+		t.Fatal(err)
+	}
+	return connection
+}
+
+func TestBytesThatNeverComeTakeNoMemory(t *testing.T) {
+	const connections = 300
+	r := start(t, Server{Handler: decoding(0)})
+	before := heap()
+	for range connections {
+		if _, err := io.WriteString(announce(t, r.addr, maxBody), `{"a`); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if per := (heap() - before) / connections; per > 32<<10 {
+		t.Errorf("a connection that announces 1 MiB and sends 3 bytes takes %d bytes", per)
+	}
+}
+
+// heap is what lives in memory.
+func heap() int64 {
+	runtime.GC()
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	return int64(stats.HeapAlloc)
+}
+
+func TestBodiesShareTheirRoom(t *testing.T) {
+	r := start(t, Server{Handler: decoding(1 << 20)})
+	post := func(body string) (*http.Response, Problem) {
+		request := newRequest(t, "POST", r.url+"/json", "Content-Type", "application/json")
+		request.Body, request.ContentLength = io.NopCloser(strings.NewReader(body)), int64(len(body))
+		return do(t, request)
+	}
+	large, small := `{"a":"`+strings.Repeat("x", 500<<10)+`"}`, `{"a":"`+strings.Repeat("x", freeBody/2)+`"}`
+	for range 5 { // what has been read is given back
+		if response, _ := post(large); response.StatusCode != 200 {
+			t.Fatalf("alone: %s", response.Status)
+		}
+	}
+	held := announce(t, r.addr, maxBody)
+	if _, err := io.WriteString(held, large[:len(large)-1]+strings.Repeat("x", 300<<10)); err != nil {
+		t.Fatal(err)
+	}
+	deadline := time.Now().Add(10 * time.Second)
+	response, problem := post(large)
+	for response.StatusCode == 200 && time.Now().Before(deadline) { // until what was sent has arrived
+		response, problem = post(large)
+	}
+	if response.StatusCode != 503 || problem.Code != CodeOverloaded || response.Header.Get("Retry-After") == "" {
+		t.Errorf("beside another: %s %v", response.Status, problem)
+	}
+	if response, _ := post(small); response.StatusCode != 200 {
+		t.Errorf("a small one beside it: %s", response.Status)
+	}
+	held.Close()
+	for response, _ = post(large); response.StatusCode != 200; response, _ = post(large) {
+		if time.Now().After(deadline) {
+			t.Fatalf("once the other is gone: %s", response.Status)
+		}
+	}
+}
+
+// A body over HTTP/2 must arrive in time too.
+func TestBodyOverHTTP2MustArriveInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, stop := context.WithCancel(t.Context())
+		listener, done := make(pipes), make(chan error, 1)
+		go func() {
+			done <- Run(ctx, Server{Listener: listener, Handler: decoding(0), H2C: true, Logger: slog.New(slog.DiscardHandler)})
+		}()
+		var protocols http.Protocols
+		protocols.SetUnencryptedHTTP2(true)
+		transport := &http.Transport{Protocols: &protocols, DialContext: func(context.Context, string, string) (net.Conn, error) {
+			client, server := net.Pipe()
+			listener <- server
+			return client, nil
+		}}
+		body, sender := io.Pipe()
+		go func() { _, _ = io.WriteString(sender, `{"a`) }()
+		request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://localhost/json", body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("Content-Type", "application/json")
+		begin := time.Now()
+		response, err := transport.RoundTrip(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(begin); response.ProtoMajor != 2 || response.StatusCode != http.StatusRequestTimeout || took != bodyTimeout {
+			t.Errorf("HTTP/%d: %s after %s", response.ProtoMajor, response.Status, took)
+		}
+		response.Body.Close()
+		sender.Close()
+		transport.CloseIdleConnections()
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
