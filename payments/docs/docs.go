@@ -1085,7 +1085,7 @@ const docTemplate = `{
         },
         "/api/v1/operations/batch": {
             "post": {
-                "description": "Each item is a command as on the topic billing.commands (but for balance), with a result of its own: the operation,\nor the problem. Items of one account take effect in their order. An Idempotency-Key covers the whole batch: with the same\nbody it answers with the same operations in their present state and Idempotent-Replayed: true, and does what a crash has\nleft undone; with any other body nothing happens. A command_id makes an item repeatable by itself, in whichever batch it\ncomes. An item of which it is not known whether it was accepted has the problem outcome_unknown, whose location is where\nthe operation is then.",
+                "description": "Each item is a command as on the topic billing.commands (but for balance), with a result of its own: the operation,\nor the problem. Items of one account take effect in their order. An Idempotency-Key covers the whole batch: with the same\nbody it answers with the same operations in their present state and Idempotent-Replayed: true, and does what a crash has\nleft undone; with any other body nothing happens. A command_id makes an item repeatable by itself, in whichever batch it\ncomes. An item of which it is not known whether it was accepted has the problem outcome_unknown, whose location is where\nthe operation is then.\n\nBeside operation and command_id, an item has the fields of its operation, and no others:\n- create_account: id, account_id, wallet_id, owner, reference, orderID\n- deposit: account_id, wallet_id, amount, currency, ticker, reference, orderID, description\n- invoice: account_id, wallet_id, amount, currency, ticker, reference, orderID, description\n- withdraw: account_id, wallet_id, amount, currency, ticker, on_insufficient, expires_in, reference, orderID, description\n- transfer: from_account_id, account_id, wallet_id, to_account_id, amount, currency, ticker, reference, orderID, description\n- hold: account_id, wallet_id, amount, currency, ticker, expires_in, reference, orderID, description\n- capture: hold_id, amount, reference, orderID, description\n- release: hold_id, reference, orderID, description\n- cancel: operation_id, reason",
                 "consumes": [
                     "application/json"
                 ],
@@ -1911,7 +1911,7 @@ const docTemplate = `{
                     "format": "uuid"
                 },
                 "id": {
-                    "description": "of a new account, chosen by the client",
+                    "description": "of a new account, chosen by the client; account_id is its other name",
                     "type": "string",
                     "format": "uuid"
                 },

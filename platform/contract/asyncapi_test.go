@@ -193,6 +193,30 @@ func TestAsyncAPIDescribesTheTypes(t *testing.T) {
 	}
 }
 
+// A command of an operation is described with the fields that it has by the table of all doors, and with no others.
+func TestAsyncAPIDescribesTheFieldsOfEachOperation(t *testing.T) {
+	schemas := follow(load(t).Root, "#/components/schemas").(map[string]any)
+	names := map[string]string{"create_account": "createAccount", "invoice": "deposit", "balance": "balanceQuestion"}
+	for _, operation := range contract.Operations() {
+		name := operation
+		if names[operation] != "" {
+			name = names[operation]
+		}
+		want := slices.Sorted(slices.Values(append([]string{"operation", "command_id"}, contract.Fields(operation)...)))
+		properties := schemas[name].(map[string]any)["properties"].(map[string]any)
+		if got := slices.Sorted(maps.Keys(properties)); !slices.Equal(got, want) {
+			t.Errorf("%s is described with %v, and has %v", operation, got, want)
+		}
+	}
+	// Each field of a command is one of some operation.
+	for _, field := range reflect.VisibleFields(reflect.TypeFor[contract.Command]()) {
+		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		if !slices.ContainsFunc(contract.Operations(), func(operation string) bool { return contract.Command{}.Has(operation, name) }) {
+			t.Errorf("no operation has %s", name)
+		}
+	}
+}
+
 // Every topic is described, with the events that come on it.
 func TestAsyncAPIDescribesTheTopics(t *testing.T) {
 	d := load(t)

@@ -1,18 +1,20 @@
 package contract
 
 import (
+	"slices"
+
 	"github.com/google/uuid"
 
 	"github.com/altyn-pay/altyn/platform/money"
 )
 
 // Command asks the billing core for an operation: over the topic billing.commands, as an item of POST
-// /api/v1/operations/batch, and, but for what the path says, as the body of a single request. Which fields an operation
-// takes is documented with it; of another field's presence nothing follows.
+// /api/v1/operations/batch, and, but for what the path says, as the body of a single request. Each operation has its own
+// fields, see Fields.
 type Command struct {
 	CommandID     *uuid.UUID    `json:"command_id,omitempty" swaggertype:"string" format:"uuid"`
 	Operation     string        `json:"operation" example:"deposit"`
-	ID            *uuid.UUID    `json:"id,omitempty" swaggertype:"string" format:"uuid"` // of a new account, chosen by the client
+	ID            *uuid.UUID    `json:"id,omitempty" swaggertype:"string" format:"uuid"` // of a new account, chosen by the client; account_id is its other name
 	Owner         string        `json:"owner,omitempty"`
 	AccountID     *uuid.UUID    `json:"account_id,omitempty" swaggertype:"string" format:"uuid"`
 	FromAccountID *uuid.UUID    `json:"from_account_id,omitempty" swaggertype:"string" format:"uuid"` // of a transfer, as account_id
@@ -36,6 +38,55 @@ type Command struct {
 
 // Invoice is another name of the operation deposit.
 const Invoice = "invoice"
+
+// fields is the one table of what a command of an operation may have, beside operation and command_id. Every door refuses
+// other fields, and the documents are tested against it.
+var fields = []struct {
+	operation string
+	fields    []string
+}{
+	{"create_account", []string{"id", "account_id", "wallet_id", "owner", "reference", "orderID"}},
+	{"deposit", []string{"account_id", "wallet_id", "amount", "currency", "ticker", "reference", "orderID", "description"}},
+	{Invoice, []string{"account_id", "wallet_id", "amount", "currency", "ticker", "reference", "orderID", "description"}},
+	{"withdraw", []string{"account_id", "wallet_id", "amount", "currency", "ticker", "on_insufficient", "expires_in", "reference", "orderID", "description"}},
+	{"transfer", []string{"from_account_id", "account_id", "wallet_id", "to_account_id", "amount", "currency", "ticker", "reference", "orderID", "description"}},
+	{"hold", []string{"account_id", "wallet_id", "amount", "currency", "ticker", "expires_in", "reference", "orderID", "description"}},
+	{"capture", []string{"hold_id", "amount", "reference", "orderID", "description"}},
+	{"release", []string{"hold_id", "reference", "orderID", "description"}},
+	{"cancel", []string{"operation_id", "reason"}},
+	{"balance", []string{"account_id", "wallet_id"}},
+}
+
+// Operations names what commands can ask for.
+func Operations() []string {
+	names := make([]string, len(fields))
+	for i, f := range fields {
+		names[i] = f.operation
+	}
+	return names
+}
+
+// Fields names what a command of an operation may have, beside operation and command_id; nil for what is no operation.
+func Fields(operation string) []string {
+	for _, f := range fields {
+		if f.operation == operation {
+			return f.fields
+		}
+	}
+	return nil
+}
+
+// Variant is the name of the field that says which others a command has; see httpserver.Variant.
+func (Command) Variant() string { return "operation" }
+
+// Has tells whether a command of an operation may have a field. What is no operation may have any: it is refused itself.
+func (Command) Has(operation, field string) bool {
+	if field == "operation" || field == "command_id" {
+		return true
+	}
+	its := Fields(operation)
+	return its == nil || slices.Contains(its, field)
+}
 
 // Headers of a command.
 const (

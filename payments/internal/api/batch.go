@@ -28,6 +28,17 @@ const maxBatch = 1000
 //	@Description	left undone; with any other body nothing happens. A command_id makes an item repeatable by itself, in whichever batch it
 //	@Description	comes. An item of which it is not known whether it was accepted has the problem outcome_unknown, whose location is where
 //	@Description	the operation is then.
+//	@Description
+//	@Description	Beside operation and command_id, an item has the fields of its operation, and no others:
+//	@Description	- create_account: id, account_id, wallet_id, owner, reference, orderID
+//	@Description	- deposit: account_id, wallet_id, amount, currency, ticker, reference, orderID, description
+//	@Description	- invoice: account_id, wallet_id, amount, currency, ticker, reference, orderID, description
+//	@Description	- withdraw: account_id, wallet_id, amount, currency, ticker, on_insufficient, expires_in, reference, orderID, description
+//	@Description	- transfer: from_account_id, account_id, wallet_id, to_account_id, amount, currency, ticker, reference, orderID, description
+//	@Description	- hold: account_id, wallet_id, amount, currency, ticker, expires_in, reference, orderID, description
+//	@Description	- capture: hold_id, amount, reference, orderID, description
+//	@Description	- release: hold_id, reference, orderID, description
+//	@Description	- cancel: operation_id, reason
 //	@Tags			operations
 //	@Accept			json
 //	@Produce		json

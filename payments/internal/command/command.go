@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -76,6 +77,9 @@ func (r Reader) Request(c contract.Command, named Named) (ledger.Request, error)
 	}
 	switch request.Kind {
 	case ledger.CreateAccount:
+		if err := same(&c.ID, "id", c); err != nil {
+			return request, err
+		}
 		if c.ID != nil {
 			if request.AccountID = *c.ID; *c.ID == uuid.Nil || ledger.IsSystem(*c.ID) {
 				return request, invalid("id", "is reserved")
@@ -112,8 +116,8 @@ func (r Reader) Request(c contract.Command, named Named) (ledger.Request, error)
 			return request, err
 		}
 	case ledger.Transfer:
-		if c.FromAccountID == nil {
-			c.FromAccountID = c.AccountID
+		if err := same(&c.FromAccountID, "from_account_id", c); err != nil {
+			return request, err
 		}
 		if err := required(&request.AccountID, "from_account_id", c.FromAccountID); err != nil {
 			return request, err
@@ -122,7 +126,7 @@ func (r Reader) Request(c contract.Command, named Named) (ledger.Request, error)
 			return request, err
 		}
 	default:
-		return request, invalid("operation", "must be one of create_account, deposit, withdraw, transfer, hold, capture, release, cancel, balance")
+		return request, invalid("operation", "must be one of %s", strings.Join(contract.Operations(), ", "))
 	}
 	if request.Kind == ledger.Withdraw {
 		switch c.OnInsufficient {
@@ -199,6 +203,21 @@ func canonical(c *contract.Command) error {
 			return invalid("orderID", "is another name of reference, which is there too")
 		}
 		c.Reference = c.OrderID
+	}
+	return nil
+}
+
+// same lets account_id stand for the field of that name. Both may be there when they are equal.
+func same(to **uuid.UUID, field string, c contract.Command) error {
+	if *to != nil && c.AccountID != nil && **to != *c.AccountID {
+		name := "account_id"
+		if c.WalletID != nil {
+			name = "wallet_id"
+		}
+		return invalid(name, "is another name of %s, which is another one", field)
+	}
+	if *to == nil {
+		*to = c.AccountID
 	}
 	return nil
 }
