@@ -53,7 +53,7 @@ type Outcome struct {
 }
 
 // Make makes claims. made finds what exists of IDs, with its fingerprint. Once Make has returned without an error, each
-// key that is not ErrReused stands for its request for good.
+// key that is not ErrReused stands for its request for good. After an error it may, and the claims may be made again.
 func Make(ctx context.Context, db *sqlx.DB, claims []Claim,
 	made func(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]uuid.UUID, error)) ([]Outcome, error) {
 	if len(claims) == 0 {
@@ -179,16 +179,34 @@ func insert(ctx context.Context, db *sqlx.DB, keys map[uuid.UUID]uuid.UUID) (map
 		prints[i] = keys[id]
 	}
 	var inserted []uuid.UUID
-	if err := postgres.Retry(ctx, func() error {
-		inserted = nil
-		return db.SelectContext(ctx, &inserted, `
-			INSERT INTO request_keys (id, fingerprint) SELECT * FROM unnest($1::uuid[], $2::uuid[])
-			ON CONFLICT (id) DO NOTHING RETURNING id`, postgres.UUIDs(ids), prints)
+	tried := false // without knowing whether it was committed
+	if err := postgres.UntilKnown(ctx, func() error {
+		return postgres.Retry(ctx, func() error {
+			inserted = nil
+			err := postgres.InStatement(ctx, db, func(conn *sqlx.Conn) error {
+				return conn.SelectContext(ctx, &inserted, `
+					INSERT INTO request_keys (id, fingerprint) SELECT * FROM unnest($1::uuid[], $2::uuid[])
+					ON CONFLICT (id) DO NOTHING RETURNING id`, postgres.UUIDs(ids), prints)
+			})
+			tried = tried || postgres.IsOutcomeUnknown(err)
+			return err
+		})
 	}); err != nil {
 		return nil, fmt.Errorf("store request keys: %w", err)
 	}
 	for _, id := range inserted {
 		fresh[id] = keys[id]
+	}
+	if tried && len(fresh) < len(keys) { // the same request's key is that of the first try
+		stored, err := fingerprints(ctx, db, ids)
+		if err != nil {
+			return nil, err
+		}
+		for id, fingerprint := range stored {
+			if keys[id] == fingerprint {
+				fresh[id] = fingerprint
+			}
+		}
 	}
 	return fresh, nil
 }

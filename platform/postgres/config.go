@@ -34,7 +34,7 @@ type Config struct {
 	Owner         string `env:"POSTGRES_OWNER" help:"role that migrates (default: <service>_owner)"`
 	OwnerPassword string `env:"POSTGRES_OWNER_PASSWORD" secret:"true" help:"its password (default: its name, for development)"`
 
-	MaxConns int `env:"POSTGRES_MAX_CONNS" envDefault:"16" help:"connections that one process may open"`
+	MaxConns int `env:"POSTGRES_MAX_CONNS" envDefault:"16" help:"connections that one process may open, at least 2; orders listens on one more"`
 
 	// Application is the name under which the connections appear in pg_stat_activity; Defaults sets the service's.
 	Application string
@@ -115,8 +115,7 @@ const (
 // sent as bytea (binary_parameters): pass JSON as a string, and arrays as UUIDs, Int64s, … with a cast, as in unnest($1::uuid[]). Every statement is bounded by 30 s, every wait for a
 // lock by 10 s, every pause inside a transaction by 30 s.
 //
-// Cancelling the context of a running statement closes its connection. Where clients may leave in large numbers, pass
-// context.WithoutCancel to the statements and rely on these bounds.
+// Cancelling the context of a running statement closes its connection: see Detached for the reads of clients.
 func Open(cfg Config) (*sqlx.DB, error) {
 	connector, err := connector(cfg, cfg.User, cfg.Password, answerTimeout, map[string]string{
 		"statement_timeout": milliseconds(statementTimeout),

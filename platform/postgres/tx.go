@@ -79,3 +79,12 @@ func begin(ctx context.Context, db *sqlx.DB) (*sqlx.Tx, error) {
 	}
 	return nil, ctx.Err()
 }
+
+// readTimeout bounds one read, the wait for a free connection included.
+const readTimeout = 10 * time.Second
+
+// Detached returns a context for a read on behalf of a client. It goes on when the client leaves: cancelling a statement closes
+// its connection, and a crowd that leaves at once would empty the pool. It ends after 10 s.
+func Detached(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), readTimeout)
+}

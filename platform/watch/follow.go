@@ -2,7 +2,9 @@ package watch
 
 import (
 	"context"
+	"maps"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -76,7 +78,7 @@ func (f *follower[T]) listening(now bool) {
 	f.deaf = !now
 	f.mu.Unlock()
 	if now {
-		all, _ := f.waiting(0)
+		all := f.watched()
 		f.add(all)
 	}
 }
@@ -133,6 +135,13 @@ func (f *follower[T]) run(ctx context.Context) {
 	}
 }
 
+// watched returns the IDs that somebody watches.
+func (f *follower[T]) watched() []uuid.UUID {
+	f.Hub.mu.Lock()
+	defer f.Hub.mu.Unlock()
+	return slices.Collect(maps.Keys(f.watches))
+}
+
 // sweep makes the next part of the watched rows due.
 func (f *follower[T]) sweep() {
 	f.mu.Lock()
@@ -141,7 +150,7 @@ func (f *follower[T]) sweep() {
 		parts = 1
 	}
 	if len(f.ahead) == 0 || f.deaf {
-		f.ahead, _ = f.waiting(0)
+		f.ahead = f.watched()
 		f.part = (len(f.ahead) + parts - 1) / parts
 	}
 	part := f.ahead[:min(f.part, len(f.ahead))]

@@ -1,7 +1,8 @@
 // Package watch lets requests wait for rows to change. The process that commits a change publishes it to its own waiters at
 // once. What other processes commit is learned in one of two ways:
 //
-//   - Poll asks for all waiters together every few milliseconds, while there are any: for few waiters that wait briefly;
+//   - Poll asks for all waiters together every few milliseconds, while there are any, and the less often the longer they wait:
+//     for few waiters that wait briefly;
 //   - Follow is told which rows have changed (Announce in the transaction, Listen in every process), and asks for those
 //     alone: for thousands of waiters that may wait for hours.
 package watch
@@ -38,7 +39,8 @@ type Watch[T any] struct {
 	hub   *Hub[T]
 	id    uuid.UUID
 	since time.Time
-	seen  int64 // the highest version that was handed over
+	due   time.Time // when Poll is to ask for it
+	seen  int64     // the highest version that was handed over
 	// changes holds the latest state that the waiter has not seen.
 	changes chan T
 }
@@ -61,7 +63,8 @@ func NewVersioned[T any](log *slog.Logger, version func(T) int64,
 // Subscribe begins to watch an ID. Subscribe before the change is set off, or before the state is read that it is to change,
 // so that it cannot be missed.
 func (h *Hub[T]) Subscribe(id uuid.UUID) *Watch[T] {
-	w := &Watch[T]{hub: h, id: id, since: time.Now(), seen: math.MinInt64, changes: make(chan T, 1)}
+	now := time.Now()
+	w := &Watch[T]{hub: h, id: id, since: now, due: now.Add(pollAge), seen: math.MinInt64, changes: make(chan T, 1)}
 	h.mu.Lock()
 	first := len(h.watches) == 0
 	h.watches[id] = append(h.watches[id], w)

@@ -74,6 +74,48 @@ func TestChangesOfOtherProcessesArePolled(t *testing.T) {
 	})
 }
 
+// A thousand waiters for a change that does not come cost a few queries in a second, however long they wait, and more of them
+// than one query asks for get their turn.
+func TestPollsOfThoseWhoWaitAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const waiters, most = 2500, 1000
+		var queries, rows atomic.Int64
+		polled := make(map[uuid.UUID]time.Time)
+		longest := time.Duration(0)
+		hub := watch.New(quiet, func(_ context.Context, ids []uuid.UUID) (map[uuid.UUID]string, error) {
+			queries.Add(1)
+			if rows.Add(int64(len(ids))); len(ids) > most {
+				t.Errorf("%d rows in one query", len(ids))
+			}
+			for _, id := range ids {
+				if before, ok := polled[id]; ok {
+					longest = max(longest, time.Since(before))
+				}
+				polled[id] = time.Now()
+			}
+			return nil, nil
+		})
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- hub.Poll(ctx) }()
+		for i := range waiters {
+			defer hub.Subscribe(uuid.UUID{byte(i), byte(i >> 8)}).Close()
+			defer hub.Subscribe(uuid.UUID{byte(i), byte(i >> 8)}).Close() // shares the polls
+		}
+		time.Sleep(10 * time.Second)
+		before, begin := queries.Load(), rows.Load()
+		time.Sleep(20 * time.Second)
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		// Each waiter four times in a second; they are due together, and three queries ask for them all.
+		if n, r := queries.Load()-before, rows.Load()-begin; n > 20*4*3 || r > 20*4*waiters || len(polled) != waiters || longest > 400*time.Millisecond {
+			t.Errorf("%d queries for %d rows in 20 s; %d of %d waiters were polled for, once after %v", n, r, len(polled), waiters, longest)
+		}
+	})
+}
+
 // row is a state with a version.
 type row struct {
 	id      uuid.UUID

@@ -78,7 +78,11 @@ func (a *API) placeBatch(w http.ResponseWriter, r *http.Request) error {
 	}
 	repeated := false
 	if key != "" {
-		if repeated, err = a.store.Claim(r.Context(), request.claim(key, placements)); err != nil {
+		repeated, err = a.store.Claim(r.Context(), request.claim(key, placements))
+		if database.IsOutcomeUnknown(err) {
+			return httpserver.Unavailable(err) // a key alone has done nothing
+		}
+		if err != nil {
 			return err
 		}
 	}

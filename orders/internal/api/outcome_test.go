@@ -191,6 +191,19 @@ func TestAnOutcomeStaysUnknown(t *testing.T) {
 	}
 }
 
+// The key of a batch is stored by itself, before the batch takes effect.
+func TestTheAnswerToAKeyIsLost(t *testing.T) {
+	b, proxy := proxied(t)
+	for name, moment := range moments {
+		a := b.of(t, "/api/v1/orders/batch")
+		lost := proxy.Lose(moment, "INSERT INTO request_keys", 1)
+		got := b.call(t, "POST", a.path, a.body, "Idempotency-Key", uuid.NewString())
+		if n := b.effects(t, a); len(lost) != 1 || got.status != 200 || got.header.Get("Idempotent-Replayed") != "" || n != a.once {
+			t.Errorf("lost %s: %d %v %s; it has taken effect %d times", name, got.status, got.header, got.body, n)
+		}
+	}
+}
+
 // Requests that share a transaction share its fate: each takes effect once.
 func TestManyLoseTheAnswerToACommit(t *testing.T) {
 	b, proxy := proxied(t)

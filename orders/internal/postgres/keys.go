@@ -12,7 +12,7 @@ import (
 
 // Claim makes the key of a batch stand for it, or returns ErrKeyReused. repeated tells that it stood for it before.
 func (s *Store) Claim(ctx context.Context, c idempotency.Claim) (repeated bool, err error) {
-	ctx, cancel := detached(ctx)
+	ctx, cancel := postgres.Detached(ctx)
 	defer cancel()
 	outcomes, err := idempotency.Make(ctx, s.db, []idempotency.Claim{c}, s.placed)
 	if err != nil {

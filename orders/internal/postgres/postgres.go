@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io/fs"
 	"strconv"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
@@ -37,9 +36,6 @@ func Migrations() []postgres.Migrations {
 // ErrNotFound is returned for an order that is not there.
 var ErrNotFound = errors.New("order not found")
 
-// readTimeout bounds one read, the wait for a free connection included.
-const readTimeout = 10 * time.Second
-
 // Store reads and writes the tables of orders.
 type Store struct {
 	db *sqlx.DB
@@ -53,7 +49,7 @@ const orderColumns = `id, account_id, amount, currency, description, reference, 
 
 // Order returns one order, or ErrNotFound.
 func (s *Store) Order(ctx context.Context, id uuid.UUID) (order.Order, error) {
-	ctx, cancel := detached(ctx)
+	ctx, cancel := postgres.Detached(ctx)
 	defer cancel()
 	var o order.Order
 	err := s.db.GetContext(ctx, &o, `SELECT `+orderColumns+` FROM orders WHERE id = $1`, id)
@@ -82,7 +78,7 @@ const maxTransitions = 2000
 
 // Transitions returns what happened to an order since it was placed, the first transition first.
 func (s *Store) Transitions(ctx context.Context, id uuid.UUID) ([]order.Transition, error) {
-	ctx, cancel := detached(ctx)
+	ctx, cancel := postgres.Detached(ctx)
 	defer cancel()
 	var transitions []order.Transition
 	if err := s.db.SelectContext(ctx, &transitions, `
@@ -134,12 +130,6 @@ func read(o order.Order) order.Order {
 		o.ExpiresAt = &at
 	}
 	return o
-}
-
-// detached lets a read go on when its client leaves: cancelling a statement closes its connection, and a crowd that
-// leaves at once would empty the pool.
-func detached(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithoutCancel(ctx), readTimeout)
 }
 
 // exec runs a statement that must change exactly n rows: anything else is a broken promise, and rolls back.

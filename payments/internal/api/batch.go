@@ -14,6 +14,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/idempotency"
+	platform "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 // maxBatch bounds the operations of one batch.
@@ -113,6 +114,9 @@ func (a *API) batch(w http.ResponseWriter, r *http.Request) error {
 			return contract.DerivedID(door(r), account, keyOfItem(key, index))
 		})
 		outcomes, err := a.store.Claim(r.Context(), claim)
+		if platform.IsOutcomeUnknown(err) {
+			return httpserver.Unavailable(err) // a key alone has done nothing
+		}
 		if err != nil {
 			return err
 		}

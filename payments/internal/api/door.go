@@ -218,6 +218,8 @@ func (d *Door) payment(ctx context.Context, order uuid.UUID, wait time.Duration)
 
 // operation reads an operation, or ErrNotFound; one whose message has not taken effect is in status Created.
 func (d *Door) operation(ctx context.Context, id uuid.UUID) (*ledger.Operation, error) {
+	ctx, cancel := platform.Detached(ctx)
+	defer cancel()
 	// A message can take effect between two looks, but only in this direction, so the third one finds it.
 	for range 2 {
 		settled, err := d.store.Settled(ctx, []uuid.UUID{id})

@@ -3,7 +3,6 @@ package postgres
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/google/uuid"
 
@@ -11,13 +10,9 @@ import (
 	"github.com/altyn-pay/altyn/platform/postgres"
 )
 
-// claimTimeout bounds a claim, the wait for a free connection included.
-const claimTimeout = 10 * time.Second
-
 // Claim makes keys stand for their requests; see idempotency.Make.
 func (s *Store) Claim(ctx context.Context, claims ...idempotency.Claim) ([]idempotency.Outcome, error) {
-	// It goes on when its client leaves: cancelling a statement closes its connection.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), claimTimeout)
+	ctx, cancel := postgres.Detached(ctx)
 	defer cancel()
 	return idempotency.Make(ctx, s.db, claims, s.Accepted)
 }

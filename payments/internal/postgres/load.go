@@ -56,7 +56,7 @@ func (s *Store) Load(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, reques
 	if len(missing) == 0 {
 		return nil
 	}
-	if err := s.createBalances(ctx, missing); err != nil {
+	if err := createBalances(ctx, tx, missing); err != nil {
 		return err
 	}
 	_, err = lockBalances(ctx, tx, book, missing, accounts)
@@ -244,11 +244,11 @@ func lockBalances(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, keys map[
 	return missing, nil
 }
 
-// createBalances inserts rows of zero, in a short transaction of their own: so they are there for everybody before
-// anybody locks them.
-func (s *Store) createBalances(ctx context.Context, keys map[ledger.Key]bool) error {
+// createBalances inserts rows of zero. Another transaction that inserts one of them waits until this one has ended, and finds it
+// there then, or inserts it itself.
+func createBalances(ctx context.Context, tx *sqlx.Tx, keys map[ledger.Key]bool) error {
 	accounts, currencies, lanes := keyColumns(keys)
-	if _, err := s.db.ExecContext(ctx, `
+	if _, err := tx.ExecContext(ctx, `
 		INSERT INTO balances (account_id, currency, lane)
 		SELECT * FROM unnest($1::uuid[], $2::text[], $3::smallint[]) ORDER BY 1, 2, 3
 		ON CONFLICT DO NOTHING`, accounts, currencies, lanes); err != nil {

@@ -15,6 +15,8 @@ import (
 
 // Named finds what commands name: holds and operations, be it that their own messages are still waiting.
 func (s *Store) Named(ctx context.Context, commands ...contract.Command) (named command.Named, err error) {
+	ctx, cancel := postgres.Detached(ctx)
+	defer cancel()
 	var holds, operations postgres.UUIDs
 	for _, c := range commands {
 		if c.HoldID != nil {

@@ -38,6 +38,8 @@ type Balance struct {
 
 // Account reads one account, or returns ErrNotFound.
 func (s *Store) Account(ctx context.Context, id uuid.UUID) (Account, error) {
+	ctx, cancel := postgres.Detached(ctx)
+	defer cancel()
 	var accounts []Account
 	if err := s.db.SelectContext(ctx, &accounts,
 		`SELECT id, owner, reference, seq, created_at FROM accounts WHERE id = $1 AND lane = $2`, id, contract.Lane(id)); err != nil {
@@ -54,6 +56,8 @@ func (s *Store) Account(ctx context.Context, id uuid.UUID) (Account, error) {
 
 // Accounts lists accounts, newest first, from below the cursor on; an empty owner or reference matches all.
 func (s *Store) Accounts(ctx context.Context, owner, reference string, below int64, limit int) ([]Account, error) {
+	ctx, cancel := postgres.Detached(ctx)
+	defer cancel()
 	query, args := `SELECT id, owner, reference, seq, created_at FROM accounts WHERE seq < $1`, []any{below, limit}
 	if owner != "" {
 		args = append(args, owner)
@@ -93,7 +97,7 @@ func (s *Store) addBalances(ctx context.Context, accounts []Account) error {
 	return nil
 }
 
-// Settled reads the records of operations; those that are not settled are left out.
+// Settled reads the records of operations; those that are not settled are left out. The read ends with ctx, unlike the others.
 func (s *Store) Settled(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]*ledger.Operation, error) {
 	var rows []operationRow
 	if err := s.db.SelectContext(ctx, &rows,
@@ -115,6 +119,8 @@ func (s *Store) Accept(ctx context.Context, messages []inbox.Message) ([]inbox.A
 
 // Waiting reads an accepted message that has not taken effect, or returns ErrNotFound.
 func (s *Store) Waiting(ctx context.Context, id uuid.UUID) (inbox.Message, error) {
+	ctx, cancel := postgres.Detached(ctx)
+	defer cancel()
 	var m inbox.Message
 	err := s.db.GetContext(ctx, &m, `
 		SELECT seq, id, lane, account_id, kind, payload, fingerprint, traceparent, received_at FROM inbox WHERE id = $1`, id)
@@ -130,6 +136,8 @@ func (s *Store) Waiting(ctx context.Context, id uuid.UUID) (inbox.Message, error
 // Operations lists the operations of an account, those that paid it too, newest first, from below the cursor on. The records of
 // cancellations are none: what they have ended tells of them.
 func (s *Store) Operations(ctx context.Context, account uuid.UUID, below int64, limit int) ([]ledger.Operation, error) {
+	ctx, cancel := postgres.Detached(ctx)
+	defer cancel()
 	var rows []operationRow
 	if err := s.db.SelectContext(ctx, &rows, `
 		SELECT `+operationColumns+` FROM (
@@ -163,6 +171,8 @@ type Entry struct {
 // time from on and before the time to, where these are not nil. The entries of a currency come in the order of their
 // numbers, those of several currencies in the order of their times.
 func (s *Store) Entries(ctx context.Context, account uuid.UUID, after map[string]int64, from, to *time.Time, limit int) ([]Entry, error) {
+	ctx, cancel := postgres.Detached(ctx)
+	defer cancel()
 	currencies, err := s.currencies(ctx, account)
 	if err != nil {
 		return nil, err
@@ -209,6 +219,8 @@ const entryColumns = `number, operation_id, operation, currency, amount, frozen,
 // BalancesAt reads what an account had at a point in time, by currency: all entries up to then, inclusive. Times are kept
 // to the microsecond, and so must at be.
 func (s *Store) BalancesAt(ctx context.Context, account uuid.UUID, at time.Time) ([]Balance, error) {
+	ctx, cancel := postgres.Detached(ctx)
+	defer cancel()
 	currencies, err := s.currencies(ctx, account)
 	if err != nil {
 		return nil, err
@@ -270,6 +282,8 @@ func (s *Store) lastBefore(ctx context.Context, account uuid.UUID, currency stri
 
 // Payment reads the payment of an order, or returns ErrNotFound.
 func (s *Store) Payment(ctx context.Context, order uuid.UUID) (ledger.OrderPayment, error) {
+	ctx, cancel := postgres.Detached(ctx)
+	defer cancel()
 	var row paymentRow
 	err := s.db.GetContext(ctx, &row, `SELECT `+paymentColumns+` FROM payments WHERE order_id = $1`, order)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -284,6 +298,8 @@ func (s *Store) Payment(ctx context.Context, order uuid.UUID) (ledger.OrderPayme
 // PayerOf tells whose account pays an order and in which currency, be it that the order's message is still waiting, or
 // returns ErrNotFound.
 func (s *Store) PayerOf(ctx context.Context, order uuid.UUID) (account uuid.UUID, currency string, err error) {
+	ctx, cancel := postgres.Detached(ctx)
+	defer cancel()
 	var row struct {
 		AccountID uuid.UUID `db:"account_id"`
 		Currency  string    `db:"currency"`
@@ -304,6 +320,8 @@ func (s *Store) PayerOf(ctx context.Context, order uuid.UUID) (account uuid.UUID
 
 // Hold reads a hold, or returns ErrNotFound.
 func (s *Store) Hold(ctx context.Context, id uuid.UUID) (ledger.Hold, error) {
+	ctx, cancel := postgres.Detached(ctx)
+	defer cancel()
 	var row holdRow
 	err := s.db.GetContext(ctx, &row, `SELECT `+holdColumns+` FROM holds WHERE id = $1`, id)
 	if errors.Is(err, sql.ErrNoRows) {

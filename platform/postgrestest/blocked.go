@@ -1,0 +1,64 @@
+package postgrestest
+
+import (
+	"testing"
+	"time"
+
+	"github.com/lib/pq"
+)
+
+// Sessions are some of a service's sessions.
+type Sessions struct {
+	db   DB
+	pids pq.Int64Array
+}
+
+// Blocked locks all tables of a test's database while run runs. blocked, which run is given, returns once all connections that
+// the service may open wait for a table: those sessions are the result.
+func Blocked(t testing.TB, db DB, run func(blocked func())) *Sessions {
+	t.Helper()
+	s := &Sessions{db: db}
+	tx, err := db.Owner.BeginTxx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback() }()
+	if _, err := tx.Exec(`
+		DO $$ DECLARE name text; BEGIN
+			FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' LOOP
+				EXECUTE format('LOCK TABLE %I IN ACCESS EXCLUSIVE MODE', name);
+			END LOOP;
+		END $$`); err != nil {
+		t.Fatal(err)
+	}
+	run(func() {
+		t.Helper()
+		for deadline := time.Now().Add(databaseTimeout); ; {
+			s.pids = nil
+			if err := db.Owner.Select(&s.pids, `
+				SELECT DISTINCT l.pid FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+				WHERE NOT l.granted AND d.datname = current_database()`); err != nil {
+				t.Fatal(err)
+			}
+			if len(s.pids) >= db.Config.MaxConns {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%d sessions of %d are blocked", len(s.pids), db.Config.MaxConns)
+			}
+		}
+	})
+	return s
+}
+
+// Survived fails the test unless all of the sessions are still there.
+func (s *Sessions) Survived(t testing.TB) {
+	t.Helper()
+	var left int
+	if err := s.db.Owner.Get(&left, `SELECT count(*) FROM pg_stat_activity WHERE pid = ANY($1)`, s.pids); err != nil {
+		t.Fatal(err)
+	}
+	if left != len(s.pids) {
+		t.Errorf("of %d sessions %d are left", len(s.pids), left)
+	}
+}
