@@ -49,6 +49,34 @@ func NewParked(db *sqlx.DB, discardable func(kind string) bool, wake func()) *Pa
 	return &Parked{db: db, discardable: discardable, wake: wake}
 }
 
+// Park stores messages that cannot take effect, with the reasons: each is parked from the start, at the head of the queue of an
+// account that must be its own. One that is there already stays as it is.
+func Park(ctx context.Context, db *sqlx.DB, messages []Message, reasons []error) error {
+	n := len(messages)
+	ids, accounts, lanes := make(postgres.UUIDs, n), make(postgres.UUIDs, n), make(postgres.Int16s, n)
+	kinds, payloads, texts := make(postgres.Texts, n), make(postgres.Texts, n), make(postgres.Texts, n)
+	for i, m := range messages {
+		ids[i], accounts[i], lanes[i], kinds[i], payloads[i] = m.ID, m.AccountID, m.Lane, m.Kind, m.Payload
+		texts[i] = postgres.Storable(reasons[i].Error())
+	}
+	if _, err := db.ExecContext(ctx, `
+		WITH m AS (
+			SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::uuid[], $4::text[], $5::text[], $6::text[])
+				AS m (id, lane, account_id, kind, payload, reason)
+		), stored AS (
+			INSERT INTO inbox (id, lane, account_id, kind, payload, stopped)
+			SELECT id, lane, account_id, kind, payload, true FROM m
+			ON CONFLICT (id, lane) DO NOTHING
+			RETURNING id
+		)
+		INSERT INTO inbox_stops (account_id, lane, message_id, attempts, reason)
+		SELECT account_id, lane, id, 1, reason FROM m JOIN stored USING (id)
+		ON CONFLICT (account_id, lane) DO NOTHING`, ids, lanes, accounts, kinds, payloads, texts); err != nil {
+		return fmt.Errorf("inbox: park %d messages: %w", n, err)
+	}
+	return nil
+}
+
 // parkedRow is an item and its lane.
 type parkedRow struct {
 	parked.Item

@@ -10,51 +10,41 @@ type Receiver[Record any] struct {
 	accept   func(ctx context.Context, messages []Message) ([]Arrival, error)
 	decode   Decoder[Record]
 	repeated func(Message) (Message, bool)
-	dead     func(ctx context.Context, records []Record, reasons []error) error
 }
 
 // Decoder makes messages of a fetched batch. For each record it returns the message, or the reason why it cannot be read.
 // An error of its own means that it could not find out; the batch is delivered again.
 type Decoder[Record any] func(ctx context.Context, records []Record) (messages []Message, reasons []error, err error)
 
-// NewReceiver makes a receiver. accept is Accept of a Worker; dead keeps what could not be read, with the reason, and returns
-// once it is safe. A message that is waiting already is not accepted again; what repeated returns for it, if it is not nil
-// and returns true, is accepted in its stead.
+// NewReceiver makes a receiver. accept is Accept of a Worker. A message that is waiting already is not accepted again; what
+// repeated returns for it, if it is not nil and returns true, is accepted in its stead.
 func NewReceiver[Record any](accept func(ctx context.Context, messages []Message) ([]Arrival, error), decode Decoder[Record],
-	repeated func(Message) (Message, bool), dead func(ctx context.Context, records []Record, reasons []error) error) *Receiver[Record] {
-	return &Receiver[Record]{accept: accept, decode: decode, repeated: repeated, dead: dead}
+	repeated func(Message) (Message, bool)) *Receiver[Record] {
+	return &Receiver[Record]{accept: accept, decode: decode, repeated: repeated}
 }
 
-// Receive accepts a fetched batch in one transaction. Once it has returned nil, the records may be acknowledged: each has
-// taken effect, or is stored, or kept as a dead letter. After an error they must be delivered again.
-func (r *Receiver[Record]) Receive(ctx context.Context, records []Record) error {
-	decoded, reasons, err := r.decode(ctx, records)
+// Receive accepts a fetched batch in one transaction, and returns the records that cannot be read, with the reasons. Once
+// these are kept elsewhere, all records may be acknowledged: each other one has taken effect or is stored. After an error they
+// must be delivered again.
+func (r *Receiver[Record]) Receive(ctx context.Context, records []Record) (unreadable []Record, reasons []error, err error) {
+	decoded, problems, err := r.decode(ctx, records)
 	if err != nil {
-		return fmt.Errorf("inbox: decode %d messages: %w", len(records), err)
+		return nil, nil, fmt.Errorf("inbox: decode %d messages: %w", len(records), err)
 	}
 	messages := make([]Message, 0, len(records))
-	var (
-		unreadable []Record
-		why        []error
-	)
 	for i, record := range records {
-		if reasons[i] != nil {
-			unreadable, why = append(unreadable, record), append(why, reasons[i])
+		if problems[i] != nil {
+			unreadable, reasons = append(unreadable, record), append(reasons, problems[i])
 		} else {
 			messages = append(messages, decoded[i])
 		}
 	}
-	if len(unreadable) > 0 {
-		if err := r.dead(ctx, unreadable, why); err != nil {
-			return fmt.Errorf("inbox: keep %d dead letters: %w", len(unreadable), err)
-		}
-	}
 	if len(messages) == 0 {
-		return nil
+		return unreadable, reasons, nil
 	}
 	arrivals, err := r.accept(ctx, messages)
 	if err != nil || r.repeated == nil {
-		return err
+		return unreadable, reasons, err
 	}
 	var instead []Message
 	for i, m := range messages {
@@ -65,10 +55,9 @@ func (r *Receiver[Record]) Receive(ctx context.Context, records []Record) error 
 			instead = append(instead, other)
 		}
 	}
-	if len(instead) == 0 {
-		return nil
+	if len(instead) > 0 {
+		// Should this fail, the records are delivered again, and their messages are found waiting or settled.
+		_, err = r.accept(ctx, instead)
 	}
-	// Should this fail, the records are delivered again, and their messages are found waiting or settled.
-	_, err = r.accept(ctx, instead)
-	return err
+	return unreadable, reasons, err
 }

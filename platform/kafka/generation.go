@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"sync"
@@ -284,7 +285,7 @@ func (g *generation) take() (batch []Message) {
 // handleBatch repeats until the batch is handled; false when ctx ended before.
 func (g *generation) handleBatch(ctx, handling context.Context, batch []Message) bool {
 	for failures := 0; ; failures++ {
-		err := g.handle(handling, batch)
+		err := g.call(handling, batch)
 		if err == nil {
 			if failures > 0 {
 				g.log.Info("kafka messages handled after all", "messages", len(batch), "failures", failures)
@@ -298,6 +299,17 @@ func (g *generation) handleBatch(ctx, handling context.Context, batch []Message)
 			return false
 		}
 	}
+}
+
+// call turns a panic of the handler into an error: it must not take the rest of the process with it.
+func (g *generation) call(ctx context.Context, batch []Message) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+			g.log.Error("a handler of kafka messages panicked", "panic", p, "stack", string(debug.Stack()))
+		}
+	}()
+	return g.handle(ctx, batch)
 }
 
 // markHandled lets the offsets of a batch be committed. What follows it up to the next message is done with too.

@@ -2,7 +2,6 @@ package kafka
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"time"
 
@@ -38,18 +37,6 @@ func (p Publisher) Publish(ctx context.Context, messages []outbox.Message) []err
 
 // Permanent implements outbox.Publisher.
 func (p Publisher) Permanent(err error) bool { return Permanent(err) }
-
-// DeadLetters keeps messages that could not be read, each with its reason, on the dead-letter topics of theirs, and
-// returns nil once all are acknowledged. An error leaves some or all of them unkept.
-func (p *Producer) DeadLetters(ctx context.Context, messages []Message, reasons []error) error {
-	dead := make([]Message, len(messages))
-	for i, m := range messages {
-		dead[i] = DeadLetter(m, reasons[i].Error())
-		p.log.Warn("message cannot be read; kept as a dead letter", "topic", m.Topic, "partition", m.Partition,
-			"offset", m.Offset, "reason", reasons[i])
-	}
-	return errors.Join(p.Produce(ctx, dead)...)
-}
 
 const (
 	// keepInterval is how often KeepTopics tries while the topics are not there.

@@ -2,8 +2,6 @@ package status
 
 import (
 	"context"
-	"errors"
-	"fmt"
 
 	"github.com/jmoiron/sqlx"
 
@@ -45,35 +43,29 @@ func (w *Worker) park(ctx context.Context, list []refused) error {
 	return nil
 }
 
-// bury sends messages to the dead letters. What the broker does not take there for good is parked.
+// bury sends messages to the dead letters. What the broker does not take there is parked.
 func (w *Worker) bury(ctx context.Context, list []refused) error {
-	for len(list) > 0 {
-		letters := make([]kafka.Message, len(list))
-		for i, r := range list {
-			letters[i] = kafka.DeadLetter(r.message, r.reason.Error())
-		}
-		var rejected, skipped []refused
-		for i, err := range w.producer.Produce(ctx, letters) {
-			switch {
-			case err == nil:
-				w.dead.Inc()
-				w.log.Error("message sent to the dead letters", "topic", list[i].message.Topic, "partition", list[i].message.Partition,
-					"offset", list[i].message.Offset, "reason", list[i].reason)
-			case kafka.Permanent(err):
-				rejected = append(rejected, refused{list[i].message, fmt.Errorf("%w; no dead letter: %w", list[i].reason, err)})
-			case errors.Is(err, kafka.ErrSkipped):
-				skipped = append(skipped, list[i])
-			default:
-				return fmt.Errorf("send dead letters: %w", err)
-			}
-		}
-		if len(skipped) == len(list) {
-			return fmt.Errorf("send dead letters: %w", kafka.ErrSkipped)
+	if len(list) == 0 {
+		return nil
+	}
+	messages, reasons := make([]kafka.Message, len(list)), make([]error, len(list))
+	for i, r := range list {
+		messages[i], reasons[i] = r.message, r.reason
+	}
+	parked := 0
+	err := w.producer.DeadLetters(ctx, messages, reasons, func(ctx context.Context, messages []kafka.Message, reasons []error) error {
+		rejected := make([]refused, len(messages))
+		for i := range messages {
+			rejected[i] = refused{messages[i], reasons[i]}
 		}
 		if err := w.park(ctx, rejected); err != nil {
 			return err
 		}
-		list = skipped // behind a rejected one of the same key
+		parked += len(rejected)
+		return nil
+	})
+	if err == nil {
+		w.dead.Add(float64(len(list) - parked))
 	}
-	return nil
+	return err
 }

@@ -95,7 +95,15 @@ var known = map[string]bool{
 	contract.PaymentFailedType: true, contract.PaymentCancelledType: true, contract.PaymentRefundedType: true,
 }
 
-func (w *Worker) read(m kafka.Message) (order.Payment, error) {
+func (w *Worker) read(m kafka.Message) (payment order.Payment, reason error) {
+	reason = kafka.Read(m, func() (err error) {
+		payment, err = w.payment(m)
+		return err
+	})
+	return payment, reason
+}
+
+func (w *Worker) payment(m kafka.Message) (order.Payment, error) {
 	header := kafka.EventOf(m)
 	if !known[header.Type] {
 		return order.Payment{}, fmt.Errorf("no such event on this topic: ce_type %q", header.Type)

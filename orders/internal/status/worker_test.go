@@ -418,6 +418,29 @@ func TestWhatCannotBeReadGoesToTheDeadLetters(t *testing.T) {
 	}
 }
 
+// A panic while a message is read, here for want of the currencies, makes a dead letter of that one, as does what the consumer
+// could not read.
+func TestAPanicConcernsOneMessage(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	o := b.place(t, 1)[0]
+	panics := event(t, o, contract.PaymentSucceeded, 1, nil)
+	panics.Offset = 1
+	worker := status.New(b.store, nil, b.producer, func(order.Order) {}, quiet, prometheus.NewRegistry())
+	if err := worker.Handle(t.Context(), []kafka.Message{
+		panics,
+		{Topic: contract.TopicPayments, Offset: 2, Unreadable: &kafka.UnreadableError{First: 2, Last: 9, Cause: errors.New("it is damaged")}},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for _, letter := range b.deadLetters(t, 2) {
+		want := map[string]string{"1": "panicked", "2": "offsets 2 to 9 cannot be read: it is damaged"}[letter.Header("dlq_offset")]
+		if want == "" || !strings.Contains(letter.Header("dlq_reason"), want) {
+			t.Errorf("dead letter %q, want %q", letter.Headers, want)
+		}
+	}
+}
+
 func TestAnImpossibleEventIsParkedAndStopsNobody(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -496,8 +519,10 @@ func TestTroubleIsNotTheEvents(t *testing.T) {
 	}
 	lonely := newProducer(t, kafkatest.Config("127.0.0.1:1"))
 	broken = status.New(b.store, currencies(), lonely, func(order.Order) {}, quiet, prometheus.NewRegistry())
-	if err := broken.Handle(t.Context(), []kafka.Message{bad, good}); err == nil {
-		t.Error("without a broker, an unreadable message is lost")
+	stopping, stop := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer stop()
+	if err := broken.Handle(stopping, []kafka.Message{bad, good}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("without a broker, an unreadable message is lost: %v", err)
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kfake"
 
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
@@ -34,6 +35,7 @@ type bundle struct {
 	postgrestest.DB
 	program  service.Program
 	broker   kafka.Config
+	cluster  *kfake.Cluster // the broker's controls
 	producer *kafka.Producer
 	url      string // of the first instance
 	coins    string // CURRENCIES_FILE of the instances
@@ -48,7 +50,8 @@ func setup(t *testing.T, roles ...service.Role) *bundle {
 func setupProgram(t *testing.T, program service.Program, roles ...service.Role) *bundle {
 	t.Helper()
 	t.Parallel()
-	b := &bundle{T: t, program: program, DB: postgrestest.Database(t, name, postgres.Migrations()...), broker: kafkatest.Broker(t)}
+	broker, cluster := kafkatest.Cluster(t)
+	b := &bundle{T: t, program: program, DB: postgrestest.Database(t, name, postgres.Migrations()...), broker: broker, cluster: cluster}
 	if err := kafka.EnsureTopics(t.Context(), b.broker, topics...); err != nil {
 		t.Fatal(err)
 	}

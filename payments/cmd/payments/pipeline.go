@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 
+	"github.com/jmoiron/sqlx"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/altyn-pay/altyn/platform/contract"
@@ -37,6 +38,7 @@ const settlers = 2
 type pipeline struct {
 	cfg      kafka.Config
 	log      *slog.Logger
+	db       *sqlx.DB
 	producer *kafka.Producer
 	consumer *kafka.Consumer
 	receiver *inbox.Receiver[kafka.Message]
@@ -57,7 +59,7 @@ func newPipeline(process *service.Process, store *postgres.Store, door *api.Door
 		return nil, err
 	}
 	process.Health.Add("kafka", func(ctx context.Context) error { return kafka.Ping(ctx, cfg) })
-	p := &pipeline{cfg: cfg, log: log, producer: producer, consumer: consumer}
+	p := &pipeline{cfg: cfg, log: log, db: process.DB, producer: producer, consumer: consumer}
 	p.relay = outbox.NewRelay(process.DB, kafka.NewPublisher(producer, "/"+name), log, metrics)
 	settle := settlement.New(store, process.Currencies, metrics, func(result settlement.Result) {
 		p.relay.Wake()
@@ -71,8 +73,8 @@ func newPipeline(process *service.Process, store *postgres.Store, door *api.Door
 	})
 	p.worker = inbox.NewWorker(process.DB, settle.Settle, retry, log, metrics)
 	p.expiry = settlement.NewExpiry(store, log, p.worker.Wake)
-	p.receiver = inbox.NewReceiver(p.worker.Accept, settlement.NewDecoder(store, process.Currencies, producer.HasTopic).Decode, settlement.Repeated, producer.DeadLetters)
-	p.goods = settlement.NewInventory(store, producer.DeadLetters, p.worker.Wake, log, metrics)
+	p.receiver = inbox.NewReceiver(p.worker.Accept, settlement.NewDecoder(store, process.Currencies, producer.HasTopic).Decode, settlement.Repeated)
+	p.goods = settlement.NewInventory(store, p.worker.Wake, log, metrics)
 	return p, nil
 }
 
@@ -86,15 +88,39 @@ func (p *pipeline) receive(ctx context.Context, records []kafka.Message) error {
 			requests = append(requests, record)
 		}
 	}
-	if len(requests) > 0 {
-		if err := p.receiver.Receive(ctx, requests); err != nil {
+	// An error repeats the whole batch. So what is stored anew by a repetition, as the repetition of a command that waits is,
+	// comes last but for the dead letters, which are tried until each is safe.
+	var unreadable []kafka.Message
+	var reasons []error
+	if len(goods) > 0 {
+		var err error
+		if unreadable, reasons, err = p.goods.Receive(ctx, goods); err != nil {
 			return err
 		}
 	}
-	if len(goods) > 0 {
-		return p.goods.Receive(ctx, goods)
+	if len(requests) > 0 {
+		more, why, err := p.receiver.Receive(ctx, requests)
+		if err != nil {
+			return err
+		}
+		unreadable, reasons = append(unreadable, more...), append(reasons, why...)
 	}
-	return nil
+	if len(unreadable) == 0 {
+		return nil
+	}
+	return p.producer.DeadLetters(ctx, unreadable, reasons, p.park)
+}
+
+// park keeps what is not kept as a dead letter where operators find it.
+func (p *pipeline) park(ctx context.Context, records []kafka.Message, reasons []error) error {
+	messages := make([]inbox.Message, len(records))
+	for i, record := range records {
+		var err error
+		if messages[i], err = settlement.Unreadable(record, reasons[i]); err != nil {
+			return err
+		}
+	}
+	return inbox.Park(ctx, p.db, messages, reasons)
 }
 
 // run works until ctx ends.

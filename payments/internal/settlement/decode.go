@@ -44,15 +44,20 @@ func (d *Decoder) Decode(ctx context.Context, records []kafka.Message) ([]inbox.
 	for i, record := range records {
 		switch record.Topic {
 		case contract.TopicCommands:
-			c, err := receive(record)
-			if err != nil {
-				reasons[i] = err
-				continue
-			}
-			commands[i], all = c, append(all, c.command)
-			topics[c.reply.Topic] = true
+			reasons[i] = kafka.Read(record, func() error {
+				c, err := receive(record)
+				if err != nil {
+					return err
+				}
+				commands[i], all = c, append(all, c.command)
+				topics[c.reply.Topic] = true
+				return nil
+			})
 		default:
-			messages[i], reasons[i] = d.event(record)
+			reasons[i] = kafka.Read(record, func() (err error) {
+				messages[i], err = d.event(record)
+				return err
+			})
 		}
 	}
 	named, err := d.store.Named(ctx, all...)
@@ -68,7 +73,10 @@ func (d *Decoder) Decode(ctx context.Context, records []kafka.Message) ([]inbox.
 		if !topics[c.reply.Topic] {
 			c.reply.Topic = contract.TopicReplies
 		}
-		messages[i], reasons[i] = d.command(c, named)
+		reasons[i] = kafka.Read(records[i], func() (err error) {
+			messages[i], err = d.command(c, named)
+			return err
+		})
 	}
 	return messages, reasons, nil
 }
@@ -122,8 +130,11 @@ func receive(record kafka.Message) (*received, error) {
 	if c.reply.Operation = c.command.Operation; c.problem != nil {
 		// What says whose answer it is and to what is read by itself, so that a command which is wrong elsewhere is answered too.
 		var head map[string]json.RawMessage
-		if err := json.Unmarshal(record.Value, &head); err != nil || head == nil {
-			return nil, fmt.Errorf("not a JSON object: %w", errors.Join(err))
+		if err := json.Unmarshal(record.Value, &head); err != nil {
+			return nil, fmt.Errorf("not a JSON object: %w", err)
+		}
+		if head == nil {
+			return nil, errors.New("not a JSON object: null")
 		}
 		c.reply.Operation = ""
 		_ = json.Unmarshal(head["operation"], &c.reply.Operation)

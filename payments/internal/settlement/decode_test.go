@@ -1,14 +1,18 @@
 package settlement
 
 import (
+	"context"
+	"errors"
 	"strings"
 	"testing"
 
 	"github.com/google/uuid"
 
+	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/platform/money"
+	"github.com/altyn-pay/altyn/platform/postgrestest"
 )
 
 // Whose answer a reply is, and to what, is known of every command that is a JSON object, whatever else is wrong with it.
@@ -100,6 +104,34 @@ func TestEventsAreReadStrictly(t *testing.T) {
 			if err := door.read([]byte(strings.Replace(door.valid, change.from, change.to, 1))); (err == nil) != change.right {
 				t.Errorf("%s, %s: %v", door.name, name, err)
 			}
+		}
+	}
+}
+
+// A panic while a message is read, here for want of the currencies, is the reason why that one cannot be read, and none of the
+// others' business.
+func TestAPanicConcernsOneMessage(t *testing.T) {
+	db := postgrestest.Database(t, "payments", postgres.Migrations()...)
+	decoder := NewDecoder(postgres.New(db.Service), nil, func(context.Context, string) (bool, error) { return true, nil })
+	id, account := uuid.NewString(), uuid.NewString()
+	command := func(fields string) kafka.Message {
+		return kafka.Message{Topic: contract.TopicCommands, Value: []byte(`{"command_id": "` + id + `", ` + fields + `}`)}
+	}
+	placed := []byte(`{"order_id": "` + id + `", "account_id": "` + account + `", "amount": "1.00", "currency": "RUB", "capture": "manual", "created_at": "2026-01-01T00:00:00Z"}`)
+	records := []kafka.Message{
+		command(`"operation": "create_account"`),
+		{Topic: contract.TopicOrders, Value: placed, Headers: kafka.Event{Type: contract.OrderPlacedType}.Headers()},
+		command(`"operation": "deposit", "account_id": "` + account + `", "amount": "1.00", "currency": "RUB"`),
+		{Topic: contract.TopicCommands, Offset: 7, Unreadable: &kafka.UnreadableError{First: 7, Last: 9, Cause: errors.New("it is damaged")}},
+		command(`"operation": "balance", "account_id": "` + account + `"`),
+	}
+	messages, reasons, err := decoder.Decode(t.Context(), records)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []string{"", "panicked", "panicked", "offsets 7 to 9 cannot be read: it is damaged", ""} {
+		if want == "" && (reasons[i] != nil || messages[i].ID == uuid.Nil) || want != "" && (reasons[i] == nil || !strings.Contains(reasons[i].Error(), want)) {
+			t.Errorf("record %d: %v, want %q", i, reasons[i], want)
 		}
 	}
 }

@@ -36,7 +36,6 @@ const (
 // of instances may run.
 type Inventory struct {
 	store  *postgres.Store
-	dead   func(ctx context.Context, records []kafka.Message, reasons []error) error
 	joined func()
 	log    *slog.Logger
 	wake   chan struct{}
@@ -44,12 +43,10 @@ type Inventory struct {
 	messages *prometheus.CounterVec
 }
 
-// NewInventory makes the door. dead keeps what could not be read, with the reason, and returns once it is safe; joined is
-// called after messages were put into the inbox.
-func NewInventory(store *postgres.Store, dead func(ctx context.Context, records []kafka.Message, reasons []error) error,
-	joined func(), log *slog.Logger, metrics prometheus.Registerer) *Inventory {
+// NewInventory makes the door. joined is called after messages were put into the inbox.
+func NewInventory(store *postgres.Store, joined func(), log *slog.Logger, metrics prometheus.Registerer) *Inventory {
 	v := &Inventory{
-		store: store, dead: dead, joined: joined, log: log, wake: make(chan struct{}, 1),
+		store: store, joined: joined, log: log, wake: make(chan struct{}, 1),
 		messages: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "altyn_inventory_messages_total",
 			Help: "Messages of the inventory system: unreadable, ignored, repeated or stored, and of the stored ones joined or, without their order, forgotten.",
@@ -59,17 +56,17 @@ func NewInventory(store *postgres.Store, dead func(ctx context.Context, records 
 	return v
 }
 
-// Receive stores messages of the topic inventory. Once it has returned nil, they may be acknowledged: each is stored, of
-// no interest, or kept as a dead letter. After an error they must be delivered again.
-func (v *Inventory) Receive(ctx context.Context, records []kafka.Message) error {
+// Receive stores messages of the topic inventory, and returns those that cannot be read, with the reasons. Once these are kept
+// elsewhere, all may be acknowledged: each other one is stored or of no interest. After an error they must be delivered again.
+func (v *Inventory) Receive(ctx context.Context, records []kafka.Message) (unreadable []kafka.Message, reasons []error, err error) {
 	messages := make([]postgres.Inventory, 0, len(records))
-	var (
-		unreadable []kafka.Message
-		reasons    []error
-		ignored    int
-	)
+	ignored := 0
 	for _, record := range records {
-		m, err := readInventory(record)
+		var m postgres.Inventory
+		err := kafka.Read(record, func() (err error) {
+			m, err = readInventory(record)
+			return err
+		})
 		switch {
 		case err != nil:
 			unreadable, reasons = append(unreadable, record), append(reasons, err)
@@ -81,16 +78,10 @@ func (v *Inventory) Receive(ctx context.Context, records []kafka.Message) error 
 			messages = append(messages, m)
 		}
 	}
-	if len(unreadable) > 0 {
-		if err := v.dead(ctx, unreadable, reasons); err != nil {
-			return fmt.Errorf("keep %d dead letters of inventory: %w", len(unreadable), err)
-		}
-	}
 	added := 0
 	if len(messages) > 0 {
-		var err error
 		if added, err = v.store.AddInventory(ctx, messages); err != nil {
-			return err
+			return nil, nil, err
 		}
 	}
 	v.count("unreadable", len(unreadable))
@@ -100,7 +91,7 @@ func (v *Inventory) Receive(ctx context.Context, records []kafka.Message) error 
 	if added > 0 {
 		v.Wake()
 	}
-	return nil
+	return unreadable, reasons, nil
 }
 
 // readInventory reads a message. Its status may be any text; fields that are not known mean nothing.

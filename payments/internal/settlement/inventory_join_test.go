@@ -95,7 +95,7 @@ func TestInventoryAtTheMomentOfItsOrder(t *testing.T) {
 		var wait sync.WaitGroup
 		wait.Go(func() {
 			<-gate
-			if err := b.Receive(b.Context(), []kafka.Message{completed(order)}); err != nil {
+			if err := b.stored(completed(order)); err != nil {
 				t.Error(err)
 			}
 		})

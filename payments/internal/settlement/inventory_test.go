@@ -3,7 +3,6 @@ package settlement
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -33,8 +32,7 @@ type inventoryBundle struct {
 	*Inventory
 	store   *postgres.Store
 	metrics *prometheus.Registry
-	letters []string // the reasons of dead letters
-	broken  error    // why there can be no dead letters
+	letters []string // what could not be read, with the reasons
 	joins   atomic.Int32
 }
 
@@ -52,14 +50,7 @@ func (b *inventoryBundle) restart() { b.Inventory, b.metrics = b.instance() }
 // instance is the door in another process.
 func (b *inventoryBundle) instance() (*Inventory, *prometheus.Registry) {
 	metrics := prometheus.NewRegistry()
-	return NewInventory(b.store, b.bury, func() { b.joins.Add(1) }, slog.New(slog.DiscardHandler), metrics), metrics
-}
-
-func (b *inventoryBundle) bury(_ context.Context, records []kafka.Message, reasons []error) error {
-	for i, reason := range reasons {
-		b.letters = append(b.letters, fmt.Sprintf("%s: %v", records[i].Value, reason))
-	}
-	return b.broken
+	return NewInventory(b.store, func() { b.joins.Add(1) }, slog.New(slog.DiscardHandler), metrics), metrics
 }
 
 // start runs instances until the test ends.
@@ -93,9 +84,19 @@ func completed(order uuid.UUID) kafka.Message {
 
 func (b *inventoryBundle) receive(records ...kafka.Message) {
 	b.Helper()
-	if err := b.Receive(b.Context(), records); err != nil {
+	unreadable, reasons, err := b.Receive(b.Context(), records)
+	if err != nil {
 		b.Fatal(err)
 	}
+	for i, reason := range reasons {
+		b.letters = append(b.letters, fmt.Sprintf("%s: %v", unreadable[i].Value, reason))
+	}
+}
+
+// stored is what storing records ends with.
+func (b *inventoryBundle) stored(records ...kafka.Message) error {
+	_, _, err := b.Receive(b.Context(), records)
+	return err
 }
 
 // pay stores the payments of orders as their settlement does, and has what is stored of their goods looked at.
@@ -258,7 +259,7 @@ func TestInventoryIsReceivedByManyAtOnce(t *testing.T) {
 		wait.Go(func() {
 			records := [][]kafka.Message{forth, back}[i%2]
 			for _, part := range [][]kafka.Message{records[:10], records[10:], records} {
-				if err := b.Receive(b.Context(), part); err != nil {
+				if err := b.stored(part...); err != nil {
 					t.Error(err)
 				}
 			}
@@ -291,9 +292,9 @@ func TestInventoryIsReceivedInACircle(t *testing.T) {
 	traced := message(3, 2)
 	traced.Headers = []kafka.Header{{Key: "traceparent", Value: []byte("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")}}
 	done := make(chan error)
-	go func() { done <- b.Receive(b.Context(), []kafka.Message{message(1, 1), traced}) }()
+	go func() { done <- b.stored(message(1, 1), traced) }()
 	b.until(1, locked)
-	go func() { done <- b.Receive(b.Context(), []kafka.Message{message(2, 2), message(4, 1)}) }()
+	go func() { done <- b.stored(message(2, 2), message(4, 1)) }()
 	b.until(2, locked)
 	if err := held.Rollback(); err != nil {
 		t.Fatal(err)
@@ -348,26 +349,13 @@ func TestUnreadableAndIgnoredInventory(t *testing.T) {
 	}
 }
 
-// As long as the dead letters cannot be kept, nothing of the batch may be acknowledged.
-func TestInventoryWaitsForItsDeadLetters(t *testing.T) {
-	b := setupInventory(t)
-	batch := []kafka.Message{{Topic: contract.TopicInventory, Value: []byte("nonsense")}, completed(uuid.New())}
-	b.broken = errors.New("no broker")
-	if err := b.Receive(t.Context(), batch); !errors.Is(err, b.broken) {
-		t.Errorf("received with %v", err)
-	}
-	b.broken = nil
-	b.receive(batch...)
-	b.counted(map[string]float64{"unreadable": 1, "stored": 1})
-}
-
 // A process dies after it has stored a fetch and before its offsets are committed, or in the middle of storing it.
 func TestACrashWhileInventoryIsReceived(t *testing.T) {
 	b := setupInventory(t)
 	batch := []kafka.Message{completed(uuid.New()), completed(uuid.New()), completed(uuid.New())}
 	b.exec(`CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$`)
 	b.exec(`CREATE TRIGGER die AFTER INSERT ON inventory EXECUTE FUNCTION die()`)
-	if err := b.Receive(t.Context(), batch); !database.IsUnavailable(err) || b.count(kept) != 0 {
+	if err := b.stored(batch...); !database.IsUnavailable(err) || b.count(kept) != 0 {
 		t.Errorf("%v, and %d rows", err, b.count(kept))
 	}
 	b.exec(`DROP TRIGGER die ON inventory`)

@@ -2,6 +2,7 @@ package settlement
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/google/uuid"
@@ -9,6 +10,7 @@ import (
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/inbox"
+	"github.com/altyn-pay/altyn/platform/kafka"
 )
 
 // Message puts a request into the form in which the inbox takes it, in the lane of its account.
@@ -43,6 +45,33 @@ func Repeated(m inbox.Message) (inbox.Message, bool) {
 	return m, true
 }
 
+// unreadable is the kind of what could be neither read nor kept as a dead letter. It is parked, and never takes effect.
+const unreadable = "unreadable"
+
+// unreadableRecord is the payload of such a message: the record of the broker as it came.
+type unreadableRecord struct {
+	Reason    string         `json:"reason"`
+	Topic     string         `json:"topic"`
+	Partition int            `json:"partition"`
+	Offset    int64          `json:"offset"`
+	Key       []byte         `json:"key"`
+	Value     []byte         `json:"value"`
+	Headers   []kafka.Header `json:"headers"`
+}
+
+// Unreadable is what is parked of a record, in the queue of an account that is nobody's. It is the same message however often
+// the record is delivered.
+func Unreadable(record kafka.Message, reason error) (inbox.Message, error) {
+	payload, err := json.Marshal(unreadableRecord{
+		Reason: reason.Error(), Topic: record.Topic, Partition: record.Partition, Offset: record.Offset, Key: record.Key, Value: record.Value, Headers: record.Headers,
+	})
+	if err != nil {
+		return inbox.Message{}, fmt.Errorf("encode unreadable record: %w", err)
+	}
+	id := contract.DerivedID(unreadable, uuid.Nil, fmt.Sprintf("%s/%d/%d", record.Topic, record.Partition, record.Offset))
+	return inbox.Message{ID: id, AccountID: id, Lane: contract.Lane(id), Kind: unreadable, Payload: string(payload)}, nil
+}
+
 // Request is the request of a message that Message has made, whether or not it was stored meanwhile.
 func Request(m inbox.Message) (ledger.Request, error) {
 	m, discarded, err := inbox.Undiscard(m)
@@ -57,6 +86,16 @@ func Request(m inbox.Message) (ledger.Request, error) {
 			}
 		}
 		m.ID, m.Kind, m.Payload = o.ID, o.Kind, string(o.Payload)
+	}
+	if m.Kind == unreadable {
+		if discarded {
+			return ledger.Request{ID: m.ID, Lane: m.Lane, AccountID: m.AccountID, Kind: ledger.Refusal, Discarded: true}, nil
+		}
+		var record unreadableRecord
+		if err := json.Unmarshal([]byte(m.Payload), &record); err != nil {
+			return ledger.Request{}, fmt.Errorf("decode unreadable record %s: %w", m.ID, err)
+		}
+		return ledger.Request{}, errors.New(record.Reason)
 	}
 	r, ok := m.Body.(ledger.Request)
 	if !ok {

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/kafka"
+)
+
+// deposit is a command.
+func deposit(account uuid.UUID, amount string) kafka.Message {
+	payload, err := json.Marshal(map[string]any{"command_id": uuid.New(), "operation": "deposit", "account_id": account, "amount": amount, "currency": "RUB"})
+	if err != nil {
+		panic(err)
+	}
+	return kafka.Message{Topic: contract.TopicCommands, Key: []byte(account.String()), Value: payload}
+}
+
+// What the broker never takes as a dead letter is parked, and stops nobody: it is listed with its reason, whatever else it
+// is, stays so when it is redriven, and goes when it is discarded.
+func TestDeadLettersThatAreRefusedAreParked(t *testing.T) {
+	b := setup(t, "all")
+	account := b.account("")
+	for _, topic := range reads {
+		b.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: contract.DeadLetter(topic), Err: kerr.InvalidRecord, Count: -1})
+		b.produce(kafka.Message{Topic: topic, Key: []byte("key"), Value: []byte("\x00\xff"), Headers: []kafka.Header{{Key: "a", Value: []byte("\x00\xff")}}})
+	}
+	b.produce(deposit(account, "1.00"))
+	b.until(1, `SELECT count(*) FROM operations WHERE account_id = $1`, account)
+	b.until(3, `SELECT count(*) FROM inbox_stops WHERE retry_at IS NULL AND NOT probing`)
+	seen := map[string]bool{}
+	for _, item := range b.call("GET", "/admin/parked", nil).body["items"].([]any) {
+		item := item.(map[string]any)
+		payload := item["payload"].(map[string]any)
+		seen[payload["topic"].(string)] = true
+		if item["kind"] != "unreadable" || !strings.Contains(item["reason"].(string), "no dead letter") || payload["value"] != "AP8=" || payload["key"] != "a2V5" {
+			t.Errorf("parked is %v", item)
+		}
+		path := fmt.Sprint("/admin/parked/", item["id"])
+		if got := b.call("POST", path+"/discard", `{"reason": "nonsense"}`); got.status != 202 {
+			t.Errorf("discard: %v", got)
+		}
+	}
+	for _, topic := range reads {
+		if !seen[topic] {
+			t.Errorf("nothing of %s is parked", topic)
+		}
+	}
+	b.until(0, `SELECT count(*) FROM inbox_stops`)
+	b.until(0, `SELECT count(*) FROM inbox`)
+}
+
+// A dead letter that cannot be kept for now is tried again alone: nothing else of its batch is done twice, be it a command
+// that waits, another dead letter or an inventory message.
+func TestADeadLetterThatIsTriedAgainGrowsNothing(t *testing.T) {
+	b := setup(t)
+	url, stop := b.start("all")
+	b.url = url
+	account := b.account("")
+	stop()
+	// The account's queue stands still, so that its command waits.
+	if _, err := b.Owner.ExecContext(t.Context(), `
+		INSERT INTO inbox (id, lane, account_id, kind, payload, stopped) VALUES ($1, $2, $1, 'deposit', '{}', true)`, account, contract.Lane(account)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Owner.ExecContext(t.Context(), `
+		INSERT INTO inbox_stops (account_id, lane, message_id, attempts, reason) VALUES ($1, $2, $1, 8, 'test')`, account, contract.Lane(account)); err != nil {
+		t.Fatal(err)
+	}
+	for _, topic := range reads {
+		b.produce(kafka.Message{Topic: topic, Value: []byte("nonsense")})
+	}
+	b.produce(deposit(account, "1.00"), deposit(account, "2.00"))
+	fault := b.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: contract.DeadLetter(contract.TopicInventory), Err: kerr.NotEnoughReplicas, Count: 8})
+	b.start("all")
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if err := fault.Wait(ctx, 8); err != nil {
+		t.Fatal(err)
+	}
+	for _, topic := range reads {
+		b.consume(contract.DeadLetter(topic), func(m []kafka.Message) bool { return len(m) >= 1 })
+	}
+	b.produce(deposit(account, "4.00")) // which is handled once the batch is done with
+	b.until(4, `SELECT count(*) FROM inbox`)
+	for _, topic := range reads {
+		if got := b.consume(contract.DeadLetter(topic), func(m []kafka.Message) bool { return len(m) >= 1 }); len(got) != 1 {
+			t.Errorf("%d dead letters of %s", len(got), topic)
+		}
+	}
+}
