@@ -68,38 +68,48 @@ func heap() int64 {
 }
 
 func TestBodiesShareTheirRoom(t *testing.T) {
-	r := start(t, Server{Handler: decoding(1 << 20)})
+	router := decoding(1 << 20)
+	arrived, gone := make(chan struct{}), make(chan struct{})
+	large, small := `{"a":"`+strings.Repeat("x", 600<<10)+`"}`, `{"a":"`+strings.Repeat("x", freeBody/2)+`"}`
+	router.Post("/hold", func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.ReadFull(r.Body, make([]byte, len(large)))
+		close(arrived)
+		_, _ = io.Copy(io.Discard, r.Body)
+	})
+	r := start(t, Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		router.ServeHTTP(w, r)
+		if r.URL.Path == "/hold" {
+			close(gone)
+		}
+	})})
+	blocked, end := io.Pipe() // never says more
+	defer end.Close()
 	post := func(body string) (*http.Response, Problem) {
 		request := newRequest(t, "POST", r.url+"/json", "Content-Type", "application/json")
 		request.Body, request.ContentLength = io.NopCloser(strings.NewReader(body)), int64(len(body))
 		return do(t, request)
 	}
-	large, small := `{"a":"`+strings.Repeat("x", 500<<10)+`"}`, `{"a":"`+strings.Repeat("x", freeBody/2)+`"}`
 	for range 5 { // what has been read is given back
 		if response, _ := post(large); response.StatusCode != 200 {
 			t.Fatalf("alone: %s", response.Status)
 		}
 	}
-	held := announce(t, r.addr, maxBody)
-	if _, err := io.WriteString(held, large[:len(large)-1]+strings.Repeat("x", 300<<10)); err != nil {
-		t.Fatal(err)
-	}
-	deadline := time.Now().Add(10 * time.Second)
-	response, problem := post(large)
-	for response.StatusCode == 200 && time.Now().Before(deadline) { // until what was sent has arrived
-		response, problem = post(large)
-	}
-	if response.StatusCode != 503 || problem.Code != CodeOverloaded || response.Header.Get("Retry-After") == "" {
+	held := newRequest(t, "POST", r.url+"/hold")
+	held.Body, held.ContentLength = io.NopCloser(io.MultiReader(strings.NewReader(large), blocked)), int64(len(large)+1)
+	ctx, leave := context.WithCancel(t.Context())
+	defer leave()
+	go func() { _, _ = http.DefaultClient.Do(held.WithContext(ctx)) }()
+	<-arrived
+	if response, problem := post(large); response.StatusCode != 503 || problem.Code != CodeOverloaded || response.Header.Get("Retry-After") == "" {
 		t.Errorf("beside another: %s %v", response.Status, problem)
 	}
 	if response, _ := post(small); response.StatusCode != 200 {
 		t.Errorf("a small one beside it: %s", response.Status)
 	}
-	held.Close()
-	for response, _ = post(large); response.StatusCode != 200; response, _ = post(large) {
-		if time.Now().After(deadline) {
-			t.Fatalf("once the other is gone: %s", response.Status)
-		}
+	leave()
+	<-gone
+	if response, _ := post(large); response.StatusCode != 200 {
+		t.Errorf("once the other is gone: %s", response.Status)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -99,19 +100,38 @@ func (x *exchange) detach(r *http.Request) entry {
 // requests go on where large ones have taken all there is.
 const freeBody = 4 << 10
 
+// returnAfter is how long after a flood of bodies, at the earliest, its memory is given back to the system.
+const returnAfter = 2 * time.Second
+
 // budget bounds the bytes of bodies that are in memory at a time, those of all requests together.
 type budget struct {
 	limit int64
 	taken atomic.Int64
+	flood atomic.Bool
 }
 
 // take takes n bytes, or none.
 func (b *budget) take(n int64) bool {
-	if b.taken.Add(n) > b.limit {
+	taken := b.taken.Add(n)
+	if taken > b.limit/4 && b.flood.CompareAndSwap(false, true) {
+		time.AfterFunc(returnAfter, b.ebb)
+	}
+	if taken > b.limit {
 		b.taken.Add(-n)
 		return false
 	}
 	return true
+}
+
+// ebb gives memory back to the system once the flood is over. By itself Go would keep it: a process that rests collects garbage
+// every two minutes only.
+func (b *budget) ebb() {
+	if b.taken.Load() > b.limit/4 {
+		time.AfterFunc(returnAfter, b.ebb)
+		return
+	}
+	b.flood.Store(false)
+	debug.FreeOSMemory()
 }
 
 // body is a request's body. It must arrive by a deadline, and what has arrived counts in a budget until release.

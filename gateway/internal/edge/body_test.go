@@ -2,6 +2,7 @@ package edge
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -87,27 +88,33 @@ func heap() int64 {
 }
 
 func TestNoRoomForBodies(t *testing.T) {
-	g := setup(t, func(cfg *Config) { cfg.HTTP.BodyMemory = 1 << 20 }, service(t, func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
-	held, err := net.Dial("tcp", strings.TrimPrefix(g.url, "http://"))
-	if err != nil {
-		t.Fatal(err)
+	arrived := make(chan struct{})
+	held := strings.Repeat("x", 1000<<10)
+	g := setup(t, func(cfg *Config) { cfg.HTTP.BodyMemory = 1 << 20 }, service(t, func(_ http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("X-Held") != "" {
+			_, _ = io.ReadFull(r.Body, make([]byte, len(held)))
+			close(arrived)
+		}
+		_, _ = io.Copy(io.Discard, r.Body)
+	}))
+	blocked, end := io.Pipe() // never says more
+	defer end.Close()
+	request := newRequest(t, "POST", g.url+"/api/v1/orders", io.MultiReader(strings.NewReader(held), blocked))
+	request.Header.Set("X-Held", "1")
+	ctx, leave := context.WithCancel(t.Context())
+	defer leave()
+	go func() { _, _ = g.Do(request.WithContext(ctx)) }()
+	<-arrived
+	post := func(size int) (*http.Response, httpserver.Problem) {
+		response, _, problem := g.do(t, newRequest(t, "POST", g.url+"/api/v1/orders", strings.NewReader(held[:size])))
+		return response, problem
 	}
-	defer held.Close()
-	head := "POST /api/v1/orders HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1048576\r\n\r\n"
-	if _, err := io.WriteString(held, head+strings.Repeat("x", 1<<20-1)); err != nil {
-		t.Fatal(err)
+	if response, problem := post(64 << 10); response.StatusCode != 503 || problem.Code != httpserver.CodeOverloaded || response.Header.Get("Retry-After") == "" {
+		t.Errorf("beside another: %s %v", response.Status, problem)
 	}
-	large := strings.Repeat("x", 64<<10)
-	eventually(t, func() bool {
-		response, _, problem := g.do(t, newRequest(t, "POST", g.url+"/api/v1/orders", strings.NewReader(large)))
-		return response.StatusCode == 503 && problem.Code == httpserver.CodeOverloaded && response.Header.Get("Retry-After") != ""
-	})
-	if response, body, _ := g.do(t, newRequest(t, "POST", g.url+"/api/v1/orders", strings.NewReader(large[:1000]))); response.StatusCode != 200 {
-		t.Errorf("a small one: %s %s", response.Status, body)
+	if response, _ := post(1000); response.StatusCode != 200 {
+		t.Errorf("a small one: %s", response.Status)
 	}
-	held.Close()
-	eventually(t, func() bool {
-		response, _, _ := g.do(t, newRequest(t, "POST", g.url+"/api/v1/orders", strings.NewReader(large)))
-		return response.StatusCode == 200
-	})
+	leave()
+	eventually(t, func() bool { response, _ := post(64 << 10); return response.StatusCode == 200 })
 }
