@@ -4,12 +4,16 @@ package swagger
 import (
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"path"
 	"strings"
 
 	"github.com/go-chi/chi/v5"
+	swaggerFiles "github.com/swaggo/files/v2"
 	httpSwagger "github.com/swaggo/http-swagger/v2"
+
+	"github.com/altyn-pay/altyn/platform/httpserver"
 )
 
 // Spec is a Swagger 2.0 document that the page offers. The URL may be relative to the page, such as "doc.json".
@@ -38,7 +42,11 @@ func UI(specs ...Spec) http.Handler {
 		if strings.HasSuffix(page.RequestURI, "/") {
 			page.RequestURI += "index.html"
 		}
-		if path.Base(page.RequestURI) != "index.html" {
+		if name := path.Base(page.RequestURI); name != "index.html" {
+			if _, err := fs.Stat(swaggerFiles.FS, name); err != nil {
+				httpserver.Error(w, r, httpserver.NewProblem(http.StatusNotFound, httpserver.CodeNotFound, "nothing is served at this path"))
+				return
+			}
 			w.Header().Set("Cache-Control", "public, max-age=3600")
 		}
 		ui(w, page)

@@ -47,8 +47,8 @@ func TestMount(t *testing.T) {
 		t.Fatal(err)
 	}
 	response.Body.Close()
-	if response.StatusCode != 404 {
-		t.Errorf("a file that is not there: %s", response.Status)
+	if response.StatusCode != 404 || response.Header.Get("Content-Type") != "application/problem+json" || response.Header.Get("Cache-Control") != "no-store" {
+		t.Errorf("a file that is not there: %s %v", response.Status, response.Header)
 	}
 }
 

@@ -4,22 +4,25 @@
 // What a service answers passes through as it is, its own 404 and 405 too. The gateway answers by itself, with
 // application/problem+json, only where no service did:
 //
+//	400  validation_failed     Connection names a header that is for the service
+//	403  cross_origin          a page of another site asks that ALLOWED_ORIGINS does not name
 //	404  not_found             no service has this path (operators' paths such as /admin have none here)
-//	405  method_not_allowed    a method that no path of the API serves
 //	408  request_timeout       the body did not arrive within 15 s
 //	413  body_too_large        the body is larger than GATEWAY_MAX_BODY
+//	421  misdirected_request   the Host is neither loopback nor in ALLOWED_HOSTS
 //	502  upstream_unavailable  no connection to the service could be made, or it broke off
 //	503  unavailable           all addresses of the service were unreachable a moment ago; nothing was sent
+//	503  overloaded            there is no room for the body (HTTP_BODY_MEMORY)
 //	504  upstream_timeout      the service did not answer within GATEWAY_UPSTREAM_TIMEOUT
 package edge
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
+	"slices"
+	"strings"
 
 	"github.com/go-chi/chi/v5"
 	"github.com/prometheus/client_golang/prometheus"
@@ -37,12 +40,7 @@ var (
 	paymentsPaths = []string{
 		"/api/v1/accounts", "/api/v1/holds", "/api/v1/transfers", "/api/v1/operations", "/api/v1/currencies", "/api/v1/payments",
 	}
-	// methods are those that any path of the API serves; OPTIONS is what browsers ask with.
-	methods = []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodOptions}
 )
-
-// maxDocument bounds a service's specification.
-const maxDocument = 8 << 20
 
 // New returns the gateway's handler and a function that closes its idle connections to the services.
 func New(cfg Config, logger *slog.Logger, registerer prometheus.Registerer) (handler http.Handler, closeIdle func(), err error) {
@@ -56,9 +54,22 @@ func New(cfg Config, logger *slog.Logger, registerer prometheus.Registerer) (han
 	}
 
 	router := httpserver.NewRouter(httpserver.Options{Logger: logger, Registerer: registerer, Classify: problemOf, Config: cfg.HTTP})
-	route(router, ordersPaths, newProxy(cfg, orders))
+	toOrders, toPayments := newProxy(cfg, orders), newProxy(cfg, payments)
+	route(router, ordersPaths, toOrders)
 	router.Method(http.MethodGet, streamPath, newStreams(cfg, orders.Streams()))
-	route(router, paymentsPaths, newProxy(cfg, payments))
+	route(router, paymentsPaths, toPayments)
+	// The service knows what a path of its serves, so a method that chi does not know goes there too.
+	others := router.(*chi.Mux).MethodNotAllowedHandler()
+	router.MethodNotAllowed(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case under(r.URL.Path, ordersPaths):
+			toOrders.ServeHTTP(w, r)
+		case under(r.URL.Path, paymentsPaths):
+			toPayments.ServeHTTP(w, r)
+		default:
+			others(w, r)
+		}
+	})
 
 	health := telemetry.NewHealth(logger)
 	health.Add("orders", orders.Ready)
@@ -68,8 +79,10 @@ func New(cfg Config, logger *slog.Logger, registerer prometheus.Registerer) (han
 
 	router.Get("/", http.RedirectHandler("/docs/", http.StatusFound).ServeHTTP)
 	router.Get("/docs", http.RedirectHandler("/docs/", http.StatusMovedPermanently).ServeHTTP)
-	router.Get("/docs/orders.json", document(orders))
-	router.Get("/docs/payments.json", document(payments))
+	ofOrders, ofPayments := source{"orders", orders, ordersPaths}, source{"payments", payments, paymentsPaths}
+	router.Get("/docs/orders.json", documents(ofOrders))
+	router.Get("/docs/payments.json", documents(ofPayments))
+	router.Get("/docs/doc.json", documents(ofOrders, ofPayments))
 	router.Get("/docs/*", swagger.UI(
 		swagger.Spec{Name: "orders", URL: "orders.json"}, swagger.Spec{Name: "payments", URL: "payments.json"}).ServeHTTP)
 
@@ -78,42 +91,16 @@ func New(cfg Config, logger *slog.Logger, registerer prometheus.Registerer) (han
 
 func route(router chi.Router, prefixes []string, handler http.Handler) {
 	for _, prefix := range prefixes {
-		for _, method := range methods {
-			router.Method(method, prefix, handler)
-			router.Method(method, prefix+"/*", handler)
-		}
+		router.Handle(prefix, handler)
+		router.Handle(prefix+"/*", handler)
 	}
 }
 
-// document passes on a service's specification, made relative so that a browser's "Try it out" comes to the gateway.
-func document(service *upstream.Upstream) http.HandlerFunc {
-	return httpserver.Handle(func(w http.ResponseWriter, r *http.Request) error {
-		ctx, end := withTimeout(r.Context(), documentTimeout)
-		defer end()
-		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "/docs/doc.json", nil)
-		if err != nil {
-			return err
-		}
-		response, err := service.RoundTrip(request)
-		if err != nil {
-			return err
-		}
-		defer response.Body.Close()
-		if response.StatusCode != http.StatusOK {
-			return badGateway(fmt.Errorf("/docs/doc.json answers %s", response.Status))
-		}
-		body, err := io.ReadAll(io.LimitReader(response.Body, maxDocument))
-		if err != nil {
-			return err
-		}
-		relative, err := swagger.Relative(body)
-		if err != nil {
-			return badGateway(err)
-		}
-		w.Header().Set("Content-Type", "application/json")
-		w.Header().Set("Cache-Control", "no-cache")
-		_, _ = io.Copy(w, bytes.NewReader(relative)) // A client that is gone misses nothing.
-		return nil
+// under tells whether a path lies under one of the prefixes.
+func under(path string, prefixes []string) bool {
+	return slices.ContainsFunc(prefixes, func(prefix string) bool {
+		rest, ok := strings.CutPrefix(path, prefix)
+		return ok && (rest == "" || rest[0] == '/')
 	})
 }
 

@@ -21,7 +21,6 @@ import (
 )
 
 const (
-	documentTimeout = 5 * time.Second
 	// smallBody is the largest body that is read before it is passed on: from memory it is sent together with the headers, one
 	// packet instead of two for the service too, and again when a connection that was kept turns out to be closed. Of a larger
 	// one so much is read first, so that no service waits for a client that sends nothing; the rest goes through.

@@ -3,9 +3,12 @@ package edge
 import (
 	"errors"
 	"io"
+	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/altyn-pay/altyn/platform/httpserver"
 )
@@ -88,5 +91,104 @@ func TestBodyIsNotReadWhenTheRequestIsOver(t *testing.T) {
 	b.Close()
 	if n, err := b.Read(make([]byte, 2)); n != 0 || !errors.Is(err, http.ErrBodyReadAfterClose) {
 		t.Errorf("%d, %v", n, err)
+	}
+}
+
+// A path's methods are those that its service has for it, whatever a client asks with.
+func TestMethodsOfAPath(t *testing.T) {
+	router := httpserver.NewRouter(httpserver.Options{Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()})
+	answer := func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }
+	router.Get("/api/v1/orders/{id}", answer)
+	router.Get("/api/v1/orders/{id}/stream", answer)
+	router.Post("/api/v1/orders/{id}/cancel", answer)
+	router.Get("/api/v1/accounts", answer)
+	router.Post("/api/v1/accounts", answer)
+	g := setup(t, nil, service(t, router.ServeHTTP))
+	for path, allow := range map[string]string{
+		"/api/v1/orders/1": "GET, HEAD, OPTIONS", "/api/v1/orders/1/stream": "GET, HEAD, OPTIONS", "/api/v1/orders/1/cancel": "POST, OPTIONS",
+		"/api/v1/accounts": "GET, HEAD, POST, OPTIONS", "/api/v1/orders/1/nothing": "", "/api/v1/nothing": "",
+		"/readyz": "GET, HEAD, OPTIONS", "/docs/orders.json": "GET, HEAD, OPTIONS",
+	} {
+		for _, method := range []string{"OPTIONS", "PUT", "PATCH", "DELETE", "TRACE", "PROPFIND"} {
+			status := http.StatusMethodNotAllowed
+			switch {
+			case allow == "":
+				status = http.StatusNotFound
+			case method == "OPTIONS":
+				status = http.StatusNoContent
+			}
+			response, body, problem := g.do(t, newRequest(t, method, g.url+path, nil))
+			if response.StatusCode != status || response.Header.Get("Allow") != allow || status >= 400 && problem.Status != status {
+				t.Errorf("%s %s: %s, Allow %q, want %d, %q: %s", method, path, response.Status, response.Header.Get("Allow"), status, allow, body)
+			}
+		}
+	}
+}
+
+// The gateway has checked from where a request comes. To the service it is the gateway that asks.
+func TestPagesAreCheckedAtTheGateway(t *testing.T) {
+	const shop = "https://shop.example"
+	router := httpserver.NewRouter(httpserver.Options{Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()})
+	for _, path := range []string{"/api/v1/orders/{id}", "/api/v1/orders/{id}/cancel", "/api/v1/accounts/{id}", "/api/v1/orders/{id}/stream"} {
+		router.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Location", "/here") })
+	}
+	g := setup(t, func(cfg *Config) {
+		cfg.HTTP.AllowedOrigins = []string{shop}
+		cfg.HTTP.AllowedHosts = []string{"gateway"}
+	}, service(t, router.ServeHTTP))
+	for _, test := range []struct {
+		method, path, host, origin, site string
+		status                           int
+		code                             string
+	}{
+		{"POST", "/api/v1/orders/1/cancel", "", "", "", 200, ""},
+		{"POST", "/api/v1/orders/1/cancel", "gateway:8000", "", "", 200, ""},
+		{"POST", "/api/v1/orders/1/cancel", "gateway:8000", "http://gateway:8000", "same-origin", 200, ""}, // Swagger UI
+		{"POST", "/api/v1/orders/1/cancel", "gateway:8000", "http://gateway:8000", "", 200, ""},
+		{"POST", "/api/v1/orders/1/cancel", "", shop, "cross-site", 200, ""},
+		{"GET", "/api/v1/orders/1", "", shop, "", 200, ""},
+		{"GET", "/api/v1/orders/1/stream", "", shop, "", 200, ""},
+		{"OPTIONS", "/api/v1/orders/1", "", shop, "cross-site", 200, ""}, // no preflight: it goes to the service
+		{"POST", "/api/v1/orders/1/cancel", "", "https://evil.example", "cross-site", 403, "cross_origin"},
+		{"POST", "/api/v1/orders/1/cancel", "", "", "cross-site", 403, "cross_origin"},
+		{"POST", "/api/v1/accounts/1", "", "null", "", 403, "cross_origin"},
+		{"GET", "/api/v1/orders/1", "", "https://evil.example", "", 403, "cross_origin"},
+		{"GET", "/api/v1/orders/1", "evil.example", "", "", 421, "misdirected_request"},
+		{"GET", "/api/v1/orders/1/stream", "evil.example:8000", "", "", 421, "misdirected_request"},
+		{"POST", "/api/v1/orders/1/cancel", "evil.example", "http://evil.example", "same-origin", 421, "misdirected_request"},
+		{"GET", "/docs/", "evil.example", "", "", 421, "misdirected_request"},
+		{"GET", "/", "evil.example", "", "", 421, "misdirected_request"},
+		{"GET", "/readyz", "evil.example", "", "", 421, "misdirected_request"},
+		{"GET", "/healthz", "10.1.2.3:8000", "", "", 200, ""},
+	} {
+		request := newRequest(t, test.method, g.url+test.path, nil)
+		request.Host = test.host
+		for name, value := range map[string]string{"Origin": test.origin, "Sec-Fetch-Site": test.site} {
+			if value != "" {
+				request.Header.Set(name, value)
+			}
+		}
+		response, body, problem := g.do(t, request)
+		if response.StatusCode != test.status || problem.Code != test.code {
+			t.Errorf("%+v: %s %s", test, response.Status, body)
+		}
+		readable := test.origin == shop
+		if got := response.Header.Get("Access-Control-Allow-Origin") == shop; got != readable {
+			t.Errorf("%+v: the page can read it: %t", test, got)
+		}
+	}
+	preflight := newRequest(t, "OPTIONS", g.url+"/api/v1/orders/1/cancel", nil)
+	preflight.Header.Set("Origin", shop)
+	preflight.Header.Set("Access-Control-Request-Method", "POST")
+	if response, _, _ := g.do(t, preflight); response.StatusCode != 204 || response.Header.Get("Access-Control-Allow-Methods") != "POST" {
+		t.Errorf("preflight: %s %v", response.Status, response.Header)
+	}
+	for _, name := range []string{"Idempotency-Key", "content-type", "Authorization", "Traceparent"} {
+		request := newRequest(t, "POST", g.url+"/api/v1/orders/1/cancel", nil)
+		request.Header.Set("Connection", name)
+		request.Header.Set(name, "k")
+		if response, body, problem := g.do(t, request); response.StatusCode != 400 || problem.Code != httpserver.CodeValidationFailed || !strings.Contains(body, name) {
+			t.Errorf("Connection: %s: %s %s", name, response.Status, body)
+		}
 	}
 }
