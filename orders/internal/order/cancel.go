@@ -33,7 +33,7 @@ func (o *Order) Cancel(note string, now time.Time) (*Transition, error) {
 // Cancelled is the event that tells payments of the cancellation that this transition began. It carries the whole order,
 // since it may come before the order does.
 func (o Order) Cancelled(currency money.Currency, t Transition) contract.Cancellation {
-	return contract.Cancellation{Order: o.Placed(currency), Reason: t.Reason, Note: t.Note, CancelledAt: contract.Time(t.At)}
+	return contract.Cancellation{Order: o.Placed(currency), Reason: contract.ReasonCancelled, Note: t.Note, CancelledAt: contract.Time(t.At)}
 }
 
 // CancelledEventID is the ID of that event: an order is cancelled once.

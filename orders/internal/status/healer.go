@@ -171,7 +171,7 @@ func (h *Healer) announcement(u postgres.Unsettled) (outbox.Message, error) {
 	id, eventType, event := o.PlacedEventID(), contract.OrderPlacedType, any(placed)
 	if o.Status == order.Cancelling {
 		id, eventType = o.CancelledEventID(), contract.OrderCancelledType
-		cancelled := o.Cancelled(currency, order.Transition{Reason: u.Cancellation.Reason, At: u.Cancellation.At})
+		cancelled := o.Cancelled(currency, order.Transition{Note: u.Cancellation.Reason, At: u.Cancellation.At})
 		cancelled.Repeated = true
 		event = cancelled
 	}

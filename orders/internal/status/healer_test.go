@@ -258,7 +258,7 @@ func TestWhoIsAnnouncedAgain(t *testing.T) {
 		}
 		var event contract.Cancellation
 		m := announced(name)[0]
-		if err := json.Unmarshal([]byte(m.Payload), &event); err != nil || !event.Repeated || event.Reason != "no more" || event.OrderID != o.ID ||
+		if err := json.Unmarshal([]byte(m.Payload), &event); err != nil || !event.Repeated || event.Reason != "cancelled" || event.Note != "no more" || event.OrderID != o.ID ||
 			!time.Time(event.CancelledAt).Equal(o.UpdatedAt) || m.ID != o.CancelledEventID() {
 			t.Errorf("%s: %v: announced %s as %s", name, err, m.Payload, m.ID)
 		}
