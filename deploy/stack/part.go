@@ -142,7 +142,7 @@ func (p *part) keep(ctx context.Context, run running, pause time.Duration) {
 	}
 	for ctx.Err() == nil {
 		pause = min(max(firstPause, 2*pause), lastPause)
-		p.logger.Warn("ended by itself", "part", p.name, "after", lasted.Round(time.Millisecond).String(), "again_in", pause.String())
+		p.logger.Warn("ended by itself", "part", p.name, "lasted_ms", lasted.Milliseconds(), "again_in_ms", pause.Milliseconds())
 		select {
 		case <-ctx.Done():
 			return

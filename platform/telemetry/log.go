@@ -4,6 +4,7 @@
 package telemetry
 
 import (
+	"context"
 	"errors"
 	"io"
 	"log/slog"
@@ -45,12 +46,47 @@ func (f *LogFormat) UnmarshalText(text []byte) error {
 	return errors.New("must be json or text")
 }
 
-// NewLogger returns a logger whose every line names the service.
+// NewLogger returns a logger whose every line names the service. Durations are in milliseconds, and their names say so.
 func NewLogger(w io.Writer, cfg Config, service string) *slog.Logger {
-	options := &slog.HandlerOptions{Level: cfg.LogLevel}
+	options := &slog.HandlerOptions{Level: cfg.LogLevel, ReplaceAttr: inMilliseconds}
 	var handler slog.Handler = slog.NewJSONHandler(w, options)
 	if cfg.LogFormat == LogText {
 		handler = slog.NewTextHandler(w, options)
 	}
 	return slog.New(handler).With("service", service)
+}
+
+// inMilliseconds writes a duration such as retry_in as retry_in_ms.
+func inMilliseconds(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() == slog.KindDuration {
+		return slog.Float64(a.Key+"_ms", float64(a.Value.Duration().Microseconds())/1000)
+	}
+	return a
+}
+
+// Bounds of what LogEach writes of one batch: lines of their own, and IDs in each further line.
+const (
+	maxLines = 10
+	maxIDs   = 100
+)
+
+// LogEach logs at info what has happened to each of n things, named by an ID under key: a line with attributes for each of the
+// first ten, and the IDs alone of the others, many in a line. So each ID is found in the log, and a batch writes few lines.
+func LogEach(log *slog.Logger, message, key string, n int, thing func(i int) (id string, attributes []any)) {
+	if n == 0 || !log.Enabled(context.Background(), slog.LevelInfo) {
+		return
+	}
+	for i := range min(n, maxLines) {
+		id, attributes := thing(i)
+		log.Info(message, append([]any{key, id}, attributes...)...)
+	}
+	for begin := maxLines; begin < n; begin += maxIDs {
+		end := min(n, begin+maxIDs)
+		ids := make([]string, 0, end-begin)
+		for i := begin; i < end; i++ {
+			id, _ := thing(i)
+			ids = append(ids, id)
+		}
+		log.Info(message, key+"s", ids)
+	}
 }

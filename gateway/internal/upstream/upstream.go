@@ -151,7 +151,7 @@ func (u *Upstream) send(request *http.Request, roundTrip roundTrip) (*http.Respo
 			return response, err
 		}
 		if a.asideUntil.Swap(time.Now().Add(asideFor).UnixNano()) <= now {
-			u.logger.Warn("address put aside: no connection", "service", u.name, "address", a.host, "error", dial.error)
+			u.logger.Warn("address put aside: no connection", "upstream", u.name, "address", a.host, "error", dial.error)
 		}
 	}
 	return nil, err
