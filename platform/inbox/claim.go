@@ -27,7 +27,8 @@ type stop struct {
 // claimed is a batch that this transaction may settle: it holds the lanes' locks until it ends.
 type claimed struct {
 	messages []Message
-	probes   []stop // accounts whose head message is in the batch for another try
+	probes   []stop    // accounts whose head message is in the batch for another try
+	probed   []Message // those messages
 }
 
 // claim takes lanes that have ready messages, from a random one on, until one batch is full, and reads the batch, sorted
@@ -141,7 +142,7 @@ func leaveStopped(ctx context.Context, tx *sqlx.Tx, rows []claimedRow) (claimed,
 			c.messages = append(c.messages, row.Message)
 		case row.StopProbing.Bool && row.StopMessageID.UUID == row.ID:
 			c.messages = append(c.messages, row.Message)
-			c.probes = append(c.probes, stop{AccountID: row.AccountID, Lane: row.Lane})
+			c.probes, c.probed = append(c.probes, stop{AccountID: row.AccountID, Lane: row.Lane}), append(c.probed, row.Message)
 		default:
 			flagged, lanes = append(flagged, row.Seq), append(lanes, row.Lane)
 		}

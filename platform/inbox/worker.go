@@ -14,6 +14,7 @@ import (
 
 	"github.com/altyn-pay/altyn/platform/pace"
 	"github.com/altyn-pay/altyn/platform/postgres"
+	"github.com/altyn-pay/altyn/platform/telemetry"
 )
 
 const (
@@ -61,6 +62,9 @@ func (r Retry) after(attempts int) (pause time.Duration, parked bool) {
 
 // Worker settles the inbox of a database. Any number of workers may run, in any number of processes.
 type Worker struct {
+	// Describe, if not nil, gives the lines of the log about a message more attributes. It is set before the worker is used.
+	Describe func(m Message) []any
+
 	db     *sqlx.DB
 	handle Handler
 	retry  Retry
@@ -219,6 +223,9 @@ func (w *Worker) settle(ctx context.Context, only []Message) ([]Message, error) 
 	})
 	if err == nil && len(batch.messages) > 0 {
 		w.settled(len(batch.messages), begin, committed)
+		telemetry.LogEach(w.log, "message took effect after all; its account's queue goes on", "id", len(batch.probed), func(i int) (string, []any) {
+			return batch.probed[i].ID.String(), w.about(batch.probed[i])
+		})
 	}
 	return batch.messages, err
 }
@@ -304,10 +311,19 @@ func (w *Worker) stop(ctx context.Context, m Message, cause error) error {
 			return fmt.Errorf("inbox: stop: %w", err)
 		}
 		w.failures.WithLabelValues(outcome).Inc()
-		w.log.Error("message failed; its account's queue stands still", "outcome", outcome, "id", m.ID, "kind", m.Kind,
-			"account_id", m.AccountID, "attempts", attempts, "error", cause)
+		w.log.Error("message failed; its account's queue stands still", append([]any{"outcome", outcome, "id", m.ID,
+			"attempts", attempts, "error", cause}, w.about(m)...)...)
 		return nil
 	})
+}
+
+// about are the attributes of lines about a message.
+func (w *Worker) about(m Message) []any {
+	attributes := []any{"kind", m.Kind, "account_id", m.AccountID}
+	if w.Describe != nil {
+		attributes = append(attributes, w.Describe(m)...)
+	}
+	return attributes
 }
 
 // probe makes the head messages of accounts whose time has come ready for another try.

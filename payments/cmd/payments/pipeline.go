@@ -61,7 +61,7 @@ func newPipeline(process *service.Process, store *postgres.Store, door *api.Door
 	process.Health.Add("kafka", func(ctx context.Context) error { return kafka.Ping(ctx, cfg) })
 	p := &pipeline{cfg: cfg, log: log, db: process.DB, producer: producer, consumer: consumer}
 	p.relay = outbox.NewRelay(process.DB, kafka.NewPublisher(producer, "/"+name), log, metrics)
-	settle := settlement.New(store, process.Currencies, metrics, func(result settlement.Result) {
+	settle := settlement.New(store, process.Currencies, log, metrics, func(result settlement.Result) {
 		p.relay.Wake()
 		door.Settled(result.Operations)
 		if result.More {
@@ -72,6 +72,7 @@ func newPipeline(process *service.Process, store *postgres.Store, door *api.Door
 		}
 	})
 	p.worker = inbox.NewWorker(process.DB, settle.Settle, retry, log, metrics)
+	p.worker.Describe = settlement.Describe
 	p.expiry = settlement.NewExpiry(store, log, p.worker.Wake)
 	p.receiver = inbox.NewReceiver(p.worker.Accept, settlement.NewDecoder(store, process.Currencies, producer.HasTopic).Decode, settlement.Repeated)
 	p.goods = settlement.NewInventory(store, p.worker.Wake, log, metrics)

@@ -32,7 +32,7 @@ func benchmarkSettle(b *testing.B, size int) {
 	}
 	settled := 0
 	metrics := prometheus.NewRegistry()
-	s := New(postgres.New(db.Service), currencies, metrics, func(r Result) { settled += len(r.Operations) })
+	s := New(postgres.New(db.Service), currencies, slog.New(slog.DiscardHandler), metrics, func(r Result) { settled += len(r.Operations) })
 	worker := inbox.NewWorker(db.Service, s.Settle, inbox.DefaultRetry, slog.New(slog.DiscardHandler), metrics)
 	settle := func(requests ...ledger.Request) {
 		messages := make([]inbox.Message, len(requests))

@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"time"
 
@@ -28,6 +29,7 @@ type Settlement struct {
 	store      *postgres.Store
 	currencies *money.Currencies
 	settled    func(Result)
+	log        *slog.Logger
 	operations *prometheus.CounterVec
 	commands   *prometheus.CounterVec
 	latency    *prometheus.HistogramVec
@@ -41,9 +43,9 @@ type Result struct {
 }
 
 // New makes a settlement. settled is called with the result of each committed batch.
-func New(store *postgres.Store, currencies *money.Currencies, metrics prometheus.Registerer, settled func(Result)) *Settlement {
+func New(store *postgres.Store, currencies *money.Currencies, log *slog.Logger, metrics prometheus.Registerer, settled func(Result)) *Settlement {
 	s := &Settlement{
-		store: store, currencies: currencies, settled: settled,
+		store: store, currencies: currencies, settled: settled, log: log,
 		operations: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "altyn_operations_total", Help: "Settled operations.",
 		}, []string{"operation", "status"}),
@@ -94,11 +96,15 @@ func (s *Settlement) Settle(ctx context.Context, tx *sqlx.Tx, batch []inbox.Mess
 		return err
 	}
 	var waiting []ledger.Completion // commands of this batch that wait
+	var expired []*ledger.Operation // by which holds were released
 	for _, r := range requests {
 		var op *ledger.Operation
 		if r.Kind != ledger.Question && r.Kind != ledger.Refusal {
 			if op = book.Apply(r); op != nil {
 				operations = append(operations, op)
+				if r.Kind == ledger.Expire && op.Seq == r.Seq {
+					expired = append(expired, op)
+				}
 			}
 		}
 		if err := respond(r, op); err != nil {
@@ -142,6 +148,7 @@ func (s *Settlement) Settle(ctx context.Context, tx *sqlx.Tx, batch []inbox.Mess
 	}
 	return func() {
 		s.count(changes)
+		s.report(requests, expired, changes)
 		for a, n := range answered {
 			s.commands.WithLabelValues(string(a.kind), strconv.Itoa(a.code)).Add(float64(n))
 		}

@@ -1,6 +1,7 @@
 package settlement
 
 import (
+	"log/slog"
 	"slices"
 	"testing"
 	"time"
@@ -20,13 +21,18 @@ import (
 
 // setupSettlement makes a database, and a function that settles a batch in it and returns the operations.
 func setupSettlement(t *testing.T) (db postgrestest.DB, settle func(batch []inbox.Message) []*ledger.Operation) {
+	t.Helper()
+	return setupLogged(t, slog.New(slog.DiscardHandler))
+}
+
+func setupLogged(t *testing.T, log *slog.Logger) (db postgrestest.DB, settle func(batch []inbox.Message) []*ledger.Operation) {
 	db = postgrestest.Database(t, "payments", postgres.Migrations()...)
 	currencies, err := money.LoadCurrencies("")
 	if err != nil {
 		t.Fatal(err)
 	}
 	var result Result
-	s := New(postgres.New(db.Service), currencies, prometheus.NewRegistry(), func(r Result) { result = r })
+	s := New(postgres.New(db.Service), currencies, log, prometheus.NewRegistry(), func(r Result) { result = r })
 	seq := int64(0)
 	return db, func(batch []inbox.Message) []*ledger.Operation {
 		t.Helper()

@@ -1,0 +1,66 @@
+package settlement
+
+import (
+	"github.com/google/uuid"
+
+	"github.com/altyn-pay/altyn/payments/internal/ledger"
+	"github.com/altyn-pay/altyn/platform/inbox"
+	"github.com/altyn-pay/altyn/platform/telemetry"
+)
+
+// report tells the log what did not go as it was asked for: what ended in error, what could not be understood, holds whose time
+// was over, and payments that somebody has had to ask for again. What succeeds leaves no line.
+func (s *Settlement) report(requests []ledger.Request, expired []*ledger.Operation, changes ledger.Changes) {
+	var failed []*ledger.Operation
+	for _, op := range changes.Operations {
+		if op.Status == ledger.Error {
+			failed = append(failed, op)
+		}
+	}
+	for _, c := range changes.Completed {
+		if c.Operation.Status == ledger.Error {
+			failed = append(failed, c.Operation)
+		}
+	}
+	telemetry.LogEach(s.log, "operation ended in error", "operation_id", len(failed), func(i int) (string, []any) {
+		op := failed[i]
+		return op.ID.String(), append([]any{"operation", op.Kind, "reason", op.Reason, "account_id", op.AccountID},
+			named("order_id", op.OrderID, "hold_id", op.HoldID, "command_id", op.CommandID)...)
+	})
+	telemetry.LogEach(s.log, "hold expired", "hold_id", len(expired), func(i int) (string, []any) {
+		op := expired[i]
+		return op.HoldID.String(), append([]any{"account_id", op.AccountID}, named("order_id", op.OrderID)...)
+	})
+	var refused []*ledger.Reply
+	for _, r := range requests {
+		if r.Kind == ledger.Refusal && r.Reply != nil {
+			refused = append(refused, r.Reply)
+		}
+	}
+	telemetry.LogEach(s.log, "command refused", "command_id", len(refused), func(i int) (string, []any) {
+		return refused[i].CommandID.String(), []any{"operation", refused[i].Operation, "reason", refused[i].Reason, "detail", refused[i].Detail}
+	})
+	telemetry.LogEach(s.log, "payment told again", "order_id", len(changes.Repeated), func(i int) (string, []any) {
+		p := changes.Repeated[i]
+		return p.OrderID.String(), []any{"account_id", p.AccountID, "status", p.Status, "version", p.Version}
+	})
+}
+
+// Describe names what a message is about, for the log.
+func Describe(m inbox.Message) []any {
+	r, err := Request(m)
+	if err != nil {
+		return nil
+	}
+	return named("order_id", r.OrderID, "hold_id", r.HoldID, "operation_id", r.OperationID)
+}
+
+// named are the attributes that have a value, of pairs of a key and an ID.
+func named(pairs ...any) (attributes []any) {
+	for i := 0; i+1 < len(pairs); i += 2 {
+		if id, ok := pairs[i+1].(uuid.UUID); ok && id != uuid.Nil {
+			attributes = append(attributes, pairs[i], id)
+		}
+	}
+	return attributes
+}
