@@ -92,13 +92,14 @@ test-compose: ## try the form with Docker: orders, two payments instances, kille
 	go run ./deploy/compose
 # The linter, formatter and generator of the gRPC service's definition; it is compiled once, in a minute or so.
 BUF = $$(GOWORK=off go -C deploy/tools tool -n buf)
-lint: ## check format, go vet, staticcheck, the rules of imports and the gRPC service's definition
+lint: ## check format, go vet, staticcheck, the rules of imports, the gRPC service's definition and the specifications
 	@unformatted=$$(gofmt -l $(MODULES)) && test -z "$$unformatted" || { echo gofmt -w $$unformatted; exit 1; }
 	go vet $(PACKAGES)
 	$$(GOWORK=off go -C deploy/tools tool -n staticcheck) $(PACKAGES)
 	go run ./deploy/cmd/importrules $(PACKAGES)
 	$(BUF) lint payments
 	$(BUF) format --diff --exit-code payments
+	deploy/tools/lint.sh
 generate: ## write the generated files anew
 	go generate $(PACKAGES)
 	GOWORK=off $(BUF) generate payments --template payments/buf.gen.yaml --output payments

@@ -29,7 +29,7 @@ func load(t *testing.T) *contracttest.Document {
 
 // The document is valid by the schema that the AsyncAPI Initiative publishes.
 func TestAsyncAPIIsValid(t *testing.T) {
-	file, err := os.Open("testdata/asyncapi-3.0.0.json")
+	file, err := os.Open("testdata/asyncapi-3.1.0.json")
 	if err != nil {
 		t.Fatal(err)
 	}

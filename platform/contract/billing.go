@@ -13,7 +13,7 @@ import (
 // fields, see Fields.
 type Command struct {
 	CommandID     *uuid.UUID    `json:"command_id,omitempty" swaggertype:"string" format:"uuid"`
-	Operation     string        `json:"operation" example:"deposit"`
+	Operation     string        `json:"operation" enums:"create_account,deposit,invoice,withdraw,transfer,hold,capture,release,cancel"`
 	ID            *uuid.UUID    `json:"id,omitempty" swaggertype:"string" format:"uuid"` // of a new account, chosen by the client; account_id is its other name
 	Owner         string        `json:"owner,omitempty"`
 	AccountID     *uuid.UUID    `json:"account_id,omitempty" swaggertype:"string" format:"uuid"`
@@ -24,7 +24,7 @@ type Command struct {
 	Reason        string        `json:"reason,omitempty"`                                          // of cancel: why; it becomes the operation's note
 	Amount        money.Decimal `json:"amount,omitempty" swaggertype:"string" example:"777.00"`
 	Currency      string        `json:"currency,omitempty" example:"RUB"`
-	ExpiresIn     string        `json:"expires_in,omitempty" example:"15m"`
+	ExpiresIn     string        `json:"expires_in,omitempty"` // such as 15m
 	Reference     string        `json:"reference,omitempty"`
 	Description   string        `json:"description,omitempty"`
 	// Of a withdrawal: whether it waits for money that is not there, until expires_in.
@@ -139,10 +139,10 @@ type Operation struct {
 	ID          uuid.UUID `json:"id"`
 	Operation   string    `json:"operation" enums:"create_account,deposit,withdraw,transfer,hold,capture,release,payment,refund"`
 	AccountID   uuid.UUID `json:"account_id"`
-	ToAccountID uuid.UUID `json:"to_account_id,omitzero"`
-	HoldID      uuid.UUID `json:"hold_id,omitzero"`
-	OrderID     uuid.UUID `json:"order_id,omitzero"`
-	CommandID   uuid.UUID `json:"command_id,omitzero"`
+	ToAccountID uuid.UUID `json:"to_account_id,omitzero" validate:"optional"`
+	HoldID      uuid.UUID `json:"hold_id,omitzero" validate:"optional"`
+	OrderID     uuid.UUID `json:"order_id,omitzero" validate:"optional"`
+	CommandID   uuid.UUID `json:"command_id,omitzero" validate:"optional"`
 	Reference   string    `json:"reference,omitempty"`
 	Description string    `json:"description,omitempty"`
 	Note        string    `json:"note,omitempty"` // what a client said of a cancellation, rejection or refund
@@ -151,5 +151,5 @@ type Operation struct {
 	Status      string    `json:"status" enums:"created,success,error"`
 	Reason      string    `json:"reason,omitempty"`
 	CreatedAt   Time      `json:"created_at"`
-	SettledAt   Time      `json:"settled_at,omitzero"`
+	SettledAt   Time      `json:"settled_at,omitzero" validate:"optional"`
 } // @name Operation

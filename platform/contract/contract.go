@@ -113,8 +113,8 @@ const (
 
 // Reasons for which a payment is Created, and its order pending, for a while.
 const (
-	WaitingForFunds     = "waiting_for_funds"
-	WaitingForInventory = "waiting_for_inventory"
+	WaitingForFunds     = "waiting_for_funds"     // it waits for money until its deadline
+	WaitingForInventory = "waiting_for_inventory" // it waits for word of the inventory until its deadline
 )
 
 // Payment is the payload of every event on the topic payments: the payment's whole state, totals and never deltas, so
@@ -124,8 +124,8 @@ type Payment struct {
 	AccountID      uuid.UUID `json:"account_id"`
 	Amount         string    `json:"amount"`
 	Currency       string    `json:"currency"`
-	Capture        string    `json:"capture"`
-	Status         string    `json:"status"`
+	Capture        string    `json:"capture" enums:"automatic,manual"`
+	Status         string    `json:"status" enums:"created,authorized,succeeded,failed,cancelled,refunded"`
 	Reason         string    `json:"reason,omitempty"`
 	Note           string    `json:"note,omitempty"` // what a client said of the cancellation, rejection or refund
 	CapturedAmount string    `json:"captured_amount"`

@@ -25,8 +25,8 @@ const timeout = 10 * time.Second
 
 // The codes of problems that operators meet beside those of any HTTP call.
 const (
-	CodeNotFound       = "parked_not_found" // 404
-	CodeNotDiscardable = "not_discardable"  // 422
+	CodeNotFound       = "parked_not_found" // 404: nothing is parked under this ID
+	CodeNotDiscardable = "not_discardable"  // 422: it must take effect, so it can only be redriven
 )
 
 // API serves what is parked in a service.
@@ -47,6 +47,7 @@ func (a *API) Mount(router chi.Router) {
 
 // list answers with a page of what is parked.
 //
+//	@ID				listParked
 //	@Summary		List what is parked
 //	@Description	For operators, on the service's own port; the gateway does not serve it. What failed too often and now waits for an operator, the
 //	@Description	newest last. What is still tried again by itself is not listed, nor what waits behind an item.
@@ -91,6 +92,7 @@ func (a *API) list(w http.ResponseWriter, r *http.Request) error {
 
 // redrive gives something another try.
 //
+//	@ID				redriveParked
 //	@Summary		Give what is parked another try
 //	@Description	For operators, once the cause is mended. A message takes its old place before what waits behind it, and its attempts are counted
 //	@Description	anew; when it fails again it is parked again. The answer has the item as it was; one of the source events is tried at once, and when
@@ -121,6 +123,7 @@ type Discard struct {
 
 // discard gives something up.
 //
+//	@ID				discardParked
 //	@Summary		Give up what is parked
 //	@Description	For operators, when no other try will help; what waits behind it goes on. A client's request (source inbox) ends like any other that
 //	@Description	fails, with the error discarded and the events that tell of it. One that no client has asked for, such as an expiry or a

@@ -30,8 +30,8 @@ type Item struct {
 	ID        uuid.UUID       `db:"id" json:"id" swaggertype:"string" format:"uuid"` // of the message; of the source events, a name of its own
 	Source    string          `db:"-" json:"source" enums:"inbox,outbox,events"`
 	Kind      string          `db:"kind" json:"kind" example:"payment"`
-	AccountID uuid.UUID       `db:"account_id" json:"account_id,omitzero" swaggertype:"string" format:"uuid"` // whose queue stands still
-	Reason    string          `db:"reason" json:"reason" example:"pq: relation does not exist"`               // why it failed the last time
+	AccountID uuid.UUID       `db:"account_id" json:"account_id,omitzero" validate:"optional" swaggertype:"string" format:"uuid"` // whose queue stands still
+	Reason    string          `db:"reason" json:"reason" example:"pq: relation does not exist"`                                   // why it failed the last time
 	Attempts  int             `db:"attempts" json:"attempts" example:"8"`
 	Payload   json.RawMessage `db:"-" json:"payload,omitempty" swaggertype:"object"` // left out when it is larger than 16 KiB
 	ParkedAt  contract.Time   `db:"parked_at" json:"parked_at" format:"date-time" example:"2026-01-02T15:04:05.123456Z"`

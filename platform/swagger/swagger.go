@@ -54,7 +54,7 @@ func UI(specs ...Spec) http.Handler {
 }
 
 // Mount gives a service its pages: /docs/ with Swagger UI for its one document, /docs/doc.json with the document made
-// Relative, and /docs, which leads to them. The document is what swag generated (docs.SwaggerInfo.ReadDoc()).
+// Relative, and /docs, which leads to them. The document is Swagger 2.0.
 func Mount(router chi.Router, name, document string) error {
 	relative, err := Relative([]byte(document))
 	if err != nil {

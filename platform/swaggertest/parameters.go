@@ -69,7 +69,7 @@ func CheckParameters(t *testing.T, s *Spec, base string, exists func(o *Operatio
 		}
 	}
 	for _, o := range s.Operations {
-		t.Run(o.Method+" "+o.Path, func(t *testing.T) {
+		t.Run(o.ID, func(t *testing.T) {
 			t.Parallel()
 			body := s.Body(t, o)
 			ids := map[string]string{}

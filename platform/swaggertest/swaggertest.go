@@ -5,17 +5,22 @@ package swaggertest
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"net/http"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
 // Spec is what the tests need to know of a document.
 type Spec struct {
 	Operations  []*Operation
 	definitions map[string]any
+	schemas     map[string]*jsonschema.Schema
 }
 
 // Operation is a call.
@@ -48,27 +53,23 @@ type Response struct {
 	Headers     map[string]struct{ Type, Description string }
 }
 
-// Load reads a document.
-func Load(t testing.TB, document string) *Spec {
-	t.Helper()
+// Load reads a document, or panics.
+func Load(document string) *Spec {
 	var read struct {
 		Swagger     string
 		Paths       map[string]map[string]*Operation
 		Definitions map[string]any
 	}
-	if err := json.Unmarshal([]byte(document), &read); err != nil || read.Swagger != "2.0" {
-		t.Fatalf("the specification cannot be read: %v", err)
+	if err := json.Unmarshal([]byte(document), &read); err != nil || read.Swagger != "2.0" || len(read.Paths) == 0 {
+		panic(fmt.Sprintf("the specification cannot be read: %v", err))
 	}
-	spec := &Spec{definitions: read.Definitions}
+	spec := &Spec{definitions: read.Definitions, schemas: compile(document)}
 	for _, path := range slices.Sorted(maps.Keys(read.Paths)) {
 		for _, method := range slices.Sorted(maps.Keys(read.Paths[path])) {
 			operation := read.Paths[path][method]
 			operation.Method, operation.Path = strings.ToUpper(method), path
 			spec.Operations = append(spec.Operations, operation)
 		}
-	}
-	if len(spec.Operations) == 0 {
-		t.Fatal("the specification has no operations")
 	}
 	return spec
 }
@@ -91,7 +92,7 @@ func (s *Spec) Body(t testing.TB, o *Operation) string {
 		definition, _ := s.definitions[name].(map[string]any)
 		example, ok := definition["example"]
 		if !ok {
-			return ""
+			t.Fatalf("%s: its body %s has no example", o.ID, name)
 		}
 		text, err := json.Marshal(example)
 		if err != nil {
@@ -154,4 +155,26 @@ func send(t testing.TB, method, base, target, body string) answer {
 		t.Fatal(err)
 	}
 	return answer{response.StatusCode, response.Header, read.Bytes()}
+}
+
+// CheckRoutes holds the routes of a service against its document: each is in the other.
+func CheckRoutes(t *testing.T, s *Spec, routes chi.Routes) {
+	var documented, served []string
+	for _, o := range s.Operations {
+		documented = append(documented, o.Method+" "+o.Path)
+		if o.Summary == "" || len(o.Tags) == 0 {
+			t.Errorf("%s %s is not described", o.Method, o.Path)
+		}
+	}
+	if err := chi.Walk(routes, func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
+		served = append(served, method+" "+route)
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(documented)
+	slices.Sort(served)
+	if !slices.Equal(documented, served) {
+		t.Errorf("documented\n%s\nserved\n%s", strings.Join(documented, "\n"), strings.Join(served, "\n"))
+	}
 }

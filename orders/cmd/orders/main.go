@@ -3,13 +3,15 @@ package main
 
 // The document of the HTTP API is generated from the comments of its handlers; run go generate ./... after a change.
 //
-//go:generate go tool swag init --quiet --dir .,../../internal/api,../../../platform/operators --output ../../docs --outputTypes go,json --parseDependencyLevel 1
+//go:generate go tool swag init --quiet --dir .,../../internal/api,../../../platform/operators --output ../../docs --outputTypes json --parseDependencyLevel 1 --requiredByDefault
+//go:generate go run ../../../deploy/cmd/specification document ../../docs ../../../platform/httpserver ../../../platform/operators ../../internal/api
 
 //	@title			Altyn orders
 //	@version		1
 //	@description	Takes orders and settles their payments exactly once. Amounts are decimal strings, times are RFC 3339 in UTC, errors are
 //	@description	application/problem+json (RFC 9457) with a code from a closed list.
 //	@license.name	Apache-2.0
+//	@license.url	https://www.apache.org/licenses/LICENSE-2.0
 //	@BasePath		/
 //
 //	@tag.name		orders
@@ -21,7 +23,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -91,9 +92,6 @@ var topics = []string{
 	contract.TopicInventory, contract.DeadLetter(contract.TopicInventory),
 }
 
-// document is the specification of the API. Reading it changes a variable of swag's, so it is read once.
-var document = sync.OnceValue(docs.SwaggerInfo.ReadDoc)
-
 // build puts together what the process's role asks for.
 func build(p *service.Process, healAfter time.Duration) error {
 	store := postgres.New(p.DB)
@@ -123,7 +121,7 @@ func build(p *service.Process, healAfter time.Duration) error {
 	feed := watch.Listen(p.Config.Postgres.Defaults(name), postgres.Changes, p.Log)
 	p.Go(func(ctx context.Context) error { return changes.Follow(ctx, feed) })
 	api.New(store, p.Currencies, changes, wake, p.Metrics).Mount(p.Router)
-	return swagger.Mount(p.Router, name, document())
+	return swagger.Mount(p.Router, name, docs.Document)
 }
 
 // work adds the relay, which it returns, the status worker and the healer.

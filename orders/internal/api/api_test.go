@@ -114,6 +114,7 @@ func (b bundle) call(t testing.TB, method, path, body string, headers ...string)
 	if _, err := read.ReadFrom(response.Body); err != nil {
 		t.Fatal(err)
 	}
+	specification().Check(t, method, path, response.StatusCode, response.Header, read.Bytes())
 	return answer{response.StatusCode, response.Header, read.Bytes()}
 }
 

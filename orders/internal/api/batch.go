@@ -24,6 +24,7 @@ const (
 
 // placeBatch accepts many orders in one transaction.
 //
+//	@ID				placeOrders
 //	@Summary		Place many orders
 //	@Description	Accepts up to 1000 orders. Each has its own result: an order, or the problem that kept it from being accepted. An
 //	@Description	Idempotency-Key covers the whole batch: with the same body it answers with the same orders in their present state and

@@ -19,6 +19,7 @@ const cancelPath = Path + "/{id}/cancel"
 
 // cancel begins to cancel an order.
 //
+//	@ID				cancelOrder
 //	@Summary		Cancel an order
 //	@Description	Cancels an order that is pending, authorized or paid: its money is released or returned, exactly once. The answer comes at
 //	@Description	once with the status cancelling, with ?wait= as soon as the order is cancelled, or has failed because its payment had failed

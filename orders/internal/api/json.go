@@ -14,14 +14,14 @@ import (
 // PlaceOrder is a request for an order. Its fields are those of order.Request.
 type PlaceOrder struct {
 	AccountID      string        `json:"account_id" format:"uuid" example:"0198c5a7-5f6e-7c3e-9d57-3f1f6a0f8e11" validate:"required"`
-	Amount         money.Decimal `json:"amount" swaggertype:"string" example:"2500.00" validate:"required"` // a decimal string or number, at most with the currency's digits
+	Amount         money.Decimal `json:"amount" swaggertype:"string" example:"70.00" validate:"required"` // a decimal string or number, at most with the currency's digits
 	Currency       string        `json:"currency" example:"RUB" validate:"required"`
-	Description    string        `json:"description" example:"Order 17 of the shop" maxLength:"1000"`
-	Reference      string        `json:"reference" example:"shop-17" maxLength:"200"`          // the caller's own ID
-	Capture        string        `json:"capture" enums:"automatic,manual" default:"automatic"` // manual: the money is held until the payment is confirmed or rejected
-	AwaitInventory bool          `json:"await_inventory" example:"false" default:"false"`      // wait for the goods to be set aside
-	OnInsufficient string        `json:"on_insufficient" enums:"reject,wait" default:"reject"` // wait: for money, until the deadline
-	ExpiresIn      string        `json:"expires_in" example:"15m"`                             // the deadline, from now: 1s to 8760h, of what waits for money 720h
+	Description    string        `json:"description,omitempty" example:"Order 17 of the shop" maxLength:"1000"`
+	Reference      string        `json:"reference,omitempty" example:"shop-17" maxLength:"200"`          // the caller's own ID
+	Capture        string        `json:"capture,omitempty" enums:"automatic,manual" default:"automatic"` // manual: the money is held until the payment is confirmed or rejected
+	AwaitInventory bool          `json:"await_inventory,omitempty" example:"false" default:"false"`      // wait for the goods to be set aside
+	OnInsufficient string        `json:"on_insufficient,omitempty" enums:"reject,wait" default:"reject"` // wait: for money, until the deadline
+	ExpiresIn      string        `json:"expires_in,omitempty" example:"15m"`                             // the deadline, from now: 1s to 8760h, of what waits for money 720h
 }
 
 // PlaceOrders is a request for many orders.
@@ -31,7 +31,7 @@ type PlaceOrders struct {
 
 // CancelOrder is a request to cancel an order.
 type CancelOrder struct {
-	Reason string `json:"reason" example:"the client changed its mind" maxLength:"200"`
+	Reason string `json:"reason,omitempty" example:"the client changed its mind" maxLength:"200"`
 }
 
 // Order is an order as its clients see it.

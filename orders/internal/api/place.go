@@ -20,6 +20,7 @@ const replayedHeader = "Idempotent-Replayed"
 
 // place accepts one order.
 //
+//	@ID				placeOrder
 //	@Summary		Place an order
 //	@Description	Accepts an order and settles its payment. With ?wait= the answer comes as soon as the payment is decided, else at once
 //	@Description	with the status pending. The same Idempotency-Key with the same request answers with the same order in its present state

@@ -12,6 +12,7 @@ import (
 
 // get answers with one order.
 //
+//	@ID				getOrder
 //	@Summary		Get an order
 //	@Description	With ?wait= the answer comes as soon as the payment is decided (paid, authorized, failed or cancelled), else at the end of that
 //	@Description	time with the present state.
@@ -49,6 +50,7 @@ func (a *API) get(w http.ResponseWriter, r *http.Request) error {
 
 // list answers with a page of orders.
 //
+//	@ID				listOrders
 //	@Summary		List orders
 //	@Description	The newest first, by account, status and reference. A page that is filtered by status looks at no more than 10,000 orders: it
 //	@Description	may hold fewer than the limit, or none, and still have a next_cursor. The list has ended when there is none.
@@ -112,6 +114,7 @@ func readFilter(r *http.Request) (filter postgres.Filter, err error) {
 
 // timeline answers with what happened to an order.
 //
+//	@ID				getOrderTimeline
 //	@Summary		Get an order's timeline
 //	@Description	Every step of the order, the first one first, with the ID of the event that brought it or told of it. A status comes again where
 //	@Description	something happened to the payment that leaves the order where it stands: it waits for something else, or money was returned.

@@ -30,6 +30,7 @@ var errTooManyStreams = errors.New("too many streams are open")
 
 // stream tells of an order's changes as they happen.
 //
+//	@ID				streamOrder
 //	@Summary		Follow an order's status
 //	@Description	A stream of server-sent events (text/event-stream): one with the present state at once, and one after each change, each with
 //	@Description	event: status, the order as GET gives it in data: and its version in id:. Changes that follow each other closely may come as

@@ -133,7 +133,12 @@ func (b *bundle) call(method, path string, body any, headers ...string) answer {
 	}
 	defer response.Body.Close()
 	out := answer{status: response.StatusCode, header: response.Header}
-	if err := json.NewDecoder(response.Body).Decode(&out.body); err != nil {
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		b.Fatal(err)
+	}
+	specification().Check(b, method, path, response.StatusCode, response.Header, text)
+	if err := json.Unmarshal(text, &out.body); err != nil {
 		b.Errorf("%s %s: %d with a body that is not JSON: %v", method, path, response.StatusCode, err)
 	}
 	return out

@@ -5,13 +5,15 @@ package main
 // The general part of the specification, which is generated from the comments of the handlers; run go generate after a
 // change.
 //
-//go:generate go tool swag init --quiet --dir .,../../internal/api,../../../platform/operators --generalInfo main.go --output ../../docs --outputTypes go,json --parseDependencyLevel 1
+//go:generate go tool swag init --quiet --dir .,../../internal/api,../../../platform/operators --generalInfo main.go --output ../../docs --outputTypes json --parseDependencyLevel 1 --requiredByDefault
+//go:generate go run ../../../deploy/cmd/specification document ../../docs ../../../platform/httpserver ../../../platform/operators ../../internal/api ../../internal/ledger
 
 //	@title			Altyn payments
 //	@version		1
 //	@description	Accounts in several currencies, and the payments of orders. Amounts are decimal strings, times are RFC 3339 in UTC,
 //	@description	errors are application/problem+json (RFC 9457) with a code from a closed list.
 //	@license.name	Apache-2.0
+//	@license.url	https://www.apache.org/licenses/LICENSE-2.0
 //	@BasePath		/
 //
 //	@tag.name		accounts
@@ -23,13 +25,13 @@ package main
 //	@tag.name		payments
 //	@tag.description	of orders: confirm, reject and refund them
 //	@tag.name		currencies
+//	@tag.description	and their numbers of decimal digits
 //	@tag.name		operators
 //	@tag.description	on the service's own port only; the gateway does not serve it
 
 import (
 	"context"
 	"os"
-	"sync"
 
 	"github.com/altyn-pay/altyn/platform/config"
 	"github.com/altyn-pay/altyn/platform/inbox"
@@ -77,9 +79,6 @@ func newProgram(retry inbox.Retry) service.Program {
 
 func main() { os.Exit(config.Main(name, about, service.Commands(frame)...)) }
 
-// document is the specification of the API. Reading it changes a variable of swag's, so it is read once.
-var document = sync.OnceValue(docs.SwaggerInfo.ReadDoc)
-
 // build puts together what the process's role asks for.
 func build(p *service.Process, retry inbox.Retry) error {
 	store := postgres.New(p.DB)
@@ -108,5 +107,5 @@ func build(p *service.Process, retry inbox.Retry) error {
 	http.Routes(p.Router)
 	rpc.New(http, p.Health.IsReady).Routes(p.Router)
 	p.H2C = true
-	return swagger.Mount(p.Router, name, document())
+	return swagger.Mount(p.Router, name, docs.Document)
 }

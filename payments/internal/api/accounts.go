@@ -23,6 +23,7 @@ type NewAccount struct {
 
 // createAccount opens an account.
 //
+//	@ID				openAccount
 //	@Summary		Open an account
 //	@Description	An account has a balance in every currency that it was ever given.
 //	@Tags			accounts
@@ -57,6 +58,7 @@ func (a *API) createAccount(w http.ResponseWriter, r *http.Request) error {
 
 // listAccounts lists accounts.
 //
+//	@ID			listAccounts
 //	@Summary	List accounts, newest first
 //	@Tags		accounts
 //	@Produce	json
@@ -103,10 +105,11 @@ func (a *API) accountOf(r *http.Request) (postgres.Account, error) {
 
 // getAccount looks an account up.
 //
+//	@ID			getAccount
 //	@Summary	Look at an account
 //	@Tags		accounts
 //	@Produce	json
-//	@Param		id	path		string	true	"ID of the account"	format(uuid)
+//	@Param		id	path		string	true	"ID of the account"	format(uuid)	example(01a0a3c5-96a1-7c4e-8d7c-6a1f0e9f2b11)
 //	@Success	200	{object}	contract.Account
 //	@Failure	400	{object}	httpserver.Problem
 //	@Failure	404	{object}	httpserver.Problem	"account_not_found"
@@ -125,10 +128,11 @@ func (a *API) getAccount(w http.ResponseWriter, r *http.Request) error {
 
 // getBalance looks an account's balances up.
 //
+//	@ID			getBalance
 //	@Summary	Look at the balances of an account
 //	@Tags		accounts
 //	@Produce	json
-//	@Param		id	path		string	true	"ID of the account"							format(uuid)
+//	@Param		id	path		string	true	"ID of the account"							format(uuid)	example(01a0a3c5-96a1-7c4e-8d7c-6a1f0e9f2b11)
 //	@Param		at	query		string	false	"as they were at this time (RFC 3339); default: now"	format(date-time)
 //	@Success	200	{object}	contract.Balances
 //	@Failure	400	{object}	httpserver.Problem
@@ -170,10 +174,11 @@ func (a *API) Balances(ctx context.Context, id uuid.UUID, at *time.Time) (contra
 
 // listOperations lists the operations of an account.
 //
+//	@ID			listAccountOperations
 //	@Summary	List the operations of an account, newest first
 //	@Tags		operations
 //	@Produce	json
-//	@Param		id		path		string	true	"ID of the account"	format(uuid)
+//	@Param		id		path		string	true	"ID of the account"	format(uuid)	example(01a0a3c5-96a1-7c4e-8d7c-6a1f0e9f2b11)
 //	@Param		limit	query		int		false	"1–200, default 50"
 //	@Param		cursor	query		string	false	"next_cursor of the page before"
 //	@Success	200		{object}	httpserver.List[contract.Operation]
@@ -203,11 +208,12 @@ func (a *API) listOperations(w http.ResponseWriter, r *http.Request) error {
 
 // listEntries is an account's statement.
 //
+//	@ID				listEntries
 //	@Summary		The statement of an account, oldest entry first
 //	@Description	Entries are numbered per currency without gaps. A statement in several currencies is in the order of time.
 //	@Tags			accounts
 //	@Produce		json
-//	@Param			id		path		string	true	"ID of the account"	format(uuid)
+//	@Param			id		path		string	true	"ID of the account"	format(uuid)	example(01a0a3c5-96a1-7c4e-8d7c-6a1f0e9f2b11)
 //	@Param			from	query		string	false	"only entries from this time on (RFC 3339)"	format(date-time)
 //	@Param			to		query		string	false	"only entries before this time (RFC 3339)"	format(date-time)
 //	@Param			limit	query		int		false	"1–200, default 50"

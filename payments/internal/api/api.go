@@ -166,6 +166,7 @@ func below(r *http.Request) (limit int, position int64, err error) {
 
 // getOperation looks an operation up.
 //
+//	@ID			getOperation
 //	@Summary	Look at an operation
 //	@Tags		operations
 //	@Produce	json
@@ -200,6 +201,7 @@ func (a *API) getOperation(w http.ResponseWriter, r *http.Request) error {
 
 // listCurrencies lists the currencies.
 //
+//	@ID			listCurrencies
 //	@Summary	List the currencies and their numbers of decimal digits
 //	@Tags		currencies
 //	@Produce	json

@@ -22,6 +22,7 @@ const maxBatch = 1000
 
 // batch runs many operations at once.
 //
+//	@ID				runOperations
 //	@Summary		Run up to 1000 operations at once
 //	@Description	Each item is a command as on the topic billing.commands (but for balance), with a result of its own: the operation,
 //	@Description	or the problem. Items of one account take effect in their order. An Idempotency-Key covers the whole batch: with the same

@@ -18,6 +18,7 @@ type CancelOperation struct {
 
 // cancel ends an operation that has not taken effect.
 //
+//	@ID				cancelOperation
 //	@Summary		Cancel an operation that is created: what waits for money waits no longer
 //	@Description	It ends in error, with the reason cancelled; what waited behind it goes on. A cancellation takes its place in the account's
 //	@Description	queue: what is ahead of it there, takes effect first. The payment of an order is cancelled with its order.
@@ -29,6 +30,7 @@ type CancelOperation struct {
 //	@Param			Idempotency-Key	header		string			false	"1–255 characters; the same key with the same request is the same cancellation"
 //	@Param			wait			query		string			false	"wait so long for the result, at most 30s"	example(5s)
 //	@Success		200				{object}	contract.Operation
+//	@Header			200				{string}	Location			"where it is"
 //	@Success		202				{object}	contract.Operation	"not settled yet; Location names the operation"
 //	@Failure		400				{object}	httpserver.Problem
 //	@Failure		404				{object}	httpserver.Problem	"operation_not_found"

@@ -33,7 +33,7 @@ func TestBatchIsDescribedWithTheFieldsOfEachOperation(t *testing.T) {
 	var spec struct {
 		Paths map[string]map[string]struct{ Description string }
 	}
-	if err := json.Unmarshal([]byte(docs.SwaggerInfo.ReadDoc()), &spec); err != nil {
+	if err := json.Unmarshal([]byte(docs.Document), &spec); err != nil {
 		t.Fatal(err)
 	}
 	description := spec.Paths["/api/v1/operations/batch"]["post"].Description + "\n"

@@ -32,7 +32,7 @@ type Hold struct {
 	Currency       string            `json:"currency" example:"RUB"`
 	CapturedAmount string            `json:"captured_amount" example:"0.00"`
 	Status         ledger.HoldStatus `json:"status" swaggertype:"string" enums:"open,captured,released,expired"`
-	OrderID        uuid.UUID         `json:"order_id,omitzero" swaggertype:"string" format:"uuid"` // it ends through this order's payment
+	OrderID        uuid.UUID         `json:"order_id,omitzero" validate:"optional" swaggertype:"string" format:"uuid"` // it ends through this order's payment
 	ExpiresAt      contract.Time     `json:"expires_at"`
 	CreatedAt      contract.Time     `json:"created_at"`
 } // @name Hold
@@ -44,7 +44,7 @@ type CurrencyList struct {
 
 // Batch asks for many operations at once, each as a command of the broker.
 type Batch struct {
-	Operations []contract.Command `json:"operations"`
+	Operations []contract.Command `json:"operations" minItems:"1" maxItems:"1000"`
 } // @name Batch
 
 // BatchResult is what became of the items of a batch, in their order.

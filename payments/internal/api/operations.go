@@ -51,12 +51,13 @@ func (m Amount) command(kind ledger.Kind, account *uuid.UUID) contract.Command {
 
 // deposit adds money to an account.
 //
+//	@ID				deposit
 //	@Summary		Deposit money (an invoice)
 //	@Description	Waits up to 5s for the result, or as long as ?wait= says; 202 where there is none yet.
 //	@Tags			operations
 //	@Accept			json
 //	@Produce		json
-//	@Param			id				path		string	true	"ID of the account"	format(uuid)
+//	@Param			id				path		string	true	"ID of the account"	format(uuid)	example(01a0a3c5-96a1-7c4e-8d7c-6a1f0e9f2b11)
 //	@Param			request			body		Amount	true	"amount and currency"
 //	@Param			Idempotency-Key	header		string	false	"1–255 characters; the same key with the same request is the same deposit"
 //	@Param			wait			query		string	false	"wait so long for the result, at most 30s"	example(5s)
@@ -83,6 +84,7 @@ func (a *API) deposit(w http.ResponseWriter, r *http.Request) error {
 
 // withdraw takes money from an account.
 //
+//	@ID				withdraw
 //	@Summary		Withdraw money
 //	@Description	Waits up to 5s for the result, or as long as ?wait= says; 202 where there is none yet. With on_insufficient: wait, a
 //	@Description	withdrawal of more than there is waits for money, and with it the later debits of the account in that currency; it is
@@ -90,7 +92,7 @@ func (a *API) deposit(w http.ResponseWriter, r *http.Request) error {
 //	@Tags			operations
 //	@Accept			json
 //	@Produce		json
-//	@Param			id				path		string	true	"ID of the account"	format(uuid)
+//	@Param			id				path		string	true	"ID of the account"	format(uuid)	example(01a0a3c5-96a1-7c4e-8d7c-6a1f0e9f2b11)
 //	@Param			request			body		NewWithdrawal	true	"amount and currency"
 //	@Param			Idempotency-Key	header		string	false	"1–255 characters; the same key with the same request is the same withdrawal"
 //	@Param			wait			query		string	false	"wait so long for the result, at most 30s"	example(5s)
@@ -119,6 +121,7 @@ func (a *API) withdraw(w http.ResponseWriter, r *http.Request) error {
 
 // transfer moves money between accounts.
 //
+//	@ID				transfer
 //	@Summary		Transfer money to another account
 //	@Description	Counts in the payer's queue. Waits up to 5s for the result, or as long as ?wait= says; 202 where there is none yet.
 //	@Tags			operations
@@ -148,12 +151,13 @@ func (a *API) transfer(w http.ResponseWriter, r *http.Request) error {
 
 // holdFunds sets money aside.
 //
+//	@ID				holdMoney
 //	@Summary		Hold money: it moves from the actual to the frozen balance
 //	@Description	The operation's ID names the hold. When it expires, the money is released.
 //	@Tags			holds
 //	@Accept			json
 //	@Produce		json
-//	@Param			id				path		string	true	"ID of the account"	format(uuid)
+//	@Param			id				path		string	true	"ID of the account"	format(uuid)	example(01a0a3c5-96a1-7c4e-8d7c-6a1f0e9f2b11)
 //	@Param			request			body		NewHold	true	"amount and currency"
 //	@Param			Idempotency-Key	header		string	false	"1–255 characters; the same key with the same request is the same hold"
 //	@Param			wait			query		string	false	"wait so long for the result, at most 30s"	example(5s)
@@ -182,6 +186,7 @@ func (a *API) holdFunds(w http.ResponseWriter, r *http.Request) error {
 
 // getHold looks a hold up.
 //
+//	@ID			getHold
 //	@Summary	Look at a hold
 //	@Tags		holds
 //	@Produce	json
@@ -208,6 +213,7 @@ func (a *API) getHold(w http.ResponseWriter, r *http.Request) error {
 
 // capture takes the money of a hold.
 //
+//	@ID				captureHold
 //	@Summary		Capture a hold, whole or in part
 //	@Description	What is captured is earned; the rest of the hold is released.
 //	@Tags			holds
@@ -232,6 +238,7 @@ func (a *API) capture(w http.ResponseWriter, r *http.Request) error {
 
 // release gives the money of a hold back.
 //
+//	@ID			releaseHold
 //	@Summary	Release a hold: its money moves back to the actual balance
 //	@Tags		holds
 //	@Accept		json

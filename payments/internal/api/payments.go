@@ -117,6 +117,7 @@ func (a *API) step(w http.ResponseWriter, r *http.Request, s Step) (err error) {
 
 // getPayment looks the payment of an order up.
 //
+//	@ID			getPayment
 //	@Summary	Look at the payment of an order
 //	@Tags		payments
 //	@Produce	json
@@ -144,6 +145,7 @@ func (a *API) getPayment(w http.ResponseWriter, r *http.Request) error {
 
 // confirm captures what is held for an order.
 //
+//	@ID				confirmPayment
 //	@Summary		Confirm a payment that is authorized, whole or in part
 //	@Description	What was held is captured; the rest goes back to the client. The order becomes paid.
 //	@Tags			payments
@@ -172,6 +174,7 @@ func (a *API) confirm(w http.ResponseWriter, r *http.Request) error {
 
 // reject releases what is held for an order.
 //
+//	@ID				rejectPayment
 //	@Summary		Reject a payment that is authorized
 //	@Description	What was held goes back to the client. The order becomes failed, with the reason rejected.
 //	@Tags			payments
@@ -200,6 +203,7 @@ func (a *API) reject(w http.ResponseWriter, r *http.Request) error {
 
 // refund returns what was captured of an order.
 //
+//	@ID				refundPayment
 //	@Summary		Refund a payment, whole or in parts
 //	@Description	Never more than was captured. The order stays paid and shows the refunded amount.
 //	@Tags			payments

@@ -19,8 +19,8 @@ import (
 // The codes of the domain's problems that are not the reason of an operation. An operation that ended in error has its
 // reason as the code; those are the ledger's list.
 const (
-	codeOperationNotFound = string(ledger.OperationNotFound) // 404
-	codePaymentNotFound   = "payment_not_found"              // 404
+	codeOperationNotFound = string(ledger.OperationNotFound)
+	codePaymentNotFound   = string(ledger.PaymentNotFound)
 )
 
 // Classify is the one table from errors to problems.

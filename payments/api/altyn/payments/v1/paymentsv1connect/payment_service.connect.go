@@ -15,7 +15,8 @@
 // outcome. A google.rpc.BadRequest names the fields that are not valid, a google.rpc.RetryInfo says when it makes sense to try
 // again. The status codes are:
 //
-//	INVALID_ARGUMENT     the request is not valid (HTTP 400)
+//	INVALID_ARGUMENT     the request is not valid (HTTP 400), or has a field that is not known, which the message names
+//	PERMISSION_DENIED    a page of another site asks (403), or the host is not one of this server (421)
 //	NOT_FOUND            there is no such account or payment (404)
 //	RESOURCE_EXHAUSTED   the message is larger than 1 MiB (413)
 //	FAILED_PRECONDITION  the payment or the account does not allow it (422)

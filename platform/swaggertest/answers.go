@@ -1,0 +1,154 @@
+package swaggertest
+
+import (
+	"bytes"
+	"maps"
+	"mime"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+)
+
+// undocumented are headers that any answer of any server may have.
+var undocumented = map[string]bool{
+	"Content-Type": true, "Content-Length": true, "Date": true, "Cache-Control": true, "Vary": true,
+	"X-Content-Type-Options": true, "X-Accel-Buffering": true,
+}
+
+// compile makes schemas of the definitions that are stricter than the document: nothing comes that is not described, and
+// times have six digits.
+func compile(document string) map[string]*jsonschema.Schema {
+	const address = "mem:///swagger.json"
+	tree, err := jsonschema.UnmarshalJSON(strings.NewReader(document))
+	if err != nil {
+		panic(err)
+	}
+	definitions := tree.(map[string]any)["definitions"].(map[string]any)
+	for _, definition := range definitions {
+		definition := definition.(map[string]any)
+		properties, _ := definition["properties"].(map[string]any)
+		definition["additionalProperties"] = false
+		for _, property := range properties {
+			if property := property.(map[string]any); property["format"] == "date-time" {
+				property["pattern"] = `\.[0-9]{6}Z$`
+			}
+		}
+	}
+	compiler := jsonschema.NewCompiler()
+	compiler.DefaultDraft(jsonschema.Draft4)
+	compiler.AssertFormat()
+	if err := compiler.AddResource(address, map[string]any{"definitions": definitions}); err != nil {
+		panic(err)
+	}
+	schemas := map[string]*jsonschema.Schema{}
+	for name := range definitions {
+		if schemas[name], err = compiler.Compile(address + "#/definitions/" + name); err != nil {
+			panic(err)
+		}
+	}
+	return schemas
+}
+
+// find is the operation that serves a path, without its query; nil for none.
+func (s *Spec) find(method, path string) *Operation {
+	path, _, _ = strings.Cut(path, "?")
+	parts := strings.Split(path, "/")
+	var found *Operation
+	for _, o := range s.Operations {
+		pattern := strings.Split(o.Path, "/")
+		if o.Method != method || len(pattern) != len(parts) {
+			continue
+		}
+		fits := true
+		for i, part := range pattern {
+			fits = fits && (part == parts[i] || strings.HasPrefix(part, "{"))
+		}
+		if fits && (found == nil || !strings.Contains(o.Path, "{")) { // …/batch rather than …/{id}
+			found = o
+		}
+	}
+	return found
+}
+
+// Check holds an answer against the document: its status, media type, headers and body must be described. What no operation
+// of the document answers is not looked at.
+func (s *Spec) Check(t testing.TB, method, path string, status int, header http.Header, body []byte) {
+	t.Helper()
+	o := s.find(method, path)
+	if o == nil {
+		return
+	}
+	response, ok := o.Responses[strconv.Itoa(status)]
+	if !ok {
+		t.Errorf("%s: an answer %d is not documented: %.300s", o.ID, status, body)
+		return
+	}
+	for name := range header {
+		if _, documented := response.Headers[name]; !documented && !undocumented[name] {
+			t.Errorf("%s: the header %s of %d is not documented: only %v", o.ID, name, status, slices.Sorted(maps.Keys(response.Headers)))
+		}
+	}
+	if len(body) == 0 {
+		return
+	}
+	media, _, _ := mime.ParseMediaType(header.Get("Content-Type"))
+	if !slices.Contains(o.Produces, media) {
+		t.Errorf("%s: it produces %q, documented are %q", o.ID, media, o.Produces)
+	}
+	if media == "text/event-stream" {
+		return
+	}
+	ref, _ := response.Schema["$ref"].(string)
+	name, _ := strings.CutPrefix(ref, "#/definitions/")
+	if (name == "Problem") != (media == "application/problem+json") {
+		t.Errorf("%s: an answer %d of %s is documented as a %s", o.ID, status, media, name)
+	}
+	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(body))
+	if err == nil && s.schemas[name] == nil {
+		t.Errorf("%s: the answer %d has no schema", o.ID, status)
+		return
+	}
+	if err == nil {
+		err = s.schemas[name].Validate(value)
+	}
+	if err != nil {
+		t.Errorf("%s: an answer %d: %v\n%.1000s", o.ID, status, err, body)
+	}
+}
+
+// CheckExamples sends each operation as the document shows it: with its example as the body, and in the path the examples
+// of its parameters. prepare is called before an operation, and gives the IDs that no document can know; the first that
+// is sent is the first by path and method. It must succeed, and its answer be as documented.
+func CheckExamples(t *testing.T, s *Spec, base string, prepare func(o *Operation, parameter string) string) {
+	for _, o := range s.Operations {
+		path := o.fill(func(name string) string {
+			for _, p := range o.In("path") {
+				if p.Name == name && p.Example != nil {
+					return p.Example.(string)
+				}
+			}
+			return prepare(o, name)
+		})
+		if strings.Contains(path, "//") {
+			continue // there is nothing to do it with
+		}
+		query := ""
+		for _, p := range o.In("query") {
+			if example, ok := p.Example.(string); ok {
+				query += "&" + p.Name + "=" + strings.ReplaceAll(example, "+", "%2B")
+			}
+		}
+		if query != "" {
+			path += "?" + query[1:]
+		}
+		a := send(t, o.Method, base, path, s.Body(t, o))
+		if a.status >= 300 {
+			t.Errorf("%s: %s %s %s: %d %s", o.ID, o.Method, path, s.Body(t, o), a.status, a.body)
+		}
+		s.Check(t, o.Method, path, a.status, a.header, a.body)
+	}
+}
