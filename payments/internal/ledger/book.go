@@ -16,6 +16,9 @@ import (
 type Book struct {
 	// Now is the time of settlement that operations and payments are stamped with.
 	Now time.Time
+	// Entered is the time of the last entry of the balances, where that is in the future: the clock has stepped back since.
+	// No entry of this batch is to be before it.
+	Entered time.Time
 
 	operations map[uuid.UUID]*Operation
 	accounts   map[uuid.UUID]Account

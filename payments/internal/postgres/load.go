@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"maps"
 	"slices"
@@ -210,7 +211,8 @@ func lockBalances(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, keys map[
 	rows, err := tx.QueryContext(ctx, `
 		SELECT locked.* FROM unnest($1::uuid[], $2::text[], $3::smallint[])
 			AS wanted (wanted_account, wanted_currency, wanted_lane) CROSS JOIN LATERAL (
-			SELECT account_id, lane, currency, actual, frozen, entries, waiting FROM balances
+			SELECT account_id, lane, currency, actual, frozen, entries, waiting,
+				CASE WHEN entered_at > clock_timestamp() THEN entered_at END FROM balances
 			WHERE account_id = wanted_account AND currency = wanted_currency AND lane = wanted_lane FOR UPDATE
 		) locked`, owners, currencies, lanes)
 	if err != nil {
@@ -227,9 +229,13 @@ func lockBalances(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, keys map[
 		var (
 			key     ledger.Key
 			balance ledger.Balance
+			entered sql.NullTime
 		)
-		if err := rows.Scan(&key.AccountID, &key.Lane, &key.Currency, &balance.Actual, &balance.Frozen, &balance.Entries, &balance.Waiting); err != nil {
+		if err := rows.Scan(&key.AccountID, &key.Lane, &key.Currency, &balance.Actual, &balance.Frozen, &balance.Entries, &balance.Waiting, &entered); err != nil {
 			return nil, fmt.Errorf("lock balances: %w", err)
+		}
+		if entered.Time.After(book.Entered) {
+			book.Entered = entered.Time
 		}
 		book.PutBalance(key, balance)
 		delete(missing, key)

@@ -178,34 +178,36 @@ func (s *Store) Entries(ctx context.Context, account uuid.UUID, after map[string
 		return nil, err
 	}
 	// Times run with the numbers, so a time is looked for among the numbers, and the index on them serves for both.
-	if from != nil {
-		for currency := range currencies {
+	var (
+		names         postgres.Texts
+		firsts, lasts postgres.Int64s
+	)
+	for currency, last := range currencies {
+		first := after[currency]
+		if from != nil {
 			before, err := s.lastBefore(ctx, account, currency, *from)
 			if err != nil {
 				return nil, err
 			}
-			after[currency] = max(after[currency], before)
+			first = max(first, before)
 		}
-	}
-	var (
-		names   postgres.Texts
-		numbers postgres.Int64s
-	)
-	for currency, number := range after {
-		names, numbers = append(names, currency), append(numbers, number)
+		if to != nil {
+			if last, err = s.lastBefore(ctx, account, currency, *to); err != nil {
+				return nil, err
+			}
+		}
+		names, firsts, lasts = append(names, currency), append(firsts, first), append(lasts, last)
 	}
 	var entries []Entry
 	if err := s.db.SelectContext(ctx, &entries, `
-		SELECT e.* FROM balances b
-		LEFT JOIN unnest($3::text[], $4::bigint[]) AS seen (currency, number) ON seen.currency = b.currency
-		CROSS JOIN LATERAL (
-			SELECT `+entryColumns+` FROM entries
-			WHERE account_id = b.account_id AND entries.currency = b.currency AND lane = b.lane AND number > coalesce(seen.number, 0)
-			ORDER BY number LIMIT $5
-		) e
-		WHERE b.account_id = $1 AND b.lane = $2 AND ($6::timestamptz IS NULL OR e.created_at < $6)
-		ORDER BY e.created_at, e.currency, e.number LIMIT $5`,
-		account, contract.Lane(account), names, numbers, limit, to); err != nil {
+		SELECT `+entryColumns+` FROM unnest($3::text[], $4::bigint[], $5::bigint[]) AS part (currency, first, last) CROSS JOIN LATERAL (
+			SELECT `+entryColumns+`, max(created_at) OVER (ORDER BY number) AS passed FROM (
+				SELECT `+entryColumns+` FROM entries e
+				WHERE account_id = $1 AND e.currency = part.currency AND lane = $2 AND number > first AND number <= last
+				ORDER BY number LIMIT $6
+			) e
+		) e ORDER BY passed, e.currency, number LIMIT $6`,
+		account, contract.Lane(account), names, firsts, lasts, limit); err != nil {
 		return nil, fmt.Errorf("read entries: %w", err)
 	}
 	for i := range entries {
@@ -214,7 +216,7 @@ func (s *Store) Entries(ctx context.Context, account uuid.UUID, after map[string
 	return entries, nil
 }
 
-const entryColumns = `number, operation_id, operation, currency, amount, frozen, balance_after, frozen_after, created_at`
+const entryColumns = `number, operation_id, operation, e.currency, amount, frozen, balance_after, frozen_after, created_at`
 
 // BalancesAt reads what an account had at a point in time, by currency: all entries up to then, inclusive. Times are kept
 // to the microsecond, and so must at be.
@@ -263,7 +265,12 @@ func (s *Store) currencies(ctx context.Context, account uuid.UUID) (map[string]i
 	return currencies, nil
 }
 
-// lastBefore is the number of the last entry before a time, or 0. It bisects the numbers, in one statement.
+// stepBack is how many entries before the one that was found lastBefore looks for a later time.
+const stepBack = 1000
+
+// lastBefore is the number of the last entry before a time, or 0. It bisects the numbers, in one statement. The clock may have
+// stepped back while a version of Altyn before this one made entries: then what counts is their order, and nothing is before
+// the time that follows an entry which is not.
 func (s *Store) lastBefore(ctx context.Context, account uuid.UUID, currency string, before time.Time) (int64, error) {
 	var number int64
 	if err := s.db.GetContext(ctx, &number, `
@@ -274,7 +281,11 @@ func (s *Store) lastBefore(ctx context.Context, account uuid.UUID, currency stri
 			FROM bisection JOIN entries e
 				ON e.account_id = $1 AND e.currency = $2 AND e.lane = $3 AND e.number = low + (high - low) / 2
 			WHERE high - low > 1
-		) SELECT coalesce(max(low), 0) FROM bisection`, account, currency, contract.Lane(account), before); err != nil {
+		), found (number) AS (SELECT coalesce(max(low), 0) FROM bisection)
+		SELECT coalesce(
+			(SELECT min(e.number) - 1 FROM found JOIN entries e ON e.account_id = $1 AND e.currency = $2 AND e.lane = $3
+				AND e.number > found.number - $5 AND e.number < found.number WHERE e.created_at >= $4),
+			(SELECT number FROM found))`, account, currency, contract.Lane(account), before, stepBack); err != nil {
 		return 0, fmt.Errorf("find the last entry before a time: %w", err)
 	}
 	return number, nil

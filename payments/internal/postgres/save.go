@@ -2,7 +2,9 @@ package postgres
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
@@ -11,12 +13,19 @@ import (
 	"github.com/altyn-pay/altyn/platform/postgres"
 )
 
-// Save stores what a batch has changed, one statement per table. Where rows are only inserted, their columns are unnested in the
+// Save stores what a batch has changed, its entries under a time that is not before the one given, one statement per table. Where rows are only inserted, their columns are unnested in the
 // SELECT list, which makes the rows one after the other; in FROM each column would be a table of its own first, for a quarter of
 // the statement's time.
-func (s *Store) Save(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) error {
+func (s *Store) Save(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes, notBefore time.Time) error {
+	entered, err := saveEntries(ctx, tx, changes, notBefore)
+	if err != nil {
+		return err
+	}
+	if err := saveBalances(ctx, tx, changes, entered); err != nil {
+		return err
+	}
 	for _, save := range []func(context.Context, *sqlx.Tx, ledger.Changes) error{
-		saveAccounts, saveBalances, saveEntries, saveOperations, completeOperations, saveHolds, savePayments, endWaits, saveWaits,
+		saveAccounts, saveOperations, completeOperations, saveHolds, savePayments, endWaits, saveWaits,
 	} {
 		if err := save(ctx, tx, changes); err != nil {
 			return err
@@ -41,7 +50,8 @@ func saveAccounts(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) erro
 		ids, lanes, owners, references, created)
 }
 
-func saveBalances(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) error {
+// saveBalances stores balances, whose last entry was made at this time; zero where none was made.
+func saveBalances(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes, entered sql.NullTime) error {
 	n := len(changes.Balances)
 	if n == 0 {
 		return nil
@@ -55,17 +65,19 @@ func saveBalances(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) erro
 		i++
 	}
 	return exec(ctx, tx, "save balances", int64(n), `
-		UPDATE balances SET actual = c.actual, frozen = c.frozen, entries = c.entries, waiting = c.waiting
+		UPDATE balances SET actual = c.actual, frozen = c.frozen, entries = c.entries, waiting = c.waiting,
+			entered_at = coalesce($8::timestamptz, entered_at)
 		FROM unnest($1::uuid[], $2::text[], $3::smallint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[])
 			AS c (account_id, currency, lane, actual, frozen, entries, waiting)
 		WHERE balances.account_id = c.account_id AND balances.currency = c.currency AND balances.lane = c.lane`,
-		accounts, currencies, lanes, actual, frozen, entries, waiting)
+		accounts, currencies, lanes, actual, frozen, entries, waiting, entered)
 }
 
-func saveEntries(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) error {
+// saveEntries stores entries under one time, not before the one given, and returns it.
+func saveEntries(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes, notBefore time.Time) (entered sql.NullTime, err error) {
 	n := len(changes.Entries)
 	if n == 0 {
-		return nil
+		return entered, nil
 	}
 	accounts, operations, lanes := make(postgres.UUIDs, n), make(postgres.UUIDs, n), make(postgres.Int16s, n)
 	currencies, kinds := texts(n), texts(n)
@@ -75,11 +87,24 @@ func saveEntries(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) error
 		lanes[i], numbers[i], amounts[i] = e.Lane, e.Number, e.Amount
 		frozen[i], balancesAfter[i], frozenAfter[i] = e.Frozen, e.BalanceAfter, e.FrozenAfter
 	}
-	return exec(ctx, tx, "save entries", int64(n), `
-		INSERT INTO entries (account_id, lane, currency, number, operation_id, operation, amount, frozen, balance_after, frozen_after)
-		SELECT unnest($1::uuid[]), unnest($2::smallint[]), unnest($3::text[]), unnest($4::bigint[]), unnest($5::uuid[]), unnest($6::text[]),
-			unnest($7::bigint[]), unnest($8::bigint[]), unnest($9::bigint[]), unnest($10::bigint[])`,
-		accounts, lanes, currencies, numbers, operations, kinds, amounts, frozen, balancesAfter, frozenAfter)
+	var stored int
+	if err := tx.QueryRowxContext(ctx, `
+		WITH now (at) AS MATERIALIZED (
+			SELECT greatest(clock_timestamp(), $11::timestamptz)
+		), stored AS (
+			INSERT INTO entries (account_id, lane, currency, number, operation_id, operation, amount, frozen, balance_after, frozen_after, created_at)
+			SELECT unnest($1::uuid[]), unnest($2::smallint[]), unnest($3::text[]), unnest($4::bigint[]), unnest($5::uuid[]), unnest($6::text[]),
+				unnest($7::bigint[]), unnest($8::bigint[]), unnest($9::bigint[]), unnest($10::bigint[]), (SELECT at FROM now)
+			RETURNING 1
+		) SELECT (SELECT count(*) FROM stored), at FROM now`,
+		accounts, lanes, currencies, numbers, operations, kinds, amounts, frozen, balancesAfter, frozenAfter,
+		sql.NullTime{Time: notBefore, Valid: !notBefore.IsZero()}).Scan(&stored, &entered); err != nil {
+		return entered, fmt.Errorf("save entries: %w", err)
+	}
+	if stored != n {
+		return entered, fmt.Errorf("save entries: %d rows changed instead of %d", stored, n)
+	}
+	return entered, nil
 }
 
 func saveOperations(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) error {

@@ -126,7 +126,7 @@ func (s *Settlement) Settle(ctx context.Context, tx *sqlx.Tx, batch []inbox.Mess
 			return nil, err
 		}
 	}
-	if err := s.store.Save(ctx, tx, changes); err != nil {
+	if err := s.store.Save(ctx, tx, changes, book.Entered); err != nil {
 		return nil, err
 	}
 	told := append(changes.Payments, changes.Repeated...)
