@@ -39,8 +39,8 @@ func Check(ctx context.Context, orders, payments *sqlx.DB, options ...Option) (R
 	}
 	var report Report
 	err := errors.Join(
-		checkQueues(ctx, "orders", orders, "outbox", "outbox_parked", "parked_events"),
-		checkQueues(ctx, "payments", payments, "inbox", "inbox_stops", "outbox", "outbox_parked"),
+		checkQueues(ctx, "orders", orders, "outbox", "outbox_waiting", "outbox_parked", "parked_events"),
+		checkQueues(ctx, "payments", payments, "inbox", "inbox_stops", "outbox", "outbox_waiting", "outbox_parked"),
 		check(ctx, "orders", orders, append(slices.Clone(historyRules), histories)),
 		check(ctx, "payments", payments, ledgerRules),
 		check(ctx, "payments", payments, sagaRules),
@@ -79,7 +79,8 @@ func AtRest(ctx context.Context, orders, payments *sqlx.DB, options ...Option) (
 // underWay tells whether anything still moves. What waits for goods, money or a confirmation does not: somebody outside has
 // the next move.
 func underWay(ctx context.Context, orders, payments *sqlx.DB) (bool, error) {
-	err := errors.Join(checkQueues(ctx, "orders", orders, "outbox"), checkQueues(ctx, "payments", payments, "inbox", "outbox"))
+	err := errors.Join(checkQueues(ctx, "orders", orders, "outbox", "outbox_waiting"),
+		checkQueues(ctx, "payments", payments, "inbox", "outbox", "outbox_waiting"))
 	if err != nil {
 		return true, nil
 	}

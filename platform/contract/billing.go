@@ -2,6 +2,7 @@ package contract
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/google/uuid"
 
@@ -95,6 +96,14 @@ const (
 	ReplyToHeader = "reply_to"
 	ReplyToPrefix = TopicReplies + "."
 )
+
+// RepliesInstead names the topic for replies whose own topic cannot be reached, "" for what is no reply.
+func RepliesInstead(topic string) string {
+	if strings.HasPrefix(topic, ReplyToPrefix) {
+		return TopicReplies
+	}
+	return ""
+}
 
 // The event types of replies, as in the header ce_type.
 const ReplyType = "billing.reply"

@@ -10,7 +10,12 @@ const Lanes = 64
 // the account ID as text, modulo Lanes. As the number of partitions divides Lanes, a partition carries always the same
 // lanes.
 func Lane(account uuid.UUID) int16 {
-	return int16(murmur2([]byte(account.String())) & 0x7fffffff % Lanes)
+	return int16(Partition(account.String(), Lanes))
+}
+
+// Partition is where Kafka's default partitioner puts a key in a topic of so many partitions.
+func Partition(key string, partitions int) int {
+	return int(murmur2([]byte(key)) & 0x7fffffff % uint32(partitions))
 }
 
 // murmur2 is the 32-bit MurmurHash2 as org.apache.kafka.common.utils.Utils.murmur2 computes it.

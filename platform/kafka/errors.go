@@ -13,6 +13,15 @@ import (
 // ErrSkipped is the result of a message that was not sent because an earlier one of its key or partition failed.
 var ErrSkipped = errors.New("kafka: not sent, because an earlier message failed")
 
+// partError is why a part of a topic takes no message: one of so many partitions, the only one of 1 where it is the whole topic.
+type partError struct {
+	partitions, partition int
+	err                   error
+}
+
+func (e *partError) Error() string { return e.err.Error() }
+func (e *partError) Unwrap() error { return e.err }
+
 // permanentError is a refusal that will come again however often the message is sent.
 type permanentError struct{ error }
 
@@ -24,6 +33,11 @@ func (e permanentError) Unwrap() error { return e.error }
 func Permanent(err error) bool {
 	var permanent permanentError
 	return errors.As(err, &permanent)
+}
+
+// isLost tells whether a topic cannot be reached at all: it does not exist, or we may not write to it.
+func isLost(err error) bool {
+	return isAny(err, kafkago.UnknownTopicOrPartition, kafkago.UnknownTopicID, kafkago.TopicAuthorizationFailed, protocol.ErrNoTopic)
 }
 
 func tooLarge(size int) error {

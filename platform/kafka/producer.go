@@ -38,6 +38,7 @@ var partitioner = kafkago.Murmur2Balancer{Consistent: true}
 // Producer publishes messages. It is safe for concurrent use; calls that overlap are not ordered with each other.
 type Producer struct {
 	cluster  *cluster
+	aside    *cluster // for what is tried again and again, so that it can ask for metadata anew without disturbing the rest
 	log      *slog.Logger
 	produced *prometheus.CounterVec
 
@@ -54,16 +55,23 @@ func NewProducer(cfg Config, log *slog.Logger, metrics prometheus.Registerer) (*
 	if err != nil {
 		return nil, fmt.Errorf("kafka: producer: %w", err)
 	}
+	aside, err := cfg.connect()
+	if err != nil {
+		return nil, fmt.Errorf("kafka: producer: %w", err)
+	}
 	produced, err := register(metrics, prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "altyn_kafka_produced_total", Help: "Messages acknowledged by all in-sync replicas."}, []string{"topic"}))
 	if err != nil {
 		return nil, fmt.Errorf("kafka: producer: %w", err)
 	}
-	return &Producer{cluster: cluster, log: log, produced: produced, away: map[topicPartition]bool{}}, nil
+	return &Producer{cluster: cluster, aside: aside, log: log, produced: produced, away: map[topicPartition]bool{}}, nil
 }
 
 // Close drops the connections; requests under way end first.
-func (p *Producer) Close() { p.cluster.close() }
+func (p *Producer) Close() {
+	p.cluster.close()
+	p.aside.close()
+}
 
 // Produce publishes messages, each to the partition of its key (as Java's clients choose it), and returns one result
 // per message: nil once all in-sync replicas have it. After an error a message may have been stored all the same.
@@ -75,7 +83,12 @@ func (p *Producer) Close() { p.cluster.close() }
 //
 // It waits up to 3 s for a topic that has just been created, and up to 10 s for a broker that does not answer.
 func (p *Producer) Produce(ctx context.Context, messages []Message) []error {
-	c := call{Producer: p, messages: messages, results: make([]error, len(messages))}
+	return p.produce(ctx, p.cluster, patience, messages)
+}
+
+// produce is Produce by the connections of a cluster, with its own patience: without any, what is not known rightly ends at once.
+func (p *Producer) produce(ctx context.Context, cluster *cluster, patience time.Duration, messages []Message) []error {
+	c := call{Producer: p, cluster: cluster, patience: patience, messages: messages, results: make([]error, len(messages))}
 	if len(messages) == 0 {
 		return c.results
 	}
@@ -83,7 +96,10 @@ func (p *Producer) Produce(ctx context.Context, messages []Message) []error {
 	for i := range messages {
 		topics[messages[i].Topic] = append(topics[messages[i].Topic], i)
 	}
-	known, err := p.cluster.topics(ctx, slices.Collect(maps.Keys(topics))...)
+	known, err := cluster.topics(ctx, slices.Collect(maps.Keys(topics))...)
+	if err != nil {
+		cluster.forget()
+	}
 	var ready []*batch
 	var late sync.WaitGroup
 	for name, indexes := range topics {
@@ -97,7 +113,7 @@ func (p *Producer) Produce(ctx context.Context, messages []Message) []error {
 			continue
 		}
 		late.Go(func() { // what is not there, perhaps not yet, must not delay the rest
-			if t, err := p.await(ctx, name, t.err); err != nil {
+			if t, err := c.await(ctx, name, t.err); err != nil {
 				c.set(indexes, err)
 			} else {
 				c.send(ctx, c.batches(name, t, indexes))
@@ -119,19 +135,22 @@ func (p *Producer) Produce(ctx context.Context, messages []Message) []error {
 }
 
 // await waits for a topic that could not be found.
-func (p *Producer) await(ctx context.Context, name string, reason error) (t topic, err error) {
+func (c *call) await(ctx context.Context, name string, reason error) (t topic, err error) {
 	if !ValidTopic(name) {
 		return t, permanentError{fmt.Errorf("kafka: topic %q: %w", name, kafkago.InvalidTopic)}
 	}
-	err = p.whileStale(ctx, topicPartition{name, -1}, reason, func() error {
-		known, err := p.cluster.topics(ctx, name)
-		if t = known[name]; err != nil {
-			return err
-		}
-		return t.err
-	})
+	err = reason
+	if c.patience > 0 {
+		err = c.whileStale(ctx, topicPartition{name, -1}, reason, func() error {
+			known, err := c.cluster.topics(ctx, name)
+			if t = known[name]; err != nil {
+				return err
+			}
+			return t.err
+		})
+	}
 	if err != nil {
-		err = fmt.Errorf("kafka: topic %q: %w", name, err)
+		err = &partError{partitions: 1, err: fmt.Errorf("kafka: topic %q: %w", name, err)}
 	}
 	return t, err
 }
@@ -139,24 +158,24 @@ func (p *Producer) await(ctx context.Context, name string, reason error) (t topi
 // whileStale takes how a request ended and repeats it while it fails because the topic, or the partition's leader, is not
 // known rightly, as when a topic has just been created or a leader moved. Only the first call waits: what stays away must
 // not slow down the rest.
-func (p *Producer) whileStale(ctx context.Context, target topicPartition, err error, again func() error) error {
+func (c *call) whileStale(ctx context.Context, target topicPartition, err error, again func() error) error {
 	start := time.Now()
 	for failures := 0; ; failures++ {
 		if err == nil {
-			p.setAway(target, nil)
+			c.setAway(target, nil)
 			return nil
 		}
 		if ctx.Err() != nil {
 			return err
 		}
 		if isStale(err) || !isAnswer(err) {
-			p.cluster.forget()
+			c.cluster.forget()
 		}
-		if !isStale(err) {
+		if !isStale(err) || c.patience == 0 {
 			return err
 		}
-		if p.isAway(target) && failures > 0 || time.Since(start) > patience {
-			p.setAway(target, err)
+		if c.isAway(target) && failures > 0 || time.Since(start) > c.patience {
+			c.setAway(target, err)
 			return err
 		}
 		if !backoff(ctx, failures, maxStaleBackoff) {
@@ -188,6 +207,8 @@ func (p *Producer) setAway(target topicPartition, reason error) {
 // call is one of Produce.
 type call struct {
 	*Producer
+	cluster  *cluster
+	patience time.Duration
 	messages []Message
 	results  []error
 }
@@ -196,6 +217,7 @@ type call struct {
 type batch struct {
 	*call
 	topicPartition
+	of      int            // so many partitions
 	leader  int32          // the broker's ID
 	list    []int          // the messages that are not sent yet, in their order
 	refused map[string]int // by key: the message that was refused for good
@@ -210,7 +232,7 @@ func (c *call) batches(name string, t topic, list []int) []*batch {
 	for _, i := range list {
 		id := partitioner.Balance(kafkago.Message{Key: c.messages[i].Key}, numbers...)
 		if batches[id] == nil {
-			batches[id] = &batch{call: c, topicPartition: topicPartition{name, id}, leader: t.leaders[id]}
+			batches[id] = &batch{call: c, topicPartition: topicPartition{name, id}, of: len(numbers), leader: t.leaders[id]}
 		}
 		batches[id].list = append(batches[id].list, i)
 	}
@@ -307,7 +329,8 @@ func (b *batch) settle(ctx context.Context, list []int, err error) bool {
 	case err == nil:
 		return true
 	case !refusesMessage(err):
-		b.set(list, fmt.Errorf("kafka: topic %q partition %d: %w", b.topic, b.id, err))
+		err = fmt.Errorf("kafka: topic %q partition %d: %w", b.topic, b.id, err)
+		b.set(list, &partError{partitions: b.of, partition: b.id, err: err})
 		return false
 	case half == 0:
 		b.refuse(list[0], permanentError{fmt.Errorf("kafka: topic %q: %w", b.topic, err)})

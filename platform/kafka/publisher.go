@@ -2,7 +2,9 @@ package kafka
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"slices"
 	"time"
 
 	kafkago "github.com/segmentio/kafka-go"
@@ -25,6 +27,29 @@ func NewPublisher(producer *Producer, source string) Publisher {
 
 // Publish implements outbox.Publisher.
 func (p Publisher) Publish(ctx context.Context, messages []outbox.Message) []error {
+	return p.publish(ctx, p.producer.cluster, messages)
+}
+
+// Retry implements outbox.Publisher. It asks for the metadata anew, by connections of its own.
+func (p Publisher) Retry(ctx context.Context, messages []outbox.Message) []error {
+	p.producer.aside.forget()
+	results := p.publish(ctx, p.producer.aside, messages)
+	if slices.Contains(results, nil) {
+		p.producer.catchUp(ctx, messages[slices.Index(results, nil)].Topic)
+	}
+	return results
+}
+
+// catchUp has Publish know of a topic what Retry knows.
+func (p *Producer) catchUp(ctx context.Context, topic string) {
+	was, err := p.cluster.topics(ctx, topic)
+	is, asideErr := p.aside.topics(ctx, topic)
+	if err != nil || asideErr != nil || was[topic].err != nil || !slices.Equal(was[topic].leaders, is[topic].leaders) {
+		p.cluster.forget()
+	}
+}
+
+func (p Publisher) publish(ctx context.Context, cluster *cluster, messages []outbox.Message) []error {
 	records := make([]Message, len(messages))
 	for i, m := range messages {
 		event := Event{
@@ -32,7 +57,32 @@ func (p Publisher) Publish(ctx context.Context, messages []outbox.Message) []err
 		}
 		records[i] = Message{Topic: m.Topic, Key: []byte(m.Key), Value: []byte(m.Payload), Headers: event.Headers()}
 	}
-	return p.producer.Produce(ctx, records)
+	results := p.producer.produce(ctx, cluster, 0, records)
+	acknowledged := slices.Contains(results, nil)
+	for i, err := range results {
+		var part *partError
+		if !errors.As(err, &part) {
+			continue
+		}
+		// Where no broker answers, nothing is to be told apart.
+		if !acknowledged && !isAnswer(err) && !isStale(err) {
+			if !p.producer.answers(ctx) {
+				break
+			}
+			acknowledged = true
+		}
+		results[i] = &outbox.Unavailable{Partitions: part.partitions, Partition: part.partition, Lost: isLost(err), Err: err}
+	}
+	return results
+}
+
+// answers tells whether any broker does.
+func (p *Producer) answers(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	p.aside.forget()
+	_, err := p.aside.topics(ctx)
+	return err == nil
 }
 
 // Permanent implements outbox.Publisher.

@@ -31,6 +31,7 @@ var (
 type broker struct {
 	mu        sync.Mutex
 	published []Message
+	tried     []Message           // with those that failed
 	fail      func(Message) error // by message; nil for success
 }
 
@@ -39,17 +40,32 @@ func (b *broker) Publish(_ context.Context, messages []Message) []error {
 	defer b.mu.Unlock()
 	results := make([]error, len(messages))
 	failed := map[string]bool{}
+	var parts []part
 	for i, m := range messages {
-		switch {
-		case failed[m.Key]:
+		if failed[m.Key] || slices.ContainsFunc(parts, func(p part) bool { return p.has(m) }) {
 			results[i] = errSkipped
-		case b.fail != nil && b.fail(m) != nil:
-			results[i], failed[m.Key] = b.fail(m), true
+			continue
+		}
+		b.tried = append(b.tried, m)
+		var err error
+		if b.fail != nil {
+			err = b.fail(m)
+		}
+		var away *Unavailable
+		switch {
+		case errors.As(err, &away):
+			results[i], parts = err, append(parts, part{m.Topic, away.Partitions, away.Partition})
+		case err != nil:
+			results[i], failed[m.Key] = err, true
 		default:
 			b.published = append(b.published, m)
 		}
 	}
 	return results
+}
+
+func (b *broker) Retry(ctx context.Context, messages []Message) []error {
+	return b.Publish(ctx, messages)
 }
 
 func (b *broker) Permanent(err error) bool { return errors.Is(err, errRefused) }
@@ -326,7 +342,12 @@ func (b *bundle) lead() *leader {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { conn.Close() })
-	return &leader{Relay: NewRelay(b.Service, b.broker, slog.New(slog.DiscardHandler), prometheus.NewRegistry()), conn: conn}
+	l, err := newLeader(b.Context(), NewRelay(b.Service, b.broker, slog.New(slog.DiscardHandler), prometheus.NewRegistry()), conn)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(l.flights.Wait)
+	return l
 }
 
 func (l *leader) step(b *bundle, woken bool) {

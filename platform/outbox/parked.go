@@ -157,8 +157,8 @@ func parkedKeys(ctx context.Context, tx *sqlx.Tx, rows []openRow, which func(ope
 }
 
 // takeApart replaces rows by what is left of them: messages that were refused are parked, each with its reason, and so are those
-// that were seen behind a parked one of their key, if it is still there; the others get rows of their own, under the numbers that
-// they have. What was published before is deleted with it: were only one of them, and the relay were lost then, an earlier
+// that were seen behind a parked one of their key, if it is still there; the others are stored where they wait, under the numbers
+// that they have. What was published before is deleted with it: were only one of them, and the relay were lost then, an earlier
 // message of a key could be published again after a later one.
 func (l *leader) takeApart(ctx context.Context, rows []openRow) error {
 	n, err := l.replace(ctx, rows)
@@ -185,10 +185,26 @@ func (l *leader) replace(ctx context.Context, rows []openRow) (n int, err error)
 		return 0, err
 	}
 	seqs := slices.Clone(l.published)
-	var parked, kept []Message
+	var left, kept, moved stored
+	var parked []Message
 	var reasons postgres.Texts
 	for _, row := range rows {
-		seqs = append(seqs, row.Seq)
+		if row.from == nil {
+			seqs = append(seqs, row.Seq)
+		} else {
+			left.add(row.from, row.Row, 0)
+		}
+		keep := func(to *waiting, r Row, count int) {
+			if to == nil {
+				kept.add(nil, r, count)
+			} else {
+				moved.add(to, r, count)
+			}
+		}
+		if to, whole := row.goesTo(); whole {
+			keep(to, row.Row, len(row.open))
+			continue
+		}
 		for _, m := range row.open {
 			switch {
 			case m.reason != "":
@@ -196,7 +212,7 @@ func (l *leader) replace(ctx context.Context, rows []openRow) (n int, err error)
 			case m.behind && stopped[messageKey{m.Topic, m.Key}]:
 				parked, reasons = append(parked, m.Message), append(reasons, behind)
 			default:
-				kept = append(kept, m.Message)
+				keep(m.to, Row{Seq: m.Seq, Lane: m.Lane, Messages: m.row(), CreatedAt: m.CreatedAt}, 1)
 			}
 		}
 	}
@@ -205,7 +221,9 @@ func (l *leader) replace(ctx context.Context, rows []openRow) (n int, err error)
 			_, err := tx.ExecContext(ctx, `DELETE FROM outbox WHERE seq = ANY($1::bigint[])`, seqs)
 			return err
 		},
-		func() error { return keep(ctx, tx, kept) },
+		func() error { return left.delete(ctx, tx) },
+		func() error { return kept.insert(ctx, tx) },
+		func() error { return moved.insertWaiting(ctx, tx) },
 		func() error { return setAside(ctx, tx, parked, reasons) },
 		tx.Commit,
 	} {
@@ -216,23 +234,11 @@ func (l *leader) replace(ctx context.Context, rows []openRow) (n int, err error)
 	return len(parked), nil
 }
 
-// keep stores messages under the numbers that they have.
-func keep(ctx context.Context, tx *sqlx.Tx, messages []Message) error {
-	n := len(messages)
-	seqs, lanes, texts, created := make(postgres.Int64s, n), make(postgres.Int16s, n), make(postgres.Texts, n), make(postgres.Times, n)
-	for i, m := range messages {
-		seqs[i], lanes[i], texts[i], created[i] = m.Seq, m.Lane, m.row(), m.CreatedAt
-	}
-	_, err := tx.ExecContext(ctx, `
-		INSERT INTO outbox (seq, lane, count, messages, created_at) OVERRIDING SYSTEM VALUE
-		SELECT seq, lane, 1, message, created_at
-		FROM unnest($1::bigint[], $2::smallint[], $3::text[], $4::timestamptz[]) AS m (seq, lane, message, created_at)`,
-		seqs, lanes, texts, created)
-	return err
-}
-
 func setAside(ctx context.Context, tx *sqlx.Tx, messages []Message, reasons postgres.Texts) error {
 	n := len(messages)
+	if n == 0 {
+		return nil
+	}
 	seqs, lanes, ids, created := make(postgres.Int64s, n), make(postgres.Int16s, n), make(postgres.UUIDs, n), make(postgres.Times, n)
 	texts := func() postgres.Texts { return make(postgres.Texts, n) }
 	types, topics, keys, subjects, payloads, traces := texts(), texts(), texts(), texts(), texts(), texts()

@@ -2,12 +2,12 @@ package outbox
 
 import (
 	"context"
-	"database/sql"
 	"database/sql/driver"
 	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -37,9 +37,11 @@ const (
 
 // Publisher sends messages to the broker and returns once each of them is acknowledged or refused.
 type Publisher interface {
-	// Publish returns one error per message, nil where all in-sync replicas have it. Per key it neither reorders nor
-	// sends a message after one that failed.
+	// Publish returns one error per message, nil where all in-sync replicas have it, Unavailable where it is about a part of a topic.
+	// Per key it neither reorders nor sends a message after one that failed. It does not wait for what may come to be.
 	Publish(ctx context.Context, messages []Message) []error
+	// Retry is Publish for messages of a part of a topic that took none before. It may run beside Publish and others like it.
+	Retry(ctx context.Context, messages []Message) []error
 	// Permanent tells whether an error of Publish will come again however often the message is sent.
 	Permanent(err error) bool
 }
@@ -49,6 +51,7 @@ type Publisher interface {
 type Relay struct {
 	db        *sqlx.DB
 	publisher Publisher
+	fallback  func(topic string) string
 	log       *slog.Logger
 	wake      chan struct{}
 	published prometheus.Counter
@@ -71,14 +74,20 @@ func NewRelay(db *sqlx.DB, publisher Publisher, log *slog.Logger, metrics promet
 	return r
 }
 
+// Instead has messages go to another topic when theirs, for a minute, has not existed or been forbidden to us. fallback names the
+// other one, or "" where there is none. It is called before Run.
+func (r *Relay) Instead(fallback func(topic string) string) { r.fallback = fallback }
+
 // depth tells how much waits to be published.
 func depth(db *sqlx.DB) prometheus.Collector {
 	return postgres.Gauges(db, `
-		SELECT (SELECT coalesce(sum(count), 0) FROM outbox),
-			(SELECT coalesce(extract(epoch FROM clock_timestamp() - created_at), 0) FROM (SELECT min(created_at) AS created_at FROM outbox) o),
-			(SELECT count(*) FROM outbox_parked)`,
+		SELECT o.n + w.n, coalesce(extract(epoch FROM clock_timestamp() - least(o.oldest, w.oldest)), 0), w.n,
+			(SELECT count(*) FROM outbox_parked)
+		FROM (SELECT coalesce(sum(count), 0) AS n, min(created_at) AS oldest FROM outbox) o,
+			(SELECT coalesce(sum(count), 0) AS n, min(created_at) AS oldest FROM outbox_waiting) w`,
 		prometheus.GaugeOpts{Name: "altyn_outbox_messages", Help: "Messages that wait to be published."},
 		prometheus.GaugeOpts{Name: "altyn_outbox_oldest_seconds", Help: "Age of the oldest of them."},
+		prometheus.GaugeOpts{Name: "altyn_outbox_waiting_messages", Help: "Those of them whose part of a topic takes none for now."},
 		prometheus.GaugeOpts{Name: "altyn_outbox_parked_messages", Help: "Messages that were set aside and wait for an operator."})
 }
 
@@ -142,8 +151,14 @@ func (r *Relay) lead(ctx context.Context) error {
 	}
 	r.log.Info("outbox relay leads")
 
-	l := leader{Relay: r, conn: conn}
-	if err := l.run(ctx); err != nil {
+	l, err := newLeader(ctx, r, conn)
+	if err != nil {
+		return err
+	}
+	flying, stop := context.WithCancel(ctx)
+	defer l.flights.Wait()
+	defer stop()
+	if err := l.run(flying); err != nil {
 		return err
 	}
 	// What the broker has is deleted even when the process is being stopped, or it would be published again.
@@ -159,7 +174,17 @@ func discard(conn *sqlx.Conn) {
 type leader struct {
 	*Relay
 	conn      *sqlx.Conn
-	published postgres.Int64s // rows that are still to be deleted
+	published postgres.Int64s // rows of the outbox that are still to be deleted
+	waits     waits
+	catchUp   int // messages
+	flights   sync.WaitGroup
+	flying    int         // attempts that have not landed
+	landed    chan flight // has room for all of them
+}
+
+func newLeader(ctx context.Context, r *Relay, conn *sqlx.Conn) (*leader, error) {
+	waits, err := loadWaits(ctx, conn)
+	return &leader{Relay: r, conn: conn, waits: waits, catchUp: catchUp, landed: make(chan flight, maxFlights)}, err
 }
 
 // run publishes until ctx ends, then returns nil.
@@ -200,138 +225,83 @@ func (l *leader) run(ctx context.Context) error {
 // published and is not deleted yet.
 func (l *leader) runOnce(ctx context.Context, woken bool) (n int, refused, err error) {
 	working := context.WithoutCancel(ctx) // a statement that is cut off ends the session; its settings bound the time
+	landed := l.land()
 	rows, err := l.read(working)
 	if err != nil {
 		return 0, nil, fmt.Errorf("outbox: read: %w", err)
 	}
-	for _, row := range rows {
-		n += len(row.open)
-	}
+	l.hold(rows)
 	if ctx.Err() == nil {
-		refused = l.publish(ctx, rows)
+		rows = l.launch(ctx, rows)
+		for _, row := range rows {
+			n += len(row.open)
+		}
+		l.publish(ctx, rows)
 	}
-	switch torn := slices.DeleteFunc(rows, func(row openRow) bool { return !row.torn() }); {
-	case len(torn) > 0:
-		err = l.takeApart(working, torn)
+	l.place(rows)
+	for _, row := range rows {
+		if refused == nil && (row.from == nil || row.from.open || row.instead) {
+			refused = row.stuck()
+		}
+	}
+	rows = append(rows, landed...)
+	l.close(rows)
+	switch changed := slices.DeleteFunc(rows, func(row openRow) bool { return !row.changed() }); {
+	case len(changed) > 0:
+		err = l.takeApart(working, changed)
 	case len(l.published) >= deleteAtOnce || !woken:
 		err = l.deletePublished(working)
 	}
 	return n, refused, err
 }
 
-// openRow is a row with messages that the broker does not have yet.
-type openRow struct {
-	Row
-	open  []openMessage
-	begun bool // the broker has others of its messages
-}
-
-// torn tells whether a row cannot stay: the broker has some of its messages and not others, or some must be parked.
-func (row openRow) torn() bool {
-	return row.begun && len(row.open) > 0 || slices.ContainsFunc(row.open, func(m openMessage) bool { return m.behind || m.reason != "" })
-}
-
-type openMessage struct {
-	Message
-	behind bool   // a parked message of its key
-	reason string // why the broker refuses it for good
-}
-
-// read returns what is to be published. What is behind a parked message is found in the transaction that reads it: were that
-// one put back in between, it would be overtaken.
-func (l *leader) read(ctx context.Context) ([]openRow, error) {
-	rows, parked, err := l.readRows(ctx, l.conn)
-	if err != nil || !parked {
-		return rows, err
-	}
-	tx, err := l.conn.BeginTxx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = tx.Rollback() }()
-	if rows, _, err = l.readRows(ctx, tx); err != nil {
-		return nil, err
-	}
-	stopped, err := parkedKeys(ctx, tx, rows, func(openMessage) bool { return true })
-	if err != nil {
-		return nil, err
-	}
-	for _, row := range rows {
-		for i, m := range row.open {
-			row.open[i].behind = stopped[messageKey{m.Topic, m.Key}]
-		}
-	}
-	return rows, tx.Commit()
-}
-
-// readRows also tells whether anything is parked.
-func (l *leader) readRows(ctx context.Context, from sqlx.QueryerContext) (rows []openRow, parked bool, err error) {
-	result, err := from.QueryxContext(ctx, `
-		SELECT seq, lane, messages, created_at, EXISTS (SELECT FROM outbox_parked)
-		FROM (
-			SELECT *, sum(count) OVER (ORDER BY seq) - count AS before
-			FROM (SELECT * FROM outbox WHERE seq <> ALL ($1::bigint[]) ORDER BY seq LIMIT $2) o
-		) o
-		WHERE before < $2 ORDER BY seq`, l.published, batchSize)
-	if err != nil {
-		return nil, false, err
-	}
-	defer result.Close()
-	for result.Next() {
-		var row openRow
-		if err := result.Scan(&row.Seq, &row.Lane, &row.Messages, &row.CreatedAt, &parked); err != nil {
-			return nil, false, err
-		}
-		messages, err := row.Unpack()
-		if err != nil {
-			return nil, false, err
-		}
-		for _, m := range messages {
-			row.open = append(row.open, openMessage{Message: m})
-		}
-		rows = append(rows, row)
-	}
-	return rows, parked, result.Err()
-}
-
-// publish publishes the messages of rows that are not behind others. Those that are published it takes out of open, those that
-// are refused for good get the reason. It returns why others were not published for now.
-func (l *leader) publish(ctx context.Context, rows []openRow) (refused error) {
-	var messages []Message
-	for _, row := range rows {
-		for _, m := range row.open {
-			if !m.behind {
-				messages = append(messages, m.Message)
-			}
-		}
-	}
+// publish publishes the messages of rows that can be.
+func (l *leader) publish(ctx context.Context, rows []openRow) {
+	messages := toSend(rows)
 	if len(messages) == 0 {
-		return nil
+		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
-	results := l.publisher.Publish(ctx, messages)
+	l.settle(rows, l.publisher.Publish(ctx, messages), map[*waiting]bool{})
+}
+
+// settle takes the results of what could be sent. Published messages it takes out of open, what is refused for good gets the
+// reason, and what a part of a topic does not take for now is noted in failed.
+func (l *leader) settle(rows []openRow, results []error, failed map[*waiting]bool) {
 	done, next := 0, 0
+	parked := map[messageKey]bool{}
 	for i, row := range rows {
 		var left []openMessage
 		for _, m := range row.open {
-			if !m.behind {
-				err := results[next]
-				next++
-				switch {
-				case err == nil:
-					done++
-					continue
-				case l.publisher.Permanent(err):
-					m.reason = postgres.Storable(err.Error())
-					l.log.Error("outbox message refused by the broker and parked", "id", m.ID, "topic", m.Topic, "key", m.Key, "error", err)
-				case refused == nil: // the first is the cause; later ones of its key were only not sent
-					refused = err
+			if m.behind || m.held {
+				left = append(left, m)
+				continue
+			}
+			err := results[next]
+			next++
+			var away *Unavailable
+			switch key := (messageKey{m.Topic, m.Key}); {
+			case err == nil:
+				done++
+				continue
+			case l.publisher.Permanent(err):
+				m.reason, parked[key] = postgres.Storable(err.Error()), true
+				l.log.Error("outbox message refused by the broker and parked", "id", m.ID, "topic", m.Topic, "key", m.Key, "error", err)
+			case parked[key]:
+				m.reason = behind
+			case errors.As(err, &away):
+				p := part{m.Topic, away.Partitions, away.Partition}
+				if row.from != nil && !row.instead && p.Partitions <= row.from.Partitions {
+					p = row.from.part // it is in there, and so is what comes after it
 				}
+				l.fail(p, away, failed)
+			default:
+				m.err = err
 			}
 			left = append(left, m)
 		}
-		if len(left) == 0 {
+		if len(left) == 0 && row.from == nil {
 			l.published = append(l.published, row.Seq)
 		}
 		rows[i].begun, rows[i].open = len(left) < len(row.open), left
@@ -340,7 +310,17 @@ func (l *leader) publish(ctx context.Context, rows []openRow) (refused error) {
 		l.Relay.published.Add(float64(done))
 		l.batches.Observe(float64(done))
 	}
-	return refused
+}
+
+// stuck tells why a message that could have been published stays where it is, but for its part of a topic. The first is the
+// cause; later ones of its key were only not sent.
+func (row openRow) stuck() error {
+	for _, m := range row.open {
+		if m.err != nil && m.reason == "" && m.to == row.from {
+			return m.err
+		}
+	}
+	return nil
 }
 
 // deletePublished deletes what the broker has.

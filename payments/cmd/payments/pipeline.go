@@ -61,6 +61,7 @@ func newPipeline(process *service.Process, store *postgres.Store, door *api.Door
 	process.Health.Add("kafka", func(ctx context.Context) error { return kafka.Ping(ctx, cfg) })
 	p := &pipeline{cfg: cfg, log: log, db: process.DB, producer: producer, consumer: consumer}
 	p.relay = outbox.NewRelay(process.DB, kafka.NewPublisher(producer, "/"+name), log, metrics)
+	p.relay.Instead(contract.RepliesInstead)
 	settle := settlement.New(store, process.Currencies, log, metrics, func(result settlement.Result) {
 		p.relay.Wake()
 		door.Settled(result.Operations)

@@ -1,0 +1,163 @@
+package outbox
+
+import (
+	"context"
+	"database/sql"
+	"slices"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+)
+
+// openRow is a row with messages that the broker does not have yet.
+type openRow struct {
+	Row
+	from    *waiting // the part of which it is; nil for the outbox
+	instead bool     // its messages go to another topic than theirs
+	open    []openMessage
+	begun   bool // the broker has others of its messages
+}
+
+// changed tells whether a row cannot stay as it is, and where: the broker has some of its messages and not others, some must be
+// parked, or wait elsewhere. Of the outbox, a row that is published is not one of them: see published.
+func (row openRow) changed() bool {
+	return row.begun && (len(row.open) > 0 || row.from != nil) ||
+		slices.ContainsFunc(row.open, func(m openMessage) bool { return m.behind || m.reason != "" || m.to != row.from })
+}
+
+type openMessage struct {
+	Message
+	behind bool     // a parked message of its key
+	held   bool     // not to be published in this step
+	err    error    // why it was not published
+	reason string   // why it is parked
+	to     *waiting // the part in which it waits; nil for the outbox
+}
+
+// toSend are the messages of rows that can be published now.
+func toSend(rows []openRow) (messages []Message) {
+	for _, row := range rows {
+		for _, m := range row.open {
+			if !m.behind && !m.held {
+				messages = append(messages, m.Message)
+			}
+		}
+	}
+	return messages
+}
+
+// read returns what is to be published. What is behind a parked message is found in the transaction that reads it: were that
+// one put back in between, it would be overtaken.
+func (l *leader) read(ctx context.Context) ([]openRow, error) {
+	rows, parked, err := l.readRows(ctx, l.conn)
+	if err != nil || !parked {
+		return rows, err
+	}
+	tx, err := l.conn.BeginTxx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = tx.Rollback() }()
+	if rows, _, err = l.readRows(ctx, tx); err != nil {
+		return nil, err
+	}
+	stopped, err := parkedKeys(ctx, tx, rows, func(openMessage) bool { return true })
+	if err != nil {
+		return nil, err
+	}
+	for _, row := range rows {
+		for i, m := range row.open {
+			row.open[i].behind = stopped[messageKey{m.Topic, m.Key}]
+		}
+	}
+	return rows, tx.Commit()
+}
+
+// firstRows selects, of the rows of a table in their order, those that are needed for so many messages; it also tells whether
+// anything is parked.
+func firstRows(table, condition, limit string) string {
+	return `
+		SELECT seq, lane, messages, created_at, EXISTS (SELECT FROM outbox_parked)
+		FROM (
+			SELECT *, sum(count) OVER (ORDER BY seq) - count AS before
+			FROM (SELECT * FROM ` + table + ` WHERE ` + condition + ` ORDER BY seq LIMIT ` + limit + `) o
+		) o
+		WHERE before < ` + limit + ` ORDER BY seq`
+}
+
+var (
+	outboxRows  = firstRows("outbox", "seq <> ALL ($1::bigint[])", "$2")
+	waitingRows = firstRows("outbox_waiting", "topic = $1 AND partitions = $2 AND partition = $3", "$4")
+)
+
+// readRows returns the first rows of the outbox and of those parts that take messages again or are to be tried, of which it
+// takes one. It also tells whether anything is parked.
+func (l *leader) readRows(ctx context.Context, from sqlx.QueryerContext) (rows []openRow, parked bool, err error) {
+	rows, _, parked, err = selectRows(ctx, from, outboxRows, l.published, batchSize)
+	left, flying := l.catchUp, l.flying
+	now := time.Now()
+	l.waits.each(func(w *waiting) {
+		limit, topic, due := 0, w.Topic, !now.Before(w.due)
+		w.all = false
+		switch {
+		case err != nil || w.flying || w.busy:
+			return
+		case w.open:
+			limit = left
+		case due && flying < maxFlights:
+			limit = 1
+			flying++
+		case !due:
+			if topic = w.instead(l.Relay, now); topic != w.Topic {
+				limit = left
+			}
+		}
+		if limit <= 0 {
+			return
+		}
+		var some []openRow
+		var n int
+		var others bool
+		some, n, others, err = selectRows(ctx, from, waitingRows, w.Topic, w.Partitions, w.Partition, limit)
+		for i := range some {
+			some[i].from, some[i].instead = w, topic != w.Topic
+			for j := range some[i].open {
+				if m := &some[i].open[j]; some[i].instead {
+					m.Topic = topic
+				}
+			}
+		}
+		if limit > 1 {
+			left -= n
+		}
+		w.all = w.open && n < limit || n == 0 && !w.lost
+		parked = parked || others
+		rows = append(rows, some...)
+	})
+	return rows, parked, err
+}
+
+// selectRows also returns how many messages the rows have, and whether anything is parked.
+func selectRows(ctx context.Context, from sqlx.QueryerContext, query string, args ...any) (rows []openRow, n int, parked bool, err error) {
+	result, err := from.QueryxContext(ctx, query, args...)
+	if err != nil {
+		return nil, 0, false, err
+	}
+	defer result.Close()
+	for result.Next() {
+		var row openRow
+		if err := result.Scan(&row.Seq, &row.Lane, &row.Messages, &row.CreatedAt, &parked); err != nil {
+			return nil, 0, false, err
+		}
+		messages, err := row.Unpack()
+		if err != nil {
+			return nil, 0, false, err
+		}
+		for _, m := range messages {
+			row.open = append(row.open, openMessage{Message: m})
+		}
+		n += len(messages)
+		rows = append(rows, row)
+	}
+	return rows, n, parked, result.Err()
+}
