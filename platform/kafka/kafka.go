@@ -10,6 +10,7 @@
 package kafka
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -45,6 +46,7 @@ type Config struct {
 	Brokers           []string      `env:"KAFKA_BROKERS" envDefault:"127.0.0.1:9092" help:"addresses of the Kafka brokers, host:port separated by commas"`
 	Partitions        int           `env:"KAFKA_PARTITIONS" envDefault:"4" help:"number of partitions of a new topic; must divide 64"`
 	ReplicationFactor int           `env:"KAFKA_REPLICATION_FACTOR" envDefault:"1" help:"number of brokers that keep each partition of a new topic"`
+	MinInSync         int           `env:"KAFKA_MIN_INSYNC_REPLICAS" envDefault:"0" help:"number of brokers that must have a message of a new topic before it counts; 0 is their majority, 2 of 3"`
 	Retention         time.Duration `env:"KAFKA_RETENTION" envDefault:"720h" help:"how long a new topic keeps its messages"`
 	TLS               bool          `env:"KAFKA_TLS" envDefault:"false" help:"whether connections to Kafka use TLS, with the system's certificate authorities"`
 	SASLMechanism     string        `env:"KAFKA_SASL_MECHANISM" help:"how to authenticate to Kafka: plain, scram-sha-256, scram-sha-512, or empty for not at all"`
@@ -72,11 +74,18 @@ func (c Config) Validate() error {
 	if c.ReplicationFactor < 1 || c.ReplicationFactor > 1<<15-1 {
 		errs = append(errs, config.Invalid("KAFKA_REPLICATION_FACTOR", "must be a number of brokers, from 1 to %d", 1<<15-1))
 	}
+	if least := min(2, c.ReplicationFactor); c.MinInSync != 0 && (c.MinInSync < least || c.MinInSync > c.ReplicationFactor) {
+		errs = append(errs, config.Invalid("KAFKA_MIN_INSYNC_REPLICAS", "must be 0 or from %d to %d, which is KAFKA_REPLICATION_FACTOR; "+
+			"a message that only one of several brokers has is lost with it", least, c.ReplicationFactor))
+	}
 	if c.Retention < time.Second {
 		errs = append(errs, config.Invalid("KAFKA_RETENTION", "must be a duration of at least 1s, such as 720h"))
 	}
 	return errors.Join(errs...)
 }
+
+// minInSync is how many brokers must have a message of a new topic before it is acknowledged.
+func (c Config) minInSync() int { return cmp.Or(c.MinInSync, c.ReplicationFactor/2+1) }
 
 func (c Config) mechanism() (sasl.Mechanism, error) {
 	switch strings.ToLower(c.SASLMechanism) {

@@ -96,10 +96,18 @@ const (
 )
 
 // KeepTopics ensures topics in the background until ctx ends, then returns nil: a service can start while the broker is away,
-// and a topic that is deleted is soon there again. A topic that cannot be what it must be when the service starts is an error.
+// and a topic that is deleted is soon there again. A topic that cannot be what it must be when the service starts, or endangers
+// messages there, is an error; where it only might, the log says so.
 func KeepTopics(ctx context.Context, cfg Config, log *slog.Logger, topics ...string) error {
+	told := map[string]bool{} // warnings
 	for ensured, failed := false, false; ; {
-		err := EnsureTopics(ctx, cfg, topics...)
+		warnings, err := ensureTopics(ctx, cfg, topics)
+		for _, warning := range warnings {
+			if !told[warning] {
+				told[warning] = true
+				log.Warn("a kafka topic endangers its messages", "problem", warning)
+			}
+		}
 		pause := lookInterval
 		switch {
 		case ctx.Err() != nil:
@@ -110,7 +118,7 @@ func KeepTopics(ctx context.Context, cfg Config, log *slog.Logger, topics ...str
 			return err
 		default:
 			if pause = keepInterval; !failed || !ensured {
-				log.Warn("kafka topics are not there", "error", err, "retry_in", keepInterval)
+				log.Warn("kafka topics are not as they must be", "error", err, "retry_in", keepInterval)
 			}
 			failed = true
 		}

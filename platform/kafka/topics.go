@@ -27,37 +27,44 @@ func dividesLanes(partitions int) bool { return partitions > 0 && contract.Lanes
 // EnsureTopics creates the topics that do not exist yet, with the configured number of partitions, replicas and
 // retention, and returns once each has a leader for all partitions. It waits for brokers that have just been started,
 // for at most a minute, and any number of callers may do so at once. A topic that exists is left as it is, but its
-// number of partitions must divide the number of lanes, or a partition would not always carry the same lanes.
+// number of partitions must divide the number of lanes, or a partition would not always carry the same lanes, and, where
+// there are to be replicas, its settings must not endanger messages that were acknowledged.
 func EnsureTopics(ctx context.Context, cfg Config, topics ...string) error {
+	_, err := ensureTopics(ctx, cfg, topics)
+	return err
+}
+
+// ensureTopics also returns what is to be said of topics that are used all the same.
+func ensureTopics(ctx context.Context, cfg Config, topics []string) (warnings []string, err error) {
 	if err := cfg.Validate(); err != nil {
-		return fmt.Errorf("kafka: ensure topics: %w", err)
+		return nil, fmt.Errorf("kafka: ensure topics: %w", err)
 	}
 	if len(topics) == 0 {
-		return nil
+		return nil, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, ensureTimeout)
 	defer cancel()
 	cluster, err := cfg.connect()
 	if err != nil {
-		return fmt.Errorf("kafka: ensure topics: %w", err)
+		return nil, fmt.Errorf("kafka: ensure topics: %w", err)
 	}
 	defer cluster.close()
 	for failures := 0; ; failures++ {
-		err := cluster.ensureTopics(ctx, cfg, topics)
+		warnings, err := cluster.ensureTopics(ctx, cfg, topics)
 		if err == nil {
-			return nil
+			return warnings, nil
 		}
 		if Permanent(err) || !backoff(ctx, failures, time.Second) {
-			return fmt.Errorf("kafka: ensure topics: %w", err)
+			return nil, fmt.Errorf("kafka: ensure topics: %w", err)
 		}
 		cluster.forget()
 	}
 }
 
-func (c *cluster) ensureTopics(ctx context.Context, cfg Config, topics []string) error {
+func (c *cluster) ensureTopics(ctx context.Context, cfg Config, topics []string) (warnings []string, err error) {
 	metadata, err := c.client.Metadata(ctx, &kafkago.MetadataRequest{Topics: topics})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	missing := slices.Clone(topics)
 	for _, topic := range metadata.Topics {
@@ -65,45 +72,47 @@ func (c *cluster) ensureTopics(ctx context.Context, cfg Config, topics []string)
 		case errors.Is(topic.Error, kafkago.UnknownTopicOrPartition):
 			continue
 		case topic.Error != nil:
-			return fmt.Errorf("topic %q: %w", topic.Name, topic.Error)
+			return nil, fmt.Errorf("topic %q: %w", topic.Name, topic.Error)
 		case !dividesLanes(len(topic.Partitions)):
-			return permanentError{fmt.Errorf("topic %q has %d partitions, which does not divide %d",
+			return nil, permanentError{fmt.Errorf("topic %q has %d partitions, which does not divide %d",
 				topic.Name, len(topic.Partitions), contract.Lanes)}
 		}
 		for _, partition := range topic.Partitions {
 			if partition.Error != nil {
-				return fmt.Errorf("topic %q partition %d: %w", topic.Name, partition.ID, partition.Error)
+				return nil, fmt.Errorf("topic %q partition %d: %w", topic.Name, partition.ID, partition.Error)
 			}
 		}
 		missing = slices.DeleteFunc(missing, func(name string) bool { return name == topic.Name })
 	}
 	if len(missing) == 0 {
-		return nil
+		return c.checkTopics(ctx, cfg, metadata.Topics)
 	}
 	request := &kafkago.CreateTopicsRequest{}
 	for _, topic := range missing {
 		request.Topics = append(request.Topics, kafkago.TopicConfig{
 			Topic: topic, NumPartitions: cfg.Partitions, ReplicationFactor: cfg.ReplicationFactor,
 			ConfigEntries: []kafkago.ConfigEntry{
-				{ConfigName: "retention.ms", ConfigValue: strconv.FormatInt(cfg.Retention.Milliseconds(), 10)},
+				{ConfigName: retention, ConfigValue: strconv.FormatInt(cfg.Retention.Milliseconds(), 10)},
+				{ConfigName: minInSync, ConfigValue: strconv.Itoa(cfg.minInSync())},
+				{ConfigName: uncleanElection, ConfigValue: "false"},
 			},
 		})
 	}
 	response, err := c.client.CreateTopics(ctx, request)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for topic, err := range response.Errors {
 		switch {
 		case err == nil, errors.Is(err, kafkago.TopicAlreadyExists):
 		case isAny(err, kafkago.InvalidTopic, kafkago.InvalidPartitionNumber, kafkago.InvalidConfiguration, kafkago.PolicyViolation,
 			kafkago.TopicAuthorizationFailed, kafkago.ClusterAuthorizationFailed):
-			return permanentError{fmt.Errorf("create topic %q: %w", topic, err)}
+			return nil, permanentError{fmt.Errorf("create topic %q: %w", topic, err)}
 		default: // too few brokers may be up yet for the replication factor, for example
-			return fmt.Errorf("create topic %q: %w", topic, err)
+			return nil, fmt.Errorf("create topic %q: %w", topic, err)
 		}
 	}
-	return errCreated
+	return nil, errCreated
 }
 
 // errCreated asks for another look: a topic that was just created has no leaders yet.

@@ -128,6 +128,9 @@ func TestValidate(t *testing.T) {
 		"KAFKA_PARTITIONS must divide 64":                                            func(c *kafka.Config) { c.Partitions = 6 },
 		"KAFKA_PARTITIONS must divide 64: 1, 2":                                      func(c *kafka.Config) { c.Partitions = 0 },
 		"KAFKA_REPLICATION_FACTOR must be":                                           func(c *kafka.Config) { c.ReplicationFactor = 0 },
+		"KAFKA_MIN_INSYNC_REPLICAS must be 0 or from 1 to 1":                         func(c *kafka.Config) { c.MinInSync = 2 },
+		"KAFKA_MIN_INSYNC_REPLICAS must be 0 or from 2 to 3":                         func(c *kafka.Config) { c.ReplicationFactor, c.MinInSync = 3, 1 },
+		"KAFKA_MIN_INSYNC_REPLICAS must be 0 or from 2 to 5":                         func(c *kafka.Config) { c.ReplicationFactor, c.MinInSync = 5, 6 },
 		"KAFKA_RETENTION must be":                                                    func(c *kafka.Config) { c.Retention = -time.Second },
 		"KAFKA_SASL_MECHANISM must be":                                               func(c *kafka.Config) { c.SASLMechanism = "oauthbearer" },
 	} {

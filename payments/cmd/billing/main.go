@@ -189,7 +189,7 @@ func (p *program) help() {
 	table.Flush()
 	fmt.Fprint(p.stdout, more)
 	config.Usage(p.stdout, slices.DeleteFunc(config.Variables[kafka.Config](), func(v config.Variable) bool {
-		return slices.Contains([]string{"KAFKA_PARTITIONS", "KAFKA_REPLICATION_FACTOR", "KAFKA_RETENTION"}, v.Name) // of new topics
+		return slices.Contains([]string{"KAFKA_PARTITIONS", "KAFKA_REPLICATION_FACTOR", "KAFKA_MIN_INSYNC_REPLICAS", "KAFKA_RETENTION"}, v.Name) // of new topics
 	}))
 }
 
