@@ -223,7 +223,7 @@ func (w *Worker) settle(ctx context.Context, only []Message) ([]Message, error) 
 	})
 	if err == nil && len(batch.messages) > 0 {
 		w.settled(len(batch.messages), begin, committed)
-		telemetry.LogEach(w.log, "message took effect after all; its account's queue goes on", "id", len(batch.probed), func(i int) (string, []any) {
+		telemetry.LogEach(w.log, slog.LevelInfo, "message took effect after all; its account's queue goes on", "id", len(batch.probed), func(i int) (string, []any) {
 			return batch.probed[i].ID.String(), w.about(batch.probed[i])
 		})
 	}

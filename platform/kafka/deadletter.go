@@ -121,7 +121,8 @@ func (p *Producer) DeadLetters(ctx context.Context, messages []Message, reasons 
 }
 
 func (p *Producer) logDead(what string, m Message, reason error) {
-	attributes := []any{"topic", m.Topic, "partition", m.Partition, "offset", m.Offset, "ce_id", m.Header("ce_id"), "reason", reason}
+	attributes := []any{"topic", m.Topic, "partition", m.Partition, "offset", m.Offset, "ce_id", m.ShortHeader("ce_id"),
+		"subject", m.ShortHeader("ce_subject"), "reason", reason}
 	if panicked := (*PanicError)(nil); errors.As(reason, &panicked) {
 		attributes = append(attributes, "stack", string(panicked.Stack))
 	}

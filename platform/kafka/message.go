@@ -58,6 +58,14 @@ func (m Message) Header(name string) string {
 	return ""
 }
 
+// ShortHeader is a header for the log: its first 64 bytes, as anybody may have written it.
+func (m Message) ShortHeader(name string) string {
+	value := m.Header(name)
+	return value[:min(len(value), maxShort)]
+}
+
+const maxShort = 64
+
 // size is an upper bound of what the message takes in a record batch.
 func (m Message) size() int {
 	// A record has at most 21 bytes of attributes, length, time and offset, and 5 bytes for each further length.

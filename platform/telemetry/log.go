@@ -70,15 +70,16 @@ const (
 	maxIDs   = 100
 )
 
-// LogEach logs at info what has happened to each of n things, named by an ID under key: a line with attributes for each of the
-// first ten, and the IDs alone of the others, many in a line. So each ID is found in the log, and a batch writes few lines.
-func LogEach(log *slog.Logger, message, key string, n int, thing func(i int) (id string, attributes []any)) {
-	if n == 0 || !log.Enabled(context.Background(), slog.LevelInfo) {
+// LogEach logs what has happened to each of n things, named by an ID under key: a line with attributes for each of the first
+// ten, and the IDs alone of the others, many in a line. So each ID is found in the log, and a batch writes few lines.
+func LogEach(log *slog.Logger, level slog.Level, message, key string, n int, thing func(i int) (id string, attributes []any)) {
+	ctx := context.Background()
+	if n == 0 || !log.Enabled(ctx, level) {
 		return
 	}
 	for i := range min(n, maxLines) {
 		id, attributes := thing(i)
-		log.Info(message, append([]any{key, id}, attributes...)...)
+		log.Log(ctx, level, message, append([]any{key, id}, attributes...)...)
 	}
 	for begin := maxLines; begin < n; begin += maxIDs {
 		end := min(n, begin+maxIDs)
@@ -87,6 +88,6 @@ func LogEach(log *slog.Logger, message, key string, n int, thing func(i int) (id
 			id, _ := thing(i)
 			ids = append(ids, id)
 		}
-		log.Info(message, key+"s", ids)
+		log.Log(ctx, level, message, key+"s", ids)
 	}
 }

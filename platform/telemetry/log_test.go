@@ -44,7 +44,7 @@ func TestDurationsAreInMilliseconds(t *testing.T) {
 func TestLogEach(t *testing.T) {
 	for _, n := range []int{0, 1, maxLines, maxLines + 1, maxLines + maxIDs, 1000} {
 		var out bytes.Buffer
-		LogEach(NewLogger(&out, Config{}, "payments"), "refused", "id", n, func(i int) (string, []any) {
+		LogEach(NewLogger(&out, Config{}, "payments"), slog.LevelInfo, "refused", "id", n, func(i int) (string, []any) {
 			return fmt.Sprintf("<%d>", i), []any{"reason", "no"}
 		})
 		text := out.String()
@@ -62,7 +62,7 @@ func TestLogEach(t *testing.T) {
 		}
 	}
 	var out bytes.Buffer
-	LogEach(NewLogger(&out, Config{LogLevel: slog.LevelWarn}, "payments"), "refused", "id", 3, func(int) (string, []any) {
+	LogEach(NewLogger(&out, Config{LogLevel: slog.LevelWarn}, "payments"), slog.LevelInfo, "refused", "id", 3, func(int) (string, []any) {
 		t.Error("asked for what is not logged")
 		return "", nil
 	})

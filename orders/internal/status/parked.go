@@ -36,6 +36,7 @@ func (w *Worker) Redrive(ctx context.Context, id uuid.UUID) (parked.Item, error)
 	}
 	is, _, err := w.store.ParkedEvent(ctx, id)
 	if errors.Is(err, parked.ErrNotFound) {
+		w.log.Info("parked event applied after all", "id", id, "order_id", message.ShortHeader("ce_subject"))
 		return was, nil
 	}
 	return is, err

@@ -2,11 +2,13 @@ package status
 
 import (
 	"context"
+	"log/slog"
 
 	"github.com/jmoiron/sqlx"
 
 	"github.com/altyn-pay/altyn/orders/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/kafka"
+	"github.com/altyn-pay/altyn/platform/telemetry"
 )
 
 // refused is a message that has no effect, with the reason.
@@ -17,10 +19,11 @@ type refused struct {
 
 func (w *Worker) reportParked(parked []refused) {
 	w.parked.Add(float64(len(parked)))
-	for _, r := range parked {
-		w.log.Error("event parked: it cannot be applied", "topic", r.message.Topic, "partition", r.message.Partition,
-			"offset", r.message.Offset, "ce_id", r.message.Header("ce_id"), "error", r.reason)
-	}
+	telemetry.LogEach(w.log, slog.LevelError, "event parked: it cannot be applied", "order_id", len(parked), func(i int) (string, []any) {
+		m := parked[i].message
+		return m.ShortHeader("ce_subject"), []any{"topic", m.Topic, "partition", m.Partition, "offset", m.Offset,
+			"ce_id", m.ShortHeader("ce_id"), "error", parked[i].reason}
+	})
 }
 
 func toPark(list []refused) []postgres.Parked {

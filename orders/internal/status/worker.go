@@ -22,6 +22,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/platform/money"
 	database "github.com/altyn-pay/altyn/platform/postgres"
+	"github.com/altyn-pay/altyn/platform/telemetry"
 )
 
 // Group is the consumer group of the workers, which share the topic's partitions.
@@ -188,8 +189,14 @@ func (w *Worker) report(result outcome) {
 	for _, d := range result.settled {
 		w.latency.Observe(d.Seconds())
 	}
+	var failed []order.Order
 	for _, o := range result.changed {
-		w.changed(o)
+		if w.changed(o); o.Status == order.Failed {
+			failed = append(failed, o)
+		}
 	}
+	telemetry.LogEach(w.log, slog.LevelInfo, "order failed", "order_id", len(failed), func(i int) (string, []any) {
+		return failed[i].ID.String(), []any{"reason", failed[i].Reason, "account_id", failed[i].AccountID}
+	})
 	w.reportParked(result.impossible)
 }

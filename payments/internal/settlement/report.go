@@ -1,6 +1,8 @@
 package settlement
 
 import (
+	"log/slog"
+
 	"github.com/google/uuid"
 
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
@@ -22,12 +24,12 @@ func (s *Settlement) report(requests []ledger.Request, expired []*ledger.Operati
 			failed = append(failed, c.Operation)
 		}
 	}
-	telemetry.LogEach(s.log, "operation ended in error", "operation_id", len(failed), func(i int) (string, []any) {
+	telemetry.LogEach(s.log, slog.LevelInfo, "operation ended in error", "operation_id", len(failed), func(i int) (string, []any) {
 		op := failed[i]
 		return op.ID.String(), append([]any{"operation", op.Kind, "reason", op.Reason, "account_id", op.AccountID},
 			named("order_id", op.OrderID, "hold_id", op.HoldID, "command_id", op.CommandID)...)
 	})
-	telemetry.LogEach(s.log, "hold expired", "hold_id", len(expired), func(i int) (string, []any) {
+	telemetry.LogEach(s.log, slog.LevelInfo, "hold expired", "hold_id", len(expired), func(i int) (string, []any) {
 		op := expired[i]
 		return op.HoldID.String(), append([]any{"account_id", op.AccountID}, named("order_id", op.OrderID)...)
 	})
@@ -37,10 +39,10 @@ func (s *Settlement) report(requests []ledger.Request, expired []*ledger.Operati
 			refused = append(refused, r.Reply)
 		}
 	}
-	telemetry.LogEach(s.log, "command refused", "command_id", len(refused), func(i int) (string, []any) {
+	telemetry.LogEach(s.log, slog.LevelInfo, "command refused", "command_id", len(refused), func(i int) (string, []any) {
 		return refused[i].CommandID.String(), []any{"operation", refused[i].Operation, "reason", refused[i].Reason, "detail", refused[i].Detail}
 	})
-	telemetry.LogEach(s.log, "payment told again", "order_id", len(changes.Repeated), func(i int) (string, []any) {
+	telemetry.LogEach(s.log, slog.LevelInfo, "payment told again", "order_id", len(changes.Repeated), func(i int) (string, []any) {
 		p := changes.Repeated[i]
 		return p.OrderID.String(), []any{"account_id", p.AccountID, "status", p.Status, "version", p.Version}
 	})
