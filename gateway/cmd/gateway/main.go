@@ -33,17 +33,21 @@ func serve(ctx context.Context, cfg edge.Config) error {
 	logger := telemetry.NewLogger(os.Stderr, cfg.Telemetry, "gateway")
 	config.Announce(logger, cfg)
 	registry := telemetry.NewRegistry("gateway")
-	handler, closeIdle, err := edge.New(cfg, logger, registry)
+	handler, err := edge.New(cfg, logger, registry)
 	if err != nil {
 		return err
 	}
-	defer closeIdle()
+	defer handler.Close()
 	admin := chi.NewRouter()
 	admin.Use(cfg.HTTP.Guard)
 	admin.Method(http.MethodGet, "/metrics", telemetry.MetricsHandler(registry))
 	admin.Method(http.MethodGet, "/version", config.ThisBuild())
 
 	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		handler.Watch(ctx)
+		return nil
+	})
 	group.Go(func() error {
 		return httpserver.Run(ctx, httpserver.Server{
 			Name: "api", Addr: cfg.Addr, Handler: handler, Logger: logger,

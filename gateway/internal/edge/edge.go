@@ -17,12 +17,14 @@
 package edge
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/go-chi/chi/v5"
 	"github.com/prometheus/client_golang/prometheus"
@@ -42,15 +44,37 @@ var (
 	}
 )
 
-// New returns the gateway's handler and a function that closes its idle connections to the services.
-func New(cfg Config, logger *slog.Logger, registerer prometheus.Registerer) (handler http.Handler, closeIdle func(), err error) {
+// Gateway is the handler of everything that the gateway serves.
+type Gateway struct {
+	http.Handler
+	services []*upstream.Upstream
+}
+
+// Watch keeps looking which instances of the services are ready, until ctx ends. Without it all of them get requests.
+func (g *Gateway) Watch(ctx context.Context) {
+	var watches sync.WaitGroup
+	for _, service := range g.services {
+		watches.Go(func() { service.Watch(ctx) })
+	}
+	watches.Wait()
+}
+
+// Close ends the idle connections to the services.
+func (g *Gateway) Close() {
+	for _, service := range g.services {
+		service.Close()
+	}
+}
+
+// New returns the gateway.
+func New(cfg Config, logger *slog.Logger, registerer prometheus.Registerer) (*Gateway, error) {
 	orders, err := upstream.New("orders", cfg.Orders, logger)
 	if err != nil {
-		return nil, nil, fmt.Errorf("orders: %w", err)
+		return nil, fmt.Errorf("orders: %w", err)
 	}
 	payments, err := upstream.New("payments", cfg.Payments, logger)
 	if err != nil {
-		return nil, nil, fmt.Errorf("payments: %w", err)
+		return nil, fmt.Errorf("payments: %w", err)
 	}
 
 	router := httpserver.NewRouter(httpserver.Options{Logger: logger, Registerer: registerer, Classify: problemOf, Config: cfg.HTTP})
@@ -86,7 +110,7 @@ func New(cfg Config, logger *slog.Logger, registerer prometheus.Registerer) (han
 	router.Get("/docs/*", swagger.UI(
 		swagger.Spec{Name: "orders", URL: "orders.json"}, swagger.Spec{Name: "payments", URL: "payments.json"}).ServeHTTP)
 
-	return router, func() { orders.Close(); payments.Close() }, nil
+	return &Gateway{router, []*upstream.Upstream{orders, payments}}, nil
 }
 
 func route(router chi.Router, prefixes []string, handler http.Handler) {

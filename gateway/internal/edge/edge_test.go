@@ -66,7 +66,7 @@ func setup(t testing.TB, change func(*Config), addresses ...string) *gateway {
 	}
 	log := new(logBuffer)
 	logger := slog.New(slog.NewJSONHandler(log, nil))
-	handler, closeIdle, err := New(cfg, logger, prometheus.NewRegistry())
+	handler, err := New(cfg, logger, prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +92,7 @@ func setup(t testing.TB, change func(*Config), addresses ...string) *gateway {
 		if err := g.stop(); err != nil {
 			t.Error(err)
 		}
-		closeIdle()
+		handler.Close()
 	})
 	return g
 }

@@ -65,7 +65,7 @@ func play(t testing.TB, serve func(number int32, c *served)) *service {
 	return s
 }
 
-func (s *service) pool() *pool { return s.addresses[0].pool }
+func (s *service) pool() *pool { return (*s.addresses.Load())[0].pool }
 
 // idle is the number of connections that are kept.
 func (s *service) idle() int {
@@ -182,7 +182,7 @@ func TestRequestsArriveAsTheyAre(t *testing.T) {
 			got.Header.Get("Idempotency-Key") != "ключ" || len(got.Header["Accept"]) != 2 || got.Header["User-Agent"] != nil {
 			t.Errorf("%s: %s %s, %v, %d bytes", test.method, got.Method, got.RequestURI, got.Header, len(got.body))
 		}
-		if want := map[bool]string{true: "altyn.example", false: s.addresses[0].host}[test.method == "HEAD"]; got.Host != want {
+		if want := map[bool]string{true: "altyn.example", false: (*s.addresses.Load())[0].host}[test.method == "HEAD"]; got.Host != want {
 			t.Errorf("host %s; want %s", got.Host, want)
 		}
 	}

@@ -51,7 +51,7 @@ func (a *answer) Close() error {
 // single sends one request on a new connection, which ends with the body of the answer.
 func (u *Upstream) single(a *address, request *http.Request) (*http.Response, error) {
 	ctx := request.Context()
-	connection, err := u.connect(ctx, a.scheme, a.host)
+	connection, err := u.connect(ctx, a.scheme, a.target)
 	if err != nil {
 		return nil, err
 	}

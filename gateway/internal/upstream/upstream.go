@@ -1,11 +1,12 @@
-// Package upstream is a service as the gateway sees it: some addresses, of which any may be away. Requests go to them in
-// turn. An address to which no connection can be made is put aside for a second, and the request goes to the next one; this
+// Package upstream is a service as the gateway sees it: some addresses, of which any may be away. Requests go to those that are
+// ready (Watch) in turn, and to the others when none is. An address to which no connection can be made is put aside for a second, and the request goes to the next one; this
 // is safe for any request, because nothing of it was sent. A request that was sent is not sent again: whether to repeat it is
 // for the client to decide. (Only on a connection that was kept, and turns out to be closed, what is safe to repeat is sent once
 // more: GET, HEAD, OPTIONS, and what has an Idempotency-Key.)
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"sync/atomic"
 	"time"
@@ -39,17 +41,21 @@ var ErrNoAddress = errors.New("no address of the service can be reached")
 // Upstream is a service behind the gateway. It is an http.RoundTripper whose requests need no host.
 type Upstream struct {
 	name      string
-	addresses []*address
+	addresses atomic.Pointer[[]*address]
 	turn      atomic.Uint32
 	dialer    socket.Dialer
 	transport *http.Transport
 	logger    *slog.Logger
+	lookup    func(ctx context.Context, network, host string) ([]netip.Addr, error)
 }
 
+// address is an instance of the service, or some of which only the common name is known.
 type address struct {
-	scheme, host string
+	scheme, host string       // of its URL; requests name the host
+	target       string       // what is connected to: the host, or one of the addresses that it has
 	asideUntil   atomic.Int64 // in Unix nanoseconds
-	pool         *pool        // of plain connections
+	unready      atomic.Bool
+	pool         *pool // of plain connections
 }
 
 // New returns the service with the given base URLs, such as http://10.0.0.7:8080. Close ends its idle connections.
@@ -58,10 +64,11 @@ func New(name string, urls []string, logger *slog.Logger) (*Upstream, error) {
 	if err != nil {
 		return nil, err
 	}
-	u := &Upstream{name: name, addresses: addresses, logger: logger, dialer: socket.Dialer{Timeout: dialTimeout}}
+	u := &Upstream{name: name, logger: logger, dialer: socket.Dialer{Timeout: dialTimeout}, lookup: net.DefaultResolver.LookupNetIP}
 	for _, a := range addresses {
-		a.pool = newPool(func(ctx context.Context) (net.Conn, error) { return u.connect(ctx, a.scheme, a.host) })
+		a.pool = u.newPool(a)
 	}
+	u.addresses.Store(&addresses)
 	u.transport = &http.Transport{
 		DialContext:            u.dial,
 		DisableCompression:     true, // What the client accepts is between it and the service.
@@ -74,6 +81,10 @@ func New(name string, urls []string, logger *slog.Logger) (*Upstream, error) {
 		MaxResponseHeaderBytes: maxHeader,
 	}
 	return u, nil
+}
+
+func (u *Upstream) newPool(a *address) *pool {
+	return newPool(func(ctx context.Context) (net.Conn, error) { return u.connect(ctx, a.scheme, a.target) })
 }
 
 func (u *Upstream) dial(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -103,7 +114,7 @@ func parse(urls []string) ([]*address, error) {
 		if u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
 			return nil, fmt.Errorf("%q must consist of a scheme, a host and a port only", u.Redacted())
 		}
-		addresses = append(addresses, &address{scheme: u.Scheme, host: u.Host})
+		addresses = append(addresses, &address{scheme: u.Scheme, host: u.Host, target: u.Host})
 	}
 	return addresses, nil
 }
@@ -115,7 +126,7 @@ func (e *dialError) Unwrap() error { return e.error }
 
 // RoundTrip sends the request to the next address that can be reached, trying each at most once. It returns ErrNoAddress
 // when there is none to try. Unlike other RoundTrippers it writes to the request, which is the gateway's own: the address
-// into the URL, and a body that outlives an attempt that could not connect (the transport closes the body it is given;
+// into the URL, the host where it names none, and a body that outlives an attempt that could not connect (the transport closes the body it is given;
 // closing the one beneath is for the caller).
 func (u *Upstream) RoundTrip(request *http.Request) (*http.Response, error) {
 	return u.send(request, u.pooled)
@@ -135,15 +146,17 @@ func (u *Upstream) send(request *http.Request, roundTrip roundTrip) (*http.Respo
 	if request.Body != nil && request.Body != http.NoBody {
 		request.Body = io.NopCloser(request.Body)
 	}
-	err := ErrNoAddress
+	host, err := request.Host, ErrNoAddress
 	now := time.Now().UnixNano()
-	first := u.turn.Add(1)
-	for i := range u.addresses {
-		a := u.addresses[(int(first)+i)%len(u.addresses)]
-		if a.asideUntil.Load() > now {
+	addresses := *u.addresses.Load()
+	first := int(u.turn.Add(1))
+	for i := range 2 * len(addresses) {
+		a := addresses[(first+i)%len(addresses)]
+		last := i >= len(addresses) // once all that are ready were tried
+		if a.unready.Load() != last || a.asideUntil.Load() > now {
 			continue
 		}
-		request.URL.Scheme, request.URL.Host = a.scheme, a.host
+		request.URL.Scheme, request.URL.Host, request.Host = a.scheme, a.target, cmp.Or(host, a.host)
 		var response *http.Response
 		response, err = roundTrip(a, request)
 		var dial *dialError
@@ -151,7 +164,7 @@ func (u *Upstream) send(request *http.Request, roundTrip roundTrip) (*http.Respo
 			return response, err
 		}
 		if a.asideUntil.Swap(time.Now().Add(asideFor).UnixNano()) <= now {
-			u.logger.Warn("address put aside: no connection", "upstream", u.name, "address", a.host, "error", dial.error)
+			u.logger.Warn("address put aside: no connection", "upstream", u.name, "address", a.target, "error", dial.error)
 		}
 	}
 	return nil, err
@@ -161,12 +174,13 @@ func (u *Upstream) send(request *http.Request, roundTrip roundTrip) (*http.Respo
 func (u *Upstream) Ready(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx) // The first yes ends the other probes.
 	defer cancel()
-	answers := make(chan error, len(u.addresses))
-	for _, a := range u.addresses {
+	addresses := *u.addresses.Load()
+	answers := make(chan error, len(addresses))
+	for _, a := range addresses {
 		go func() { answers <- u.probe(ctx, a) }()
 	}
 	var errs []error
-	for range u.addresses {
+	for range addresses {
 		err := <-answers
 		if err == nil {
 			return nil
@@ -177,18 +191,19 @@ func (u *Upstream) Ready(ctx context.Context) error {
 }
 
 func (u *Upstream) probe(ctx context.Context, a *address) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, a.scheme+"://"+a.host+"/readyz", nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, a.scheme+"://"+a.target+"/readyz", nil)
 	if err != nil {
 		return err
 	}
+	request.Host = a.host
 	response, err := u.pooled(a, request)
 	if err != nil {
-		return fmt.Errorf("%s: %w", a.host, err)
+		return fmt.Errorf("%s: %w", a.target, err)
 	}
 	defer response.Body.Close()
 	_, _ = io.CopyN(io.Discard, response.Body, probeBytes) // Read to its end, the connection can be used again.
 	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: /readyz answers %s", a.host, response.Status)
+		return fmt.Errorf("%s: /readyz answers %s", a.target, response.Status)
 	}
 	return nil
 }
@@ -196,7 +211,7 @@ func (u *Upstream) probe(ctx context.Context, a *address) error {
 // Close ends the idle connections.
 func (u *Upstream) Close() {
 	u.transport.CloseIdleConnections()
-	for _, a := range u.addresses {
+	for _, a := range *u.addresses.Load() {
 		a.pool.close()
 	}
 }

@@ -1,0 +1,113 @@
+package upstream
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"net/url"
+	"slices"
+	"sync"
+	"time"
+)
+
+const (
+	// lookEvery is how often the instances are looked at. One that has become unready gets requests for so long.
+	lookEvery   = time.Second
+	lookTimeout = time.Second
+	// maxInstances bounds the addresses of one host name.
+	maxInstances = 64
+)
+
+// Watch keeps looking which instances there are and which of them are ready, until ctx ends.
+func (u *Upstream) Watch(ctx context.Context) {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		u.look(ctx)
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// look finds the instances and asks each whether it is ready. Where there is one only, it gets all requests anyhow.
+func (u *Upstream) look(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	present := *u.addresses.Load()
+	found := u.find(ctx, present)
+	var probes sync.WaitGroup
+	for _, a := range found {
+		probes.Go(func() {
+			var err error
+			if len(found) > 1 {
+				err = u.probe(ctx, a)
+			}
+			switch unready := err != nil; {
+			case a.unready.Swap(unready) == unready:
+			case unready:
+				u.logger.Warn("instance is not ready: the others get its requests", "upstream", u.name, "address", a.target, "error", err)
+			default:
+				u.logger.Info("instance is ready again", "upstream", u.name, "address", a.target)
+			}
+		})
+	}
+	probes.Wait()
+	u.addresses.Store(&found)
+	for _, a := range present {
+		if !slices.Contains(found, a) {
+			a.pool.close()
+		}
+	}
+}
+
+// find returns an address for each instance: those that are present already, and new ones.
+func (u *Upstream) find(ctx context.Context, present []*address) (found []*address) {
+	type base struct{ scheme, host string }
+	var bases []base
+	for _, a := range present {
+		if b := (base{a.scheme, a.host}); !slices.Contains(bases, b) {
+			bases = append(bases, b)
+		}
+	}
+	for _, b := range bases {
+		of := slices.DeleteFunc(slices.Clone(present), func(a *address) bool { return (base{a.scheme, a.host}) != b })
+		targets := u.targets(ctx, b.scheme, b.host)
+		if targets == nil { // nothing better is known
+			found = append(found, of...)
+		}
+		for _, target := range targets {
+			i := slices.IndexFunc(of, func(a *address) bool { return a.target == target })
+			if i >= 0 {
+				found = append(found, of[i])
+				continue
+			}
+			a := &address{scheme: b.scheme, host: b.host, target: target}
+			a.pool = u.newPool(a)
+			found = append(found, a)
+		}
+	}
+	return found
+}
+
+// targets returns what a host name stands for, with the port; nil where that cannot be told, or must not be, since a certificate
+// is for the name.
+func (u *Upstream) targets(ctx context.Context, scheme, host string) (targets []string) {
+	name := (&url.URL{Host: host}).Hostname()
+	if _, err := netip.ParseAddr(name); err == nil || scheme != "http" {
+		return nil
+	}
+	addrs, err := u.lookup(ctx, "ip", name)
+	if err != nil {
+		return nil
+	}
+	for _, addr := range addrs {
+		_, port, _ := net.SplitHostPort(withPort(host, "80"))
+		targets = append(targets, net.JoinHostPort(addr.Unmap().String(), port))
+	}
+	slices.Sort(targets)
+	targets = slices.Compact(targets)
+	return targets[:min(len(targets), maxInstances)]
+}
