@@ -23,10 +23,10 @@ type code struct {
 var commented = regexp.MustCompile(`^([45]\d\d): (.+)$`)
 
 // readCodes finds the codes in the Go files of some folders, in their order.
-func readCodes(folders []string) ([]code, error) {
+func readCodes(root string, folders []string) ([]code, error) {
 	var codes []code
 	for _, folder := range folders {
-		files, err := filepath.Glob(filepath.Join(folder, "*.go"))
+		files, err := filepath.Glob(filepath.Join(root, folder, "*.go"))
 		if err != nil {
 			return nil, err
 		}

@@ -1,13 +1,11 @@
 // Command specification completes the Swagger document that swag makes of a service's comments (see complete), or writes
 // the page of all error codes. go generate runs it:
 //
-//	go run ./deploy/cmd/specification document orders/docs platform/httpserver platform/operators orders/internal/api
-//	go run ./deploy/cmd/specification page docs/errors.md platform/httpserver orders/internal/api …
-//
-// The folders are those of the packages whose codes a service answers with.
+//	go run ./deploy/cmd/specification document orders/docs
+//	go run ./deploy/cmd/specification page docs/errors.md
 package main
 
-//go:generate go run . page ../../../docs/errors.md ../../../platform/httpserver ../../../platform/operators ../../../platform/contract ../../../orders/internal/api ../../../payments/internal/api ../../../payments/internal/ledger
+//go:generate go run . page ../../../docs/errors.md
 
 import (
 	"bytes"
@@ -26,11 +24,21 @@ func main() {
 	}
 }
 
+// folders are where the codes are, from the root of the repository. The services share one list: behind the gateway they
+// are one API.
+var folders = []string{
+	"platform/httpserver", "platform/operators", "platform/contract", "orders/internal/api", "payments/internal/api", "payments/internal/ledger",
+}
+
 func run(args []string) error {
-	if len(args) < 3 {
-		return errors.New("say document or page, what to write, and the folders of the codes")
+	if len(args) != 2 {
+		return errors.New("say document and a folder, or page and a file")
 	}
-	codes, err := readCodes(args[2:])
+	root, err := root()
+	if err != nil {
+		return err
+	}
+	codes, err := readCodes(root, folders)
 	if err != nil {
 		return err
 	}
@@ -41,6 +49,20 @@ func run(args []string) error {
 		return os.WriteFile(args[1], page(codes), 0o644)
 	}
 	return fmt.Errorf("%q is neither document nor page", args[0])
+}
+
+// root finds the repository's folder from one within it.
+func root() (string, error) {
+	folder, err := os.Getwd()
+	for err == nil {
+		if _, err = os.Stat(filepath.Join(folder, "go.work")); err == nil {
+			return folder, nil
+		}
+		if parent := filepath.Dir(folder); parent != folder {
+			folder, err = parent, nil
+		}
+	}
+	return "", fmt.Errorf("find the root of the repository: %w", err)
 }
 
 // document completes swagger.json in a folder, with the examples of requests that are in examples.json there.

@@ -30,7 +30,7 @@ func TestReadCodes(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(folder, "x.go"), []byte("package x\n"+source), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		codes, err := readCodes([]string{folder})
+		codes, err := readCodes(folder, []string{"."})
 		if want != "" {
 			if err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("%s: %v, want something about %q", source, err, want)

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -46,6 +47,7 @@ func documents(sources ...source) http.HandlerFunc {
 				return problem
 			}
 			read.reduce(source.prefixes)
+			read.addOwnAnswers()
 			whole.add(source.name, read)
 		}
 		w.Header().Set("Cache-Control", "no-cache")
@@ -130,6 +132,30 @@ func (d document) reduce(prefixes []string) {
 		eachReference(d[part], need)
 	}
 	d["definitions"] = needed
+}
+
+// addOwnAnswers adds to each operation the answers that the gateway gives where the service gives none.
+func (d document) addOwnAnswers() {
+	for _, item := range d.object("paths") {
+		methods, _ := item.(map[string]any)
+		for _, method := range methods {
+			operation, _ := method.(map[string]any)
+			responses := document(operation).object("responses")
+			like, ok := responses["503"].(map[string]any)
+			if !ok {
+				continue
+			}
+			for status, code := range map[int]string{
+				http.StatusBadGateway: httpserver.CodeUpstreamUnavailable, http.StatusGatewayTimeout: httpserver.CodeUpstreamTimeout,
+			} {
+				answer := map[string]any{"description": code, "schema": like["schema"]}
+				if id := document(like).object("headers")["X-Request-Id"]; id != nil {
+					answer["headers"] = map[string]any{"X-Request-Id": id}
+				}
+				responses[strconv.Itoa(status)] = answer
+			}
+		}
+	}
 }
 
 // add adds a service's document. Definitions of the same name that are not the same get the service's before theirs.

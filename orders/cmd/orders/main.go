@@ -4,7 +4,7 @@ package main
 // The document of the HTTP API is generated from the comments of its handlers; run go generate ./... after a change.
 //
 //go:generate go tool swag init --quiet --dir .,../../internal/api,../../../platform/operators --output ../../docs --outputTypes json --parseDependencyLevel 1 --requiredByDefault
-//go:generate go run ../../../deploy/cmd/specification document ../../docs ../../../platform/httpserver ../../../platform/operators ../../internal/api
+//go:generate go run ../../../deploy/cmd/specification document ../../docs
 
 //	@title			Altyn orders
 //	@version		1

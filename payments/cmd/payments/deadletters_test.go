@@ -36,7 +36,7 @@ func TestDeadLettersThatAreRefusedAreParked(t *testing.T) {
 		b.produce(kafka.Message{Topic: topic, Key: []byte("key"), Value: []byte("\x00\xff"), Headers: []kafka.Header{{Key: "a", Value: []byte("\x00\xff")}}})
 	}
 	b.produce(deposit(account, "1.00"))
-	b.until(1, `SELECT count(*) FROM operations WHERE account_id = $1 AND kind = 'deposit'`, account)
+	b.until(1, `SELECT count(*) FROM operations WHERE account_id = $1 AND operation = 'deposit'`, account)
 	b.until(3, `SELECT count(*) FROM inbox_stops WHERE retry_at IS NULL AND NOT probing`)
 	seen := map[string]bool{}
 	for _, item := range b.call("GET", "/admin/parked", nil).body["items"].([]any) {

@@ -6,7 +6,7 @@ package main
 // change.
 //
 //go:generate go tool swag init --quiet --dir .,../../internal/api,../../../platform/operators --generalInfo main.go --output ../../docs --outputTypes json --parseDependencyLevel 1 --requiredByDefault
-//go:generate go run ../../../deploy/cmd/specification document ../../docs ../../../platform/httpserver ../../../platform/operators ../../internal/api ../../internal/ledger
+//go:generate go run ../../../deploy/cmd/specification document ../../docs
 
 //	@title			Altyn payments
 //	@version		1
