@@ -130,7 +130,14 @@ func (a *API) request(r *http.Request, c contract.Command, key string) (ledger.R
 	if err != nil {
 		return request, err
 	}
-	return request, command.Identify(&request, door(r), key)
+	if err := command.Identify(&request, door(r), key); err != nil || key == "" || request.Kind != ledger.CreateAccount {
+		return request, err
+	}
+	outcomes, err := a.claim(r.Context(), command.Claim(request, door(r), key))
+	if err != nil {
+		return request, err
+	}
+	return request, outcomes[0].Err
 }
 
 // door is where a request came in, for the keys of clients. An ID in the path may be written in either case.

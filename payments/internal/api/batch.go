@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -76,48 +77,18 @@ func (a *API) batch(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	answer := BatchResult{Items: make([]BatchItem, len(body.Operations))}
-	requests, indexes := make([]ledger.Request, 0, len(body.Operations)), make([]int, 0, len(body.Operations))
-	claim := idempotency.Claim{Makes: make(map[uuid.UUID]uuid.UUID)}
-	var accounts []uuid.UUID // of what has no other identity than the batch's key
+	items := make([]item, 0, len(body.Operations))
 	for i, c := range body.Operations {
 		answer.Items[i].Index = i
-		itemKey := ""
-		switch {
-		case c.CommandID != nil:
-			itemKey = c.CommandID.String()
-		case key != "":
-			itemKey = keyOfItem(key, i)
-		}
-		request, err := a.reader.Request(c, named)
-		if err == nil && request.Kind == ledger.Question {
-			err = &command.FieldError{Field: "operation", Detail: "balance is asked by GET /api/v1/accounts/{id}/balance"}
-		}
-		account := request.AccountID
+		it, err := a.item(door(r), key, i, c, named)
 		if err == nil {
-			err = command.Identify(&request, door(r), itemKey)
+			items = append(items, it)
+		} else if answer.Items[i].Problem = problemOf(within(err, i)); answer.Items[i].Problem == nil {
+			return err
 		}
-		if err == nil && key != "" && c.CommandID == nil {
-			claim.Makes[request.ID] = request.Fingerprint.UUID
-			accounts = append(accounts, account)
-		}
-		if err != nil {
-			if answer.Items[i].Problem = problemOf(within(err, i)); answer.Items[i].Problem == nil {
-				return err
-			}
-			continue
-		}
-		requests, indexes = append(requests, request), append(indexes, i)
 	}
 	if key != "" {
-		claim.Key = contract.DerivedID(door(r), uuid.Nil, key)
-		claim.Fingerprint = uuid.NewSHA1(claim.Key, body.canonical())
-		claim.Others = idempotency.Others(accounts, func(account uuid.UUID, index int) uuid.UUID {
-			return contract.DerivedID(door(r), account, keyOfItem(key, index))
-		})
-		outcomes, err := a.store.Claim(r.Context(), claim)
-		if platform.IsOutcomeUnknown(err) {
-			return httpserver.Unavailable(err) // a key alone has done nothing
-		}
+		outcomes, err := a.claim(r.Context(), body.claim(door(r), key, items))
 		if err != nil {
 			return err
 		}
@@ -127,6 +98,17 @@ func (a *API) batch(w http.ResponseWriter, r *http.Request) error {
 		if outcomes[0].Repeated {
 			w.Header().Set("Idempotent-Replayed", "true")
 		}
+	}
+	if err := a.commands(r.Context(), items); err != nil {
+		return err
+	}
+	requests, indexes := make([]ledger.Request, 0, len(items)), make([]int, 0, len(items))
+	for _, it := range items {
+		if it.err != nil {
+			answer.Items[it.index].Problem = problemOf(it.err)
+			continue
+		}
+		requests, indexes = append(requests, it.request), append(indexes, it.index)
 	}
 	results, err := a.door.submitAll(r.Context(), requests, patience)
 	if err != nil {
@@ -153,8 +135,107 @@ func (a *API) batch(w http.ResponseWriter, r *http.Request) error {
 	return httpserver.WriteJSON(w, http.StatusOK, answer)
 }
 
+// item is a valid item of a batch.
+type item struct {
+	index   int
+	account uuid.UUID // whose it is as far as the item says
+	command *uuid.UUID
+	request ledger.Request
+	asked   ledger.Request // the same without an ID
+	err     error          // why it is not accepted all the same
+}
+
+// item reads an item of a batch that came with a key, or with "". A command_id is the item's own key, the same one as over the
+// broker.
+func (a *API) item(door, key string, index int, c contract.Command, named command.Named) (it item, err error) {
+	it.index, it.command = index, c.CommandID
+	if it.asked, err = a.reader.Request(c, named); err != nil {
+		return it, err
+	}
+	if it.asked.Kind == ledger.Question {
+		return it, &command.FieldError{Field: "operation", Detail: "balance is asked by GET /api/v1/accounts/{id}/balance"}
+	}
+	it.account = it.asked.AccountID
+	switch {
+	case c.CommandID != nil:
+		it.asked.CommandID = *c.CommandID
+		door, key = contract.TopicCommands, c.CommandID.String()
+	case key != "":
+		key = keyOfItem(key, index)
+	}
+	it.request = it.asked
+	return it, command.Identify(&it.request, door, key)
+}
+
 // keyOfItem tells the items of a batch apart that have no command_id. What it was in earlier versions it must stay.
 func keyOfItem(key string, index int) string { return key + "#" + strconv.Itoa(index) }
+
+// claim claims the key for the batch, of which these items are valid.
+func (b Batch) claim(door, key string, items []item) idempotency.Claim {
+	c := idempotency.Claim{Key: contract.DerivedID(door, uuid.Nil, key), Makes: make(map[uuid.UUID]uuid.UUID)}
+	c.Fingerprint = uuid.NewSHA1(c.Key, b.canonical())
+	var accounts []uuid.UUID
+	for _, it := range items {
+		if it.command == nil {
+			c.Makes[it.request.ID] = it.request.Fingerprint.UUID
+			accounts = append(accounts, it.account)
+		}
+	}
+	c.Others = idempotency.Others(accounts, func(account uuid.UUID, index int) uuid.UUID {
+		return contract.DerivedID(door, account, keyOfItem(key, index))
+	})
+	return c
+}
+
+// doorBefore is where an item with a command_id came in for earlier versions, which took it for another command than the same
+// one over the broker. What they accepted keeps its ID.
+const doorBefore = "/api/v1/operations/batch"
+
+// commands settles what the items with a command_id are: those that an earlier version has accepted have its IDs, and an ID
+// that came with another new account before is refused.
+func (a *API) commands(ctx context.Context, items []item) error {
+	var ids []uuid.UUID // as earlier versions gave them
+	for i := range items {
+		it := &items[i]
+		if it.command == nil {
+			continue
+		}
+		if err := command.Identify(&it.asked, doorBefore, it.command.String()); err != nil {
+			return err
+		}
+		ids = append(ids, it.asked.ID)
+	}
+	accepted, err := a.store.Accepted(ctx, ids)
+	if err != nil {
+		return err
+	}
+	var claims []idempotency.Claim
+	var claimed []int // in items
+	for i, it := range items {
+		if it.command == nil {
+			continue
+		}
+		if _, ok := accepted[it.asked.ID]; ok {
+			items[i].request = it.asked
+		} else if it.request.Kind == ledger.CreateAccount {
+			claims, claimed = append(claims, command.Claim(it.request, contract.TopicCommands, it.command.String())), append(claimed, i)
+		}
+	}
+	outcomes, err := a.claim(ctx, claims...)
+	for n, o := range outcomes {
+		items[claimed[n]].err = o.Err
+	}
+	return err
+}
+
+// claim makes keys stand for their requests.
+func (a *API) claim(ctx context.Context, claims ...idempotency.Claim) ([]idempotency.Outcome, error) {
+	outcomes, err := a.store.Claim(ctx, claims...)
+	if platform.IsOutcomeUnknown(err) {
+		return nil, httpserver.Unavailable(err) // a key alone has done nothing
+	}
+	return outcomes, err
+}
 
 // within names the fields of an error as those of an item of a batch.
 func within(err error, index int) error {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/idempotency"
 	"github.com/altyn-pay/altyn/platform/money"
 )
 
@@ -230,6 +231,17 @@ func required(to *uuid.UUID, field string, from *uuid.UUID) error {
 	return nil
 }
 
+// Claim claims the key of an identified request for a new account. The client may choose the account's ID, so that the
+// request's own ID, which is in the account's queue, does not tell a request for another account under the same key.
+func Claim(r ledger.Request, door, key string) idempotency.Claim {
+	c := idempotency.Claim{
+		Key: contract.DerivedID(door, uuid.Nil, key), Fingerprint: r.Fingerprint.UUID,
+		Makes: map[uuid.UUID]uuid.UUID{r.ID: r.Fingerprint.UUID},
+	}
+	c.Others = []uuid.UUID{c.Key} // the request without a chosen ID
+	return c
+}
+
 // Identify gives a request its ID and its fingerprint. With a key of its client the ID is derived from it, the door it
 // came through and the account it is charged to, so that the same request repeated is the same message; without one it
 // is fresh. A new account without an ID of the client's choice gets one in the same way.
@@ -250,9 +262,9 @@ func Identify(r *ledger.Request, door, key string) error {
 	if key == "" {
 		return nil
 	}
-	// The fingerprint is of what was asked, not of where the answer goes.
+	// The fingerprint is of what was asked, not of the door that it came through and where the answer goes.
 	asked := *r
-	asked.Reply = nil
+	asked.Reply, asked.CommandID = nil, uuid.Nil
 	text, err := json.Marshal(asked)
 	if err != nil {
 		return fmt.Errorf("encode request: %w", err)

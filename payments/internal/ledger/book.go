@@ -46,6 +46,7 @@ type Changes struct {
 	Holds      map[uuid.UUID]*Hold
 	Waits      map[uuid.UUID]*Wait // what waits now, or waits for something else than before
 	Ended      []*Wait             // what was put in and waits no more
+	Asked      map[uuid.UUID]*Wait // what was put in and goes on waiting, with a Reply from now on
 	Resumes    map[Key]bool        // queues that are to be looked at again, each by a Resume
 }
 
@@ -74,6 +75,7 @@ func NewBook(now time.Time, requests int) *Book {
 			Entries:    make([]Entry, 0, 2*requests),
 			Holds:      make(map[uuid.UUID]*Hold),
 			Waits:      make(map[uuid.UUID]*Wait),
+			Asked:      make(map[uuid.UUID]*Wait),
 			Resumes:    make(map[Key]bool),
 		},
 	}
@@ -203,6 +205,7 @@ func (k Key) of(system uuid.UUID) Key { return Key{system, k.Currency, k.Lane} }
 func (b *Book) Apply(r Request) *Operation {
 	if op, ok := b.operations[r.ID]; ok {
 		b.repeat(r)
+		b.ask(r)
 		return op
 	}
 	switch r.Kind {
@@ -251,7 +254,7 @@ func (b *Book) close(op *Operation, reason Reason) {
 
 // Waiting is the operation of a request that has not taken effect.
 func Waiting(r Request) *Operation {
-	var command uuid.UUID
+	command := r.CommandID
 	if r.Reply != nil {
 		command = r.Reply.CommandID
 	}

@@ -165,9 +165,10 @@ type Request struct {
 	Note           string    `json:"note,omitempty"`       // of Cancel, Reject, Refund and CancelOperation: why, in the client's words
 	Repeated       bool      `json:"repeated,omitempty"`   // of Payment and Cancel: orders has heard no answer and asks again
 
-	Reply       *Reply `json:"reply,omitempty"` // how to answer a command of the broker
-	Traceparent string `json:"-"`               // for the events that follow
-	Discarded   bool   `json:"-"`               // an operator has given it up: it ends in error whatever it asks
+	CommandID   uuid.UUID `json:"command_id,omitzero"` // the client's own, where it came otherwise than over the broker
+	Reply       *Reply    `json:"reply,omitempty"`     // how to answer a command of the broker
+	Traceparent string    `json:"-"`                   // for the events that follow
+	Discarded   bool      `json:"-"`                   // an operator has given it up: it ends in error whatever it asks
 }
 
 // The deadlines of what does not bring its own, from acceptance on.
@@ -306,7 +307,7 @@ type Operation struct {
 	ToAccountID uuid.UUID
 	HoldID      uuid.UUID
 	OrderID     uuid.UUID
-	CommandID   uuid.UUID // the client's own, where it came over the broker
+	CommandID   uuid.UUID // the client's own, where the request was a command with one
 	Currency    string
 	Amount      int64
 	Status      Status

@@ -41,6 +41,7 @@ func earlier(a, b time.Time) time.Time {
 func (b *Book) unwait(w *Wait) *Operation {
 	id := w.Request.ID
 	delete(b.waits, id)
+	delete(b.changes.Asked, id)
 	delete(b.changes.Waits, id)
 	if key := w.Request.key(); w.For == WaitingForFunds {
 		balance := b.balance(key)
@@ -61,6 +62,18 @@ func (b *Book) unwait(w *Wait) *Operation {
 		b.changes.Completed = append(b.changes.Completed, Completion{w.Request, op})
 	}
 	return op
+}
+
+// ask lets a request that waits be answered as its repetition says, where nobody has asked for its reply before: a command that
+// has come in a batch, and now over the broker.
+func (b *Book) ask(r Request) {
+	w, ok := b.waits[r.ID]
+	if !ok || r.Reply == nil || w.Request.Reply != nil || w.Request.Fingerprint != r.Fingerprint {
+		return
+	}
+	if w.Request.Reply = r.Reply; b.stored[r.ID] {
+		b.changes.Asked[r.ID] = w
+	}
 }
 
 // resume serves the head of a queue, one after another, until the money is not enough for one that goes on waiting. What is

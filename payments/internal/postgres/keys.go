@@ -22,6 +22,8 @@ func (s *Store) Accepted(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]uu
 	if len(ids) == 0 {
 		return nil, nil
 	}
+	ctx, cancel := postgres.Detached(ctx)
+	defer cancel()
 	var rows []struct {
 		ID          uuid.UUID     `db:"id"`
 		Fingerprint uuid.NullUUID `db:"fingerprint"`

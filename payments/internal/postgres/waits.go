@@ -50,7 +50,13 @@ func (row waitRow) wait() (ledger.Wait, error) {
 
 // loadWaits finds the waiting requests that requests are about.
 func loadWaits(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, requests []ledger.Request) error {
-	ids, lanes := referred(requests, func(r ledger.Request) uuid.UUID { _, _, wait := r.Refers(); return wait })
+	ids, lanes := referred(requests, func(r ledger.Request) uuid.UUID {
+		if op, ok := book.Operation(r.ID); ok && op.Status == ledger.Created && r.Reply != nil {
+			return r.ID // it may be the first of its kind that asks for a reply
+		}
+		_, _, wait := r.Refers()
+		return wait
+	})
 	if len(ids) == 0 {
 		return nil
 	}
@@ -163,6 +169,25 @@ func saveWaits(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) error {
 		SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::uuid[], $4::text[], $5::text[], $6::bigint[], $7::timestamptz[], $8::text[],
 			$9::bigint[], $10::text[], $11::uuid[], $12::text[], $13::timestamptz[])`,
 		ids, lanes, accounts, currencies, whats, seqs, expires, kinds, arrivals, payloads, fingerprints, traces, received)
+}
+
+// askWaits stores how what goes on waiting is to be answered.
+func askWaits(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) error {
+	n := len(changes.Asked)
+	if n == 0 {
+		return nil
+	}
+	ids, lanes, payloads := make(postgres.UUIDs, 0, n), make(postgres.Int16s, 0, n), make(postgres.Texts, 0, n)
+	for _, w := range changes.Asked {
+		payload, err := json.Marshal(w.Request)
+		if err != nil {
+			return fmt.Errorf("encode waiting request %s: %w", w.Request.ID, err)
+		}
+		ids, lanes, payloads = append(ids, w.Request.ID), append(lanes, w.Request.Lane), append(payloads, string(payload))
+	}
+	return exec(ctx, tx, "ask for the replies of what waits", int64(n), `
+		UPDATE waits SET payload = asked.payload FROM unnest($1::uuid[], $2::smallint[], $3::text[]) AS asked (id, lane, payload)
+		WHERE waits.id = asked.id AND waits.lane = asked.lane`, ids, lanes, payloads)
 }
 
 const (

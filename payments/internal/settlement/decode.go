@@ -17,6 +17,7 @@ import (
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/httpserver"
+	"github.com/altyn-pay/altyn/platform/idempotency"
 	"github.com/altyn-pay/altyn/platform/inbox"
 	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/platform/money"
@@ -73,12 +74,43 @@ func (d *Decoder) Decode(ctx context.Context, records []kafka.Message) ([]inbox.
 		if !topics[c.reply.Topic] {
 			c.reply.Topic = contract.TopicReplies
 		}
-		reasons[i] = kafka.Read(records[i], func() (err error) {
-			messages[i], err = d.command(c, named)
-			return err
-		})
+		if reasons[i] = kafka.Read(records[i], func() error { d.request(c, named); return nil }); reasons[i] != nil {
+			delete(commands, i)
+		}
+	}
+	if err := d.claim(ctx, commands, len(records)); err != nil {
+		return nil, nil, err
+	}
+	for i, c := range commands {
+		messages[i] = c.message()
 	}
 	return messages, reasons, nil
+}
+
+// claim has commands for new accounts claim their IDs, in their order: the account's ID is the client's, and so the command's
+// ID does not stand for one account by itself.
+func (d *Decoder) claim(ctx context.Context, commands map[int]*received, records int) error {
+	var creations []*received
+	var claims []idempotency.Claim
+	for i := range records {
+		if c, ok := commands[i]; ok && c.problem == nil && c.request.Kind == ledger.CreateAccount {
+			creations = append(creations, c)
+			claims = append(claims, command.Claim(c.request, contract.TopicCommands, c.reply.CommandID.String()))
+		}
+	}
+	if len(claims) == 0 {
+		return nil
+	}
+	outcomes, err := d.store.Claim(ctx, claims...)
+	if err != nil {
+		return err
+	}
+	for i, o := range outcomes {
+		if o.Err != nil {
+			creations[i].problem = o.Err
+		}
+	}
+	return nil
 }
 
 // event makes a message of an event of orders.
@@ -106,8 +138,9 @@ func (d *Decoder) event(record kafka.Message) (inbox.Message, error) {
 type received struct {
 	command     contract.Command
 	reply       ledger.Reply
-	problem     error  // why it cannot be done, though its JSON can be read
-	place       string // where it was: what has no other identity is recognised by it
+	request     ledger.Request // where there is no problem
+	problem     error          // why it cannot be done, though its JSON can be read
+	place       string         // where it was: what has no other identity is recognised by it
 	traceparent string
 }
 
@@ -169,22 +202,30 @@ func commandID(value json.RawMessage, problem error) *uuid.UUID {
 	return &id
 }
 
-// command makes a message of a command; one that cannot be done becomes a refusal in the queue of the same account, as far
-// as it names one.
-func (d *Decoder) command(c *received, named command.Named) (inbox.Message, error) {
-	r, err := ledger.Request{}, c.problem
-	if err == nil {
-		r, err = d.reader.Request(c.command, named)
+// request makes the request of a command.
+func (d *Decoder) request(c *received, named command.Named) {
+	if c.problem != nil {
+		return
 	}
+	r := &c.request
+	if *r, c.problem = d.reader.Request(c.command, named); c.problem != nil {
+		return
+	}
+	r.Reply = &c.reply
+	if r.Kind == ledger.Question {
+		// It leaves no record that a repeated one could meet, so each is a message of its own.
+		r.ID = contract.DerivedID(c.place, r.AccountID, c.reply.CommandID.String())
+		return
+	}
+	c.problem = command.Identify(r, contract.TopicCommands, c.reply.CommandID.String())
+}
+
+// message makes a message of a command; one that cannot be done becomes a refusal in the queue of the same account, as far
+// as it names one.
+func (c *received) message() inbox.Message {
+	r, err := c.request, c.problem
 	if err == nil {
-		r.Reply = &c.reply
-		if r.Kind == ledger.Question {
-			// It leaves no record that a repeated one could meet, so each is a message of its own.
-			r.ID = contract.DerivedID(c.place, r.AccountID, c.reply.CommandID.String())
-		} else if err := command.Identify(&r, contract.TopicCommands, c.reply.CommandID.String()); err != nil {
-			return inbox.Message{}, err
-		}
-		return Message(r, c.traceparent), nil
+		return Message(r, c.traceparent)
 	}
 	c.reply.Code, c.reply.Reason, c.reply.Detail = http.StatusBadRequest, httpserver.CodeValidationFailed, err.Error()
 	var problem *httpserver.Problem
@@ -195,13 +236,15 @@ func (d *Decoder) command(c *received, named command.Named) (inbox.Message, erro
 		c.reply.Code, c.reply.Reason = http.StatusNotFound, string(ledger.HoldNotFound)
 	case errors.Is(err, command.ErrOperationNotFound):
 		c.reply.Code, c.reply.Reason = http.StatusNotFound, string(ledger.OperationNotFound)
+	case errors.Is(err, idempotency.ErrReused):
+		c.reply.Code, c.reply.Reason, c.reply.Detail = http.StatusUnprocessableEntity, httpserver.CodeIdempotencyKeyReused, ""
 	}
 	c.reply.Detail = c.reply.Detail[:min(len(c.reply.Detail), maxDetail)]
 	account := r.AccountID
 	if account == uuid.Nil {
 		account = c.reply.CommandID
 	}
-	return Message(ledger.Request{ID: contract.DerivedID(c.place, account, ""), AccountID: account, Kind: ledger.Refusal, Reply: &c.reply}, c.traceparent), nil
+	return Message(ledger.Request{ID: contract.DerivedID(c.place, account, ""), AccountID: account, Kind: ledger.Refusal, Reply: &c.reply}, c.traceparent)
 }
 
 // orderPlaced makes the payment's request of an event. The request's ID is the order's, so that the event takes effect

@@ -110,8 +110,8 @@ func (s *Settlement) Settle(ctx context.Context, tx *sqlx.Tx, batch []inbox.Mess
 		if err := respond(r, op); err != nil {
 			return nil, err
 		}
-		if op != nil && op.Status == ledger.Created && op.Seq == r.Seq {
-			waiting = append(waiting, ledger.Completion{Request: r, Operation: op})
+		if op != nil && op.Status == ledger.Created {
+			waiting = wait(waiting, r, op)
 		}
 	}
 	for _, c := range waiting { // until a later request of this batch has ended it
@@ -154,6 +154,19 @@ func (s *Settlement) Settle(ctx context.Context, tx *sqlx.Tx, batch []inbox.Mess
 		}
 		s.settled(Result{Operations: operations, More: len(changes.Resumes) > 0, Inventory: len(awaiting) > 0})
 	}, nil
+}
+
+// wait adds a request to those of a batch that wait, or, where it repeats one that nobody was to be answered for, its reply.
+func wait(waiting []ledger.Completion, r ledger.Request, op *ledger.Operation) []ledger.Completion {
+	if op.Seq == r.Seq {
+		return append(waiting, ledger.Completion{Request: r, Operation: op})
+	}
+	for i, c := range waiting {
+		if c.Operation == op && c.Request.Reply == nil && c.Request.Fingerprint == r.Fingerprint {
+			waiting[i].Request.Reply = r.Reply
+		}
+	}
+	return waiting
 }
 
 // awaitingInventory are the orders that wait for their goods from now on.
