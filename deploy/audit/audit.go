@@ -144,7 +144,7 @@ func checkSaga(ctx context.Context, orders, payments *sqlx.DB, report *Report) e
 	}
 	defer left.Close()
 	right, err := payments.QueryxContext(ctx, `
-		SELECT order_id AS id, account_id, currency, amount, captured, refunded, version, status, reason FROM payments ORDER BY order_id`)
+		SELECT order_id AS id, account_id, split_part(currency, ',', 1) AS currency, amount, captured, refunded, version, status, reason FROM payments ORDER BY order_id`)
 	if err != nil {
 		return fmt.Errorf("audit of payments: %w", err)
 	}

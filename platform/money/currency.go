@@ -74,20 +74,60 @@ func (t *Currencies) read(r io.Reader) error {
 		if line = strings.TrimSpace(line); line == "" {
 			continue
 		}
-		code, count, ok := strings.Cut(line, ",")
-		digits, err := strconv.Atoi(strings.TrimSpace(count))
-		code = strings.TrimSpace(code)
-		if !ok || err != nil || digits < 0 || digits > MaxDigits || !codeForm.MatchString(code) {
+		c, ok := parseCurrency(line)
+		if !ok {
 			return fmt.Errorf("line %d: want CODE,DIGITS (2 to 12 capitals or digits, 0 to %d), got %q", number, MaxDigits, line)
 		}
-		if known, ok := t.byCode[code]; ok && known.Digits != digits {
-			return fmt.Errorf("line %d: %s has %d digits already, not %d", number, code, known.Digits, digits)
+		if known, ok := t.byCode[c.Code]; ok && known.Digits != c.Digits {
+			return fmt.Errorf("line %d: %s has %d digits already, not %d", number, c.Code, known.Digits, c.Digits)
 		}
-		if t.byCode[code] = (Currency{code, digits}); len(t.byCode) > maxCurrencies {
+		if t.byCode[c.Code] = c; len(t.byCode) > maxCurrencies {
 			return fmt.Errorf("more than %d currencies", maxCurrencies)
 		}
 	}
 	return lines.Err()
+}
+
+// parseCurrency reads CODE,DIGITS.
+func parseCurrency(text string) (Currency, bool) {
+	code, count, ok := strings.Cut(text, ",")
+	digits, err := strconv.Atoi(strings.TrimSpace(count))
+	c := Currency{strings.TrimSpace(code), digits}
+	return c, ok && err == nil && digits >= 0 && digits <= MaxDigits && codeForm.MatchString(c.Code)
+}
+
+// Foreign is an amount as somebody else has it, whose currency is not known here or has other digits. Its digits are those that
+// were written. Name stands for the currency where codes are stored, and Stored finds it.
+type Foreign struct {
+	Currency
+	Minor int64
+}
+
+// Name is CODE,DIGITS, as in a currency file.
+func (c Currency) Name() string { return c.Code + "," + strconv.Itoa(c.Digits) }
+
+// ParseForeign reads a positive amount of any currency.
+func ParseForeign(code, text string) (Foreign, error) {
+	if !codeForm.MatchString(code) {
+		return Foreign{}, fmt.Errorf("currency %q is no code", code)
+	}
+	c := Currency{code, Digits(text)}
+	if c.Digits > MaxDigits {
+		return Foreign{}, fmt.Errorf("amount %w: at most %d", ErrTooManyDigits, MaxDigits)
+	}
+	minor, err := c.Parse(text)
+	if err != nil {
+		return Foreign{}, fmt.Errorf("amount %w", err)
+	}
+	return Foreign{c, minor}, nil
+}
+
+// Stored finds the currency that is stored: a known one by its code, and a foreign one by its name.
+func (t *Currencies) Stored(code string) (Currency, bool) {
+	if c, ok := t.byCode[code]; ok {
+		return c, true
+	}
+	return parseCurrency(code)
 }
 
 // Lookup finds a currency by its code, which is case-sensitive.

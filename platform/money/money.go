@@ -120,6 +120,12 @@ func Parse(text string, digits int) (int64, error) {
 	return int64(minor), nil
 }
 
+// Digits counts the decimal digits that an amount is written with.
+func Digits(text string) int {
+	_, fraction, _ := strings.Cut(text, ".")
+	return len(fraction)
+}
+
 // Format writes minor units with exactly the currency's number of digits: Format(250000, 2) is "2500.00".
 func Format(minor int64, digits int) string {
 	var buf [48]byte

@@ -67,6 +67,9 @@ func Defaults(name string) map[string]string {
 type Program struct {
 	Name       string
 	Migrations []postgres.Migrations
+	// Amounts are the tables that have amounts, with a column currency. The currencies' digits are recorded beside them (package
+	// currencies).
+	Amounts []string
 	// Reads are the topics that the service consumes. What cannot be read from them goes to their dead letters.
 	Reads []string
 	// Classify is the service's one table from its errors to problems, see httpserver.Options.
@@ -88,8 +91,9 @@ type Process struct {
 	Router     chi.Router
 	H2C        bool // whether to serve HTTP/2 without TLS too, as gRPC needs it; Build sets it
 
-	program Program
-	work    []func(ctx context.Context) error
+	program  Program
+	work     []func(ctx context.Context) error
+	verified chan struct{} // closed once the database is known to fit
 }
 
 // Go adds background work: a function that works until ctx ends and then returns nil. It ends after HTTP was drained, so
@@ -130,7 +134,7 @@ func Commands[T any](of func(T) (program Program, addr string, cfg Config)) []co
 func Serve(ctx context.Context, program Program, addr string, cfg Config, listening func(net.Addr)) (err error) {
 	telemetry.TuneGC()
 	p := &Process{
-		Config: cfg, program: program,
+		Config: cfg, program: program, verified: make(chan struct{}),
 		Log: telemetry.NewLogger(os.Stderr, cfg.Telemetry, program.Name), Metrics: telemetry.NewRegistry(program.Name),
 	}
 	if p.Currencies, err = money.LoadCurrencies(cfg.Currencies); err != nil {
@@ -149,6 +153,11 @@ func Serve(ctx context.Context, program Program, addr string, cfg Config, listen
 	p.Router.Method("GET", "/readyz", p.Health.Ready())
 	p.Router.Method("GET", "/version", config.ThisBuild())
 	p.Router.Method("GET", "/metrics", telemetry.MetricsHandler(p.Metrics))
+	if err := p.verifyAtStart(ctx); err != nil {
+		return err
+	}
+	router := p.Router
+	p.Router = router.With(p.onlyVerified)
 	if err := program.Build(p); err != nil {
 		return err
 	}
@@ -161,29 +170,24 @@ func Serve(ctx context.Context, program Program, addr string, cfg Config, listen
 	working, stopWorking := context.WithCancel(failed)
 	defer stopWorking()
 	for _, work := range p.work {
-		group.Go(func() error { return work(working) })
+		group.Go(func() error {
+			select {
+			case <-p.verified:
+				return work(working)
+			case <-working.Done():
+				return nil
+			}
+		})
 	}
-	group.Go(func() error { return p.checkSchema(serving) })
+	group.Go(func() error { return p.verify(serving) })
 	if addr := cfg.Telemetry.ProfileAddr; addr != "" {
 		group.Go(func() error { return httpserver.Run(serving, httpserver.Profile(addr, cfg.HTTP, p.Log)) })
 	}
 	group.Go(func() error {
 		defer stopWorking()
 		return httpserver.Run(serving, httpserver.Server{
-			Name: program.Name, Addr: addr, Handler: p.Router, H2C: p.H2C, Logger: p.Log, Listening: listening,
+			Name: program.Name, Addr: addr, Handler: router, H2C: p.H2C, Logger: p.Log, Listening: listening,
 		})
 	})
 	return group.Wait()
-}
-
-// checkSchema ends the process when its database lacks a migration: better that than to fail at the first request.
-func (p *Process) checkSchema(ctx context.Context) error {
-	err := postgres.Wait(ctx, p.DB)
-	if err == nil {
-		err = postgres.CheckSchema(ctx, p.DB, p.program.Migrations...)
-	}
-	if ctx.Err() != nil || postgres.IsTransient(err) { // readiness goes on asking
-		return nil
-	}
-	return err
 }

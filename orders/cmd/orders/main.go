@@ -75,7 +75,7 @@ func frame(cfg Config) (service.Program, string, service.Config) {
 
 func newProgram(healAfter time.Duration) service.Program {
 	return service.Program{
-		Name: name, Migrations: postgres.Migrations(), Reads: reads, Classify: api.Classify,
+		Name: name, Migrations: postgres.Migrations(), Amounts: []string{"orders"}, Reads: reads, Classify: api.Classify,
 		Build: func(p *service.Process) error { return build(p, healAfter) },
 	}
 }

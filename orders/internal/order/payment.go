@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -37,6 +38,10 @@ var statusOf = map[string]Status{
 	contract.PaymentCancelled:  Cancelled,
 }
 
+// ErrCurrency says that a payment's currency is not known here, or has other digits here. It is a fault of the settings, which
+// somebody must mend: the event is not to be lost.
+var ErrCurrency = errors.New("payments has other currencies than orders")
+
 // ReadPayment checks what an event says by itself; whether it fits its order is Apply's matter.
 func ReadPayment(currencies *money.Currencies, eventID uuid.UUID, event contract.Payment) (Payment, error) {
 	p := Payment{
@@ -51,7 +56,7 @@ func ReadPayment(currencies *money.Currencies, eventID uuid.UUID, event contract
 	case p.OrderID == uuid.Nil:
 		return Payment{}, errors.New("order_id is missing")
 	case !ok:
-		return Payment{}, fmt.Errorf("currency %q is not known", event.Currency)
+		return Payment{}, fmt.Errorf("%w: %q is not known", ErrCurrency, event.Currency)
 	case statusOf[p.Status] == "":
 		return Payment{}, fmt.Errorf("status %q is not known", p.Status)
 	case p.Version < 1:
@@ -82,12 +87,21 @@ func ReadPayment(currencies *money.Currencies, eventID uuid.UUID, event contract
 	return p, nil
 }
 
-// parseTotal reads an amount that may be zero.
+// parseTotal reads an amount that may be zero. It may be written with more digits than the currency has here, where that makes
+// no difference.
 func parseTotal(currency money.Currency, text string) (int64, error) {
-	if text == currency.Format(0) {
-		return 0, nil
+	if digits := money.Digits(text); digits > currency.Digits && digits <= money.MaxDigits {
+		text = text[:len(text)-digits] + strings.TrimRight(text[len(text)-digits:], "0")
+		text = strings.TrimSuffix(text, ".")
 	}
-	return currency.Parse(text)
+	minor, err := currency.Parse(text)
+	switch {
+	case errors.Is(err, money.ErrNotPositive) && !strings.HasPrefix(text, "-"):
+		return 0, nil
+	case errors.Is(err, money.ErrTooManyDigits):
+		return 0, fmt.Errorf("%w: %w", ErrCurrency, err)
+	}
+	return minor, err
 }
 
 // Apply takes over a payment's state and returns the transition that this is. It is nil, and nothing has changed, where

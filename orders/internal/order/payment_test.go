@@ -1,6 +1,7 @@
 package order
 
 import (
+	"errors"
 	"reflect"
 	"slices"
 	"strings"
@@ -187,6 +188,7 @@ func TestReadPayment(t *testing.T) {
 		"note's length":   func(p *contract.Payment) { p.Note = strings.Repeat("ы", 201) },
 		"reason's NUL":    func(p *contract.Payment) { p.Reason = "a\x00b" },
 		"reason's length": func(p *contract.Payment) { p.Reason = strings.Repeat("ы", 201) },
+		"endless amount":  func(p *contract.Payment) { p.Amount = "10." + strings.Repeat("0", 1000) },
 	} {
 		bad := state
 		change(&bad)
@@ -220,5 +222,27 @@ func TestACancelledOrderKeepsItsNote(t *testing.T) {
 	}
 	if _, err := o.Apply(paymentOf(o, contract.PaymentCancelled, 1, 0, 0), noon); err != nil || o.Note != "changed my mind" {
 		t.Errorf("%v: %+v", err, o)
+	}
+}
+
+// What payments writes with other digits is taken where it is the same amount; what is not is a fault of the settings, and not
+// an event that cannot be read.
+func TestReadPaymentWithOtherDigits(t *testing.T) {
+	table := currencies(t)
+	for text, minor := range map[string]int64{"10": 1000, "10.0": 1000, "10.00": 1000, "10.000": 1000, "10.010": 1001, "0": -1, "0.000": -1, "10.001": 0, "0.001": 0} {
+		amount, captured := text, "0.00"
+		if minor < 0 {
+			amount, captured, minor = "10.00", text, 1000
+		}
+		got, err := ReadPayment(table, uuid.New(), contract.Payment{OrderID: uuid.New(), AccountID: account, Amount: amount, Currency: "RUB",
+			Status: contract.PaymentFailed, CapturedAmount: captured, RefundedAmount: "0", Version: 1})
+		if minor == 0 && !errors.Is(err, ErrCurrency) || minor > 0 && (err != nil || got.Amount != minor || got.Captured != 0) {
+			t.Errorf("%s: %+v, %v", text, got, err)
+		}
+	}
+	_, err := ReadPayment(table, uuid.New(), contract.Payment{OrderID: uuid.New(), AccountID: account, Amount: "1", Currency: "QQQ",
+		Status: contract.PaymentFailed, CapturedAmount: "0", RefundedAmount: "0", Version: 1})
+	if !errors.Is(err, ErrCurrency) {
+		t.Errorf("an unknown currency: %v", err)
 	}
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/altyn-pay/altyn/orders/internal/order"
 	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/currencies"
 	"github.com/altyn-pay/altyn/platform/idempotency"
 	"github.com/altyn-pay/altyn/platform/outbox"
 	"github.com/altyn-pay/altyn/platform/postgres"
@@ -30,7 +31,7 @@ func Migrations() []postgres.Migrations {
 	if err != nil {
 		panic(err) // the folder is compiled in
 	}
-	return []postgres.Migrations{outbox.Migrations(), idempotency.Migrations(), {Name: "orders", FS: sub}}
+	return []postgres.Migrations{outbox.Migrations(), idempotency.Migrations(), {Name: "orders", FS: sub}, currencies.Migrations()}
 }
 
 // ErrNotFound is returned for an order that is not there.

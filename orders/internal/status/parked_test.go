@@ -2,6 +2,8 @@ package status_test
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +17,7 @@ import (
 	"github.com/altyn-pay/altyn/orders/internal/status"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/kafka"
+	"github.com/altyn-pay/altyn/platform/money"
 	"github.com/altyn-pay/altyn/platform/parked"
 )
 
@@ -124,6 +127,47 @@ func TestAnEventThatIsOutdatedNeedNotBeApplied(t *testing.T) {
 		t.Error(err)
 	}
 	if got := b.status(t, o); got != order.Paid || len(b.list(t)) != 0 {
+		t.Errorf("the order is %s, parked %+v", got, b.list(t))
+	}
+}
+
+// An event in a currency that this service does not have, or has with other digits, waits for the settings to be mended.
+func TestAnEventInAnotherCurrencyIsParked(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	orders := b.place(t, 3)
+	b.handle(t,
+		event(t, orders[0], contract.PaymentSucceeded, 1, func(p *contract.Payment) { p.Amount, p.CapturedAmount = "10.000", "10.000" }),
+		event(t, orders[1], contract.PaymentSucceeded, 1, func(p *contract.Payment) { p.Currency = "XQQ" }),
+		event(t, orders[2], contract.PaymentSucceeded, 1, func(p *contract.Payment) { p.Amount, p.CapturedAmount = "10.001", "10.001" }))
+	for i, want := range []order.Status{order.Paid, order.Pending, order.Pending} {
+		if got := b.status(t, orders[i]); got != want {
+			t.Errorf("order %d is %s, want %s", i, got, want)
+		}
+	}
+	items := b.list(t)
+	if len(items) != 2 || !strings.Contains(items[0].Reason+items[1].Reason, order.ErrCurrency.Error()) || b.metric(t, "altyn_orders_dead_letters_total", "") != 0 {
+		t.Fatalf("parked %+v", items)
+	}
+	// The file is mended, and the currency is there.
+	path := filepath.Join(t.TempDir(), "currencies")
+	if err := os.WriteFile(path, []byte("XQQ,2"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	mended, err := money.LoadCurrencies(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.db.Service.Exec(`UPDATE orders SET currency = 'XQQ' WHERE id = $1`, orders[1].ID); err != nil {
+		t.Fatal(err)
+	}
+	b.worker = status.New(b.store, mended, b.producer, func(order.Order) {}, quiet, prometheus.NewRegistry())
+	for _, item := range items {
+		if _, err := b.worker.Redrive(t.Context(), item.ID); err != nil {
+			t.Error(err)
+		}
+	}
+	if got := b.status(t, orders[1]); got != order.Paid || len(b.list(t)) != 1 {
 		t.Errorf("the order is %s, parked %+v", got, b.list(t))
 	}
 }

@@ -6,6 +6,7 @@ package status
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
@@ -74,17 +75,23 @@ type event struct {
 // is to be handled again.
 func (w *Worker) Handle(ctx context.Context, messages []kafka.Message) error {
 	events := make([]event, 0, len(messages))
-	var dead []refused
+	var dead, mistaken []refused
 	for _, m := range messages {
 		payment, err := w.read(m)
-		if err != nil {
+		switch {
+		case errors.Is(err, order.ErrCurrency):
+			mistaken = append(mistaken, refused{m, err})
+		case err != nil:
 			dead = append(dead, refused{m, err})
-			continue
+		default:
+			events = append(events, event{message: m, payment: payment})
 		}
-		events = append(events, event{message: m, payment: payment})
 	}
 	unknown, err := w.apply(ctx, events)
 	if err != nil {
+		return err
+	}
+	if err := w.park(ctx, mistaken); err != nil {
 		return err
 	}
 	return w.bury(ctx, append(dead, unknown...))

@@ -384,7 +384,7 @@ func TestWhatCannotBeReadGoesToTheDeadLetters(t *testing.T) {
 	}
 	unknown := o
 	unknown.ID = uuid.New()
-	reasons := []string{"not a payment", "not a payment", "ce_type", "ce_type", "ce_id", "status", "currency", "captured_amount", "unknown order"}
+	reasons := []string{"not a payment", "not a payment", "ce_type", "ce_type", "ce_id", "status", "captured_amount", "unknown order"}
 	b.handle(t,
 		change(func(m *kafka.Message) { m.Value = []byte("\x00\xff") }),
 		change(func(m *kafka.Message) { m.Value, m.Key = nil, nil }),
@@ -394,7 +394,6 @@ func TestWhatCannotBeReadGoesToTheDeadLetters(t *testing.T) {
 		}),
 		change(func(m *kafka.Message) { m.Headers = append(m.Headers, kafka.Header{Key: "ce_id", Value: []byte("17")}) }),
 		event(t, o, contract.PaymentSucceeded, 1, func(p *contract.Payment) { p.Status = "paid" }),
-		event(t, o, contract.PaymentSucceeded, 1, func(p *contract.Payment) { p.Currency = "QQQ" }),
 		event(t, o, contract.PaymentSucceeded, 1, func(p *contract.Payment) { p.CapturedAmount = "1e3" }),
 		event(t, unknown, contract.PaymentSucceeded, 1, nil),
 		good,
@@ -413,7 +412,7 @@ func TestWhatCannotBeReadGoesToTheDeadLetters(t *testing.T) {
 			t.Errorf("%d: %q instead of %q", i, letter.Headers, reason)
 		}
 	}
-	if string(seen["0"].Value) != "\x00\xff" || len(b.parked(t)) != 0 || b.metric(t, "altyn_orders_dead_letters_total", "") != 9 {
+	if string(seen["0"].Value) != "\x00\xff" || len(b.parked(t)) != 0 || b.metric(t, "altyn_orders_dead_letters_total", "") != float64(len(reasons)) {
 		t.Error("the message was not kept as it was, or events were parked")
 	}
 }

@@ -72,7 +72,8 @@ var program = newProgram(inbox.DefaultRetry)
 
 func newProgram(retry inbox.Retry) service.Program {
 	return service.Program{
-		Name: name, Migrations: postgres.Migrations(), Reads: reads, Classify: api.Classify, Render: rpc.Render,
+		Name: name, Migrations: postgres.Migrations(), Amounts: []string{"balances", "operations"}, Reads: reads,
+		Classify: api.Classify, Render: rpc.Render,
 		Build: func(p *service.Process) error { return build(p, retry) },
 	}
 }

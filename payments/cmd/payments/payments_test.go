@@ -306,9 +306,9 @@ func TestWhatCannotBeReadIsKeptAsADeadLetter(t *testing.T) {
 	unknown.Headers = kafka.Event{ID: "1", Type: "order.exploded", Source: "/orders"}.Headers()
 	bad := []kafka.Message{
 		garbage, unknown,
-		change(func(o *contract.Order) { o.Amount = "1.001" }),
 		change(func(o *contract.Order) { o.Amount = "-1.00" }),
-		change(func(o *contract.Order) { o.Currency = "QQQ" }),
+		change(func(o *contract.Order) { o.Amount = "1." + strings.Repeat("0", 19) }),
+		change(func(o *contract.Order) { o.Currency = "qqq" }),
 		change(func(o *contract.Order) { o.Capture = "sometimes" }),
 		change(func(o *contract.Order) { o.OrderID = uuid.Nil }),
 		change(func(o *contract.Order) { o.AccountID = uuid.Nil }),

@@ -147,6 +147,9 @@ func (b *Book) Balances(account uuid.UUID) map[string]Balance {
 // gives to. What it gives to must be in the database as a row, so that it can be locked.
 func (b *Book) Needs(r Request) (accounts []uuid.UUID, takes, gives []Key) {
 	own := r.key()
+	if _, begun := b.payments[r.OrderID]; r.Refused != "" && (r.Kind == Payment || !begun) {
+		return nil, nil, nil // it moves no money, and there are no balances in its currency
+	}
 	switch r.Kind {
 	case CreateAccount:
 		return []uuid.UUID{r.AccountID}, nil, nil

@@ -91,6 +91,8 @@ const (
 	AmountExceedsCaptured Reason = "amount_exceeds_captured" // 422: more is to be refunded than is left of what was captured
 	TooManyRefunds        Reason = "too_many_refunds"        // 422: the payment was refunded too often
 
+	CurrencyMismatch Reason = "currency_mismatch" // 422: the order is in a currency that is not known, or has other digits, in payments
+
 	Rejected     Reason = "rejected"     // 422: the payment was rejected
 	OutOfStock   Reason = "out_of_stock" // 422: the inventory has not got the goods
 	PastDeadline Reason = "expired"      // 422: the deadline passed before it could be done
@@ -163,6 +165,7 @@ type Request struct {
 	ExpiresAt      time.Time `json:"expires_at,omitzero"`  // the order's deadline, where it has one of its own
 	InStock        bool      `json:"in_stock,omitempty"`   // of Inventory
 	Note           string    `json:"note,omitempty"`       // of Cancel, Reject, Refund and CancelOperation: why, in the client's words
+	Refused        Reason    `json:"refused,omitempty"`    // of Payment and Cancel: why there can be no payment; Currency is a name of money.Foreign's
 	Repeated       bool      `json:"repeated,omitempty"`   // of Payment and Cancel: orders has heard no answer and asks again
 
 	CommandID   uuid.UUID `json:"command_id,omitzero"` // the client's own, where it came otherwise than over the broker

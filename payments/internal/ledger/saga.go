@@ -78,6 +78,8 @@ func (b *Book) pay(op *Operation, r Request) {
 	switch {
 	case r.Discarded:
 		b.close(op, Discarded)
+	case r.Refused != "":
+		b.close(op, r.Refused)
 	case !b.exists(r.AccountID):
 		b.close(op, AccountNotFound)
 	case b.past(r.ExpiresAt):

@@ -12,6 +12,7 @@ import (
 
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/currencies"
 	"github.com/altyn-pay/altyn/platform/idempotency"
 	"github.com/altyn-pay/altyn/platform/inbox"
 	"github.com/altyn-pay/altyn/platform/outbox"
@@ -27,7 +28,7 @@ func Migrations() []postgres.Migrations {
 	if err != nil {
 		panic(err) // the folder is compiled in
 	}
-	return []postgres.Migrations{inbox.Migrations(), outbox.Migrations(), idempotency.Migrations(), {Name: "payments", FS: sub}}
+	return []postgres.Migrations{inbox.Migrations(), outbox.Migrations(), idempotency.Migrations(), {Name: "payments", FS: sub}, currencies.Migrations()}
 }
 
 // Store reads and writes the ledger's tables.

@@ -283,13 +283,20 @@ func payment(currencies *money.Currencies, order contract.Order) (ledger.Request
 	if o := order.OnInsufficient; o != "" && o != contract.OnInsufficientReject && o != contract.OnInsufficientWait {
 		return ledger.Request{}, fmt.Errorf("on_insufficient %q is not known", o)
 	}
-	currency, ok := currencies.Lookup(order.Currency)
-	if !ok {
-		return ledger.Request{}, fmt.Errorf("currency %q is not known", order.Currency)
-	}
-	amount, err := currency.Parse(order.Amount)
-	if err != nil {
-		return ledger.Request{}, fmt.Errorf("amount %w", err)
+	// In another number of digits the amount may mean something else: better no payment than one of another amount.
+	var refused ledger.Reason
+	code, amount := order.Currency, int64(0)
+	if currency, ok := currencies.Lookup(code); ok && money.Digits(order.Amount) == currency.Digits {
+		var err error
+		if amount, err = currency.Parse(order.Amount); err != nil {
+			return ledger.Request{}, fmt.Errorf("amount %w", err)
+		}
+	} else {
+		foreign, err := money.ParseForeign(code, order.Amount)
+		if err != nil {
+			return ledger.Request{}, err
+		}
+		code, amount, refused = foreign.Name(), foreign.Minor, ledger.CurrencyMismatch
 	}
 	for _, text := range []struct {
 		field, value string
@@ -303,7 +310,7 @@ func payment(currencies *money.Currencies, order contract.Order) (ledger.Request
 		}
 	}
 	r := ledger.Request{
-		ID: order.OrderID, AccountID: order.AccountID, Kind: ledger.Payment, Currency: order.Currency, Amount: amount,
+		ID: order.OrderID, AccountID: order.AccountID, Kind: ledger.Payment, Currency: code, Amount: amount, Refused: refused,
 		OrderID: order.OrderID, Capture: order.Capture, Reference: order.Reference, Description: order.Description,
 		AwaitInventory: order.AwaitInventory, Repeated: order.Repeated, WaitForFunds: order.OnInsufficient == contract.OnInsufficientWait,
 	}

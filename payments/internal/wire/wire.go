@@ -14,7 +14,7 @@ import (
 // Amount writes minor units of a currency. A currency that is stored but no longer known is a fault of the configuration:
 // better no answer than one with a wrong number of digits.
 func Amount(currencies *money.Currencies, code string, minor int64) (string, error) {
-	currency, ok := currencies.Lookup(code)
+	currency, ok := currencies.Stored(code)
 	if !ok {
 		return "", fmt.Errorf("%q is stored but no longer among the currencies", code)
 	}
@@ -32,19 +32,22 @@ func Operation(currencies *money.Currencies, op *ledger.Operation) (contract.Ope
 	if op.Currency == "" {
 		return out, nil
 	}
-	var err error
-	out.Amount, err = Amount(currencies, op.Currency, op.Amount)
-	return out, err
+	currency, ok := currencies.Stored(op.Currency)
+	if !ok {
+		return out, fmt.Errorf("%q is stored but no longer among the currencies", op.Currency)
+	}
+	out.Currency, out.Amount = currency.Code, currency.Format(op.Amount)
+	return out, nil
 }
 
 // Payment is a payment's whole state.
 func Payment(currencies *money.Currencies, p ledger.OrderPayment) (contract.Payment, error) {
-	currency, ok := currencies.Lookup(p.Currency)
+	currency, ok := currencies.Stored(p.Currency)
 	if !ok {
 		return contract.Payment{}, fmt.Errorf("%q is stored but no longer among the currencies", p.Currency)
 	}
 	return contract.Payment{
-		OrderID: p.OrderID, AccountID: p.AccountID, Amount: currency.Format(p.Amount), Currency: p.Currency,
+		OrderID: p.OrderID, AccountID: p.AccountID, Amount: currency.Format(p.Amount), Currency: currency.Code,
 		Capture: p.Capture, Status: p.Status, Reason: string(p.Reason), Note: p.Note, CapturedAmount: currency.Format(p.Captured),
 		RefundedAmount: currency.Format(p.Refunded), Version: p.Version,
 		CreatedAt: contract.Time(p.CreatedAt), UpdatedAt: contract.Time(p.UpdatedAt),

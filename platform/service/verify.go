@@ -1,0 +1,91 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/altyn-pay/altyn/platform/config"
+	"github.com/altyn-pay/altyn/platform/currencies"
+	"github.com/altyn-pay/altyn/platform/httpserver"
+	"github.com/altyn-pay/altyn/platform/postgres"
+)
+
+const (
+	// startTimeout bounds how long the start waits for the database's answer: the service also starts while that is away.
+	startTimeout = 3 * time.Second
+	// verifyInterval is how often a database that could not answer is asked again.
+	verifyInterval = time.Second
+)
+
+var errNotVerified = errors.New("the database has not been verified yet")
+
+// verifyAtStart looks whether the database fits before anything is served. While it is away, verify goes on.
+func (p *Process) verifyAtStart(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	err := p.verifyOnce(ctx)
+	if ctx.Err() != nil || postgres.IsTransient(err) {
+		return nil
+	}
+	return err
+}
+
+// verify waits until it is known that the database fits. It ends the process when the database lacks a migration, or has
+// other currencies: better that than to fail at the first request, or to take amounts for what they are not.
+func (p *Process) verify(ctx context.Context) error {
+	for {
+		select {
+		case <-p.verified:
+			return nil
+		default:
+		}
+		err := postgres.Wait(ctx, p.DB)
+		if err == nil {
+			err = p.verifyOnce(ctx)
+		}
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil && !postgres.IsTransient(err):
+			return err
+		case err != nil:
+			p.Log.Warn("the database could not be verified; trying again", "error", err, "retry_in", verifyInterval)
+			select {
+			case <-ctx.Done():
+			case <-time.After(verifyInterval):
+			}
+		}
+	}
+}
+
+func (p *Process) verifyOnce(ctx context.Context) error {
+	err := postgres.CheckSchema(ctx, p.DB, p.program.Migrations...)
+	if err == nil && len(p.program.Amounts) > 0 {
+		err = currencies.Agree(ctx, p.DB, p.Currencies, p.program.Amounts...)
+	}
+	if wrong := (currencies.Disagreement)(nil); errors.As(err, &wrong) {
+		return &config.Wrong{Name: "CURRENCIES_FILE", Value: p.Config.Currencies, Must: "must have the currencies that the database has: " + err.Error(), Err: err}
+	}
+	if err == nil {
+		close(p.verified)
+	}
+	return err
+}
+
+// onlyVerified lets requests pass once the database is known to fit; documents are served without it.
+func (p *Process) onlyVerified(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !strings.HasPrefix(r.URL.Path, "/docs") {
+			select {
+			case <-p.verified:
+			default:
+				httpserver.Error(w, r, httpserver.Unavailable(errNotVerified))
+				return
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
