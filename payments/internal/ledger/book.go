@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"math"
+	"strconv"
 	"time"
 
 	"github.com/google/uuid"
@@ -43,6 +44,7 @@ type Changes struct {
 	Payments   []OrderPayment // every transition, so the last one of an order is its state
 	Repeated   []OrderPayment // states to be told again; none of a payment that has changed
 	Balances   map[Key]Balance
+	Vaults     []Key // balances among them that are new
 	Holds      map[uuid.UUID]*Hold
 	Waits      map[uuid.UUID]*Wait // what waits now, or waits for something else than before
 	Ended      []*Wait             // what was put in and waits no more
@@ -334,9 +336,14 @@ func (b *Book) debit(op *Operation, r Request, own Key) Reason {
 	panic(fmt.Sprintf("ledger: unknown kind of request %q", r.Kind))
 }
 
-// maxBalance is the most that may come to a client, with what is frozen, and that may be earned in a lane. It is half of what
-// can be written down, so that whatever was earned can be given back.
-const maxBalance = math.MaxInt64 / 2
+const (
+	// maxBalance is the most that one operation may move, and that may come to a client, with what is frozen. It is half of what
+	// can be written down, so that as much can be given back to a client.
+	maxBalance = math.MaxInt64 / 2
+	// maxSystem is what a system account may have, either way, before an operation moves money from or to it: with that operation's
+	// it can still be written down.
+	maxSystem = math.MaxInt64 / 4
+)
 
 // move takes the operation's amount from one actual balance and adds it to another.
 func (b *Book) move(op *Operation, from, to Key) Reason {
@@ -344,23 +351,52 @@ func (b *Book) move(op *Operation, from, to Key) Reason {
 	if !IsSystem(from.AccountID) && payer.Actual < op.Amount {
 		return InsufficientFunds
 	}
-	limit := int64(math.MaxInt64)
-	if to.AccountID == Revenue || from.AccountID != Revenue && to.AccountID != External {
-		limit = maxBalance // of what comes back from Revenue, none is needed
+	limit := int64(maxBalance)
+	if from.AccountID == Revenue { // what comes back may find as much there
+		limit = math.MaxInt64
 	}
 	// What is frozen may come back to the actual balance, so there must be room for both.
-	if payer.Actual-op.Amount > payer.Actual || op.Amount > limit || payee.Actual > limit-payee.Frozen-op.Amount {
+	if op.Amount > maxBalance || !IsSystem(to.AccountID) && payee.Actual > limit-payee.Frozen-op.Amount {
 		return BalanceTooLarge
 	}
+	b.makeRoom(op, from)
+	b.makeRoom(op, to)
 	b.enter(op, from, -op.Amount, 0)
 	b.enter(op, to, op.Amount, 0)
 	return ""
+}
+
+// makeRoom moves what a system account has to a vault when it is very much. The money of a lane's clients together, and all
+// that was ever earned from them, may be more than can be written down as one number; with 18 digits that is nine units. So
+// that one client's money is never in another one's way, there is always room.
+func (b *Book) makeRoom(op *Operation, key Key) {
+	balance := b.balance(key)
+	if !IsSystem(key.AccountID) || -maxSystem <= balance.Actual && balance.Actual <= maxSystem {
+		return
+	}
+	full := key.of(vault(key.AccountID, balance.Entries))
+	from, to, amount := key, full, balance.Actual
+	if amount < 0 {
+		from, to, amount = full, key, -amount
+	}
+	carry := &Operation{
+		ID:   uuid.NewSHA1(full.AccountID, []byte(full.Currency+strconv.Itoa(int(full.Lane)))),
+		Lane: key.Lane, Seq: op.Seq, Kind: Transfer, AccountID: from.AccountID, ToAccountID: to.AccountID, Currency: key.Currency,
+		Amount: amount, Status: Success, CreatedAt: b.Now, SettledAt: b.Now,
+	}
+	b.changes.Operations = append(b.changes.Operations, carry)
+	b.changes.Vaults = append(b.changes.Vaults, full)
+	b.enter(carry, from, -amount, 0)
+	b.enter(carry, to, amount, 0)
 }
 
 // hold sets the operation's amount aside.
 func (b *Book) hold(op *Operation, r Request, own Key) Reason {
 	if b.balance(own).Actual < op.Amount {
 		return InsufficientFunds
+	}
+	if op.Amount > maxBalance {
+		return BalanceTooLarge
 	}
 	b.enter(op, own, -op.Amount, op.Amount)
 	op.HoldID = op.ID
@@ -392,14 +428,14 @@ func (b *Book) endHold(op *Operation, r Request) Reason {
 func (b *Book) free(op *Operation, hold *Hold, captured int64, status HoldStatus) Reason {
 	op.HoldID, op.Currency, op.Amount = hold.ID, hold.Currency, cmp.Or(captured, hold.Amount)
 	own := Key{hold.AccountID, hold.Currency, hold.Lane}
-	revenue := b.balance(own.of(Revenue))
 	switch {
 	case hold.Status != Open:
 		return HoldNotOpen
 	case captured > hold.Amount:
 		return AmountExceedsHold
-	case revenue.Actual > maxBalance-captured:
-		return BalanceTooLarge
+	}
+	if captured > 0 {
+		b.makeRoom(op, own.of(Revenue))
 	}
 	b.enter(op, own, hold.Amount-captured, -hold.Amount)
 	if captured > 0 {

@@ -79,7 +79,7 @@ const (
 	AccountExists     Reason = "account_exists"      // 422: there is an account with this ID already
 	SameAccount       Reason = "same_account"        // 422: payer and payee are the same account
 	InsufficientFunds Reason = "insufficient_funds"  // 422: the account has less than that free to use
-	BalanceTooLarge   Reason = "balance_too_large"   // 422: the sum would be more than half of an int64 of minor units
+	BalanceTooLarge   Reason = "balance_too_large"   // 422: the amount, or what the client would have, is more than half of an int64 of minor units
 	HoldNotFound      Reason = "hold_not_found"      // 404: there is no hold with this ID
 	HoldNotOpen       Reason = "hold_not_open"       // 422: the hold was captured, released or has expired
 	AmountExceedsHold Reason = "amount_exceeds_hold" // 422: more is to be captured than is held
@@ -131,8 +131,22 @@ var (
 	Revenue = uuid.MustParse("00000000-0000-0000-0000-000000000002")
 )
 
-// IsSystem tells whether an ID is that of a system account.
-func IsSystem(account uuid.UUID) bool { return account == External || account == Revenue }
+// IsSystem tells whether an ID is that of a system account, or of one of its vaults.
+func IsSystem(account uuid.UUID) bool {
+	return [6]byte(account[:6]) == [6]byte{} && (account == External || account == Revenue || account[6] == vaults)
+}
+
+// vaults is the seventh byte of the IDs of vaults, the six before it are zero: a UUID of version 8, which nobody else makes.
+const vaults = 0x80
+
+// vault is an account for what a system account has no room for, in its lane. The number tells its vaults apart.
+func vault(system uuid.UUID, number int64) (id uuid.UUID) {
+	id[6], id[7], id[8] = vaults, system[15], 0x80
+	for i := range 6 {
+		id[15-i] = byte(number >> (8 * i))
+	}
+	return id
+}
 
 // Request is one accepted message: it asks for an operation. Amounts are in minor units and positive.
 type Request struct {

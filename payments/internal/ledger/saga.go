@@ -3,6 +3,7 @@ package ledger
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/altyn-pay/altyn/platform/contract"
@@ -244,11 +245,14 @@ func (b *Book) cancel(r Request) *Operation {
 			b.become(p, cancelled, r)
 			return nil
 		}
+		own := b.balance(Key{p.AccountID, p.Currency, p.Lane})
+		if own.Actual > math.MaxInt64-own.Frozen-left {
+			return nil // orders asks again, until the client has made room
+		}
 		op := b.compensation(p, r, Refund)
 		op.Amount = left
 		if reason := b.giveBack(op, p, cancelled, r); reason != "" {
-			// There is always room for what comes back (maxBalance), so the books are wrong: an operator must look.
-			panic(fmt.Sprintf("ledger: cancel order %s: %s", p.OrderID, reason))
+			panic(fmt.Sprintf("ledger: cancel order %s: %s", p.OrderID, reason)) // an operator must look
 		}
 		b.close(op, "")
 		return op

@@ -21,6 +21,15 @@ func (s *Store) Save(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes, n
 	if err != nil {
 		return err
 	}
+	if len(changes.Vaults) > 0 {
+		vaults := make(map[ledger.Key]bool, len(changes.Vaults))
+		for _, key := range changes.Vaults {
+			vaults[key] = true
+		}
+		if err := createBalances(ctx, tx, vaults); err != nil {
+			return err
+		}
+	}
 	if err := saveBalances(ctx, tx, changes, entered); err != nil {
 		return err
 	}
