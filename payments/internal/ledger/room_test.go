@@ -89,7 +89,7 @@ func TestACancellationWaitsForRoom(t *testing.T) {
 
 func TestWhatOneOperationCanMove(t *testing.T) {
 	t.Parallel()
-	s := newScript().deposit(most + 1).deposit(most).order(1, 9).deposit(9).cancel(1, 9) // there is more than most now
+	s := newScript().deposit(most+1).deposit(most).order(1, 9).deposit(9).cancel(1, 9) // there is more than most now
 	s.withdraw(most+1, false).order(2, most+1).order(3, most+1, manual).withdraw(most, false)
 	var got []ledger.Reason
 	for _, r := range s.requests[1:] {

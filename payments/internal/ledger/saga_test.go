@@ -1,6 +1,7 @@
 package ledger_test
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"math"
@@ -124,7 +125,10 @@ func (s *script) later(d time.Duration) *script {
 			s.do(ledger.Request{Kind: ledger.Expire, HoldID: hold.ID})
 		}
 	}
-	for _, w := range s.waits {
+	waits := slices.SortedFunc(maps.Values(s.waits), func(a, b ledger.Wait) int {
+		return cmp.Or(a.ExpiresAt.Compare(b.ExpiresAt), cmp.Compare(a.Seq, b.Seq))
+	})
+	for _, w := range waits {
 		if !w.ExpiresAt.IsZero() && !w.ExpiresAt.After(s.at) {
 			s.do(ledger.Request{Kind: ledger.Expire, WaitID: w.Request.ID})
 		}
