@@ -262,7 +262,7 @@ func TestSaga(t *testing.T) {
 			[]string{"created:waiting_for_funds"}, 0, 0, ""},
 		"credits pass": {newScript().deposit(5).order(1, 2, manual).withdraw(8, true).confirm(1, 1).refund(1, 0),
 			[]string{"authorized", "succeeded 1-0", "refunded 1-1"}, 5, 0, ""},
-		"the head gives up, the next one goes on": {newScript().deposit(5).withdraw(8, true).order(1, 2).later(24 * time.Hour),
+		"the head gives up, the next one goes on": {newScript().deposit(5).withdraw(8, true).later(time.Minute).order(1, 2).later(24*time.Hour - time.Minute),
 			[]string{"created:waiting_for_funds", "succeeded 2-0"}, 3, 0, ""},
 		"the head is ended, the next one goes on": {newScript().deposit(5).withdraw(8, true).order(1, 2).end(2),
 			[]string{"created:waiting_for_funds", "succeeded 2-0"}, 3, 0, ""},
