@@ -44,6 +44,15 @@ func IdempotencyKey(r *http.Request) (string, error) {
 	return key, nil
 }
 
+// SentKey is the Idempotency-Key header of which IdempotencyKey has taken quotation marks away, as it was sent; else "".
+// Earlier versions took them for a part of the key: what they have accepted has an ID that is derived from this text.
+func SentKey(r *http.Request) string {
+	if sent := r.Header.Get(idempotencyKeyHeader); strings.HasPrefix(sent, `"`) {
+		return sent
+	}
+	return ""
+}
+
 // unquote reads a String of RFC 8941: printable ASCII between quotation marks, in which a backslash comes before each
 // quotation mark and each backslash, and nowhere else.
 func unquote(text string) (string, bool) {

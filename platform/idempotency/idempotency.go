@@ -46,6 +46,11 @@ type Claim struct {
 	Others []uuid.UUID
 }
 
+// IDs are those of whatever may have been made under the key.
+func (c Claim) IDs() []uuid.UUID {
+	return slices.AppendSeq(slices.Clone(c.Others), maps.Keys(c.Makes))
+}
+
 // Outcome is what became of a claim.
 type Outcome struct {
 	Repeated bool  // the key stood for this request before
@@ -117,10 +122,7 @@ func foundBefore(ctx context.Context, claims []Claim, stored map[uuid.UUID]uuid.
 		if _, ok := stored[c.Key]; ok {
 			continue
 		}
-		ids = append(ids, c.Others...)
-		for id := range c.Makes {
-			ids = append(ids, id)
-		}
+		ids = append(ids, c.IDs()...)
 	}
 	if len(ids) == 0 {
 		return nil, nil

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -58,24 +59,22 @@ func (a *API) placeBatch(w http.ResponseWriter, r *http.Request) error {
 		return httpserver.Invalid("orders", "must have 1 to "+strconv.Itoa(maxBatch)+" orders")
 	}
 	results := make([]Result, len(request.Orders))
-	var placements []postgres.Placement
-	var indexes []int // of the placements in the request
-	for i, item := range request.Orders {
-		results[i].Index = i
-		itemKey := ""
-		if key != "" {
-			itemKey = keyOfItem(i, key)
-		}
-		placement, err := a.placement(r.Context(), item, batchPath, itemKey)
+	placements, indexes, err := a.placements(r.Context(), request, key, results)
+	if err != nil {
+		return err
+	}
+	if sent := httpserver.SentKey(r); sent != "" { // it may have come to an earlier version
+		before, _, err := a.placements(r.Context(), request, sent, results)
 		if err != nil {
-			var p *httpserver.Problem
-			if err = problemOf(err, "orders["+strconv.Itoa(i)+"]."); !errors.As(err, &p) {
-				return err
-			}
-			results[i].Problem = p
-			continue
+			return err
 		}
-		placements, indexes = append(placements, placement), append(indexes, i)
+		placed, err := a.store.Placed(r.Context(), request.claim(sent, before).IDs())
+		if err != nil {
+			return err
+		}
+		if len(placed) > 0 {
+			key, placements = sent, before
+		}
 	}
 	repeated := false
 	if key != "" {
@@ -111,6 +110,29 @@ func (a *API) placeBatch(w http.ResponseWriter, r *http.Request) error {
 		w.Header().Set(replayedHeader, "true")
 	}
 	return httpserver.WriteJSON(w, http.StatusOK, Results{results})
+}
+
+// placements are the valid orders of a batch that came with a key, or with "", with their indexes; results gets what is wrong
+// with the others.
+func (a *API) placements(ctx context.Context, b PlaceOrders, key string, results []Result) (placements []postgres.Placement, indexes []int, err error) {
+	for i, item := range b.Orders {
+		results[i].Index = i
+		itemKey := ""
+		if key != "" {
+			itemKey = keyOfItem(i, key)
+		}
+		placement, err := a.placement(ctx, item, batchPath, itemKey)
+		if err != nil {
+			var p *httpserver.Problem
+			if err = problemOf(err, "orders["+strconv.Itoa(i)+"]."); !errors.As(err, &p) {
+				return nil, nil, err
+			}
+			results[i].Problem = p
+			continue
+		}
+		placements, indexes = append(placements, placement), append(indexes, i)
+	}
+	return placements, indexes, nil
 }
 
 // keyOfItem tells the orders of a batch apart. What it was in earlier versions it must stay.

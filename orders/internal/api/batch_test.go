@@ -165,3 +165,32 @@ func TestBatchesOfTheVersionBefore(t *testing.T) {
 		t.Errorf("%d orders: %s", b.orders(t), answer.body)
 	}
 }
+
+// Earlier versions took the quotation marks of a key for a part of it. What they have placed is found under it.
+func TestQuotedKeysOfTheVersionBefore(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	payer := uuid.New()
+	sent := orderOf(payer, "1", "")
+	for _, test := range []struct {
+		path, body, other, key string
+	}{
+		{api.Path, sent, orderOf(payer, "2", ""), `"k"`},
+		{batchPath, batchOf(sent), batchOf(orderOf(payer, "2", "")), `0:"k"`},
+	} {
+		before := b.orders(t)
+		first := b.call(t, "POST", test.path, test.body, "Idempotency-Key", "as before")
+		id := contract.DerivedID(test.path, payer, test.key)
+		if _, err := b.db.Owner.Exec(`UPDATE orders SET id = $1 WHERE seq = (SELECT max(seq) FROM orders)`, id); err != nil {
+			t.Fatal(err)
+		}
+		again := b.call(t, "POST", test.path, test.body, "Idempotency-Key", `"k"`)
+		if again.status != first.status || again.header.Get("Idempotent-Replayed") != "true" || !strings.Contains(string(again.body), id.String()) {
+			t.Errorf("%s: %d %v %s", test.path, again.status, again.header, again.body)
+		}
+		wantProblem(t, b.call(t, "POST", test.path, test.other, "Idempotency-Key", `"k"`), 422, httpserver.CodeIdempotencyKeyReused)
+		if placed := b.orders(t) - before; placed != 1 {
+			t.Errorf("%s: %d orders", test.path, placed)
+		}
+	}
+}

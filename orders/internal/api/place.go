@@ -75,6 +75,19 @@ func (a *API) place(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return problemOf(err, "")
 	}
+	if sent := httpserver.SentKey(r); sent != "" { // it may have come to an earlier version
+		before, err := a.placement(ctx, request, Path, sent)
+		if err != nil {
+			return err
+		}
+		placed, err := a.store.Placed(ctx, []uuid.UUID{before.Order.ID})
+		if err != nil {
+			return err
+		}
+		if len(placed) > 0 {
+			placement = before
+		}
+	}
 	await, done := a.watch(placement.Order.ID, wait)
 	defer done()
 	placed, err := a.placing.Do(ctx, placement)

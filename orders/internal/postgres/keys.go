@@ -14,7 +14,7 @@ import (
 func (s *Store) Claim(ctx context.Context, c idempotency.Claim) (repeated bool, err error) {
 	ctx, cancel := postgres.Detached(ctx)
 	defer cancel()
-	outcomes, err := idempotency.Make(ctx, s.db, []idempotency.Claim{c}, s.placed)
+	outcomes, err := idempotency.Make(ctx, s.db, []idempotency.Claim{c}, s.Placed)
 	if err != nil {
 		return false, err
 	}
@@ -24,8 +24,13 @@ func (s *Store) Claim(ctx context.Context, c idempotency.Claim) (repeated bool, 
 	return outcomes[0].Repeated, nil
 }
 
-// placed finds the fingerprints of those of the orders that exist.
-func (s *Store) placed(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]uuid.UUID, error) {
+// Placed finds the fingerprints of those of the orders that exist.
+func (s *Store) Placed(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]uuid.UUID, error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	ctx, cancel := postgres.Detached(ctx)
+	defer cancel()
 	var rows []struct {
 		ID          uuid.UUID `db:"id"`
 		Fingerprint uuid.UUID `db:"fingerprint"`

@@ -193,3 +193,40 @@ func TestBatchesOfTheVersionBefore(t *testing.T) {
 		t.Errorf("%s are left: %v", b.left(one, two), got)
 	}
 }
+
+// Earlier versions took the quotation marks of a key for a part of it. What they have accepted is found under it.
+func TestQuotedKeysOfTheVersionBefore(t *testing.T) {
+	b := setup(t, "all")
+	account := b.account("10.00")
+	withdrawals := fmt.Sprintf("/api/v1/accounts/%s/withdrawals", account)
+	for _, test := range []struct {
+		path, body, other, key string
+	}{
+		{withdrawals, `{"amount": "1", "currency": "RUB"}`, `{"amount": "2", "currency": "RUB"}`, `"k"`},
+		{batchPath, batchOf(withdrawal(account, "1", "")), batchOf(withdrawal(account, "2", "")), `"k"#0`},
+	} {
+		first := b.call("POST", test.path, test.body, "Idempotency-Key", "as before")
+		left := b.balance(account)
+		id := contract.DerivedID(test.path, account, test.key)
+		fingerprint := uuid.NewSHA1(id, []byte(`{"currency":"RUB","amount":100}withdraw`))
+		if _, err := b.Owner.Exec(`UPDATE operations SET id = $1, fingerprint = $2 WHERE seq = (SELECT max(seq) FROM operations)`, id, fingerprint); err != nil {
+			t.Fatal(err)
+		}
+		again := b.call("POST", test.path, test.body, "Idempotency-Key", `"k"`)
+		if again.status != first.status || again.header.Get("Idempotent-Replayed") != "true" || !strings.Contains(fmt.Sprint(again.body), id.String()) {
+			t.Errorf("%s: %v", test.path, again)
+		}
+		if got := b.call("POST", test.path, test.other, "Idempotency-Key", `"k"`); got.status != 422 || got.body["code"] != "idempotency_key_reused" {
+			t.Errorf("%s with another body: %v", test.path, got)
+		}
+		if got := b.balance(account); got != left {
+			t.Errorf("%s: %s is left of %s", test.path, got, left)
+		}
+	}
+	// New ones are the same with and without quotation marks.
+	first := b.call("POST", withdrawals, `{"amount": "1", "currency": "RUB"}`, "Idempotency-Key", `"new \"one\""`)
+	again := b.call("POST", withdrawals, `{"amount": "1", "currency": "RUB"}`, "Idempotency-Key", `new "one"`)
+	if first.status != 201 || again.header.Get("Idempotent-Replayed") != "true" || again.body["id"] != first.body["id"] {
+		t.Errorf("%v and %v", first, again)
+	}
+}

@@ -2,12 +2,14 @@
 package api
 
 import (
+	"context"
 	"math"
 	"net/http"
 	"strings"
 	"time"
 
 	"github.com/go-chi/chi/v5"
+	"github.com/google/uuid"
 
 	"github.com/altyn-pay/altyn/payments/internal/command"
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
@@ -130,7 +132,7 @@ func (a *API) request(r *http.Request, c contract.Command, key string) (ledger.R
 	if err != nil {
 		return request, err
 	}
-	if err := command.Identify(&request, door(r), key); err != nil || key == "" || request.Kind != ledger.CreateAccount {
+	if err := a.identify(r.Context(), &request, door(r), key, httpserver.SentKey(r)); err != nil || key == "" || request.Kind != ledger.CreateAccount {
 		return request, err
 	}
 	outcomes, err := a.claim(r.Context(), command.Claim(request, door(r), key))
@@ -138,6 +140,25 @@ func (a *API) request(r *http.Request, c contract.Command, key string) (ledger.R
 		return request, err
 	}
 	return request, outcomes[0].Err
+}
+
+// identify gives a request its ID. What an earlier version has accepted under the key as it was sent has that one.
+func (a *API) identify(ctx context.Context, r *ledger.Request, door, key, sent string) error {
+	if sent != "" {
+		before := *r
+		if err := command.Identify(&before, door, sent); err != nil {
+			return err
+		}
+		accepted, err := a.store.Accepted(ctx, []uuid.UUID{before.ID})
+		if err != nil {
+			return err
+		}
+		if len(accepted) > 0 {
+			*r = before
+			return nil
+		}
+	}
+	return command.Identify(r, door, key)
 }
 
 // door is where a request came in, for the keys of clients. An ID in the path may be written in either case.

@@ -77,14 +77,21 @@ func (a *API) batch(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	answer := BatchResult{Items: make([]BatchItem, len(body.Operations))}
-	items := make([]item, 0, len(body.Operations))
-	for i, c := range body.Operations {
-		answer.Items[i].Index = i
-		it, err := a.item(door(r), key, i, c, named)
-		if err == nil {
-			items = append(items, it)
-		} else if answer.Items[i].Problem = problemOf(within(err, i)); answer.Items[i].Problem == nil {
+	items, err := a.items(door(r), key, body, named, answer)
+	if err != nil {
+		return err
+	}
+	if sent := httpserver.SentKey(r); sent != "" { // it may have come to an earlier version
+		before, err := a.items(door(r), sent, body, named, answer)
+		if err != nil {
 			return err
+		}
+		accepted, err := a.store.Accepted(r.Context(), body.claim(door(r), sent, before).IDs())
+		if err != nil {
+			return err
+		}
+		if len(accepted) > 0 {
+			key, items = sent, before
 		}
 	}
 	if key != "" {
@@ -133,6 +140,21 @@ func (a *API) batch(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	return httpserver.WriteJSON(w, http.StatusOK, answer)
+}
+
+// items reads a batch that came with a key, or with "", and answers what is not valid.
+func (a *API) items(door, key string, body Batch, named command.Named, answer BatchResult) ([]item, error) {
+	items := make([]item, 0, len(body.Operations))
+	for i, c := range body.Operations {
+		answer.Items[i].Index = i
+		it, err := a.item(door, key, i, c, named)
+		if err == nil {
+			items = append(items, it)
+		} else if answer.Items[i].Problem = problemOf(within(err, i)); answer.Items[i].Problem == nil {
+			return nil, err
+		}
+	}
+	return items, nil
 }
 
 // item is a valid item of a batch.

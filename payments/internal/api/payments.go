@@ -7,7 +7,6 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/altyn-pay/altyn/payments/internal/command"
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/payments/internal/wire"
 	"github.com/altyn-pay/altyn/platform/contract"
@@ -23,6 +22,7 @@ type Step struct {
 	Reason  string        // of a Reject or Refund: the note
 	Door    string        // where it came in: keys of different doors never collide
 	Key     string        // the client's, which makes the step repeatable; or empty
+	SentKey string        // see httpserver.SentKey
 	Wait    time.Duration // how long to wait for the result; usually ResultWait
 }
 
@@ -45,7 +45,7 @@ func (a *API) Step(ctx context.Context, s Step) (StepResult, error) {
 	if err != nil {
 		return StepResult{}, err
 	}
-	if err := command.Identify(&request, s.Door, s.Key); err != nil {
+	if err := a.identify(ctx, &request, s.Door, s.Key, s.SentKey); err != nil {
 		return StepResult{}, err
 	}
 	result, err := a.door.submit(ctx, request, patience{wait: s.Wait})
@@ -99,7 +99,7 @@ func (a *API) step(w http.ResponseWriter, r *http.Request, s Step) (err error) {
 	if err != nil {
 		return err
 	}
-	s.Wait, s.Door = patience.wait, door(r)
+	s.Wait, s.Door, s.SentKey = patience.wait, door(r), httpserver.SentKey(r)
 	result, err := a.Step(r.Context(), s)
 	if result.Replayed {
 		w.Header().Set("Idempotent-Replayed", "true")

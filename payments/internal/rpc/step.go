@@ -58,7 +58,7 @@ func (s *Service) step(ctx context.Context, r stepRequest, step api.Step) (out a
 	if step.OrderID, err = id("order_id", r.GetOrderId()); err != nil {
 		return out, err
 	}
-	if step.Key, err = key(ctx, r.GetIdempotencyKey()); err != nil {
+	if step.Key, step.SentKey, err = key(ctx, r.GetIdempotencyKey()); err != nil {
 		return out, err
 	}
 	if step.Wait, err = wait(r.GetWait(), api.ResultWait); err != nil {
@@ -73,20 +73,21 @@ func (s *Service) step(ctx context.Context, r stepRequest, step api.Step) (out a
 	return out, err
 }
 
-// key is the idempotency key of a call, in its message or its metadata; "" where there is none.
-func key(ctx context.Context, inMessage string) (string, error) {
-	var inMetadata string
+// key is the idempotency key of a call, in its message or its metadata, and there as it was sent (see httpserver.SentKey); ""
+// where there is none.
+func key(ctx context.Context, inMessage string) (key, sent string, err error) {
 	if info, ok := connect.CallInfoForHandlerContext(ctx); ok {
-		var err error
-		if inMetadata, err = httpserver.IdempotencyKey(&http.Request{Header: info.RequestHeader()}); err != nil {
-			return "", err
+		metadata := &http.Request{Header: info.RequestHeader()}
+		if key, err = httpserver.IdempotencyKey(metadata); err != nil {
+			return "", "", err
 		}
+		sent = httpserver.SentKey(metadata)
 	}
 	if inMessage == "" {
-		return inMetadata, nil
+		return key, sent, nil
 	}
-	if inMetadata != "" && inMetadata != inMessage {
-		return "", httpserver.Invalid("idempotency_key", "is another one than that in the metadata")
+	if key != "" && key != inMessage {
+		return "", "", httpserver.Invalid("idempotency_key", "is another one than that in the metadata")
 	}
-	return inMessage, httpserver.CheckKey("idempotency_key", inMessage)
+	return inMessage, sent, httpserver.CheckKey("idempotency_key", inMessage)
 }
