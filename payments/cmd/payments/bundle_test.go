@@ -20,6 +20,7 @@ import (
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/contracttest"
+	"github.com/altyn-pay/altyn/platform/inbox"
 	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/platform/kafkatest"
 	"github.com/altyn-pay/altyn/platform/postgrestest"
@@ -28,6 +29,9 @@ import (
 )
 
 func TestMain(m *testing.M) { postgrestest.Main(m) }
+
+// program is the service with its default settings.
+var program = newProgram(inbox.DefaultRetry, time.Minute)
 
 // bundle is the service as a whole over a real database and a broker.
 type bundle struct {

@@ -31,7 +31,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
+	"time"
 
 	"github.com/altyn-pay/altyn/platform/config"
 	"github.com/altyn-pay/altyn/platform/inbox"
@@ -54,34 +56,41 @@ of orders, which it receives and answers over Kafka. Its database must be migrat
 
 // Config is all that can be set.
 type Config struct {
-	Addr string `env:"PAYMENTS_ADDR" envDefault:":8081" help:"address of the HTTP server of payments"`
+	Addr      string        `env:"PAYMENTS_ADDR" envDefault:":8081" help:"address of the HTTP server of payments"`
+	HealAfter time.Duration `env:"PAYMENTS_HEAL_AFTER" envDefault:"1m" help:"how long after a refund orders is told of it again, in case the broker has lost the event; three more times follow with growing pauses"`
 	service.Config
 }
 
-// Validate checks the address.
-func (c Config) Validate() error { return config.CheckAddr("PAYMENTS_ADDR", c.Addr) }
+// Validate checks the address and the time.
+func (c Config) Validate() error {
+	var wrong error
+	if c.HealAfter < time.Second || c.HealAfter > maxHealAfter {
+		wrong = config.Invalid("PAYMENTS_HEAL_AFTER", "must be from 1s to %s", maxHealAfter)
+	}
+	return errors.Join(config.CheckAddr("PAYMENTS_ADDR", c.Addr), wrong)
+}
+
+const maxHealAfter = 24 * time.Hour
 
 // Defaults are those of this service's database.
 func (Config) Defaults() map[string]string { return service.Defaults(name) }
 
 func frame(cfg Config) (service.Program, string, service.Config) {
-	return program, cfg.Addr, cfg.Config
+	return newProgram(inbox.DefaultRetry, cfg.HealAfter), cfg.Addr, cfg.Config
 }
 
-var program = newProgram(inbox.DefaultRetry)
-
-func newProgram(retry inbox.Retry) service.Program {
+func newProgram(retry inbox.Retry, healAfter time.Duration) service.Program {
 	return service.Program{
 		Name: name, Migrations: postgres.Migrations(), Amounts: []string{"balances", "operations"}, Reads: reads,
 		Classify: api.Classify, Render: rpc.Render,
-		Build: func(p *service.Process) error { return build(p, retry) },
+		Build: func(p *service.Process) error { return build(p, retry, healAfter) },
 	}
 }
 
 func main() { os.Exit(config.Main(name, about, service.Commands(frame)...)) }
 
 // build puts together what the process's role asks for.
-func build(p *service.Process, retry inbox.Retry) error {
+func build(p *service.Process, retry inbox.Retry, healAfter time.Duration) error {
 	store := postgres.New(p.DB)
 	var pipe *pipeline
 	door := api.NewDoor(store, p.Log, func(ctx context.Context, messages []inbox.Message) ([]inbox.Arrival, error) {
@@ -93,7 +102,7 @@ func build(p *service.Process, retry inbox.Retry) error {
 	wake, wakeRelay := func() {}, func() {}
 	if p.Config.Role != service.API {
 		var err error
-		if pipe, err = newPipeline(p, store, door, retry); err != nil {
+		if pipe, err = newPipeline(p, store, door, retry, healAfter); err != nil {
 			return err
 		}
 		wake, wakeRelay = pipe.worker.Wake, pipe.relay.Wake

@@ -17,7 +17,7 @@ import (
 )
 
 // quick parks a message within a second.
-var quick = newProgram(inbox.Retry{Attempts: 3, First: 10 * time.Millisecond, Longest: 10 * time.Millisecond})
+var quick = newProgram(inbox.Retry{Attempts: 3, First: 10 * time.Millisecond, Longest: 10 * time.Millisecond}, time.Minute)
 
 // poison makes the database refuse that an operation succeeds, until the function it returns is called.
 func (b *bundle) poison(operation uuid.UUID) (mend func()) {

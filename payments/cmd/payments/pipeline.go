@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"log/slog"
+	"time"
 
 	"github.com/jmoiron/sqlx"
 	"golang.org/x/sync/errgroup"
@@ -45,10 +46,11 @@ type pipeline struct {
 	goods    *settlement.Inventory
 	worker   *inbox.Worker
 	expiry   *settlement.Expiry
+	refunds  *settlement.Retelling
 	relay    *outbox.Relay
 }
 
-func newPipeline(process *service.Process, store *postgres.Store, door *api.Door, retry inbox.Retry) (*pipeline, error) {
+func newPipeline(process *service.Process, store *postgres.Store, door *api.Door, retry inbox.Retry, healAfter time.Duration) (*pipeline, error) {
 	cfg, log, metrics := process.Config.Kafka, process.Log, process.Metrics
 	producer, err := kafka.NewProducer(cfg, log, metrics)
 	if err != nil {
@@ -75,6 +77,7 @@ func newPipeline(process *service.Process, store *postgres.Store, door *api.Door
 	p.worker = inbox.NewWorker(process.DB, settle.Settle, retry, log, metrics)
 	p.worker.Describe = settlement.Describe
 	p.expiry = settlement.NewExpiry(store, log, p.worker.Wake)
+	p.refunds = settlement.NewRetelling(store, healAfter, log, p.worker.Wake)
 	p.receiver = inbox.NewReceiver(p.worker.Accept, settlement.NewDecoder(store, process.Currencies, producer.HasTopic).Decode, settlement.Repeated)
 	p.goods = settlement.NewInventory(store, p.worker.Wake, log, metrics)
 	return p, nil
@@ -136,6 +139,7 @@ func (p *pipeline) run(ctx context.Context) error {
 	}
 	group.Go(func() error { return p.goods.Run(ctx) })
 	group.Go(func() error { return p.expiry.Run(ctx) })
+	group.Go(func() error { return p.refunds.Run(ctx) })
 	group.Go(func() error { return p.relay.Run(ctx) })
 	return group.Wait()
 }

@@ -34,7 +34,7 @@ func (s *Store) Save(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes, n
 		return err
 	}
 	for _, save := range []func(context.Context, *sqlx.Tx, ledger.Changes) error{
-		saveAccounts, saveOperations, completeOperations, saveHolds, savePayments, endWaits, saveWaits, askWaits,
+		saveAccounts, saveOperations, completeOperations, saveHolds, savePayments, saveRetellings, endWaits, saveWaits, askWaits,
 	} {
 		if err := save(ctx, tx, changes); err != nil {
 			return err

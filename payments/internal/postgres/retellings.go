@@ -1,0 +1,93 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
+
+	"github.com/altyn-pay/altyn/payments/internal/ledger"
+	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/inbox"
+	"github.com/altyn-pay/altyn/platform/postgres"
+)
+
+const (
+	// maxRetellings is how many refunds one look finds.
+	maxRetellings = 1000
+	// A refund is told of this often again, each pause this many times as long as the one before: with a first pause of a
+	// minute over some ten hours.
+	retellings, retellingGrowth = 4, 8
+)
+
+// saveRetellings has the refunds of a batch told of again later. A later refund of the same payment begins anew.
+func saveRetellings(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) error {
+	var orders postgres.UUIDs
+	var lanes postgres.Int16s
+	seen := make(map[uuid.UUID]bool)
+	for _, p := range changes.Payments {
+		if p.Status == contract.PaymentRefunded && !seen[p.OrderID] {
+			seen[p.OrderID] = true
+			orders, lanes = append(orders, p.OrderID), append(lanes, p.Lane)
+		}
+	}
+	if len(orders) == 0 {
+		return nil
+	}
+	// Retell adds its first pause to this time: a settlement does not know it.
+	return exec(ctx, tx, "save what is told again", int64(len(orders)), `
+		INSERT INTO retellings (order_id, lane, due_at)
+		SELECT *, clock_timestamp() FROM unnest($1::uuid[], $2::smallint[])
+		ON CONFLICT (order_id, lane) DO UPDATE SET told = 0, due_at = excluded.due_at`, orders, lanes)
+}
+
+// Refunded is a payment whose refund is to be told of again.
+type Refunded struct {
+	OrderID   uuid.UUID `db:"order_id"`
+	AccountID uuid.UUID `db:"account_id"`
+	Currency  string    `db:"currency"`
+	Amount    int64     `db:"amount"`
+	Capture   string    `db:"capture"`
+}
+
+// Retell puts a message into the inbox for each refund that was made, or told of again, its pause ago, and returns how many.
+// The first pause is after; nothing is told of for good. A crash between the two transactions repeats messages, which changes
+// nothing.
+func (s *Store) Retell(ctx context.Context, after time.Duration, message func(Refunded) inbox.Message) (int, error) {
+	var due []Refunded
+	if err := s.db.SelectContext(ctx, &due, `
+		SELECT p.order_id, p.account_id, p.currency, p.amount, p.capture FROM (
+			SELECT order_id, lane, due_at FROM retellings
+			WHERE due_at <= clock_timestamp() - $1::bigint * interval '1 microsecond' ORDER BY due_at LIMIT $2
+		) due JOIN payments p ON p.order_id = due.order_id AND p.lane = due.lane ORDER BY due.due_at`, after.Microseconds(), maxRetellings); err != nil {
+		return 0, fmt.Errorf("find what is to be told again: %w", err)
+	}
+	if len(due) == 0 {
+		return 0, nil
+	}
+	messages, orders, lanes := make([]inbox.Message, len(due)), make(postgres.UUIDs, len(due)), make(postgres.Int16s, len(due))
+	for i, d := range due {
+		messages[i] = message(d)
+		orders[i], lanes[i] = d.OrderID, contract.Lane(d.AccountID)
+	}
+	if _, err := s.Accept(ctx, messages); err != nil {
+		return 0, err
+	}
+	// due_at lies one first pause before the time that is meant, as saveRetellings has it.
+	if _, err := s.db.ExecContext(ctx, `
+		WITH told AS (
+			UPDATE retellings r SET told = r.told + 1,
+				due_at = clock_timestamp() + $3::bigint * interval '1 microsecond' * (power($4, r.told + 1) - 1)
+			FROM unnest($1::uuid[], $2::smallint[]) AS t (order_id, lane)
+			WHERE r.order_id = t.order_id AND r.lane = t.lane AND r.told < $5 - 1
+			RETURNING r.order_id
+		)
+		DELETE FROM retellings r USING unnest($1::uuid[], $2::smallint[]) AS t (order_id, lane)
+		WHERE r.order_id = t.order_id AND r.lane = t.lane AND r.told >= $5 - 1`,
+		orders, lanes, after.Microseconds(), retellingGrowth, retellings); err != nil {
+		return len(due), fmt.Errorf("note what was told again: %w", err)
+	}
+	return len(due), nil
+}

@@ -1,0 +1,55 @@
+package settlement
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/altyn-pay/altyn/payments/internal/ledger"
+	"github.com/altyn-pay/altyn/payments/internal/postgres"
+	"github.com/altyn-pay/altyn/platform/inbox"
+)
+
+// Retelling tells of each refund some more times, with growing pauses, so that one of which a broker has lost the event after
+// it had acknowledged it shows on its order all the same. Of everything else orders asks by itself. Like any other door it puts
+// a message into the inbox: the order's own once more, marked as a repetition. Any number of instances may run.
+type Retelling struct {
+	store *postgres.Store
+	after time.Duration
+	log   *slog.Logger
+	wake  func()
+}
+
+// NewRetelling makes a retelling whose first pause is after; wake is called after messages were stored.
+func NewRetelling(store *postgres.Store, after time.Duration, log *slog.Logger, wake func()) *Retelling {
+	return &Retelling{store: store, after: after, log: log, wake: wake}
+}
+
+// Run works until ctx ends, then returns nil. It survives the loss of the database.
+func (t *Retelling) Run(ctx context.Context) error {
+	const rounds, longest = 4, 5 * time.Second // rounds in the first pause, the longest time between two
+	ticker := time.NewTicker(min(t.after/rounds, longest))
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+		n, err := t.store.Retell(context.WithoutCancel(ctx), t.after, again)
+		if err != nil && ctx.Err() == nil {
+			t.log.Warn("refunds could not be told of again", "error", err)
+		}
+		if n > 0 {
+			t.wake()
+		}
+	}
+}
+
+// again asks for a payment's present state, as orders does.
+func again(r postgres.Refunded) inbox.Message {
+	return Message(ledger.Request{
+		ID: r.OrderID, AccountID: r.AccountID, Kind: ledger.Payment, OrderID: r.OrderID, Currency: r.Currency, Amount: r.Amount,
+		Capture: r.Capture, Repeated: true,
+	}, "")
+}
