@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/altyn-pay/altyn/deploy/load"
 	"github.com/altyn-pay/altyn/platform/contract"
@@ -24,8 +25,15 @@ func (g *group) acts(s step) []act {
 		return []act{g.deposit(purse, s)}
 	case "withdraw", "transfer", "hold", "order":
 		return []act{g.begin(g.draw(s, purse), s)}
+	case "batch":
+		if g.world.purses[purse].missing || g.armed != none {
+			return nil
+		}
+		return []act{g.batch(purse, s)}
 	case "again":
 		return g.again(s)
+	case "give up":
+		return g.giveUp(s)
 	}
 	i, ok := g.target(s)
 	if !ok {
@@ -217,6 +225,9 @@ func (g *group) on(i int, kind string, s step) act {
 		return act{
 			apply: func(w *world) func() []string { w.word(i, s.Word); return always() },
 			send: func() ([]string, error) {
+				if s.Transaction {
+					return nil, g.transactor.produce(g.Context(), kgo.TryCommit, kafkaRecord(contract.TopicInventory, id.String(), "", message))
+				}
 				return nil, g.tell(g.accounts[0], slices.Repeat([]contract.Inventory{message}, s.Copies)...)
 			},
 		}
@@ -286,5 +297,21 @@ func (g *group) again(s step) []act {
 			return func() []string { return slices.Concat(now, r.allowed(w)) }
 		},
 		send: func() ([]string, error) { return g.repeatable(r, s.Copies) },
+	}}
+}
+
+// giveUp writes what would do a lot, in a transaction that is given up: nothing happens.
+func (g *group) giveUp(s step) []act {
+	order := uuid.Nil
+	for i, t := range g.world.things {
+		if t.kind == anOrder && !g.world.purses[t.purse].missing && (order == uuid.Nil || i%3 == s.Which%3) {
+			order = g.ids[i]
+		}
+	}
+	return []act{{
+		apply: func(*world) func() []string { return always() },
+		send: func() ([]string, error) {
+			return nil, g.transactor.produce(g.Context(), kgo.TryAbort, givenUp(g.accounts[s.Account], order, s.Amount, s.Word)...)
+		},
 	}}
 }

@@ -21,10 +21,14 @@ import (
 	"github.com/altyn-pay/altyn/deploy/stack"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/kafka"
+	"github.com/altyn-pay/altyn/platform/kafkatest"
 	"github.com/altyn-pay/altyn/platform/localkafka"
 )
 
 var modelTime = flag.Duration("model.time", time.Minute, "how long the whole system is held against the model")
+
+// theRecords are a victim too: the broker loses what it has stored of the events between the services.
+const theRecords = "records"
 
 // groups of accounts act at the same time; what one of them does is done step by step.
 const (
@@ -51,15 +55,17 @@ type step struct {
 	Word                            string
 	Wait, Brief                     bool
 	AtDeadline                      bool // it is done when something is due
+	Transaction                     bool // word of the goods comes in a transaction of Kafka
 	Copies                          int  // of each request, under one key
 }
 
 var (
 	kinds = []string{"", "deposit", "withdraw", "withdraw", "transfer", "transfer", "hold", "order", "order", "order", "order", "order", "order",
-		"word", "word", "confirm", "confirm", "reject", "refund", "refund", "cancel", "cancel", "capture", "release", "again", "replay"}
+		"word", "word", "confirm", "confirm", "reject", "refund", "refund", "cancel", "cancel", "capture", "release", "again", "replay",
+		"batch", "batch", "give up"}
 	raced = []string{"", "", "", "", "deposit", "word", "confirm", "reject", "refund", "cancel"}
 	// Mostly nobody is killed.
-	victims = slices.Concat(make([]string, 16), []string{"payments", "payments-2", "orders", "gateway"})
+	victims = slices.Concat(make([]string, 16), []string{"payments", "payments-2", "orders", "gateway", theRecords, theRecords})
 
 	words = []string{contract.InventoryCompleted, contract.InventoryCompleted, contract.InventoryCompleted, contract.InventoryFailed, "RESERVED"}
 )
@@ -83,7 +89,7 @@ func drawStep(t *rapid.T) step {
 		Kind: one(t, kinds), Race: one(t, raced), Group: uniform(t, groups), Account: uniform(t, accountsOfEach), Other: uniform(t, accountsOfEach),
 		Currency: one(t, []int{0, 0, 0, 1}), Amount: int64(1 + uniform(t, 400)), Part: uniform(t, 2) == 1, Which: uniform(t, 60),
 		Manual: uniform(t, 2) == 1, Goods: uniform(t, 3) == 2, Early: uniform(t, 3) == 2, Word: one(t, words),
-		Wait: uniform(t, 2) == 1, Brief: uniform(t, 6) == 5, AtDeadline: uniform(t, 2) == 1, Copies: 1 + uniform(t, 4)/3,
+		Wait: uniform(t, 2) == 1, Brief: uniform(t, 6) == 5, AtDeadline: uniform(t, 2) == 1, Transaction: uniform(t, 4) == 3, Copies: 1 + uniform(t, 4)/3,
 	}
 }
 
@@ -92,8 +98,12 @@ func drawStep(t *rapid.T) step {
 // happen at the same time, or a deadline decides, the model has all the worlds that there may be, and one of them must be
 // the real one.
 func TestSagasAgreeWithAModel(t *testing.T) {
-	s := newSaga(t, localkafka.Embedded, stack.Instances(2, 2, 0))
-	trial := &trial{saga: s, events: newRecorder(s), patience: patience, ends: map[string]int{}}
+	services := stack.Instances(2, 2, 0)
+	for i := range services {
+		services[i].Env = []string{"ORDERS_HEAL_AFTER=1s", "PAYMENTS_HEAL_AFTER=1s"}
+	}
+	s := newSaga(t, localkafka.Embedded, services)
+	trial := &trial{saga: s, transactor: s.newTransactor(), events: newRecorder(s), patience: patience, ends: map[string]int{}}
 	var (
 		deadline = time.Now().Add(*modelTime)
 		checks   int
@@ -127,8 +137,9 @@ func TestSagasAgreeWithAModel(t *testing.T) {
 // trial is what all checks share: the running system, the events that were on its topics, and how often things have ended how.
 type trial struct {
 	*saga
-	events   *recorder
-	patience time.Duration
+	transactor *transactor
+	events     *recorder
+	patience   time.Duration
 
 	mu   sync.Mutex
 	ends map[string]int
@@ -164,8 +175,12 @@ func (s *trial) play(script []step, victim string) error {
 		})
 	}
 	if victim != "" {
-		s.count("kill of " + victim)
-		running.Go(func() error { return s.crash(victim) })
+		s.count("loss of " + victim)
+		if victim == theRecords {
+			s.loseRecords()
+		} else {
+			running.Go(func() error { return s.crash(victim) })
+		}
 	}
 	if err := running.Wait(); err != nil {
 		return err
@@ -175,6 +190,20 @@ func (s *trial) play(script []step, victim string) error {
 	}
 	_, err = s.books()
 	return err
+}
+
+// loseRecords deletes what is on the topics between the services, some times in a row while everything goes on.
+func (s *trial) loseRecords() {
+	s.Helper()
+	cfg, err := s.KafkaConfig()
+	if err != nil {
+		s.Fatal(err)
+	}
+	for range 5 {
+		for _, topic := range []string{contract.TopicOrders, contract.TopicPayments} {
+			kafkatest.DeleteRecords(s.T, cfg, topic)
+		}
+	}
 }
 
 func (s *trial) count(end string) {
