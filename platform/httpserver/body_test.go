@@ -1,6 +1,7 @@
 package httpserver
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"io"
@@ -110,6 +111,39 @@ func TestBodiesShareTheirRoom(t *testing.T) {
 	<-gone
 	if response, _ := post(large); response.StatusCode != 200 {
 		t.Errorf("once the other is gone: %s", response.Status)
+	}
+}
+
+// Where slow bodies take all the room, one more is refused soon, and what is sent at once goes on.
+func TestSlowBodiesStopNobody(t *testing.T) {
+	const room = 1 << 20
+	r := start(t, Server{Handler: decoding(room)})
+	var slow []net.Conn
+	for range room / waitingBody {
+		slow = append(slow, announce(t, r.addr, 100))
+	}
+	more := announce(t, r.addr, 100)
+	response, err := http.ReadResponse(bufio.NewReader(more), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if response.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("one more: %s", response.Status)
+	}
+	for range 10 {
+		request := newRequest(t, "POST", r.url+"/json", "Content-Type", "application/json")
+		request.Body, request.ContentLength = io.NopCloser(strings.NewReader(`{"a":"b"}`)), 9
+		if response, problem := do(t, request); response.StatusCode != 200 {
+			t.Fatalf("what is sent at once: %s %v", response.Status, problem)
+		}
+	}
+	for _, connection := range slow {
+		if _, err := io.WriteString(connection, strings.Repeat(" ", 100)); err != nil {
+			t.Fatal(err)
+		}
+		if response, err := http.ReadResponse(bufio.NewReader(connection), nil); err != nil || response.StatusCode != 400 {
+			t.Fatalf("one that arrives at last: %v %v", response, err)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"os"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -110,9 +111,12 @@ type budget struct {
 	flood atomic.Bool
 }
 
-// take takes n bytes, or none.
+// take takes n more bytes, or none; less than none are given back.
 func (b *budget) take(n int64) bool {
 	taken := b.taken.Add(n)
+	if n <= 0 {
+		return true
+	}
 	if taken > b.limit/4 && b.flood.CompareAndSwap(false, true) {
 		time.AfterFunc(returnAfter, b.ebb)
 	}
@@ -134,7 +138,16 @@ func (b *budget) ebb() {
 	debug.FreeOSMemory()
 }
 
-// body is a request's body. It must arrive by a deadline, and what has arrived counts in a budget until release.
+// waitingBody is what a request takes besides, until its body is whole: its goroutine, and the buffers of its connection or
+// stream. One connection of HTTP/2 has hundreds of such.
+const waitingBody = 16 << 10
+
+// hurry bounds the arrival of a body for whose waiting there is no room. What has been sent together with its headers is there by
+// then, so others' slow bodies stop nobody.
+const hurry = 250 * time.Millisecond
+
+// body is a request's body. It must arrive by a deadline, and takes room in a budget until release: for what has arrived, and
+// for waiting until it is whole.
 //
 // The deadline is lifted at the body's end, because it is the connection's: what the server reads next on it is only to notice
 // that the client leaves. It stays when the body is not read to its end, because the server then reads the rest to reuse the
@@ -144,6 +157,7 @@ type body struct {
 	control *http.ResponseController
 	budget  *budget
 	read    int64
+	waiting int64 // the room for waiting; 0 where there was none
 
 	mu       sync.Mutex // a proxy's transport may still read when the request is over
 	taken    int64
@@ -151,32 +165,38 @@ type body struct {
 }
 
 func newBody(w http.ResponseWriter, from io.ReadCloser, budget *budget) *body {
-	b := &body{ReadCloser: from, control: http.NewResponseController(w), budget: budget}
-	_ = b.control.SetReadDeadline(time.Now().Add(bodyTimeout)) // A writer that knows no deadlines is a test's.
+	b := &body{ReadCloser: from, control: http.NewResponseController(w), budget: budget, waiting: waitingBody}
+	timeout := bodyTimeout
+	if !b.take(b.waiting) {
+		b.waiting, timeout = 0, hurry
+	}
+	_ = b.control.SetReadDeadline(time.Now().Add(timeout)) // A writer that knows no deadlines is a test's.
 	return b
 }
 
 func (b *body) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
+	b.read += int64(n)
+	room := max(b.read-freeBody, 0)
 	if err == io.EOF {
 		_ = b.control.SetReadDeadline(time.Time{})
+	} else {
+		room += b.waiting
 	}
-	b.read += int64(n)
-	if b.read > freeBody && !b.take() {
+	if late := b.waiting == 0 && errors.Is(err, os.ErrDeadlineExceeded); late || !b.take(room) {
 		return 0, Overloaded("the bodies of other requests take all the room there is for them; try again shortly")
 	}
 	return n, err
 }
 
-// take takes room for what has been read.
-func (b *body) take() bool {
+// take makes what the body takes so many bytes.
+func (b *body) take(room int64) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	more := b.read - freeBody - b.taken
-	if b.released || !b.budget.take(more) {
+	if b.released || !b.budget.take(room-b.taken) {
 		return false
 	}
-	b.taken += more
+	b.taken = room
 	return true
 }
 
