@@ -287,7 +287,7 @@ func (l *leader) settle(rows []openRow, results []error, failed map[*waiting]boo
 				continue
 			case l.publisher.Permanent(err):
 				m.reason, parked[key] = postgres.Storable(err.Error()), true
-				l.log.Error("outbox message refused by the broker and parked", "id", m.ID, "topic", m.Topic, "key", m.Key, "error", err)
+				l.log.Error("outbox message refused by the broker and parked", "id", m.ID, "subject", m.Subject, "topic", m.Topic, "key", m.Key, "error", err)
 			case parked[key]:
 				m.reason = behind
 			case errors.As(err, &away):
