@@ -34,7 +34,7 @@ var ledgerRules = []rule{
 		SELECT count(*) FROM (SELECT DISTINCT operation_id FROM entries) e
 		LEFT JOIN operations o ON o.id = e.operation_id AND o.status = 'success' WHERE o.id IS NULL`},
 	{"operations that moved money without entries", `
-		SELECT count(*) FROM operations o WHERE status = 'success' AND operation <> 'create_account'
+		SELECT count(*) FROM operations o WHERE status = 'success' AND operation NOT IN ('create_account', 'cancel_operation')
 			AND NOT EXISTS (SELECT FROM entries e WHERE e.operation_id = o.id)`},
 	{"balances whose frozen part is not their open holds", `
 		SELECT count(*) FROM balances b LEFT JOIN (

@@ -62,6 +62,9 @@ func (g *group) target(s step) (int, bool) {
 			fits = t.captured > t.refunded
 		case "cancel", "replay":
 			fits = right && t.status != contract.PaymentFailed && t.status != contract.PaymentCancelled
+		case "end":
+			right = true
+			fits = t.kind != anOrder && t.waitsFor(forFunds)
 		case "capture", "release":
 			right = t.hold != ""
 			fits = t.hold == "open"
@@ -248,6 +251,9 @@ func (g *group) on(i int, kind string, s step) act {
 	case "capture":
 		r.path = "/api/v1/holds/" + id.String() + "/capture"
 		apply = func(w *world) string { return w.capture(i, part) }
+	case "end":
+		r.path, r.body = "/api/v1/operations/"+id.String()+"/cancel", field("reason", changedMind)
+		apply = func(w *world) string { return w.end(i) }
 	case "release":
 		r.path, r.body = "/api/v1/holds/"+id.String()+"/release", struct{}{}
 		apply = func(w *world) string { return w.release(i) }

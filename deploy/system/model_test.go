@@ -61,8 +61,8 @@ type step struct {
 
 var (
 	kinds = []string{"", "deposit", "withdraw", "withdraw", "transfer", "transfer", "hold", "order", "order", "order", "order", "order", "order",
-		"word", "word", "confirm", "confirm", "reject", "refund", "refund", "cancel", "cancel", "capture", "release", "again", "replay",
-		"batch", "batch", "give up"}
+		"word", "word", "confirm", "confirm", "reject", "refund", "refund", "cancel", "cancel", "capture", "release", "end", "end", "again",
+		"replay", "batch", "batch", "give up"}
 	raced = []string{"", "", "", "", "deposit", "word", "confirm", "reject", "refund", "cancel"}
 	// Mostly nobody is killed.
 	victims = slices.Concat(make([]string, 16), []string{"payments", "payments-2", "orders", "gateway", theRecords, theRecords})

@@ -236,6 +236,20 @@ func (w *world) cancel(i int) {
 	}
 }
 
+// end cancels what waits and is no order's.
+func (w *world) end(i int) string {
+	t := &w.things[i]
+	switch {
+	case t.kind == anOrder:
+		return "operation_of_order"
+	case t.status != contract.PaymentCreated:
+		return "operation_final"
+	}
+	w.fail(i, "cancelled")
+	w.leave(i)
+	return ""
+}
+
 // word is what is said of an order's goods.
 func (w *world) word(i int, status string) {
 	switch {

@@ -236,3 +236,33 @@ func TestEarlierNotes(t *testing.T) {
 		t.Errorf("no note of the rejection in %v", list)
 	}
 }
+
+// What stands still behind something that is parked is created, and so is its cancellation, which has its place behind it: it
+// finds what has become of the operation by then.
+func TestACancellationBehindWhatIsParked(t *testing.T) {
+	b := setupProgram(t, quick, "all")
+	account := b.account("10.00")
+	path := fmt.Sprintf("/api/v1/accounts/%s/withdrawals", account)
+	key := uuid.NewString()
+	mend := b.poison(contract.DerivedID(path, account, key))
+	b.call("POST", path+"?wait=0s", `{"amount": "4.00", "currency": "RUB"}`, "Idempotency-Key", key)
+	head := b.parked(1)[0]
+	behind := b.call("POST", path+"?wait=0s", `{"amount": "50.00", "currency": "RUB", "on_insufficient": "wait"}`)
+	b.expect(behind, 202, "status", "created")
+	target := "/api/v1/operations/" + behind.body["id"].(string)
+	pending := b.call("POST", target+"/cancel?wait=0s", nil, "Idempotency-Key", "enough")
+	b.expect(pending, 202, "id", behind.body["id"], "status", "created")
+	if pending.header.Get("Location") != target {
+		t.Errorf("the cancellation is looked for at %v", pending.header)
+	}
+	headless := b.call("POST", fmt.Sprintf("/api/v1/operations/%s/cancel?wait=0s", head["id"]), nil)
+	b.expect(headless, 202, "id", head["id"], "status", "created")
+	mend()
+	b.expect(b.call("POST", fmt.Sprintf("/admin/parked/%s/redrive", head["id"]), nil), 202)
+	b.expect(b.call("GET", target+"?wait=20s", nil), 200, "status", "error", "reason", "cancelled")
+	b.expect(b.call("POST", target+"/cancel", nil, "Idempotency-Key", "enough"), 200, "reason", "cancelled")
+	b.expect(b.call("GET", fmt.Sprintf("/api/v1/operations/%s", head["id"]), nil), 200, "status", "success")
+	if got := b.balance(account); got != "6.00" {
+		t.Errorf("%s is left", got)
+	}
+}

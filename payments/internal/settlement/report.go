@@ -2,6 +2,7 @@ package settlement
 
 import (
 	"log/slog"
+	"slices"
 
 	"github.com/google/uuid"
 
@@ -26,7 +27,12 @@ func (s *Settlement) report(requests []ledger.Request, expired []*ledger.Operati
 	}
 	telemetry.LogEach(s.log, slog.LevelInfo, "operation ended in error", "operation_id", len(failed), func(i int) (string, []any) {
 		op := failed[i]
-		return op.ID.String(), append([]any{"operation", op.Kind, "reason", op.Reason, "account_id", op.AccountID},
+		id := op.ID
+		if op.Kind == ledger.CancelOperation { // which nobody sees: what it is about
+			at := slices.IndexFunc(requests, func(r ledger.Request) bool { return r.ID == op.ID })
+			id = requests[at].OperationID
+		}
+		return id.String(), append([]any{"operation", op.Kind, "reason", op.Reason, "account_id", op.AccountID},
 			named("order_id", op.OrderID, "hold_id", op.HoldID, "command_id", op.CommandID)...)
 	})
 	telemetry.LogEach(s.log, slog.LevelInfo, "hold expired", "hold_id", len(expired), func(i int) (string, []any) {
