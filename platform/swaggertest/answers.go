@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"unicode"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
@@ -104,6 +105,9 @@ func (s *Spec) Check(t testing.TB, method, path string, status int, header http.
 	}
 	ref, _ := response.Schema["$ref"].(string)
 	name, _ := strings.CutPrefix(ref, "#/definitions/")
+	if code, _ := (answer{header: header, body: body}).problem(); code != "" && !slices.Contains(words(response.Description), code) {
+		t.Errorf("%s: the code %s of %d is not documented there: %s", o.ID, code, status, response.Description)
+	}
 	if (name == "Problem") != (media == "application/problem+json") {
 		t.Errorf("%s: an answer %d of %s is documented as a %s", o.ID, status, media, name)
 	}
@@ -118,6 +122,10 @@ func (s *Spec) Check(t testing.TB, method, path string, status int, header http.
 	if err != nil {
 		t.Errorf("%s: an answer %d: %v\n%.1000s", o.ID, status, err, body)
 	}
+}
+
+func words(text string) []string {
+	return strings.FieldsFunc(text, func(c rune) bool { return c != '_' && !unicode.IsLetter(c) })
 }
 
 // CheckExamples sends each operation as the document shows it: with its example as the body, and in the path the examples

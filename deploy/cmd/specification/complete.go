@@ -126,12 +126,11 @@ func completeOperation(method string, operation, definitions, examples object) e
 		return errors.New("it has no @ID")
 	}
 	parameters, _ := operation["parameters"].([]any)
-	var body, repeatable bool
+	body, repeatable := operation["consumes"] != nil, false // one whose fields are all optional may have none to describe
 	for _, parameter := range parameters {
 		parameter := parameter.(object)
 		switch parameter["in"] {
 		case "body":
-			body = true
 			giveExample(parameter, definitions, examples)
 			continue
 		case "header":

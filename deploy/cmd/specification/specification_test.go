@@ -53,7 +53,7 @@ const small = `{"swagger": "2.0", "definitions": {
 	"httpserver.Problem": {"properties": {"code": {"type": "string"}}},
 	"httpserver.List-api_Order": {"properties": {"items": {"type": "array", "items": {"$ref": "#/definitions/api.Order"}}}},
 	"api.Order": {"properties": {"id": {"type": "string"}, "created_at": {"type": "string"}, "amount": {"type": "string", "example": "1.00"}, "note": {"type": "string"}}}
-}, "paths": {"/orders": {"post": {"operationId": "placeOrder", "produces": ["application/json"], "parameters": [
+}, "paths": {"/orders": {"post": {"operationId": "placeOrder", "consumes": ["application/json"], "produces": ["application/json"], "parameters": [
 	{"in": "query", "name": "wait", "type": "string", "example": "5s"}, {"in": "header", "name": "Idempotency-Key", "type": "string"},
 	{"in": "body", "name": "order", "schema": {"$ref": "#/definitions/api.Order"}}
 ], "responses": {"201": {"description": "Created", "schema": {"$ref": "#/definitions/httpserver.List-api_Order"}}}}}}}`

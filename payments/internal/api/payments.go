@@ -161,7 +161,7 @@ func (a *API) getPayment(w http.ResponseWriter, r *http.Request) error {
 //	@Failure		404				{object}	httpserver.Problem	"payment_not_found"
 //	@Failure		413				{object}	httpserver.Problem
 //	@Failure		415				{object}	httpserver.Problem
-//	@Failure		422				{object}	httpserver.Problem	"payment_not_authorized, amount_exceeds_hold, balance_too_large, idempotency_key_reused"
+//	@Failure		422				{object}	httpserver.Problem	"payment_not_authorized, amount_exceeds_hold, balance_too_large, discarded, idempotency_key_reused"
 //	@Failure		503				{object}	httpserver.Problem	"unavailable, or outcome_unknown: Location names the operation"
 //	@Router			/api/v1/payments/{order_id}/confirm [post]
 func (a *API) confirm(w http.ResponseWriter, r *http.Request) error {
@@ -190,7 +190,7 @@ func (a *API) confirm(w http.ResponseWriter, r *http.Request) error {
 //	@Failure		404				{object}	httpserver.Problem	"payment_not_found"
 //	@Failure		413				{object}	httpserver.Problem
 //	@Failure		415				{object}	httpserver.Problem
-//	@Failure		422				{object}	httpserver.Problem	"payment_not_authorized, idempotency_key_reused"
+//	@Failure		422				{object}	httpserver.Problem	"payment_not_authorized, discarded, idempotency_key_reused"
 //	@Failure		503				{object}	httpserver.Problem	"unavailable, or outcome_unknown: Location names the operation"
 //	@Router			/api/v1/payments/{order_id}/reject [post]
 func (a *API) reject(w http.ResponseWriter, r *http.Request) error {
@@ -219,7 +219,7 @@ func (a *API) reject(w http.ResponseWriter, r *http.Request) error {
 //	@Failure		404				{object}	httpserver.Problem	"payment_not_found"
 //	@Failure		413				{object}	httpserver.Problem
 //	@Failure		415				{object}	httpserver.Problem
-//	@Failure		422				{object}	httpserver.Problem	"payment_not_captured, amount_exceeds_captured, too_many_refunds, balance_too_large, idempotency_key_reused"
+//	@Failure		422				{object}	httpserver.Problem	"payment_not_captured, amount_exceeds_captured, too_many_refunds, balance_too_large, discarded, idempotency_key_reused"
 //	@Failure		503				{object}	httpserver.Problem	"unavailable, or outcome_unknown: Location names the operation"
 //	@Router			/api/v1/payments/{order_id}/refund [post]
 func (a *API) refund(w http.ResponseWriter, r *http.Request) error {
