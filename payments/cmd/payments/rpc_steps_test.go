@@ -62,20 +62,20 @@ func TestStepsOfAPaymentOverGRPC(t *testing.T) {
 		t.Errorf("confirmed again over HTTP: %v", rest)
 	}
 
-	// Here the key is metadata.
-	refund := func(amount string) (*paymentsv1.RefundPaymentResponse, error) {
-		ctx := metadata.AppendToOutgoingContext(t.Context(), "idempotency-key", "back")
+	// Here the key is metadata; in quotation marks it is the same.
+	refund := func(amount, key string) (*paymentsv1.RefundPaymentResponse, error) {
+		ctx := metadata.AppendToOutgoingContext(t.Context(), "idempotency-key", key)
 		response := new(paymentsv1.RefundPaymentResponse)
 		return response, conn.Invoke(ctx, "/"+paymentService+"/RefundPayment", &paymentsv1.RefundPaymentRequest{
 			OrderId: id, Amount: amount, Reason: "one was broken"}, response)
 	}
 	for i := range 2 {
-		back, err := refund("10.00")
+		back, err := refund("10.00", []string{"back", `"back"`}[i])
 		if err != nil || stands(back.GetPayment()) != "refunded  25.00-10.00" || back.GetPayment().GetNote() != "one was broken" || back.GetReplayed() != (i > 0) {
 			t.Errorf("refund %d: %v, %v", i, back, err)
 		}
 	}
-	if _, err := refund("11.00"); b.refusal(err).reason != "idempotency_key_reused" {
+	if _, err := refund("11.00", `"back"`); b.refusal(err).reason != "idempotency_key_reused" {
 		t.Errorf("another refund with the key: %v", err)
 	}
 	rest, err := invoke[paymentsv1.RefundPaymentResponse](b, conn, "RefundPayment", &paymentsv1.RefundPaymentRequest{OrderId: id})
@@ -90,6 +90,29 @@ func TestStepsOfAPaymentOverGRPC(t *testing.T) {
 	}
 	if got := b.balances(account); got != "100.00 0.00" {
 		t.Errorf("in the end there is %s", got)
+	}
+}
+
+// Connect's JSON is read as strictly as that of the API.
+func TestStrictJSONOverConnect(t *testing.T) {
+	b := setup(t, "all")
+	o := b.held(b.account("100.00"), "60.00")
+	for name, body := range map[string]string{
+		"a name twice":          `{"order_id": "$", "amount": "1.00", "amount": "2.00"}`,
+		"both spellings":        `{"order_id": "$", "orderId": "$"}`,
+		"another case":          `{"order_id": "$", "Amount": "1.00"}`,
+		"half a surrogate":      `{"order_id": "$", "idempotency_key": "\ud83d"}`,
+		"an order in braces":    `{"order_id": "{$}"}`,
+		"a misspelt amount":     `{"order_id": "$", "amont": "1.00"}`,
+		"an amount of a number": `{"order_id": "$", "amount": 1.00}`,
+	} {
+		got := b.call("POST", "/"+paymentService+"/ConfirmPayment", strings.ReplaceAll(body, "$", o.OrderID.String()))
+		if got.status != 400 || got.body["code"] != "invalid_argument" {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+	if got := b.call("GET", "/api/v1/payments/"+o.OrderID.String(), nil); got.body["status"] != "authorized" {
+		t.Errorf("the payment %v", got)
 	}
 }
 
@@ -123,6 +146,10 @@ func TestRefusedStepsOverGRPC(t *testing.T) {
 		{"a key of a line", "ConfirmPayment", confirm("", "a\nb"), nil, invalid("idempotency_key")},
 		{"a long key in the metadata", "ConfirmPayment", confirm("", ""), []string{strings.Repeat("k", 256)}, invalid("Idempotency-Key")},
 		{"two keys in the metadata", "ConfirmPayment", confirm("", ""), []string{"a", "b"}, invalid("Idempotency-Key")},
+		{"a key that is half a String", "ConfirmPayment", confirm("", ""), []string{`"a`}, invalid("Idempotency-Key")},
+		{"an order in braces", "RefundPayment", &paymentsv1.RefundPaymentRequest{OrderId: "{" + id + "}"}, nil, invalid("order_id")},
+		{"an order as a URN", "RefundPayment", &paymentsv1.RefundPaymentRequest{OrderId: "urn:uuid:" + id}, nil, invalid("order_id")},
+		{"an order without dashes", "ConfirmPayment", &paymentsv1.ConfirmPaymentRequest{OrderId: strings.ReplaceAll(id, "-", "")}, nil, invalid("order_id")},
 		{"two keys", "ConfirmPayment", confirm("", "a"), []string{"b"}, invalid("idempotency_key")},
 		{"a long wait", "ConfirmPayment", &paymentsv1.ConfirmPaymentRequest{OrderId: id, Wait: durationpb.New(31 * time.Second)}, nil, invalid("wait")},
 		{"more than is held", "ConfirmPayment", confirm("60.01", ""), nil, recorded("amount_exceeds_hold")},
