@@ -77,12 +77,27 @@ func TestADeadLetterThatIsTriedAgainGrowsNothing(t *testing.T) {
 		INSERT INTO inbox_stops (account_id, lane, message_id, attempts, reason) VALUES ($1, $2, $1, 8, 'test')`, account, contract.Lane(account)); err != nil {
 		t.Fatal(err)
 	}
+	fault := b.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: contract.DeadLetter(contract.TopicInventory), Err: kerr.NotEnoughReplicas, Count: 8})
+	// While the first command waits for the table, all the others are fetched, and so are handled in one batch.
+	lock, err := b.Owner.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = lock.Rollback() }()
+	if _, err := lock.ExecContext(t.Context(), `LOCK TABLE inbox`); err != nil {
+		t.Fatal(err)
+	}
+	b.start("all")
+	b.produce(deposit(uuid.New(), "1.00"))
+	b.fetched(1)
 	for _, topic := range reads {
 		b.produce(kafka.Message{Topic: topic, Value: []byte("nonsense")})
 	}
 	b.produce(deposit(account, "1.00"), deposit(account, "2.00"))
-	fault := b.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: contract.DeadLetter(contract.TopicInventory), Err: kerr.NotEnoughReplicas, Count: 8})
-	b.start("all")
+	b.fetched(6)
+	if err := lock.Rollback(); err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	if err := fault.Wait(ctx, 8); err != nil {
@@ -97,5 +112,29 @@ func TestADeadLetterThatIsTriedAgainGrowsNothing(t *testing.T) {
 		if got := b.consume(contract.DeadLetter(topic), func(m []kafka.Message) bool { return len(m) >= 1 }); len(got) != 1 {
 			t.Errorf("%d dead letters of %s", len(got), topic)
 		}
+	}
+}
+
+// fetched waits until the service has fetched so many messages, and asks for what comes after them.
+func (b *bundle) fetched(n int64) {
+	b.Helper()
+	ctx, cancel := context.WithTimeout(b.Context(), 30*time.Second)
+	defer cancel()
+	next := map[string]int64{} // offsets by partition
+	handle := b.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Observe: true, Count: -1, When: func(r kmsg.Request) bool {
+		var sum int64
+		for _, topic := range r.(*kmsg.FetchRequest).Topics {
+			for _, p := range topic.Partitions {
+				next[fmt.Sprint(topic.Topic, p.Partition)] = p.FetchOffset
+			}
+		}
+		for _, offset := range next {
+			sum += offset
+		}
+		return sum == n
+	}})
+	defer handle.Remove()
+	if err := handle.Wait(ctx, 1); err != nil {
+		b.Fatalf("%d messages are not fetched: %v", n, err)
 	}
 }
