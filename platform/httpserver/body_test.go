@@ -186,3 +186,36 @@ func TestBodyOverHTTP2MustArriveInTime(t *testing.T) {
 		}
 	})
 }
+
+// Headers must come to their end, over HTTP/1.1 and HTTP/2.
+func TestHeadersMustArriveInTime(t *testing.T) {
+	for name, text := range map[string]string{
+		"HTTP/1.1": "POST /json HTTP/1.1\r\nHost: localhost\r\nX-Slow: ",
+		"HTTP/2": "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" +
+			"\x00\x00\x00\x04\x00\x00\x00\x00\x00" + // its settings
+			"\x00\x00\x01\x01\x00\x00\x00\x00\x01\x82", // headers that have no end
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, stop := context.WithCancel(t.Context())
+				listener, done := make(pipes), make(chan error, 1)
+				go func() {
+					done <- Run(ctx, Server{Listener: listener, Handler: decoding(0), H2C: true, Logger: slog.New(slog.DiscardHandler)})
+				}()
+				client, server := net.Pipe()
+				listener <- server
+				begin := time.Now()
+				go func() { _, _ = io.WriteString(client, text) }()
+				_, _ = io.Copy(io.Discard, client) // until the server gives it up
+				if took := time.Since(begin); took > silence+pingAnswer {
+					t.Errorf("it was given up after %s", took)
+				}
+				client.Close()
+				stop()
+				if err := <-done; err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}

@@ -22,7 +22,11 @@ const (
 	// server that closes first can cut off a request that was just sent.
 	idleTimeout    = 2 * time.Minute
 	maxHeaderBytes = 32 << 10
-	drainTimeout   = 10 * time.Second
+	// A connection of HTTP/2 that says nothing for so long is asked whether it lives. The middle of headers that do not come to their
+	// end is no place for an answer, so they are bounded too.
+	silence      = 10 * time.Second
+	pingAnswer   = 5 * time.Second
+	drainTimeout = 10 * time.Second
 )
 
 // Server says what Run serves.
@@ -77,6 +81,7 @@ func Run(ctx context.Context, s Server) error {
 		WriteTimeout:      cmp.Or(s.WriteTimeout, defaultWriteTimeout),
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
+		HTTP2:             &http.HTTP2Config{SendPingTimeout: silence, PingTimeout: pingAnswer},
 		BaseContext:       func(net.Listener) context.Context { return context.WithValue(base, lifetimeKey{}, life) },
 		ErrorLog:          slog.NewLogLogger(s.Logger.Handler(), slog.LevelWarn),
 	}
