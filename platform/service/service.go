@@ -23,6 +23,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/platform/money"
+	"github.com/altyn-pay/altyn/platform/outbox"
 	"github.com/altyn-pay/altyn/platform/postgres"
 	"github.com/altyn-pay/altyn/platform/telemetry"
 )
@@ -34,6 +35,7 @@ type Config struct {
 	HTTP       httpserver.Config
 	Postgres   postgres.Config
 	Kafka      kafka.Config
+	Outbox     outbox.Limits
 	Telemetry  telemetry.Config
 }
 
@@ -146,6 +148,7 @@ func Serve(ctx context.Context, program Program, addr string, cfg Config, listen
 	defer p.DB.Close()
 	p.Health = telemetry.NewHealth(p.Log)
 	p.Health.Add("postgres", func(ctx context.Context) error { return postgres.CheckSchema(ctx, p.DB, program.Migrations...) })
+	p.Metrics.MustRegister(p.Health)
 	p.Router = httpserver.NewRouter(httpserver.Options{
 		Logger: p.Log, Registerer: p.Metrics, Classify: program.Classify, Render: program.Render, Config: cfg.HTTP,
 	})

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 const (
@@ -28,8 +30,11 @@ type Health struct {
 	ready  bool
 }
 
+const statusOK = "ok"
+
 type check struct {
 	name    string
+	needed  bool // the process is not ready without it
 	run     func(context.Context) error
 	running chan struct{} // one slot: a check that ignores its deadline is not started again beside itself
 	failing bool
@@ -42,7 +47,29 @@ func NewHealth(logger *slog.Logger) *Health { return &Health{logger: logger} }
 // Add adds something that must work for the process to be ready. The check gets one second; its name is public. All checks
 // are added before the first probe.
 func (h *Health) Add(name string, run func(ctx context.Context) error) {
+	h.checks = append(h.checks, &check{name: name, needed: true, run: run, running: make(chan struct{}, 1)})
+}
+
+// Show adds something that the process can do without for a while: Ready shows whether it works, and stays ready.
+func (h *Health) Show(name string, run func(ctx context.Context) error) {
 	h.checks = append(h.checks, &check{name: name, run: run, running: make(chan struct{}, 1)})
+}
+
+var checkDesc = prometheus.NewDesc("altyn_check_ok", "Whether a check of /readyz succeeds: 1 or 0.", []string{"check"}, nil)
+
+// Describe implements prometheus.Collector.
+func (h *Health) Describe(descs chan<- *prometheus.Desc) { descs <- checkDesc }
+
+// Collect implements prometheus.Collector.
+func (h *Health) Collect(metrics chan<- prometheus.Metric) {
+	_, status := h.check(context.Background())
+	for name, text := range status {
+		var ok float64
+		if text == statusOK {
+			ok = 1
+		}
+		metrics <- prometheus.MustNewConstMetric(checkDesc, prometheus.GaugeValue, ok, name)
+	}
 }
 
 // Live is /healthz: 200 as long as the process answers at all.
@@ -50,7 +77,7 @@ func (h *Health) Live() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { writeHealth(w, true, nil) })
 }
 
-// Ready is /readyz: it runs the checks at once and answers 200, or 503 with the names of those that fail.
+// Ready is /readyz: it runs the checks at once and answers with how each has ended: 200, or 503 when one fails that is needed.
 func (h *Health) Ready() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ready, status := h.check(r.Context())
@@ -83,9 +110,9 @@ func (h *Health) check(ctx context.Context) (ready bool, status map[string]strin
 
 	h.ready, h.status = true, make(map[string]string, len(h.checks))
 	for i, c := range h.checks {
-		h.status[c.name] = "ok"
+		h.status[c.name] = statusOK
 		if errs[i] != nil {
-			h.ready, h.status[c.name] = false, "failing"
+			h.ready, h.status[c.name] = h.ready && !c.needed, "failing"
 		}
 		c.log(h.logger, errs[i])
 	}
@@ -116,10 +143,12 @@ func (c *check) bounded(ctx context.Context) error {
 
 func (c *check) log(logger *slog.Logger, err error) {
 	switch failing := err != nil; {
-	case failing && !c.failing:
+	case failing && !c.failing && c.needed:
 		logger.Warn("not ready", "check", c.name, "error", err)
+	case failing && !c.failing:
+		logger.Warn("a check fails; the service goes on without", "check", c.name, "error", err)
 	case !failing && c.failing:
-		logger.Info("ready again", "check", c.name)
+		logger.Info("a check succeeds again", "check", c.name)
 	}
 	c.failing = err != nil
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -15,6 +16,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
 func TestParseTraceparent(t *testing.T) {
@@ -110,7 +114,7 @@ func TestHealth(t *testing.T) {
 		}
 		failure = nil
 		expect(200, `{"status":"ok","checks":{"broker":"ok","database":"ok"}}`)
-		if !strings.Contains(log.String(), "ready again") {
+		if !strings.Contains(log.String(), "a check succeeds again") {
 			t.Errorf("the recovery was not logged: %s", log.String())
 		}
 
@@ -123,6 +127,46 @@ func TestHealth(t *testing.T) {
 		}
 		if code, body := probe(health.Live()); code != 200 || body != `{"status":"ok"}` {
 			t.Errorf("live: %d %s", code, body)
+		}
+	})
+}
+
+// What the process can do without is shown and told of, and leaves it ready.
+func TestWhatIsOnlyShownLeavesTheProcessReady(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		health := NewHealth(slog.New(slog.NewTextHandler(&log, nil)))
+		var database, broker error
+		health.Add("database", func(context.Context) error { return database })
+		health.Show("broker", func(context.Context) error { return broker })
+		metrics := prometheus.NewRegistry()
+		metrics.MustRegister(health)
+		away := errors.New("connection refused")
+		for _, test := range []struct {
+			database, broker error
+			code             int
+			body             string
+			metrics          [2]int
+		}{
+			{nil, nil, 200, `{"status":"ok","checks":{"broker":"ok","database":"ok"}}`, [2]int{1, 1}},
+			{nil, away, 200, `{"status":"ok","checks":{"broker":"failing","database":"ok"}}`, [2]int{0, 1}},
+			{away, away, 503, `{"status":"unavailable","checks":{"broker":"failing","database":"failing"}}`, [2]int{0, 0}},
+			{away, nil, 503, `{"status":"unavailable","checks":{"broker":"ok","database":"failing"}}`, [2]int{1, 0}},
+			{nil, nil, 200, `{"status":"ok","checks":{"broker":"ok","database":"ok"}}`, [2]int{1, 1}},
+		} {
+			database, broker = test.database, test.broker
+			<-time.After(checkEvery)
+			if code, body := probe(health.Ready()); code != test.code || body != test.body {
+				t.Errorf("got %d %s; want %d %s", code, body, test.code, test.body)
+			}
+			want := fmt.Sprintf("# HELP altyn_check_ok Whether a check of /readyz succeeds: 1 or 0.\n# TYPE altyn_check_ok gauge\n"+
+				"altyn_check_ok{check=\"broker\"} %d\naltyn_check_ok{check=\"database\"} %d\n", test.metrics[0], test.metrics[1])
+			if err := testutil.GatherAndCompare(metrics, strings.NewReader(want)); err != nil {
+				t.Error(err)
+			}
+		}
+		if n := strings.Count(log.String(), "goes on without"); n != 1 || strings.Count(log.String(), "not ready") != 1 {
+			t.Errorf("logged %s", log.String())
 		}
 	})
 }

@@ -120,7 +120,9 @@ func build(p *service.Process, healAfter time.Duration) error {
 	}
 	feed := watch.Listen(p.Config.Postgres.Defaults(name), postgres.Changes, p.Log)
 	p.Go(func(ctx context.Context) error { return changes.Follow(ctx, feed) })
-	api.New(store, p.Currencies, changes, wake, p.Metrics).Mount(p.Router)
+	backlog := outbox.NewBacklog(p.DB, p.Config.Outbox, p.Log, p.Metrics)
+	p.Go(backlog.Run)
+	api.New(store, p.Currencies, changes, wake, backlog.Full, p.Metrics).Mount(p.Router)
 	return swagger.Mount(p.Router, name, docs.Document)
 }
 
@@ -133,7 +135,7 @@ func work(p *service.Process, producer *kafka.Producer, worker *status.Worker, s
 	}
 	relay := outbox.NewRelay(p.DB, kafka.NewPublisher(producer, "/"+name), p.Log, p.Metrics)
 	healer := status.NewHealer(store, p.Currencies, healAfter, relay.Wake, p.Log, p.Metrics)
-	p.Health.Add("kafka", func(ctx context.Context) error { return kafka.Ping(ctx, cfg) })
+	p.Health.Show("kafka", func(ctx context.Context) error { return kafka.Ping(ctx, cfg) })
 	p.Go(func(ctx context.Context) error {
 		defer producer.Close()
 		group, ctx := errgroup.WithContext(ctx)

@@ -367,19 +367,45 @@ func TestTheBrokerIsAway(t *testing.T) {
 	t.Parallel()
 	db := postgrestest.Database(t, "orders", postgres.Migrations()...)
 	cfg := configuration(t, db, kafkatest.Config("127.0.0.1:1"))
+	cfg.Outbox.Messages = contract.Lanes
 	p := start(t, cfg)
 	placed := p.place(t, "", "25.00")
-	if code, answer := p.call(t, "GET", "/readyz", ""); code != 503 || !strings.Contains(string(answer), `"kafka":"failing"`) {
+	if code, answer := p.call(t, "GET", "/readyz", ""); code != 200 || !strings.Contains(string(answer), `"kafka":"failing"`) {
 		t.Errorf("/readyz: %d %s", code, answer)
 	}
 	if code, _ := p.call(t, "GET", "/healthz", ""); code != 200 {
 		t.Errorf("/healthz: %d", code)
+	}
+	// The outbox has a bound. It is looked at each second, so that some more may be accepted.
+	body := `{"account_id": "` + placed.AccountID.String() + `", "amount": "25.00", "currency": "RUB"}`
+	accepted := 0
+	for code := 201; code != 503; {
+		var answer []byte
+		switch code, answer = p.call(t, "POST", "/api/v1/orders", body); {
+		case code == 201:
+			accepted++
+		case code != 503 || !strings.Contains(string(answer), `"code":"overloaded"`):
+			t.Fatalf("after %d orders: %d %s", accepted, code, answer)
+		}
+	}
+	if code, answer := p.call(t, "GET", "/readyz", ""); code != 200 {
+		t.Errorf("/readyz of an overloaded service: %d %s", code, answer)
 	}
 	p.end(t)
 
 	cfg.Kafka = kafkatest.Broker(t)
 	startPayments(t, cfg.Kafka)
 	p = start(t, cfg)
+	for n := 0; n != accepted+1; { // nothing accepted is lost
+		if err := db.Service.Get(&n, `SELECT count(*) FROM orders WHERE status = 'paid'`); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for code := 503; code != 201; { // there is room again
+		if code, _ = p.call(t, "POST", "/api/v1/orders", body); code != 201 && code != 503 {
+			t.Fatalf("afterwards: %d", code)
+		}
+	}
 	if code, answer := p.call(t, "GET", "/api/v1/orders/"+placed.ID.String()+"?wait=30s", ""); !strings.Contains(string(answer), `"status":"paid"`) {
 		t.Errorf("%d %s", code, answer)
 	}

@@ -38,17 +38,19 @@ type API struct {
 	placing    *groupcommit.Group[postgres.Placement, postgres.Placed]
 	cancelling *groupcommit.Group[postgres.Cancellation, postgres.Cancelled]
 	wake       func()
+	full       func(lane int16) bool
 	streams    atomic.Int64 // open ones
 
 	placed        prometheus.Counter
 	cancellations prometheus.Counter
 }
 
-// New makes the API. changes tells of orders whose status has changed; wake is called after orders were committed.
+// New makes the API. changes tells of orders whose status has changed; wake is called after orders were committed. full tells
+// for which lanes there is no room for new orders.
 func New(store *postgres.Store, currencies *money.Currencies, changes *watch.Hub[order.Order], wake func(),
-	metrics prometheus.Registerer) *API {
+	full func(lane int16) bool, metrics prometheus.Registerer) *API {
 	a := &API{
-		store: store, currencies: currencies, changes: changes, wake: wake,
+		store: store, currencies: currencies, changes: changes, wake: wake, full: full,
 		placed: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "altyn_orders_placed_total", Help: "Orders accepted; repetitions of a request do not count."}),
 		cancellations: prometheus.NewCounter(prometheus.CounterOpts{

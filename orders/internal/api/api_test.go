@@ -40,6 +40,7 @@ type bundle struct {
 	server  *httptest.Server
 	metrics *prometheus.Registry
 	woken   *atomic.Int64
+	full    *atomic.Uint64 // a bit for each lane for whose orders there is no room
 }
 
 func setup(t testing.TB) bundle {
@@ -58,10 +59,10 @@ func over(t testing.TB, db *sqlx.DB) bundle {
 		t.Fatal(err)
 	}
 	log, metrics := slog.New(slog.DiscardHandler), prometheus.NewRegistry()
-	b := bundle{store: postgres.New(db), metrics: metrics, woken: new(atomic.Int64)}
+	b := bundle{store: postgres.New(db), metrics: metrics, woken: new(atomic.Int64), full: new(atomic.Uint64)}
 	b.hub = watch.NewVersioned(log, func(o order.Order) int64 { return o.Version }, b.store.Newer)
 	router := httpserver.NewRouter(httpserver.Options{Logger: log, Registerer: metrics, Classify: api.Classify})
-	api.New(b.store, currencies, b.hub, func() { b.woken.Add(1) }, metrics).Mount(router)
+	api.New(b.store, currencies, b.hub, func() { b.woken.Add(1) }, func(lane int16) bool { return b.full.Load()&(1<<lane) != 0 }, metrics).Mount(router)
 	operators.New(log).Mount(router)
 	b.server = httptest.NewServer(router)
 	b.server.Client().Transport.(*http.Transport).MaxIdleConnsPerHost = 256

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/idempotency"
 	"github.com/altyn-pay/altyn/platform/money"
+	"github.com/altyn-pay/altyn/platform/outbox"
 	database "github.com/altyn-pay/altyn/platform/postgres"
 )
 
@@ -44,7 +46,7 @@ const (
 //	@Failure		415				{object}	httpserver.Problem	"unsupported_media_type"
 //	@Failure		422				{object}	httpserver.Problem	"idempotency_key_reused"
 //	@Failure		500				{object}	httpserver.Problem	"internal"
-//	@Failure		503				{object}	httpserver.Problem	"unavailable"
+//	@Failure		503				{object}	httpserver.Problem	"unavailable or overloaded"
 //	@Router			/api/v1/orders/batch [post]
 func (a *API) placeBatch(w http.ResponseWriter, r *http.Request) error {
 	key, err := httpserver.IdempotencyKey(r)
@@ -59,7 +61,7 @@ func (a *API) placeBatch(w http.ResponseWriter, r *http.Request) error {
 		return httpserver.Invalid("orders", "must have 1 to "+strconv.Itoa(maxBatch)+" orders")
 	}
 	results := make([]Result, len(request.Orders))
-	placements, indexes, err := a.placements(r.Context(), request, key, results)
+	valid, indexes, err := a.placements(r.Context(), request, key, results)
 	if err != nil {
 		return err
 	}
@@ -73,12 +75,19 @@ func (a *API) placeBatch(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 		if len(placed) > 0 {
-			key, placements = sent, before
+			key, valid = sent, before
 		}
+	}
+	room, err := a.room(r.Context(), key, valid...)
+	if err != nil {
+		return err
+	}
+	if len(valid) > 0 && !slices.Contains(room, true) {
+		return outbox.ErrFull
 	}
 	repeated := false
 	if key != "" {
-		repeated, err = a.store.Claim(r.Context(), request.claim(key, placements))
+		repeated, err = a.store.Claim(r.Context(), request.claim(key, valid))
 		if database.IsOutcomeUnknown(err) {
 			return httpserver.Unavailable(err) // a key alone has done nothing
 		}
@@ -86,6 +95,15 @@ func (a *API) placeBatch(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
+	var placements []postgres.Placement
+	for n := range valid {
+		if room[n] {
+			placements = append(placements, valid[n])
+		} else {
+			results[indexes[n]].Problem = Classify(outbox.ErrFull)
+		}
+	}
+	indexes = slices.DeleteFunc(indexes, func(i int) bool { return results[i].Problem != nil })
 	placed, err := a.placing.DoAll(r.Context(), placements)
 	if database.IsOutcomeUnknown(err) {
 		for n, p := range placements {

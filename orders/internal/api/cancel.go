@@ -41,7 +41,7 @@ const cancelPath = Path + "/{id}/cancel"
 //	@Failure		415				{object}	httpserver.Problem	"unsupported_media_type"
 //	@Failure		422				{object}	httpserver.Problem	"order_failed or idempotency_key_reused"
 //	@Failure		500				{object}	httpserver.Problem	"internal"
-//	@Failure		503				{object}	httpserver.Problem	"unavailable, or outcome_unknown: Location names the order"
+//	@Failure		503				{object}	httpserver.Problem	"unavailable, overloaded, or outcome_unknown: Location names the order"
 //	@Router			/api/v1/orders/{id}/cancel [post]
 func (a *API) cancel(w http.ResponseWriter, r *http.Request) error {
 	id, err := httpserver.PathUUID(r, "id")

@@ -13,6 +13,7 @@ import (
 	"github.com/altyn-pay/altyn/orders/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/httpserver"
+	"github.com/altyn-pay/altyn/platform/outbox"
 	"github.com/altyn-pay/altyn/platform/telemetry"
 )
 
@@ -55,7 +56,7 @@ const replayedHeader = "Idempotent-Replayed"
 //	@Failure		415				{object}	httpserver.Problem	"unsupported_media_type"
 //	@Failure		422				{object}	httpserver.Problem	"idempotency_key_reused"
 //	@Failure		500				{object}	httpserver.Problem	"internal"
-//	@Failure		503				{object}	httpserver.Problem	"unavailable, or outcome_unknown: Location names the order"
+//	@Failure		503				{object}	httpserver.Problem	"unavailable, overloaded, or outcome_unknown: Location names the order"
 //	@Router			/api/v1/orders [post]
 func (a *API) place(w http.ResponseWriter, r *http.Request) error {
 	key, err := httpserver.IdempotencyKey(r)
@@ -88,6 +89,11 @@ func (a *API) place(w http.ResponseWriter, r *http.Request) error {
 			placement = before
 		}
 	}
+	if room, err := a.room(ctx, key, placement); err != nil {
+		return err
+	} else if !room[0] {
+		return outbox.ErrFull
+	}
 	await, done := a.watch(placement.Order.ID, wait)
 	defer done()
 	placed, err := a.placing.Do(ctx, placement)
@@ -106,6 +112,27 @@ func (a *API) place(w http.ResponseWriter, r *http.Request) error {
 		w.Header().Set(replayedHeader, "true")
 	}
 	return httpserver.WriteJSON(w, http.StatusCreated, answer)
+}
+
+// room tells for each order whether there is room for it. What came with a key and has been placed before needs none.
+func (a *API) room(ctx context.Context, key string, placements ...postgres.Placement) ([]bool, error) {
+	room := make([]bool, len(placements))
+	var full []uuid.UUID
+	for i, p := range placements {
+		if room[i] = !a.full(contract.Lane(p.Order.AccountID)); !room[i] {
+			full = append(full, p.Order.ID)
+		}
+	}
+	if key == "" || len(full) == 0 {
+		return room, nil
+	}
+	placed, err := a.store.Placed(ctx, full)
+	for i, p := range placements {
+		if _, ok := placed[p.Order.ID]; ok {
+			room[i] = true
+		}
+	}
+	return room, err
 }
 
 // placement turns a request into what is stored. A key makes the order's ID from it, so that the same request becomes

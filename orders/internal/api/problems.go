@@ -11,6 +11,7 @@ import (
 	"github.com/altyn-pay/altyn/orders/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/groupcommit"
 	"github.com/altyn-pay/altyn/platform/httpserver"
+	"github.com/altyn-pay/altyn/platform/outbox"
 	database "github.com/altyn-pay/altyn/platform/postgres"
 )
 
@@ -39,7 +40,9 @@ func Classify(err error) *httpserver.Problem {
 		return errKeyReused
 	case database.IsOutcomeUnknown(err):
 		return httpserver.OutcomeUnknown("", err)
-	case errors.Is(err, groupcommit.ErrBusy), database.IsTransient(err):
+	case errors.Is(err, groupcommit.ErrBusy), errors.Is(err, outbox.ErrFull):
+		return httpserver.Overloaded("there is no room for more at the moment; try again later").Because(err)
+	case database.IsTransient(err):
 		return httpserver.Unavailable(err)
 	}
 	return nil

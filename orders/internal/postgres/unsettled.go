@@ -137,7 +137,7 @@ func (s *Store) Due(ctx context.Context, tx *sqlx.Tx, limit int) ([]Unsettled, e
 }
 
 // Held tells which of the orders must not be announced again because the reason for their state is here: something of their
-// lane is late in the outbox or parked there, or an operator is to look at an event of theirs.
+// lane is late in the outbox, waits there for its partition, or is parked, or an operator is to look at an event of theirs.
 func (s *Store) Held(ctx context.Context, tx *sqlx.Tx, orders []order.Order, patience time.Duration) (map[uuid.UUID]bool, error) {
 	if len(orders) == 0 {
 		return nil, nil
@@ -148,7 +148,15 @@ func (s *Store) Held(ctx context.Context, tx *sqlx.Tx, orders []order.Order, pat
 	}
 	var held []uuid.UUID
 	if err := tx.SelectContext(ctx, &held, `
-		WITH late AS MATERIALIZED (
+		WITH RECURSIVE parts AS (
+			(SELECT partitions, partition FROM outbox_waiting WHERE topic = '`+contract.TopicOrders+`' ORDER BY partitions, partition LIMIT 1)
+			UNION ALL
+			SELECT next.* FROM parts p CROSS JOIN LATERAL (
+				SELECT partitions, partition FROM outbox_waiting w
+				WHERE topic = '`+contract.TopicOrders+`' AND (w.partitions, w.partition) > (p.partitions, p.partition)
+				ORDER BY partitions, partition LIMIT 1
+			) next
+		), late AS MATERIALIZED (
 			SELECT DISTINCT lane FROM (SELECT lane, created_at FROM outbox ORDER BY seq LIMIT $5) o
 			WHERE created_at <= clock_timestamp() - $4::bigint * interval '1 microsecond'
 		), parked AS MATERIALIZED (
@@ -156,6 +164,7 @@ func (s *Store) Held(ctx context.Context, tx *sqlx.Tx, orders []order.Order, pat
 		)
 		SELECT id FROM unnest($1::uuid[], $2::text[], $3::smallint[]) AS asked (id, account, lane)
 		WHERE asked.lane IN (SELECT lane FROM late)
+			OR EXISTS (SELECT FROM parts WHERE asked.lane % partitions = partition)
 			OR EXISTS (SELECT FROM outbox_parked WHERE topic = '`+contract.TopicOrders+`' AND key = account)
 			OR EXISTS (SELECT FROM parked WHERE position(convert_to(asked.id::text, 'UTF8') IN payload) > 0)`,
 		ids, keys, lanes, patience.Microseconds(), oldestRows); err != nil {

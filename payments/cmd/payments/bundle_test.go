@@ -23,6 +23,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/inbox"
 	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/platform/kafkatest"
+	"github.com/altyn-pay/altyn/platform/outbox"
 	"github.com/altyn-pay/altyn/platform/postgrestest"
 	"github.com/altyn-pay/altyn/platform/service"
 	"github.com/altyn-pay/altyn/platform/telemetry"
@@ -43,6 +44,7 @@ type bundle struct {
 	producer *kafka.Producer
 	url      string // of the first instance
 	coins    string // CURRENCIES_FILE of the instances
+	limits   outbox.Limits
 }
 
 // setup starts one instance of each role.
@@ -55,7 +57,8 @@ func setupProgram(t *testing.T, program service.Program, roles ...service.Role) 
 	t.Helper()
 	t.Parallel()
 	broker, cluster := kafkatest.Cluster(t)
-	b := &bundle{T: t, program: program, DB: postgrestest.Database(t, name, postgres.Migrations()...), broker: broker, cluster: cluster}
+	b := &bundle{T: t, program: program, DB: postgrestest.Database(t, name, postgres.Migrations()...), broker: broker, cluster: cluster,
+		limits: outbox.Limits{Messages: 1_000_000, Age: time.Hour}}
 	if err := kafka.EnsureTopics(t.Context(), b.broker, topics...); err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +82,7 @@ func (b *bundle) start(role service.Role) (url string, stop func()) {
 	b.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	addr, done := make(chan net.Addr, 1), make(chan error, 1)
-	cfg := service.Config{Role: role, Postgres: b.Config, Kafka: b.broker, Currencies: b.coins,
+	cfg := service.Config{Role: role, Postgres: b.Config, Kafka: b.broker, Currencies: b.coins, Outbox: b.limits,
 		Telemetry: telemetry.Config{LogLevel: slog.LevelError + 1}}
 	go func() { done <- service.Serve(ctx, b.program, "127.0.0.1:0", cfg, func(a net.Addr) { addr <- a }) }()
 	stop = sync.OnceFunc(func() {

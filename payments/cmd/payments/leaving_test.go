@@ -25,7 +25,7 @@ func TestConnectionsSurviveClientsWhoLeave(t *testing.T) {
 		t.Fatal(err)
 	}
 	router := chi.NewRouter()
-	api.New(nil, nil, currencies).Routes(router)
+	api.New(nil, nil, currencies, nil).Routes(router)
 	id := uuid.NewString()
 	var requests []*http.Request
 	add := func(method, path, body string) {

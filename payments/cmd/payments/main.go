@@ -113,7 +113,9 @@ func build(p *service.Process, retry inbox.Retry, healAfter time.Duration) error
 		return nil
 	}
 	p.Go(door.Run)
-	http := api.New(store, door, p.Currencies)
+	backlog := outbox.NewBacklog(p.DB, p.Config.Outbox, p.Log, p.Metrics)
+	p.Go(backlog.Run)
+	http := api.New(store, door, p.Currencies, backlog.Full)
 	http.Routes(p.Router)
 	rpc.New(http, p.Health.IsReady).Routes(p.Router)
 	p.H2C = true

@@ -111,7 +111,7 @@ func served(t *testing.T) []string {
 		t.Fatal(err)
 	}
 	router := chi.NewRouter()
-	service := api.New(nil, nil, currencies)
+	service := api.New(nil, nil, currencies, nil)
 	service.Routes(router)
 	rpc.New(service, nil).Routes(router)
 	methods := make(map[string]string) // of each route

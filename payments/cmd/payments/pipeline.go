@@ -60,7 +60,7 @@ func newPipeline(process *service.Process, store *postgres.Store, door *api.Door
 	if err != nil {
 		return nil, err
 	}
-	process.Health.Add("kafka", func(ctx context.Context) error { return kafka.Ping(ctx, cfg) })
+	process.Health.Show("kafka", func(ctx context.Context) error { return kafka.Ping(ctx, cfg) })
 	p := &pipeline{cfg: cfg, log: log, db: process.DB, producer: producer, consumer: consumer}
 	p.relay = outbox.NewRelay(process.DB, kafka.NewPublisher(producer, "/"+name), log, metrics)
 	p.relay.Instead(contract.RepliesInstead)

@@ -38,7 +38,7 @@ type NewAccount struct {
 //	@Failure		413				{object}	httpserver.Problem
 //	@Failure		415				{object}	httpserver.Problem
 //	@Failure		422				{object}	httpserver.Problem	"account_exists, cancelled, discarded, idempotency_key_reused"
-//	@Failure		503				{object}	httpserver.Problem	"unavailable, or outcome_unknown: Location names the operation"
+//	@Failure		503				{object}	httpserver.Problem	"unavailable, overloaded, or outcome_unknown: Location names the operation"
 //	@Router			/api/v1/accounts [post]
 func (a *API) createAccount(w http.ResponseWriter, r *http.Request) error {
 	var request NewAccount

@@ -32,11 +32,12 @@ type API struct {
 	door       *Door
 	currencies *money.Currencies
 	reader     command.Reader
+	full       func(lane int16) bool
 }
 
-// New makes the API.
-func New(store *postgres.Store, door *Door, currencies *money.Currencies) *API {
-	return &API{store: store, door: door, currencies: currencies, reader: command.NewReader(currencies)}
+// New makes the API. full tells for which lanes there is no room for what makes events.
+func New(store *postgres.Store, door *Door, currencies *money.Currencies, full func(lane int16) bool) *API {
+	return &API{store: store, door: door, currencies: currencies, reader: command.NewReader(currencies), full: full}
 }
 
 // Routes mounts the API.

@@ -54,7 +54,7 @@ const maxBatch = 1000
 //	@Failure		413				{object}	httpserver.Problem
 //	@Failure		415				{object}	httpserver.Problem
 //	@Failure		422				{object}	httpserver.Problem	"idempotency_key_reused"
-//	@Failure		503				{object}	httpserver.Problem	"unavailable"
+//	@Failure		503				{object}	httpserver.Problem	"unavailable or overloaded"
 //	@Router			/api/v1/operations/batch [post]
 func (a *API) batch(w http.ResponseWriter, r *http.Request) error {
 	key, err := httpserver.IdempotencyKey(r)

@@ -38,7 +38,7 @@ type CancelOperation struct {
 //	@Failure		413				{object}	httpserver.Problem
 //	@Failure		415				{object}	httpserver.Problem
 //	@Failure		422				{object}	httpserver.Problem	"operation_final, operation_of_order, idempotency_key_reused"
-//	@Failure		503				{object}	httpserver.Problem	"unavailable, or outcome_unknown: Location names the operation"
+//	@Failure		503				{object}	httpserver.Problem	"unavailable, overloaded, or outcome_unknown: Location names the operation"
 //	@Router			/api/v1/operations/{id}/cancel [post]
 func (a *API) cancel(w http.ResponseWriter, r *http.Request) error {
 	id, err := httpserver.PathUUID(r, "id")

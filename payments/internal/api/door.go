@@ -22,7 +22,7 @@ import (
 
 const (
 	maxGroup = 1000   // requests accepted in one transaction, or one batch that is larger
-	maxQueue = 10_000 // requests that may wait for it; more are refused as unavailable
+	maxQueue = 10_000 // requests that may wait for it; more are refused as overloaded
 )
 
 // errKeyReused is the answer to an Idempotency-Key that came with another request before.

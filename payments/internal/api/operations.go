@@ -68,7 +68,7 @@ func (m Amount) command(kind ledger.Kind, account *uuid.UUID) contract.Command {
 //	@Failure		413				{object}	httpserver.Problem
 //	@Failure		415				{object}	httpserver.Problem
 //	@Failure		422				{object}	httpserver.Problem	"balance_too_large, cancelled, discarded, idempotency_key_reused"
-//	@Failure		503				{object}	httpserver.Problem	"unavailable, or outcome_unknown: Location names the operation"
+//	@Failure		503				{object}	httpserver.Problem	"unavailable, overloaded, or outcome_unknown: Location names the operation"
 //	@Router			/api/v1/accounts/{id}/deposits [post]
 func (a *API) deposit(w http.ResponseWriter, r *http.Request) error {
 	id, err := httpserver.PathUUID(r, "id")
@@ -103,7 +103,7 @@ func (a *API) deposit(w http.ResponseWriter, r *http.Request) error {
 //	@Failure		413				{object}	httpserver.Problem
 //	@Failure		415				{object}	httpserver.Problem
 //	@Failure		422				{object}	httpserver.Problem	"insufficient_funds, expired, cancelled, discarded, idempotency_key_reused"
-//	@Failure		503				{object}	httpserver.Problem	"unavailable, or outcome_unknown: Location names the operation"
+//	@Failure		503				{object}	httpserver.Problem	"unavailable, overloaded, or outcome_unknown: Location names the operation"
 //	@Router			/api/v1/accounts/{id}/withdrawals [post]
 func (a *API) withdraw(w http.ResponseWriter, r *http.Request) error {
 	id, err := httpserver.PathUUID(r, "id")
@@ -137,7 +137,7 @@ func (a *API) withdraw(w http.ResponseWriter, r *http.Request) error {
 //	@Failure		413				{object}	httpserver.Problem
 //	@Failure		415				{object}	httpserver.Problem
 //	@Failure		422				{object}	httpserver.Problem	"insufficient_funds, expired, same_account, balance_too_large, cancelled, discarded, idempotency_key_reused"
-//	@Failure		503				{object}	httpserver.Problem	"unavailable, or outcome_unknown: Location names the operation"
+//	@Failure		503				{object}	httpserver.Problem	"unavailable, overloaded, or outcome_unknown: Location names the operation"
 //	@Router			/api/v1/transfers [post]
 func (a *API) transfer(w http.ResponseWriter, r *http.Request) error {
 	var body NewTransfer
@@ -168,7 +168,7 @@ func (a *API) transfer(w http.ResponseWriter, r *http.Request) error {
 //	@Failure		413				{object}	httpserver.Problem
 //	@Failure		415				{object}	httpserver.Problem
 //	@Failure		422				{object}	httpserver.Problem	"insufficient_funds, expired, cancelled, discarded, idempotency_key_reused"
-//	@Failure		503				{object}	httpserver.Problem	"unavailable, or outcome_unknown: Location names the operation"
+//	@Failure		503				{object}	httpserver.Problem	"unavailable, overloaded, or outcome_unknown: Location names the operation"
 //	@Router			/api/v1/accounts/{id}/holds [post]
 func (a *API) holdFunds(w http.ResponseWriter, r *http.Request) error {
 	id, err := httpserver.PathUUID(r, "id")
@@ -230,7 +230,7 @@ func (a *API) getHold(w http.ResponseWriter, r *http.Request) error {
 //	@Failure		413				{object}	httpserver.Problem
 //	@Failure		415				{object}	httpserver.Problem
 //	@Failure		422				{object}	httpserver.Problem	"hold_not_open, hold_of_order, amount_exceeds_hold, cancelled, discarded, idempotency_key_reused"
-//	@Failure		503				{object}	httpserver.Problem	"unavailable, or outcome_unknown: Location names the operation"
+//	@Failure		503				{object}	httpserver.Problem	"unavailable, overloaded, or outcome_unknown: Location names the operation"
 //	@Router			/api/v1/holds/{id}/capture [post]
 func (a *API) capture(w http.ResponseWriter, r *http.Request) error {
 	return a.ofHold(w, r, ledger.Capture)
@@ -252,7 +252,7 @@ func (a *API) capture(w http.ResponseWriter, r *http.Request) error {
 //	@Failure	404				{object}	httpserver.Problem	"hold_not_found"
 //	@Failure	415				{object}	httpserver.Problem
 //	@Failure	422				{object}	httpserver.Problem	"hold_not_open, hold_of_order, cancelled, discarded, idempotency_key_reused"
-//	@Failure	503				{object}	httpserver.Problem	"unavailable, or outcome_unknown: Location names the operation"
+//	@Failure	503				{object}	httpserver.Problem	"unavailable, overloaded, or outcome_unknown: Location names the operation"
 //	@Router		/api/v1/holds/{id}/release [post]
 func (a *API) release(w http.ResponseWriter, r *http.Request) error {
 	return a.ofHold(w, r, ledger.Release)

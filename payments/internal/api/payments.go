@@ -2,16 +2,19 @@ package api
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
+	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/payments/internal/wire"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/money"
+	"github.com/altyn-pay/altyn/platform/outbox"
 )
 
 // Step is a step of an order's payment that somebody asks for, over whatever protocol.
@@ -34,6 +37,21 @@ type StepResult struct {
 	Replayed  bool             // the step was taken by an earlier request with the same key
 }
 
+// admit refuses a request of whose outcome orders is told, where the outbox has no room, unless it came with a key before.
+func (a *API) admit(ctx context.Context, r ledger.Request, key string) error {
+	if !a.full(r.Lane) {
+		return nil
+	}
+	if key == "" {
+		return outbox.ErrFull
+	}
+	_, err := a.door.operation(ctx, r.ID)
+	if errors.Is(err, postgres.ErrNotFound) {
+		return outbox.ErrFull
+	}
+	return err
+}
+
 // Step takes a step of an order's payment: a message in the inbox, like everything that moves money. A step that ended in
 // error is a problem whose code is the reason, and the result tells whether it was replayed.
 func (a *API) Step(ctx context.Context, s Step) (StepResult, error) {
@@ -46,6 +64,9 @@ func (a *API) Step(ctx context.Context, s Step) (StepResult, error) {
 		return StepResult{}, err
 	}
 	if err := a.identify(ctx, &request, s.Door, s.Key, s.SentKey); err != nil {
+		return StepResult{}, err
+	}
+	if err := a.admit(ctx, request, s.Key); err != nil {
 		return StepResult{}, err
 	}
 	result, err := a.door.submit(ctx, request, patience{wait: s.Wait})
@@ -162,7 +183,7 @@ func (a *API) getPayment(w http.ResponseWriter, r *http.Request) error {
 //	@Failure		413				{object}	httpserver.Problem
 //	@Failure		415				{object}	httpserver.Problem
 //	@Failure		422				{object}	httpserver.Problem	"payment_not_authorized, amount_exceeds_hold, balance_too_large, discarded, idempotency_key_reused"
-//	@Failure		503				{object}	httpserver.Problem	"unavailable, or outcome_unknown: Location names the operation"
+//	@Failure		503				{object}	httpserver.Problem	"unavailable, overloaded, or outcome_unknown: Location names the operation"
 //	@Router			/api/v1/payments/{order_id}/confirm [post]
 func (a *API) confirm(w http.ResponseWriter, r *http.Request) error {
 	var body ConfirmPayment
@@ -191,7 +212,7 @@ func (a *API) confirm(w http.ResponseWriter, r *http.Request) error {
 //	@Failure		413				{object}	httpserver.Problem
 //	@Failure		415				{object}	httpserver.Problem
 //	@Failure		422				{object}	httpserver.Problem	"payment_not_authorized, discarded, idempotency_key_reused"
-//	@Failure		503				{object}	httpserver.Problem	"unavailable, or outcome_unknown: Location names the operation"
+//	@Failure		503				{object}	httpserver.Problem	"unavailable, overloaded, or outcome_unknown: Location names the operation"
 //	@Router			/api/v1/payments/{order_id}/reject [post]
 func (a *API) reject(w http.ResponseWriter, r *http.Request) error {
 	var body RejectPayment
@@ -220,7 +241,7 @@ func (a *API) reject(w http.ResponseWriter, r *http.Request) error {
 //	@Failure		413				{object}	httpserver.Problem
 //	@Failure		415				{object}	httpserver.Problem
 //	@Failure		422				{object}	httpserver.Problem	"payment_not_captured, amount_exceeds_captured, too_many_refunds, balance_too_large, discarded, idempotency_key_reused"
-//	@Failure		503				{object}	httpserver.Problem	"unavailable, or outcome_unknown: Location names the operation"
+//	@Failure		503				{object}	httpserver.Problem	"unavailable, overloaded, or outcome_unknown: Location names the operation"
 //	@Router			/api/v1/payments/{order_id}/refund [post]
 func (a *API) refund(w http.ResponseWriter, r *http.Request) error {
 	var body RefundPayment

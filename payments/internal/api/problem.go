@@ -13,6 +13,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/groupcommit"
 	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/idempotency"
+	"github.com/altyn-pay/altyn/platform/outbox"
 	platform "github.com/altyn-pay/altyn/platform/postgres"
 )
 
@@ -38,7 +39,9 @@ func Classify(err error) *httpserver.Problem {
 			"this Idempotency-Key came with another request before")
 	case platform.IsOutcomeUnknown(err):
 		return httpserver.OutcomeUnknown("", err)
-	case errors.Is(err, groupcommit.ErrBusy), platform.IsTransient(err), errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, groupcommit.ErrBusy), errors.Is(err, outbox.ErrFull):
+		return httpserver.Overloaded("there is no room for more at the moment; try again later").Because(err)
+	case platform.IsTransient(err), errors.Is(err, context.DeadlineExceeded):
 		return httpserver.Unavailable(err)
 	}
 	return nil
