@@ -7,7 +7,8 @@ import (
 )
 
 // The codes of problems that any HTTP call can meet. Together with the codes of its domain, which each service lists in one
-// place of its own, they are a closed list: clients may switch on them.
+// place of its own, they are a closed list: clients may switch on them. Each comment begins with the status; make generate
+// makes docs/errors.md of them, and the enum in the Swagger documents.
 const (
 	CodeInvalidJSON          = "invalid_json"           // 400: the body is no JSON object
 	CodeUnknownField         = "unknown_field"          // 400: the body has a field that this call does not know; errors names it
