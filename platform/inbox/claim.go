@@ -177,8 +177,12 @@ func (c *claimed) remove(ctx context.Context, tx *sqlx.Tx) error {
 	if err != nil {
 		return fmt.Errorf("inbox: delete: %w", err)
 	}
-	if n, err := result.RowsAffected(); err != nil || n != int64(len(c.messages)) {
-		return fmt.Errorf("inbox: settled %d messages but deleted %d: %w", len(c.messages), n, err)
+	n, err := result.RowsAffected()
+	if err != nil {
+		return fmt.Errorf("inbox: delete: %w", err)
+	}
+	if n != int64(len(c.messages)) {
+		return fmt.Errorf("inbox: settled %d messages but deleted %d", len(c.messages), n)
 	}
 	for _, s := range c.probes {
 		if err := wake(ctx, tx, s); err != nil {

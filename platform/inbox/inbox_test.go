@@ -206,6 +206,23 @@ func TestAFailingMessageStopsItsAccountAlone(t *testing.T) {
 	}
 }
 
+// A reason is for an operator to read, also where no error of another's is behind it.
+func TestTheReasonOfAMessageThatIsGone(t *testing.T) {
+	b := setup(t)
+	m := b.send(1, uuid.New())[0]
+	w := NewWorker(b.Service, func(ctx context.Context, tx *sqlx.Tx, batch []Message) (func(), error) {
+		_, err := tx.ExecContext(ctx, `DELETE FROM inbox WHERE id = $1`, m.ID)
+		return nil, err
+	}, quick, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	if _, err := w.runOnce(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var reason string
+	if err := b.Owner.GetContext(t.Context(), &reason, `SELECT reason FROM inbox_stops WHERE message_id = $1`, m.ID); err != nil || reason != "inbox: settled 1 messages but deleted 0" {
+		t.Errorf("%q, %v", reason, err)
+	}
+}
+
 func TestAMessageThatHealsIsRetriedByItself(t *testing.T) {
 	b := setup(t)
 	client := uuid.New()

@@ -139,8 +139,12 @@ func exec(ctx context.Context, tx *sqlx.Tx, what string, n int, query string, ar
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	if changed, err := result.RowsAffected(); err != nil || changed != int64(n) {
-		return fmt.Errorf("%s: %d rows changed instead of %d (%v)", what, changed, n, err)
+	changed, err := result.RowsAffected()
+	if err == nil && changed != int64(n) {
+		err = fmt.Errorf("%d rows changed instead of %d", changed, n)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
 	}
 	return nil
 }
