@@ -24,9 +24,7 @@ func TestWhatTheBrokerLosesIsToldAgain(t *testing.T) {
 	onEachBroker(t, func(t *testing.T, kind localkafka.Kind) {
 		services := stack.Instances(2, 2, 0)
 		for i := range services {
-			if services[i].Program == stack.Orders {
-				services[i].Env = append(slices.Clone(services[i].Env), "ORDERS_HEAL_AFTER=1s")
-			}
+			services[i].Env = append(slices.Clone(services[i].Env), "ORDERS_HEAL_AFTER=1s", "PAYMENTS_HEAL_AFTER=1s")
 		}
 		b := setup(t, kind, services)
 		cfg, err := b.KafkaConfig()
@@ -86,7 +84,8 @@ func TestWhatTheBrokerLosesIsToldAgain(t *testing.T) {
 	})
 }
 
-// story is what happens to an order from its client's side: it is placed, and perhaps confirmed or cancelled.
+// story is what happens to an order from its client's side: it is placed, and perhaps cancelled, or refunded where it is paid
+// soon.
 func (b *bundle) story(i int, account uuid.UUID) error {
 	order := load.NewOrder{AccountID: account, Amount: "1.00", Currency: "RUB"}
 	if i%4 == 1 {
@@ -94,6 +93,14 @@ func (b *bundle) story(i int, account uuid.UUID) error {
 	}
 	placed, err := b.client.Place(b.Context(), uuid.NewString(), order)
 	if err != nil {
+		return err
+	}
+	if i%4 == 3 {
+		path := "/api/v1/orders/" + placed.ID.String() + "?wait=1s"
+		if err := b.client.Call("GET", path, "", nil, &placed); err != nil || placed.Status != "paid" {
+			return err
+		}
+		_, err := b.client.Refund(b.Context(), uuid.NewString(), placed.ID, "0.40")
 		return err
 	}
 	if i%4 == 1 || i%4 == 2 {
