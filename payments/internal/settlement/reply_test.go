@@ -1,0 +1,83 @@
+package settlement
+
+import (
+	"encoding/json"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/altyn-pay/altyn/payments/internal/ledger"
+	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/inbox"
+	"github.com/altyn-pay/altyn/platform/outbox/outboxtest"
+)
+
+// A command that waits since it came in a batch over HTTP, which asks for no reply, gets its one reply when it has come over the
+// broker, however it ends and whatever of all this is settled together.
+func TestWhatWaitsIsAnsweredOnceItIsAskedFor(t *testing.T) {
+	t.Parallel()
+	db, settle := setupSettlement(t)
+	for ending, reason := range map[string]string{"cancelled": "cancelled", "expired": "expired", "served": ""} {
+		for splits := range 1 << 3 { // after which of the messages a batch ends
+			account, command := uuid.New(), uuid.New()
+			request := func(r ledger.Request) inbox.Message {
+				r.AccountID, r.Lane = account, contract.Lane(account)
+				if r.ID == uuid.Nil {
+					r.ID = uuid.New()
+				}
+				return Message(r, "")
+			}
+			waits := ledger.Request{ID: contract.DerivedID(contract.TopicCommands, account, command.String()), Kind: ledger.Withdraw, Currency: "RUB",
+				Amount: 500, WaitForFunds: true, ExpiresIn: time.Nanosecond, CommandID: command, Fingerprint: uuid.NullUUID{UUID: uuid.New(), Valid: true}}
+			asks := waits
+			asks.CommandID, asks.Reply = uuid.Nil, &ledger.Reply{Topic: contract.TopicReplies, CommandID: command, Operation: "withdraw"}
+			stranger := asks // another request under the same ID does not get the reply
+			stranger.Fingerprint.UUID = uuid.New()
+			end := ledger.Request{Kind: ledger.CancelOperation, OperationID: waits.ID}
+			switch ending {
+			case "expired":
+				end = ledger.Request{Kind: ledger.Expire, WaitID: waits.ID}
+			case "served":
+				end = ledger.Request{Kind: ledger.Deposit, Currency: "RUB", Amount: 500}
+			}
+			settle([]inbox.Message{request(ledger.Request{Kind: ledger.CreateAccount})})
+			var batch []inbox.Message
+			for i, r := range []ledger.Request{waits, stranger, asks, end} {
+				if batch = append(batch, request(r)); i == 3 || splits&(1<<i) != 0 {
+					settle(batch)
+					batch = nil
+				}
+			}
+			if ending == "served" {
+				settle([]inbox.Message{request(ledger.Request{Kind: ledger.Resume, Currency: "RUB"})})
+			}
+			var got []string
+			for _, m := range outboxtest.Messages(t, db.Owner) {
+				var reply contract.Reply
+				if m.Type != contract.ReplyType {
+					continue
+				}
+				if err := json.Unmarshal([]byte(m.Payload), &reply); err != nil {
+					t.Fatal(err)
+				}
+				if *reply.CommandID == command {
+					got = append(got, fmt.Sprint(reply.Code, " ", reply.Reason))
+				}
+			}
+			want := []string{"422 idempotency_key_reused", "422 " + reason}
+			if ending == "served" {
+				want[1] = "201 "
+			}
+			if fmt.Sprint(got) != fmt.Sprint(want) {
+				t.Errorf("%s, batches end after %03b: the replies %q, want %q", ending, splits, got, want)
+			}
+			var op, waiting string
+			if err := db.Owner.QueryRow(`SELECT command_id::text, (SELECT count(*) FROM waits)::text FROM operations WHERE id = $1`, waits.ID).Scan(&op, &waiting); err != nil ||
+				op != command.String() || waiting != "0" {
+				t.Errorf("%s: %v, the command %s, %s wait", ending, err, op, waiting)
+			}
+		}
+	}
+}
