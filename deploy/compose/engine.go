@@ -21,7 +21,7 @@ type stack struct {
 // settings are the Compose file's variables. They are taken out of the environment, and the file .env is left aside, so
 // that the stack is tried as the repository has it.
 var settings = []string{
-	"ALTYN_BIND", "ALTYN_REVISION", "LOG_LEVEL", "POSTGRES_SUPERUSER_PASSWORD",
+	"ALLOWED_HOSTS", "ALLOWED_ORIGINS", "ALTYN_BIND", "ALTYN_REVISION", "LOG_LEVEL", "POSTGRES_SUPERUSER_PASSWORD",
 	"ORDERS_PASSWORD", "ORDERS_OWNER_PASSWORD", "PAYMENTS_PASSWORD", "PAYMENTS_OWNER_PASSWORD",
 }
 
