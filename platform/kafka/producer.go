@@ -37,8 +37,8 @@ var partitioner = kafkago.Murmur2Balancer{Consistent: true}
 
 // Producer publishes messages. It is safe for concurrent use; calls that overlap are not ordered with each other.
 type Producer struct {
-	cluster  *cluster
-	aside    *cluster // for what is tried again and again, so that it can ask for metadata anew without disturbing the rest
+	cluster  *cluster // of Publish
+	aside    *cluster // of all else: what fails there and asks for metadata anew does not disturb Publish
 	log      *slog.Logger
 	produced *prometheus.CounterVec
 
@@ -83,7 +83,7 @@ func (p *Producer) Close() {
 //
 // It waits up to 3 s for a topic that has just been created, and up to 10 s for a broker that does not answer.
 func (p *Producer) Produce(ctx context.Context, messages []Message) []error {
-	return p.produce(ctx, p.cluster, patience, messages)
+	return p.produce(ctx, p.aside, patience, messages)
 }
 
 // produce is Produce by the connections of a cluster, with its own patience: without any, what is not known rightly ends at once.

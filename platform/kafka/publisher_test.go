@@ -172,3 +172,29 @@ func TestOneBrokerOfSeveralThatDoesNotAnswer(t *testing.T) {
 		}
 	}
 }
+
+// What cannot be produced, as a dead letter whose topic is not there, does not have Publish ask the brokers anew.
+func TestWhatCannotBeProducedDoesNotDisturbPublish(t *testing.T) {
+	cfg, cluster := kafkatest.Cluster(t)
+	topic := newTopic(t, cfg)
+	producer := newProducer(t, cfg)
+	publisher := kafka.NewPublisher(producer, "/test")
+	list := outgoing(topic)
+	publish := func() {
+		t.Helper()
+		if results := publisher.Publish(t.Context(), list); slices.ContainsFunc(results, func(err error) bool { return err != nil }) {
+			t.Fatal(results)
+		}
+	}
+	publish()
+	// A connection that is made says what it can before anything else.
+	connected := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.ApiVersions}, Observe: true, Count: -1})
+	for range 3 {
+		producer.Produce(t.Context(), messages(topic+".missing", 0, 1, 1))
+	}
+	before := connected.Hits()
+	publish()
+	if n := connected.Hits() - before; n != 0 {
+		t.Errorf("Publish had to make %d connections", n)
+	}
+}
