@@ -1,13 +1,16 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/altyn-pay/altyn/platform/config"
 	"github.com/altyn-pay/altyn/platform/contract"
@@ -113,4 +116,57 @@ func TestOtherDigitsThanStored(t *testing.T) {
 	}
 	b.url, _ = b.start("all")
 	b.expect(b.call("GET", "/api/v1/accounts/"+account.String()+"/balance", nil), 200, "actual_balance", map[string]any{"XTS": "1.25"})
+}
+
+// While the database is away a service starts, and does nothing until it knows that its currencies are those of the database.
+func TestNothingIsServedBeforeTheCurrenciesAreKnown(t *testing.T) {
+	b, proxy := proxied(t)
+	if _, err := b.Owner.Exec(`INSERT INTO currencies (code, digits) VALUES ('XTS', 2); INSERT INTO balances (account_id, lane, currency)
+		VALUES (gen_random_uuid(), 0, 'XTS')`); err != nil {
+		t.Fatal(err)
+	}
+	file := func(lines string) string {
+		path := filepath.Join(t.TempDir(), "currencies")
+		if err := os.WriteFile(path, []byte(lines), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	for lines, fits := range map[string]bool{"XTS,3": false, "XTS,2": true} {
+		proxy.Away(true)
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		addr, ended := make(chan net.Addr, 1), make(chan error, 1)
+		cfg := service.Config{Role: service.All, Postgres: b.Config, Kafka: b.broker, Currencies: file(lines),
+			Telemetry: telemetry.Config{LogLevel: slog.LevelError + 1}}
+		go func() { ended <- service.Serve(ctx, b.program, "127.0.0.1:0", cfg, func(a net.Addr) { addr <- a }) }()
+		select {
+		case a := <-addr:
+			b.url = "http://" + a.String()
+		case err := <-ended:
+			t.Fatalf("it did not start: %v", err)
+		}
+		for _, path := range []string{"/api/v1/currencies", "/api/v1/accounts"} {
+			if got := b.call("GET", path, nil); got.status != 503 || got.body["code"] != "unavailable" {
+				t.Errorf("%s without a database: %v", path, got)
+			}
+		}
+		proxy.Away(false)
+		if !fits {
+			var wrong *config.Wrong
+			if err := <-ended; !errors.As(err, &wrong) {
+				t.Errorf("with %q it ended with %v", lines, err)
+			}
+			continue
+		}
+		for deadline := time.Now().Add(30 * time.Second); b.call("GET", "/api/v1/currencies", nil).status != 200; {
+			if time.Now().After(deadline) {
+				t.Fatal("it does not serve after 30 s")
+			}
+		}
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}
 }
