@@ -55,8 +55,8 @@ func (p part) has(m Message) bool {
 // comes from a part and cannot be published goes to a smaller one.
 type waiting struct {
 	part
-	since    time.Time
 	lost     bool
+	since    time.Time // it was lost
 	failures int       // in a row
 	due      time.Time // of the next attempt
 	flying   bool      // an attempt is under way
@@ -96,7 +96,7 @@ func (ws waits) add(p part) (w *waiting, added bool) {
 	if i := slices.IndexFunc(list, func(w *waiting) bool { return w.part == p }); i >= 0 {
 		return list[i], false
 	}
-	w = &waiting{part: p, since: time.Now()}
+	w = &waiting{part: p}
 	ws[p.Topic] = append(list, w)
 	slices.SortFunc(ws[p.Topic], func(a, b *waiting) int { return cmp.Compare(a.Partitions, b.Partitions) })
 	return w, true
@@ -152,6 +152,9 @@ func (l *leader) fail(p part, reason *Unavailable, failed map[*waiting]bool) {
 		return
 	}
 	failed[w] = true
+	if reason.Lost && !w.lost {
+		w.since = time.Now()
+	}
 	w.open, w.lost, w.all = false, reason.Lost, false
 	w.backOff(l.Relay)
 }
