@@ -158,7 +158,8 @@ func fingerprints(ctx context.Context, db *sqlx.DB, keys []uuid.UUID) (map[uuid.
 		ID          uuid.UUID `db:"id"`
 		Fingerprint uuid.UUID `db:"fingerprint"`
 	}
-	if err := db.SelectContext(ctx, &rows, `SELECT id, fingerprint FROM request_keys WHERE id = ANY($1::uuid[])`, postgres.UUIDs(keys)); err != nil {
+	const query = `SELECT id, fingerprint FROM request_keys WHERE id = ANY($1::uuid[])`
+	if err := db.SelectContext(ctx, &rows, query, postgres.UUIDs(keys)); err != nil {
 		return nil, fmt.Errorf("read request keys: %w", err)
 	}
 	stored := make(map[uuid.UUID]uuid.UUID, len(rows))

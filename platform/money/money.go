@@ -28,7 +28,8 @@ const maxText = 40
 // number, and a number never passes through a float.
 type Decimal string
 
-// UnmarshalJSON takes a JSON string or number; anything else is ErrSyntax. A number with an exponent, as JavaScript and Python
+// UnmarshalJSON takes a JSON string or number; anything else is ErrSyntax, and so is the empty string: where an amount may be
+// left out, that means all there is, which nobody should get by an empty text. A number with an exponent, as JavaScript and Python
 // write small ones (1e-07), is taken as what it stands for (0.0000001).
 func (d *Decimal) UnmarshalJSON(data []byte) error {
 	data = bytes.TrimSpace(data)
@@ -39,6 +40,9 @@ func (d *Decimal) UnmarshalJSON(data []byte) error {
 		var s string
 		if err := json.Unmarshal(data, &s); err != nil {
 			return err
+		}
+		if s == "" {
+			return ErrSyntax
 		}
 		*d = Decimal(s)
 		return nil

@@ -96,7 +96,7 @@ func TestDecimalKeepsTheText(t *testing.T) {
 			t.Errorf("%s read as %q, %v; want %q", body, got, err, want)
 		}
 	}
-	for _, body := range []string{`true`, `{}`, `[]`} {
+	for _, body := range []string{`true`, `{}`, `[]`, `""`} {
 		var got money.Decimal
 		if err := json.Unmarshal([]byte(body), &got); err == nil {
 			t.Errorf("%s read as %q", body, got)

@@ -132,7 +132,8 @@ func (a *API) placeBatch(w http.ResponseWriter, r *http.Request) error {
 
 // placements are the valid orders of a batch that came with a key, or with "", with their indexes; results gets what is wrong
 // with the others.
-func (a *API) placements(ctx context.Context, b PlaceOrders, key string, results []Result) (placements []postgres.Placement, indexes []int, err error) {
+func (a *API) placements(ctx context.Context, b PlaceOrders, key string,
+	results []Result) (placements []postgres.Placement, indexes []int, err error) {
 	for i, item := range b.Orders {
 		results[i].Index = i
 		itemKey := ""

@@ -106,6 +106,36 @@ func TestFieldsOfOtherOperations(t *testing.T) {
 	}
 }
 
+// An empty text is no amount, also where one may be left out: it would be all there is.
+func TestAnEmptyAmountIsNotAll(t *testing.T) {
+	b := setup(t, "all")
+	account := b.account("100.00")
+	hold := b.post(fmt.Sprintf("/api/v1/accounts/%s/holds", account), `{"amount": "10.00", "currency": "RUB"}`).body["id"].(string)
+	held, paid := b.held(account, "20.00"), b.held(account, "30.00")
+	b.step(paid, "confirm", "")
+	before := b.entries()
+	capture := `{"operation": "capture", "hold_id": "` + hold + `", "amount": ""`
+	for path, body := range map[string]string{
+		"/api/v1/holds/" + hold + "/capture":                     `{"amount": ""}`,
+		"/api/v1/payments/" + held.OrderID.String() + "/confirm": `{"amount": ""}`,
+		"/api/v1/payments/" + paid.OrderID.String() + "/refund":  `{"amount": ""}`,
+		"/api/v1/accounts/" + account.String() + "/deposits":     `{"amount": "", "currency": "RUB"}`,
+		batchPath: batchOf(capture + `}`),
+	} {
+		if got := b.call("POST", path, body); got.status != 400 || !strings.Contains(fmt.Sprint(got.body["errors"]), "amount") {
+			t.Errorf("%s: %v", path, got)
+		}
+	}
+	id := uuid.New()
+	b.produce(toBroker(capture + `, "command_id": "` + id.String() + `"}`))
+	if reply := (seen{}).next(b, id); reply.Code != 400 || !strings.Contains(reply.Detail, "amount") {
+		t.Errorf("the reply %+v", reply)
+	}
+	if after := b.entries(); after != before {
+		t.Errorf("%d entries, %d before", after, before)
+	}
+}
+
 // entries counts what has moved money.
 func (b *bundle) entries() (n int) {
 	b.Helper()
