@@ -261,6 +261,8 @@ func TestUsage(t *testing.T) {
 		{"deposit", "deposit: --account is missing"},
 		{"deposit --account " + exampleA + " --amount 1 --currency ", "--currency is missing"},
 		{"deposit --account nonsense", "must be a UUID"},
+		{"capture --hold " + exampleHold + " --amount ", "must not be empty"},
+		{"deposit --account urn:uuid:" + exampleA, "must be a UUID"},
 		{"deposit --colour red", "-colour"},
 		{"balance " + exampleA, "is no flag"},
 		{"balance --account " + exampleA + " --timeout 0s", "--timeout"},

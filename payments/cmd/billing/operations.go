@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"slices"
@@ -67,8 +68,8 @@ var (
 		func(c *contract.Command) **uuid.UUID { return &c.OperationID })
 	newID     = id("id", "`ID` of the new account (default: the service makes one)", func(c *contract.Command) **uuid.UUID { return &c.ID })
 	commandID = id("command-id", "`ID` of the command (default: a fresh one)", func(c *contract.Command) **uuid.UUID { return &c.CommandID })
-	amount    = text("amount", "`AMOUNT` a decimal number such as 2500.00, with at most the currency's digits",
-		func(c *contract.Command) *string { return (*string)(&c.Amount) })
+	amount    = notEmpty(text("amount", "`AMOUNT` a decimal number such as 2500.00, with at most the currency's digits",
+		func(c *contract.Command) *string { return (*string)(&c.Amount) }))
 	currency    = text("currency", "`CODE` the currency, such as USD, RUB, EUR or USDT", func(c *contract.Command) *string { return &c.Currency })
 	owner       = text("owner", "`NAME` whose account it is", func(c *contract.Command) *string { return &c.Owner })
 	expiry      = text("expires-in", "`DURATION` until it is released by itself, such as 15m (default 7 days)", func(c *contract.Command) *string { return &c.ExpiresIn })
@@ -76,6 +77,18 @@ var (
 	reference   = optional(text("reference", "`TEXT` your own ID of it, kept and returned", func(c *contract.Command) *string { return &c.Reference }))
 	description = optional(text("description", "`TEXT` for people", func(c *contract.Command) *string { return &c.Description }))
 )
+
+// notEmpty refuses an empty value, as of a variable that is not set: left out, it may mean all there is.
+func notEmpty(f field) field {
+	set := f.set
+	f.set = func(c *contract.Command, text string) error {
+		if text == "" {
+			return errors.New("must not be empty")
+		}
+		return set(c, text)
+	}
+	return f
+}
 
 // operation is a command that sends one message.
 type operation struct {
