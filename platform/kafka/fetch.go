@@ -125,6 +125,7 @@ func (p position) read(answered *fetchPartition) fetched {
 // returns false when it has taken as much as it may: the rest comes with the next fetch.
 func (got *fetched) add(p topicPartition, batch *recordBatch) bool {
 	records, err := batch.records(got.next)
+	got.messages = slices.Grow(got.messages, min(max(0, int(batch.count)), maxBatchMessages))
 	for err == nil {
 		if got.bytes > maxPartitionMemory {
 			return false
