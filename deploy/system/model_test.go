@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"pgregory.net/rapid"
 
+	"github.com/altyn-pay/altyn/deploy/audit"
 	"github.com/altyn-pay/altyn/deploy/stack"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/kafka"
@@ -140,6 +141,7 @@ type trial struct {
 	transactor *transactor
 	events     *recorder
 	patience   time.Duration
+	audit      []audit.Option
 
 	mu   sync.Mutex
 	ends map[string]int
@@ -177,6 +179,7 @@ func (s *trial) play(script []step, victim string) error {
 	if victim != "" {
 		s.count("loss of " + victim)
 		if victim == theRecords {
+			s.audit = []audit.Option{audit.EventsLost} // of what is stored, for good
 			s.loseRecords()
 		} else {
 			running.Go(func() error { return s.crash(victim) })
@@ -188,7 +191,7 @@ func (s *trial) play(script []step, victim string) error {
 	if err := s.WaitReady(s.Context()); err != nil {
 		return err
 	}
-	_, err = s.books()
+	_, err = s.books(s.audit...)
 	return err
 }
 
