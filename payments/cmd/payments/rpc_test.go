@@ -133,7 +133,7 @@ func TestAStockClientSeesPaymentsAndBalances(t *testing.T) {
 		"capture": strings.ToLower(strings.TrimPrefix(p.GetCapture().String(), "CAPTURE_METHOD_")),
 		"status":  strings.ToLower(strings.TrimPrefix(p.GetStatus().String(), "PAYMENT_STATUS_")), "captured_amount": p.GetCapturedAmount(),
 		"refunded_amount": p.GetRefundedAmount(), "version": float64(p.GetVersion()),
-		"created_at": p.GetCreatedAt().AsTime().Format(time.RFC3339Nano), "updated_at": p.GetUpdatedAt().AsTime().Format(time.RFC3339Nano),
+		"created_at": contract.Time(p.GetCreatedAt().AsTime()).String(), "updated_at": contract.Time(p.GetUpdatedAt().AsTime()).String(),
 	} {
 		if rest[field] != value {
 			t.Errorf("%s is %v over HTTP, %v over gRPC", field, rest[field], value)
