@@ -94,10 +94,10 @@ func TestReadTurnsAPanicIntoAReason(t *testing.T) {
 // Whatever an error says, the reason is one line of valid text.
 func TestReasonsAreReadable(t *testing.T) {
 	for _, text := range []string{
-		"", " ", "\x00", "a\nb\tc", "\xff\xfe", strings.Repeat("ж", 5000), strings.Repeat("x", 999) + "ж", "‮right to left", "  spaces  ",
+		"", " ", "\x00", "a\nb\tc", "\xff\xfe", strings.Repeat("ж", 5000), strings.Repeat("x", 999) + "ж", "\u202eright to left", "  spaces  ",
 	} {
 		reason := kafka.DeadLetter(kafka.Message{Topic: "orders"}, text).Header("dlq_reason")
-		if reason == "" || len(reason) > 1000 || !utf8.ValidString(reason) || strings.ContainsAny(reason, "\n\t\x00‮") || strings.TrimSpace(reason) != reason {
+		if reason == "" || len(reason) > 1000 || !utf8.ValidString(reason) || strings.ContainsAny(reason, "\n\t\x00\u202e") || strings.TrimSpace(reason) != reason {
 			t.Errorf("%q makes %q", text, reason)
 		}
 	}
