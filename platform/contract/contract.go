@@ -3,7 +3,11 @@
 // keeps its name and meaning. asyncapi.yaml beside this file documents it for other languages.
 package contract
 
-import "github.com/google/uuid"
+import (
+	"time"
+
+	"github.com/google/uuid"
+)
 
 // The topics. The key of every message is the account ID as text, but for Inventory, whose messages name no account.
 const (
@@ -40,6 +44,13 @@ const (
 const (
 	OnInsufficientReject = "reject" // it fails at once
 	OnInsufficientWait   = "wait"   // it waits for money until its deadline
+)
+
+// The deadlines of what was given none by its client, from when it begins to wait.
+const (
+	InventoryExpiry = 15 * time.Minute   // of what waits for inventory
+	FundsExpiry     = 24 * time.Hour     // of what waits for money
+	HoldExpiry      = 7 * 24 * time.Hour // of a hold
 )
 
 // Bounds of free texts, in characters.

@@ -36,6 +36,22 @@ func (o *Order) Waits() bool {
 	return false
 }
 
+// deadline is when the order's payment meets its deadline, as far as the order tells: its own, or the usual one of what it waits
+// for. It is zero where there is none.
+func (o *Order) deadline() time.Time {
+	switch {
+	case o.ExpiresAt != nil:
+		return *o.ExpiresAt
+	case o.Status == Authorized:
+		return o.UpdatedAt.Add(contract.HoldExpiry)
+	case o.Reason == contract.WaitingForFunds:
+		return o.UpdatedAt.Add(contract.FundsExpiry)
+	case o.Reason == contract.WaitingForInventory:
+		return o.UpdatedAt.Add(contract.InventoryExpiry)
+	}
+	return time.Time{}
+}
+
 // Look decides what to do about an order now, given how long an order may take that has no reason to wait. ask tells that
 // payments is to be asked for the payment's state. Where watch is false, nothing more is expected, and the order need not be
 // looked at again.
@@ -44,9 +60,16 @@ func (u Unsettled) Look(o *Order, now time.Time, patience time.Duration) (next U
 	if o.Status.Settled() && !waits {
 		return u, false, false
 	}
-	if next = u; u.Version != o.Version {
+	// Once its deadline is over an order has no reason to wait any more.
+	over := o.deadline().Add(patience)
+	overdue := waits && !now.Before(over)
+	if next = u; u.Version == o.Version {
+		if overdue && u.AskedAt.Before(over) {
+			next.Asked = 0
+		}
+	} else {
 		next = Unsettled{Version: o.Version}
-		if waits {
+		if waits && !overdue {
 			return next.in(o, now, firstWaitingPause*patience, patience), false, true
 		}
 		if since := now.Sub(o.UpdatedAt); since < patience {
@@ -54,7 +77,7 @@ func (u Unsettled) Look(o *Order, now time.Time, patience time.Duration) (next U
 		}
 	}
 	first, longest := patience, longestPause*patience
-	if waits {
+	if waits && !overdue {
 		first, longest = firstWaitingPause*patience, longestWaitingPause*patience
 	}
 	pause := longest
@@ -68,10 +91,8 @@ func (u Unsettled) Look(o *Order, now time.Time, patience time.Duration) (next U
 // in sets when to look next: after the pause, or when what the order waits for should have ended at its deadline.
 func (u Unsettled) in(o *Order, now time.Time, pause, patience time.Duration) Unsettled {
 	u.DueAt = now.Add(pause)
-	if o.ExpiresAt != nil {
-		if over := o.ExpiresAt.Add(patience); over.After(now) && over.Before(u.DueAt) {
-			u.DueAt = over
-		}
+	if over := o.deadline().Add(patience); over.After(now) && over.Before(u.DueAt) {
+		u.DueAt = over
 	}
 	return u
 }

@@ -190,9 +190,9 @@ type Request struct {
 
 // The deadlines of what does not bring its own, from acceptance on.
 const (
-	InventoryExpiry = 15 * time.Minute   // of what waits for inventory
-	FundsExpiry     = 24 * time.Hour     // of what waits for money
-	HoldExpiry      = 7 * 24 * time.Hour // of a hold
+	InventoryExpiry = contract.InventoryExpiry // of what waits for inventory
+	FundsExpiry     = contract.FundsExpiry     // of what waits for money
+	HoldExpiry      = contract.HoldExpiry      // of a hold
 )
 
 // MaxFundsExpiry is the longest time that anything waits for money, from acceptance on.
