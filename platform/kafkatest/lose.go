@@ -2,6 +2,7 @@ package kafkatest
 
 import (
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -18,8 +19,12 @@ func DeleteRecords(t testing.TB, cfg kafka.Config, topic string) (lost int64) {
 	describe := kmsg.NewPtrMetadataRequest()
 	describe.Topics = []kmsg.MetadataRequestTopic{{Topic: kmsg.StringPtr(topic)}}
 	metadata, err := describe.RequestWith(t.Context(), client)
-	if err != nil {
-		t.Fatal(err)
+	// While a broker creates a topic or learns of it, it tells of no partitions.
+	for deadline := time.Now().Add(30 * time.Second); err == nil && empty(metadata.Topics) && time.Now().Before(deadline); {
+		metadata, err = describe.RequestWith(t.Context(), client)
+	}
+	if err != nil || empty(metadata.Topics) {
+		t.Fatalf("topic %s: %+v, %v", topic, metadata, err)
 	}
 	starts, ends := kmsg.NewListOffsetsRequestTopic(), kmsg.NewListOffsetsRequestTopic()
 	starts.Topic, ends.Topic = topic, topic
@@ -32,8 +37,11 @@ func DeleteRecords(t testing.TB, cfg kafka.Config, topic string) (lost int64) {
 		request := kmsg.NewPtrListOffsetsRequest()
 		request.Topics = append(request.Topics, list)
 		listed, err := request.RequestWith(t.Context(), client)
-		if err != nil {
-			t.Fatal(err)
+		for deadline := time.Now().Add(30 * time.Second); err == nil && len(listed.Topics) == 0 && time.Now().Before(deadline); {
+			listed, err = request.RequestWith(t.Context(), client)
+		}
+		if err != nil || len(listed.Topics) == 0 {
+			t.Fatalf("offsets of %s: %+v, %v", topic, listed, err)
 		}
 		for _, p := range listed.Topics[0].Partitions {
 			if list.Partitions[0].Timestamp == -1 {
@@ -53,8 +61,11 @@ func DeleteRecords(t testing.TB, cfg kafka.Config, topic string) (lost int64) {
 	}
 	request.Topics = append(request.Topics, all)
 	deleted, err := request.RequestWith(t.Context(), client)
-	if err != nil {
-		t.Fatal(err)
+	for deadline := time.Now().Add(30 * time.Second); err == nil && len(deleted.Topics) == 0 && time.Now().Before(deadline); {
+		deleted, err = request.RequestWith(t.Context(), client)
+	}
+	if err != nil || len(deleted.Topics) == 0 {
+		t.Fatalf("delete the records of %s: %+v, %v", topic, deleted, err)
 	}
 	for _, p := range deleted.Topics[0].Partitions {
 		if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
@@ -77,6 +88,10 @@ func DeleteTopic(t testing.TB, cfg kafka.Config, topic string) {
 	if err != nil {
 		t.Fatalf("delete topic %s: %v", topic, err)
 	}
+}
+
+func empty(topics []kmsg.MetadataResponseTopic) bool {
+	return len(topics) == 0 || len(topics[0].Partitions) == 0
 }
 
 func client(t testing.TB, cfg kafka.Config) *kgo.Client {
