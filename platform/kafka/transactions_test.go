@@ -228,7 +228,9 @@ func awaitNoLag(t *testing.T, cfg kafka.Config, group, topic string) {
 	t.Helper()
 	client := &kafkago.Client{Addr: kafkago.TCP(cfg.Brokers...), Transport: &kafkago.Transport{}}
 	defer client.Transport.(*kafkago.Transport).CloseIdleConnections()
-	for start := time.Now(); ; time.Sleep(20 * time.Millisecond) { // no broker tells of a commit
+	look := time.NewTicker(20 * time.Millisecond) // no broker tells of a commit
+	defer look.Stop()
+	for start := time.Now(); ; <-look.C {
 		ends, err := client.ListOffsets(t.Context(), &kafkago.ListOffsetsRequest{Topics: map[string][]kafkago.OffsetRequest{topic: {kafkago.LastOffsetOf(0)}}})
 		if err != nil {
 			t.Fatal(err)

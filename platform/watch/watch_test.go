@@ -102,9 +102,9 @@ func TestPollsOfThoseWhoWaitAreBounded(t *testing.T) {
 			defer hub.Subscribe(uuid.UUID{byte(i), byte(i >> 8)}).Close()
 			defer hub.Subscribe(uuid.UUID{byte(i), byte(i >> 8)}).Close() // shares the polls
 		}
-		time.Sleep(10 * time.Second)
+		<-time.After(10 * time.Second) // of the test's own clock
 		before, begin := queries.Load(), rows.Load()
-		time.Sleep(20 * time.Second)
+		<-time.After(20 * time.Second)
 		stop()
 		if err := <-done; err != nil {
 			t.Error(err)
