@@ -6,7 +6,6 @@ import (
 	"context"
 	"embed"
 	"fmt"
-	"io/fs"
 	"strings"
 
 	"github.com/jmoiron/sqlx"
@@ -21,13 +20,7 @@ import (
 var files embed.FS
 
 // Migrations creates the table currencies. It comes after the tables that have amounts.
-func Migrations() postgres.Migrations {
-	sub, err := fs.Sub(files, "migrations")
-	if err != nil {
-		panic(err) // the folder is compiled in
-	}
-	return postgres.Migrations{Name: "currencies", FS: sub}
-}
+func Migrations() postgres.Migrations { return postgres.Embedded("currencies", files) }
 
 // Disagreement says which currencies of a database are others than those that a service knows.
 type Disagreement []string

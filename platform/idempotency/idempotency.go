@@ -10,7 +10,6 @@ import (
 	"embed"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"slices"
 
@@ -24,13 +23,7 @@ import (
 var files embed.FS
 
 // Migrations creates the table of keys.
-func Migrations() postgres.Migrations {
-	sub, err := fs.Sub(files, "migrations")
-	if err != nil {
-		panic(err) // the folder is compiled in
-	}
-	return postgres.Migrations{Name: "idempotency", FS: sub}
-}
+func Migrations() postgres.Migrations { return postgres.Embedded("idempotency", files) }
 
 // ErrReused refuses a request whose key came with another request before.
 var ErrReused = errors.New("the key came with another request before")

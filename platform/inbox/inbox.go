@@ -12,7 +12,6 @@ import (
 	"embed"
 	"encoding/json"
 	"fmt"
-	"io/fs"
 	"time"
 
 	"github.com/google/uuid"
@@ -25,13 +24,7 @@ import (
 var files embed.FS
 
 // Migrations creates the inbox's tables.
-func Migrations() postgres.Migrations {
-	sub, err := fs.Sub(files, "migrations")
-	if err != nil {
-		panic(err) // the folder is compiled in
-	}
-	return postgres.Migrations{Name: "inbox", FS: sub}
-}
+func Migrations() postgres.Migrations { return postgres.Embedded("inbox", files) }
 
 // Message is one accepted request or event, in the queue of its account.
 type Message struct {

@@ -7,7 +7,6 @@ import (
 	"context"
 	"embed"
 	"fmt"
-	"io/fs"
 	"time"
 
 	"github.com/google/uuid"
@@ -20,13 +19,7 @@ import (
 var files embed.FS
 
 // Migrations creates the outbox's tables.
-func Migrations() postgres.Migrations {
-	sub, err := fs.Sub(files, "migrations")
-	if err != nil {
-		panic(err) // the folder is compiled in
-	}
-	return postgres.Migrations{Name: "outbox", FS: sub}
-}
+func Migrations() postgres.Migrations { return postgres.Embedded("outbox", files) }
 
 // Message is one event to be published.
 type Message struct {

@@ -3,6 +3,7 @@ package postgres
 import (
 	"cmp"
 	"context"
+	"embed"
 	_ "embed"
 	"errors"
 	"fmt"
@@ -29,6 +30,15 @@ import (
 type Migrations struct {
 	Name string
 	FS   fs.FS
+}
+
+// Embedded is the set of the files that a package has embedded as migrations/*.sql.
+func Embedded(name string, files embed.FS) Migrations {
+	sub, err := fs.Sub(files, "migrations")
+	if err != nil {
+		panic(err) // the folder is compiled in
+	}
+	return Migrations{Name: name, FS: sub}
 }
 
 func (m Migrations) table() string { return m.Name + "_migrations" }

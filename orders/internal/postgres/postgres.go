@@ -8,7 +8,6 @@ import (
 	"embed"
 	"errors"
 	"fmt"
-	"io/fs"
 	"strconv"
 
 	"github.com/google/uuid"
@@ -27,11 +26,7 @@ var files embed.FS
 
 // Migrations is the schema of orders, in the order in which it is applied.
 func Migrations() []postgres.Migrations {
-	sub, err := fs.Sub(files, "migrations")
-	if err != nil {
-		panic(err) // the folder is compiled in
-	}
-	return []postgres.Migrations{outbox.Migrations(), idempotency.Migrations(), {Name: "orders", FS: sub}, currencies.Migrations()}
+	return []postgres.Migrations{outbox.Migrations(), idempotency.Migrations(), postgres.Embedded("orders", files), currencies.Migrations()}
 }
 
 // ErrNotFound is returned for an order that is not there.

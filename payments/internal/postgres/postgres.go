@@ -4,7 +4,6 @@ package postgres
 import (
 	"database/sql"
 	"embed"
-	"io/fs"
 	"time"
 
 	"github.com/google/uuid"
@@ -24,11 +23,7 @@ var files embed.FS
 
 // Migrations is the schema of payments, in the order in which it is applied.
 func Migrations() []postgres.Migrations {
-	sub, err := fs.Sub(files, "migrations")
-	if err != nil {
-		panic(err) // the folder is compiled in
-	}
-	return []postgres.Migrations{inbox.Migrations(), outbox.Migrations(), idempotency.Migrations(), {Name: "payments", FS: sub}, currencies.Migrations()}
+	return []postgres.Migrations{inbox.Migrations(), outbox.Migrations(), idempotency.Migrations(), postgres.Embedded("payments", files), currencies.Migrations()}
 }
 
 // Store reads and writes the ledger's tables.
