@@ -2,7 +2,7 @@
 # Compose where an engine answers, otherwise the stack runner (deploy/cmd/stack), which needs nothing but Go.
 
 SHELL := /bin/sh
-MODULES := deploy gateway orders payments platform
+MODULES := deploy gateway orders payments platform testkit
 PACKAGES := $(MODULES:%=./%/...)
 
 # timeout, where there is one: an engine that hangs is as good as none.
@@ -85,11 +85,11 @@ docker-logs:
 
 # Not from the cache: it does not know that the whole-system tests are about the services' programs too.
 test: ## run all tests with the race detector; the packages share one PostgreSQL
-	go run ./platform/postgrestest/cmd/with-postgres -- go test -race -count=1 $(PACKAGES)
+	go run ./testkit/cmd/with-postgres -- go test -race -count=1 $(PACKAGES)
 	go test -count=1 ./platform/socket # with the race detector its system calls are others
 	go test ./payments/internal/ledger -run TestManyOperations -v -operations 10000000
 test-compose: ## try the form with Docker: orders, two payments instances, killed containers
-	go run ./deploy/compose
+	go run ./deploy/cmd/compose
 # The linter, formatter and generator of the gRPC service's definition; it is compiled once, in a minute or so.
 BUF = $$(GOWORK=off go -C deploy/tools tool -n buf)
 lint: ## check format, go vet, staticcheck, the rules of imports, the gRPC service's definition and the specifications

@@ -37,3 +37,5 @@ require (
 )
 
 replace github.com/altyn-pay/altyn/platform => ../platform
+
+replace github.com/altyn-pay/altyn/testkit => ../testkit

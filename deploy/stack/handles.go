@@ -13,8 +13,8 @@ import (
 
 	"github.com/altyn-pay/altyn/platform/config"
 	"github.com/altyn-pay/altyn/platform/kafka"
-	"github.com/altyn-pay/altyn/platform/localpostgres"
-	"github.com/altyn-pay/altyn/platform/postgres"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
+	"github.com/altyn-pay/altyn/testkit/localpostgres"
 )
 
 const probeTimeout = 2 * time.Second
@@ -79,9 +79,9 @@ func (s *Stack) WaitReady(ctx context.Context, names ...string) error {
 	return group.Wait()
 }
 
-// Database is how a service (Orders, Payments) connects to its database, and as whom its owner does (postgres.OpenOwner).
-func (s *Stack) Database(service string) (postgres.Config, error) {
-	cfg, err := config.LoadFrom[postgres.Config](s.lookup(service))
+// Database is how a service (Orders, Payments) connects to its database, and as whom its owner does (pg.OpenOwner).
+func (s *Stack) Database(service string) (pg.Config, error) {
+	cfg, err := config.LoadFrom[pg.Config](s.lookup(service))
 	return cfg.Defaults(service), err
 }
 

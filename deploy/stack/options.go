@@ -8,9 +8,9 @@ import (
 	"path/filepath"
 	"slices"
 
-	"github.com/altyn-pay/altyn/platform/localkafka"
-	"github.com/altyn-pay/altyn/platform/localpostgres"
-	"github.com/altyn-pay/altyn/platform/postgres"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
+	"github.com/altyn-pay/altyn/testkit/localkafka"
+	"github.com/altyn-pay/altyn/testkit/localpostgres"
 )
 
 // Options of Start. The zero value is PostgreSQL and Kafka alone, on free ports, with temporary data.
@@ -43,9 +43,9 @@ type Postgres struct {
 	// NoSync turns fsync off.
 	NoSync bool
 	// Running is a server that runs already: none is started then. Its Host, Port, SSLMode and SSLRoots count.
-	Running *postgres.Config
+	Running *pg.Config
 	// Admin is the superuser of that server, who makes the roles and databases. Without it they must be there.
-	Admin *postgres.Config
+	Admin *pg.Config
 }
 
 // Kafka says which Kafka the stack uses.

@@ -10,9 +10,9 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/altyn-pay/altyn/platform/localkafka"
-	"github.com/altyn-pay/altyn/platform/localpostgres"
-	"github.com/altyn-pay/altyn/platform/postgres"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
+	"github.com/altyn-pay/altyn/testkit/localkafka"
+	"github.com/altyn-pay/altyn/testkit/localpostgres"
 )
 
 // startServers brings up PostgreSQL and Kafka at the same time, or sees to it that those answer which run already.
@@ -68,7 +68,7 @@ func (s *Stack) addPostgres() {
 		s.postgres = *opts.Running
 		return
 	}
-	s.postgres = postgres.Config{Host: loopback, Port: opts.Port, SSLMode: "disable"}
+	s.postgres = pg.Config{Host: loopback, Port: opts.Port, SSLMode: "disable"}
 	settings := maps.Clone(postgresSettings)
 	maps.Copy(settings, opts.Settings)
 	s.add(PostgresName, "tcp://"+s.postgres.Address(), stopPostgres, func(ctx context.Context) (running, error) {
@@ -170,7 +170,7 @@ func (s *Stack) migrate() error {
 				return err
 			}
 			if admin != nil {
-				if err := postgres.Provision(ctx, *admin, cfg); err != nil {
+				if err := pg.Provision(ctx, *admin, cfg); err != nil {
 					return err
 				}
 			}

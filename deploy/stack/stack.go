@@ -13,8 +13,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/altyn-pay/altyn/platform/localpostgres"
-	"github.com/altyn-pay/altyn/platform/postgres"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
+	"github.com/altyn-pay/altyn/testkit/localpostgres"
 )
 
 // Stack is a running stack. Its methods may be called by any number of goroutines.
@@ -23,7 +23,7 @@ type Stack struct {
 	dir       string
 	temporary bool
 
-	postgres postgres.Config // where it is, not as whom
+	postgres pg.Config // where it is, not as whom
 	brokers  []string
 	server   atomic.Pointer[localpostgres.Server] // the last one that was started
 

@@ -16,9 +16,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/altyn-pay/altyn/platform/localkafka"
-	"github.com/altyn-pay/altyn/platform/localpostgres"
-	"github.com/altyn-pay/altyn/platform/postgres"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
+	"github.com/altyn-pay/altyn/testkit/localkafka"
+	"github.com/altyn-pay/altyn/testkit/localpostgres"
 )
 
 // binaries is where TestMain builds the services, or has found them built.
@@ -136,7 +136,7 @@ func TestWhole(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		db, err := postgres.OpenOwner(cfg)
+		db, err := pg.OpenOwner(cfg)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -224,7 +224,7 @@ func TestDataOutliveTheStack(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		db, err := postgres.OpenOwner(cfg)
+		db, err := pg.OpenOwner(cfg)
 		if err != nil {
 			t.Fatal(err)
 		}

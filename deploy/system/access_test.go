@@ -16,7 +16,7 @@ import (
 
 	"github.com/altyn-pay/altyn/deploy/load"
 	"github.com/altyn-pay/altyn/deploy/stack"
-	"github.com/altyn-pay/altyn/platform/localkafka"
+	"github.com/altyn-pay/altyn/testkit/localkafka"
 )
 
 const (

@@ -20,8 +20,8 @@ import (
 	"github.com/altyn-pay/altyn/deploy/stack"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/kafka"
-	"github.com/altyn-pay/altyn/platform/localkafka"
 	"github.com/altyn-pay/altyn/platform/money"
+	"github.com/altyn-pay/altyn/testkit/localkafka"
 )
 
 // teller sends commands over the broker and hands each reply to whoever waits for it.

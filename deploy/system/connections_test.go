@@ -9,7 +9,7 @@ import (
 
 	"github.com/altyn-pay/altyn/deploy/load"
 	"github.com/altyn-pay/altyn/deploy/stack"
-	"github.com/altyn-pay/altyn/platform/localkafka"
+	"github.com/altyn-pay/altyn/testkit/localkafka"
 )
 
 // Two connections for each process are enough for all of its stages together: one has the relay's lock for ever, and what

@@ -12,8 +12,8 @@ import (
 
 	"github.com/altyn-pay/altyn/deploy/load"
 	"github.com/altyn-pay/altyn/deploy/stack"
-	"github.com/altyn-pay/altyn/platform/localkafka"
-	"github.com/altyn-pay/altyn/platform/localpostgres"
+	"github.com/altyn-pay/altyn/testkit/localkafka"
+	"github.com/altyn-pay/altyn/testkit/localpostgres"
 )
 
 // PostgreSQL dies again and again while clients without keys pay in and order, and nobody repeats anything: what was accepted

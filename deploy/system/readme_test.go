@@ -12,7 +12,7 @@ import (
 	"testing"
 
 	"github.com/altyn-pay/altyn/deploy/stack"
-	"github.com/altyn-pay/altyn/platform/localkafka"
+	"github.com/altyn-pay/altyn/testkit/localkafka"
 )
 
 var writeReadme = flag.Bool("readme.write", false, "write into the README what its commands print, instead of comparing it")

@@ -19,7 +19,7 @@ import (
 	"github.com/altyn-pay/altyn/deploy/stack"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/kafka"
-	"github.com/altyn-pay/altyn/platform/localkafka"
+	"github.com/altyn-pay/altyn/testkit/localkafka"
 )
 
 // saga is a running stack with what the steps of sagas need. What a test has seen last of an order is kept, so that at the

@@ -26,8 +26,8 @@ import (
 	"github.com/altyn-pay/altyn/deploy/stack"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/kafka"
-	"github.com/altyn-pay/altyn/platform/localkafka"
-	"github.com/altyn-pay/altyn/platform/localpostgres"
+	"github.com/altyn-pay/altyn/testkit/localkafka"
+	"github.com/altyn-pay/altyn/testkit/localpostgres"
 )
 
 const (

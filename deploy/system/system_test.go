@@ -25,9 +25,9 @@ import (
 	"github.com/altyn-pay/altyn/deploy/stack"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/kafka"
-	"github.com/altyn-pay/altyn/platform/localkafka"
-	"github.com/altyn-pay/altyn/platform/localpostgres"
-	"github.com/altyn-pay/altyn/platform/postgres"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
+	"github.com/altyn-pay/altyn/testkit/localkafka"
+	"github.com/altyn-pay/altyn/testkit/localpostgres"
 )
 
 // binaries are the services, built once for all tests.
@@ -105,7 +105,7 @@ func (b *bundle) database(service string) *sqlx.DB {
 	if err != nil {
 		b.Fatal(err)
 	}
-	db, err := postgres.OpenOwner(cfg)
+	db, err := pg.OpenOwner(cfg)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -15,8 +15,8 @@ import (
 	"github.com/altyn-pay/altyn/deploy/stack"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/kafka"
-	"github.com/altyn-pay/altyn/platform/kafkatest"
-	"github.com/altyn-pay/altyn/platform/localkafka"
+	"github.com/altyn-pay/altyn/testkit/kafkatest"
+	"github.com/altyn-pay/altyn/testkit/localkafka"
 )
 
 // Other systems write in transactions, of which half are aborted, on every topic that Altyn reads, beside its own messages and

@@ -15,7 +15,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/altyn-pay/altyn/platform/contract"
-	"github.com/altyn-pay/altyn/platform/contracttest"
+	"github.com/altyn-pay/altyn/testkit/contracttest"
 )
 
 func load(t *testing.T) *contracttest.Document {

@@ -13,14 +13,14 @@ import (
 	"github.com/lib/pq/pqerror"
 
 	"github.com/altyn-pay/altyn/platform/money"
-	"github.com/altyn-pay/altyn/platform/postgres"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 //go:embed migrations/*.sql
 var files embed.FS
 
 // Migrations creates the table currencies. It comes after the tables that have amounts.
-func Migrations() postgres.Migrations { return postgres.Embedded("currencies", files) }
+func Migrations() pg.Migrations { return pg.Embedded("currencies", files) }
 
 // Disagreement says which currencies of a database are others than those that a service knows.
 type Disagreement []string
@@ -34,7 +34,7 @@ func (d Disagreement) Error() string { return strings.Join(d, "; ") }
 // Any number of instances may start at once. Of two that have different digits for a new currency, one wins.
 func Agree(ctx context.Context, db *sqlx.DB, known *money.Currencies, tables ...string) error {
 	list := known.List()
-	codes, digits := make(postgres.Texts, len(list)), make(postgres.Int16s, len(list))
+	codes, digits := make(pg.Texts, len(list)), make(pg.Int16s, len(list))
 	for i, c := range list {
 		codes[i], digits[i] = c.Code, int16(c.Digits)
 	}
@@ -42,7 +42,7 @@ func Agree(ctx context.Context, db *sqlx.DB, known *money.Currencies, tables ...
 		Code   string `db:"code"`
 		Digits int    `db:"digits"`
 	}
-	err := postgres.InTx(ctx, db, func(tx *sqlx.Tx) error {
+	err := pg.InTx(ctx, db, func(tx *sqlx.Tx) error {
 		// Nothing is written where nothing is new. Rows are locked in one order by all instances.
 		if _, err := tx.ExecContext(ctx, `
 			INSERT INTO currencies (code, digits)

@@ -16,14 +16,14 @@ import (
 
 	"github.com/altyn-pay/altyn/platform/currencies"
 	"github.com/altyn-pay/altyn/platform/money"
-	"github.com/altyn-pay/altyn/platform/postgres"
-	"github.com/altyn-pay/altyn/platform/postgrestest"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
+	"github.com/altyn-pay/altyn/testkit/postgrestest"
 )
 
 func TestMain(m *testing.M) { postgrestest.Main(m) }
 
 // books is a service's own schema, with amounts.
-var books = postgres.Migrations{Name: "books", FS: fstest.MapFS{"00001_books.sql": {Data: []byte(`-- +goose Up
+var books = pg.Migrations{Name: "books", FS: fstest.MapFS{"00001_books.sql": {Data: []byte(`-- +goose Up
 CREATE TABLE balances (currency text NOT NULL);
 CREATE TABLE operations (currency text NOT NULL);
 `)}}}
@@ -93,7 +93,7 @@ func TestAgreeOnADatabaseWithData(t *testing.T) {
 			use(t, db.Owner, table, code)
 		}
 	}
-	if err := postgres.Migrate(t.Context(), db.Config, slog.New(slog.DiscardHandler), books, currencies.Migrations()); err != nil {
+	if err := pg.Migrate(t.Context(), db.Config, slog.New(slog.DiscardHandler), books, currencies.Migrations()); err != nil {
 		t.Fatal(err)
 	}
 	err := currencies.Agree(t.Context(), db.Service, file(t, "XAA,2"), tables...)

@@ -16,14 +16,14 @@ import (
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
 
-	"github.com/altyn-pay/altyn/platform/postgres"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 //go:embed migrations/*.sql
 var files embed.FS
 
 // Migrations creates the table of keys.
-func Migrations() postgres.Migrations { return postgres.Embedded("idempotency", files) }
+func Migrations() pg.Migrations { return pg.Embedded("idempotency", files) }
 
 // ErrReused refuses a request whose key came with another request before.
 var ErrReused = errors.New("the key came with another request before")
@@ -152,7 +152,7 @@ func fingerprints(ctx context.Context, db *sqlx.DB, keys []uuid.UUID) (map[uuid.
 		Fingerprint uuid.UUID `db:"fingerprint"`
 	}
 	const query = `SELECT id, fingerprint FROM request_keys WHERE id = ANY($1::uuid[])`
-	if err := db.SelectContext(ctx, &rows, query, postgres.UUIDs(keys)); err != nil {
+	if err := db.SelectContext(ctx, &rows, query, pg.UUIDs(keys)); err != nil {
 		return nil, fmt.Errorf("read request keys: %w", err)
 	}
 	stored := make(map[uuid.UUID]uuid.UUID, len(rows))
@@ -170,21 +170,21 @@ func insert(ctx context.Context, db *sqlx.DB, keys map[uuid.UUID]uuid.UUID) (map
 	}
 	// In one order, against deadlocks.
 	ids := slices.SortedFunc(maps.Keys(keys), func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) })
-	prints := make(postgres.UUIDs, len(ids))
+	prints := make(pg.UUIDs, len(ids))
 	for i, id := range ids {
 		prints[i] = keys[id]
 	}
 	var inserted []uuid.UUID
 	tried := false // without knowing whether it was committed
-	if err := postgres.UntilKnown(ctx, func() error {
-		return postgres.Retry(ctx, func() error {
+	if err := pg.UntilKnown(ctx, func() error {
+		return pg.Retry(ctx, func() error {
 			inserted = nil
-			err := postgres.InStatement(ctx, db, func(conn *sqlx.Conn) error {
+			err := pg.InStatement(ctx, db, func(conn *sqlx.Conn) error {
 				return conn.SelectContext(ctx, &inserted, `
 					INSERT INTO request_keys (id, fingerprint) SELECT * FROM unnest($1::uuid[], $2::uuid[])
-					ON CONFLICT (id) DO NOTHING RETURNING id`, postgres.UUIDs(ids), prints)
+					ON CONFLICT (id) DO NOTHING RETURNING id`, pg.UUIDs(ids), prints)
 			})
-			tried = tried || postgres.IsOutcomeUnknown(err)
+			tried = tried || pg.IsOutcomeUnknown(err)
 			return err
 		})
 	}); err != nil {

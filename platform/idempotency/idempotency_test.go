@@ -10,7 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/altyn-pay/altyn/platform/idempotency"
-	"github.com/altyn-pay/altyn/platform/postgrestest"
+	"github.com/altyn-pay/altyn/testkit/postgrestest"
 )
 
 func TestMain(m *testing.M) { postgrestest.Main(m) }

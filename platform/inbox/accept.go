@@ -13,7 +13,7 @@ import (
 	"github.com/lib/pq"
 
 	"github.com/altyn-pay/altyn/platform/contract"
-	"github.com/altyn-pay/altyn/platform/postgres"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 // Halves is how many parts of the lanes take messages in at the same time: while one's transaction is in the server, the other
@@ -50,7 +50,7 @@ func (a *Arrival) begin() {
 //
 // A message that has taken effect before is handled again, as one that was stored again would be. So Accept itself tries again
 // when it does not know whether a transaction was committed. After an error no message was accepted, unless
-// postgres.IsOutcomeUnknown(err): then any of them may have been, and may be sent again. In each half of the lanes one call
+// pg.IsOutcomeUnknown(err): then any of them may have been, and may be sent again. In each half of the lanes one call
 // works at a time; what arrives meanwhile is best gathered by the caller. The messages should not be many more than Run settles
 // at a time.
 func (w *Worker) Accept(ctx context.Context, messages []Message) ([]Arrival, error) {
@@ -72,10 +72,10 @@ func (w *Worker) Accept(ctx context.Context, messages []Message) ([]Arrival, err
 	}
 	arrivals := make([]Arrival, len(messages))
 	if len(messages) < largeBatch {
-		err := postgres.UntilKnown(ctx, func() error { return w.acceptTogether(ctx, messages, arrivals) })
+		err := pg.UntilKnown(ctx, func() error { return w.acceptTogether(ctx, messages, arrivals) })
 		return arrivals, err
 	}
-	err := postgres.UntilKnown(ctx, func() error { return w.acceptParts(ctx, parts[:], arrivals) })
+	err := pg.UntilKnown(ctx, func() error { return w.acceptParts(ctx, parts[:], arrivals) })
 	return arrivals, err
 }
 
@@ -114,7 +114,7 @@ func (w *Worker) acceptParts(ctx context.Context, parts []part, arrivals []Arriv
 	}
 	err := errors.Join(errs...)
 	if err != nil && accepted {
-		return postgres.OutcomeUnknown(err)
+		return pg.OutcomeUnknown(err)
 	}
 	return err
 }
@@ -125,7 +125,7 @@ func (w *Worker) acceptTogether(ctx context.Context, messages []Message, arrival
 		arrivals[i].begin()
 	}
 	err := w.accept(ctx, messages, arrivals)
-	if err == nil || ctx.Err() != nil || postgres.IsUnavailable(err) || postgres.IsOutcomeUnknown(err) {
+	if err == nil || ctx.Err() != nil || pg.IsUnavailable(err) || pg.IsOutcomeUnknown(err) {
 		return err
 	}
 	w.log.Warn("messages could not take effect at once; they are stored", "messages", len(messages), "error", err)
@@ -137,7 +137,7 @@ func (w *Worker) acceptTogether(ctx context.Context, messages []Message, arrival
 // Store takes messages in for Run, in this order per account, as Accept does where something is ahead of them.
 func Store(ctx context.Context, db *sqlx.DB, messages []Message) ([]Arrival, error) {
 	arrivals := make([]Arrival, len(messages))
-	err := postgres.UntilKnown(ctx, func() error {
+	err := pg.UntilKnown(ctx, func() error {
 		for i := range arrivals {
 			arrivals[i].begin()
 		}
@@ -149,11 +149,11 @@ func Store(ctx context.Context, db *sqlx.DB, messages []Message) ([]Arrival, err
 // store stores messages in one transaction: it has their arrival numbers also where the outcome of its commit is not known.
 func store(ctx context.Context, db *sqlx.DB, messages []Message, arrivals []Arrival) error {
 	var seqs []int64
-	err := postgres.InTx(ctx, db, func(tx *sqlx.Tx) (err error) {
+	err := pg.InTx(ctx, db, func(tx *sqlx.Tx) (err error) {
 		seqs, err = Insert(ctx, tx, messages)
 		return err
 	})
-	if err == nil || postgres.IsOutcomeUnknown(err) {
+	if err == nil || pg.IsOutcomeUnknown(err) {
 		for i, seq := range seqs {
 			arrivals[i].Seq = seq
 		}
@@ -169,7 +169,7 @@ func (w *Worker) accept(ctx context.Context, messages []Message, arrivals []Arri
 		committed func()
 		begin     = time.Now()
 	)
-	err := postgres.InTx(ctx, w.db, func(tx *sqlx.Tx) error {
+	err := pg.InTx(ctx, w.db, func(tx *sqlx.Tx) error {
 		seqs, direct, later, committed = make([]int64, len(messages)), nil, nil, nil
 		lanes, err := lockLanes(ctx, tx, messages, 0)
 		if err != nil {
@@ -209,7 +209,7 @@ func (w *Worker) accept(ctx context.Context, messages []Message, arrivals []Arri
 		}
 		return nil
 	})
-	if err == nil || postgres.IsOutcomeUnknown(err) {
+	if err == nil || pg.IsOutcomeUnknown(err) {
 		for i, seq := range seqs {
 			arrivals[i].Seq = seq
 		}
@@ -238,8 +238,8 @@ func (a ahead) of(m Message) bool { return !a.held[m.Lane] || a.accounts[m.Accou
 
 // whatIsAhead looks at the held lanes, in a statement of its own after the one that has locked them: so it sees what was
 // committed before.
-func whatIsAhead(ctx context.Context, tx *sqlx.Tx, lanes postgres.Int16s, messages []Message) (ahead, error) {
-	accounts := make(postgres.UUIDs, len(messages))
+func whatIsAhead(ctx context.Context, tx *sqlx.Tx, lanes pg.Int16s, messages []Message) (ahead, error) {
+	accounts := make(pg.UUIDs, len(messages))
 	for i, m := range messages {
 		accounts[i] = m.AccountID
 	}

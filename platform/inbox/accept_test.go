@@ -14,7 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/altyn-pay/altyn/platform/contract"
-	"github.com/altyn-pay/altyn/platform/postgres"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 func (b *bundle) worker() *Worker {
@@ -276,7 +276,7 @@ func TestAcceptLosesItsConnection(t *testing.T) {
 	}, quick, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	account := uuid.New()
 	messages := []Message{message(account, 0), message(account, 1)}
-	if _, err := w.Accept(t.Context(), messages); !postgres.IsUnavailable(err) {
+	if _, err := w.Accept(t.Context(), messages); !pg.IsUnavailable(err) {
 		t.Fatalf("got %v", err)
 	}
 	b.count(0, `SELECT (SELECT count(*) FROM effects) + (SELECT count(*) FROM inbox) + (SELECT count(*) FROM inbox_stops)`)

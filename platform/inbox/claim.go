@@ -12,7 +12,7 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"github.com/altyn-pay/altyn/platform/contract"
-	"github.com/altyn-pay/altyn/platform/postgres"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 // lockClass is the first half of the advisory locks' key; the second is the lane.
@@ -40,7 +40,7 @@ func claim(ctx context.Context, tx *sqlx.Tx, only []Message, limit int) (claimed
 	if err != nil || len(lanes) == 0 {
 		return claimed{}, err
 	}
-	var lasts any // postgres.Int64s, of what is wanted, by lane; nil matches all
+	var lasts any // pg.Int64s, of what is wanted, by lane; nil matches all
 	if only != nil {
 		lasts = lastWanted(lanes, only)
 	}
@@ -63,8 +63,8 @@ func claim(ctx context.Context, tx *sqlx.Tx, only []Message, limit int) (claimed
 	return leaveStopped(ctx, tx, rows)
 }
 
-func lastWanted(lanes postgres.Int16s, only []Message) postgres.Int64s {
-	lasts := make(postgres.Int64s, len(lanes))
+func lastWanted(lanes pg.Int16s, only []Message) pg.Int64s {
+	lasts := make(pg.Int64s, len(lanes))
 	for _, m := range only {
 		if i := slices.Index(lanes, m.Lane); i >= 0 {
 			lasts[i] = max(lasts[i], m.Seq)
@@ -97,9 +97,9 @@ type claimedRow struct {
 
 // lockLanes takes the locks of lanes that have work, as far as they are free, and returns the lanes that come first after
 // a random one first, so that a long queue in one lane does not keep workers from the others.
-func lockLanes(ctx context.Context, tx *sqlx.Tx, only []Message, limit int) (held postgres.Int16s, err error) {
+func lockLanes(ctx context.Context, tx *sqlx.Tx, only []Message, limit int) (held pg.Int16s, err error) {
 	if only != nil {
-		var lanes postgres.Int16s
+		var lanes pg.Int16s
 		for _, m := range only {
 			lanes = append(lanes, m.Lane)
 		}
@@ -133,8 +133,8 @@ func lockLanes(ctx context.Context, tx *sqlx.Tx, only []Message, limit int) (hel
 func leaveStopped(ctx context.Context, tx *sqlx.Tx, rows []claimedRow) (claimed, error) {
 	c := claimed{messages: make([]Message, 0, len(rows))}
 	var (
-		flagged postgres.Int64s
-		lanes   postgres.Int16s
+		flagged pg.Int64s
+		lanes   pg.Int16s
 	)
 	for _, row := range rows {
 		switch {
@@ -164,7 +164,7 @@ func (c *claimed) remove(ctx context.Context, tx *sqlx.Tx) error {
 	if len(c.messages) == 0 {
 		return nil
 	}
-	ids, seqs, lanes := make(postgres.UUIDs, len(c.messages)), make(postgres.Int64s, len(c.messages)), make(postgres.Int16s, len(c.messages))
+	ids, seqs, lanes := make(pg.UUIDs, len(c.messages)), make(pg.Int64s, len(c.messages)), make(pg.Int16s, len(c.messages))
 	for i, m := range c.messages {
 		ids[i], seqs[i], lanes[i] = m.ID, m.Seq, m.Lane
 	}

@@ -17,14 +17,14 @@ import (
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
 
-	"github.com/altyn-pay/altyn/platform/postgres"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 //go:embed migrations/*.sql
 var files embed.FS
 
 // Migrations creates the inbox's tables.
-func Migrations() postgres.Migrations { return postgres.Embedded("inbox", files) }
+func Migrations() pg.Migrations { return pg.Embedded("inbox", files) }
 
 // Message is one accepted request or event, in the queue of its account.
 type Message struct {
@@ -49,8 +49,8 @@ const Discarded = "discarded"
 // must recognise it by its permanent record.
 func Insert(ctx context.Context, tx sqlx.ExtContext, messages []Message) ([]int64, error) {
 	n := len(messages)
-	ids, accounts, lanes, fingerprints := make(postgres.UUIDs, n), make(postgres.UUIDs, n), make(postgres.Int16s, n), make(postgres.OptionalUUIDs, n)
-	kinds, payloads, traces := make(postgres.Texts, n), make(postgres.Texts, n), make(postgres.Texts, n)
+	ids, accounts, lanes, fingerprints := make(pg.UUIDs, n), make(pg.UUIDs, n), make(pg.Int16s, n), make(pg.OptionalUUIDs, n)
+	kinds, payloads, traces := make(pg.Texts, n), make(pg.Texts, n), make(pg.Texts, n)
 	for i, m := range messages {
 		ids[i], lanes[i], accounts[i], kinds[i], payloads[i] = m.ID, m.Lane, m.AccountID, m.Kind, m.Payload
 		fingerprints[i], traces[i] = m.Fingerprint.UUID, m.Traceparent

@@ -17,8 +17,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/altyn-pay/altyn/platform/contract"
-	"github.com/altyn-pay/altyn/platform/postgres"
-	"github.com/altyn-pay/altyn/platform/postgrestest"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
+	"github.com/altyn-pay/altyn/testkit/postgrestest"
 )
 
 func TestMain(m *testing.M) { postgrestest.Main(m) }
@@ -35,7 +35,7 @@ var quick = Retry{Attempts: 3, First: 5 * time.Millisecond, Longest: 20 * time.M
 
 func setup(t *testing.T) *bundle {
 	t.Parallel()
-	effects := postgres.Migrations{Name: "effects", FS: fstest.MapFS{"00001_effects.sql": {Data: []byte(`-- +goose Up
+	effects := pg.Migrations{Name: "effects", FS: fstest.MapFS{"00001_effects.sql": {Data: []byte(`-- +goose Up
 		CREATE TABLE effects (n bigint GENERATED ALWAYS AS IDENTITY, id uuid PRIMARY KEY, account_id uuid NOT NULL, payload text NOT NULL);`)}}}
 	return &bundle{T: t, DB: postgrestest.Database(t, "inbox", Migrations(), effects)}
 }
@@ -88,7 +88,7 @@ func (b *bundle) send(n int, accounts ...uuid.UUID) []Message {
 func (b *bundle) insert(messages []Message) []int64 {
 	b.Helper()
 	var arrivals []int64
-	if err := postgres.InTx(b.Context(), b.Service, func(tx *sqlx.Tx) (err error) {
+	if err := pg.InTx(b.Context(), b.Service, func(tx *sqlx.Tx) (err error) {
 		arrivals, err = Insert(b.Context(), tx, messages)
 		return err
 	}); err != nil {
@@ -253,7 +253,7 @@ func TestLostConnections(t *testing.T) {
 	b.send(100, client)
 	for settled := 0; settled < 100; {
 		n, err := w.runOnce(t.Context())
-		if err != nil && !postgres.IsUnavailable(err) {
+		if err != nil && !pg.IsUnavailable(err) {
 			t.Fatal(err)
 		}
 		if err == nil {
@@ -380,7 +380,7 @@ func TestSettingAsideReadsNoOtherMessages(t *testing.T) {
 	if _, err := b.Owner.ExecContext(t.Context(), `ANALYZE inbox`); err != nil {
 		t.Fatal(err)
 	}
-	if err := postgres.InTx(t.Context(), b.Service, func(tx *sqlx.Tx) error {
+	if err := pg.InTx(t.Context(), b.Service, func(tx *sqlx.Tx) error {
 		batch, err := claim(t.Context(), tx, []Message{{Seq: 1, Lane: lane}}, batchSize)
 		if err != nil || len(batch.messages) != 0 {
 			t.Errorf("%d messages of an account that stands still: %v", len(batch.messages), err)

@@ -15,8 +15,8 @@ import (
 	"github.com/jmoiron/sqlx"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/altyn-pay/altyn/platform/postgres"
-	"github.com/altyn-pay/altyn/platform/postgrestest"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
+	"github.com/altyn-pay/altyn/testkit/postgrestest"
 )
 
 // A large batch is accepted in two transactions. When the answer to a commit is lost, or one of the two fails and the other
@@ -27,7 +27,7 @@ func TestAcceptDoesNotKnowWhetherItWasCommitted(t *testing.T) {
 			t.Run(fmt.Sprint(name, " the commit, ", n, " messages"), func(t *testing.T) {
 				b := setup(t)
 				proxy := postgrestest.Through(t, b.Config)
-				db, err := postgres.Open(proxy.Config)
+				db, err := pg.Open(proxy.Config)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -92,7 +92,7 @@ func TestAHalfOfABatchIsAccepted(t *testing.T) {
 		return b.handle(ctx, tx, batch)
 	}
 	arrivals := make([]Arrival, len(messages))
-	if err := w.acceptParts(t.Context(), parts[:], arrivals); !errors.Is(err, away) || !postgres.IsOutcomeUnknown(err) {
+	if err := w.acceptParts(t.Context(), parts[:], arrivals); !errors.Is(err, away) || !pg.IsOutcomeUnknown(err) {
 		t.Errorf("got %v", err)
 	}
 	w.handle = b.handle

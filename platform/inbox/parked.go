@@ -9,7 +9,7 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"github.com/altyn-pay/altyn/platform/parked"
-	"github.com/altyn-pay/altyn/platform/postgres"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 // discarded is the payload of a message of the kind Discarded. Everything else of the message stays, so that whoever settles
@@ -53,11 +53,11 @@ func NewParked(db *sqlx.DB, discardable func(kind string) bool, wake func()) *Pa
 // account that must be its own. One that is there already stays as it is.
 func Park(ctx context.Context, db *sqlx.DB, messages []Message, reasons []error) error {
 	n := len(messages)
-	ids, accounts, lanes := make(postgres.UUIDs, n), make(postgres.UUIDs, n), make(postgres.Int16s, n)
-	kinds, payloads, texts := make(postgres.Texts, n), make(postgres.Texts, n), make(postgres.Texts, n)
+	ids, accounts, lanes := make(pg.UUIDs, n), make(pg.UUIDs, n), make(pg.Int16s, n)
+	kinds, payloads, texts := make(pg.Texts, n), make(pg.Texts, n), make(pg.Texts, n)
 	for i, m := range messages {
 		ids[i], accounts[i], lanes[i], kinds[i], payloads[i] = m.ID, m.AccountID, m.Lane, m.Kind, m.Payload
-		texts[i] = postgres.Storable(reasons[i].Error())
+		texts[i] = pg.Storable(reasons[i].Error())
 	}
 	if _, err := db.ExecContext(ctx, `
 		WITH m AS (
@@ -153,7 +153,7 @@ func discard(m Message, reason string) (discarded, error) {
 // release lets a parked message be claimed once more, after change.
 func (p *Parked) release(ctx context.Context, id uuid.UUID, change func(tx *sqlx.Tx, row parkedRow) error) (parked.Item, error) {
 	var row parkedRow
-	err := postgres.InTx(ctx, p.db, func(tx *sqlx.Tx) (err error) {
+	err := pg.InTx(ctx, p.db, func(tx *sqlx.Tx) (err error) {
 		if row, err = find(ctx, tx, id); err != nil {
 			return err
 		}

@@ -13,7 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/altyn-pay/altyn/platform/pace"
-	"github.com/altyn-pay/altyn/platform/postgres"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 	"github.com/altyn-pay/altyn/platform/telemetry"
 )
 
@@ -100,7 +100,7 @@ func NewWorker(db *sqlx.DB, handle Handler, retry Retry, log *slog.Logger, metri
 
 // depth tells how much waits to take effect.
 func depth(db *sqlx.DB) prometheus.Collector {
-	return postgres.Gauges(db, `
+	return pg.Gauges(db, `
 		SELECT (SELECT count(*) FROM inbox),
 			(SELECT coalesce(extract(epoch FROM clock_timestamp() - received_at), 0) FROM (SELECT min(received_at) AS received_at FROM inbox) i),
 			(SELECT count(*) FROM inbox_stops), (SELECT count(*) FROM inbox_stops WHERE retry_at IS NULL AND NOT probing)`,
@@ -197,7 +197,7 @@ func (w *Worker) hasWork(ctx context.Context) (bool, error) {
 // is dealt with.
 func (w *Worker) runOnce(ctx context.Context) (int, error) {
 	batch, err := w.settle(ctx, nil)
-	if err == nil || len(batch) == 0 || postgres.IsTransient(err) {
+	if err == nil || len(batch) == 0 || pg.IsTransient(err) {
 		return len(batch), err
 	}
 	w.log.Warn("a batch failed; looking for the message", "messages", len(batch), "error", err)
@@ -211,7 +211,7 @@ func (w *Worker) settle(ctx context.Context, only []Message) ([]Message, error) 
 		committed func()
 		begin     = time.Now()
 	)
-	err := postgres.InTx(ctx, w.db, func(tx *sqlx.Tx) (err error) {
+	err := pg.InTx(ctx, w.db, func(tx *sqlx.Tx) (err error) {
 		committed = nil
 		if batch, err = claim(ctx, tx, only, batchSize); err != nil || len(batch.messages) == 0 {
 			return err
@@ -260,7 +260,7 @@ func (w *Worker) isolate(ctx context.Context, batch []Message) error {
 		_, err := w.settle(ctx, half)
 		switch {
 		case err == nil:
-		case postgres.IsTransient(err):
+		case pg.IsTransient(err):
 			return err
 		case len(half) > 1:
 			if err := w.isolate(ctx, half); err != nil {
@@ -278,7 +278,7 @@ func (w *Worker) isolate(ctx context.Context, batch []Message) error {
 // stop makes an account's queue stand still after its head message has failed: for a while, or, after too many
 // attempts, until an operator acts.
 func (w *Worker) stop(ctx context.Context, m Message, cause error) error {
-	return postgres.InTx(ctx, w.db, func(tx *sqlx.Tx) error {
+	return pg.InTx(ctx, w.db, func(tx *sqlx.Tx) error {
 		if err := lockLane(ctx, tx, m.Lane); err != nil {
 			return err
 		}
@@ -289,7 +289,7 @@ func (w *Worker) stop(ctx context.Context, m Message, cause error) error {
 			ON CONFLICT (account_id, lane) DO UPDATE SET
 				attempts = CASE WHEN inbox_stops.message_id = excluded.message_id THEN inbox_stops.attempts + 1 ELSE 1 END,
 				message_id = excluded.message_id, reason = excluded.reason, probing = false, stopped_at = clock_timestamp()
-			RETURNING attempts`, m.AccountID, m.Lane, m.ID, postgres.Storable(cause.Error()))
+			RETURNING attempts`, m.AccountID, m.Lane, m.ID, pg.Storable(cause.Error()))
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil // another worker has settled it meanwhile
 		}
@@ -335,7 +335,7 @@ func (w *Worker) probe(ctx context.Context) error {
 		return fmt.Errorf("inbox: find stops: %w", err)
 	}
 	for _, s := range due {
-		if err := postgres.InTx(ctx, w.db, func(tx *sqlx.Tx) error {
+		if err := pg.InTx(ctx, w.db, func(tx *sqlx.Tx) error {
 			if err := lockLane(ctx, tx, s.Lane); err != nil {
 				return err
 			}

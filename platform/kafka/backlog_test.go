@@ -12,7 +12,7 @@ import (
 	kafkago "github.com/segmentio/kafka-go"
 
 	"github.com/altyn-pay/altyn/platform/kafka"
-	"github.com/altyn-pay/altyn/platform/kafkatest"
+	"github.com/altyn-pay/altyn/testkit/kafkatest"
 )
 
 func openBacklog(t *testing.T, cfg kafka.Config, group string, topics ...string) *kafka.Backlog {

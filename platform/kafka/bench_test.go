@@ -16,8 +16,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/altyn-pay/altyn/platform/kafka"
-	"github.com/altyn-pay/altyn/platform/kafkatest"
-	"github.com/altyn-pay/altyn/platform/localkafka"
+	"github.com/altyn-pay/altyn/testkit/kafkatest"
+	"github.com/altyn-pay/altyn/testkit/localkafka"
 )
 
 func benchmarkBrokers(b *testing.B, benchmark func(b *testing.B, cfg kafka.Config)) {

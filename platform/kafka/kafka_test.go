@@ -17,8 +17,8 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/altyn-pay/altyn/platform/kafka"
-	"github.com/altyn-pay/altyn/platform/kafkatest"
-	"github.com/altyn-pay/altyn/platform/localkafka"
+	"github.com/altyn-pay/altyn/testkit/kafkatest"
+	"github.com/altyn-pay/altyn/testkit/localkafka"
 )
 
 // deadline bounds every wait of these tests; it is reached only by a test that fails.

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/altyn-pay/altyn/platform/kafka"
-	"github.com/altyn-pay/altyn/platform/kafkatest"
+	"github.com/altyn-pay/altyn/testkit/kafkatest"
 )
 
 func TestHeader(t *testing.T) {

@@ -14,8 +14,8 @@ import (
 
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/kafka"
-	"github.com/altyn-pay/altyn/platform/kafkatest"
 	"github.com/altyn-pay/altyn/platform/outbox"
+	"github.com/altyn-pay/altyn/testkit/kafkatest"
 )
 
 // outgoing are messages of a topic, one for each of 4 partitions, in their order.

@@ -17,7 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kversion"
 
 	"github.com/altyn-pay/altyn/platform/kafka"
-	"github.com/altyn-pay/altyn/platform/kafkatest"
+	"github.com/altyn-pay/altyn/testkit/kafkatest"
 )
 
 // bulk is a producer that makes one batch of all that it is given.

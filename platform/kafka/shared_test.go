@@ -16,8 +16,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/altyn-pay/altyn/platform/kafka"
-	"github.com/altyn-pay/altyn/platform/kafkatest"
 	"github.com/altyn-pay/altyn/platform/pace"
+	"github.com/altyn-pay/altyn/testkit/kafkatest"
 )
 
 // lead makes the brokers lead a topic's four partitions in turn, from the first one on.

@@ -10,7 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/altyn-pay/altyn/platform/kafka"
-	"github.com/altyn-pay/altyn/platform/kafkatest"
+	"github.com/altyn-pay/altyn/testkit/kafkatest"
 )
 
 // follow reads a topic from its present end until the test ends.

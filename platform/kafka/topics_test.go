@@ -15,7 +15,7 @@ import (
 	kafkago "github.com/segmentio/kafka-go"
 
 	"github.com/altyn-pay/altyn/platform/kafka"
-	"github.com/altyn-pay/altyn/platform/kafkatest"
+	"github.com/altyn-pay/altyn/testkit/kafkatest"
 )
 
 func TestEnsureTopics(t *testing.T) {

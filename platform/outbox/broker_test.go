@@ -18,10 +18,10 @@ import (
 
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/kafka"
-	"github.com/altyn-pay/altyn/platform/kafkatest"
 	"github.com/altyn-pay/altyn/platform/outbox"
-	"github.com/altyn-pay/altyn/platform/postgres"
-	"github.com/altyn-pay/altyn/platform/postgrestest"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
+	"github.com/altyn-pay/altyn/testkit/kafkatest"
+	"github.com/altyn-pay/altyn/testkit/postgrestest"
 )
 
 // With a broker: a partition lacks replicas, a reply topic is deleted, and more messages of both come than fit into a batch.
@@ -88,7 +88,7 @@ func TestWithABrokerNothingHealthyWaits(t *testing.T) {
 			want[place] = append(want[place], payload)
 			list = append(list, outbox.Message{Lane: int16(contract.Partition(key, contract.Lanes)), ID: uuid.New(), Type: "test", Topic: topic, Key: key, Payload: payload})
 		}
-		if err := postgres.InTx(t.Context(), db.Service, func(tx *sqlx.Tx) error { return outbox.Append(t.Context(), tx, list...) }); err != nil {
+		if err := pg.InTx(t.Context(), db.Service, func(tx *sqlx.Tx) error { return outbox.Append(t.Context(), tx, list...) }); err != nil {
 			t.Fatal(err)
 		}
 		relay.Wake()

@@ -12,14 +12,14 @@ import (
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
 
-	"github.com/altyn-pay/altyn/platform/postgres"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 //go:embed migrations/*.sql
 var files embed.FS
 
 // Migrations creates the outbox's tables.
-func Migrations() postgres.Migrations { return postgres.Embedded("outbox", files) }
+func Migrations() pg.Migrations { return pg.Embedded("outbox", files) }
 
 // Message is one event to be published.
 type Message struct {
@@ -63,7 +63,7 @@ func Insertion(first int, condition string) string {
 
 // Columns are the parameters of an Insertion.
 func Columns(messages []Message) []any {
-	lanes, subjects, texts := make(postgres.Int16s, len(messages)), make(postgres.Texts, len(messages)), make(postgres.Texts, len(messages))
+	lanes, subjects, texts := make(pg.Int16s, len(messages)), make(pg.Texts, len(messages)), make(pg.Texts, len(messages))
 	for i, m := range messages {
 		lanes[i], subjects[i], texts[i] = m.Lane, m.Subject, m.row()
 	}

@@ -15,8 +15,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/altyn-pay/altyn/platform/pace"
-	"github.com/altyn-pay/altyn/platform/postgres"
-	"github.com/altyn-pay/altyn/platform/postgrestest"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
+	"github.com/altyn-pay/altyn/testkit/postgrestest"
 )
 
 func TestMain(m *testing.M) { postgrestest.Main(m) }
@@ -124,7 +124,7 @@ func messagesOf(key string, payloads ...string) (messages []Message) {
 
 func (b *bundle) appendAll(messages ...Message) {
 	b.Helper()
-	if err := postgres.InTx(b.Context(), b.Service, func(tx *sqlx.Tx) error { return Append(b.Context(), tx, messages...) }); err != nil {
+	if err := pg.InTx(b.Context(), b.Service, func(tx *sqlx.Tx) error { return Append(b.Context(), tx, messages...) }); err != nil {
 		b.Fatal(err)
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"github.com/altyn-pay/altyn/platform/parked"
-	"github.com/altyn-pay/altyn/platform/postgres"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 // behind is the reason of a parked message that was never refused: it waits for one of its topic and key that was.
@@ -84,7 +84,7 @@ func (p *Parked) Discard(ctx context.Context, id uuid.UUID, _ string) (parked.It
 // once and with its old numbers, which are below those of its key's later messages, the relay publishes it in order.
 func (p *Parked) putBack(ctx context.Context, id uuid.UUID, change func(*sqlx.Tx, parkedRow) error) (parked.Item, error) {
 	var row parkedRow
-	err := postgres.InTx(ctx, p.db, func(tx *sqlx.Tx) error {
+	err := pg.InTx(ctx, p.db, func(tx *sqlx.Tx) error {
 		if err := lockParked(ctx, tx); err != nil {
 			return err
 		}
@@ -128,7 +128,7 @@ type messageKey struct{ topic, key string }
 
 // parkedKeys returns those keys of messages of which something is parked.
 func parkedKeys(ctx context.Context, tx *sqlx.Tx, rows []openRow, which func(openMessage) bool) (map[messageKey]bool, error) {
-	var topics, keys postgres.Texts
+	var topics, keys pg.Texts
 	asked := map[messageKey]bool{}
 	for _, row := range rows {
 		for _, m := range row.open {
@@ -187,7 +187,7 @@ func (l *leader) replace(ctx context.Context, rows []openRow) (n int, err error)
 	seqs := slices.Clone(l.published)
 	var left, kept, moved stored
 	var parked []Message
-	var reasons postgres.Texts
+	var reasons pg.Texts
 	for _, row := range rows {
 		if row.from == nil {
 			seqs = append(seqs, row.Seq)
@@ -234,13 +234,13 @@ func (l *leader) replace(ctx context.Context, rows []openRow) (n int, err error)
 	return len(parked), nil
 }
 
-func setAside(ctx context.Context, tx *sqlx.Tx, messages []Message, reasons postgres.Texts) error {
+func setAside(ctx context.Context, tx *sqlx.Tx, messages []Message, reasons pg.Texts) error {
 	n := len(messages)
 	if n == 0 {
 		return nil
 	}
-	seqs, lanes, ids, created := make(postgres.Int64s, n), make(postgres.Int16s, n), make(postgres.UUIDs, n), make(postgres.Times, n)
-	texts := func() postgres.Texts { return make(postgres.Texts, n) }
+	seqs, lanes, ids, created := make(pg.Int64s, n), make(pg.Int16s, n), make(pg.UUIDs, n), make(pg.Times, n)
+	texts := func() pg.Texts { return make(pg.Texts, n) }
 	types, topics, keys, subjects, payloads, traces := texts(), texts(), texts(), texts(), texts(), texts()
 	for i, m := range messages {
 		seqs[i], lanes[i], ids[i], created[i], types[i], topics[i] = m.Seq, m.Lane, m.ID, m.CreatedAt, m.Type, m.Topic

@@ -14,7 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/altyn-pay/altyn/platform/pace"
-	"github.com/altyn-pay/altyn/platform/postgres"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 const (
@@ -80,7 +80,7 @@ func (r *Relay) Instead(fallback func(topic string) string) { r.fallback = fallb
 
 // depth tells how much waits to be published.
 func depth(db *sqlx.DB) prometheus.Collector {
-	return postgres.Gauges(db, `
+	return pg.Gauges(db, `
 		SELECT o.n + w.n, coalesce(extract(epoch FROM clock_timestamp() - least(o.oldest, w.oldest)), 0), w.n,
 			(SELECT count(*) FROM outbox_parked)
 		FROM (SELECT coalesce(sum(count), 0) AS n, min(created_at) AS oldest FROM outbox) o,
@@ -174,7 +174,7 @@ func discard(conn *sqlx.Conn) {
 type leader struct {
 	*Relay
 	conn      *sqlx.Conn
-	published postgres.Int64s // rows of the outbox that are still to be deleted
+	published pg.Int64s // rows of the outbox that are still to be deleted
 	waits     waits
 	catchUp   int // messages
 	flights   sync.WaitGroup
@@ -286,7 +286,7 @@ func (l *leader) settle(rows []openRow, results []error, failed map[*waiting]boo
 				done++
 				continue
 			case l.publisher.Permanent(err):
-				m.reason, parked[key] = postgres.Storable(err.Error()), true
+				m.reason, parked[key] = pg.Storable(err.Error()), true
 				l.log.Error("outbox message refused by the broker and parked", "id", m.ID, "subject", m.Subject, "topic", m.Topic, "key", m.Key, "error", err)
 			case parked[key]:
 				m.reason = behind

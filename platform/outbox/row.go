@@ -9,7 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/altyn-pay/altyn/platform/postgres"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 // Row is how messages are stored: those of a transaction that have the same lane share rows, as a row is the price of being
@@ -104,7 +104,7 @@ func cutNetstring(text string) (field, rest string, err error) {
 }
 
 // pack puts messages into rows. It returns the rows' columns: the lane, how many messages it has, and these.
-func pack(messages []Message) (lanes, counts postgres.Int16s, texts postgres.Texts) {
+func pack(messages []Message) (lanes, counts pg.Int16s, texts pg.Texts) {
 	rows := make([]int, len(messages)) // in which a message is
 	var sizes []int
 	last := make(map[int16]int) // the row of a lane that takes further messages
@@ -127,7 +127,7 @@ func pack(messages []Message) (lanes, counts postgres.Int16s, texts postgres.Tex
 		}
 		m.writeTo(text)
 	}
-	texts = make(postgres.Texts, len(sizes))
+	texts = make(pg.Texts, len(sizes))
 	for row := range texts {
 		texts[row] = builders[row].String()
 	}

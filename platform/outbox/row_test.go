@@ -13,8 +13,8 @@ import (
 	"github.com/google/uuid"
 	"pgregory.net/rapid"
 
-	"github.com/altyn-pay/altyn/platform/postgres"
-	"github.com/altyn-pay/altyn/platform/postgrestest"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
+	"github.com/altyn-pay/altyn/testkit/postgrestest"
 )
 
 // Whatever messages have in them, they come out of their rows as they went in: all of a lane, in their order.
@@ -221,14 +221,14 @@ func TestMessagesOutliveTheMigrationToRows(t *testing.T) {
 		}
 		before[name] = &fstest.MapFile{Data: text}
 	}
-	b := &bundle{T: t, DB: postgrestest.Database(t, "outbox", postgres.Migrations{Name: "outbox", FS: before}), broker: &broker{}}
+	b := &bundle{T: t, DB: postgrestest.Database(t, "outbox", pg.Migrations{Name: "outbox", FS: before}), broker: &broker{}}
 	if _, err := b.Service.Exec(`
 		INSERT INTO outbox (lane, id, type, topic, key, subject, payload, traceparent)
 		SELECT 1, gen_random_uuid(), 'test', 'topic', 'ключ', 'subject', n || '. платёж', CASE n WHEN 1 THEN '' ELSE 'trace' END
 		FROM generate_series(1, 12) n`); err != nil {
 		t.Fatal(err)
 	}
-	if err := postgres.Migrate(t.Context(), b.Config, slog.New(slog.DiscardHandler), Migrations()); err != nil {
+	if err := pg.Migrate(t.Context(), b.Config, slog.New(slog.DiscardHandler), Migrations()); err != nil {
 		t.Fatal(err)
 	}
 	b.append("ключ", "13. платёж")

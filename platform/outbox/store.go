@@ -6,7 +6,7 @@ import (
 
 	"github.com/jmoiron/sqlx"
 
-	"github.com/altyn-pay/altyn/platform/postgres"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 // goesTo returns where a row is to be stored as it is, if that is so.
@@ -20,12 +20,12 @@ func (row openRow) goesTo() (to *waiting, whole bool) {
 
 // stored are the columns of rows, of the outbox or of parts.
 type stored struct {
-	topics                postgres.Texts
-	partitions, partition postgres.Int32s
-	seqs                  postgres.Int64s
-	lanes, counts         postgres.Int16s
-	messages              postgres.Texts
-	created               postgres.Times
+	topics                pg.Texts
+	partitions, partition pg.Int32s
+	seqs                  pg.Int64s
+	lanes, counts         pg.Int16s
+	messages              pg.Texts
+	created               pg.Times
 }
 
 func (s *stored) add(to *waiting, row Row, count int) {

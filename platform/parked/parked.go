@@ -16,7 +16,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/altyn-pay/altyn/platform/contract"
-	"github.com/altyn-pay/altyn/platform/postgres"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 // Bounds of what an item shows, in bytes and in characters: a page of items is held in memory and sent at once.
@@ -46,7 +46,7 @@ func (i Item) Show(source string, payload []byte) Item {
 	case json.Valid(payload):
 		i.Payload = bytes.Clone(payload)
 	default:
-		i.Payload, _ = json.Marshal(postgres.Storable(string(payload))) // a string can always be encoded
+		i.Payload, _ = json.Marshal(pg.Storable(string(payload))) // a string can always be encoded
 	}
 	return i
 }

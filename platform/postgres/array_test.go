@@ -10,8 +10,8 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/altyn-pay/altyn/platform/postgres"
-	"github.com/altyn-pay/altyn/platform/postgrestest"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
+	"github.com/altyn-pay/altyn/testkit/postgrestest"
 )
 
 // Every table is written with one INSERT … SELECT FROM unnest; this is how each type goes there and back.
@@ -39,15 +39,15 @@ func TestArraysThroughUnnest(t *testing.T) {
 		{id, uuid.NullUUID{}, 0, 0, 0, true, long, []byte(long), sql.NullTime{Time: time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC), Valid: true}, 4},
 	}
 	var (
-		uuids    postgres.UUIDs
-		optional postgres.OptionalUUIDs
-		small    postgres.Int16s
-		integers postgres.Int32s
-		big      postgres.Int64s
-		flags    postgres.Bools
-		texts    postgres.Texts
-		blobs    postgres.Blobs
-		times    postgres.Times
+		uuids    pg.UUIDs
+		optional pg.OptionalUUIDs
+		small    pg.Int16s
+		integers pg.Int32s
+		big      pg.Int64s
+		flags    pg.Bools
+		texts    pg.Texts
+		blobs    pg.Blobs
+		times    pg.Times
 	)
 	for _, r := range sent {
 		uuids, optional = append(uuids, r.UUID), append(optional, r.Optional.UUID)
@@ -76,11 +76,11 @@ func TestArraysThroughUnnest(t *testing.T) {
 		}
 	}
 	var count int
-	if err := db.GetContext(t.Context(), &count, `SELECT count(*) FROM unnest($1::uuid[])`, postgres.UUIDs{}); err != nil || count != 0 {
+	if err := db.GetContext(t.Context(), &count, `SELECT count(*) FROM unnest($1::uuid[])`, pg.UUIDs{}); err != nil || count != 0 {
 		t.Errorf("an empty array has %d rows, %v", count, err)
 	}
 	var missing bool
-	if err := db.GetContext(t.Context(), &missing, `SELECT coalesce(cardinality($1::text[]), 0) = 0`, postgres.Texts(nil)); err != nil || !missing {
+	if err := db.GetContext(t.Context(), &missing, `SELECT coalesce(cardinality($1::text[]), 0) = 0`, pg.Texts(nil)); err != nil || !missing {
 		t.Errorf("a nil array has elements, %v", err)
 	}
 }

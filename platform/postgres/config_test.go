@@ -8,44 +8,44 @@ import (
 	"testing"
 	"time"
 
-	"github.com/altyn-pay/altyn/platform/localpostgres"
-	"github.com/altyn-pay/altyn/platform/postgres"
-	"github.com/altyn-pay/altyn/platform/postgrestest"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
+	"github.com/altyn-pay/altyn/testkit/localpostgres"
+	"github.com/altyn-pay/altyn/testkit/postgrestest"
 )
 
 func TestDefaults(t *testing.T) {
-	got := postgres.Config{}.Defaults("orders")
-	want := postgres.Config{
+	got := pg.Config{}.Defaults("orders")
+	want := pg.Config{
 		Database: "orders", User: "orders_service", Password: "orders_service",
 		Owner: "orders_owner", OwnerPassword: "orders_owner", Application: "orders",
 	}
 	if got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
-	set := postgres.Config{Database: "d", User: "u", Password: "p", Owner: "o", OwnerPassword: "q", Application: "a"}
+	set := pg.Config{Database: "d", User: "u", Password: "p", Owner: "o", OwnerPassword: "q", Application: "a"}
 	if got := set.Defaults("orders"); got != set {
 		t.Errorf("what is set became %+v", got)
 	}
 }
 
 func TestOpenRefusesConfig(t *testing.T) {
-	good := postgres.Config{Host: "127.0.0.1", Port: 1, SSLMode: "disable", MaxConns: 1}.Defaults("orders")
-	if db, err := postgres.Open(good); err != nil {
+	good := pg.Config{Host: "127.0.0.1", Port: 1, SSLMode: "disable", MaxConns: 1}.Defaults("orders")
+	if db, err := pg.Open(good); err != nil {
 		t.Errorf("a server that is not there: %v", err) // it may come
 	} else {
 		db.Close()
 	}
-	for name, change := range map[string]func(*postgres.Config){
-		"host":        func(c *postgres.Config) { c.Host = "" },
-		"port":        func(c *postgres.Config) { c.Port = 0 },
-		"database":    func(c *postgres.Config) { c.Database = "" },
-		"user":        func(c *postgres.Config) { c.User = "" },
-		"sslmode":     func(c *postgres.Config) { c.SSLMode = "prefer" },
-		"connections": func(c *postgres.Config) { c.MaxConns = 0 },
+	for name, change := range map[string]func(*pg.Config){
+		"host":        func(c *pg.Config) { c.Host = "" },
+		"port":        func(c *pg.Config) { c.Port = 0 },
+		"database":    func(c *pg.Config) { c.Database = "" },
+		"user":        func(c *pg.Config) { c.User = "" },
+		"sslmode":     func(c *pg.Config) { c.SSLMode = "prefer" },
+		"connections": func(c *pg.Config) { c.MaxConns = 0 },
 	} {
 		cfg := good
 		change(&cfg)
-		if db, err := postgres.Open(cfg); err == nil {
+		if db, err := pg.Open(cfg); err == nil {
 			db.Close()
 			t.Errorf("%s: no error", name)
 		}
@@ -95,14 +95,14 @@ func TestWait(t *testing.T) {
 		port := uint16(listener.Addr().(*net.TCPAddr).Port)
 		listener.Close()
 
-		admin := postgres.Config{Host: "127.0.0.1", Port: port, SSLMode: "disable", Database: "postgres", User: "postgres", Password: "postgres", MaxConns: 1}
-		db, err := postgres.Open(admin)
+		admin := pg.Config{Host: "127.0.0.1", Port: port, SSLMode: "disable", Database: "postgres", User: "postgres", Password: "postgres", MaxConns: 1}
+		db, err := pg.Open(admin)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer db.Close()
 		waited := make(chan error, 1)
-		go func() { waited <- postgres.Wait(t.Context(), db) }()
+		go func() { waited <- pg.Wait(t.Context(), db) }()
 
 		server, err := localpostgres.Start(t.Context(), localpostgres.Options{Port: port, NoSync: true})
 		if err != nil {
@@ -114,15 +114,15 @@ func TestWait(t *testing.T) {
 		}
 	})
 	t.Run("until the context ends", func(t *testing.T) {
-		cfg := postgres.Config{Host: "127.0.0.1", Port: 1, SSLMode: "disable", MaxConns: 1}.Defaults("orders")
-		db, err := postgres.Open(cfg)
+		cfg := pg.Config{Host: "127.0.0.1", Port: 1, SSLMode: "disable", MaxConns: 1}.Defaults("orders")
+		db, err := pg.Open(cfg)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer db.Close()
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		defer cancel()
-		err = postgres.Wait(ctx, db)
+		err = pg.Wait(ctx, db)
 		if !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("got %v", err)
 		}
@@ -130,12 +130,12 @@ func TestWait(t *testing.T) {
 	t.Run("not for what waiting does not cure", func(t *testing.T) {
 		cfg := postgrestest.Database(t, "orders").Config
 		cfg.Password = "wrong"
-		db, err := postgres.Open(cfg)
+		db, err := pg.Open(cfg)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer db.Close()
-		if err := postgres.Wait(t.Context(), db); err == nil || !strings.Contains(err.Error(), "password") {
+		if err := pg.Wait(t.Context(), db); err == nil || !strings.Contains(err.Error(), "password") {
 			t.Errorf("got %v", err)
 		}
 	})

@@ -13,9 +13,9 @@ import (
 	"github.com/lib/pq"
 	"github.com/lib/pq/pqerror"
 
-	"github.com/altyn-pay/altyn/platform/localpostgres"
-	"github.com/altyn-pay/altyn/platform/postgres"
-	"github.com/altyn-pay/altyn/platform/postgrestest"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
+	"github.com/altyn-pay/altyn/testkit/localpostgres"
+	"github.com/altyn-pay/altyn/testkit/postgrestest"
 )
 
 func TestKindsOfErrors(t *testing.T) {
@@ -46,10 +46,10 @@ func TestKindsOfErrors(t *testing.T) {
 		{code("28P01"), false, false}, // wrong password
 	}
 	for _, test := range tests {
-		if got := postgres.IsUnavailable(test.err); got != test.unavailable {
+		if got := pg.IsUnavailable(test.err); got != test.unavailable {
 			t.Errorf("IsUnavailable(%v) is %v", test.err, got)
 		}
-		if got := postgres.IsTransient(test.err); got != test.transient {
+		if got := pg.IsTransient(test.err); got != test.transient {
 			t.Errorf("IsTransient(%v) is %v", test.err, got)
 		}
 	}
@@ -58,10 +58,10 @@ func TestKindsOfErrors(t *testing.T) {
 func TestUniqueViolation(t *testing.T) {
 	db := thingsDatabase(t)
 	_, err := db.ExecContext(t.Context(), `INSERT INTO things VALUES (1, 1)`)
-	if !postgres.IsUniqueViolation(err, "things_pkey") || postgres.IsUniqueViolation(err, "other") {
+	if !pg.IsUniqueViolation(err, "things_pkey") || pg.IsUniqueViolation(err, "other") {
 		t.Errorf("got %v", err)
 	}
-	if postgres.IsUniqueViolation(nil, "things_pkey") {
+	if pg.IsUniqueViolation(nil, "things_pkey") {
 		t.Error("nil is none")
 	}
 }
@@ -75,14 +75,14 @@ func TestServerGoesAway(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer server.Stop(localpostgres.Immediate)
-			db, err := postgres.Open(server.Admin())
+			db, err := pg.Open(server.Admin())
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer db.Close()
 			unavailable := func(when string, err error) {
 				t.Helper()
-				if !postgres.IsUnavailable(err) {
+				if !pg.IsUnavailable(err) {
 					t.Errorf("%s: %v (%T)", when, err, err)
 				}
 			}
@@ -107,7 +107,7 @@ func TestServerGoesAway(t *testing.T) {
 			unavailable("a statement under way", <-running)
 			unavailable("commit", idle.Commit())
 			unavailable("connecting", db.PingContext(t.Context()))
-			unavailable("InTx", postgres.InTx(t.Context(), db, func(*sqlx.Tx) error { return nil }))
+			unavailable("InTx", pg.InTx(t.Context(), db, func(*sqlx.Tx) error { return nil }))
 		})
 	}
 }
@@ -128,7 +128,7 @@ func untilActive(t *testing.T, db *sqlx.DB, statement string) {
 
 func TestTerminatedAndRefusedConnections(t *testing.T) {
 	test := postgrestest.Database(t, "orders", things)
-	err := postgres.InTx(t.Context(), test.Service, func(tx *sqlx.Tx) error {
+	err := pg.InTx(t.Context(), test.Service, func(tx *sqlx.Tx) error {
 		var pid int
 		if err := tx.GetContext(t.Context(), &pid, `SELECT pg_backend_pid()`); err != nil {
 			return err
@@ -138,37 +138,37 @@ func TestTerminatedAndRefusedConnections(t *testing.T) {
 		}
 		return add(t.Context(), tx, 1, 1)
 	})
-	if !postgres.IsUnavailable(err) {
+	if !pg.IsUnavailable(err) {
 		t.Errorf("terminated: %v", err)
 	}
 
 	if _, err := test.Owner.ExecContext(t.Context(), `ALTER DATABASE `+pq.QuoteIdentifier(test.Config.Database)+` CONNECTION LIMIT 1`); err != nil {
 		t.Fatal(err)
 	}
-	second, err := postgres.Open(test.Config)
+	second, err := pg.Open(test.Config)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer second.Close()
-	if err := second.PingContext(t.Context()); !postgres.IsUnavailable(err) {
+	if err := second.PingContext(t.Context()); !pg.IsUnavailable(err) {
 		t.Errorf("too many connections: %v", err)
 	}
 }
 
 func TestLockTimeoutIsTransient(t *testing.T) {
 	db := thingsDatabase(t)
-	err := postgres.InTx(t.Context(), db, func(tx *sqlx.Tx) error {
+	err := pg.InTx(t.Context(), db, func(tx *sqlx.Tx) error {
 		if err := add(t.Context(), tx, 1, 1); err != nil {
 			return err
 		}
-		return postgres.InTx(t.Context(), db, func(other *sqlx.Tx) error {
+		return pg.InTx(t.Context(), db, func(other *sqlx.Tx) error {
 			if _, err := other.ExecContext(t.Context(), `SET LOCAL lock_timeout = '10ms'`); err != nil {
 				return err
 			}
 			return add(t.Context(), other, 1, 1)
 		})
 	})
-	if !postgres.IsTransient(err) || postgres.IsUnavailable(err) {
+	if !pg.IsTransient(err) || pg.IsUnavailable(err) {
 		t.Errorf("got %v", err)
 	}
 }

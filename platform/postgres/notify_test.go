@@ -13,8 +13,8 @@ import (
 
 	"github.com/jmoiron/sqlx"
 
-	"github.com/altyn-pay/altyn/platform/postgres"
-	"github.com/altyn-pay/altyn/platform/postgrestest"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
+	"github.com/altyn-pay/altyn/testkit/postgrestest"
 )
 
 const patience = 30 * time.Second
@@ -26,12 +26,12 @@ type ear struct {
 	stop   func() error
 }
 
-func listen(t *testing.T, cfg postgres.Config) *ear {
+func listen(t *testing.T, cfg pg.Config) *ear {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	e, done := &ear{texts: make(chan string, 1000), states: make(chan bool, 100)}, make(chan error, 1)
 	go func() {
-		done <- postgres.Listen(ctx, cfg, "things", slog.New(slog.DiscardHandler),
+		done <- pg.Listen(ctx, cfg, "things", slog.New(slog.DiscardHandler),
 			func(text string) { e.texts <- text }, func(now bool) { e.states <- now })
 	}()
 	e.stop = sync.OnceValue(func() error { cancel(); return <-done })
@@ -77,7 +77,7 @@ const pgNotify = `SELECT pg_notify($1, text) FROM unnest($2::text[]) AS text`
 
 func notify(t *testing.T, db *sqlx.DB, channel string, texts ...string) {
 	t.Helper()
-	if _, err := db.ExecContext(t.Context(), pgNotify, channel, postgres.Texts(texts)); err != nil {
+	if _, err := db.ExecContext(t.Context(), pgNotify, channel, pg.Texts(texts)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -90,8 +90,8 @@ func TestListenHearsWhatIsCommitted(t *testing.T) {
 	second.await(t, true)
 
 	refusal := errors.New("refused")
-	if err := postgres.InTx(t.Context(), db.Service, func(tx *sqlx.Tx) error {
-		if _, err := tx.ExecContext(t.Context(), pgNotify, "things", postgres.Texts{"rolled back"}); err != nil {
+	if err := pg.InTx(t.Context(), db.Service, func(tx *sqlx.Tx) error {
+		if _, err := tx.ExecContext(t.Context(), pgNotify, "things", pg.Texts{"rolled back"}); err != nil {
 			return err
 		}
 		return refusal
@@ -125,7 +125,7 @@ type wire struct {
 }
 
 // wired is the configuration of the same database on the other end of a wire.
-func wired(t *testing.T, cfg postgres.Config) (*wire, postgres.Config) {
+func wired(t *testing.T, cfg pg.Config) (*wire, pg.Config) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

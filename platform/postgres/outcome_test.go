@@ -7,8 +7,8 @@ import (
 
 	"github.com/jmoiron/sqlx"
 
-	"github.com/altyn-pay/altyn/platform/postgres"
-	"github.com/altyn-pay/altyn/platform/postgrestest"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
+	"github.com/altyn-pay/altyn/testkit/postgrestest"
 )
 
 // A transaction and a single statement, each of which adds 5 once.
@@ -16,13 +16,13 @@ func once(ctx context.Context, db *sqlx.DB) map[string]func() error {
 	const statement = `UPDATE things SET n = 5 WHERE id = $1 AND n = 0`
 	return map[string]func() error{
 		"InTx": func() error {
-			return postgres.InTx(ctx, db, func(tx *sqlx.Tx) error {
+			return pg.InTx(ctx, db, func(tx *sqlx.Tx) error {
 				_, err := tx.ExecContext(ctx, statement, 1)
 				return err
 			})
 		},
 		"InStatement": func() error {
-			return postgres.InStatement(ctx, db, func(conn *sqlx.Conn) error {
+			return pg.InStatement(ctx, db, func(conn *sqlx.Conn) error {
 				_, err := conn.ExecContext(ctx, statement, 1)
 				return err
 			})
@@ -33,7 +33,7 @@ func once(ctx context.Context, db *sqlx.DB) map[string]func() error {
 func TestWhatIsKnownOfACommit(t *testing.T) {
 	database := postgrestest.Database(t, "orders", things)
 	proxy := postgrestest.Through(t, database.Config)
-	db, err := postgres.Open(proxy.Config)
+	db, err := pg.Open(proxy.Config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,25 +43,25 @@ func TestWhatIsKnownOfACommit(t *testing.T) {
 		for moment, want := range map[postgrestest.Moment]int{postgrestest.BeforeCommit: 0, postgrestest.AfterCommit: 5} {
 			reset()
 			lost := proxy.Lose(moment, "UPDATE things", 1)
-			if err := run(); !postgres.IsOutcomeUnknown(err) || !postgres.IsTransient(err) || len(lost) != 1 || total(t, database.Owner) != want {
+			if err := run(); !pg.IsOutcomeUnknown(err) || !pg.IsTransient(err) || len(lost) != 1 || total(t, database.Owner) != want {
 				t.Errorf("%s, moment %d: %v, lost %d, total %d", name, moment, err, len(lost), total(t, database.Owner))
 			}
 			reset()
 			proxy.Lose(moment, "UPDATE things", 3)
-			if err := postgres.UntilKnown(t.Context(), run); err != nil || total(t, database.Owner) != 5 {
+			if err := pg.UntilKnown(t.Context(), run); err != nil || total(t, database.Owner) != 5 {
 				t.Errorf("%s, moment %d: %v, total %d", name, moment, err, total(t, database.Owner))
 			}
 		}
 		// Nothing can have happened: the kept connection is dead, and there is no other one.
 		proxy.Away(true)
-		if err := run(); err == nil || postgres.IsOutcomeUnknown(err) || !postgres.IsUnavailable(err) {
+		if err := run(); err == nil || pg.IsOutcomeUnknown(err) || !pg.IsUnavailable(err) {
 			t.Errorf("%s without a server: %v", name, err)
 		}
 		proxy.Away(false)
 		// The server itself says that it did nothing.
 		reset()
 		database.Owner.MustExec(`ALTER TABLE things ADD CONSTRAINT no CHECK (n <> 5) NOT VALID`)
-		if err := run(); err == nil || postgres.IsOutcomeUnknown(err) || postgres.IsTransient(err) {
+		if err := run(); err == nil || pg.IsOutcomeUnknown(err) || pg.IsTransient(err) {
 			t.Errorf("%s that the server refuses: %v", name, err)
 		}
 		database.Owner.MustExec(`ALTER TABLE things DROP CONSTRAINT no`)
@@ -69,7 +69,7 @@ func TestWhatIsKnownOfACommit(t *testing.T) {
 }
 
 func TestUntilKnown(t *testing.T) {
-	away, refused := postgres.OutcomeUnknown(errors.New("lost")), errors.New("refused")
+	away, refused := pg.OutcomeUnknown(errors.New("lost")), errors.New("refused")
 	ended, end := context.WithCancel(t.Context())
 	end()
 	for _, test := range []struct {
@@ -86,8 +86,8 @@ func TestUntilKnown(t *testing.T) {
 		{"no time is left", ended, []error{away}, 1, true},
 	} {
 		tries := 0
-		err := postgres.UntilKnown(test.ctx, func() error { tries++; return test.errs[tries-1] })
-		if tries != test.tries || postgres.IsOutcomeUnknown(err) != test.unknown || (err == nil) != (test.errs[tries-1] == nil) {
+		err := pg.UntilKnown(test.ctx, func() error { tries++; return test.errs[tries-1] })
+		if tries != test.tries || pg.IsOutcomeUnknown(err) != test.unknown || (err == nil) != (test.errs[tries-1] == nil) {
 			t.Errorf("%s: %d tries, %v", test.name, tries, err)
 		}
 	}

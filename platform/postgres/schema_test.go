@@ -9,20 +9,20 @@ import (
 	"testing"
 	"testing/fstest"
 
-	"github.com/altyn-pay/altyn/platform/postgres"
-	"github.com/altyn-pay/altyn/platform/postgrestest"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
+	"github.com/altyn-pay/altyn/testkit/postgrestest"
 )
 
 var discard = slog.New(slog.DiscardHandler)
 
 // set makes migrations 1, 2, … of these statements.
-func set(name string, statements ...string) postgres.Migrations {
+func set(name string, statements ...string) pg.Migrations {
 	files := fstest.MapFS{}
 	for i, statement := range statements {
 		file := "0000" + string(rune('1'+i)) + "_step.sql"
 		files[file] = &fstest.MapFile{Data: []byte("-- +goose Up\n" + statement + "\n")}
 	}
-	return postgres.Migrations{Name: name, FS: files}
+	return pg.Migrations{Name: name, FS: files}
 }
 
 func TestMigrate(t *testing.T) {
@@ -33,31 +33,31 @@ func TestMigrate(t *testing.T) {
 
 	var log bytes.Buffer
 	logger := slog.New(slog.NewTextHandler(&log, nil))
-	if err := postgres.Migrate(t.Context(), db.Config, logger, first, second); err != nil {
+	if err := pg.Migrate(t.Context(), db.Config, logger, first, second); err != nil {
 		t.Fatal(err)
 	}
 	if got := strings.Count(log.String(), "migration applied"); got != 3 {
 		t.Errorf("%d migrations are logged:\n%s", got, log.String())
 	}
 	log.Reset()
-	if err := postgres.Migrate(t.Context(), db.Config, logger, first, second); err != nil {
+	if err := pg.Migrate(t.Context(), db.Config, logger, first, second); err != nil {
 		t.Fatal(err)
 	}
 	if log.Len() != 0 {
 		t.Errorf("nothing to do, yet it says:\n%s", log.String())
 	}
-	if err := postgres.CheckSchema(t.Context(), db.Service, first, second); err != nil {
+	if err := pg.CheckSchema(t.Context(), db.Service, first, second); err != nil {
 		t.Error(err)
 	}
 }
 
 func TestMigrateConcurrently(t *testing.T) {
 	db := postgrestest.Database(t, "orders")
-	sets := []postgres.Migrations{set("first", `CREATE TABLE a (n int);`), set("second", `CREATE TABLE b (n int);`)}
+	sets := []pg.Migrations{set("first", `CREATE TABLE a (n int);`), set("second", `CREATE TABLE b (n int);`)}
 	var all sync.WaitGroup
 	for range 4 {
 		all.Go(func() {
-			if err := postgres.Migrate(t.Context(), db.Config, discard, sets...); err != nil {
+			if err := pg.Migrate(t.Context(), db.Config, discard, sets...); err != nil {
 				t.Error(err)
 			}
 		})
@@ -68,12 +68,12 @@ func TestMigrateConcurrently(t *testing.T) {
 func TestMigrateGoesOnAfterAFailure(t *testing.T) {
 	db := postgrestest.Database(t, "orders")
 	broken := set("things", `CREATE TABLE a (n int);`, `CREATE TABLE b (n int); SELECT 1/0;`)
-	err := postgres.Migrate(t.Context(), db.Config, discard, broken)
+	err := pg.Migrate(t.Context(), db.Config, discard, broken)
 	if err == nil || !strings.Contains(err.Error(), "00002_step.sql") || !strings.Contains(err.Error(), "division by zero") {
 		t.Errorf("got %v", err)
 	}
 	whole := set("things", `CREATE TABLE a (n int);`, `CREATE TABLE b (n int);`)
-	if err := postgres.Migrate(t.Context(), db.Config, discard, whole); err != nil {
+	if err := pg.Migrate(t.Context(), db.Config, discard, whole); err != nil {
 		t.Errorf("the failed migration left something: %v", err)
 	}
 }
@@ -115,7 +115,7 @@ func TestCheckSchema(t *testing.T) {
 	db := postgrestest.Database(t, "orders", set("things", `SELECT 1;`, `SELECT 2;`))
 	tests := []struct {
 		name string
-		set  postgres.Migrations
+		set  pg.Migrations
 		want string // part of the error
 	}{
 		{"the same", set("things", `SELECT 1;`, `SELECT 2;`), ""},
@@ -124,7 +124,7 @@ func TestCheckSchema(t *testing.T) {
 		{"never migrated", set("others", `SELECT 1;`), "set others is at version 0 and this program needs 1"},
 	}
 	for _, test := range tests {
-		err := postgres.CheckSchema(t.Context(), db.Service, test.set)
+		err := pg.CheckSchema(t.Context(), db.Service, test.set)
 		switch {
 		case test.want == "" && err != nil:
 			t.Errorf("%s: %v", test.name, err)
@@ -135,7 +135,7 @@ func TestCheckSchema(t *testing.T) {
 }
 
 // administrator is how the superuser of the server for tests connects.
-func administrator(cfg postgres.Config) postgres.Config {
+func administrator(cfg pg.Config) pg.Config {
 	cfg.Database, cfg.User, cfg.Password = "postgres", "postgres", "postgres"
 	return cfg
 }
@@ -151,7 +151,7 @@ func TestProvision(t *testing.T) {
 	var all sync.WaitGroup
 	for range 3 {
 		all.Go(func() {
-			if err := postgres.Provision(t.Context(), admin, cfg); err != nil {
+			if err := pg.Provision(t.Context(), admin, cfg); err != nil {
 				t.Error(err)
 			}
 		})
@@ -159,10 +159,10 @@ func TestProvision(t *testing.T) {
 	all.Wait()
 	check := func() {
 		t.Helper()
-		if err := postgres.Migrate(t.Context(), cfg, discard, set("things", `CREATE TABLE a (n int);`)); err != nil {
+		if err := pg.Migrate(t.Context(), cfg, discard, set("things", `CREATE TABLE a (n int);`)); err != nil {
 			t.Fatal(err)
 		}
-		db, err := postgres.Open(cfg)
+		db, err := pg.Open(cfg)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -173,14 +173,14 @@ func TestProvision(t *testing.T) {
 	}
 	check()
 	cfg.Password, cfg.OwnerPassword = "another", "and another"
-	if err := postgres.Provision(t.Context(), admin, cfg); err != nil {
+	if err := pg.Provision(t.Context(), admin, cfg); err != nil {
 		t.Fatal(err)
 	}
 	check()
 
 	stranger := postgrestest.Database(t, "payments").Config
 	stranger.Database = cfg.Database
-	db, err := postgres.Open(stranger)
+	db, err := pg.Open(stranger)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -212,14 +212,14 @@ func TestProvisionByPsql(t *testing.T) {
 	if output, err := exec.CommandContext(t.Context(), psql, args...).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, output)
 	}
-	if err := postgres.Migrate(t.Context(), cfg, discard, set("things", `CREATE TABLE a (n int);`)); err != nil {
+	if err := pg.Migrate(t.Context(), cfg, discard, set("things", `CREATE TABLE a (n int);`)); err != nil {
 		t.Error(err)
 	}
 }
 
-func unprovision(t *testing.T, admin, cfg postgres.Config) {
+func unprovision(t *testing.T, admin, cfg pg.Config) {
 	t.Helper()
-	db, err := postgres.Open(admin)
+	db, err := pg.Open(admin)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,8 +7,8 @@ import (
 
 	"github.com/jmoiron/sqlx"
 
-	"github.com/altyn-pay/altyn/platform/postgres"
-	"github.com/altyn-pay/altyn/platform/postgrestest"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
+	"github.com/altyn-pay/altyn/testkit/postgrestest"
 )
 
 // prepared counts the statements that a session keeps prepared; its own text has no parameter and so is none of them.
@@ -66,7 +66,7 @@ func TestStatementFails(t *testing.T) {
 	for _, by := range []int{0, 2, 0, 3} {
 		var n int
 		err := conn.GetContext(t.Context(), &n, divide, by)
-		if by == 0 && (err == nil || postgres.IsTransient(err)) {
+		if by == 0 && (err == nil || pg.IsTransient(err)) {
 			t.Errorf("divided by zero: %v", err)
 		}
 		if by > 0 && (err != nil || n != 6/by) {
@@ -91,13 +91,13 @@ func TestStatementOutlivesAlteredTable(t *testing.T) {
 		}
 		return err
 	}
-	if err := postgres.InTx(t.Context(), db, read); err != nil {
+	if err := pg.InTx(t.Context(), db, read); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := databases.Owner.ExecContext(t.Context(), `ALTER TABLE things ALTER n TYPE bigint`); err != nil {
 		t.Fatal(err)
 	}
-	if err := postgres.InTx(t.Context(), db, read); err != nil {
+	if err := pg.InTx(t.Context(), db, read); err != nil {
 		t.Errorf("after the table was altered: %v", err)
 	}
 }

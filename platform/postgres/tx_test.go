@@ -10,12 +10,12 @@ import (
 	"github.com/jmoiron/sqlx"
 	"github.com/lib/pq"
 
-	"github.com/altyn-pay/altyn/platform/postgres"
-	"github.com/altyn-pay/altyn/platform/postgrestest"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
+	"github.com/altyn-pay/altyn/testkit/postgrestest"
 )
 
 // things is a schema of one table, with two rows: (1, 0) and (2, 0).
-var things = postgres.Migrations{Name: "things", FS: fstest.MapFS{"00001_things.sql": {Data: []byte(`
+var things = pg.Migrations{Name: "things", FS: fstest.MapFS{"00001_things.sql": {Data: []byte(`
 -- +goose Up
 CREATE TABLE things (id int PRIMARY KEY, n int NOT NULL);
 INSERT INTO things VALUES (1, 0), (2, 0);
@@ -42,7 +42,7 @@ func total(t *testing.T, db *sqlx.DB) int {
 
 func TestInTxCommits(t *testing.T) {
 	db := thingsDatabase(t)
-	err := postgres.InTx(t.Context(), db, func(tx *sqlx.Tx) error { return add(t.Context(), tx, 1, 5) })
+	err := pg.InTx(t.Context(), db, func(tx *sqlx.Tx) error { return add(t.Context(), tx, 1, 5) })
 	if err != nil || total(t, db) != 5 {
 		t.Errorf("total %d, %v", total(t, db), err)
 	}
@@ -51,7 +51,7 @@ func TestInTxCommits(t *testing.T) {
 func TestInTxRollsBack(t *testing.T) {
 	db := thingsDatabase(t)
 	refusal := errors.New("refused")
-	err := postgres.InTx(t.Context(), db, func(tx *sqlx.Tx) error {
+	err := pg.InTx(t.Context(), db, func(tx *sqlx.Tx) error {
 		if err := add(t.Context(), tx, 1, 5); err != nil {
 			return err
 		}
@@ -66,7 +66,7 @@ func TestInTxRollsBack(t *testing.T) {
 				t.Error("the panic was swallowed")
 			}
 		}()
-		_ = postgres.InTx(t.Context(), db, func(tx *sqlx.Tx) error {
+		_ = pg.InTx(t.Context(), db, func(tx *sqlx.Tx) error {
 			if err := add(t.Context(), tx, 1, 5); err != nil {
 				return err
 			}
@@ -74,7 +74,7 @@ func TestInTxRollsBack(t *testing.T) {
 		})
 	}()
 	// A statement's error that fn swallows must not look like success.
-	err = postgres.InTx(t.Context(), db, func(tx *sqlx.Tx) error {
+	err = pg.InTx(t.Context(), db, func(tx *sqlx.Tx) error {
 		_ = add(t.Context(), tx, 1, 5)
 		_, _ = tx.ExecContext(t.Context(), `SELECT 1/0`)
 		return nil
@@ -98,7 +98,7 @@ func TestInTxSurvivesDeadlock(t *testing.T) {
 	calls := make(chan struct{}, 10)
 	transfer := func(from, to int) error {
 		first := true
-		return postgres.InTx(t.Context(), db, func(tx *sqlx.Tx) error {
+		return pg.InTx(t.Context(), db, func(tx *sqlx.Tx) error {
 			calls <- struct{}{}
 			if err := add(t.Context(), tx, from, -1); err != nil {
 				return err
@@ -134,7 +134,7 @@ func TestInTxTriesAreBounded(t *testing.T) {
 		calls int
 	}{{"40001", 5}, {"40P01", 5}, {"55P03", 1}, {"23505", 1}} {
 		calls := 0
-		err := postgres.InTx(t.Context(), db, func(tx *sqlx.Tx) error {
+		err := pg.InTx(t.Context(), db, func(tx *sqlx.Tx) error {
 			calls++
 			_, err := tx.ExecContext(t.Context(), `DO $$ BEGIN RAISE SQLSTATE '`+test.code+`'; END $$`)
 			return err
@@ -149,7 +149,7 @@ func TestInTxAndTheEndOfItsContext(t *testing.T) {
 	db := thingsDatabase(t)
 	t.Run("after fn", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		err := postgres.InTx(ctx, db, func(tx *sqlx.Tx) error {
+		err := pg.InTx(ctx, db, func(tx *sqlx.Tx) error {
 			err := add(t.Context(), tx, 1, 5)
 			cancel()
 			return err
@@ -160,7 +160,7 @@ func TestInTxAndTheEndOfItsContext(t *testing.T) {
 	})
 	t.Run("in a statement", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		err := postgres.InTx(ctx, db, func(tx *sqlx.Tx) error {
+		err := pg.InTx(ctx, db, func(tx *sqlx.Tx) error {
 			if err := add(ctx, tx, 1, 5); err != nil {
 				return err
 			}
@@ -174,7 +174,7 @@ func TestInTxAndTheEndOfItsContext(t *testing.T) {
 	t.Run("before the transaction", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		err := postgres.InTx(ctx, db, func(tx *sqlx.Tx) error {
+		err := pg.InTx(ctx, db, func(tx *sqlx.Tx) error {
 			t.Error("fn was called")
 			return nil
 		})
@@ -185,7 +185,7 @@ func TestInTxAndTheEndOfItsContext(t *testing.T) {
 	t.Run("waiting for a connection", func(t *testing.T) {
 		cfg := postgrestest.Database(t, "orders", things).Config
 		cfg.MaxConns = 1
-		narrow, err := postgres.Open(cfg)
+		narrow, err := pg.Open(cfg)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -197,7 +197,7 @@ func TestInTxAndTheEndOfItsContext(t *testing.T) {
 		defer taken.Close()
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
-		go func() { done <- postgres.InTx(ctx, narrow, func(*sqlx.Tx) error { return nil }) }()
+		go func() { done <- pg.InTx(ctx, narrow, func(*sqlx.Tx) error { return nil }) }()
 		cancel()
 		if err := <-done; !errors.Is(err, context.Canceled) {
 			t.Errorf("got %v", err)

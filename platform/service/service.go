@@ -24,7 +24,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/platform/money"
 	"github.com/altyn-pay/altyn/platform/outbox"
-	"github.com/altyn-pay/altyn/platform/postgres"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 	"github.com/altyn-pay/altyn/platform/telemetry"
 )
 
@@ -33,7 +33,7 @@ type Config struct {
 	Role       Role   `env:"ROLE" envDefault:"all" help:"all, api (HTTP alone) or worker (the background work, with health and metrics)"`
 	Currencies string `env:"CURRENCIES_FILE" help:"file of further currencies, a line CODE,DIGITS each; the same for all services (default: none)"`
 	HTTP       httpserver.Config
-	Postgres   postgres.Config
+	Postgres   pg.Config
 	Kafka      kafka.Config
 	Outbox     outbox.Limits
 	Telemetry  telemetry.Config
@@ -61,14 +61,14 @@ func (r *Role) UnmarshalText(text []byte) error {
 
 // Defaults are the variables' defaults that follow from a service's name, for config.Defaulter.
 func Defaults(name string) map[string]string {
-	cfg := postgres.Config{}.Defaults(name)
+	cfg := pg.Config{}.Defaults(name)
 	return map[string]string{"POSTGRES_DATABASE": cfg.Database, "POSTGRES_USER": cfg.User, "POSTGRES_OWNER": cfg.Owner}
 }
 
 // Program is a service: what its main is made of.
 type Program struct {
 	Name       string
-	Migrations []postgres.Migrations
+	Migrations []pg.Migrations
 	// Amounts are the tables that have amounts, with a column currency. The currencies' digits are recorded beside them (package
 	// currencies).
 	Amounts []string
@@ -114,7 +114,7 @@ func Commands[T any](of func(T) (program Program, addr string, cfg Config)) []co
 		{Name: "migrate", Help: "bring the database's schema up to date, as its owner", Run: func(ctx context.Context, cfg T) error {
 			program, _, frame := of(cfg)
 			log := telemetry.NewLogger(os.Stderr, frame.Telemetry, program.Name)
-			return postgres.Migrate(ctx, frame.Postgres.Defaults(program.Name), log, program.Migrations...)
+			return pg.Migrate(ctx, frame.Postgres.Defaults(program.Name), log, program.Migrations...)
 		}},
 		{Name: "health", Help: "ask the service on this machine whether it is ready", Run: func(ctx context.Context, cfg T) error {
 			_, addr, _ := of(cfg)
@@ -142,12 +142,12 @@ func Serve(ctx context.Context, program Program, addr string, cfg Config, listen
 	if p.Currencies, err = money.LoadCurrencies(cfg.Currencies); err != nil {
 		return &config.Wrong{Name: "CURRENCIES_FILE", Value: cfg.Currencies, Must: "must be a file of lines CODE,DIGITS: " + err.Error(), Err: err}
 	}
-	if p.DB, err = postgres.Open(cfg.Postgres.Defaults(program.Name)); err != nil {
+	if p.DB, err = pg.Open(cfg.Postgres.Defaults(program.Name)); err != nil {
 		return err
 	}
 	defer p.DB.Close()
 	p.Health = telemetry.NewHealth(p.Log)
-	p.Health.Add("postgres", func(ctx context.Context) error { return postgres.CheckSchema(ctx, p.DB, program.Migrations...) })
+	p.Health.Add("postgres", func(ctx context.Context) error { return pg.CheckSchema(ctx, p.DB, program.Migrations...) })
 	p.Metrics.MustRegister(p.Health)
 	p.Router = httpserver.NewRouter(httpserver.Options{
 		Logger: p.Log, Registerer: p.Metrics, Classify: program.Classify, Render: program.Render, Config: cfg.HTTP,

@@ -10,7 +10,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/config"
 	"github.com/altyn-pay/altyn/platform/currencies"
 	"github.com/altyn-pay/altyn/platform/httpserver"
-	"github.com/altyn-pay/altyn/platform/postgres"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 const (
@@ -27,7 +27,7 @@ func (p *Process) verifyAtStart(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	err := p.verifyOnce(ctx)
-	if ctx.Err() != nil || postgres.IsTransient(err) {
+	if ctx.Err() != nil || pg.IsTransient(err) {
 		return nil
 	}
 	return err
@@ -42,14 +42,14 @@ func (p *Process) verify(ctx context.Context) error {
 			return nil
 		default:
 		}
-		err := postgres.Wait(ctx, p.DB)
+		err := pg.Wait(ctx, p.DB)
 		if err == nil {
 			err = p.verifyOnce(ctx)
 		}
 		switch {
 		case ctx.Err() != nil:
 			return nil
-		case err != nil && !postgres.IsTransient(err):
+		case err != nil && !pg.IsTransient(err):
 			return err
 		case err != nil:
 			p.Log.Warn("the database could not be verified; trying again", "error", err, "retry_in", verifyInterval)
@@ -62,7 +62,7 @@ func (p *Process) verify(ctx context.Context) error {
 }
 
 func (p *Process) verifyOnce(ctx context.Context) error {
-	err := postgres.CheckSchema(ctx, p.DB, p.program.Migrations...)
+	err := pg.CheckSchema(ctx, p.DB, p.program.Migrations...)
 	if err == nil && len(p.program.Amounts) > 0 {
 		err = currencies.Agree(ctx, p.DB, p.Currencies, p.program.Amounts...)
 	}

@@ -8,7 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/altyn-pay/altyn/platform/postgres"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 const (
@@ -35,9 +35,9 @@ func Announcements(changes []Change) (texts []string) {
 }
 
 // Listen is the feed of the announcements on a channel of a database.
-func Listen(cfg postgres.Config, channel string, log *slog.Logger) Feed {
+func Listen(cfg pg.Config, channel string, log *slog.Logger) Feed {
 	return func(ctx context.Context, heard func([]Change), listening func(bool)) error {
-		return postgres.Listen(ctx, cfg, channel, log, func(text string) { heard(parse(text)) }, listening)
+		return pg.Listen(ctx, cfg, channel, log, func(text string) { heard(parse(text)) }, listening)
 	}
 }
 

@@ -8,9 +8,9 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/altyn-pay/altyn/platform/postgres"
-	"github.com/altyn-pay/altyn/platform/postgrestest"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 	"github.com/altyn-pay/altyn/platform/watch"
+	"github.com/altyn-pay/altyn/testkit/postgrestest"
 )
 
 func TestMain(m *testing.M) { postgrestest.Main(m) }
@@ -41,7 +41,7 @@ func TestWhatIsAnnouncedIsHeard(t *testing.T) {
 		t.Errorf("nothing has changed, and what is announced is %q", texts)
 	}
 	texts := append(watch.Announcements(changes), "", "no ID", "00000000:1", uuid.NewString(), uuid.NewString()+":one")
-	if _, err := db.Service.ExecContext(ctx, `SELECT pg_notify('rows', text) FROM unnest($1::text[]) AS text`, postgres.Texts(texts)); err != nil {
+	if _, err := db.Service.ExecContext(ctx, `SELECT pg_notify('rows', text) FROM unnest($1::text[]) AS text`, pg.Texts(texts)); err != nil {
 		t.Fatal(err)
 	}
 	for len(missing) > 0 {

@@ -14,8 +14,8 @@ import (
 	"time"
 
 	"github.com/altyn-pay/altyn/deploy/stack"
-	"github.com/altyn-pay/altyn/platform/localkafka"
 	"github.com/altyn-pay/altyn/platform/telemetry"
+	"github.com/altyn-pay/altyn/testkit/localkafka"
 )
 
 func main() {

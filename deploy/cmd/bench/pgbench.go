@@ -14,7 +14,7 @@ import (
 
 	"github.com/jmoiron/sqlx"
 
-	"github.com/altyn-pay/altyn/platform/postgres"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 const pgbenchName = "pgbench"
@@ -35,7 +35,7 @@ func findPgbench() (string, error) {
 // yardstick is pgbench's TPC-B on a stack's own server, in a database of its own that is kept between the rounds.
 type yardstick struct {
 	program string
-	server  postgres.Config
+	server  pg.Config
 	admin   *sqlx.DB
 }
 

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/altyn-pay/altyn/platform/localkafka"
+	"github.com/altyn-pay/altyn/testkit/localkafka"
 )
 
 func parsed(t *testing.T, env map[string]string, args ...string) (settings, error) {

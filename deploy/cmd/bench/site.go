@@ -16,7 +16,7 @@ import (
 	"github.com/altyn-pay/altyn/deploy/audit"
 	"github.com/altyn-pay/altyn/deploy/load"
 	"github.com/altyn-pay/altyn/deploy/stack"
-	"github.com/altyn-pay/altyn/platform/postgres"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 // site is a running stack with all that the workloads need of it.
@@ -69,13 +69,13 @@ func start(ctx context.Context, opts stack.Options) (_ *site, err error) {
 		if err != nil {
 			return nil, err
 		}
-		if *db, err = postgres.OpenOwner(cfg); err != nil {
+		if *db, err = pg.OpenOwner(cfg); err != nil {
 			return nil, err
 		}
 	}
 	admin := running.Server().Admin()
 	admin.Owner, admin.OwnerPassword = admin.User, admin.Password // without a service's time limit: a checkpoint may take long
-	s.admin, err = postgres.OpenOwner(admin)
+	s.admin, err = pg.OpenOwner(admin)
 	return s, err
 }
 

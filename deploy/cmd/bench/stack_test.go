@@ -16,7 +16,7 @@ import (
 
 	"github.com/altyn-pay/altyn/deploy/audit"
 	"github.com/altyn-pay/altyn/deploy/stack"
-	"github.com/altyn-pay/altyn/platform/localkafka"
+	"github.com/altyn-pay/altyn/testkit/localkafka"
 )
 
 func TestMain(m *testing.M) {

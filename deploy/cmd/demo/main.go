@@ -19,7 +19,7 @@ import (
 	"github.com/altyn-pay/altyn/deploy/audit"
 	"github.com/altyn-pay/altyn/deploy/load"
 	"github.com/altyn-pay/altyn/platform/config"
-	"github.com/altyn-pay/altyn/platform/postgres"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 func main() {
@@ -160,16 +160,16 @@ func report(orders []load.Order) {
 
 // check audits both databases.
 func check(ctx context.Context) error {
-	cfg, err := config.Load[postgres.Config]()
+	cfg, err := config.Load[pg.Config]()
 	if err != nil {
 		return err
 	}
-	orders, err := postgres.OpenOwner(cfg.Defaults("orders"))
+	orders, err := pg.OpenOwner(cfg.Defaults("orders"))
 	if err != nil {
 		return err
 	}
 	defer orders.Close()
-	payments, err := postgres.OpenOwner(cfg.Defaults("payments"))
+	payments, err := pg.OpenOwner(cfg.Defaults("payments"))
 	if err != nil {
 		return err
 	}

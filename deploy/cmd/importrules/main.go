@@ -39,6 +39,7 @@ type rule struct {
 const (
 	knowsNone = "platform serves any service and knows none"
 	meet      = "services meet in events and HTTP, not in code"
+	workshop  = "what tests share stays out of what is shipped"
 	outside   = "what runs and tests the services sees them from outside"
 	broker    = "the broker's library stays behind platform/kafka"
 	pure      = "what decides about money and orders does no I/O; the packages around it load and store"
@@ -50,13 +51,15 @@ var rules = []rule{
 	{about: paths{"orders/…"}, forbidden: paths{"deploy/…", "gateway/…", "payments/…"}.have, why: meet},
 	{about: paths{"payments/…"}, forbidden: paths{"deploy/…", "gateway/…", "orders/…"}.have, why: meet},
 	{about: paths{"deploy/…"}, forbidden: paths{"gateway/…", "orders/…", "payments/…"}.have, why: outside},
+	{about: paths{"testkit/…"}, forbidden: paths{"deploy/…", "gateway/…", "orders/…", "payments/…"}.have, why: knowsNone},
+	{about: paths{"gateway/…", "orders/…", "payments/…", "platform/…"}, forbidden: paths{"testkit/…"}.have, why: workshop, notTests: true},
 	{about: own, exempt: paths{"platform/kafka"}, forbidden: paths{"github.com/segmentio/kafka-go/…"}.have, why: broker},
 	{about: paths{"orders/internal/order"}, forbidden: doesIO, why: pure, notTests: true},
 	{about: paths{"payments/internal/ledger"}, forbidden: doesIO, why: pure, notTests: true},
 }
 
 // own are all packages of this repository.
-var own = paths{"deploy/…", "gateway/…", "orders/…", "payments/…", "platform/…"}
+var own = paths{"deploy/…", "gateway/…", "orders/…", "payments/…", "platform/…", "testkit/…"}
 
 // A pure package does without these of the standard library, and has only these of all others.
 var (

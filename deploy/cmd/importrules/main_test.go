@@ -21,7 +21,7 @@ func TestWrongImportsAreNamed(t *testing.T) {
 		"gateway/edge imports payments/docs: " + meet,
 		"payments/internal/settlement imports orders/internal/order: " + meet,
 		"deploy/stack imports payments/docs: " + outside,
-		"platform/kafkatest imports github.com/segmentio/kafka-go/sasl/plain: " + broker,
+		"testkit/kafkatest imports github.com/segmentio/kafka-go/sasl/plain: " + broker,
 		"orders/internal/order imports github.com/jmoiron/sqlx: " + pure,
 		"payments/internal/ledger imports net/http: " + pure,
 		"payments/internal/ledger imports os: " + pure,

@@ -13,8 +13,8 @@ import (
 
 	"github.com/altyn-pay/altyn/deploy/stack"
 	"github.com/altyn-pay/altyn/platform/config"
-	"github.com/altyn-pay/altyn/platform/localkafka"
 	"github.com/altyn-pay/altyn/platform/service"
+	"github.com/altyn-pay/altyn/testkit/localkafka"
 )
 
 const about = `stack runs the whole of Altyn on this machine without containers: PostgreSQL, Kafka and the services, in the

@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/altyn-pay/altyn/platform/localkafka"
+	"github.com/altyn-pay/altyn/testkit/localkafka"
 
 	"github.com/altyn-pay/altyn/deploy/stack"
 )

@@ -8,9 +8,9 @@ import (
 
 	"github.com/altyn-pay/altyn/deploy/stack"
 	"github.com/altyn-pay/altyn/platform/config"
-	"github.com/altyn-pay/altyn/platform/localkafka"
-	"github.com/altyn-pay/altyn/platform/localpostgres"
-	"github.com/altyn-pay/altyn/platform/postgres"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
+	"github.com/altyn-pay/altyn/testkit/localkafka"
+	"github.com/altyn-pay/altyn/testkit/localpostgres"
 )
 
 // Settings are the variables that this program reads itself. All others reach the services as they are.
@@ -112,7 +112,7 @@ func (s *Settings) options(at place, withServices bool) stack.Options {
 		Kafka:    stack.Kafka{Kind: localkafka.Kind(s.KafkaKind), Port: s.KafkaPort, Running: s.KafkaBrokers},
 	}
 	if s.PostgresHost != "" {
-		running := postgres.Config{Host: s.PostgresHost, Port: s.PostgresPort, SSLMode: s.PostgresSSLMode, SSLRoots: s.PostgresSSLRoots}
+		running := pg.Config{Host: s.PostgresHost, Port: s.PostgresPort, SSLMode: s.PostgresSSLMode, SSLRoots: s.PostgresSSLRoots}
 		opts.Postgres.Running = &running
 		if s.AdminUser != "" {
 			admin := running

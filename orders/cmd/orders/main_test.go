@@ -22,12 +22,12 @@ import (
 	"github.com/altyn-pay/altyn/orders/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/config"
 	"github.com/altyn-pay/altyn/platform/contract"
-	"github.com/altyn-pay/altyn/platform/contracttest"
 	"github.com/altyn-pay/altyn/platform/kafka"
-	"github.com/altyn-pay/altyn/platform/kafkatest"
-	database "github.com/altyn-pay/altyn/platform/postgres"
-	"github.com/altyn-pay/altyn/platform/postgrestest"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 	"github.com/altyn-pay/altyn/platform/service"
+	"github.com/altyn-pay/altyn/testkit/contracttest"
+	"github.com/altyn-pay/altyn/testkit/kafkatest"
+	"github.com/altyn-pay/altyn/testkit/postgrestest"
 )
 
 func TestMain(m *testing.M) { postgrestest.Main(m) }
@@ -445,7 +445,7 @@ func TestTheSchemaIsBehind(t *testing.T) {
 		t.Errorf("serve: %v", err)
 	}
 	for range 2 {
-		if err := database.Migrate(t.Context(), cfg.Postgres, slog.New(slog.DiscardHandler), postgres.Migrations()...); err != nil {
+		if err := pg.Migrate(t.Context(), cfg.Postgres, slog.New(slog.DiscardHandler), postgres.Migrations()...); err != nil {
 			t.Fatal(err)
 		}
 	}

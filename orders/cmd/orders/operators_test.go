@@ -13,10 +13,10 @@ import (
 	"github.com/altyn-pay/altyn/orders/internal/order"
 	"github.com/altyn-pay/altyn/orders/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/httpserver"
-	"github.com/altyn-pay/altyn/platform/kafkatest"
 	"github.com/altyn-pay/altyn/platform/parked"
-	"github.com/altyn-pay/altyn/platform/postgrestest"
 	"github.com/altyn-pay/altyn/platform/service"
+	"github.com/altyn-pay/altyn/testkit/kafkatest"
+	"github.com/altyn-pay/altyn/testkit/postgrestest"
 )
 
 // parked waits until n items are parked.

@@ -5,9 +5,9 @@ import (
 
 	"github.com/altyn-pay/altyn/orders/docs"
 	"github.com/altyn-pay/altyn/orders/internal/postgres"
-	"github.com/altyn-pay/altyn/platform/kafkatest"
-	"github.com/altyn-pay/altyn/platform/postgrestest"
-	"github.com/altyn-pay/altyn/platform/swaggertest"
+	"github.com/altyn-pay/altyn/testkit/kafkatest"
+	"github.com/altyn-pay/altyn/testkit/postgrestest"
+	"github.com/altyn-pay/altyn/testkit/swaggertest"
 )
 
 // No parameter of any call can be forged into a fault, and there are none but the documented ones.

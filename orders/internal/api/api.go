@@ -16,7 +16,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/groupcommit"
 	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/money"
-	database "github.com/altyn-pay/altyn/platform/postgres"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 	"github.com/altyn-pay/altyn/platform/watch"
 )
 
@@ -56,7 +56,7 @@ func New(store *postgres.Store, currencies *money.Currencies, changes *watch.Hub
 		cancellations: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "altyn_orders_cancellations_total", Help: "Cancellations accepted; repetitions of a request do not count."}),
 	}
-	alone := func(err error) bool { return !database.IsTransient(err) }
+	alone := func(err error) bool { return !pg.IsTransient(err) }
 	a.placing = groupcommit.New(maxTogether, maxWaiting, alone, a.commit)
 	a.cancelling = groupcommit.New(maxTogether, maxWaiting, alone, a.commitCancellations)
 	metrics.MustRegister(a.placed, a.cancellations, prometheus.NewGaugeFunc(prometheus.GaugeOpts{

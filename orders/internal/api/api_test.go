@@ -24,10 +24,10 @@ import (
 	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/money"
 	"github.com/altyn-pay/altyn/platform/operators"
-	"github.com/altyn-pay/altyn/platform/outbox/outboxtest"
-	database "github.com/altyn-pay/altyn/platform/postgres"
-	"github.com/altyn-pay/altyn/platform/postgrestest"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 	"github.com/altyn-pay/altyn/platform/watch"
+	"github.com/altyn-pay/altyn/testkit/outboxtest"
+	"github.com/altyn-pay/altyn/testkit/postgrestest"
 )
 
 func TestMain(m *testing.M) { postgrestest.Main(m) }
@@ -501,7 +501,7 @@ func TestBatch(t *testing.T) {
 
 func TestTheDatabaseIsAway(t *testing.T) {
 	t.Parallel()
-	db, err := database.Open(database.Config{Host: "127.0.0.1", Port: 1, SSLMode: "disable", MaxConns: 1}.Defaults("orders"))
+	db, err := pg.Open(pg.Config{Host: "127.0.0.1", Port: 1, SSLMode: "disable", MaxConns: 1}.Defaults("orders"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,7 +17,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/idempotency"
 	"github.com/altyn-pay/altyn/platform/money"
 	"github.com/altyn-pay/altyn/platform/outbox"
-	database "github.com/altyn-pay/altyn/platform/postgres"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 const (
@@ -88,7 +88,7 @@ func (a *API) placeBatch(w http.ResponseWriter, r *http.Request) error {
 	repeated := false
 	if key != "" {
 		repeated, err = a.store.Claim(r.Context(), request.claim(key, valid))
-		if database.IsOutcomeUnknown(err) {
+		if pg.IsOutcomeUnknown(err) {
 			return httpserver.Unavailable(err) // a key alone has done nothing
 		}
 		if err != nil {
@@ -105,7 +105,7 @@ func (a *API) placeBatch(w http.ResponseWriter, r *http.Request) error {
 	}
 	indexes = slices.DeleteFunc(indexes, func(i int) bool { return results[i].Problem != nil })
 	placed, err := a.placing.DoAll(r.Context(), placements)
-	if database.IsOutcomeUnknown(err) {
+	if pg.IsOutcomeUnknown(err) {
 		for n, p := range placements {
 			results[indexes[n]].Problem = outcomeUnknown(p.Order.ID, err)
 		}

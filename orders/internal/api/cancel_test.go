@@ -19,7 +19,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/outbox"
-	"github.com/altyn-pay/altyn/platform/outbox/outboxtest"
+	"github.com/altyn-pay/altyn/testkit/outboxtest"
 )
 
 // placed is a new order, and the path under which it is cancelled.

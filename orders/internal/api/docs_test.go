@@ -7,7 +7,7 @@ import (
 	"github.com/go-chi/chi/v5"
 
 	"github.com/altyn-pay/altyn/orders/docs"
-	"github.com/altyn-pay/altyn/platform/swaggertest"
+	"github.com/altyn-pay/altyn/testkit/swaggertest"
 )
 
 // specification is what every answer in these tests is held against.

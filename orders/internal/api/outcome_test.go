@@ -17,9 +17,9 @@ import (
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/outbox"
-	"github.com/altyn-pay/altyn/platform/outbox/outboxtest"
-	database "github.com/altyn-pay/altyn/platform/postgres"
-	"github.com/altyn-pay/altyn/platform/postgrestest"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
+	"github.com/altyn-pay/altyn/testkit/outboxtest"
+	"github.com/altyn-pay/altyn/testkit/postgrestest"
 )
 
 // attempt is a POST that can be sent, and how to tell how often it has taken effect.
@@ -108,7 +108,7 @@ func proxied(t *testing.T) (bundle, *postgrestest.Proxy) {
 	t.Parallel()
 	plain := setup(t)
 	proxy := postgrestest.Through(t, plain.db.Config)
-	db, err := database.Open(proxy.Config)
+	db, err := pg.Open(proxy.Config)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/groupcommit"
 	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/outbox"
-	database "github.com/altyn-pay/altyn/platform/postgres"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 // The codes of problems that orders has beside those of any HTTP call (see httpserver).
@@ -38,11 +38,11 @@ func Classify(err error) *httpserver.Problem {
 		return errOrderFailed
 	case errors.Is(err, postgres.ErrKeyReused):
 		return errKeyReused
-	case database.IsOutcomeUnknown(err):
+	case pg.IsOutcomeUnknown(err):
 		return httpserver.OutcomeUnknown("", err)
 	case errors.Is(err, groupcommit.ErrBusy), errors.Is(err, outbox.ErrFull):
 		return httpserver.Overloaded("there is no room for more at the moment; try again later").Because(err)
-	case database.IsTransient(err):
+	case pg.IsTransient(err):
 		return httpserver.Unavailable(err)
 	}
 	return nil
@@ -51,7 +51,7 @@ func Classify(err error) *httpserver.Problem {
 // outcomeOf is the error of a request about an order: where it may have taken effect, the problem that says so and names the
 // order. Once ctx has ended nobody waits for the answer.
 func outcomeOf(ctx context.Context, id uuid.UUID, err error) error {
-	if !database.IsOutcomeUnknown(err) || ctx.Err() != nil {
+	if !pg.IsOutcomeUnknown(err) || ctx.Err() != nil {
 		return err
 	}
 	return outcomeUnknown(id, err)

@@ -12,7 +12,7 @@ import (
 	"github.com/altyn-pay/altyn/orders/internal/order"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/outbox"
-	"github.com/altyn-pay/altyn/platform/postgres"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 // ErrKeyReused refuses a request whose key came with another request before.
@@ -46,7 +46,7 @@ type Cancelled struct {
 
 // Cancel begins the cancellation of orders in one transaction, with their history and the events that tell payments of
 // it, and returns one result for each request. event makes an event's payload. A request may be repeated any number of
-// times: an order is cancelled once. After an error nothing was stored, unless postgres.IsOutcomeUnknown(err).
+// times: an order is cancelled once. After an error nothing was stored, unless pg.IsOutcomeUnknown(err).
 func (s *Store) Cancel(ctx context.Context, requests []Cancellation,
 	event func(order.Order, order.Transition) (string, error)) ([]Cancelled, error) {
 	var results []Cancelled
@@ -78,7 +78,7 @@ func (s *Store) Cancel(ctx context.Context, requests []Cancellation,
 		}
 		return outbox.Append(ctx, tx, changes.events...)
 	}
-	if err := postgres.UntilKnown(ctx, func() error { return postgres.InTx(ctx, s.db, try) }); err != nil {
+	if err := pg.UntilKnown(ctx, func() error { return pg.InTx(ctx, s.db, try) }); err != nil {
 		return nil, fmt.Errorf("cancel %d orders: %w", len(requests), err)
 	}
 	return results, nil
@@ -152,7 +152,7 @@ func cancel(orders map[uuid.UUID]order.Order, begun map[uuid.UUID]Cancellation, 
 func selectCancellations(ctx context.Context, tx *sqlx.Tx, ids []uuid.UUID) (map[uuid.UUID]Cancellation, error) {
 	var rows []Cancellation
 	if err := tx.SelectContext(ctx, &rows, `
-		SELECT order_id, request, fingerprint, reason, at FROM cancellations WHERE order_id = ANY($1::uuid[])`, postgres.UUIDs(ids)); err != nil {
+		SELECT order_id, request, fingerprint, reason, at FROM cancellations WHERE order_id = ANY($1::uuid[])`, pg.UUIDs(ids)); err != nil {
 		return nil, fmt.Errorf("read cancellations: %w", err)
 	}
 	cancellations := make(map[uuid.UUID]Cancellation, len(rows))
@@ -169,8 +169,8 @@ func insertCancellations(ctx context.Context, tx *sqlx.Tx, cancellations []Cance
 	if n == 0 {
 		return nil
 	}
-	orders, requests, fingerprints := make(postgres.UUIDs, n), make(postgres.OptionalUUIDs, n), make(postgres.UUIDs, n)
-	reasons, at := texts(n), make(postgres.Times, n)
+	orders, requests, fingerprints := make(pg.UUIDs, n), make(pg.OptionalUUIDs, n), make(pg.UUIDs, n)
+	reasons, at := texts(n), make(pg.Times, n)
 	for i, c := range cancellations {
 		orders[i], fingerprints[i], reasons[i], at[i] = c.OrderID, c.Fingerprint, c.Reason, c.At
 		requests[i] = c.Request.UUID

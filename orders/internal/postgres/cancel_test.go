@@ -16,7 +16,7 @@ import (
 	"github.com/altyn-pay/altyn/orders/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/outbox"
-	"github.com/altyn-pay/altyn/platform/outbox/outboxtest"
+	"github.com/altyn-pay/altyn/testkit/outboxtest"
 )
 
 // cancellation is a request with a key, or without one where it is "".

@@ -10,7 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/altyn-pay/altyn/orders/internal/order"
-	"github.com/altyn-pay/altyn/platform/postgres"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 // Filter chooses orders. Empty fields do not restrict the choice.
@@ -33,7 +33,7 @@ const FirstPage int64 = math.MaxInt64
 // A page looks at no more than 10,000 orders: where hardly any has the status asked for, it may hold fewer than limit,
 // or none, and yet not be the last.
 func (s *Store) List(ctx context.Context, filter Filter, before int64, limit int) (page []order.Order, next int64, err error) {
-	ctx, cancel := postgres.Detached(ctx)
+	ctx, cancel := pg.Detached(ctx)
 	defer cancel()
 	where, args := filter.indexed(before)
 	var end int64

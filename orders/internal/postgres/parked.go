@@ -13,7 +13,7 @@ import (
 
 	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/platform/parked"
-	"github.com/altyn-pay/altyn/platform/postgres"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 // parkedRow is a parked event; of what is large only as much as was asked for.
@@ -39,7 +39,7 @@ func (r parkedRow) item() (parked.Item, error) {
 	if err != nil {
 		return parked.Item{}, err
 	}
-	r.Kind = postgres.Storable(kafka.EventOf(m).Type)
+	r.Kind = pg.Storable(kafka.EventOf(m).Type)
 	if account, err := uuid.ParseBytes(r.Key); err == nil {
 		r.AccountID = account
 	}
@@ -108,7 +108,7 @@ func (s *Store) Unpark(ctx context.Context, tx *sqlx.Tx, ids []uuid.UUID) error 
 	if len(ids) == 0 {
 		return nil
 	}
-	if _, err := tx.ExecContext(ctx, `DELETE FROM parked_events WHERE id = ANY($1::uuid[])`, postgres.UUIDs(ids)); err != nil {
+	if _, err := tx.ExecContext(ctx, `DELETE FROM parked_events WHERE id = ANY($1::uuid[])`, pg.UUIDs(ids)); err != nil {
 		return fmt.Errorf("unpark events: %w", err)
 	}
 	return nil
@@ -116,7 +116,7 @@ func (s *Store) Unpark(ctx context.Context, tx *sqlx.Tx, ids []uuid.UUID) error 
 
 // ParkedGauge tells how many events are parked.
 func (s *Store) ParkedGauge() prometheus.Collector {
-	return postgres.Gauges(s.db, `SELECT count(*) FROM parked_events`, prometheus.GaugeOpts{
+	return pg.Gauges(s.db, `SELECT count(*) FROM parked_events`, prometheus.GaugeOpts{
 		Name: "altyn_orders_parked_events", Help: "Events of payments that were set aside and wait for an operator."})
 }
 

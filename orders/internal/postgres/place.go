@@ -10,7 +10,7 @@ import (
 	"github.com/altyn-pay/altyn/orders/internal/order"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/outbox"
-	"github.com/altyn-pay/altyn/platform/postgres"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 // Placement is an order to be stored, with the event that tells of it.
@@ -30,7 +30,7 @@ type Placed struct {
 
 // Place stores orders with their events in one transaction, in the order given, and returns one result for each. An
 // order whose ID is taken is not stored again, nor is its event, so a placement may be repeated any number of times.
-// After an error nothing was stored, unless postgres.IsOutcomeUnknown(err).
+// After an error nothing was stored, unless pg.IsOutcomeUnknown(err).
 func (s *Store) Place(ctx context.Context, placements []Placement) ([]Placed, error) {
 	// A second placement under the same ID repeats the first one.
 	first := make([]Placement, 0, len(placements))
@@ -43,7 +43,7 @@ func (s *Store) Place(ctx context.Context, placements []Placement) ([]Placed, er
 	}
 	var results []Placed
 	tried := false
-	if err := postgres.UntilKnown(ctx, func() (err error) {
+	if err := pg.UntilKnown(ctx, func() (err error) {
 		results, err = s.place(ctx, placements, first, tried)
 		tried = true
 		return err
@@ -56,7 +56,7 @@ func (s *Store) Place(ctx context.Context, placements []Placement) ([]Placed, er
 // place is one try to place orders; tried tells that there was one before, of which nobody knows whether it was committed.
 func (s *Store) place(ctx context.Context, placements, first []Placement, tried bool) ([]Placed, error) {
 	var inserted map[uuid.UUID]bool
-	if err := postgres.Retry(ctx, func() (err error) {
+	if err := pg.Retry(ctx, func() (err error) {
 		inserted, err = s.insertOrders(ctx, first)
 		return err
 	}); err != nil {
@@ -73,7 +73,7 @@ func (s *Store) place(ctx context.Context, placements, first []Placement, tried 
 		results[i] = Placed{Order: p.Order, New: true}
 	}
 	if err := s.fillTaken(ctx, placements, results, taken, tried); err != nil {
-		return nil, postgres.OutcomeUnknown(err) // the others are stored
+		return nil, pg.OutcomeUnknown(err) // the others are stored
 	}
 	return results, nil
 }
@@ -98,10 +98,10 @@ var placeOrders = `
 // insertOrders returns the IDs of the orders that it has stored.
 func (s *Store) insertOrders(ctx context.Context, placements []Placement) (map[uuid.UUID]bool, error) {
 	n := len(placements)
-	ids, accounts, fingerprints := make(postgres.UUIDs, n), make(postgres.UUIDs, n), make(postgres.UUIDs, n)
+	ids, accounts, fingerprints := make(pg.UUIDs, n), make(pg.UUIDs, n), make(pg.UUIDs, n)
 	currencies, descriptions, references, captures, onInsufficient, statuses := texts(n), texts(n), texts(n), texts(n), texts(n), texts(n)
-	amounts, versions, await := bigints(n), bigints(n), make(postgres.Bools, n)
-	expires, created := make(postgres.Times, n), make(postgres.Times, n)
+	amounts, versions, await := bigints(n), bigints(n), make(pg.Bools, n)
+	expires, created := make(pg.Times, n), make(pg.Times, n)
 	events := make([]outbox.Message, n)
 	for i, p := range placements {
 		o := p.Order
@@ -119,7 +119,7 @@ func (s *Store) insertOrders(ctx context.Context, placements []Placement) (map[u
 		}
 	}
 	var stored []uuid.UUID
-	if err := postgres.InStatement(ctx, s.db, func(conn *sqlx.Conn) error {
+	if err := pg.InStatement(ctx, s.db, func(conn *sqlx.Conn) error {
 		return conn.SelectContext(ctx, &stored, placeOrders, append([]any{
 			ids, accounts, amounts, currencies, descriptions, references, captures, await, onInsufficient,
 			expires, statuses, versions, fingerprints, created}, outbox.Columns(events)...)...)

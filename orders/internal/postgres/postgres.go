@@ -18,15 +18,15 @@ import (
 	"github.com/altyn-pay/altyn/platform/currencies"
 	"github.com/altyn-pay/altyn/platform/idempotency"
 	"github.com/altyn-pay/altyn/platform/outbox"
-	"github.com/altyn-pay/altyn/platform/postgres"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 //go:embed migrations/*.sql
 var files embed.FS
 
 // Migrations is the schema of orders, in the order in which it is applied.
-func Migrations() []postgres.Migrations {
-	return []postgres.Migrations{outbox.Migrations(), idempotency.Migrations(), postgres.Embedded("orders", files), currencies.Migrations()}
+func Migrations() []pg.Migrations {
+	return []pg.Migrations{outbox.Migrations(), idempotency.Migrations(), pg.Embedded("orders", files), currencies.Migrations()}
 }
 
 // ErrNotFound is returned for an order that is not there.
@@ -45,7 +45,7 @@ const orderColumns = `id, account_id, amount, currency, description, reference, 
 
 // Order returns one order, or ErrNotFound.
 func (s *Store) Order(ctx context.Context, id uuid.UUID) (order.Order, error) {
-	ctx, cancel := postgres.Detached(ctx)
+	ctx, cancel := pg.Detached(ctx)
 	defer cancel()
 	var o order.Order
 	err := s.db.GetContext(ctx, &o, `SELECT `+orderColumns+` FROM orders WHERE id = $1`, id)
@@ -63,7 +63,7 @@ func (s *Store) Newer(ctx context.Context, ids []uuid.UUID, seen []int64) (map[u
 	var rows []order.Order
 	if err := s.db.SelectContext(ctx, &rows, `
 		SELECT `+orderColumns+` FROM unnest($1::uuid[], $2::bigint[]) AS seen (order_id, seen_version) JOIN orders ON id = order_id
-		WHERE version > seen_version`, postgres.UUIDs(ids), postgres.Int64s(seen)); err != nil {
+		WHERE version > seen_version`, pg.UUIDs(ids), pg.Int64s(seen)); err != nil {
 		return nil, fmt.Errorf("read what is new of %d orders: %w", len(ids), err)
 	}
 	return byID(rows), nil
@@ -74,7 +74,7 @@ const maxTransitions = 2000
 
 // Transitions returns what happened to an order since it was placed, the first transition first.
 func (s *Store) Transitions(ctx context.Context, id uuid.UUID) ([]order.Transition, error) {
-	ctx, cancel := postgres.Detached(ctx)
+	ctx, cancel := pg.Detached(ctx)
 	defer cancel()
 	var transitions []order.Transition
 	if err := s.db.SelectContext(ctx, &transitions, `
@@ -95,7 +95,7 @@ func (s *Store) Transitions(ctx context.Context, id uuid.UUID) ([]order.Transiti
 
 func selectOrders(ctx context.Context, db sqlx.QueryerContext, query string, ids []uuid.UUID) (map[uuid.UUID]order.Order, error) {
 	var rows []order.Order
-	if err := sqlx.SelectContext(ctx, db, &rows, query, postgres.UUIDs(ids)); err != nil {
+	if err := sqlx.SelectContext(ctx, db, &rows, query, pg.UUIDs(ids)); err != nil {
 		return nil, fmt.Errorf("read %d orders: %w", len(ids), err)
 	}
 	return byID(rows), nil
@@ -144,5 +144,5 @@ func exec(ctx context.Context, tx *sqlx.Tx, what string, n int, query string, ar
 	return nil
 }
 
-func texts(n int) postgres.Texts    { return make(postgres.Texts, n) }
-func bigints(n int) postgres.Int64s { return make(postgres.Int64s, n) }
+func texts(n int) pg.Texts    { return make(pg.Texts, n) }
+func bigints(n int) pg.Int64s { return make(pg.Int64s, n) }

@@ -22,8 +22,8 @@ import (
 	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/platform/money"
 	"github.com/altyn-pay/altyn/platform/outbox"
-	"github.com/altyn-pay/altyn/platform/outbox/outboxtest"
-	"github.com/altyn-pay/altyn/platform/postgrestest"
+	"github.com/altyn-pay/altyn/testkit/outboxtest"
+	"github.com/altyn-pay/altyn/testkit/postgrestest"
 )
 
 func TestMain(m *testing.M) { postgrestest.Main(m) }

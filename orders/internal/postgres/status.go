@@ -10,13 +10,13 @@ import (
 
 	"github.com/altyn-pay/altyn/orders/internal/order"
 	"github.com/altyn-pay/altyn/platform/kafka"
-	"github.com/altyn-pay/altyn/platform/postgres"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 	"github.com/altyn-pay/altyn/platform/watch"
 )
 
-// InTx runs fn in one transaction; see postgres.InTx of the platform.
+// InTx runs fn in one transaction; see pg.InTx of the platform.
 func (s *Store) InTx(ctx context.Context, fn func(tx *sqlx.Tx) error) error {
-	return postgres.InTx(ctx, s.db, fn)
+	return pg.InTx(ctx, s.db, fn)
 }
 
 // Lock locks those of the orders that are there, all callers in one global order, and returns them by ID.
@@ -51,7 +51,7 @@ func (s *Store) Save(ctx context.Context, tx *sqlx.Tx, orders []order.Order, tra
 	if n+m == 0 {
 		return nil
 	}
-	ids, statuses, reasons, notes, updated := make(postgres.UUIDs, n), texts(n), texts(n), texts(n), make(postgres.Times, n)
+	ids, statuses, reasons, notes, updated := make(pg.UUIDs, n), texts(n), texts(n), texts(n), make(pg.Times, n)
 	captured, refunded, versions, paymentVersions := bigints(n), bigints(n), bigints(n), bigints(n)
 	changes := make([]watch.Change, n)
 	for i, o := range orders {
@@ -59,7 +59,7 @@ func (s *Store) Save(ctx context.Context, tx *sqlx.Tx, orders []order.Order, tra
 		captured[i], refunded[i], versions[i], paymentVersions[i] = o.Captured, o.Refunded, o.Version, o.PaymentVersion
 		changes[i] = watch.Change{ID: o.ID, Version: o.Version}
 	}
-	of, events, numbers, at := make(postgres.UUIDs, m), make(postgres.OptionalUUIDs, m), bigints(m), make(postgres.Times, m)
+	of, events, numbers, at := make(pg.UUIDs, m), make(pg.OptionalUUIDs, m), bigints(m), make(pg.Times, m)
 	from, to, why, said := texts(m), texts(m), texts(m), texts(m)
 	for i, t := range transitions {
 		of[i], numbers[i], at[i], from[i], to[i] = t.OrderID, t.Number, t.At, string(t.From), string(t.To)
@@ -67,7 +67,7 @@ func (s *Store) Save(ctx context.Context, tx *sqlx.Tx, orders []order.Order, tra
 	}
 	var saved, told int
 	if err := tx.QueryRowContext(ctx, saveOrders, ids, statuses, reasons, notes, captured, refunded, versions, paymentVersions, updated,
-		of, numbers, at, from, to, why, said, events, postgres.Texts(watch.Announcements(changes))).Scan(&saved, &told); err != nil {
+		of, numbers, at, from, to, why, said, events, pg.Texts(watch.Announcements(changes))).Scan(&saved, &told); err != nil {
 		return fmt.Errorf("save %d orders: %w", n, err)
 	}
 	if saved != n {
@@ -89,11 +89,11 @@ func (s *Store) Park(ctx context.Context, tx *sqlx.Tx, parked []Parked) error {
 		return nil
 	}
 	topics, headers, reasons := texts(n), texts(n), texts(n)
-	partitions, offsets := make(postgres.Int32s, n), bigints(n)
-	keys, payloads := make(postgres.Blobs, n), make(postgres.Blobs, n)
+	partitions, offsets := make(pg.Int32s, n), bigints(n)
+	keys, payloads := make(pg.Blobs, n), make(pg.Blobs, n)
 	for i, p := range parked {
 		topics[i], partitions[i], offsets[i] = p.Message.Topic, int32(p.Message.Partition), p.Message.Offset
-		keys[i], payloads[i], reasons[i] = p.Message.Key, p.Message.Value, postgres.Storable(p.Reason)
+		keys[i], payloads[i], reasons[i] = p.Message.Key, p.Message.Value, pg.Storable(p.Reason)
 		text, err := encodeHeaders(p.Message.Headers)
 		if err != nil {
 			return err
@@ -116,7 +116,7 @@ func encodeHeaders(headers []kafka.Header) (string, error) {
 	}
 	list := make([]header, len(headers))
 	for i, h := range headers {
-		list[i] = header{postgres.Storable(h.Key), h.Value}
+		list[i] = header{pg.Storable(h.Key), h.Value}
 	}
 	text, err := json.Marshal(list)
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 
 	"github.com/altyn-pay/altyn/orders/internal/order"
 	"github.com/altyn-pay/altyn/platform/contract"
-	"github.com/altyn-pay/altyn/platform/postgres"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 const (
@@ -142,7 +142,7 @@ func (s *Store) Held(ctx context.Context, tx *sqlx.Tx, orders []order.Order, pat
 	if len(orders) == 0 {
 		return nil, nil
 	}
-	ids, keys, lanes := make(postgres.UUIDs, len(orders)), texts(len(orders)), make(postgres.Int16s, len(orders))
+	ids, keys, lanes := make(pg.UUIDs, len(orders)), texts(len(orders)), make(pg.Int16s, len(orders))
 	for i, o := range orders {
 		ids[i], keys[i], lanes[i] = o.ID, o.AccountID.String(), contract.Lane(o.AccountID)
 	}
@@ -180,8 +180,8 @@ func (s *Store) Held(ctx context.Context, tx *sqlx.Tx, orders []order.Order, pat
 // SaveUnsettled stores what Due has returned as it is now, and forgets those that are settled.
 func (s *Store) SaveUnsettled(ctx context.Context, tx *sqlx.Tx, changed []Unsettled, settled []uuid.UUID) error {
 	n := len(changed)
-	ids, versions, asked := make(postgres.UUIDs, n), bigints(n), make(postgres.Int32s, n)
-	askedAt, due := make(postgres.Times, n), make(postgres.Times, n)
+	ids, versions, asked := make(pg.UUIDs, n), bigints(n), make(pg.Int32s, n)
+	askedAt, due := make(pg.Times, n), make(pg.Times, n)
 	for i, u := range changed {
 		ids[i], versions[i], asked[i] = u.Order.ID, u.Watched.Version, int32(u.Watched.Asked)
 		askedAt[i], due[i] = u.Watched.AskedAt, u.Watched.DueAt
@@ -199,5 +199,5 @@ func (s *Store) SaveUnsettled(ctx context.Context, tx *sqlx.Tx, changed []Unsett
 		return nil
 	}
 	return exec(ctx, tx, "forget settled orders", len(settled), `
-		DELETE FROM unsettled WHERE order_id = ANY($1::uuid[])`, postgres.UUIDs(settled))
+		DELETE FROM unsettled WHERE order_id = ANY($1::uuid[])`, pg.UUIDs(settled))
 }

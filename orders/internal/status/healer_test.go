@@ -21,7 +21,7 @@ import (
 	"github.com/altyn-pay/altyn/orders/internal/status"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/outbox"
-	"github.com/altyn-pay/altyn/platform/postgrestest"
+	"github.com/altyn-pay/altyn/testkit/postgrestest"
 )
 
 // impatience is how long an order is given in these tests.

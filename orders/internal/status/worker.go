@@ -22,7 +22,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/platform/money"
-	database "github.com/altyn-pay/altyn/platform/postgres"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 	"github.com/altyn-pay/altyn/platform/telemetry"
 )
 
@@ -136,7 +136,7 @@ func (w *Worker) apply(ctx context.Context, events []event) (unknown []refused, 
 	}
 	unknown, err = w.applyOnce(ctx, events)
 	switch {
-	case err == nil, ctx.Err() != nil, database.IsTransient(err):
+	case err == nil, ctx.Err() != nil, pg.IsTransient(err):
 		return unknown, err
 	case len(events) == 1:
 		return nil, w.park(ctx, []refused{{events[0].message, err}})

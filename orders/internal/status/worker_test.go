@@ -21,10 +21,10 @@ import (
 	"github.com/altyn-pay/altyn/orders/internal/status"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/kafka"
-	"github.com/altyn-pay/altyn/platform/kafkatest"
 	"github.com/altyn-pay/altyn/platform/money"
-	database "github.com/altyn-pay/altyn/platform/postgres"
-	"github.com/altyn-pay/altyn/platform/postgrestest"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
+	"github.com/altyn-pay/altyn/testkit/kafkatest"
+	"github.com/altyn-pay/altyn/testkit/postgrestest"
 )
 
 func TestMain(m *testing.M) { postgrestest.Main(m) }
@@ -507,13 +507,13 @@ func TestTroubleIsNotTheEvents(t *testing.T) {
 	o := b.place(t, 1)[0]
 	good, bad := event(t, o, contract.PaymentSucceeded, 1, nil), kafka.Message{Topic: contract.TopicPayments, Offset: 1}
 
-	away, err := database.Open(database.Config{Host: "127.0.0.1", Port: 1, SSLMode: "disable", MaxConns: 1}.Defaults("orders"))
+	away, err := pg.Open(pg.Config{Host: "127.0.0.1", Port: 1, SSLMode: "disable", MaxConns: 1}.Defaults("orders"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer away.Close()
 	broken := status.New(postgres.New(away), currencies(), b.producer, func(order.Order) {}, quiet, prometheus.NewRegistry())
-	if err := broken.Handle(t.Context(), []kafka.Message{bad, good}); !database.IsUnavailable(err) {
+	if err := broken.Handle(t.Context(), []kafka.Message{bad, good}); !pg.IsUnavailable(err) {
 		t.Errorf("without a database: %v", err)
 	}
 	lonely := newProducer(t, kafkatest.Config("127.0.0.1:1"))

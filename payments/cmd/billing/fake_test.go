@@ -11,10 +11,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/altyn-pay/altyn/platform/contract"
-	"github.com/altyn-pay/altyn/platform/contracttest"
 	"github.com/altyn-pay/altyn/platform/kafka"
-	"github.com/altyn-pay/altyn/platform/kafkatest"
 	"github.com/altyn-pay/altyn/platform/money"
+	"github.com/altyn-pay/altyn/testkit/contracttest"
+	"github.com/altyn-pay/altyn/testkit/kafkatest"
 )
 
 // core stands in for the billing core: it answers commands over a broker, with the money rules in their simplest form. Its

@@ -19,14 +19,14 @@ import (
 
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
-	"github.com/altyn-pay/altyn/platform/contracttest"
 	"github.com/altyn-pay/altyn/platform/inbox"
 	"github.com/altyn-pay/altyn/platform/kafka"
-	"github.com/altyn-pay/altyn/platform/kafkatest"
 	"github.com/altyn-pay/altyn/platform/outbox"
-	"github.com/altyn-pay/altyn/platform/postgrestest"
 	"github.com/altyn-pay/altyn/platform/service"
 	"github.com/altyn-pay/altyn/platform/telemetry"
+	"github.com/altyn-pay/altyn/testkit/contracttest"
+	"github.com/altyn-pay/altyn/testkit/kafkatest"
+	"github.com/altyn-pay/altyn/testkit/postgrestest"
 )
 
 func TestMain(m *testing.M) { postgrestest.Main(m) }

@@ -9,8 +9,8 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/altyn-pay/altyn/platform/contract"
-	"github.com/altyn-pay/altyn/platform/contracttest"
 	"github.com/altyn-pay/altyn/platform/kafka"
+	"github.com/altyn-pay/altyn/testkit/contracttest"
 )
 
 // goods is what the inventory system says of an order.

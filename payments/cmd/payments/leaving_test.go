@@ -14,7 +14,7 @@ import (
 
 	"github.com/altyn-pay/altyn/payments/internal/api"
 	"github.com/altyn-pay/altyn/platform/money"
-	"github.com/altyn-pay/altyn/platform/postgrestest"
+	"github.com/altyn-pay/altyn/testkit/postgrestest"
 )
 
 // A hundred clients leave while their reads are in the database: no connection is closed for it.

@@ -15,8 +15,8 @@ import (
 	"github.com/altyn-pay/altyn/payments/internal/api"
 	"github.com/altyn-pay/altyn/payments/internal/rpc"
 	"github.com/altyn-pay/altyn/platform/money"
-	"github.com/altyn-pay/altyn/platform/postgrestest"
 	"github.com/altyn-pay/altyn/platform/service"
+	"github.com/altyn-pay/altyn/testkit/postgrestest"
 )
 
 // attempt is a POST that can be sent, and what counts how often it has taken effect.

@@ -8,7 +8,7 @@ import (
 
 	"github.com/altyn-pay/altyn/payments/docs"
 	"github.com/altyn-pay/altyn/platform/contract"
-	"github.com/altyn-pay/altyn/platform/swaggertest"
+	"github.com/altyn-pay/altyn/testkit/swaggertest"
 )
 
 // specification is what every answer in these tests is held against.

@@ -15,7 +15,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/idempotency"
-	platform "github.com/altyn-pay/altyn/platform/postgres"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 // maxBatch bounds the operations of one batch.
@@ -253,7 +253,7 @@ func (a *API) commands(ctx context.Context, items []item) error {
 // claim makes keys stand for their requests.
 func (a *API) claim(ctx context.Context, claims ...idempotency.Claim) ([]idempotency.Outcome, error) {
 	outcomes, err := a.store.Claim(ctx, claims...)
-	if platform.IsOutcomeUnknown(err) {
+	if pg.IsOutcomeUnknown(err) {
 		return nil, httpserver.Unavailable(err) // a key alone has done nothing
 	}
 	return outcomes, err

@@ -9,7 +9,7 @@ import (
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/httpserver"
-	platform "github.com/altyn-pay/altyn/platform/postgres"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 // CancelOperation asks for an operation to be ended that has not taken effect.
@@ -72,7 +72,7 @@ func (a *API) shown(ctx context.Context, requests []ledger.Request, results []re
 	if len(named) == 0 {
 		return operations
 	}
-	reading, cancel := platform.Detached(ctx)
+	reading, cancel := pg.Detached(ctx)
 	defer cancel()
 	settled, err := a.store.Settled(reading, named)
 	for i, r := range requests {

@@ -15,7 +15,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/groupcommit"
 	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/inbox"
-	platform "github.com/altyn-pay/altyn/platform/postgres"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 	"github.com/altyn-pay/altyn/platform/telemetry"
 	"github.com/altyn-pay/altyn/platform/watch"
 )
@@ -40,7 +40,7 @@ type Door struct {
 
 // NewDoor makes a door. accept is Accept of an inbox.Worker, or inbox.Store.
 func NewDoor(store *postgres.Store, log *slog.Logger, accept func(ctx context.Context, messages []inbox.Message) ([]inbox.Arrival, error)) *Door {
-	mayBeItem := func(err error) bool { return !platform.IsTransient(err) }
+	mayBeItem := func(err error) bool { return !pg.IsTransient(err) }
 	group := func() *groupcommit.Group[inbox.Message, inbox.Arrival] {
 		return groupcommit.New(maxGroup, maxQueue, mayBeItem, accept)
 	}
@@ -87,7 +87,7 @@ func (d *Door) submit(ctx context.Context, r ledger.Request, p patience) (result
 	arrival, err := d.single[inbox.Half(message.Lane)].Do(ctx, message)
 	if err != nil {
 		err = fmt.Errorf("accept request: %w", err)
-		if platform.IsOutcomeUnknown(err) {
+		if pg.IsOutcomeUnknown(err) {
 			err = outcomeUnknown(ctx, shown(r), err)
 		}
 		return result{}, err
@@ -122,7 +122,7 @@ func (d *Door) submitAll(ctx context.Context, requests []ledger.Request, p patie
 		defer watched[i].Close()
 	}
 	arrivals, err := d.batch.DoAll(ctx, messages)
-	if err != nil && !platform.IsOutcomeUnknown(err) {
+	if err != nil && !pg.IsOutcomeUnknown(err) {
 		return nil, fmt.Errorf("accept requests: %w", err)
 	}
 	waiting, cancel := awhile(ctx, p.wait)
@@ -218,7 +218,7 @@ func (d *Door) payment(ctx context.Context, order uuid.UUID, wait time.Duration)
 
 // operation reads an operation, or ErrNotFound; one whose message has not taken effect is in status Created.
 func (d *Door) operation(ctx context.Context, id uuid.UUID) (*ledger.Operation, error) {
-	ctx, cancel := platform.Detached(ctx)
+	ctx, cancel := pg.Detached(ctx)
 	defer cancel()
 	// A message can take effect between two looks, but only in this direction, so the third one finds it.
 	for range 2 {

@@ -14,7 +14,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/idempotency"
 	"github.com/altyn-pay/altyn/platform/outbox"
-	platform "github.com/altyn-pay/altyn/platform/postgres"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 // The codes of the domain's problems that are not the reason of an operation. An operation that ended in error has its
@@ -37,11 +37,11 @@ func Classify(err error) *httpserver.Problem {
 	case errors.Is(err, errKeyReused), errors.Is(err, idempotency.ErrReused):
 		return httpserver.NewProblem(http.StatusUnprocessableEntity, httpserver.CodeIdempotencyKeyReused,
 			"this Idempotency-Key came with another request before")
-	case platform.IsOutcomeUnknown(err):
+	case pg.IsOutcomeUnknown(err):
 		return httpserver.OutcomeUnknown("", err)
 	case errors.Is(err, groupcommit.ErrBusy), errors.Is(err, outbox.ErrFull):
 		return httpserver.Overloaded("there is no room for more at the moment; try again later").Because(err)
-	case platform.IsTransient(err), errors.Is(err, context.DeadlineExceeded):
+	case pg.IsTransient(err), errors.Is(err, context.DeadlineExceeded):
 		return httpserver.Unavailable(err)
 	}
 	return nil

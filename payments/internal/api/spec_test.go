@@ -8,7 +8,7 @@ import (
 	"github.com/altyn-pay/altyn/payments/docs"
 	"github.com/altyn-pay/altyn/payments/internal/api"
 	"github.com/altyn-pay/altyn/platform/operators"
-	"github.com/altyn-pay/altyn/platform/swaggertest"
+	"github.com/altyn-pay/altyn/testkit/swaggertest"
 )
 
 func TestSpecificationAndRoutesAgree(t *testing.T) {

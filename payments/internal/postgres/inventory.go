@@ -10,7 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/altyn-pay/altyn/platform/inbox"
-	"github.com/altyn-pay/altyn/platform/postgres"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 const (
@@ -40,8 +40,8 @@ type Inventory struct {
 func (s *Store) AddInventory(ctx context.Context, messages []Inventory) (added int, err error) {
 	seen := make(map[uuid.UUID]bool, len(messages))
 	var (
-		orders, keys     postgres.UUIDs
-		statuses, traces postgres.Texts
+		orders, keys     pg.UUIDs
+		statuses, traces pg.Texts
 	)
 	for _, m := range messages {
 		if seen[m.IdempotentKey] {
@@ -53,7 +53,7 @@ func (s *Store) AddInventory(ctx context.Context, messages []Inventory) (added i
 	}
 	// An order's messages come in any partition, so two processes may store the same ones at once: sorted, so that they do
 	// not wait for each other in a circle. Should they do so for keys that orders share, InTx tries again.
-	err = postgres.InTx(ctx, s.db, func(tx *sqlx.Tx) error {
+	err = pg.InTx(ctx, s.db, func(tx *sqlx.Tx) error {
 		result, err := tx.ExecContext(ctx, `
 			INSERT INTO inventory (order_id, idempotent_key, status, traceparent)
 			SELECT order_id, idempotent_key, status, traceparent
@@ -79,7 +79,7 @@ func (s *Store) LookForInventory(ctx context.Context, tx *sqlx.Tx, orders []uuid
 		return nil
 	}
 	if _, err := tx.ExecContext(ctx, `
-		UPDATE inventory SET look_at = clock_timestamp() WHERE order_id = ANY($1::uuid[]) AND joined_at IS NULL`, postgres.UUIDs(orders)); err != nil {
+		UPDATE inventory SET look_at = clock_timestamp() WHERE order_id = ANY($1::uuid[]) AND joined_at IS NULL`, pg.UUIDs(orders)); err != nil {
 		return fmt.Errorf("look for inventory: %w", err)
 	}
 	return nil
@@ -98,7 +98,7 @@ func (s *Store) JoinInventory(ctx context.Context, message func(m Inventory, acc
 	if !due {
 		return 0, false, nil
 	}
-	err = postgres.InTx(ctx, s.db, func(tx *sqlx.Tx) error {
+	err = pg.InTx(ctx, s.db, func(tx *sqlx.Tx) error {
 		joined, more = 0, false
 		var rows []Inventory
 		if err := tx.SelectContext(ctx, &rows, `
@@ -149,7 +149,7 @@ func payers(ctx context.Context, tx *sqlx.Tx, rows []Inventory) (map[uuid.UUID]u
 		AccountID uuid.UUID `db:"account_id"`
 	}
 	if err := tx.SelectContext(ctx, &payments, `
-		SELECT order_id, account_id FROM payments WHERE order_id = ANY($1::uuid[])`, postgres.UUIDs(orders)); err != nil {
+		SELECT order_id, account_id FROM payments WHERE order_id = ANY($1::uuid[])`, pg.UUIDs(orders)); err != nil {
 		return nil, fmt.Errorf("find the payments of inventory: %w", err)
 	}
 	accounts := make(map[uuid.UUID]uuid.UUID, len(payments))
@@ -168,7 +168,7 @@ func enqueue(ctx context.Context, tx *sqlx.Tx, orders []uuid.UUID, messages []in
 		return err
 	}
 	return exec(ctx, tx, "join inventory", int64(len(orders)), `
-		UPDATE inventory SET joined_at = clock_timestamp() WHERE order_id = ANY($1::uuid[])`, postgres.UUIDs(orders))
+		UPDATE inventory SET joined_at = clock_timestamp() WHERE order_id = ANY($1::uuid[])`, pg.UUIDs(orders))
 }
 
 // postpone has what is said of these orders looked at again later.
@@ -179,7 +179,7 @@ func postpone(ctx context.Context, tx *sqlx.Tx, orders []uuid.UUID) error {
 	return exec(ctx, tx, "postpone inventory", int64(len(orders)), `
 		UPDATE inventory SET look_at = clock_timestamp()
 			+ least(greatest(clock_timestamp() - received_at, make_interval(secs => $2)), make_interval(secs => $3))
-		WHERE order_id = ANY($1::uuid[])`, postgres.UUIDs(orders), minLook.Seconds(), maxLook.Seconds())
+		WHERE order_id = ANY($1::uuid[])`, pg.UUIDs(orders), minLook.Seconds(), maxLook.Seconds())
 }
 
 // ForgetInventory deletes messages that are too old, at most maxForgotten of them, and returns how many of them had not
@@ -201,6 +201,6 @@ func (s *Store) ForgetInventory(ctx context.Context) (unjoined int, more bool, e
 
 // InventoryGauge counts the messages whose order is not there.
 func (s *Store) InventoryGauge() prometheus.Collector {
-	return postgres.Gauges(s.db, `SELECT count(*) FROM inventory WHERE joined_at IS NULL`,
+	return pg.Gauges(s.db, `SELECT count(*) FROM inventory WHERE joined_at IS NULL`,
 		prometheus.GaugeOpts{Name: "altyn_inventory_waiting", Help: "Messages of the inventory system that wait for their order."})
 }

@@ -7,12 +7,12 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/altyn-pay/altyn/platform/idempotency"
-	"github.com/altyn-pay/altyn/platform/postgres"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 // Claim makes keys stand for their requests; see idempotency.Make.
 func (s *Store) Claim(ctx context.Context, claims ...idempotency.Claim) ([]idempotency.Outcome, error) {
-	ctx, cancel := postgres.Detached(ctx)
+	ctx, cancel := pg.Detached(ctx)
 	defer cancel()
 	return idempotency.Make(ctx, s.db, claims, s.Accepted)
 }
@@ -22,7 +22,7 @@ func (s *Store) Accepted(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]uu
 	if len(ids) == 0 {
 		return nil, nil
 	}
-	ctx, cancel := postgres.Detached(ctx)
+	ctx, cancel := pg.Detached(ctx)
 	defer cancel()
 	var rows []struct {
 		ID          uuid.UUID     `db:"id"`
@@ -32,7 +32,7 @@ func (s *Store) Accepted(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]uu
 	if err := s.db.SelectContext(ctx, &rows, `
 		SELECT id, fingerprint FROM operations WHERE id = ANY($1::uuid[])
 		UNION ALL
-		SELECT id, fingerprint FROM inbox WHERE id = ANY($1::uuid[])`, postgres.UUIDs(ids)); err != nil {
+		SELECT id, fingerprint FROM inbox WHERE id = ANY($1::uuid[])`, pg.UUIDs(ids)); err != nil {
 		return nil, fmt.Errorf("look for requests of keys: %w", err)
 	}
 	found := make(map[uuid.UUID]uuid.UUID, len(rows))

@@ -11,7 +11,7 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
-	"github.com/altyn-pay/altyn/platform/postgres"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 // Load fills a book with what the requests touch and locks the balances, all in one global order.
@@ -66,7 +66,7 @@ func (s *Store) Load(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, reques
 
 // loadOperations finds the requests that were settled before, and the operations that are to be cancelled.
 func loadOperations(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, requests []ledger.Request) error {
-	ids, lanes := make(postgres.UUIDs, len(requests)), make(postgres.Int16s, len(requests))
+	ids, lanes := make(pg.UUIDs, len(requests)), make(pg.Int16s, len(requests))
 	for i, r := range requests {
 		ids[i], lanes[i] = r.ID, r.Lane
 	}
@@ -86,7 +86,7 @@ func loadOperations(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, request
 }
 
 // referred collects what requests refer to, as columns; without any there is nothing to load.
-func referred(requests []ledger.Request, which func(ledger.Request) uuid.UUID) (ids postgres.UUIDs, lanes postgres.Int16s) {
+func referred(requests []ledger.Request, which func(ledger.Request) uuid.UUID) (ids pg.UUIDs, lanes pg.Int16s) {
 	for _, r := range requests {
 		if id := which(r); id != uuid.Nil {
 			ids, lanes = append(ids, id), append(lanes, r.Lane)
@@ -121,7 +121,7 @@ func loadPayments(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, requests 
 	return putPayments(ctx, tx, book, ids, lanes)
 }
 
-func putPayments(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, orders postgres.UUIDs, lanes postgres.Int16s) error {
+func putPayments(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, orders pg.UUIDs, lanes pg.Int16s) error {
 	if len(orders) == 0 {
 		return nil
 	}
@@ -147,7 +147,7 @@ func loadAccounts(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, requests 
 			accounts[r.AccountID] = false
 		}
 	}
-	var ids postgres.UUIDs
+	var ids pg.UUIDs
 	for id, known := range accounts {
 		if !known {
 			ids = append(ids, id)
@@ -175,7 +175,7 @@ func loadAccounts(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, requests 
 
 // nameBalances adds all balances of the accounts whose balances are asked for.
 func nameBalances(ctx context.Context, tx *sqlx.Tx, requests []ledger.Request, balances map[ledger.Key]bool) error {
-	var asked postgres.UUIDs
+	var asked pg.UUIDs
 	for _, r := range requests {
 		if r.Kind == ledger.Question {
 			asked = append(asked, r.AccountID)
@@ -264,7 +264,7 @@ func createBalances(ctx context.Context, tx *sqlx.Tx, keys map[ledger.Key]bool) 
 }
 
 // keyColumns are the keys of balances in the one global order in which they are locked.
-func keyColumns[V any](keys map[ledger.Key]V) (accounts postgres.UUIDs, currencies postgres.Texts, lanes postgres.Int16s) {
+func keyColumns[V any](keys map[ledger.Key]V) (accounts pg.UUIDs, currencies pg.Texts, lanes pg.Int16s) {
 	for _, key := range slices.SortedFunc(maps.Keys(keys), ledger.Key.Compare) {
 		accounts, currencies, lanes = append(accounts, key.AccountID), append(currencies, key.Currency), append(lanes, key.Lane)
 	}

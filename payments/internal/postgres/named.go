@@ -10,14 +10,14 @@ import (
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/inbox"
-	"github.com/altyn-pay/altyn/platform/postgres"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 // Named finds what commands name: holds and operations, be it that their own messages are still waiting.
 func (s *Store) Named(ctx context.Context, commands ...contract.Command) (named command.Named, err error) {
-	ctx, cancel := postgres.Detached(ctx)
+	ctx, cancel := pg.Detached(ctx)
 	defer cancel()
-	var holds, operations postgres.UUIDs
+	var holds, operations pg.UUIDs
 	for _, c := range commands {
 		if c.HoldID != nil {
 			holds = append(holds, *c.HoldID)
@@ -33,7 +33,7 @@ func (s *Store) Named(ctx context.Context, commands ...contract.Command) (named 
 	return named, err
 }
 
-func (s *Store) holdsOf(ctx context.Context, ids postgres.UUIDs) (map[uuid.UUID]command.Hold, error) {
+func (s *Store) holdsOf(ctx context.Context, ids pg.UUIDs) (map[uuid.UUID]command.Hold, error) {
 	if len(ids) == 0 {
 		return nil, nil
 	}
@@ -59,11 +59,11 @@ func (s *Store) holdsOf(ctx context.Context, ids postgres.UUIDs) (map[uuid.UUID]
 }
 
 // accountsOf tells in whose queues operations are.
-func (s *Store) accountsOf(ctx context.Context, operations postgres.UUIDs) (map[uuid.UUID]uuid.UUID, error) {
+func (s *Store) accountsOf(ctx context.Context, operations pg.UUIDs) (map[uuid.UUID]uuid.UUID, error) {
 	if len(operations) == 0 {
 		return nil, nil
 	}
-	var kinds postgres.Texts
+	var kinds pg.Texts
 	for _, kind := range ledger.Operations() {
 		kinds = append(kinds, string(kind))
 	}

@@ -15,15 +15,15 @@ import (
 	"github.com/altyn-pay/altyn/platform/idempotency"
 	"github.com/altyn-pay/altyn/platform/inbox"
 	"github.com/altyn-pay/altyn/platform/outbox"
-	"github.com/altyn-pay/altyn/platform/postgres"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 //go:embed migrations/*.sql
 var files embed.FS
 
 // Migrations is the schema of payments, in the order in which it is applied.
-func Migrations() []postgres.Migrations {
-	return []postgres.Migrations{inbox.Migrations(), outbox.Migrations(), idempotency.Migrations(), postgres.Embedded("payments", files), currencies.Migrations()}
+func Migrations() []pg.Migrations {
+	return []pg.Migrations{inbox.Migrations(), outbox.Migrations(), idempotency.Migrations(), pg.Embedded("payments", files), currencies.Migrations()}
 }
 
 // Store reads and writes the ledger's tables.

@@ -12,7 +12,7 @@ import (
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/inbox"
-	"github.com/altyn-pay/altyn/platform/postgres"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 // ErrNotFound is returned where what was asked for is not there.
@@ -38,7 +38,7 @@ type Balance struct {
 
 // Account reads one account, or returns ErrNotFound.
 func (s *Store) Account(ctx context.Context, id uuid.UUID) (Account, error) {
-	ctx, cancel := postgres.Detached(ctx)
+	ctx, cancel := pg.Detached(ctx)
 	defer cancel()
 	var accounts []Account
 	if err := s.db.SelectContext(ctx, &accounts,
@@ -56,7 +56,7 @@ func (s *Store) Account(ctx context.Context, id uuid.UUID) (Account, error) {
 
 // Accounts lists accounts, newest first, from below the cursor on; an empty owner or reference matches all.
 func (s *Store) Accounts(ctx context.Context, owner, reference string, below int64, limit int) ([]Account, error) {
-	ctx, cancel := postgres.Detached(ctx)
+	ctx, cancel := pg.Detached(ctx)
 	defer cancel()
 	query, args := `SELECT id, owner, reference, seq, created_at FROM accounts WHERE seq < $1`, []any{below, limit}
 	if owner != "" {
@@ -79,7 +79,7 @@ func (s *Store) addBalances(ctx context.Context, accounts []Account) error {
 		return nil
 	}
 	at := make(map[uuid.UUID]int, len(accounts))
-	ids := make(postgres.UUIDs, len(accounts))
+	ids := make(pg.UUIDs, len(accounts))
 	for i, a := range accounts {
 		at[a.ID], ids[i] = i, a.ID
 		accounts[i].CreatedAt = a.CreatedAt.UTC()
@@ -101,7 +101,7 @@ func (s *Store) addBalances(ctx context.Context, accounts []Account) error {
 func (s *Store) Settled(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]*ledger.Operation, error) {
 	var rows []operationRow
 	if err := s.db.SelectContext(ctx, &rows,
-		`SELECT `+operationColumns+` FROM operations WHERE id = ANY($1::uuid[])`, postgres.UUIDs(ids)); err != nil {
+		`SELECT `+operationColumns+` FROM operations WHERE id = ANY($1::uuid[])`, pg.UUIDs(ids)); err != nil {
 		return nil, fmt.Errorf("read operations: %w", err)
 	}
 	operations := make(map[uuid.UUID]*ledger.Operation, len(rows))
@@ -119,7 +119,7 @@ func (s *Store) Accept(ctx context.Context, messages []inbox.Message) ([]inbox.A
 
 // Waiting reads an accepted message that has not taken effect, or returns ErrNotFound.
 func (s *Store) Waiting(ctx context.Context, id uuid.UUID) (inbox.Message, error) {
-	ctx, cancel := postgres.Detached(ctx)
+	ctx, cancel := pg.Detached(ctx)
 	defer cancel()
 	var m inbox.Message
 	err := s.db.GetContext(ctx, &m, `
@@ -136,7 +136,7 @@ func (s *Store) Waiting(ctx context.Context, id uuid.UUID) (inbox.Message, error
 // Operations lists the operations of an account, those that paid it too, newest first, from below the cursor on. The records of
 // cancellations are none: what they have ended tells of them.
 func (s *Store) Operations(ctx context.Context, account uuid.UUID, below int64, limit int) ([]ledger.Operation, error) {
-	ctx, cancel := postgres.Detached(ctx)
+	ctx, cancel := pg.Detached(ctx)
 	defer cancel()
 	var rows []operationRow
 	if err := s.db.SelectContext(ctx, &rows, `
@@ -171,7 +171,7 @@ type Entry struct {
 // time from on and before the time to, where these are not nil. The entries of a currency come in the order of their
 // numbers, those of several currencies in the order of their times.
 func (s *Store) Entries(ctx context.Context, account uuid.UUID, after map[string]int64, from, to *time.Time, limit int) ([]Entry, error) {
-	ctx, cancel := postgres.Detached(ctx)
+	ctx, cancel := pg.Detached(ctx)
 	defer cancel()
 	currencies, err := s.currencies(ctx, account)
 	if err != nil {
@@ -179,8 +179,8 @@ func (s *Store) Entries(ctx context.Context, account uuid.UUID, after map[string
 	}
 	// Times run with the numbers, so a time is looked for among the numbers, and the index on them serves for both.
 	var (
-		names         postgres.Texts
-		firsts, lasts postgres.Int64s
+		names         pg.Texts
+		firsts, lasts pg.Int64s
 	)
 	for currency, last := range currencies {
 		first := after[currency]
@@ -221,7 +221,7 @@ const entryColumns = `number, operation_id, operation, e.currency, amount, froze
 // BalancesAt reads what an account had at a point in time, by currency: all entries up to then, inclusive. Times are kept
 // to the microsecond, and so must at be.
 func (s *Store) BalancesAt(ctx context.Context, account uuid.UUID, at time.Time) ([]Balance, error) {
-	ctx, cancel := postgres.Detached(ctx)
+	ctx, cancel := pg.Detached(ctx)
 	defer cancel()
 	currencies, err := s.currencies(ctx, account)
 	if err != nil {
@@ -293,7 +293,7 @@ func (s *Store) lastBefore(ctx context.Context, account uuid.UUID, currency stri
 
 // Payment reads the payment of an order, or returns ErrNotFound.
 func (s *Store) Payment(ctx context.Context, order uuid.UUID) (ledger.OrderPayment, error) {
-	ctx, cancel := postgres.Detached(ctx)
+	ctx, cancel := pg.Detached(ctx)
 	defer cancel()
 	var row paymentRow
 	err := s.db.GetContext(ctx, &row, `SELECT `+paymentColumns+` FROM payments WHERE order_id = $1`, order)
@@ -309,7 +309,7 @@ func (s *Store) Payment(ctx context.Context, order uuid.UUID) (ledger.OrderPayme
 // PayerOf tells whose account pays an order and in which currency, be it that the order's message is still waiting, or
 // returns ErrNotFound.
 func (s *Store) PayerOf(ctx context.Context, order uuid.UUID) (account uuid.UUID, currency string, err error) {
-	ctx, cancel := postgres.Detached(ctx)
+	ctx, cancel := pg.Detached(ctx)
 	defer cancel()
 	var row struct {
 		AccountID uuid.UUID `db:"account_id"`
@@ -331,7 +331,7 @@ func (s *Store) PayerOf(ctx context.Context, order uuid.UUID) (account uuid.UUID
 
 // Hold reads a hold, or returns ErrNotFound.
 func (s *Store) Hold(ctx context.Context, id uuid.UUID) (ledger.Hold, error) {
-	ctx, cancel := postgres.Detached(ctx)
+	ctx, cancel := pg.Detached(ctx)
 	defer cancel()
 	var row holdRow
 	err := s.db.GetContext(ctx, &row, `SELECT `+holdColumns+` FROM holds WHERE id = $1`, id)

@@ -11,7 +11,7 @@ import (
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/inbox"
-	"github.com/altyn-pay/altyn/platform/postgres"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 const (
@@ -24,8 +24,8 @@ const (
 
 // saveRetellings has the refunds of a batch told of again later. A later refund of the same payment begins anew.
 func saveRetellings(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) error {
-	var orders postgres.UUIDs
-	var lanes postgres.Int16s
+	var orders pg.UUIDs
+	var lanes pg.Int16s
 	seen := make(map[uuid.UUID]bool)
 	for _, p := range changes.Payments {
 		if p.Status == contract.PaymentRefunded && !seen[p.OrderID] {
@@ -67,7 +67,7 @@ func (s *Store) Retell(ctx context.Context, after time.Duration, message func(Re
 	if len(due) == 0 {
 		return 0, nil
 	}
-	messages, orders, lanes := make([]inbox.Message, len(due)), make(postgres.UUIDs, len(due)), make(postgres.Int16s, len(due))
+	messages, orders, lanes := make([]inbox.Message, len(due)), make(pg.UUIDs, len(due)), make(pg.Int16s, len(due))
 	for i, d := range due {
 		messages[i] = message(d)
 		orders[i], lanes[i] = d.OrderID, contract.Lane(d.AccountID)

@@ -10,7 +10,7 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
-	"github.com/altyn-pay/altyn/platform/postgres"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 // Save stores what a batch has changed, its entries under a time that is not before the one given, one statement per table. Where rows are only inserted, their columns are unnested in the
@@ -48,7 +48,7 @@ func saveAccounts(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) erro
 	if n == 0 {
 		return nil
 	}
-	ids, lanes, created := make(postgres.UUIDs, n), make(postgres.Int16s, n), make(postgres.Times, n)
+	ids, lanes, created := make(pg.UUIDs, n), make(pg.Int16s, n), make(pg.Times, n)
 	owners, references := texts(n), texts(n)
 	for i, a := range changes.Accounts {
 		ids[i], owners[i], references[i], created[i], lanes[i] = a.ID, a.Owner, a.Reference, a.CreatedAt, a.Lane
@@ -65,7 +65,7 @@ func saveBalances(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes, ente
 	if n == 0 {
 		return nil
 	}
-	accounts, currencies, lanes := make(postgres.UUIDs, n), texts(n), make(postgres.Int16s, n)
+	accounts, currencies, lanes := make(pg.UUIDs, n), texts(n), make(pg.Int16s, n)
 	actual, frozen, entries, waiting := bigints(n), bigints(n), bigints(n), bigints(n)
 	i := 0
 	for key, balance := range changes.Balances {
@@ -88,7 +88,7 @@ func saveEntries(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes, notBe
 	if n == 0 {
 		return entered, nil
 	}
-	accounts, operations, lanes := make(postgres.UUIDs, n), make(postgres.UUIDs, n), make(postgres.Int16s, n)
+	accounts, operations, lanes := make(pg.UUIDs, n), make(pg.UUIDs, n), make(pg.Int16s, n)
 	currencies, kinds := texts(n), texts(n)
 	numbers, amounts, frozen, balancesAfter, frozenAfter := bigints(n), bigints(n), bigints(n), bigints(n), bigints(n)
 	for i, e := range changes.Entries {
@@ -121,11 +121,11 @@ func saveOperations(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) er
 	if n == 0 {
 		return nil
 	}
-	ids, accounts, lanes, seqs, amounts := make(postgres.UUIDs, n), make(postgres.UUIDs, n), make(postgres.Int16s, n), bigints(n), bigints(n)
+	ids, accounts, lanes, seqs, amounts := make(pg.UUIDs, n), make(pg.UUIDs, n), make(pg.Int16s, n), bigints(n), bigints(n)
 	payees, holds, orders, commands, fingerprints := optionalUUIDs(n), optionalUUIDs(n), optionalUUIDs(n), optionalUUIDs(n), optionalUUIDs(n)
 	kinds, currencies, statuses, reasons := texts(n), texts(n), texts(n), texts(n)
 	references, descriptions, notes := texts(n), texts(n), texts(n)
-	created, settled := make(postgres.Times, n), make(postgres.Times, n)
+	created, settled := make(pg.Times, n), make(pg.Times, n)
 	for i, op := range changes.Operations {
 		ids[i], lanes[i], seqs[i], kinds[i], accounts[i] = op.ID, op.Lane, op.Seq, string(op.Kind), op.AccountID
 		payees[i], holds[i], orders[i], commands[i] = op.ToAccountID, op.HoldID, op.OrderID, op.CommandID
@@ -150,8 +150,8 @@ func completeOperations(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes
 	if n == 0 {
 		return nil
 	}
-	ids, lanes, statuses, reasons, notes := make(postgres.UUIDs, n), make(postgres.Int16s, n), texts(n), texts(n), texts(n)
-	holds, settled := optionalUUIDs(n), make(postgres.Times, n)
+	ids, lanes, statuses, reasons, notes := make(pg.UUIDs, n), make(pg.Int16s, n), texts(n), texts(n), texts(n)
+	holds, settled := optionalUUIDs(n), make(pg.Times, n)
 	for i, c := range changes.Completed {
 		op := c.Operation
 		ids[i], lanes[i], statuses[i], reasons[i], notes[i] = op.ID, op.Lane, string(op.Status), string(op.Reason), op.Note
@@ -170,9 +170,9 @@ func saveHolds(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) error {
 	if n == 0 {
 		return nil
 	}
-	ids, accounts, orders, lanes := make(postgres.UUIDs, n), make(postgres.UUIDs, n), optionalUUIDs(n), make(postgres.Int16s, n)
+	ids, accounts, orders, lanes := make(pg.UUIDs, n), make(pg.UUIDs, n), optionalUUIDs(n), make(pg.Int16s, n)
 	currencies, statuses, amounts, captured := texts(n), texts(n), bigints(n), bigints(n)
-	expires, created := make(postgres.Times, n), make(postgres.Times, n)
+	expires, created := make(pg.Times, n), make(pg.Times, n)
 	i := 0
 	for _, h := range changes.Holds {
 		ids[i], accounts[i], currencies[i], statuses[i] = h.ID, h.AccountID, h.Currency, string(h.Status)
@@ -215,10 +215,10 @@ func insertPayments(ctx context.Context, tx *sqlx.Tx, payments []ledger.OrderPay
 	if n == 0 {
 		return nil
 	}
-	orders, accounts, lanes := make(postgres.UUIDs, n), make(postgres.UUIDs, n), make(postgres.Int16s, n)
+	orders, accounts, lanes := make(pg.UUIDs, n), make(pg.UUIDs, n), make(pg.Int16s, n)
 	currencies, captures, statuses, reasons, notes, previous := texts(n), texts(n), texts(n), texts(n), texts(n), texts(n)
 	amounts, captured, refunded, versions := bigints(n), bigints(n), bigints(n), bigints(n)
-	created, updated := make(postgres.Times, n), make(postgres.Times, n)
+	created, updated := make(pg.Times, n), make(pg.Times, n)
 	for i, p := range payments {
 		orders[i], lanes[i], accounts[i], currencies[i], captures[i] = p.OrderID, p.Lane, p.AccountID, p.Currency, p.Capture
 		statuses[i], reasons[i], notes[i], previous[i] = p.Status, string(p.Reason), p.Note, p.Previous
@@ -238,7 +238,7 @@ func updatePayments(ctx context.Context, tx *sqlx.Tx, payments []ledger.OrderPay
 	if n == 0 {
 		return nil
 	}
-	orders, lanes, updated := make(postgres.UUIDs, n), make(postgres.Int16s, n), make(postgres.Times, n)
+	orders, lanes, updated := make(pg.UUIDs, n), make(pg.Int16s, n), make(pg.Times, n)
 	statuses, reasons, notes, previous := texts(n), texts(n), texts(n), texts(n)
 	captured, refunded, versions := bigints(n), bigints(n), bigints(n)
 	for i, p := range payments {
@@ -272,6 +272,6 @@ func exec(ctx context.Context, tx *sqlx.Tx, what string, n int64, query string, 
 	return nil
 }
 
-func texts(n int) postgres.Texts                 { return make(postgres.Texts, n) }
-func bigints(n int) postgres.Int64s              { return make(postgres.Int64s, n) }
-func optionalUUIDs(n int) postgres.OptionalUUIDs { return make(postgres.OptionalUUIDs, n) }
+func texts(n int) pg.Texts                 { return make(pg.Texts, n) }
+func bigints(n int) pg.Int64s              { return make(pg.Int64s, n) }
+func optionalUUIDs(n int) pg.OptionalUUIDs { return make(pg.OptionalUUIDs, n) }

@@ -13,7 +13,7 @@ import (
 
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/platform/inbox"
-	"github.com/altyn-pay/altyn/platform/postgres"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 // waitRow is a request that waits, as it is stored.
@@ -111,8 +111,8 @@ func loadQueues(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, requests []
 		accounts, currencies, lanes, min(maxServed, max(minServed, maxLoaded/len(heads)))); err != nil {
 		return fmt.Errorf("load queues: %w", err)
 	}
-	var orders postgres.UUIDs
-	var orderLanes postgres.Int16s
+	var orders pg.UUIDs
+	var orderLanes pg.Int16s
 	for _, row := range rows {
 		wait, err := row.wait()
 		if err != nil {
@@ -135,7 +135,7 @@ func endWaits(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) error {
 	if n == 0 {
 		return nil
 	}
-	ids, lanes := make(postgres.UUIDs, n), make(postgres.Int16s, n)
+	ids, lanes := make(pg.UUIDs, n), make(pg.Int16s, n)
 	for i, w := range changes.Ended {
 		ids[i], lanes[i] = w.Request.ID, w.Request.Lane
 	}
@@ -149,9 +149,9 @@ func saveWaits(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) error {
 	if n == 0 {
 		return nil
 	}
-	ids, accounts, fingerprints, lanes := make(postgres.UUIDs, n), make(postgres.UUIDs, n), optionalUUIDs(n), make(postgres.Int16s, n)
+	ids, accounts, fingerprints, lanes := make(pg.UUIDs, n), make(pg.UUIDs, n), optionalUUIDs(n), make(pg.Int16s, n)
 	currencies, whats, kinds, payloads, traces := texts(n), texts(n), texts(n), texts(n), texts(n)
-	seqs, arrivals, expires, received := bigints(n), bigints(n), make(postgres.Times, n), make(postgres.Times, n)
+	seqs, arrivals, expires, received := bigints(n), bigints(n), make(pg.Times, n), make(pg.Times, n)
 	i := 0
 	for _, w := range changes.Waits {
 		r := w.Request
@@ -177,7 +177,7 @@ func askWaits(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) error {
 	if n == 0 {
 		return nil
 	}
-	ids, lanes, payloads := make(postgres.UUIDs, 0, n), make(postgres.Int16s, 0, n), make(postgres.Texts, 0, n)
+	ids, lanes, payloads := make(pg.UUIDs, 0, n), make(pg.Int16s, 0, n), make(pg.Texts, 0, n)
 	for _, w := range changes.Asked {
 		payload, err := json.Marshal(w.Request)
 		if err != nil {

@@ -13,7 +13,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/inbox"
 	"github.com/altyn-pay/altyn/platform/money"
-	"github.com/altyn-pay/altyn/platform/postgrestest"
+	"github.com/altyn-pay/altyn/testkit/postgrestest"
 )
 
 // BenchmarkSettle accepts payments of a thousand accounts and settles them, some at a time; one operation is one payment. The

@@ -12,7 +12,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/platform/money"
-	"github.com/altyn-pay/altyn/platform/postgrestest"
+	"github.com/altyn-pay/altyn/testkit/postgrestest"
 )
 
 // Whose answer a reply is, and to what, is known of every command that is a JSON object, whatever else is wrong with it.

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
-	"github.com/altyn-pay/altyn/platform/postgrestest"
+	"github.com/altyn-pay/altyn/testkit/postgrestest"
 )
 
 // However many deadlines are over at once, all are met at the next look.

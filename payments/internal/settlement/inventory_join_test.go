@@ -13,7 +13,7 @@ import (
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/kafka"
-	database "github.com/altyn-pay/altyn/platform/postgres"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 func TestInventoryJoinsTheQueueOfItsOrdersAccount(t *testing.T) {
@@ -101,7 +101,7 @@ func TestInventoryAtTheMomentOfItsOrder(t *testing.T) {
 		})
 		wait.Go(func() {
 			<-gate
-			if err := database.InTx(b.Context(), b.Service, func(tx *sqlx.Tx) error { return b.payIn(tx, order) }); err != nil {
+			if err := pg.InTx(b.Context(), b.Service, func(tx *sqlx.Tx) error { return b.payIn(tx, order) }); err != nil {
 				t.Error(err)
 			}
 			[]*Inventory{b.Inventory, other}[i%2].Wake()
@@ -142,7 +142,7 @@ func TestASettlementIsNotMissedByALookAtTheSameTime(t *testing.T) {
 		})
 		wait.Go(func() {
 			<-gate
-			if err := database.InTx(b.Context(), b.Service, func(tx *sqlx.Tx) error { return b.payIn(tx, order) }); err != nil {
+			if err := pg.InTx(b.Context(), b.Service, func(tx *sqlx.Tx) error { return b.payIn(tx, order) }); err != nil {
 				t.Error(err)
 			}
 		})
@@ -181,7 +181,7 @@ func TestASettlementOverrulesALookThatFoundNothing(t *testing.T) {
 	b.until(1, locked)
 	// The settlement waits for the look with its first statement.
 	go func() {
-		settled <- database.InTx(b.Context(), b.Service, func(tx *sqlx.Tx) error {
+		settled <- pg.InTx(b.Context(), b.Service, func(tx *sqlx.Tx) error {
 			if err := b.store.LookForInventory(b.Context(), tx, []uuid.UUID{order}); err != nil {
 				return err
 			}
@@ -262,7 +262,7 @@ func TestACrashBetweenTheStepsOfALook(t *testing.T) {
 		`AFTER UPDATE ON inventory FOR EACH ROW WHEN (NEW.joined_at IS NULL)`,
 	} {
 		b.exec(`CREATE TRIGGER die ` + when + ` EXECUTE FUNCTION die()`)
-		if _, err := b.runOnce(t.Context()); !database.IsUnavailable(err) {
+		if _, err := b.runOnce(t.Context()); !pg.IsUnavailable(err) {
 			t.Errorf("%s: %v", when, err)
 		}
 		on, _, _ := strings.Cut(when[strings.Index(when, " ON ")+4:], " ")

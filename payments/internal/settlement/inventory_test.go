@@ -21,8 +21,8 @@ import (
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/inbox"
 	"github.com/altyn-pay/altyn/platform/kafka"
-	database "github.com/altyn-pay/altyn/platform/postgres"
-	"github.com/altyn-pay/altyn/platform/postgrestest"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
+	"github.com/altyn-pay/altyn/testkit/postgrestest"
 )
 
 // inventoryBundle is the door over a real database, without a broker and without a worker that settles the inbox.
@@ -102,7 +102,7 @@ func (b *inventoryBundle) stored(records ...kafka.Message) error {
 // pay stores the payments of orders as their settlement does, and has what is stored of their goods looked at.
 func (b *inventoryBundle) pay(orders ...uuid.UUID) {
 	b.Helper()
-	if err := database.InTx(b.Context(), b.Service, func(tx *sqlx.Tx) error { return b.payIn(tx, orders...) }); err != nil {
+	if err := pg.InTx(b.Context(), b.Service, func(tx *sqlx.Tx) error { return b.payIn(tx, orders...) }); err != nil {
 		b.Fatal(err)
 	}
 }
@@ -355,7 +355,7 @@ func TestACrashWhileInventoryIsReceived(t *testing.T) {
 	batch := []kafka.Message{completed(uuid.New()), completed(uuid.New()), completed(uuid.New())}
 	b.exec(`CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$`)
 	b.exec(`CREATE TRIGGER die AFTER INSERT ON inventory EXECUTE FUNCTION die()`)
-	if err := b.stored(batch...); !database.IsUnavailable(err) || b.count(kept) != 0 {
+	if err := b.stored(batch...); !pg.IsUnavailable(err) || b.count(kept) != 0 {
 		t.Errorf("%v, and %d rows", err, b.count(kept))
 	}
 	b.exec(`DROP TRIGGER die ON inventory`)

@@ -11,7 +11,7 @@ import (
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/inbox"
-	"github.com/altyn-pay/altyn/platform/outbox/outboxtest"
+	"github.com/altyn-pay/altyn/testkit/outboxtest"
 )
 
 // A command that waits since it came in a batch over HTTP, which asks for no reply, gets its one reply when it has come over the

@@ -15,8 +15,8 @@ import (
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/inbox"
 	"github.com/altyn-pay/altyn/platform/money"
-	platform "github.com/altyn-pay/altyn/platform/postgres"
-	"github.com/altyn-pay/altyn/platform/postgrestest"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
+	"github.com/altyn-pay/altyn/testkit/postgrestest"
 )
 
 // setupSettlement makes a database, and a function that settles a batch in it and returns the operations.
@@ -41,7 +41,7 @@ func setupLogged(t *testing.T, log *slog.Logger) (db postgrestest.DB, settle fun
 			batch[i].Seq, batch[i].ReceivedAt = seq, time.Now()
 		}
 		var committed func()
-		if err := platform.InTx(t.Context(), db.Service, func(tx *sqlx.Tx) (err error) {
+		if err := pg.InTx(t.Context(), db.Service, func(tx *sqlx.Tx) (err error) {
 			committed, err = s.Settle(t.Context(), tx, batch)
 			return err
 		}); err != nil {

@@ -12,7 +12,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/altyn-pay/altyn/platform/postgres"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 // Options of Start. The zero value is a durable server on a free port with temporary data.
@@ -54,8 +54,8 @@ type Server struct {
 func (s *Server) String() string { return fmt.Sprintf("PostgreSQL %s (%s)", s.Version, s.Kind) }
 
 // Admin is how the superuser connects.
-func (s *Server) Admin() postgres.Config {
-	return postgres.Config{
+func (s *Server) Admin() pg.Config {
+	return pg.Config{
 		Host: s.Host, Port: s.Port, SSLMode: "disable",
 		Database: superuser, User: superuser, Password: superuser, MaxConns: 4, Application: "admin",
 	}

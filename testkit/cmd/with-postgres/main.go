@@ -1,7 +1,7 @@
 // Command with-postgres runs another command with a PostgreSQL server for tests, which the environment variable
 // ALTYN_TEST_POSTGRES names to it, and ends with that command's exit code:
 //
-//	go run ./platform/postgrestest/cmd/with-postgres -- go test ./...
+//	go run ./testkit/cmd/with-postgres -- go test ./...
 //
 // The server and its data are gone afterwards, however the command or this program ends.
 package main
@@ -16,8 +16,8 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/altyn-pay/altyn/platform/localpostgres"
-	"github.com/altyn-pay/altyn/platform/postgrestest"
+	"github.com/altyn-pay/altyn/testkit/localpostgres"
+	"github.com/altyn-pay/altyn/testkit/postgrestest"
 )
 
 const startTimeout = 10 * time.Minute // fetching the server's programs may be part of it

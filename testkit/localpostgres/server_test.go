@@ -18,7 +18,7 @@ import (
 
 	"github.com/jmoiron/sqlx"
 
-	"github.com/altyn-pay/altyn/platform/postgres"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 // TestMain also plays the process that starts a server and is killed: see startInOtherProcess.
@@ -75,7 +75,7 @@ func dataDir(t *testing.T) string {
 
 func connect(t *testing.T, server *Server) *sqlx.DB {
 	t.Helper()
-	db, err := postgres.Open(server.Admin())
+	db, err := pg.Open(server.Admin())
 	if err != nil {
 		t.Fatal(err)
 	}

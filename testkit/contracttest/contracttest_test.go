@@ -6,8 +6,8 @@ import (
 	"testing"
 
 	"github.com/altyn-pay/altyn/platform/contract"
-	"github.com/altyn-pay/altyn/platform/contracttest"
 	"github.com/altyn-pay/altyn/platform/kafka"
+	"github.com/altyn-pay/altyn/testkit/contracttest"
 )
 
 // recorder is a test that notes its failures instead of failing.

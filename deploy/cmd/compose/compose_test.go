@@ -14,7 +14,7 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-const root = "../.."
+const root = "../../.."
 
 // composeFile is what these tests look at in docker-compose.yml.
 type composeFile struct {
@@ -174,8 +174,8 @@ func TestSettingsAreDocumented(t *testing.T) {
 func TestVersionsAreTheSameEverywhere(t *testing.T) {
 	services := readCompose(t, readFile(t, "docker-compose.yml")).Services
 	for _, part := range []struct{ file, pattern, image, prefix string }{
-		{"platform/localpostgres/embedded.go", `embeddedVersion = "(.+)"`, services["postgres"].Image, "postgres:"},
-		{"platform/localkafka/apache.go", `apacheVersion = "(.+)"`, services["kafka"].Image, "apache/kafka:"},
+		{"testkit/localpostgres/embedded.go", `embeddedVersion = "(.+)"`, services["postgres"].Image, "postgres:"},
+		{"testkit/localkafka/apache.go", `apacheVersion = "(.+)"`, services["kafka"].Image, "apache/kafka:"},
 	} {
 		match := regexp.MustCompile(part.pattern).FindStringSubmatch(readFile(t, part.file))
 		if match == nil {

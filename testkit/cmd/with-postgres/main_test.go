@@ -10,7 +10,7 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/altyn-pay/altyn/platform/postgrestest"
+	"github.com/altyn-pay/altyn/testkit/postgrestest"
 )
 
 // TestMain plays with-postgres itself when a test asks for it.

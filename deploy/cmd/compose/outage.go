@@ -13,7 +13,7 @@ import (
 	"github.com/altyn-pay/altyn/deploy/audit"
 	"github.com/altyn-pay/altyn/deploy/load"
 	"github.com/altyn-pay/altyn/platform/config"
-	"github.com/altyn-pay/altyn/platform/postgres"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 // scale starts more payments-workers and requires payments to answer every request meanwhile.
@@ -131,11 +131,11 @@ func books(ctx context.Context) error {
 	var databases [2]*sqlx.DB
 	for i, service := range []string{"orders", "payments"} {
 		// The addresses and passwords of the Compose file are the services' defaults.
-		cfg, err := config.LoadFrom[postgres.Config](nil)
+		cfg, err := config.LoadFrom[pg.Config](nil)
 		if err != nil {
 			return err
 		}
-		if databases[i], err = postgres.Open(cfg.Defaults(service)); err != nil {
+		if databases[i], err = pg.Open(cfg.Defaults(service)); err != nil {
 			return err
 		}
 		defer databases[i].Close()

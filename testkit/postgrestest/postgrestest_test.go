@@ -6,13 +6,13 @@ import (
 	"testing"
 	"testing/fstest"
 
-	"github.com/altyn-pay/altyn/platform/postgres"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 func TestMain(m *testing.M) { Main(m) }
 
-func migrations(name, table string) postgres.Migrations {
-	return postgres.Migrations{Name: name, FS: fstest.MapFS{
+func migrations(name, table string) pg.Migrations {
+	return pg.Migrations{Name: name, FS: fstest.MapFS{
 		"00001_" + table + ".sql": {Data: []byte("-- +goose Up\nCREATE TABLE " + table + " (n int PRIMARY KEY);\n")},
 	}}
 }
@@ -33,7 +33,7 @@ func TestDatabase(t *testing.T) {
 	if _, err := db.Owner.ExecContext(t.Context(), `DROP TABLE things`); err != nil {
 		t.Error(err)
 	}
-	if err := postgres.CheckSchema(t.Context(), db.Service, migrations("orders", "things"), migrations("outbox", "messages")); err != nil {
+	if err := pg.CheckSchema(t.Context(), db.Service, migrations("orders", "things"), migrations("outbox", "messages")); err != nil {
 		t.Error(err)
 	}
 }
@@ -76,7 +76,7 @@ func TestDatabasesInParallel(t *testing.T) {
 }
 
 func TestChecksum(t *testing.T) {
-	sum := func(sets ...postgres.Migrations) string {
+	sum := func(sets ...pg.Migrations) string {
 		t.Helper()
 		sum, err := checksum(sets)
 		if err != nil {

@@ -22,8 +22,8 @@ import (
 	"github.com/jmoiron/sqlx"
 	"github.com/lib/pq"
 
-	"github.com/altyn-pay/altyn/platform/localpostgres"
-	"github.com/altyn-pay/altyn/platform/postgres"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
+	"github.com/altyn-pay/altyn/testkit/localpostgres"
 )
 
 // Variable names a server for tests as host:port; its superuser is postgres with the password postgres.
@@ -36,14 +36,14 @@ const (
 
 // DB is a test's own database.
 type DB struct {
-	Config  postgres.Config
+	Config  pg.Config
 	Service *sqlx.DB // under the service's role: what the code under test gets
 	Owner   *sqlx.DB // under the owner's role: for what a test does behind the service's back
 }
 
 // Database makes a database for the named service with these migrations applied, and deletes it when the test is over. The
 // test fails, and is not skipped, when there is no server.
-func Database(t testing.TB, service string, sets ...postgres.Migrations) DB {
+func Database(t testing.TB, service string, sets ...pg.Migrations) DB {
 	t.Helper()
 	admin, err := administrator()
 	if err != nil {
@@ -72,10 +72,10 @@ func Database(t testing.TB, service string, sets ...postgres.Migrations) DB {
 			t.Errorf("delete the test database: %v", err)
 		}
 	})
-	if db.Service, err = postgres.Open(cfg); err != nil {
+	if db.Service, err = pg.Open(cfg); err != nil {
 		t.Fatal(err)
 	}
-	if db.Owner, err = postgres.OpenOwner(cfg); err != nil {
+	if db.Owner, err = pg.OpenOwner(cfg); err != nil {
 		t.Fatal(err)
 	}
 	return db
@@ -109,7 +109,7 @@ func Start(ctx context.Context, progress func(string)) (*localpostgres.Server, e
 // admin is the superuser's pool.
 type admin struct {
 	*sqlx.DB
-	server postgres.Config
+	server pg.Config
 }
 
 // started is the server that this process has started, if it has.
@@ -119,7 +119,7 @@ var started *localpostgres.Server
 var administrator = sync.OnceValues(func() (admin, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
-	cfg := postgres.Config{
+	cfg := pg.Config{
 		SSLMode: "disable", Database: "postgres", User: "postgres", Password: "postgres",
 		MaxConns: 4, Application: "postgrestest",
 	}
@@ -140,12 +140,12 @@ var administrator = sync.OnceValues(func() (admin, error) {
 		}
 		started, cfg = server, server.Admin()
 	}
-	db, err := postgres.Open(cfg)
+	db, err := pg.Open(cfg)
 	return admin{DB: db, server: cfg}, err
 })
 
 // createDatabase makes a clone of the template and puts its name into cfg.
-func (a admin) createDatabase(ctx context.Context, cfg *postgres.Config, service string, sets []postgres.Migrations) error {
+func (a admin) createDatabase(ctx context.Context, cfg *pg.Config, service string, sets []pg.Migrations) error {
 	sum, err := checksum(sets)
 	if err != nil {
 		return err
@@ -173,7 +173,7 @@ func (a admin) createDatabase(ctx context.Context, cfg *postgres.Config, service
 
 // ensureTemplate makes the template unless it is there. Only a complete one is marked as a template, and only one test process
 // at a time makes it.
-func (a admin) ensureTemplate(ctx context.Context, cfg postgres.Config, sets []postgres.Migrations) error {
+func (a admin) ensureTemplate(ctx context.Context, cfg pg.Config, sets []pg.Migrations) error {
 	const complete = `SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1 AND datistemplate)`
 	var done bool
 	if err := a.GetContext(ctx, &done, complete, cfg.Database); err != nil || done {
@@ -198,10 +198,10 @@ func (a admin) ensureTemplate(ctx context.Context, cfg postgres.Config, sets []p
 	if _, err := conn.ExecContext(ctx, `DROP DATABASE IF EXISTS `+name+` WITH (FORCE)`); err != nil {
 		return err
 	}
-	if err := postgres.Provision(ctx, a.server, cfg); err != nil {
+	if err := pg.Provision(ctx, a.server, cfg); err != nil {
 		return err
 	}
-	if err := postgres.Migrate(ctx, cfg, slog.New(slog.DiscardHandler), sets...); err != nil {
+	if err := pg.Migrate(ctx, cfg, slog.New(slog.DiscardHandler), sets...); err != nil {
 		return err
 	}
 	_, err = conn.ExecContext(ctx, `ALTER DATABASE `+name+` IS_TEMPLATE true`)
@@ -209,7 +209,7 @@ func (a admin) ensureTemplate(ctx context.Context, cfg postgres.Config, sets []p
 }
 
 // checksum tells sets of migrations apart by their names and files.
-func checksum(sets []postgres.Migrations) (string, error) {
+func checksum(sets []pg.Migrations) (string, error) {
 	sum := sha256.New()
 	for _, set := range sets {
 		fmt.Fprintf(sum, "set %q\n", set.Name)

@@ -22,7 +22,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/altyn-pay/altyn/platform/kafka"
-	"github.com/altyn-pay/altyn/platform/localkafka"
+	"github.com/altyn-pay/altyn/testkit/localkafka"
 )
 
 // orphanEnv makes this test binary start a broker with temporary data, say so, and wait to be killed.

@@ -12,7 +12,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/altyn-pay/altyn/platform/postgres"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 // Moment is when a Proxy loses the connection of a transaction.
@@ -27,7 +27,7 @@ const (
 // Proxy is between a service and PostgreSQL and loses connections at the worst moments. It understands the wire protocol
 // (PostgreSQL's documentation, chapter 54) so far that it knows when a client commits what.
 type Proxy struct {
-	Config postgres.Config // that of the database, by way of the proxy
+	Config pg.Config // that of the database, by way of the proxy
 	server string
 
 	mu      sync.Mutex
@@ -45,7 +45,7 @@ type loss struct {
 }
 
 // Through puts a proxy before a test's database, until the test is over.
-func Through(t testing.TB, cfg postgres.Config) *Proxy {
+func Through(t testing.TB, cfg pg.Config) *Proxy {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
