@@ -23,8 +23,8 @@ const MaxWait = 30 * time.Second
 
 // IdempotencyKey reads the Idempotency-Key header: "" when there is none, else 1–255 printable characters. A String of RFC 8941,
 // as the draft standard of the header has it, is the key that it contains: "k" and k are the same.
-func IdempotencyKey(r *http.Request) (string, error) {
-	values := r.Header.Values(idempotencyKeyHeader)
+func IdempotencyKey(header http.Header) (string, error) {
+	values := header.Values(idempotencyKeyHeader)
 	if len(values) == 0 {
 		return "", nil
 	}
@@ -46,8 +46,8 @@ func IdempotencyKey(r *http.Request) (string, error) {
 
 // SentKey is the Idempotency-Key header of which IdempotencyKey has taken quotation marks away, as it was sent; else "".
 // Earlier versions took them for a part of the key: what they have accepted has an ID that is derived from this text.
-func SentKey(r *http.Request) string {
-	if sent := r.Header.Get(idempotencyKeyHeader); strings.HasPrefix(sent, `"`) {
+func SentKey(header http.Header) string {
+	if sent := header.Get(idempotencyKeyHeader); strings.HasPrefix(sent, `"`) {
 		return sent
 	}
 	return ""

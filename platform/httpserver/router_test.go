@@ -379,7 +379,7 @@ func TestParameters(t *testing.T) {
 	} {
 		r := httptest.NewRequest("POST", "/", nil)
 		r.Header["Idempotency-Key"] = test.values
-		key, err := IdempotencyKey(r)
+		key, err := IdempotencyKey(r.Header)
 		if key != test.key || fieldOf(err) != test.bad {
 			t.Errorf("key %q: %q, %v", test.values, key, err)
 		}

@@ -49,7 +49,7 @@ const (
 //	@Failure		503				{object}	httpserver.Problem	"unavailable or overloaded"
 //	@Router			/api/v1/orders/batch [post]
 func (a *API) placeBatch(w http.ResponseWriter, r *http.Request) error {
-	key, err := httpserver.IdempotencyKey(r)
+	key, err := httpserver.IdempotencyKey(r.Header)
 	if err != nil {
 		return err
 	}
@@ -65,7 +65,7 @@ func (a *API) placeBatch(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if sent := httpserver.SentKey(r); sent != "" { // it may have come to an earlier version
+	if sent := httpserver.SentKey(r.Header); sent != "" { // it may have come to an earlier version
 		before, _, err := a.placements(r.Context(), request, sent, results)
 		if err != nil {
 			return err

@@ -48,7 +48,7 @@ func (a *API) cancel(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	key, err := httpserver.IdempotencyKey(r)
+	key, err := httpserver.IdempotencyKey(r.Header)
 	if err != nil {
 		return err
 	}

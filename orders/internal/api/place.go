@@ -59,7 +59,7 @@ const replayedHeader = "Idempotent-Replayed"
 //	@Failure		503				{object}	httpserver.Problem	"unavailable, overloaded, or outcome_unknown: Location names the order"
 //	@Router			/api/v1/orders [post]
 func (a *API) place(w http.ResponseWriter, r *http.Request) error {
-	key, err := httpserver.IdempotencyKey(r)
+	key, err := httpserver.IdempotencyKey(r.Header)
 	if err != nil {
 		return err
 	}
@@ -76,7 +76,7 @@ func (a *API) place(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return problemOf(err, "")
 	}
-	if sent := httpserver.SentKey(r); sent != "" { // it may have come to an earlier version
+	if sent := httpserver.SentKey(r.Header); sent != "" { // it may have come to an earlier version
 		before, err := a.placement(ctx, request, Path, sent)
 		if err != nil {
 			return err

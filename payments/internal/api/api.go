@@ -70,7 +70,7 @@ func (a *API) Routes(r chi.Router) {
 // a 201.
 func (a *API) command(w http.ResponseWriter, r *http.Request, c contract.Command,
 	answer func(*ledger.Operation) (location string, body any, err error)) error {
-	key, err := httpserver.IdempotencyKey(r)
+	key, err := httpserver.IdempotencyKey(r.Header)
 	if err != nil {
 		return err
 	}
@@ -133,7 +133,7 @@ func (a *API) request(r *http.Request, c contract.Command, key string) (ledger.R
 	if err != nil {
 		return request, err
 	}
-	if err := a.identify(r.Context(), &request, door(r), key, httpserver.SentKey(r)); err != nil || key == "" || request.Kind != ledger.CreateAccount {
+	if err := a.identify(r.Context(), &request, door(r), key, httpserver.SentKey(r.Header)); err != nil || key == "" || request.Kind != ledger.CreateAccount {
 		return request, err
 	}
 	outcomes, err := a.claim(r.Context(), command.Claim(request, door(r), key))

@@ -57,7 +57,7 @@ const maxBatch = 1000
 //	@Failure		503				{object}	httpserver.Problem	"unavailable or overloaded"
 //	@Router			/api/v1/operations/batch [post]
 func (a *API) batch(w http.ResponseWriter, r *http.Request) error {
-	key, err := httpserver.IdempotencyKey(r)
+	key, err := httpserver.IdempotencyKey(r.Header)
 	if err != nil {
 		return err
 	}
@@ -81,7 +81,7 @@ func (a *API) batch(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if sent := httpserver.SentKey(r); sent != "" { // it may have come to an earlier version
+	if sent := httpserver.SentKey(r.Header); sent != "" { // it may have come to an earlier version
 		before, err := a.items(door(r), sent, body, named, answer)
 		if err != nil {
 			return err

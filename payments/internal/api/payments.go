@@ -113,14 +113,14 @@ func (a *API) step(w http.ResponseWriter, r *http.Request, s Step) (err error) {
 	if s.OrderID, err = httpserver.PathUUID(r, "order_id"); err != nil {
 		return err
 	}
-	if s.Key, err = httpserver.IdempotencyKey(r); err != nil {
+	if s.Key, err = httpserver.IdempotencyKey(r.Header); err != nil {
 		return err
 	}
 	patience, err := patienceOf(r)
 	if err != nil {
 		return err
 	}
-	s.Wait, s.Door, s.SentKey = patience.wait, door(r), httpserver.SentKey(r)
+	s.Wait, s.Door, s.SentKey = patience.wait, door(r), httpserver.SentKey(r.Header)
 	result, err := a.Step(r.Context(), s)
 	if result.Replayed {
 		w.Header().Set("Idempotent-Replayed", "true")

@@ -2,7 +2,6 @@ package rpc
 
 import (
 	"context"
-	"net/http"
 
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -77,7 +76,7 @@ func (s *Service) step(ctx context.Context, r stepRequest, step api.Step) (out a
 // where there is none.
 func key(ctx context.Context, inMessage string) (key, sent string, err error) {
 	if info, ok := connect.CallInfoForHandlerContext(ctx); ok {
-		metadata := &http.Request{Header: info.RequestHeader()}
+		metadata := info.RequestHeader()
 		if key, err = httpserver.IdempotencyKey(metadata); err != nil {
 			return "", "", err
 		}
