@@ -12,6 +12,7 @@ import (
 	"github.com/rs/cors"
 
 	"github.com/altyn-pay/altyn/platform/config"
+	"github.com/altyn-pay/altyn/platform/contract"
 )
 
 const defaultBodyMemory = 32 << 20
@@ -120,8 +121,8 @@ func (c Config) Guard(next http.Handler) http.Handler {
 		}).Handler(next)
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if p := g.check(r); p != nil {
-			Error(w, r, p)
+		if err := g.check(r); err != nil {
+			Error(w, r, err)
 			return
 		}
 		next.ServeHTTP(w, r)
@@ -133,14 +134,14 @@ type guard struct {
 	cross *http.CrossOriginProtection
 }
 
-// check returns the problem of a request that must not be served.
-func (g *guard) check(r *http.Request) *Problem {
+// check returns the error of a request that must not be served.
+func (g *guard) check(r *http.Request) error {
 	if !g.serves(r) {
 		return NewProblem(http.StatusMisdirectedRequest, CodeMisdirectedRequest,
 			"requests to this host are not answered here; ALLOWED_HOSTS can name it")
 	}
-	if p := checkConnection(r.Header["Connection"]); p != nil {
-		return p
+	if err := checkConnection(r.Header["Connection"]); err != nil {
+		return err
 	}
 	// CrossOriginProtection lets reads of any page pass, whose browser keeps the answer from it. Where the page's origin is known,
 	// a read is refused like everything else.
@@ -180,7 +181,7 @@ func joinHost(name, port string) string {
 
 // checkConnection refuses a Connection header with the name of a header that is for the service. Names of this hop alone are
 // those of HTTP itself and private ones (X-…).
-func checkConnection(values []string) *Problem {
+func checkConnection(values []string) error {
 	for _, value := range values {
 		for name := range strings.SplitSeq(value, ",") {
 			name = strings.TrimSpace(name)
@@ -189,7 +190,7 @@ func checkConnection(values []string) *Problem {
 				lower == "te", lower == "trailer", lower == "transfer-encoding",
 				strings.HasPrefix(lower, "proxy-"), strings.HasPrefix(lower, "x-") && lower != "x-request-id":
 			default:
-				return Invalid("Connection", "must not name "+strconv.Quote(name)+", which a proxy would drop")
+				return contract.Invalid("Connection", "must not name %q, which a proxy would drop", name)
 			}
 		}
 	}

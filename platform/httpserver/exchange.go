@@ -41,9 +41,9 @@ type entry struct {
 // problem finds the problem that answers err, and keeps what lies behind a 5xx. It is nil for a client that has left. A
 // request that no router of this package serves has no exchange.
 func (x *exchange) problem(ctx context.Context, err error) *Problem {
-	var p *Problem
+	p := AsProblem(err)
 	switch {
-	case errors.As(err, &p):
+	case p != nil:
 	case ctx.Err() != nil:
 		return nil
 	default:

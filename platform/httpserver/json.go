@@ -14,6 +14,8 @@ import (
 	"sync"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	"github.com/altyn-pay/altyn/platform/contract"
 )
 
 const (
@@ -129,18 +131,18 @@ func UnmarshalEvent(body []byte, dst any) error {
 }
 
 func unmarshal(body []byte, dst any, mode mode) error {
-	invalid := func(format string, args ...any) error {
+	notJSON := func(format string, args ...any) error {
 		return NewProblem(http.StatusBadRequest, CodeInvalidJSON, fmt.Sprintf(format, args...))
 	}
 	start := skipSpace(body, 0)
 	if start == len(body) {
-		return invalid("the body is empty; it must be a JSON object")
+		return notJSON("the body is empty; it must be a JSON object")
 	}
 	if !utf8.Valid(body) {
-		return invalid("the body is not valid UTF-8")
+		return notJSON("the body is not valid UTF-8")
 	}
 	if what := badEscape(body); what != "" {
-		return invalid("the body contains %s", what)
+		return notJSON("the body contains %s", what)
 	}
 
 	err := json.Unmarshal(body, dst)
@@ -150,23 +152,23 @@ func unmarshal(body []byte, dst any, mode mode) error {
 	case errors.As(err, &misuse):
 		return err
 	case errors.As(err, &syntax) && !json.Valid(body): // A field's own parser may report a syntax error of its own.
-		return invalid("the body is not valid JSON: %v (at byte %d)", syntax, syntax.Offset)
+		return notJSON("the body is not valid JSON: %v (at byte %d)", syntax, syntax.Offset)
 	case body[start] != '{':
-		return invalid("the body must be a JSON object")
+		return notJSON("the body must be a JSON object")
 	}
 
 	s := shapeOf(reflect.TypeOf(dst))
 	w := walk{body: body, mode: mode}
 	if _, bad := w.check(s, start); bad != nil {
 		if !w.unknown {
-			return Invalid(bad.Field, bad.Detail)
+			return invalid(*bad)
 		}
 		detail := "unknown field " + strconv.Quote(bad.Field)
 		if bad.Detail != notAField {
 			detail += ": it " + bad.Detail
 		}
 		p := NewProblem(http.StatusBadRequest, CodeUnknownField, detail)
-		p.Errors = []FieldError{*bad}
+		p.Errors = []contract.FieldError{*bad}
 		return p
 	}
 	if err == nil {
@@ -174,7 +176,7 @@ func unmarshal(body []byte, dst any, mode mode) error {
 	}
 	w.complain = true
 	if _, bad := w.check(s, start); bad != nil {
-		return Invalid(bad.Field, bad.Detail)
+		return invalid(*bad)
 	}
 	return err // A rule of the whole object, so the name of no field explains it: the fault is in dst's type.
 }

@@ -16,6 +16,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/uuid"
+
+	"github.com/altyn-pay/altyn/platform/contract"
 )
 
 const (
@@ -29,7 +31,7 @@ const (
 
 // checkParameters refuses a query with anything but the parameters of a call, each of them once and with a value. A query
 // that is no list of parameters at all has been refused by checkQuery before.
-func checkParameters(query string, known []string) *Problem {
+func checkParameters(query string, known []string) error {
 	var seen []string
 	for pair := range strings.SplitSeq(query, "&") {
 		if pair == "" {
@@ -41,28 +43,28 @@ func checkParameters(query string, known []string) *Problem {
 		case !slices.Contains(known, name):
 			return unknownParameter(name, known)
 		case slices.Contains(seen, name):
-			return Invalid(name, "must be given once")
+			return contract.Invalid(name, "must be given once")
 		case value == "":
-			return Invalid(name, "must not be empty; leave it out instead")
+			return contract.Invalid(name, "must not be empty; leave it out instead")
 		}
 		seen = append(seen, name)
 	}
 	return nil
 }
 
-func unknownParameter(name string, known []string) *Problem {
+func unknownParameter(name string, known []string) error {
 	takes := "it takes none"
 	if len(known) > 0 {
 		takes = "it takes " + strings.Join(known, ", ")
 	}
 	name = shown(name)
 	p := NewProblem(http.StatusBadRequest, CodeUnknownParameter, "unknown query parameter "+strconv.Quote(name))
-	p.Errors = []FieldError{{Field: name, Detail: "is not a query parameter of this call; " + takes}}
+	p.Errors = []contract.FieldError{{Field: name, Detail: "is not a query parameter of this call; " + takes}}
 	return p
 }
 
 // checkQuery refuses a query that is no list of parameters, or has what no service could keep.
-func checkQuery(query string) *Problem {
+func checkQuery(query string) error {
 	if !strings.ContainsAny(query, "%;") && storable(query) {
 		return nil
 	}
@@ -71,9 +73,9 @@ func checkQuery(query string) *Problem {
 		for _, text := range []string{name, value} {
 			switch decoded, err := url.QueryUnescape(text); {
 			case strings.Contains(text, ";"):
-				return Invalid(shown(parameterName(name)), "must have a semicolon written as %3B; parameters are separated by &")
+				return contract.Invalid(shown(parameterName(name)), "must have a semicolon written as %%3B; parameters are separated by &")
 			case err != nil || !storable(decoded):
-				return Invalid(shown(parameterName(name)), "must be percent-encoded UTF-8 without the character U+0000")
+				return contract.Invalid(shown(parameterName(name)), "must be percent-encoded UTF-8 without the character U+0000")
 			}
 		}
 	}
@@ -104,7 +106,7 @@ func Page(r *http.Request, position any) (limit int, err error) {
 	limit = defaultLimit
 	if query.Has("limit") {
 		if limit, err = strconv.Atoi(query.Get("limit")); err != nil || limit < 1 || limit > maxLimit {
-			return 0, Invalid("limit", "must be a whole number from 1 to 200")
+			return 0, contract.Invalid("limit", "must be a whole number from 1 to 200")
 		}
 	}
 	if query.Has("cursor") {
@@ -147,8 +149,8 @@ func listTag(r *http.Request) []byte {
 	return binary.BigEndian.AppendUint32(nil, crc32.ChecksumIEEE([]byte(strings.ToLower(r.URL.Path))))
 }
 
-// BadCursor is the problem of a cursor that is not of the list.
-func BadCursor() *Problem { return Invalid("cursor", "is not a cursor of this list") }
+// BadCursor is the error of a cursor that is not of the list.
+func BadCursor() error { return contract.Invalid("cursor", "is not a cursor of this list") }
 
 // rfc3339 is what time.Parse is too lenient about: hours of one digit, a comma before the fraction, offsets of a day and more.
 var rfc3339 = regexp.MustCompile(`^[^T]{10}T[0-9:]{8}(\.[0-9]+)?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$`)
@@ -162,11 +164,11 @@ func TimeParam(r *http.Request, name string) (*time.Time, error) {
 	}
 	at, err := time.Parse(time.RFC3339, text)
 	if err != nil || !rfc3339.MatchString(text) {
-		return nil, Invalid(name, "must be a time as in RFC 3339, such as 2026-01-31T12:00:00Z; the + of an offset is written %2B")
+		return nil, contract.Invalid(name, "must be a time as in RFC 3339, such as 2026-01-31T12:00:00Z; the + of an offset is written %%2B")
 	}
 	at = at.UTC().Truncate(time.Microsecond)
 	if at.Year() < 1 || at.Year() > 9999 {
-		return nil, Invalid(name, "must be a time of the years 1 to 9999 in UTC")
+		return nil, contract.Invalid(name, "must be a time of the years 1 to 9999 in UTC")
 	}
 	return &at, nil
 }
@@ -185,7 +187,7 @@ func UUIDParam(r *http.Request, name string) (uuid.NullUUID, error) {
 func TextParam(r *http.Request, name string, limit int) (string, error) {
 	text := r.URL.Query().Get(name)
 	if utf8.RuneCountInString(text) > limit {
-		return "", Invalid(name, "must have at most "+strconv.Itoa(limit)+" characters")
+		return "", contract.Invalid(name, "must have at most %d characters", limit)
 	}
 	return text, nil
 }

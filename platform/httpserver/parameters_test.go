@@ -29,12 +29,12 @@ func TestQueriesAreStrict(t *testing.T) {
 		"limit=5;cursor=a":          {CodeValidationFailed, "limit"},
 		strings.Repeat("x", 10_000): {CodeUnknownParameter, strings.Repeat("x", 100) + "…"},
 	} {
-		p := checkQuery(query)
-		if p == nil {
-			p = checkParameters(query, []string{"limit", "cursor"})
+		err := checkQuery(query)
+		if err == nil {
+			err = checkParameters(query, []string{"limit", "cursor"})
 		}
 		var got [2]string
-		if p != nil {
+		if p := AsProblem(err); p != nil {
 			got = [2]string{p.Code, p.Errors[0].Field}
 		}
 		if got != want {

@@ -2,8 +2,11 @@ package httpserver
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"strconv"
+
+	"github.com/altyn-pay/altyn/platform/contract"
 )
 
 // The codes of problems that any HTTP call can meet. Together with the codes of its domain, which each service lists in one
@@ -40,8 +43,8 @@ type Problem struct {
 	Status int    `json:"status"`
 	Detail string `json:"detail,omitempty"`
 	// Code is one of a documented, closed list.
-	Code   string       `json:"code"`
-	Errors []FieldError `json:"errors,omitempty"`
+	Code   string                `json:"code"`
+	Errors []contract.FieldError `json:"errors,omitempty"`
 	// OperationID names the operation that was recorded with this outcome.
 	OperationID string `json:"operation_id,omitempty"`
 	// OrderID names the order whose outcome is unknown.
@@ -52,22 +55,29 @@ type Problem struct {
 	cause error
 }
 
-// FieldError says what is wrong with one field of a request: a path in its body such as orders[3].amount, a parameter or a
-// header.
-type FieldError struct {
-	Field  string `json:"field"`
-	Detail string `json:"detail"`
-}
-
 // NewProblem returns a problem whose title is the status's own.
 func NewProblem(status int, code, detail string) *Problem {
 	return &Problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Code: code, Detail: detail}
 }
 
-// Invalid is the 400 validation_failed of one field; more can be appended to Errors.
-func Invalid(field, detail string) *Problem {
-	p := NewProblem(http.StatusBadRequest, CodeValidationFailed, "the request is not valid: "+field+" "+detail)
-	p.Errors = []FieldError{{Field: field, Detail: detail}}
+// AsProblem returns the *Problem in err, or the 400 validation_failed that contract.FieldErrors in err are; nil for any
+// other error. Handle does this by itself; only an answer that reports several errors needs it.
+func AsProblem(err error) *Problem {
+	var p *Problem
+	var fields contract.FieldErrors
+	switch {
+	case errors.As(err, &p):
+		return p
+	case errors.As(err, &fields):
+		return invalid(fields...)
+	}
+	return nil
+}
+
+func invalid(fields ...contract.FieldError) *Problem {
+	first := fields[0]
+	p := NewProblem(http.StatusBadRequest, CodeValidationFailed, "the request is not valid: "+first.Field+" "+first.Detail)
+	p.Errors = fields
 	return p
 }
 

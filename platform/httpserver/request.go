@@ -29,13 +29,13 @@ func IdempotencyKey(header http.Header) (string, error) {
 		return "", nil
 	}
 	if len(values) > 1 {
-		return "", Invalid(idempotencyKeyHeader, "must be sent once")
+		return "", contract.Invalid(idempotencyKeyHeader, "must be sent once")
 	}
 	key := strings.Trim(values[0], " \t")
 	if strings.HasPrefix(key, `"`) {
 		var ok bool
 		if key, ok = unquote(key); !ok {
-			return "", Invalid(idempotencyKeyHeader, `must be a String of RFC 8941 when it begins with a quotation mark, such as "k"`)
+			return "", contract.Invalid(idempotencyKeyHeader, `must be a String of RFC 8941 when it begins with a quotation mark, such as "k"`)
 		}
 	}
 	if err := CheckKey(idempotencyKeyHeader, key); err != nil {
@@ -76,11 +76,11 @@ func unquote(text string) (string, bool) {
 // CheckKey tells what is wrong with an idempotency key that came in this field: it must have 1–255 printable characters.
 func CheckKey(field, key string) error {
 	if key == "" || !utf8.ValidString(key) || utf8.RuneCountInString(key) > maxIdempotencyKey {
-		return Invalid(field, "must have 1 to 255 characters")
+		return contract.Invalid(field, "must have 1 to 255 characters")
 	}
 	for _, c := range key {
 		if !unicode.IsPrint(c) {
-			return Invalid(field, "must have printable characters only")
+			return contract.Invalid(field, "must have printable characters only")
 		}
 	}
 	return nil
@@ -94,7 +94,7 @@ func Wait(r *http.Request) (wait time.Duration, asked bool, err error) {
 	}
 	wait, err = time.ParseDuration(query.Get("wait"))
 	if err != nil || wait < 0 || wait > MaxWait {
-		return 0, false, Invalid("wait", "must be a duration from 0s to 30s, such as 5s")
+		return 0, false, contract.Invalid("wait", "must be a duration from 0s to 30s, such as 5s")
 	}
 	return wait, true, nil
 }
@@ -103,7 +103,7 @@ func Wait(r *http.Request) (wait time.Duration, asked bool, err error) {
 func PathUUID(r *http.Request, name string) (uuid.UUID, error) {
 	id, err := ParseID(name, chi.URLParam(r, name))
 	if err == nil && id == uuid.Nil {
-		return uuid.Nil, Invalid(name, "must not be zero")
+		return uuid.Nil, contract.Invalid(name, "must not be zero")
 	}
 	return id, err
 }
@@ -112,7 +112,7 @@ func PathUUID(r *http.Request, name string) (uuid.UUID, error) {
 func ParseID(field, text string) (uuid.UUID, error) {
 	id, err := contract.ParseID(text)
 	if err != nil {
-		return uuid.Nil, Invalid(field, err.Error())
+		return uuid.Nil, contract.Invalid(field, "%v", err)
 	}
 	return id, nil
 }

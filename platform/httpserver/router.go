@@ -19,6 +19,7 @@ import (
 	"github.com/go-chi/chi/v5/middleware"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/telemetry"
 )
 
@@ -78,18 +79,18 @@ func NewRouter(options Options) chi.Router {
 // reads: a query with another one, or with one twice or empty, is refused with 400.
 func Handle(serve func(w http.ResponseWriter, r *http.Request) error, parameters ...string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if p := checkParameters(r.URL.RawQuery, parameters); p != nil {
-			Error(w, r, p)
-			return
+		err := checkParameters(r.URL.RawQuery, parameters)
+		if err == nil {
+			err = serve(w, r)
 		}
-		if err := serve(w, r); err != nil {
+		if err != nil {
 			Error(w, r, err)
 		}
 	}
 }
 
-// Error answers with err: a *Problem as it is, another error as the problem that Options.Classify makes of it, or as 500
-// internal. What lies behind a 5xx is logged with the request. A client that has left gets nothing. When the answer has
+// Error answers with err: a *Problem as it is, contract.FieldErrors as 400 validation_failed, another error as the problem that
+// Options.Classify makes of it, or as 500 internal. What lies behind a 5xx is logged with the request. A client that has left gets nothing. When the answer has
 // already begun, the error is only logged.
 func Error(w http.ResponseWriter, r *http.Request, err error) {
 	x, _ := r.Context().Value(exchangeKey{}).(*exchange)
@@ -240,8 +241,8 @@ func requestID(h http.Header) string {
 // checkedURL is the middleware that refuses what checkURL does.
 func checkedURL(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if p := checkURL(r.URL); p != nil {
-			Error(w, r, p)
+		if err := checkURL(r.URL); err != nil {
+			Error(w, r, err)
 			return
 		}
 		next.ServeHTTP(w, r)
@@ -249,9 +250,9 @@ func checkedURL(next http.Handler) http.Handler {
 }
 
 // checkURL refuses what no service could keep.
-func checkURL(u *url.URL) *Problem {
+func checkURL(u *url.URL) error {
 	if !storable(u.Path) {
-		return Invalid("path", "must be UTF-8 without the character U+0000")
+		return contract.Invalid("path", "must be UTF-8 without the character U+0000")
 	}
 	return checkQuery(u.RawQuery)
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/telemetry"
 )
 
@@ -266,7 +267,7 @@ func TestOutcomeCountsInPlaceOfTheStatus(t *testing.T) {
 		code   string
 		logged string
 	}{
-		{Invalid("amount", "is too large"), "400", `"level":"INFO"`},
+		{contract.Invalid("amount", "is too large"), "400", `"level":"INFO"`},
 		{errors.New("secret"), "500", `"error":"secret"`},
 		{context.Canceled, "499", ""},
 	} {
@@ -387,11 +388,10 @@ func TestParameters(t *testing.T) {
 }
 
 func fieldOf(err error) string {
-	var p *Problem
-	if !errors.As(err, &p) {
-		return ""
+	if p := AsProblem(err); p != nil {
+		return p.Errors[0].Field
 	}
-	return p.Errors[0].Field
+	return ""
 }
 
 func BenchmarkRouter(b *testing.B) {

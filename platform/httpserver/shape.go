@@ -128,7 +128,7 @@ type walk struct {
 }
 
 // check walks the value that begins at body[i], and returns the index after it. bad is the first fault.
-func (w *walk) check(s *shape, i int) (end int, bad *FieldError) {
+func (w *walk) check(s *shape, i int) (end int, bad *contract.FieldError) {
 	i = skipSpace(w.body, i)
 	switch {
 	case s.fields != nil && w.body[i] == '{':
@@ -140,11 +140,11 @@ func (w *walk) check(s *shape, i int) (end int, bad *FieldError) {
 	}
 	end = skipValue(w.body, i)
 	if s.typ == uuidType && w.body[i] == '"' && !isID(w.body[i:end]) {
-		return end, &FieldError{Detail: contract.ErrID.Error()}
+		return end, &contract.FieldError{Detail: contract.ErrID.Error()}
 	}
 	if w.complain {
 		if detail := s.complaint(w.body[i:end]); detail != "" {
-			return end, &FieldError{Detail: detail}
+			return end, &contract.FieldError{Detail: detail}
 		}
 	}
 	return end, nil
@@ -176,7 +176,7 @@ var anything = &shape{typ: reflect.TypeFor[any]()}
 // maxFields is how many fields a walk keeps in mind without a map.
 const maxFields = 64
 
-func (w *walk) checkObject(s *shape, i int) (int, *FieldError) {
+func (w *walk) checkObject(s *shape, i int) (int, *contract.FieldError) {
 	var (
 		body    = w.body
 		seen    uint64          // fields that came, by index
@@ -205,19 +205,19 @@ func (w *walk) checkObject(s *shape, i int) (int, *FieldError) {
 		child := field.shape
 		switch {
 		case twice:
-			return end, &FieldError{Field: shown(string(name)), Detail: "comes twice"}
+			return end, &contract.FieldError{Field: shown(string(name)), Detail: "comes twice"}
 		case s.fields == nil:
 			child = s.elem
 		case !known && w.mode == lenient && s.misspelt(string(name)):
-			return end, &FieldError{Field: shown(string(name)), Detail: "differs from the name of a field only in its case"}
+			return end, &contract.FieldError{Field: shown(string(name)), Detail: "differs from the name of a field only in its case"}
 		case !known && w.mode == strict:
 			w.unknown = true
-			return end, &FieldError{Field: shown(string(name)), Detail: notAField}
+			return end, &contract.FieldError{Field: shown(string(name)), Detail: notAField}
 		case !known:
 			child = anything
 		case s.variant != nil && body[value] != 'n' && !s.variant.Has(variant, field.name): // null is like nothing
 			w.unknown = true
-			return end, &FieldError{Field: field.name, Detail: "is not a field of the " + s.variant.Variant() + " " + shown(variant)}
+			return end, &contract.FieldError{Field: field.name, Detail: "is not a field of the " + s.variant.Variant() + " " + shown(variant)}
 		}
 		next, bad := w.check(child, value)
 		if bad != nil {
@@ -258,7 +258,7 @@ func (s *shape) misspelt(name string) bool {
 	return false
 }
 
-func (w *walk) checkList(s *shape, i int) (int, *FieldError) {
+func (w *walk) checkList(s *shape, i int) (int, *contract.FieldError) {
 	body := w.body
 	i = skipSpace(body, i+1)
 	for n := 0; body[i] != ']'; n++ {

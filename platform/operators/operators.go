@@ -153,10 +153,10 @@ func (a *API) discard(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if strings.TrimSpace(request.Reason) == "" {
-		return httpserver.Invalid("reason", "is required")
+		return contract.Invalid("reason", "is required")
 	}
 	if err := contract.CheckText(request.Reason, contract.MaxReason); err != nil {
-		return httpserver.Invalid("reason", err.Error())
+		return contract.Invalid("reason", "%v", err)
 	}
 	ctx, cancel := detached(r)
 	defer cancel()

@@ -3,7 +3,6 @@ package api
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"net/http"
 	"slices"
 	"strconv"
@@ -58,7 +57,7 @@ func (a *API) placeBatch(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if n := len(request.Orders); n < 1 || n > maxBatch {
-		return httpserver.Invalid("orders", "must have 1 to "+strconv.Itoa(maxBatch)+" orders")
+		return contract.Invalid("orders", "must have 1 to %d orders", maxBatch)
 	}
 	results := make([]Result, len(request.Orders))
 	valid, indexes, err := a.placements(r.Context(), request, key, results)
@@ -142,11 +141,9 @@ func (a *API) placements(ctx context.Context, b PlaceOrders, key string,
 		}
 		placement, err := a.placement(ctx, item, batchPath, itemKey)
 		if err != nil {
-			var p *httpserver.Problem
-			if err = problemOf(err, "orders["+strconv.Itoa(i)+"]."); !errors.As(err, &p) {
+			if results[i].Problem = httpserver.AsProblem(contract.Within("orders["+strconv.Itoa(i)+"].", err)); results[i].Problem == nil {
 				return nil, nil, err
 			}
-			results[i].Problem = p
 			continue
 		}
 		placements, indexes = append(placements, placement), append(indexes, i)

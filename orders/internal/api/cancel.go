@@ -61,7 +61,7 @@ func (a *API) cancel(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if err := contract.CheckText(body.Reason, contract.MaxReason); err != nil {
-		return httpserver.Invalid("reason", err.Error())
+		return contract.Invalid("reason", "%v", err)
 	}
 	ctx := r.Context()
 	request := postgres.Cancellation{

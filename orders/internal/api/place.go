@@ -74,7 +74,7 @@ func (a *API) place(w http.ResponseWriter, r *http.Request) error {
 	ctx := r.Context()
 	placement, err := a.placement(ctx, request, Path, key)
 	if err != nil {
-		return problemOf(err, "")
+		return err
 	}
 	if sent := httpserver.SentKey(r.Header); sent != "" { // it may have come to an earlier version
 		before, err := a.placement(ctx, request, Path, sent)

@@ -62,16 +62,3 @@ func outcomeUnknown(id uuid.UUID, err error) *httpserver.Problem {
 	p.OrderID = id.String()
 	return p
 }
-
-// problemOf makes a problem of an order that is refused, its fields named below prefix; other errors stay as they are.
-func problemOf(err error, prefix string) error {
-	var invalid order.Invalid
-	if !errors.As(err, &invalid) {
-		return err
-	}
-	problem := httpserver.Invalid(prefix+invalid[0].Field, invalid[0].Detail)
-	for _, fault := range invalid[1:] {
-		problem.Errors = append(problem.Errors, httpserver.FieldError{Field: prefix + fault.Field, Detail: fault.Detail})
-	}
-	return problem
-}

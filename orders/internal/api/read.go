@@ -107,7 +107,7 @@ func readFilter(r *http.Request) (filter postgres.Filter, err error) {
 	}
 	filter.Status = order.Status(r.URL.Query().Get("status"))
 	if filter.Status != "" && !slices.Contains(order.Statuses(), filter.Status) {
-		return filter, httpserver.Invalid("status", "is not a status of orders")
+		return filter, contract.Invalid("status", "is not a status of orders")
 	}
 	return filter, nil
 }

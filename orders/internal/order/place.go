@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -33,27 +32,13 @@ type Request struct {
 	ExpiresIn      string
 }
 
-// Invalid says everything that is wrong with a request.
-type Invalid []Fault
-
-// Fault is what is wrong with one field, named as in JSON.
-type Fault struct{ Field, Detail string }
-
-func (v Invalid) Error() string {
-	faults := make([]string, len(v))
-	for i, f := range v {
-		faults[i] = f.Field + " " + f.Detail
-	}
-	return "invalid order: " + strings.Join(faults, ", ")
-}
-
 // Place turns a request into an order that is pending since now, to which the caller gives an ID. A request that cannot
-// become an order is refused with an Invalid.
+// become an order is refused with contract.FieldErrors, which name the fields as in JSON.
 func Place(currencies *money.Currencies, r Request, now time.Time) (Order, error) {
-	var faults Invalid
+	var faults contract.FieldErrors
 	check := func(ok bool, field, format string, args ...any) bool {
 		if !ok {
-			faults = append(faults, Fault{field, fmt.Sprintf(format, args...)})
+			faults = append(faults, contract.FieldError{Field: field, Detail: fmt.Sprintf(format, args...)})
 		}
 		return ok
 	}

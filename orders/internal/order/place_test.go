@@ -107,7 +107,7 @@ func TestPlaceNamesEveryBadField(t *testing.T) {
 		r := valid()
 		test.change(&r)
 		_, err := Place(table, r, noon)
-		var invalid Invalid
+		var invalid contract.FieldErrors
 		if !errors.As(err, &invalid) {
 			t.Errorf("%s: accepted, or %v", test.name, err)
 			continue

@@ -3,7 +3,6 @@ package api
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"net/http"
 	"slices"
 	"strconv"
@@ -70,7 +69,7 @@ func (a *API) batch(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if len(body.Operations) < 1 || len(body.Operations) > maxBatch {
-		return httpserver.Invalid("operations", "must have 1 to 1000 items")
+		return contract.Invalid("operations", "must have 1 to 1000 items")
 	}
 	named, err := a.store.Named(r.Context(), body.Operations...)
 	if err != nil {
@@ -150,7 +149,7 @@ func (a *API) items(door, key string, body Batch, named command.Named, answer Ba
 		it, err := a.item(door, key, i, c, named)
 		if err == nil {
 			items = append(items, it)
-		} else if answer.Items[i].Problem = problemOf(within(err, i)); answer.Items[i].Problem == nil {
+		} else if answer.Items[i].Problem = problemOf(contract.Within("operations["+strconv.Itoa(i)+"].", err)); answer.Items[i].Problem == nil {
 			return nil, err
 		}
 	}
@@ -175,7 +174,7 @@ func (a *API) item(door, key string, index int, c contract.Command, named comman
 		return it, err
 	}
 	if it.asked.Kind == ledger.Question {
-		return it, &command.FieldError{Field: "operation", Detail: "balance is asked by GET /api/v1/accounts/{id}/balance"}
+		return it, contract.Invalid("operation", "balance is asked by GET /api/v1/accounts/{id}/balance")
 	}
 	it.account = it.asked.AccountID
 	switch {
@@ -257,15 +256,6 @@ func (a *API) claim(ctx context.Context, claims ...idempotency.Claim) ([]idempot
 		return nil, httpserver.Unavailable(err) // a key alone has done nothing
 	}
 	return outcomes, err
-}
-
-// within names the fields of an error as those of an item of a batch.
-func within(err error, index int) error {
-	var field *command.FieldError
-	if !errors.As(err, &field) {
-		return err
-	}
-	return &command.FieldError{Field: "operations[" + strconv.Itoa(index) + "]." + field.Field, Detail: field.Detail}
 }
 
 // canonical is the same for batches whose items say the same, be they valid or not: in whichever order they have their

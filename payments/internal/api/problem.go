@@ -26,10 +26,7 @@ const (
 
 // Classify is the one table from errors to problems.
 func Classify(err error) *httpserver.Problem {
-	var field *command.FieldError
 	switch {
-	case errors.As(err, &field):
-		return httpserver.Invalid(field.Field, field.Detail)
 	case errors.Is(err, command.ErrHoldNotFound):
 		return httpserver.NewProblem(http.StatusNotFound, string(ledger.HoldNotFound), "there is no such hold")
 	case errors.Is(err, command.ErrOperationNotFound):
@@ -49,8 +46,7 @@ func Classify(err error) *httpserver.Problem {
 
 // problemOf is the problem of an item of a batch.
 func problemOf(err error) *httpserver.Problem {
-	var p *httpserver.Problem
-	if errors.As(err, &p) {
+	if p := httpserver.AsProblem(err); p != nil {
 		return p
 	}
 	return Classify(err)

@@ -23,15 +23,6 @@ const (
 	maxExpiry = 365 * 24 * time.Hour // of a hold
 )
 
-// FieldError says what is wrong with a field.
-type FieldError struct{ Field, Detail string }
-
-func (e *FieldError) Error() string { return e.Field + " " + e.Detail }
-
-func invalid(field, format string, args ...any) error {
-	return &FieldError{field, fmt.Sprintf(format, args...)}
-}
-
 // ErrHoldNotFound is returned for a command on a hold that is not there.
 var ErrHoldNotFound = errors.New("there is no such hold")
 
@@ -58,7 +49,7 @@ type Reader struct {
 // NewReader returns a reader.
 func NewReader(currencies *money.Currencies) Reader { return Reader{currencies} }
 
-// Request makes a ledger request of a command, or returns a *FieldError, ErrHoldNotFound or ErrOperationNotFound. named has
+// Request makes a ledger request of a command, or returns contract.FieldErrors, ErrHoldNotFound or ErrOperationNotFound. named has
 // what the command names, if it exists. The request still lacks its ID.
 func (r Reader) Request(c contract.Command, named Named) (ledger.Request, error) {
 	if err := canonical(&c); err != nil {
@@ -73,7 +64,7 @@ func (r Reader) Request(c contract.Command, named Named) (ledger.Request, error)
 		{"description", c.Description, contract.MaxDescription}, {"reason", c.Reason, contract.MaxReason},
 	} {
 		if err := contract.CheckText(text.value, text.limit); err != nil {
-			return request, invalid(text.field, "%v", err)
+			return request, contract.Invalid(text.field, "%v", err)
 		}
 	}
 	switch request.Kind {
@@ -83,7 +74,7 @@ func (r Reader) Request(c contract.Command, named Named) (ledger.Request, error)
 		}
 		if c.ID != nil {
 			if request.AccountID = *c.ID; *c.ID == uuid.Nil || ledger.IsSystem(*c.ID) {
-				return request, invalid("id", "is reserved")
+				return request, contract.Invalid("id", "is reserved")
 			}
 		}
 		return request, nil
@@ -127,7 +118,7 @@ func (r Reader) Request(c contract.Command, named Named) (ledger.Request, error)
 			return request, err
 		}
 	default:
-		return request, invalid("operation", "must be one of %s", strings.Join(contract.Operations(), ", "))
+		return request, contract.Invalid("operation", "must be one of %s", strings.Join(contract.Operations(), ", "))
 	}
 	if request.Kind == ledger.Withdraw {
 		switch c.OnInsufficient {
@@ -135,7 +126,7 @@ func (r Reader) Request(c contract.Command, named Named) (ledger.Request, error)
 		case contract.OnInsufficientWait:
 			request.WaitForFunds = true
 		default:
-			return request, invalid("on_insufficient", "must be %s or %s", contract.OnInsufficientReject, contract.OnInsufficientWait)
+			return request, contract.Invalid("on_insufficient", "must be %s or %s", contract.OnInsufficientReject, contract.OnInsufficientWait)
 		}
 	}
 	if (request.Kind == ledger.HoldFunds || request.Kind == ledger.Withdraw) && c.ExpiresIn != "" {
@@ -145,17 +136,17 @@ func (r Reader) Request(c contract.Command, named Named) (ledger.Request, error)
 		}
 		expiry, err := time.ParseDuration(c.ExpiresIn)
 		if err != nil || expiry < minExpiry || expiry > longest {
-			return request, invalid("expires_in", "must be a duration from %gs to %gh, such as 15m", minExpiry.Seconds(), longest.Hours())
+			return request, contract.Invalid("expires_in", "must be a duration from %gs to %gh, such as 15m", minExpiry.Seconds(), longest.Hours())
 		}
 		request.ExpiresIn = expiry
 	}
 	currency, ok := r.currencies.Lookup(c.Currency)
 	if !ok {
-		return request, invalid("currency", "must be one of the codes that /api/v1/currencies lists, such as RUB")
+		return request, contract.Invalid("currency", "must be one of the codes that /api/v1/currencies lists, such as RUB")
 	}
 	minor, err := currency.Parse(string(c.Amount))
 	if err != nil {
-		return request, invalid("amount", "%v", err)
+		return request, contract.Invalid("amount", "%v", err)
 	}
 	request.Currency, request.Amount = c.Currency, minor
 	return request, nil
@@ -166,7 +157,7 @@ func (r Reader) Request(c contract.Command, named Named) (ledger.Request, error)
 func (r Reader) Step(kind ledger.Kind, order, account uuid.UUID, code string, amount money.Decimal, note string) (ledger.Request, error) {
 	request := ledger.Request{Kind: kind, AccountID: account, OrderID: order, Note: note}
 	if err := contract.CheckText(note, contract.MaxReason); err != nil {
-		return request, invalid("reason", "%v", err)
+		return request, contract.Invalid("reason", "%v", err)
 	}
 	if amount == "" {
 		return request, nil
@@ -177,7 +168,7 @@ func (r Reader) Step(kind ledger.Kind, order, account uuid.UUID, code string, am
 	}
 	var err error
 	if request.Amount, err = currency.Parse(string(amount)); err != nil {
-		return request, invalid("amount", "%v", err)
+		return request, contract.Invalid("amount", "%v", err)
 	}
 	return request, nil
 }
@@ -189,19 +180,19 @@ func canonical(c *contract.Command) error {
 	}
 	if c.WalletID != nil {
 		if c.AccountID != nil {
-			return invalid("wallet_id", "is another name of account_id, which is there too")
+			return contract.Invalid("wallet_id", "is another name of account_id, which is there too")
 		}
 		c.AccountID = c.WalletID
 	}
 	if c.Ticker != "" {
 		if c.Currency != "" {
-			return invalid("ticker", "is another name of currency, which is there too")
+			return contract.Invalid("ticker", "is another name of currency, which is there too")
 		}
 		c.Currency = c.Ticker
 	}
 	if c.OrderID != "" {
 		if c.Reference != "" {
-			return invalid("orderID", "is another name of reference, which is there too")
+			return contract.Invalid("orderID", "is another name of reference, which is there too")
 		}
 		c.Reference = c.OrderID
 	}
@@ -215,7 +206,7 @@ func same(to **uuid.UUID, field string, c contract.Command) error {
 		if c.WalletID != nil {
 			name = "wallet_id"
 		}
-		return invalid(name, "is another name of %s, which is another one", field)
+		return contract.Invalid(name, "is another name of %s, which is another one", field)
 	}
 	if *to == nil {
 		*to = c.AccountID
@@ -225,7 +216,7 @@ func same(to **uuid.UUID, field string, c contract.Command) error {
 
 func required(to *uuid.UUID, field string, from *uuid.UUID) error {
 	if from == nil || *from == uuid.Nil {
-		return invalid(field, "is required")
+		return contract.Invalid(field, "is required")
 	}
 	*to = *from
 	return nil

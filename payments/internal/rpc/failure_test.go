@@ -19,6 +19,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/altyn-pay/altyn/payments/api/altyn/payments/v1/paymentsv1connect"
+	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/httpserver"
 )
 
@@ -31,7 +32,7 @@ func TestFailureSaysWhatTheProblemSays(t *testing.T) {
 		message string
 		details []proto.Message
 	}{
-		{httpserver.Invalid("amount", "is too large"), connect.CodeInvalidArgument, "the request is not valid: amount is too large", []proto.Message{
+		{contract.Invalid("amount", "is too large"), connect.CodeInvalidArgument, "the request is not valid: amount is too large", []proto.Message{
 			&errdetails.ErrorInfo{Reason: "validation_failed", Domain: "altyn"},
 			&errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{{Field: "amount", Description: "is too large"}}},
 		}},
@@ -86,7 +87,7 @@ func TestFailureOfACallWhoseClientDoesNotWait(t *testing.T) {
 	}{
 		{gone, fmt.Errorf("read: %w", context.Canceled), connect.CodeCanceled},
 		{late, fmt.Errorf("read: %w", context.DeadlineExceeded), connect.CodeDeadlineExceeded},
-		{late, httpserver.Invalid("amount", "is too large"), connect.CodeInvalidArgument},
+		{late, contract.Invalid("amount", "is too large"), connect.CodeInvalidArgument},
 	} {
 		if got := failure(test.ctx, test.err); got.Code() != test.code {
 			t.Errorf("%v: %v", test.err, got)

@@ -21,7 +21,7 @@ func wait(asked *durationpb.Duration, usual time.Duration) (time.Duration, error
 	}
 	wait := asked.AsDuration() // saturates where it does not fit
 	if !asked.IsValid() || wait < 0 || wait > httpserver.MaxWait {
-		return 0, httpserver.Invalid("wait", "must be a duration from 0s to 30s")
+		return 0, contract.Invalid("wait", "must be a duration from 0s to 30s")
 	}
 	return wait, nil
 }
@@ -32,7 +32,7 @@ func at(asked *timestamppb.Timestamp) (*time.Time, error) {
 		return nil, nil
 	}
 	if !asked.IsValid() {
-		return nil, httpserver.Invalid("at", "must be a time of the years 1 to 9999")
+		return nil, contract.Invalid("at", "must be a time of the years 1 to 9999")
 	}
 	at := asked.AsTime().Truncate(time.Microsecond)
 	return &at, nil

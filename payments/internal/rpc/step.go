@@ -9,6 +9,7 @@ import (
 	paymentsv1 "github.com/altyn-pay/altyn/payments/api/altyn/payments/v1"
 	"github.com/altyn-pay/altyn/payments/internal/api"
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
+	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/money"
 )
@@ -86,7 +87,7 @@ func key(ctx context.Context, inMessage string) (key, sent string, err error) {
 		return key, sent, nil
 	}
 	if key != "" && key != inMessage {
-		return "", "", httpserver.Invalid("idempotency_key", "is another one than that in the metadata")
+		return "", "", contract.Invalid("idempotency_key", "is another one than that in the metadata")
 	}
 	return inMessage, sent, httpserver.CheckKey("idempotency_key", inMessage)
 }

@@ -180,7 +180,7 @@ func receive(record kafka.Message) (*received, error) {
 		c.reply.CommandID = id
 	}
 	if c.reply.CommandID == uuid.Nil {
-		c.problem = &command.FieldError{Field: "command_id", Detail: "must be a UUID"}
+		c.problem = contract.Invalid("command_id", "%v", contract.ErrID)
 	}
 	return c, nil
 }
@@ -188,7 +188,7 @@ func receive(record kafka.Message) (*received, error) {
 // commandID reads a command's ID by itself; uuid.Nil stands for one that cannot be read, or came twice.
 func commandID(value json.RawMessage, problem error) *uuid.UUID {
 	var p *httpserver.Problem
-	if errors.As(problem, &p) && slices.ContainsFunc(p.Errors, func(e httpserver.FieldError) bool { return e.Field == "command_id" }) {
+	if errors.As(problem, &p) && slices.ContainsFunc(p.Errors, func(e contract.FieldError) bool { return e.Field == "command_id" }) {
 		return new(uuid.UUID)
 	}
 	var text *string
