@@ -14,7 +14,7 @@ import (
 	"github.com/altyn-pay/altyn/deploy/load"
 	"github.com/altyn-pay/altyn/deploy/stack"
 	"github.com/altyn-pay/altyn/platform/contract"
-	"github.com/altyn-pay/altyn/testkit/kafkatest"
+	"github.com/altyn-pay/altyn/testkit/kfaketest"
 	"github.com/altyn-pay/altyn/testkit/localkafka"
 )
 
@@ -52,12 +52,12 @@ func TestWhatTheBrokerLosesIsToldAgain(t *testing.T) {
 		for range 10 {
 			b.progress(&placed, 30)
 			for _, topic := range []string{contract.TopicOrders, contract.TopicPayments} {
-				lost += kafkatest.DeleteRecords(t, cfg, topic)
+				lost += kfaketest.DeleteRecords(t, cfg, topic)
 			}
 		}
 		for _, topic := range []string{contract.TopicOrders, contract.TopicPayments} {
 			b.progress(&placed, 30)
-			kafkatest.DeleteTopic(t, cfg, topic)
+			kfaketest.DeleteTopic(t, cfg, topic)
 		}
 		b.progress(&placed, 100)
 		over()

@@ -22,7 +22,7 @@ import (
 	"github.com/altyn-pay/altyn/deploy/stack"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/kafka"
-	"github.com/altyn-pay/altyn/testkit/kafkatest"
+	"github.com/altyn-pay/altyn/testkit/kfaketest"
 	"github.com/altyn-pay/altyn/testkit/localkafka"
 )
 
@@ -204,7 +204,7 @@ func (s *trial) loseRecords() {
 	}
 	for range 5 {
 		for _, topic := range []string{contract.TopicOrders, contract.TopicPayments} {
-			kafkatest.DeleteRecords(s.T, cfg, topic)
+			kfaketest.DeleteRecords(s.T, cfg, topic)
 		}
 	}
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/altyn-pay/altyn/deploy/stack"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/kafka"
-	"github.com/altyn-pay/altyn/testkit/kafkatest"
+	"github.com/altyn-pay/altyn/testkit/kfaketest"
 	"github.com/altyn-pay/altyn/testkit/localkafka"
 )
 
@@ -48,7 +48,7 @@ func TestAbortedTransactionsNeverTakeEffect(t *testing.T) {
 		var group errgroup.Group
 		for n := range producers {
 			random := rand.New(rand.NewPCG(seed, uint64(n)))
-			other := kafkatest.NewTransactional(t, cfg, fmt.Sprintf("other-%d", n))
+			other := kfaketest.NewTransactional(t, cfg, fmt.Sprintf("other-%d", n))
 			mine := n * 4 // the accounts of whose orders it decides all but the last
 			group.Go(func() error {
 				for range transactions {

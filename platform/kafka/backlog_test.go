@@ -12,7 +12,7 @@ import (
 	kafkago "github.com/segmentio/kafka-go"
 
 	"github.com/altyn-pay/altyn/platform/kafka"
-	"github.com/altyn-pay/altyn/testkit/kafkatest"
+	"github.com/altyn-pay/altyn/testkit/kfaketest"
 )
 
 func openBacklog(t *testing.T, cfg kafka.Config, group string, topics ...string) *kafka.Backlog {
@@ -79,7 +79,7 @@ func TestBacklogIsHandledOnceUpToItsEnd(t *testing.T) {
 
 // What fails comes again, and what came before it does not.
 func TestBacklogGoesOnWhereItFailed(t *testing.T) {
-	cfg := kafkatest.Broker(t)
+	cfg := kfaketest.Broker(t)
 	topic, producer := newTopic(t, cfg), newProducer(t, cfg)
 	produce(t, producer, messages(topic, 0, 3000, 1)...)
 	b := openBacklog(t, cfg, topic, topic)
@@ -127,7 +127,7 @@ func TestBacklogGivesWay(t *testing.T) {
 
 // The end of its context ends it behind a batch that is committed.
 func TestBacklogIsInterrupted(t *testing.T) {
-	cfg := kafkatest.Broker(t)
+	cfg := kfaketest.Broker(t)
 	topic, producer := newTopic(t, cfg), newProducer(t, cfg)
 	produce(t, producer, messages(topic, 0, 2500, 1)...)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -147,7 +147,7 @@ func TestBacklogIsInterrupted(t *testing.T) {
 
 // A group whose offset is beyond the end has read a topic that was deleted and made again.
 func TestBacklogOfATopicMadeAgain(t *testing.T) {
-	cfg := kafkatest.Broker(t)
+	cfg := kfaketest.Broker(t)
 	topic, producer := newTopic(t, cfg), newProducer(t, cfg)
 	produce(t, producer, messages(topic, 0, 3, 1)...)
 	offsets := make([]kafkago.OffsetCommit, cfg.Partitions)

@@ -16,12 +16,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/altyn-pay/altyn/platform/kafka"
-	"github.com/altyn-pay/altyn/testkit/kafkatest"
+	"github.com/altyn-pay/altyn/testkit/kfaketest"
 	"github.com/altyn-pay/altyn/testkit/localkafka"
 )
 
 func benchmarkBrokers(b *testing.B, benchmark func(b *testing.B, cfg kafka.Config)) {
-	b.Run("embedded", func(b *testing.B) { benchmark(b, kafkatest.Broker(b)) })
+	b.Run("embedded", func(b *testing.B) { benchmark(b, kfaketest.Broker(b)) })
 	b.Run("apache", func(b *testing.B) { benchmark(b, apache(b)) })
 }
 

@@ -16,7 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"github.com/altyn-pay/altyn/platform/kafka"
-	"github.com/altyn-pay/altyn/testkit/kafkatest"
+	"github.com/altyn-pay/altyn/testkit/kfaketest"
 )
 
 func TestEveryMessageIsHandledInOrder(t *testing.T) {
@@ -160,7 +160,7 @@ func TestMembersShareThePartitions(t *testing.T) {
 
 // A handler that is busy when its partitions are taken away finishes and commits before another member gets them.
 func TestRebalanceWaitsForTheHandler(t *testing.T) {
-	cfg, cluster := kafkatest.Cluster(t)
+	cfg, cluster := kfaketest.Cluster(t)
 	topic, j := newTopic(t, cfg), newJournal()
 	producer := newProducer(t, cfg)
 	produce(t, producer, messages(topic, 0, 40, 40)...)
@@ -194,7 +194,7 @@ func waitGroup(t *testing.T, cluster *kfake.Cluster, group string, holds func(*k
 }
 
 func TestDuplicatesAreHandedOver(t *testing.T) {
-	cfg := kafkatest.Broker(t)
+	cfg := kfaketest.Broker(t)
 	topic, j := newTopic(t, cfg), newJournal()
 	producer := newProducer(t, cfg)
 	for range 2 {
@@ -252,7 +252,7 @@ func TestPartitionsMayBeAdded(t *testing.T) {
 }
 
 func TestLagIsShown(t *testing.T) {
-	cfg := kafkatest.Broker(t)
+	cfg := kfaketest.Broker(t)
 	topic, j := newTopic(t, cfg), newJournal()
 	produce(t, newProducer(t, cfg), messages(topic, 0, 25, 1)...)
 	metrics := prometheus.NewRegistry()

@@ -13,7 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/altyn-pay/altyn/platform/kafka"
-	"github.com/altyn-pay/altyn/testkit/kafkatest"
+	"github.com/altyn-pay/altyn/testkit/kfaketest"
 )
 
 // letters makes n messages that cannot be read, of two keys, with their reasons.
@@ -39,7 +39,7 @@ func TestDeadLettersAreKeptOnce(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			cfg, cluster := kafkatest.Cluster(t)
+			cfg, cluster := kfaketest.Cluster(t)
 			ensure(t, cfg, "orders.dlq")
 			if test.fault.Err != nil {
 				test.fault.Keys, test.fault.Topic = []kmsg.Key{kmsg.Produce}, "orders.dlq"

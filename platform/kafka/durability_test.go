@@ -12,7 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/altyn-pay/altyn/platform/kafka"
-	"github.com/altyn-pay/altyn/testkit/kafkatest"
+	"github.com/altyn-pay/altyn/testkit/kfaketest"
 )
 
 // settingsOf are some of a topic's.
@@ -41,7 +41,7 @@ func TestNewTopicsLoseNothing(t *testing.T) {
 		}
 	}
 	brokers(t, func(t *testing.T, cfg kafka.Config) { check(t, cfg, "1") })
-	cfg, _ := kafkatest.Cluster(t, kfake.NumBrokers(5))
+	cfg, _ := kfaketest.Cluster(t, kfake.NumBrokers(5))
 	for _, test := range []struct {
 		replicas, asked int
 		want            string
@@ -76,7 +76,7 @@ func TestTopicsThatEndangerMessages(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			cfg, _ := kafkatest.Cluster(t, kfake.NumBrokers(3))
+			cfg, _ := kfaketest.Cluster(t, kfake.NumBrokers(3))
 			client := &kafkago.Client{Addr: kafkago.TCP(cfg.Brokers...), Transport: &kafkago.Transport{}}
 			defer client.Transport.(*kafkago.Transport).CloseIdleConnections()
 			topic := kafkago.TopicConfig{Topic: "orders", NumPartitions: 4, ReplicationFactor: int(test.replicas)}
@@ -132,7 +132,7 @@ func start(t *testing.T, cfg kafka.Config, says bool, topics ...string) (said st
 
 // Whoever may not see the settings is told that they were not checked, and works.
 func TestSettingsThatMayNotBeSeen(t *testing.T) {
-	cfg, cluster := kafkatest.Cluster(t, kfake.NumBrokers(3))
+	cfg, cluster := kfaketest.Cluster(t, kfake.NumBrokers(3))
 	cfg.ReplicationFactor = 3
 	ensure(t, cfg, "orders")
 	cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.DescribeConfigs}, Err: kerr.TopicAuthorizationFailed, Count: -1})

@@ -19,7 +19,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/altyn-pay/altyn/platform/kafka"
-	"github.com/altyn-pay/altyn/testkit/kafkatest"
+	"github.com/altyn-pay/altyn/testkit/kfaketest"
 	"github.com/altyn-pay/altyn/testkit/localkafka"
 )
 
@@ -123,7 +123,7 @@ func TestFaultsAreOutlived(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			cfg, cluster := kafkatest.Cluster(t)
+			cfg, cluster := kfaketest.Cluster(t)
 			topic, j := newTopic(t, cfg), newJournal()
 			handle := cluster.Fault(faults...)
 			stop := consume(t, cfg, topic, []string{topic}, j, nil)
@@ -154,7 +154,7 @@ func TestFaultsAreOutlived(t *testing.T) {
 }
 
 func TestConnectionsAreCut(t *testing.T) {
-	cfg, cluster := kafkatest.Cluster(t)
+	cfg, cluster := kfaketest.Cluster(t)
 	topic, j := newTopic(t, cfg), newJournal()
 	consume(t, cfg, topic, []string{topic}, j, nil)
 	producer := newProducer(t, cfg)
@@ -204,7 +204,7 @@ func TestOffsetOutOfRange(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			cfg, cluster := kafkatest.Cluster(t)
+			cfg, cluster := kfaketest.Cluster(t)
 			topic := newTopic(t, cfg)
 			producer := newProducer(t, cfg)
 			produce(t, producer, messages(topic, 0, 100, 50)...)
@@ -266,7 +266,7 @@ func TestTroubleIsLoggedOnce(t *testing.T) {
 }
 
 func TestSASL(t *testing.T) {
-	cfg, _ := kafkatest.Cluster(t, kfake.EnableSASL(),
+	cfg, _ := kfaketest.Cluster(t, kfake.EnableSASL(),
 		kfake.Superuser("PLAIN", "altyn", "secret"), kfake.Superuser("SCRAM-SHA-256", "altyn", "secret"), kfake.Superuser("SCRAM-SHA-512", "altyn", "secret"))
 	cfg.SASLUser, cfg.SASLPassword = "altyn", "secret"
 	for _, mechanism := range []string{"plain", "scram-sha-256", "scram-sha-512"} {
@@ -286,7 +286,7 @@ func TestRefusedConfigurationEndsRun(t *testing.T) {
 		"password":        {Keys: []kmsg.Key{kmsg.SASLAuthenticate}, Err: kerr.SaslAuthenticationFailed},
 	} {
 		t.Run(name, func(t *testing.T) {
-			cfg, cluster := kafkatest.Cluster(t, kfake.EnableSASL(), kfake.Superuser("PLAIN", "altyn", "secret"))
+			cfg, cluster := kfaketest.Cluster(t, kfake.EnableSASL(), kfake.Superuser("PLAIN", "altyn", "secret"))
 			cfg.SASLMechanism, cfg.SASLUser, cfg.SASLPassword = "plain", "altyn", "secret"
 			topic := newTopic(t, cfg)
 			fault.Count, fault.TopLevel = -1, true
@@ -306,7 +306,7 @@ func TestRefusedConfigurationEndsRun(t *testing.T) {
 
 // A member that the group has given up comes back by itself.
 func TestEvictedMemberComesBack(t *testing.T) {
-	cfg, cluster := kafkatest.Cluster(t)
+	cfg, cluster := kfaketest.Cluster(t)
 	topic, j := newTopic(t, cfg), newJournal()
 	consume(t, cfg, topic, []string{topic}, j, nil)
 	producer := newProducer(t, cfg)

@@ -17,7 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/altyn-pay/altyn/platform/kafka"
-	"github.com/altyn-pay/altyn/testkit/kafkatest"
+	"github.com/altyn-pay/altyn/testkit/kfaketest"
 	"github.com/altyn-pay/altyn/testkit/localkafka"
 )
 
@@ -77,7 +77,7 @@ func needApache(t testing.TB) {
 // brokers runs a test against the embedded broker and against Apache Kafka.
 func brokers(t *testing.T, test func(t *testing.T, cfg kafka.Config)) {
 	t.Helper()
-	t.Run("embedded", func(t *testing.T) { test(t, kafkatest.Broker(t)) })
+	t.Run("embedded", func(t *testing.T) { test(t, kfaketest.Broker(t)) })
 	t.Run("apache", func(t *testing.T) { test(t, apache(t)) })
 }
 

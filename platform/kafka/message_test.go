@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/altyn-pay/altyn/platform/kafka"
-	"github.com/altyn-pay/altyn/testkit/kafkatest"
+	"github.com/altyn-pay/altyn/testkit/kfaketest"
 )
 
 func TestHeader(t *testing.T) {
@@ -68,7 +68,7 @@ func TestDeadLetter(t *testing.T) {
 
 // A dead letter is never refused for its size, whatever others have put into the topic.
 func TestDeadLetterFits(t *testing.T) {
-	cfg := kafkatest.Broker(t)
+	cfg := kfaketest.Broker(t)
 	ensure(t, cfg, "orders.dlq")
 	producer := newProducer(t, cfg)
 	large := bytes.Repeat([]byte("x"), 2*kafka.MaxMessageBytes)

@@ -19,7 +19,7 @@ import (
 
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/kafka"
-	"github.com/altyn-pay/altyn/testkit/kafkatest"
+	"github.com/altyn-pay/altyn/testkit/kfaketest"
 )
 
 func TestMessagesArriveWhole(t *testing.T) {
@@ -48,7 +48,7 @@ func TestMessagesArriveWhole(t *testing.T) {
 }
 
 func TestPartitionIsThatOfTheLane(t *testing.T) {
-	cfg, cluster := kafkatest.Cluster(t)
+	cfg, cluster := kfaketest.Cluster(t)
 	topic := newTopic(t, cfg)
 	producer := newProducer(t, cfg)
 	for range 50 {
@@ -63,7 +63,7 @@ func TestPartitionIsThatOfTheLane(t *testing.T) {
 }
 
 func TestAllReplicasMustAcknowledge(t *testing.T) {
-	cfg, cluster := kafkatest.Cluster(t)
+	cfg, cluster := kfaketest.Cluster(t)
 	topic := newTopic(t, cfg)
 	var acks atomic.Int32
 	cluster.ControlKey(int16(kmsg.Produce), func(r kmsg.Request) (kmsg.Response, error, bool) {
@@ -77,7 +77,7 @@ func TestAllReplicasMustAcknowledge(t *testing.T) {
 }
 
 func TestNewTopicIsWaitedFor(t *testing.T) {
-	cfg, cluster := kafkatest.Cluster(t)
+	cfg, cluster := kfaketest.Cluster(t)
 	topic := newTopic(t, cfg)
 	for _, err := range []*kerr.Error{kerr.UnknownTopicOrPartition, kerr.LeaderNotAvailable, kerr.NotLeaderForPartition} {
 		cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic, Err: err})
@@ -149,7 +149,7 @@ func carries(text string) func(kmsg.Request) bool {
 }
 
 func TestMessageThatTheBrokerRefusesIsFound(t *testing.T) {
-	cfg, cluster := kafkatest.Cluster(t)
+	cfg, cluster := kfaketest.Cluster(t)
 	topic := newTopic(t, cfg)
 	cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic, Err: kerr.InvalidRecord, Count: -1, When: carries("poison")})
 	list := messages(topic, 0, 500, 5)
@@ -194,7 +194,7 @@ func TestRequestsStayUnderTheBrokersLimit(t *testing.T) {
 }
 
 func TestErrorEndsThePartition(t *testing.T) {
-	cfg, cluster := kafkatest.Cluster(t)
+	cfg, cluster := kfaketest.Cluster(t)
 	topic := newTopic(t, cfg)
 	producer := newProducer(t, cfg)
 	cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic, Err: kerr.NotEnoughReplicas, When: carries("1500")})
@@ -221,7 +221,7 @@ func TestErrorEndsThePartition(t *testing.T) {
 }
 
 func TestProducerFollowsTheLeader(t *testing.T) {
-	cfg, cluster := kafkatest.Cluster(t, kfake.NumBrokers(3))
+	cfg, cluster := kfaketest.Cluster(t, kfake.NumBrokers(3))
 	topic := newTopic(t, cfg)
 	producer := newProducer(t, cfg)
 	for i := range 10 {
@@ -235,7 +235,7 @@ func TestProducerFollowsTheLeader(t *testing.T) {
 }
 
 func TestLostBrokerIsTransient(t *testing.T) {
-	cfg, cluster := kafkatest.Cluster(t)
+	cfg, cluster := kfaketest.Cluster(t)
 	topic := newTopic(t, cfg)
 	producer := newProducer(t, cfg)
 	produce(t, producer, messages(topic, 0, 1, 1)...)
@@ -255,7 +255,7 @@ func TestLostBrokerIsTransient(t *testing.T) {
 }
 
 func TestImpossibleTopicIsPermanent(t *testing.T) {
-	for i, err := range newProducer(t, kafkatest.Broker(t)).Produce(t.Context(), messages("no topic has blanks", 0, 2, 1)) {
+	for i, err := range newProducer(t, kfaketest.Broker(t)).Produce(t.Context(), messages("no topic has blanks", 0, 2, 1)) {
 		if !kafka.Permanent(err) {
 			t.Errorf("message %d: %v", i, err)
 		}
@@ -263,7 +263,7 @@ func TestImpossibleTopicIsPermanent(t *testing.T) {
 }
 
 func TestProducedAreCounted(t *testing.T) {
-	cfg := kafkatest.Broker(t)
+	cfg := kfaketest.Broker(t)
 	topic := newTopic(t, cfg)
 	metrics := prometheus.NewRegistry()
 	for range 2 { // two producers of a process share its registry

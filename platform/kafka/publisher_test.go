@@ -15,7 +15,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/platform/outbox"
-	"github.com/altyn-pay/altyn/testkit/kafkatest"
+	"github.com/altyn-pay/altyn/testkit/kfaketest"
 )
 
 // outgoing are messages of a topic, one for each of 4 partitions, in their order.
@@ -75,7 +75,7 @@ func TestUnavailablePartsDelayNobody(t *testing.T) {
 		}, true, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			cfg, cluster := kafkatest.Cluster(t)
+			cfg, cluster := kfaketest.Cluster(t)
 			topic, healthy := newTopic(t, cfg), newTopic(t, cfg)+".healthy"
 			ensure(t, cfg, healthy)
 			publisher := kafka.NewPublisher(newProducer(t, cfg), "/test")
@@ -127,7 +127,7 @@ func TestUnavailablePartsDelayNobody(t *testing.T) {
 
 // Where no broker answers nothing is told apart.
 func TestABrokerThatIsAwayIsNoPart(t *testing.T) {
-	cfg, cluster := kafkatest.Cluster(t)
+	cfg, cluster := kfaketest.Cluster(t)
 	publisher := kafka.NewPublisher(newProducer(t, cfg), "/test")
 	list := outgoing(newTopic(t, cfg))
 	for _, err := range publisher.Publish(t.Context(), list) {
@@ -148,7 +148,7 @@ func TestABrokerThatIsAwayIsNoPart(t *testing.T) {
 
 // One broker of several does not answer: its partitions are told apart, also when there is nothing else to publish.
 func TestOneBrokerOfSeveralThatDoesNotAnswer(t *testing.T) {
-	cfg, cluster := kafkatest.Cluster(t, kfake.NumBrokers(2))
+	cfg, cluster := kfaketest.Cluster(t, kfake.NumBrokers(2))
 	topic := newTopic(t, cfg)
 	publisher := kafka.NewPublisher(newProducer(t, cfg), "/test")
 	for partition := range int32(4) {
@@ -175,7 +175,7 @@ func TestOneBrokerOfSeveralThatDoesNotAnswer(t *testing.T) {
 
 // What cannot be produced, as a dead letter whose topic is not there, does not have Publish ask the brokers anew.
 func TestWhatCannotBeProducedDoesNotDisturbPublish(t *testing.T) {
-	cfg, cluster := kafkatest.Cluster(t)
+	cfg, cluster := kfaketest.Cluster(t)
 	topic := newTopic(t, cfg)
 	producer := newProducer(t, cfg)
 	publisher := kafka.NewPublisher(producer, "/test")

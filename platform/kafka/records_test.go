@@ -17,7 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kversion"
 
 	"github.com/altyn-pay/altyn/platform/kafka"
-	"github.com/altyn-pay/altyn/testkit/kafkatest"
+	"github.com/altyn-pay/altyn/testkit/kfaketest"
 )
 
 // bulk is a producer that makes one batch of all that it is given.
@@ -172,7 +172,7 @@ func TestMalformedBatches(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			cfg := kafkatest.Broker(t)
+			cfg := kfaketest.Broker(t)
 			cfg.Partitions = 1
 			topic, j := newTopic(t, cfg), newJournal()
 			producer := newProducer(t, cfg)
@@ -200,7 +200,7 @@ func TestMalformedBatches(t *testing.T) {
 
 // A flood of batches that are small only as long as they are compressed leaves the memory as it was.
 func TestFloodOfLargeBatchesTakesNoMemory(t *testing.T) {
-	cfg := kafkatest.Broker(t)
+	cfg := kfaketest.Broker(t)
 	cfg.Partitions = 1
 	topic, j := newTopic(t, cfg), newJournal()
 	client := bulk(t, cfg, "zstd")

@@ -17,7 +17,7 @@ import (
 
 	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/platform/pace"
-	"github.com/altyn-pay/altyn/testkit/kafkatest"
+	"github.com/altyn-pay/altyn/testkit/kfaketest"
 )
 
 // lead makes the brokers lead a topic's four partitions in turn, from the first one on.
@@ -65,7 +65,7 @@ func fetches(r kmsg.Request) (partitions []int32) {
 
 func TestBrokerGetsOneProduceRequest(t *testing.T) {
 	for brokers := 1; brokers <= 4; brokers++ {
-		cfg, cluster := kafkatest.Cluster(t, kfake.NumBrokers(brokers))
+		cfg, cluster := kfaketest.Cluster(t, kfake.NumBrokers(brokers))
 		one, two, j := newTopic(t, cfg), newTopic(t, cfg), newJournal()
 		lead(t, cluster, one, 0, brokers)
 		lead(t, cluster, two, 1, brokers)
@@ -105,7 +105,7 @@ func TestManyBytesTakeSeveralRequests(t *testing.T) {
 
 // After a batch what follows gathers for as long as it took.
 func TestAConsumerRestsAfterABatch(t *testing.T) {
-	cfg, _ := kafkatest.Cluster(t)
+	cfg, _ := kfaketest.Cluster(t)
 	topic, producer, j := newTopic(t, cfg), newProducer(t, cfg), newJournal()
 	var begin, end, next time.Time
 	stop := consume(t, cfg, topic, []string{topic}, j, func(context.Context, []kafka.Message) error {
@@ -130,7 +130,7 @@ func TestAConsumerRestsAfterABatch(t *testing.T) {
 }
 
 func TestRequestsAreBounded(t *testing.T) {
-	cfg, cluster := kafkatest.Cluster(t)
+	cfg, cluster := kfaketest.Cluster(t)
 	cfg.Partitions = 16
 	topic, largest := newTopic(t, cfg), 0
 	observe(cluster, kmsg.Produce, func(r kmsg.Request) bool {
@@ -169,7 +169,7 @@ func TestProducingToAPartitionInError(t *testing.T) {
 			func(err error) bool { return errors.Is(err, kafkago.InvalidRecord) || errors.Is(err, kafka.ErrSkipped) }},
 	} {
 		t.Run(name, func(t *testing.T) {
-			cfg, cluster := kafkatest.Cluster(t)
+			cfg, cluster := kfaketest.Cluster(t)
 			topic, producer, j := newTopic(t, cfg), newProducer(t, cfg), newJournal()
 			test.fault.Keys, test.fault.Partitions = []kmsg.Key{kmsg.Produce}, []int32{2}
 			handle := cluster.Fault(test.fault)
@@ -196,7 +196,7 @@ func TestProducingToAPartitionInError(t *testing.T) {
 
 // Leaders move while a call that takes several requests is under way.
 func TestLeadersMoveBetweenRequests(t *testing.T) {
-	cfg, cluster := kafkatest.Cluster(t, kfake.NumBrokers(3))
+	cfg, cluster := kfaketest.Cluster(t, kfake.NumBrokers(3))
 	topic, producer, j := newTopic(t, cfg), newProducer(t, cfg), newJournal()
 	consume(t, cfg, topic, []string{topic}, j, nil)
 	tail := follow(t, cfg, topic)
@@ -229,7 +229,7 @@ func TestLeadersMoveBetweenRequests(t *testing.T) {
 }
 
 func TestBrokerGetsOneFetch(t *testing.T) {
-	cfg, cluster := kafkatest.Cluster(t, kfake.NumBrokers(2))
+	cfg, cluster := kfaketest.Cluster(t, kfake.NumBrokers(2))
 	topic, j := newTopic(t, cfg), newJournal()
 	lead(t, cluster, topic, 0, 2)
 	consume(t, cfg, topic, []string{topic}, j, nil)
@@ -267,7 +267,7 @@ func TestFetchingFromAPartitionInError(t *testing.T) {
 	for name, ill := range ills {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			cfg, cluster := kafkatest.Cluster(t)
+			cfg, cluster := kfaketest.Cluster(t)
 			topic, consumed := newTopic(t, cfg), newJournal()
 			consume(t, cfg, topic, []string{topic}, consumed, nil)
 			tailed := follow(t, cfg, topic)
@@ -299,7 +299,7 @@ func TestFetchingFromAPartitionInError(t *testing.T) {
 
 // While enough messages of a partition wait for the handler, only the others are fetched.
 func TestFullPartitionIsLeftOut(t *testing.T) {
-	cfg, cluster := kafkatest.Cluster(t)
+	cfg, cluster := kfaketest.Cluster(t)
 	topic, j := newTopic(t, cfg), newJournal()
 	release := make(chan struct{})
 	consume(t, cfg, topic, []string{topic}, j, func(context.Context, []kafka.Message) error {

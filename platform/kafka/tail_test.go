@@ -10,7 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/altyn-pay/altyn/platform/kafka"
-	"github.com/altyn-pay/altyn/testkit/kafkatest"
+	"github.com/altyn-pay/altyn/testkit/kfaketest"
 )
 
 // follow reads a topic from its present end until the test ends.
@@ -55,14 +55,14 @@ func TestTailSeesWhatComesAfterIt(t *testing.T) {
 }
 
 func TestTailNeedsTheTopic(t *testing.T) {
-	cfg := kafkatest.Broker(t)
+	cfg := kfaketest.Broker(t)
 	if _, err := kafka.NewTail(t.Context(), cfg, "missing", silent); err == nil || !strings.Contains(err.Error(), `"missing"`) {
 		t.Errorf("a topic that is not there: %v", err)
 	}
 }
 
 func TestTailOutlivesFaults(t *testing.T) {
-	cfg, cluster := kafkatest.Cluster(t, kfake.NumBrokers(2))
+	cfg, cluster := kfaketest.Cluster(t, kfake.NumBrokers(2))
 	topic, producer := newTopic(t, cfg), newProducer(t, cfg)
 	j := follow(t, cfg, topic)
 	produce(t, producer, messages(topic, 0, 100, 20)...)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/testkit/kafkatest"
+	"github.com/altyn-pay/altyn/testkit/kfaketest"
 )
 
 func TestEnsureTopics(t *testing.T) {
@@ -56,7 +57,7 @@ func TestEnsureTopics(t *testing.T) {
 }
 
 func TestEnsureTopicsRefusesForeignPartitions(t *testing.T) {
-	cfg, cluster := kafkatest.Cluster(t)
+	cfg, cluster := kfaketest.Cluster(t)
 	if err := cluster.CreateTopic("orders", 3, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +89,7 @@ func TestEnsureTopicsWaitsForTheBroker(t *testing.T) {
 }
 
 func TestEnsureTopicsGivesUp(t *testing.T) {
-	cfg, cluster := kafkatest.Cluster(t)
+	cfg, cluster := kfaketest.Cluster(t)
 	cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.CreateTopics}, Err: kerr.TopicAuthorizationFailed, Count: -1})
 	if err := kafka.EnsureTopics(t.Context(), cfg, "orders"); err == nil || !strings.Contains(err.Error(), "orders") {
 		t.Errorf("without the right: %v", err)
@@ -107,12 +108,12 @@ func TestPing(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	cfg, cluster := kafkatest.Cluster(t)
+	cfg, cluster := kfaketest.Cluster(t)
 	cluster.Close()
 	if err := kafka.Ping(t.Context(), cfg); err == nil {
 		t.Error("a broker that is gone answers")
 	}
-	if err := kafka.Ping(t.Context(), kafkatest.Config(cfg.Brokers[0], kafkatest.Broker(t).Brokers[0])); err != nil {
+	if err := kafka.Ping(t.Context(), kafkatest.Config(cfg.Brokers[0], kfaketest.Broker(t).Brokers[0])); err != nil {
 		t.Errorf("one of two brokers: %v", err)
 	}
 }

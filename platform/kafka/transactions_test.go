@@ -14,7 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/altyn-pay/altyn/platform/kafka"
-	"github.com/altyn-pay/altyn/testkit/kafkatest"
+	"github.com/altyn-pay/altyn/testkit/kfaketest"
 )
 
 // otherClient is a producer of another library. Without an ID it has no transactions.
@@ -252,7 +252,7 @@ func awaitNoLag(t *testing.T, cfg kafka.Config, group, topic string) {
 // A transaction that is open holds up what comes after it in its partition, whoever wrote that, and nothing in the others.
 // The broker ends one that hangs at the end of its producer's transaction.timeout.
 func TestOpenTransactionHoldsItsPartitionUp(t *testing.T) {
-	cfg := kafkatest.Broker(t)
+	cfg := kfaketest.Broker(t)
 	topic, j := newTopic(t, cfg), newJournal()
 	consume(t, cfg, topic, []string{topic}, j, nil)
 	client, err := newFranz(cfg, topic, "none")

@@ -20,7 +20,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/platform/outbox"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
-	"github.com/altyn-pay/altyn/testkit/kafkatest"
+	"github.com/altyn-pay/altyn/testkit/kfaketest"
 	"github.com/altyn-pay/altyn/testkit/postgrestest"
 )
 
@@ -29,7 +29,7 @@ import (
 func TestWithABrokerNothingHealthyWaits(t *testing.T) {
 	t.Parallel()
 	db := postgrestest.Database(t, "outbox", outbox.Migrations())
-	cfg, cluster := kafkatest.Cluster(t)
+	cfg, cluster := kfaketest.Cluster(t)
 	const topic, gone = "orders", "replies.gone"
 	if err := kafka.EnsureTopics(t.Context(), cfg, topic, gone); err != nil {
 		t.Fatal(err)

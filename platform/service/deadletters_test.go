@@ -17,7 +17,7 @@ import (
 
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/kafka"
-	"github.com/altyn-pay/altyn/testkit/kafkatest"
+	"github.com/altyn-pay/altyn/testkit/kfaketest"
 )
 
 var (
@@ -34,7 +34,7 @@ type bundle struct {
 
 func setup(t *testing.T) *bundle {
 	t.Parallel()
-	b := &bundle{T: t, broker: kafkatest.Broker(t)}
+	b := &bundle{T: t, broker: kfaketest.Broker(t)}
 	b.ensure(append(slices.Clone(shop.Reads), contract.TopicPayments)...)
 	producer, err := kafka.NewProducer(b.broker, quiet, prometheus.NewRegistry())
 	if err != nil {

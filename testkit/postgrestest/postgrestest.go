@@ -1,13 +1,16 @@
 // Package postgrestest gives each test a database of its own, with the schema of a service, in some tens of milliseconds:
-// a clone of a template that is migrated once. The server is real; it starts when the first test of a process asks for a database, or is
-// the one that the environment variable ALTYN_TEST_POSTGRES names, so that the packages of `make test` share one.
+// a clone of a template that is migrated once. The server is real. It is the one that the environment variable
+// ALTYN_TEST_POSTGRES names, so that the packages of `make test` share one; where it names none, the first test of a process
+// starts one, as a child that ends with the process.
 package postgrestest
 
 import (
+	"bufio"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -15,6 +18,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -23,16 +27,13 @@ import (
 	"github.com/lib/pq"
 
 	pg "github.com/altyn-pay/altyn/platform/postgres"
-	"github.com/altyn-pay/altyn/testkit/localpostgres"
+	"github.com/altyn-pay/altyn/testkit/internal/program"
 )
 
 // Variable names a server for tests as host:port; its superuser is postgres with the password postgres.
 const Variable = "ALTYN_TEST_POSTGRES"
 
-const (
-	startTimeout    = 10 * time.Minute // fetching the server's programs may be part of it
-	databaseTimeout = time.Minute
-)
+const databaseTimeout = time.Minute
 
 // DB is a test's own database.
 type DB struct {
@@ -86,24 +87,12 @@ func Database(t testing.TB, service string, sets ...pg.Migrations) DB {
 func Main(m *testing.M) {
 	code := m.Run()
 	if started != nil {
-		if err := started.Stop(localpostgres.Immediate); err != nil {
+		if err := started.Stop(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			code = max(code, 1)
 		}
 	}
 	os.Exit(code)
-}
-
-// Start starts a server for tests: without fsync, with connections for many packages at once, its data gone with it.
-func Start(ctx context.Context, progress func(string)) (*localpostgres.Server, error) {
-	return localpostgres.Start(ctx, localpostgres.Options{
-		NoSync:   true,
-		Progress: progress,
-		Settings: map[string]string{
-			"max_connections": "400",
-			"max_wal_size":    "256MB", // it takes memory
-		},
-	})
 }
 
 // admin is the superuser's pool.
@@ -112,33 +101,43 @@ type admin struct {
 	server pg.Config
 }
 
-// started is the server that this process has started, if it has.
-var started *localpostgres.Server
+// started runs the server of this process, if it has one of its own.
+var started *program.Program
+
+// address returns where the server is, which it starts where there is none.
+func address() (string, error) {
+	if address := os.Getenv(Variable); address != "" {
+		return address, nil
+	}
+	server, err := program.Start("with-postgres", "sh", "-c", "echo $"+Variable+" && exec cat")
+	if err != nil {
+		return "", err
+	}
+	line, err := bufio.NewReader(server.Stdout).ReadString('\n')
+	if err != nil {
+		return "", errors.Join(errors.New("the server did not start, see above"), server.Stop())
+	}
+	started = server
+	return strings.TrimSpace(line), nil
+}
 
 // administrator connects to the server, of which a test process has one.
 var administrator = sync.OnceValues(func() (admin, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
-	defer cancel()
-	cfg := pg.Config{
-		SSLMode: "disable", Database: "postgres", User: "postgres", Password: "postgres",
-		MaxConns: 4, Application: "postgrestest",
+	address, err := address()
+	if err != nil {
+		return admin{}, err
 	}
-	if address := os.Getenv(Variable); address != "" {
-		host, port, err := net.SplitHostPort(address)
-		if err != nil {
-			return admin{}, err
-		}
-		number, err := strconv.ParseUint(port, 10, 16)
-		if err != nil {
-			return admin{}, err
-		}
-		cfg.Host, cfg.Port = host, uint16(number)
-	} else {
-		server, err := Start(ctx, func(what string) { fmt.Fprintln(os.Stderr, what) })
-		if err != nil {
-			return admin{}, err
-		}
-		started, cfg = server, server.Admin()
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return admin{}, err
+	}
+	number, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return admin{}, err
+	}
+	cfg := pg.Config{
+		Host: host, Port: uint16(number), SSLMode: "disable",
+		Database: "postgres", User: "postgres", Password: "postgres", MaxConns: 4, Application: "postgrestest",
 	}
 	db, err := pg.Open(cfg)
 	return admin{DB: db, server: cfg}, err

@@ -15,7 +15,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/twmb/franz-go/pkg/kfake"
 
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
@@ -40,7 +39,7 @@ type bundle struct {
 	postgrestest.DB
 	program  service.Program
 	broker   kafka.Config
-	cluster  *kfake.Cluster // the broker's controls
+	controls *kafkatest.Controls // of the broker
 	producer *kafka.Producer
 	url      string // of the first instance
 	coins    string // CURRENCIES_FILE of the instances
@@ -56,8 +55,8 @@ func setup(t *testing.T, roles ...service.Role) *bundle {
 func setupProgram(t *testing.T, program service.Program, roles ...service.Role) *bundle {
 	t.Helper()
 	t.Parallel()
-	broker, cluster := kafkatest.Cluster(t)
-	b := &bundle{T: t, program: program, DB: postgrestest.Database(t, name, postgres.Migrations()...), broker: broker, cluster: cluster,
+	broker, controls := kafkatest.Controlled(t)
+	b := &bundle{T: t, program: program, DB: postgrestest.Database(t, name, postgres.Migrations()...), broker: broker, controls: controls,
 		limits: outbox.Limits{Messages: 1_000_000, Age: time.Hour}}
 	if err := kafka.EnsureTopics(t.Context(), b.broker, topics...); err != nil {
 		t.Fatal(err)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -9,12 +8,10 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kfake"
-	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/kafka"
+	"github.com/altyn-pay/altyn/testkit/kafkatest"
 )
 
 // deposit is a command.
@@ -32,7 +29,7 @@ func TestDeadLettersThatAreRefusedAreParked(t *testing.T) {
 	b := setup(t, "all")
 	account := b.account("")
 	for _, topic := range reads {
-		b.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: contract.DeadLetter(topic), Err: kerr.InvalidRecord, Count: -1})
+		b.controls.Refuse(contract.DeadLetter(topic), kafkatest.InvalidRecord, -1)
 		b.produce(kafka.Message{Topic: topic, Key: []byte("key"), Value: []byte("\x00\xff"), Headers: []kafka.Header{{Key: "a", Value: []byte("\x00\xff")}}})
 	}
 	b.produce(deposit(account, "1.00"))
@@ -77,7 +74,7 @@ func TestADeadLetterThatIsTriedAgainGrowsNothing(t *testing.T) {
 		INSERT INTO inbox_stops (account_id, lane, message_id, attempts, reason) VALUES ($1, $2, $1, 8, 'test')`, account, contract.Lane(account)); err != nil {
 		t.Fatal(err)
 	}
-	fault := b.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: contract.DeadLetter(contract.TopicInventory), Err: kerr.NotEnoughReplicas, Count: 8})
+	refused := b.controls.Refuse(contract.DeadLetter(contract.TopicInventory), kafkatest.NotEnoughReplicas, 8)
 	// While the first command waits for the table, all the others are fetched, and so are handled in one batch.
 	lock, err := b.Owner.BeginTx(t.Context(), nil)
 	if err != nil {
@@ -89,20 +86,16 @@ func TestADeadLetterThatIsTriedAgainGrowsNothing(t *testing.T) {
 	}
 	b.start("all")
 	b.produce(deposit(uuid.New(), "1.00"))
-	b.fetched(1)
+	b.controls.AwaitFetched(1, 30*time.Second)
 	for _, topic := range reads {
 		b.produce(kafka.Message{Topic: topic, Value: []byte("nonsense")})
 	}
 	b.produce(deposit(account, "1.00"), deposit(account, "2.00"))
-	b.fetched(6)
+	b.controls.AwaitFetched(6, 30*time.Second)
 	if err := lock.Rollback(); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	if err := fault.Wait(ctx, 8); err != nil {
-		t.Fatal(err)
-	}
+	refused(8, 30*time.Second)
 	for _, topic := range reads {
 		b.consume(contract.DeadLetter(topic), func(m []kafka.Message) bool { return len(m) >= 1 })
 	}
@@ -112,29 +105,5 @@ func TestADeadLetterThatIsTriedAgainGrowsNothing(t *testing.T) {
 		if got := b.consume(contract.DeadLetter(topic), func(m []kafka.Message) bool { return len(m) >= 1 }); len(got) != 1 {
 			t.Errorf("%d dead letters of %s", len(got), topic)
 		}
-	}
-}
-
-// fetched waits until the service has fetched so many messages, and asks for what comes after them.
-func (b *bundle) fetched(n int64) {
-	b.Helper()
-	ctx, cancel := context.WithTimeout(b.Context(), 30*time.Second)
-	defer cancel()
-	next := map[string]int64{} // offsets by partition
-	handle := b.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Observe: true, Count: -1, When: func(r kmsg.Request) bool {
-		var sum int64
-		for _, topic := range r.(*kmsg.FetchRequest).Topics {
-			for _, p := range topic.Partitions {
-				next[fmt.Sprint(topic.Topic, p.Partition)] = p.FetchOffset
-			}
-		}
-		for _, offset := range next {
-			sum += offset
-		}
-		return sum == n
-	}})
-	defer handle.Remove()
-	if err := handle.Wait(ctx, 1); err != nil {
-		b.Fatalf("%d messages are not fetched: %v", n, err)
 	}
 }

@@ -3,7 +3,7 @@
 //
 //	go run ./testkit/cmd/with-postgres -- go test ./...
 //
-// The server and its data are gone afterwards, however the command or this program ends.
+// The server does without fsync. It and its data are gone afterwards, however the command or this program ends.
 package main
 
 import (
@@ -47,7 +47,14 @@ func run(args []string) (code int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 
-	server, err := postgrestest.Start(ctx, func(what string) { fmt.Fprintln(os.Stderr, what) })
+	server, err := localpostgres.Start(ctx, localpostgres.Options{
+		NoSync:   true,
+		Progress: func(what string) { fmt.Fprintln(os.Stderr, what) },
+		Settings: map[string]string{
+			"max_connections": "400",   // for many packages at once
+			"max_wal_size":    "256MB", // it takes memory
+		},
+	})
 	if err != nil {
 		return 1, err
 	}
