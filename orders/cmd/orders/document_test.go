@@ -17,53 +17,57 @@ import (
 	"github.com/altyn-pay/altyn/testkit/postgrestest"
 )
 
-const readme = "../../../README.md"
+const (
+	configurationPage = "../../../docs/configuration.md"
+	schemaPage        = "../../../docs/schema.md"
+	flowsPage         = "../../../docs/flows.md"
+)
 
-func TestReadmeHasEveryVariable(t *testing.T) {
-	text, err := os.ReadFile(readme)
+func TestConfigurationHasEveryVariable(t *testing.T) {
+	text, err := os.ReadFile(configurationPage)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, v := range config.Variables[Config]() {
 		if !strings.Contains(string(text), v.Row()) {
-			t.Errorf("%s lacks the row\n%s", readme, v.Row())
+			t.Errorf("%s lacks the row\n%s", configurationPage, v.Row())
 		}
 	}
 }
 
-func TestReadmeHasTheSchema(t *testing.T) {
-	postgrestest.CheckDiagram(t, postgrestest.Database(t, name, postgres.Migrations()...).Owner, readme)
+func TestDocumentHasTheSchema(t *testing.T) {
+	postgrestest.CheckDiagram(t, postgrestest.Database(t, name, postgres.Migrations()...).Owner, schemaPage)
 }
 
 // arrow is a line of a state diagram; [*] is its beginning and its end.
 var arrow = regexp.MustCompile(`^ +(\[\*\]|\w+) --> (\[\*\]|\w+)(?: : .+)?$`)
 
-// readStates returns the arrows of the README's state diagram.
+// readStates returns the arrows of the state diagram in flows.
 func readStates(t *testing.T) map[[2]string]bool {
 	t.Helper()
-	text, err := os.ReadFile(readme)
+	text, err := os.ReadFile(flowsPage)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, section, _ := strings.Cut(string(text), "\n### The states of an order\n")
-	section, _, _ = strings.Cut(section, "\n##")
+	_, section, _ := strings.Cut(string(text), "\n## The states of an order\n")
+	section, _, _ = strings.Cut(section, "\n## ")
 	_, diagram, _ := strings.Cut(section, "```mermaid\nstateDiagram-v2\n")
 	diagram, _, ended := strings.Cut(diagram, "\n```")
 	if !ended {
-		t.Fatalf("%s has no state diagram", readme)
+		t.Fatalf("%s has no state diagram", flowsPage)
 	}
 	arrows := map[[2]string]bool{}
 	for line := range strings.Lines(diagram) {
 		parts := arrow.FindStringSubmatch(strings.TrimSuffix(line, "\n"))
 		if parts == nil || arrows[[2]string{parts[1], parts[2]}] {
-			t.Fatalf("%s has the line %q in its state diagram, or has it twice", readme, line)
+			t.Fatalf("%s has the line %q in its state diagram, or has it twice", flowsPage, line)
 		}
 		arrows[[2]string{parts[1], parts[2]}] = true
 	}
 	return arrows
 }
 
-// The state machine is written down three times: as a diagram in the README, as a table in package order, and as CHECKs in
+// The state machine is written down three times: as a diagram in docs/flows.md, as a table in package order, and as CHECKs in
 // the schema. Every pair of statuses, known or not, is in all of them or in none.
 func TestTheStateMachineIsOne(t *testing.T) {
 	t.Parallel()
@@ -93,12 +97,12 @@ func TestTheStateMachineIsOne(t *testing.T) {
 	}
 	for pair := range want {
 		if !diagram[pair] {
-			t.Errorf("%s → %s is not in the diagram of %s", pair[0], pair[1], readme)
+			t.Errorf("%s → %s is not in the diagram of %s", pair[0], pair[1], flowsPage)
 		}
 	}
 	for pair := range diagram {
 		if !want[pair] {
-			t.Errorf("%s → %s is in the diagram of %s alone", pair[0], pair[1], readme)
+			t.Errorf("%s → %s is in the diagram of %s alone", pair[0], pair[1], flowsPage)
 		}
 	}
 }

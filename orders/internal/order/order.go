@@ -31,7 +31,7 @@ func Statuses() []Status {
 
 // successors is the state machine: the statuses that may follow each. A status that follows itself tells that something
 // happened to the payment which leaves the order where it stands. Apart from that there is no cycle: an order changes its
-// status at most four times. A constraint of the database and the diagram in the README say the same again, and a test
+// status at most four times. A constraint of the database and the diagram in docs/flows.md say the same again, and a test
 // holds the three together.
 var successors = map[Status][]Status{
 	Pending:    {Pending, Authorized, Paid, Failed, Cancelling}, // itself: the payment waits for something else

@@ -10,20 +10,24 @@ import (
 	"github.com/altyn-pay/altyn/testkit/postgrestest"
 )
 
-const readme = "../../../README.md"
+const (
+	configurationPage = "../../../docs/configuration.md"
+	schemaPage        = "../../../docs/schema.md"
+	flowsPage         = "../../../docs/flows.md"
+)
 
-func TestReadmeHasEveryVariable(t *testing.T) {
-	text, err := os.ReadFile(readme)
+func TestConfigurationHasEveryVariable(t *testing.T) {
+	text, err := os.ReadFile(configurationPage)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, v := range config.Variables[Config]() {
 		if !strings.Contains(string(text), v.Row()) {
-			t.Errorf("%s lacks the row\n%s", readme, v.Row())
+			t.Errorf("%s lacks the row\n%s", configurationPage, v.Row())
 		}
 	}
 }
 
-func TestReadmeHasTheSchema(t *testing.T) {
-	postgrestest.CheckDiagram(t, postgrestest.Database(t, name, postgres.Migrations()...).Owner, readme)
+func TestDocumentHasTheSchema(t *testing.T) {
+	postgrestest.CheckDiagram(t, postgrestest.Database(t, name, postgres.Migrations()...).Owner, schemaPage)
 }

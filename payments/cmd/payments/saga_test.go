@@ -331,16 +331,16 @@ func TestACommandThatWaitsIsAnsweredOnceItHasEnded(t *testing.T) {
 	}
 }
 
-// The state machine of a payment is written down in the code, in the schema and in the README: they say the same.
+// The state machine of a payment is written down in the code, in the schema and in docs/flows.md: they say the same.
 func TestTheStatesOfAPayment(t *testing.T) {
 	t.Parallel()
 	statuses := []string{"", contract.PaymentCreated, contract.PaymentAuthorized, contract.PaymentSucceeded, contract.PaymentFailed,
 		contract.PaymentCancelled, contract.PaymentRefunded}
-	text, err := os.ReadFile(readme)
+	text, err := os.ReadFile(flowsPage)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, section, _ := strings.Cut(string(text), "### The states of a payment")
+	_, section, _ := strings.Cut(string(text), "## The states of a payment")
 	_, section, _ = strings.Cut(section, "stateDiagram-v2")
 	diagram, _, _ := strings.Cut(section, "```")
 	drawn := map[[2]string]bool{}
@@ -354,7 +354,7 @@ func TestTheStatesOfAPayment(t *testing.T) {
 		for _, to := range statuses[1:] {
 			allowed := ledger.PaymentCanBecome(from, to)
 			if drawn[[2]string{from, to}] != allowed {
-				t.Errorf("from %q to %q: the code says %v, the README does not", from, to, allowed)
+				t.Errorf("from %q to %q: the code says %v, docs/flows.md does not", from, to, allowed)
 			}
 			_, err := db.Exec(`
 				INSERT INTO payments (order_id, lane, account_id, currency, amount, capture, previous, status, captured, refunded, version, created_at, updated_at)
