@@ -26,17 +26,23 @@ type stop struct {
 
 // claimed is a batch that this transaction may settle: it holds the lanes' locks until it ends.
 type claimed struct {
-	messages []Message
-	probes   []stop    // accounts whose head message is in the batch for another try
-	probed   []Message // those messages
+	rows   []Stored
+	probes []stop   // accounts whose head message is in the batch for another try
+	probed []Stored // those messages
 }
 
 // claim takes lanes that have ready messages, from a random one on, until one batch is full, and reads the batch, sorted
 // by arrival. A non-nil only restricts it to these messages, as far as no others of their accounts are before them. The
 // locks are taken in a statement of their own and the messages are read by a later one: a statement that locks and reads
 // would read what was there before the lock.
-func claim(ctx context.Context, tx *sqlx.Tx, only []Message, limit int) (claimed, error) {
-	lanes, err := lockLanes(ctx, tx, only, limit)
+func claim(ctx context.Context, tx *sqlx.Tx, only []Stored, limit int) (claimed, error) {
+	var lanes pg.Int16s
+	var err error
+	if only == nil {
+		lanes, err = lockReadyLanes(ctx, tx, limit)
+	} else {
+		lanes, err = lockLanes(ctx, tx, lanesOf(only))
+	}
 	if err != nil || len(lanes) == 0 {
 		return claimed{}, err
 	}
@@ -49,7 +55,7 @@ func claim(ctx context.Context, tx *sqlx.Tx, only []Message, limit int) (claimed
 	if err := tx.SelectContext(ctx, &rows, `
 		SELECT m.*, s.message_id AS stop_message_id, s.probing AS stop_probing
 		FROM unnest($1::smallint[], $2::bigint[]) AS held (lane, last) CROSS JOIN LATERAL (
-			SELECT seq, id, lane, account_id, kind, payload, fingerprint, traceparent, received_at
+			SELECT `+columns+`
 			FROM inbox WHERE inbox.lane = held.lane AND NOT stopped AND ($2::bigint[] IS NULL OR seq <= held.last)
 			ORDER BY seq LIMIT $3
 		) m LEFT JOIN inbox_stops s ON s.account_id = m.account_id AND s.lane = m.lane
@@ -63,7 +69,7 @@ func claim(ctx context.Context, tx *sqlx.Tx, only []Message, limit int) (claimed
 	return leaveStopped(ctx, tx, rows)
 }
 
-func lastWanted(lanes pg.Int16s, only []Message) pg.Int64s {
+func lastWanted(lanes pg.Int16s, only []Stored) pg.Int64s {
 	lasts := make(pg.Int64s, len(lanes))
 	for _, m := range only {
 		if i := slices.Index(lanes, m.Lane); i >= 0 {
@@ -75,7 +81,7 @@ func lastWanted(lanes pg.Int16s, only []Message) pg.Int64s {
 
 // restrict leaves only these messages of the rows, and of them those that overtake no other of their account: it may not
 // have been settled, because another worker held its lane for a moment.
-func restrict(rows []claimedRow, only []Message) []claimedRow {
+func restrict(rows []claimedRow, only []Stored) []claimedRow {
 	wanted, before := make(map[int64]bool, len(only)), make(map[uuid.UUID]bool)
 	for _, m := range only {
 		wanted[m.Seq] = true
@@ -90,27 +96,25 @@ func restrict(rows []claimedRow, only []Message) []claimedRow {
 
 // claimedRow is a ready message, and the stop of its account if there is one.
 type claimedRow struct {
-	Message
+	Stored
 	StopMessageID uuid.NullUUID `db:"stop_message_id"`
 	StopProbing   sql.NullBool  `db:"stop_probing"`
 }
 
-// lockLanes takes the locks of lanes that have work, as far as they are free, and returns the lanes that come first after
-// a random one first, so that a long queue in one lane does not keep workers from the others.
-func lockLanes(ctx context.Context, tx *sqlx.Tx, only []Message, limit int) (held pg.Int16s, err error) {
-	if only != nil {
-		var lanes pg.Int16s
-		for _, m := range only {
-			lanes = append(lanes, m.Lane)
-		}
-		slices.Sort(lanes)
-		if err := tx.SelectContext(ctx, &held,
-			`SELECT lane FROM unnest($1::smallint[]) AS lane WHERE pg_try_advisory_xact_lock($2::integer, lane)`,
-			slices.Compact(lanes), lockClass); err != nil {
-			return nil, fmt.Errorf("inbox: lock lanes: %w", err)
-		}
-		return held, nil
+// lockLanes takes the locks of these lanes, as far as they are free, and returns those that it has taken.
+func lockLanes(ctx context.Context, tx *sqlx.Tx, lanes pg.Int16s) (held pg.Int16s, err error) {
+	slices.Sort(lanes)
+	if err := tx.SelectContext(ctx, &held,
+		`SELECT lane FROM unnest($1::smallint[]) AS lane WHERE pg_try_advisory_xact_lock($2::integer, lane)`,
+		slices.Compact(lanes), lockClass); err != nil {
+		return nil, fmt.Errorf("inbox: lock lanes: %w", err)
 	}
+	return held, nil
+}
+
+// lockReadyLanes takes the locks of lanes that have work, as far as they are free. Those after a random lane come first, so that
+// a long queue in one lane does not keep workers from the others.
+func lockReadyLanes(ctx context.Context, tx *sqlx.Tx, limit int) (held pg.Int16s, err error) {
 	first := rand.N[int16](contract.Lanes)
 	if err := tx.SelectContext(ctx, &held, `
 		WITH wanted AS MATERIALIZED (
@@ -131,7 +135,7 @@ func lockLanes(ctx context.Context, tx *sqlx.Tx, only []Message, limit int) (hel
 // again before their account is woken. Messages are inserted without a look at the stops; here, under the lane's lock,
 // the look cannot race with the waking.
 func leaveStopped(ctx context.Context, tx *sqlx.Tx, rows []claimedRow) (claimed, error) {
-	c := claimed{messages: make([]Message, 0, len(rows))}
+	c := claimed{rows: make([]Stored, 0, len(rows))}
 	var (
 		flagged pg.Int64s
 		lanes   pg.Int16s
@@ -139,10 +143,11 @@ func leaveStopped(ctx context.Context, tx *sqlx.Tx, rows []claimedRow) (claimed,
 	for _, row := range rows {
 		switch {
 		case !row.StopMessageID.Valid:
-			c.messages = append(c.messages, row.Message)
+			c.rows = append(c.rows, row.Stored)
 		case row.StopProbing.Bool && row.StopMessageID.UUID == row.ID:
-			c.messages = append(c.messages, row.Message)
-			c.probes, c.probed = append(c.probes, stop{AccountID: row.AccountID, Lane: row.Lane}), append(c.probed, row.Message)
+			c.rows = append(c.rows, row.Stored)
+			c.probed = append(c.probed, row.Stored)
+			c.probes = append(c.probes, stop{AccountID: row.AccountID, Lane: row.Lane})
 		default:
 			flagged, lanes = append(flagged, row.Seq), append(lanes, row.Lane)
 		}
@@ -151,7 +156,8 @@ func leaveStopped(ctx context.Context, tx *sqlx.Tx, rows []claimedRow) (claimed,
 		return c, nil
 	}
 	// NOT stopped is true of them all, and lets the index find them in however long a queue.
-	if _, err := tx.ExecContext(ctx, `UPDATE inbox SET stopped = true WHERE seq = ANY($1::bigint[]) AND lane = ANY($2::smallint[]) AND NOT stopped`,
+	if _, err := tx.ExecContext(ctx, `
+		UPDATE inbox SET stopped = true WHERE seq = ANY($1::bigint[]) AND lane = ANY($2::smallint[]) AND NOT stopped`,
 		flagged, lanes); err != nil {
 		return claimed{}, fmt.Errorf("inbox: flag: %w", err)
 	}
@@ -161,11 +167,12 @@ func leaveStopped(ctx context.Context, tx *sqlx.Tx, rows []claimedRow) (claimed,
 // remove deletes the settled batch. It must find exactly the rows that were settled: anything else means that a lock
 // did not hold, and the transaction must roll back.
 func (c *claimed) remove(ctx context.Context, tx *sqlx.Tx) error {
-	if len(c.messages) == 0 {
+	if len(c.rows) == 0 {
 		return nil
 	}
-	ids, seqs, lanes := make(pg.UUIDs, len(c.messages)), make(pg.Int64s, len(c.messages)), make(pg.Int16s, len(c.messages))
-	for i, m := range c.messages {
+	n := len(c.rows)
+	ids, seqs, lanes := make(pg.UUIDs, n), make(pg.Int64s, n), make(pg.Int16s, n)
+	for i, m := range c.rows {
 		ids[i], seqs[i], lanes[i] = m.ID, m.Seq, m.Lane
 	}
 	slices.Sort(lanes)
@@ -177,12 +184,12 @@ func (c *claimed) remove(ctx context.Context, tx *sqlx.Tx) error {
 	if err != nil {
 		return fmt.Errorf("inbox: delete: %w", err)
 	}
-	n, err := result.RowsAffected()
+	deleted, err := result.RowsAffected()
 	if err != nil {
 		return fmt.Errorf("inbox: delete: %w", err)
 	}
-	if n != int64(len(c.messages)) {
-		return fmt.Errorf("inbox: settled %d messages but deleted %d", len(c.messages), n)
+	if deleted != int64(n) {
+		return fmt.Errorf("inbox: settled %d messages but deleted %d", n, deleted)
 	}
 	for _, s := range c.probes {
 		if err := wake(ctx, tx, s); err != nil {

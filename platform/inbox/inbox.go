@@ -1,16 +1,11 @@
-// Package inbox is the door through which messages take effect exactly once and, per account, in the order in which
-// they were accepted. Whoever takes a message in (a broker's receiver, an HTTP handler, a timer) has a Worker accept it:
-// where nothing is ahead of it, it takes its effect in that very transaction. Otherwise it is stored; workers claim batches
-// of what is stored, lane by lane, and delete them in the very transaction that gives them their effect.
-//
-// A lane is held by a transaction-level advisory lock while its messages are settled, so any number of workers in any
-// number of processes share the lanes, and a crash frees them at once.
 package inbox
 
 import (
 	"context"
+	"database/sql"
 	"embed"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -26,40 +21,95 @@ var files embed.FS
 // Migrations creates the inbox's tables.
 func Migrations() pg.Migrations { return pg.Embedded("inbox", files) }
 
-// Message is one accepted request or event, in the queue of its account.
-type Message struct {
+// Message is one accepted request or event, in the queue of its account. B is the application's type for what it says.
+type Message[B any] struct {
 	Seq         int64         `db:"seq"` // arrival number, set by the database
 	ID          uuid.UUID     `db:"id"`  // the same message has the same ID, however often it arrives
 	Lane        int16         `db:"lane"`
 	AccountID   uuid.UUID     `db:"account_id"`
 	Kind        string        `db:"kind"`
-	Payload     string        `db:"payload"` // JSON; where it is empty, what is stored is the JSON of Body
-	Body        any           `db:"-"`       // what Payload says, of a message that was not stored
+	Body        B             `db:"payload"`
 	Fingerprint uuid.NullUUID `db:"fingerprint"`
 	Traceparent string        `db:"traceparent"`
 	ReceivedAt  time.Time     `db:"received_at"` // set by the database
+	Discarded   bool          `db:"-"`           // an operator has given it up; Kind and Body are what it was
 }
 
-// Discarded is the kind of a message that an operator has given up. It takes effect in its place in the queue, as what the
-// handler makes of what it was; see Undiscard.
-const Discarded = "discarded"
+// Stored is a message as its row has it: the body is JSON.
+type Stored = Message[string]
 
-// Insert stores messages, in this order per account. It returns each message's arrival number, or 0 where a message
-// with its ID is waiting already. A duplicate of a message that has taken effect is stored again: whoever settles it
-// must recognise it by its permanent record.
-func Insert(ctx context.Context, tx sqlx.ExtContext, messages []Message) ([]int64, error) {
+// Codec turns bodies into what is stored of them and back. Only stored messages need it: one that takes effect at once is
+// neither encoded nor decoded.
+type Codec[B any] interface {
+	// Encode returns the JSON of a message's body.
+	Encode(Message[B]) (string, error)
+	// Decode reads a body from its row. When it fails, the message has failed: it is tried again, and parked in the end with
+	// the error as the reason.
+	Decode(Stored) (B, error)
+}
+
+// JSON is the codec of bodies that encoding/json can encode and decode.
+func JSON[B any]() Codec[B] { return jsonCodec[B]{} }
+
+type jsonCodec[B any] struct{}
+
+func (jsonCodec[B]) Encode(m Message[B]) (string, error) {
+	text, err := json.Marshal(m.Body)
+	return string(text), err
+}
+
+func (jsonCodec[B]) Decode(m Stored) (body B, err error) {
+	if err = json.Unmarshal([]byte(m.Body), &body); err != nil {
+		err = fmt.Errorf("inbox: decode message %s: %w", m.ID, err)
+	}
+	return body, err
+}
+
+// Inbox is the stored messages of a database.
+type Inbox[B any] struct {
+	db    *sqlx.DB
+	codec Codec[B]
+}
+
+// New makes an inbox.
+func New[B any](db *sqlx.DB, codec Codec[B]) *Inbox[B] { return &Inbox[B]{db: db, codec: codec} }
+
+// Store stores messages in a transaction of its own, in this order per account; it never gives them their effect. Its promise
+// is that of Intake.Accept. Wake the worker afterwards.
+func (x *Inbox[B]) Store(ctx context.Context, messages []Message[B]) ([]Arrival, error) {
+	arrivals := make([]Arrival, len(messages))
+	err := pg.UntilKnown(ctx, func() error {
+		begin(arrivals)
+		return x.store(ctx, messages, arrivals)
+	})
+	return arrivals, err
+}
+
+// store stores messages in one transaction. It sets the arrivals also where the outcome of the commit is not known.
+func (x *Inbox[B]) store(ctx context.Context, messages []Message[B], arrivals []Arrival) error {
+	var seqs []int64
+	err := pg.InTx(ctx, x.db, func(tx *sqlx.Tx) (err error) {
+		seqs, err = x.Insert(ctx, tx, messages)
+		return err
+	})
+	return arrived(arrivals, seqs, err)
+}
+
+// Insert stores messages in the caller's transaction, in this order per account. It returns each message's arrival number, or
+// 0 where a message with its ID is waiting already. A duplicate of a message that has taken effect is stored again: the
+// handler must recognise it by its permanent record. Wake the worker after the commit.
+func (x *Inbox[B]) Insert(ctx context.Context, tx sqlx.ExtContext, messages []Message[B]) ([]int64, error) {
 	n := len(messages)
-	ids, accounts, lanes, fingerprints := make(pg.UUIDs, n), make(pg.UUIDs, n), make(pg.Int16s, n), make(pg.OptionalUUIDs, n)
+	ids, accounts, lanes := make(pg.UUIDs, n), make(pg.UUIDs, n), make(pg.Int16s, n)
 	kinds, payloads, traces := make(pg.Texts, n), make(pg.Texts, n), make(pg.Texts, n)
+	fingerprints := make(pg.OptionalUUIDs, n)
 	for i, m := range messages {
-		ids[i], lanes[i], accounts[i], kinds[i], payloads[i] = m.ID, m.Lane, m.AccountID, m.Kind, m.Payload
-		fingerprints[i], traces[i] = m.Fingerprint.UUID, m.Traceparent
-		if m.Payload == "" {
-			payload, err := json.Marshal(m.Body)
-			if err != nil {
-				return nil, fmt.Errorf("inbox: encode message %s: %w", m.ID, err)
-			}
-			payloads[i] = string(payload)
+		ids[i], lanes[i], accounts[i] = m.ID, m.Lane, m.AccountID
+		kinds[i], traces[i] = m.Kind, m.Traceparent
+		fingerprints[i] = m.Fingerprint.UUID
+		var err error
+		if payloads[i], err = x.codec.Encode(m); err != nil {
+			return nil, fmt.Errorf("inbox: encode message %s: %w", m.ID, err)
 		}
 	}
 	rows, err := tx.QueryContext(ctx, `
@@ -74,7 +124,7 @@ func Insert(ctx context.Context, tx sqlx.ExtContext, messages []Message) ([]int6
 		return nil, fmt.Errorf("inbox: insert %d messages: %w", n, err)
 	}
 	defer rows.Close()
-	arrivals := make([]int64, n)
+	seqs := make([]int64, n)
 	// Rows come back in the order of the input, less those that conflicted.
 	next := 0
 	for rows.Next() {
@@ -91,8 +141,52 @@ func Insert(ctx context.Context, tx sqlx.ExtContext, messages []Message) ([]int6
 		if next == n {
 			return nil, fmt.Errorf("inbox: insert returned message %s out of order", id)
 		}
-		arrivals[next] = seq
+		seqs[next] = seq
 		next++
 	}
-	return arrivals, rows.Err()
+	return seqs, rows.Err()
+}
+
+// columns are those of a Stored.
+const columns = `seq, id, lane, account_id, kind, payload, fingerprint, traceparent, received_at`
+
+// Find reads a stored message that has not taken effect yet.
+func (x *Inbox[B]) Find(ctx context.Context, id uuid.UUID) (m Message[B], found bool, err error) {
+	var row Stored
+	err = x.db.GetContext(ctx, &row, `SELECT `+columns+` FROM inbox WHERE id = $1`, id)
+	if errors.Is(err, sql.ErrNoRows) {
+		return m, false, nil
+	}
+	if err != nil {
+		return m, false, fmt.Errorf("inbox: find message: %w", err)
+	}
+	m, err = x.decode(row)
+	return m, err == nil, err
+}
+
+// decode returns the message of a row.
+func (x *Inbox[B]) decode(row Stored) (Message[B], error) {
+	row, err := undiscard(row)
+	if err != nil {
+		return Message[B]{}, err
+	}
+	body, err := x.codec.Decode(row)
+	if err != nil {
+		return Message[B]{}, err
+	}
+	return Message[B]{
+		Seq: row.Seq, ID: row.ID, Lane: row.Lane, AccountID: row.AccountID, Kind: row.Kind, Body: body, Fingerprint: row.Fingerprint,
+		Traceparent: row.Traceparent, ReceivedAt: row.ReceivedAt, Discarded: row.Discarded,
+	}, nil
+}
+
+func (x *Inbox[B]) decodeAll(rows []Stored) ([]Message[B], error) {
+	messages := make([]Message[B], len(rows))
+	for i, row := range rows {
+		var err error
+		if messages[i], err = x.decode(row); err != nil {
+			return nil, err
+		}
+	}
+	return messages, nil
 }

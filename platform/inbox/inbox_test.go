@@ -40,7 +40,21 @@ func setup(t *testing.T) *bundle {
 	return &bundle{T: t, DB: postgrestest.Database(t, "inbox", Migrations(), effects)}
 }
 
-func (b *bundle) handle(ctx context.Context, tx *sqlx.Tx, batch []Message) (func(), error) {
+// text is the codec of bodies that are text already. "{broken" cannot be read.
+type text struct{}
+
+func (text) Encode(m Stored) (string, error) { return m.Body, nil }
+
+func (text) Decode(m Stored) (string, error) {
+	if m.Body == "{broken" && !m.Discarded {
+		return "", errors.New("cannot be read")
+	}
+	return m.Body, nil
+}
+
+func (b *bundle) inbox() *Inbox[string] { return New[string](b.Service, text{}) }
+
+func (b *bundle) handle(ctx context.Context, tx *sqlx.Tx, batch []Stored) (func(), error) {
 	for _, m := range batch {
 		if cause, ok := b.poison.Load(m.ID); ok {
 			if err, ok := cause.(error); ok {
@@ -48,7 +62,12 @@ func (b *bundle) handle(ctx context.Context, tx *sqlx.Tx, batch []Message) (func
 			}
 			panic(cause)
 		}
-		if _, err := tx.ExecContext(ctx, `INSERT INTO effects (id, account_id, payload) VALUES ($1, $2, $3)`, m.ID, m.AccountID, m.Payload); err != nil {
+		effect := m.Body
+		if m.Discarded {
+			effect = "discarded " + m.Kind + " " + effect
+		}
+		if _, err := tx.ExecContext(ctx, `INSERT INTO effects (id, account_id, payload) VALUES ($1, $2, $3)`,
+			m.ID, m.AccountID, effect); err != nil {
 			return nil, err
 		}
 	}
@@ -56,8 +75,8 @@ func (b *bundle) handle(ctx context.Context, tx *sqlx.Tx, batch []Message) (func
 }
 
 // run starts a worker and ends it with the test.
-func (b *bundle) run() *Worker {
-	w := NewWorker(b.Service, b.handle, quick, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+func (b *bundle) run() *Worker[string] {
+	w := NewWorker(b.inbox(), b.handle, quick, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error)
 	go func() { done <- w.Run(ctx) }()
@@ -71,12 +90,12 @@ func (b *bundle) run() *Worker {
 }
 
 // send stores n numbered messages of each account, one after another, and returns them.
-func (b *bundle) send(n int, accounts ...uuid.UUID) []Message {
+func (b *bundle) send(n int, accounts ...uuid.UUID) []Stored {
 	b.Helper()
-	var messages []Message
+	var messages []Stored
 	for i := range n {
 		for _, account := range accounts {
-			messages = append(messages, Message{ID: uuid.New(), Lane: contract.Lane(account), AccountID: account, Kind: "test", Payload: fmt.Sprint(i)})
+			messages = append(messages, Stored{ID: uuid.New(), Lane: contract.Lane(account), AccountID: account, Kind: "test", Body: fmt.Sprint(i)})
 		}
 	}
 	for part := range slices.Chunk(messages, 500) {
@@ -85,11 +104,11 @@ func (b *bundle) send(n int, accounts ...uuid.UUID) []Message {
 	return messages
 }
 
-func (b *bundle) insert(messages []Message) []int64 {
+func (b *bundle) insert(messages []Stored) []int64 {
 	b.Helper()
 	var arrivals []int64
 	if err := pg.InTx(b.Context(), b.Service, func(tx *sqlx.Tx) (err error) {
-		arrivals, err = Insert(b.Context(), tx, messages)
+		arrivals, err = b.inbox().Insert(b.Context(), tx, messages)
 		return err
 	}); err != nil {
 		b.Fatal(err)
@@ -138,17 +157,17 @@ func accounts(n int) []uuid.UUID {
 func TestInsertNumbersArrivalsAndIgnoresWhatIsWaiting(t *testing.T) {
 	b := setup(t)
 	a := uuid.New()
-	message := func(id uuid.UUID) Message {
-		return Message{ID: id, Lane: contract.Lane(a), AccountID: a, Kind: "test", Payload: "{}",
+	message := func(id uuid.UUID) Stored {
+		return Stored{ID: id, Lane: contract.Lane(a), AccountID: a, Kind: "test", Body: "{}",
 			Fingerprint: uuid.NullUUID{UUID: id, Valid: true}, Traceparent: "trace"}
 	}
 	one, two, three := uuid.New(), uuid.New(), uuid.New()
-	first := b.insert([]Message{message(one), message(one), message(two)})
-	second := b.insert([]Message{message(two), message(three), message(one)})
+	first := b.insert([]Stored{message(one), message(one), message(two)})
+	second := b.insert([]Stored{message(two), message(three), message(one)})
 	if first[0] == 0 || first[1] != 0 || first[2] <= first[0] || second[0] != 0 || second[1] <= first[2] || second[2] != 0 {
 		t.Errorf("arrivals %v, then %v", first, second)
 	}
-	var stored []Message
+	var stored []Stored
 	if err := b.Service.SelectContext(t.Context(), &stored,
 		`SELECT seq, id, lane, account_id, kind, payload, fingerprint, traceparent, received_at FROM inbox ORDER BY seq`); err != nil {
 		t.Fatal(err)
@@ -189,8 +208,8 @@ func TestAFailingMessageStopsItsAccountAlone(t *testing.T) {
 
 			// It is parked in the end, and what arrives for the account waits behind it.
 			b.until(1, `SELECT count(*) FROM inbox_stops WHERE message_id = $1 AND retry_at IS NULL AND attempts = 3 AND NOT probing AND reason LIKE '%cannot%'`, bad.ID)
-			late := Message{ID: uuid.New(), Lane: contract.Lane(victim), AccountID: victim, Kind: "test", Payload: "10"}
-			b.insert([]Message{late})
+			late := Stored{ID: uuid.New(), Lane: contract.Lane(victim), AccountID: victim, Kind: "test", Body: "10"}
+			b.insert([]Stored{late})
 			b.until(8, `SELECT count(*) FROM inbox WHERE stopped`)
 			b.until(0, `SELECT count(*) FROM inbox WHERE NOT stopped`)
 
@@ -210,7 +229,7 @@ func TestAFailingMessageStopsItsAccountAlone(t *testing.T) {
 func TestTheReasonOfAMessageThatIsGone(t *testing.T) {
 	b := setup(t)
 	m := b.send(1, uuid.New())[0]
-	w := NewWorker(b.Service, func(ctx context.Context, tx *sqlx.Tx, batch []Message) (func(), error) {
+	w := NewWorker(b.inbox(), func(ctx context.Context, tx *sqlx.Tx, batch []Stored) (func(), error) {
 		_, err := tx.ExecContext(ctx, `DELETE FROM inbox WHERE id = $1`, m.ID)
 		return nil, err
 	}, quick, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
@@ -221,6 +240,27 @@ func TestTheReasonOfAMessageThatIsGone(t *testing.T) {
 	if err := b.Owner.GetContext(t.Context(), &reason, `SELECT reason FROM inbox_stops WHERE message_id = $1`, m.ID); err != nil || reason != "inbox: settled 1 messages but deleted 0" {
 		t.Errorf("%q, %v", reason, err)
 	}
+}
+
+// What the codec cannot decode has failed like what the handler refuses.
+func TestAMessageThatCannotBeDecodedStopsItsAccountAlone(t *testing.T) {
+	b := setup(t)
+	clients := accounts(20)
+	messages := make([]Stored, len(clients))
+	for i, client := range clients {
+		messages[i] = message(client, 0)
+	}
+	messages[7].Body = "{broken"
+	b.insert(messages)
+	b.run()
+	b.until(19, `SELECT count(*) FROM effects`)
+	b.until(1, `SELECT count(*) FROM inbox_stops WHERE message_id = $1 AND retry_at IS NULL AND NOT probing AND reason = 'cannot be read'`,
+		messages[7].ID)
+	if _, err := b.operators().Discard(t.Context(), messages[7].ID, "no use"); err != nil {
+		t.Fatal(err)
+	}
+	b.until(20, `SELECT count(*) FROM effects`)
+	b.until(0, `SELECT (SELECT count(*) FROM inbox) + (SELECT count(*) FROM inbox_stops)`)
 }
 
 func TestAMessageThatHealsIsRetriedByItself(t *testing.T) {
@@ -240,7 +280,7 @@ func TestAMessageThatHealsIsRetriedByItself(t *testing.T) {
 func TestLostConnections(t *testing.T) {
 	b := setup(t)
 	var cut atomic.Int32
-	handle := func(ctx context.Context, tx *sqlx.Tx, batch []Message) (func(), error) {
+	handle := func(ctx context.Context, tx *sqlx.Tx, batch []Stored) (func(), error) {
 		committed, err := b.handle(ctx, tx, batch)
 		if cut.Add(1) <= 3 {
 			// The server ends the session in the middle of the transaction.
@@ -248,7 +288,7 @@ func TestLostConnections(t *testing.T) {
 		}
 		return committed, err
 	}
-	w := NewWorker(b.Service, handle, quick, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	w := NewWorker(b.inbox(), handle, quick, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	client := uuid.New()
 	b.send(100, client)
 	for settled := 0; settled < 100; {
@@ -271,7 +311,7 @@ func TestLostConnections(t *testing.T) {
 // first half: the second half must not overtake it.
 func TestAPartOfABatchOvertakesNothing(t *testing.T) {
 	b := setup(t)
-	w := NewWorker(b.Service, b.handle, quick, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	w := NewWorker(b.inbox(), b.handle, quick, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	account, other := uuid.New(), uuid.New()
 	messages := b.send(6, account)
 	b.poison.Store(messages[1].ID, errors.New("cannot"))
@@ -315,7 +355,7 @@ func TestALaneBelongsToOneTransaction(t *testing.T) {
 	if _, err := blocker.ExecContext(t.Context(), `SELECT pg_advisory_xact_lock($1, $2)`, lockClass, contract.Lane(one)); err != nil {
 		t.Fatal(err)
 	}
-	w := NewWorker(b.Service, b.handle, quick, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	w := NewWorker(b.inbox(), b.handle, quick, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	if n, err := w.runOnce(t.Context()); n != 1 || err != nil {
 		t.Fatalf("settled %d, %v; want the other lane's one", n, err)
 	}
@@ -336,7 +376,7 @@ func TestWhileAWorkerIsAtWorkAnotherLooks(t *testing.T) {
 		other = uuid.New()
 	}
 	begun, end := make(chan struct{}), make(chan struct{})
-	w := NewWorker(b.Service, func(ctx context.Context, tx *sqlx.Tx, batch []Message) (func(), error) {
+	w := NewWorker(b.inbox(), func(ctx context.Context, tx *sqlx.Tx, batch []Stored) (func(), error) {
 		if batch[0].AccountID == slow {
 			close(begun)
 			<-end
@@ -381,9 +421,9 @@ func TestSettingAsideReadsNoOtherMessages(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := pg.InTx(t.Context(), b.Service, func(tx *sqlx.Tx) error {
-		batch, err := claim(t.Context(), tx, []Message{{Seq: 1, Lane: lane}}, batchSize)
-		if err != nil || len(batch.messages) != 0 {
-			t.Errorf("%d messages of an account that stands still: %v", len(batch.messages), err)
+		batch, err := claim(t.Context(), tx, []Stored{{Seq: 1, Lane: lane}}, batchSize)
+		if err != nil || len(batch.rows) != 0 {
+			t.Errorf("%d messages of an account that stands still: %v", len(batch.rows), err)
 		}
 		var flagged, scans int
 		if err := tx.GetContext(t.Context(), &flagged, `SELECT count(*) FROM inbox WHERE account_id = $1 AND stopped`, stopped); err != nil {
@@ -407,7 +447,7 @@ func TestALongQueueDoesNotStarveOthers(t *testing.T) {
 	hot := uuid.New()
 	b.send(3*batchSize, hot)
 	cold := b.send(1, accounts(20)...)
-	w := NewWorker(b.Service, b.handle, quick, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	w := NewWorker(b.inbox(), b.handle, quick, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	for range 3 {
 		if _, err := w.runOnce(t.Context()); err != nil {
 			t.Fatal(err)

@@ -34,12 +34,12 @@ func TestAcceptDoesNotKnowWhetherItWasCommitted(t *testing.T) {
 				defer db.Close()
 				seqs := make(map[uuid.UUID]int64) // of the permanent records
 				var mu sync.Mutex
-				w := NewWorker(db, func(ctx context.Context, tx *sqlx.Tx, batch []Message) (func(), error) {
+				w := NewWorker(New[string](db, text{}), func(ctx context.Context, tx *sqlx.Tx, batch []Stored) (func(), error) {
 					records := make(map[uuid.UUID]int64)
 					for _, m := range batch {
 						if err := tx.GetContext(ctx, new(uuid.UUID), `
 							INSERT INTO effects (id, account_id, payload) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING RETURNING id`,
-							m.ID, m.AccountID, m.Payload); err == nil {
+							m.ID, m.AccountID, m.Body); err == nil {
 							records[m.ID] = m.Seq
 						} else if !errors.Is(err, sql.ErrNoRows) {
 							return nil, err
@@ -50,12 +50,12 @@ func TestAcceptDoesNotKnowWhetherItWasCommitted(t *testing.T) {
 					maps.Copy(seqs, records) // also of what is not committed: only the last ones are
 					return nil, nil
 				}, quick, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
-				messages := make([]Message, n)
+				messages := make([]Stored, n)
 				for i := range messages {
 					messages[i] = message(uuid.New(), i)
 				}
 				lost := proxy.Lose(moment, "INSERT INTO effects", 1)
-				arrivals, err := w.Accept(t.Context(), messages)
+				arrivals, err := NewIntake(w.inbox, w).Accept(t.Context(), messages...)
 				if err != nil || len(lost) != 1 {
 					t.Fatalf("%v, lost %d", err, len(lost))
 				}
@@ -75,28 +75,25 @@ func TestAcceptDoesNotKnowWhetherItWasCommitted(t *testing.T) {
 func TestAHalfOfABatchIsAccepted(t *testing.T) {
 	b := setup(t)
 	w := b.worker()
-	messages := make([]Message, largeBatch)
+	in := b.intake(w)
+	messages := make([]Stored, largeBatch)
 	for i := range messages {
 		messages[i] = message(uuid.New(), i)
 	}
-	var parts [Halves]part
-	for i, m := range messages {
-		p := &parts[Half(m.Lane)]
-		p.messages, p.indexes = append(p.messages, m), append(p.indexes, i)
-	}
+	parts := split(messages)
 	away := errors.New("connection refused")
-	w.handle = func(ctx context.Context, tx *sqlx.Tx, batch []Message) (func(), error) {
-		if Half(batch[0].Lane) == 1 {
+	w.handle = func(ctx context.Context, tx *sqlx.Tx, batch []Stored) (func(), error) {
+		if half(batch[0].Lane) == 1 {
 			return nil, &net.OpError{Op: "dial", Err: away}
 		}
 		return b.handle(ctx, tx, batch)
 	}
 	arrivals := make([]Arrival, len(messages))
-	if err := w.acceptParts(t.Context(), parts[:], arrivals); !errors.Is(err, away) || !pg.IsOutcomeUnknown(err) {
+	if err := in.acceptParts(t.Context(), parts[:], arrivals); !errors.Is(err, away) || !pg.IsOutcomeUnknown(err) {
 		t.Errorf("got %v", err)
 	}
 	w.handle = b.handle
-	if err := w.acceptParts(t.Context(), parts[:], arrivals); err != nil {
+	if err := in.acceptParts(t.Context(), parts[:], arrivals); err != nil {
 		t.Error(err)
 	}
 	b.count(len(messages), `SELECT count(*) FROM effects`)

@@ -12,25 +12,31 @@ import (
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
-// discarded is the payload of a message of the kind Discarded. Everything else of the message stays, so that whoever settles
-// it can end what it has begun, in its place in the queue.
+// discardedKind is the kind of a message that an operator has given up. It is settled in its place in the queue, so that the
+// handler can end what the message was about.
+const discardedKind = "discarded"
+
+// KindSQL is what the kind of a row of the table inbox is, or was before an operator gave the message up.
+const KindSQL = `CASE kind WHEN '` + discardedKind + `' THEN payload::json->>'kind' ELSE kind END`
+
+// discarded is the payload of such a message. Everything else of the message stays as it was.
 type discarded struct {
 	Kind    string          `json:"kind"`
 	Payload json.RawMessage `json:"payload"`
 	Reason  string          `json:"reason"`
 }
 
-// Undiscard returns what a message was before an operator gave it up, and whether one did.
-func Undiscard(m Message) (was Message, given bool, err error) {
-	if m.Kind != Discarded {
-		return m, false, nil
+// undiscard returns what a message was before an operator gave it up, if one did.
+func undiscard(m Stored) (Stored, error) {
+	if m.Kind != discardedKind {
+		return m, nil
 	}
 	var d discarded
-	if err := json.Unmarshal([]byte(m.Payload), &d); err != nil {
-		return m, true, fmt.Errorf("inbox: decode discarded message %s: %w", m.ID, err)
+	if err := json.Unmarshal([]byte(m.Body), &d); err != nil {
+		return m, fmt.Errorf("inbox: decode discarded message %s: %w", m.ID, err)
 	}
-	m.Kind, m.Payload = d.Kind, string(d.Payload)
-	return m, true, nil
+	m.Kind, m.Body, m.Discarded = d.Kind, string(d.Payload), true
+	return m, nil
 }
 
 // Parked is the parked.Source of an inbox: the messages that were tried too often, each the head of its account's queue.
@@ -51,12 +57,13 @@ func NewParked(db *sqlx.DB, discardable func(kind string) bool, wake func()) *Pa
 
 // Park stores messages that cannot take effect, with the reasons: each is parked from the start, at the head of the queue of an
 // account that must be its own. One that is there already stays as it is.
-func Park(ctx context.Context, db *sqlx.DB, messages []Message, reasons []error) error {
+func Park(ctx context.Context, db *sqlx.DB, messages []Stored, reasons []error) error {
 	n := len(messages)
 	ids, accounts, lanes := make(pg.UUIDs, n), make(pg.UUIDs, n), make(pg.Int16s, n)
 	kinds, payloads, texts := make(pg.Texts, n), make(pg.Texts, n), make(pg.Texts, n)
 	for i, m := range messages {
-		ids[i], accounts[i], lanes[i], kinds[i], payloads[i] = m.ID, m.AccountID, m.Lane, m.Kind, m.Payload
+		ids[i], accounts[i], lanes[i] = m.ID, m.AccountID, m.Lane
+		kinds[i], payloads[i] = m.Kind, m.Body
 		texts[i] = pg.Storable(reasons[i].Error())
 	}
 	if _, err := db.ExecContext(ctx, `
@@ -110,11 +117,11 @@ func (p *Parked) Redrive(ctx context.Context, id uuid.UUID) (parked.Item, error)
 	return p.release(ctx, id, func(*sqlx.Tx, parkedRow) error { return nil })
 }
 
-// Discard implements parked.Source: the message becomes one of the kind Discarded, and is settled as that in its place. One that
-// fails as that too is parked again, and may be discarded again.
+// Discard implements parked.Source: the handler gets the message in its place once more, as Discarded. One that fails as that
+// too is parked again, and may be discarded again.
 func (p *Parked) Discard(ctx context.Context, id uuid.UUID, reason string) (parked.Item, error) {
 	return p.release(ctx, id, func(tx *sqlx.Tx, row parkedRow) error {
-		var m Message
+		var m Stored
 		if err := tx.GetContext(ctx, &m, `SELECT id, kind, payload FROM inbox WHERE id = $1 AND lane = $2`, id, row.Lane); err != nil {
 			return fmt.Errorf("inbox: read: %w", err)
 		}
@@ -130,7 +137,7 @@ func (p *Parked) Discard(ctx context.Context, id uuid.UUID, reason string) (park
 			return fmt.Errorf("inbox: encode: %w", err)
 		}
 		if _, err := tx.ExecContext(ctx, `UPDATE inbox SET kind = $1, payload = $2 WHERE id = $3 AND lane = $4`,
-			Discarded, string(payload), id, row.Lane); err != nil {
+			discardedKind, string(payload), id, row.Lane); err != nil {
 			return fmt.Errorf("inbox: discard: %w", err)
 		}
 		return nil
@@ -138,14 +145,14 @@ func (p *Parked) Discard(ctx context.Context, id uuid.UUID, reason string) (park
 }
 
 // discard wraps a message, once: one that was discarded before only gets the new reason.
-func discard(m Message, reason string) (discarded, error) {
-	was, _, err := Undiscard(m)
+func discard(m Stored, reason string) (discarded, error) {
+	was, err := undiscard(m)
 	if err != nil {
 		return discarded{}, err
 	}
-	d := discarded{Kind: was.Kind, Payload: json.RawMessage(was.Payload), Reason: reason}
+	d := discarded{Kind: was.Kind, Payload: json.RawMessage(was.Body), Reason: reason}
 	if !json.Valid(d.Payload) { // which may be why it failed
-		d.Payload, _ = json.Marshal(was.Payload) // a string can always be encoded
+		d.Payload, _ = json.Marshal(was.Body) // a string can always be encoded
 	}
 	return d, nil
 }

@@ -39,12 +39,12 @@ func (b *bundle) list(size int) (items []parked.Item) {
 }
 
 // park stores three messages of an account, of which the second fails until it is mended, and waits until it is parked.
-func (b *bundle) park(kind string) (account uuid.UUID, bad Message) {
+func (b *bundle) park(kind string) (account uuid.UUID, bad Stored) {
 	b.Helper()
 	account = uuid.New()
-	messages := make([]Message, 3)
+	messages := make([]Stored, 3)
 	for i := range messages {
-		messages[i] = Message{ID: uuid.New(), Lane: contract.Lane(account), AccountID: account, Kind: kind, Payload: string(rune('0' + i)),
+		messages[i] = Stored{ID: uuid.New(), Lane: contract.Lane(account), AccountID: account, Kind: kind, Body: string(rune('0' + i)),
 			Fingerprint: uuid.NullUUID{UUID: uuid.New(), Valid: true}, Traceparent: "trace"}
 	}
 	bad = messages[1]
@@ -54,7 +54,7 @@ func (b *bundle) park(kind string) (account uuid.UUID, bad Message) {
 	return account, bad
 }
 
-func (b *bundle) parked(m Message) {
+func (b *bundle) parked(m Stored) {
 	b.Helper()
 	b.until(1, `SELECT count(*) FROM inbox_stops WHERE message_id = $1 AND retry_at IS NULL AND NOT probing`, m.ID)
 }
@@ -114,7 +114,7 @@ func TestADiscardedMessageIsSettledAsThatInItsPlace(t *testing.T) {
 	b := setup(t)
 	b.run()
 	account, bad := b.park("test")
-	stored := func() (m Message) {
+	stored := func() (m Stored) {
 		t.Helper()
 		if err := b.Owner.Get(&m, `SELECT seq, id, lane, account_id, kind, payload, fingerprint, traceparent, received_at FROM inbox WHERE id = $1`, bad.ID); err != nil {
 			t.Fatal(err)
@@ -132,15 +132,15 @@ func TestADiscardedMessageIsSettledAsThatInItsPlace(t *testing.T) {
 		b.parked(bad)
 		var wrapped discarded
 		m := stored()
-		if err := json.Unmarshal([]byte(m.Payload), &wrapped); err != nil || m.Kind != Discarded ||
+		if err := json.Unmarshal([]byte(m.Body), &wrapped); err != nil || m.Kind != discardedKind ||
 			wrapped.Kind != "test" || string(wrapped.Payload) != "1" || wrapped.Reason != reason {
 			t.Errorf("stored %+v: %v", m, err)
 		}
-		m.Kind, m.Payload = bad.Kind, bad.Payload
+		m.Kind, m.Body = bad.Kind, bad.Body
 		if m != bad {
 			t.Errorf("became %+v, was %+v", m, bad)
 		}
-		if items := b.list(10); len(items) != 1 || items[0].Kind != Discarded || items[0].Attempts != 3 {
+		if items := b.list(10); len(items) != 1 || items[0].Kind != discardedKind || items[0].Attempts != 3 {
 			t.Errorf("parked again: %+v", items)
 		}
 	}
@@ -150,7 +150,7 @@ func TestADiscardedMessageIsSettledAsThatInItsPlace(t *testing.T) {
 	}
 	b.until(3, `SELECT count(*) FROM effects WHERE account_id = $1`, account)
 	b.until(1, `SELECT count(*) FROM (SELECT payload, lag(payload) OVER (ORDER BY n) AS before FROM effects WHERE account_id = $1) e
-		WHERE payload LIKE '{"kind":"test"%' AND before = '0'`, account)
+		WHERE payload = 'discarded test 1' AND before = '0'`, account)
 	b.until(0, `SELECT (SELECT count(*) FROM inbox) + (SELECT count(*) FROM inbox_stops)`)
 }
 
@@ -158,9 +158,9 @@ func TestWhatCannotBeReadIsDiscarded(t *testing.T) {
 	b := setup(t)
 	b.run()
 	account := uuid.New()
-	m := Message{ID: uuid.New(), Lane: contract.Lane(account), AccountID: account, Kind: "test", Payload: `{"a"`}
+	m := Stored{ID: uuid.New(), Lane: contract.Lane(account), AccountID: account, Kind: "test", Body: `{"a"`}
 	b.poison.Store(m.ID, errors.New("cannot"))
-	b.insert([]Message{m})
+	b.insert([]Stored{m})
 	b.parked(m)
 	if _, err := b.operators().Discard(t.Context(), m.ID, "broken"); err != nil {
 		t.Fatal(err)
@@ -226,7 +226,7 @@ func TestRedrivesDuringSettlement(t *testing.T) {
 // A message that failed here and took effect in another process meanwhile stops nobody.
 func TestWhatAnotherWorkerHasSettledIsNotStopped(t *testing.T) {
 	b := setup(t)
-	w := NewWorker(b.Service, b.handle, quick, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	w := NewWorker(b.inbox(), b.handle, quick, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	account := uuid.New()
 	m := b.send(1, account)[0]
 	if n, err := w.runOnce(t.Context()); n != 1 || err != nil {
@@ -260,9 +260,9 @@ func TestALargePayloadIsLeftOut(t *testing.T) {
 	b := setup(t)
 	b.run()
 	account := uuid.New()
-	m := Message{ID: uuid.New(), Lane: contract.Lane(account), AccountID: account, Kind: "test", Payload: strings.Repeat("1", parked.MaxPayload+1)}
+	m := Stored{ID: uuid.New(), Lane: contract.Lane(account), AccountID: account, Kind: "test", Body: strings.Repeat("1", parked.MaxPayload+1)}
 	b.poison.Store(m.ID, errors.New(strings.Repeat("я", 2*parked.MaxReason)))
-	b.insert([]Message{m})
+	b.insert([]Stored{m})
 	b.parked(m)
 	if items := b.list(10); len(items) != 1 || items[0].Payload != nil || items[0].Reason != strings.Repeat("я", parked.MaxReason) {
 		t.Errorf("item %+v", items)

@@ -5,33 +5,33 @@ import (
 	"fmt"
 )
 
-// Receiver stores what a broker delivers. Record is the broker's form of a message.
-type Receiver[Record any] struct {
-	accept   func(ctx context.Context, messages []Message) ([]Arrival, error)
-	decode   Decoder[Record]
-	repeated func(Message) (Message, bool)
+// Receiver accepts what a broker delivers. Record is the broker's form of a message.
+type Receiver[Record, B any] struct {
+	intake   *Intake[B]
+	decode   Decoder[Record, B]
+	repeated func(Message[B]) (Message[B], bool)
 }
 
 // Decoder makes messages of a fetched batch. For each record it returns the message, or the reason why it cannot be read.
 // An error of its own means that it could not find out; the batch is delivered again.
-type Decoder[Record any] func(ctx context.Context, records []Record) (messages []Message, reasons []error, err error)
+type Decoder[Record, B any] func(ctx context.Context, records []Record) (messages []Message[B], reasons []error, err error)
 
-// NewReceiver makes a receiver. accept is Accept of a Worker. A message that is waiting already is not accepted again; what
-// repeated returns for it, if it is not nil and returns true, is accepted in its stead.
-func NewReceiver[Record any](accept func(ctx context.Context, messages []Message) ([]Arrival, error), decode Decoder[Record],
-	repeated func(Message) (Message, bool)) *Receiver[Record] {
-	return &Receiver[Record]{accept: accept, decode: decode, repeated: repeated}
+// NewReceiver makes a receiver. A message that is waiting already is not accepted again; what repeated returns for it, if
+// repeated is not nil and returns true, is accepted in its stead.
+func NewReceiver[Record, B any](intake *Intake[B], decode Decoder[Record, B],
+	repeated func(Message[B]) (Message[B], bool)) *Receiver[Record, B] {
+	return &Receiver[Record, B]{intake: intake, decode: decode, repeated: repeated}
 }
 
-// Receive accepts a fetched batch in one transaction, and returns the records that cannot be read, with the reasons. Once
-// these are kept elsewhere, all records may be acknowledged: each other one has taken effect or is stored. After an error they
-// must be delivered again.
-func (r *Receiver[Record]) Receive(ctx context.Context, records []Record) (unreadable []Record, reasons []error, err error) {
+// Receive accepts a fetched batch, and returns the records that cannot be read, with the reasons. Once these are kept
+// elsewhere, all records may be acknowledged: each other one has taken effect or is stored. After an error they must be
+// delivered again.
+func (r *Receiver[Record, B]) Receive(ctx context.Context, records []Record) (unreadable []Record, reasons []error, err error) {
 	decoded, problems, err := r.decode(ctx, records)
 	if err != nil {
 		return nil, nil, fmt.Errorf("inbox: decode %d messages: %w", len(records), err)
 	}
-	messages := make([]Message, 0, len(records))
+	messages := make([]Message[B], 0, len(records))
 	for i, record := range records {
 		if problems[i] != nil {
 			unreadable, reasons = append(unreadable, record), append(reasons, problems[i])
@@ -42,11 +42,12 @@ func (r *Receiver[Record]) Receive(ctx context.Context, records []Record) (unrea
 	if len(messages) == 0 {
 		return unreadable, reasons, nil
 	}
-	arrivals, err := r.accept(ctx, messages)
+	// A fetch is a batch already; nothing is gained by waiting for others.
+	arrivals, err := r.intake.acceptNow(ctx, messages)
 	if err != nil || r.repeated == nil {
 		return unreadable, reasons, err
 	}
-	var instead []Message
+	var instead []Message[B]
 	for i, m := range messages {
 		if arrivals[i].Seq != 0 {
 			continue
@@ -57,7 +58,7 @@ func (r *Receiver[Record]) Receive(ctx context.Context, records []Record) (unrea
 	}
 	if len(instead) > 0 {
 		// Should this fail, the records are delivered again, and their messages are found waiting or settled.
-		_, err = r.accept(ctx, instead)
+		_, err = r.intake.acceptNow(ctx, instead)
 	}
 	return unreadable, reasons, err
 }

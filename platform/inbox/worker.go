@@ -20,9 +20,6 @@ import (
 const (
 	batchSize = 1000 // messages settled in one transaction
 
-	// largeBatch is one that is accepted in two transactions: it is large enough that the second one's price does not count.
-	largeBatch = 500
-
 	// retryInterval is how often a worker looks for accounts whose head message is due for another try.
 	retryInterval = 250 * time.Millisecond
 	maxProbes     = 100 // accounts woken at a time
@@ -30,11 +27,11 @@ const (
 	maxBackoff = 2 * time.Second // between tries when the database is away
 )
 
-// Handler gives a batch its effect in the worker's transaction. The batch is sorted by arrival and holds messages of
-// many accounts; the transaction holds their lanes. The function it returns, if any, runs once the transaction has
-// committed. An error rolls everything back; when it is not the database's own trouble, the worker tries smaller
-// batches until it has found the message that causes it.
-type Handler func(ctx context.Context, tx *sqlx.Tx, batch []Message) (committed func(), err error)
+// Handler gives a batch its effect in the transaction tx, which commits it. The batch is sorted by arrival and holds messages of
+// many accounts; the transaction holds their lanes. The function it returns, if any, runs once the transaction has committed. An
+// error rolls everything back; when it is not the database's own trouble, smaller batches are tried until the message that causes
+// it is found. The handler must recognise a message that has taken effect before.
+type Handler[B any] func(ctx context.Context, tx *sqlx.Tx, batch []Message[B]) (committed func(), err error)
 
 // Retry says how often a message that fails unexpectedly is tried, and how long its account waits between two attempts:
 // First after the first one, twice as long each time, up to Longest. After the last attempt it is parked.
@@ -61,18 +58,18 @@ func (r Retry) after(attempts int) (pause time.Duration, parked bool) {
 }
 
 // Worker settles the inbox of a database. Any number of workers may run, in any number of processes.
-type Worker struct {
+type Worker[B any] struct {
 	// Describe, if not nil, gives the lines of the log about a message more attributes. It is set before the worker is used.
-	Describe func(m Message) []any
+	Describe func(m Message[B]) []any
 
+	inbox  *Inbox[B]
 	db     *sqlx.DB
-	handle Handler
+	handle Handler[B]
 	retry  Retry
 	log    *slog.Logger
 	wake   chan struct{}
 
-	accepting [Halves]chan struct{} // each has an element while Accept works on that half of the lanes
-	lookout   chan *lookout         // has it while nobody looks
+	lookout chan *lookout // has it while nobody looks
 
 	batches  prometheus.Histogram
 	duration prometheus.Histogram
@@ -80,9 +77,10 @@ type Worker struct {
 }
 
 // NewWorker makes a worker; Run runs it.
-func NewWorker(db *sqlx.DB, handle Handler, retry Retry, log *slog.Logger, metrics prometheus.Registerer) *Worker {
-	w := &Worker{
-		db: db, handle: handle, retry: retry, log: log, wake: make(chan struct{}, 1), lookout: make(chan *lookout, 1),
+func NewWorker[B any](inbox *Inbox[B], handle Handler[B], retry Retry, log *slog.Logger,
+	metrics prometheus.Registerer) *Worker[B] {
+	w := &Worker[B]{
+		inbox: inbox, db: inbox.db, handle: handle, retry: retry, log: log, wake: make(chan struct{}, 1), lookout: make(chan *lookout, 1),
 		batches: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "altyn_inbox_batch_size", Help: "Messages settled in one transaction.", Buckets: prometheus.ExponentialBuckets(1, 4, 6)}),
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -90,11 +88,8 @@ func NewWorker(db *sqlx.DB, handle Handler, retry Retry, log *slog.Logger, metri
 		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "altyn_inbox_failures_total", Help: "Unexpected failures of single messages, by what follows."}, []string{"outcome"}),
 	}
-	for half := range w.accepting {
-		w.accepting[half] = make(chan struct{}, 1)
-	}
 	w.lookout <- &lookout{}
-	metrics.MustRegister(w.batches, w.duration, w.failures, depth(db))
+	metrics.MustRegister(w.batches, w.duration, w.failures, depth(inbox.db))
 	return w
 }
 
@@ -111,7 +106,7 @@ func depth(db *sqlx.DB) prometheus.Collector {
 }
 
 // Wake tells the worker that messages were committed. It never blocks.
-func (w *Worker) Wake() {
+func (w *Worker[B]) Wake() {
 	select {
 	case w.wake <- struct{}{}:
 	default:
@@ -121,7 +116,7 @@ func (w *Worker) Wake() {
 // Run settles until ctx ends, then returns nil; the batch in flight is finished. It survives the loss of the database. It
 // may run several times at once; one of them looks for what other processes have stored, and the others are woken, or look when
 // that one is at work.
-func (w *Worker) Run(ctx context.Context) error {
+func (w *Worker[B]) Run(ctx context.Context) error {
 	var (
 		failures   int
 		nextProbes time.Time
@@ -163,7 +158,7 @@ type lookout struct {
 }
 
 // await waits until there may be work, until it is time to look for some, or until ctx ends, and tells whether there is any.
-func (w *Worker) await(ctx context.Context) (bool, error) {
+func (w *Worker[B]) await(ctx context.Context) (bool, error) {
 	select {
 	case <-ctx.Done():
 		return false, nil
@@ -184,7 +179,7 @@ func (w *Worker) await(ctx context.Context) (bool, error) {
 }
 
 // hasWork looks whether any message is ready, which costs a fraction of a settlement that finds none.
-func (w *Worker) hasWork(ctx context.Context) (bool, error) {
+func (w *Worker[B]) hasWork(ctx context.Context) (bool, error) {
 	var ready bool
 	err := w.db.GetContext(ctx, &ready, `SELECT EXISTS (SELECT FROM inbox WHERE NOT stopped)`)
 	if err != nil {
@@ -195,7 +190,7 @@ func (w *Worker) hasWork(ctx context.Context) (bool, error) {
 
 // runOnce settles one batch and returns how many messages it took. An error is the database's trouble; a message's own
 // is dealt with.
-func (w *Worker) runOnce(ctx context.Context) (int, error) {
+func (w *Worker[B]) runOnce(ctx context.Context) (int, error) {
 	batch, err := w.settle(ctx, nil)
 	if err == nil || len(batch) == 0 || pg.IsTransient(err) {
 		return len(batch), err
@@ -205,7 +200,7 @@ func (w *Worker) runOnce(ctx context.Context) (int, error) {
 }
 
 // settle claims and handles a batch in one transaction. The batch is returned also when it failed.
-func (w *Worker) settle(ctx context.Context, only []Message) ([]Message, error) {
+func (w *Worker[B]) settle(ctx context.Context, only []Stored) ([]Stored, error) {
 	var (
 		batch     claimed
 		committed func()
@@ -213,25 +208,30 @@ func (w *Worker) settle(ctx context.Context, only []Message) ([]Message, error) 
 	)
 	err := pg.InTx(ctx, w.db, func(tx *sqlx.Tx) (err error) {
 		committed = nil
-		if batch, err = claim(ctx, tx, only, batchSize); err != nil || len(batch.messages) == 0 {
+		if batch, err = claim(ctx, tx, only, batchSize); err != nil || len(batch.rows) == 0 {
 			return err
 		}
-		if committed, err = w.call(ctx, tx, batch.messages); err != nil {
+		if committed, err = w.guard(func() (func(), error) {
+			messages, err := w.inbox.decodeAll(batch.rows)
+			if err != nil {
+				return nil, err
+			}
+			return w.handle(ctx, tx, messages)
+		}); err != nil {
 			return err
 		}
 		return batch.remove(ctx, tx)
 	})
-	if err == nil && len(batch.messages) > 0 {
-		w.settled(len(batch.messages), begin, committed)
-		telemetry.LogEach(w.log, slog.LevelInfo, "message took effect after all; its account's queue goes on", "id", len(batch.probed), func(i int) (string, []any) {
-			return batch.probed[i].ID.String(), w.about(batch.probed[i])
-		})
+	if err == nil && len(batch.rows) > 0 {
+		w.settled(len(batch.rows), begin, committed)
+		telemetry.LogEach(w.log, slog.LevelInfo, "message took effect after all; its account's queue goes on", "id", len(batch.probed),
+			func(i int) (string, []any) { return batch.probed[i].ID.String(), w.about(batch.probed[i]) })
 	}
-	return batch.messages, err
+	return batch.rows, err
 }
 
 // settled tells of a batch that was committed.
-func (w *Worker) settled(messages int, begin time.Time, committed func()) {
+func (w *Worker[B]) settled(messages int, begin time.Time, committed func()) {
 	w.batches.Observe(float64(messages))
 	w.duration.Observe(time.Since(begin).Seconds())
 	if committed != nil {
@@ -239,21 +239,21 @@ func (w *Worker) settled(messages int, begin time.Time, committed func()) {
 	}
 }
 
-// call runs the handler and turns a panic into an error, which stops one account instead of the process.
-func (w *Worker) call(ctx context.Context, tx *sqlx.Tx, batch []Message) (committed func(), err error) {
+// guard runs the application's code and turns a panic into an error, which stops one account instead of the process.
+func (w *Worker[B]) guard(run func() (func(), error)) (committed func(), err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			committed, err = nil, fmt.Errorf("panic: %v", p)
 			w.log.Error("a handler panicked", "panic", p, "stack", string(debug.Stack()))
 		}
 	}()
-	return w.handle(ctx, tx, batch)
+	return run()
 }
 
 // isolate halves a failing batch until the message that fails is alone, and stops its account. The halves are settled
 // in order, and what follows a stopped message in its account's queue is left out by claim.
-func (w *Worker) isolate(ctx context.Context, batch []Message) error {
-	for _, half := range [][]Message{batch[:len(batch)/2], batch[len(batch)/2:]} {
+func (w *Worker[B]) isolate(ctx context.Context, batch []Stored) error {
+	for _, half := range [][]Stored{batch[:len(batch)/2], batch[len(batch)/2:]} {
 		if len(half) == 0 {
 			continue
 		}
@@ -277,7 +277,7 @@ func (w *Worker) isolate(ctx context.Context, batch []Message) error {
 
 // stop makes an account's queue stand still after its head message has failed: for a while, or, after too many
 // attempts, until an operator acts.
-func (w *Worker) stop(ctx context.Context, m Message, cause error) error {
+func (w *Worker[B]) stop(ctx context.Context, m Stored, cause error) error {
 	return pg.InTx(ctx, w.db, func(tx *sqlx.Tx) error {
 		if err := lockLane(ctx, tx, m.Lane); err != nil {
 			return err
@@ -318,16 +318,19 @@ func (w *Worker) stop(ctx context.Context, m Message, cause error) error {
 }
 
 // about are the attributes of lines about a message.
-func (w *Worker) about(m Message) []any {
-	attributes := []any{"kind", m.Kind, "account_id", m.AccountID}
-	if w.Describe != nil {
+func (w *Worker[B]) about(row Stored) []any {
+	attributes := []any{"kind", row.Kind, "account_id", row.AccountID}
+	if w.Describe == nil {
+		return attributes
+	}
+	if m, err := w.inbox.decode(row); err == nil {
 		attributes = append(attributes, w.Describe(m)...)
 	}
 	return attributes
 }
 
 // probe makes the head messages of accounts whose time has come ready for another try.
-func (w *Worker) probe(ctx context.Context) error {
+func (w *Worker[B]) probe(ctx context.Context) error {
 	var due []stop
 	if err := w.db.SelectContext(ctx, &due, `
 		SELECT account_id, lane FROM inbox_stops

@@ -30,7 +30,6 @@ package main
 //	@tag.description	on the service's own port only; the gateway does not serve it
 
 import (
-	"context"
 	"errors"
 	"os"
 	"time"
@@ -92,30 +91,25 @@ func main() { os.Exit(config.Main(name, about, service.Commands(frame)...)) }
 // build puts together what the process's role asks for.
 func build(p *service.Process, retry inbox.Retry, healAfter time.Duration) error {
 	store := postgres.New(p.DB)
-	var pipe *pipeline
-	door := api.NewDoor(store, p.Log, func(ctx context.Context, messages []inbox.Message) ([]inbox.Arrival, error) {
-		if pipe == nil { // another process settles
-			return store.Accept(ctx, messages)
-		}
-		return pipe.worker.Accept(ctx, messages)
-	})
+	results := api.NewResults(store, p.Log)
+	intake := inbox.NewIntake(store.Inbox(), nil)
 	wake, wakeRelay := func() {}, func() {}
 	if p.Config.Role != service.API {
-		var err error
-		if pipe, err = newPipeline(p, store, door, retry, healAfter); err != nil {
+		pipe, err := newPipeline(p, store, results, retry, healAfter)
+		if err != nil {
 			return err
 		}
-		wake, wakeRelay = pipe.worker.Wake, pipe.relay.Wake
+		intake, wake, wakeRelay = pipe.intake, pipe.worker.Wake, pipe.relay.Wake
 		p.Go(pipe.run)
 	}
 	operators.New(p.Log, inbox.NewParked(p.DB, discardable, wake), outbox.NewParked(p.DB, wakeRelay)).Mount(p.Router)
 	if p.Config.Role == service.Worker {
 		return nil
 	}
-	p.Go(door.Run)
+	p.Go(results.Poll)
 	backlog := outbox.NewBacklog(p.DB, p.Config.Outbox, p.Log, p.Metrics)
 	p.Go(backlog.Run)
-	http := api.New(store, door, p.Currencies, backlog.Full)
+	http := api.New(store, api.NewDoor(store, results, intake), p.Currencies, backlog.Full)
 	http.Routes(p.Router)
 	rpc.New(http, p.Health.IsReady).Routes(p.Router)
 	p.H2C = true

@@ -15,6 +15,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/service"
 
 	"github.com/altyn-pay/altyn/payments/internal/api"
+	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/payments/internal/settlement"
 )
@@ -42,15 +43,17 @@ type pipeline struct {
 	db       *sqlx.DB
 	producer *kafka.Producer
 	consumer *kafka.Consumer
-	receiver *inbox.Receiver[kafka.Message]
+	receiver *inbox.Receiver[kafka.Message, *ledger.Request]
 	goods    *settlement.Inventory
-	worker   *inbox.Worker
+	worker   *inbox.Worker[*ledger.Request]
+	intake   *inbox.Intake[*ledger.Request]
 	expiry   *settlement.Expiry
 	refunds  *settlement.Retelling
 	relay    *outbox.Relay
 }
 
-func newPipeline(process *service.Process, store *postgres.Store, door *api.Door, retry inbox.Retry, healAfter time.Duration) (*pipeline, error) {
+func newPipeline(process *service.Process, store *postgres.Store, results *api.Results, retry inbox.Retry,
+	healAfter time.Duration) (*pipeline, error) {
 	cfg, log, metrics := process.Config.Kafka, process.Log, process.Metrics
 	producer, err := kafka.NewProducer(cfg, log, metrics)
 	if err != nil {
@@ -66,7 +69,9 @@ func newPipeline(process *service.Process, store *postgres.Store, door *api.Door
 	p.relay.Instead(contract.RepliesInstead)
 	settle := settlement.New(store, process.Currencies, log, metrics, func(result settlement.Result) {
 		p.relay.Wake()
-		door.Settled(result.Operations)
+		for _, op := range result.Operations {
+			results.Publish(op.ID, op)
+		}
 		if result.More {
 			p.worker.Wake()
 		}
@@ -74,11 +79,12 @@ func newPipeline(process *service.Process, store *postgres.Store, door *api.Door
 			p.goods.Wake()
 		}
 	})
-	p.worker = inbox.NewWorker(process.DB, settle.Settle, retry, log, metrics)
+	p.worker = inbox.NewWorker(store.Inbox(), settle.Settle, retry, log, metrics)
 	p.worker.Describe = settlement.Describe
+	p.intake = inbox.NewIntake(store.Inbox(), p.worker)
 	p.expiry = settlement.NewExpiry(store, log, p.worker.Wake)
 	p.refunds = settlement.NewRetelling(store, healAfter, log, p.worker.Wake)
-	p.receiver = inbox.NewReceiver(p.worker.Accept, settlement.NewDecoder(store, process.Currencies, producer.HasTopic).Decode, settlement.Repeated)
+	p.receiver = inbox.NewReceiver(p.intake, settlement.NewDecoder(store, process.Currencies, producer.HasTopic).Decode, settlement.Repeated)
 	p.goods = settlement.NewInventory(store, p.worker.Wake, log, metrics)
 	return p, nil
 }
@@ -118,7 +124,7 @@ func (p *pipeline) receive(ctx context.Context, records []kafka.Message) error {
 
 // park keeps what is not kept as a dead letter where operators find it.
 func (p *pipeline) park(ctx context.Context, records []kafka.Message, reasons []error) error {
-	messages := make([]inbox.Message, len(records))
+	messages := make([]inbox.Stored, len(records))
 	for i, record := range records {
 		var err error
 		if messages[i], err = settlement.Unreadable(record, reasons[i]); err != nil {

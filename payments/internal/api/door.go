@@ -12,7 +12,6 @@ import (
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/payments/internal/settlement"
-	"github.com/altyn-pay/altyn/platform/groupcommit"
 	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/inbox"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
@@ -20,45 +19,28 @@ import (
 	"github.com/altyn-pay/altyn/platform/watch"
 )
 
-const (
-	maxGroup = 1000   // requests accepted in one transaction, or one batch that is larger
-	maxQueue = 10_000 // requests that may wait for it; more are refused as overloaded
-)
-
 // errKeyReused is the answer to an Idempotency-Key that came with another request before.
 var errKeyReused = errors.New("the key came with another request before")
+
+// Results is where the results of requests are waited for.
+type Results = watch.Hub[*ledger.Operation]
+
+// NewResults makes it; Poll sees the results of other processes.
+func NewResults(store *postgres.Store, log *slog.Logger) *Results {
+	return watch.New(log, store.Settled)
+}
 
 // Door takes requests in over HTTP. It does what the broker's receiver does, have the inbox accept a message, and then waits
 // for its result: nothing but the settlement moves money.
 type Door struct {
 	store   *postgres.Store
-	results *watch.Hub[*ledger.Operation]
-	// Single requests are accepted in each half of the lanes by itself; the items of a batch are accepted together, in their order.
-	single [inbox.Halves]*groupcommit.Group[inbox.Message, inbox.Arrival]
-	batch  *groupcommit.Group[inbox.Message, inbox.Arrival]
+	results *Results
+	intake  *inbox.Intake[*ledger.Request]
 }
 
-// NewDoor makes a door. accept is Accept of an inbox.Worker, or inbox.Store.
-func NewDoor(store *postgres.Store, log *slog.Logger, accept func(ctx context.Context, messages []inbox.Message) ([]inbox.Arrival, error)) *Door {
-	mayBeItem := func(err error) bool { return !pg.IsTransient(err) }
-	group := func() *groupcommit.Group[inbox.Message, inbox.Arrival] {
-		return groupcommit.New(maxGroup, maxQueue, mayBeItem, accept)
-	}
-	d := &Door{store: store, results: watch.New(log, store.Settled), batch: group()}
-	for half := range d.single {
-		d.single[half] = group()
-	}
-	return d
-}
-
-// Run sees the results of other processes, until ctx ends.
-func (d *Door) Run(ctx context.Context) error { return d.results.Poll(ctx) }
-
-// Settled hands results to the requests that wait for them.
-func (d *Door) Settled(operations []*ledger.Operation) {
-	for _, op := range operations {
-		d.results.Publish(op.ID, op)
-	}
+// NewDoor makes a door.
+func NewDoor(store *postgres.Store, results *Results, intake *inbox.Intake[*ledger.Request]) *Door {
+	return &Door{store: store, results: results, intake: intake}
 }
 
 // result is what became of a request.
@@ -83,8 +65,7 @@ func (p patience) enough(op *ledger.Operation) bool {
 func (d *Door) submit(ctx context.Context, r ledger.Request, p patience) (result, error) {
 	watched := d.results.Subscribe(r.ID)
 	defer watched.Close()
-	message := settlement.Message(r, telemetry.Traceparent(ctx))
-	arrival, err := d.single[inbox.Half(message.Lane)].Do(ctx, message)
+	arrivals, err := d.intake.Accept(ctx, settlement.Message(r, telemetry.Traceparent(ctx)))
 	if err != nil {
 		err = fmt.Errorf("accept request: %w", err)
 		if pg.IsOutcomeUnknown(err) {
@@ -94,7 +75,7 @@ func (d *Door) submit(ctx context.Context, r ledger.Request, p patience) (result
 	}
 	waiting, cancel := awhile(ctx, p.wait)
 	defer cancel()
-	out, err := d.result(ctx, waiting, watched, r, arrival, p)
+	out, err := d.result(ctx, waiting, watched, r, arrivals[0], p)
 	if err != nil {
 		return result{}, outcomeUnknown(ctx, shown(r), err)
 	}
@@ -115,13 +96,13 @@ func outcomeUnknown(ctx context.Context, id uuid.UUID, err error) error {
 
 // submitAll has requests accepted in one transaction, in their order, and waits for their results.
 func (d *Door) submitAll(ctx context.Context, requests []ledger.Request, p patience) ([]result, error) {
-	messages, watched := make([]inbox.Message, len(requests)), make([]*watch.Watch[*ledger.Operation], len(requests))
+	messages, watched := make([]postgres.Message, len(requests)), make([]*watch.Watch[*ledger.Operation], len(requests))
 	for i, r := range requests {
 		messages[i] = settlement.Message(r, telemetry.Traceparent(ctx))
 		watched[i] = d.results.Subscribe(r.ID)
 		defer watched[i].Close()
 	}
-	arrivals, err := d.batch.DoAll(ctx, messages)
+	arrivals, err := d.intake.Accept(ctx, messages...)
 	if err != nil && !pg.IsOutcomeUnknown(err) {
 		return nil, fmt.Errorf("accept requests: %w", err)
 	}
@@ -212,8 +193,7 @@ func (d *Door) payment(ctx context.Context, order uuid.UUID, wait time.Duration)
 	if err != nil {
 		return ledger.OrderPayment{}, err
 	}
-	r, err := settlement.Request(m)
-	return ledger.WaitingPayment(r), err
+	return ledger.WaitingPayment(settlement.Request(m)), nil
 }
 
 // operation reads an operation, or ErrNotFound; one whose message has not taken effect is in status Created.
@@ -236,10 +216,7 @@ func (d *Door) operation(ctx context.Context, id uuid.UUID) (*ledger.Operation, 
 		if err != nil {
 			return nil, err
 		}
-		r, err := settlement.Request(m)
-		if err != nil {
-			return nil, err
-		}
+		r := settlement.Request(m)
 		if r.Kind.Operation() == "" {
 			break
 		}

@@ -9,7 +9,6 @@ import (
 	"github.com/jmoiron/sqlx"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/altyn-pay/altyn/platform/inbox"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
@@ -88,7 +87,7 @@ func (s *Store) LookForInventory(ctx context.Context, tx *sqlx.Tx, orders []uuid
 // JoinInventory looks at the messages that are due, at most maxJoins of them. For those whose payment is there it puts
 // into the inbox what message makes of them and the account; the others are due again later. It returns how many have
 // joined; more tells that others may be due. Any number of processes may do so at once.
-func (s *Store) JoinInventory(ctx context.Context, message func(m Inventory, account uuid.UUID) inbox.Message) (joined int, more bool, err error) {
+func (s *Store) JoinInventory(ctx context.Context, message func(m Inventory, account uuid.UUID) Message) (joined int, more bool, err error) {
 	// statement_timestamp, unlike clock_timestamp, lets the index be used.
 	var due bool
 	if err := s.db.GetContext(ctx, &due, `
@@ -115,7 +114,7 @@ func (s *Store) JoinInventory(ctx context.Context, message func(m Inventory, acc
 			return err
 		}
 		var found, absent []uuid.UUID
-		var messages []inbox.Message
+		var messages []Message
 		for _, row := range rows {
 			account, ok := accounts[row.OrderID]
 			if !ok {
@@ -125,7 +124,7 @@ func (s *Store) JoinInventory(ctx context.Context, message func(m Inventory, acc
 			found, messages = append(found, row.OrderID), append(messages, message(row, account))
 		}
 		joined, more = len(found), len(rows) == maxJoins
-		if err := enqueue(ctx, tx, found, messages); err != nil {
+		if err := s.enqueue(ctx, tx, found, messages); err != nil {
 			return err
 		}
 		return postpone(ctx, tx, absent)
@@ -160,11 +159,11 @@ func payers(ctx context.Context, tx *sqlx.Tx, rows []Inventory) (map[uuid.UUID]u
 }
 
 // enqueue puts messages into the inbox and marks the orders they tell of.
-func enqueue(ctx context.Context, tx *sqlx.Tx, orders []uuid.UUID, messages []inbox.Message) error {
+func (s *Store) enqueue(ctx context.Context, tx *sqlx.Tx, orders []uuid.UUID, messages []Message) error {
 	if len(orders) == 0 {
 		return nil
 	}
-	if _, err := inbox.Insert(ctx, tx, messages); err != nil {
+	if _, err := s.inbox.Insert(ctx, tx, messages); err != nil {
 		return err
 	}
 	return exec(ctx, tx, "join inventory", int64(len(orders)), `

@@ -73,11 +73,10 @@ func (s *Store) accountsOf(ctx context.Context, operations pg.UUIDs) (map[uuid.U
 	}
 	// One statement sees one moment: an operation is in the one table or in the other.
 	if err := s.db.SelectContext(ctx, &rows, `
-		SELECT id, account_id FROM operations WHERE id = ANY($1::uuid[]) AND operation <> $4
+		SELECT id, account_id FROM operations WHERE id = ANY($1::uuid[]) AND operation <> $3
 		UNION ALL
-		SELECT id, account_id FROM inbox WHERE id = ANY($1::uuid[])
-			AND CASE kind WHEN $3 THEN payload::json->>'kind' ELSE kind END = ANY($2::text[])`,
-		operations, kinds, inbox.Discarded, ledger.CancelOperation); err != nil {
+		SELECT id, account_id FROM inbox WHERE id = ANY($1::uuid[]) AND `+inbox.KindSQL+` = ANY($2::text[])`,
+		operations, kinds, ledger.CancelOperation); err != nil {
 		return nil, fmt.Errorf("find operations: %w", err)
 	}
 	accounts := make(map[uuid.UUID]uuid.UUID, len(rows))

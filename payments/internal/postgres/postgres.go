@@ -28,11 +28,15 @@ func Migrations() []pg.Migrations {
 
 // Store reads and writes the ledger's tables.
 type Store struct {
-	db *sqlx.DB
+	db    *sqlx.DB
+	inbox *inbox.Inbox[*ledger.Request]
 }
 
 // New returns a store over the service's database.
-func New(db *sqlx.DB) *Store { return &Store{db} }
+func New(db *sqlx.DB) *Store { return &Store{db, inbox.New(db, codec{})} }
+
+// Inbox is where requests wait to take effect.
+func (s *Store) Inbox() *inbox.Inbox[*ledger.Request] { return s.inbox }
 
 // operationRow is an operation as it is stored.
 type operationRow struct {

@@ -11,7 +11,6 @@ import (
 
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/platform/contract"
-	"github.com/altyn-pay/altyn/platform/inbox"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
@@ -112,25 +111,15 @@ func (s *Store) Settled(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]*le
 	return operations, nil
 }
 
-// Accept puts messages into the inbox, see inbox.Store.
-func (s *Store) Accept(ctx context.Context, messages []inbox.Message) ([]inbox.Arrival, error) {
-	return inbox.Store(ctx, s.db, messages)
-}
-
 // Waiting reads an accepted message that has not taken effect, or returns ErrNotFound.
-func (s *Store) Waiting(ctx context.Context, id uuid.UUID) (inbox.Message, error) {
+func (s *Store) Waiting(ctx context.Context, id uuid.UUID) (Message, error) {
 	ctx, cancel := pg.Detached(ctx)
 	defer cancel()
-	var m inbox.Message
-	err := s.db.GetContext(ctx, &m, `
-		SELECT seq, id, lane, account_id, kind, payload, fingerprint, traceparent, received_at FROM inbox WHERE id = $1`, id)
-	if errors.Is(err, sql.ErrNoRows) {
-		return m, ErrNotFound
+	m, found, err := s.inbox.Find(ctx, id)
+	if err == nil && !found {
+		err = ErrNotFound
 	}
-	if err != nil {
-		return m, fmt.Errorf("read inbox: %w", err)
-	}
-	return m, nil
+	return m, err
 }
 
 // Operations lists the operations of an account, those that paid it too, newest first, from below the cursor on. The records of

@@ -10,7 +10,6 @@ import (
 
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/platform/contract"
-	"github.com/altyn-pay/altyn/platform/inbox"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
@@ -55,7 +54,7 @@ type Refunded struct {
 // Retell puts a message into the inbox for each refund that was made, or told of again, its pause ago, and returns how many.
 // The first pause is after; nothing is told of for good. A crash between the two transactions repeats messages, which changes
 // nothing.
-func (s *Store) Retell(ctx context.Context, after time.Duration, message func(Refunded) inbox.Message) (int, error) {
+func (s *Store) Retell(ctx context.Context, after time.Duration, message func(Refunded) Message) (int, error) {
 	var due []Refunded
 	if err := s.db.SelectContext(ctx, &due, `
 		SELECT p.order_id, p.account_id, p.currency, p.amount, p.capture FROM (
@@ -67,12 +66,12 @@ func (s *Store) Retell(ctx context.Context, after time.Duration, message func(Re
 	if len(due) == 0 {
 		return 0, nil
 	}
-	messages, orders, lanes := make([]inbox.Message, len(due)), make(pg.UUIDs, len(due)), make(pg.Int16s, len(due))
+	messages, orders, lanes := make([]Message, len(due)), make(pg.UUIDs, len(due)), make(pg.Int16s, len(due))
 	for i, d := range due {
 		messages[i] = message(d)
 		orders[i], lanes[i] = d.OrderID, contract.Lane(d.AccountID)
 	}
-	if _, err := s.Accept(ctx, messages); err != nil {
+	if _, err := s.inbox.Store(ctx, messages); err != nil {
 		return 0, err
 	}
 	// due_at lies one first pause before the time that is meant, as saveRetellings has it.

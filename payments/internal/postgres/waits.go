@@ -12,7 +12,6 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
-	"github.com/altyn-pay/altyn/platform/inbox"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
@@ -205,7 +204,7 @@ type Deadline struct {
 // Expire puts a message into the inbox for each open hold and each waiting request whose time is over, and returns how many
 // it has stored, which may be some also after an error. A message that is there already stays one: its ID is derived. What
 // belongs to an account that stands still with such a message is left out, so that it does not keep the others back.
-func (s *Store) Expire(ctx context.Context, message func(Deadline) inbox.Message) (int, error) {
+func (s *Store) Expire(ctx context.Context, message func(Deadline) Message) (int, error) {
 	var due []Deadline
 	if err := s.db.SelectContext(ctx, &due, `
 		SELECT id, account_id, hold FROM (
@@ -222,13 +221,13 @@ func (s *Store) Expire(ctx context.Context, message func(Deadline) inbox.Message
 	if len(due) == 0 {
 		return 0, nil
 	}
-	messages := make([]inbox.Message, len(due))
+	messages := make([]Message, len(due))
 	for i, d := range due {
 		messages[i] = message(d)
 	}
 	stored := 0
 	for part := range slices.Chunk(messages, maxTogether) {
-		arrivals, err := s.Accept(ctx, part)
+		arrivals, err := s.inbox.Store(ctx, part)
 		if err != nil {
 			return stored, err
 		}

@@ -32,15 +32,17 @@ func benchmarkSettle(b *testing.B, size int) {
 	}
 	settled := 0
 	metrics := prometheus.NewRegistry()
-	s := New(postgres.New(db.Service), currencies, slog.New(slog.DiscardHandler), metrics, func(r Result) { settled += len(r.Operations) })
-	worker := inbox.NewWorker(db.Service, s.Settle, inbox.DefaultRetry, slog.New(slog.DiscardHandler), metrics)
+	store := postgres.New(db.Service)
+	s := New(store, currencies, slog.New(slog.DiscardHandler), metrics, func(r Result) { settled += len(r.Operations) })
+	worker := inbox.NewWorker(store.Inbox(), s.Settle, inbox.DefaultRetry, slog.New(slog.DiscardHandler), metrics)
+	intake := inbox.NewIntake(store.Inbox(), worker)
 	settle := func(requests ...ledger.Request) {
-		messages := make([]inbox.Message, len(requests))
+		messages := make([]postgres.Message, len(requests))
 		for i, r := range requests {
 			messages[i] = Message(r, "")
 		}
 		settled = 0
-		if _, err := worker.Accept(b.Context(), messages); err != nil || settled != len(requests) {
+		if _, err := intake.Accept(b.Context(), messages...); err != nil || settled != len(requests) {
 			b.Fatalf("settled %d of %d: %v", settled, len(requests), err)
 		}
 	}

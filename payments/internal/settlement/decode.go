@@ -18,7 +18,6 @@ import (
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/idempotency"
-	"github.com/altyn-pay/altyn/platform/inbox"
 	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/platform/money"
 )
@@ -37,8 +36,8 @@ func NewDecoder(store *postgres.Store, currencies *money.Currencies, hasTopic fu
 }
 
 // Decode is an inbox.Decoder.
-func (d *Decoder) Decode(ctx context.Context, records []kafka.Message) ([]inbox.Message, []error, error) {
-	messages, reasons := make([]inbox.Message, len(records)), make([]error, len(records))
+func (d *Decoder) Decode(ctx context.Context, records []kafka.Message) ([]postgres.Message, []error, error) {
+	messages, reasons := make([]postgres.Message, len(records)), make([]error, len(records))
 	commands := make(map[int]*received)
 	var all []contract.Command
 	topics := make(map[string]bool) // for replies; false: it does not exist
@@ -114,7 +113,7 @@ func (d *Decoder) claim(ctx context.Context, commands map[int]*received, records
 }
 
 // event makes a message of an event of orders.
-func (d *Decoder) event(record kafka.Message) (inbox.Message, error) {
+func (d *Decoder) event(record kafka.Message) (postgres.Message, error) {
 	event := kafka.EventOf(record)
 	var (
 		r   ledger.Request
@@ -129,7 +128,7 @@ func (d *Decoder) event(record kafka.Message) (inbox.Message, error) {
 		err = fmt.Errorf("no such event on this topic: ce_type %q", event.Type)
 	}
 	if err != nil {
-		return inbox.Message{}, err
+		return postgres.Message{}, err
 	}
 	return Message(r, event.Traceparent), nil
 }
@@ -222,7 +221,7 @@ func (d *Decoder) request(c *received, named command.Named) {
 
 // message makes a message of a command; one that cannot be done becomes a refusal in the queue of the same account, as far
 // as it names one.
-func (c *received) message() inbox.Message {
+func (c *received) message() postgres.Message {
 	r, err := c.request, c.problem
 	if err == nil {
 		return Message(r, c.traceparent)

@@ -8,7 +8,6 @@ import (
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
-	"github.com/altyn-pay/altyn/platform/inbox"
 )
 
 // expiryInterval is how often deadlines are looked for; one is met so much after its time at the latest, as far as the queue
@@ -50,7 +49,7 @@ func (e *Expiry) Run(ctx context.Context) error {
 
 // expire is the request that ends what has a deadline. Its ID is derived, so that it is one message however often and by how
 // many instances the deadline is found.
-func expire(d postgres.Deadline) inbox.Message {
+func expire(d postgres.Deadline) postgres.Message {
 	r := ledger.Request{ID: contract.DerivedID("expiry", d.AccountID, d.ID.String()), AccountID: d.AccountID, Kind: ledger.Expire}
 	if d.Hold {
 		r.HoldID = d.ID

@@ -14,7 +14,6 @@ import (
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/httpserver"
-	"github.com/altyn-pay/altyn/platform/inbox"
 	"github.com/altyn-pay/altyn/platform/kafka"
 )
 
@@ -178,7 +177,7 @@ func (v *Inventory) count(outcome string, n int) { v.messages.WithLabelValues(ou
 
 // inventoryMessage tells an account's queue of the goods of one of its orders. Its ID is derived, so that it is one message
 // however often the goods are told of.
-func inventoryMessage(m postgres.Inventory, account uuid.UUID) inbox.Message {
+func inventoryMessage(m postgres.Inventory, account uuid.UUID) postgres.Message {
 	return Message(ledger.Request{
 		ID: contract.DerivedID(contract.TopicInventory, account, m.OrderID.String()), AccountID: account, Kind: ledger.Inventory,
 		OrderID: m.OrderID, InStock: m.Status == contract.InventoryCompleted,

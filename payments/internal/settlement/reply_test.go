@@ -9,8 +9,8 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
+	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
-	"github.com/altyn-pay/altyn/platform/inbox"
 	"github.com/altyn-pay/altyn/testkit/outboxtest"
 )
 
@@ -22,7 +22,7 @@ func TestWhatWaitsIsAnsweredOnceItIsAskedFor(t *testing.T) {
 	for ending, reason := range map[string]string{"cancelled": "cancelled", "expired": "expired", "served": ""} {
 		for splits := range 1 << 3 { // after which of the messages a batch ends
 			account, command := uuid.New(), uuid.New()
-			request := func(r ledger.Request) inbox.Message {
+			request := func(r ledger.Request) postgres.Message {
 				r.AccountID, r.Lane = account, contract.Lane(account)
 				if r.ID == uuid.Nil {
 					r.ID = uuid.New()
@@ -42,8 +42,8 @@ func TestWhatWaitsIsAnsweredOnceItIsAskedFor(t *testing.T) {
 			case "served":
 				end = ledger.Request{Kind: ledger.Deposit, Currency: "RUB", Amount: 500}
 			}
-			settle([]inbox.Message{request(ledger.Request{Kind: ledger.CreateAccount})})
-			var batch []inbox.Message
+			settle([]postgres.Message{request(ledger.Request{Kind: ledger.CreateAccount})})
+			var batch []postgres.Message
 			for i, r := range []ledger.Request{waits, stranger, asks, end} {
 				if batch = append(batch, request(r)); i == 3 || splits&(1<<i) != 0 {
 					settle(batch)
@@ -51,7 +51,7 @@ func TestWhatWaitsIsAnsweredOnceItIsAskedFor(t *testing.T) {
 				}
 			}
 			if ending == "served" {
-				settle([]inbox.Message{request(ledger.Request{Kind: ledger.Resume, Currency: "RUB"})})
+				settle([]postgres.Message{request(ledger.Request{Kind: ledger.Resume, Currency: "RUB"})})
 			}
 			var got []string
 			for _, m := range outboxtest.Messages(t, db.Owner) {

@@ -7,7 +7,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
-	"github.com/altyn-pay/altyn/platform/inbox"
+	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/telemetry"
 )
 
@@ -55,11 +55,8 @@ func (s *Settlement) report(requests []ledger.Request, expired []*ledger.Operati
 }
 
 // Describe names what a message is about, for the log.
-func Describe(m inbox.Message) []any {
-	r, err := Request(m)
-	if err != nil {
-		return nil
-	}
+func Describe(m postgres.Message) []any {
+	r := m.Body
 	return named("order_id", r.OrderID, "hold_id", r.HoldID, "operation_id", r.OperationID)
 }
 

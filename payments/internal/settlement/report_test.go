@@ -11,8 +11,8 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
+	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
-	"github.com/altyn-pay/altyn/platform/inbox"
 	"github.com/altyn-pay/altyn/platform/telemetry"
 )
 
@@ -22,14 +22,14 @@ func TestTheLogNamesWhatDidNotSucceed(t *testing.T) {
 	var out bytes.Buffer
 	_, settle := setupLogged(t, telemetry.NewLogger(&out, telemetry.Config{LogLevel: slog.LevelInfo}, "payments"))
 	account := uuid.New()
-	request := func(r ledger.Request) inbox.Message {
+	request := func(r ledger.Request) postgres.Message {
 		if r.ID == uuid.Nil {
 			r.ID = uuid.New()
 		}
 		r.AccountID = account
 		return Message(r, "")
 	}
-	pay := func(amount int64, more func(*ledger.Request)) inbox.Message {
+	pay := func(amount int64, more func(*ledger.Request)) postgres.Message {
 		id := uuid.New()
 		r := ledger.Request{ID: id, OrderID: id, Kind: ledger.Payment, Currency: "RUB", Amount: amount, Capture: contract.CaptureAutomatic, AcceptedAt: time.Now()}
 		if more != nil {
@@ -40,19 +40,19 @@ func TestTheLogNamesWhatDidNotSucceed(t *testing.T) {
 	hold := request(ledger.Request{Kind: ledger.HoldFunds, Currency: "RUB", Amount: 10, ExpiresIn: time.Nanosecond})
 	waits := pay(1000, func(r *ledger.Request) { r.WaitForFunds, r.ExpiresAt = true, time.Now().Add(time.Hour) })
 	paid := pay(10, nil)
-	settle([]inbox.Message{
+	settle([]postgres.Message{
 		request(ledger.Request{Kind: ledger.CreateAccount}), request(ledger.Request{Kind: ledger.Deposit, Currency: "RUB", Amount: 100}), hold, paid,
 	})
 	if out.Len() > 0 {
 		t.Errorf("successes are logged: %s", out.String())
 	}
-	refused := make([]inbox.Message, 400)
+	refused := make([]postgres.Message, 400)
 	for i := range refused {
 		refused[i] = pay(1000, nil)
 	}
 	settle(append(refused, waits))
 	command := uuid.New()
-	settle([]inbox.Message{
+	settle([]postgres.Message{
 		request(ledger.Request{Kind: ledger.Expire, HoldID: hold.ID}),
 		request(ledger.Request{Kind: ledger.Cancel, OrderID: waits.ID, Currency: "RUB", Amount: 1000, Capture: contract.CaptureAutomatic}),
 		request(ledger.Request{Kind: ledger.Refusal, Reply: &ledger.Reply{CommandID: command, Operation: "dance", Reason: "validation_failed"}}),

@@ -7,7 +7,6 @@ import (
 
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
-	"github.com/altyn-pay/altyn/platform/inbox"
 )
 
 // Retelling tells of each refund some more times, with growing pauses, so that one of which a broker has lost the event after
@@ -47,7 +46,7 @@ func (t *Retelling) Run(ctx context.Context) error {
 }
 
 // again asks for a payment's present state, as orders does.
-func again(r postgres.Refunded) inbox.Message {
+func again(r postgres.Refunded) postgres.Message {
 	return Message(ledger.Request{
 		ID: r.OrderID, AccountID: r.AccountID, Kind: ledger.Payment, OrderID: r.OrderID, Currency: r.Currency, Amount: r.Amount,
 		Capture: r.Capture, Repeated: true,

@@ -19,7 +19,6 @@ import (
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/payments/internal/wire"
 	"github.com/altyn-pay/altyn/platform/contract"
-	"github.com/altyn-pay/altyn/platform/inbox"
 	"github.com/altyn-pay/altyn/platform/money"
 	"github.com/altyn-pay/altyn/platform/outbox"
 )
@@ -68,12 +67,10 @@ type answer struct {
 }
 
 // Settle is the inbox.Handler of payments.
-func (s *Settlement) Settle(ctx context.Context, tx *sqlx.Tx, batch []inbox.Message) (committed func(), err error) {
+func (s *Settlement) Settle(ctx context.Context, tx *sqlx.Tx, batch []postgres.Message) (committed func(), err error) {
 	requests := make([]ledger.Request, len(batch))
 	for i, m := range batch {
-		if requests[i], err = Request(m); err != nil {
-			return nil, err
-		}
+		requests[i] = Request(m)
 	}
 	// To the microsecond, as the database keeps it: an answer right after the commit and one years later are the same.
 	book := ledger.NewBook(time.Now().UTC().Truncate(time.Microsecond), len(requests))
@@ -139,7 +136,7 @@ func (s *Settlement) Settle(ctx context.Context, tx *sqlx.Tx, batch []inbox.Mess
 	if err := outbox.Append(ctx, tx, append(events, replies...)...); err != nil {
 		return nil, err
 	}
-	if err := resume(ctx, tx, changes.Resumes); err != nil {
+	if err := s.resume(ctx, tx, changes.Resumes); err != nil {
 		return nil, err
 	}
 	awaiting := awaitingInventory(changes.Payments)
@@ -181,16 +178,16 @@ func awaitingInventory(payments []ledger.OrderPayment) (orders []uuid.UUID) {
 
 // resume puts a message into the inbox for each queue for money that is to be looked at again. It has an ID of its own,
 // never a derived one: one that is being settled in this very batch is still in the inbox and must not swallow it.
-func resume(ctx context.Context, tx *sqlx.Tx, keys map[ledger.Key]bool) error {
+func (s *Settlement) resume(ctx context.Context, tx *sqlx.Tx, keys map[ledger.Key]bool) error {
 	if len(keys) == 0 {
 		return nil
 	}
-	messages := make([]inbox.Message, 0, len(keys))
+	messages := make([]postgres.Message, 0, len(keys))
 	for key := range keys {
 		messages = append(messages, Message(ledger.Request{
 			ID: uuid.Must(uuid.NewV7()), AccountID: key.AccountID, Kind: ledger.Resume, Currency: key.Currency}, ""))
 	}
-	_, err := inbox.Insert(ctx, tx, messages)
+	_, err := s.store.Inbox().Insert(ctx, tx, messages)
 	return err
 }
 

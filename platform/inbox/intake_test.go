@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,17 +18,19 @@ import (
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
-func (b *bundle) worker() *Worker {
-	return NewWorker(b.Service, b.handle, quick, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+func (b *bundle) worker() *Worker[string] {
+	return NewWorker(b.inbox(), b.handle, quick, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 }
 
-func message(account uuid.UUID, payload int) Message {
-	return Message{ID: uuid.New(), Lane: contract.Lane(account), AccountID: account, Kind: "test", Payload: fmt.Sprint(payload)}
+func (b *bundle) intake(w *Worker[string]) *Intake[string] { return NewIntake(b.inbox(), w) }
+
+func message(account uuid.UUID, payload int) Stored {
+	return Stored{ID: uuid.New(), Lane: contract.Lane(account), AccountID: account, Kind: "test", Body: fmt.Sprint(payload)}
 }
 
-func (b *bundle) accept(w *Worker, messages ...Message) []int64 {
+func (b *bundle) accept(in *Intake[string], messages ...Stored) []int64 {
 	b.Helper()
-	arrivals, err := w.Accept(b.Context(), messages)
+	arrivals, err := in.Accept(b.Context(), messages...)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -39,7 +42,7 @@ func (b *bundle) accept(w *Worker, messages ...Message) []int64 {
 }
 
 // drain settles what is stored.
-func (b *bundle) drain(w *Worker) {
+func (b *bundle) drain(w *Worker[string]) {
 	b.Helper()
 	for {
 		n, err := w.runOnce(b.Context())
@@ -62,16 +65,17 @@ func (b *bundle) count(n int, query string, args ...any) {
 
 func TestAcceptedMessagesTakeEffectAtOnce(t *testing.T) {
 	b := setup(t)
-	var seen []Message
+	var seen []Stored
 	committed := 0
-	w := NewWorker(b.Service, func(ctx context.Context, tx *sqlx.Tx, batch []Message) (func(), error) {
+	w := NewWorker(b.inbox(), func(ctx context.Context, tx *sqlx.Tx, batch []Stored) (func(), error) {
 		seen = append(seen, batch...)
 		_, err := b.handle(ctx, tx, batch)
 		return func() { committed++ }, err
 	}, quick, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	in := b.intake(w)
 	one, other := uuid.New(), uuid.New()
-	first := b.accept(w, message(one, 0), message(other, 0), message(one, 1))
-	second := b.accept(w, message(other, 1))
+	first := b.accept(in, message(one, 0), message(other, 0), message(one, 1))
+	second := b.accept(in, message(other, 1))
 	if first[0] <= 0 || first[1] <= first[0] || first[2] <= first[1] || second[0] <= first[2] {
 		t.Errorf("arrivals %v, then %v", first, second)
 	}
@@ -86,16 +90,16 @@ func TestAcceptedMessagesTakeEffectAtOnce(t *testing.T) {
 // A large batch is accepted in two halves of the lanes at the same time.
 func TestALargeBatchIsAccepted(t *testing.T) {
 	b := setup(t)
-	w := b.worker()
+	in := b.intake(b.worker())
 	clients := accounts(100)
-	var messages []Message
+	var messages []Stored
 	for n := range 8 {
 		for _, client := range clients {
 			messages = append(messages, message(client, n))
 		}
 	}
 	last := map[uuid.UUID]int64{}
-	for i, arrival := range b.accept(w, messages...) {
+	for i, arrival := range b.accept(in, messages...) {
 		if m := messages[i]; arrival <= last[m.AccountID] {
 			t.Fatalf("message %d has arrival number %d after %d", i, arrival, last[m.AccountID])
 		}
@@ -111,12 +115,12 @@ func TestALargeBatchIsAccepted(t *testing.T) {
 func TestHalvesOfTheLanesDoNotWaitForEachOther(t *testing.T) {
 	b := setup(t)
 	slow, other := uuid.New(), uuid.New()
-	for Half(contract.Lane(other)) == Half(contract.Lane(slow)) {
+	for half(contract.Lane(other)) == half(contract.Lane(slow)) {
 		other = uuid.New()
 	}
 	begun, end := make(chan struct{}), make(chan struct{})
 	var once sync.Once
-	w := NewWorker(b.Service, func(ctx context.Context, tx *sqlx.Tx, batch []Message) (func(), error) {
+	w := NewWorker(b.inbox(), func(ctx context.Context, tx *sqlx.Tx, batch []Stored) (func(), error) {
 		if batch[0].AccountID == slow {
 			once.Do(func() {
 				close(begun)
@@ -125,23 +129,24 @@ func TestHalvesOfTheLanesDoNotWaitForEachOther(t *testing.T) {
 		}
 		return b.handle(ctx, tx, batch)
 	}, quick, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	in := b.intake(w)
 	var calls sync.WaitGroup
 	calls.Go(func() {
-		if _, err := w.Accept(t.Context(), []Message{message(slow, 0)}); err != nil {
+		if _, err := in.Accept(t.Context(), message(slow, 0)); err != nil {
 			t.Error(err)
 		}
 	})
 	<-begun
-	b.accept(w, message(other, 0))
+	b.accept(in, message(other, 0))
 	b.inOrder(other, 1)
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := w.Accept(ended, []Message{message(other, 1), message(slow, 1)}); !errors.Is(err, context.Canceled) {
+	if _, err := in.acceptNow(ended, []Stored{message(other, 1), message(slow, 1)}); !errors.Is(err, context.Canceled) {
 		t.Errorf("what has messages of both halves did not wait until its context's end: %v", err)
 	}
 	close(end)
 	calls.Wait()
-	b.accept(w, message(other, 1), message(slow, 1)) // the one that gave up has left nothing behind
+	b.accept(in, message(other, 1), message(slow, 1)) // the one that gave up has left nothing behind
 	b.inOrder(slow, 2)
 	b.inOrder(other, 2)
 }
@@ -149,7 +154,7 @@ func TestHalvesOfTheLanesDoNotWaitForEachOther(t *testing.T) {
 func TestTheSameMessageTwiceInOneCallIsOne(t *testing.T) {
 	b := setup(t)
 	m := message(uuid.New(), 0)
-	if arrivals := b.accept(b.worker(), m, m); arrivals[0] == 0 || arrivals[1] != 0 {
+	if arrivals := b.accept(b.intake(b.worker()), m, m); arrivals[0] == 0 || arrivals[1] != 0 {
 		t.Errorf("arrivals %v", arrivals)
 	}
 	b.inOrder(m.AccountID, 1)
@@ -158,24 +163,25 @@ func TestTheSameMessageTwiceInOneCallIsOne(t *testing.T) {
 func TestWhatHasOthersAheadIsStored(t *testing.T) {
 	b := setup(t)
 	w := b.worker()
+	in := b.intake(w)
 	account, other := uuid.New(), uuid.New()
 	for contract.Lane(other) == contract.Lane(account) {
 		other = uuid.New()
 	}
 	waiting := b.send(1, account)[0]
 	next := message(account, 1)
-	arrivals := b.accept(w, next, message(other, 0), waiting, message(account, 2))
+	arrivals := b.accept(in, next, message(other, 0), waiting, message(account, 2))
 	if arrivals[0] == 0 || arrivals[1] == 0 || arrivals[2] != 0 || arrivals[3] <= arrivals[0] {
 		t.Errorf("arrivals %v", arrivals)
 	}
 	b.inOrder(other, 1)
 	b.inOrder(account, 0)
-	if again := b.accept(w, next); again[0] != 0 {
+	if again := b.accept(in, next); again[0] != 0 {
 		t.Errorf("a message that waits was accepted again: %v", again)
 	}
 	b.drain(w)
 	b.inOrder(account, 3)
-	b.accept(w, message(account, 3))
+	b.accept(in, message(account, 3))
 	b.inOrder(account, 4)
 	b.count(0, `SELECT count(*) FROM inbox`)
 }
@@ -184,6 +190,7 @@ func TestWhatHasOthersAheadIsStored(t *testing.T) {
 func TestWhatComesForABusyLaneIsStored(t *testing.T) {
 	b := setup(t)
 	w := b.worker()
+	in := b.intake(w)
 	one, other := uuid.New(), uuid.New()
 	for contract.Lane(other) == contract.Lane(one) {
 		other = uuid.New()
@@ -196,13 +203,13 @@ func TestWhatComesForABusyLaneIsStored(t *testing.T) {
 	if err := lockLane(t.Context(), blocker, contract.Lane(one)); err != nil {
 		t.Fatal(err)
 	}
-	b.accept(w, message(one, 0), message(other, 0))
+	b.accept(in, message(one, 0), message(other, 0))
 	b.inOrder(one, 0)
 	b.inOrder(other, 1)
 	if err := blocker.Rollback(); err != nil {
 		t.Fatal(err)
 	}
-	b.accept(w, message(one, 1))
+	b.accept(in, message(one, 1))
 	b.inOrder(one, 0)
 	b.drain(w)
 	b.inOrder(one, 2)
@@ -211,6 +218,7 @@ func TestWhatComesForABusyLaneIsStored(t *testing.T) {
 func TestWhatComesForAStoppedAccountIsStored(t *testing.T) {
 	b := setup(t)
 	w := b.worker()
+	in := b.intake(w)
 	stopped := uuid.New()
 	neighbour := uuid.New() // in the same lane
 	for contract.Lane(neighbour) != contract.Lane(stopped) {
@@ -218,10 +226,10 @@ func TestWhatComesForAStoppedAccountIsStored(t *testing.T) {
 	}
 	bad := message(stopped, 0)
 	b.poison.Store(bad.ID, errors.New("cannot"))
-	b.accept(w, bad)
+	b.accept(in, bad)
 	b.drain(w)
 	b.count(1, `SELECT count(*) FROM inbox_stops`)
-	b.accept(w, message(stopped, 1), message(neighbour, 0))
+	b.accept(in, message(stopped, 1), message(neighbour, 0))
 	b.inOrder(stopped, 0)
 	b.inOrder(neighbour, 1)
 	b.poison.Delete(bad.ID)
@@ -234,7 +242,7 @@ func TestWhatComesForAStoppedAccountIsStored(t *testing.T) {
 	}
 	b.drain(w)
 	b.inOrder(stopped, 2)
-	b.accept(w, message(stopped, 2))
+	b.accept(in, message(stopped, 2))
 	b.inOrder(stopped, 3)
 }
 
@@ -243,14 +251,14 @@ func TestAFailingMessageIsFoundAmongTheAccepted(t *testing.T) {
 	for name, cause := range map[string]any{"an error": errors.New("cannot"), "a panic": "cannot"} {
 		t.Run(name, func(t *testing.T) {
 			b := setup(t)
-			w := b.run()
+			in := b.intake(b.run())
 			clients := accounts(30)
-			messages := make([]Message, len(clients))
+			messages := make([]Stored, len(clients))
 			for i, client := range clients {
 				messages[i] = message(client, 0)
 			}
 			b.poison.Store(messages[11].ID, cause)
-			for i, arrival := range b.accept(w, messages...) {
+			for i, arrival := range b.accept(in, messages...) {
 				if arrival == 0 {
 					t.Errorf("message %d was not accepted", i)
 				}
@@ -267,21 +275,22 @@ func TestAFailingMessageIsFoundAmongTheAccepted(t *testing.T) {
 func TestAcceptLosesItsConnection(t *testing.T) {
 	b := setup(t)
 	lost := true
-	w := NewWorker(b.Service, func(ctx context.Context, tx *sqlx.Tx, batch []Message) (func(), error) {
+	w := NewWorker(b.inbox(), func(ctx context.Context, tx *sqlx.Tx, batch []Stored) (func(), error) {
 		committed, err := b.handle(ctx, tx, batch)
 		if lost {
 			_, err = tx.ExecContext(ctx, `SELECT pg_terminate_backend(pg_backend_pid())`)
 		}
 		return committed, err
 	}, quick, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	in := b.intake(w)
 	account := uuid.New()
-	messages := []Message{message(account, 0), message(account, 1)}
-	if _, err := w.Accept(t.Context(), messages); !pg.IsUnavailable(err) {
+	messages := []Stored{message(account, 0), message(account, 1)}
+	if _, err := in.Accept(t.Context(), messages...); !pg.IsUnavailable(err) {
 		t.Fatalf("got %v", err)
 	}
 	b.count(0, `SELECT (SELECT count(*) FROM effects) + (SELECT count(*) FROM inbox) + (SELECT count(*) FROM inbox_stops)`)
 	lost = false
-	b.accept(w, messages...)
+	b.accept(in, messages...)
 	b.inOrder(account, 2)
 }
 
@@ -290,10 +299,10 @@ func TestManyAcceptEachMessageOnceInOrder(t *testing.T) {
 	b := setup(t)
 	const processes, rounds = 3, 60
 	clients := accounts(processes * 20)
-	settle := func(ctx context.Context, tx *sqlx.Tx, batch []Message) (func(), error) {
+	settle := func(ctx context.Context, tx *sqlx.Tx, batch []Stored) (func(), error) {
 		for _, m := range batch { // as the ledger does, by a permanent record
 			if _, err := tx.ExecContext(ctx, `INSERT INTO effects (id, account_id, payload) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`,
-				m.ID, m.AccountID, m.Payload); err != nil {
+				m.ID, m.AccountID, m.Body); err != nil {
 				return nil, err
 			}
 		}
@@ -302,7 +311,8 @@ func TestManyAcceptEachMessageOnceInOrder(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	var workers, senders sync.WaitGroup
 	for p := range processes {
-		w := NewWorker(b.Service, settle, quick, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+		w := NewWorker(b.inbox(), settle, quick, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+		in := b.intake(w)
 		workers.Go(func() {
 			if err := w.Run(ctx); err != nil {
 				t.Error(err)
@@ -311,12 +321,12 @@ func TestManyAcceptEachMessageOnceInOrder(t *testing.T) {
 		own := clients[p*20:][:20] // an account's order is that of one sender; the lanes are shared by all
 		senders.Go(func() {
 			for n := range rounds {
-				var batch []Message
+				var batch []Stored
 				for _, client := range own {
 					batch = append(batch, message(client, n))
 				}
 				for range 2 {
-					if _, err := w.Accept(ctx, batch); err != nil {
+					if _, err := in.Accept(ctx, batch...); err != nil {
 						t.Error(err)
 						return
 					}
@@ -332,4 +342,115 @@ func TestManyAcceptEachMessageOnceInOrder(t *testing.T) {
 		b.inOrder(client, rounds)
 	}
 	b.count(0, `SELECT count(*) FROM inbox_stops`)
+}
+
+// Messages of different calls share a transaction, those of one call stay together and in their order, and messages of the two
+// halves of the lanes do not wait for each other.
+func TestCallsAreAcceptedTogether(t *testing.T) {
+	b := setup(t)
+	one, other := uuid.New(), uuid.New()
+	for half(contract.Lane(other)) == half(contract.Lane(one)) {
+		other = uuid.New()
+	}
+	var mu sync.Mutex
+	var batches [][]uuid.UUID // whose messages were handled together
+	begun, hold := make(chan struct{}), make(chan struct{})
+	in := b.intake(NewWorker(b.inbox(), func(ctx context.Context, tx *sqlx.Tx, batch []Stored) (func(), error) {
+		var owners []uuid.UUID
+		for _, m := range batch {
+			owners = append(owners, m.AccountID)
+		}
+		mu.Lock()
+		batches = append(batches, owners)
+		first := len(batches) == 1
+		mu.Unlock()
+		if first {
+			close(begun)
+			<-hold
+		}
+		return b.handle(ctx, tx, batch)
+	}, quick, slog.New(slog.DiscardHandler), prometheus.NewRegistry()))
+	var calls sync.WaitGroup
+	accept := func(messages ...Stored) {
+		calls.Go(func() {
+			if arrivals, err := in.Accept(t.Context(), messages...); err != nil || len(arrivals) != len(messages) {
+				t.Errorf("%v, %v", arrivals, err)
+			}
+		})
+	}
+	accept(message(one, 0))
+	<-begun
+	b.accept(in, message(other, 0)) // which does not wait for the first one
+	accept(message(one, 1), message(other, 1), message(one, 2))
+	accept(message(uuid.New(), 0), message(uuid.New(), 0))
+	close(hold)
+	calls.Wait()
+	b.inOrder(one, 3)
+	b.inOrder(other, 2)
+	if len(batches) < 3 || len(batches[0]) != 1 || len(batches[1]) != 1 || batches[1][0] != other {
+		t.Errorf("accepted together: %v", batches)
+	}
+}
+
+// Without a worker in this process all is stored for those of others.
+func TestAnIntakeWithoutAWorkerStores(t *testing.T) {
+	b := setup(t)
+	in := NewIntake(b.inbox(), nil)
+	account := uuid.New()
+	first := message(account, 0)
+	if seqs := b.accept(in, first, message(account, 1)); seqs[0] == 0 || seqs[1] <= seqs[0] {
+		t.Errorf("arrivals %v", seqs)
+	}
+	if again := b.accept(in, first); again[0] != 0 {
+		t.Errorf("a message that waits was accepted again: %v", again)
+	}
+	b.count(2, `SELECT count(*) FROM inbox`)
+	m, found, err := b.inbox().Find(t.Context(), first.ID)
+	if err != nil || !found || m.Body != first.Body || m.Seq == 0 {
+		t.Errorf("found %+v, %t, %v", m, found, err)
+	}
+	b.drain(b.worker())
+	b.inOrder(account, 2)
+	if _, found, err := b.inbox().Find(t.Context(), first.ID); err != nil || found {
+		t.Errorf("what has taken effect is found: %t, %v", found, err)
+	}
+}
+
+// The bodies of what takes effect at once are neither encoded nor decoded.
+func TestOnlyStoredBodiesAreEncoded(t *testing.T) {
+	b := setup(t)
+	codec := &countingCodec{Codec: text{}}
+	box := New(b.Service, codec)
+	w := NewWorker(box, b.handle, quick, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	in := NewIntake(box, w)
+	account := uuid.New()
+	b.accept(in, message(account, 0))
+	if n := codec.calls.Load(); n != 0 {
+		t.Errorf("the codec was called %d times for a message that took effect at once", n)
+	}
+	if _, err := box.Store(t.Context(), []Stored{message(account, 1)}); err != nil {
+		t.Fatal(err)
+	}
+	b.accept(in, message(account, 2))
+	b.drain(w)
+	b.inOrder(account, 3)
+	if n := codec.calls.Load(); n != 4 {
+		t.Errorf("the codec was called %d times for two stored messages", n)
+	}
+}
+
+// countingCodec counts what it encodes and decodes.
+type countingCodec struct {
+	Codec[string]
+	calls atomic.Int64
+}
+
+func (c *countingCodec) Encode(m Stored) (string, error) {
+	c.calls.Add(1)
+	return c.Codec.Encode(m)
+}
+
+func (c *countingCodec) Decode(m Stored) (string, error) {
+	c.calls.Add(1)
+	return c.Codec.Decode(m)
 }

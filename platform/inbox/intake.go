@@ -1,0 +1,319 @@
+package inbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
+	"github.com/lib/pq"
+
+	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/groupcommit"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
+)
+
+const (
+	// halves is how many parts of the lanes accept messages at the same time: while the transaction of one is in the server,
+	// that of the other is here.
+	halves = 2
+
+	maxGroup = 1000   // messages of different calls accepted in one transaction
+	maxQueue = 10_000 // messages that may wait for it; more are refused with groupcommit.ErrBusy
+
+	// largeBatch is accepted in two transactions: it is large enough that the price of the second one does not count.
+	largeBatch = 500
+)
+
+// half is the part of the lanes that a lane is in.
+func half(lane int16) int { return int(lane) * halves / contract.Lanes }
+
+// Arrival tells the records of one acceptance of a message from those of others.
+type Arrival struct {
+	// Seq is the message's arrival number, or 0 where a message with its ID was waiting already.
+	Seq int64
+	// tries are the numbers under which it may have been accepted before, when the outcome of a commit was not known.
+	tries []int64
+}
+
+// Made reports whether a record with this arrival number is of this acceptance.
+func (a Arrival) Made(seq int64) bool {
+	return seq != 0 && (seq == a.Seq || slices.Contains(a.tries, seq))
+}
+
+// begin begins another try to accept messages.
+func begin(arrivals []Arrival) {
+	for i := range arrivals {
+		if a := &arrivals[i]; a.Seq != 0 {
+			a.tries, a.Seq = append(a.tries, a.Seq), 0
+		}
+	}
+}
+
+// arrived sets the arrival numbers of a try that has ended with err, unless nothing of it can be there.
+func arrived(arrivals []Arrival, seqs []int64, err error) error {
+	if err == nil || pg.IsOutcomeUnknown(err) {
+		for i, seq := range seqs {
+			arrivals[i].Seq = seq
+		}
+	}
+	return err
+}
+
+// Intake is the way in for messages; see the package's documentation for what it promises. It is used by any number of
+// goroutines.
+type Intake[B any] struct {
+	inbox  *Inbox[B]
+	worker *Worker[B] // nil: other processes settle
+
+	single [halves]*groupcommit.Group[Message[B], Arrival]
+	batch  *groupcommit.Group[Message[B], Arrival]
+	busy   [halves]chan struct{} // has an element while that half of the lanes is being accepted
+}
+
+// NewIntake makes an intake. worker is that of this process, whose handler gives messages their effect at once; without one
+// all messages are stored for the workers of other processes.
+func NewIntake[B any](inbox *Inbox[B], worker *Worker[B]) *Intake[B] {
+	in := &Intake[B]{inbox: inbox, worker: worker}
+	mayBeMessage := func(err error) bool { return !pg.IsTransient(err) }
+	group := func() *groupcommit.Group[Message[B], Arrival] {
+		return groupcommit.New(maxGroup, maxQueue, mayBeMessage, in.acceptNow)
+	}
+	in.batch = group()
+	for i := range in.single {
+		in.single[i] = group()
+		in.busy[i] = make(chan struct{}, 1)
+	}
+	return in
+}
+
+// Accept accepts messages, in this order per account, and returns their arrivals. Calls that come at the same time share a
+// transaction. A message that has taken effect before is handled again, as one that was stored again would be.
+//
+// Besides what the package promises, the error may be groupcommit.ErrBusy, when too many messages wait to be accepted, or that
+// of ctx, when it ends first; then the messages may still be accepted.
+func (in *Intake[B]) Accept(ctx context.Context, messages ...Message[B]) ([]Arrival, error) {
+	if len(messages) == 1 {
+		return in.single[half(messages[0].Lane)].DoAll(ctx, messages)
+	}
+	return in.batch.DoAll(ctx, messages)
+}
+
+// acceptNow accepts messages without waiting for others to share the transaction.
+func (in *Intake[B]) acceptNow(ctx context.Context, messages []Message[B]) ([]Arrival, error) {
+	if in.worker == nil {
+		return in.inbox.Store(ctx, messages)
+	}
+	parts := split(messages)
+	for i := range parts {
+		if len(parts[i].messages) == 0 {
+			continue
+		}
+		select {
+		case in.busy[i] <- struct{}{}:
+			defer func() { <-in.busy[i] }()
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	arrivals := make([]Arrival, len(messages))
+	err := pg.UntilKnown(ctx, func() error {
+		if len(messages) < largeBatch {
+			return in.acceptTogether(ctx, messages, arrivals)
+		}
+		return in.acceptParts(ctx, parts[:], arrivals)
+	})
+	return arrivals, err
+}
+
+// part is what is accepted in one transaction.
+type part[B any] struct {
+	messages []Message[B]
+	indexes  []int // in the whole
+	arrivals []Arrival
+	accepted bool
+}
+
+// split sorts messages by the halves of the lanes.
+func split[B any](messages []Message[B]) (parts [halves]part[B]) {
+	for i, m := range messages {
+		p := &parts[half(m.Lane)]
+		p.messages, p.indexes = append(p.messages, m), append(p.indexes, i)
+	}
+	return parts
+}
+
+// acceptParts accepts those parts that were not accepted yet, each in a transaction of its own. While some are and others are
+// not, what became of the whole is not known.
+func (in *Intake[B]) acceptParts(ctx context.Context, parts []part[B], arrivals []Arrival) error {
+	var group sync.WaitGroup
+	errs, accepted := make([]error, len(parts)), false
+	for n := range parts {
+		p := &parts[n]
+		if p.accepted || len(p.messages) == 0 {
+			continue
+		}
+		if p.arrivals == nil {
+			p.arrivals = make([]Arrival, len(p.messages))
+		}
+		group.Go(func() {
+			errs[n] = in.acceptTogether(ctx, p.messages, p.arrivals)
+			p.accepted = errs[n] == nil
+		})
+	}
+	group.Wait()
+	for _, p := range parts {
+		accepted = accepted || p.accepted
+		for n, arrival := range p.arrivals {
+			arrivals[p.indexes[n]] = arrival
+		}
+	}
+	err := errors.Join(errs...)
+	if err != nil && accepted {
+		return pg.OutcomeUnknown(err)
+	}
+	return err
+}
+
+// acceptTogether accepts messages in one transaction. When the handler fails, all are stored, so that the worker finds the one
+// that causes it. It sets the arrivals also where the outcome is not known.
+func (in *Intake[B]) acceptTogether(ctx context.Context, messages []Message[B], arrivals []Arrival) error {
+	begin(arrivals)
+	err := in.accept(ctx, messages, arrivals)
+	if err == nil || ctx.Err() != nil || pg.IsUnavailable(err) || pg.IsOutcomeUnknown(err) {
+		return err
+	}
+	in.worker.log.Warn("messages could not take effect at once; they are stored", "messages", len(messages), "error", err)
+	err = in.inbox.store(ctx, messages, arrivals)
+	in.worker.Wake()
+	return err
+}
+
+// accept gives those messages their effect that nothing is ahead of, and stores the others, in one transaction.
+func (in *Intake[B]) accept(ctx context.Context, messages []Message[B], arrivals []Arrival) error {
+	var (
+		seqs      []int64
+		direct    []Message[B]
+		later     []Message[B]
+		committed func()
+		begun     = time.Now()
+	)
+	err := pg.InTx(ctx, in.inbox.db, func(tx *sqlx.Tx) error {
+		seqs, direct, later, committed = make([]int64, len(messages)), nil, nil, nil
+		lanes, err := lockLanes(ctx, tx, lanesOf(messages))
+		if err != nil {
+			return err
+		}
+		a, err := whatIsAhead(ctx, tx, lanes, accountsOf(messages))
+		if err != nil {
+			return err
+		}
+		var indexes []int // of later in messages
+		taken := make(map[uuid.UUID]bool, len(messages))
+		for i, m := range messages {
+			switch {
+			case a.isAheadOf(m.Lane, m.AccountID):
+				later, indexes = append(later, m), append(indexes, i)
+			case !taken[m.ID]: // the second of two is like one that is waiting already
+				taken[m.ID] = true
+				m.Seq, m.ReceivedAt = a.seqs[i], a.at
+				seqs[i] = m.Seq
+				direct = append(direct, m)
+			}
+		}
+		if len(direct) > 0 {
+			handle := func() (func(), error) { return in.worker.handle(ctx, tx, direct) }
+			if committed, err = in.worker.guard(handle); err != nil {
+				return err
+			}
+		}
+		if len(later) == 0 {
+			return nil
+		}
+		stored, err := in.inbox.Insert(ctx, tx, later)
+		if err != nil {
+			return err
+		}
+		for n, i := range indexes {
+			seqs[i] = stored[n]
+		}
+		return nil
+	})
+	if err := arrived(arrivals, seqs, err); err != nil {
+		return err
+	}
+	if len(direct) > 0 {
+		in.worker.settled(len(direct), begun, committed)
+	}
+	if len(later) > 0 {
+		in.worker.Wake()
+	}
+	return nil
+}
+
+func lanesOf[B any](messages []Message[B]) pg.Int16s {
+	lanes := make(pg.Int16s, len(messages))
+	for i, m := range messages {
+		lanes[i] = m.Lane
+	}
+	return lanes
+}
+
+func accountsOf[B any](messages []Message[B]) pg.UUIDs {
+	accounts := make(pg.UUIDs, len(messages))
+	for i, m := range messages {
+		accounts[i] = m.AccountID
+	}
+	return accounts
+}
+
+// ahead tells which messages others are ahead of, and has arrival numbers for those that may take effect at once.
+type ahead struct {
+	free    map[int16]bool // lanes that this transaction holds and that are empty
+	stopped map[uuid.UUID]bool
+	at      time.Time
+	seqs    []int64
+}
+
+func (a ahead) isAheadOf(lane int16, account uuid.UUID) bool {
+	return !a.free[lane] || a.stopped[account]
+}
+
+// whatIsAhead looks at the held lanes, in a statement of its own after the one that has locked them: so it sees what was
+// committed before.
+func whatIsAhead(ctx context.Context, tx *sqlx.Tx, lanes pg.Int16s, accounts pg.UUIDs) (ahead, error) {
+	var row struct {
+		At      time.Time      `db:"at"`
+		Free    pq.Int64Array  `db:"free"`
+		Stopped pq.StringArray `db:"stopped"`
+		Seqs    pq.Int64Array  `db:"seqs"`
+	}
+	if err := tx.GetContext(ctx, &row, `
+		SELECT clock_timestamp() AS at,
+			ARRAY(SELECT held FROM unnest($1::smallint[]) AS held
+				WHERE NOT EXISTS (SELECT FROM inbox WHERE lane = held AND NOT stopped)) AS free,
+			ARRAY(SELECT account_id FROM inbox_stops WHERE account_id = ANY($2::uuid[])) AS stopped,
+			ARRAY(SELECT nextval('inbox_seq_seq') FROM generate_series(1, cardinality($2::uuid[]))) AS seqs`,
+		lanes, accounts); err != nil {
+		return ahead{}, fmt.Errorf("inbox: look what is ahead: %w", err)
+	}
+	a := ahead{
+		free: make(map[int16]bool, len(row.Free)), stopped: make(map[uuid.UUID]bool, len(row.Stopped)), at: row.At, seqs: row.Seqs,
+	}
+	for _, lane := range row.Free {
+		a.free[int16(lane)] = true
+	}
+	for _, text := range row.Stopped {
+		account, err := uuid.Parse(text)
+		if err != nil {
+			return ahead{}, fmt.Errorf("inbox: stopped account: %w", err)
+		}
+		a.stopped[account] = true
+	}
+	slices.Sort(a.seqs)
+	return a, nil
+}
