@@ -4,6 +4,7 @@ go 1.26.0
 
 require (
 	github.com/altyn-pay/altyn/platform v0.0.0
+	github.com/altyn-pay/altyn/testkit v0.0.0
 	github.com/go-chi/chi/v5 v5.5.0
 	github.com/prometheus/client_golang v1.25.0
 	go.uber.org/goleak v1.3.0

@@ -4,7 +4,7 @@ go 1.26.0
 
 require (
 	github.com/altyn-pay/altyn/platform v0.0.0
-	github.com/altyn-pay/altyn/testkit v0.0.0-00010101000000-000000000000
+	github.com/altyn-pay/altyn/testkit v0.0.0
 	github.com/go-chi/chi/v5 v5.5.0
 	github.com/google/uuid v1.6.0
 	github.com/jmoiron/sqlx v1.4.0

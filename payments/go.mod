@@ -7,7 +7,7 @@ require (
 	connectrpc.com/grpchealth v1.5.0
 	connectrpc.com/grpcreflect v1.3.1
 	github.com/altyn-pay/altyn/platform v0.0.0
-	github.com/altyn-pay/altyn/testkit v0.0.0-00010101000000-000000000000
+	github.com/altyn-pay/altyn/testkit v0.0.0
 	github.com/go-chi/chi/v5 v5.5.0
 	github.com/google/uuid v1.6.0
 	github.com/jmoiron/sqlx v1.4.0

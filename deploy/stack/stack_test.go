@@ -19,6 +19,7 @@ import (
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 	"github.com/altyn-pay/altyn/testkit/localkafka"
 	"github.com/altyn-pay/altyn/testkit/localpostgres"
+	"github.com/altyn-pay/altyn/testkit/wait"
 )
 
 // binaries is where TestMain builds the services, or has found them built.
@@ -96,21 +97,6 @@ func exists(path string) bool {
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
-// eventually waits for what other processes do, which nothing here can signal.
-func eventually(t *testing.T, what string, condition func() bool) {
-	t.Helper()
-	deadline := time.After(30 * time.Second)
-	poll := time.NewTicker(10 * time.Millisecond)
-	defer poll.Stop()
-	for !condition() {
-		select {
-		case <-deadline:
-			t.Fatal("not in time: ", what)
-		case <-poll.C:
-		}
-	}
-}
-
 func TestWhole(t *testing.T) {
 	s := start(t, options(Instances(1, 2, 1)...))
 	for _, name := range []string{"gateway", "orders", "payments", "payments-2", "payments-worker"} {
@@ -153,7 +139,7 @@ func TestWhole(t *testing.T) {
 			if err := syscall.Kill(before.PID, syscall.SIGKILL); err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, name+" is started again", func() bool { return s.Part(name).Restarts == before.Restarts+1 })
+			wait.Until(t, name+" is started again", func() bool { return s.Part(name).Restarts == before.Restarts+1 })
 			if now := s.Part(name); now.URL != before.URL || now.PID == before.PID {
 				t.Errorf("%s was %+v and is %+v", name, before, now)
 			}
@@ -309,7 +295,7 @@ func TestEndsWithItsContext(t *testing.T) {
 	}
 	parts := s.Parts()
 	cancel()
-	eventually(t, "all parts end", func() bool {
+	wait.Until(t, "all parts end", func() bool {
 		for _, part := range parts {
 			if alive(part.PID) {
 				return false
@@ -364,7 +350,7 @@ func TestNothingOutlivesItsOwner(t *testing.T) {
 		t.Errorf("%d parts", len(parts))
 	}
 	for _, part := range parts {
-		eventually(t, part.Name+" ends", func() bool { return !alive(part.PID) })
+		wait.Until(t, part.Name+" ends", func() bool { return !alive(part.PID) })
 	}
 	if err := Remove(t.Context(), dir); err != nil {
 		t.Error(err)

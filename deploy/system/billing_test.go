@@ -22,6 +22,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/platform/money"
 	"github.com/altyn-pay/altyn/testkit/localkafka"
+	"github.com/altyn-pay/altyn/testkit/postgrestest"
 )
 
 // teller sends commands over the broker and hands each reply to whoever waits for it.
@@ -375,13 +376,5 @@ func deposit(t *testing.T, account uuid.UUID, minor int64) kafka.Message {
 // until waits for a query on payments to count n.
 func (b *bundle) until(n int, query string, args ...any) {
 	b.Helper()
-	deadline := time.Now().Add(2 * time.Minute)
-	for got := -1; got != n; {
-		if err := b.payments.GetContext(b.Context(), &got, query, args...); err != nil {
-			b.Fatal(err)
-		}
-		if time.Now().After(deadline) {
-			b.Fatalf("%s: %d after two minutes, want %d", query, got, n)
-		}
-	}
+	postgrestest.AwaitCount(b, b.payments, n, query, args...)
 }

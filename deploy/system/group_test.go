@@ -14,6 +14,7 @@ import (
 
 	"github.com/altyn-pay/altyn/deploy/load"
 	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/testkit/wait"
 )
 
 // group is some accounts between which money moves, and the world as it should be for them. The last account does not exist;
@@ -77,7 +78,7 @@ func (g *group) play(s step) error {
 
 // waitUntil waits for a time of day.
 func (g *group) waitUntil(at time.Time) {
-	_ = eventually(10*time.Millisecond, func() error {
+	_ = wait.Within(patience, 10*time.Millisecond, func() error {
 		if time.Now().Before(at) {
 			return errors.New("it is not time yet")
 		}
@@ -105,7 +106,7 @@ func (g *group) run(acts ...act) error {
 		return err
 	}
 	var unexplained error
-	err := within(g.patience, 5*time.Millisecond, func() error {
+	err := wait.Within(g.patience, 5*time.Millisecond, func() error {
 		happened := acts
 		if g.armed != none && !time.Now().Before(g.deadline) {
 			armed := g.armed

@@ -18,6 +18,7 @@ import (
 	"github.com/altyn-pay/altyn/deploy/stack"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/testkit/localkafka"
+	"github.com/altyn-pay/altyn/testkit/wait"
 )
 
 // race is an order that is brought to a stage, where two things are done to it at the same time.
@@ -236,7 +237,7 @@ func (r race) run(s *saga, account uuid.UUID) (load.Order, error) {
 
 // until polls an order until it is as a condition says.
 func (s *saga) until(id uuid.UUID, condition func(load.Order) bool) (order load.Order, err error) {
-	err = eventually(25*time.Millisecond, func() error {
+	err = wait.Within(patience, 25*time.Millisecond, func() error {
 		order = load.Order{} // what is left out is empty
 		if err := s.client.Get(s.Context(), load.OrdersPath+"/"+id.String(), &order); err != nil {
 			return err

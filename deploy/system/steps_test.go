@@ -20,6 +20,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/testkit/localkafka"
+	"github.com/altyn-pay/altyn/testkit/wait"
 )
 
 // saga is a running stack with what the steps of sagas need. What a test has seen last of an order is kept, so that at the
@@ -69,31 +70,9 @@ func (b *bundle) newProducer() *kafka.Producer {
 // patience is how long a test waits for what must happen.
 const patience = time.Minute
 
-// eventually looks so often until a condition holds, which says with an error why it does not hold yet.
-func eventually(interval time.Duration, condition func() error) error {
-	return within(patience, interval, condition)
-}
-
-func within(patience, interval time.Duration, condition func() error) error {
-	ticker := time.NewTicker(interval)
-	defer ticker.Stop()
-	deadline := time.After(patience)
-	for {
-		err := condition()
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-ticker.C:
-		case <-deadline:
-			return fmt.Errorf("after %s: %w", patience, err)
-		}
-	}
-}
-
 func (b *bundle) eventually(condition func() error) {
 	b.Helper()
-	if err := eventually(5*time.Millisecond, condition); err != nil {
+	if err := wait.Within(patience, 5*time.Millisecond, condition); err != nil {
 		b.Fatal(err)
 	}
 }

@@ -28,6 +28,7 @@ import (
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 	"github.com/altyn-pay/altyn/testkit/localkafka"
 	"github.com/altyn-pay/altyn/testkit/localpostgres"
+	"github.com/altyn-pay/altyn/testkit/wait"
 )
 
 // binaries are the services, built once for all tests.
@@ -381,16 +382,8 @@ func (b *bundle) crash(names ...string) error {
 // progress waits until more orders are accepted: the system works again.
 func (b *bundle) progress(placed *atomic.Int64, more int64) {
 	b.Helper()
-	ticker := time.NewTicker(5 * time.Millisecond)
-	defer ticker.Stop()
-	deadline := time.After(90 * time.Second)
-	for target := placed.Load() + more; placed.Load() < target; {
-		select {
-		case <-ticker.C:
-		case <-deadline:
-			b.Fatalf("no %d orders within 90 s", more)
-		}
-	}
+	target := placed.Load() + more
+	wait.Until(b, fmt.Sprintf("%d more orders are accepted", more), func() bool { return placed.Load() >= target })
 }
 
 // Bad input through the gateway is told where it is bad, and never a fault of the server.

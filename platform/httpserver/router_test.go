@@ -20,6 +20,7 @@ import (
 
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/telemetry"
+	"github.com/altyn-pay/altyn/testkit/wait"
 )
 
 // logBuffer is a log that tests read while a server writes it.
@@ -155,23 +156,8 @@ func TestErrorsBecomeProblems(t *testing.T) {
 			if response.StatusCode == 503 && response.Header.Get("Retry-After") == "" {
 				t.Error("503 without Retry-After")
 			}
-			eventually(t, func() bool { return strings.Contains(log.String()[before:], test.logged) })
+			wait.Until(t, "it logs "+test.logged, func() bool { return strings.Contains(log.String()[before:], test.logged) })
 		})
-	}
-}
-
-// eventually waits for what a server does after its answer has reached the client.
-func eventually(t *testing.T, condition func() bool) {
-	t.Helper()
-	deadline := time.After(10 * time.Second)
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for !condition() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatal("it did not come to pass within 10 s")
-		}
 	}
 }
 
@@ -230,7 +216,7 @@ func TestClientThatLeftIsNoError(t *testing.T) {
 		response.Body.Close()
 		t.Fatal("an answer came")
 	}
-	eventually(t, func() bool { return strings.Contains(log.String(), `"status":499`) })
+	wait.Until(t, "the lost client is logged", func() bool { return strings.Contains(log.String(), `"status":499`) })
 	if strings.Contains(log.String(), "ERROR") {
 		t.Error(log.String())
 	}
@@ -330,7 +316,7 @@ func TestPanicAfterTheAnswerBeganBreaksTheConnection(t *testing.T) {
 	if err == nil {
 		t.Error("the client took half an answer for a whole one")
 	}
-	eventually(t, func() bool { return strings.Contains(log.String(), "panic: late") })
+	wait.Until(t, "the panic is logged", func() bool { return strings.Contains(log.String(), "panic: late") })
 }
 
 func TestParameters(t *testing.T) {

@@ -14,6 +14,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
+
+	"github.com/altyn-pay/altyn/testkit/wait"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -82,7 +84,7 @@ func TestRunDrains(t *testing.T) {
 	}()
 	<-arrived
 	r.stop()
-	eventually(t, func() bool { // The listener is closed first.
+	wait.Until(t, "the listener is closed", func() bool {
 		connection, err := net.Dial("tcp", r.addr)
 		if err == nil {
 			connection.Close()

@@ -15,6 +15,7 @@ import (
 
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/parked"
+	"github.com/altyn-pay/altyn/testkit/wait"
 )
 
 // operators is the source over the bundle's inbox, where messages of the kind "vital" must take effect.
@@ -210,11 +211,7 @@ func TestRedrivesDuringSettlement(t *testing.T) {
 		})
 	}
 	// It is parked and let go, again and again.
-	for deadline := time.Now().Add(30 * time.Second); released.Load() < 3; b.until(1, `SELECT 1`) {
-		if time.Now().After(deadline) {
-			t.Fatalf("redriven %d times in 30 s", released.Load())
-		}
-	}
+	wait.Until(t, "it is redriven three times", func() bool { return released.Load() >= 3 })
 	b.poison.Delete(bad.ID)
 	b.until(3, `SELECT count(*) FROM effects WHERE account_id = $1`, account)
 	close(ended)

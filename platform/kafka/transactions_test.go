@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/IBM/sarama"
 	kafkago "github.com/segmentio/kafka-go"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/testkit/kfaketest"
+	"github.com/altyn-pay/altyn/testkit/wait"
 )
 
 // otherClient is a producer of another library. Without an ID it has no transactions.
@@ -228,9 +228,7 @@ func awaitNoLag(t *testing.T, cfg kafka.Config, group, topic string) {
 	t.Helper()
 	client := &kafkago.Client{Addr: kafkago.TCP(cfg.Brokers...), Transport: &kafkago.Transport{}}
 	defer client.Transport.(*kafkago.Transport).CloseIdleConnections()
-	look := time.NewTicker(20 * time.Millisecond) // no broker tells of a commit
-	defer look.Stop()
-	for start := time.Now(); ; <-look.C {
+	wait.NoError(t, func() error { // no broker tells of a commit
 		ends, err := client.ListOffsets(t.Context(), &kafkago.ListOffsetsRequest{Topics: map[string][]kafkago.OffsetRequest{topic: {kafkago.LastOffsetOf(0)}}})
 		if err != nil {
 			t.Fatal(err)
@@ -240,13 +238,11 @@ func awaitNoLag(t *testing.T, cfg kafka.Config, group, topic string) {
 			t.Fatal(err)
 		}
 		end, at := ends.Topics[topic][0].LastOffset, committed.Topics[topic][0].CommittedOffset
-		if at == end {
-			return
+		if at != end {
+			return fmt.Errorf("group %s has committed %d of %d", group, at, end)
 		}
-		if time.Since(start) > deadline/4 {
-			t.Fatalf("group %s has committed %d of %d", group, at, end)
-		}
-	}
+		return nil
+	})
 }
 
 // A transaction that is open holds up what comes after it in its partition, whoever wrote that, and nothing in the others.

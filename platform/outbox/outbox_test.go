@@ -17,6 +17,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/pace"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 	"github.com/altyn-pay/altyn/testkit/postgrestest"
+	"github.com/altyn-pay/altyn/testkit/wait"
 )
 
 func TestMain(m *testing.M) { postgrestest.Main(m) }
@@ -153,12 +154,7 @@ func (b *bundle) away(key string) (back func()) {
 // until waits for a condition.
 func (b *bundle) until(what string, holds func() bool) {
 	b.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !holds(); {
-		var one int // the wait is the database's answer
-		if err := b.Owner.GetContext(b.Context(), &one, `SELECT 1`); err != nil || time.Now().After(deadline) {
-			b.Fatalf("not within 30 s: %s (%v)", what, err)
-		}
-	}
+	wait.Until(b, what, holds)
 }
 
 // stored is how many messages the outbox has.

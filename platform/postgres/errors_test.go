@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"testing"
-	"time"
 
 	"github.com/jmoiron/sqlx"
 	"github.com/lib/pq"
@@ -115,15 +114,7 @@ func TestServerGoesAway(t *testing.T) {
 // untilActive waits until a statement like this runs.
 func untilActive(t *testing.T, db *sqlx.DB, statement string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	for active := false; !active; {
-		err := db.GetContext(ctx, &active,
-			`SELECT EXISTS (SELECT FROM pg_stat_activity WHERE state = 'active' AND query LIKE $1 AND pid <> pg_backend_pid())`, statement)
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
+	postgrestest.AwaitCount(t, db, 1, `SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE $1 AND pid <> pg_backend_pid()`, statement)
 }
 
 func TestTerminatedAndRefusedConnections(t *testing.T) {

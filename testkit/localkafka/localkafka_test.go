@@ -23,6 +23,7 @@ import (
 
 	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/testkit/localkafka"
+	"github.com/altyn-pay/altyn/testkit/wait"
 )
 
 // orphanEnv makes this test binary start a broker with temporary data, say so, and wait to be killed.
@@ -194,26 +195,12 @@ func TestBrokerEndsWithItsParent(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = parent.Wait()
-		eventually(t, "the broker ends", func() bool { return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) })
-		eventually(t, "its temporary data are deleted", func() bool {
+		wait.Until(t, "the broker ends", func() bool { return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) })
+		wait.Until(t, "its temporary data are deleted", func() bool {
 			_, err := os.Stat(dir)
 			return errors.Is(err, fs.ErrNotExist)
 		})
 	})
-}
-
-// eventually polls what no signal tells.
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	timeout, poll := time.After(deadline), time.NewTicker(10*time.Millisecond)
-	defer poll.Stop()
-	for !holds() {
-		select {
-		case <-timeout:
-			t.Fatalf("not in time: %s", what)
-		case <-poll.C:
-		}
-	}
 }
 
 func TestTemporaryDataAreDeleted(t *testing.T) {

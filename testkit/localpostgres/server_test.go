@@ -14,11 +14,11 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/jmoiron/sqlx"
 
 	pg "github.com/altyn-pay/altyn/platform/postgres"
+	"github.com/altyn-pay/altyn/testkit/wait"
 )
 
 // TestMain also plays the process that starts a server and is killed: see startInOtherProcess.
@@ -101,21 +101,6 @@ func alive(pid int) bool {
 func exists(path string) bool {
 	_, err := os.Stat(path)
 	return !errors.Is(err, fs.ErrNotExist)
-}
-
-// eventually waits for what other processes do, which nothing here can signal.
-func eventually(t *testing.T, what string, condition func() bool) {
-	t.Helper()
-	deadline := time.After(20 * time.Second)
-	poll := time.NewTicker(10 * time.Millisecond)
-	defer poll.Stop()
-	for !condition() {
-		select {
-		case <-deadline:
-			t.Fatal("not in time: ", what)
-		case <-poll.C:
-		}
-	}
 }
 
 func TestTemporaryServer(t *testing.T) {
@@ -319,9 +304,9 @@ func TestKilledProcessLeavesNothing(t *testing.T) {
 	parent, pid, data := startInOtherProcess(t, "")
 	guardPID := parentOf(t, pid)
 	killProcess(t, parent)
-	eventually(t, "the server ends", func() bool { return !alive(pid) })
-	eventually(t, "its guard ends", func() bool { return !alive(guardPID) })
-	eventually(t, "its data go", func() bool { return !exists(data) })
+	wait.Until(t, "the server ends", func() bool { return !alive(pid) })
+	wait.Until(t, "its guard ends", func() bool { return !alive(guardPID) })
+	wait.Until(t, "its data go", func() bool { return !exists(data) })
 }
 
 func TestStartAfterAKilledProcess(t *testing.T) {

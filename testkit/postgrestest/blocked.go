@@ -1,10 +1,12 @@
 package postgrestest
 
 import (
+	"fmt"
 	"testing"
-	"time"
 
 	"github.com/lib/pq"
+
+	"github.com/altyn-pay/altyn/testkit/wait"
 )
 
 // Sessions are some of a service's sessions.
@@ -33,20 +35,18 @@ func Blocked(t testing.TB, db DB, run func(blocked func())) *Sessions {
 	}
 	run(func() {
 		t.Helper()
-		for deadline := time.Now().Add(databaseTimeout); ; {
+		wait.NoError(t, func() error {
 			s.pids = nil
 			if err := db.Owner.Select(&s.pids, `
 				SELECT DISTINCT l.pid FROM pg_locks l JOIN pg_database d ON d.oid = l.database
 				WHERE NOT l.granted AND d.datname = current_database()`); err != nil {
 				t.Fatal(err)
 			}
-			if len(s.pids) >= db.Config.MaxConns {
-				return
+			if len(s.pids) < db.Config.MaxConns {
+				return fmt.Errorf("%d sessions of %d are blocked", len(s.pids), db.Config.MaxConns)
 			}
-			if time.Now().After(deadline) {
-				t.Fatalf("%d sessions of %d are blocked", len(s.pids), db.Config.MaxConns)
-			}
-		}
+			return nil
+		})
 	})
 	return s
 }

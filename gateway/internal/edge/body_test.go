@@ -15,6 +15,7 @@ import (
 	"testing/iotest"
 
 	"github.com/altyn-pay/altyn/platform/httpserver"
+	"github.com/altyn-pay/altyn/testkit/wait"
 )
 
 func TestReadBeginning(t *testing.T) {
@@ -116,5 +117,5 @@ func TestNoRoomForBodies(t *testing.T) {
 		t.Errorf("a small one: %s", response.Status)
 	}
 	leave()
-	eventually(t, func() bool { response, _ := post(64 << 10); return response.StatusCode == 200 })
+	wait.Until(t, "a large body is taken again", func() bool { response, _ := post(64 << 10); return response.StatusCode == 200 })
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/config"
 	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/telemetry"
+	"github.com/altyn-pay/altyn/testkit/wait"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -144,19 +145,6 @@ func (g *gateway) do(t testing.TB, request *http.Request) (*http.Response, strin
 		}
 	}
 	return response, string(body), problem
-}
-
-func eventually(t *testing.T, condition func() bool) {
-	t.Helper()
-	deadline, tick := time.After(10*time.Second), time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for !condition() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatal("it did not come to pass within 10 s")
-		}
-	}
 }
 
 func TestRoutes(t *testing.T) {
@@ -336,7 +324,7 @@ func TestFailuresBecomeProblems(t *testing.T) {
 			if strings.Contains(body, "127.0.0.1") {
 				t.Errorf("the service's address leaks: %s", body)
 			}
-			eventually(t, func() bool { return strings.Contains(g.log.String(), `"level":"ERROR"`) == (test.status >= 500) })
+			wait.Until(t, "what the service's fault is, and only that, is logged as an error", func() bool { return strings.Contains(g.log.String(), `"level":"ERROR"`) == (test.status >= 500) })
 		})
 	}
 }

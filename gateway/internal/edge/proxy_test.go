@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/altyn-pay/altyn/platform/httpserver"
+	"github.com/altyn-pay/altyn/testkit/wait"
 )
 
 func TestHeadersOfAnAnswer(t *testing.T) {
@@ -62,7 +63,7 @@ func TestAnswerThatBreaksOffIsNotWhole(t *testing.T) {
 		if err == nil {
 			t.Errorf("%q was taken for a whole answer", answer)
 		}
-		eventually(t, func() bool {
+		wait.Until(t, "the lost answer is logged", func() bool {
 			log := g.log.String()
 			return strings.Contains(log, `"level":"ERROR"`) && strings.Contains(log, "unexpected EOF") && strings.Contains(log, "request_id")
 		})

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/altyn-pay/altyn/platform/httpserver"
+	"github.com/altyn-pay/altyn/testkit/wait"
 )
 
 // events plays a service with a stream of events: each value sent to it is one event.
@@ -268,7 +269,7 @@ func TestDrainFinishesARequestInFlight(t *testing.T) {
 	<-arrived
 	drained := make(chan error, 1)
 	go func() { drained <- g.stop() }()
-	eventually(t, func() bool { // New requests are refused, the one in flight goes on.
+	wait.Until(t, "new requests are refused", func() bool {
 		response, err := http.Get(g.url + "/healthz")
 		if err == nil {
 			response.Body.Close()

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/uuid"
 
@@ -17,24 +16,25 @@ import (
 	"github.com/altyn-pay/altyn/platform/service"
 	"github.com/altyn-pay/altyn/testkit/kafkatest"
 	"github.com/altyn-pay/altyn/testkit/postgrestest"
+	"github.com/altyn-pay/altyn/testkit/wait"
 )
 
 // parked waits until n items are parked.
 func (p process) parked(t testing.TB, n int) []parked.Item {
 	t.Helper()
-	for deadline := time.Now().Add(patience); ; {
+	var list httpserver.List[parked.Item]
+	wait.NoError(t, func() error {
 		code, answer := p.call(t, "GET", "/admin/parked", "")
-		var list httpserver.List[parked.Item]
+		list = httpserver.List[parked.Item]{}
 		if err := json.Unmarshal(answer, &list); err != nil || code != 200 {
 			t.Fatalf("%d %s", code, answer)
 		}
-		if len(list.Items) == n {
-			return list.Items
+		if len(list.Items) != n {
+			return fmt.Errorf("parked %s, want %d", answer, n)
 		}
-		if time.Now().After(deadline) {
-			t.Fatalf("parked %s, want %d", answer, n)
-		}
-	}
+		return nil
+	})
+	return list.Items
 }
 
 // What is parked is an operator's matter in every role, also in one without a broker.

@@ -24,6 +24,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/outbox"
 	"github.com/altyn-pay/altyn/testkit/outboxtest"
 	"github.com/altyn-pay/altyn/testkit/postgrestest"
+	"github.com/altyn-pay/altyn/testkit/wait"
 )
 
 func TestMain(m *testing.M) { postgrestest.Main(m) }
@@ -384,12 +385,13 @@ func TestUpdatesAreHeapOnly(t *testing.T) {
 	var updated, hot int
 	// The statistics of a session arrive when it ends.
 	b.Service.Close()
-	for deadline := time.Now().Add(10 * time.Second); updated < 1000 && time.Now().Before(deadline); {
+	wait.Until(t, "the statistics tell of 1,000 updates", func() bool {
 		if err := b.Owner.QueryRow(`SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'orders'`).
 			Scan(&updated, &hot); err != nil {
 			t.Fatal(err)
 		}
-	}
+		return updated >= 1000
+	})
 	t.Logf("%d updates, %d of them heap-only", updated, hot)
 	if updated != 1000 || hot < updated*9/10 {
 		t.Errorf("of %d updates %d are heap-only", updated, hot)

@@ -225,15 +225,7 @@ func (b *bundle) consume(topic string, done func(messages []kafka.Message) bool)
 // until waits for a query to count n.
 func (b *bundle) until(n int, query string, args ...any) {
 	b.Helper()
-	deadline := time.Now().Add(30 * time.Second)
-	for got := -1; got != n; {
-		if err := b.Owner.GetContext(b.Context(), &got, query, args...); err != nil {
-			b.Fatal(err)
-		}
-		if time.Now().After(deadline) {
-			b.Fatalf("%s: %d after 30 s, want %d", query, got, n)
-		}
-	}
+	postgrestest.AwaitCount(b, b.Owner, n, query, args...)
 }
 
 // balance is an account's actual balance in roubles.

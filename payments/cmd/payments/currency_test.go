@@ -10,12 +10,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/altyn-pay/altyn/platform/config"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/service"
 	"github.com/altyn-pay/altyn/platform/telemetry"
+	"github.com/altyn-pay/altyn/testkit/wait"
 )
 
 // An order whose currency is not known here, or has other digits here, fails: nothing is taken, and its event has the amount as
@@ -159,11 +159,7 @@ func TestNothingIsServedBeforeTheCurrenciesAreKnown(t *testing.T) {
 			}
 			continue
 		}
-		for deadline := time.Now().Add(30 * time.Second); b.call("GET", "/api/v1/currencies", nil).status != 200; {
-			if time.Now().After(deadline) {
-				t.Fatal("it does not serve after 30 s")
-			}
-		}
+		wait.Until(t, "it serves", func() bool { return b.call("GET", "/api/v1/currencies", nil).status == 200 })
 		stop()
 		if err := <-ended; err != nil {
 			t.Error(err)

@@ -14,6 +14,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/inbox"
 	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/platform/service"
+	"github.com/altyn-pay/altyn/testkit/wait"
 )
 
 // quick parks a message within a second.
@@ -37,22 +38,20 @@ func (b *bundle) poison(operation uuid.UUID) (mend func()) {
 }
 
 // parked waits until n messages are parked and returns them.
-func (b *bundle) parked(n int) []map[string]any {
+func (b *bundle) parked(n int) (list []map[string]any) {
 	b.Helper()
-	for deadline := time.Now().Add(30 * time.Second); ; {
+	var items []any
+	wait.NoError(b, func() error {
 		got := b.call("GET", "/admin/parked", nil)
-		items := got.body["items"].([]any)
-		if len(items) == n {
-			list := make([]map[string]any, n)
-			for i, item := range items {
-				list[i] = item.(map[string]any)
-			}
-			return list
+		if items = got.body["items"].([]any); len(items) != n {
+			return fmt.Errorf("parked are %v, want %d", got.body, n)
 		}
-		if time.Now().After(deadline) {
-			b.Fatalf("after 30 s there are parked %v, want %d", got.body, n)
-		}
+		return nil
+	})
+	for _, item := range items {
+		list = append(list, item.(map[string]any))
 	}
+	return list
 }
 
 // clients are accounts with money and the orders that they place. Each order has an amount of its own.

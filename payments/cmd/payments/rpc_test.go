@@ -31,6 +31,7 @@ import (
 
 	paymentsv1 "github.com/altyn-pay/altyn/payments/api/altyn/payments/v1"
 	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/testkit/wait"
 )
 
 const paymentService = "altyn.payments.v1.PaymentService"
@@ -261,19 +262,16 @@ func TestGRPCHealthIsReadiness(t *testing.T) {
 	health := grpc_health_v1.NewHealthClient(b.stock())
 	becomes := func(service string, want grpc_health_v1.HealthCheckResponse_ServingStatus) {
 		t.Helper()
-		deadline := time.Now().Add(30 * time.Second)
-		for {
+		wait.NoError(t, func() error {
 			got, err := health.Check(t.Context(), &grpc_health_v1.HealthCheckRequest{Service: service})
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got.GetStatus() == want {
-				return
+			if got.GetStatus() != want {
+				return fmt.Errorf("%q is %s, want %s", service, got.GetStatus(), want)
 			}
-			if time.Now().After(deadline) {
-				t.Fatalf("%q is %s, want %s", service, got.GetStatus(), want)
-			}
-		}
+			return nil
+		})
 	}
 	becomes("", grpc_health_v1.HealthCheckResponse_SERVING)
 	becomes(paymentService, grpc_health_v1.HealthCheckResponse_SERVING)

@@ -11,7 +11,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
@@ -159,12 +158,7 @@ func (b *inventoryBundle) count(query string, args ...any) (n int) {
 // until waits for a query to count n.
 func (b *inventoryBundle) until(n int, query string, args ...any) {
 	b.Helper()
-	deadline := time.Now().Add(30 * time.Second)
-	for got := b.count(query, args...); got != n; got = b.count(query, args...) {
-		if time.Now().After(deadline) {
-			b.Fatalf("%s: %d after 30 s, want %d", query, got, n)
-		}
-	}
+	postgrestest.AwaitCount(b, b.Service, n, query, args...)
 }
 
 const (

@@ -9,10 +9,10 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/altyn-pay/altyn/testkit/kafkatest"
 	"github.com/altyn-pay/altyn/testkit/postgrestest"
+	"github.com/altyn-pay/altyn/testkit/wait"
 )
 
 // killedEnv makes this test binary the process that is killed.
@@ -64,11 +64,7 @@ func TestTheProgramsEndWithTheirProcess(t *testing.T) {
 	}
 	_ = process.Wait()
 	for _, address := range servers {
-		for deadline := time.Now().Add(time.Minute); listens(address); {
-			if time.Now().After(deadline) {
-				t.Fatalf("%s still listens", address)
-			}
-		}
+		wait.Until(t, address+" is closed", func() bool { return !listens(address) })
 	}
 }
 
