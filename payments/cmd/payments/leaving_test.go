@@ -13,19 +13,14 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/altyn-pay/altyn/payments/internal/api"
-	"github.com/altyn-pay/altyn/platform/money"
 	"github.com/altyn-pay/altyn/testkit/postgrestest"
 )
 
 // A hundred clients leave while their reads are in the database: no connection is closed for it.
 func TestConnectionsSurviveClientsWhoLeave(t *testing.T) {
 	b := setup(t, "api")
-	currencies, err := money.LoadCurrencies("")
-	if err != nil {
-		t.Fatal(err)
-	}
 	router := chi.NewRouter()
-	api.New(nil, nil, currencies, nil).Routes(router)
+	api.New(nil, nil, nil).Routes(router)
 	id := uuid.NewString()
 	var requests []*http.Request
 	add := func(method, path, body string) {

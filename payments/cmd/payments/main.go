@@ -43,6 +43,7 @@ import (
 
 	"github.com/altyn-pay/altyn/payments/docs"
 	"github.com/altyn-pay/altyn/payments/internal/api"
+	"github.com/altyn-pay/altyn/payments/internal/billing"
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/payments/internal/rpc"
 )
@@ -81,7 +82,7 @@ func frame(cfg Config) (service.Program, string, service.Config) {
 func newProgram(retry inbox.Retry, healAfter time.Duration) service.Program {
 	return service.Program{
 		Name: name, Migrations: postgres.Migrations(), Amounts: []string{"balances", "operations"}, Reads: reads,
-		Classify: api.Classify, Render: rpc.Render,
+		Classify: billing.Problem, Render: rpc.Render,
 		Build: func(p *service.Process) error { return build(p, retry, healAfter) },
 	}
 }
@@ -91,7 +92,7 @@ func main() { os.Exit(config.Main(name, about, service.Commands(frame)...)) }
 // build puts together what the process's role asks for.
 func build(p *service.Process, retry inbox.Retry, healAfter time.Duration) error {
 	store := postgres.New(p.DB)
-	results := api.NewResults(store, p.Log)
+	results := billing.NewResults(store, p.Log)
 	intake := inbox.NewIntake(store.Inbox(), nil)
 	wake, wakeRelay := func() {}, func() {}
 	if p.Config.Role != service.API {
@@ -109,9 +110,9 @@ func build(p *service.Process, retry inbox.Retry, healAfter time.Duration) error
 	p.Go(results.Poll)
 	backlog := outbox.NewBacklog(p.DB, p.Config.Outbox, p.Log, p.Metrics)
 	p.Go(backlog.Run)
-	http := api.New(store, api.NewDoor(store, results, intake), p.Currencies, backlog.Full)
-	http.Routes(p.Router)
-	rpc.New(http, p.Health.IsReady).Routes(p.Router)
+	core := billing.New(store, p.Currencies, results, intake, backlog.Full)
+	api.New(core, store, p.Currencies).Routes(p.Router)
+	rpc.New(core, p.Health.IsReady).Routes(p.Router)
 	p.H2C = true
 	return swagger.Mount(p.Router, name, docs.Document)
 }

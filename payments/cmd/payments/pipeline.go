@@ -14,7 +14,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/outbox"
 	"github.com/altyn-pay/altyn/platform/service"
 
-	"github.com/altyn-pay/altyn/payments/internal/api"
+	"github.com/altyn-pay/altyn/payments/internal/billing"
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/payments/internal/settlement"
@@ -52,7 +52,7 @@ type pipeline struct {
 	relay    *outbox.Relay
 }
 
-func newPipeline(process *service.Process, store *postgres.Store, results *api.Results, retry inbox.Retry,
+func newPipeline(process *service.Process, store *postgres.Store, results *billing.Results, retry inbox.Retry,
 	healAfter time.Duration) (*pipeline, error) {
 	cfg, log, metrics := process.Config.Kafka, process.Log, process.Metrics
 	producer, err := kafka.NewProducer(cfg, log, metrics)

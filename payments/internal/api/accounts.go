@@ -1,15 +1,12 @@
 package api
 
 import (
-	"context"
 	"net/http"
-	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
-	"github.com/altyn-pay/altyn/payments/internal/wire"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/httpserver"
 )
@@ -46,14 +43,7 @@ func (a *API) createAccount(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	c := contract.Command{Operation: string(ledger.CreateAccount), ID: request.ID, Owner: request.Owner, Reference: request.Reference}
-	return a.command(w, r, c, func(op *ledger.Operation) (string, any, error) {
-		account, err := a.store.Account(r.Context(), op.AccountID)
-		if err != nil {
-			return "", nil, err
-		}
-		body, err := a.account(account)
-		return "/api/v1/accounts/" + account.ID.String(), body, err
-	})
+	return a.submit(w, r, c)
 }
 
 // listAccounts lists accounts.
@@ -86,7 +76,7 @@ func (a *API) listAccounts(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	list, err := page(r, accounts, limit, func(last postgres.Account) any { return last.Seq }, a.account)
+	list, err := page(r, accounts, limit, func(last postgres.Account) any { return last.Seq }, a.billing.Present)
 	if err != nil {
 		return err
 	}
@@ -100,7 +90,7 @@ func (a *API) accountOf(r *http.Request) (postgres.Account, error) {
 		return postgres.Account{}, err
 	}
 	account, err := a.store.Account(r.Context(), id)
-	return account, notFound(err, string(ledger.AccountNotFound))
+	return account, notFound(err, ledger.AccountNotFound)
 }
 
 // getAccount looks an account up.
@@ -115,11 +105,11 @@ func (a *API) accountOf(r *http.Request) (postgres.Account, error) {
 //	@Failure	404	{object}	httpserver.Problem	"account_not_found"
 //	@Router		/api/v1/accounts/{id} [get]
 func (a *API) getAccount(w http.ResponseWriter, r *http.Request) error {
-	account, err := a.accountOf(r)
+	id, err := httpserver.PathUUID(r, "id")
 	if err != nil {
 		return err
 	}
-	body, err := a.account(account)
+	body, err := a.billing.Account(r.Context(), id)
 	if err != nil {
 		return err
 	}
@@ -147,29 +137,11 @@ func (a *API) getBalance(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	body, err := a.Balances(r.Context(), id, at)
+	body, err := a.billing.Balances(r.Context(), id, at)
 	if err != nil {
 		return err
 	}
 	return httpserver.WriteJSON(w, http.StatusOK, body)
-}
-
-// Balances reads an account's balances as they were at a time, in microseconds, or as they are where that is nil.
-func (a *API) Balances(ctx context.Context, id uuid.UUID, at *time.Time) (contract.Balances, error) {
-	account, err := a.store.Account(ctx, id)
-	if err != nil {
-		return contract.Balances{}, notFound(err, string(ledger.AccountNotFound))
-	}
-	if at != nil {
-		if account.Balances, err = a.store.BalancesAt(ctx, id, *at); err != nil {
-			return contract.Balances{}, err
-		}
-	}
-	full, err := a.account(account)
-	if err != nil {
-		return contract.Balances{}, err
-	}
-	return wire.Balances(full.Balances), nil
 }
 
 // listOperations lists the operations of an account.

@@ -1,24 +1,33 @@
 package api
 
 import (
-	"context"
-	"encoding/json"
 	"net/http"
-	"slices"
 	"strconv"
 
-	"github.com/google/uuid"
-
-	"github.com/altyn-pay/altyn/payments/internal/command"
-	"github.com/altyn-pay/altyn/payments/internal/ledger"
+	"github.com/altyn-pay/altyn/payments/internal/billing"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/httpserver"
-	"github.com/altyn-pay/altyn/platform/idempotency"
-	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 // maxBatch bounds the operations of one batch.
 const maxBatch = 1000
+
+// Batch asks for many operations at once, each as a command of the broker.
+type Batch struct {
+	Operations []contract.Command `json:"operations" minItems:"1" maxItems:"1000"`
+} // @name Batch
+
+// BatchResult is what became of the items of a batch, in their order.
+type BatchResult struct {
+	Items []BatchItem `json:"items"`
+} // @name BatchResult
+
+// BatchItem is what became of one item: the operation, or the problem.
+type BatchItem struct {
+	Index     int                 `json:"index"`
+	Operation *contract.Operation `json:"operation,omitempty"`
+	Problem   *httpserver.Problem `json:"problem,omitempty"`
+} // @name BatchItem
 
 // batch runs many operations at once.
 //
@@ -56,11 +65,7 @@ const maxBatch = 1000
 //	@Failure		503				{object}	httpserver.Problem	"unavailable or overloaded"
 //	@Router			/api/v1/operations/batch [post]
 func (a *API) batch(w http.ResponseWriter, r *http.Request) error {
-	key, err := httpserver.IdempotencyKey(r.Header)
-	if err != nil {
-		return err
-	}
-	patience, err := patienceOf(r)
+	call, err := callOf(r)
 	if err != nil {
 		return err
 	}
@@ -71,206 +76,20 @@ func (a *API) batch(w http.ResponseWriter, r *http.Request) error {
 	if len(body.Operations) < 1 || len(body.Operations) > maxBatch {
 		return contract.Invalid("operations", "must have 1 to 1000 items")
 	}
-	named, err := a.store.Named(r.Context(), body.Operations...)
+	results, replayed, err := a.billing.SubmitAll(r.Context(), body.Operations, call)
+	tellReplayed(w, replayed)
 	if err != nil {
 		return err
 	}
-	answer := BatchResult{Items: make([]BatchItem, len(body.Operations))}
-	items, err := a.items(door(r), key, body, named, answer)
-	if err != nil {
-		return err
-	}
-	if sent := httpserver.SentKey(r.Header); sent != "" { // it may have come to an earlier version
-		before, err := a.items(door(r), sent, body, named, answer)
-		if err != nil {
-			return err
-		}
-		accepted, err := a.store.Accepted(r.Context(), body.claim(door(r), sent, before).IDs())
-		if err != nil {
-			return err
-		}
-		if len(accepted) > 0 {
-			key, items = sent, before
-		}
-	}
-	if key != "" {
-		outcomes, err := a.claim(r.Context(), body.claim(door(r), key, items))
-		if err != nil {
-			return err
-		}
-		if outcomes[0].Err != nil {
-			return outcomes[0].Err
-		}
-		if outcomes[0].Repeated {
-			w.Header().Set("Idempotent-Replayed", "true")
-		}
-	}
-	if err := a.commands(r.Context(), items); err != nil {
-		return err
-	}
-	requests, indexes := make([]ledger.Request, 0, len(items)), make([]int, 0, len(items))
-	for _, it := range items {
-		if it.err != nil {
-			answer.Items[it.index].Problem = problemOf(it.err)
-			continue
-		}
-		requests, indexes = append(requests, it.request), append(indexes, it.index)
-	}
-	results, err := a.door.submitAll(r.Context(), requests, patience)
-	if err != nil {
-		return err
-	}
-	operations := a.shown(r.Context(), requests, results)
+	answer := BatchResult{Items: make([]BatchItem, len(results))}
 	for i, result := range results {
-		item := &answer.Items[indexes[i]]
-		switch {
-		case result.err != nil:
-			if item.Problem = problemOf(result.err); item.Problem == nil {
-				return result.err
-			}
-		case result.operation.Status == ledger.Error:
-			item.Problem = refusal(requests[i], result.operation)
-		default:
-			operation, err := a.operation(operations[i])
-			if err != nil {
-				return err
-			}
-			item.Operation = &operation
+		item := &answer.Items[i]
+		item.Index = i
+		if result.Err == nil {
+			item.Operation = &results[i].Operation
+		} else if item.Problem = billing.Problem(contract.Within("operations["+strconv.Itoa(i)+"].", result.Err)); item.Problem == nil {
+			return result.Err
 		}
 	}
 	return httpserver.WriteJSON(w, http.StatusOK, answer)
-}
-
-// items reads a batch that came with a key, or with "", and answers what is not valid.
-func (a *API) items(door, key string, body Batch, named command.Named, answer BatchResult) ([]item, error) {
-	items := make([]item, 0, len(body.Operations))
-	for i, c := range body.Operations {
-		answer.Items[i].Index = i
-		it, err := a.item(door, key, i, c, named)
-		if err == nil {
-			items = append(items, it)
-		} else if answer.Items[i].Problem = problemOf(contract.Within("operations["+strconv.Itoa(i)+"].", err)); answer.Items[i].Problem == nil {
-			return nil, err
-		}
-	}
-	return items, nil
-}
-
-// item is a valid item of a batch.
-type item struct {
-	index   int
-	account uuid.UUID // whose it is as far as the item says
-	command *uuid.UUID
-	request ledger.Request
-	asked   ledger.Request // the same without an ID
-	err     error          // why it is not accepted all the same
-}
-
-// item reads an item of a batch that came with a key, or with "". A command_id is the item's own key, the same one as over the
-// broker.
-func (a *API) item(door, key string, index int, c contract.Command, named command.Named) (it item, err error) {
-	it.index, it.command = index, c.CommandID
-	if it.asked, err = a.reader.Request(c, named); err != nil {
-		return it, err
-	}
-	if it.asked.Kind == ledger.Question {
-		return it, contract.Invalid("operation", "balance is asked by GET /api/v1/accounts/{id}/balance")
-	}
-	it.account = it.asked.AccountID
-	switch {
-	case c.CommandID != nil:
-		it.asked.CommandID = *c.CommandID
-		door, key = contract.TopicCommands, c.CommandID.String()
-	case key != "":
-		key = keyOfItem(key, index)
-	}
-	it.request = it.asked
-	return it, command.Identify(&it.request, door, key)
-}
-
-// keyOfItem tells the items of a batch apart that have no command_id. What it was in earlier versions it must stay.
-func keyOfItem(key string, index int) string { return key + "#" + strconv.Itoa(index) }
-
-// claim claims the key for the batch, of which these items are valid.
-func (b Batch) claim(door, key string, items []item) idempotency.Claim {
-	c := idempotency.Claim{Key: contract.DerivedID(door, uuid.Nil, key), Makes: make(map[uuid.UUID]uuid.UUID)}
-	c.Fingerprint = uuid.NewSHA1(c.Key, b.canonical())
-	var accounts []uuid.UUID
-	for _, it := range items {
-		if it.command == nil {
-			c.Makes[it.request.ID] = it.request.Fingerprint.UUID
-			accounts = append(accounts, it.account)
-		}
-	}
-	c.Others = idempotency.Others(accounts, func(account uuid.UUID, index int) uuid.UUID {
-		return contract.DerivedID(door, account, keyOfItem(key, index))
-	})
-	return c
-}
-
-// doorBefore is where an item with a command_id came in for earlier versions, which took it for another command than the same
-// one over the broker. What they accepted keeps its ID.
-const doorBefore = "/api/v1/operations/batch"
-
-// commands settles what the items with a command_id are: those that an earlier version has accepted have its IDs, and an ID
-// that came with another new account before is refused.
-func (a *API) commands(ctx context.Context, items []item) error {
-	var ids []uuid.UUID // as earlier versions gave them
-	for i := range items {
-		it := &items[i]
-		if it.command == nil {
-			continue
-		}
-		if err := command.Identify(&it.asked, doorBefore, it.command.String()); err != nil {
-			return err
-		}
-		ids = append(ids, it.asked.ID)
-	}
-	accepted, err := a.store.Accepted(ctx, ids)
-	if err != nil {
-		return err
-	}
-	var claims []idempotency.Claim
-	var claimed []int // in items
-	for i, it := range items {
-		if it.command == nil {
-			continue
-		}
-		if _, ok := accepted[it.asked.ID]; ok {
-			items[i].request = it.asked
-		} else if it.request.Kind == ledger.CreateAccount {
-			claims, claimed = append(claims, command.Claim(it.request, contract.TopicCommands, it.command.String())), append(claimed, i)
-		}
-	}
-	outcomes, err := a.claim(ctx, claims...)
-	for n, o := range outcomes {
-		items[claimed[n]].err = o.Err
-	}
-	return err
-}
-
-// claim makes keys stand for their requests.
-func (a *API) claim(ctx context.Context, claims ...idempotency.Claim) ([]idempotency.Outcome, error) {
-	outcomes, err := a.store.Claim(ctx, claims...)
-	if pg.IsOutcomeUnknown(err) {
-		return nil, httpserver.Unavailable(err) // a key alone has done nothing
-	}
-	return outcomes, err
-}
-
-// canonical is the same for batches whose items say the same, be they valid or not: in whichever order they have their
-// fields, and whether they spell out a default. A command's JSON leaves out what it does not have, so that a field which is
-// added later leaves older fingerprints true.
-func (b Batch) canonical() []byte {
-	commands := slices.Clone(b.Operations)
-	for i := range commands {
-		if commands[i].OnInsufficient == contract.OnInsufficientReject {
-			commands[i].OnInsufficient = ""
-		}
-	}
-	text, err := json.Marshal(commands)
-	if err != nil {
-		panic(err) // texts and IDs can always be encoded
-	}
-	return text
 }

@@ -7,7 +7,6 @@ import (
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/payments/internal/wire"
 	"github.com/altyn-pay/altyn/platform/contract"
-	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/money"
 )
 
@@ -41,35 +40,6 @@ type Hold struct {
 type CurrencyList struct {
 	Items []money.Currency `json:"items"`
 } // @name CurrencyList
-
-// Batch asks for many operations at once, each as a command of the broker.
-type Batch struct {
-	Operations []contract.Command `json:"operations" minItems:"1" maxItems:"1000"`
-} // @name Batch
-
-// BatchResult is what became of the items of a batch, in their order.
-type BatchResult struct {
-	Items []BatchItem `json:"items"`
-} // @name BatchResult
-
-// BatchItem is what became of one item: the operation, or the problem.
-type BatchItem struct {
-	Index     int                 `json:"index"`
-	Operation *contract.Operation `json:"operation,omitempty"`
-	Problem   *httpserver.Problem `json:"problem,omitempty"`
-} // @name BatchItem
-
-func (a *API) account(account postgres.Account) (contract.Account, error) {
-	out := contract.Account{ID: account.ID, Owner: account.Owner, Reference: account.Reference, CreatedAt: contract.Time(account.CreatedAt),
-		Balances: make([]contract.Balance, len(account.Balances))}
-	for i, b := range account.Balances {
-		var err error
-		if out.Balances[i], err = wire.Balance(a.currencies, b.Currency, b.Actual, b.Frozen); err != nil {
-			return out, err
-		}
-	}
-	return out, nil
-}
 
 func (a *API) operation(op *ledger.Operation) (contract.Operation, error) {
 	return wire.Operation(a.currencies, op)

@@ -79,7 +79,7 @@ func (a *API) deposit(w http.ResponseWriter, r *http.Request) error {
 	if err := httpserver.DecodeJSON(w, r, &body); err != nil {
 		return err
 	}
-	return a.command(w, r, body.command(ledger.Deposit, &id), nil)
+	return a.submit(w, r, body.command(ledger.Deposit, &id))
 }
 
 // withdraw takes money from an account.
@@ -116,7 +116,7 @@ func (a *API) withdraw(w http.ResponseWriter, r *http.Request) error {
 	}
 	c := body.command(ledger.Withdraw, &id)
 	c.OnInsufficient, c.ExpiresIn = body.OnInsufficient, body.ExpiresIn
-	return a.command(w, r, c, nil)
+	return a.submit(w, r, c)
 }
 
 // transfer moves money between accounts.
@@ -146,7 +146,7 @@ func (a *API) transfer(w http.ResponseWriter, r *http.Request) error {
 	}
 	c := body.command(ledger.Transfer, nil)
 	c.FromAccountID, c.ToAccountID = body.FromAccountID, body.ToAccountID
-	return a.command(w, r, c, nil)
+	return a.submit(w, r, c)
 }
 
 // holdFunds sets money aside.
@@ -181,7 +181,7 @@ func (a *API) holdFunds(w http.ResponseWriter, r *http.Request) error {
 	}
 	c := body.command(ledger.HoldFunds, &id)
 	c.ExpiresIn = body.ExpiresIn
-	return a.command(w, r, c, nil)
+	return a.submit(w, r, c)
 }
 
 // getHold looks a hold up.
@@ -202,7 +202,7 @@ func (a *API) getHold(w http.ResponseWriter, r *http.Request) error {
 	}
 	hold, err := a.store.Hold(r.Context(), id)
 	if err != nil {
-		return notFound(err, string(ledger.HoldNotFound))
+		return notFound(err, ledger.HoldNotFound)
 	}
 	body, err := a.hold(hold)
 	if err != nil {
@@ -274,5 +274,73 @@ func (a *API) ofHold(w http.ResponseWriter, r *http.Request, kind ledger.Kind) e
 	} else if err := httpserver.DecodeOptionalJSON(w, r, &struct{}{}); err != nil {
 		return err
 	}
-	return a.command(w, r, c, nil)
+	return a.submit(w, r, c)
+}
+
+// CancelOperation asks for an operation to be ended that has not taken effect.
+type CancelOperation struct {
+	Reason string `json:"reason,omitempty" example:"no longer needed" maxLength:"200"` // it becomes the operation's note
+} // @name CancelOperation
+
+// cancel ends an operation that has not taken effect.
+//
+//	@ID				cancelOperation
+//	@Summary		Cancel an operation that is created: what waits for money waits no longer
+//	@Description	It ends in error, with the reason cancelled; what waited behind it goes on. A cancellation takes its place in the account's
+//	@Description	queue: what is ahead of it there, takes effect first. The payment of an order is cancelled with its order.
+//	@Tags			operations
+//	@Accept			json
+//	@Produce		json
+//	@Param			id				path		string			true	"ID of the operation"	format(uuid)
+//	@Param			request			body		CancelOperation	false	"why; it is kept as the operation's note"
+//	@Param			Idempotency-Key	header		string			false	"1–255 characters; the same key with the same request is the same cancellation"
+//	@Param			wait			query		string			false	"wait so long for the result, at most 30s"	example(5s)
+//	@Success		200				{object}	contract.Operation
+//	@Header			200				{string}	Location			"where it is"
+//	@Success		202				{object}	contract.Operation	"not settled yet; Location names the operation"
+//	@Failure		400				{object}	httpserver.Problem
+//	@Failure		404				{object}	httpserver.Problem	"operation_not_found"
+//	@Failure		413				{object}	httpserver.Problem
+//	@Failure		415				{object}	httpserver.Problem
+//	@Failure		422				{object}	httpserver.Problem	"operation_final, operation_of_order, idempotency_key_reused"
+//	@Failure		503				{object}	httpserver.Problem	"unavailable, overloaded, or outcome_unknown: Location names the operation"
+//	@Router			/api/v1/operations/{id}/cancel [post]
+func (a *API) cancel(w http.ResponseWriter, r *http.Request) error {
+	id, err := httpserver.PathUUID(r, "id")
+	if err != nil {
+		return err
+	}
+	var body CancelOperation
+	if err := httpserver.DecodeOptionalJSON(w, r, &body); err != nil {
+		return err
+	}
+	return a.submit(w, r, contract.Command{Operation: string(ledger.Cancel), OperationID: &id, Reason: body.Reason})
+}
+
+// getOperation looks an operation up.
+//
+//	@ID			getOperation
+//	@Summary	Look at an operation
+//	@Tags		operations
+//	@Produce	json
+//	@Param		id		path		string	true	"ID of the operation"	format(uuid)
+//	@Param		wait	query		string	false	"wait so long for it to be final, at most 30s"	example(5s)
+//	@Success	200		{object}	contract.Operation
+//	@Failure	400		{object}	httpserver.Problem
+//	@Failure	404		{object}	httpserver.Problem	"operation_not_found"
+//	@Router		/api/v1/operations/{id} [get]
+func (a *API) getOperation(w http.ResponseWriter, r *http.Request) error {
+	id, err := httpserver.PathUUID(r, "id")
+	if err != nil {
+		return err
+	}
+	wait, _, err := httpserver.Wait(r)
+	if err != nil {
+		return err
+	}
+	body, err := a.billing.Operation(r.Context(), id, wait)
+	if err != nil {
+		return err
+	}
+	return httpserver.WriteJSON(w, http.StatusOK, body)
 }

@@ -1,96 +1,13 @@
 package api
 
 import (
-	"context"
-	"errors"
 	"net/http"
-	"time"
 
-	"github.com/google/uuid"
-
+	"github.com/altyn-pay/altyn/payments/internal/billing"
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
-	"github.com/altyn-pay/altyn/payments/internal/postgres"
-	"github.com/altyn-pay/altyn/payments/internal/wire"
-	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/money"
-	"github.com/altyn-pay/altyn/platform/outbox"
 )
-
-// Step is a step of an order's payment that somebody asks for, over whatever protocol.
-type Step struct {
-	Kind    ledger.Kind // ledger.Confirm, Reject or Refund
-	OrderID uuid.UUID
-	Amount  money.Decimal // of a Confirm or Refund; empty is all there is
-	Reason  string        // of a Reject or Refund: the note
-	Door    string        // where it came in: keys of different doors never collide
-	Key     string        // the client's, which makes the step repeatable; or empty
-	SentKey string        // see httpserver.SentKey
-	Wait    time.Duration // how long to wait for the result; usually ResultWait
-}
-
-// StepResult is what became of a Step.
-type StepResult struct {
-	Payment   contract.Payment // in its present state
-	Operation uuid.UUID        // by which the step moves money
-	Pending   bool             // there is no result yet
-	Replayed  bool             // the step was taken by an earlier request with the same key
-}
-
-// admit refuses a request of whose outcome orders is told, where the outbox has no room, unless it came with a key before.
-func (a *API) admit(ctx context.Context, r ledger.Request, key string) error {
-	if !a.full(r.Lane) {
-		return nil
-	}
-	if key == "" {
-		return outbox.ErrFull
-	}
-	_, err := a.door.operation(ctx, r.ID)
-	if errors.Is(err, postgres.ErrNotFound) {
-		return outbox.ErrFull
-	}
-	return err
-}
-
-// Step takes a step of an order's payment: a message in the inbox, like everything that moves money. A step that ended in
-// error is a problem whose code is the reason, and the result tells whether it was replayed.
-func (a *API) Step(ctx context.Context, s Step) (StepResult, error) {
-	account, currency, err := a.store.PayerOf(ctx, s.OrderID)
-	if err != nil {
-		return StepResult{}, notFound(err, codePaymentNotFound)
-	}
-	request, err := a.reader.Step(s.Kind, s.OrderID, account, currency, s.Amount, s.Reason)
-	if err != nil {
-		return StepResult{}, err
-	}
-	if err := a.identify(ctx, &request, s.Door, s.Key, s.SentKey); err != nil {
-		return StepResult{}, err
-	}
-	if err := a.admit(ctx, request, s.Key); err != nil {
-		return StepResult{}, err
-	}
-	result, err := a.door.submit(ctx, request, patience{wait: s.Wait})
-	if err != nil {
-		return StepResult{}, err
-	}
-	out := StepResult{Operation: request.ID, Pending: result.operation.Status == ledger.Created, Replayed: result.replayed}
-	if result.operation.Status == ledger.Error {
-		return out, failure(result.operation)
-	}
-	if out.Payment, err = a.Payment(ctx, s.OrderID, 0); err != nil {
-		return out, outcomeUnknown(ctx, request.ID, err)
-	}
-	return out, nil
-}
-
-// Payment is the payment of an order, at most so long after it is decided; a problem where there is none.
-func (a *API) Payment(ctx context.Context, order uuid.UUID, wait time.Duration) (contract.Payment, error) {
-	payment, err := a.door.payment(ctx, order, wait)
-	if err != nil {
-		return contract.Payment{}, notFound(err, codePaymentNotFound)
-	}
-	return wire.Payment(a.currencies, payment)
-}
 
 // ConfirmPayment asks for what is held to be captured.
 type ConfirmPayment struct {
@@ -108,23 +25,19 @@ type RefundPayment struct {
 	Reason string        `json:"reason,omitempty" example:"one ticket was returned" maxLength:"200"`
 } // @name RefundPayment
 
-// step answers a request for a step of the payment in the path.
-func (a *API) step(w http.ResponseWriter, r *http.Request, s Step) (err error) {
-	if s.OrderID, err = httpserver.PathUUID(r, "order_id"); err != nil {
-		return err
-	}
-	if s.Key, err = httpserver.IdempotencyKey(r.Header); err != nil {
-		return err
-	}
-	patience, err := patienceOf(r)
+// step takes a step of the payment in the path.
+func (a *API) step(w http.ResponseWriter, r *http.Request, step billing.Step) error {
+	id, err := httpserver.PathUUID(r, "order_id")
 	if err != nil {
 		return err
 	}
-	s.Wait, s.Door, s.SentKey = patience.wait, door(r), httpserver.SentKey(r.Header)
-	result, err := a.Step(r.Context(), s)
-	if result.Replayed {
-		w.Header().Set("Idempotent-Replayed", "true")
+	call, err := callOf(r)
+	if err != nil {
+		return err
 	}
+	step.OrderID = id
+	result, err := a.billing.Step(r.Context(), step, call)
+	tellReplayed(w, result.Replayed)
 	if err != nil {
 		return err
 	}
@@ -157,7 +70,7 @@ func (a *API) getPayment(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	body, err := a.Payment(r.Context(), id, wait)
+	body, err := a.billing.Payment(r.Context(), id, wait)
 	if err != nil {
 		return err
 	}
@@ -190,7 +103,7 @@ func (a *API) confirm(w http.ResponseWriter, r *http.Request) error {
 	if err := httpserver.DecodeOptionalJSON(w, r, &body); err != nil {
 		return err
 	}
-	return a.step(w, r, Step{Kind: ledger.Confirm, Amount: body.Amount})
+	return a.step(w, r, billing.Step{Kind: ledger.Confirm, Amount: body.Amount})
 }
 
 // reject releases what is held for an order.
@@ -219,7 +132,7 @@ func (a *API) reject(w http.ResponseWriter, r *http.Request) error {
 	if err := httpserver.DecodeOptionalJSON(w, r, &body); err != nil {
 		return err
 	}
-	return a.step(w, r, Step{Kind: ledger.Reject, Reason: body.Reason})
+	return a.step(w, r, billing.Step{Kind: ledger.Reject, Reason: body.Reason})
 }
 
 // refund returns what was captured of an order.
@@ -248,5 +161,5 @@ func (a *API) refund(w http.ResponseWriter, r *http.Request) error {
 	if err := httpserver.DecodeOptionalJSON(w, r, &body); err != nil {
 		return err
 	}
-	return a.step(w, r, Step{Kind: ledger.Refund, Amount: body.Amount, Reason: body.Reason})
+	return a.step(w, r, billing.Step{Kind: ledger.Refund, Amount: body.Amount, Reason: body.Reason})
 }

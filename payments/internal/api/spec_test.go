@@ -13,7 +13,7 @@ import (
 
 func TestSpecificationAndRoutesAgree(t *testing.T) {
 	router := chi.NewRouter()
-	api.New(nil, nil, nil, nil).Routes(router)
+	api.New(nil, nil, nil).Routes(router)
 	operators.New(nil).Mount(router)
 	swaggertest.CheckRoutes(t, swaggertest.Load(docs.Document), router)
 }

@@ -14,10 +14,10 @@ import (
 
 func id(field, text string) (uuid.UUID, error) { return httpserver.ParseID(field, text) }
 
-// wait reads how long to wait; usual is how long where the request does not say.
-func wait(asked *durationpb.Duration, usual time.Duration) (time.Duration, error) {
+// wait reads how long to wait; 0 where the request does not say.
+func wait(asked *durationpb.Duration) (time.Duration, error) {
 	if asked == nil {
-		return usual, nil
+		return 0, nil
 	}
 	wait := asked.AsDuration() // saturates where it does not fit
 	if !asked.IsValid() || wait < 0 || wait > httpserver.MaxWait {

@@ -1,4 +1,4 @@
-// Package rpc is the gRPC of payments, altyn.payments.v1.PaymentService: the same code as under the HTTP API, in another form.
+// Package rpc is the gRPC of payments, altyn.payments.v1.PaymentService: the use cases of package billing as protobuf.
 // Connect serves gRPC, gRPC-Web and its own protocol, which is plain JSON over HTTP, as routes of the router that serves the
 // API: requests have the same IDs, traces, log lines and metrics, and count under the status that the API would answer with.
 package rpc
@@ -19,7 +19,7 @@ import (
 
 	paymentsv1 "github.com/altyn-pay/altyn/payments/api/altyn/payments/v1"
 	"github.com/altyn-pay/altyn/payments/api/altyn/payments/v1/paymentsv1connect"
-	"github.com/altyn-pay/altyn/payments/internal/api"
+	"github.com/altyn-pay/altyn/payments/internal/billing"
 )
 
 const (
@@ -30,13 +30,13 @@ const (
 
 // Service is altyn.payments.v1.PaymentService, with the services by which clients discover it and see its health.
 type Service struct {
-	api   *api.API
-	ready func(context.Context) bool
+	billing *billing.Service
+	ready   func(context.Context) bool
 }
 
 // New makes the service; ready is what its health says.
-func New(a *api.API, ready func(context.Context) bool) *Service {
-	return &Service{api: a, ready: ready}
+func New(b *billing.Service, ready func(context.Context) bool) *Service {
+	return &Service{billing: b, ready: ready}
 }
 
 // Routes mounts the service, each procedure as a route of its own.
@@ -93,11 +93,11 @@ func (s *Service) GetPayment(ctx context.Context, r *paymentsv1.GetPaymentReques
 	if err != nil {
 		return nil, err
 	}
-	wait, err := wait(r.GetWait(), 0)
+	wait, err := wait(r.GetWait())
 	if err != nil {
 		return nil, err
 	}
-	payment, err := s.api.Payment(ctx, order, wait)
+	payment, err := s.billing.Payment(ctx, order, wait)
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +114,7 @@ func (s *Service) GetBalance(ctx context.Context, r *paymentsv1.GetBalanceReques
 	if err != nil {
 		return nil, err
 	}
-	balances, err := s.api.Balances(ctx, account, at)
+	balances, err := s.billing.Balances(ctx, account, at)
 	if err != nil {
 		return nil, err
 	}

@@ -7,7 +7,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	paymentsv1 "github.com/altyn-pay/altyn/payments/api/altyn/payments/v1"
-	"github.com/altyn-pay/altyn/payments/internal/api"
+	"github.com/altyn-pay/altyn/payments/internal/billing"
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/httpserver"
@@ -16,7 +16,7 @@ import (
 
 // ConfirmPayment captures what is held.
 func (s *Service) ConfirmPayment(ctx context.Context, r *paymentsv1.ConfirmPaymentRequest) (*paymentsv1.ConfirmPaymentResponse, error) {
-	out, err := s.step(ctx, r, api.Step{Kind: ledger.Confirm, Amount: money.Decimal(r.GetAmount())})
+	out, err := s.step(ctx, r, billing.Step{Kind: ledger.Confirm, Amount: money.Decimal(r.GetAmount())})
 	if err != nil {
 		return nil, err
 	}
@@ -27,7 +27,7 @@ func (s *Service) ConfirmPayment(ctx context.Context, r *paymentsv1.ConfirmPayme
 
 // RejectPayment releases what is held.
 func (s *Service) RejectPayment(ctx context.Context, r *paymentsv1.RejectPaymentRequest) (*paymentsv1.RejectPaymentResponse, error) {
-	out, err := s.step(ctx, r, api.Step{Kind: ledger.Reject, Reason: r.GetReason()})
+	out, err := s.step(ctx, r, billing.Step{Kind: ledger.Reject, Reason: r.GetReason()})
 	if err != nil {
 		return nil, err
 	}
@@ -38,7 +38,7 @@ func (s *Service) RejectPayment(ctx context.Context, r *paymentsv1.RejectPayment
 
 // RefundPayment returns what was captured.
 func (s *Service) RefundPayment(ctx context.Context, r *paymentsv1.RefundPaymentRequest) (*paymentsv1.RefundPaymentResponse, error) {
-	out, err := s.step(ctx, r, api.Step{Kind: ledger.Refund, Amount: money.Decimal(r.GetAmount()), Reason: r.GetReason()})
+	out, err := s.step(ctx, r, billing.Step{Kind: ledger.Refund, Amount: money.Decimal(r.GetAmount()), Reason: r.GetReason()})
 	if err != nil {
 		return nil, err
 	}
@@ -54,23 +54,23 @@ type stepRequest interface {
 	GetWait() *durationpb.Duration
 }
 
-func (s *Service) step(ctx context.Context, r stepRequest, step api.Step) (out api.StepResult, err error) {
+func (s *Service) step(ctx context.Context, r stepRequest, step billing.Step) (result billing.StepResult, err error) {
+	var call billing.Call
 	if step.OrderID, err = id("order_id", r.GetOrderId()); err != nil {
-		return out, err
+		return result, err
 	}
-	if step.Key, step.SentKey, err = key(ctx, r.GetIdempotencyKey()); err != nil {
-		return out, err
+	if call.Key, call.SentKey, err = key(ctx, r.GetIdempotencyKey()); err != nil {
+		return result, err
 	}
-	if step.Wait, err = wait(r.GetWait(), api.ResultWait); err != nil {
-		return out, err
+	call.Asked = r.GetWait() != nil
+	if call.Wait, err = wait(r.GetWait()); err != nil {
+		return result, err
 	}
-	// The door is that of the HTTP API: a client that repeats a step over the other protocol takes it once.
-	step.Door = "/api/v1/payments/" + step.OrderID.String() + "/" + string(step.Kind)
-	out, err = s.api.Step(ctx, step)
-	if info, ok := connect.CallInfoForHandlerContext(ctx); ok && out.Replayed {
+	result, err = s.billing.Step(ctx, step, call)
+	if info, ok := connect.CallInfoForHandlerContext(ctx); ok && result.Replayed {
 		info.ResponseHeader().Set("Idempotent-Replayed", "true")
 	}
-	return out, err
+	return result, err
 }
 
 // key is the idempotency key of a call, in its message or its metadata, and there as it was sent (see httpserver.SentKey); ""

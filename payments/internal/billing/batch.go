@@ -1,0 +1,267 @@
+package billing
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"strconv"
+
+	"github.com/google/uuid"
+
+	"github.com/altyn-pay/altyn/payments/internal/command"
+	"github.com/altyn-pay/altyn/payments/internal/ledger"
+	"github.com/altyn-pay/altyn/payments/internal/wire"
+	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/idempotency"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
+)
+
+// SubmitAll takes a batch of commands in together and waits for their results, which come in the commands' order: a command
+// that cannot be done, or ends in error, has that as its Err and is in nobody's way. The call's key covers the whole batch;
+// replayed tells that the same one came with it before.
+func (s *Service) SubmitAll(ctx context.Context, commands []contract.Command, call Call) (results []Result, replayed bool, err error) {
+	named, err := s.store.Named(ctx, commands...)
+	if err != nil {
+		return nil, false, err
+	}
+	results = make([]Result, len(commands))
+	b := batch{s.reader, commands, named, call.Scope}
+	items, err := b.items(call.Key, results)
+	if err != nil {
+		return nil, false, err
+	}
+	if call.SentKey != "" { // it may have come to an earlier version
+		before, err := b.items(call.SentKey, results)
+		if err != nil {
+			return nil, false, err
+		}
+		accepted, err := s.store.Accepted(ctx, b.claim(call.SentKey, before).IDs())
+		if err != nil {
+			return nil, false, err
+		}
+		if len(accepted) > 0 {
+			call.Key, items = call.SentKey, before
+		}
+	}
+	if call.Key != "" {
+		outcomes, err := s.claim(ctx, b.claim(call.Key, items))
+		if err != nil {
+			return nil, false, err
+		}
+		if outcomes[0].Err != nil {
+			return nil, false, outcomes[0].Err
+		}
+		replayed = outcomes[0].Repeated
+	}
+	if err := s.identifyCommands(ctx, items, results); err != nil {
+		return nil, replayed, err
+	}
+	items = slices.DeleteFunc(items, func(it item) bool { return results[it.index].Err != nil })
+	return results, replayed, s.doItems(ctx, items, call.patience(), results)
+}
+
+// doItems has the items of a batch done.
+func (s *Service) doItems(ctx context.Context, items []item, p patience, results []Result) error {
+	requests := make([]ledger.Request, len(items))
+	for i, it := range items {
+		requests[i] = it.request
+	}
+	outcomes, err := s.doAll(ctx, requests, p)
+	if err != nil {
+		return err
+	}
+	ended := make([]*ledger.Operation, len(outcomes)) // in error
+	for i, out := range outcomes {
+		if out.err == nil && out.operation.Status == ledger.Error {
+			ended[i] = out.operation
+		}
+	}
+	s.show(ctx, requests, outcomes)
+	for i, out := range outcomes {
+		result := &results[items[i].index]
+		switch {
+		case out.err != nil:
+			result.Err = out.err
+		case ended[i] != nil:
+			result.Err = &Refusal{ended[i].Reason, shown(requests[i])}
+		default:
+			if result.Operation, err = wire.Operation(s.currencies, out.operation); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// batch is what the IDs of its items follow from.
+type batch struct {
+	reader   command.Reader
+	commands []contract.Command
+	named    command.Named
+	scope    string // where it came in
+}
+
+// item is a valid item of a batch.
+type item struct {
+	index   int
+	account uuid.UUID // whose it is as far as the item says
+	command *uuid.UUID
+	request ledger.Request
+	asked   ledger.Request // the same without an ID
+}
+
+// items reads a batch that came with a key, or with "", and answers what is not valid.
+func (b batch) items(key string, results []Result) ([]item, error) {
+	items := make([]item, 0, len(b.commands))
+	for i, c := range b.commands {
+		it, err := b.item(key, i, c)
+		switch {
+		case err == nil:
+			items = append(items, it)
+		case Problem(err) == nil:
+			return nil, err
+		default:
+			results[i].Err = err
+		}
+	}
+	return items, nil
+}
+
+// item reads an item of a batch that came with a key, or with "". A command_id is the item's own key, the same one as over the
+// broker.
+func (b batch) item(key string, index int, c contract.Command) (it item, err error) {
+	it.index, it.command = index, c.CommandID
+	if it.asked, err = b.reader.Request(c, b.named); err != nil {
+		return it, err
+	}
+	if it.asked.Kind == ledger.Question {
+		return it, contract.Invalid("operation", "balance is asked by GET /api/v1/accounts/{id}/balance")
+	}
+	it.account = it.asked.AccountID
+	scope := b.scope
+	switch {
+	case c.CommandID != nil:
+		it.asked.CommandID = *c.CommandID
+		scope, key = contract.TopicCommands, c.CommandID.String()
+	case key != "":
+		key = keyOfItem(key, index)
+	}
+	it.request = it.asked
+	return it, command.Identify(&it.request, scope, key)
+}
+
+// keyOfItem tells the items of a batch apart that have no command_id. What it was in earlier versions it must stay.
+func keyOfItem(key string, index int) string { return key + "#" + strconv.Itoa(index) }
+
+// claim claims the key for the batch, of which these items are valid.
+func (b batch) claim(key string, items []item) idempotency.Claim {
+	c := idempotency.Claim{Key: contract.DerivedID(b.scope, uuid.Nil, key), Makes: make(map[uuid.UUID]uuid.UUID)}
+	c.Fingerprint = uuid.NewSHA1(c.Key, b.canonical())
+	var accounts []uuid.UUID
+	for _, it := range items {
+		if it.command == nil {
+			c.Makes[it.request.ID] = it.request.Fingerprint.UUID
+			accounts = append(accounts, it.account)
+		}
+	}
+	c.Others = idempotency.Others(accounts, func(account uuid.UUID, index int) uuid.UUID {
+		return contract.DerivedID(b.scope, account, keyOfItem(key, index))
+	})
+	return c
+}
+
+// canonical is the same for batches whose items say the same, be they valid or not: in whichever order they have their
+// fields, and whether they spell out a default. A command's JSON leaves out what it does not have, so that a field which is
+// added later leaves older fingerprints true.
+func (b batch) canonical() []byte {
+	commands := slices.Clone(b.commands)
+	for i := range commands {
+		if commands[i].OnInsufficient == contract.OnInsufficientReject {
+			commands[i].OnInsufficient = ""
+		}
+	}
+	text, err := json.Marshal(commands)
+	if err != nil {
+		panic(err) // texts and IDs can always be encoded
+	}
+	return text
+}
+
+// scopeBefore is where an item with a command_id came in for earlier versions, which took it for another command than the same
+// one over the broker. What they accepted keeps its ID.
+const scopeBefore = "/api/v1/operations/batch"
+
+// identifyCommands settles what the items with a command_id are: those that an earlier version has accepted keep that one's
+// IDs, and an ID that came with another new account before is refused.
+func (s *Service) identifyCommands(ctx context.Context, items []item, results []Result) error {
+	var ids []uuid.UUID // as earlier versions gave them
+	for i := range items {
+		it := &items[i]
+		if it.command == nil {
+			continue
+		}
+		if err := command.Identify(&it.asked, scopeBefore, it.command.String()); err != nil {
+			return err
+		}
+		ids = append(ids, it.asked.ID)
+	}
+	accepted, err := s.store.Accepted(ctx, ids)
+	if err != nil {
+		return err
+	}
+	var claims []idempotency.Claim
+	var claimed []int // in results
+	for i, it := range items {
+		if it.command == nil {
+			continue
+		}
+		if _, ok := accepted[it.asked.ID]; ok {
+			items[i].request = it.asked
+		} else if it.request.Kind == ledger.CreateAccount {
+			claims = append(claims, command.Claim(it.request, contract.TopicCommands, it.command.String()))
+			claimed = append(claimed, it.index)
+		}
+	}
+	outcomes, err := s.claim(ctx, claims...)
+	for n, o := range outcomes {
+		results[claimed[n]].Err = o.Err
+	}
+	return err
+}
+
+// shown is the operation that clients see of a request: of a cancellation the one that it ends.
+func shown(r ledger.Request) uuid.UUID {
+	if r.Kind == ledger.CancelOperation {
+		return r.OperationID
+	}
+	return r.ID
+}
+
+// show puts in place of cancellations what they have ended, as it is now. Where that cannot be read, the outcome gets the error.
+func (s *Service) show(ctx context.Context, requests []ledger.Request, outcomes []outcome) {
+	var named []uuid.UUID
+	for i, r := range requests {
+		if r.Kind == ledger.CancelOperation && outcomes[i].err == nil {
+			named = append(named, r.OperationID)
+		}
+	}
+	if len(named) == 0 {
+		return
+	}
+	reading, cancel := pg.Detached(ctx)
+	defer cancel()
+	settled, err := s.store.Settled(reading, named)
+	for i, r := range requests {
+		out := &outcomes[i]
+		if r.Kind != ledger.CancelOperation || out.err != nil {
+			continue
+		}
+		wrong := err
+		if out.operation = settled[r.OperationID]; wrong == nil && out.operation == nil { // both wait behind something else
+			out.operation, wrong = s.operation(ctx, r.OperationID)
+		}
+		if wrong != nil {
+			out.err = outcomeUnknown(ctx, r.OperationID, wrong)
+		}
+	}
+}

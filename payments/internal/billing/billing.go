@@ -1,0 +1,226 @@
+// Package billing is the use cases of payments: commands on accounts and their money, the steps of an order's payment, and
+// what both have come to. HTTP, gRPC and the broker adapt it to their forms. It moves no money: a request becomes a message
+// in the inbox, the settlement gives it its effect, and billing waits for the result.
+package billing
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/altyn-pay/altyn/payments/internal/command"
+	"github.com/altyn-pay/altyn/payments/internal/ledger"
+	"github.com/altyn-pay/altyn/payments/internal/postgres"
+	"github.com/altyn-pay/altyn/payments/internal/wire"
+	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/idempotency"
+	"github.com/altyn-pay/altyn/platform/inbox"
+	"github.com/altyn-pay/altyn/platform/money"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
+	"github.com/altyn-pay/altyn/platform/watch"
+)
+
+// Service does what clients ask of the billing core and answers with the contract's forms. Problem tells what its errors mean.
+type Service struct {
+	store      *postgres.Store
+	currencies *money.Currencies
+	reader     command.Reader
+	results    *Results
+	intake     *inbox.Intake[*ledger.Request]
+	full       func(lane int16) bool
+}
+
+// New makes a service. full tells for which lanes the outbox has no room for further events.
+func New(store *postgres.Store, currencies *money.Currencies, results *Results, intake *inbox.Intake[*ledger.Request],
+	full func(lane int16) bool) *Service {
+	return &Service{
+		store: store, currencies: currencies, reader: command.NewReader(currencies), results: results, intake: intake, full: full,
+	}
+}
+
+// Results is where requests wait for their results: the settlement of this process publishes its own.
+type Results = watch.Hub[*ledger.Operation]
+
+// NewResults returns a hub whose Poll looks for the results of other processes.
+func NewResults(store *postgres.Store, log *slog.Logger) *Results {
+	return watch.New(log, store.Settled)
+}
+
+// ResultWait is how long a request waits for its result where its client does not say.
+const ResultWait = 5 * time.Second
+
+// Call is what comes with a request, whatever it asks for.
+type Call struct {
+	Scope   string        // where it came in, a path or a topic: keys of different scopes never collide
+	Key     string        // the client's, which makes a repeated request the same one; "" for none
+	SentKey string        // the key as earlier versions read it, where that is another one; see httpserver.SentKey
+	Wait    time.Duration // how long to wait for the result, where Asked
+	Asked   bool          // the client has said how long
+}
+
+// patience is how long somebody waits for a result, and whether one that waits for money is result enough.
+type patience struct {
+	wait  time.Duration
+	funds bool
+}
+
+// patience is what a call has of it. A client that does not say is told at once that its request waits for money.
+func (c Call) patience() patience {
+	if c.Asked {
+		return patience{wait: c.Wait, funds: true}
+	}
+	return patience{wait: ResultWait}
+}
+
+// enough tells whether an operation need not be waited for any longer.
+func (p patience) enough(op *ledger.Operation) bool {
+	return op.Status != ledger.Created || !p.funds && op.Reason == ledger.WaitingForFunds
+}
+
+// Result is what became of a command.
+type Result struct {
+	Operation contract.Operation // that clients see: of a cancellation the one that it ends
+	Account   *contract.Account  // that was opened; nil otherwise
+	Code      int                // as HTTP's status: 201, 200 where nothing is new, 202 where there is no result yet
+	Replayed  bool               // the operation is that of an earlier request with the same key
+	Err       error              // why there is none; of SubmitAll only
+}
+
+// Submit takes a command in and waits for its result. A command that ends in error is a *Refusal; the result then only tells
+// whether it was replayed.
+func (s *Service) Submit(ctx context.Context, c contract.Command, call Call) (Result, error) {
+	request, err := s.request(ctx, c, call)
+	if err != nil {
+		return Result{}, err
+	}
+	out, err := s.do(ctx, request, call.patience())
+	if err != nil {
+		return Result{}, err
+	}
+	result := Result{Replayed: out.replayed, Code: wire.Code(out.operation)}
+	if out.operation.Status == ledger.Error {
+		return result, &Refusal{out.operation.Reason, shown(request)}
+	}
+	if result.Code == http.StatusCreated && request.Kind == ledger.CreateAccount {
+		account, err := s.store.Account(ctx, request.AccountID)
+		if err != nil {
+			return result, outcomeUnknown(ctx, out.operation.ID, err)
+		}
+		opened, err := s.Present(account)
+		if err != nil {
+			return result, outcomeUnknown(ctx, out.operation.ID, err)
+		}
+		result.Account = &opened
+	}
+	outcomes := []outcome{out}
+	s.show(ctx, []ledger.Request{request}, outcomes)
+	if err := outcomes[0].err; err != nil {
+		return result, err
+	}
+	result.Operation, err = wire.Operation(s.currencies, outcomes[0].operation)
+	return result, err
+}
+
+// request reads a command and gives it its ID.
+func (s *Service) request(ctx context.Context, c contract.Command, call Call) (ledger.Request, error) {
+	named, err := s.store.Named(ctx, c)
+	if err != nil {
+		return ledger.Request{}, err
+	}
+	request, err := s.reader.Request(c, named)
+	if err != nil {
+		return request, err
+	}
+	if err := s.identify(ctx, &request, call); err != nil || call.Key == "" || request.Kind != ledger.CreateAccount {
+		return request, err
+	}
+	outcomes, err := s.claim(ctx, command.Claim(request, call.Scope, call.Key))
+	if err != nil {
+		return request, err
+	}
+	return request, outcomes[0].Err
+}
+
+// identify gives a request its ID. What an earlier version has accepted under the key as it was sent keeps that one's.
+func (s *Service) identify(ctx context.Context, r *ledger.Request, call Call) error {
+	if call.SentKey != "" {
+		before := *r
+		if err := command.Identify(&before, call.Scope, call.SentKey); err != nil {
+			return err
+		}
+		accepted, err := s.store.Accepted(ctx, []uuid.UUID{before.ID})
+		if err != nil {
+			return err
+		}
+		if len(accepted) > 0 {
+			*r = before
+			return nil
+		}
+	}
+	return command.Identify(r, call.Scope, call.Key)
+}
+
+// claim makes keys stand for their requests.
+func (s *Service) claim(ctx context.Context, claims ...idempotency.Claim) ([]idempotency.Outcome, error) {
+	outcomes, err := s.store.Claim(ctx, claims...)
+	if pg.IsOutcomeUnknown(err) {
+		return nil, errors.Join(errNothingDone, err) // a key alone does nothing
+	}
+	return outcomes, err
+}
+
+// Account reads an account with its balances.
+func (s *Service) Account(ctx context.Context, id uuid.UUID) (contract.Account, error) {
+	account, err := s.store.Account(ctx, id)
+	if err != nil {
+		return contract.Account{}, notFound(err, ledger.AccountNotFound)
+	}
+	return s.Present(account)
+}
+
+// Present is an account in the contract's form.
+func (s *Service) Present(a postgres.Account) (contract.Account, error) {
+	out := contract.Account{ID: a.ID, Owner: a.Owner, Reference: a.Reference, CreatedAt: contract.Time(a.CreatedAt),
+		Balances: make([]contract.Balance, len(a.Balances))}
+	for i, b := range a.Balances {
+		var err error
+		if out.Balances[i], err = wire.Balance(s.currencies, b.Currency, b.Actual, b.Frozen); err != nil {
+			return out, err
+		}
+	}
+	return out, nil
+}
+
+// Balances reads an account's balances as they were at a time, in microseconds, or as they are where that is nil.
+func (s *Service) Balances(ctx context.Context, id uuid.UUID, at *time.Time) (contract.Balances, error) {
+	account, err := s.store.Account(ctx, id)
+	if err != nil {
+		return contract.Balances{}, notFound(err, ledger.AccountNotFound)
+	}
+	if at != nil {
+		if account.Balances, err = s.store.BalancesAt(ctx, id, *at); err != nil {
+			return contract.Balances{}, err
+		}
+	}
+	full, err := s.Present(account)
+	if err != nil {
+		return contract.Balances{}, err
+	}
+	return wire.Balances(full.Balances), nil
+}
+
+// Operation reads an operation, or waits at most so long for it to be final. A cancellation is seen in what it ends.
+func (s *Service) Operation(ctx context.Context, id uuid.UUID, wait time.Duration) (contract.Operation, error) {
+	op, err := s.await(ctx, id, wait)
+	if err == nil && op.Kind == ledger.CancelOperation {
+		err = postgres.ErrNotFound
+	}
+	if err != nil {
+		return contract.Operation{}, notFound(err, ledger.OperationNotFound)
+	}
+	return wire.Operation(s.currencies, op)
+}

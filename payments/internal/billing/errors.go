@@ -1,0 +1,112 @@
+package billing
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"github.com/altyn-pay/altyn/payments/internal/command"
+	"github.com/altyn-pay/altyn/payments/internal/ledger"
+	"github.com/altyn-pay/altyn/payments/internal/postgres"
+	"github.com/altyn-pay/altyn/platform/groupcommit"
+	"github.com/altyn-pay/altyn/platform/httpserver"
+	"github.com/altyn-pay/altyn/platform/idempotency"
+	"github.com/altyn-pay/altyn/platform/outbox"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
+)
+
+// operationPath is where operations are, by their IDs.
+const operationPath = "/api/v1/operations/"
+
+// Refusal is the error of a request that was understood and not done.
+type Refusal struct {
+	Reason    ledger.Reason
+	Operation uuid.UUID // the operation that ended with the reason; uuid.Nil where none was recorded
+}
+
+func (r *Refusal) Error() string {
+	if r.Operation != uuid.Nil {
+		return "the operation ended in error: " + strings.ReplaceAll(string(r.Reason), "_", " ")
+	}
+	what, _ := strings.CutSuffix(string(r.Reason), "_not_found")
+	return "there is no such " + what
+}
+
+// unknownOutcome is the error of a request that may have taken effect: its cause keeps Altyn from telling.
+type unknownOutcome struct {
+	operation uuid.UUID
+	cause     error
+}
+
+func (u *unknownOutcome) Error() string { return "outcome unknown: " + u.cause.Error() }
+func (u *unknownOutcome) Unwrap() error { return u.cause }
+
+// errNothingDone wraps an error after which nothing is done, although the outcome of a commit is not known.
+var errNothingDone = errors.New("nothing was done")
+
+// Problem is the one table from errors to what clients are told, over HTTP and gRPC and in replies; nil for a fault of Altyn.
+func Problem(err error) *httpserver.Problem {
+	var (
+		refusal *Refusal
+		unknown *unknownOutcome
+	)
+	switch known := httpserver.AsProblem(err); {
+	case known != nil:
+		return known
+	case errors.As(err, &refusal):
+		p := httpserver.NewProblem(Status(refusal.Reason), string(refusal.Reason), refusal.Error())
+		if refusal.Operation != uuid.Nil {
+			p.OperationID = refusal.Operation.String()
+		}
+		return p
+	case errors.Is(err, command.ErrHoldNotFound):
+		return Problem(&Refusal{Reason: ledger.HoldNotFound})
+	case errors.Is(err, command.ErrOperationNotFound):
+		return Problem(&Refusal{Reason: ledger.OperationNotFound})
+	case errors.Is(err, idempotency.ErrReused):
+		return httpserver.NewProblem(http.StatusUnprocessableEntity, httpserver.CodeIdempotencyKeyReused,
+			"this Idempotency-Key came with another request before")
+	case errors.Is(err, errNothingDone):
+		return httpserver.Unavailable(err)
+	case errors.As(err, &unknown):
+		p := httpserver.OutcomeUnknown(operationPath+unknown.operation.String(), unknown.cause)
+		p.OperationID = unknown.operation.String()
+		return p
+	case pg.IsOutcomeUnknown(err):
+		return httpserver.OutcomeUnknown("", err)
+	case errors.Is(err, groupcommit.ErrBusy), errors.Is(err, outbox.ErrFull):
+		return httpserver.Overloaded("there is no room for more at the moment; try again later").Because(err)
+	case pg.IsTransient(err), errors.Is(err, context.DeadlineExceeded):
+		return httpserver.Unavailable(err)
+	}
+	return nil
+}
+
+// Status is the HTTP status, and the code of a reply, of a reason for which a request is not done.
+func Status(reason ledger.Reason) int {
+	switch reason {
+	case ledger.AccountNotFound, ledger.HoldNotFound, ledger.OperationNotFound, ledger.PaymentNotFound:
+		return http.StatusNotFound
+	}
+	return http.StatusUnprocessableEntity
+}
+
+// outcomeUnknown makes the error of an accepted request of one that keeps Altyn from telling what became of it. Once ctx has
+// ended nobody waits for the answer, and the error stays what it is.
+func outcomeUnknown(ctx context.Context, operation uuid.UUID, err error) error {
+	if ctx.Err() != nil || errors.As(err, new(*Refusal)) || errors.As(err, new(*unknownOutcome)) {
+		return err
+	}
+	return &unknownOutcome{operation, err}
+}
+
+// notFound makes a Refusal of postgres.ErrNotFound; other errors pass.
+func notFound(err error, reason ledger.Reason) error {
+	if errors.Is(err, postgres.ErrNotFound) {
+		return &Refusal{Reason: reason}
+	}
+	return err
+}

@@ -1,0 +1,155 @@
+package billing
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/altyn-pay/altyn/payments/internal/ledger"
+	"github.com/altyn-pay/altyn/payments/internal/postgres"
+	"github.com/altyn-pay/altyn/payments/internal/settlement"
+	"github.com/altyn-pay/altyn/platform/httpserver"
+	"github.com/altyn-pay/altyn/platform/idempotency"
+	"github.com/altyn-pay/altyn/platform/inbox"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
+	"github.com/altyn-pay/altyn/platform/telemetry"
+	"github.com/altyn-pay/altyn/platform/watch"
+)
+
+// outcome is what became of an accepted request.
+type outcome struct {
+	operation *ledger.Operation // in status Created when there is no result yet
+	replayed  bool              // the operation is that of an earlier request with the same key
+	err       error             // idempotency.ErrReused or outcomeUnknown; only of doAll
+}
+
+// do has a request accepted and waits for its result.
+func (s *Service) do(ctx context.Context, r ledger.Request, p patience) (outcome, error) {
+	watched := s.results.Subscribe(r.ID)
+	defer watched.Close()
+	arrivals, err := s.intake.Accept(ctx, settlement.Message(r, telemetry.Traceparent(ctx)))
+	if err != nil {
+		err = fmt.Errorf("accept request: %w", err)
+		if pg.IsOutcomeUnknown(err) {
+			err = outcomeUnknown(ctx, shown(r), err)
+		}
+		return outcome{}, err
+	}
+	waiting, cancel := awhile(ctx, p.wait)
+	defer cancel()
+	out, err := s.result(ctx, waiting, watched, r, arrivals[0], p)
+	if err != nil {
+		return outcome{}, outcomeUnknown(ctx, shown(r), err)
+	}
+	return out, out.err
+}
+
+// doAll has requests accepted in one transaction, in their order, and waits for their results.
+func (s *Service) doAll(ctx context.Context, requests []ledger.Request, p patience) ([]outcome, error) {
+	messages := make([]postgres.Message, len(requests))
+	watched := make([]*watch.Watch[*ledger.Operation], len(requests))
+	for i, r := range requests {
+		messages[i] = settlement.Message(r, telemetry.Traceparent(ctx))
+		watched[i] = s.results.Subscribe(r.ID)
+		defer watched[i].Close()
+	}
+	arrivals, err := s.intake.Accept(ctx, messages...)
+	if err != nil && !pg.IsOutcomeUnknown(err) {
+		return nil, fmt.Errorf("accept requests: %w", err)
+	}
+	waiting, cancel := awhile(ctx, p.wait)
+	defer cancel()
+	outcomes := make([]outcome, len(requests))
+	for i, r := range requests {
+		wrong := err
+		if wrong == nil {
+			outcomes[i], wrong = s.result(ctx, waiting, watched[i], r, arrivals[i], p)
+		}
+		if wrong != nil {
+			outcomes[i] = outcome{err: outcomeUnknown(ctx, shown(r), wrong)}
+		}
+	}
+	return outcomes, ctx.Err()
+}
+
+// result waits for the result of an accepted request until waiting ends.
+func (s *Service) result(ctx, waiting context.Context, watched *watch.Watch[*ledger.Operation],
+	r ledger.Request, arrival inbox.Arrival, p patience) (outcome, error) {
+	reused := func(op *ledger.Operation) bool { return r.Fingerprint.Valid && op.Fingerprint != r.Fingerprint }
+	op, settled := watched.Until(waiting, func(op *ledger.Operation) bool { return p.enough(op) || reused(op) })
+	if !settled {
+		if ctx.Err() != nil {
+			return outcome{}, ctx.Err()
+		}
+		var err error
+		if op, err = s.operation(ctx, r.ID); err != nil {
+			return outcome{}, err
+		}
+	}
+	if reused(op) {
+		return outcome{err: idempotency.ErrReused}, nil
+	}
+	return outcome{operation: op, replayed: !arrival.Made(op.Seq)}, nil
+}
+
+// drainWait is how long a request still waits for its result once the server drains: the settlement goes on meanwhile, and
+// the drain takes twice as long.
+const drainWait = 5 * time.Second
+
+// awhile is a context that ends after the wait, or drainWait after the server has begun to drain.
+func awhile(ctx context.Context, wait time.Duration) (context.Context, context.CancelFunc) {
+	waiting, cancel := context.WithTimeout(ctx, wait)
+	stop := context.AfterFunc(httpserver.Draining(ctx), func() {
+		ending := time.AfterFunc(drainWait, cancel)
+		context.AfterFunc(waiting, func() { ending.Stop() })
+	})
+	return waiting, func() { stop(); cancel() }
+}
+
+// await reads an operation, or ErrNotFound, and waits at most so long for it to be final.
+func (s *Service) await(ctx context.Context, id uuid.UUID, wait time.Duration) (*ledger.Operation, error) {
+	watched := s.results.Subscribe(id)
+	defer watched.Close()
+	op, err := s.operation(ctx, id)
+	if err == nil && op.Status != ledger.Created || wait == 0 || err != nil && !errors.Is(err, postgres.ErrNotFound) {
+		return op, err
+	}
+	waiting, cancel := awhile(ctx, wait)
+	defer cancel()
+	if final, ok := watched.Until(waiting, patience{funds: true}.enough); ok {
+		return final, nil
+	}
+	return s.operation(ctx, id) // it may be another one by now, that waits
+}
+
+// operation reads an operation, or ErrNotFound; one whose message has not taken effect is in status Created.
+func (s *Service) operation(ctx context.Context, id uuid.UUID) (*ledger.Operation, error) {
+	ctx, cancel := pg.Detached(ctx)
+	defer cancel()
+	// A message can take effect between two looks, but only in this direction, so the third one finds it.
+	for range 2 {
+		settled, err := s.store.Settled(ctx, []uuid.UUID{id})
+		if err != nil {
+			return nil, err
+		}
+		if op, ok := settled[id]; ok {
+			return op, nil
+		}
+		m, err := s.store.Waiting(ctx, id)
+		if errors.Is(err, postgres.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		r := settlement.Request(m)
+		if r.Kind.Operation() == "" {
+			break
+		}
+		return ledger.Waiting(r), nil
+	}
+	return nil, postgres.ErrNotFound
+}

@@ -1,0 +1,116 @@
+package billing
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/altyn-pay/altyn/payments/internal/ledger"
+	"github.com/altyn-pay/altyn/payments/internal/postgres"
+	"github.com/altyn-pay/altyn/payments/internal/settlement"
+	"github.com/altyn-pay/altyn/payments/internal/wire"
+	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/money"
+	"github.com/altyn-pay/altyn/platform/outbox"
+)
+
+// Step is a step of an order's payment.
+type Step struct {
+	Kind    ledger.Kind // ledger.Confirm, Reject or Refund
+	OrderID uuid.UUID
+	Amount  money.Decimal // of a Confirm or Refund; empty is all there is
+	Reason  string        // of a Reject or Refund: the note
+}
+
+// scope is the same over HTTP and gRPC: a client that repeats a step over the other protocol takes it once.
+func (s Step) scope() string { return "/api/v1/payments/" + s.OrderID.String() + "/" + string(s.Kind) }
+
+// StepResult is what became of a Step.
+type StepResult struct {
+	Payment   contract.Payment // in its present state
+	Operation uuid.UUID        // by which the step moves money
+	Pending   bool             // there is no result yet
+	Replayed  bool             // the step was taken by an earlier request with the same key
+}
+
+// Step takes a step of an order's payment and waits for its result; the call's scope is the step's own. A step that ends in
+// error is a *Refusal; the result then only tells whether it was replayed.
+func (s *Service) Step(ctx context.Context, step Step, call Call) (StepResult, error) {
+	account, currency, err := s.store.PayerOf(ctx, step.OrderID)
+	if err != nil {
+		return StepResult{}, notFound(err, ledger.PaymentNotFound)
+	}
+	request, err := s.reader.Step(step.Kind, step.OrderID, account, currency, step.Amount, step.Reason)
+	if err != nil {
+		return StepResult{}, err
+	}
+	call.Scope = step.scope()
+	if err := s.identify(ctx, &request, call); err != nil {
+		return StepResult{}, err
+	}
+	if err := s.admit(ctx, request, call.Key); err != nil {
+		return StepResult{}, err
+	}
+	out, err := s.do(ctx, request, call.patience())
+	if err != nil {
+		return StepResult{}, err
+	}
+	result := StepResult{Operation: request.ID, Pending: out.operation.Status == ledger.Created, Replayed: out.replayed}
+	if out.operation.Status == ledger.Error {
+		return result, &Refusal{out.operation.Reason, request.ID}
+	}
+	if result.Payment, err = s.Payment(ctx, step.OrderID, 0); err != nil {
+		return result, outcomeUnknown(ctx, request.ID, err)
+	}
+	return result, nil
+}
+
+// admit refuses a request of whose outcome orders is told, where the outbox has no room, unless it came with a key before.
+func (s *Service) admit(ctx context.Context, r ledger.Request, key string) error {
+	if !s.full(r.Lane) {
+		return nil
+	}
+	if key == "" {
+		return outbox.ErrFull
+	}
+	_, err := s.operation(ctx, r.ID)
+	if errors.Is(err, postgres.ErrNotFound) {
+		return outbox.ErrFull
+	}
+	return err
+}
+
+// Payment reads the payment of an order, or waits at most so long for it to be decided. One whose message has not taken effect
+// is created.
+func (s *Service) Payment(ctx context.Context, order uuid.UUID, wait time.Duration) (contract.Payment, error) {
+	payment, err := s.payment(ctx, order, wait)
+	if err != nil {
+		return contract.Payment{}, notFound(err, ledger.PaymentNotFound)
+	}
+	return wire.Payment(s.currencies, payment)
+}
+
+// payment is Payment in the ledger's form, or postgres.ErrNotFound.
+func (s *Service) payment(ctx context.Context, order uuid.UUID, wait time.Duration) (ledger.OrderPayment, error) {
+	op, err := s.await(ctx, order, wait) // the operation that pays an order has the order's ID
+	if err != nil {
+		return ledger.OrderPayment{}, err
+	}
+	if op.Kind != ledger.Payment {
+		return ledger.OrderPayment{}, postgres.ErrNotFound
+	}
+	payment, err := s.store.Payment(ctx, order)
+	if !errors.Is(err, postgres.ErrNotFound) {
+		return payment, err
+	}
+	m, err := s.store.Waiting(ctx, order)
+	if errors.Is(err, postgres.ErrNotFound) { // it has taken effect between the two looks
+		return s.store.Payment(ctx, order)
+	}
+	if err != nil {
+		return ledger.OrderPayment{}, err
+	}
+	return ledger.WaitingPayment(settlement.Request(m)), nil
+}
