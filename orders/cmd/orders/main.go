@@ -30,6 +30,7 @@ import (
 	"github.com/altyn-pay/altyn/orders/docs"
 	"github.com/altyn-pay/altyn/orders/internal/api"
 	"github.com/altyn-pay/altyn/orders/internal/order"
+	"github.com/altyn-pay/altyn/orders/internal/placing"
 	"github.com/altyn-pay/altyn/orders/internal/postgres"
 	"github.com/altyn-pay/altyn/orders/internal/status"
 	"github.com/altyn-pay/altyn/platform/config"
@@ -122,7 +123,8 @@ func build(p *service.Process, healAfter time.Duration) error {
 	p.Go(func(ctx context.Context) error { return changes.Follow(ctx, feed) })
 	backlog := outbox.NewBacklog(p.DB, p.Config.Outbox, p.Log, p.Metrics)
 	p.Go(backlog.Run)
-	api.New(store, p.Currencies, changes, wake, backlog.Full, p.Metrics).Mount(p.Router)
+	orders := placing.New(store, p.Currencies, changed, wake, backlog.Full, p.Metrics)
+	api.New(orders, store, p.Currencies, changes, p.Metrics).Mount(p.Router)
 	return swagger.Mount(p.Router, name, docs.Document)
 }
 

@@ -1,5 +1,5 @@
-// Package api is the HTTP interface of orders: it reads requests, has package order decide and package postgres store,
-// and answers in JSON.
+// Package api is the HTTP interface of orders: it decodes requests, has package placing do what they ask, and encodes the
+// answers.
 package api
 
 import (
@@ -12,54 +12,30 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/altyn-pay/altyn/orders/internal/order"
+	"github.com/altyn-pay/altyn/orders/internal/placing"
 	"github.com/altyn-pay/altyn/orders/internal/postgres"
-	"github.com/altyn-pay/altyn/platform/groupcommit"
 	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/money"
-	pg "github.com/altyn-pay/altyn/platform/postgres"
 	"github.com/altyn-pay/altyn/platform/watch"
 )
 
 // Path is where the orders are.
 const Path = "/api/v1/orders"
 
-const (
-	// maxTogether is how many requests share a transaction, and maxWaiting how many wait for theirs; one more is told to
-	// come again.
-	maxTogether = 500
-	maxWaiting  = 10_000
-)
-
 // API serves the orders.
 type API struct {
-	store      *postgres.Store
+	orders     *placing.Service
+	store      *postgres.Store // read only
 	currencies *money.Currencies
 	changes    *watch.Hub[order.Order]
-	placing    *groupcommit.Group[postgres.Placement, postgres.Placed]
-	cancelling *groupcommit.Group[postgres.Cancellation, postgres.Cancelled]
-	wake       func()
-	full       func(lane int16) bool
 	streams    atomic.Int64 // open ones
-
-	placed        prometheus.Counter
-	cancellations prometheus.Counter
 }
 
-// New makes the API. changes tells of orders whose status has changed; wake is called after orders were committed. full tells
-// for which lanes there is no room for new orders.
-func New(store *postgres.Store, currencies *money.Currencies, changes *watch.Hub[order.Order], wake func(),
-	full func(lane int16) bool, metrics prometheus.Registerer) *API {
-	a := &API{
-		store: store, currencies: currencies, changes: changes, wake: wake, full: full,
-		placed: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "altyn_orders_placed_total", Help: "Orders accepted; repetitions of a request do not count."}),
-		cancellations: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "altyn_orders_cancellations_total", Help: "Cancellations accepted; repetitions of a request do not count."}),
-	}
-	alone := func(err error) bool { return !pg.IsTransient(err) }
-	a.placing = groupcommit.New(maxTogether, maxWaiting, alone, a.commit)
-	a.cancelling = groupcommit.New(maxTogether, maxWaiting, alone, a.commitCancellations)
-	metrics.MustRegister(a.placed, a.cancellations, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+// New makes the API. changes tells of orders whose status has changed.
+func New(orders *placing.Service, store *postgres.Store, currencies *money.Currencies, changes *watch.Hub[order.Order],
+	metrics prometheus.Registerer) *API {
+	a := &API{orders: orders, store: store, currencies: currencies, changes: changes}
+	metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "altyn_orders_streams", Help: "Open streams of an order's status.",
 	}, func() float64 { return float64(a.streams.Load()) }))
 	return a
@@ -71,7 +47,7 @@ func (a *API) Mount(router chi.Router) {
 	router.Post(Path+"/batch", httpserver.Handle(a.placeBatch))
 	router.Get(Path, httpserver.Handle(a.list, "account_id", "status", "reference", "limit", "cursor"))
 	router.Get(Path+"/{id}", httpserver.Handle(a.get, "wait"))
-	router.Post(cancelPath, httpserver.Handle(a.cancel, "wait"))
+	router.Post(Path+"/{id}/cancel", httpserver.Handle(a.cancel, "wait"))
 	router.Get(Path+"/{id}/timeline", httpserver.Handle(a.timeline))
 	router.Get(Path+"/{id}/stream", httpserver.Handle(a.stream))
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/altyn-pay/altyn/orders/internal/api"
 	"github.com/altyn-pay/altyn/orders/internal/order"
+	"github.com/altyn-pay/altyn/orders/internal/placing"
 	"github.com/altyn-pay/altyn/orders/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/httpserver"
@@ -62,7 +63,9 @@ func over(t testing.TB, db *sqlx.DB) bundle {
 	b := bundle{store: postgres.New(db), metrics: metrics, woken: new(atomic.Int64), full: new(atomic.Uint64)}
 	b.hub = watch.NewVersioned(log, func(o order.Order) int64 { return o.Version }, b.store.Newer)
 	router := httpserver.NewRouter(httpserver.Options{Logger: log, Registerer: metrics, Classify: api.Classify})
-	api.New(b.store, currencies, b.hub, func() { b.woken.Add(1) }, func(lane int16) bool { return b.full.Load()&(1<<lane) != 0 }, metrics).Mount(router)
+	orders := placing.New(b.store, currencies, func(o order.Order) { b.hub.Publish(o.ID, o) }, func() { b.woken.Add(1) },
+		func(lane int16) bool { return b.full.Load()&(1<<lane) != 0 }, metrics)
+	api.New(orders, b.store, currencies, b.hub, metrics).Mount(router)
 	operators.New(log).Mount(router)
 	b.server = httptest.NewServer(router)
 	b.server.Client().Transport.(*http.Transport).MaxIdleConnsPerHost = 256

@@ -1,21 +1,10 @@
 package api
 
 import (
-	"context"
-	"encoding/json"
-	"fmt"
 	"net/http"
 
-	"github.com/google/uuid"
-
-	"github.com/altyn-pay/altyn/orders/internal/order"
-	"github.com/altyn-pay/altyn/orders/internal/postgres"
-	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/httpserver"
-	"github.com/altyn-pay/altyn/platform/telemetry"
 )
-
-const cancelPath = Path + "/{id}/cancel"
 
 // cancel begins to cancel an order.
 //
@@ -48,7 +37,7 @@ func (a *API) cancel(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	key, err := httpserver.IdempotencyKey(r.Header)
+	key, err := keyOf(r)
 	if err != nil {
 		return err
 	}
@@ -60,61 +49,19 @@ func (a *API) cancel(w http.ResponseWriter, r *http.Request) error {
 	if err := httpserver.DecodeOptionalJSON(w, r, &body); err != nil {
 		return err
 	}
-	if err := contract.CheckText(body.Reason, contract.MaxReason); err != nil {
-		return contract.Invalid("reason", "%v", err)
-	}
 	ctx := r.Context()
-	request := postgres.Cancellation{
-		OrderID: id, Fingerprint: order.CancellationFingerprint(body.Reason), Reason: body.Reason, Traceparent: telemetry.Traceparent(ctx),
-	}
-	if key != "" {
-		// An order has one account, so its own ID scopes the key at least as far.
-		request.Request = uuid.NullUUID{UUID: contract.DerivedID(cancelPath, id, key), Valid: true}
-	}
 	await, done := a.watch(id, wait)
 	defer done()
-	cancelled, err := a.cancelling.Do(ctx, request)
-	if err != nil {
-		return outcomeOf(ctx, id, err)
-	}
-	if cancelled.Err != nil {
-		return cancelled.Err
-	}
-	answer, err := a.json(await(ctx, cancelled.Order))
+	cancelled, repeated, err := a.orders.Cancel(ctx, id, body.Reason, key.Text)
 	if err != nil {
 		return err
 	}
-	if cancelled.Repeated {
+	answer, err := a.json(await(ctx, cancelled))
+	if err != nil {
+		return err
+	}
+	if repeated {
 		w.Header().Set(replayedHeader, "true")
 	}
 	return httpserver.WriteJSON(w, http.StatusAccepted, answer)
-}
-
-// commitCancellations stores what requests to cancel change, wakes who publishes it and tells who watches the orders.
-func (a *API) commitCancellations(ctx context.Context, requests []postgres.Cancellation) ([]postgres.Cancelled, error) {
-	results, err := a.store.Cancel(ctx, requests, a.cancelledEvent)
-	if err != nil {
-		return nil, err
-	}
-	for _, c := range results {
-		if c.New {
-			a.wake()
-			a.cancellations.Inc()
-			a.changes.Publish(c.Order.ID, c.Order)
-		}
-	}
-	return results, nil
-}
-
-// cancelledEvent encodes the event of a cancellation.
-func (a *API) cancelledEvent(o order.Order, t order.Transition) (string, error) {
-	currency, err := a.currency(o)
-	if err != nil {
-		return "", err
-	}
-	event, err := json.Marshal(o.Cancelled(currency, t))
-	if err != nil {
-		return "", fmt.Errorf("encode the cancellation of order %s: %w", o.ID, err)
-	}
-	return string(event), nil
 }

@@ -1,8 +1,6 @@
 package api
 
 import (
-	"fmt"
-
 	"github.com/google/uuid"
 
 	"github.com/altyn-pay/altyn/orders/internal/order"
@@ -81,7 +79,7 @@ type TimelineItem struct {
 }
 
 func (a *API) json(o order.Order) (Order, error) {
-	currency, err := a.currency(o)
+	currency, err := o.Denomination(a.currencies)
 	if err != nil {
 		return Order{}, err
 	}
@@ -91,14 +89,6 @@ func (a *API) json(o order.Order) (Order, error) {
 		CapturedAmount: currency.Format(o.Captured), RefundedAmount: currency.Format(o.Refunded),
 		CreatedAt: contract.Time(o.CreatedAt), UpdatedAt: contract.Time(o.UpdatedAt), ExpiresAt: (*contract.Time)(o.ExpiresAt),
 	}, nil
-}
-
-func (a *API) currency(o order.Order) (money.Currency, error) {
-	currency, ok := a.currencies.Lookup(o.Currency)
-	if !ok {
-		return money.Currency{}, fmt.Errorf("order %s is in %q, which is no longer among the currencies", o.ID, o.Currency)
-	}
-	return currency, nil
 }
 
 // timelineOf puts the placing of an order, which its row tells, before its transitions.

@@ -1,20 +1,11 @@
 package api
 
 import (
-	"context"
-	"encoding/json"
-	"fmt"
 	"net/http"
-	"time"
-
-	"github.com/google/uuid"
 
 	"github.com/altyn-pay/altyn/orders/internal/order"
-	"github.com/altyn-pay/altyn/orders/internal/postgres"
-	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/orders/internal/placing"
 	"github.com/altyn-pay/altyn/platform/httpserver"
-	"github.com/altyn-pay/altyn/platform/outbox"
-	"github.com/altyn-pay/altyn/platform/telemetry"
 )
 
 const replayedHeader = "Idempotent-Replayed"
@@ -59,7 +50,7 @@ const replayedHeader = "Idempotent-Replayed"
 //	@Failure		503				{object}	httpserver.Problem	"unavailable, overloaded, or outcome_unknown: Location names the order"
 //	@Router			/api/v1/orders [post]
 func (a *API) place(w http.ResponseWriter, r *http.Request) error {
-	key, err := httpserver.IdempotencyKey(r.Header)
+	key, err := keyOf(r)
 	if err != nil {
 		return err
 	}
@@ -72,103 +63,29 @@ func (a *API) place(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	ctx := r.Context()
-	placement, err := a.placement(ctx, request, Path, key)
+	admitted, err := a.orders.Admit(ctx, order.Request(request), key)
 	if err != nil {
 		return err
 	}
-	if sent := httpserver.SentKey(r.Header); sent != "" { // it may have come to an earlier version
-		before, err := a.placement(ctx, request, Path, sent)
-		if err != nil {
-			return err
-		}
-		placed, err := a.store.Placed(ctx, []uuid.UUID{before.Order.ID})
-		if err != nil {
-			return err
-		}
-		if len(placed) > 0 {
-			placement = before
-		}
-	}
-	if room, err := a.room(ctx, key, placement); err != nil {
-		return err
-	} else if !room[0] {
-		return outbox.ErrFull
-	}
-	await, done := a.watch(placement.Order.ID, wait)
+	await, done := a.watch(admitted.ID, wait)
 	defer done()
-	placed, err := a.placing.Do(ctx, placement)
-	if err != nil {
-		return outcomeOf(ctx, placement.Order.ID, err)
-	}
-	if placed.Order.Fingerprint != placement.Order.Fingerprint {
-		return errKeyReused
-	}
-	answer, err := a.json(await(ctx, placed.Order))
+	placed, repeated, err := a.orders.Place(ctx, admitted)
 	if err != nil {
 		return err
 	}
-	w.Header().Set("Location", Path+"/"+answer.ID.String())
-	if !placed.New {
+	answer, err := a.json(await(ctx, placed))
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Location", locationOf(answer.ID))
+	if repeated {
 		w.Header().Set(replayedHeader, "true")
 	}
 	return httpserver.WriteJSON(w, http.StatusCreated, answer)
 }
 
-// room tells for each order whether there is room for it. What came with a key and has been placed before needs none.
-func (a *API) room(ctx context.Context, key string, placements ...postgres.Placement) ([]bool, error) {
-	room := make([]bool, len(placements))
-	var full []uuid.UUID
-	for i, p := range placements {
-		if room[i] = !a.full(contract.Lane(p.Order.AccountID)); !room[i] {
-			full = append(full, p.Order.ID)
-		}
-	}
-	if key == "" || len(full) == 0 {
-		return room, nil
-	}
-	placed, err := a.store.Placed(ctx, full)
-	for i, p := range placements {
-		if _, ok := placed[p.Order.ID]; ok {
-			room[i] = true
-		}
-	}
-	return room, err
-}
-
-// placement turns a request into what is stored. A key makes the order's ID from it, so that the same request becomes
-// the same order.
-func (a *API) placement(ctx context.Context, request PlaceOrder, path, key string) (postgres.Placement, error) {
-	o, err := order.Place(a.currencies, order.Request(request), time.Now())
-	if err != nil {
-		return postgres.Placement{}, err
-	}
-	if key != "" {
-		o.ID = contract.DerivedID(path, o.AccountID, key)
-	} else if o.ID, err = uuid.NewV7(); err != nil {
-		return postgres.Placement{}, fmt.Errorf("make an ID: %w", err)
-	}
-	currency, err := a.currency(o)
-	if err != nil {
-		return postgres.Placement{}, err
-	}
-	event, err := json.Marshal(o.Placed(currency))
-	if err != nil {
-		return postgres.Placement{}, fmt.Errorf("encode order %s: %w", o.ID, err)
-	}
-	return postgres.Placement{Order: o, Event: string(event), Traceparent: telemetry.Traceparent(ctx)}, nil
-}
-
-// commit stores orders and wakes who publishes them.
-func (a *API) commit(ctx context.Context, placements []postgres.Placement) ([]postgres.Placed, error) {
-	placed, err := a.store.Place(ctx, placements)
-	if err != nil {
-		return nil, err
-	}
-	a.wake()
-	for _, p := range placed {
-		if p.New {
-			a.placed.Inc()
-		}
-	}
-	return placed, nil
+// keyOf reads the request's Idempotency-Key.
+func keyOf(r *http.Request) (placing.Key, error) {
+	text, err := httpserver.IdempotencyKey(r.Header)
+	return placing.Key{Text: text, Sent: httpserver.SentKey(r.Header)}, err
 }

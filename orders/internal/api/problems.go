@@ -1,13 +1,13 @@
 package api
 
 import (
-	"context"
 	"errors"
 	"net/http"
 
 	"github.com/google/uuid"
 
 	"github.com/altyn-pay/altyn/orders/internal/order"
+	"github.com/altyn-pay/altyn/orders/internal/placing"
 	"github.com/altyn-pay/altyn/orders/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/groupcommit"
 	"github.com/altyn-pay/altyn/platform/httpserver"
@@ -31,7 +31,12 @@ var (
 // Classify is the one table from the errors of orders to problems. An error that it does not know is nil, which makes
 // it a 500.
 func Classify(err error) *httpserver.Problem {
+	var unknown *placing.OutcomeUnknownError
 	switch {
+	case errors.As(err, &unknown):
+		p := httpserver.OutcomeUnknown(locationOf(unknown.OrderID), err)
+		p.OrderID = unknown.OrderID.String()
+		return p
 	case errors.Is(err, postgres.ErrNotFound):
 		return errOrderNotFound
 	case errors.Is(err, order.ErrFailed):
@@ -42,23 +47,18 @@ func Classify(err error) *httpserver.Problem {
 		return httpserver.OutcomeUnknown("", err)
 	case errors.Is(err, groupcommit.ErrBusy), errors.Is(err, outbox.ErrFull):
 		return httpserver.Overloaded("there is no room for more at the moment; try again later").Because(err)
-	case pg.IsTransient(err):
+	case errors.Is(err, placing.ErrUnavailable), pg.IsTransient(err):
 		return httpserver.Unavailable(err)
 	}
 	return nil
 }
 
-// outcomeOf is the error of a request about an order: where it may have taken effect, the problem that says so and names the
-// order. Once ctx has ended nobody waits for the answer.
-func outcomeOf(ctx context.Context, id uuid.UUID, err error) error {
-	if !pg.IsOutcomeUnknown(err) || ctx.Err() != nil {
-		return err
+// problemOf is the problem of one order of a batch.
+func problemOf(err error) *httpserver.Problem {
+	if p := httpserver.AsProblem(err); p != nil {
+		return p
 	}
-	return outcomeUnknown(id, err)
+	return Classify(err)
 }
 
-func outcomeUnknown(id uuid.UUID, err error) *httpserver.Problem {
-	p := httpserver.OutcomeUnknown(Path+"/"+id.String(), err)
-	p.OrderID = id.String()
-	return p
-}
+func locationOf(id uuid.UUID) string { return Path + "/" + id.String() }

@@ -8,7 +8,6 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/altyn-pay/altyn/platform/contract"
-	"github.com/altyn-pay/altyn/platform/money"
 )
 
 // ErrFailed refuses to cancel an order that has failed: nothing was taken, so there is nothing to give back.
@@ -28,17 +27,6 @@ func (o *Order) Cancel(note string, now time.Time) (*Transition, error) {
 		o.Reason, o.Note = transition.Reason, note
 	}
 	return transition, err
-}
-
-// Cancelled is the event that tells payments of the cancellation that this transition began. It carries the whole order,
-// since it may come before the order does.
-func (o Order) Cancelled(currency money.Currency, t Transition) contract.Cancellation {
-	return contract.Cancellation{Order: o.Placed(currency), Reason: contract.ReasonCancelled, Note: t.Note, CancelledAt: contract.Time(t.At)}
-}
-
-// CancelledEventID is the ID of that event: an order is cancelled once.
-func (o Order) CancelledEventID() uuid.UUID {
-	return contract.EventID(contract.OrderCancelledType, o.ID, 1)
 }
 
 // CancellationFingerprint identifies what a request to cancel an order asks for, as fingerprint does a request to place

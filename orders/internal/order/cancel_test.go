@@ -53,25 +53,23 @@ func TestCancelledCarriesTheWholeOrder(t *testing.T) {
 		t.Fatal(err)
 	}
 	o.ID = pendingOrder().ID
-	currency, _ := currencies(t).Lookup(o.Currency)
-	fields := func(v any) map[string]any {
-		text, err := json.Marshal(v)
-		if err != nil {
-			t.Fatal(err)
+	fields := func(event Event, err error) map[string]any {
+		if err != nil || event.OrderID != o.ID || event.AccountID != o.AccountID {
+			t.Fatalf("%v: event %+v", err, event)
 		}
 		var fields map[string]any
-		if err := json.Unmarshal(text, &fields); err != nil {
+		if err := json.Unmarshal([]byte(event.Payload), &fields); err != nil {
 			t.Fatal(err)
 		}
 		return fields
 	}
-	want := fields(o.Placed(currency))
+	want := fields(o.PlacedEvent(currencies(t), false))
 	want["reason"], want["note"], want["cancelled_at"] = "cancelled", "why", "2026-01-02T09:01:00.123456Z"
 	transition, err := o.Cancel("why", noon.Add(time.Minute))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := fields(o.Cancelled(currency, *transition)); !reflect.DeepEqual(got, want) || len(got) != 14 {
+	if got := fields(o.CancelledEvent(currencies(t), transition.Note, transition.At, false)); !reflect.DeepEqual(got, want) || len(got) != 14 {
 		t.Errorf("got %v\nwant %v", got, want)
 	}
 }

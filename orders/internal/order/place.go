@@ -19,17 +19,18 @@ const (
 	maxFundsExpiry = 720 * time.Hour  // 30 days, of what waits for money
 )
 
-// Request is what a client asks for, as it was sent. What is empty was left out.
+// Request is what a client asks for, as it was sent. What is empty was left out. The fingerprints of stored batches are made of
+// its JSON, so it does not change: a field that is added later must be left out where it has its default.
 type Request struct {
-	AccountID      string
-	Amount         money.Decimal
-	Currency       string
-	Description    string
-	Reference      string
-	Capture        string
-	AwaitInventory bool
-	OnInsufficient string
-	ExpiresIn      string
+	AccountID      string        `json:"account_id"`
+	Amount         money.Decimal `json:"amount"`
+	Currency       string        `json:"currency"`
+	Description    string        `json:"description,omitempty"`
+	Reference      string        `json:"reference,omitempty"`
+	Capture        string        `json:"capture,omitempty"`
+	AwaitInventory bool          `json:"await_inventory,omitempty"`
+	OnInsufficient string        `json:"on_insufficient,omitempty"`
+	ExpiresIn      string        `json:"expires_in,omitempty"`
 }
 
 // Place turns a request into an order that is pending since now, to which the caller gives an ID. A request that cannot
@@ -136,18 +137,6 @@ func fingerprint(o Order) uuid.UUID {
 
 // fingerprints is the namespace of the UUIDs that fingerprint makes.
 var fingerprints = uuid.MustParse("6c1d6a0e-5c59-4c55-9a4a-2f0c7c2f5d11")
-
-// Placed is the event that tells payments of a new order.
-func (o Order) Placed(currency money.Currency) contract.Order {
-	return contract.Order{
-		OrderID: o.ID, AccountID: o.AccountID, Amount: currency.Format(o.Amount), Currency: o.Currency,
-		Description: o.Description, Reference: o.Reference, Capture: o.Capture, AwaitInventory: o.AwaitInventory,
-		OnInsufficient: o.OnInsufficient, CreatedAt: contract.Time(o.CreatedAt), ExpiresAt: (*contract.Time)(o.ExpiresAt),
-	}
-}
-
-// PlacedEventID is the ID of that event.
-func (o Order) PlacedEventID() uuid.UUID { return contract.EventID(contract.OrderPlacedType, o.ID, 1) }
 
 func parseUUID(text string) (uuid.UUID, bool) {
 	id, err := contract.ParseID(text)

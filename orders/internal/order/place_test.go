@@ -1,6 +1,7 @@
 package order
 
 import (
+	"encoding/json"
 	"errors"
 	"reflect"
 	"strings"
@@ -59,8 +60,15 @@ func TestPlaceTheWholeSaga(t *testing.T) {
 		o.ExpiresAt == nil || *o.ExpiresAt != deadline {
 		t.Errorf("got %+v", o)
 	}
-	currency, _ := currencies(t).Lookup(o.Currency)
-	if told := o.Placed(currency); told.Capture != o.Capture || !told.AwaitInventory || told.OnInsufficient != o.OnInsufficient ||
+	event, err := o.PlacedEvent(currencies(t), false)
+	if err != nil || event.ID != contract.EventID(contract.OrderPlacedType, o.ID, 1) || event.Type != contract.OrderPlacedType {
+		t.Fatalf("%v: event %+v", err, event)
+	}
+	var told contract.Order
+	if err := json.Unmarshal([]byte(event.Payload), &told); err != nil {
+		t.Fatal(err)
+	}
+	if told.Capture != o.Capture || !told.AwaitInventory || told.OnInsufficient != o.OnInsufficient ||
 		!reflect.DeepEqual((*time.Time)(told.ExpiresAt), o.ExpiresAt) {
 		t.Errorf("told %+v", told)
 	}

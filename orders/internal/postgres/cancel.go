@@ -10,7 +10,6 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"github.com/altyn-pay/altyn/orders/internal/order"
-	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/outbox"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
@@ -45,10 +44,10 @@ type Cancelled struct {
 }
 
 // Cancel begins the cancellation of orders in one transaction, with their history and the events that tell payments of
-// it, and returns one result for each request. event makes an event's payload. A request may be repeated any number of
+// it, and returns one result for each request. event makes such an event. A request may be repeated any number of
 // times: an order is cancelled once. After an error nothing was stored, unless pg.IsOutcomeUnknown(err).
 func (s *Store) Cancel(ctx context.Context, requests []Cancellation,
-	event func(order.Order, order.Transition) (string, error)) ([]Cancelled, error) {
+	event func(order.Order, order.Transition) (order.Event, error)) ([]Cancelled, error) {
 	var results []Cancelled
 	tried := make(map[beginning]bool)
 	try := func(tx *sqlx.Tx) error {
@@ -102,7 +101,7 @@ type cancelling struct {
 // cancel decides on requests one after another; those of one order see each other, as those of different transactions do. It
 // adds what it has begun to what was tried before.
 func cancel(orders map[uuid.UUID]order.Order, begun map[uuid.UUID]Cancellation, tried map[beginning]bool, requests []Cancellation,
-	event func(order.Order, order.Transition) (string, error), now time.Time) ([]Cancelled, cancelling, error) {
+	event func(order.Order, order.Transition) (order.Event, error), now time.Time) ([]Cancelled, cancelling, error) {
 	results := make([]Cancelled, len(requests))
 	var changes cancelling
 	for i, c := range requests {
@@ -132,7 +131,7 @@ func cancel(orders map[uuid.UUID]order.Order, begun map[uuid.UUID]Cancellation, 
 			continue
 		}
 		result.New = true
-		payload, err := event(o, *transition)
+		told, err := event(o, *transition)
 		if err != nil {
 			return nil, cancelling{}, err
 		}
@@ -141,10 +140,7 @@ func cancel(orders map[uuid.UUID]order.Order, begun map[uuid.UUID]Cancellation, 
 		orders[o.ID], begun[o.ID] = o, c
 		changes.requests, changes.orders = append(changes.requests, c), append(changes.orders, o)
 		changes.transitions = append(changes.transitions, *transition)
-		changes.events = append(changes.events, outbox.Message{
-			Lane: contract.Lane(o.AccountID), ID: o.CancelledEventID(), Type: contract.OrderCancelledType, Topic: contract.TopicOrders,
-			Key: o.AccountID.String(), Subject: o.ID.String(), Payload: payload, Traceparent: c.Traceparent,
-		})
+		changes.events = append(changes.events, message(told, c.Traceparent))
 	}
 	return results, changes, nil
 }

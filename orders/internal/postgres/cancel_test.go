@@ -28,8 +28,12 @@ func cancellation(id uuid.UUID, key, reason string) postgres.Cancellation {
 	return c
 }
 
-func cancelledEvent(o order.Order, t order.Transition) (string, error) {
-	return fmt.Sprintf(`{"order": "%s", "reason": "%s"}`, o.ID, t.Reason), nil
+func cancelledEvent(o order.Order, t order.Transition) (order.Event, error) {
+	table, err := currencies()
+	if err != nil {
+		return order.Event{}, err
+	}
+	return o.CancelledEvent(table, t.Note, t.At, false)
 }
 
 func (b bundle) cancel(t testing.TB, requests ...postgres.Cancellation) []postgres.Cancelled {
@@ -84,10 +88,10 @@ func TestCancelStoresEverythingTogether(t *testing.T) {
 	if len(events) != 2 {
 		t.Fatalf("events %+v", events)
 	}
-	payload, _ := cancelledEvent(want, line)
+	told, _ := cancelledEvent(want, line)
 	if event := (outbox.Message{
 		Seq: events[1].Seq, CreatedAt: events[1].CreatedAt, Lane: contract.Lane(account), ID: eventID, Type: contract.OrderCancelledType,
-		Topic: contract.TopicOrders, Key: account.String(), Subject: p.Order.ID.String(), Payload: payload, Traceparent: "00-trace",
+		Topic: contract.TopicOrders, Key: account.String(), Subject: p.Order.ID.String(), Payload: told.Payload, Traceparent: "00-trace",
 	}); events[0].Type != contract.OrderPlacedType || events[1] != event {
 		t.Errorf("events %+v, want %+v", events, event)
 	}
@@ -174,9 +178,9 @@ func TestCancelIsAllOrNothing(t *testing.T) {
 	place(t, b.store, one, two)
 	broken := errors.New("broken")
 	_, err := b.store.Cancel(t.Context(), []postgres.Cancellation{cancellation(one.Order.ID, "", ""), cancellation(two.Order.ID, "", "")},
-		func(o order.Order, t order.Transition) (string, error) {
+		func(o order.Order, t order.Transition) (order.Event, error) {
 			if o.ID == two.Order.ID {
-				return "", broken
+				return order.Event{}, broken
 			}
 			return cancelledEvent(o, t)
 		})

@@ -8,7 +8,6 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"github.com/altyn-pay/altyn/orders/internal/order"
-	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/outbox"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
@@ -16,7 +15,7 @@ import (
 // Placement is an order to be stored, with the event that tells of it.
 type Placement struct {
 	Order       order.Order
-	Event       string // JSON of contract.Order
+	Event       order.Event
 	Traceparent string
 }
 
@@ -112,11 +111,7 @@ func (s *Store) insertOrders(ctx context.Context, placements []Placement) (map[u
 		if o.ExpiresAt != nil {
 			expires[i] = *o.ExpiresAt
 		}
-		events[i] = outbox.Message{
-			Lane: contract.Lane(o.AccountID), ID: o.PlacedEventID(), Type: contract.OrderPlacedType,
-			Topic: contract.TopicOrders, Key: o.AccountID.String(), Subject: o.ID.String(), Payload: p.Event,
-			Traceparent: p.Traceparent,
-		}
+		events[i] = message(p.Event, p.Traceparent)
 	}
 	var stored []uuid.UUID
 	if err := pg.InStatement(ctx, s.db, func(conn *sqlx.Conn) error {

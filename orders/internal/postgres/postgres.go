@@ -128,6 +128,23 @@ func read(o order.Order) order.Order {
 	return o
 }
 
+// message is an event as the outbox takes it.
+func message(e order.Event, traceparent string) outbox.Message {
+	return outbox.Message{
+		Lane: contract.Lane(e.AccountID), ID: e.ID, Type: e.Type, Topic: contract.TopicOrders, Key: e.AccountID.String(),
+		Subject: e.OrderID.String(), Payload: e.Payload, Traceparent: traceparent,
+	}
+}
+
+// Announce stores events of orders in the caller's transaction. Wake the relay after the commit.
+func (s *Store) Announce(ctx context.Context, tx *sqlx.Tx, events ...order.Event) error {
+	messages := make([]outbox.Message, len(events))
+	for i, e := range events {
+		messages[i] = message(e, "")
+	}
+	return outbox.Append(ctx, tx, messages...)
+}
+
 // exec runs a statement that must change exactly n rows: anything else is a broken promise, and rolls back.
 func exec(ctx context.Context, tx *sqlx.Tx, what string, n int, query string, args ...any) error {
 	result, err := tx.ExecContext(ctx, query, args...)

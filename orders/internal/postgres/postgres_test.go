@@ -59,7 +59,11 @@ func placement(t testing.TB, change func(*order.Request)) postgres.Placement {
 		t.Fatal(err)
 	}
 	o.ID = uuid.Must(uuid.NewV7())
-	return postgres.Placement{Order: o, Event: `{"order":"` + o.ID.String() + `"}`, Traceparent: "00-trace"}
+	event, err := o.PlacedEvent(table, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return postgres.Placement{Order: o, Event: event, Traceparent: "00-trace"}
 }
 
 func place(t testing.TB, store *postgres.Store, placements ...postgres.Placement) []postgres.Placed {
@@ -85,7 +89,7 @@ func TestPlaceStoresTheOrderAndItsEvent(t *testing.T) {
 	events := outboxtest.Messages(t, b.Service)
 	want := outbox.Message{
 		Lane: contract.Lane(account), ID: p.Order.PlacedEventID(), Type: contract.OrderPlacedType, Topic: contract.TopicOrders,
-		Key: account.String(), Subject: p.Order.ID.String(), Payload: p.Event, Traceparent: "00-trace",
+		Key: account.String(), Subject: p.Order.ID.String(), Payload: p.Event.Payload, Traceparent: "00-trace",
 	}
 	if len(events) == 1 {
 		want.Seq, want.CreatedAt = events[0].Seq, events[0].CreatedAt

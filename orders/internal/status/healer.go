@@ -2,8 +2,6 @@ package status
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"log/slog"
 	"time"
 
@@ -15,7 +13,6 @@ import (
 	"github.com/altyn-pay/altyn/orders/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/money"
-	"github.com/altyn-pay/altyn/platform/outbox"
 )
 
 const (
@@ -140,7 +137,7 @@ func (h *Healer) look(ctx context.Context, tx *sqlx.Tx, now time.Time) (done rou
 	if err != nil {
 		return done, err
 	}
-	var events []outbox.Message
+	var events []order.Event
 	for _, u := range questions {
 		if held[u.Order.ID] { // it was not asked in this round
 			u.Watched.Asked, u.Watched.AskedAt, u.Watched.DueAt = u.Watched.Asked-1, time.Time{}, now.Add(h.patience)
@@ -153,36 +150,18 @@ func (h *Healer) look(ctx context.Context, tx *sqlx.Tx, now time.Time) (done rou
 		}
 		changed = append(changed, u)
 	}
-	if err := outbox.Append(ctx, tx, events...); err != nil {
+	if err := h.store.Announce(ctx, tx, events...); err != nil {
 		return done, err
 	}
 	return done, h.store.SaveUnsettled(ctx, tx, changed, settled)
 }
 
-// announcement is the last event of an order once more, marked as a repetition. Its ID is that of the first time.
-func (h *Healer) announcement(u postgres.Unsettled) (outbox.Message, error) {
-	o := u.Order
-	currency, ok := h.currencies.Lookup(o.Currency)
-	if !ok {
-		return outbox.Message{}, fmt.Errorf("order %s is in %q, which is no longer among the currencies", o.ID, o.Currency)
+// announcement is the last event of an order once more, marked as repeated.
+func (h *Healer) announcement(u postgres.Unsettled) (order.Event, error) {
+	if u.Order.Status == order.Cancelling {
+		return u.Order.CancelledEvent(h.currencies, u.Cancellation.Reason, u.Cancellation.At, true)
 	}
-	placed := o.Placed(currency)
-	placed.Repeated = true
-	id, eventType, event := o.PlacedEventID(), contract.OrderPlacedType, any(placed)
-	if o.Status == order.Cancelling {
-		id, eventType = o.CancelledEventID(), contract.OrderCancelledType
-		cancelled := o.Cancelled(currency, order.Transition{Note: u.Cancellation.Reason, At: u.Cancellation.At})
-		cancelled.Repeated = true
-		event = cancelled
-	}
-	payload, err := json.Marshal(event)
-	if err != nil {
-		return outbox.Message{}, fmt.Errorf("encode order %s: %w", o.ID, err)
-	}
-	return outbox.Message{
-		Lane: contract.Lane(o.AccountID), ID: id, Type: eventType, Topic: contract.TopicOrders, Key: o.AccountID.String(),
-		Subject: o.ID.String(), Payload: string(payload),
-	}, nil
+	return u.Order.PlacedEvent(h.currencies, true)
 }
 
 // report tells of what was committed.

@@ -92,12 +92,25 @@ func (b *bundle) place(t *testing.T, n int) []order.Order {
 			t.Fatal(err)
 		}
 		o.ID = uuid.Must(uuid.NewV7())
-		placements[i], orders[i] = postgres.Placement{Order: o, Event: "{}"}, o
+		placements[i], orders[i] = postgres.Placement{Order: o, Event: placedEvent(t, o)}, o
 	}
 	if _, err := b.store.Place(t.Context(), placements); err != nil {
 		t.Fatal(err)
 	}
 	return orders
+}
+
+func placedEvent(t *testing.T, o order.Order) order.Event {
+	t.Helper()
+	event, err := o.PlacedEvent(currencies(), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return event
+}
+
+func cancelledEvent(o order.Order, t order.Transition) (order.Event, error) {
+	return o.CancelledEvent(currencies(), t.Note, t.At, false)
 }
 
 // types are the events by the statuses they tell of.
@@ -337,8 +350,7 @@ func TestACancelledOrderWaitsForThePaymentsEnd(t *testing.T) {
 	b := setup(t)
 	orders := b.place(t, 3)
 	for _, o := range orders {
-		if _, err := b.store.Cancel(t.Context(), []postgres.Cancellation{{OrderID: o.ID, Reason: "why"}},
-			func(order.Order, order.Transition) (string, error) { return "{}", nil }); err != nil {
+		if _, err := b.store.Cancel(t.Context(), []postgres.Cancellation{{OrderID: o.ID, Reason: "why"}}, cancelledEvent); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -1,0 +1,239 @@
+// Package placing is what clients do with orders: place one or many, and cancel one. It derives IDs from idempotency keys,
+// makes the events that tell payments, refuses what there is no room for, and has requests that arrive together share a
+// transaction. The rules of an order are in package order, all SQL is in package postgres.
+package placing
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/altyn-pay/altyn/orders/internal/order"
+	"github.com/altyn-pay/altyn/orders/internal/postgres"
+	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/groupcommit"
+	"github.com/altyn-pay/altyn/platform/money"
+	"github.com/altyn-pay/altyn/platform/outbox"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
+	"github.com/altyn-pay/altyn/platform/telemetry"
+)
+
+const (
+	// maxTogether requests share a transaction at most.
+	maxTogether = 500
+	// maxWaiting requests wait for their transaction at most; one more gets groupcommit.ErrBusy.
+	maxWaiting = 10_000
+)
+
+// The scopes of idempotency keys: the paths by which requests come. Stored IDs are derived from them, so they never change.
+const (
+	placeScope  = "/api/v1/orders"
+	batchScope  = "/api/v1/orders/batch"
+	cancelScope = "/api/v1/orders/{id}/cancel"
+)
+
+// ErrUnavailable is returned when the database failed before anything was done.
+var ErrUnavailable = errors.New("the database is not available; nothing was done")
+
+// OutcomeUnknownError is returned when nobody knows whether a request took effect. The order tells, once it can be read.
+type OutcomeUnknownError struct {
+	OrderID uuid.UUID
+	cause   error
+}
+
+func (e *OutcomeUnknownError) Error() string {
+	return "order " + e.OrderID.String() + ": " + e.cause.Error()
+}
+
+// Unwrap returns the cause.
+func (e *OutcomeUnknownError) Unwrap() error { return e.cause }
+
+// outcome is the error of a request about an order.
+func outcome(id uuid.UUID, err error) error {
+	if pg.IsOutcomeUnknown(err) {
+		return &OutcomeUnknownError{id, err}
+	}
+	return err
+}
+
+// Key is a client's idempotency key. The zero Key is none.
+type Key struct {
+	Text string
+	// Sent is how earlier versions read the same key, where they read it differently.
+	Sent string
+}
+
+// Service places and cancels orders.
+type Service struct {
+	store      *postgres.Store
+	currencies *money.Currencies
+	changed    func(order.Order)
+	wake       func()
+	full       func(lane int16) bool
+
+	placing    *groupcommit.Group[postgres.Placement, postgres.Placed]
+	cancelling *groupcommit.Group[postgres.Cancellation, postgres.Cancelled]
+
+	placed        prometheus.Counter
+	cancellations prometheus.Counter
+}
+
+// New makes a service. After a commit it calls changed with each order whose status has changed, and wake where there are
+// events to publish. full reports whether a lane has no room for new orders.
+func New(store *postgres.Store, currencies *money.Currencies, changed func(order.Order), wake func(), full func(lane int16) bool,
+	metrics prometheus.Registerer) *Service {
+	s := &Service{
+		store: store, currencies: currencies, changed: changed, wake: wake, full: full,
+		placed: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "altyn_orders_placed_total", Help: "Orders accepted; repetitions of a request do not count."}),
+		cancellations: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "altyn_orders_cancellations_total", Help: "Cancellations accepted; repetitions of a request do not count."}),
+	}
+	alone := func(err error) bool { return !pg.IsTransient(err) }
+	s.placing = groupcommit.New(maxTogether, maxWaiting, alone, s.commitPlacements)
+	s.cancelling = groupcommit.New(maxTogether, maxWaiting, alone, s.commitCancellations)
+	metrics.MustRegister(s.placed, s.cancellations)
+	return s
+}
+
+// Admit turns a request into an order with an ID, which is not stored yet: a caller may begin to watch it before Place. It
+// returns contract.FieldErrors for a request that is not valid, and outbox.ErrFull where the account's lane has no room,
+// unless the same request was accepted before.
+func (s *Service) Admit(ctx context.Context, request order.Request, key Key) (order.Order, error) {
+	o, err := s.read(request, placeScope, key.Text)
+	if err != nil {
+		return order.Order{}, err
+	}
+	if key.Sent != "" {
+		before := contract.DerivedID(placeScope, o.AccountID, key.Sent)
+		found, err := s.store.Placed(ctx, []uuid.UUID{before})
+		if err != nil {
+			return order.Order{}, err
+		}
+		if len(found) > 0 {
+			o.ID = before
+		}
+	}
+	room, err := s.room(ctx, key.Text != "", o)
+	if err == nil && !room[0] {
+		err = outbox.ErrFull
+	}
+	return o, err
+}
+
+// Place stores an admitted order together with its event. When the same request has placed it before, Place returns it as it
+// is now, and repeated. It returns postgres.ErrKeyReused when another request has taken its key, and *OutcomeUnknownError when
+// the order may have been stored; after any other error nothing was.
+func (s *Service) Place(ctx context.Context, o order.Order) (placed order.Order, repeated bool, err error) {
+	placement, err := s.placement(ctx, o)
+	if err != nil {
+		return order.Order{}, false, err
+	}
+	result, err := s.placing.Do(ctx, placement)
+	if err != nil {
+		return order.Order{}, false, outcome(o.ID, err)
+	}
+	if result.Order.Fingerprint != o.Fingerprint {
+		return order.Order{}, false, postgres.ErrKeyReused
+	}
+	return result.Order, !result.New, nil
+}
+
+// Cancel begins to cancel an order and returns it. Cancelling it again changes nothing; repeated reports that the first time was
+// this very request. Cancel returns contract.FieldErrors, postgres.ErrNotFound, order.ErrFailed, postgres.ErrKeyReused, or
+// *OutcomeUnknownError when the cancellation may have begun.
+func (s *Service) Cancel(ctx context.Context, id uuid.UUID, reason, key string) (o order.Order, repeated bool, err error) {
+	if err := contract.CheckText(reason, contract.MaxReason); err != nil {
+		return order.Order{}, false, contract.Invalid("reason", "%v", err)
+	}
+	request := postgres.Cancellation{
+		OrderID: id, Fingerprint: order.CancellationFingerprint(reason), Reason: reason, Traceparent: telemetry.Traceparent(ctx),
+	}
+	if key != "" {
+		// An order has one account, so its own ID scopes the key at least as far.
+		request.Request = uuid.NullUUID{UUID: contract.DerivedID(cancelScope, id, key), Valid: true}
+	}
+	result, err := s.cancelling.Do(ctx, request)
+	if err != nil {
+		return order.Order{}, false, outcome(id, err)
+	}
+	return result.Order, result.Repeated, result.Err
+}
+
+// read checks a request and gives the order its ID: the same key in the same scope always makes the same ID.
+func (s *Service) read(request order.Request, scope, key string) (order.Order, error) {
+	o, err := order.Place(s.currencies, request, time.Now())
+	if err != nil {
+		return order.Order{}, err
+	}
+	if key != "" {
+		o.ID = contract.DerivedID(scope, o.AccountID, key)
+	} else if o.ID, err = uuid.NewV7(); err != nil {
+		return order.Order{}, fmt.Errorf("make an ID: %w", err)
+	}
+	return o, nil
+}
+
+// placement adds the order's event.
+func (s *Service) placement(ctx context.Context, o order.Order) (postgres.Placement, error) {
+	event, err := o.PlacedEvent(s.currencies, false)
+	return postgres.Placement{Order: o, Event: event, Traceparent: telemetry.Traceparent(ctx)}, err
+}
+
+// room reports for each order whether there is room for it. What has a key and was placed before needs none.
+func (s *Service) room(ctx context.Context, keyed bool, orders ...order.Order) ([]bool, error) {
+	room := make([]bool, len(orders))
+	var without []uuid.UUID
+	for i, o := range orders {
+		if room[i] = !s.full(contract.Lane(o.AccountID)); !room[i] {
+			without = append(without, o.ID)
+		}
+	}
+	if !keyed || len(without) == 0 {
+		return room, nil
+	}
+	placed, err := s.store.Placed(ctx, without)
+	for i, o := range orders {
+		if _, ok := placed[o.ID]; ok {
+			room[i] = true
+		}
+	}
+	return room, err
+}
+
+// commitPlacements stores the placements of many requests in one transaction.
+func (s *Service) commitPlacements(ctx context.Context, placements []postgres.Placement) ([]postgres.Placed, error) {
+	placed, err := s.store.Place(ctx, placements)
+	if err != nil {
+		return nil, err
+	}
+	s.wake()
+	for _, p := range placed {
+		if p.New {
+			s.placed.Inc()
+		}
+	}
+	return placed, nil
+}
+
+// commitCancellations stores what many requests to cancel change in one transaction.
+func (s *Service) commitCancellations(ctx context.Context, requests []postgres.Cancellation) ([]postgres.Cancelled, error) {
+	results, err := s.store.Cancel(ctx, requests, func(o order.Order, t order.Transition) (order.Event, error) {
+		return o.CancelledEvent(s.currencies, t.Note, t.At, false)
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range results {
+		if c.New {
+			s.wake()
+			s.cancellations.Inc()
+			s.changed(c.Order)
+		}
+	}
+	return results, nil
+}
