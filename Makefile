@@ -103,7 +103,9 @@ lint: ## check format, go vet, staticcheck, the rules of imports, the gRPC servi
 generate: ## write the generated files anew
 	go generate $(PACKAGES)
 	GOWORK=off $(BUF) generate payments --template payments/buf.gen.yaml --output payments
-ci: lint fresh-generated build-apart test ## do what CI does
+docs: ## build the site of docs/ into .altyn/site; a dead link is an error
+	deploy/tools/docs.sh
+ci: lint docs fresh-generated build-apart test ## do what CI does
 
 # All files but the ignored ones, new ones too.
 CHECKSUM := git ls-files -z --cached --others --exclude-standard | xargs -0 cksum | cksum

@@ -1,0 +1,54 @@
+"""A hook of MkDocs: pages link to files of the repository as they do on GitHub.
+
+README.md, CONTRIBUTING.md and CHANGELOG.md become pages of the site. A link to another file outside docs/ leads to the
+repository, an image is copied into the site, and a link to nothing is an error.
+"""
+
+import os
+import re
+from pathlib import Path
+
+from mkdocs.exceptions import PluginError
+from mkdocs.structure.files import File
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
+LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)#\s]+)(#[^)\s]*)?(?=\))")
+FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+
+
+def on_files(files, config):
+    for path, page in PAGES.items():
+        files.append(File.generated(config, page, abs_src_path=str(ROOT / path)))
+    return files
+
+
+def on_page_markdown(markdown, page, config, files):
+    source = next((ROOT / path for path, uri in PAGES.items() if uri == page.file.src_uri), None)
+    source = source or Path(page.file.abs_src_path)
+    docs = Path(config.docs_dir)
+
+    def lead(match):
+        path, anchor = match[1], match[2] or ""
+        target = Path(os.path.normpath(source.parent / path))
+        if not target.exists() or ROOT not in target.parents:
+            raise PluginError(f"{source.relative_to(ROOT)} links to {path}, which is not there")
+        inside = target.relative_to(ROOT).as_posix()
+        if target.is_relative_to(docs):
+            uri = target.relative_to(docs).as_posix()
+        elif inside in PAGES:
+            uri = PAGES[inside]
+        elif target.suffix in {".svg", ".png"}:
+            uri = "images/" + target.name
+            if not files.get_file_from_path(uri):
+                files.append(File.generated(config, uri, abs_src_path=str(target)))
+        else:
+            kind = "tree" if target.is_dir() else "blob"
+            return f"{config.repo_url}/{kind}/main/{inside}{anchor}"
+        return os.path.relpath(uri, os.path.dirname(page.file.src_uri) or ".") + anchor
+
+    parts, end = [], 0
+    for fence in FENCE.finditer(markdown):
+        parts += [LINK.sub(lead, markdown[end : fence.start()]), fence[0]]
+        end = fence.end()
+    return "".join(parts) + LINK.sub(lead, markdown[end:])
