@@ -40,8 +40,8 @@ type Command struct {
 // Invoice is another name of the operation deposit.
 const Invoice = "invoice"
 
-// fields is the one table of what a command of an operation may have, beside operation and command_id. Every door refuses
-// other fields, and the documents are tested against it.
+// fields is the one table of what a command of an operation may have, beside operation and command_id. Other fields are
+// refused wherever a command comes in, and the documents are tested against it.
 var fields = []struct {
 	operation string
 	fields    []string

@@ -149,12 +149,12 @@ type Payment struct {
 // namespace is the root of the derived IDs below.
 var namespace = uuid.NewSHA1(uuid.NameSpaceURL, []byte("https://github.com/altyn-pay/altyn"))
 
-// DerivedID is the ID of a request that came with a key of its client: a UUIDv5 over the door it came through (a path
-// or a topic), the account it is charged to and the key. The same request repeated is so the same message, and doors
-// and accounts never collide.
-func DerivedID(door string, account uuid.UUID, key string) uuid.UUID {
-	name := make([]byte, 0, len(door)+1+len(account)+len(key))
-	name = append(append(name, door...), 0)
+// DerivedID is the ID of a request that came with a key of its client: a UUIDv5 over its scope, which is where it came in (a
+// path or a topic), the account that it is charged to and the key. So the same request repeated is the same message, and keys
+// of different scopes and accounts never collide.
+func DerivedID(scope string, account uuid.UUID, key string) uuid.UUID {
+	name := make([]byte, 0, len(scope)+1+len(account)+len(key))
+	name = append(append(name, scope...), 0)
 	name = append(append(name, account[:]...), key...)
 	return uuid.NewSHA1(namespace, name)
 }

@@ -15,7 +15,7 @@ var ErrID = errors.New("must be a UUID")
 // idLength is that of a UUID as 8-4-4-4-12 hexadecimal digits.
 const idLength = 36
 
-// ParseID reads a UUID in the one form that every door takes, that of 36 characters. uuid.Parse also takes braces, urn:uuid:
+// ParseID reads a UUID in the one form that is taken anywhere, that of 36 characters. uuid.Parse also takes braces, urn:uuid:
 // and no dashes.
 func ParseID(text string) (uuid.UUID, error) {
 	if len(text) != idLength {

@@ -30,7 +30,7 @@ var ErrReused = errors.New("the key came with another request before")
 
 // Claim asks for a key to stand for a request.
 type Claim struct {
-	Key         uuid.UUID // derived from the client's key and the door it came through
+	Key         uuid.UUID // derived from the client's key and its scope
 	Fingerprint uuid.UUID // of the request
 
 	// What the request makes, by ID with its fingerprint. Together with Others, IDs of what another request with this key may have

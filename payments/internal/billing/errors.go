@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/google/uuid"
+	"google.golang.org/grpc/codes"
 
 	"github.com/altyn-pay/altyn/payments/internal/command"
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
@@ -92,6 +93,30 @@ func Status(reason ledger.Reason) int {
 		return http.StatusNotFound
 	}
 	return http.StatusUnprocessableEntity
+}
+
+// GRPC is the gRPC code of a problem.
+func GRPC(p *httpserver.Problem) codes.Code {
+	if p.Code == httpserver.CodeOutcomeUnknown {
+		return codes.Unknown // many clients repeat by themselves what is unavailable
+	}
+	switch p.Status {
+	case http.StatusBadRequest:
+		return codes.InvalidArgument
+	case http.StatusForbidden, http.StatusMisdirectedRequest:
+		return codes.PermissionDenied
+	case http.StatusNotFound:
+		return codes.NotFound
+	case http.StatusGatewayTimeout, http.StatusRequestTimeout:
+		return codes.DeadlineExceeded
+	case http.StatusRequestEntityTooLarge:
+		return codes.ResourceExhausted
+	case http.StatusConflict, http.StatusUnprocessableEntity:
+		return codes.FailedPrecondition
+	case http.StatusServiceUnavailable:
+		return codes.Unavailable
+	}
+	return codes.Internal
 }
 
 // outcomeUnknown makes the error of an accepted request of one that keeps Altyn from telling what became of it. Once ctx has

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/altyn-pay/altyn/payments/internal/billing"
 	"github.com/altyn-pay/altyn/platform/httpserver"
 )
 
@@ -22,30 +23,6 @@ const (
 	// retryAfter is how long a client should wait before it repeats a request that may then succeed, as the API's Retry-After.
 	retryAfter = time.Second
 )
-
-// code is the one table from a problem to gRPC's code.
-func code(p *httpserver.Problem) connect.Code {
-	if p.Code == httpserver.CodeOutcomeUnknown {
-		return connect.CodeUnknown // many clients repeat by themselves what is unavailable
-	}
-	switch p.Status {
-	case http.StatusBadRequest:
-		return connect.CodeInvalidArgument
-	case http.StatusForbidden, http.StatusMisdirectedRequest:
-		return connect.CodePermissionDenied
-	case http.StatusNotFound:
-		return connect.CodeNotFound
-	case http.StatusGatewayTimeout, http.StatusRequestTimeout:
-		return connect.CodeDeadlineExceeded
-	case http.StatusRequestEntityTooLarge:
-		return connect.CodeResourceExhausted
-	case http.StatusConflict, http.StatusUnprocessableEntity:
-		return connect.CodeFailedPrecondition
-	case http.StatusServiceUnavailable:
-		return connect.CodeUnavailable
-	}
-	return connect.CodeInternal
-}
 
 // outcomes makes of a handler's error what the client sees.
 func outcomes(next connect.UnaryFunc) connect.UnaryFunc {
@@ -68,6 +45,7 @@ func failure(ctx context.Context, err error) *connect.Error {
 		}
 		return connect.NewError(connect.CodeCanceled, errors.New("the call was cancelled"))
 	}
+	code := connect.Code(billing.GRPC(p))
 	info := &errdetails.ErrorInfo{Reason: p.Code, Domain: domain}
 	for name, value := range map[string]string{"operation_id": p.OperationID, "location": p.Location} {
 		if value == "" {
@@ -86,10 +64,10 @@ func failure(ctx context.Context, err error) *connect.Error {
 		}
 		details = append(details, bad)
 	}
-	if code(p) == connect.CodeUnavailable {
+	if code == connect.CodeUnavailable {
 		details = append(details, &errdetails.RetryInfo{RetryDelay: durationpb.New(retryAfter)})
 	}
-	answer := connect.NewError(code(p), errors.New(p.Detail))
+	answer := connect.NewError(code, errors.New(p.Detail))
 	for _, m := range details {
 		// Only a text that is not UTF-8 cannot be encoded: the code and the message are worth more than such a detail.
 		if detail, err := connect.NewErrorDetail(m); err == nil {
