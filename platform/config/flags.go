@@ -1,5 +1,7 @@
 package config
 
+// This file serves programs on the flag package, until the last of them is a Program.
+
 import (
 	"errors"
 	"flag"
@@ -8,7 +10,8 @@ import (
 	"strings"
 )
 
-// ParseFlags is flags.Parse with errors that show a flag as it was typed, and the nearest one that there is. After --help the error is flag.ErrHelp, and flags.Usage has run.
+// ParseFlags is flags.Parse with errors that show a flag as it was typed, and the nearest one that there is. After --help the
+// error is flag.ErrHelp, and flags.Usage has run.
 func ParseFlags(flags *flag.FlagSet, args []string) error {
 	for _, arg := range args {
 		if arg == "--help" || arg == "-help" || arg == "-h" {
@@ -29,6 +32,9 @@ func ParseFlags(flags *flag.FlagSet, args []string) error {
 	}
 	return nil
 }
+
+// Usage writes the variables as a table for --help.
+func Usage(w io.Writer, vars []Variable) { printVariables(w, vars) }
 
 // explain says what is wrong with the arguments. The flag package writes every flag with one dash and knows no near ones.
 func explain(flags *flag.FlagSet, args []string, err error) error {

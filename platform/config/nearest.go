@@ -84,9 +84,11 @@ type Misspelt struct{ Name, Near string }
 
 // NearMisses lists the variables of the environment that are nearly one of vars, but none of them.
 func NearMisses(environ []string, vars []Variable) []Misspelt {
-	known := make([]string, len(vars))
-	for i, v := range vars {
-		known[i] = v.Name
+	var known []string
+	for _, v := range vars {
+		if v.Name != "" {
+			known = append(known, v.Name)
+		}
 	}
 	var misses []Misspelt
 	for _, variable := range environ {

@@ -21,7 +21,7 @@ const defaultBodyMemory = 32 << 20
 type Config struct {
 	AllowedOrigins []string     `env:"ALLOWED_ORIGINS" help:"origins of other sites whose pages may call the API, such as https://shop.example, separated by commas"`
 	AllowedHosts   []string     `env:"ALLOWED_HOSTS" help:"hosts, beside localhost, by which clients reach this process: name or name:port, separated by commas"`
-	BodyMemory     config.Bytes `env:"HTTP_BODY_MEMORY" envDefault:"32MiB" help:"room for the bodies of the requests in flight; beyond it large ones get 503 overloaded"`
+	BodyMemory     config.Bytes `env:"HTTP_BODY_MEMORY" default:"32MiB" help:"room for the bodies of the requests in flight; beyond it large ones get 503 overloaded"`
 }
 
 // Validate checks the origins, the hosts and the room for bodies.

@@ -43,12 +43,12 @@ const (
 
 // Config says how to reach the brokers and how topics are made.
 type Config struct {
-	Brokers           []string      `env:"KAFKA_BROKERS" envDefault:"127.0.0.1:9092" help:"addresses of the Kafka brokers, host:port separated by commas"`
-	Partitions        int           `env:"KAFKA_PARTITIONS" envDefault:"4" help:"number of partitions of a new topic; must divide 64"`
-	ReplicationFactor int           `env:"KAFKA_REPLICATION_FACTOR" envDefault:"1" help:"number of brokers that keep each partition of a new topic"`
-	MinInSync         int           `env:"KAFKA_MIN_INSYNC_REPLICAS" envDefault:"0" help:"number of brokers that must have a message of a new topic before it counts; 0 is their majority, 2 of 3"`
-	Retention         time.Duration `env:"KAFKA_RETENTION" envDefault:"720h" help:"how long a new topic keeps its messages"`
-	TLS               bool          `env:"KAFKA_TLS" envDefault:"false" help:"whether connections to Kafka use TLS, with the system's certificate authorities"`
+	Brokers           []string      `env:"KAFKA_BROKERS" default:"127.0.0.1:9092" help:"addresses of the Kafka brokers, host:port separated by commas"`
+	Partitions        int           `env:"KAFKA_PARTITIONS" default:"4" help:"number of partitions of a new topic; must divide 64"`
+	ReplicationFactor int           `env:"KAFKA_REPLICATION_FACTOR" default:"1" help:"number of brokers that keep each partition of a new topic"`
+	MinInSync         int           `env:"KAFKA_MIN_INSYNC_REPLICAS" default:"0" help:"number of brokers that must have a message of a new topic before it counts; 0 is their majority, 2 of 3"`
+	Retention         time.Duration `env:"KAFKA_RETENTION" default:"720h" help:"how long a new topic keeps its messages"`
+	TLS               bool          `env:"KAFKA_TLS" default:"false" help:"whether connections to Kafka use TLS, with the system's certificate authorities"`
 	SASLMechanism     string        `env:"KAFKA_SASL_MECHANISM" help:"how to authenticate to Kafka: plain, scram-sha-256, scram-sha-512, or empty for not at all"`
 	SASLUser          string        `env:"KAFKA_SASL_USER" help:"user name for Kafka"`
 	SASLPassword      string        `env:"KAFKA_SASL_PASSWORD" secret:"true" help:"password for Kafka"`

@@ -22,8 +22,8 @@ var ErrFull = errors.New("the outbox has no room")
 
 // Limits bound what waits to be published, so that a broker that is away does not fill the disk.
 type Limits struct {
-	Messages int           `env:"OUTBOX_MAX_MESSAGES" envDefault:"1000000" help:"how many messages may wait for the broker; beyond, new orders are refused as overloaded"`
-	Age      time.Duration `env:"OUTBOX_MAX_AGE" envDefault:"1h" help:"how long a message may wait for the broker; beyond, new orders of its lane are refused as overloaded"`
+	Messages int           `env:"OUTBOX_MAX_MESSAGES" default:"1000000" help:"how many messages may wait for the broker; beyond, new orders are refused as overloaded"`
+	Age      time.Duration `env:"OUTBOX_MAX_AGE" default:"1h" help:"how long a message may wait for the broker; beyond, new orders of its lane are refused as overloaded"`
 }
 
 // Validate tells what is wrong with the limits.

@@ -19,9 +19,9 @@ import (
 
 // Config says where a service's database is and as whom to use it. The empty names and passwords are filled by Defaults.
 type Config struct {
-	Host     string `env:"POSTGRES_HOST" envDefault:"127.0.0.1" help:"host of the PostgreSQL server"`
-	Port     uint16 `env:"POSTGRES_PORT" envDefault:"54320" help:"port of the PostgreSQL server"`
-	SSLMode  string `env:"POSTGRES_SSLMODE" envDefault:"disable" help:"disable, require, verify-ca or verify-full"`
+	Host     string `env:"POSTGRES_HOST" default:"127.0.0.1" help:"host of the PostgreSQL server"`
+	Port     uint16 `env:"POSTGRES_PORT" default:"54320" help:"port of the PostgreSQL server"`
+	SSLMode  string `env:"POSTGRES_SSLMODE" default:"disable" help:"disable, require, verify-ca or verify-full"`
 	SSLRoots string `env:"POSTGRES_SSLROOTCERT" help:"file of the certificates to trust (default: the system's)"`
 
 	Database string `env:"POSTGRES_DATABASE" help:"name of the database (default: the service's name)"`
@@ -34,7 +34,7 @@ type Config struct {
 	Owner         string `env:"POSTGRES_OWNER" help:"role that migrates (default: <service>_owner)"`
 	OwnerPassword string `env:"POSTGRES_OWNER_PASSWORD" secret:"true" help:"its password (default: its name, for development)"`
 
-	MaxConns int `env:"POSTGRES_MAX_CONNS" envDefault:"16" help:"connections that one process may open, at least 2; orders listens on one more"`
+	MaxConns int `env:"POSTGRES_MAX_CONNS" default:"16" help:"connections that one process may open, at least 2; orders listens on one more"`
 
 	// Application is the name under which the connections appear in pg_stat_activity; Defaults sets the service's.
 	Application string

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -21,17 +20,17 @@ const screen = 1000
 
 // backlog is what the dead letters of the service's topics are at this moment. A consumer group's offsets remember which
 // were put back.
-func (p Program) backlog(ctx context.Context, cfg kafka.Config) (*kafka.Backlog, error) {
+func (p Program) backlog(ctx context.Context) (*kafka.Backlog, error) {
 	topics := make([]string, len(p.Reads))
 	for i, topic := range p.Reads {
 		topics[i] = contract.DeadLetter(topic)
 	}
-	return kafka.OpenBacklog(ctx, cfg, p.Name+".put-back", topics...)
+	return kafka.OpenBacklog(ctx, p.Config.Kafka, p.Name+".put-back", topics...)
 }
 
 // deadLetters lists the dead letters that the broker still has.
-func deadLetters(ctx context.Context, out io.Writer, program Program, cfg kafka.Config) error {
-	backlog, err := program.backlog(ctx, cfg)
+func deadLetters(ctx context.Context, out io.Writer, program Program) error {
+	backlog, err := program.backlog(ctx)
 	if err != nil {
 		return err
 	}
@@ -78,13 +77,13 @@ func printable(text string) string {
 }
 
 // putBack produces what is in the dead letters, and was not put back before, on the topics that it came from.
-func putBack(ctx context.Context, out io.Writer, program Program, cfg kafka.Config, log *slog.Logger) error {
-	backlog, err := program.backlog(ctx, cfg)
+func putBack(ctx context.Context, out io.Writer, program Program) error {
+	backlog, err := program.backlog(ctx)
 	if err != nil {
 		return err
 	}
 	defer backlog.Close()
-	producer, err := kafka.NewProducer(cfg, log, prometheus.NewRegistry())
+	producer, err := kafka.NewProducer(program.Config.Kafka, program.logger(), prometheus.NewRegistry())
 	if err != nil {
 		return err
 	}

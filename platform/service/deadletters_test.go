@@ -17,6 +17,7 @@ import (
 
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/kafka"
+	"github.com/altyn-pay/altyn/platform/telemetry"
 	"github.com/altyn-pay/altyn/testkit/kfaketest"
 )
 
@@ -43,6 +44,13 @@ func setup(t *testing.T) *bundle {
 	t.Cleanup(producer.Close)
 	b.producer = producer
 	return b
+}
+
+// shop is the program on the broker.
+func (b *bundle) shop() Program {
+	program := shop
+	program.Config = Config{Kafka: b.broker, Telemetry: telemetry.Config{LogLevel: slog.LevelError + 1}}
+	return program
 }
 
 func (b *bundle) ensure(topics ...string) {
@@ -89,7 +97,7 @@ func (b *bundle) read(topic string) (messages []kafka.Message) {
 func (b *bundle) putBack() string {
 	b.Helper()
 	var out strings.Builder
-	if err := putBack(b.Context(), &out, shop, b.broker, quiet); err != nil {
+	if err := putBack(b.Context(), &out, b.shop()); err != nil {
 		b.Fatal(err)
 	}
 	return out.String()
@@ -98,7 +106,7 @@ func (b *bundle) putBack() string {
 func (b *bundle) list() string {
 	b.Helper()
 	var out strings.Builder
-	if err := deadLetters(b.Context(), &out, shop, b.broker); err != nil {
+	if err := deadLetters(b.Context(), &out, b.shop()); err != nil {
 		b.Fatal(err)
 	}
 	return out.String()
@@ -172,7 +180,7 @@ func TestAnInterruptedReturnGoesOn(t *testing.T) {
 	ended, cancel := context.WithCancel(t.Context())
 	var out strings.Builder
 	interrupt := interrupter{Writer: &out, then: cancel}
-	err := putBack(ended, interrupt, shop, b.broker, quiet)
+	err := putBack(ended, interrupt, b.shop())
 	if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "goes on from here") {
 		t.Errorf("interrupted: %v", err)
 	}
@@ -180,7 +188,7 @@ func TestAnInterruptedReturnGoesOn(t *testing.T) {
 	if got := b.read(contract.TopicOrders); len(got) != 10 {
 		t.Errorf("in the end there are %d", len(got))
 	}
-	if err := putBack(t.Context(), &out, shop, kafka.Config{}, quiet); err == nil {
+	if err := putBack(t.Context(), &out, shop); err == nil {
 		t.Error("without brokers there is no error")
 	}
 }

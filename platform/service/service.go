@@ -2,7 +2,7 @@
 // starts while either of them is away and ends in order. What the service does is put into the frame by its main:
 //
 //	func main() {
-//		os.Exit(config.Main(name, about, service.Commands(program, frame)...))
+//		os.Exit(service.New(name, about, newProgram).Main())
 //	}
 package service
 
@@ -30,7 +30,7 @@ import (
 
 // Config are the settings that every service has. A service's own configuration embeds them.
 type Config struct {
-	Role       Role   `env:"ROLE" envDefault:"all" help:"all, api (HTTP alone) or worker (the background work, with health and metrics)"`
+	Role       Role   `env:"ROLE" default:"all" help:"all, api (HTTP alone) or worker (the background work, with health and metrics)"`
 	Currencies string `env:"CURRENCIES_FILE" help:"file of further currencies, a line CODE,DIGITS each; the same for all services (default: none)"`
 	HTTP       httpserver.Config
 	Postgres   pg.Config
@@ -68,6 +68,8 @@ func Defaults(name string) map[string]string {
 // Program is a service: what its main is made of.
 type Program struct {
 	Name       string
+	Addr       string // of its HTTP server
+	Config     Config
 	Migrations []pg.Migrations
 	// Amounts are the tables that have amounts, with a column currency. The currencies' digits are recorded beside them (package
 	// currencies).
@@ -102,42 +104,43 @@ type Process struct {
 // that the requests in flight are still served by it. Its error ends the process.
 func (p *Process) Go(work func(ctx context.Context) error) { p.work = append(p.work, work) }
 
-// Commands are the commands of a service's main: serve, migrate, health, and those for dead letters. of makes the program and
-// takes what the frame needs out of the service's own configuration.
-func Commands[T any](of func(T) (program Program, addr string, cfg Config)) []config.Command[T] {
-	return []config.Command[T]{
-		{Name: "serve", Help: "run the service until SIGTERM", Run: func(ctx context.Context, cfg T) error {
-			program, addr, frame := of(cfg)
-			config.Announce(telemetry.NewLogger(os.Stderr, frame.Telemetry, program.Name), cfg)
-			return Serve(ctx, program, addr, frame, nil)
-		}},
-		{Name: "migrate", Help: "bring the database's schema up to date, as its owner", Run: func(ctx context.Context, cfg T) error {
-			program, _, frame := of(cfg)
-			log := telemetry.NewLogger(os.Stderr, frame.Telemetry, program.Name)
-			return pg.Migrate(ctx, frame.Postgres.Defaults(program.Name), log, program.Migrations...)
-		}},
-		{Name: "health", Help: "ask the service on this machine whether it is ready", Run: func(ctx context.Context, cfg T) error {
-			_, addr, _ := of(cfg)
-			return httpserver.Probe(ctx, addr)
-		}},
-		{Name: "dead-letters", Help: "list the messages that could not be read, with the reasons, and which of them were put back", Run: func(ctx context.Context, cfg T) error {
-			program, _, frame := of(cfg)
-			return deadLetters(ctx, os.Stdout, program, frame.Kafka)
-		}},
-		{Name: "put-back", Help: "publish dead letters again on the topics that they came from, each once, those of this moment", Run: func(ctx context.Context, cfg T) error {
-			program, _, frame := of(cfg)
-			return putBack(ctx, os.Stdout, program, frame.Kafka, telemetry.NewLogger(os.Stderr, frame.Telemetry, program.Name))
-		}},
-	}
+// New makes a service's command line: serve, migrate, health, and the commands for dead letters. of makes the program of the
+// service's own settings.
+func New[T any](name, about string, of func(T) Program) config.Program {
+	return config.Program{Name: name, About: about, Default: "serve", Commands: []config.Command{
+		config.NewCommand("serve", "run the service until SIGTERM", func(ctx context.Context, cfg T) error {
+			p := of(cfg)
+			config.Announce(p.logger(), cfg)
+			return Serve(ctx, p, nil)
+		}),
+		config.NewCommand("migrate", "bring the database's schema up to date, as its owner",
+			func(ctx context.Context, cfg T) error {
+				p := of(cfg)
+				return pg.Migrate(ctx, p.Config.Postgres.Defaults(p.Name), p.logger(), p.Migrations...)
+			}),
+		config.NewCommand("health", "ask the service on this machine whether it is ready",
+			func(ctx context.Context, cfg T) error { return httpserver.Probe(ctx, of(cfg).Addr) }),
+		config.NewCommand("dead-letters",
+			"list the messages that could not be read, with the reasons, and which of them were put back",
+			func(ctx context.Context, cfg T) error { return deadLetters(ctx, os.Stdout, of(cfg)) }),
+		config.NewCommand("put-back",
+			"publish dead letters again on the topics that they came from, each once, those of this moment",
+			func(ctx context.Context, cfg T) error { return putBack(ctx, os.Stdout, of(cfg)) }),
+	}}
+}
+
+func (p Program) logger() *slog.Logger {
+	return telemetry.NewLogger(os.Stderr, p.Config.Telemetry, p.Name)
 }
 
 // Serve runs a process until ctx ends: then HTTP drains first, and after it the background work. Neither the database nor
 // the broker need be up. listening, if set, learns the bound address.
-func Serve(ctx context.Context, program Program, addr string, cfg Config, listening func(net.Addr)) (err error) {
+func Serve(ctx context.Context, program Program, listening func(net.Addr)) (err error) {
 	telemetry.TuneGC()
+	cfg := program.Config
 	p := &Process{
 		Config: cfg, program: program, verified: make(chan struct{}),
-		Log: telemetry.NewLogger(os.Stderr, cfg.Telemetry, program.Name), Metrics: telemetry.NewRegistry(program.Name),
+		Log: program.logger(), Metrics: telemetry.NewRegistry(program.Name),
 	}
 	if p.Currencies, err = money.LoadCurrencies(cfg.Currencies); err != nil {
 		return &config.Wrong{Name: "CURRENCIES_FILE", Value: cfg.Currencies, Must: "must be a file of lines CODE,DIGITS: " + err.Error(), Err: err}
@@ -189,7 +192,7 @@ func Serve(ctx context.Context, program Program, addr string, cfg Config, listen
 	group.Go(func() error {
 		defer stopWorking()
 		return httpserver.Run(serving, httpserver.Server{
-			Name: program.Name, Addr: addr, Handler: router, H2C: p.H2C, Logger: p.Log, Listening: listening,
+			Name: program.Name, Addr: program.Addr, Handler: router, H2C: p.H2C, Logger: p.Log, Listening: listening,
 		})
 	})
 	return group.Wait()

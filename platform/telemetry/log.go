@@ -14,8 +14,8 @@ import (
 
 // Config are the settings every process has.
 type Config struct {
-	LogLevel    slog.Level `env:"LOG_LEVEL" envDefault:"info" help:"least level that is logged: debug (every request), info, warn or error"`
-	LogFormat   LogFormat  `env:"LOG_FORMAT" envDefault:"json" help:"form of the log: json or text"`
+	LogLevel    slog.Level `env:"LOG_LEVEL" default:"info" help:"least level that is logged: debug (every request), info, warn or error"`
+	LogFormat   LogFormat  `env:"LOG_FORMAT" default:"json" help:"form of the log: json or text"`
 	ProfileAddr string     `env:"PPROF_ADDR" help:"address for profiles of the Go runtime, such as 127.0.0.1:6060 (default: none)"`
 }
 

@@ -16,24 +16,24 @@ import (
 // Settings are the variables that this program reads itself. All others reach the services as they are.
 type Settings struct {
 	PostgresKind     string `env:"POSTGRES" help:"embedded (fetched once) or installed (default: embedded, else installed)"`
-	PostgresPort     uint16 `env:"POSTGRES_PORT" envDefault:"54320" help:"port of PostgreSQL"`
+	PostgresPort     uint16 `env:"POSTGRES_PORT" default:"54320" help:"port of PostgreSQL"`
 	PostgresHost     string `env:"POSTGRES_HOST" help:"host of a PostgreSQL that runs already; none is started then"`
-	PostgresSSLMode  string `env:"POSTGRES_SSLMODE" envDefault:"disable" help:"of that PostgreSQL: disable, require, verify-ca or verify-full"`
+	PostgresSSLMode  string `env:"POSTGRES_SSLMODE" default:"disable" help:"of that PostgreSQL: disable, require, verify-ca or verify-full"`
 	PostgresSSLRoots string `env:"POSTGRES_SSLROOTCERT" help:"of that PostgreSQL: file of the certificates to trust"`
 	AdminUser        string `env:"POSTGRES_ADMIN_USER" help:"its superuser, to make the roles and databases (default: they are there)"`
 	AdminPassword    string `env:"POSTGRES_ADMIN_PASSWORD" secret:"true" help:"password of that superuser"`
 
 	KafkaKind    string   `env:"KAFKA" help:"apache (needs Java 17 and, once, Maven) or embedded (default: apache, else embedded)"`
-	KafkaPort    uint16   `env:"KAFKA_PORT" envDefault:"9092" help:"port of Kafka"`
+	KafkaPort    uint16   `env:"KAFKA_PORT" default:"9092" help:"port of Kafka"`
 	KafkaBrokers []string `env:"KAFKA_BROKERS" help:"addresses of a Kafka that runs already; none is started then"`
 
-	OrdersAddr        string `env:"ORDERS_ADDR" envDefault:":8080" help:"address of orders"`
-	PaymentsAddr      string `env:"PAYMENTS_ADDR" envDefault:":8081" help:"address of payments"`
-	GatewayAddr       string `env:"GATEWAY_ADDR" envDefault:":8000" help:"address of the gateway"`
-	GatewayAdminAddr  string `env:"GATEWAY_ADMIN_ADDR" envDefault:":8009" help:"address of the gateway's metrics"`
-	OrdersInstances   int    `env:"ORDERS_INSTANCES" envDefault:"1" help:"instances of orders, all but the first on free ports"`
-	PaymentsInstances int    `env:"PAYMENTS_INSTANCES" envDefault:"1" help:"instances of payments, all but the first on free ports"`
-	PaymentsWorkers   int    `env:"PAYMENTS_WORKERS" envDefault:"1" help:"further instances of payments that settle and serve no API"`
+	OrdersAddr        string `env:"ORDERS_ADDR" default:":8080" help:"address of orders"`
+	PaymentsAddr      string `env:"PAYMENTS_ADDR" default:":8081" help:"address of payments"`
+	GatewayAddr       string `env:"GATEWAY_ADDR" default:":8000" help:"address of the gateway"`
+	GatewayAdminAddr  string `env:"GATEWAY_ADMIN_ADDR" default:":8009" help:"address of the gateway's metrics"`
+	OrdersInstances   int    `env:"ORDERS_INSTANCES" default:"1" help:"instances of orders, all but the first on free ports"`
+	PaymentsInstances int    `env:"PAYMENTS_INSTANCES" default:"1" help:"instances of payments, all but the first on free ports"`
+	PaymentsWorkers   int    `env:"PAYMENTS_WORKERS" default:"1" help:"further instances of payments that settle and serve no API"`
 }
 
 // maxInstances bounds a slip of the finger.

@@ -20,10 +20,10 @@ const about = `gateway is the one address of Altyn's HTTP API: it passes /api/v1
 and serves the documentation of both at /docs/. It keeps no state.`
 
 func main() {
-	os.Exit(config.Main("gateway", about,
-		config.Command[edge.Config]{Name: "serve", Help: "serve the API", Run: serve},
-		config.Command[edge.Config]{Name: "health", Help: "ask the gateway on this machine whether it is ready", Run: health},
-	))
+	os.Exit(config.Program{Name: "gateway", About: about, Default: "serve", Commands: []config.Command{
+		config.NewCommand("serve", "serve the API", serve),
+		config.NewCommand("health", "ask the gateway on this machine whether it is ready", health),
+	}}.Main())
 }
 
 func health(ctx context.Context, cfg edge.Config) error { return httpserver.Probe(ctx, cfg.Addr) }

@@ -12,12 +12,12 @@ import (
 
 // Config are the gateway's settings.
 type Config struct {
-	Addr            string        `env:"GATEWAY_ADDR" envDefault:":8000" help:"address of the API and its documentation"`
-	AdminAddr       string        `env:"GATEWAY_ADMIN_ADDR" envDefault:":8009" help:"address of /metrics"`
-	Orders          []string      `env:"ORDERS_URL" envDefault:"http://127.0.0.1:8080" help:"base URLs of the instances of orders, separated by commas"`
-	Payments        []string      `env:"PAYMENTS_URL" envDefault:"http://127.0.0.1:8081" help:"base URLs of the instances of payments, separated by commas"`
-	UpstreamTimeout time.Duration `env:"GATEWAY_UPSTREAM_TIMEOUT" envDefault:"35s" help:"time a service has to answer, streams of events apart; longer than ?wait= may ask for"`
-	MaxBody         config.Bytes  `env:"GATEWAY_MAX_BODY" envDefault:"1MiB" help:"largest body of a request"`
+	Addr            string        `env:"GATEWAY_ADDR" default:":8000" help:"address of the API and its documentation"`
+	AdminAddr       string        `env:"GATEWAY_ADMIN_ADDR" default:":8009" help:"address of /metrics"`
+	Orders          []string      `env:"ORDERS_URL" default:"http://127.0.0.1:8080" help:"base URLs of the instances of orders, separated by commas"`
+	Payments        []string      `env:"PAYMENTS_URL" default:"http://127.0.0.1:8081" help:"base URLs of the instances of payments, separated by commas"`
+	UpstreamTimeout time.Duration `env:"GATEWAY_UPSTREAM_TIMEOUT" default:"35s" help:"time a service has to answer, streams of events apart; longer than ?wait= may ask for"`
+	MaxBody         config.Bytes  `env:"GATEWAY_MAX_BODY" default:"1MiB" help:"largest body of a request"`
 	HTTP            httpserver.Config
 	Telemetry       telemetry.Config
 }

@@ -51,8 +51,8 @@ reads from there. Its database must be migrated first.`
 
 // Config is all that can be set.
 type Config struct {
-	Addr      string        `env:"ORDERS_ADDR" envDefault:":8080" help:"address of the HTTP server of orders"`
-	HealAfter time.Duration `env:"ORDERS_HEAL_AFTER" envDefault:"1m" help:"how long an order may be pending or cancelling without a reason before it is announced again"`
+	Addr      string        `env:"ORDERS_ADDR" default:":8080" help:"address of the HTTP server of orders"`
+	HealAfter time.Duration `env:"ORDERS_HEAL_AFTER" default:"1m" help:"how long an order may be pending or cancelling without a reason before it is announced again"`
 	service.Config
 }
 
@@ -70,18 +70,14 @@ const maxHealAfter = 24 * time.Hour
 // Defaults are those of this service's database.
 func (Config) Defaults() map[string]string { return service.Defaults(name) }
 
-func frame(cfg Config) (service.Program, string, service.Config) {
-	return newProgram(cfg.HealAfter), cfg.Addr, cfg.Config
-}
-
-func newProgram(healAfter time.Duration) service.Program {
+func newProgram(cfg Config) service.Program {
 	return service.Program{
-		Name: name, Migrations: postgres.Migrations(), Amounts: []string{"orders"}, Reads: reads, Classify: api.Classify,
-		Build: func(p *service.Process) error { return build(p, healAfter) },
+		Name: name, Addr: cfg.Addr, Config: cfg.Config, Migrations: postgres.Migrations(), Amounts: []string{"orders"}, Reads: reads, Classify: api.Classify,
+		Build: func(p *service.Process) error { return build(p, cfg.HealAfter) },
 	}
 }
 
-func main() { os.Exit(config.Main(name, about, service.Commands(frame)...)) }
+func main() { os.Exit(service.New(name, about, newProgram).Main()) }
 
 // reads are the topics that are consumed.
 var reads = []string{contract.TopicPayments}

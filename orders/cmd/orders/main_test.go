@@ -58,7 +58,7 @@ func start(t testing.TB, cfg Config) process {
 	p := process{stop: cancel, ended: make(chan error, 1)}
 	addresses := make(chan net.Addr, 1)
 	go func() {
-		p.ended <- service.Serve(ctx, newProgram(cfg.HealAfter), cfg.Addr, cfg.Config, func(addr net.Addr) { addresses <- addr })
+		p.ended <- service.Serve(ctx, newProgram(cfg), func(addr net.Addr) { addresses <- addr })
 	}()
 	select {
 	case addr := <-addresses:
@@ -436,7 +436,7 @@ func TestTheSchemaIsBehind(t *testing.T) {
 	t.Parallel()
 	db := postgrestest.Database(t, "orders")
 	cfg := configuration(t, db, kafkatest.Config("127.0.0.1:1"))
-	if err := service.Serve(t.Context(), newProgram(cfg.HealAfter), cfg.Addr, cfg.Config, nil); err == nil || !strings.Contains(err.Error(), "migrate") {
+	if err := service.Serve(t.Context(), newProgram(cfg), nil); err == nil || !strings.Contains(err.Error(), "migrate") {
 		t.Errorf("serve: %v", err)
 	}
 	for range 2 {
@@ -458,7 +458,7 @@ func TestThePortIsTaken(t *testing.T) {
 	db := postgrestest.Database(t, "orders", postgres.Migrations()...)
 	cfg := configuration(t, db, kafkatest.Config("127.0.0.1:1"))
 	cfg.Addr = listener.Addr().String()
-	if err := service.Serve(t.Context(), newProgram(cfg.HealAfter), cfg.Addr, cfg.Config, nil); err == nil || !strings.Contains(err.Error(), cfg.Addr) {
+	if err := service.Serve(t.Context(), newProgram(cfg), nil); err == nil || !strings.Contains(err.Error(), cfg.Addr) {
 		t.Errorf("serve: %v", err)
 	}
 }

@@ -18,7 +18,6 @@ import (
 
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
-	"github.com/altyn-pay/altyn/platform/inbox"
 	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/platform/outbox"
 	"github.com/altyn-pay/altyn/platform/service"
@@ -30,8 +29,8 @@ import (
 
 func TestMain(m *testing.M) { postgrestest.Main(m) }
 
-// program is the service with its default settings.
-var program = newProgram(inbox.DefaultRetry, time.Minute)
+// standard is the service with its default settings.
+var standard = program(Config{HealAfter: time.Minute})
 
 // bundle is the service as a whole over a real database and a broker.
 type bundle struct {
@@ -49,7 +48,7 @@ type bundle struct {
 // setup starts one instance of each role.
 func setup(t *testing.T, roles ...service.Role) *bundle {
 	t.Helper()
-	return setupProgram(t, program, roles...)
+	return setupProgram(t, standard, roles...)
 }
 
 func setupProgram(t *testing.T, program service.Program, roles ...service.Role) *bundle {
@@ -83,7 +82,7 @@ func (b *bundle) start(role service.Role) (url string, stop func()) {
 	addr, done := make(chan net.Addr, 1), make(chan error, 1)
 	cfg := service.Config{Role: role, Postgres: b.Config, Kafka: b.broker, Currencies: b.coins, Outbox: b.limits,
 		Telemetry: telemetry.Config{LogLevel: slog.LevelError + 1}}
-	go func() { done <- service.Serve(ctx, b.program, "127.0.0.1:0", cfg, func(a net.Addr) { addr <- a }) }()
+	go func() { done <- b.serve(ctx, cfg, func(a net.Addr) { addr <- a }) }()
 	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -99,6 +98,13 @@ func (b *bundle) start(role service.Role) (url string, stop func()) {
 		b.Fatalf("the %s instance did not start: %v", role, err)
 		return "", nil
 	}
+}
+
+// serve runs an instance in the foreground.
+func (b *bundle) serve(ctx context.Context, cfg service.Config, listening func(net.Addr)) error {
+	program := b.program
+	program.Addr, program.Config = "127.0.0.1:0", cfg
+	return service.Serve(ctx, program, listening)
 }
 
 // answer is what came back over HTTP.

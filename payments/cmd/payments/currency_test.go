@@ -107,7 +107,7 @@ func TestOtherDigitsThanStored(t *testing.T) {
 		for _, role := range []service.Role{service.All, service.API, service.Worker} {
 			cfg := service.Config{Role: role, Postgres: b.Config, Kafka: b.broker, Currencies: file(lines),
 				Telemetry: telemetry.Config{LogLevel: slog.LevelError + 1}}
-			err := service.Serve(t.Context(), b.program, "127.0.0.1:0", cfg, nil)
+			err := b.serve(t.Context(), cfg, nil)
 			var wrong *config.Wrong
 			if !errors.As(err, &wrong) || !strings.Contains(err.Error(), says) || wrong.Name != "CURRENCIES_FILE" {
 				t.Errorf("with %q the %s instance ended with %v, want %s", lines, role, err, says)
@@ -139,7 +139,7 @@ func TestNothingIsServedBeforeTheCurrenciesAreKnown(t *testing.T) {
 		addr, ended := make(chan net.Addr, 1), make(chan error, 1)
 		cfg := service.Config{Role: service.All, Postgres: b.Config, Kafka: b.broker, Currencies: file(lines),
 			Telemetry: telemetry.Config{LogLevel: slog.LevelError + 1}}
-		go func() { ended <- service.Serve(ctx, b.program, "127.0.0.1:0", cfg, func(a net.Addr) { addr <- a }) }()
+		go func() { ended <- b.serve(ctx, cfg, func(a net.Addr) { addr <- a }) }()
 		select {
 		case a := <-addr:
 			b.url = "http://" + a.String()

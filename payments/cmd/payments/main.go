@@ -56,8 +56,8 @@ of orders, which it receives and answers over Kafka. Its database must be migrat
 
 // Config is all that can be set.
 type Config struct {
-	Addr      string        `env:"PAYMENTS_ADDR" envDefault:":8081" help:"address of the HTTP server of payments"`
-	HealAfter time.Duration `env:"PAYMENTS_HEAL_AFTER" envDefault:"1m" help:"how long after a refund orders is told of it again, in case the broker has lost the event; three more times follow with growing pauses"`
+	Addr      string        `env:"PAYMENTS_ADDR" default:":8081" help:"address of the HTTP server of payments"`
+	HealAfter time.Duration `env:"PAYMENTS_HEAL_AFTER" default:"1m" help:"how long after a refund orders is told of it again, in case the broker has lost the event; three more times follow with growing pauses"`
 	service.Config
 }
 
@@ -75,19 +75,18 @@ const maxHealAfter = 24 * time.Hour
 // Defaults are those of this service's database.
 func (Config) Defaults() map[string]string { return service.Defaults(name) }
 
-func frame(cfg Config) (service.Program, string, service.Config) {
-	return newProgram(inbox.DefaultRetry, cfg.HealAfter), cfg.Addr, cfg.Config
-}
+func program(cfg Config) service.Program { return newProgram(cfg, inbox.DefaultRetry) }
 
-func newProgram(retry inbox.Retry, healAfter time.Duration) service.Program {
+func newProgram(cfg Config, retry inbox.Retry) service.Program {
 	return service.Program{
-		Name: name, Migrations: postgres.Migrations(), Amounts: []string{"balances", "operations"}, Reads: reads,
+		Name: name, Addr: cfg.Addr, Config: cfg.Config,
+		Migrations: postgres.Migrations(), Amounts: []string{"balances", "operations"}, Reads: reads,
 		Classify: billing.Problem, Render: rpc.Render,
-		Build: func(p *service.Process) error { return build(p, retry, healAfter) },
+		Build: func(p *service.Process) error { return build(p, retry, cfg.HealAfter) },
 	}
 }
 
-func main() { os.Exit(config.Main(name, about, service.Commands(frame)...)) }
+func main() { os.Exit(service.New(name, about, program).Main()) }
 
 // build puts together what the process's role asks for.
 func build(p *service.Process, retry inbox.Retry, healAfter time.Duration) error {

@@ -18,7 +18,8 @@ import (
 )
 
 // quick parks a message within a second.
-var quick = newProgram(inbox.Retry{Attempts: 3, First: 10 * time.Millisecond, Longest: 10 * time.Millisecond}, time.Minute)
+var quick = newProgram(Config{HealAfter: time.Minute},
+	inbox.Retry{Attempts: 3, First: 10 * time.Millisecond, Longest: 10 * time.Millisecond})
 
 // poison makes the database refuse that an operation succeeds, until the function it returns is called.
 func (b *bundle) poison(operation uuid.UUID) (mend func()) {
@@ -270,13 +271,11 @@ func TestDeadLettersArePutBack(t *testing.T) {
 	}
 	b.produce(record(good))
 	b.until(1, `SELECT count(*) FROM payments WHERE order_id = $1`, good.OrderID)
-	for range 2 {
-		for _, command := range service.Commands(frame) {
-			if command.Name == "dead-letters" || command.Name == "put-back" {
-				if err := command.Run(t.Context(), Config{Config: service.Config{Kafka: b.broker}}); err != nil {
-					t.Fatal(err)
-				}
-			}
+	line := service.New(name, about, program)
+	line.Env = map[string]string{"KAFKA_BROKERS": strings.Join(b.broker.Brokers, ",")}
+	for _, command := range []string{"put-back", "dead-letters", "put-back"} {
+		if code := line.Run(t.Context(), []string{command}); code != 0 {
+			t.Fatalf("%s: exit code %d", command, code)
 		}
 	}
 	if state := b.states(2)[early.OrderID]; state.Status != contract.PaymentSucceeded || state.CapturedAmount != "2.00" {

@@ -7,14 +7,13 @@ import (
 	"time"
 
 	"github.com/altyn-pay/altyn/platform/contract"
-	"github.com/altyn-pay/altyn/platform/inbox"
 	"github.com/altyn-pay/altyn/platform/kafka"
 )
 
 // An order that is paid does not ask whether money was returned since. So it is told again, a few times with growing pauses, by
 // the same event; then it is forgotten.
 func TestRefundsAreToldOfAgain(t *testing.T) {
-	b := setupProgram(t, newProgram(inbox.DefaultRetry, time.Second), "all")
+	b := setupProgram(t, program(Config{HealAfter: time.Second}), "all")
 	account := b.account("100.00")
 	o := order(account, "60.00")
 	b.produce(record(o))

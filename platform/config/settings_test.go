@@ -1,10 +1,6 @@
 package config
 
 import (
-	"bytes"
-	"context"
-	"errors"
-	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -12,20 +8,20 @@ import (
 )
 
 type settings struct {
-	Addr     string   `env:"ADDR" envDefault:":8080" help:"address"`
-	Brokers  []string `env:"BROKERS" envDefault:"127.0.0.1:9092" help:"addresses of brokers"`
-	Body     Bytes    `env:"BODY" envDefault:"1MiB" help:"largest body"`
+	Addr     string   `env:"ADDR" default:":8080" help:"address"`
+	Brokers  []string `env:"BROKERS" default:"127.0.0.1:9092" help:"addresses of brokers"`
+	Body     Bytes    `env:"BODY" default:"1MiB" help:"largest body"`
 	Database struct {
-		Port     int           `env:"DATABASE_PORT" envDefault:"54320"`
+		Port     int           `env:"DATABASE_PORT" default:"54320"`
 		Name     string        `env:"DATABASE_NAME"`
 		Password string        `env:"DATABASE_PASSWORD" secret:"true"`
-		Timeout  time.Duration `env:"DATABASE_TIMEOUT" envDefault:"5s"`
+		Timeout  time.Duration `env:"DATABASE_TIMEOUT" default:"5s"`
 	}
 	Limits limits
 }
 
 type limits struct {
-	Port int `env:"LIMITS_PORT" envDefault:"10"` // The same name and type as the database's.
+	Port int `env:"LIMITS_PORT" default:"10"` // The same name and type as the database's.
 }
 
 func (l limits) Validate() error {
@@ -99,44 +95,5 @@ func TestBytes(t *testing.T) {
 		if err := got.UnmarshalText([]byte(text)); err == nil {
 			t.Errorf("%q was read as %d", text, got)
 		}
-	}
-}
-
-func TestRun(t *testing.T) {
-	var ran string
-	command := func(name string, err error) Command[settings] {
-		return Command[settings]{Name: name, Help: "does " + name, Run: func(_ context.Context, cfg settings) error {
-			ran = name + cfg.Addr
-			return err
-		}}
-	}
-	commands := []Command[settings]{command("serve", nil), command("migrate", errors.New("no database")),
-		command("check", fmt.Errorf("start: %w", &Wrong{Name: "FILE", Value: "f", Must: "must be there"}))}
-	for _, test := range []struct {
-		args                []string
-		env                 string
-		code                int
-		ran, stdout, stderr string
-	}{
-		{args: nil, code: 0, ran: "serve:8080"},
-		{args: []string{"serve"}, code: 0, ran: "serve:8080"},
-		{args: []string{"migrate"}, code: 1, ran: "migrate:8080", stderr: "orders: no database"},
-		{args: []string{"migrat"}, code: 2, stderr: `unknown argument "migrat"; did you mean migrate?`},
-		{args: []string{"--version"}, code: 0, stdout: "orders 0."},
-		{args: []string{"check"}, code: 2, ran: "check:8080", stderr: `FILE: "f" must be there`},
-		{args: []string{"serve", "now"}, code: 2, stderr: `unknown argument "now"`},
-		{args: []string{"--help"}, code: 0, stdout: "DATABASE_NAME"},
-		{args: nil, env: "many", code: 2, stderr: "DATABASE_PORT"},
-	} {
-		t.Run(strings.Join(test.args, " ")+test.env, func(t *testing.T) {
-			t.Setenv("DATABASE_PORT", test.env)
-			ran = ""
-			var stdout, stderr bytes.Buffer
-			code := run(t.Context(), test.args, &stdout, &stderr, "orders", "Takes orders.", commands)
-			if code != test.code || ran != test.ran ||
-				!strings.Contains(stdout.String(), test.stdout) || !strings.Contains(stderr.String(), test.stderr) {
-				t.Errorf("code %d, ran %q, stdout %q, stderr %q", code, ran, stdout.String(), stderr.String())
-			}
-		})
 	}
 }

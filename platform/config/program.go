@@ -1,0 +1,177 @@
+package config
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+)
+
+// The exit codes beside 0.
+const (
+	exitFailed = 1
+	exitWrong  = 2
+)
+
+// Program is a command line.
+type Program struct {
+	Name  string
+	About string // what it is, for --help
+	More  string // what --help says behind the commands; may be empty
+	// Commands are what it can do. One without a name is all that the program does, and must be the only one.
+	Commands []Command
+	// Default is the command that runs without arguments; where it is empty the help is shown.
+	Default string
+	// Env are the variables of the environment; nil for those of the process.
+	Env map[string]string
+	// Stdout and Stderr are nil for those of the process.
+	Stdout, Stderr io.Writer
+}
+
+// Command is something that a program does. NewCommand makes one.
+type Command struct {
+	Name, Help string   // without help it is not listed
+	Group      string   // the heading above it in the help of the program; of the first one "Commands", if empty
+	About      string   // what there is to know beyond Help; may be empty
+	Examples   []string // arguments that it takes
+
+	settings func() any // a new struct of settings
+	run      func(ctx context.Context, settings any) error
+}
+
+// NewCommand makes a command of the function that does it, whose settings are read from the flags and variables that T
+// describes. It works until it is done or ctx ends, which happens at SIGINT or SIGTERM; it returns nil when it was ended so.
+func NewCommand[T any](name, help string, run func(ctx context.Context, settings T) error) Command {
+	return Command{
+		Name: name, Help: help,
+		settings: func() any { return new(T) },
+		run:      func(ctx context.Context, settings any) error { return run(ctx, *settings.(*T)) },
+	}
+}
+
+// Variables lists the settings of the command.
+func (c Command) Variables() (vars []Variable) {
+	settings, _ := inspect(c.settings())
+	for _, s := range settings {
+		vars = append(vars, s.Variable)
+	}
+	return vars
+}
+
+// Exit ends a program with an exit code and without a word: the command has said all there is to say. Any other error is
+// printed; its exit code is 1, or that of its method ExitCode.
+type Exit int
+
+func (e Exit) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
+
+// ExitCode is the code.
+func (e Exit) ExitCode() int { return int(e) }
+
+// Main is all of a main: it reads the arguments and settings, runs the command that they name and returns the exit code.
+// The first SIGINT or SIGTERM ends the command's context; a second one kills the process, so that a drain that hangs can be
+// cut off.
+func (p Program) Main() int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop)
+	return p.Run(ctx, os.Args[1:])
+}
+
+// Run is Main with a context and arguments, for tests.
+func (p Program) Run(ctx context.Context, args []string) int {
+	if p.Stdout == nil {
+		p.Stdout = os.Stdout
+	}
+	if p.Stderr == nil {
+		p.Stderr = os.Stderr
+	}
+	if p.Env == nil {
+		p.Env = environment()
+	}
+	err := p.run(ctx, args)
+	if err == nil {
+		return 0
+	}
+	if !errors.As(err, new(Exit)) {
+		fmt.Fprintf(p.Stderr, "%s: %v\n", p.Name, err)
+	}
+	if code := interface{ ExitCode() int }(nil); errors.As(err, &code) {
+		return code.ExitCode()
+	}
+	return exitFailed
+}
+
+func (p Program) run(ctx context.Context, args []string) error {
+	single := p.Commands[0].Name == ""
+	name, first := p.Default, ""
+	if len(args) > 0 {
+		first = args[0]
+	}
+	switch {
+	case first == "--version" || first == "-version" || first == "version" && !single:
+		fmt.Fprintln(p.Stdout, p.Name, ThisBuild())
+		return nil
+	case single:
+	case first == "help" && len(args) > 1:
+		name, args = args[1], append(slices.Clone(args[2:]), "--help")
+	case first == "help" || isHelp(args[:min(1, len(args))]) || first == "" && name == "":
+		p.help()
+		return nil
+	case first != "":
+		name, args = first, args[1:]
+	}
+	i := slices.IndexFunc(p.Commands, func(c Command) bool { return c.Name == name })
+	if i < 0 {
+		names := []string{"--help", "--version"}
+		for _, c := range p.Commands {
+			names = append(names, c.Name)
+		}
+		return argumentError(fmt.Sprintf("there is no command %q%s; see %s --help", name, DidYouMean(name, names), p.Name))
+	}
+	c := p.Commands[i]
+	if isHelp(args) {
+		p.explain(c)
+		return nil
+	}
+	settings := c.settings()
+	err := read(settings, p.Env, args)
+	if err == nil {
+		err = c.run(ctx, settings)
+	}
+	if isArgument(err) {
+		words := strings.TrimSpace(p.Name + " " + c.Name)
+		err = fmt.Errorf("%w; see %s --help", err, words)
+		if !single {
+			err = fmt.Errorf("%s: %w", c.Name, err)
+		}
+	}
+	return err
+}
+
+// isHelp tells whether the arguments ask for help.
+func isHelp(args []string) bool {
+	for _, arg := range args {
+		switch arg {
+		case "--help", "-help", "-h":
+			return true
+		case "--":
+			return false
+		}
+	}
+	return false
+}
+
+// environment returns the variables of the process.
+func environment() map[string]string {
+	env := make(map[string]string)
+	for _, variable := range os.Environ() {
+		name, value, _ := strings.Cut(variable, "=")
+		env[name] = value
+	}
+	return env
+}
