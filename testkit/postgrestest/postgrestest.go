@@ -46,40 +46,54 @@ type DB struct {
 // test fails, and is not skipped, when there is no server.
 func Database(t testing.TB, service string, sets ...pg.Migrations) DB {
 	t.Helper()
+	db, drop, err := Open(t.Context(), service, sets...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := drop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return db
+}
+
+// Open is Database where there is no testing.TB, as in an example: the caller drops the database.
+func Open(ctx context.Context, service string, sets ...pg.Migrations) (db DB, drop func() error, err error) {
 	admin, err := administrator()
 	if err != nil {
-		t.Fatalf("no PostgreSQL server for tests (%s may name one as host:port): %v", Variable, err)
+		return db, nil, fmt.Errorf("no PostgreSQL server for tests (%s may name one as host:port): %w", Variable, err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), databaseTimeout)
+	ctx, cancel := context.WithTimeout(ctx, databaseTimeout)
 	defer cancel()
-
-	cfg := admin.server
-	cfg.User, cfg.Password, cfg.Database, cfg.Application, cfg.MaxConns = "", "", "", "", 16
-	cfg = cfg.Defaults(service)
-	if err := admin.createDatabase(ctx, &cfg, service, sets); err != nil {
-		t.Fatalf("make a test database: %v", err)
+	db.Config = admin.server
+	db.Config.User, db.Config.Password, db.Config.Database, db.Config.Application, db.Config.MaxConns = "", "", "", "", 16
+	db.Config = db.Config.Defaults(service)
+	if err := admin.createDatabase(ctx, &db.Config, service, sets); err != nil {
+		return db, nil, fmt.Errorf("make a test database: %w", err)
 	}
-	db := DB{Config: cfg}
-	t.Cleanup(func() {
+	drop = func() error {
 		for _, pool := range []*sqlx.DB{db.Service, db.Owner} {
 			if pool != nil {
 				pool.Close()
 			}
 		}
-		// Not t.Context(), which has ended by now.
+		// Not the caller's context, which may have ended by now.
 		ctx, cancel := context.WithTimeout(context.Background(), databaseTimeout)
 		defer cancel()
-		if _, err := admin.ExecContext(ctx, `DROP DATABASE `+pq.QuoteIdentifier(cfg.Database)+` WITH (FORCE)`); err != nil {
-			t.Errorf("delete the test database: %v", err)
+		name := pq.QuoteIdentifier(db.Config.Database)
+		if _, err := admin.ExecContext(ctx, `DROP DATABASE `+name+` WITH (FORCE)`); err != nil {
+			return fmt.Errorf("delete the test database: %w", err)
 		}
-	})
-	if db.Service, err = pg.Open(cfg); err != nil {
-		t.Fatal(err)
+		return nil
 	}
-	if db.Owner, err = pg.OpenOwner(cfg); err != nil {
-		t.Fatal(err)
+	if db.Service, err = pg.Open(db.Config); err == nil {
+		db.Owner, err = pg.OpenOwner(db.Config)
 	}
-	return db
+	if err != nil {
+		return db, nil, errors.Join(err, drop())
+	}
+	return db, drop, nil
 }
 
 // Main is the TestMain of a package that uses Database: it runs the tests, then stops the server that they started. (Without
