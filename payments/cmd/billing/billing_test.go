@@ -25,8 +25,9 @@ import (
 func billing(t *testing.T, cfg kafka.Config, args ...string) (code int, out, warnings string) {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
-	p := program{stdout: &stdout, stderr: &stderr, config: func() (kafka.Config, error) { return cfg, nil }}
-	code = p.run(t.Context(), args)
+	p := program(&stdout, &stderr)
+	p.Env = map[string]string{"KAFKA_BROKERS": strings.Join(cfg.Brokers, ",")}
+	code = p.Run(t.Context(), args)
 	return code, stdout.String(), stderr.String()
 }
 
@@ -245,7 +246,7 @@ func TestNobodyAnswers(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.close)
-	ctx, cancel := within(t.Context(), 10*time.Millisecond)
+	ctx, cancel := timeout(10 * time.Millisecond).begin(t.Context())
 	defer cancel()
 	id := uuid.New()
 	_, err = c.call(ctx, contract.Command{CommandID: &id, Operation: "balance", AccountID: &id})
@@ -260,11 +261,11 @@ func TestUsage(t *testing.T) {
 		{"dance", `no command "dance"`},
 		{"deposit", "deposit: --account is missing"},
 		{"deposit --account " + exampleA + " --amount 1 --currency ", "--currency is missing"},
-		{"deposit --account nonsense", "must be a UUID"},
+		{"deposit --account nonsense --amount 1 --currency RUB", "must be a UUID"},
 		{"capture --hold " + exampleHold + " --amount ", "must not be empty"},
-		{"deposit --account urn:uuid:" + exampleA, "must be a UUID"},
-		{"deposit --colour red", "-colour"},
-		{"balance " + exampleA, "is no flag"},
+		{"deposit --amount 1 --currency RUB --account urn:uuid:" + exampleA, "must be a UUID"},
+		{"deposit --colour red", "--colour"},
+		{"balance --account " + exampleA + " " + exampleB, "there is no argument"},
 		{"balance --account " + exampleA + " --timeout 0s", "--timeout"},
 		{"load --commands 0", "--commands"},
 		{"load --accounts 1", "--accounts"},
@@ -277,9 +278,8 @@ func TestUsage(t *testing.T) {
 			t.Errorf("billing %s: exit code %d, %s%s", test.args, code, out, warnings)
 		}
 	}
-	p := program{stdout: t.Output(), stderr: new(bytes.Buffer), config: func() (kafka.Config, error) { return kafka.Config{}, errors.New("KAFKA_BROKERS is empty") }}
-	if code := p.run(t.Context(), []string{"balance", "--account", exampleA}); code != exitUsage {
-		t.Errorf("a bad environment: exit code %d", code)
+	if code, _, warnings := billing(t, kafkatest.Config("nowhere"), "balance", "--account", exampleA); code != exitUsage || !strings.Contains(warnings, "KAFKA_BROKERS") {
+		t.Errorf("a bad environment: exit code %d, %s", code, warnings)
 	}
 }
 
@@ -293,21 +293,22 @@ func TestHelp(t *testing.T) {
 		}
 	}
 	nowhere := kafkatest.Config("127.0.0.1:1")
-	for _, g := range subcommands() {
-		for _, c := range g.commands {
-			code, out, _ := billing(t, kafka.Config{}, c.name, "--help")
-			if code != exitDone || !strings.Contains(out, c.summary) || !strings.Contains(out, "--timeout DURATION") || len(c.examples) == 0 {
-				t.Errorf("billing %s --help: exit code %d, %s", c.name, code, out)
-			}
-			if _, same, _ := billing(t, kafka.Config{}, "help", c.name); same != out {
-				t.Errorf("billing help %s is another help", c.name)
-			}
-			for _, example := range c.examples {
-				command, _, _ := strings.Cut(example, " |")
-				code, _, warnings := billing(t, nowhere, append([]string{c.name}, strings.Fields(command)...)...)
-				if code != exitUnknown {
-					t.Errorf("the example billing %s %s: exit code %d, %s", c.name, example, code, warnings)
-				}
+	for _, c := range program(nil, nil).Commands {
+		if c.Name == "completion" {
+			continue
+		}
+		code, out, _ := billing(t, kafka.Config{}, c.Name, "--help")
+		if code != exitDone || !strings.Contains(out, c.Help) || !strings.Contains(out, "--timeout DURATION") || len(c.Examples) == 0 {
+			t.Errorf("billing %s --help: exit code %d, %s", c.Name, code, out)
+		}
+		if _, same, _ := billing(t, kafka.Config{}, "help", c.Name); same != out {
+			t.Errorf("billing help %s is another help", c.Name)
+		}
+		for _, example := range c.Examples {
+			command, _, _ := strings.Cut(example, " |")
+			code, _, warnings := billing(t, nowhere, append([]string{c.Name}, strings.Fields(command)...)...)
+			if code != exitUnknown {
+				t.Errorf("the example billing %s %s: exit code %d, %s", c.Name, example, code, warnings)
 			}
 		}
 	}
@@ -320,7 +321,7 @@ func TestMisspeltArguments(t *testing.T) {
 		"create_account":       `there is no command "create_account"; did you mean create-account?`,
 		"deposit --amout 5":    "there is no flag --amout; did you mean --amount?",
 		"deposit -acount=5":    "there is no flag -acount; did you mean --account?",
-		"deposit --account 5":  `--account: "5" must be a UUID`,
+		"balance --account 5":  `--account: "5" must be a UUID`,
 		"seed --accounts many": `--accounts: "many" must be a whole number`,
 		"completion tcsh":      "completion takes one of bash, zsh, fish",
 	} {

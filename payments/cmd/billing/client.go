@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/altyn-pay/altyn/platform/config"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/kafka"
 )
@@ -24,14 +25,13 @@ const (
 	// Waits before what the broker did not acknowledge is sent again.
 	minPause = 50 * time.Millisecond
 	maxPause = time.Second
-
-	question = "balance"
 )
 
 // unknownError says that the outcome of a command is not known.
 type unknownError struct{ error }
 
 func (e unknownError) Unwrap() error { return e.error }
+func (e unknownError) ExitCode() int { return exitUnknown }
 
 // reply is a reply as it came. Its Body is a *json.RawMessage.
 type reply struct {
@@ -85,13 +85,20 @@ type outgoing struct {
 	call *call
 }
 
+// newProducer makes a producer, after a warning of variables of the environment that are nearly one that is read.
+func newProducer(cfg kafka.Config, warnings io.Writer) (*kafka.Producer, *slog.Logger, error) {
+	config.PrintNearMisses(warnings, config.Variables[kafka.Config]())
+	log := slog.New(slog.NewTextHandler(warnings, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	producer, err := kafka.NewProducer(cfg, log, prometheus.NewRegistry())
+	return producer, log, err
+}
+
 // dial connects to the broker; replies that come after it has returned are seen. ctx bounds the attempt, not the client,
 // which lives until close.
 func dial(ctx context.Context, cfg kafka.Config, warnings io.Writer) (*client, error) {
-	log := slog.New(slog.NewTextHandler(warnings, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	producer, err := kafka.NewProducer(cfg, log, prometheus.NewRegistry())
+	producer, log, err := newProducer(cfg, warnings)
 	if err != nil {
-		return nil, usageError{err}
+		return nil, err
 	}
 	tail, err := kafka.NewTail(ctx, cfg, contract.TopicReplies, log)
 	if err != nil {
@@ -235,7 +242,7 @@ func (c *client) reply(r reply, eventID string) {
 	case call.result != nil:
 		call.end(result{reply: r})
 		call.eventID = eventID
-	case call.eventID == eventID, r.Operation == question:
+	case call.eventID == eventID, r.Operation == "balance":
 		c.repeated++ // a question has no record: it is answered anew each time it is delivered
 	case len(c.second) < maxFaults:
 		c.second = append(c.second, *r.CommandID)

@@ -1,67 +1,64 @@
 package main
 
 import (
-	"flag"
+	"context"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
+
+	"github.com/altyn-pay/altyn/platform/config"
 )
 
 // shells are those that completion knows.
 var shells = []string{"bash", "zsh", "fish"}
 
-const completionHelp = `billing completion prints a script that completes commands and flags.
-
-Usage: billing completion <shell>
-
-The shell is one of bash, zsh, fish. Load it in the shell's start-up file:
+// completionCommand makes the command that prints the completion script of a program.
+func completionCommand(p config.Program) config.Command {
+	type settings struct {
+		Shells []string `args:"SHELL"`
+	}
+	c := config.NewCommand("completion", "", func(_ context.Context, s settings) error {
+		switch {
+		case len(s.Shells) != 1 || !slices.Contains(shells, s.Shells[0]):
+			return config.Invalid("completion", "takes one of %s", strings.Join(shells, ", "))
+		case s.Shells[0] == "fish":
+			fishCompletion(p.Stdout, p.Commands)
+		default:
+			bashCompletion(p.Stdout, p.Commands, s.Shells[0] == "zsh")
+		}
+		return nil
+	})
+	c.About = `It prints a script that completes commands and flags. Load it in the shell's start-up file:
 
   bash   source <(billing completion bash)
   zsh    source <(billing completion zsh)
-  fish   billing completion fish | source
-`
-
-// completion prints the completion script of a shell.
-func (p *program) completion(args []string) error {
-	switch {
-	case len(args) == 1 && isHelp(args[0]):
-		fmt.Fprint(p.stdout, completionHelp)
-		return nil
-	case len(args) != 1 || !slices.Contains(shells, args[0]):
-		return wrong("completion takes one of %s; see billing completion --help", strings.Join(shells, ", "))
-	case args[0] == "fish":
-		fishCompletion(p.stdout)
-	default:
-		bashCompletion(p.stdout, args[0] == "zsh")
-	}
-	return nil
+  fish   billing completion fish | source`
+	c.Examples = shells
+	return c
 }
 
-// eachCommand calls do for every command with its flags.
-func eachCommand(do func(c subcommand, flags []*flag.Flag)) {
-	for _, g := range subcommands() {
-		for _, c := range g.commands {
-			set := flag.NewFlagSet(c.name, flag.ContinueOnError)
-			c.define(set)
-			var flags []*flag.Flag
-			set.VisitAll(func(f *flag.Flag) { flags = append(flags, f) })
-			do(c, flags)
+// flagsOf lists the flags of a command.
+func flagsOf(c config.Command) (flags []config.Variable) {
+	for _, v := range c.Variables() {
+		if v.Flag != "" {
+			flags = append(flags, v)
 		}
 	}
+	return flags
 }
 
-func bashCompletion(w io.Writer, zsh bool) {
+func bashCompletion(w io.Writer, commands []config.Command, zsh bool) {
 	names := []string{"completion", "--help", "--version"}
 	var cases strings.Builder
-	eachCommand(func(c subcommand, flags []*flag.Flag) {
-		names = append(names, c.name)
-		fmt.Fprintf(&cases, "    %s) words='", c.name)
-		for _, f := range flags {
-			fmt.Fprintf(&cases, "--%s ", f.Name)
+	for _, c := range commands {
+		names = append(names, c.Name)
+		fmt.Fprintf(&cases, "    %s) words='", c.Name)
+		for _, f := range flagsOf(c) {
+			fmt.Fprintf(&cases, "--%s ", f.Flag)
 		}
 		cases.WriteString("--help' ;;\n")
-	})
+	}
 	if zsh {
 		fmt.Fprintln(w, "autoload -U +X bashcompinit && bashcompinit")
 	}
@@ -79,23 +76,21 @@ complete -F _billing billing
 `, strings.Join(shells, " "), cases.String(), strings.Join(names, " "))
 }
 
-func fishCompletion(w io.Writer) {
+func fishCompletion(w io.Writer, commands []config.Command) {
 	quote := func(text string) string {
 		return "'" + strings.NewReplacer(`\`, `\\`, "'", `\'`).Replace(text) + "'"
 	}
 	fmt.Fprintln(w, "complete -c billing -f")
 	fmt.Fprintln(w, "complete -c billing -n __fish_use_subcommand -a completion -d 'print a completion script'")
 	fmt.Fprintf(w, "complete -c billing -n '__fish_seen_subcommand_from completion' -a %s\n", quote(strings.Join(shells, " ")))
-	eachCommand(func(c subcommand, flags []*flag.Flag) {
-		fmt.Fprintf(w, "complete -c billing -n __fish_use_subcommand -a %s -d %s\n", c.name, quote(c.summary))
-		for _, f := range flags {
-			value, help := flag.UnquoteUsage(f)
+	for _, c := range commands {
+		fmt.Fprintf(w, "complete -c billing -n __fish_use_subcommand -a %s -d %s\n", c.Name, quote(c.Help))
+		for _, f := range flagsOf(c) {
 			takes := ""
-			if value != "" {
+			if f.Value != "" {
 				takes = " -x"
 			}
-			fmt.Fprintf(w, "complete -c billing -n '__fish_seen_subcommand_from %s' -l %s%s -d %s\n",
-				c.name, f.Name, takes, quote(strings.TrimPrefix(help, value+" ")))
+			fmt.Fprintf(w, "complete -c billing -n '__fish_seen_subcommand_from %s' -l %s%s -d %s\n", c.Name, f.Flag, takes, quote(f.Help))
 		}
-	})
+	}
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"maps"
 	"slices"
@@ -15,65 +14,43 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/altyn-pay/altyn/platform/config"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/platform/money"
 )
 
-const (
-	maxCommands = 1_000_000
-	maxAccounts = 10_000
-	maxInFlight = 10_000
-)
-
-// settings are the flags of load.
-type settings struct {
-	commands, accounts, inFlight int
-	currency                     string
-	timeout                      time.Duration
+// loading is the flags of load.
+type loading struct {
+	Commands int     `flag:"commands" default:"10000" help:"how many to send"`
+	Accounts int     `flag:"accounts" default:"100" help:"how many to open for them"`
+	InFlight int     `flag:"in-flight" default:"500" help:"how many wait for their replies at the same time"`
+	Currency string  `flag:"currency" value:"CODE" default:"RUB" help:"the currency"`
+	Timeout  timeout `flag:"timeout" value:"DURATION" default:"1m" help:"how long to wait for a reply"`
+	Kafka    kafka.Config
 }
 
-var loadCommand = subcommand{
-	name:    "load",
-	summary: "send many commands in parallel and check every reply and all sums",
-	about: `It opens accounts with some money and sends deposits, withdrawals, transfers, holds, captures and releases of random
+// Validate checks the numbers.
+func (l loading) Validate() error {
+	return errors.Join(within("--commands", l.Commands, 1, 1_000_000), within("--accounts", l.Accounts, 2, 10_000),
+		within("--in-flight", l.InFlight, 1, 10_000))
+}
+
+func (t terminal) loadCommand() config.Command {
+	c := config.NewCommand("load", "send many commands in parallel and check every reply and all sums", t.load)
+	c.About = `It opens accounts with some money and sends deposits, withdrawals, transfers, holds, captures and releases of random
 amounts, some of which are refused for lack of money. Each command must get exactly one reply; one that is delivered twice is
-recognised by its ce_id. At the end the balances that the billing core tells must be those that follow from the replies.`,
-	examples: []string{"", "--commands 100000 --in-flight 2000", "--accounts 2 --commands 5000 --currency USDT"},
-	define: func(flags *flag.FlagSet) func(context.Context, *program, kafka.Config) error {
-		var s settings
-		flags.IntVar(&s.commands, "commands", 10_000, "`NUMBER` how many to send")
-		flags.IntVar(&s.accounts, "accounts", 100, "`NUMBER` how many to open for them")
-		flags.IntVar(&s.inFlight, "in-flight", 500, "`NUMBER` how many wait for their replies at the same time")
-		flags.StringVar(&s.currency, "currency", "RUB", "`CODE` the currency")
-		timeout := timeoutFlag(flags, time.Minute)
-		return func(ctx context.Context, p *program, cfg kafka.Config) error {
-			if s.timeout = *timeout; s.commands < 1 || s.commands > maxCommands || s.accounts < 2 || s.accounts > maxAccounts ||
-				s.inFlight < 1 || s.inFlight > maxInFlight {
-				return wrong("--commands must be 1 to %d, --accounts 2 to %d, --in-flight 1 to %d", maxCommands, maxAccounts, maxInFlight)
-			}
-			if err := checkTimeout(s.timeout); err != nil {
-				return err
-			}
-			currencies, err := money.LoadCurrencies("")
-			if err != nil {
-				return err
-			}
-			currency, ok := currencies.Lookup(s.currency)
-			if !ok {
-				return wrong("--currency must be a code such as RUB")
-			}
-			return p.load(ctx, cfg, s, currency)
-		}
-	},
+recognised by its ce_id. At the end the balances that the billing core tells must be those that follow from the replies.`
+	c.Examples = []string{"", "--commands 100000 --in-flight 2000", "--accounts 2 --commands 5000 --currency USDT"}
+	return c
 }
 
 // load is one run.
 type load struct {
-	settings
-	program *program
-	client  *client
-	books   *books
+	loading
+	terminal
+	client *client
+	books  *books
 
 	mu        sync.Mutex
 	latencies []time.Duration
@@ -81,24 +58,33 @@ type load struct {
 	faulty    int     // how many there are
 }
 
-func (p *program) load(ctx context.Context, cfg kafka.Config, s settings, currency money.Currency) error {
-	dialing, cancel := within(ctx, s.timeout)
+func (t terminal) load(ctx context.Context, s loading) error {
+	currencies, err := money.LoadCurrencies("")
+	if err != nil {
+		return err
+	}
+	currency, ok := currencies.Lookup(s.Currency)
+	if !ok {
+		return config.Invalid("--currency", "must be a code such as RUB")
+	}
+	dialing, cancel := s.Timeout.begin(ctx)
 	defer cancel()
-	client, err := dial(dialing, cfg, p.stderr)
+	client, err := dial(dialing, s.Kafka, t.stderr)
 	if err != nil {
 		return err
 	}
 	defer client.close()
-	l := &load{settings: s, program: p, client: client, books: newBooks(currency, s.accounts), latencies: make([]time.Duration, 0, s.commands)}
-	if err := l.each(ctx, "accounts", s.accounts, l.open); err != nil {
+	l := &load{loading: s, terminal: t, client: client, books: newBooks(currency, s.Accounts),
+		latencies: make([]time.Duration, 0, s.Commands)}
+	if err := l.each(ctx, "accounts", s.Accounts, l.open); err != nil {
 		return err
 	}
 	begin := time.Now()
-	if err := l.each(ctx, "commands", s.commands, l.command); err != nil {
+	if err := l.each(ctx, "commands", s.Commands, l.command); err != nil {
 		return err
 	}
 	took := time.Since(begin)
-	if err := l.each(ctx, "balances", s.accounts, l.check); err != nil {
+	if err := l.each(ctx, "balances", s.Accounts, l.check); err != nil {
 		return err
 	}
 	l.report(took)
@@ -107,11 +93,11 @@ func (p *program) load(ctx context.Context, cfg kafka.Config, s settings, curren
 
 // each does something n times, in parallel; its first error ends it.
 func (l *load) each(ctx context.Context, what string, n int, do func(ctx context.Context, i int) error) error {
-	progress := newProgress(l.program.stderr, what, n)
+	progress := newProgress(l.stderr, what, n)
 	defer progress.close()
 	group, ctx := errgroup.WithContext(ctx)
 	var next atomic.Int64
-	for range min(n, l.inFlight) {
+	for range min(n, l.InFlight) {
 		group.Go(func() error {
 			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
 				if err := do(ctx, i); err != nil {
@@ -128,7 +114,7 @@ func (l *load) each(ctx context.Context, what string, n int, do func(ctx context
 // open opens an account and puts some money on it.
 func (l *load) open(ctx context.Context, i int) error {
 	account := l.books.accounts[i]
-	if _, err := l.client.must(ctx, l.timeout, contract.Command{Operation: "create_account", ID: &account, Owner: "load"}); err != nil {
+	if _, err := l.client.must(ctx, l.Timeout, contract.Command{Operation: "create_account", ID: &account, Owner: "load"}); err != nil {
 		return err
 	}
 	first := l.books.entry("deposit", account, maxAmount)
@@ -154,7 +140,7 @@ func (l *load) command(ctx context.Context, _ int) error {
 
 // answer sends a command and books its reply. That there is none is an error, a wrong one is noted.
 func (l *load) answer(ctx context.Context, e entry) error {
-	ctx, cancel := within(ctx, l.timeout)
+	ctx, cancel := l.Timeout.begin(ctx)
 	defer cancel()
 	reply, err := l.client.call(ctx, e.Command)
 	if err != nil {
@@ -167,7 +153,7 @@ func (l *load) answer(ctx context.Context, e entry) error {
 // check compares what the billing core says of an account with the books.
 func (l *load) check(ctx context.Context, i int) error {
 	account := l.books.accounts[i]
-	reply, err := l.client.must(ctx, l.timeout, contract.Command{Operation: "balance", AccountID: &account})
+	reply, err := l.client.must(ctx, l.Timeout, contract.Command{Operation: "balance", AccountID: &account})
 	if err != nil {
 		return err
 	}
@@ -199,9 +185,9 @@ func (l *load) report(took time.Duration) {
 	quantile := func(percent int) time.Duration {
 		return l.latencies[(len(l.latencies)-1)*percent/100].Round(100 * time.Microsecond)
 	}
-	fmt.Fprintf(l.program.stdout, "%d commands in %s: %.0f/s, %d in flight; from sent to answered p50 %s, p99 %s\n\n", l.commands,
-		took.Round(time.Millisecond), float64(l.commands)/took.Seconds(), l.inFlight, quantile(50), quantile(99))
-	table := tabwriter.NewWriter(l.program.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(l.stdout, "%d commands in %s: %.0f/s, %d in flight; from sent to answered p50 %s, p99 %s\n\n", l.Commands,
+		took.Round(time.Millisecond), float64(l.Commands)/took.Seconds(), l.InFlight, quantile(50), quantile(99))
+	table := tabwriter.NewWriter(l.stdout, 0, 0, 2, ' ', 0)
 	for _, o := range slices.SortedFunc(maps.Keys(l.books.outcomes), func(a, b outcome) int {
 		return strings.Compare(a.operation+"\xff"+b.result, b.operation+"\xff"+a.result) // success before the reasons
 	}) {
@@ -209,8 +195,8 @@ func (l *load) report(took time.Duration) {
 	}
 	table.Flush()
 	sum, format := l.books.sum(), l.books.currency.Format
-	fmt.Fprintf(l.program.stdout, "\nBy the replies the %d accounts have %s %s and %s frozen: %s deposited less %s withdrawn or captured.\n",
-		l.accounts, format(sum.actual), l.currency, format(sum.frozen), format(l.books.in), format(l.books.out))
+	fmt.Fprintf(l.stdout, "\nBy the replies the %d accounts have %s %s and %s frozen: %s deposited less %s withdrawn or captured.\n",
+		l.Accounts, format(sum.actual), l.Currency, format(sum.frozen), format(l.books.in), format(l.books.out))
 }
 
 // verdict is an error unless everything is as it must be.
@@ -224,11 +210,11 @@ func (l *load) verdict() error {
 		l.note(errors.New("the sums of the replies do not agree with each other"))
 	}
 	if l.client.repeated > 0 {
-		fmt.Fprintf(l.program.stdout, "%d replies were delivered more than once, as they may be, with the same ce_id.\n", l.client.repeated)
+		fmt.Fprintf(l.stdout, "%d replies were delivered more than once, as they may be, with the same ce_id.\n", l.client.repeated)
 	}
 	if l.faulty > 0 {
 		return fmt.Errorf("%d faults, such as\n%w", l.faulty, errors.Join(l.faults...))
 	}
-	fmt.Fprintf(l.program.stdout, "Each command got exactly one reply, and each account has what follows from the replies.\n")
+	fmt.Fprintf(l.stdout, "Each command got exactly one reply, and each account has what follows from the replies.\n")
 	return nil
 }

@@ -2,17 +2,15 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
-	"slices"
-	"strings"
-	"time"
 
 	"github.com/google/uuid"
 
+	"github.com/altyn-pay/altyn/platform/config"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/platform/money"
@@ -20,83 +18,131 @@ import (
 
 const statusError = "error"
 
-// field is a field of a command as a flag.
-type field struct {
-	name     string
-	help     string // begins with the name of its value in back quotes
-	set      func(c *contract.Command, text string) error
-	optional bool
+// id is a UUID as a flag; nil where it is not given.
+type id struct{ value *uuid.UUID }
+
+// UnmarshalText reads a UUID.
+func (i *id) UnmarshalText(text []byte) error {
+	parsed, err := contract.ParseID(string(text))
+	i.value = &parsed
+	return err
 }
 
-// value is the name of the field's value.
-func (f field) value() string {
-	return strings.Split(f.help, "`")[1]
+// amount is an amount as a flag. What is wrong with it is for the service to say, but for an empty one, as of a variable that is
+// not set: left out, it may mean all there is.
+type amount string
+
+// UnmarshalText refuses an empty amount.
+func (a *amount) UnmarshalText(text []byte) error {
+	if len(text) == 0 {
+		return errors.New("must not be empty")
+	}
+	*a = amount(text)
+	return nil
 }
 
-// id makes a field of a UUID.
-func id(name, help string, to func(c *contract.Command) **uuid.UUID) field {
-	return field{name: name, help: help, set: func(c *contract.Command, text string) error {
-		parsed, err := contract.ParseID(text)
-		if err != nil {
-			return err
-		}
-		*to(c) = &parsed
-		return nil
-	}}
+// sending is what all commands have in common.
+type sending struct {
+	CommandID id      `flag:"command-id" value:"ID" help:"of the command (default: a fresh one)"`
+	JSON      bool    `flag:"json" help:"print the reply in one line, as it came"`
+	Timeout   timeout `flag:"timeout" value:"DURATION" default:"10s" help:"how long to wait for a reply"`
+	Kafka     kafka.Config
 }
 
-// text makes a field of any text. What is wrong with it is for the service to say.
-func text(name, help string, to func(c *contract.Command) *string) field {
-	return field{name: name, help: help, set: func(c *contract.Command, text string) error {
-		*to(c) = text
-		return nil
-	}}
+// texts are those that an operation keeps.
+type texts struct {
+	Reference   string `flag:"reference" help:"your own ID of it, kept and returned"`
+	Description string `flag:"description" help:"for people"`
 }
 
-func optional(f field) field {
-	f.optional = true
-	return f
+// value is an amount of a currency.
+type value struct {
+	Amount   amount `flag:"amount" value:"AMOUNT" required:"true" help:"a decimal number such as 2500.00, with at most the currency's digits"`
+	Currency string `flag:"currency" value:"CODE" required:"true" help:"the currency, such as USD, RUB, EUR or USDT"`
 }
 
-var (
-	account = id("account", "`ID` the account", func(c *contract.Command) **uuid.UUID { return &c.AccountID })
-	from    = id("from", "`ID` the account that pays", func(c *contract.Command) **uuid.UUID { return &c.FromAccountID })
-	to      = id("to", "`ID` the account that is paid", func(c *contract.Command) **uuid.UUID { return &c.ToAccountID })
-	hold    = id("hold", "`ID` the hold: the operation_id in the reply to the command hold",
-		func(c *contract.Command) **uuid.UUID { return &c.HoldID })
-	operationID = id("operation", "`ID` the operation: its id in the list of the account's operations",
-		func(c *contract.Command) **uuid.UUID { return &c.OperationID })
-	newID     = id("id", "`ID` of the new account (default: the service makes one)", func(c *contract.Command) **uuid.UUID { return &c.ID })
-	commandID = id("command-id", "`ID` of the command (default: a fresh one)", func(c *contract.Command) **uuid.UUID { return &c.CommandID })
-	amount    = notEmpty(text("amount", "`AMOUNT` a decimal number such as 2500.00, with at most the currency's digits",
-		func(c *contract.Command) *string { return (*string)(&c.Amount) }))
-	currency    = text("currency", "`CODE` the currency, such as USD, RUB, EUR or USDT", func(c *contract.Command) *string { return &c.Currency })
-	owner       = text("owner", "`NAME` whose account it is", func(c *contract.Command) *string { return &c.Owner })
-	expiry      = text("expires-in", "`DURATION` until it is released by itself, such as 15m (default 7 days)", func(c *contract.Command) *string { return &c.ExpiresIn })
-	reason      = optional(text("reason", "`TEXT` why; it is kept as the operation's note", func(c *contract.Command) *string { return &c.Reason }))
-	reference   = optional(text("reference", "`TEXT` your own ID of it, kept and returned", func(c *contract.Command) *string { return &c.Reference }))
-	description = optional(text("description", "`TEXT` for people", func(c *contract.Command) *string { return &c.Description }))
+// The flags of the commands. Each type's request is the command that they make, without its operation.
+type (
+	newAccount struct {
+		ID        id     `flag:"id" value:"ID" help:"of the new account (default: the service makes one)"`
+		Owner     string `flag:"owner" value:"NAME" help:"whose account it is"`
+		Reference string `flag:"reference" help:"your own ID of it, kept and returned"`
+		sending
+	}
+	movement struct {
+		Account id `flag:"account" value:"ID" required:"true" help:"the account"`
+		value
+		texts
+		sending
+	}
+	transfer struct {
+		From id `flag:"from" value:"ID" required:"true" help:"the account that pays"`
+		To   id `flag:"to" value:"ID" required:"true" help:"the account that is paid"`
+		value
+		texts
+		sending
+	}
+	newHold struct {
+		movement
+		ExpiresIn string `flag:"expires-in" value:"DURATION" help:"until it is released by itself, such as 15m (default 7 days)"`
+	}
+	capture struct {
+		release
+		Amount amount `flag:"amount" value:"AMOUNT" help:"a decimal number such as 2500.00 (default: all of it)"`
+	}
+	release struct {
+		Hold id `flag:"hold" value:"ID" required:"true" help:"the hold: the operation_id in the reply to the command hold"`
+		texts
+		sending
+	}
+	cancellation struct {
+		Operation id     `flag:"operation" value:"ID" required:"true" help:"the operation: its id in the list of the account's operations"`
+		Reason    string `flag:"reason" help:"why; it is kept as the operation's note"`
+		sending
+	}
+	question struct {
+		Account id `flag:"account" value:"ID" required:"true" help:"the account"`
+		sending
+	}
 )
 
-// notEmpty refuses an empty value, as of a variable that is not set: left out, it may mean all there is.
-func notEmpty(f field) field {
-	set := f.set
-	f.set = func(c *contract.Command, text string) error {
-		if text == "" {
-			return errors.New("must not be empty")
-		}
-		return set(c, text)
-	}
-	return f
+func (s sending) options() sending { return s }
+
+func (a newAccount) request() contract.Command {
+	return contract.Command{ID: a.ID.value, Owner: a.Owner, Reference: a.Reference}
 }
 
-// operation is a command that sends one message.
-type operation struct {
-	name, operation string // what it is called here and in the message
-	summary, about  string
-	fields          []field
-	examples        []string
+func (m movement) request() contract.Command {
+	return contract.Command{AccountID: m.Account.value, Amount: money.Decimal(m.Amount), Currency: m.Currency,
+		Reference: m.Reference, Description: m.Description}
 }
+
+func (t transfer) request() contract.Command {
+	return contract.Command{FromAccountID: t.From.value, ToAccountID: t.To.value, Amount: money.Decimal(t.Amount), Currency: t.Currency,
+		Reference: t.Reference, Description: t.Description}
+}
+
+func (h newHold) request() contract.Command {
+	c := h.movement.request()
+	c.ExpiresIn = h.ExpiresIn
+	return c
+}
+
+func (c capture) request() contract.Command {
+	r := c.release.request()
+	r.Amount = money.Decimal(c.Amount)
+	return r
+}
+
+func (r release) request() contract.Command {
+	return contract.Command{HoldID: r.Hold.value, Reference: r.Reference, Description: r.Description}
+}
+
+func (c cancellation) request() contract.Command {
+	return contract.Command{OperationID: c.Operation.value, Reason: c.Reason}
+}
+
+func (q question) request() contract.Command { return contract.Command{AccountID: q.Account.value} }
 
 const (
 	exampleA    = "019b3c5e-7a40-7c4e-8d7c-6a1f0e9f2b11"
@@ -105,119 +151,90 @@ const (
 )
 
 // operations are the commands of the billing core.
-func operations() []subcommand {
-	var list []subcommand
-	deposit := operation{fields: []field{account, amount, currency, reference, description}}
-	for _, o := range []operation{
-		{"create-account", "create_account", "open an account",
+func operations(t terminal) []config.Command {
+	return []config.Command{
+		operation[newAccount](t, "create-account", "open an account",
 			"An account holds any number of currencies. It is empty until money is deposited or transferred to it.",
-			[]field{optional(newID), optional(owner), reference},
-			[]string{"--owner alice", "--owner bob --reference customer-42", "--id " + exampleA}},
-		deposit.with("deposit", "put money on an account", "The reply's body is the operation, which is kept for good under its id.",
-			"--account "+exampleA+" --amount 777 --currency RUB", "--account "+exampleA+" --amount 0.000001 --currency USDT --reference invoice-7",
+			"--owner alice", "--owner bob --reference customer-42", "--id "+exampleA),
+		operation[movement](t, "deposit", "put money on an account",
+			"The reply's body is the operation, which is kept for good under its id.",
+			"--account "+exampleA+" --amount 777 --currency RUB",
+			"--account "+exampleA+" --amount 0.000001 --currency USDT --reference invoice-7",
 			"--account "+exampleA+" --amount 777 --currency RUB --command-id 019b3c61-4b80-7e5f-8a9b-4c6d8e0f1a44"),
-		deposit.with(contract.Invoice, "another name of deposit", "The same as deposit, under a name that other systems use.",
+		operation[movement](t, contract.Invoice, "another name of deposit",
+			"The same as deposit, under a name that other systems use.",
 			"--account "+exampleA+" --amount 777 --currency RUB --reference invoice-7"),
-		{"withdraw", "withdraw", "take money off an account", "It is refused with insufficient_funds where the account has less; what holds have set aside does not count.",
-			[]field{account, amount, currency, reference, description},
-			[]string{"--account " + exampleA + " --amount 100.50 --currency RUB"}},
-		{"transfer", "transfer", "move money from one account to another", "Both sides change in one step or not at all.",
-			[]field{from, to, amount, currency, reference, description},
-			[]string{"--from " + exampleA + " --to " + exampleB + " --amount 111 --currency RUB --description dinner"}},
-		{"hold", "hold", "set money aside for a later capture", "The amount moves from actual to frozen. The operation_id in the reply names the hold.",
-			[]field{account, amount, currency, optional(expiry), reference, description},
-			[]string{"--account " + exampleA + " --amount 60 --currency RUB", "--account " + exampleA + " --amount 60 --currency RUB --expires-in 15m"}},
-		{"capture", "capture", "take what a hold has set aside", "All of it, or --amount, and the rest is released.",
-			[]field{hold, optional(amount), reference, description},
-			[]string{"--hold " + exampleHold, "--hold " + exampleHold + " --amount 25.00"}},
-		{"release", "release", "give back what a hold has set aside", "The amount moves from frozen back to actual.",
-			[]field{hold, reference, description}, []string{"--hold " + exampleHold}},
-		{"cancel", "cancel", "end what waits for money", "The operation ends in error, with the reason cancelled; what waited behind it goes on.",
-			[]field{operationID, reason}, []string{"--operation " + exampleHold, "--operation " + exampleHold + " --reason obsolete"}},
-		{"balance", "balance", "ask what an account has", "The answer comes in turn: it counts all of the account's commands before it and none after it.",
-			[]field{account}, []string{"--account " + exampleA, "--account " + exampleA + " --json | jq -r .body.actual_balance.RUB"}},
-	} {
-		list = append(list, o.subcommand())
+		operation[movement](t, "withdraw", "take money off an account",
+			"It is refused with insufficient_funds where the account has less; what holds have set aside does not count.",
+			"--account "+exampleA+" --amount 100.50 --currency RUB"),
+		operation[transfer](t, "transfer", "move money from one account to another",
+			"Both sides change in one step or not at all.",
+			"--from "+exampleA+" --to "+exampleB+" --amount 111 --currency RUB --description dinner"),
+		operation[newHold](t, "hold", "set money aside for a later capture",
+			"The amount moves from actual to frozen. The operation_id in the reply names the hold.",
+			"--account "+exampleA+" --amount 60 --currency RUB",
+			"--account "+exampleA+" --amount 60 --currency RUB --expires-in 15m"),
+		operation[capture](t, "capture", "take what a hold has set aside",
+			"All of it, or --amount, and the rest is released.",
+			"--hold "+exampleHold, "--hold "+exampleHold+" --amount 25.00"),
+		operation[release](t, "release", "give back what a hold has set aside",
+			"The amount moves from frozen back to actual.", "--hold "+exampleHold),
+		operation[cancellation](t, "cancel", "end what waits for money",
+			"The operation ends in error, with the reason cancelled; what waited behind it goes on.",
+			"--operation "+exampleHold, "--operation "+exampleHold+" --reason obsolete"),
+		operation[question](t, "balance", "ask what an account has",
+			"The answer comes in turn: it counts all of the account's commands before it and none after it.",
+			"--account "+exampleA, "--account "+exampleA+" --json | jq -r .body.actual_balance.RUB"),
 	}
-	return list
 }
 
-func (o operation) with(name, summary, about string, examples ...string) operation {
-	o.name, o.operation, o.summary, o.about, o.examples = name, name, summary, about, examples
-	return o
+// operation makes a command that sends one message and prints the reply.
+func operation[T interface {
+	request() contract.Command
+	options() sending
+}](t terminal, name, help, about string, examples ...string) config.Command {
+	c := config.NewCommand(name, help, func(ctx context.Context, flags T) error {
+		command := flags.request()
+		command.Operation = operationOf(name)
+		return t.send(ctx, command, flags.options())
+	})
+	c.Group, c.About, c.Examples = "Accounts and money", about, examples
+	return c
 }
 
-func (o operation) subcommand() subcommand {
-	var usage []string
-	for _, f := range o.fields {
-		if !f.optional {
-			usage = append(usage, "--"+f.name+" "+f.value())
-		}
+// operationOf is the operation in the message of a command.
+func operationOf(name string) string {
+	if name == "create-account" {
+		return "create_account"
 	}
-	return subcommand{name: o.name, summary: o.summary, usage: strings.Join(usage, " "), about: o.about, examples: o.examples, define: o.define}
+	return name
 }
 
-// maxTimeout bounds how long a reply is waited for.
-const maxTimeout = time.Hour
-
-func timeoutFlag(flags *flag.FlagSet, value time.Duration) *time.Duration {
-	return flags.Duration("timeout", value, "`DURATION` how long to wait for a reply")
-}
-
-func checkTimeout(timeout time.Duration) error {
-	if timeout <= 0 || timeout > maxTimeout {
-		return wrong("--timeout must be more than 0 and at most %s", maxTimeout)
-	}
-	return nil
-}
-
-func (o operation) define(flags *flag.FlagSet) func(context.Context, *program, kafka.Config) error {
+// send sends a command and prints its reply.
+func (t terminal) send(ctx context.Context, command contract.Command, s sending) error {
 	fresh := newCommandID()
-	command := contract.Command{Operation: o.operation, CommandID: &fresh}
-	given := map[string]bool{}
-	for _, f := range append(slices.Clone(o.fields), commandID) {
-		flags.Func(f.name, f.help, func(text string) error {
-			given[f.name] = text != ""
-			return f.set(&command, text)
-		})
+	command.CommandID = cmp.Or(s.CommandID.value, &fresh)
+	ctx, cancel := s.Timeout.begin(ctx)
+	defer cancel()
+	client, err := dial(ctx, s.Kafka, t.stderr)
+	if err != nil {
+		return err
 	}
-	raw := flags.Bool("json", false, "print the reply in one line, as it came")
-	timeout := timeoutFlag(flags, 10*time.Second)
-	return func(ctx context.Context, p *program, cfg kafka.Config) error {
-		for _, f := range o.fields {
-			if !f.optional && !given[f.name] {
-				return wrong("--%s is missing", f.name)
-			}
-		}
-		if err := checkTimeout(*timeout); err != nil {
-			return err
-		}
-		ctx, cancel := within(ctx, *timeout)
-		defer cancel()
-		client, err := dial(ctx, cfg, p.stderr)
-		if err != nil {
-			return err
-		}
-		defer client.close()
-		reply, err := client.call(ctx, command)
-		if err != nil {
-			return err
-		}
-		return p.print(reply, *raw)
+	defer client.close()
+	reply, err := client.call(ctx, command)
+	if err != nil {
+		return err
 	}
-}
-
-func (p *program) print(r reply, raw bool) error {
-	text := bytes.NewBuffer(r.raw)
-	if !raw {
+	text := bytes.NewBuffer(reply.raw)
+	if !s.JSON {
 		text = new(bytes.Buffer)
-		if err := json.Indent(text, r.raw, "", "  "); err != nil {
+		if err := json.Indent(text, reply.raw, "", "  "); err != nil {
 			return fmt.Errorf("the reply: %w", err)
 		}
 	}
-	fmt.Fprintln(p.stdout, text)
-	if r.Status == statusError {
-		return errRefused
+	fmt.Fprintln(t.stdout, text)
+	if reply.Status == statusError {
+		return config.Exit(exitRefused)
 	}
 	return nil
 }
@@ -226,12 +243,8 @@ func newCommandID() uuid.UUID { return uuid.Must(uuid.NewV7()) }
 
 // key is what keeps commands in order: the account that is charged, or what is known in its place.
 func key(c contract.Command) string {
-	for _, id := range []*uuid.UUID{c.AccountID, c.FromAccountID, c.ID, c.HoldID, c.OperationID} {
-		if id != nil {
-			return id.String()
-		}
-	}
-	return c.CommandID.String()
+	id := cmp.Or(c.AccountID, c.FromAccountID, c.ID, c.HoldID, c.OperationID, c.CommandID)
+	return id.String()
 }
 
 // decimal is an amount as commands carry it.

@@ -5,7 +5,7 @@ import (
 	"io"
 	"os"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"time"
 )
 
@@ -14,56 +14,48 @@ type progress struct {
 	out      io.Writer
 	what     string
 	total    int
-	done     atomic.Int64
 	begin    time.Time
 	terminal bool
-	stop     chan struct{}
-	stopped  chan struct{}
+
+	mu    sync.Mutex
+	done  int
+	shown time.Time
 }
 
 func newProgress(out io.Writer, what string, total int) *progress {
-	p := &progress{out: out, what: what, total: total, begin: time.Now(), stop: make(chan struct{}), stopped: make(chan struct{})}
+	p := &progress{out: out, what: what, total: total, begin: time.Now()}
 	if file, ok := out.(*os.File); ok {
 		info, err := file.Stat()
 		p.terminal = err == nil && info.Mode()&os.ModeCharDevice != 0
 	}
-	go p.run()
 	return p
 }
 
-func (p *progress) add() { p.done.Add(1) }
-
-func (p *progress) close() {
-	close(p.stop)
-	<-p.stopped
+// add says that one more is done.
+func (p *progress) add() {
+	const interval = 100 * time.Millisecond
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.done++
+	if p.terminal && time.Since(p.shown) > interval {
+		p.show()
+	}
 }
 
-func (p *progress) run() {
-	defer close(p.stopped)
-	defer fmt.Fprintln(p.out)
-	defer p.show()
-	if !p.terminal {
-		<-p.stop
-		return
-	}
-	ticker := time.NewTicker(100 * time.Millisecond)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ticker.C:
-			p.show()
-		case <-p.stop:
-			return
-		}
-	}
+// close shows the last state.
+func (p *progress) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.show()
+	fmt.Fprintln(p.out)
 }
 
 func (p *progress) show() {
 	const width = 40
-	done := int(p.done.Load())
-	filled := width * done / max(p.total, 1)
-	line := fmt.Sprintf("%-9s [%s%s] %d/%d  %.0f/s", p.what, strings.Repeat("=", filled), strings.Repeat(" ", width-filled),
-		done, p.total, float64(done)/time.Since(p.begin).Seconds())
+	p.shown = time.Now()
+	filled := width * p.done / max(p.total, 1)
+	bar := strings.Repeat("=", filled) + strings.Repeat(" ", width-filled)
+	line := fmt.Sprintf("%-9s [%s] %d/%d  %.0f/s", p.what, bar, p.done, p.total, float64(p.done)/time.Since(p.begin).Seconds())
 	if p.terminal {
 		line = "\r" + line + "  "
 	}

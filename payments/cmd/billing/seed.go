@@ -3,41 +3,41 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"flag"
 	"fmt"
-	"time"
 
 	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/altyn-pay/altyn/platform/config"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/platform/money"
 )
 
-const maxSeeded = 1000
+// seeding is the flags of seed.
+type seeding struct {
+	Accounts int     `flag:"accounts" default:"4" help:"how many to open"`
+	JSON     bool    `flag:"json" help:"print a JSON array instead of a table"`
+	Timeout  timeout `flag:"timeout" value:"DURATION" default:"10s" help:"how long to wait for a reply"`
+	Kafka    kafka.Config
+}
 
-var seedCommand = subcommand{
-	name:    "seed",
-	summary: "open accounts with money in USD, RUB, EUR and USDT",
-	about:   "Each run opens new accounts. They are printed with their balances, as the billing core tells them.",
-	examples: []string{
-		"", "--accounts 10", "--accounts 1 --json | jq -r .[0].id",
-	},
-	define: func(flags *flag.FlagSet) func(context.Context, *program, kafka.Config) error {
-		accounts := flags.Int("accounts", 4, "`NUMBER` how many to open")
-		raw := flags.Bool("json", false, "print a JSON array instead of a table")
-		timeout := timeoutFlag(flags, 10*time.Second)
-		return func(ctx context.Context, p *program, cfg kafka.Config) error {
-			if *accounts < 1 || *accounts > maxSeeded {
-				return wrong("--accounts must be 1 to %d", maxSeeded)
-			}
-			if err := checkTimeout(*timeout); err != nil {
-				return err
-			}
-			return p.seed(ctx, cfg, *accounts, *timeout, *raw)
-		}
-	},
+// Validate checks the number.
+func (s seeding) Validate() error { return within("--accounts", s.Accounts, 1, 1000) }
+
+// within checks a number of a flag.
+func within(flag string, n, least, most int) error {
+	if n < least || n > most {
+		return config.Invalid(flag, "must be %d to %d", least, most)
+	}
+	return nil
+}
+
+func (t terminal) seedCommand() config.Command {
+	c := config.NewCommand("seed", "open accounts with money in USD, RUB, EUR and USDT", t.seed)
+	c.About = "Each run opens new accounts. They are printed with their balances, as the billing core tells them."
+	c.Examples = []string{"", "--accounts 10", "--accounts 1 --json | jq -r .[0].id"}
+	return c
 }
 
 // seeds is what the first account gets; the second one gets twice as much, and so on.
@@ -52,35 +52,35 @@ type seeded struct {
 	Balances map[string]string `json:"balances"`
 }
 
-func (p *program) seed(ctx context.Context, cfg kafka.Config, n int, timeout time.Duration, raw bool) error {
-	dialing, cancel := within(ctx, timeout)
+func (t terminal) seed(ctx context.Context, s seeding) error {
+	dialing, cancel := s.Timeout.begin(ctx)
 	defer cancel()
-	client, err := dial(dialing, cfg, p.stderr)
+	client, err := dial(dialing, s.Kafka, t.stderr)
 	if err != nil {
 		return err
 	}
 	defer client.close()
-	list := make([]seeded, n)
+	list := make([]seeded, s.Accounts)
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(32)
 	for i := range list {
 		group.Go(func() (err error) {
-			list[i], err = client.seed(ctx, i, timeout)
+			list[i], err = client.seed(ctx, i, s.Timeout)
 			return err
 		})
 	}
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	if raw {
-		return json.NewEncoder(p.stdout).Encode(list)
+	if s.JSON {
+		return json.NewEncoder(t.stdout).Encode(list)
 	}
-	p.table(list)
+	t.table(list)
 	return nil
 }
 
 // seed opens one account and puts money on it.
-func (c *client) seed(ctx context.Context, i int, timeout time.Duration) (seeded, error) {
+func (c *client) seed(ctx context.Context, i int, timeout timeout) (seeded, error) {
 	s := seeded{ID: newCommandID(), Owner: owners[i%len(owners)]}
 	if round := i / len(owners); round > 0 {
 		s.Owner += fmt.Sprint(round + 1)
@@ -114,10 +114,10 @@ func (c *client) seed(ctx context.Context, i int, timeout time.Duration) (seeded
 }
 
 // must sends a command under a fresh ID; an error reply is an error.
-func (c *client) must(ctx context.Context, timeout time.Duration, command contract.Command) (reply, error) {
+func (c *client) must(ctx context.Context, timeout timeout, command contract.Command) (reply, error) {
 	id := newCommandID()
 	command.CommandID = &id
-	ctx, cancel := within(ctx, timeout)
+	ctx, cancel := timeout.begin(ctx)
 	defer cancel()
 	r, err := c.call(ctx, command)
 	if err == nil && r.Status == statusError {
@@ -126,23 +126,23 @@ func (c *client) must(ctx context.Context, timeout time.Duration, command contra
 	return r, err
 }
 
-func (p *program) table(list []seeded) {
-	fmt.Fprintf(p.stdout, "%-36s  %-8s", "ACCOUNT", "OWNER")
+func (t terminal) table(list []seeded) {
+	fmt.Fprintf(t.stdout, "%-36s  %-8s", "ACCOUNT", "OWNER")
 	for _, seed := range seeds {
-		fmt.Fprintf(p.stdout, "  %16s", seed.currency)
+		fmt.Fprintf(t.stdout, "  %16s", seed.currency)
 	}
-	fmt.Fprintln(p.stdout)
+	fmt.Fprintln(t.stdout)
 	for _, s := range list {
-		fmt.Fprintf(p.stdout, "%-36s  %-8s", s.ID, s.Owner)
+		fmt.Fprintf(t.stdout, "%-36s  %-8s", s.ID, s.Owner)
 		for _, seed := range seeds {
-			fmt.Fprintf(p.stdout, "  %16s", s.Balances[seed.currency])
+			fmt.Fprintf(t.stdout, "  %16s", s.Balances[seed.currency])
 		}
-		fmt.Fprintln(p.stdout)
+		fmt.Fprintln(t.stdout)
 	}
 	first, last := list[0].ID, list[len(list)-1].ID
-	fmt.Fprintf(p.stdout, "\nTry:\n  billing deposit --account %s --amount 777 --currency RUB\n", first)
+	fmt.Fprintf(t.stdout, "\nTry:\n  billing deposit --account %s --amount 777 --currency RUB\n", first)
 	if first != last {
-		fmt.Fprintf(p.stdout, "  billing transfer --from %s --to %s --amount 111 --currency RUB\n", first, last)
+		fmt.Fprintf(t.stdout, "  billing transfer --from %s --to %s --amount 111 --currency RUB\n", first, last)
 	}
-	fmt.Fprintf(p.stdout, "  billing balance --account %s\n", first)
+	fmt.Fprintf(t.stdout, "  billing balance --account %s\n", first)
 }
