@@ -90,13 +90,12 @@ test: ## run all tests with the race detector; the packages share one PostgreSQL
 	go test ./payments/internal/ledger -run TestManyOperations -v -operations 10000000
 test-compose: ## try the form with Docker: orders, two payments instances, killed containers
 	go run ./deploy/cmd/compose
-# The linter, formatter and generator of the gRPC service's definition; it is compiled once, in a minute or so.
-BUF = $$(GOWORK=off go -C deploy/tools tool -n buf)
-lint: ## check format, go vet, staticcheck, the rules of imports, the gRPC service's definition and the specifications
-	@unformatted=$$(gofmt -l $(MODULES)) && test -z "$$unformatted" || { echo gofmt -w $$unformatted; exit 1; }
-	go vet $(PACKAGES)
-	$$(GOWORK=off go -C deploy/tools tool -n staticcheck) $(PACKAGES)
-	go run ./deploy/cmd/importrules $(PACKAGES)
+# A program of deploy/tools. It is compiled once, which takes minutes for the largest.
+TOOL = $$(GOWORK=off go -C deploy/tools tool -n $(1))
+BUF = $(call TOOL,buf)
+lint: ## check Go (.golangci.yaml), known vulnerabilities, the gRPC service's definition and the specifications
+	$(call TOOL,golangci-lint) run $(PACKAGES)
+	deploy/tools/vulnerabilities.sh $(call TOOL,govulncheck) $(MODULES)
 	$(BUF) lint payments
 	$(BUF) format --diff --exit-code payments
 	deploy/tools/lint.sh

@@ -65,7 +65,7 @@ func (t *teller) receive(_ context.Context, messages []kafka.Message) error {
 	for _, m := range messages {
 		var reply contract.Reply
 		if err := json.Unmarshal(m.Value, &reply); err != nil || reply.CommandID == nil {
-			return fmt.Errorf("reply %s: %v", m.Value, err)
+			return fmt.Errorf("reply %s: %w", m.Value, err)
 		}
 		t.mu.Lock()
 		waiting, ok := t.waiting[*reply.CommandID]
@@ -239,7 +239,7 @@ func overBroker(ctx context.Context, teller *teller, queue uuid.UUID, c contract
 	defer cancel()
 	reply, err := teller.ask(ctx, queue, c, times)
 	if err != nil || reply.OperationID == nil {
-		return outcome{}, fmt.Errorf("reply %+v, %v", reply, err)
+		return outcome{}, fmt.Errorf("reply %+v, %w", reply, err)
 	}
 	return outcome{*reply.OperationID, reply.Reason}, nil
 }

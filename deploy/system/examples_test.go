@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -148,8 +149,8 @@ func TestExamples(t *testing.T) {
 		document := filepath.Base(path)
 		t.Run(document, func(t *testing.T) {
 			results, complaints := runExamples(t, s, root, examples)
-			for i := len(examples) - 1; i >= 0; i-- { // from the end, so that the lines before it keep their numbers
-				e, r := examples[i], results[i]
+			for i, e := range slices.Backward(examples) { // from the end, so that the lines before it keep their numbers
+				r := results[i]
 				switch {
 				case r.code != "0":
 					t.Errorf("%s:%d ends with code %s: %s%s", document, e.line, r.code, r.output, complaints)

@@ -333,7 +333,7 @@ func (l *listeners) follow(url string, id uuid.UUID, told func(load.Order)) (ord
 		}
 		for {
 			next, err := stream.next()
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				break
 			}
 			if err != nil {

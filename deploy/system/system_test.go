@@ -4,6 +4,7 @@ package system
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -402,7 +403,7 @@ func TestBadInputThroughTheGateway(t *testing.T) {
 		`null%.0s`: "",
 	} {
 		err := b.client.Call("POST", "/api/v1/orders", "", fmt.Appendf(nil, body, account), nil)
-		status, ok := err.(*load.StatusError)
+		status, ok := errors.AsType[*load.StatusError](err)
 		if !ok || status.Status != 400 || !strings.Contains(status.Body, field) {
 			t.Errorf("%s: %v", body, err)
 		}

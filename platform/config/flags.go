@@ -69,9 +69,9 @@ func explain(flags *flag.FlagSet, args []string, err error) error {
 // typed is the argument that names the flag, without its value.
 func typed(args []string, name string) string {
 	for _, arg := range args {
-		flag, _, _ := strings.Cut(arg, "=")
-		if flag == "-"+name || flag == "--"+name {
-			return flag
+		given, _, _ := strings.Cut(arg, "=")
+		if given == "-"+name || given == "--"+name {
+			return given
 		}
 	}
 	return "--" + name

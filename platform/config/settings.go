@@ -151,7 +151,7 @@ func inspect(target any) (settings []setting, validators []Validator) {
 		if !s.Addr().CanInterface() { // embedded and not exported
 			return
 		}
-		if v, ok := s.Addr().Interface().(Validator); ok {
+		if v, ok := reflect.TypeAssert[Validator](s.Addr()); ok {
 			validators = append(validators, v)
 		}
 	}
@@ -180,13 +180,13 @@ func describe(field reflect.StructField) Variable {
 
 // set reads a value into a field. Its error says what is allowed.
 func set(field reflect.Value, value string) error {
-	if level, ok := field.Addr().Interface().(*slog.Level); ok {
+	if level, ok := reflect.TypeAssert[*slog.Level](field.Addr()); ok {
 		if level.UnmarshalText([]byte(value)) != nil {
 			return errors.New("must be debug, info, warn or error")
 		}
 		return nil
 	}
-	if u, ok := field.Addr().Interface().(encoding.TextUnmarshaler); ok {
+	if u, ok := reflect.TypeAssert[encoding.TextUnmarshaler](field.Addr()); ok {
 		return u.UnmarshalText([]byte(value))
 	}
 	if field.Type() == reflect.TypeFor[time.Duration]() {

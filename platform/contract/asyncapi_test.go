@@ -59,7 +59,7 @@ func TestAsyncAPIIsValid(t *testing.T) {
 
 // follow finds what a reference within the document leads to.
 func follow(document any, ref string) any {
-	for _, key := range strings.Split(strings.TrimPrefix(ref, "#/"), "/") {
+	for key := range strings.SplitSeq(strings.TrimPrefix(ref, "#/"), "/") {
 		object, _ := document.(map[string]any)
 		document = object[key]
 	}
@@ -248,7 +248,7 @@ func TestAsyncAPIDescribesTheTopics(t *testing.T) {
 			if slices.Contains(names, name) && err != nil {
 				t.Error(err)
 			}
-			if kind := strings.Split(name, ".")[0]; err == nil && (names == nil || kind != strings.Split(names[0], ".")[0]) {
+			if kind, _, _ := strings.Cut(name, "."); err == nil && (names == nil || kind != strings.Split(names[0], ".")[0]) {
 				t.Errorf("%s is allowed on %s", name, topic)
 			}
 		}

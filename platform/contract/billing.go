@@ -107,7 +107,7 @@ func RepliesInstead(topic string) string {
 	return ""
 }
 
-// The event types of replies, as in the header ce_type.
+// ReplyType is the event type of a reply, as in the header ce_type.
 const ReplyType = "billing.reply"
 
 // Reply answers a command. Code is as the HTTP status would be.

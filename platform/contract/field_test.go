@@ -20,7 +20,7 @@ func TestWithinNamesTheFieldsOfAnItem(t *testing.T) {
 	if item[0].Field != "amount" {
 		t.Error("the item's own error was changed")
 	}
-	if other := errors.New("the database is away"); contract.Within("orders[3].", other) != other || contract.Within("x", nil) != nil {
+	if other := errors.New("the database is away"); !errors.Is(contract.Within("orders[3].", other), other) || contract.Within("x", nil) != nil {
 		t.Error("another error was changed")
 	}
 }

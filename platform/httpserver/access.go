@@ -62,7 +62,7 @@ func origin(text string) (string, error) {
 // splitHost takes a Host header apart; the port may be missing.
 func splitHost(text string) (name, port string, ok bool) {
 	name = text
-	if i := strings.LastIndexByte(text, ':'); i >= 0 && !strings.HasSuffix(text, "]") {
+	if strings.Contains(text, ":") && !strings.HasSuffix(text, "]") {
 		var err error
 		if name, port, err = net.SplitHostPort(text); err != nil {
 			return "", "", false

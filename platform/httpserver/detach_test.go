@@ -117,7 +117,7 @@ func TestDetachedAnswerThatFailsIsBrokenOff(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if body, err := io.ReadAll(response.Body); err != io.ErrUnexpectedEOF || string(body) != "one\n" {
+		if body, err := io.ReadAll(response.Body); !errors.Is(err, io.ErrUnexpectedEOF) || string(body) != "one\n" {
 			t.Errorf("got %q, %v", body, err)
 		}
 		response.Body.Close()

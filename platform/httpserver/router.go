@@ -158,7 +158,7 @@ func (o *observer) observe(next http.Handler) http.Handler {
 
 		defer func() {
 			panicked := recover()
-			if panicked != nil && panicked != http.ErrAbortHandler {
+			if panicked != nil && panicked != http.ErrAbortHandler { //nolint:errorlint // net/http compares so too
 				x.err = fmt.Errorf("panic: %v\n%s", panicked, debug.Stack())
 				if x.status == 0 {
 					WriteProblem(x, NewProblem(http.StatusInternalServerError, CodeInternal,

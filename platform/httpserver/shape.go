@@ -75,7 +75,7 @@ func build(t reflect.Type, seen map[reflect.Type]*shape) *shape {
 	case reflect.Struct:
 		s.fields = make(map[string]member)
 		s.addFields(t, seen)
-		s.variant, _ = reflect.Zero(t).Interface().(Variant)
+		s.variant, _ = reflect.TypeAssert[Variant](reflect.Zero(t))
 	case reflect.Slice, reflect.Array:
 		if t.Elem().Kind() != reflect.Uint8 { // Bytes are a string in base64.
 			s.elem = build(t.Elem(), seen)
@@ -89,8 +89,7 @@ func build(t reflect.Type, seen map[reflect.Type]*shape) *shape {
 // addFields adds a struct's fields under their JSON names, those of embedded structs after its own.
 func (s *shape) addFields(t reflect.Type, seen map[reflect.Type]*shape) {
 	var embedded []reflect.Type
-	for i := range t.NumField() {
-		field := t.Field(i)
+	for field := range t.Fields() {
 		tag := field.Tag.Get("json")
 		name, _, _ := strings.Cut(tag, ",")
 		switch {

@@ -356,8 +356,8 @@ func signal(to chan<- struct{}) {
 // delay the messages that have arrived meanwhile nor halve the throughput. Nor need it follow every single message: a
 // commit covers what was handled until then, and the next one comes commitInterval later at the earliest.
 func (g *generation) commitAsHandled(ctx context.Context, end context.CancelCauseFunc) {
-	pace := time.NewTicker(commitInterval)
-	defer pace.Stop()
+	due := time.NewTicker(commitInterval)
+	defer due.Stop()
 	defer g.troubles.note("commit", nil)
 	for failures := 0; ; {
 		select {
@@ -376,7 +376,7 @@ func (g *generation) commitAsHandled(ctx context.Context, end context.CancelCaus
 		g.troubles.note("commit", err)
 		if err == nil {
 			failures = 0
-			<-pace.C
+			<-due.C
 			continue
 		}
 		g.member.cluster.forget()

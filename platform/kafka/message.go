@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -50,9 +51,9 @@ type Header = kafkago.Header
 
 // Header returns the last value of that name, as Kafka's own clients do, or "" where there is none.
 func (m Message) Header(name string) string {
-	for i := len(m.Headers) - 1; i >= 0; i-- {
-		if m.Headers[i].Key == name {
-			return string(m.Headers[i].Value)
+	for _, h := range slices.Backward(m.Headers) {
+		if h.Key == name {
+			return string(h.Value)
 		}
 	}
 	return ""
@@ -158,8 +159,10 @@ func DeadLetter(m Message, reason string) Message {
 	}
 	dead := Message{Topic: contract.DeadLetter(m.Topic), Key: m.Key, Value: m.Value}
 	if m.Unreadable != nil {
-		dead.Headers = append(origin, Header{Key: "dlq_last_offset", Value: strconv.AppendInt(nil, m.Unreadable.Last, 10)},
-			Header{Key: truncatedHeader, Value: []byte("true")})
+		dead.Headers = slices.Concat(origin, []Header{
+			{Key: "dlq_last_offset", Value: strconv.AppendInt(nil, m.Unreadable.Last, 10)},
+			{Key: truncatedHeader, Value: []byte("true")},
+		})
 		return dead
 	}
 	dead.Headers = append(append(dead.Headers, m.Headers...), origin...)

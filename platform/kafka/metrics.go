@@ -9,8 +9,7 @@ import (
 // register adds a collector, or returns the one of that name that another producer or consumer of the process added.
 func register[C prometheus.Collector](metrics prometheus.Registerer, collector C) (C, error) {
 	err := metrics.Register(collector)
-	var already prometheus.AlreadyRegisteredError
-	if errors.As(err, &already) {
+	if already, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
 		if existing, ok := already.ExistingCollector.(C); ok {
 			return existing, nil
 		}

@@ -25,6 +25,7 @@ type fetchResponse struct {
 	Topics         []fetchTopic `kafka:"min=v0,max=v11"`
 }
 
+//nolint:revive // kafka-go names it
 func (*fetchResponse) ApiKey() protocol.ApiKey { return protocol.Fetch }
 
 type fetchTopic struct {

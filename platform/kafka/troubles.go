@@ -48,8 +48,7 @@ func (t *troubles) note(source string, err error) {
 
 // kindOf tells what one logs an error for: a broker's answer, or that none can be reached, in whatever way that shows.
 func kindOf(err error) string {
-	var code kafkago.Error
-	if errors.As(err, &code) {
+	if code, ok := errors.AsType[kafkago.Error](err); ok {
 		return code.Title()
 	}
 	return "no answer"

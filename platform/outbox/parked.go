@@ -186,7 +186,7 @@ func (l *leader) replace(ctx context.Context, rows []openRow) (n int, err error)
 	}
 	seqs := slices.Clone(l.published)
 	var left, kept, moved stored
-	var parked []Message
+	var refused []Message
 	var reasons pg.Texts
 	for _, row := range rows {
 		if row.from == nil {
@@ -208,9 +208,9 @@ func (l *leader) replace(ctx context.Context, rows []openRow) (n int, err error)
 		for _, m := range row.open {
 			switch {
 			case m.reason != "":
-				parked, reasons = append(parked, m.Message), append(reasons, m.reason)
+				refused, reasons = append(refused, m.Message), append(reasons, m.reason)
 			case m.behind && stopped[messageKey{m.Topic, m.Key}]:
-				parked, reasons = append(parked, m.Message), append(reasons, behind)
+				refused, reasons = append(refused, m.Message), append(reasons, behind)
 			default:
 				keep(m.to, Row{Seq: m.Seq, Lane: m.Lane, Messages: m.row(), CreatedAt: m.CreatedAt}, 1)
 			}
@@ -224,14 +224,14 @@ func (l *leader) replace(ctx context.Context, rows []openRow) (n int, err error)
 		func() error { return left.delete(ctx, tx) },
 		func() error { return kept.insert(ctx, tx) },
 		func() error { return moved.insertWaiting(ctx, tx) },
-		func() error { return setAside(ctx, tx, parked, reasons) },
+		func() error { return setAside(ctx, tx, refused, reasons) },
 		tx.Commit,
 	} {
 		if err := do(); err != nil {
 			return 0, err
 		}
 	}
-	return len(parked), nil
+	return len(refused), nil
 }
 
 func setAside(ctx context.Context, tx *sqlx.Tx, messages []Message, reasons pg.Texts) error {

@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"strconv"
@@ -164,9 +165,7 @@ func connector(cfg Config, user, password string, answer time.Duration, settings
 		"tcp_keepalives_count":    "4",
 		"tcp_user_timeout":        milliseconds(30 * time.Second),
 	}
-	for name, value := range settings {
-		runtime[name] = value
-	}
+	maps.Copy(runtime, settings)
 	// A literal, not pq.NewConfig: PG… variables of the environment must not decide where money goes.
 	connector, err := pq.NewConnectorConfig(pq.Config{
 		Host: cfg.Host, Port: cfg.Port, Database: cfg.Database, User: user, Password: password,

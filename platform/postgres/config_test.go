@@ -108,7 +108,7 @@ func TestWait(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer server.Stop(localpostgres.Immediate)
+		defer func() { _ = server.Stop(localpostgres.Immediate) }()
 		if err := <-waited; err != nil {
 			t.Error(err)
 		}

@@ -73,7 +73,7 @@ func TestServerGoesAway(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer server.Stop(localpostgres.Immediate)
+			defer func() { _ = server.Stop(localpostgres.Immediate) }()
 			db, err := pg.Open(server.Admin())
 			if err != nil {
 				t.Fatal(err)

@@ -95,7 +95,7 @@ func TestListenHearsWhatIsCommitted(t *testing.T) {
 			return err
 		}
 		return refusal
-	}); err != refusal {
+	}); !errors.Is(err, refusal) {
 		t.Fatal(err)
 	}
 	notify(t, db.Service, "others", "of another channel")

@@ -57,7 +57,7 @@ func TestInTxRollsBack(t *testing.T) {
 		}
 		return refusal
 	})
-	if err != refusal {
+	if !errors.Is(err, refusal) {
 		t.Errorf("got %v", err)
 	}
 	func() {

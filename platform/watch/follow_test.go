@@ -257,7 +257,7 @@ func TestAFailedReadIsRepeated(t *testing.T) {
 func TestTheEndOfTheFeedIsTheEnd(t *testing.T) {
 	hub := watch.NewVersioned(quiet, versionOf, nil)
 	failure := errors.New("no feed")
-	if err := hub.Follow(t.Context(), func(context.Context, func([]watch.Change), func(bool)) error { return failure }); err != failure {
+	if err := hub.Follow(t.Context(), func(context.Context, func([]watch.Change), func(bool)) error { return failure }); !errors.Is(err, failure) {
 		t.Errorf("got %v", err)
 	}
 }

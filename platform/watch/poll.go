@@ -51,7 +51,7 @@ func (h *Hub[T]) Poll(ctx context.Context) error {
 }
 
 // due returns the IDs that are to be polled for now, and whether anybody waits at all. All who wait for an ID share its polls.
-func (h *Hub[T]) due(now time.Time) (ids []uuid.UUID, any bool) {
+func (h *Hub[T]) due(now time.Time) (ids []uuid.UUID, some bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	since := make(map[uuid.UUID]time.Time) // each is due

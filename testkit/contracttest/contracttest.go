@@ -243,7 +243,7 @@ func (m *Message) Check(headers map[string]any, payload []byte) error {
 // of a list, so to say there that it is another one weighs most.
 func faults(err error) int {
 	n := 0
-	switch e := err.(type) {
+	switch e := err.(type) { //nolint:errorlint // each level of the tree is visited
 	case interface{ Unwrap() error }:
 		return faults(e.Unwrap())
 	case interface{ Unwrap() []error }:

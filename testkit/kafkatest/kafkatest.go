@@ -16,8 +16,8 @@ import (
 )
 
 // Config is a configuration for brokers at these addresses, with the defaults of kafka.Config for the rest.
-func Config(brokers ...string) kafka.Config {
-	return kafka.Config{Brokers: brokers, Partitions: 4, ReplicationFactor: 1, Retention: 30 * 24 * time.Hour}
+func Config(addresses ...string) kafka.Config {
+	return kafka.Config{Brokers: addresses, Partitions: 4, ReplicationFactor: 1, Retention: 30 * 24 * time.Hour}
 }
 
 // Broker starts a broker for the test and returns how to reach it. It has no topics; see kafka.EnsureTopics.

@@ -17,7 +17,7 @@ func DeleteRecords(t testing.TB, cfg kafka.Config, topic string) (lost int64) {
 	t.Helper()
 	client := client(t, cfg)
 	describe := kmsg.NewPtrMetadataRequest()
-	describe.Topics = []kmsg.MetadataRequestTopic{{Topic: kmsg.StringPtr(topic)}}
+	describe.Topics = []kmsg.MetadataRequestTopic{{Topic: new(topic)}}
 	metadata, err := describe.RequestWith(t.Context(), client)
 	// While a broker creates a topic or learns of it, it tells of no partitions.
 	for deadline := time.Now().Add(30 * time.Second); err == nil && empty(metadata.Topics) && time.Now().Before(deadline); {
@@ -80,7 +80,7 @@ func DeleteTopic(t testing.TB, cfg kafka.Config, topic string) {
 	t.Helper()
 	request := kmsg.NewPtrDeleteTopicsRequest()
 	request.TopicNames = []string{topic}
-	request.Topics = []kmsg.DeleteTopicsRequestTopic{{Topic: kmsg.StringPtr(topic)}}
+	request.Topics = []kmsg.DeleteTopicsRequestTopic{{Topic: new(topic)}}
 	deleted, err := request.RequestWith(t.Context(), client(t, cfg))
 	if err == nil {
 		err = kerr.ErrorForCode(deleted.Topics[0].ErrorCode)

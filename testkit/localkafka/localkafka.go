@@ -29,6 +29,7 @@ import (
 // Kind is which broker runs.
 type Kind string
 
+// The kinds.
 const (
 	Apache   Kind = "apache"
 	Embedded Kind = "embedded"

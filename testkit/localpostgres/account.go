@@ -98,8 +98,8 @@ func (a account) reaches(dir string) bool {
 	if err != nil {
 		return false
 	}
-	if real, err := filepath.EvalSymlinks(dir); err == nil {
-		dir = real
+	if resolved, err := filepath.EvalSymlinks(dir); err == nil {
+		dir = resolved
 	} else if errors.Is(err, fs.ErrNotExist) {
 		return a.reaches(filepath.Dir(dir))
 	} else {

@@ -170,7 +170,7 @@ func unpack(archive []byte, dir string) error {
 func untar(archive *tar.Reader, root *os.Root) error {
 	for {
 		header, err := archive.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return fs.WalkDir(root.FS(), ".", func(name string, entry fs.DirEntry, err error) error {
 				switch {
 				case err != nil:

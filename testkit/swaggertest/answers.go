@@ -144,14 +144,14 @@ func CheckExamples(t *testing.T, s *Spec, base string, prepare func(o *Operation
 		if strings.Contains(path, "//") {
 			continue // there is nothing to do it with
 		}
-		query := ""
+		var query strings.Builder
 		for _, p := range o.In("query") {
 			if example, ok := p.Example.(string); ok {
-				query += "&" + p.Name + "=" + strings.ReplaceAll(example, "+", "%2B")
+				query.WriteString("&" + p.Name + "=" + strings.ReplaceAll(example, "+", "%2B"))
 			}
 		}
-		if query != "" {
-			path += "?" + query[1:]
+		if query.String() != "" {
+			path += "?" + query.String()[1:]
 		}
 		a := send(t, o.Method, base, path, s.Body(t, o))
 		if a.status >= 300 {

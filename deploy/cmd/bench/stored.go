@@ -48,7 +48,8 @@ func enoughDisk(dir string, orders int) error {
 	if err := syscall.Statfs(dir, &disk); err != nil {
 		return fmt.Errorf("free space of %s: %w", dir, err)
 	}
-	free, needed := int64(disk.Bavail)*int64(disk.Bsize), int64(orders)*diskPerOrder+diskBeside
+	free := int64(disk.Bavail) * int64(disk.Bsize) //nolint:unconvert // its type depends on the system
+	needed := int64(orders)*diskPerOrder + diskBeside
 	if free < needed {
 		return fmt.Errorf("%s orders need %d GB of disk, and %s has %d GB free: set -stored (STORED) to fewer, or TMPDIR to another disk",
 			grouped(int64(orders)), needed>>30, dir, free>>30)

@@ -153,8 +153,8 @@ func (s *site) measure(ctx context.Context, w workload, what string, duration ti
 	m = Measurement{Operations: found.operations, PerSecond: n / found.took.Seconds(), Latency: found.latency, WAL: float64(after.wal-before.wal) / n}
 	if used := after.cpu.since(before.cpu); len(used) > 0 {
 		m.CPU = map[string]float64{}
-		for name, time := range used {
-			m.CPU[name] = float64(time.Microseconds()) / n
+		for name, took := range used {
+			m.CPU[name] = float64(took.Microseconds()) / n
 		}
 	}
 	return m, nil

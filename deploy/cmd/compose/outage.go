@@ -26,7 +26,7 @@ func (t *trial) scale(ctx context.Context) error {
 	watched := make(chan error, 1)
 	go func() {
 		var refused error
-		poll(watching, func() (bool, error) {
+		_ = poll(watching, func() (bool, error) {
 			refused = service.Call("GET", "/api/v1/currencies", "", nil, nil)
 			return refused != nil, refused
 		})

@@ -50,7 +50,7 @@ func complete(spec object, codes []code, examples object) (object, error) {
 	spec["security"] = []any{} // nobody has to show who they are
 	for path, methods := range spec["paths"].(object) {
 		for method, operation := range methods.(object) {
-			if err := completeOperation(method, operation.(object), definitions, examples); err != nil {
+			if err := completeOperation(operation.(object), definitions, examples); err != nil {
 				return nil, fmt.Errorf("%s %s: %w", method, path, err)
 			}
 		}
@@ -121,7 +121,7 @@ func giveFormat(name string, property object) {
 	}
 }
 
-func completeOperation(method string, operation, definitions, examples object) error {
+func completeOperation(operation, definitions, examples object) error {
 	if operation["operationId"] == nil {
 		return errors.New("it has no @ID")
 	}

@@ -73,7 +73,7 @@ func (p process) signal(signal syscall.Signal) error {
 	if err != nil {
 		return err
 	}
-	defer held.Release()
+	defer func() { _ = held.Release() }()
 	if !p.alive() {
 		return nil
 	}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -256,7 +257,7 @@ func TestArguments(t *testing.T) {
 	} {
 		t.Run(test.args+" "+test.env, func(t *testing.T) {
 			b := *b
-			b.env = append(b.env[:len(b.env):len(b.env)], test.env)
+			b.env = append(slices.Clip(b.env), test.env)
 			if out, _ := b.run(strings.Fields(test.args)...); !strings.Contains(out, test.want) {
 				t.Errorf("%q is not in: %s", test.want, out)
 			}

@@ -91,9 +91,9 @@ func (d document) object(name string) map[string]any {
 	return part
 }
 
-func (d document) list(name string) []any {
-	part, _ := d[name].([]any)
-	return part
+func (d document) tags() []any {
+	tags, _ := d["tags"].([]any)
+	return tags
 }
 
 // reduce leaves of a document what lies under the prefixes, and what that needs.
@@ -109,12 +109,12 @@ func (d document) reduce(prefixes []string) {
 		methods, _ := item.(map[string]any)
 		for _, method := range methods {
 			operation, _ := method.(map[string]any)
-			for _, tag := range document(operation).list("tags") {
+			for _, tag := range document(operation).tags() {
 				tags[tag] = true
 			}
 		}
 	}
-	d["tags"] = slices.DeleteFunc(d.list("tags"), func(tag any) bool {
+	d["tags"] = slices.DeleteFunc(d.tags(), func(tag any) bool {
 		described, _ := tag.(map[string]any)
 		return !tags[described["name"]]
 	})
@@ -198,7 +198,7 @@ func (d document) add(service string, more document) {
 		}
 		maps.Copy(d.object(part), more.object(part))
 	}
-	d["tags"] = append(d.list("tags"), more.list("tags")...)
+	d["tags"] = append(d.tags(), more.tags()...)
 }
 
 // eachReference visits the names of the definitions that a part of a document refers to, and puts what visit returns in their

@@ -170,7 +170,7 @@ func withTimeout(ctx context.Context, timeout time.Duration) (context.Context, c
 // fail answers a request that could not be passed on, or logs that its answer broke off.
 func fail(ctx context.Context, w http.ResponseWriter, r *http.Request, err error) {
 	// The context of the request to the service has ended, but not because the client left.
-	if context.Cause(ctx) == errUpstreamTimeout {
+	if errors.Is(context.Cause(ctx), errUpstreamTimeout) {
 		err = errUpstreamTimeout
 	}
 	httpserver.Error(w, r, err)

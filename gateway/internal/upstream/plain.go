@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"cmp"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -201,7 +202,7 @@ func (b *plainBody) end(err error) {
 		return
 	}
 	b.connection = nil
-	if b.stop() && err == io.EOF && b.reusable && c.reader.Buffered() == 0 {
+	if b.stop() && errors.Is(err, io.EOF) && b.reusable && c.reader.Buffered() == 0 {
 		c.pool.keep(c)
 	} else {
 		c.Close()

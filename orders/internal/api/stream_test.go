@@ -3,6 +3,7 @@ package api_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -83,7 +84,7 @@ func (l listener) expect(t testing.TB, b bundle, id uuid.UUID, version int, stat
 
 func (l listener) expectEnd(t testing.TB) {
 	t.Helper()
-	if event, err := l.next(); err != io.EOF || len(event) > 0 {
+	if event, err := l.next(); !errors.Is(err, io.EOF) || len(event) > 0 {
 		t.Errorf("after the end: %q, %v", event, err)
 	}
 }

@@ -49,7 +49,7 @@ func TestEveryProcessHearsOfWhatIsSaved(t *testing.T) {
 				return err
 			}
 			return result
-		}); err != result {
+		}); !errors.Is(err, result) {
 			t.Fatal(err)
 		}
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -42,9 +43,7 @@ func TestFieldsOfOtherOperations(t *testing.T) {
 				continue
 			}
 			item := map[string]any{"operation": operation}
-			for field, value := range valid[operation] {
-				item[field] = value
-			}
+			maps.Copy(item, valid[operation])
 			of := []any{values[name]}
 			if field.Type.Kind().String() == "string" {
 				of = append(of, "")
@@ -94,9 +93,7 @@ func TestFieldsOfOtherOperations(t *testing.T) {
 				item[name] = nil
 			}
 		}
-		for field, value := range valid[operation] {
-			item[field] = value
-		}
+		maps.Copy(item, valid[operation])
 		items = append(items, item)
 	}
 	b.call("POST", fmt.Sprintf("/api/v1/operations/%s/cancel", waits), nil)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -251,7 +252,7 @@ func TestReflectionTellsOfTheService(t *testing.T) {
 		if err := stream.CloseSend(); err != nil {
 			t.Error(err)
 		}
-		if err := stream.RecvMsg(new(grpc_reflection_v1.ServerReflectionResponse)); err != io.EOF {
+		if err := stream.RecvMsg(new(grpc_reflection_v1.ServerReflectionResponse)); !errors.Is(err, io.EOF) {
 			t.Errorf("%s: the stream ended with %v", version, err)
 		}
 	}

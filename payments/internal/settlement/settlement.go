@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"time"
 
@@ -126,7 +127,7 @@ func (s *Settlement) Settle(ctx context.Context, tx *sqlx.Tx, batch []postgres.M
 	if err := s.store.Save(ctx, tx, changes, book.Entered); err != nil {
 		return nil, err
 	}
-	told := append(changes.Payments, changes.Repeated...)
+	told := slices.Concat(changes.Payments, changes.Repeated)
 	events := make([]outbox.Message, len(told), len(told)+len(replies))
 	for i, p := range told {
 		if events[i], err = s.event(p); err != nil {

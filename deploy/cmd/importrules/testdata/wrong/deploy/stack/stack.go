@@ -1,3 +1,0 @@
-package stack
-
-import _ "github.com/altyn-pay/altyn/payments/docs"

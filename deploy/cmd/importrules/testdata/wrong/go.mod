@@ -1,3 +1,0 @@
-module github.com/altyn-pay/altyn
-
-go 1.26.0

@@ -1,3 +1,0 @@
-package order
-
-import _ "os"

@@ -1,3 +1,0 @@
-package settlement
-
-import _ "github.com/altyn-pay/altyn/orders/internal/order"

@@ -1,3 +1,0 @@
-package contract_test
-
-import _ "github.com/altyn-pay/altyn/orders/internal/order"

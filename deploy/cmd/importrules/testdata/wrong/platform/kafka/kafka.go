@@ -1,3 +1,0 @@
-package kafka
-
-import _ "github.com/segmentio/kafka-go"

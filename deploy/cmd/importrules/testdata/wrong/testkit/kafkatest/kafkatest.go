@@ -1,3 +1,0 @@
-package kafkatest
-
-import _ "github.com/segmentio/kafka-go/sasl/plain"
