@@ -1,6 +1,6 @@
 // Package groupcommit lets requests that arrive together share one transaction. A request that arrives while nothing
 // is in flight is run at once; those that arrive while a batch is in flight form the next one, and where requests meet, a
-// batch is followed by a rest in which more of them gather (package pace). So nothing is delayed when the system is idle, and
+// batch is followed by a rest in which more of them gather (package stage). So nothing is delayed when the system is idle, and
 // under load a transaction carries hundreds of rows.
 package groupcommit
 
@@ -11,7 +11,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/altyn-pay/altyn/platform/pace"
+	"github.com/altyn-pay/altyn/platform/stage"
 )
 
 // ErrBusy is returned when too many requests are waiting already.
@@ -28,7 +28,7 @@ const (
 // Group collects items and runs them in batches, one batch at a time.
 type Group[Item, Result any] struct {
 	run      func(ctx context.Context, items []Item) ([]Result, error)
-	alone    func(error) bool
+	blames   func(error) bool
 	maxBatch int
 	maxQueue int
 
@@ -43,15 +43,16 @@ type call[Item, Result any] struct {
 	items   []Item
 	results []Result
 	err     error
-	done    chan struct{}
+	ended   bool
+	done    chan struct{} // closed once the call has ended
 }
 
 // New makes a group. run gets some maxBatch items at most, in the order of their arrival, and returns one result for each; it
-// must be all or nothing. When it fails with an error of which alone says that one of the items may be to blame, the calls
-// are run again one by one, so that one bad item does not fail the others. At most maxQueue items wait.
-func New[Item, Result any](maxBatch, maxQueue int, alone func(error) bool,
+// must be all or nothing. When it fails with an error that blames lays on an item, smaller batches are run until the call with
+// the bad item is alone, so that it does not fail the others. At most maxQueue items wait.
+func New[Item, Result any](maxBatch, maxQueue int, blames func(error) bool,
 	run func(ctx context.Context, items []Item) ([]Result, error)) *Group[Item, Result] {
-	return &Group[Item, Result]{run: run, alone: alone, maxBatch: maxBatch, maxQueue: maxQueue, enough: make(chan struct{}, 1)}
+	return &Group[Item, Result]{run: run, blames: blames, maxBatch: maxBatch, maxQueue: maxQueue, enough: make(chan struct{}, 1)}
 }
 
 // Do runs the item in a batch and returns its result. When ctx ends first, Do returns its error, and the item may still
@@ -125,7 +126,7 @@ func (g *Group[Item, Result]) gather(batch []*call[Item, Result], took time.Dura
 	for _, c := range batch {
 		items += len(c.items)
 	}
-	timer := time.NewTimer(pace.Rest(items, took))
+	timer := time.NewTimer(stage.Rest(items, took))
 	defer timer.Stop()
 	select {
 	case <-timer.C:
@@ -149,26 +150,49 @@ func (g *Group[Item, Result]) next() []*call[Item, Result] {
 }
 
 func (g *Group[Item, Result]) runBatch(batch []*call[Item, Result]) {
+	err := g.runTogether(batch)
+	if err != nil && g.blames(err) {
+		err = stage.Isolate(batch, err, g.runTogether, g.blames, func(c *call[Item, Result], err error) error {
+			c.end(nil, err)
+			return nil
+		})
+	}
+	if err == nil {
+		return
+	}
+	for _, c := range batch {
+		c.end(nil, err)
+	}
+}
+
+// runTogether runs the items of calls, and ends the calls unless it fails.
+func (g *Group[Item, Result]) runTogether(calls []*call[Item, Result]) error {
 	ctx, cancel := context.WithTimeout(context.Background(), runTimeout)
 	defer cancel()
 	var items []Item
-	for _, c := range batch {
+	for _, c := range calls {
 		items = append(items, c.items...)
 	}
 	results, err := g.run(ctx, items)
-	if err == nil && len(results) != len(items) {
-		err = fmt.Errorf("groupcommit: %d results for %d items", len(results), len(items))
+	if err != nil {
+		return err
 	}
-	for i, c := range batch {
-		switch n := len(c.items); {
-		case err == nil:
-			c.results, results = results[:n:n], results[n:]
-		case len(batch) > 1 && g.alone(err):
-			g.runBatch(batch[i : i+1]) // closes done
-			continue
-		default:
-			c.err = err
-		}
-		close(c.done)
+	if len(results) != len(items) {
+		return fmt.Errorf("groupcommit: %d results for %d items", len(results), len(items))
 	}
+	for _, c := range calls {
+		n := len(c.items)
+		c.end(results[:n:n], nil)
+		results = results[n:]
+	}
+	return nil
+}
+
+// end ends a call, unless it has ended.
+func (c *call[Item, Result]) end(results []Result, err error) {
+	if c.ended {
+		return
+	}
+	c.results, c.err, c.ended = results, err, true
+	close(c.done)
 }

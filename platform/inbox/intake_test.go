@@ -237,7 +237,7 @@ func TestWhatComesForAStoppedAccountIsStored(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.drain(w) // sets aside what came meanwhile
-	if err := w.probe(t.Context()); err != nil {
+	if _, err := w.probe(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	b.drain(w)

@@ -11,9 +11,10 @@ import (
 
 	"github.com/jmoiron/sqlx"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
 
-	"github.com/altyn-pay/altyn/platform/pace"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
+	"github.com/altyn-pay/altyn/platform/stage"
 	"github.com/altyn-pay/altyn/platform/telemetry"
 )
 
@@ -23,8 +24,6 @@ const (
 	// retryInterval is how often a worker looks for accounts whose head message is due for another try.
 	retryInterval = 250 * time.Millisecond
 	maxProbes     = 100 // accounts woken at a time
-
-	maxBackoff = 2 * time.Second // between tries when the database is away
 )
 
 // Handler gives a batch its effect in the transaction tx, which commits it. The batch is sorted by arrival and holds messages of
@@ -67,9 +66,8 @@ type Worker[B any] struct {
 	handle Handler[B]
 	retry  Retry
 	log    *slog.Logger
-	wake   chan struct{}
-
-	lookout chan *lookout // has it while nobody looks
+	wake   stage.Signal
+	poll   *stage.Poll // of all that Run
 
 	batches  prometheus.Histogram
 	duration prometheus.Histogram
@@ -80,7 +78,7 @@ type Worker[B any] struct {
 func NewWorker[B any](inbox *Inbox[B], handle Handler[B], retry Retry, log *slog.Logger,
 	metrics prometheus.Registerer) *Worker[B] {
 	w := &Worker[B]{
-		inbox: inbox, db: inbox.db, handle: handle, retry: retry, log: log, wake: make(chan struct{}, 1), lookout: make(chan *lookout, 1),
+		inbox: inbox, db: inbox.db, handle: handle, retry: retry, log: log, wake: stage.NewSignal(), poll: stage.NewPoll(),
 		batches: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "altyn_inbox_batch_size", Help: "Messages settled in one transaction.", Buckets: prometheus.ExponentialBuckets(1, 4, 6)}),
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -88,7 +86,6 @@ func NewWorker[B any](inbox *Inbox[B], handle Handler[B], retry Retry, log *slog
 		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "altyn_inbox_failures_total", Help: "Unexpected failures of single messages, by what follows."}, []string{"outcome"}),
 	}
-	w.lookout <- &lookout{}
 	metrics.MustRegister(w.batches, w.duration, w.failures, depth(inbox.db))
 	return w
 }
@@ -106,76 +103,22 @@ func depth(db *sqlx.DB) prometheus.Collector {
 }
 
 // Wake tells the worker that messages were committed. It never blocks.
-func (w *Worker[B]) Wake() {
-	select {
-	case w.wake <- struct{}{}:
-	default:
-	}
-}
+func (w *Worker[B]) Wake() { w.wake.Send() }
 
 // Run settles until ctx ends, then returns nil; the batch in flight is finished. It survives the loss of the database. It
 // may run several times at once; one of them looks for what other processes have stored, and the others are woken, or look when
 // that one is at work.
 func (w *Worker[B]) Run(ctx context.Context) error {
-	var (
-		failures   int
-		nextProbes time.Time
-		woken      = true // there may be work
-	)
-	for ctx.Err() == nil {
-		// What was begun is finished: the settings of the database's session bound its time.
-		working := context.WithoutCancel(ctx)
-		var err error
-		if now := time.Now(); now.After(nextProbes) {
-			nextProbes = now.Add(retryInterval)
-			err = w.probe(working)
-		}
-		if err == nil && !woken {
-			woken, err = w.await(ctx)
-		}
-		if err == nil && woken {
-			var n int
-			if n, err = w.runOnce(working); err == nil {
-				woken = n == batchSize
-			}
-		}
-		if err == nil {
-			failures = 0
-			continue
-		}
-		pause := min(maxBackoff, 50*time.Millisecond<<min(failures, 10))
-		failures++
-		w.log.Warn("inbox worker interrupted", "error", err, "retry_in", pause)
-		pace.Wait(ctx, pause)
-	}
-	return nil
-}
-
-// lookout is what a worker has while it looks for work by itself.
-type lookout struct {
-	poll  pace.Poll
-	found bool // the last look has found something
-}
-
-// await waits until there may be work, until it is time to look for some, or until ctx ends, and tells whether there is any.
-func (w *Worker[B]) await(ctx context.Context) (bool, error) {
-	select {
-	case <-ctx.Done():
-		return false, nil
-	case <-w.wake:
-		return true, nil
-	case l := <-w.lookout:
-		defer func() { w.lookout <- l }()
-		if l.poll.Wait(ctx, w.wake, l.found) {
-			return true, nil
-		}
-		if ctx.Err() != nil {
-			return false, nil
-		}
-		var err error
-		l.found, err = w.hasWork(context.WithoutCancel(ctx))
-		return l.found, err
-	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		return stage.Loop{
+			Name: "inbox worker", Log: w.log, Once: w.runOnce, Look: w.hasWork, Wake: w.wake, Poll: w.poll, Full: batchSize,
+		}.Run(ctx)
+	})
+	group.Go(func() error {
+		return stage.Loop{Name: "inbox retries", Log: w.log, Once: w.probe, Every: retryInterval}.Run(ctx)
+	})
+	return group.Wait()
 }
 
 // hasWork looks whether any message is ready, which costs a fraction of a settlement that finds none.
@@ -196,7 +139,11 @@ func (w *Worker[B]) runOnce(ctx context.Context) (int, error) {
 		return len(batch), err
 	}
 	w.log.Warn("a batch failed; looking for the message", "messages", len(batch), "error", err)
-	return len(batch), w.isolate(ctx, batch)
+	// What follows a stopped message in its account's queue is left out by claim.
+	return len(batch), stage.Isolate(batch, err,
+		func(part []Stored) error { _, err := w.settle(ctx, part); return err },
+		func(err error) bool { return !pg.IsTransient(err) },
+		func(m Stored, cause error) error { return w.stop(ctx, m, cause) })
 }
 
 // settle claims and handles a batch in one transaction. The batch is returned also when it failed.
@@ -248,31 +195,6 @@ func (w *Worker[B]) guard(run func() (func(), error)) (committed func(), err err
 		}
 	}()
 	return run()
-}
-
-// isolate halves a failing batch until the message that fails is alone, and stops its account. The halves are settled
-// in order, and what follows a stopped message in its account's queue is left out by claim.
-func (w *Worker[B]) isolate(ctx context.Context, batch []Stored) error {
-	for _, half := range [][]Stored{batch[:len(batch)/2], batch[len(batch)/2:]} {
-		if len(half) == 0 {
-			continue
-		}
-		_, err := w.settle(ctx, half)
-		switch {
-		case err == nil:
-		case pg.IsTransient(err):
-			return err
-		case len(half) > 1:
-			if err := w.isolate(ctx, half); err != nil {
-				return err
-			}
-		default:
-			if err := w.stop(ctx, half[0], err); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }
 
 // stop makes an account's queue stand still after its head message has failed: for a while, or, after too many
@@ -329,13 +251,13 @@ func (w *Worker[B]) about(row Stored) []any {
 	return attributes
 }
 
-// probe makes the head messages of accounts whose time has come ready for another try.
-func (w *Worker[B]) probe(ctx context.Context) error {
+// probe makes the head messages of accounts whose time has come ready for another try. It returns how many accounts were due.
+func (w *Worker[B]) probe(ctx context.Context) (int, error) {
 	var due []stop
 	if err := w.db.SelectContext(ctx, &due, `
 		SELECT account_id, lane FROM inbox_stops
 		WHERE retry_at <= clock_timestamp() ORDER BY retry_at LIMIT $1`, maxProbes); err != nil {
-		return fmt.Errorf("inbox: find stops: %w", err)
+		return 0, fmt.Errorf("inbox: find stops: %w", err)
 	}
 	for _, s := range due {
 		if err := pg.InTx(ctx, w.db, func(tx *sqlx.Tx) error {
@@ -354,10 +276,13 @@ func (w *Worker[B]) probe(ctx context.Context) error {
 			}
 			return ready(ctx, tx, s)
 		}); err != nil {
-			return err
+			return 0, err
 		}
 	}
-	return nil
+	if len(due) > 0 {
+		w.Wake()
+	}
+	return len(due), nil
 }
 
 // ready lets the head message of a stopped account, which the caller has marked as probing, be claimed once more.

@@ -14,7 +14,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/altyn-pay/altyn/platform/pace"
+	"github.com/altyn-pay/altyn/platform/stage"
 )
 
 const (
@@ -246,7 +246,7 @@ func (g *generation) collect(ctx context.Context) {
 			return
 		}
 		g.markHandled(batch)
-		pace.Wait(ctx, pace.Rest(len(batch), time.Since(begin)))
+		stage.Gather(ctx, len(batch), begin)
 	}
 }
 

@@ -16,7 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/altyn-pay/altyn/platform/kafka"
-	"github.com/altyn-pay/altyn/platform/pace"
+	"github.com/altyn-pay/altyn/platform/stage"
 	"github.com/altyn-pay/altyn/testkit/kfaketest"
 )
 
@@ -124,7 +124,7 @@ func TestAConsumerRestsAfterABatch(t *testing.T) {
 	produce(t, producer, messages(topic, 0, 1, 1)...)
 	j.await(t, 2)
 	stop()
-	if rested, want := next.Sub(end), pace.Rest(1, end.Sub(begin)); rested < want {
+	if rested, want := next.Sub(end), stage.Rest(1, end.Sub(begin)); rested < want {
 		t.Errorf("the consumer rested %s, want at least %s", rested, want)
 	}
 }

@@ -14,7 +14,7 @@ import (
 
 	"github.com/altyn-pay/altyn/platform/config"
 	"github.com/altyn-pay/altyn/platform/contract"
-	"github.com/altyn-pay/altyn/platform/pace"
+	"github.com/altyn-pay/altyn/platform/stage"
 )
 
 // ErrFull is the error of a request for which the outbox has no room. Nothing was done.
@@ -67,12 +67,16 @@ func (b *Backlog) Full(lane int16) bool { return b.full.Load()&(1<<lane) != 0 }
 
 // Run looks at the outbox now and then until ctx ends, then returns nil. It survives the loss of the database.
 func (b *Backlog) Run(ctx context.Context) error {
-	for ctx.Err() == nil {
+	var next time.Time
+	return stage.Loop{Name: "looking for room in the outbox", Log: b.log, Every: lookEvery, Once: func(ctx context.Context) (int, error) {
 		begin := time.Now()
-		_ = b.look(context.WithoutCancel(ctx)) // as the last time; requests find out for themselves that the database is away
-		pace.Wait(ctx, max(lookEvery, (lookShare-1)*time.Since(begin)))
-	}
-	return nil
+		if begin.Before(next) {
+			return 0, nil
+		}
+		err := b.look(ctx)
+		next = time.Now().Add((lookShare - 1) * time.Since(begin))
+		return 0, err
+	}}.Run(ctx)
 }
 
 // look counts what waits. Once all of it is too much, those lanes are full that have their share of what may wait.

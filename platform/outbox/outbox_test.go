@@ -14,8 +14,8 @@ import (
 	"github.com/jmoiron/sqlx"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/altyn-pay/altyn/platform/pace"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
+	"github.com/altyn-pay/altyn/platform/stage"
 	"github.com/altyn-pay/altyn/testkit/postgrestest"
 	"github.com/altyn-pay/altyn/testkit/wait"
 )
@@ -203,7 +203,7 @@ func TestTheRelayRestsAfterABatch(t *testing.T) {
 	relay, _ := b.run()
 	running <- relay
 	b.until("all is published", func() bool { return len(b.broker.payloads("b")) == 1 && b.rows("outbox") == 0 })
-	if rested, want := next.Sub(end), pace.Rest(many, end.Sub(begin)); rested < want {
+	if rested, want := next.Sub(end), stage.Rest(many, end.Sub(begin)); rested < want {
 		t.Errorf("the relay rested %s, want at least %s", rested, want)
 	}
 }

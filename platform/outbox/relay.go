@@ -13,8 +13,8 @@ import (
 	"github.com/jmoiron/sqlx"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/altyn-pay/altyn/platform/pace"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
+	"github.com/altyn-pay/altyn/platform/stage"
 )
 
 const (
@@ -29,7 +29,6 @@ const (
 
 	// standbyInterval is how often an instance that does not hold the lock asks for it.
 	standbyInterval = time.Second
-	maxBackoff      = 2 * time.Second
 
 	// publishTimeout bounds one publication; what was not acknowledged by then is published again.
 	publishTimeout = 30 * time.Second
@@ -53,7 +52,7 @@ type Relay struct {
 	publisher Publisher
 	fallback  func(topic string) string
 	log       *slog.Logger
-	wake      chan struct{}
+	wake      stage.Signal
 	published prometheus.Counter
 	batches   prometheus.Histogram
 	parked    prometheus.Counter
@@ -62,7 +61,7 @@ type Relay struct {
 // NewRelay makes a relay; Run runs it.
 func NewRelay(db *sqlx.DB, publisher Publisher, log *slog.Logger, metrics prometheus.Registerer) *Relay {
 	r := &Relay{
-		db: db, publisher: publisher, log: log, wake: make(chan struct{}, 1),
+		db: db, publisher: publisher, log: log, wake: stage.NewSignal(),
 		published: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "altyn_outbox_published_total", Help: "Messages acknowledged by the broker."}),
 		batches: prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -92,40 +91,18 @@ func depth(db *sqlx.DB) prometheus.Collector {
 }
 
 // Wake tells the relay that messages were committed. It never blocks.
-func (r *Relay) Wake() {
-	select {
-	case r.wake <- struct{}{}:
-	default:
-	}
-}
+func (r *Relay) Wake() { r.wake.Send() }
 
 // Run publishes until ctx ends, then returns nil. It survives the loss of the database and of the broker.
 func (r *Relay) Run(ctx context.Context) error {
-	for failures := 0; ctx.Err() == nil; {
-		err := r.lead(ctx)
-		if ctx.Err() != nil {
-			return nil
-		}
-		pause := standbyInterval
-		if errors.Is(err, errStandby) {
-			failures = 0
-		} else {
-			pause = min(maxBackoff, 50*time.Millisecond<<min(failures, 10))
-			failures++
-			r.log.Warn("outbox relay interrupted", "error", err, "retry_in", pause)
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(pause):
-		}
-	}
-	return nil
+	return stage.Loop{
+		Name: "outbox relay", Log: r.log, Every: standbyInterval,
+		Once: func(context.Context) (int, error) { return 0, r.lead(ctx) },
+	}.Run(ctx)
 }
 
-var errStandby = errors.New("another instance holds the relay's lock")
-
-// lead takes the lock on a connection of its own and relays on that connection until something fails: when the session
-// is lost, so is the lock, and so is the right to publish.
+// lead takes the lock, if no other instance has it, on a connection of its own, and publishes on that connection until ctx ends or
+// something fails: when the session is lost, so is the lock, and so is the right to publish.
 func (r *Relay) lead(ctx context.Context) error {
 	conn, err := r.db.Connx(ctx)
 	if err != nil {
@@ -137,7 +114,7 @@ func (r *Relay) lead(ctx context.Context) error {
 		return err
 	}
 	if !leads {
-		return errStandby
+		return nil
 	}
 	// The pool would hand the session on with its lock and its settings, so it is discarded at the end.
 	defer discard(conn)
@@ -187,37 +164,24 @@ func newLeader(ctx context.Context, r *Relay, conn *sqlx.Conn) (*leader, error) 
 	return &leader{Relay: r, conn: conn, waits: waits, catchUp: catchUp, landed: make(chan flight, maxFlights)}, err
 }
 
-// run publishes until ctx ends, then returns nil.
-func (l *leader) run(ctx context.Context) error {
-	var poll pace.Poll
-	defer poll.Stop()
+// run publishes until ctx ends, then returns nil, or until the database fails. While the broker refuses everything, it backs off.
+func (l *leader) run(ctx context.Context) (err error) {
+	running, end := context.WithCancel(ctx)
+	defer end()
 	woken := false
-	for refusals := 0; ctx.Err() == nil; { // in a row, of the broker
-		begin := time.Now()
-		n, refused, err := l.runOnce(ctx, woken)
-		switch {
-		case err != nil:
-			return err
-		case refused != nil && refusals == 0:
-			l.log.Warn("outbox cannot be published; it is tried again until it can", "error", refused)
-		case refused == nil && refusals > 0 && n > 0:
-			l.log.Info("outbox is published again")
-			refusals = 0
-		}
-		switch {
-		case refused != nil:
-			// What is committed meanwhile does not shorten the pause.
-			pace.Wait(ctx, min(maxBackoff, 50*time.Millisecond<<min(refusals, 10)))
-			refusals++
-			woken = false
-		case n >= batchSize:
-			woken = true
-		default:
-			pace.Wait(ctx, pace.Rest(n, time.Since(begin)))
-			woken = poll.Wait(ctx, l.wake, n > 0)
-		}
-	}
-	return nil
+	_ = stage.Loop{
+		Name: "publishing the outbox", Log: l.log, Wake: l.wake, Full: batchSize, Gather: true,
+		Look: func(context.Context) (bool, error) { woken = false; return true, nil },
+		Once: func(context.Context) (n int, refused error) {
+			if n, refused, err = l.runOnce(ctx, woken); err != nil {
+				end()
+				return 0, nil
+			}
+			woken = refused == nil
+			return n, refused
+		},
+	}.Run(running)
+	return err
 }
 
 // runOnce publishes one batch. It returns how many messages it took, and why the broker did not take some of them for now; err

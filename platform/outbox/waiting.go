@@ -10,6 +10,7 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/stage"
 )
 
 // Unavailable is the error of Publish for a message whose part of its topic takes none for now, while others may.
@@ -161,11 +162,11 @@ func (l *leader) fail(p part, reason *Unavailable, failed map[*waiting]bool) {
 
 func (w *waiting) backOff(r *Relay) {
 	now := time.Now()
-	pause := min(maxBackoff, 50*time.Millisecond<<min(w.failures, 10))
+	w.failures++
+	pause := stage.Backoff(w.failures)
 	if w.instead(r, now) != w.Topic {
 		pause = lostBackoff
 	}
-	w.failures++
 	w.due = now.Add(pause)
 }
 

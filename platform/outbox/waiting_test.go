@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/stage"
 )
 
 // cluster is what a broker has of topics: the partitions of each, and which of them take nothing for now. A topic that is
@@ -171,7 +172,7 @@ func TestAttemptsOfAPart(t *testing.T) {
 	relay.step(b, false)
 	w := relay.waits["topic"][0]
 	for failures := 1; failures < 8; failures++ {
-		want := min(maxBackoff, 50*time.Millisecond<<(failures-1))
+		want := stage.Backoff(failures)
 		if w.failures != failures || w.due.Before(before.Add(want)) || w.due.After(time.Now().Add(want)) {
 			t.Errorf("after %d failures, it says %d, a pause of %s", failures, w.failures, w.due.Sub(before))
 		}

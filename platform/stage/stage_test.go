@@ -1,4 +1,4 @@
-package pace
+package stage
 
 import (
 	"context"
@@ -13,7 +13,7 @@ func TestRest(t *testing.T) {
 		messages   int
 		took, want time.Duration
 	}{
-		{0, 3 * ms, 0}, {1, 0, 0}, {1, 3 * ms, 3 * ms}, {499, 3 * ms, 3 * ms}, {499, 300 * ms, longest}, {500, 3 * ms, 0}, {1000, 300 * ms, 0},
+		{0, 3 * ms, 0}, {1, 0, 0}, {1, 3 * ms, 3 * ms}, {499, 3 * ms, 3 * ms}, {499, 300 * ms, longestRest}, {500, 3 * ms, 0}, {1000, 300 * ms, 0},
 	} {
 		if got := Rest(test.messages, test.took); got != test.want {
 			t.Errorf("after %d messages in %s: %s, want %s", test.messages, test.took, got, test.want)
@@ -39,4 +39,28 @@ func TestWait(t *testing.T) {
 			t.Errorf("a rest lasted %s after its context had ended", took-5*time.Millisecond)
 		}
 	})
+}
+
+func TestBackoff(t *testing.T) {
+	const ms = time.Millisecond
+	for i, want := range []time.Duration{50 * ms, 100 * ms, 200 * ms, 400 * ms, 800 * ms, 1600 * ms, 2000 * ms} {
+		if got := Backoff(i + 1); got != want {
+			t.Errorf("after %d failures: %s, want %s", i+1, got, want)
+		}
+	}
+	if got := Backoff(1 << 40); got != longestBackoff {
+		t.Errorf("after many failures: %s", got)
+	}
+}
+
+func TestSignalsThatNobodyHasReceivedAreOne(t *testing.T) {
+	s := NewSignal()
+	s.Send()
+	s.Send()
+	<-s
+	select {
+	case <-s:
+		t.Error("two signals")
+	default:
+	}
 }

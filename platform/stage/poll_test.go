@@ -1,4 +1,4 @@
-package pace
+package stage
 
 import (
 	"sync"
@@ -11,9 +11,8 @@ import (
 // whether a look finds something.
 func looks(t *testing.T, within, wakes time.Duration, finds func(woken bool) bool) (n int) {
 	synctest.Test(t, func(t *testing.T) {
-		var p Poll
-		defer p.Stop()
-		wake := make(chan struct{}, 1)
+		p := NewPoll()
+		wake := NewSignal()
 		if wakes > 0 {
 			ticker := time.NewTicker(wakes)
 			var waker sync.WaitGroup
@@ -24,10 +23,7 @@ func looks(t *testing.T, within, wakes time.Duration, finds func(woken bool) boo
 					case <-ended:
 						return
 					case <-ticker.C:
-						select { // a wake that is not taken yet is as good as two
-						case wake <- struct{}{}:
-						default:
-						}
+						wake.Send()
 					}
 				}
 			})
@@ -35,13 +31,14 @@ func looks(t *testing.T, within, wakes time.Duration, finds func(woken bool) boo
 			defer close(ended)
 			defer ticker.Stop()
 		}
-		found := false
 		for end := time.Now().Add(within); time.Now().Before(end); {
-			woken := p.Wait(t.Context(), wake, found)
+			woken := p.wait(t.Context(), wake)
 			if !woken {
 				n++
 			}
-			found = finds(woken)
+			if finds(woken) && !woken {
+				p.found()
+			}
 		}
 	})
 	return n
@@ -67,4 +64,25 @@ func TestAPollLooksRarelyWhereAllIsTold(t *testing.T) {
 			t.Errorf("%s: %d looks in a second, want %d to %d", name, n, test.from, test.to)
 		}
 	}
+}
+
+// Of the loops that share a Poll one waits for the time to look; the next one does once that one is at work.
+func TestLoopsThatShareAPollTakeTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := NewPoll()
+		wake := NewSignal()
+		looks := make(chan time.Duration, 100)
+		begin := time.Now()
+		for range 3 {
+			go func() {
+				p.wait(t.Context(), wake)
+				looks <- time.Since(begin)
+			}()
+		}
+		for n := 1; n <= 3; n++ {
+			if at, want := <-looks, time.Duration(n)*idleInterval; at != want {
+				t.Errorf("look %d came after %s, want %s", n, at, want)
+			}
+		}
+	})
 }
