@@ -44,6 +44,7 @@ import (
 	"github.com/altyn-pay/altyn/payments/docs"
 	"github.com/altyn-pay/altyn/payments/internal/api"
 	"github.com/altyn-pay/altyn/payments/internal/billing"
+	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/payments/internal/rpc"
 )
@@ -102,6 +103,7 @@ func build(p *service.Process, retry inbox.Retry, healAfter time.Duration) error
 		intake, wake, wakeRelay = pipe.intake, pipe.worker.Wake, pipe.relay.Wake
 		p.Go(pipe.run)
 	}
+	discardable := func(kind string) bool { return ledger.Kind(kind).Discardable() }
 	operators.New(p.Log, inbox.NewParked(p.DB, discardable, wake), outbox.NewParked(p.DB, wakeRelay)).Mount(p.Router)
 	if p.Config.Role == service.Worker {
 		return nil

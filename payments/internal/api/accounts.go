@@ -42,7 +42,7 @@ func (a *API) createAccount(w http.ResponseWriter, r *http.Request) error {
 	if err := httpserver.DecodeOptionalJSON(w, r, &request); err != nil {
 		return err
 	}
-	c := contract.Command{Operation: string(ledger.CreateAccount), ID: request.ID, Owner: request.Owner, Reference: request.Reference}
+	c := contract.Command{Operation: string(ledger.KindCreateAccount), ID: request.ID, Owner: request.Owner, Reference: request.Reference}
 	return a.submit(w, r, c)
 }
 

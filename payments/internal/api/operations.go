@@ -79,7 +79,7 @@ func (a *API) deposit(w http.ResponseWriter, r *http.Request) error {
 	if err := httpserver.DecodeJSON(w, r, &body); err != nil {
 		return err
 	}
-	return a.submit(w, r, body.command(ledger.Deposit, &id))
+	return a.submit(w, r, body.command(ledger.KindDeposit, &id))
 }
 
 // withdraw takes money from an account.
@@ -114,7 +114,7 @@ func (a *API) withdraw(w http.ResponseWriter, r *http.Request) error {
 	if err := httpserver.DecodeJSON(w, r, &body); err != nil {
 		return err
 	}
-	c := body.command(ledger.Withdraw, &id)
+	c := body.command(ledger.KindWithdrawal, &id)
 	c.OnInsufficient, c.ExpiresIn = body.OnInsufficient, body.ExpiresIn
 	return a.submit(w, r, c)
 }
@@ -144,7 +144,7 @@ func (a *API) transfer(w http.ResponseWriter, r *http.Request) error {
 	if err := httpserver.DecodeJSON(w, r, &body); err != nil {
 		return err
 	}
-	c := body.command(ledger.Transfer, nil)
+	c := body.command(ledger.KindTransfer, nil)
 	c.FromAccountID, c.ToAccountID = body.FromAccountID, body.ToAccountID
 	return a.submit(w, r, c)
 }
@@ -179,7 +179,7 @@ func (a *API) holdFunds(w http.ResponseWriter, r *http.Request) error {
 	if err := httpserver.DecodeJSON(w, r, &body); err != nil {
 		return err
 	}
-	c := body.command(ledger.HoldFunds, &id)
+	c := body.command(ledger.KindHoldFunds, &id)
 	c.ExpiresIn = body.ExpiresIn
 	return a.submit(w, r, c)
 }
@@ -233,7 +233,7 @@ func (a *API) getHold(w http.ResponseWriter, r *http.Request) error {
 //	@Failure		503				{object}	httpserver.Problem	"unavailable, overloaded, or outcome_unknown: Location names the operation"
 //	@Router			/api/v1/holds/{id}/capture [post]
 func (a *API) capture(w http.ResponseWriter, r *http.Request) error {
-	return a.ofHold(w, r, ledger.Capture)
+	return a.ofHold(w, r, ledger.KindCapture)
 }
 
 // release gives the money of a hold back.
@@ -255,7 +255,7 @@ func (a *API) capture(w http.ResponseWriter, r *http.Request) error {
 //	@Failure	503				{object}	httpserver.Problem	"unavailable, overloaded, or outcome_unknown: Location names the operation"
 //	@Router		/api/v1/holds/{id}/release [post]
 func (a *API) release(w http.ResponseWriter, r *http.Request) error {
-	return a.ofHold(w, r, ledger.Release)
+	return a.ofHold(w, r, ledger.KindRelease)
 }
 
 // ofHold runs a command on the hold in the path.
@@ -265,7 +265,7 @@ func (a *API) ofHold(w http.ResponseWriter, r *http.Request, kind ledger.Kind) e
 		return err
 	}
 	c := contract.Command{Operation: string(kind), HoldID: &id}
-	if kind == ledger.Capture {
+	if kind == ledger.KindCapture {
 		var body NewCapture
 		if err := httpserver.DecodeOptionalJSON(w, r, &body); err != nil {
 			return err
@@ -314,7 +314,7 @@ func (a *API) cancel(w http.ResponseWriter, r *http.Request) error {
 	if err := httpserver.DecodeOptionalJSON(w, r, &body); err != nil {
 		return err
 	}
-	return a.submit(w, r, contract.Command{Operation: string(ledger.Cancel), OperationID: &id, Reason: body.Reason})
+	return a.submit(w, r, contract.Command{Operation: string(ledger.KindCancel), OperationID: &id, Reason: body.Reason})
 }
 
 // getOperation looks an operation up.

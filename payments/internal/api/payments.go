@@ -103,7 +103,7 @@ func (a *API) confirm(w http.ResponseWriter, r *http.Request) error {
 	if err := httpserver.DecodeOptionalJSON(w, r, &body); err != nil {
 		return err
 	}
-	return a.step(w, r, billing.Step{Kind: ledger.Confirm, Amount: body.Amount})
+	return a.step(w, r, billing.Step{Kind: ledger.KindConfirm, Amount: body.Amount})
 }
 
 // reject releases what is held for an order.
@@ -132,7 +132,7 @@ func (a *API) reject(w http.ResponseWriter, r *http.Request) error {
 	if err := httpserver.DecodeOptionalJSON(w, r, &body); err != nil {
 		return err
 	}
-	return a.step(w, r, billing.Step{Kind: ledger.Reject, Reason: body.Reason})
+	return a.step(w, r, billing.Step{Kind: ledger.KindReject, Reason: body.Reason})
 }
 
 // refund returns what was captured of an order.
@@ -161,5 +161,5 @@ func (a *API) refund(w http.ResponseWriter, r *http.Request) error {
 	if err := httpserver.DecodeOptionalJSON(w, r, &body); err != nil {
 		return err
 	}
-	return a.step(w, r, billing.Step{Kind: ledger.Refund, Amount: body.Amount, Reason: body.Reason})
+	return a.step(w, r, billing.Step{Kind: ledger.KindRefund, Amount: body.Amount, Reason: body.Reason})
 }

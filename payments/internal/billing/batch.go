@@ -134,7 +134,7 @@ func (b batch) item(key string, index int, c contract.Command) (it item, err err
 	if it.asked, err = b.reader.Request(c, b.named); err != nil {
 		return it, err
 	}
-	if it.asked.Kind == ledger.Question {
+	if it.asked.Kind() == ledger.KindBalanceQuery {
 		return it, contract.Invalid("operation", "balance is asked by GET /api/v1/accounts/{id}/balance")
 	}
 	it.account = it.asked.AccountID
@@ -217,7 +217,7 @@ func (s *Service) identifyCommands(ctx context.Context, items []item, results []
 		}
 		if _, ok := accepted[it.asked.ID]; ok {
 			items[i].request = it.asked
-		} else if it.request.Kind == ledger.CreateAccount {
+		} else if it.request.Kind() == ledger.KindCreateAccount {
 			claims = append(claims, command.Claim(it.request, contract.TopicCommands, it.command.String()))
 			claimed = append(claimed, it.index)
 		}
@@ -231,8 +231,8 @@ func (s *Service) identifyCommands(ctx context.Context, items []item, results []
 
 // shown is the operation that clients see of a request: of a cancellation the one that it ends.
 func shown(r ledger.Request) uuid.UUID {
-	if r.Kind == ledger.CancelOperation {
-		return r.OperationID
+	if c, ok := r.Command.(ledger.CancelOperation); ok {
+		return c.OperationID
 	}
 	return r.ID
 }
@@ -241,8 +241,8 @@ func shown(r ledger.Request) uuid.UUID {
 func (s *Service) show(ctx context.Context, requests []ledger.Request, outcomes []outcome) {
 	var named []uuid.UUID
 	for i, r := range requests {
-		if r.Kind == ledger.CancelOperation && outcomes[i].err == nil {
-			named = append(named, r.OperationID)
+		if r.Kind() == ledger.KindCancelOperation && outcomes[i].err == nil {
+			named = append(named, shown(r))
 		}
 	}
 	if len(named) == 0 {
@@ -253,15 +253,15 @@ func (s *Service) show(ctx context.Context, requests []ledger.Request, outcomes 
 	settled, err := s.store.Settled(reading, named)
 	for i, r := range requests {
 		out := &outcomes[i]
-		if r.Kind != ledger.CancelOperation || out.err != nil {
+		if r.Kind() != ledger.KindCancelOperation || out.err != nil {
 			continue
 		}
 		wrong := err
-		if out.operation = settled[r.OperationID]; wrong == nil && out.operation == nil { // both wait behind something else
-			out.operation, wrong = s.operation(ctx, r.OperationID)
+		if out.operation = settled[shown(r)]; wrong == nil && out.operation == nil { // both wait behind something else
+			out.operation, wrong = s.operation(ctx, shown(r))
 		}
 		if wrong != nil {
-			out.err = outcomeUnknown(ctx, r.OperationID, wrong)
+			out.err = outcomeUnknown(ctx, shown(r), wrong)
 		}
 	}
 }

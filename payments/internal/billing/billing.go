@@ -105,7 +105,7 @@ func (s *Service) Submit(ctx context.Context, c contract.Command, call Call) (Re
 	if out.operation.Status == ledger.Error {
 		return result, &Refusal{out.operation.Reason, shown(request)}
 	}
-	if result.Code == http.StatusCreated && request.Kind == ledger.CreateAccount {
+	if result.Code == http.StatusCreated && request.Kind() == ledger.KindCreateAccount {
 		account, err := s.store.Account(ctx, request.AccountID)
 		if err != nil {
 			return result, outcomeUnknown(ctx, out.operation.ID, err)
@@ -135,7 +135,7 @@ func (s *Service) request(ctx context.Context, c contract.Command, call Call) (l
 	if err != nil {
 		return request, err
 	}
-	if err := s.identify(ctx, &request, call); err != nil || call.Key == "" || request.Kind != ledger.CreateAccount {
+	if err := s.identify(ctx, &request, call); err != nil || call.Key == "" || request.Kind() != ledger.KindCreateAccount {
 		return request, err
 	}
 	outcomes, err := s.claim(ctx, command.Claim(request, call.Scope, call.Key))
@@ -216,7 +216,7 @@ func (s *Service) Balances(ctx context.Context, id uuid.UUID, at *time.Time) (co
 // Operation reads an operation, or waits at most so long for it to be final. A cancellation is seen in what it ends.
 func (s *Service) Operation(ctx context.Context, id uuid.UUID, wait time.Duration) (contract.Operation, error) {
 	op, err := s.await(ctx, id, wait)
-	if err == nil && op.Kind == ledger.CancelOperation {
+	if err == nil && op.Kind == ledger.KindCancelOperation {
 		err = postgres.ErrNotFound
 	}
 	if err != nil {

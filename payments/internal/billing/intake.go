@@ -145,11 +145,11 @@ func (s *Service) operation(ctx context.Context, id uuid.UUID) (*ledger.Operatio
 		if err != nil {
 			return nil, err
 		}
-		r := settlement.Request(m)
-		if r.Kind.Operation() == "" {
+		op := settlement.Request(m).Operation()
+		if op == nil {
 			break
 		}
-		return ledger.Waiting(r), nil
+		return op, nil
 	}
 	return nil, postgres.ErrNotFound
 }

@@ -18,7 +18,7 @@ import (
 
 // Step is a step of an order's payment.
 type Step struct {
-	Kind    ledger.Kind // ledger.Confirm, Reject or Refund
+	Kind    ledger.Kind // ledger.KindConfirm, Reject or Refund
 	OrderID uuid.UUID
 	Amount  money.Decimal // of a Confirm or Refund; empty is all there is
 	Reason  string        // of a Reject or Refund: the note
@@ -98,7 +98,7 @@ func (s *Service) payment(ctx context.Context, order uuid.UUID, wait time.Durati
 	if err != nil {
 		return ledger.OrderPayment{}, err
 	}
-	if op.Kind != ledger.Payment {
+	if op.Kind != ledger.KindPayment {
 		return ledger.OrderPayment{}, postgres.ErrNotFound
 	}
 	payment, err := s.store.Payment(ctx, order)
@@ -112,5 +112,8 @@ func (s *Service) payment(ctx context.Context, order uuid.UUID, wait time.Durati
 	if err != nil {
 		return ledger.OrderPayment{}, err
 	}
-	return ledger.WaitingPayment(settlement.Request(m)), nil
+	if payment, ok := ledger.WaitingPayment(settlement.Request(m)); ok {
+		return payment, nil
+	}
+	return ledger.OrderPayment{}, postgres.ErrNotFound
 }

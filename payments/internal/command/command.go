@@ -3,7 +3,6 @@
 package command
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -55,7 +54,6 @@ func (r Reader) Request(c contract.Command, named Named) (ledger.Request, error)
 	if err := canonical(&c); err != nil {
 		return ledger.Request{}, err
 	}
-	request := ledger.Request{Kind: ledger.Kind(c.Operation), Owner: c.Owner, Reference: c.Reference, Description: c.Description}
 	for _, text := range []struct {
 		field, value string
 		limit        int
@@ -64,11 +62,14 @@ func (r Reader) Request(c contract.Command, named Named) (ledger.Request, error)
 		{"description", c.Description, contract.MaxDescription}, {"reason", c.Reason, contract.MaxReason},
 	} {
 		if err := contract.CheckText(text.value, text.limit); err != nil {
-			return request, contract.Invalid(text.field, "%v", err)
+			return ledger.Request{}, contract.Invalid(text.field, "%v", err)
 		}
 	}
-	switch request.Kind {
-	case ledger.CreateAccount:
+	var request ledger.Request
+	var err error
+	switch ledger.Kind(c.Operation) {
+	case ledger.KindCreateAccount:
+		request.Command = ledger.CreateAccount{Owner: c.Owner, Reference: c.Reference}
 		if err := same(&c.ID, "id", c); err != nil {
 			return request, err
 		}
@@ -77,98 +78,156 @@ func (r Reader) Request(c contract.Command, named Named) (ledger.Request, error)
 				return request, contract.Invalid("id", "is reserved")
 			}
 		}
-		return request, nil
-	case ledger.Cancel: // over these doors that of an operation; an order is cancelled where it was placed
-		request.Kind, request.Note = ledger.CancelOperation, c.Reason
-		if err := required(&request.OperationID, "operation_id", c.OperationID); err != nil {
+	case ledger.KindCancel: // of an operation; an order is cancelled where it was placed
+		cancel := ledger.CancelOperation{Note: c.Reason}
+		if err := required(&cancel.OperationID, "operation_id", c.OperationID); err != nil {
 			return request, err
 		}
 		var ok bool
-		if request.AccountID, ok = named.Operations[request.OperationID]; !ok {
+		if request.AccountID, ok = named.Operations[cancel.OperationID]; !ok {
 			return request, ErrOperationNotFound
 		}
-		return request, nil
-	case ledger.Question:
-		return request, required(&request.AccountID, "account_id", c.AccountID)
-	case ledger.Capture, ledger.Release:
-		if err := required(&request.HoldID, "hold_id", c.HoldID); err != nil {
+		request.Command = cancel
+	case ledger.KindBalanceQuery:
+		request.Command = ledger.BalanceQuery{}
+		err = required(&request.AccountID, "account_id", c.AccountID)
+	case ledger.KindCapture:
+		capture := ledger.Capture{Reference: c.Reference, Description: c.Description}
+		hold, err := theHold(&capture.HoldID, c, named)
+		if err != nil {
 			return request, err
 		}
-		hold, ok := named.Holds[request.HoldID]
-		if !ok {
-			return request, ErrHoldNotFound
+		if request.AccountID = hold.AccountID; c.Amount != "" {
+			capture.Currency = hold.Currency
+			if capture.Amount, err = r.minor(hold.Currency, c.Amount); err != nil {
+				return request, err
+			}
 		}
-		request.AccountID = hold.AccountID
-		if request.Kind == ledger.Release || c.Amount == "" {
-			return request, nil
+		request.Command = capture
+	case ledger.KindRelease:
+		release := ledger.Release{Reference: c.Reference, Description: c.Description}
+		hold, err := theHold(&release.HoldID, c, named)
+		if err != nil {
+			return request, err
 		}
-		c.Currency = hold.Currency
-	case ledger.Deposit, ledger.Withdraw, ledger.HoldFunds:
+		request.AccountID, request.Command = hold.AccountID, release
+	case ledger.KindDeposit:
 		if err := required(&request.AccountID, "account_id", c.AccountID); err != nil {
 			return request, err
 		}
-	case ledger.Transfer:
+		deposit := ledger.Deposit{Currency: c.Currency, Reference: c.Reference, Description: c.Description}
+		deposit.Amount, err = r.minor(c.Currency, c.Amount)
+		request.Command = deposit
+	case ledger.KindWithdrawal:
+		if err := required(&request.AccountID, "account_id", c.AccountID); err != nil {
+			return request, err
+		}
+		withdrawal := ledger.Withdrawal{Currency: c.Currency, Reference: c.Reference, Description: c.Description}
+		switch c.OnInsufficient {
+		case "", contract.OnInsufficientReject:
+		case contract.OnInsufficientWait:
+			withdrawal.WaitForFunds = true
+		default:
+			return request, contract.Invalid("on_insufficient", "must be %s or %s", contract.OnInsufficientReject, contract.OnInsufficientWait)
+		}
+		if withdrawal.ExpiresIn, err = expiry(c.ExpiresIn, ledger.MaxFundsExpiry); err != nil {
+			return request, err
+		}
+		withdrawal.Amount, err = r.minor(c.Currency, c.Amount)
+		request.Command = withdrawal
+	case ledger.KindTransfer:
 		if err := same(&c.FromAccountID, "from_account_id", c); err != nil {
 			return request, err
 		}
 		if err := required(&request.AccountID, "from_account_id", c.FromAccountID); err != nil {
 			return request, err
 		}
-		if err := required(&request.ToAccountID, "to_account_id", c.ToAccountID); err != nil {
+		transfer := ledger.Transfer{Currency: c.Currency, Reference: c.Reference, Description: c.Description}
+		if err := required(&transfer.ToAccountID, "to_account_id", c.ToAccountID); err != nil {
 			return request, err
 		}
+		transfer.Amount, err = r.minor(c.Currency, c.Amount)
+		request.Command = transfer
+	case ledger.KindHoldFunds:
+		if err := required(&request.AccountID, "account_id", c.AccountID); err != nil {
+			return request, err
+		}
+		hold := ledger.HoldFunds{Currency: c.Currency, Reference: c.Reference, Description: c.Description}
+		if hold.ExpiresIn, err = expiry(c.ExpiresIn, maxExpiry); err != nil {
+			return request, err
+		}
+		hold.Amount, err = r.minor(c.Currency, c.Amount)
+		request.Command = hold
 	default:
 		return request, contract.Invalid("operation", "must be one of %s", strings.Join(contract.Operations(), ", "))
 	}
-	if request.Kind == ledger.Withdraw {
-		switch c.OnInsufficient {
-		case "", contract.OnInsufficientReject:
-		case contract.OnInsufficientWait:
-			request.WaitForFunds = true
-		default:
-			return request, contract.Invalid("on_insufficient", "must be %s or %s", contract.OnInsufficientReject, contract.OnInsufficientWait)
-		}
-	}
-	if (request.Kind == ledger.HoldFunds || request.Kind == ledger.Withdraw) && c.ExpiresIn != "" {
-		longest := ledger.MaxFundsExpiry
-		if request.Kind == ledger.HoldFunds {
-			longest = maxExpiry
-		}
-		expiry, err := time.ParseDuration(c.ExpiresIn)
-		if err != nil || expiry < minExpiry || expiry > longest {
-			return request, contract.Invalid("expires_in", "must be a duration from %gs to %gh, such as 15m", minExpiry.Seconds(), longest.Hours())
-		}
-		request.ExpiresIn = expiry
-	}
-	currency, ok := r.currencies.Lookup(c.Currency)
-	if !ok {
-		return request, contract.Invalid("currency", "must be one of the codes that /api/v1/currencies lists, such as RUB")
-	}
-	minor, err := currency.Parse(string(c.Amount))
-	if err != nil {
-		return request, contract.Invalid("amount", "%v", err)
-	}
-	request.Currency, request.Amount = c.Currency, minor
-	return request, nil
+	return request, err
 }
 
-// Step makes the ledger request of a step of an order's payment: ledger.Confirm, Reject or Refund. account is who pays the
+// minor reads an amount of a currency.
+func (r Reader) minor(code string, amount money.Decimal) (int64, error) {
+	currency, ok := r.currencies.Lookup(code)
+	if !ok {
+		return 0, contract.Invalid("currency", "must be one of the codes that /api/v1/currencies lists, such as RUB")
+	}
+	minor, err := currency.Parse(string(amount))
+	if err != nil {
+		return 0, contract.Invalid("amount", "%v", err)
+	}
+	return minor, nil
+}
+
+// expiry reads how long something waits or is held; 0 where that is not said.
+func expiry(text string, longest time.Duration) (time.Duration, error) {
+	if text == "" {
+		return 0, nil
+	}
+	expiry, err := time.ParseDuration(text)
+	if err != nil || expiry < minExpiry || expiry > longest {
+		return 0, contract.Invalid("expires_in", "must be a duration from %gs to %gh, such as 15m", minExpiry.Seconds(), longest.Hours())
+	}
+	return expiry, nil
+}
+
+// theHold finds the hold that a command is about.
+func theHold(id *uuid.UUID, c contract.Command, named Named) (Hold, error) {
+	if err := required(id, "hold_id", c.HoldID); err != nil {
+		return Hold{}, err
+	}
+	hold, ok := named.Holds[*id]
+	if !ok {
+		return hold, ErrHoldNotFound
+	}
+	return hold, nil
+}
+
+// Step makes the ledger request of a step of an order's payment: a Confirm, a Reject or a Refund. account is who pays the
 // order, in that currency. An empty amount is the whole. note says why, in the client's words. The request still lacks its ID.
 func (r Reader) Step(kind ledger.Kind, order, account uuid.UUID, code string, amount money.Decimal, note string) (ledger.Request, error) {
-	request := ledger.Request{Kind: kind, AccountID: account, OrderID: order, Note: note}
+	request := ledger.Request{AccountID: account}
 	if err := contract.CheckText(note, contract.MaxReason); err != nil {
 		return request, contract.Invalid("reason", "%v", err)
 	}
-	if amount == "" {
-		return request, nil
+	var minor int64
+	if amount != "" {
+		currency, ok := r.currencies.Lookup(code)
+		if !ok {
+			return request, fmt.Errorf("%q is stored but no longer among the currencies", code)
+		}
+		var err error
+		if minor, err = currency.Parse(string(amount)); err != nil {
+			return request, contract.Invalid("amount", "%v", err)
+		}
 	}
-	currency, ok := r.currencies.Lookup(code)
-	if !ok {
-		return request, fmt.Errorf("%q is stored but no longer among the currencies", code)
-	}
-	var err error
-	if request.Amount, err = currency.Parse(string(amount)); err != nil {
-		return request, contract.Invalid("amount", "%v", err)
+	switch kind {
+	case ledger.KindConfirm:
+		request.Command = ledger.Confirm{OrderID: order, Amount: minor}
+	case ledger.KindReject:
+		request.Command = ledger.Reject{OrderID: order, Note: note}
+	case ledger.KindRefund:
+		request.Command = ledger.Refund{OrderID: order, Amount: minor, Note: note}
+	default:
+		return request, fmt.Errorf("%q is no step of a payment", kind)
 	}
 	return request, nil
 }
@@ -176,7 +235,7 @@ func (r Reader) Step(kind ledger.Kind, order, account uuid.UUID, code string, am
 // canonical puts the other names of operations and fields in their place. The same thing may not be said twice.
 func canonical(c *contract.Command) error {
 	if c.Operation == contract.Invoice {
-		c.Operation = string(ledger.Deposit)
+		c.Operation = string(ledger.KindDeposit)
 	}
 	if c.WalletID != nil {
 		if c.AccountID != nil {
@@ -242,7 +301,7 @@ func Identify(r *ledger.Request, door, key string) error {
 	} else {
 		r.ID = contract.DerivedID(door, r.AccountID, key)
 	}
-	if r.Kind == ledger.CreateAccount && r.AccountID == uuid.Nil {
+	if r.Kind() == ledger.KindCreateAccount && r.AccountID == uuid.Nil {
 		if key == "" {
 			r.AccountID = uuid.Must(uuid.NewV7())
 		} else {
@@ -254,12 +313,7 @@ func Identify(r *ledger.Request, door, key string) error {
 		return nil
 	}
 	// The fingerprint is of what was asked, not of the door that it came through and where the answer goes.
-	asked := *r
-	asked.Reply, asked.CommandID = nil, uuid.Nil
-	text, err := json.Marshal(asked)
-	if err != nil {
-		return fmt.Errorf("encode request: %w", err)
-	}
-	r.Fingerprint = uuid.NullUUID{UUID: uuid.NewSHA1(r.ID, append(text, r.Kind...)), Valid: true}
-	return nil
+	digest, err := r.Digest()
+	r.Fingerprint = uuid.NullUUID{UUID: digest, Valid: err == nil}
+	return err
 }

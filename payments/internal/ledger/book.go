@@ -1,12 +1,9 @@
 package ledger
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/google/uuid"
-
-	"github.com/altyn-pay/altyn/platform/contract"
 )
 
 // Book is the part of the ledger that a batch of requests touches. The caller puts in what the database has of what
@@ -142,105 +139,48 @@ func (b *Book) Balances(account uuid.UUID) map[string]Balance {
 	return balances
 }
 
-// Needs names what a request may touch: the accounts whose existence matters to it, and the balances it takes from and
-// gives to. What it gives to must be in the database as a row, so that it can be locked.
-func (b *Book) Needs(r Request) (accounts []uuid.UUID, takes, gives []Key) {
-	own := r.key()
-	if _, begun := b.payments[r.OrderID]; r.Refused != "" && (r.Kind == Payment || !begun) {
-		return nil, nil, nil // it moves no money, and there are no balances in its currency
+// Needs names what requests may touch beside their References: what Load is to lock and put in.
+func (b *Book) Needs(requests []Request) Needs {
+	n := Needs{Accounts: make(map[uuid.UUID]bool, len(requests)), Balances: make(map[Key]bool, 2*len(requests))}
+	for _, r := range requests {
+		r.Command.needs(b, r, &n)
 	}
-	switch r.Kind {
-	case CreateAccount:
-		return []uuid.UUID{r.AccountID}, nil, nil
-	case Deposit:
-		return []uuid.UUID{r.AccountID}, nil, []Key{own, own.of(External)}
-	case Withdraw:
-		takes, gives = []Key{own}, []Key{own.of(External)}
-	case Payment:
-		takes, gives = []Key{own}, []Key{own.of(Revenue)}
-	case Transfer:
-		payee := Key{r.ToAccountID, r.Currency, contract.Lane(r.ToAccountID)}
-		return []uuid.UUID{r.AccountID, r.ToAccountID}, []Key{own}, []Key{payee}
-	case HoldFunds:
-		// A later request of the same batch may capture it.
-		return []uuid.UUID{r.AccountID}, []Key{own}, []Key{own.of(Revenue)}
-	case Question:
-		// Of what currencies there are balances, only the database knows.
-		return []uuid.UUID{r.AccountID}, nil, nil
-	case Refusal:
-		return nil, nil, nil
-	case Resume:
-		accounts, gives = []uuid.UUID{r.AccountID}, []Key{own}
-		for _, wait := range b.queues[own] {
-			a, t, g := b.Needs(wait.Request)
-			accounts, takes, gives = append(accounts, a...), append(takes, t...), append(gives, g...)
-		}
-		return accounts, takes, gives
-	case Capture, Release, Confirm, Reject, Refund, Cancel, Inventory, Expire, CancelOperation:
-		hold, order, wait := r.Refers()
-		if w, ok := b.waits[wait]; ok {
-			return b.Needs(w.Request)
-		}
-		if h, ok := b.holds[hold]; ok {
-			own.Currency = h.Currency
-		} else if p, ok := b.payments[order]; ok {
-			own.Currency = p.Currency
-		} else if r.Kind != Cancel { // which may follow its order in the same batch, and brings the currency
-			return nil, nil, nil
-		}
-		return []uuid.UUID{r.AccountID}, []Key{own}, []Key{own.of(Revenue)}
-	default:
-		panic(fmt.Sprintf("ledger: unknown kind of request %q", r.Kind))
-	}
-	if r.WaitForFunds {
-		gives = append(gives, own) // the row says that something waits
-	}
-	return []uuid.UUID{r.AccountID}, takes, gives
+	return n
 }
 
-// of is the balance of a system account beside this one.
-func (k Key) of(system uuid.UUID) Key { return Key{system, k.Currency, k.Lane} }
-
-// Apply settles a request and returns its operation. A request that was settled before changes nothing: the operation
-// is the stored one, with another Seq than the request's. A request that becomes no operation, or finds nothing to do, has
-// none: nil.
+// Apply gives a request its effect and returns its operation. A request that was settled before changes nothing: the
+// operation is the stored one, with another Seq than the request's. A request that becomes no operation, or finds nothing to
+// do, has none: nil.
 func (b *Book) Apply(r Request) *Operation {
 	if op, ok := b.operations[r.ID]; ok {
 		b.repeat(r)
 		b.ask(r)
 		return op
 	}
-	switch r.Kind {
-	case Cancel:
-		return b.cancel(r)
-	case Inventory:
-		b.inventory(r)
-		return nil
-	case Expire:
-		return b.expire(r)
-	case Resume:
-		b.resume(r)
-		return nil
-	}
+	return r.Command.apply(b, r)
+}
+
+// perform opens the operation of a request and ends it with what settle returns: "" is success. With WaitingForFunds it waits.
+func (b *Book) perform(r Request, settle func(*Book, *Operation, Request) Reason) *Operation {
 	op := b.open(r)
-	switch {
-	case r.Kind == Payment:
-		b.pay(op, r)
-	case r.Discarded:
+	if r.Discarded {
 		b.close(op, Discarded)
-	default:
-		if reason := b.settle(op, r, false); reason == WaitingForFunds {
-			b.wait(op, r, WaitingForFunds, r.Seq)
-		} else {
-			b.close(op, reason)
-		}
+		return op
+	}
+	reason := settle(b, op, r)
+	if c, ok := r.Command.(debit); ok && reason == WaitingForFunds {
+		b.wait(op, r, c, WaitingForFunds, r.Seq)
+	} else {
+		b.close(op, reason)
 	}
 	return op
 }
 
 // open begins the operation of a request.
-func (b *Book) open(r Request) *Operation {
-	op := Waiting(r)
+func (b *Book) open(r Request) *Operation { return b.enroll(r.Operation()) }
+
+// enroll adds a new operation.
+func (b *Book) enroll(op *Operation) *Operation {
 	b.operations[op.ID] = op
 	b.changes.Operations = append(b.changes.Operations, op)
 	return op
@@ -252,85 +192,6 @@ func (b *Book) close(op *Operation, reason Reason) {
 	if reason != "" {
 		op.Status = Error
 	}
-}
-
-// Waiting is the operation of a request that has not taken effect.
-func Waiting(r Request) *Operation {
-	command := r.CommandID
-	if r.Reply != nil {
-		command = r.Reply.CommandID
-	}
-	return &Operation{
-		ID: r.ID, Lane: r.Lane, Seq: r.Seq, Kind: r.Kind.Operation(), AccountID: r.AccountID, ToAccountID: r.ToAccountID, HoldID: r.HoldID,
-		OrderID: r.OrderID, CommandID: command, Currency: r.Currency, Amount: r.Amount, Reference: r.Reference,
-		Description: r.Description, Note: r.Note, Fingerprint: r.Fingerprint, CreatedAt: r.ReceivedAt, Status: Created,
-	}
-}
-
-// settle moves the money of one operation, or returns why it cannot: then nothing has changed. WaitingForFunds means that
-// the request is to wait: behind others that wait for the same money, unless it is its turn, or because it asks for that.
-func (b *Book) settle(op *Operation, r Request, turn bool) Reason {
-	own := r.key()
-	switch r.Kind {
-	case CreateAccount:
-		if b.exists(r.AccountID) {
-			return AccountExists
-		}
-		account := Account{ID: r.AccountID, Lane: r.Lane, Owner: r.Owner, Reference: r.Reference, CreatedAt: b.Now}
-		b.accounts[account.ID] = account
-		b.changes.Accounts = append(b.changes.Accounts, account)
-		return ""
-	case Capture, Release:
-		return b.endHold(op, r)
-	case Confirm:
-		return b.confirm(op, r)
-	case Reject:
-		return b.reject(op, r)
-	case Refund:
-		return b.refund(op, r)
-	case CancelOperation:
-		return b.cancelOperation(r)
-	}
-	if !b.exists(r.AccountID) {
-		return AccountNotFound
-	}
-	if r.Kind == Deposit {
-		return b.move(op, own.of(External), own)
-	}
-	if r.Kind == Transfer {
-		if r.ToAccountID == r.AccountID {
-			return SameAccount
-		}
-		if !b.exists(r.ToAccountID) {
-			return AccountNotFound
-		}
-	}
-	if b.balance(own).Waiting > 0 && !turn {
-		return WaitingForFunds
-	}
-	reason := b.debit(op, r, own)
-	if reason == InsufficientFunds && r.WaitForFunds {
-		return WaitingForFunds
-	}
-	return reason
-}
-
-// debit takes or sets aside money of a balance that nobody waits for.
-func (b *Book) debit(op *Operation, r Request, own Key) Reason {
-	switch r.Kind {
-	case Withdraw:
-		return b.move(op, own, own.of(External))
-	case Transfer:
-		return b.move(op, own, Key{r.ToAccountID, r.Currency, contract.Lane(r.ToAccountID)})
-	case HoldFunds:
-		return b.hold(op, r, own)
-	case Payment:
-		if r.Capture == contract.CaptureManual {
-			return b.hold(op, r, own)
-		}
-		return b.move(op, own, own.of(Revenue))
-	}
-	panic(fmt.Sprintf("ledger: unknown kind of request %q", r.Kind))
 }
 
 func (b *Book) balance(key Key) *Balance {

@@ -45,7 +45,7 @@ func newState() *state {
 	}
 }
 
-// settle applies one batch as the worker does: what Refers and Needs name is loaded, nothing else.
+// settle applies one batch as the worker does: what References and Needs name is loaded, nothing else.
 func (s *state) settle(requests []ledger.Request) []ledger.Operation {
 	return s.settleAt(now, requests)
 }
@@ -68,19 +68,24 @@ func (s *state) settleAt(now time.Time, requests []ledger.Request) []ledger.Oper
 
 func (s *state) load(book *ledger.Book, requests []ledger.Request) {
 	for _, r := range requests {
-		hold, order, wait := r.Refers()
-		if h, ok := s.holds[hold]; ok {
+		refs := r.References()
+		if h, ok := s.holds[refs.Hold]; ok {
 			book.PutHold(h)
 		}
-		if p, ok := s.orders[order]; ok {
+		if p, ok := s.orders[refs.Order]; ok {
 			book.PutPayment(p)
 		}
-		if w, ok := s.waits[wait]; ok {
+		if w, ok := s.waits[refs.Wait]; ok {
 			book.PutWait(w)
+		}
+		for _, id := range []uuid.UUID{r.ID, refs.Operation} {
+			if op, ok := s.operations[id]; ok {
+				book.PutOperation(op)
+			}
 		}
 	}
 	for _, r := range requests {
-		if key := (ledger.Key{AccountID: r.AccountID, Currency: r.Currency, Lane: r.Lane}); r.Kind == ledger.Resume {
+		if key := r.References().Queue; key != (ledger.Key{}) {
 			queue := s.queue(key)
 			queue = queue[:min(len(queue), served)]
 			book.PutQueue(key, queue)
@@ -91,22 +96,15 @@ func (s *state) load(book *ledger.Book, requests []ledger.Request) {
 			}
 		}
 	}
-	for _, r := range requests {
-		for _, id := range []uuid.UUID{r.ID, r.OperationID} {
-			if op, ok := s.operations[id]; ok {
-				book.PutOperation(op)
-			}
+	needs := book.Needs(requests)
+	for id := range needs.Accounts {
+		if account, ok := s.accounts[id]; ok {
+			book.PutAccount(account)
 		}
-		accounts, takes, gives := book.Needs(r)
-		for _, id := range accounts {
-			if account, ok := s.accounts[id]; ok {
-				book.PutAccount(account)
-			}
-		}
-		for _, key := range append(takes, gives...) {
-			if balance, ok := s.balances[key]; ok {
-				book.PutBalance(key, balance)
-			}
+	}
+	for key := range needs.Balances {
+		if balance, ok := s.balances[key]; ok {
+			book.PutBalance(key, balance)
 		}
 	}
 }
@@ -114,7 +112,7 @@ func (s *state) load(book *ledger.Book, requests []ledger.Request) {
 // queue is what waits for money of a balance.
 func (s *state) queue(key ledger.Key) (queue []ledger.Wait) {
 	for _, w := range s.waits {
-		if w.For == ledger.WaitingForFunds && w.Request.AccountID == key.AccountID && w.Request.Currency == key.Currency {
+		if w.For == ledger.WaitingForFunds && w.Key() == key {
 			queue = append(queue, w)
 		}
 	}
@@ -197,7 +195,7 @@ func (s *state) check(t interface{ Fatalf(string, ...any) }) {
 	waiting := map[ledger.Key]int64{}
 	for _, w := range s.waits {
 		if w.For == ledger.WaitingForFunds {
-			waiting[ledger.Key{AccountID: w.Request.AccountID, Currency: w.Request.Currency, Lane: w.Request.Lane}]++
+			waiting[w.Key()]++
 		}
 	}
 	frozen := map[ledger.Key]int64{}
@@ -232,32 +230,43 @@ func drawRequest(t *rapid.T, n int) ledger.Request {
 	r := ledger.Request{
 		// Few IDs, so that some requests are repeated.
 		ID: id(1000 + rapid.IntRange(0, n).Draw(t, "id")), AccountID: account, Lane: contract.Lane(account), ReceivedAt: now,
-		Kind: rapid.SampledFrom([]ledger.Kind{
-			ledger.CreateAccount, ledger.Deposit, ledger.Deposit, ledger.Withdraw, ledger.Transfer, ledger.Payment,
-			ledger.HoldFunds, ledger.HoldFunds, ledger.Capture, ledger.Release, ledger.Expire,
-		}).Draw(t, "kind"),
 	}
-	switch r.Kind {
-	case ledger.CreateAccount:
-		return r
-	case ledger.Capture, ledger.Release, ledger.Expire:
-		r.HoldID = id(1000 + rapid.IntRange(0, n).Draw(t, "hold"))
-		if r.Kind == ledger.Capture {
-			r.Amount = rapid.Int64Range(0, 100).Draw(t, "captured")
+	hold := func() uuid.UUID { return id(1000 + rapid.IntRange(0, n).Draw(t, "hold")) }
+	currency := func() string { return rapid.SampledFrom(currencies).Draw(t, "currency") }
+	amount := func() int64 {
+		return rapid.OneOf(rapid.Int64Range(1, 100), rapid.Int64Range(math.MaxInt64/2-100, math.MaxInt64/2+1),
+			rapid.Int64Range(math.MaxInt64-100, math.MaxInt64)).Draw(t, "amount")
+	}
+	switch rapid.SampledFrom([]ledger.Kind{
+		ledger.KindCreateAccount, ledger.KindDeposit, ledger.KindDeposit, ledger.KindWithdrawal, ledger.KindTransfer, ledger.KindPayment,
+		ledger.KindHoldFunds, ledger.KindHoldFunds, ledger.KindCapture, ledger.KindRelease, ledger.KindExpire,
+	}).Draw(t, "kind") {
+	case ledger.KindCreateAccount:
+		r.Command = ledger.CreateAccount{}
+	case ledger.KindDeposit:
+		r.Command = ledger.Deposit{Currency: currency(), Amount: amount()}
+	case ledger.KindWithdrawal:
+		r.Command = ledger.Withdrawal{Currency: currency(), Amount: amount()}
+	case ledger.KindTransfer:
+		r.Command = ledger.Transfer{
+			Currency: currency(), Amount: amount(), ToAccountID: rapid.SampledFrom(accounts).Draw(t, "payee"),
 		}
-		return r
-	}
-	r.Currency = rapid.SampledFrom(currencies).Draw(t, "currency")
-	r.Amount = rapid.OneOf(rapid.Int64Range(1, 100), rapid.Int64Range(math.MaxInt64/2-100, math.MaxInt64/2+1), rapid.Int64Range(math.MaxInt64-100, math.MaxInt64)).Draw(t, "amount")
-	switch r.Kind {
-	case ledger.Transfer:
-		r.ToAccountID = rapid.SampledFrom(accounts).Draw(t, "payee")
-	case ledger.Payment:
-		r.OrderID, r.Capture = r.ID, contract.CaptureAutomatic
-	case ledger.HoldFunds:
+	case ledger.KindPayment:
+		r.Command = ledger.Payment{
+			Currency: currency(), Amount: amount(), OrderID: r.ID, Capture: contract.CaptureAutomatic,
+		}
+	case ledger.KindHoldFunds:
+		c := ledger.HoldFunds{Currency: currency(), Amount: amount()}
 		if rapid.Bool().Draw(t, "past its time") {
-			r.ReceivedAt, r.ExpiresIn = now.Add(-time.Hour), time.Minute
+			r.ReceivedAt, c.ExpiresIn = now.Add(-time.Hour), time.Minute
 		}
+		r.Command = c
+	case ledger.KindCapture:
+		r.Command = ledger.Capture{HoldID: hold(), Amount: rapid.Int64Range(0, 100).Draw(t, "captured")}
+	case ledger.KindRelease:
+		r.Command = ledger.Release{HoldID: hold()}
+	case ledger.KindExpire:
+		r.Command = ledger.Expire{HoldID: hold()}
 	}
 	return r
 }
@@ -303,7 +312,7 @@ func anyBatching(t *rapid.T) {
 		twice.settle([]ledger.Request{r, r})
 	}
 	// An expiry leaves no record: one that came before its hold, as none does in life, would find it now.
-	twice.settle(slices.DeleteFunc(slices.Clone(requests), func(r ledger.Request) bool { return r.Kind == ledger.Expire }))
+	twice.settle(slices.DeleteFunc(slices.Clone(requests), func(r ledger.Request) bool { return r.Kind() == ledger.KindExpire }))
 	for _, other := range []*state{all, split, twice} {
 		other.check(t)
 		if !maps.Equal(other.balances, one.balances) || !maps.Equal(other.operations, one.operations) ||
@@ -315,49 +324,61 @@ func anyBatching(t *rapid.T) {
 
 func TestRules(t *testing.T) {
 	const rub, most = "RUB", math.MaxInt64 / 2
-	open := func(account uuid.UUID) ledger.Request {
-		return ledger.Request{AccountID: account, Kind: ledger.CreateAccount}
+	request := func(account uuid.UUID, c ledger.Command) ledger.Request {
+		return ledger.Request{AccountID: account, Command: c}
 	}
-	ask := func(kind ledger.Kind, account uuid.UUID, amount int64) ledger.Request {
-		return ledger.Request{AccountID: account, Kind: kind, Currency: rub, Amount: amount}
+	open := func(account uuid.UUID) ledger.Request { return request(account, ledger.CreateAccount{}) }
+	deposit := func(account uuid.UUID, amount int64) ledger.Request {
+		return request(account, ledger.Deposit{Currency: rub, Amount: amount})
+	}
+	withdraw := func(account uuid.UUID, amount int64) ledger.Request {
+		return request(account, ledger.Withdrawal{Currency: rub, Amount: amount})
+	}
+	pay := func(account uuid.UUID, amount int64) ledger.Request {
+		return request(account, ledger.Payment{Currency: rub, Amount: amount})
+	}
+	hold := func(account uuid.UUID, amount int64) ledger.Request {
+		return request(account, ledger.HoldFunds{Currency: rub, Amount: amount})
 	}
 	transfer := func(from, to uuid.UUID, amount int64) ledger.Request {
-		r := ask(ledger.Transfer, from, amount)
-		r.ToAccountID = to
-		return r
+		return request(from, ledger.Transfer{Currency: rub, Amount: amount, ToAccountID: to})
+	}
+	// Of the hold that request n makes.
+	capture := func(account uuid.UUID, n int, amount int64) ledger.Request {
+		return request(account, ledger.Capture{HoldID: id(100 + n), Amount: amount})
+	}
+	release := func(account uuid.UUID, n int) ledger.Request {
+		return request(account, ledger.Release{HoldID: id(100 + n)})
 	}
 	a, b, stranger := id(1), id(2), id(3)
-	of := func(kind ledger.Kind, account uuid.UUID, n int, amount int64) ledger.Request { // of the hold that request n makes
-		return ledger.Request{AccountID: account, Kind: kind, HoldID: id(100 + n), Amount: amount}
-	}
 	for name, test := range map[string]struct {
 		requests []ledger.Request
 		reasons  []ledger.Reason // of each request; "" for success
 		a, b     int64           // what is left
 	}{
-		"a deposit and a payment":     {[]ledger.Request{open(a), ask(ledger.Deposit, a, 100), ask(ledger.Payment, a, 60)}, []ledger.Reason{"", "", ""}, 40, 0},
-		"to the last unit":            {[]ledger.Request{open(a), ask(ledger.Deposit, a, 100), ask(ledger.Payment, a, 100), ask(ledger.Payment, a, 1)}, []ledger.Reason{"", "", "", ledger.InsufficientFunds}, 0, 0},
-		"more than there is":          {[]ledger.Request{open(a), ask(ledger.Deposit, a, 100), ask(ledger.Withdraw, a, 101)}, []ledger.Reason{"", "", ledger.InsufficientFunds}, 100, 0},
-		"in the order of arrival":     {[]ledger.Request{open(a), ask(ledger.Payment, a, 1), ask(ledger.Deposit, a, 1)}, []ledger.Reason{"", ledger.InsufficientFunds, ""}, 1, 0},
-		"an account that is not open": {[]ledger.Request{ask(ledger.Deposit, stranger, 1), ask(ledger.Payment, stranger, 1)}, []ledger.Reason{ledger.AccountNotFound, ledger.AccountNotFound}, 0, 0},
+		"a deposit and a payment":     {[]ledger.Request{open(a), deposit(a, 100), pay(a, 60)}, []ledger.Reason{"", "", ""}, 40, 0},
+		"to the last unit":            {[]ledger.Request{open(a), deposit(a, 100), pay(a, 100), pay(a, 1)}, []ledger.Reason{"", "", "", ledger.InsufficientFunds}, 0, 0},
+		"more than there is":          {[]ledger.Request{open(a), deposit(a, 100), withdraw(a, 101)}, []ledger.Reason{"", "", ledger.InsufficientFunds}, 100, 0},
+		"in the order of arrival":     {[]ledger.Request{open(a), pay(a, 1), deposit(a, 1)}, []ledger.Reason{"", ledger.InsufficientFunds, ""}, 1, 0},
+		"an account that is not open": {[]ledger.Request{deposit(stranger, 1), pay(stranger, 1)}, []ledger.Reason{ledger.AccountNotFound, ledger.AccountNotFound}, 0, 0},
 		"opened twice":                {[]ledger.Request{open(a), open(a)}, []ledger.Reason{"", ledger.AccountExists}, 0, 0},
-		"the example of four commands": {[]ledger.Request{open(a), open(b), ask(ledger.Deposit, a, 77700), transfer(a, b, 11100)},
+		"the example of four commands": {[]ledger.Request{open(a), open(b), deposit(a, 77700), transfer(a, b, 11100)},
 			[]ledger.Reason{"", "", "", ""}, 66600, 11100},
-		"a transfer to nobody":       {[]ledger.Request{open(a), ask(ledger.Deposit, a, 5), transfer(a, stranger, 5)}, []ledger.Reason{"", "", ledger.AccountNotFound}, 5, 0},
-		"a transfer to oneself":      {[]ledger.Request{open(a), ask(ledger.Deposit, a, 5), transfer(a, a, 5)}, []ledger.Reason{"", "", ledger.SameAccount}, 5, 0},
-		"a balance beyond the most":  {[]ledger.Request{open(a), ask(ledger.Deposit, a, most), ask(ledger.Deposit, a, 1)}, []ledger.Reason{"", "", ledger.BalanceTooLarge}, most, 0},
-		"a transfer beyond the most": {[]ledger.Request{open(a), open(b), ask(ledger.Deposit, a, 1), ask(ledger.Deposit, b, most), transfer(a, b, 1)}, []ledger.Reason{"", "", "", "", ledger.BalanceTooLarge}, 1, most},
-		"what is held cannot be spent": {[]ledger.Request{open(a), open(b), ask(ledger.Deposit, a, 100), ask(ledger.HoldFunds, a, 60), ask(ledger.Withdraw, a, 41), ask(ledger.HoldFunds, a, 41), transfer(a, b, 41), ask(ledger.Withdraw, a, 40)},
+		"a transfer to nobody":       {[]ledger.Request{open(a), deposit(a, 5), transfer(a, stranger, 5)}, []ledger.Reason{"", "", ledger.AccountNotFound}, 5, 0},
+		"a transfer to oneself":      {[]ledger.Request{open(a), deposit(a, 5), transfer(a, a, 5)}, []ledger.Reason{"", "", ledger.SameAccount}, 5, 0},
+		"a balance beyond the most":  {[]ledger.Request{open(a), deposit(a, most), deposit(a, 1)}, []ledger.Reason{"", "", ledger.BalanceTooLarge}, most, 0},
+		"a transfer beyond the most": {[]ledger.Request{open(a), open(b), deposit(a, 1), deposit(b, most), transfer(a, b, 1)}, []ledger.Reason{"", "", "", "", ledger.BalanceTooLarge}, 1, most},
+		"what is held cannot be spent": {[]ledger.Request{open(a), open(b), deposit(a, 100), hold(a, 60), withdraw(a, 41), hold(a, 41), transfer(a, b, 41), withdraw(a, 40)},
 			[]ledger.Reason{"", "", "", "", ledger.InsufficientFunds, ledger.InsufficientFunds, ledger.InsufficientFunds, ""}, 0, 0},
-		"a hold is captured whole": {[]ledger.Request{open(a), ask(ledger.Deposit, a, 100), ask(ledger.HoldFunds, a, 60), of(ledger.Capture, a, 2, 0), of(ledger.Release, a, 2, 0)},
+		"a hold is captured whole": {[]ledger.Request{open(a), deposit(a, 100), hold(a, 60), capture(a, 2, 0), release(a, 2)},
 			[]ledger.Reason{"", "", "", "", ledger.HoldNotOpen}, 40, 0},
-		"a hold is captured in part": {[]ledger.Request{open(a), ask(ledger.Deposit, a, 100), ask(ledger.HoldFunds, a, 60), of(ledger.Capture, a, 2, 61), of(ledger.Capture, a, 2, 25), of(ledger.Capture, a, 2, 1)},
+		"a hold is captured in part": {[]ledger.Request{open(a), deposit(a, 100), hold(a, 60), capture(a, 2, 61), capture(a, 2, 25), capture(a, 2, 1)},
 			[]ledger.Reason{"", "", "", ledger.AmountExceedsHold, "", ledger.HoldNotOpen}, 75, 0},
-		"a hold is released": {[]ledger.Request{open(a), ask(ledger.Deposit, a, 100), ask(ledger.HoldFunds, a, 60), of(ledger.Release, a, 2, 0), of(ledger.Capture, a, 2, 0)},
+		"a hold is released": {[]ledger.Request{open(a), deposit(a, 100), hold(a, 60), release(a, 2), capture(a, 2, 0)},
 			[]ledger.Reason{"", "", "", "", ledger.HoldNotOpen}, 100, 0},
-		"another's hold": {[]ledger.Request{open(a), open(b), ask(ledger.Deposit, a, 100), ask(ledger.HoldFunds, a, 60), of(ledger.Capture, b, 3, 0), of(ledger.Release, b, 9, 0)},
+		"another's hold": {[]ledger.Request{open(a), open(b), deposit(a, 100), hold(a, 60), capture(b, 3, 0), release(b, 9)},
 			[]ledger.Reason{"", "", "", "", ledger.HoldNotFound, ledger.HoldNotFound}, 40, 0},
-		"no room for what may come back": {[]ledger.Request{open(a), ask(ledger.Deposit, a, most), ask(ledger.HoldFunds, a, 10), ask(ledger.Deposit, a, 1), of(ledger.Release, a, 2, 0)},
+		"no room for what may come back": {[]ledger.Request{open(a), deposit(a, most), hold(a, 10), deposit(a, 1), release(a, 2)},
 			[]ledger.Reason{"", "", "", ledger.BalanceTooLarge, ""}, most, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -365,8 +386,9 @@ func TestRules(t *testing.T) {
 			for i := range test.requests {
 				r := &test.requests[i]
 				r.ID, r.Lane, r.Seq = id(100+i), contract.Lane(r.AccountID), int64(i+1)
-				if r.Kind == ledger.Payment {
-					r.OrderID = r.ID
+				if c, ok := r.Command.(ledger.Payment); ok {
+					c.OrderID = r.ID
+					r.Command = c
 				}
 			}
 			for i, op := range s.settle(test.requests) {
@@ -387,27 +409,27 @@ func TestRules(t *testing.T) {
 // Whoever comes first ends a hold; an expiry that comes second leaves no trace.
 func TestExpiryAndCapture(t *testing.T) {
 	a := id(1)
-	request := func(n int, kind ledger.Kind, amount int64) ledger.Request {
-		r := ledger.Request{ID: id(n), AccountID: a, Lane: contract.Lane(a), Kind: kind, Currency: "RUB", Amount: amount, ReceivedAt: now, ExpiresIn: time.Minute}
-		if kind == ledger.Capture || kind == ledger.Expire {
-			r.HoldID, r.Currency = id(12), ""
-		}
-		return r
+	request := func(n int, c ledger.Command) ledger.Request {
+		return ledger.Request{ID: id(n), AccountID: a, Lane: contract.Lane(a), ReceivedAt: now, Command: c}
 	}
-	begin := []ledger.Request{request(10, ledger.CreateAccount, 0), request(11, ledger.Deposit, 10), request(12, ledger.HoldFunds, 10)}
+	capture, expire := request(13, ledger.Capture{HoldID: id(12)}), request(14, ledger.Expire{HoldID: id(12)})
+	begin := []ledger.Request{
+		request(10, ledger.CreateAccount{}), request(11, ledger.Deposit{Currency: "RUB", Amount: 10}),
+		request(12, ledger.HoldFunds{Currency: "RUB", Amount: 10, ExpiresIn: time.Minute}),
+	}
 
 	captured := newState()
-	captured.settle(append(begin, request(13, ledger.Capture, 0), request(14, ledger.Expire, 0)))
+	captured.settle(append(begin, capture, expire))
 	if h := captured.holds[id(12)]; h.Status != ledger.Captured || h.Captured != 10 || !h.ExpiresAt.Equal(now.Add(time.Minute)) || len(captured.operations) != 4 {
 		t.Errorf("captured first: %+v, %d operations", h, len(captured.operations))
 	}
 	expired := newState()
-	expired.settle(append(begin, request(14, ledger.Expire, 0)))
+	expired.settle(append(begin, expire))
 	if h := expired.holds[id(12)]; h.Status != ledger.Open {
 		t.Errorf("before its time: %+v", h)
 	}
-	expired.settleAt(now.Add(time.Minute), []ledger.Request{request(14, ledger.Expire, 0), request(13, ledger.Capture, 0)})
-	if h, op := expired.holds[id(12)], expired.operations[id(14)]; h.Status != ledger.Expired || op.Kind != ledger.Release || op.Status != ledger.Success ||
+	expired.settleAt(now.Add(time.Minute), []ledger.Request{expire, capture})
+	if h, op := expired.holds[id(12)], expired.operations[id(14)]; h.Status != ledger.Expired || op.Kind != ledger.KindRelease || op.Status != ledger.Success ||
 		expired.operations[id(13)].Reason != ledger.HoldNotOpen {
 		t.Errorf("expired first: %+v, %+v", h, op)
 	}
@@ -420,12 +442,13 @@ func TestPaymentTellsItsOrder(t *testing.T) {
 	s := newState()
 	a := id(1)
 	pay := func(n int, amount int64) ledger.Request {
-		return ledger.Request{ID: id(n), OrderID: id(n), AccountID: a, Lane: contract.Lane(a), Kind: ledger.Payment, Currency: "RUB",
-			Amount: amount, Capture: contract.CaptureAutomatic}
+		return ledger.Request{ID: id(n), AccountID: a, Lane: contract.Lane(a), Command: ledger.Payment{
+			OrderID: id(n), Currency: "RUB", Amount: amount, Capture: contract.CaptureAutomatic,
+		}}
 	}
 	s.settle([]ledger.Request{
-		{ID: id(10), AccountID: a, Lane: contract.Lane(a), Kind: ledger.CreateAccount},
-		{ID: id(11), AccountID: a, Lane: contract.Lane(a), Kind: ledger.Deposit, Currency: "RUB", Amount: 10},
+		{ID: id(10), AccountID: a, Lane: contract.Lane(a), Command: ledger.CreateAccount{}},
+		{ID: id(11), AccountID: a, Lane: contract.Lane(a), Command: ledger.Deposit{Currency: "RUB", Amount: 10}},
 		pay(12, 7), pay(13, 7), pay(12, 7),
 	})
 	want := []ledger.OrderPayment{
@@ -451,20 +474,20 @@ func TestManyOperations(t *testing.T) {
 		requests := make([]ledger.Request, 1+random.IntN(batch))
 		for i := range requests {
 			n++
-			r := ledger.Request{ID: number(clients + n), AccountID: client(), Seq: int64(n), ReceivedAt: now,
-				Currency: currencies[random.IntN(2)], Amount: 1 + random.Int64N(1000)}
+			r := ledger.Request{ID: number(clients + n), AccountID: client(), Seq: int64(n), ReceivedAt: now}
 			r.Lane = contract.Lane(r.AccountID)
+			currency, amount := currencies[random.IntN(2)], 1+random.Int64N(1000)
 			switch random.IntN(10) {
 			case 0:
-				r.Kind, r.Currency, r.Amount = ledger.CreateAccount, "", 0
+				r.Command = ledger.CreateAccount{}
 			case 1, 2, 3:
-				r.Kind = ledger.Deposit
+				r.Command = ledger.Deposit{Currency: currency, Amount: amount}
 			case 4:
-				r.Kind = ledger.Withdraw
+				r.Command = ledger.Withdrawal{Currency: currency, Amount: amount}
 			case 5, 6:
-				r.Kind, r.ToAccountID = ledger.Transfer, client()
+				r.Command = ledger.Transfer{Currency: currency, Amount: amount, ToAccountID: client()}
 			default:
-				r.Kind, r.OrderID = ledger.Payment, r.ID
+				r.Command = ledger.Payment{Currency: currency, Amount: amount, OrderID: r.ID}
 			}
 			if requests[i] = r; i > 0 && random.IntN(20) == 0 {
 				requests[i] = requests[random.IntN(i)] // a duplicate

@@ -21,10 +21,10 @@ func TestSystemAccountsAlwaysHaveRoom(t *testing.T) {
 	for _, amount := range []int64{most, most - 1, most/2 + 1, most / 2} { // at the edge, where a vault is needed and where not
 		s := newState()
 		seq := int64(0)
-		do := func(r ledger.Request) {
+		do := func(request, account uuid.UUID, c ledger.Command) {
 			t.Helper()
 			seq++
-			r.Seq, r.Currency, r.ReceivedAt = seq, "WEI", now
+			r := ledger.Request{ID: request, AccountID: account, Seq: seq, ReceivedAt: now, Command: c}
 			if r.ID == uuid.Nil {
 				r.ID = id(int(seq))
 			}
@@ -32,25 +32,26 @@ func TestSystemAccountsAlwaysHaveRoom(t *testing.T) {
 				t.Fatalf("%s %s of %d: %s", op.Kind, op.ID, op.Amount, op.Reason)
 			}
 		}
-		const clients = 12
+		const clients, wei = 12, "WEI"
 		for c := range clients { // all in lane 0
 			client := id(10_000 + c)
-			do(ledger.Request{Kind: ledger.CreateAccount, AccountID: client})
+			deposit := ledger.Deposit{Currency: wei, Amount: amount}
+			do(uuid.Nil, client, ledger.CreateAccount{})
 			for range 3 {
 				order, hold := id(20_000+int(seq)), id(30_000+int(seq))
-				do(ledger.Request{Kind: ledger.Deposit, AccountID: client, Amount: amount})
-				do(ledger.Request{Kind: ledger.Payment, AccountID: client, Amount: amount, ID: order, OrderID: order, Capture: contract.CaptureAutomatic})
-				do(ledger.Request{Kind: ledger.Deposit, AccountID: client, Amount: amount})
-				do(ledger.Request{Kind: ledger.HoldFunds, AccountID: client, Amount: amount, ID: hold})
-				do(ledger.Request{Kind: ledger.Capture, AccountID: client, HoldID: hold})
+				do(uuid.Nil, client, deposit)
+				do(order, client, ledger.Payment{Currency: wei, Amount: amount, OrderID: order, Capture: contract.CaptureAutomatic})
+				do(uuid.Nil, client, deposit)
+				do(hold, client, ledger.HoldFunds{Currency: wei, Amount: amount})
+				do(uuid.Nil, client, ledger.Capture{HoldID: hold})
 			}
-			do(ledger.Request{Kind: ledger.Deposit, AccountID: client, Amount: amount})
+			do(uuid.Nil, client, deposit)
 		}
 		s.check(t)
 		// What is given back may be more than is there since the last vault was filled.
 		for _, p := range s.orders {
-			do(ledger.Request{Kind: ledger.Withdraw, AccountID: p.AccountID, Amount: amount})
-			do(ledger.Request{Kind: ledger.Cancel, AccountID: p.AccountID, OrderID: p.OrderID, Amount: amount})
+			do(uuid.Nil, p.AccountID, ledger.Withdrawal{Currency: wei, Amount: amount})
+			do(uuid.Nil, p.AccountID, ledger.Cancel{OrderID: p.OrderID, Currency: wei, Amount: amount})
 		}
 		s.check(t)
 		inside, outside, earned := new(big.Int), new(big.Int), new(big.Int)
@@ -93,7 +94,7 @@ func TestWhatOneOperationCanMove(t *testing.T) {
 	s.withdraw(most+1, false).order(2, most+1).order(3, most+1, manual).withdraw(most, false)
 	var got []ledger.Reason
 	for _, r := range s.requests[1:] {
-		if r.Kind != ledger.Cancel {
+		if r.Kind() != ledger.KindCancel {
 			got = append(got, s.operations[r.ID].Reason)
 		}
 	}

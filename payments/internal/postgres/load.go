@@ -23,34 +23,20 @@ func (s *Store) Load(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, reques
 			return err
 		}
 	}
-	accounts := make(map[uuid.UUID]bool)  // value: it is known to exist
-	balances := make(map[ledger.Key]bool) // value: it must be there as a row
-	for _, r := range requests {
-		named, takes, gives := book.Needs(r)
-		for _, id := range named {
-			accounts[id] = false
-		}
-		for _, key := range takes {
-			if _, ok := balances[key]; !ok {
-				balances[key] = false
-			}
-		}
-		for _, key := range gives {
-			balances[key] = true
-		}
-	}
-	if err := nameBalances(ctx, tx, requests, balances); err != nil {
+	needs := book.Needs(requests)
+	if err := nameBalances(ctx, tx, needs); err != nil {
 		return err
 	}
-	missing, err := lockBalances(ctx, tx, book, balances, accounts)
+	missing, err := lockBalances(ctx, tx, book, needs.Balances)
 	if err != nil {
 		return err
 	}
-	if err := loadAccounts(ctx, tx, book, requests, accounts); err != nil {
+	if err := loadAccounts(ctx, tx, book, needs.Accounts); err != nil {
 		return err
 	}
 	for key := range missing {
-		if !ledger.IsSystem(key.AccountID) && !accounts[key.AccountID] {
+		created := needs.Accounts[key.AccountID]
+		if _, exists := book.Account(key.AccountID); !exists && !created && !ledger.IsSystem(key.AccountID) {
 			delete(missing, key)
 		}
 	}
@@ -60,7 +46,7 @@ func (s *Store) Load(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, reques
 	if err := createBalances(ctx, tx, missing); err != nil {
 		return err
 	}
-	_, err = lockBalances(ctx, tx, book, missing, accounts)
+	_, err = lockBalances(ctx, tx, book, missing)
 	return err
 }
 
@@ -70,7 +56,7 @@ func loadOperations(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, request
 	for i, r := range requests {
 		ids[i], lanes[i] = r.ID, r.Lane
 	}
-	cancelled, of := referred(requests, func(r ledger.Request) uuid.UUID { return r.OperationID })
+	cancelled, of := referred(requests, func(r ledger.Request) uuid.UUID { return r.References().Operation })
 	ids, lanes = append(ids, cancelled...), append(lanes, of...)
 	var rows []operationRow
 	if err := tx.SelectContext(ctx, &rows, `
@@ -97,7 +83,7 @@ func referred(requests []ledger.Request, which func(ledger.Request) uuid.UUID) (
 
 // loadHolds finds the holds that requests are about.
 func loadHolds(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, requests []ledger.Request) error {
-	ids, lanes := referred(requests, func(r ledger.Request) uuid.UUID { hold, _, _ := r.Refers(); return hold })
+	ids, lanes := referred(requests, func(r ledger.Request) uuid.UUID { return r.References().Hold })
 	if len(ids) == 0 {
 		return nil
 	}
@@ -117,7 +103,7 @@ func loadHolds(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, requests []l
 
 // loadPayments finds the payments that requests are about.
 func loadPayments(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, requests []ledger.Request) error {
-	ids, lanes := referred(requests, func(r ledger.Request) uuid.UUID { _, order, _ := r.Refers(); return order })
+	ids, lanes := referred(requests, func(r ledger.Request) uuid.UUID { return r.References().Order })
 	return putPayments(ctx, tx, book, ids, lanes)
 }
 
@@ -139,17 +125,12 @@ func putPayments(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, orders pg.
 	return nil
 }
 
-// loadAccounts tells the book which of the accounts exist, as far as that is not known yet, and what those are that
-// are created, perhaps once more. It marks them, and those that a request creates now.
-func loadAccounts(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, requests []ledger.Request, accounts map[uuid.UUID]bool) error {
-	for _, r := range requests {
-		if r.Kind == ledger.CreateAccount { // its reply has all of the account
-			accounts[r.AccountID] = false
-		}
-	}
+// loadAccounts puts in those of the accounts that exist, as far as the book does not know all that is wanted of them: see
+// ledger.Needs.
+func loadAccounts(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, accounts map[uuid.UUID]bool) error {
 	var ids pg.UUIDs
-	for id, known := range accounts {
-		if !known {
+	for id, whole := range accounts {
+		if _, known := book.Account(id); whole || !known {
 			ids = append(ids, id)
 		}
 	}
@@ -163,25 +144,13 @@ func loadAccounts(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, requests 
 	}
 	for _, row := range found {
 		book.PutAccount(ledger.Account(row))
-		accounts[row.ID] = true
-	}
-	for _, r := range requests {
-		if r.Kind == ledger.CreateAccount {
-			accounts[r.AccountID] = true
-		}
 	}
 	return nil
 }
 
-// nameBalances adds all balances of the accounts whose balances are asked for.
-func nameBalances(ctx context.Context, tx *sqlx.Tx, requests []ledger.Request, balances map[ledger.Key]bool) error {
-	var asked pg.UUIDs
-	for _, r := range requests {
-		if r.Kind == ledger.Question {
-			asked = append(asked, r.AccountID)
-		}
-	}
-	if len(asked) == 0 {
+// nameBalances adds all balances of the accounts of which all are needed.
+func nameBalances(ctx context.Context, tx *sqlx.Tx, needs ledger.Needs) error {
+	if len(needs.Whole) == 0 {
 		return nil
 	}
 	var rows []struct {
@@ -190,23 +159,20 @@ func nameBalances(ctx context.Context, tx *sqlx.Tx, requests []ledger.Request, b
 		Lane      int16     `db:"lane"`
 	}
 	if err := tx.SelectContext(ctx, &rows, `
-		SELECT account_id, currency, lane FROM balances WHERE account_id = ANY($1::uuid[])`, asked); err != nil {
+		SELECT account_id, currency, lane FROM balances WHERE account_id = ANY($1::uuid[])`, pg.UUIDs(needs.Whole)); err != nil {
 		return fmt.Errorf("name balances: %w", err)
 	}
 	for _, row := range rows {
 		key := ledger.Key{AccountID: row.AccountID, Currency: row.Currency, Lane: row.Lane}
-		if _, ok := balances[key]; !ok {
-			balances[key] = false
-		}
+		needs.Balances[key] = needs.Balances[key]
 	}
 	return nil
 }
 
 // lockBalances locks and loads balances and returns those that must be there but are not: a row that is not there cannot
-// be locked, and two first credits would overwrite each other. It marks the accounts that exist as a balance of theirs has an
-// entry; one without may have been made for an account that was not created in the end.
-func lockBalances(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, keys map[ledger.Key]bool,
-	accounts map[uuid.UUID]bool) (missing map[ledger.Key]bool, err error) {
+// be locked, and two first credits would overwrite each other. It puts in the accounts that exist since a balance of theirs has
+// an entry; one without may have been made for an account that was not created in the end.
+func lockBalances(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, keys map[ledger.Key]bool) (missing map[ledger.Key]bool, err error) {
 	owners, currencies, lanes := keyColumns(keys)
 	rows, err := tx.QueryContext(ctx, `
 		SELECT locked.* FROM unnest($1::uuid[], $2::text[], $3::smallint[])
@@ -239,9 +205,8 @@ func lockBalances(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, keys map[
 		}
 		book.PutBalance(key, balance)
 		delete(missing, key)
-		if balance.Entries > 0 && !ledger.IsSystem(key.AccountID) && !accounts[key.AccountID] {
-			accounts[key.AccountID] = true
-			book.PutAccount(ledger.Account{ID: key.AccountID, Lane: key.Lane}) // its creation, perhaps repeated, gets the rest by loadAccounts
+		if _, known := book.Account(key.AccountID); !known && balance.Entries > 0 && !ledger.IsSystem(key.AccountID) {
+			book.PutAccount(ledger.Account{ID: key.AccountID, Lane: key.Lane})
 		}
 	}
 	if err := rows.Err(); err != nil {

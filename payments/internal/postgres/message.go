@@ -37,7 +37,7 @@ type original struct {
 func (codec) Encode(m Message) (string, error) {
 	payload, err := json.Marshal(m.Body)
 	if err == nil && m.Kind == Repetition {
-		payload, err = json.Marshal(original{m.Body.ID, string(m.Body.Kind), payload})
+		payload, err = json.Marshal(original{m.Body.ID, string(m.Body.Kind()), payload})
 	}
 	return string(payload), err
 }
@@ -55,7 +55,7 @@ func (codec) Decode(m inbox.Stored) (*ledger.Request, error) {
 	var err error
 	if m.Kind == Unreadable {
 		err = unreadable(m)
-	} else if err = json.Unmarshal([]byte(m.Body), r); err != nil {
+	} else if err = r.Decode(ledger.Kind(m.Kind), []byte(m.Body)); err != nil {
 		err = fmt.Errorf("decode request %s: %w", m.ID, err)
 	}
 	if err != nil {
@@ -63,10 +63,10 @@ func (codec) Decode(m inbox.Stored) (*ledger.Request, error) {
 			return nil, err
 		}
 		// There is nothing to end: it goes without a trace but the log's.
-		*r, m.Kind = ledger.Request{}, string(ledger.Refusal)
+		*r = ledger.Request{Command: ledger.Refusal{}}
 	}
-	r.ID, r.Lane, r.AccountID, r.Kind, r.Fingerprint = m.ID, m.Lane, m.AccountID, ledger.Kind(m.Kind), m.Fingerprint
-	r.Traceparent, r.Discarded = m.Traceparent, m.Discarded
+	r.ID, r.Lane, r.AccountID = m.ID, m.Lane, m.AccountID
+	r.Fingerprint, r.Traceparent, r.Discarded = m.Fingerprint, m.Traceparent, m.Discarded
 	return r, nil
 }
 

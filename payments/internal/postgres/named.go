@@ -76,7 +76,7 @@ func (s *Store) accountsOf(ctx context.Context, operations pg.UUIDs) (map[uuid.U
 		SELECT id, account_id FROM operations WHERE id = ANY($1::uuid[]) AND operation <> $3
 		UNION ALL
 		SELECT id, account_id FROM inbox WHERE id = ANY($1::uuid[]) AND `+inbox.KindSQL+` = ANY($2::text[])`,
-		operations, kinds, ledger.CancelOperation); err != nil {
+		operations, kinds, ledger.KindCancelOperation); err != nil {
 		return nil, fmt.Errorf("find operations: %w", err)
 	}
 	accounts := make(map[uuid.UUID]uuid.UUID, len(rows))

@@ -66,7 +66,7 @@ const operationColumns = `id, lane, seq, operation, account_id, to_account_id, h
 
 func (r operationRow) operation() ledger.Operation {
 	// The version before kept the note of a rejection or a cancellation in the description, which these have none of.
-	if r.OrderID.Valid && r.Note == "" && (r.Kind == ledger.Release || r.Kind == ledger.Refund) {
+	if r.OrderID.Valid && r.Note == "" && (r.Kind == ledger.KindRelease || r.Kind == ledger.KindRefund) {
 		r.Note, r.Description = r.Description, ""
 	}
 	return ledger.Operation{

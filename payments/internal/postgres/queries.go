@@ -133,7 +133,7 @@ func (s *Store) Operations(ctx context.Context, account uuid.UUID, below int64, 
 			(SELECT * FROM operations WHERE account_id = $1 AND seq < $2 AND operation <> $4 ORDER BY seq DESC LIMIT $3)
 			UNION ALL
 			(SELECT * FROM operations WHERE to_account_id = $1 AND account_id <> $1 AND seq < $2 ORDER BY seq DESC LIMIT $3)
-		) o ORDER BY seq DESC LIMIT $3`, account, below, limit, ledger.CancelOperation); err != nil {
+		) o ORDER BY seq DESC LIMIT $3`, account, below, limit, ledger.KindCancelOperation); err != nil {
 		return nil, fmt.Errorf("list operations: %w", err)
 	}
 	operations := make([]ledger.Operation, len(rows))

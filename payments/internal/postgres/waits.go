@@ -35,13 +35,13 @@ const waitColumns = `id, lane, account_id, what, seq, expires_at, kind, arrival,
 
 func (row waitRow) wait() (ledger.Wait, error) {
 	w := ledger.Wait{For: row.What, Seq: row.Seq, Request: ledger.Request{
-		ID: row.ID, Seq: row.Arrival, Lane: row.Lane, AccountID: row.AccountID, Kind: row.Kind, Fingerprint: row.Fingerprint,
+		ID: row.ID, Seq: row.Arrival, Lane: row.Lane, AccountID: row.AccountID, Fingerprint: row.Fingerprint,
 		Traceparent: row.Traceparent, ReceivedAt: row.ReceivedAt.UTC(),
 	}}
 	if row.ExpiresAt.Valid {
 		w.ExpiresAt = row.ExpiresAt.Time.UTC()
 	}
-	if err := json.Unmarshal([]byte(row.Payload), &w.Request); err != nil {
+	if err := w.Request.Decode(row.Kind, []byte(row.Payload)); err != nil {
 		return w, fmt.Errorf("decode waiting request %s: %w", row.ID, err)
 	}
 	return w, nil
@@ -53,8 +53,7 @@ func loadWaits(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, requests []l
 		if op, ok := book.Operation(r.ID); ok && op.Status == ledger.Created && r.Reply != nil {
 			return r.ID // it may be the first of its kind that asks for a reply
 		}
-		_, _, wait := r.Refers()
-		return wait
+		return r.References().Wait
 	})
 	if len(ids) == 0 {
 		return nil
@@ -89,8 +88,8 @@ const (
 func loadQueues(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, requests []ledger.Request) error {
 	heads := make(map[ledger.Key][]ledger.Wait)
 	for _, r := range requests {
-		if r.Kind == ledger.Resume {
-			heads[ledger.Key{AccountID: r.AccountID, Currency: r.Currency, Lane: r.Lane}] = nil
+		if key := r.References().Queue; key != (ledger.Key{}) {
+			heads[key] = nil
 		}
 	}
 	if len(heads) == 0 {
@@ -119,8 +118,8 @@ func loadQueues(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, requests []
 		}
 		key := ledger.Key{AccountID: row.AccountID, Currency: row.Currency, Lane: row.Lane}
 		heads[key] = append(heads[key], wait)
-		if row.Kind == ledger.Payment {
-			orders, orderLanes = append(orders, row.ID), append(orderLanes, row.Lane)
+		if op := wait.Request.Operation(); op.OrderID != uuid.Nil {
+			orders, orderLanes = append(orders, op.OrderID), append(orderLanes, row.Lane)
 		}
 	}
 	for key, head := range heads {
@@ -158,8 +157,8 @@ func saveWaits(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) error {
 		if err != nil {
 			return fmt.Errorf("encode waiting request %s: %w", r.ID, err)
 		}
-		ids[i], lanes[i], accounts[i], currencies[i], whats[i], seqs[i] = r.ID, r.Lane, r.AccountID, r.Currency, string(w.For), w.Seq
-		expires[i], kinds[i], arrivals[i], payloads[i] = w.ExpiresAt, string(r.Kind), r.Seq, string(payload)
+		ids[i], lanes[i], accounts[i], currencies[i], whats[i], seqs[i] = r.ID, r.Lane, r.AccountID, w.Key().Currency, string(w.For), w.Seq
+		expires[i], kinds[i], arrivals[i], payloads[i] = w.ExpiresAt, string(r.Kind()), r.Seq, string(payload)
 		fingerprints[i], traces[i], received[i] = r.Fingerprint.UUID, r.Traceparent, r.ReceivedAt
 		i++
 	}
@@ -215,7 +214,7 @@ func (s *Store) Expire(ctx context.Context, message func(Deadline) Message) (int
 			(SELECT id, account_id, false AS hold, expires_at FROM waits w WHERE expires_at <= now()
 				AND NOT EXISTS (SELECT FROM inbox i WHERE i.account_id = w.account_id AND i.stopped AND i.kind = $2)
 			ORDER BY expires_at LIMIT $1)
-		) due ORDER BY expires_at LIMIT $1`, maxExpiries, ledger.Expire); err != nil {
+		) due ORDER BY expires_at LIMIT $1`, maxExpiries, ledger.KindExpire); err != nil {
 		return 0, fmt.Errorf("find what has expired: %w", err)
 	}
 	if len(due) == 0 {

@@ -16,7 +16,7 @@ import (
 
 // ConfirmPayment captures what is held.
 func (s *Service) ConfirmPayment(ctx context.Context, r *paymentsv1.ConfirmPaymentRequest) (*paymentsv1.ConfirmPaymentResponse, error) {
-	out, err := s.step(ctx, r, billing.Step{Kind: ledger.Confirm, Amount: money.Decimal(r.GetAmount())})
+	out, err := s.step(ctx, r, billing.Step{Kind: ledger.KindConfirm, Amount: money.Decimal(r.GetAmount())})
 	if err != nil {
 		return nil, err
 	}
@@ -27,7 +27,7 @@ func (s *Service) ConfirmPayment(ctx context.Context, r *paymentsv1.ConfirmPayme
 
 // RejectPayment releases what is held.
 func (s *Service) RejectPayment(ctx context.Context, r *paymentsv1.RejectPaymentRequest) (*paymentsv1.RejectPaymentResponse, error) {
-	out, err := s.step(ctx, r, billing.Step{Kind: ledger.Reject, Reason: r.GetReason()})
+	out, err := s.step(ctx, r, billing.Step{Kind: ledger.KindReject, Reason: r.GetReason()})
 	if err != nil {
 		return nil, err
 	}
@@ -38,7 +38,7 @@ func (s *Service) RejectPayment(ctx context.Context, r *paymentsv1.RejectPayment
 
 // RefundPayment returns what was captured.
 func (s *Service) RefundPayment(ctx context.Context, r *paymentsv1.RefundPaymentRequest) (*paymentsv1.RefundPaymentResponse, error) {
-	out, err := s.step(ctx, r, billing.Step{Kind: ledger.Refund, Amount: money.Decimal(r.GetAmount()), Reason: r.GetReason()})
+	out, err := s.step(ctx, r, billing.Step{Kind: ledger.KindRefund, Amount: money.Decimal(r.GetAmount()), Reason: r.GetReason()})
 	if err != nil {
 		return nil, err
 	}

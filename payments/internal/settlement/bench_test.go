@@ -50,16 +50,17 @@ func benchmarkSettle(b *testing.B, size int) {
 	var funds []ledger.Request
 	for i := range accounts {
 		accounts[i] = uuid.New()
-		funds = append(funds, ledger.Request{ID: uuid.New(), AccountID: accounts[i], Kind: ledger.CreateAccount},
-			ledger.Request{ID: uuid.New(), AccountID: accounts[i], Kind: ledger.Deposit, Currency: "RUB", Amount: 1e15})
+		funds = append(funds, ledger.Request{ID: uuid.New(), AccountID: accounts[i], Command: ledger.CreateAccount{}},
+			ledger.Request{ID: uuid.New(), AccountID: accounts[i], Command: ledger.Deposit{Currency: "RUB", Amount: 1e15}})
 	}
 	settle(funds...)
 	for n := 0; b.Loop(); {
 		requests := make([]ledger.Request, size)
 		for i := range requests {
 			id := uuid.Must(uuid.NewV7())
-			requests[i] = ledger.Request{ID: id, OrderID: id, AccountID: accounts[n%len(accounts)], Kind: ledger.Payment,
-				Currency: "RUB", Amount: 100, Capture: contract.CaptureAutomatic}
+			requests[i] = ledger.Request{ID: id, AccountID: accounts[n%len(accounts)], Command: ledger.Payment{
+				OrderID: id, Currency: "RUB", Amount: 100, Capture: contract.CaptureAutomatic,
+			}}
 			n++
 		}
 		settle(requests...)

@@ -92,7 +92,7 @@ func (d *Decoder) claim(ctx context.Context, commands map[int]*received, records
 	var creations []*received
 	var claims []idempotency.Claim
 	for i := range records {
-		if c, ok := commands[i]; ok && c.problem == nil && c.request.Kind == ledger.CreateAccount {
+		if c, ok := commands[i]; ok && c.problem == nil && c.request.Kind() == ledger.KindCreateAccount {
 			creations = append(creations, c)
 			claims = append(claims, command.Claim(c.request, contract.TopicCommands, c.reply.CommandID.String()))
 		}
@@ -136,7 +136,7 @@ func (d *Decoder) event(record kafka.Message) (postgres.Message, error) {
 // received is a command as it came.
 type received struct {
 	command     contract.Command
-	reply       ledger.Reply
+	reply       Reply
 	request     ledger.Request // where there is no problem
 	problem     error          // why it cannot be done, though its JSON can be read
 	place       string         // where it was: what has no other identity is recognised by it
@@ -153,7 +153,7 @@ const (
 // receive reads a command. An error means that it is not a JSON object, and so cannot even be answered.
 func receive(record kafka.Message) (*received, error) {
 	event := kafka.EventOf(record)
-	c := &received{traceparent: event.Traceparent, place: fmt.Sprintf("%s/%d/%d", record.Topic, record.Partition, record.Offset), reply: ledger.Reply{Topic: contract.TopicReplies}}
+	c := &received{traceparent: event.Traceparent, place: fmt.Sprintf("%s/%d/%d", record.Topic, record.Partition, record.Offset), reply: Reply{Topic: contract.TopicReplies}}
 	if topic := record.Header(contract.ReplyToHeader); strings.HasPrefix(topic, contract.ReplyToPrefix) && kafka.ValidTopic(topic) {
 		c.reply.Topic = topic
 	}
@@ -210,8 +210,8 @@ func (d *Decoder) request(c *received, named command.Named) {
 	if *r, c.problem = d.reader.Request(c.command, named); c.problem != nil {
 		return
 	}
-	r.Reply = &c.reply
-	if r.Kind == ledger.Question {
+	r.CommandID = c.reply.CommandID
+	if r.Kind() == ledger.KindBalanceQuery {
 		// It leaves no record that a repeated one could meet, so each is a message of its own.
 		r.ID = contract.DerivedID(c.place, r.AccountID, c.reply.CommandID.String())
 		return
@@ -224,6 +224,7 @@ func (d *Decoder) request(c *received, named command.Named) {
 func (c *received) message() postgres.Message {
 	r, err := c.request, c.problem
 	if err == nil {
+		r.Reply = c.reply.encode()
 		return Message(r, c.traceparent)
 	}
 	c.reply.Code, c.reply.Reason, c.reply.Detail = http.StatusBadRequest, httpserver.CodeValidationFailed, err.Error()
@@ -243,7 +244,10 @@ func (c *received) message() postgres.Message {
 	if account == uuid.Nil {
 		account = c.reply.CommandID
 	}
-	return Message(ledger.Request{ID: contract.DerivedID(c.place, account, ""), AccountID: account, Kind: ledger.Refusal, Reply: &c.reply}, c.traceparent)
+	return Message(ledger.Request{
+		ID: contract.DerivedID(c.place, account, ""), AccountID: account, CommandID: c.reply.CommandID, Reply: c.reply.encode(),
+		Command: ledger.Refusal{},
+	}, c.traceparent)
 }
 
 // orderPlaced makes the payment's request of an event. The request's ID is the order's, so that the event takes effect
@@ -253,7 +257,8 @@ func orderPlaced(currencies *money.Currencies, payload []byte) (ledger.Request, 
 	if err := httpserver.UnmarshalEvent(payload, &order); err != nil {
 		return ledger.Request{}, fmt.Errorf("not an order: %w", err)
 	}
-	return payment(currencies, order)
+	p, err := payment(currencies, order)
+	return ledger.Request{ID: order.OrderID, AccountID: order.AccountID, Command: p}, err
 }
 
 // orderCancelled makes the request that ends a payment of an event. There is one for each order.
@@ -266,21 +271,27 @@ func orderCancelled(currencies *money.Currencies, payload []byte) (ledger.Reques
 	if err := contract.CheckText(note, contract.MaxReason); err != nil {
 		return ledger.Request{}, fmt.Errorf("note %w", err)
 	}
-	r, err := payment(currencies, cancellation.Order)
-	r.ID, r.Kind, r.Note = contract.DerivedID(contract.OrderCancelledType, r.AccountID, r.OrderID.String()), ledger.Cancel, note
-	return r, err
+	p, err := payment(currencies, cancellation.Order)
+	account := cancellation.AccountID
+	return ledger.Request{
+		ID: contract.DerivedID(contract.OrderCancelledType, account, p.OrderID.String()), AccountID: account,
+		Command: ledger.Cancel{
+			Currency: p.Currency, Amount: p.Amount, Reference: p.Reference, Description: p.Description, OrderID: p.OrderID,
+			Capture: p.Capture, Note: note, Refused: p.Refused, Repeated: p.Repeated,
+		},
+	}, err
 }
 
-// payment is the request of an order as its events tell it.
-func payment(currencies *money.Currencies, order contract.Order) (ledger.Request, error) {
+// payment is the payment of an order as the events of orders tell it.
+func payment(currencies *money.Currencies, order contract.Order) (ledger.Payment, error) {
 	if order.OrderID == uuid.Nil || order.AccountID == uuid.Nil {
-		return ledger.Request{}, fmt.Errorf("order_id and account_id are required")
+		return ledger.Payment{}, fmt.Errorf("order_id and account_id are required")
 	}
 	if order.Capture != contract.CaptureAutomatic && order.Capture != contract.CaptureManual {
-		return ledger.Request{}, fmt.Errorf("capture %q is not known", order.Capture)
+		return ledger.Payment{}, fmt.Errorf("capture %q is not known", order.Capture)
 	}
 	if o := order.OnInsufficient; o != "" && o != contract.OnInsufficientReject && o != contract.OnInsufficientWait {
-		return ledger.Request{}, fmt.Errorf("on_insufficient %q is not known", o)
+		return ledger.Payment{}, fmt.Errorf("on_insufficient %q is not known", o)
 	}
 	// In another number of digits the amount may mean something else: better no payment than one of another amount.
 	var refused ledger.Reason
@@ -288,12 +299,12 @@ func payment(currencies *money.Currencies, order contract.Order) (ledger.Request
 	if currency, ok := currencies.Lookup(code); ok && money.Digits(order.Amount) == currency.Digits {
 		var err error
 		if amount, err = currency.Parse(order.Amount); err != nil {
-			return ledger.Request{}, fmt.Errorf("amount %w", err)
+			return ledger.Payment{}, fmt.Errorf("amount %w", err)
 		}
 	} else {
 		foreign, err := money.ParseForeign(code, order.Amount)
 		if err != nil {
-			return ledger.Request{}, err
+			return ledger.Payment{}, err
 		}
 		code, amount, refused = foreign.Name(), foreign.Minor, ledger.CurrencyMismatch
 	}
@@ -305,20 +316,20 @@ func payment(currencies *money.Currencies, order contract.Order) (ledger.Request
 		{"reference", order.Reference, contract.MaxReference},
 	} {
 		if err := contract.CheckText(text.value, text.limit); err != nil {
-			return ledger.Request{}, fmt.Errorf("%s %w", text.field, err)
+			return ledger.Payment{}, fmt.Errorf("%s %w", text.field, err)
 		}
 	}
-	r := ledger.Request{
-		ID: order.OrderID, AccountID: order.AccountID, Kind: ledger.Payment, Currency: code, Amount: amount, Refused: refused,
-		OrderID: order.OrderID, Capture: order.Capture, Reference: order.Reference, Description: order.Description,
-		AwaitInventory: order.AwaitInventory, Repeated: order.Repeated, WaitForFunds: order.OnInsufficient == contract.OnInsufficientWait,
+	p := ledger.Payment{
+		Currency: code, Amount: amount, Reference: order.Reference, Description: order.Description, OrderID: order.OrderID,
+		Capture: order.Capture, Refused: refused, Repeated: order.Repeated,
+		AwaitInventory: order.AwaitInventory, WaitForFunds: order.OnInsufficient == contract.OnInsufficientWait,
 	}
 	// What is settled at once has no use for a time from which its deadline counts.
-	if r.AwaitInventory || r.WaitForFunds || r.Capture == contract.CaptureManual {
-		r.AcceptedAt = time.Time(order.CreatedAt).UTC()
+	if p.AwaitInventory || p.WaitForFunds || p.Capture == contract.CaptureManual {
+		p.AcceptedAt = time.Time(order.CreatedAt).UTC()
 	}
 	if order.ExpiresAt != nil {
-		r.ExpiresAt = time.Time(*order.ExpiresAt).UTC()
+		p.ExpiresAt = time.Time(*order.ExpiresAt).UTC()
 	}
-	return r, nil
+	return p, nil
 }

@@ -50,11 +50,10 @@ func (e *Expiry) Run(ctx context.Context) error {
 // expire is the request that ends what has a deadline. Its ID is derived, so that it is one message however often and by how
 // many instances the deadline is found.
 func expire(d postgres.Deadline) postgres.Message {
-	r := ledger.Request{ID: contract.DerivedID("expiry", d.AccountID, d.ID.String()), AccountID: d.AccountID, Kind: ledger.Expire}
+	c := ledger.Expire{WaitID: d.ID}
 	if d.Hold {
-		r.HoldID = d.ID
-	} else {
-		r.WaitID = d.ID
+		c = ledger.Expire{HoldID: d.ID}
 	}
-	return Message(r, "")
+	id := contract.DerivedID("expiry", d.AccountID, d.ID.String())
+	return Message(ledger.Request{ID: id, AccountID: d.AccountID, Command: c}, "")
 }

@@ -179,7 +179,7 @@ func (v *Inventory) count(outcome string, n int) { v.messages.WithLabelValues(ou
 // however often the goods are told of.
 func inventoryMessage(m postgres.Inventory, account uuid.UUID) postgres.Message {
 	return Message(ledger.Request{
-		ID: contract.DerivedID(contract.TopicInventory, account, m.OrderID.String()), AccountID: account, Kind: ledger.Inventory,
-		OrderID: m.OrderID, InStock: m.Status == contract.InventoryCompleted,
+		ID: contract.DerivedID(contract.TopicInventory, account, m.OrderID.String()), AccountID: account,
+		Command: ledger.Inventory{OrderID: m.OrderID, InStock: m.Status == contract.InventoryCompleted},
 	}, m.Traceparent)
 }

@@ -38,7 +38,7 @@ func TestInventoryJoinsTheQueueOfItsOrdersAccount(t *testing.T) {
 		if m.ID != contract.DerivedID("inventory", account, order.String()) || m.AccountID != account || m.Lane != contract.Lane(account) || m.Fingerprint.Valid {
 			t.Errorf("message %+v", m)
 		}
-		if r := Request(m); r.Kind != ledger.Inventory || r.OrderID != order || r.InStock != (order == there) {
+		if r := Request(m); r.Command != (ledger.Inventory{OrderID: order, InStock: order == there}) {
 			t.Errorf("request %+v", r)
 		}
 		if (m.Traceparent == trace) != (order == there) {

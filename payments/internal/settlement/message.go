@@ -17,7 +17,7 @@ import (
 func Message(r ledger.Request, traceparent string) postgres.Message {
 	r.Lane, r.Traceparent = contract.Lane(r.AccountID), traceparent
 	return postgres.Message{
-		ID: r.ID, Lane: r.Lane, AccountID: r.AccountID, Kind: string(r.Kind), Body: &r,
+		ID: r.ID, Lane: r.Lane, AccountID: r.AccountID, Kind: string(r.Kind()), Body: &r,
 		Fingerprint: r.Fingerprint, Traceparent: traceparent,
 	}
 }

@@ -29,20 +29,23 @@ func TestWhatWaitsIsAnsweredOnceItIsAskedFor(t *testing.T) {
 				}
 				return Message(r, "")
 			}
-			waits := ledger.Request{ID: contract.DerivedID(contract.TopicCommands, account, command.String()), Kind: ledger.Withdraw, Currency: "RUB",
-				Amount: 500, WaitForFunds: true, ExpiresIn: time.Nanosecond, CommandID: command, Fingerprint: uuid.NullUUID{UUID: uuid.New(), Valid: true}}
+			waits := ledger.Request{
+				ID: contract.DerivedID(contract.TopicCommands, account, command.String()), CommandID: command,
+				Fingerprint: uuid.NullUUID{UUID: uuid.New(), Valid: true},
+				Command:     ledger.Withdrawal{Currency: "RUB", Amount: 500, WaitForFunds: true, ExpiresIn: time.Nanosecond},
+			}
 			asks := waits
-			asks.CommandID, asks.Reply = uuid.Nil, &ledger.Reply{Topic: contract.TopicReplies, CommandID: command, Operation: "withdraw"}
+			asks.Reply = Reply{Topic: contract.TopicReplies, CommandID: command, Operation: "withdraw"}.encode()
 			stranger := asks // another request under the same ID does not get the reply
 			stranger.Fingerprint.UUID = uuid.New()
-			end := ledger.Request{Kind: ledger.CancelOperation, OperationID: waits.ID}
+			end := ledger.Request{Command: ledger.CancelOperation{OperationID: waits.ID}}
 			switch ending {
 			case "expired":
-				end = ledger.Request{Kind: ledger.Expire, WaitID: waits.ID}
+				end = ledger.Request{Command: ledger.Expire{WaitID: waits.ID}}
 			case "served":
-				end = ledger.Request{Kind: ledger.Deposit, Currency: "RUB", Amount: 500}
+				end = ledger.Request{Command: ledger.Deposit{Currency: "RUB", Amount: 500}}
 			}
-			settle([]postgres.Message{request(ledger.Request{Kind: ledger.CreateAccount})})
+			settle([]postgres.Message{request(ledger.Request{Command: ledger.CreateAccount{}})})
 			var batch []postgres.Message
 			for i, r := range []ledger.Request{waits, stranger, asks, end} {
 				if batch = append(batch, request(r)); i == 3 || splits&(1<<i) != 0 {
@@ -51,7 +54,7 @@ func TestWhatWaitsIsAnsweredOnceItIsAskedFor(t *testing.T) {
 				}
 			}
 			if ending == "served" {
-				settle([]postgres.Message{request(ledger.Request{Kind: ledger.Resume, Currency: "RUB"})})
+				settle([]postgres.Message{request(ledger.Request{Command: ledger.Resume{Currency: "RUB"}})})
 			}
 			var got []string
 			for _, m := range outboxtest.Messages(t, db.Owner) {

@@ -28,9 +28,9 @@ func (s *Settlement) report(requests []ledger.Request, expired []*ledger.Operati
 	telemetry.LogEach(s.log, slog.LevelInfo, "operation ended in error", "operation_id", len(failed), func(i int) (string, []any) {
 		op := failed[i]
 		id := op.ID
-		if op.Kind == ledger.CancelOperation { // which nobody sees: what it is about
+		if op.Kind == ledger.KindCancelOperation { // which nobody sees: what it is about
 			at := slices.IndexFunc(requests, func(r ledger.Request) bool { return r.ID == op.ID })
-			id = requests[at].OperationID
+			id = requests[at].References().Operation
 		}
 		return id.String(), append([]any{"operation", op.Kind, "reason", op.Reason, "account_id", op.AccountID},
 			named("order_id", op.OrderID, "hold_id", op.HoldID, "command_id", op.CommandID)...)
@@ -39,10 +39,13 @@ func (s *Settlement) report(requests []ledger.Request, expired []*ledger.Operati
 		op := expired[i]
 		return op.HoldID.String(), append([]any{"account_id", op.AccountID}, named("order_id", op.OrderID)...)
 	})
-	var refused []*ledger.Reply
+	var refused []Reply
 	for _, r := range requests {
-		if r.Kind == ledger.Refusal && r.Reply != nil {
-			refused = append(refused, r.Reply)
+		if r.Kind() != ledger.KindRefusal || r.Reply == nil {
+			continue
+		}
+		if how, err := replyTo(r); err == nil {
+			refused = append(refused, how)
 		}
 	}
 	telemetry.LogEach(s.log, slog.LevelInfo, "command refused", "command_id", len(refused), func(i int) (string, []any) {
@@ -56,8 +59,11 @@ func (s *Settlement) report(requests []ledger.Request, expired []*ledger.Operati
 
 // Describe names what a message is about, for the log.
 func Describe(m postgres.Message) []any {
-	r := m.Body
-	return named("order_id", r.OrderID, "hold_id", r.HoldID, "operation_id", r.OperationID)
+	refs, op := m.Body.References(), m.Body.Operation()
+	if op == nil {
+		return named("order_id", refs.Order)
+	}
+	return named("order_id", op.OrderID, "hold_id", op.HoldID, "operation_id", refs.Operation)
 }
 
 // named are the attributes that have a value, of pairs of a key and an ID.

@@ -29,33 +29,34 @@ func TestTheLogNamesWhatDidNotSucceed(t *testing.T) {
 		r.AccountID = account
 		return Message(r, "")
 	}
-	pay := func(amount int64, more func(*ledger.Request)) postgres.Message {
-		id := uuid.New()
-		r := ledger.Request{ID: id, OrderID: id, Kind: ledger.Payment, Currency: "RUB", Amount: amount, Capture: contract.CaptureAutomatic, AcceptedAt: time.Now()}
-		if more != nil {
-			more(&r)
-		}
-		return request(r)
+	pay := func(c ledger.Payment) postgres.Message {
+		c.OrderID, c.Currency, c.Capture, c.AcceptedAt = uuid.New(), "RUB", contract.CaptureAutomatic, time.Now()
+		return request(ledger.Request{ID: c.OrderID, Command: c})
 	}
-	hold := request(ledger.Request{Kind: ledger.HoldFunds, Currency: "RUB", Amount: 10, ExpiresIn: time.Nanosecond})
-	waits := pay(1000, func(r *ledger.Request) { r.WaitForFunds, r.ExpiresAt = true, time.Now().Add(time.Hour) })
-	paid := pay(10, nil)
+	hold := request(ledger.Request{Command: ledger.HoldFunds{Currency: "RUB", Amount: 10, ExpiresIn: time.Nanosecond}})
+	waits := pay(ledger.Payment{Amount: 1000, WaitForFunds: true, ExpiresAt: time.Now().Add(time.Hour)})
+	paid := pay(ledger.Payment{Amount: 10})
 	settle([]postgres.Message{
-		request(ledger.Request{Kind: ledger.CreateAccount}), request(ledger.Request{Kind: ledger.Deposit, Currency: "RUB", Amount: 100}), hold, paid,
+		request(ledger.Request{Command: ledger.CreateAccount{}}),
+		request(ledger.Request{Command: ledger.Deposit{Currency: "RUB", Amount: 100}}), hold, paid,
 	})
 	if out.Len() > 0 {
 		t.Errorf("successes are logged: %s", out.String())
 	}
 	refused := make([]postgres.Message, 400)
 	for i := range refused {
-		refused[i] = pay(1000, nil)
+		refused[i] = pay(ledger.Payment{Amount: 1000})
 	}
 	settle(append(refused, waits))
 	command := uuid.New()
 	settle([]postgres.Message{
-		request(ledger.Request{Kind: ledger.Expire, HoldID: hold.ID}),
-		request(ledger.Request{Kind: ledger.Cancel, OrderID: waits.ID, Currency: "RUB", Amount: 1000, Capture: contract.CaptureAutomatic}),
-		request(ledger.Request{Kind: ledger.Refusal, Reply: &ledger.Reply{CommandID: command, Operation: "dance", Reason: "validation_failed"}}),
+		request(ledger.Request{Command: ledger.Expire{HoldID: hold.ID}}),
+		request(ledger.Request{Command: ledger.Cancel{
+			OrderID: waits.ID, Currency: "RUB", Amount: 1000, Capture: contract.CaptureAutomatic,
+		}}),
+		request(ledger.Request{
+			Command: ledger.Refusal{}, Reply: Reply{CommandID: command, Operation: "dance", Reason: "validation_failed"}.encode(),
+		}),
 	})
 	text := out.String()
 	for _, m := range append(refused, hold, waits) {

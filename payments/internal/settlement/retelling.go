@@ -48,7 +48,8 @@ func (t *Retelling) Run(ctx context.Context) error {
 // again asks for a payment's present state, as orders does.
 func again(r postgres.Refunded) postgres.Message {
 	return Message(ledger.Request{
-		ID: r.OrderID, AccountID: r.AccountID, Kind: ledger.Payment, OrderID: r.OrderID, Currency: r.Currency, Amount: r.Amount,
-		Capture: r.Capture, Repeated: true,
+		ID: r.OrderID, AccountID: r.AccountID, Command: ledger.Payment{
+			OrderID: r.OrderID, Currency: r.Currency, Amount: r.Amount, Capture: r.Capture, Repeated: true,
+		},
 	}, "")
 }

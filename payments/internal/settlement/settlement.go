@@ -89,20 +89,18 @@ func (s *Settlement) Settle(ctx context.Context, tx *sqlx.Tx, batch []postgres.M
 		reply, code, err := s.reply(book, r, op)
 		if err == nil {
 			replies = append(replies, reply)
-			answered[answer{r.Kind, code}]++
+			answered[answer{r.Kind(), code}]++
 		}
 		return err
 	}
 	var waiting []ledger.Completion // commands of this batch that wait
 	var expired []*ledger.Operation // by which holds were released
 	for _, r := range requests {
-		var op *ledger.Operation
-		if r.Kind != ledger.Question && r.Kind != ledger.Refusal {
-			if op = book.Apply(r); op != nil {
-				operations = append(operations, op)
-				if r.Kind == ledger.Expire && op.Seq == r.Seq {
-					expired = append(expired, op)
-				}
+		op := book.Apply(r)
+		if op != nil {
+			operations = append(operations, op)
+			if r.Kind() == ledger.KindExpire && op.Seq == r.Seq {
+				expired = append(expired, op)
 			}
 		}
 		if err := respond(r, op); err != nil {
@@ -186,7 +184,8 @@ func (s *Settlement) resume(ctx context.Context, tx *sqlx.Tx, keys map[ledger.Ke
 	messages := make([]postgres.Message, 0, len(keys))
 	for key := range keys {
 		messages = append(messages, Message(ledger.Request{
-			ID: uuid.Must(uuid.NewV7()), AccountID: key.AccountID, Kind: ledger.Resume, Currency: key.Currency}, ""))
+			ID: uuid.Must(uuid.NewV7()), AccountID: key.AccountID, Command: ledger.Resume{Currency: key.Currency},
+		}, ""))
 	}
 	_, err := s.store.Inbox().Insert(ctx, tx, messages)
 	return err

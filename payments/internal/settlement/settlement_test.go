@@ -86,13 +86,16 @@ func TestManyQueuesAreServedTogether(t *testing.T) {
 	}
 	for range accounts {
 		id := uuid.New()
-		create = append(create, message(ledger.Request{ID: uuid.New(), AccountID: id, Kind: ledger.CreateAccount}))
+		create = append(create, message(ledger.Request{ID: uuid.New(), AccountID: id, Command: ledger.CreateAccount{}}))
 		for range orders {
 			order := uuid.New()
-			pay = append(pay, message(ledger.Request{ID: order, OrderID: order, AccountID: id, Kind: ledger.Payment, Currency: "RUB", Amount: 10,
-				Capture: contract.CaptureAutomatic, WaitForFunds: true, AcceptedAt: time.Now()}))
+			pay = append(pay, message(ledger.Request{ID: order, AccountID: id, Command: ledger.Payment{
+				OrderID: order, Currency: "RUB", Amount: 10, Capture: contract.CaptureAutomatic, WaitForFunds: true, AcceptedAt: time.Now(),
+			}}))
 		}
-		deposit = append(deposit, message(ledger.Request{ID: uuid.New(), AccountID: id, Kind: ledger.Deposit, Currency: "RUB", Amount: 10 * orders}))
+		deposit = append(deposit, message(ledger.Request{
+			ID: uuid.New(), AccountID: id, Command: ledger.Deposit{Currency: "RUB", Amount: 10 * orders},
+		}))
 	}
 	settle(create)
 	settle(pay)
@@ -131,12 +134,15 @@ func TestABalanceOfNothingIsNoAccount(t *testing.T) {
 		id, contract.Lane(id)); err != nil {
 		t.Fatal(err)
 	}
-	request := func(kind ledger.Kind, account, to uuid.UUID) ledger.Request {
-		r := ledger.Request{ID: uuid.New(), AccountID: account, Kind: kind, Currency: "RUB", Amount: 1, ToAccountID: to}
-		if kind == ledger.CreateAccount {
-			r.Currency, r.Amount = "", 0
-		}
-		return r
+	request := func(account uuid.UUID, c ledger.Command) ledger.Request {
+		return ledger.Request{ID: uuid.New(), AccountID: account, Command: c}
+	}
+	create := func(account uuid.UUID) ledger.Request { return request(account, ledger.CreateAccount{}) }
+	deposit := func(account uuid.UUID) ledger.Request {
+		return request(account, ledger.Deposit{Currency: "RUB", Amount: 1})
+	}
+	transfer := func(from, to uuid.UUID) ledger.Request {
+		return request(from, ledger.Transfer{Currency: "RUB", Amount: 1, ToAccountID: to})
 	}
 	settled := func(requests ...ledger.Request) (outcomes []string) {
 		batch := make([]postgres.Message, len(requests))
@@ -148,23 +154,23 @@ func TestABalanceOfNothingIsNoAccount(t *testing.T) {
 		}
 		return outcomes
 	}
-	settled(request(ledger.CreateAccount, other, uuid.Nil), request(ledger.Deposit, other, uuid.Nil))
+	settled(create(other), deposit(other))
 	for name, c := range map[string]struct {
 		requests []ledger.Request
 		want     []string
 	}{
-		"a deposit": {[]ledger.Request{request(ledger.Deposit, id, uuid.Nil)}, []string{"error account_not_found"}},
-		"a transfer to it, and one from it": {[]ledger.Request{request(ledger.Transfer, other, id), request(ledger.Transfer, id, other)},
+		"a deposit": {[]ledger.Request{deposit(id)}, []string{"error account_not_found"}},
+		"a transfer to it, and one from it": {[]ledger.Request{transfer(other, id), transfer(id, other)},
 			[]string{"error account_not_found", "error account_not_found"}},
 	} {
 		if got := settled(c.requests...); !slices.Equal(got, c.want) {
 			t.Errorf("%s: %q, want %q", name, got, c.want)
 		}
 	}
-	if got := settled(request(ledger.CreateAccount, id, uuid.Nil), request(ledger.Deposit, id, uuid.Nil)); !slices.Equal(got, []string{"success ", "success "}) {
+	if got := settled(create(id), deposit(id)); !slices.Equal(got, []string{"success ", "success "}) {
 		t.Errorf("once it is created: %q", got)
 	}
-	if got := settled(request(ledger.Transfer, id, other), request(ledger.Transfer, other, id)); !slices.Equal(got, []string{"success ", "success "}) {
+	if got := settled(transfer(id, other), transfer(other, id)); !slices.Equal(got, []string{"success ", "success "}) {
 		t.Errorf("and has an entry: %q", got)
 	}
 }

@@ -82,7 +82,7 @@ func Code(op *ledger.Operation) int {
 	switch {
 	case op.Status == ledger.Created:
 		return http.StatusAccepted
-	case op.Status == ledger.Success && op.Kind == ledger.CancelOperation:
+	case op.Status == ledger.Success && op.Kind == ledger.KindCancelOperation:
 		return http.StatusOK // nothing is new
 	case op.Status == ledger.Success:
 		return http.StatusCreated

@@ -27,8 +27,11 @@ type script struct {
 
 func newScript() *script {
 	s := &script{state: newState(), at: now}
-	return s.do(ledger.Request{Kind: ledger.CreateAccount})
+	return s.ask(ledger.CreateAccount{})
 }
+
+// ask settles a command of account a.
+func (s *script) ask(c ledger.Command) *script { return s.do(ledger.Request{Command: c}) }
 
 // do settles a request, twice: the second time must change nothing.
 func (s *script) do(r ledger.Request) *script {
@@ -38,14 +41,6 @@ func (s *script) do(r ledger.Request) *script {
 	r.Lane, r.Seq, r.ReceivedAt = contract.Lane(r.AccountID), int64(len(s.requests)+1), s.at
 	if r.ID == uuid.Nil {
 		r.ID = id(10_000 + len(s.requests))
-	}
-	if r.Currency == "" {
-		switch r.Kind {
-		case ledger.CreateAccount, ledger.Confirm, ledger.Reject, ledger.Refund, ledger.Inventory, ledger.Expire, ledger.Capture, ledger.Release,
-			ledger.CancelOperation:
-		default:
-			r.Currency = "RUB"
-		}
 	}
 	s.requests = append(s.requests, r)
 	s.results = append(s.results, s.settleAt(s.at, []ledger.Request{r})...)
@@ -60,7 +55,8 @@ func (s *state) drain(at time.Time) {
 		key := s.resumes[0]
 		s.resumes = s.resumes[1:]
 		s.settleAt(at, []ledger.Request{{
-			ID: uuid.New(), AccountID: key.AccountID, Currency: key.Currency, Lane: key.Lane, Kind: ledger.Resume, ReceivedAt: at}})
+			ID: uuid.New(), AccountID: key.AccountID, Lane: key.Lane, ReceivedAt: at, Command: ledger.Resume{Currency: key.Currency},
+		}})
 		if n > 1000 {
 			panic("resuming never ends")
 		}
@@ -68,53 +64,65 @@ func (s *state) drain(at time.Time) {
 }
 
 func (s *script) deposit(amount int64) *script {
-	return s.do(ledger.Request{Kind: ledger.Deposit, Amount: amount})
+	return s.ask(ledger.Deposit{Currency: "RUB", Amount: amount})
 }
 
 func (s *script) withdraw(amount int64, wait bool) *script {
-	return s.do(ledger.Request{Kind: ledger.Withdraw, Amount: amount, WaitForFunds: wait})
+	return s.ask(ledger.Withdrawal{Currency: "RUB", Amount: amount, WaitForFunds: wait})
 }
 
-// order places order n; options change the request.
-func (s *script) order(n int, amount int64, options ...func(*ledger.Request)) *script {
-	r := ledger.Request{ID: id(n), OrderID: id(n), Kind: ledger.Payment, Amount: amount, Capture: contract.CaptureAutomatic, AcceptedAt: s.at}
-	for _, option := range options {
-		option(&r)
+// option changes the request of an order or of its cancellation.
+type option func(r *ledger.Request, order *ledger.Payment)
+
+// order places order n.
+func (s *script) order(n int, amount int64, options ...option) *script {
+	r := ledger.Request{ID: id(n)}
+	c := ledger.Payment{
+		OrderID: id(n), Currency: "RUB", Amount: amount, Capture: contract.CaptureAutomatic, AcceptedAt: s.at,
 	}
+	for _, option := range options {
+		option(&r, &c)
+	}
+	r.Command = c
 	return s.do(r)
 }
 
-func manual(r *ledger.Request)  { r.Capture = contract.CaptureManual }
-func await(r *ledger.Request)   { r.AwaitInventory = true }
-func waiting(r *ledger.Request) { r.WaitForFunds = true }
-func dropped(r *ledger.Request) { r.Discarded = true }
-func expires(in time.Duration) func(*ledger.Request) {
-	return func(r *ledger.Request) { r.ExpiresAt = now.Add(in) }
+func manual(_ *ledger.Request, c *ledger.Payment)  { c.Capture = contract.CaptureManual }
+func await(_ *ledger.Request, c *ledger.Payment)   { c.AwaitInventory = true }
+func waiting(_ *ledger.Request, c *ledger.Payment) { c.WaitForFunds = true }
+func dropped(r *ledger.Request, _ *ledger.Payment) { r.Discarded = true }
+func expires(in time.Duration) option {
+	return func(_ *ledger.Request, c *ledger.Payment) { c.ExpiresAt = now.Add(in) }
+}
+func by(account uuid.UUID) option {
+	return func(r *ledger.Request, _ *ledger.Payment) { r.AccountID = account }
 }
 
 func (s *script) confirm(n int, amount int64) *script {
-	return s.do(ledger.Request{Kind: ledger.Confirm, OrderID: id(n), Amount: amount})
+	return s.ask(ledger.Confirm{OrderID: id(n), Amount: amount})
 }
 func (s *script) reject(n int) *script {
-	return s.do(ledger.Request{Kind: ledger.Reject, OrderID: id(n), Note: "too late"})
+	return s.ask(ledger.Reject{OrderID: id(n), Note: "too late"})
 }
 func (s *script) refund(n int, amount int64) *script {
-	return s.do(ledger.Request{Kind: ledger.Refund, OrderID: id(n), Amount: amount})
+	return s.ask(ledger.Refund{OrderID: id(n), Amount: amount})
 }
 
 // end cancels the operation of the nth request, counted from the opening of the account, which is 0.
 func (s *script) end(n int) *script {
-	return s.do(ledger.Request{Kind: ledger.CancelOperation, OperationID: s.requests[n].ID, Note: "no longer needed"})
+	return s.ask(ledger.CancelOperation{OperationID: s.requests[n].ID, Note: "no longer needed"})
 }
-func (s *script) cancel(n int, amount int64, options ...func(*ledger.Request)) *script {
-	r := ledger.Request{ID: id(500 + n), Kind: ledger.Cancel, OrderID: id(n), Amount: amount, Capture: contract.CaptureAutomatic, Note: "changed my mind"}
+func (s *script) cancel(n int, amount int64, options ...option) *script {
+	order := ledger.Payment{Capture: contract.CaptureAutomatic}
+	r := ledger.Request{ID: id(500 + n)}
 	for _, option := range options {
-		option(&r)
+		option(&r, &order)
 	}
+	r.Command = ledger.Cancel{OrderID: id(n), Currency: "RUB", Amount: amount, Capture: order.Capture, Note: "changed my mind"}
 	return s.do(r)
 }
 func (s *script) stock(n int, there bool) *script {
-	return s.do(ledger.Request{ID: uuid.New(), Kind: ledger.Inventory, OrderID: id(n), InStock: there})
+	return s.do(ledger.Request{ID: uuid.New(), Command: ledger.Inventory{OrderID: id(n), InStock: there}})
 }
 
 // later lets time pass, and what is past its time expire, as the look for deadlines does.
@@ -122,7 +130,7 @@ func (s *script) later(d time.Duration) *script {
 	s.at = s.at.Add(d)
 	for _, hold := range s.holds {
 		if hold.Status == ledger.Open && !hold.ExpiresAt.After(s.at) {
-			s.do(ledger.Request{Kind: ledger.Expire, HoldID: hold.ID})
+			s.ask(ledger.Expire{HoldID: hold.ID})
 		}
 	}
 	waits := slices.SortedFunc(maps.Values(s.waits), func(a, b ledger.Wait) int {
@@ -130,7 +138,7 @@ func (s *script) later(d time.Duration) *script {
 	})
 	for _, w := range waits {
 		if !w.ExpiresAt.IsZero() && !w.ExpiresAt.After(s.at) {
-			s.do(ledger.Request{Kind: ledger.Expire, WaitID: w.Request.ID})
+			s.ask(ledger.Expire{WaitID: w.Request.ID})
 		}
 	}
 	return s
@@ -189,9 +197,9 @@ func TestSaga(t *testing.T) {
 			[]string{"authorized"}, 3, 7, ""},
 		"a hold with its own deadline": {newScript().deposit(10).order(1, 7, manual, expires(time.Minute)).later(time.Minute),
 			[]string{"authorized", "failed:expired"}, 10, 0, ""},
-		"an order's hold is not its client's to capture": {newScript().deposit(10).order(1, 7, manual).do(ledger.Request{Kind: ledger.Capture, HoldID: id(1)}),
+		"an order's hold is not its client's to capture": {newScript().deposit(10).order(1, 7, manual).ask(ledger.Capture{HoldID: id(1)}),
 			[]string{"authorized"}, 3, 7, ledger.HoldOfOrder},
-		"nor to release": {newScript().deposit(10).order(1, 7, manual).do(ledger.Request{Kind: ledger.Release, HoldID: id(1)}),
+		"nor to release": {newScript().deposit(10).order(1, 7, manual).ask(ledger.Release{HoldID: id(1)}),
 			[]string{"authorized"}, 3, 7, ledger.HoldOfOrder},
 
 		"refunded whole":    {newScript().deposit(10).order(1, 7).refund(1, 0), []string{"succeeded 7-0", "refunded 7-7"}, 10, 0, ""},
@@ -221,7 +229,7 @@ func TestSaga(t *testing.T) {
 		"cancelled when it has failed": {newScript().order(1, 7).cancel(1, 7), []string{"failed:insufficient_funds"}, 0, 0, ""},
 		"cancelled before it is placed": {newScript().deposit(10).cancel(1, 7).order(1, 7),
 			[]string{`cancelled:cancelled "changed my mind"`}, 10, 0, ledger.Cancelled},
-		"cancelled by another account": {newScript().deposit(10).order(1, 7).cancel(1, 7, func(r *ledger.Request) { r.AccountID = id(2) }),
+		"cancelled by another account": {newScript().deposit(10).order(1, 7).cancel(1, 7, by(id(2))),
 			[]string{"succeeded 7-0"}, 3, 0, ""},
 		"refunded after it is cancelled": {newScript().deposit(10).order(1, 7).cancel(1, 7).refund(1, 0),
 			[]string{"succeeded 7-0", `cancelled:cancelled "changed my mind" 7-7`}, 10, 0, ledger.PaymentNotCaptured},
@@ -243,7 +251,7 @@ func TestSaga(t *testing.T) {
 			[]string{"created:waiting_for_inventory", "failed:expired"}, 10, 0, ""},
 		"waiting for goods stops nobody": {newScript().deposit(10).order(1, 7, await).withdraw(10, false).stock(1, true),
 			[]string{"created:waiting_for_inventory", "created:inventory_completed", "failed:insufficient_funds"}, 0, 0, ""},
-		"an account that is not there": {newScript().order(1, 7, await, func(r *ledger.Request) { r.AccountID = id(3) }),
+		"an account that is not there": {newScript().order(1, 7, await, by(id(3))),
 			[]string{"failed:account_not_found"}, 0, 0, ledger.AccountNotFound},
 
 		"money comes": {newScript().order(1, 7, waiting).deposit(6).deposit(1), []string{"created:waiting_for_funds", "succeeded 7-0"}, 0, 0, ""},
@@ -258,7 +266,7 @@ func TestSaga(t *testing.T) {
 		"goods that come late queue up late": {newScript().order(1, 5, await, waiting).withdraw(8, true).stock(1, true).deposit(8).deposit(4),
 			[]string{"created:waiting_for_inventory", "created:inventory_completed", "created:waiting_for_funds"}, 4, 0, ""},
 		"it does not give up before its time": {newScript().order(1, 7, waiting).later(24*time.Hour - time.Microsecond).
-			do(ledger.Request{Kind: ledger.Expire, WaitID: id(1)}),
+			ask(ledger.Expire{WaitID: id(1)}),
 			[]string{"created:waiting_for_funds"}, 0, 0, ""},
 		"credits pass": {newScript().deposit(5).order(1, 2, manual).withdraw(8, true).confirm(1, 1).refund(1, 0),
 			[]string{"authorized", "succeeded 1-0", "refunded 1-1"}, 5, 0, ""},
@@ -315,36 +323,36 @@ func TestAQueueForMoneyIsFirstInFirstOut(t *testing.T) {
 // as it began.
 func TestWhatWaitsBehindOthersHasItsOwnDeadline(t *testing.T) {
 	t.Parallel()
-	for _, r := range []ledger.Request{
-		{Kind: ledger.HoldFunds, ExpiresIn: time.Minute},
-		{Kind: ledger.HoldFunds},
-		{Kind: ledger.Withdraw, ExpiresIn: time.Minute},
-		{Kind: ledger.HoldFunds, ExpiresIn: 365 * 24 * time.Hour},
-		{Kind: ledger.Withdraw},
-		{Kind: ledger.Transfer, ToAccountID: id(2)},
-		{Kind: ledger.Payment, ID: id(1), OrderID: id(1), Capture: contract.CaptureManual, AcceptedAt: now},
-		{Kind: ledger.Payment, ID: id(1), OrderID: id(1), Capture: contract.CaptureAutomatic}, // what is settled at once has no AcceptedAt
-		{Kind: ledger.Payment, ID: id(1), OrderID: id(1), Capture: contract.CaptureAutomatic, ExpiresAt: now.Add(365 * 24 * time.Hour)},
+	const day, year = 24 * time.Hour, 365 * 24 * time.Hour
+	for _, test := range []struct {
+		command  ledger.Command
+		deadline time.Duration
+	}{
+		{ledger.HoldFunds{Currency: "RUB", Amount: 5, ExpiresIn: time.Minute}, time.Minute},
+		{ledger.HoldFunds{Currency: "RUB", Amount: 5}, day},
+		{ledger.Withdrawal{Currency: "RUB", Amount: 5, ExpiresIn: time.Minute}, time.Minute},
+		{ledger.HoldFunds{Currency: "RUB", Amount: 5, ExpiresIn: year}, ledger.MaxFundsExpiry},
+		{ledger.Withdrawal{Currency: "RUB", Amount: 5}, day},
+		{ledger.Transfer{Currency: "RUB", Amount: 5, ToAccountID: id(2)}, day},
+		{ledger.Payment{Currency: "RUB", Amount: 5, OrderID: id(1), Capture: contract.CaptureManual, AcceptedAt: now}, day},
+		{ledger.Payment{Currency: "RUB", Amount: 5, OrderID: id(1), Capture: contract.CaptureAutomatic}, day}, // what is settled at once has no AcceptedAt
+		{ledger.Payment{Currency: "RUB", Amount: 5, OrderID: id(1), Capture: contract.CaptureAutomatic, ExpiresAt: now.Add(year)}, ledger.MaxFundsExpiry},
 	} {
 		// The version before took deadlines of up to a year.
-		s := newScript().do(ledger.Request{AccountID: id(2), Kind: ledger.CreateAccount}).
-			do(ledger.Request{Kind: ledger.Withdraw, Amount: 50, WaitForFunds: true, ExpiresIn: 365 * 24 * time.Hour})
-		r.Amount = 5
-		s.do(r)
-		deadline := 24 * time.Hour
-		switch {
-		case r.ExpiresIn > ledger.MaxFundsExpiry, !r.ExpiresAt.IsZero():
-			deadline = ledger.MaxFundsExpiry
-		case r.ExpiresIn > 0:
-			deadline = r.ExpiresIn
+		s := newScript().do(ledger.Request{AccountID: id(2), Command: ledger.CreateAccount{}}).
+			ask(ledger.Withdrawal{Currency: "RUB", Amount: 50, WaitForFunds: true, ExpiresIn: year})
+		r := ledger.Request{Command: test.command}
+		if _, ok := test.command.(ledger.Payment); ok {
+			r.ID = id(1)
 		}
-		if s.later(deadline - time.Microsecond); s.operations[s.results[3].ID].Status != ledger.Created {
-			t.Errorf("%s %s ended before its time", r.Kind, r.ExpiresIn)
+		s.do(r)
+		if s.later(test.deadline - time.Microsecond); s.operations[s.results[3].ID].Status != ledger.Created {
+			t.Errorf("%+v ended before its time", test.command)
 		}
 		s.later(time.Microsecond).deposit(60)
 		op := s.operations[s.results[3].ID]
 		if op.Status != ledger.Error || op.Reason != ledger.PastDeadline {
-			t.Errorf("%s %s ended with %s %s", r.Kind, r.ExpiresIn, op.Status, op.Reason)
+			t.Errorf("%+v ended with %s %s", test.command, op.Status, op.Reason)
 		}
 		s.check(t)
 		s.checkSaga(t)
@@ -355,9 +363,10 @@ func TestWhatWaitsBehindOthersHasItsOwnDeadline(t *testing.T) {
 func TestADeadlineIsMetWhateverTheTimeOfTheProcess(t *testing.T) {
 	t.Parallel()
 	s := newScript().deposit(10).order(1, 7, manual).withdraw(20, true)
-	for _, r := range []ledger.Request{{Kind: ledger.Expire, HoldID: id(1)}, {Kind: ledger.Expire, WaitID: s.results[3].ID}} {
-		r.ID, r.AccountID, r.Lane, r.ReceivedAt = uuid.New(), id(1), contract.Lane(id(1)), now.Add(7*24*time.Hour)
-		s.settleAt(now, []ledger.Request{r})
+	for _, c := range []ledger.Expire{{HoldID: id(1)}, {WaitID: s.results[3].ID}} {
+		s.settleAt(now, []ledger.Request{{
+			ID: uuid.New(), AccountID: id(1), Lane: contract.Lane(id(1)), ReceivedAt: now.Add(7 * 24 * time.Hour), Command: c,
+		}})
 	}
 	if hold, op := s.holds[id(1)], s.operations[s.results[3].ID]; hold.Status != ledger.Expired || op.Reason != ledger.PastDeadline {
 		t.Errorf("%+v, %+v", hold, op)
@@ -370,11 +379,13 @@ func TestADeadlineIsMetWhateverTheTimeOfTheProcess(t *testing.T) {
 func TestManyStepsInOneBatch(t *testing.T) {
 	t.Parallel()
 	s := newScript().order(1, 7, await, waiting)
-	request := func(n int, kind ledger.Kind, amount int64) ledger.Request {
-		return ledger.Request{ID: id(n), Seq: int64(n), AccountID: id(1), Lane: contract.Lane(id(1)), Kind: kind, OrderID: id(1), Amount: amount, Currency: "RUB",
-			Capture: contract.CaptureAutomatic, ReceivedAt: s.at, InStock: true}
+	request := func(n int, c ledger.Command) ledger.Request {
+		return ledger.Request{ID: id(n), Seq: int64(n), AccountID: id(1), Lane: contract.Lane(id(1)), ReceivedAt: s.at, Command: c}
 	}
-	s.settle([]ledger.Request{request(50, ledger.Inventory, 0), request(51, ledger.Deposit, 6), request(52, ledger.Cancel, 7)})
+	s.settle([]ledger.Request{
+		request(50, ledger.Inventory{OrderID: id(1), InStock: true}), request(51, ledger.Deposit{Currency: "RUB", Amount: 6}),
+		request(52, ledger.Cancel{OrderID: id(1), Currency: "RUB", Amount: 7, Capture: contract.CaptureAutomatic}),
+	})
 	want := []string{"created:waiting_for_inventory", "created:inventory_completed", "created:waiting_for_funds", "cancelled:cancelled"}
 	if got := s.story(1); !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
@@ -390,9 +401,9 @@ func TestATransferFromAnotherLaneResumes(t *testing.T) {
 	if contract.Lane(payer) == contract.Lane(id(1)) {
 		t.Fatal("both accounts are in one lane")
 	}
-	s := newScript().do(ledger.Request{AccountID: payer, Kind: ledger.CreateAccount}).
-		do(ledger.Request{AccountID: payer, Kind: ledger.Deposit, Amount: 9}).order(1, 7, waiting).
-		do(ledger.Request{AccountID: payer, Kind: ledger.Transfer, ToAccountID: id(1), Amount: 9})
+	s := newScript().do(ledger.Request{AccountID: payer, Command: ledger.CreateAccount{}}).
+		do(ledger.Request{AccountID: payer, Command: ledger.Deposit{Currency: "RUB", Amount: 9}}).order(1, 7, waiting).
+		do(ledger.Request{AccountID: payer, Command: ledger.Transfer{Currency: "RUB", Amount: 9, ToAccountID: id(1)}})
 	if got, want := s.story(1), []string{"created:waiting_for_funds", "succeeded 7-0"}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
@@ -448,7 +459,7 @@ func (s *state) checkSaga(t interface{ Fatalf(string, ...any) }) {
 		if w, waits := s.waits[op.ID]; waits != (op.Status == ledger.Created) || waits && w.For != op.Reason {
 			t.Fatalf("operation %+v waits: %v, %+v", op, waits, w)
 		}
-		if p, ok := s.orders[op.OrderID]; op.Kind == ledger.Payment && (!ok || p.OrderID != op.ID) {
+		if p, ok := s.orders[op.OrderID]; op.Kind == ledger.KindPayment && (!ok || p.OrderID != op.ID) {
 			t.Fatalf("operation %+v without a payment", op)
 		}
 	}
@@ -470,7 +481,7 @@ func randomSagas(t *rapid.T) {
 		history, batch = append(history, r), append(batch, r)
 	}
 	for n, account := range accounts[:3] {
-		accept(ledger.Request{ID: id(n), AccountID: account, Lane: contract.Lane(account), Kind: ledger.CreateAccount})
+		accept(ledger.Request{ID: id(n), AccountID: account, Lane: contract.Lane(account), Command: ledger.CreateAccount{}})
 	}
 	settle := func() {
 		if len(batch) == 0 {
@@ -485,55 +496,55 @@ func randomSagas(t *rapid.T) {
 	for range rapid.IntRange(1, 80).Draw(t, "requests") {
 		account := accounts[rapid.IntRange(0, 2).Draw(t, "account")]
 		amount := func() int64 { return rapid.Int64Range(1, 20).Draw(t, "amount") }
-		r := ledger.Request{ID: uuid.New(), AccountID: account, Lane: contract.Lane(account), Currency: "RUB"}
+		r := ledger.Request{ID: uuid.New(), AccountID: account, Lane: contract.Lane(account)}
 		// An order belongs to one account.
 		number := rapid.IntRange(0, orders-1).Draw(t, "order")
 		payer := accounts[number%3]
-		step := func(kind ledger.Kind) {
-			r.Kind, r.OrderID, r.AccountID, r.Lane = kind, id(100+number), payer, contract.Lane(payer)
-		}
+		order := id(100 + number)
+		step := func(c ledger.Command) { r.AccountID, r.Lane, r.Command = payer, contract.Lane(payer), c }
 		switch rapid.SampledFrom([]string{"deposit", "deposit", "withdraw", "withdraw", "transfer", "hold", "order", "order", "order", "confirm", "reject",
 			"refund", "cancel", "end", "end", "inventory", "inventory", "time", "resume", "resume", "repeat", "settle", "settle"}).Draw(t, "what") {
 		case "deposit":
-			r.Kind, r.Amount = ledger.Deposit, amount()
+			r.Command = ledger.Deposit{Currency: "RUB", Amount: amount()}
 		case "withdraw":
-			r.Kind, r.Amount, r.WaitForFunds = ledger.Withdraw, amount(), rapid.Bool().Draw(t, "wait")
+			r.Command = ledger.Withdrawal{Currency: "RUB", Amount: amount(), WaitForFunds: rapid.Bool().Draw(t, "wait")}
 		case "transfer":
-			r.Kind, r.Amount, r.ToAccountID = ledger.Transfer, amount(), accounts[rapid.IntRange(0, 2).Draw(t, "payee")]
+			r.Command = ledger.Transfer{Currency: "RUB", Amount: amount(), ToAccountID: accounts[rapid.IntRange(0, 2).Draw(t, "payee")]}
 		case "hold":
-			r.Kind, r.Amount = ledger.HoldFunds, amount()
+			r.Command = ledger.HoldFunds{Currency: "RUB", Amount: amount()}
 		case "order":
-			step(ledger.Payment)
-			r.ID, r.Amount, r.AcceptedAt, r.Capture = r.OrderID, amount(), at, contract.CaptureAutomatic
+			r.ID = order
+			c := ledger.Payment{OrderID: order, Currency: "RUB", Amount: amount(), AcceptedAt: at, Capture: contract.CaptureAutomatic}
 			if rapid.Bool().Draw(t, "manual") {
-				r.Capture = contract.CaptureManual
+				c.Capture = contract.CaptureManual
 			}
-			r.AwaitInventory, r.WaitForFunds = rapid.Bool().Draw(t, "await"), rapid.Bool().Draw(t, "wait")
+			c.AwaitInventory, c.WaitForFunds = rapid.Bool().Draw(t, "await"), rapid.Bool().Draw(t, "wait")
+			step(c)
 		case "confirm":
-			step(ledger.Confirm)
-			r.Amount = rapid.Int64Range(0, 20).Draw(t, "captured")
+			step(ledger.Confirm{OrderID: order, Amount: rapid.Int64Range(0, 20).Draw(t, "captured")})
 		case "reject":
-			step(ledger.Reject)
+			step(ledger.Reject{OrderID: order})
 		case "refund":
-			step(ledger.Refund)
-			r.Amount = rapid.Int64Range(0, 20).Draw(t, "refunded")
+			step(ledger.Refund{OrderID: order, Amount: rapid.Int64Range(0, 20).Draw(t, "refunded")})
 		case "cancel":
-			step(ledger.Cancel)
-			r.ID, r.Amount, r.Capture = id(200+number), amount(), contract.CaptureAutomatic
+			r.ID = id(200 + number)
+			step(ledger.Cancel{OrderID: order, Currency: "RUB", Amount: amount(), Capture: contract.CaptureAutomatic})
 		case "end":
 			target := history[rapid.IntRange(0, len(history)-1).Draw(t, "which")]
-			r.Kind, r.OperationID, r.Currency, r.AccountID, r.Lane = ledger.CancelOperation, target.ID, "", target.AccountID, target.Lane
+			r.AccountID, r.Lane = target.AccountID, target.Lane
+			r.Command = ledger.CancelOperation{OperationID: target.ID}
 		case "inventory":
-			step(ledger.Inventory)
-			r.ID, r.InStock = id(300+number), rapid.Bool().Draw(t, "in stock")
+			r.ID = id(300 + number)
+			step(ledger.Inventory{OrderID: order, InStock: rapid.Bool().Draw(t, "in stock")})
 		case "time":
 			settle()
 			at = at.Add(rapid.SampledFrom([]time.Duration{time.Minute, time.Hour, 25 * time.Hour, 8 * 24 * time.Hour}).Draw(t, "later"))
 			for _, hold := range s.holds {
-				accept(ledger.Request{ID: uuid.New(), AccountID: hold.AccountID, Lane: hold.Lane, Kind: ledger.Expire, HoldID: hold.ID})
+				accept(ledger.Request{ID: uuid.New(), AccountID: hold.AccountID, Lane: hold.Lane, Command: ledger.Expire{HoldID: hold.ID}})
 			}
 			for _, w := range s.waits {
-				accept(ledger.Request{ID: uuid.New(), AccountID: w.Request.AccountID, Lane: w.Request.Lane, Kind: ledger.Expire, WaitID: w.Request.ID})
+				r := w.Request
+				accept(ledger.Request{ID: uuid.New(), AccountID: r.AccountID, Lane: r.Lane, Command: ledger.Expire{WaitID: r.ID}})
 			}
 			continue
 		case "resume":
@@ -542,7 +553,7 @@ func randomSagas(t *rapid.T) {
 			}
 			key := s.resumes[0]
 			s.resumes = s.resumes[1:]
-			r.Kind, r.AccountID, r.Lane = ledger.Resume, key.AccountID, key.Lane
+			r.AccountID, r.Lane, r.Command = key.AccountID, key.Lane, ledger.Resume{Currency: key.Currency}
 		case "repeat":
 			if len(history) > 0 {
 				again := history[rapid.IntRange(0, len(history)-1).Draw(t, "which")]
@@ -564,16 +575,28 @@ func randomSagas(t *rapid.T) {
 		if balance.Waiting == 0 {
 			continue
 		}
-		if head := s.queue(key)[0].Request; !head.WaitForFunds || head.Amount <= balance.Actual {
+		head := s.operations[s.queue(key)[0].Request.ID]
+		if head.Amount <= balance.Actual || !patient(s.queue(key)[0].Request) {
 			t.Fatalf("%+v could go on with %+v", head, balance)
 		}
 	}
 	// All of it once more changes nothing. The goods' messages are left out: one that came before its order would find it now.
 	before := maps.Clone(s.balances)
-	s.settleAt(now, slices.DeleteFunc(history, func(r ledger.Request) bool { return r.Kind == ledger.Resume || r.Kind == ledger.Inventory }))
+	s.settleAt(now, slices.DeleteFunc(history, func(r ledger.Request) bool { return r.Kind() == ledger.KindResume || r.Kind() == ledger.KindInventory }))
 	if !maps.Equal(before, s.balances) {
 		t.Fatalf("repeated, it has other balances: %v instead of %v", s.balances, before)
 	}
+}
+
+// patient tells whether a request waits for money of its own accord.
+func patient(r ledger.Request) bool {
+	switch c := r.Command.(type) {
+	case ledger.Withdrawal:
+		return c.WaitForFunds
+	case ledger.Payment:
+		return c.WaitForFunds
+	}
+	return false
 }
 
 // checkQueues expects the debits of each balance in the order in which they were accepted, but for those that waited for goods.
@@ -581,7 +604,8 @@ func (s *state) checkQueues(t interface{ Fatalf(string, ...any) }) {
 	last := map[ledger.Key]int64{}
 	for _, e := range s.entries {
 		op := s.operations[e.OperationID]
-		debit := op.Kind == ledger.Withdraw || op.Kind == ledger.Transfer || op.Kind == ledger.HoldFunds || op.Kind == ledger.Payment
+		debits := []ledger.Kind{ledger.KindWithdrawal, ledger.KindTransfer, ledger.KindHoldFunds, ledger.KindPayment}
+		debit := slices.Contains(debits, op.Kind)
 		if !debit || e.Amount >= 0 || ledger.IsSystem(e.AccountID) || s.awaited(op) {
 			continue
 		}
@@ -643,9 +667,9 @@ func TestAWaitingOperationEndsOnce(t *testing.T) {
 		"cancelled when it was refused":  {newScript().withdraw(5, false).end(1), ledger.InsufficientFunds, 1, ledger.OperationFinal, 0},
 		"a cancellation is nothing to cancel": {newScript().withdraw(8, true).end(1).end(2), ledger.Cancelled, 1,
 			ledger.OperationNotFound, 0},
-		"cancelled by another account": {newScript().withdraw(8, true).do(ledger.Request{Kind: ledger.CancelOperation, AccountID: id(2), OperationID: id(10_001)}),
+		"cancelled by another account": {newScript().withdraw(8, true).do(ledger.Request{AccountID: id(2), Command: ledger.CancelOperation{OperationID: id(10_001)}}),
 			ledger.WaitingForFunds, 1, ledger.OperationNotFound, 0},
-		"nothing": {newScript().do(ledger.Request{Kind: ledger.CancelOperation, OperationID: id(3)}), "", never, ledger.OperationNotFound, 0},
+		"nothing": {newScript().ask(ledger.CancelOperation{OperationID: id(3)}), "", never, ledger.OperationNotFound, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

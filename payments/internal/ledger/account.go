@@ -1,0 +1,49 @@
+package ledger
+
+import (
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// Account is a client of the ledger. Its balances are kept per currency.
+type Account struct {
+	ID        uuid.UUID
+	Lane      int16
+	Owner     string
+	Reference string
+	CreatedAt time.Time
+}
+
+// KindCreateAccount is the kind of CreateAccount.
+const KindCreateAccount Kind = "create_account"
+
+// CreateAccount opens the request's account.
+type CreateAccount struct {
+	Owner     string `json:"owner,omitempty"`
+	Reference string `json:"reference,omitempty"`
+}
+
+// Kind is KindCreateAccount.
+func (CreateAccount) Kind() Kind { return KindCreateAccount }
+
+func (CreateAccount) references(Request) References { return References{} }
+
+// The answer to a creation, be it a repeated one, has all of the account.
+func (CreateAccount) needs(_ *Book, r Request, n *Needs) { n.Accounts[r.AccountID] = true }
+
+func (c CreateAccount) operation() Operation {
+	return Operation{Kind: KindCreateAccount, Reference: c.Reference}
+}
+
+func (c CreateAccount) apply(b *Book, r Request) *Operation { return b.perform(r, c.settle) }
+
+func (c CreateAccount) settle(b *Book, _ *Operation, r Request) Reason {
+	if b.exists(r.AccountID) {
+		return AccountExists
+	}
+	account := Account{ID: r.AccountID, Lane: r.Lane, Owner: c.Owner, Reference: c.Reference, CreatedAt: b.Now}
+	b.accounts[account.ID] = account
+	b.changes.Accounts = append(b.changes.Accounts, account)
+	return ""
+}

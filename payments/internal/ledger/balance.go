@@ -1,0 +1,96 @@
+package ledger
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"math"
+
+	"github.com/google/uuid"
+)
+
+// Key names a balance. Lane is the account's; for a system account it is that of the client on the other side.
+type Key struct {
+	AccountID uuid.UUID
+	Currency  string
+	Lane      int16
+}
+
+// Compare orders keys as a comparison of their accounts, currencies and lanes does.
+func (k Key) Compare(other Key) int {
+	return cmp.Or(
+		bytes.Compare(k.AccountID[:], other.AccountID[:]), cmp.Compare(k.Currency, other.Currency), cmp.Compare(k.Lane, other.Lane))
+}
+
+// beside is the balance of a system account in the same lane and currency.
+func (k Key) beside(system uuid.UUID) Key { return Key{system, k.Currency, k.Lane} }
+
+// Balance is what an account has of one currency, in minor units.
+type Balance struct {
+	Actual  int64 // free to use
+	Frozen  int64 // set aside by holds
+	Entries int64 // how many entries it has; the number of the last one
+	Waiting int64 // how many requests wait for it to grow
+}
+
+// Entry is one line of an account's statement: what an operation changed, and what was there afterwards.
+type Entry struct {
+	Key
+	Number       int64 // per balance, without gaps, from 1
+	OperationID  uuid.UUID
+	Operation    Kind
+	Amount       int64 // change of the actual balance
+	Frozen       int64 // change of the frozen balance
+	BalanceAfter int64
+	FrozenAfter  int64
+}
+
+const (
+	// maxBalance is the most that one operation may move, and that may come to a client, with what is frozen. It is half of what
+	// can be written down, so that as much can be given back to a client.
+	maxBalance = math.MaxInt64 / 2
+	// maxSystem is what a system account may have, either way, before an operation moves money from or to it: with that operation's
+	// it can still be written down.
+	maxSystem = math.MaxInt64 / 4
+)
+
+// move takes the operation's amount from one actual balance and adds it to another.
+func (b *Book) move(op *Operation, from, to Key) Reason {
+	payer, payee := b.balance(from), b.balance(to)
+	if !IsSystem(from.AccountID) && payer.Actual < op.Amount {
+		return InsufficientFunds
+	}
+	limit := int64(maxBalance)
+	if from.AccountID == Revenue { // what comes back may find as much there
+		limit = math.MaxInt64
+	}
+	// What is frozen may come back to the actual balance, so there must be room for both.
+	if op.Amount > maxBalance || !IsSystem(to.AccountID) && payee.Actual > limit-payee.Frozen-op.Amount {
+		return BalanceTooLarge
+	}
+	b.makeRoom(op, from)
+	b.makeRoom(op, to)
+	b.enter(op, from, -op.Amount, 0)
+	b.enter(op, to, op.Amount, 0)
+	return ""
+}
+
+// enter changes a balance and writes the entry that says so.
+func (b *Book) enter(op *Operation, key Key, amount, frozen int64) {
+	balance := b.balance(key)
+	balance.Actual += amount
+	balance.Frozen += frozen
+	balance.Entries++
+	if !IsSystem(key.AccountID) && (balance.Actual < 0 || balance.Frozen < 0) {
+		panic(fmt.Sprintf("ledger: %s %s of %s would leave %d actual and %d frozen in %s",
+			op.Kind, op.ID, key.AccountID, balance.Actual, balance.Frozen, key.Currency))
+	}
+	b.touched[key] = true
+	if amount > 0 && balance.Waiting > 0 {
+		b.changes.Resumes[key] = true
+	}
+	b.changes.Entries = append(b.changes.Entries, Entry{
+		Key: key, Number: balance.Entries, OperationID: op.ID, Operation: op.Kind,
+		Amount: amount, Frozen: frozen, BalanceAfter: balance.Actual, FrozenAfter: balance.Frozen,
+	})
+}

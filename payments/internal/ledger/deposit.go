@@ -1,0 +1,40 @@
+package ledger
+
+// KindDeposit is the kind of Deposit.
+const KindDeposit Kind = "deposit"
+
+// Deposit brings money from outside into an account.
+type Deposit struct {
+	Currency    string `json:"currency,omitempty"`
+	Amount      int64  `json:"amount,omitempty"`
+	Reference   string `json:"reference,omitempty"`
+	Description string `json:"description,omitempty"`
+}
+
+// Kind is KindDeposit.
+func (Deposit) Kind() Kind { return KindDeposit }
+
+func (Deposit) references(Request) References { return References{} }
+
+func (c Deposit) needs(_ *Book, r Request, n *Needs) {
+	own := r.balance(c.Currency)
+	n.account(r.AccountID)
+	n.gives(own)
+	n.gives(own.beside(External))
+}
+
+func (c Deposit) operation() Operation {
+	return Operation{
+		Kind: KindDeposit, Currency: c.Currency, Amount: c.Amount, Reference: c.Reference, Description: c.Description,
+	}
+}
+
+func (c Deposit) apply(b *Book, r Request) *Operation { return b.perform(r, c.settle) }
+
+func (c Deposit) settle(b *Book, op *Operation, r Request) Reason {
+	if !b.exists(r.AccountID) {
+		return AccountNotFound
+	}
+	own := r.balance(c.Currency)
+	return b.move(op, own.beside(External), own)
+}

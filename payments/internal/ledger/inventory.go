@@ -1,0 +1,40 @@
+package ledger
+
+import "github.com/google/uuid"
+
+// KindInventory is the kind of Inventory.
+const KindInventory Kind = "inventory"
+
+// Inventory tells whether the goods of an order are there. A payment that waits for them goes on to the money, or fails. The
+// first answer counts. The debit takes its place in the account's queue now: waiting for goods stops nobody.
+type Inventory struct {
+	OrderID uuid.UUID `json:"order_id,omitzero"`
+	InStock bool      `json:"in_stock,omitempty"`
+}
+
+// Kind is KindInventory.
+func (Inventory) Kind() Kind { return KindInventory }
+
+func (c Inventory) references(Request) References {
+	return References{Order: c.OrderID, Wait: c.OrderID}
+}
+
+func (c Inventory) needs(b *Book, _ Request, n *Needs) { n.wait(b, c.OrderID) }
+
+func (Inventory) operation() Operation { return Operation{} }
+
+func (c Inventory) apply(b *Book, r Request) *Operation {
+	w, ok := b.waits[c.OrderID]
+	if !ok || w.Request.AccountID != r.AccountID || w.For != WaitingForInventory {
+		return nil
+	}
+	if !c.InStock {
+		b.finish(w, OutOfStock)
+		return nil
+	}
+	b.become(b.payments[c.OrderID], created(InventoryCompleted), r)
+	request := w.Request
+	request.Traceparent = r.Traceparent
+	request.Command.(Payment).charge(b, b.unwait(w), request, r.Seq)
+	return nil
+}

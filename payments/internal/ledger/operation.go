@@ -1,0 +1,80 @@
+package ledger
+
+import (
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// Operation is the permanent record of a request and its result.
+type Operation struct {
+	ID          uuid.UUID
+	Lane        int16
+	Seq         int64
+	Kind        Kind
+	AccountID   uuid.UUID
+	ToAccountID uuid.UUID
+	HoldID      uuid.UUID
+	OrderID     uuid.UUID
+	CommandID   uuid.UUID // the client's own, where the request was a command with one
+	Currency    string
+	Amount      int64
+	Status      Status
+	Reason      Reason
+	Reference   string
+	Description string
+	Note        string // why it was asked for or cancelled, in the client's words
+	Fingerprint uuid.NullUUID
+	CreatedAt   time.Time
+	SettledAt   time.Time
+}
+
+// Status is where an operation stands. Success and Error are final.
+type Status string
+
+// The statuses of an operation.
+const (
+	Created Status = "created"
+	Success Status = "success"
+	Error   Status = "error"
+)
+
+// KindCancelOperation is the kind of CancelOperation.
+const KindCancelOperation Kind = "cancel_operation"
+
+// CancelOperation ends an operation that is still Created. What is not an order's waits for money only, so whatever is Created
+// is in a queue. Its own record makes it repeatable; what clients see is the operation that it ends.
+type CancelOperation struct {
+	OperationID uuid.UUID `json:"operation_id,omitzero"`
+	Note        string    `json:"note,omitempty"` // why, in the client's words
+}
+
+// Kind is KindCancelOperation.
+func (CancelOperation) Kind() Kind { return KindCancelOperation }
+
+func (c CancelOperation) references(Request) References {
+	return References{Wait: c.OperationID, Operation: c.OperationID}
+}
+
+func (c CancelOperation) needs(b *Book, _ Request, n *Needs) { n.wait(b, c.OperationID) }
+
+func (c CancelOperation) operation() Operation {
+	return Operation{Kind: KindCancelOperation, Note: c.Note}
+}
+
+func (c CancelOperation) apply(b *Book, r Request) *Operation { return b.perform(r, c.settle) }
+
+func (c CancelOperation) settle(b *Book, _ *Operation, r Request) Reason {
+	op, ok := b.operations[c.OperationID]
+	switch {
+	case !ok || op.AccountID != r.AccountID || op.Kind == KindCancelOperation:
+		return OperationNotFound
+	case op.OrderID != uuid.Nil:
+		return OperationOfOrder
+	case op.Status != Created:
+		return OperationFinal
+	}
+	op.Note = c.Note
+	b.finish(b.waits[op.ID], Cancelled)
+	return ""
+}

@@ -1,0 +1,40 @@
+package ledger
+
+// KindBalanceQuery is the kind of BalanceQuery.
+const KindBalanceQuery Kind = "balance"
+
+// BalanceQuery asks for the balances of an account, in the order of its queue: whoever applies the batch reads them from the
+// book in its place. It changes nothing and leaves no record.
+type BalanceQuery struct{}
+
+// Kind is KindBalanceQuery.
+func (BalanceQuery) Kind() Kind { return KindBalanceQuery }
+
+func (BalanceQuery) references(Request) References { return References{} }
+
+func (BalanceQuery) needs(_ *Book, r Request, n *Needs) {
+	n.account(r.AccountID)
+	n.Whole = append(n.Whole, r.AccountID)
+}
+
+func (BalanceQuery) operation() Operation { return Operation{} }
+
+func (BalanceQuery) apply(*Book, Request) *Operation { return nil }
+
+// KindRefusal is the kind of Refusal.
+const KindRefusal Kind = "refusal"
+
+// Refusal stands for a command that cannot be understood. It changes nothing and leaves no record. It is in the queue so that
+// it is answered in its turn; its Reply says why it is refused.
+type Refusal struct{}
+
+// Kind is KindRefusal.
+func (Refusal) Kind() Kind { return KindRefusal }
+
+func (Refusal) references(Request) References { return References{} }
+
+func (Refusal) needs(*Book, Request, *Needs) {}
+
+func (Refusal) operation() Operation { return Operation{} }
+
+func (Refusal) apply(*Book, Request) *Operation { return nil }

@@ -1,0 +1,209 @@
+package ledger
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// Request is one accepted message: a command in its envelope.
+type Request struct {
+	ID          uuid.UUID       // becomes the operation's
+	Seq         int64           // arrival number: the requests of an account are applied in this order
+	Lane        int16           // the lane of AccountID
+	AccountID   uuid.UUID       // whose queue the request is in: who pays, or who receives a deposit
+	Fingerprint uuid.NullUUID   // tells other requests under the same ID apart; set where the request came with a key
+	ReceivedAt  time.Time       // by the database's clock
+	Traceparent string          // is passed on to the events that follow
+	Discarded   bool            // an operator has given it up: it ends in error whatever it asks for
+	CommandID   uuid.UUID       // the client's own ID of a command
+	Reply       json.RawMessage // how the sender wants to be answered, in its own words; nil where nobody waits for a reply
+	Command     Command
+}
+
+// Command is what a request asks for. There is one type for each kind, in a file of its own, with everything that the
+// book has to know about it. Amounts are in minor units and positive.
+type Command interface {
+	// Kind is the command's name in JSON and in the database.
+	Kind() Kind
+	// references names the stored rows that needs and apply look up.
+	references(r Request) References
+	// needs adds the accounts and balances that apply may touch. What references names is in the book by then.
+	needs(b *Book, r Request, n *Needs)
+	// operation is what the operation's record says of the command; the zero Operation where there is no operation.
+	operation() Operation
+	// apply gives the request its effect and returns its operation, or nil where it has none.
+	apply(b *Book, r Request) *Operation
+}
+
+// Kind is what a command does, as JSON and the database name it.
+type Kind string
+
+// traits are what Altyn knows of a kind without a command at hand.
+type traits struct {
+	decode    func(payload []byte) (Command, error)
+	operation bool // clients see an operation of this kind
+	internal  bool // no client asks for it
+}
+
+// kinds is the table of all commands.
+var kinds = map[Kind]traits{
+	KindCreateAccount:   {decode: decode[CreateAccount], operation: true},
+	KindDeposit:         {decode: decode[Deposit], operation: true},
+	KindWithdrawal:      {decode: decode[Withdrawal], operation: true},
+	KindTransfer:        {decode: decode[Transfer], operation: true},
+	KindHoldFunds:       {decode: decode[HoldFunds], operation: true},
+	KindCapture:         {decode: decode[Capture], operation: true},
+	KindRelease:         {decode: decode[Release], operation: true},
+	KindPayment:         {decode: decode[Payment], operation: true},
+	KindConfirm:         {decode: decode[Confirm], operation: true},
+	KindReject:          {decode: decode[Reject], operation: true},
+	KindRefund:          {decode: decode[Refund], operation: true},
+	KindCancel:          {decode: decode[Cancel], internal: true},
+	KindInventory:       {decode: decode[Inventory], internal: true},
+	KindExpire:          {decode: decode[Expire], internal: true},
+	KindResume:          {decode: decode[Resume], internal: true},
+	KindCancelOperation: {decode: decode[CancelOperation]},
+	KindBalanceQuery:    {decode: decode[BalanceQuery]},
+	KindRefusal:         {decode: decode[Refusal]},
+}
+
+func decode[C Command](payload []byte) (Command, error) {
+	var c C
+	err := json.Unmarshal(payload, &c)
+	return c, err
+}
+
+// Operations are the kinds of requests whose operations clients see.
+func Operations() (visible []Kind) {
+	for kind, traits := range kinds {
+		if traits.operation {
+			visible = append(visible, kind)
+		}
+	}
+	slices.Sort(visible)
+	return visible
+}
+
+// Discardable tells whether an operator may give up a request of this kind. What no client has asked for may not be given
+// up: the money that a cancellation, an expiry, the inventory's answer or a credit sets free would stay where it is.
+func (k Kind) Discardable() bool { return !kinds[k].internal }
+
+// Kind is the kind of the request's command.
+func (r Request) Kind() Kind { return r.Command.Kind() }
+
+// References names the stored rows that a request is about. Its lane is theirs too. What the database has of them belongs
+// in the book before Needs is called.
+type References struct {
+	Hold      uuid.UUID
+	Order     uuid.UUID // a payment, by its order
+	Wait      uuid.UUID // a request that waits
+	Operation uuid.UUID
+	Queue     Key // a queue for money whose head is to be served; its payments belong in the book too
+}
+
+// References names the stored rows that the request is about.
+func (r Request) References() References { return r.Command.references(r) }
+
+// Needs is what requests touch beside their References.
+type Needs struct {
+	// Accounts are those whose existence matters; true where the owner and the reference are wanted too.
+	Accounts map[uuid.UUID]bool
+	// Balances are to be locked and loaded; true where the balance must be there as a row, since only a row can be locked.
+	Balances map[Key]bool
+	// Whole are the accounts of which all balances are wanted, in whatever currency.
+	Whole []uuid.UUID
+}
+
+func (n *Needs) account(id uuid.UUID) { n.Accounts[id] = n.Accounts[id] }
+func (n *Needs) takes(key Key)        { n.Balances[key] = n.Balances[key] }
+func (n *Needs) gives(key Key)        { n.Balances[key] = true }
+
+// spends adds what a movement from an account's balance to another one touches.
+func (n *Needs) spends(from, to Key) {
+	n.account(from.AccountID)
+	n.takes(from)
+	n.gives(to)
+}
+
+// Operation is the operation that a request becomes, as it stands before it takes effect; nil where it becomes none.
+func (r Request) Operation() *Operation {
+	op := r.Command.operation()
+	if op.Kind == "" {
+		return nil
+	}
+	return r.record(op)
+}
+
+// record completes an operation by what the envelope says.
+func (r Request) record(op Operation) *Operation {
+	op.ID, op.Lane, op.Seq = r.ID, r.Lane, r.Seq
+	op.AccountID, op.CommandID = r.AccountID, r.CommandID
+	op.Fingerprint, op.CreatedAt = r.Fingerprint, r.ReceivedAt
+	op.Status = Created
+	return &op
+}
+
+// balance is the balance of the request's account in a currency.
+func (r Request) balance(currency string) Key { return Key{r.AccountID, currency, r.Lane} }
+
+// sender is the part of a stored request that is not its command's.
+type sender struct {
+	CommandID uuid.UUID       `json:"command_id,omitzero"`
+	Reply     json.RawMessage `json:"reply,omitempty"`
+}
+
+// MarshalJSON writes what is stored of a request in one text: the fields of its command, the command's ID and the reply, all
+// beside each other. The rest of the envelope has columns of its own. Decode reads it.
+func (r Request) MarshalJSON() ([]byte, error) {
+	text, err := json.Marshal(r.Command)
+	if err != nil || r.CommandID == uuid.Nil && r.Reply == nil {
+		return text, err
+	}
+	more, err := json.Marshal(sender{r.CommandID, r.Reply})
+	if err != nil || len(text) == len("{}") {
+		return more, err
+	}
+	return append(append(text[:len(text)-1], ','), more[1:]...), nil
+}
+
+// Decode reads the command, its ID and the reply from what MarshalJSON has written for a request of this kind.
+func (r *Request) Decode(kind Kind, payload []byte) (err error) {
+	traits, ok := kinds[kind]
+	if !ok {
+		return fmt.Errorf("unknown kind of request %q", kind)
+	}
+	if r.Command, err = traits.decode(payload); err != nil {
+		return err
+	}
+	if !bytes.Contains(payload, []byte(`"command_id"`)) && !bytes.Contains(payload, []byte(`"reply"`)) {
+		return nil // as with every order
+	}
+	var s sender
+	if err := json.Unmarshal(payload, &s); err != nil {
+		return err
+	}
+	if s.CommandID == uuid.Nil && s.Reply != nil { // the version before had it in the reply only
+		var reply sender
+		if err := json.Unmarshal(s.Reply, &reply); err != nil {
+			return err
+		}
+		s.CommandID = reply.CommandID
+	}
+	r.CommandID, r.Reply = s.CommandID, s.Reply
+	return nil
+}
+
+// Digest identifies what a request asks for: equal requests under one ID have equal digests, whichever way they came in and
+// wherever their answers go. Fingerprints are digests, and they are stored for ever: the JSON of a command must not change.
+func (r Request) Digest() (uuid.UUID, error) {
+	text, err := json.Marshal(r.Command)
+	if err != nil {
+		return uuid.Nil, fmt.Errorf("encode request: %w", err)
+	}
+	return uuid.NewSHA1(r.ID, append(text, r.Kind()...)), nil
+}
