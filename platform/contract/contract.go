@@ -4,6 +4,8 @@
 package contract
 
 import (
+	"crypto/sha1"
+	"encoding/binary"
 	"time"
 
 	"github.com/google/uuid"
@@ -153,20 +155,26 @@ var namespace = uuid.NewSHA1(uuid.NameSpaceURL, []byte("https://github.com/altyn
 // path or a topic), the account that it is charged to and the key. So the same request repeated is the same message, and keys
 // of different scopes and accounts never collide.
 func DerivedID(scope string, account uuid.UUID, key string) uuid.UUID {
-	name := make([]byte, 0, len(scope)+1+len(account)+len(key))
-	name = append(append(name, scope...), 0)
+	name := make([]byte, 0, len(namespace)+len(scope)+1+len(account)+len(key))
+	name = append(append(append(name, namespace[:]...), scope...), 0)
 	name = append(append(name, account[:]...), key...)
-	return uuid.NewSHA1(namespace, name)
+	return version5(name)
 }
 
 // EventID identifies one transition of an order or a payment, so that an event published twice is recognisably the
 // same: a UUIDv5 over its subject and version.
 func EventID(eventType string, subject uuid.UUID, version int64) uuid.UUID {
-	name := make([]byte, 0, len(subject)+len(eventType)+9)
-	name = append(name, subject[:]...)
+	name := make([]byte, 0, len(namespace)+len(subject)+len(eventType)+8)
+	name = append(append(name, namespace[:]...), subject[:]...)
 	name = append(name, eventType...)
-	for shift := 56; shift >= 0; shift -= 8 {
-		name = append(name, byte(version>>shift))
-	}
-	return uuid.NewSHA1(namespace, name)
+	return version5(binary.BigEndian.AppendUint64(name, uint64(version)))
+}
+
+// version5 is uuid.NewSHA1 over a name that begins with its namespace, without that function's allocations.
+func version5(name []byte) uuid.UUID {
+	sum := sha1.Sum(name)
+	id := uuid.UUID(sum[:len(uuid.UUID{})])
+	id[6] = id[6]&0x0f | 0x50
+	id[8] = id[8]&0x3f | 0x80
+	return id
 }

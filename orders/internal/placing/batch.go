@@ -99,7 +99,7 @@ func (s *Service) readBatch(requests []order.Request, key string, results []Resu
 
 // placeBatch stores the orders for which there is room, and fills in their results.
 func (s *Service) placeBatch(ctx context.Context, b batch, room []bool, results []Result) error {
-	placements := make([]postgres.Placement, 0, len(b.orders))
+	placements := make([]*postgres.Placement, 0, len(b.orders))
 	indexes := make([]int, 0, len(b.orders))
 	for n, i := range b.indexes {
 		if !room[n] {
@@ -117,14 +117,14 @@ func (s *Service) placeBatch(ctx context.Context, b batch, room []bool, results 
 		return err
 	}
 	for n, i := range indexes {
-		result, o := &results[i], placements[n].Order
+		result, o := &results[i], &placements[n].Order
 		switch {
 		case err != nil:
 			result.Err = outcome(o.ID, err)
 		case placed[n].Order.Fingerprint != o.Fingerprint:
 			result.Err = postgres.ErrKeyReused
 		default:
-			result.Order = placed[n].Order
+			result.Order = *placed[n].Order
 		}
 	}
 	return nil

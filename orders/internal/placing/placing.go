@@ -75,7 +75,7 @@ type Service struct {
 	wake       func()
 	full       func(lane int16) bool
 
-	placing    *groupcommit.Group[postgres.Placement, postgres.Placed]
+	placing    *groupcommit.Group[*postgres.Placement, postgres.Placed]
 	cancelling *groupcommit.Group[postgres.Cancellation, postgres.Cancelled]
 
 	placed        prometheus.Counter
@@ -140,7 +140,7 @@ func (s *Service) Place(ctx context.Context, o order.Order) (placed order.Order,
 	if result.Order.Fingerprint != o.Fingerprint {
 		return order.Order{}, false, postgres.ErrKeyReused
 	}
-	return result.Order, !result.New, nil
+	return *result.Order, !result.New, nil
 }
 
 // Cancel begins to cancel an order and returns it. Cancelling it again changes nothing; repeated reports that the first time was
@@ -179,9 +179,9 @@ func (s *Service) read(request order.Request, scope, key string) (order.Order, e
 }
 
 // placement adds the order's event.
-func (s *Service) placement(ctx context.Context, o order.Order) (postgres.Placement, error) {
+func (s *Service) placement(ctx context.Context, o order.Order) (*postgres.Placement, error) {
 	event, err := o.PlacedEvent(s.currencies, false)
-	return postgres.Placement{Order: o, Event: event, Traceparent: telemetry.Traceparent(ctx)}, err
+	return &postgres.Placement{Order: o, Event: event, Traceparent: telemetry.Traceparent(ctx)}, err
 }
 
 // room reports for each order whether there is room for it. What has a key and was placed before needs none.
@@ -206,7 +206,7 @@ func (s *Service) room(ctx context.Context, keyed bool, orders ...order.Order) (
 }
 
 // commitPlacements stores the placements of many requests in one transaction.
-func (s *Service) commitPlacements(ctx context.Context, placements []postgres.Placement) ([]postgres.Placed, error) {
+func (s *Service) commitPlacements(ctx context.Context, placements []*postgres.Placement) ([]postgres.Placed, error) {
 	placed, err := s.store.Place(ctx, placements)
 	if err != nil {
 		return nil, err

@@ -21,18 +21,18 @@ type Placement struct {
 
 // Placed is what the database has under the ID of a placement.
 type Placed struct {
-	Order order.Order
-	// New tells that this placement put it there. Otherwise it was there before, and may be another request's: compare
-	// the fingerprints.
+	Order *order.Order
+	// New reports that this placement put it there. Otherwise it was there before, and may be another request's: compare the
+	// fingerprints.
 	New bool
 }
 
 // Place stores orders with their events in one transaction, in the order given, and returns one result for each. An
 // order whose ID is taken is not stored again, nor is its event, so a placement may be repeated any number of times.
 // After an error nothing was stored, unless pg.IsOutcomeUnknown(err).
-func (s *Store) Place(ctx context.Context, placements []Placement) ([]Placed, error) {
+func (s *Store) Place(ctx context.Context, placements []*Placement) ([]Placed, error) {
 	// A second placement under the same ID repeats the first one.
-	first := make([]Placement, 0, len(placements))
+	first := make([]*Placement, 0, len(placements))
 	seen := make(map[uuid.UUID]bool, len(placements))
 	for _, p := range placements {
 		if !seen[p.Order.ID] {
@@ -52,8 +52,8 @@ func (s *Store) Place(ctx context.Context, placements []Placement) ([]Placed, er
 	return results, nil
 }
 
-// place is one try to place orders; tried tells that there was one before, of which nobody knows whether it was committed.
-func (s *Store) place(ctx context.Context, placements, first []Placement, tried bool) ([]Placed, error) {
+// place is one try to place orders. tried reports that there was one before, which may have been committed.
+func (s *Store) place(ctx context.Context, placements, first []*Placement, tried bool) ([]Placed, error) {
 	var inserted map[uuid.UUID]bool
 	if err := pg.Retry(ctx, func() (err error) {
 		inserted, err = s.insertOrders(ctx, first)
@@ -69,7 +69,7 @@ func (s *Store) place(ctx context.Context, placements, first []Placement, tried 
 			continue
 		}
 		delete(inserted, p.Order.ID)
-		results[i] = Placed{Order: p.Order, New: true}
+		results[i] = Placed{Order: &p.Order, New: true}
 	}
 	if err := s.fillTaken(ctx, placements, results, taken, tried); err != nil {
 		return nil, pg.OutcomeUnknown(err) // the others are stored
@@ -95,7 +95,7 @@ var placeOrders = `
 	SELECT id FROM placed`
 
 // insertOrders returns the IDs of the orders that it has stored.
-func (s *Store) insertOrders(ctx context.Context, placements []Placement) (map[uuid.UUID]bool, error) {
+func (s *Store) insertOrders(ctx context.Context, placements []*Placement) (map[uuid.UUID]bool, error) {
 	n := len(placements)
 	ids, accounts, fingerprints := make(pg.UUIDs, n), make(pg.UUIDs, n), make(pg.UUIDs, n)
 	currencies, descriptions, references, captures, onInsufficient, statuses := texts(n), texts(n), texts(n), texts(n), texts(n), texts(n)
@@ -103,7 +103,7 @@ func (s *Store) insertOrders(ctx context.Context, placements []Placement) (map[u
 	expires, created := make(pg.Times, n), make(pg.Times, n)
 	events := make([]outbox.Message, n)
 	for i, p := range placements {
-		o := p.Order
+		o := &p.Order
 		ids[i], accounts[i], amounts[i], currencies[i] = o.ID, o.AccountID, o.Amount, o.Currency
 		descriptions[i], references[i], captures[i], await[i] = o.Description, o.Reference, o.Capture, o.AwaitInventory
 		onInsufficient[i], statuses[i], versions[i] = o.OnInsufficient, string(o.Status), o.Version
@@ -130,7 +130,7 @@ func (s *Store) insertOrders(ctx context.Context, placements []Placement) (map[u
 
 // fillTaken completes the results of the placements whose IDs were taken with the orders that took them. One that was placed at
 // the very same time was placed by the try before this one.
-func (s *Store) fillTaken(ctx context.Context, placements []Placement, results []Placed, taken []uuid.UUID, tried bool) error {
+func (s *Store) fillTaken(ctx context.Context, placements []*Placement, results []Placed, taken []uuid.UUID, tried bool) error {
 	if len(taken) == 0 {
 		return nil
 	}
@@ -148,7 +148,7 @@ func (s *Store) fillTaken(ctx context.Context, placements []Placement, results [
 		if !ok {
 			return fmt.Errorf("order %s is neither new nor there", p.Order.ID)
 		}
-		results[i] = Placed{Order: o, New: tried && !again[o.ID] && o.CreatedAt.Equal(p.Order.CreatedAt)}
+		results[i] = Placed{Order: &o, New: tried && !again[o.ID] && o.CreatedAt.Equal(p.Order.CreatedAt)}
 		again[o.ID] = true
 	}
 	return nil

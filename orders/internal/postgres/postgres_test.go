@@ -68,7 +68,11 @@ func placement(t testing.TB, change func(*order.Request)) postgres.Placement {
 
 func place(t testing.TB, store *postgres.Store, placements ...postgres.Placement) []postgres.Placed {
 	t.Helper()
-	placed, err := store.Place(t.Context(), placements)
+	pointers := make([]*postgres.Placement, len(placements))
+	for i := range placements {
+		pointers[i] = &placements[i]
+	}
+	placed, err := store.Place(t.Context(), pointers)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +83,7 @@ func TestPlaceStoresTheOrderAndItsEvent(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	p := placement(t, nil)
-	if placed := place(t, b.store, p); len(placed) != 1 || !placed[0].New || !reflect.DeepEqual(placed[0].Order, p.Order) {
+	if placed := place(t, b.store, p); len(placed) != 1 || !placed[0].New || !reflect.DeepEqual(*placed[0].Order, p.Order) {
 		t.Fatalf("placed %+v", placed)
 	}
 	stored, err := b.store.Order(t.Context(), p.Order.ID)
@@ -113,7 +117,7 @@ func TestPlaceTwice(t *testing.T) {
 				t.Errorf("round %d: placement %d is new: %v", round, i, p.New)
 			}
 		}
-		if !reflect.DeepEqual(placed[2].Order, first.Order) || !reflect.DeepEqual(placed[1].Order, other.Order) {
+		if !reflect.DeepEqual(*placed[2].Order, first.Order) || !reflect.DeepEqual(*placed[1].Order, other.Order) {
 			t.Errorf("round %d: %+v", round, placed)
 		}
 	}
@@ -130,7 +134,7 @@ func TestPlaceConcurrentlyUnderOneID(t *testing.T) {
 	var all sync.WaitGroup
 	for i := range 16 {
 		all.Go(func() {
-			pair := []postgres.Placement{one, two}
+			pair := []*postgres.Placement{&one, &two}
 			if i%2 == 1 { // crosswise: deadlocks are survived
 				slices.Reverse(pair)
 			}
@@ -406,10 +410,11 @@ func BenchmarkPlace(b *testing.B) {
 	for _, size := range []int{1, 64, 500} {
 		b.Run(fmt.Sprint(size), func(b *testing.B) {
 			bundle := setup(b)
-			placements := make([]postgres.Placement, size)
+			placements := make([]*postgres.Placement, size)
 			for b.Loop() {
 				for i := range placements {
-					placements[i] = placement(b, nil)
+					p := placement(b, nil)
+					placements[i] = &p
 				}
 				if _, err := bundle.store.Place(context.Background(), placements); err != nil {
 					b.Fatal(err)

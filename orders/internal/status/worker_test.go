@@ -84,7 +84,7 @@ func newProducer(t *testing.T, broker kafka.Config) *kafka.Producer {
 // place stores n orders of 10.00 RUB, each of an account of its own.
 func (b *bundle) place(t *testing.T, n int) []order.Order {
 	t.Helper()
-	placements := make([]postgres.Placement, n)
+	placements := make([]*postgres.Placement, n)
 	orders := make([]order.Order, n)
 	for i := range n {
 		o, err := order.Place(currencies(), order.Request{AccountID: uuid.NewString(), Amount: "10.00", Currency: "RUB"}, time.Now())
@@ -92,7 +92,7 @@ func (b *bundle) place(t *testing.T, n int) []order.Order {
 			t.Fatal(err)
 		}
 		o.ID = uuid.Must(uuid.NewV7())
-		placements[i], orders[i] = postgres.Placement{Order: o, Event: placedEvent(t, o)}, o
+		placements[i], orders[i] = &postgres.Placement{Order: o, Event: placedEvent(t, o)}, o
 	}
 	if _, err := b.store.Place(t.Context(), placements); err != nil {
 		t.Fatal(err)
