@@ -15,22 +15,21 @@ import (
 	"github.com/altyn-pay/altyn/testkit/postgrestest"
 )
 
-// printer is a broker that prints what is published. With Kafka it is kafka.NewPublisher.
-type printer struct{ published chan<- struct{} }
+// channel is a broker that hands on what is published. With Kafka it is kafka.NewPublisher.
+type channel chan outbox.Message
 
-func (p printer) Publish(_ context.Context, messages []outbox.Message) []error {
+func (c channel) Publish(_ context.Context, messages []outbox.Message) []error {
 	for _, m := range messages {
-		fmt.Println(m.Topic, m.Key, m.Type, m.Payload)
-		p.published <- struct{}{}
+		c <- m
 	}
 	return make([]error, len(messages)) // all of them are acknowledged
 }
 
-func (p printer) Retry(ctx context.Context, messages []outbox.Message) []error {
-	return p.Publish(ctx, messages)
+func (c channel) Retry(ctx context.Context, messages []outbox.Message) []error {
+	return c.Publish(ctx, messages)
 }
 
-func (p printer) Permanent(error) bool { return false }
+func (c channel) Permanent(error) bool { return false }
 
 // A transaction changes a row and says so. The message is published if, and only if, the transaction commits.
 func Example() {
@@ -41,8 +40,8 @@ func Example() {
 		fmt.Println(err)
 		return
 	}
-	published := make(chan struct{})
-	relay := outbox.NewRelay(db.Service, printer{published}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	published := make(channel)
+	relay := outbox.NewRelay(db.Service, published, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	done := make(chan error)
 	go func() { done <- relay.Run(ctx) }()
 
@@ -57,8 +56,10 @@ func Example() {
 	fmt.Println(say(`{"price":"-1.00"}`, errors.New("no negative prices"))) // rolled back
 	fmt.Println(say(`{"price":"1.30"}`, nil))
 	relay.Wake()
-	<-published
-	<-published
+	for range 2 {
+		m := <-published
+		fmt.Println(m.Topic, m.Key, m.Type, m.Payload)
+	}
 
 	stop()
 	fmt.Println(<-done, drop())
