@@ -2,7 +2,7 @@
 # Compose where an engine answers, otherwise the stack runner (deploy/cmd/stack), which needs nothing but Go.
 
 SHELL := /bin/sh
-MODULES := deploy gateway orders payments platform testkit
+MODULES := deploy examples/points gateway orders payments platform testkit
 PACKAGES := $(MODULES:%=./%/...)
 
 # timeout, where there is one: an engine that hangs is as good as none.
@@ -102,7 +102,7 @@ lint: ## check Go (.golangci.yaml), known vulnerabilities, the gRPC service's de
 generate: ## write the generated files anew
 	go generate $(PACKAGES)
 	GOWORK=off $(BUF) generate payments --template payments/buf.gen.yaml --output payments
-docs: ## build the site of docs/ into .altyn/site; a dead link is an error
+docs: ## build the site of docs/ into .docs/site; a dead link is an error
 	deploy/tools/docs.sh
 ci: lint docs fresh-generated build-apart test ## do what CI does
 
@@ -112,7 +112,7 @@ fresh-generated:
 	@before=$$($(CHECKSUM)) && $(MAKE) --no-print-directory generate && test "$$before" = "$$($(CHECKSUM))" \
 		|| { echo 'Generated files were stale: commit what make generate has written.'; exit 1; }
 build-apart: # each module by itself
-	@for module in $(MODULES); do echo "$$module: GOWORK=off go build ./..."; GOWORK=off go -C $$module build ./... || exit 1; done
+	@for module in $(MODULES); do echo "$$module: GOWORK=off go build ./..."; GOWORK=off go -C $$module build -o /dev/null ./... || exit 1; done
 
 # What can be set: go run ./deploy/cmd/bench --help. The whole takes a quarter of an hour to half an hour.
 bench: ## measure orders and operations per second, beside pgbench on the same PostgreSQL

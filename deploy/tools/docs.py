@@ -17,6 +17,17 @@ LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)#\s]+)(#[^)\s]*)?(?=\))")
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 
 
+def on_config(config):
+    """Lists the decisions in the menu in the order of their index, which must name all of them."""
+    folder = Path(config.docs_dir) / "decisions"
+    linked = re.findall(r"^\| \[.*?\]\((\S+?\.md)\)", (folder / "README.md").read_text(), re.MULTILINE)
+    missing = {page.name for page in folder.glob("*.md")} - set(linked) - {"README.md"}
+    if missing:
+        raise PluginError(f"docs/decisions/README.md has no row for {', '.join(sorted(missing))}")
+    config.nav.append({"Decisions": ["decisions/README.md"] + ["decisions/" + page for page in linked]})
+    return config
+
+
 def on_files(files, config):
     for path, page in PAGES.items():
         files.append(File.generated(config, page, abs_src_path=str(ROOT / path)))

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds the site of docs/ into .altyn/site and fails at a dead link. The pinned programs of Python are fetched once, into a
+# Builds the site of docs/ into .docs/site and fails at a dead link. The pinned programs of Python are fetched once, into a
 # virtual environment. Where there is no Python, or pip cannot fetch them, it says so, which is an error in CI alone.
 set -eu
 cd "$(dirname "$0")/../.."
@@ -10,7 +10,7 @@ skip() {
 }
 python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null ||
 	skip 'there is no Python 3.10 with venv (https://python.org)'
-programs=.altyn/docs
+programs=.docs/programs
 if ! cmp -s deploy/tools/requirements.txt "$programs/requirements.txt"; then
 	echo 'fetching the programs that build the site …'
 	python3 -m venv --clear "$programs" &&
