@@ -13,6 +13,7 @@ import (
 	"github.com/altyn-pay/altyn/orders/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/money"
+	"github.com/altyn-pay/altyn/platform/stage"
 )
 
 const (
@@ -60,20 +61,10 @@ func NewHealer(store *postgres.Store, currencies *money.Currencies, patience tim
 // Run works until ctx ends, then returns nil. It survives the loss of the database.
 func (h *Healer) Run(ctx context.Context) error {
 	every := min(max(h.patience/rounds, minRound), maxRound)
-	ticker := time.NewTicker(every)
-	defer ticker.Stop()
-	for failed := false; ; {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-		}
-		err := h.runOnce(ctx, every)
-		if err != nil && ctx.Err() == nil && !failed {
-			h.log.Warn("orders without an answer could not be looked for; trying again", "error", err)
-		}
-		failed = err != nil
-	}
+	return stage.Loop{
+		Name: "healer", Log: h.log, Every: every,
+		Once: func(ctx context.Context) (int, error) { return h.runOnce(ctx, every) },
+	}.Run(ctx)
 }
 
 // round is what one has done.
@@ -82,13 +73,12 @@ type round struct {
 	healed []order.Order
 }
 
-// runOnce does a round where it is time for one and no other process does it.
-func (h *Healer) runOnce(ctx context.Context, every time.Duration) error {
-	ctx = context.WithoutCancel(ctx) // a statement that is cut off closes its connection
+// runOnce does a round where it is time for one and no other process does it. It returns how many orders it has asked about.
+func (h *Healer) runOnce(ctx context.Context, every time.Duration) (int, error) {
 	var done round
 	if err := h.store.InTx(ctx, func(tx *sqlx.Tx) error {
 		done = round{}
-		now, ok, err := h.store.TakeTurn(ctx, tx, every*3/4) // a ticker is not exact
+		now, ok, err := h.store.TakeTurn(ctx, tx, every*3/4) // the rounds of a loop are not exact
 		if err != nil || !ok {
 			return err
 		}
@@ -98,10 +88,10 @@ func (h *Healer) runOnce(ctx context.Context, every time.Duration) error {
 		done, err = h.look(ctx, tx, now)
 		return err
 	}); err != nil {
-		return err
+		return 0, err
 	}
 	h.report(done)
-	return nil
+	return len(done.asked), nil
 }
 
 // look asks about those of the watched orders for which it is time.

@@ -23,6 +23,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/platform/money"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
+	"github.com/altyn-pay/altyn/platform/stage"
 	"github.com/altyn-pay/altyn/platform/telemetry"
 )
 
@@ -128,26 +129,26 @@ func (w *Worker) payment(m kafka.Message) (order.Payment, error) {
 }
 
 // apply gives events their effect in one transaction, and returns those of orders that are not there. When that fails
-// for another reason than the state of the database, each half is tried by itself, until the event that causes it is
-// alone, and parked.
+// for another reason than the state of the database, the event that causes it is found and parked, and the others take effect.
 func (w *Worker) apply(ctx context.Context, events []event) (unknown []refused, err error) {
 	if len(events) == 0 {
 		return nil, nil
 	}
-	unknown, err = w.applyOnce(ctx, events)
-	switch {
-	case err == nil, ctx.Err() != nil, pg.IsTransient(err):
-		return unknown, err
-	case len(events) == 1:
-		return nil, w.park(ctx, []refused{{events[0].message, err}})
-	}
-	w.log.Warn("a batch of events failed; looking for the one that causes it", "events", len(events), "error", err)
-	for _, half := range [][]event{events[:len(events)/2], events[len(events)/2:]} {
-		more, err := w.apply(ctx, half)
-		if err != nil {
-			return nil, err
-		}
+	apply := func(part []event) error {
+		more, err := w.applyOnce(ctx, part)
 		unknown = append(unknown, more...)
+		return err
+	}
+	blames := func(err error) bool { return ctx.Err() == nil && !pg.IsTransient(err) }
+	err = apply(events)
+	if err != nil && blames(err) {
+		w.log.Warn("a batch of events failed; looking for the one that causes it", "events", len(events), "error", err)
+		err = stage.Isolate(events, err, apply, blames, func(e event, cause error) error {
+			return w.park(ctx, []refused{{e.message, cause}})
+		})
+	}
+	if err != nil {
+		return nil, err
 	}
 	return unknown, nil
 }

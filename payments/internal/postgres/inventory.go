@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	maxJoins = 500 // rows looked at in one transaction
+	MaxJoins = 500 // rows looked at in one transaction
 
 	// A message whose order is not there is looked at again after its own age, within these bounds: a young one often, since
 	// its order may be on its way, and an old one seldom, since the settlement of its order has it looked at.
@@ -23,7 +23,7 @@ const (
 	// inventoryAge is how long a message is kept, be it for its order or to recognise another one about the same order. An
 	// order that comes a day after what was said of its goods fails by its own deadline.
 	inventoryAge = 24 * time.Hour
-	maxForgotten = 1000 // rows deleted in one statement
+	MaxForgotten = 1000 // rows deleted in one statement
 )
 
 // Inventory is what the inventory system said of an order's goods.
@@ -84,26 +84,27 @@ func (s *Store) LookForInventory(ctx context.Context, tx *sqlx.Tx, orders []uuid
 	return nil
 }
 
-// JoinInventory looks at the messages that are due, at most maxJoins of them. For those whose payment is there it puts
-// into the inbox what message makes of them and the account; the others are due again later. It returns how many have
-// joined; more tells that others may be due. Any number of processes may do so at once.
-func (s *Store) JoinInventory(ctx context.Context, message func(m Inventory, account uuid.UUID) Message) (joined int, more bool, err error) {
+// JoinInventory looks at the messages that are due, at most MaxJoins of them. For those whose payment is there it puts
+// into the inbox what message makes of them and the account; the others are due again later. It returns at how many it has
+// looked, and how many of them have joined. Any number of processes may do so at once.
+func (s *Store) JoinInventory(ctx context.Context,
+	message func(m Inventory, account uuid.UUID) Message) (looked, joined int, err error) {
 	// statement_timestamp, unlike clock_timestamp, lets the index be used.
 	var due bool
 	if err := s.db.GetContext(ctx, &due, `
 		SELECT EXISTS (SELECT FROM inventory WHERE joined_at IS NULL AND look_at <= statement_timestamp())`); err != nil {
-		return 0, false, fmt.Errorf("look for due inventory: %w", err)
+		return 0, 0, fmt.Errorf("look for due inventory: %w", err)
 	}
 	if !due {
-		return 0, false, nil
+		return 0, 0, nil
 	}
 	err = pg.InTx(ctx, s.db, func(tx *sqlx.Tx) error {
-		joined, more = 0, false
+		looked, joined = 0, 0
 		var rows []Inventory
 		if err := tx.SelectContext(ctx, &rows, `
 			SELECT order_id, idempotent_key, status, traceparent FROM inventory
 			WHERE joined_at IS NULL AND look_at <= statement_timestamp()
-			ORDER BY look_at LIMIT $1 FOR UPDATE SKIP LOCKED`, maxJoins); err != nil {
+			ORDER BY look_at LIMIT $1 FOR UPDATE SKIP LOCKED`, MaxJoins); err != nil {
 			return fmt.Errorf("lock inventory: %w", err)
 		}
 		if len(rows) == 0 {
@@ -123,16 +124,16 @@ func (s *Store) JoinInventory(ctx context.Context, message func(m Inventory, acc
 			}
 			found, messages = append(found, row.OrderID), append(messages, message(row, account))
 		}
-		joined, more = len(found), len(rows) == maxJoins
+		looked, joined = len(rows), len(found)
 		if err := s.enqueue(ctx, tx, found, messages); err != nil {
 			return err
 		}
 		return postpone(ctx, tx, absent)
 	})
 	if err != nil {
-		return 0, false, err
+		return 0, 0, err
 	}
-	return joined, more, nil
+	return looked, joined, nil
 }
 
 // payers tells which accounts pay these orders, as far as their payments are there. It is a statement of its own, after
@@ -181,10 +182,9 @@ func postpone(ctx context.Context, tx *sqlx.Tx, orders []uuid.UUID) error {
 		WHERE order_id = ANY($1::uuid[])`, pg.UUIDs(orders), minLook.Seconds(), maxLook.Seconds())
 }
 
-// ForgetInventory deletes messages that are too old, at most maxForgotten of them, and returns how many of them had not
-// joined; more tells that there may be others.
-func (s *Store) ForgetInventory(ctx context.Context) (unjoined int, more bool, err error) {
-	var forgotten int
+// ForgetInventory deletes messages that are too old, at most MaxForgotten of them. It returns how many, and how many of them had
+// not joined.
+func (s *Store) ForgetInventory(ctx context.Context) (forgotten, unjoined int, err error) {
 	if err := s.db.QueryRowxContext(ctx, `
 		WITH old AS MATERIALIZED (
 			SELECT order_id FROM inventory WHERE received_at < statement_timestamp() - make_interval(secs => $1)
@@ -192,10 +192,10 @@ func (s *Store) ForgetInventory(ctx context.Context) (unjoined int, more bool, e
 		), forgotten AS (
 			DELETE FROM inventory USING old WHERE inventory.order_id = old.order_id RETURNING joined_at
 		) SELECT count(*), count(*) FILTER (WHERE joined_at IS NULL) FROM forgotten`,
-		inventoryAge.Seconds(), maxForgotten).Scan(&forgotten, &unjoined); err != nil {
-		return 0, false, fmt.Errorf("forget inventory: %w", err)
+		inventoryAge.Seconds(), MaxForgotten).Scan(&forgotten, &unjoined); err != nil {
+		return 0, 0, fmt.Errorf("forget inventory: %w", err)
 	}
-	return unjoined, forgotten == maxForgotten, nil
+	return forgotten, unjoined, nil
 }
 
 // InventoryGauge counts the messages whose order is not there.

@@ -8,6 +8,7 @@ import (
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/stage"
 )
 
 // expiryInterval is how often deadlines are looked for; one is met so much after its time at the latest, as far as the queue
@@ -29,22 +30,16 @@ func NewExpiry(store *postgres.Store, log *slog.Logger, wake func()) *Expiry {
 
 // Run works until ctx ends, then returns nil. It survives the loss of the database.
 func (e *Expiry) Run(ctx context.Context) error {
-	ticker := time.NewTicker(expiryInterval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-		}
-		n, err := e.store.Expire(ctx, expire)
-		if err != nil && ctx.Err() == nil {
-			e.log.Warn("what has expired could not be looked for", "error", err)
-		}
-		if n > 0 {
-			e.wake()
-		}
+	return stage.Loop{Name: "expiry", Log: e.log, Once: e.runOnce, Every: expiryInterval}.Run(ctx)
+}
+
+// runOnce returns how many messages it has stored.
+func (e *Expiry) runOnce(ctx context.Context) (int, error) {
+	n, err := e.store.Expire(ctx, expire)
+	if n > 0 {
+		e.wake()
 	}
+	return n, err
 }
 
 // expire is the request that ends what has a deadline. Its ID is derived, so that it is one message however often and by how

@@ -9,19 +9,20 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/kafka"
+	"github.com/altyn-pay/altyn/platform/stage"
 )
 
 const (
 	// joinInterval is how often stored messages are looked at without being woken, for what other processes have stored and
 	// for orders that came a moment after their goods' message.
 	joinInterval = 100 * time.Millisecond
-	maxJoinPause = 2 * time.Second // between tries when the database is away
 
 	// forgetInterval is how often old messages are looked for; as long as there are more, it is done without a pause.
 	forgetInterval = time.Minute
@@ -37,7 +38,7 @@ type Inventory struct {
 	store  *postgres.Store
 	joined func()
 	log    *slog.Logger
-	wake   chan struct{}
+	wake   stage.Signal
 
 	messages *prometheus.CounterVec
 }
@@ -45,7 +46,7 @@ type Inventory struct {
 // NewInventory makes the door. joined is called after messages were put into the inbox.
 func NewInventory(store *postgres.Store, joined func(), log *slog.Logger, metrics prometheus.Registerer) *Inventory {
 	v := &Inventory{
-		store: store, joined: joined, log: log, wake: make(chan struct{}, 1),
+		store: store, joined: joined, log: log, wake: stage.NewSignal(),
 		messages: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "altyn_inventory_messages_total",
 			Help: "Messages of the inventory system: unreadable, ignored, repeated or stored, and of the stored ones joined or, without their order, forgotten.",
@@ -109,68 +110,39 @@ func readInventory(record kafka.Message) (postgres.Inventory, error) {
 }
 
 // Wake has Run look at what is due. It never blocks. Whoever has called LookForInventory calls it after the commit.
-func (v *Inventory) Wake() {
-	select {
-	case v.wake <- struct{}{}:
-	default:
-	}
-}
+func (v *Inventory) Wake() { v.wake.Send() }
 
 // Run works until ctx ends, then returns nil; the batch in flight is finished. It survives the loss of the database.
 func (v *Inventory) Run(ctx context.Context) error {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	var (
-		failures   int
-		nextForget time.Time
-	)
-	for ctx.Err() == nil {
-		// What was begun is finished: the settings of the database's session bound its time.
-		more, err := v.runOnce(context.WithoutCancel(ctx))
-		if now := time.Now(); err == nil && !now.Before(nextForget) {
-			var old bool
-			if old, err = v.forget(context.WithoutCancel(ctx)); !old {
-				nextForget = now.Add(forgetInterval)
-			}
-			more = more || old
-		}
-		pause, wake := joinInterval, v.wake
-		switch {
-		case err != nil:
-			pause, wake = min(maxJoinPause, joinInterval<<min(failures, 10)), nil
-			failures++
-			v.log.Warn("inventory interrupted", "error", err, "retry_in", pause)
-		case more:
-			failures = 0
-			continue
-		default:
-			failures = 0
-		}
-		timer.Reset(pause)
-		select {
-		case <-ctx.Done():
-		case <-wake:
-		case <-timer.C:
-		}
-	}
-	return nil
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		return stage.Loop{
+			Name: "joining of inventory", Log: v.log, Once: v.join, Wake: v.wake, Every: joinInterval, Full: postgres.MaxJoins,
+		}.Run(ctx)
+	})
+	group.Go(func() error {
+		return stage.Loop{
+			Name: "forgetting of inventory", Log: v.log, Once: v.forget, Every: forgetInterval, Full: postgres.MaxForgotten,
+		}.Run(ctx)
+	})
+	return group.Wait()
 }
 
-// runOnce looks at a batch of stored messages. more tells that there may be others which are due.
-func (v *Inventory) runOnce(ctx context.Context) (more bool, err error) {
-	joined, more, err := v.store.JoinInventory(ctx, inventoryMessage)
+// join looks at a batch of stored messages, and returns how many those were.
+func (v *Inventory) join(ctx context.Context) (looked int, err error) {
+	looked, joined, err := v.store.JoinInventory(ctx, inventoryMessage)
 	if err == nil && joined > 0 {
 		v.count("joined", joined)
 		v.joined()
 	}
-	return more, err
+	return looked, err
 }
 
-// forget deletes a batch of old messages. more tells that there may be others.
-func (v *Inventory) forget(ctx context.Context) (more bool, err error) {
-	unjoined, more, err := v.store.ForgetInventory(ctx)
+// forget deletes a batch of old messages, and returns how many those were.
+func (v *Inventory) forget(ctx context.Context) (forgotten int, err error) {
+	forgotten, unjoined, err := v.store.ForgetInventory(ctx)
 	v.count("forgotten", unjoined)
-	return more, err
+	return forgotten, err
 }
 
 func (v *Inventory) count(outcome string, n int) { v.messages.WithLabelValues(outcome).Add(float64(n)) }

@@ -11,6 +11,7 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
+	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/kafka"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
@@ -136,7 +137,7 @@ func TestASettlementIsNotMissedByALookAtTheSameTime(t *testing.T) {
 		var wait sync.WaitGroup
 		wait.Go(func() {
 			<-gate
-			if _, err := b.runOnce(b.Context()); err != nil {
+			if _, err := b.Inventory.join(b.Context()); err != nil {
 				t.Error(err)
 			}
 		})
@@ -175,7 +176,7 @@ func TestASettlementOverrulesALookThatFoundNothing(t *testing.T) {
 	}
 	looked, settled := make(chan error, 1), make(chan error, 1)
 	go func() {
-		_, err := b.runOnce(b.Context())
+		_, err := b.Inventory.join(b.Context())
 		looked <- err
 	}()
 	b.until(1, locked)
@@ -226,9 +227,9 @@ func TestTwoInstancesShareTheLooks(t *testing.T) {
 	var wait sync.WaitGroup
 	for _, v := range []*Inventory{b.Inventory, other} {
 		wait.Go(func() {
-			for more := true; more; {
+			for looked := postgres.MaxJoins; looked == postgres.MaxJoins; {
 				var err error
-				if more, err = v.runOnce(b.Context()); err != nil {
+				if looked, err = v.join(b.Context()); err != nil {
 					t.Error(err)
 				}
 			}
@@ -262,7 +263,7 @@ func TestACrashBetweenTheStepsOfALook(t *testing.T) {
 		`AFTER UPDATE ON inventory FOR EACH ROW WHEN (NEW.joined_at IS NULL)`,
 	} {
 		b.exec(`CREATE TRIGGER die ` + when + ` EXECUTE FUNCTION die()`)
-		if _, err := b.runOnce(t.Context()); !pg.IsUnavailable(err) {
+		if _, err := b.Inventory.join(t.Context()); !pg.IsUnavailable(err) {
 			t.Errorf("%s: %v", when, err)
 		}
 		on, _, _ := strings.Cut(when[strings.Index(when, " ON ")+4:], " ")
@@ -315,9 +316,9 @@ func TestInventoryIsKeptForADay(t *testing.T) {
 	waits := store(young)
 	b.exec(`UPDATE inventory SET received_at = now() - interval '23 hours 59 minutes' WHERE order_id = $1`, waits[0])
 	for _, left := range []int{old + young - 1000, old + young - 2000, young, young} {
-		more, err := b.forget(t.Context())
-		if n := b.count(kept); err != nil || n != left || more != (left > young) {
-			t.Errorf("%d rows left instead of %d, more: %v, %v", n, left, more, err)
+		forgotten, err := b.forget(t.Context())
+		if n := b.count(kept); err != nil || n != left || (forgotten == postgres.MaxForgotten) != (left > young) {
+			t.Errorf("%d rows left instead of %d, %d forgotten, %v", n, left, forgotten, err)
 		}
 	}
 	b.counted(map[string]float64{"joined": joined, "forgotten": old - joined})

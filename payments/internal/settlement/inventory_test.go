@@ -125,9 +125,9 @@ func payer(order uuid.UUID) uuid.UUID { return contract.DerivedID("test", order,
 // join looks once at all that is due.
 func (b *inventoryBundle) join() {
 	b.Helper()
-	for more := true; more; {
+	for looked := postgres.MaxJoins; looked == postgres.MaxJoins; {
 		var err error
-		if more, err = b.runOnce(b.Context()); err != nil {
+		if looked, err = b.Inventory.join(b.Context()); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
+	"github.com/altyn-pay/altyn/platform/stage"
 )
 
 // Retelling tells of each refund some more times, with growing pauses, so that one of which a broker has lost the event after
@@ -27,22 +28,16 @@ func NewRetelling(store *postgres.Store, after time.Duration, log *slog.Logger, 
 // Run works until ctx ends, then returns nil. It survives the loss of the database.
 func (t *Retelling) Run(ctx context.Context) error {
 	const rounds, longest = 4, 5 * time.Second // rounds in the first pause, the longest time between two
-	ticker := time.NewTicker(min(t.after/rounds, longest))
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-		}
-		n, err := t.store.Retell(context.WithoutCancel(ctx), t.after, again)
-		if err != nil && ctx.Err() == nil {
-			t.log.Warn("refunds could not be told of again", "error", err)
-		}
-		if n > 0 {
-			t.wake()
-		}
+	return stage.Loop{Name: "retelling of refunds", Log: t.log, Once: t.runOnce, Every: min(t.after/rounds, longest)}.Run(ctx)
+}
+
+// runOnce returns how many messages it has stored.
+func (t *Retelling) runOnce(ctx context.Context) (int, error) {
+	n, err := t.store.Retell(ctx, t.after, again)
+	if n > 0 {
+		t.wake()
 	}
+	return n, err
 }
 
 // again asks for a payment's present state, as orders does.
