@@ -12,12 +12,13 @@ import (
 	kafkago "github.com/segmentio/kafka-go"
 
 	"github.com/altyn-pay/altyn/platform/kafka"
+	"github.com/altyn-pay/altyn/platform/kafka/inspect"
 	"github.com/altyn-pay/altyn/testkit/kfaketest"
 )
 
-func openBacklog(t *testing.T, cfg kafka.Config, group string, topics ...string) *kafka.Backlog {
+func openBacklog(t *testing.T, cfg kafka.Config, group string, topics ...string) *inspect.Backlog {
 	t.Helper()
-	b, err := kafka.OpenBacklog(t.Context(), cfg, group, topics...)
+	b, err := inspect.OpenBacklog(t.Context(), cfg, group, topics...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -26,7 +27,7 @@ func openBacklog(t *testing.T, cfg kafka.Config, group string, topics ...string)
 }
 
 // handled are the messages that a backlog hands over.
-func handled(t *testing.T, b *kafka.Backlog) (got []kafka.Message) {
+func handled(t *testing.T, b *inspect.Backlog) (got []kafka.Message) {
 	t.Helper()
 	if err := b.Handle(t.Context(), func(_ context.Context, messages []kafka.Message) error {
 		if len(messages) == 0 || len(messages) > 1000 {

@@ -5,10 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/kafka/internal/broker"
 )
 
 const (
@@ -22,6 +27,65 @@ const deadLetterPrefix = "dlq_"
 
 // truncatedHeader says of a dead letter that it is not the whole message.
 const truncatedHeader = deadLetterPrefix + "truncated"
+
+// maxReasonBytes bounds the reason in a dead letter's headers.
+const maxReasonBytes = 1000
+
+// DeadLetter is the message that keeps m for an operator: the same key, value and headers on <topic>.dlq, with the
+// headers dlq_reason, dlq_topic, dlq_partition and dlq_offset from which it can be put back. The broker must never
+// refuse it for its size, or its reader would be stuck, so what exceeds MaxMessageBytes is cut off the value, and then
+// headers and key are left out; dlq_truncated then says so, and the original stays at its offset for its retention. So it
+// is with what is Unreadable, of which dlq_last_offset tells the end.
+func DeadLetter(m Message, reason string) Message {
+	if m.Unreadable != nil {
+		reason = m.Unreadable.Error()
+	}
+	origin := []Header{
+		{Key: "dlq_reason", Value: []byte(readable(reason))},
+		{Key: "dlq_topic", Value: []byte(m.Topic)},
+		{Key: "dlq_partition", Value: strconv.AppendInt(nil, int64(m.Partition), 10)},
+		{Key: "dlq_offset", Value: strconv.AppendInt(nil, m.Offset, 10)},
+	}
+	dead := Message{Topic: contract.DeadLetter(m.Topic), Key: m.Key, Value: m.Value}
+	if m.Unreadable != nil {
+		dead.Headers = slices.Concat(origin, []Header{
+			{Key: "dlq_last_offset", Value: strconv.AppendInt(nil, m.Unreadable.Last, 10)},
+			{Key: truncatedHeader, Value: []byte("true")},
+		})
+		return dead
+	}
+	dead.Headers = append(append(dead.Headers, m.Headers...), origin...)
+	if dead.Size() <= MaxMessageBytes {
+		return dead
+	}
+	origin = append(origin, Header{Key: truncatedHeader, Value: []byte("true")})
+	dead.Headers = append(append([]Header(nil), m.Headers...), origin...)
+	dead.Value = nil
+	if dead.Size() > MaxMessageBytes {
+		dead.Headers, dead.Key = origin, nil
+	}
+	dead.Value = m.Value[:min(len(m.Value), MaxMessageBytes-dead.Size())]
+	return dead
+}
+
+// readable makes a reason of whatever an error says: one line of valid text, of bounded length and never empty.
+func readable(reason string) string {
+	reason = strings.ToValidUTF8(reason, "?")
+	reason = strings.TrimSpace(strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, reason))
+	for len(reason) > maxReasonBytes { // at the end of a letter
+		_, size := utf8.DecodeLastRuneInString(reason)
+		reason = reason[:len(reason)-size]
+	}
+	if reason == "" {
+		return "unknown"
+	}
+	return reason
+}
 
 // Original is the message that a dead letter keeps, to be produced again: on the topic that it came from, with its key,
 // value and headers. It is false where there is no whole one: what was cut for its size, and what is no dead letter.
@@ -87,7 +151,7 @@ func (p *Producer) DeadLetters(ctx context.Context, messages []Message, reasons 
 			switch l := letters[i]; {
 			case err == nil:
 				p.logDead("message cannot be read; kept as a dead letter", l.message, l.reason)
-			case Permanent(err), time.Since(start) > deadLetterPatience && (isAnswer(err) || isStale(err)):
+			case Permanent(err), time.Since(start) > deadLetterPatience && (broker.IsAnswer(err) || broker.IsStale(err)):
 				parked = append(parked, letter{l.message, fmt.Errorf("%w; no dead letter: %w", l.reason, err)})
 			default:
 				rest, failed = append(rest, l), err
@@ -114,7 +178,7 @@ func (p *Producer) DeadLetters(ctx context.Context, messages []Message, reasons 
 		if failures == 0 {
 			p.log.Warn("dead letters not kept, trying again", "messages", len(letters)+len(parked), "error", failed)
 		}
-		if !backoff(ctx, failures, maxDeadLetterBackoff) {
+		if !broker.Backoff(ctx, failures, maxDeadLetterBackoff) {
 			return fmt.Errorf("kafka: keep %d dead letters: %w", len(letters)+len(parked), errors.Join(failed, ctx.Err()))
 		}
 	}

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	kafkago "github.com/segmentio/kafka-go"
+
+	"github.com/altyn-pay/altyn/platform/kafka/internal/broker"
 )
 
 // The settings of a topic on which it depends whether a message that was acknowledged can be lost.
@@ -20,7 +22,7 @@ const (
 
 // checkTopics looks for settings that endanger messages. Where there are to be replicas, and so nothing is to be lost with a
 // broker, those that may cost an acknowledged message are an error, which is permanent. Everything else is a warning.
-func (c *cluster) checkTopics(ctx context.Context, cfg Config, topics []kafkago.Topic) (warnings []string, err error) {
+func checkTopics(ctx context.Context, pool *broker.Pool, cfg Config, topics []kafkago.Topic) (warnings []string, err error) {
 	request := &kafkago.DescribeConfigsRequest{}
 	for _, topic := range topics {
 		request.Resources = append(request.Resources, kafkago.DescribeConfigRequestResource{
@@ -28,8 +30,8 @@ func (c *cluster) checkTopics(ctx context.Context, cfg Config, topics []kafkago.
 			ConfigNames: []string{minInSync, uncleanElection, cleanup, retention, retentionBytes},
 		})
 	}
-	response, err := c.client.DescribeConfigs(ctx, request)
-	if isAny(err, kafkago.UnsupportedVersion, kafkago.ClusterAuthorizationFailed, kafkago.TopicAuthorizationFailed) {
+	response, err := pool.Client.DescribeConfigs(ctx, request)
+	if broker.IsAny(err, kafkago.UnsupportedVersion, kafkago.ClusterAuthorizationFailed, kafkago.TopicAuthorizationFailed) {
 		return []string{fmt.Sprintf("the settings of the topics cannot be checked: %v", err)}, nil
 	}
 	if err != nil {
@@ -38,7 +40,7 @@ func (c *cluster) checkTopics(ctx context.Context, cfg Config, topics []kafkago.
 	settings := map[string]map[string]string{}
 	for _, resource := range response.Resources {
 		switch {
-		case isAny(resource.Error, kafkago.TopicAuthorizationFailed, kafkago.ClusterAuthorizationFailed):
+		case broker.IsAny(resource.Error, kafkago.TopicAuthorizationFailed, kafkago.ClusterAuthorizationFailed):
 			warnings = append(warnings, fmt.Sprintf("the settings of topic %q cannot be checked: %v", resource.ResourceName, resource.Error))
 		case resource.Error != nil:
 			return nil, fmt.Errorf("settings of topic %q: %w", resource.ResourceName, resource.Error)
@@ -77,7 +79,7 @@ func dangers(cfg Config, replicas int, settings map[string]string) (endangering,
 		n, err := strconv.ParseInt(settings[name], 10, 64)
 		return n, err == nil
 	}
-	wanted := cfg.minInSync()
+	wanted := cfg.LeastInSync()
 	if replicas < wanted {
 		endangering = append(endangering, fmt.Sprintf("a partition has %d replicas, and %d brokers are to have each message", replicas, wanted))
 	} else if replicas < cfg.ReplicationFactor {

@@ -1,11 +1,8 @@
 package kafka
 
 import (
-	"bytes"
-	"cmp"
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"maps"
 	"slices"
@@ -14,8 +11,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	kafkago "github.com/segmentio/kafka-go"
-	"github.com/segmentio/kafka-go/protocol"
-	"github.com/segmentio/kafka-go/protocol/produce"
+
+	"github.com/altyn-pay/altyn/platform/kafka/internal/broker"
 )
 
 const (
@@ -37,13 +34,13 @@ var partitioner = kafkago.Murmur2Balancer{Consistent: true}
 
 // Producer publishes messages. It is safe for concurrent use; calls that overlap are not ordered with each other.
 type Producer struct {
-	cluster  *cluster // of Publish
-	aside    *cluster // of all else: what fails there and asks for metadata anew does not disturb Publish
+	pool     *broker.Pool // of Publish
+	aside    *broker.Pool // of all else: what fails there and asks for metadata anew does not disturb Publish
 	log      *slog.Logger
 	produced *prometheus.CounterVec
 
 	mu   sync.Mutex
-	away map[topicPartition]bool // for which a call has waited in vain
+	away map[broker.Partition]bool // for which a call has waited in vain
 }
 
 // NewProducer makes a producer; it connects when it is first used. It fails on an invalid configuration only.
@@ -51,11 +48,11 @@ func NewProducer(cfg Config, log *slog.Logger, metrics prometheus.Registerer) (*
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("kafka: producer: %w", err)
 	}
-	cluster, err := cfg.connect()
+	pool, err := broker.Connect(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("kafka: producer: %w", err)
 	}
-	aside, err := cfg.connect()
+	aside, err := broker.Connect(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("kafka: producer: %w", err)
 	}
@@ -64,13 +61,13 @@ func NewProducer(cfg Config, log *slog.Logger, metrics prometheus.Registerer) (*
 	if err != nil {
 		return nil, fmt.Errorf("kafka: producer: %w", err)
 	}
-	return &Producer{cluster: cluster, aside: aside, log: log, produced: produced, away: map[topicPartition]bool{}}, nil
+	return &Producer{pool: pool, aside: aside, log: log, produced: produced, away: map[broker.Partition]bool{}}, nil
 }
 
 // Close drops the connections; requests under way end first.
 func (p *Producer) Close() {
-	p.cluster.close()
-	p.aside.close()
+	p.pool.Close()
+	p.aside.Close()
 }
 
 // Produce publishes messages, each to the partition of its key (as Java's clients choose it), and returns one result
@@ -86,9 +83,9 @@ func (p *Producer) Produce(ctx context.Context, messages []Message) []error {
 	return p.produce(ctx, p.aside, patience, messages)
 }
 
-// produce is Produce by the connections of a cluster, with its own patience: without any, what is not known rightly ends at once.
-func (p *Producer) produce(ctx context.Context, cluster *cluster, patience time.Duration, messages []Message) []error {
-	c := call{Producer: p, cluster: cluster, patience: patience, messages: messages, results: make([]error, len(messages))}
+// produce is Produce by the connections of a pool, with a patience of its own: without any, what is not known rightly ends at once.
+func (p *Producer) produce(ctx context.Context, pool *broker.Pool, patience time.Duration, messages []Message) []error {
+	c := call{Producer: p, pool: pool, patience: patience, messages: messages, results: make([]error, len(messages))}
 	if len(messages) == 0 {
 		return c.results
 	}
@@ -96,24 +93,24 @@ func (p *Producer) produce(ctx context.Context, cluster *cluster, patience time.
 	for i := range messages {
 		topics[messages[i].Topic] = append(topics[messages[i].Topic], i)
 	}
-	known, err := cluster.topics(ctx, slices.Collect(maps.Keys(topics))...)
+	known, err := pool.Topics(ctx, slices.Collect(maps.Keys(topics))...)
 	if err != nil {
-		cluster.forget()
+		pool.Forget()
 	}
 	var ready []*batch
 	var late sync.WaitGroup
 	for name, indexes := range topics {
 		t := known[name]
 		if err != nil {
-			t.err = err
+			t.Err = err
 		}
-		if t.err == nil {
-			p.setAway(topicPartition{name, -1}, nil)
+		if t.Err == nil {
+			p.setAway(broker.Partition{Topic: name, ID: -1}, nil)
 			ready = append(ready, c.batches(name, t, indexes)...)
 			continue
 		}
 		late.Go(func() { // what is not there, perhaps not yet, must not delay the rest
-			if t, err := c.await(ctx, name, t.err); err != nil {
+			if t, err := c.await(ctx, name, t.Err); err != nil {
 				c.set(indexes, err)
 			} else {
 				c.send(ctx, c.batches(name, t, indexes))
@@ -135,18 +132,18 @@ func (p *Producer) produce(ctx context.Context, cluster *cluster, patience time.
 }
 
 // await waits for a topic that could not be found.
-func (c *call) await(ctx context.Context, name string, reason error) (t topic, err error) {
+func (c *call) await(ctx context.Context, name string, reason error) (t broker.Topic, err error) {
 	if !ValidTopic(name) {
 		return t, permanentError{fmt.Errorf("kafka: topic %q: %w", name, kafkago.InvalidTopic)}
 	}
 	err = reason
 	if c.patience > 0 {
-		err = c.whileStale(ctx, topicPartition{name, -1}, reason, func() error {
-			known, err := c.cluster.topics(ctx, name)
+		err = c.whileStale(ctx, broker.Partition{Topic: name, ID: -1}, reason, func() error {
+			known, err := c.pool.Topics(ctx, name)
 			if t = known[name]; err != nil {
 				return err
 			}
-			return t.err
+			return t.Err
 		})
 	}
 	if err != nil {
@@ -158,7 +155,7 @@ func (c *call) await(ctx context.Context, name string, reason error) (t topic, e
 // whileStale takes how a request ended and repeats it while it fails because the topic, or the partition's leader, is not
 // known rightly, as when a topic has just been created or a leader moved. Only the first call waits: what stays away must
 // not slow down the rest.
-func (c *call) whileStale(ctx context.Context, target topicPartition, err error, again func() error) error {
+func (c *call) whileStale(ctx context.Context, target broker.Partition, err error, again func() error) error {
 	start := time.Now()
 	for failures := 0; ; failures++ {
 		if err == nil {
@@ -168,278 +165,47 @@ func (c *call) whileStale(ctx context.Context, target topicPartition, err error,
 		if ctx.Err() != nil {
 			return err
 		}
-		if isStale(err) || !isAnswer(err) {
-			c.cluster.forget()
+		if broker.IsStale(err) || !broker.IsAnswer(err) {
+			c.pool.Forget()
 		}
-		if !isStale(err) || c.patience == 0 {
+		if !broker.IsStale(err) || c.patience == 0 {
 			return err
 		}
 		if c.isAway(target) && failures > 0 || time.Since(start) > c.patience {
 			c.setAway(target, err)
 			return err
 		}
-		if !backoff(ctx, failures, maxStaleBackoff) {
+		if !broker.Backoff(ctx, failures, maxStaleBackoff) {
 			return err
 		}
 		err = again()
 	}
 }
 
-func (p *Producer) isAway(target topicPartition) bool {
+func (p *Producer) isAway(target broker.Partition) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.away[target]
 }
 
-func (p *Producer) setAway(target topicPartition, reason error) {
+func (p *Producer) setAway(target broker.Partition, reason error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch was := p.away[target]; {
 	case reason != nil && !was:
 		p.away[target] = true
-		p.log.Warn("kafka topic cannot be written to", "topic", target.topic, "error", reason)
+		p.log.Warn("kafka topic cannot be written to", "topic", target.Topic, "error", reason)
 	case reason == nil && was:
 		delete(p.away, target)
-		p.log.Info("kafka topic can be written to again", "topic", target.topic)
+		p.log.Info("kafka topic can be written to again", "topic", target.Topic)
 	}
 }
 
 // call is one of Produce.
 type call struct {
 	*Producer
-	cluster  *cluster
+	pool     *broker.Pool
 	patience time.Duration
 	messages []Message
 	results  []error
-}
-
-// batch is what a call has for one partition.
-type batch struct {
-	*call
-	topicPartition
-	of      int            // so many partitions
-	leader  int32          // the broker's ID
-	list    []int          // the messages that are not sent yet, in their order
-	refused map[string]int // by key: the message that was refused for good
-}
-
-// batches distributes messages to the partitions of their topic.
-func (c *call) batches(name string, t topic, list []int) []*batch {
-	numbers, batches := make([]int, len(t.leaders)), make([]*batch, len(t.leaders))
-	for n := range numbers {
-		numbers[n] = n
-	}
-	for _, i := range list {
-		id := partitioner.Balance(kafkago.Message{Key: c.messages[i].Key}, numbers...)
-		if batches[id] == nil {
-			batches[id] = &batch{call: c, topicPartition: topicPartition{name, id}, of: len(numbers), leader: t.leaders[id]}
-		}
-		batches[id].list = append(batches[id].list, i)
-	}
-	return slices.DeleteFunc(batches, func(b *batch) bool { return b == nil })
-}
-
-// send stores batches, those together that one broker leads.
-func (c *call) send(ctx context.Context, batches []*batch) {
-	leaders := map[int32][]*batch{}
-	for _, b := range batches {
-		leaders[b.leader] = append(leaders[b.leader], b)
-	}
-	var wait sync.WaitGroup
-	for _, led := range leaders {
-		wait.Go(func() { c.sendTogether(ctx, led) })
-	}
-	wait.Wait()
-}
-
-// sendTogether stores batches in requests that carry something of each. One that fails leaves the others and goes on, if it
-// can, by itself.
-func (c *call) sendTogether(ctx context.Context, batches []*batch) {
-	var alone sync.WaitGroup
-	for len(batches) > 0 {
-		var parts []part
-		for total := 0; len(batches) > 0 && total < maxRequestBytes; batches = batches[1:] {
-			b := batches[0]
-			next, rest, size := b.cut(b.list)
-			if b.list = rest; len(next) > 0 {
-				parts, total = append(parts, part{b, next}), total+size
-			}
-		}
-		for i, err := range c.request(ctx, parts) {
-			b, sent := parts[i].batch, parts[i].list
-			if err != nil {
-				alone.Go(func() {
-					if b.settle(ctx, sent, err) {
-						b.sendAll(ctx, b.list)
-					} else {
-						b.set(b.list, ErrSkipped)
-					}
-				})
-				continue
-			}
-			if c.setAway(b.topicPartition, nil); len(b.list) > 0 {
-				batches = append(batches, b)
-			}
-		}
-	}
-	alone.Wait()
-}
-
-// sendAll stores a list of messages and returns false when the partition must stop here.
-func (b *batch) sendAll(ctx context.Context, list []int) bool {
-	for len(list) > 0 {
-		var next []int
-		next, list, _ = b.cut(list)
-		if len(next) > 0 && !b.settle(ctx, next, b.request(ctx, []part{{b, next}})[0]) {
-			b.set(list, ErrSkipped)
-			return false
-		}
-	}
-	return true
-}
-
-// cut takes the messages of the next request off the list.
-func (b *batch) cut(list []int) (next, rest []int, total int) {
-	next = make([]int, 0, min(len(list), maxAppendMessages))
-	for n, i := range list {
-		size := b.messages[i].size()
-		if b.behind(i) {
-			b.results[i] = ErrSkipped
-			continue
-		}
-		if size > MaxMessageBytes {
-			b.refuse(i, tooLarge(size))
-			continue
-		}
-		if len(next) > 0 && (total+size > maxAppendBytes || len(next) == maxAppendMessages) {
-			return next, list[n:], total
-		}
-		next = append(next, i)
-		total += size
-	}
-	return next, nil, total
-}
-
-// settle takes how a request with these messages of the partition ended, sends them again where that may help, and returns
-// false when the partition must stop here. When the broker refuses them for what one of them is, halves are sent, so that
-// only that message is refused.
-func (b *batch) settle(ctx context.Context, list []int, err error) bool {
-	err = b.whileStale(ctx, b.topicPartition, err, func() error { return b.request(ctx, []part{{b, list}})[0] })
-	switch half := len(list) / 2; {
-	case err == nil:
-		return true
-	case !refusesMessage(err):
-		err = fmt.Errorf("kafka: topic %q partition %d: %w", b.topic, b.id, err)
-		b.set(list, &partError{partitions: b.of, partition: b.id, err: err})
-		return false
-	case half == 0:
-		b.refuse(list[0], permanentError{fmt.Errorf("kafka: topic %q: %w", b.topic, err)})
-		return true
-	case !b.sendAll(ctx, list[:half]):
-		b.set(list[half:], ErrSkipped)
-		return false
-	default: // as a request of its own, without what is behind a refused message now
-		return b.sendAll(ctx, list[half:])
-	}
-}
-
-// refuse ends a message for good, and with it the later ones of its key.
-func (b *batch) refuse(i int, reason error) {
-	b.results[i] = reason
-	if b.refused == nil {
-		b.refused = map[string]int{}
-	}
-	b.refused[string(b.messages[i].Key)] = i
-}
-
-// behind tells whether a message follows one of its key that was refused.
-func (b *batch) behind(i int) bool {
-	refused, ok := b.refused[string(b.messages[i].Key)]
-	return ok && i > refused
-}
-
-func (c *call) set(list []int, err error) {
-	for _, i := range list {
-		if c.results[i] == nil {
-			c.results[i] = err
-		}
-	}
-}
-
-// part is what a request has for one partition.
-type part struct {
-	*batch
-	list []int
-}
-
-// request stores messages of partitions that one broker leads, and returns one result per partition.
-func (c *call) request(ctx context.Context, parts []part) []error {
-	results := make([]error, len(parts))
-	if len(parts) == 0 {
-		return results
-	}
-	timeout := requestTimeout
-	if deadline, ok := ctx.Deadline(); ok {
-		timeout = min(timeout, time.Until(deadline))
-	}
-	// The replicas have half of the time, so that the answer comes in time.
-	request := &produce.Request{Acks: int16(kafkago.RequireAll), Timeout: int32(timeout.Milliseconds() / 2)}
-	for _, p := range parts {
-		t := slices.IndexFunc(request.Topics, func(t produce.RequestTopic) bool { return t.Topic == p.topic })
-		if t < 0 {
-			t, request.Topics = len(request.Topics), append(request.Topics, produce.RequestTopic{Topic: p.topic})
-		}
-		request.Topics[t].Partitions = append(request.Topics[t].Partitions, produce.RequestPartition{
-			Partition: int32(p.id), RecordSet: protocol.RecordSet{Records: &records{messages: c.messages, list: p.list}},
-		})
-	}
-	response, err := c.cluster.roundTrip(ctx, request)
-	answers := map[topicPartition]error{}
-	if err == nil {
-		for _, t := range response.(*produce.Response).Topics {
-			for _, p := range t.Partitions {
-				answers[topicPartition{t.Topic, int(p.Partition)}] = answer(p.ErrorCode, p.ErrorMessage)
-			}
-		}
-	}
-	for i, p := range parts {
-		var answered bool
-		if results[i], answered = answers[p.topicPartition]; !answered {
-			results[i] = cmp.Or(err, error(protocol.ErrNoPartition))
-		}
-	}
-	return results
-}
-
-// records reads messages as the library sends them.
-type records struct {
-	messages []Message
-	list     []int // of those that are still to be read
-
-	record     kafkago.Record
-	key, value contents
-}
-
-// contents is a key or a value.
-type contents struct{ bytes.Reader }
-
-func (*contents) Close() error { return nil }
-
-func (c *contents) of(b []byte) kafkago.Bytes {
-	if b == nil {
-		return nil
-	}
-	c.Reset(b)
-	return c
-}
-
-// ReadRecord implements kafkago.RecordReader: what it returns is valid until the next call.
-func (r *records) ReadRecord() (*kafkago.Record, error) {
-	if len(r.list) == 0 {
-		return nil, io.EOF
-	}
-	m := &r.messages[r.list[0]]
-	r.list = r.list[1:]
-	r.record = kafkago.Record{Time: m.Time, Key: r.key.of(m.Key), Value: r.value.of(m.Value), Headers: m.Headers}
-	return &r.record, nil
 }

@@ -9,6 +9,7 @@ import (
 
 	kafkago "github.com/segmentio/kafka-go"
 
+	"github.com/altyn-pay/altyn/platform/kafka/internal/broker"
 	"github.com/altyn-pay/altyn/platform/outbox"
 )
 
@@ -27,12 +28,12 @@ func NewPublisher(producer *Producer, source string) Publisher {
 
 // Publish implements outbox.Publisher.
 func (p Publisher) Publish(ctx context.Context, messages []outbox.Message) []error {
-	return p.publish(ctx, p.producer.cluster, messages)
+	return p.publish(ctx, p.producer.pool, messages)
 }
 
 // Retry implements outbox.Publisher. It asks for the metadata anew, by connections of its own.
 func (p Publisher) Retry(ctx context.Context, messages []outbox.Message) []error {
-	p.producer.aside.forget()
+	p.producer.aside.Forget()
 	results := p.publish(ctx, p.producer.aside, messages)
 	if slices.Contains(results, nil) {
 		p.producer.catchUp(ctx, messages[slices.Index(results, nil)].Topic)
@@ -42,14 +43,14 @@ func (p Publisher) Retry(ctx context.Context, messages []outbox.Message) []error
 
 // catchUp has Publish know of a topic what Retry knows.
 func (p *Producer) catchUp(ctx context.Context, topic string) {
-	was, err := p.cluster.topics(ctx, topic)
-	is, asideErr := p.aside.topics(ctx, topic)
-	if err != nil || asideErr != nil || was[topic].err != nil || !slices.Equal(was[topic].leaders, is[topic].leaders) {
-		p.cluster.forget()
+	was, err := p.pool.Topics(ctx, topic)
+	is, asideErr := p.aside.Topics(ctx, topic)
+	if err != nil || asideErr != nil || was[topic].Err != nil || !slices.Equal(was[topic].Leaders, is[topic].Leaders) {
+		p.pool.Forget()
 	}
 }
 
-func (p Publisher) publish(ctx context.Context, cluster *cluster, messages []outbox.Message) []error {
+func (p Publisher) publish(ctx context.Context, pool *broker.Pool, messages []outbox.Message) []error {
 	records := make([]Message, len(messages))
 	for i, m := range messages {
 		event := Event{
@@ -57,7 +58,7 @@ func (p Publisher) publish(ctx context.Context, cluster *cluster, messages []out
 		}
 		records[i] = Message{Topic: m.Topic, Key: []byte(m.Key), Value: []byte(m.Payload), Headers: event.Headers()}
 	}
-	results := p.producer.produce(ctx, cluster, 0, records)
+	results := p.producer.produce(ctx, pool, 0, records)
 	acknowledged := slices.Contains(results, nil)
 	for i, err := range results {
 		var part *partError
@@ -65,7 +66,7 @@ func (p Publisher) publish(ctx context.Context, cluster *cluster, messages []out
 			continue
 		}
 		// Where no broker answers, nothing is to be told apart.
-		if !acknowledged && !isAnswer(err) && !isStale(err) {
+		if !acknowledged && !broker.IsAnswer(err) && !broker.IsStale(err) {
 			if !p.producer.answers(ctx) {
 				break
 			}
@@ -78,10 +79,10 @@ func (p Publisher) publish(ctx context.Context, cluster *cluster, messages []out
 
 // answers tells whether any broker does.
 func (p *Producer) answers(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	ctx, cancel := context.WithTimeout(ctx, broker.DialTimeout)
 	defer cancel()
-	p.aside.forget()
-	_, err := p.aside.topics(ctx)
+	p.aside.Forget()
+	_, err := p.aside.Topics(ctx)
 	return err == nil
 }
 
@@ -132,8 +133,8 @@ func KeepTopics(ctx context.Context, cfg Config, log *slog.Logger, topics ...str
 
 // HasTopic tells whether a topic exists. What it knows may be some seconds old.
 func (p *Producer) HasTopic(ctx context.Context, topic string) (bool, error) {
-	_, err := p.cluster.partitions(ctx, topic)
-	if isAny(err, kafkago.UnknownTopicOrPartition, kafkago.InvalidTopic) {
+	_, err := p.pool.Partitions(ctx, topic)
+	if broker.IsAny(err, kafkago.UnknownTopicOrPartition, kafkago.InvalidTopic) {
 		return false, nil
 	}
 	return err == nil, err

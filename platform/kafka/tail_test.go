@@ -10,13 +10,14 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/altyn-pay/altyn/platform/kafka"
+	"github.com/altyn-pay/altyn/platform/kafka/inspect"
 	"github.com/altyn-pay/altyn/testkit/kfaketest"
 )
 
 // follow reads a topic from its present end until the test ends.
 func follow(t *testing.T, cfg kafka.Config, topic string) *journal {
 	t.Helper()
-	tail, err := kafka.NewTail(t.Context(), cfg, topic, silent)
+	tail, err := inspect.NewTail(t.Context(), cfg, topic, silent)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +57,7 @@ func TestTailSeesWhatComesAfterIt(t *testing.T) {
 
 func TestTailNeedsTheTopic(t *testing.T) {
 	cfg := kfaketest.Broker(t)
-	if _, err := kafka.NewTail(t.Context(), cfg, "missing", silent); err == nil || !strings.Contains(err.Error(), `"missing"`) {
+	if _, err := inspect.NewTail(t.Context(), cfg, "missing", silent); err == nil || !strings.Contains(err.Error(), `"missing"`) {
 		t.Errorf("a topic that is not there: %v", err)
 	}
 }

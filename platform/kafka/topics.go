@@ -12,6 +12,7 @@ import (
 	kafkago "github.com/segmentio/kafka-go"
 
 	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/kafka/internal/broker"
 )
 
 // ensureTimeout bounds EnsureTopics where the caller's context has no deadline.
@@ -21,8 +22,6 @@ var topicName = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,249}$`)
 
 // ValidTopic tells whether Kafka allows the name; a message to another one is refused for good.
 func ValidTopic(name string) bool { return topicName.MatchString(name) && name != "." && name != ".." }
-
-func dividesLanes(partitions int) bool { return partitions > 0 && contract.Lanes%partitions == 0 }
 
 // EnsureTopics creates the topics that do not exist yet, with the configured number of partitions, replicas and
 // retention, and returns once each has a leader for all partitions. It waits for brokers that have just been started,
@@ -44,25 +43,25 @@ func ensureTopics(ctx context.Context, cfg Config, topics []string) (warnings []
 	}
 	ctx, cancel := context.WithTimeout(ctx, ensureTimeout)
 	defer cancel()
-	cluster, err := cfg.connect()
+	pool, err := broker.Connect(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("kafka: ensure topics: %w", err)
 	}
-	defer cluster.close()
+	defer pool.Close()
 	for failures := 0; ; failures++ {
-		warnings, err := cluster.ensureTopics(ctx, cfg, topics)
+		warnings, err := ensureOnce(ctx, pool, cfg, topics)
 		if err == nil {
 			return warnings, nil
 		}
-		if Permanent(err) || !backoff(ctx, failures, time.Second) {
+		if Permanent(err) || !broker.Backoff(ctx, failures, time.Second) {
 			return nil, fmt.Errorf("kafka: ensure topics: %w", err)
 		}
-		cluster.forget()
+		pool.Forget()
 	}
 }
 
-func (c *cluster) ensureTopics(ctx context.Context, cfg Config, topics []string) (warnings []string, err error) {
-	metadata, err := c.client.Metadata(ctx, &kafkago.MetadataRequest{Topics: topics})
+func ensureOnce(ctx context.Context, pool *broker.Pool, cfg Config, topics []string) (warnings []string, err error) {
+	metadata, err := pool.Client.Metadata(ctx, &kafkago.MetadataRequest{Topics: topics})
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +72,7 @@ func (c *cluster) ensureTopics(ctx context.Context, cfg Config, topics []string)
 			continue
 		case topic.Error != nil:
 			return nil, fmt.Errorf("topic %q: %w", topic.Name, topic.Error)
-		case !dividesLanes(len(topic.Partitions)):
+		case !broker.DividesLanes(len(topic.Partitions)):
 			return nil, permanentError{fmt.Errorf("topic %q has %d partitions, which does not divide %d",
 				topic.Name, len(topic.Partitions), contract.Lanes)}
 		}
@@ -85,7 +84,7 @@ func (c *cluster) ensureTopics(ctx context.Context, cfg Config, topics []string)
 		missing = slices.DeleteFunc(missing, func(name string) bool { return name == topic.Name })
 	}
 	if len(missing) == 0 {
-		return c.checkTopics(ctx, cfg, metadata.Topics)
+		return checkTopics(ctx, pool, cfg, metadata.Topics)
 	}
 	request := &kafkago.CreateTopicsRequest{}
 	for _, topic := range missing {
@@ -93,19 +92,19 @@ func (c *cluster) ensureTopics(ctx context.Context, cfg Config, topics []string)
 			Topic: topic, NumPartitions: cfg.Partitions, ReplicationFactor: cfg.ReplicationFactor,
 			ConfigEntries: []kafkago.ConfigEntry{
 				{ConfigName: retention, ConfigValue: strconv.FormatInt(cfg.Retention.Milliseconds(), 10)},
-				{ConfigName: minInSync, ConfigValue: strconv.Itoa(cfg.minInSync())},
+				{ConfigName: minInSync, ConfigValue: strconv.Itoa(cfg.LeastInSync())},
 				{ConfigName: uncleanElection, ConfigValue: "false"},
 			},
 		})
 	}
-	response, err := c.client.CreateTopics(ctx, request)
+	response, err := pool.Client.CreateTopics(ctx, request)
 	if err != nil {
 		return nil, err
 	}
 	for topic, err := range response.Errors {
 		switch {
 		case err == nil, errors.Is(err, kafkago.TopicAlreadyExists):
-		case isAny(err, kafkago.InvalidTopic, kafkago.InvalidPartitionNumber, kafkago.InvalidConfiguration, kafkago.PolicyViolation,
+		case broker.IsAny(err, kafkago.InvalidTopic, kafkago.InvalidPartitionNumber, kafkago.InvalidConfiguration, kafkago.PolicyViolation,
 			kafkago.TopicAuthorizationFailed, kafkago.ClusterAuthorizationFailed):
 			return nil, permanentError{fmt.Errorf("create topic %q: %w", topic, err)}
 		default: // too few brokers may be up yet for the replication factor, for example

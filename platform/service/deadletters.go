@@ -13,6 +13,7 @@ import (
 
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/kafka"
+	"github.com/altyn-pay/altyn/platform/kafka/inspect"
 )
 
 // screen is how many lines are laid out at a time.
@@ -20,12 +21,12 @@ const screen = 1000
 
 // backlog is what the dead letters of the service's topics are at this moment. A consumer group's offsets remember which
 // were put back.
-func (p Program) backlog(ctx context.Context) (*kafka.Backlog, error) {
+func (p Program) backlog(ctx context.Context) (*inspect.Backlog, error) {
 	topics := make([]string, len(p.Reads))
 	for i, topic := range p.Reads {
 		topics[i] = contract.DeadLetter(topic)
 	}
-	return kafka.OpenBacklog(ctx, p.Config.Kafka, p.Name+".put-back", topics...)
+	return inspect.OpenBacklog(ctx, p.Config.Kafka, p.Name+".put-back", topics...)
 }
 
 // deadLetters lists the dead letters that the broker still has.

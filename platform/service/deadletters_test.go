@@ -17,6 +17,7 @@ import (
 
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/kafka"
+	"github.com/altyn-pay/altyn/platform/kafka/inspect"
 	"github.com/altyn-pay/altyn/platform/telemetry"
 	"github.com/altyn-pay/altyn/testkit/kfaketest"
 )
@@ -80,7 +81,7 @@ func (b *bundle) bury(topic string, n int) []kafka.Message {
 // read is all that is on a topic, without its places and times, sorted by value.
 func (b *bundle) read(topic string) (messages []kafka.Message) {
 	b.Helper()
-	backlog, err := kafka.OpenBacklog(b.Context(), b.broker, "test", topic)
+	backlog, err := inspect.OpenBacklog(b.Context(), b.broker, "test", topic)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/altyn-pay/altyn/deploy/load"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/kafka"
+	"github.com/altyn-pay/altyn/platform/kafka/inspect"
 )
 
 const (
@@ -35,7 +36,7 @@ func runCommands(ctx context.Context, s *site, what string, duration time.Durati
 		return outcome{}, err
 	}
 	defer producer.Close()
-	tail, err := kafka.NewTail(ctx, cfg, contract.TopicReplies, log)
+	tail, err := inspect.NewTail(ctx, cfg, contract.TopicReplies, log)
 	if err != nil {
 		return outcome{}, err
 	}

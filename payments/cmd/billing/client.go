@@ -17,6 +17,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/config"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/kafka"
+	"github.com/altyn-pay/altyn/platform/kafka/inspect"
 )
 
 const (
@@ -100,7 +101,7 @@ func dial(ctx context.Context, cfg kafka.Config, warnings io.Writer) (*client, e
 	if err != nil {
 		return nil, err
 	}
-	tail, err := kafka.NewTail(ctx, cfg, contract.TopicReplies, log)
+	tail, err := inspect.NewTail(ctx, cfg, contract.TopicReplies, log)
 	if err != nil {
 		producer.Close()
 		return nil, unknownError{fmt.Errorf("the broker at %s (KAFKA_BROKERS) cannot be used: %w; is the stack running (make start)?",

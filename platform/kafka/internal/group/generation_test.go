@@ -1,4 +1,4 @@
-package kafka
+package group
 
 import (
 	"context"
@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/altyn-pay/altyn/platform/kafka/internal/broker"
 )
 
 func TestOutlive(t *testing.T) {
@@ -46,22 +48,23 @@ func TestOutliveEndsEarly(t *testing.T) {
 
 // A partition with much does not keep those with little waiting, and has room again once enough of it was taken.
 func TestPartitionsTakeTurns(t *testing.T) {
-	cfg := Config{Brokers: []string{"127.0.0.1:1"}, Partitions: 4, ReplicationFactor: 1, Retention: time.Hour}
-	consumer, err := NewConsumer(cfg, "group", []string{"topic"}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
-	if err != nil {
-		t.Fatal(err)
+	metrics := []string{"group", "topic", "partition"}
+	group := &Group{
+		Name: "group", Topics: []string{"topic"}, Log: slog.New(slog.DiscardHandler),
+		Lag: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "lag"}, metrics),
 	}
-	much, little := topicPartition{"topic", 0}, topicPartition{"topic", 1}
-	g := newGeneration(consumer, nil, assignment{offsets: map[topicPartition]int64{much: 0, little: -1}}, newTroubles(consumer.log), nil)
-	arrive := func(id topicPartition, from int64, n int) {
-		got := fetched{from: from, next: from + int64(n), end: 5000}
+	much, little := broker.Partition{Topic: "topic", ID: 0}, broker.Partition{Topic: "topic", ID: 1}
+	assigned := Assignment{Offsets: map[broker.Partition]int64{much: 0, little: -1}}
+	g := newGeneration(group, nil, assigned, broker.NewOutages(group.Log), nil)
+	arrive := func(id broker.Partition, from int64, n int) {
+		got := broker.Fetched{From: from, Next: from + int64(n), End: 5000}
 		for i := range n {
-			got.messages = append(got.messages, Message{Topic: id.topic, Partition: id.id, Offset: from + int64(i)})
+			got.Messages = append(got.Messages, broker.Message{Topic: id.Topic, Partition: id.ID, Offset: from + int64(i)})
 		}
-		g.accept(g.partitions[id].source, got)
-		g.partitions[id].next = got.next
+		g.accept(g.partitions[id].Source, got)
+		g.partitions[id].Next = got.Next
 	}
-	full := func(id topicPartition) bool { return g.full(g.partitions[id].source) }
+	full := func(id broker.Partition) bool { return g.full(g.partitions[id].Source) }
 
 	arrive(much, 0, maxWaitingMessages-1)
 	if full(much) {
@@ -72,7 +75,7 @@ func TestPartitionsTakeTurns(t *testing.T) {
 	if g.partitions[little].handled.Load() != 70 {
 		t.Error("what was found to be the first offset is not that to be handled next")
 	}
-	next := map[topicPartition]int64{little: 70}
+	next := map[broker.Partition]int64{little: 70}
 	for batches := 0; next[much] < 3000; batches++ {
 		if !full(much) && next[much] <= 3000-maxWaitingMessages || full(little) {
 			t.Errorf("after %d batches: full %t and %t", batches, full(much), full(little))
@@ -82,7 +85,7 @@ func TestPartitionsTakeTurns(t *testing.T) {
 			t.Fatalf("a batch of %d messages", len(batch))
 		}
 		for _, m := range batch {
-			id := topicPartition{m.Topic, m.Partition}
+			id := broker.Partition{Topic: m.Topic, ID: m.Partition}
 			if m.Offset != next[id] {
 				t.Fatalf("%s: %d instead of %d", id, m.Offset, next[id])
 			}
@@ -103,7 +106,7 @@ func TestPartitionsTakeTurns(t *testing.T) {
 		t.Error("something is left")
 	}
 	for i := range 8 { // large ones
-		g.accept(g.partitions[much].source, fetched{from: int64(3000 + i), messages: []Message{{Topic: "topic", Offset: int64(3000 + i), Value: make([]byte, 900_000)}}, end: 5000})
+		g.accept(g.partitions[much].Source, broker.Fetched{From: int64(3000 + i), Messages: []broker.Message{{Topic: "topic", Offset: int64(3000 + i), Value: make([]byte, 900_000)}}, End: 5000})
 	}
 	if batch := g.take(); !full(much) || len(batch) < 2 || len(batch) > 5 {
 		t.Errorf("%d large messages in a batch", len(batch))

@@ -1,4 +1,4 @@
-package kafka
+package inspect
 
 import (
 	"context"
@@ -7,12 +7,18 @@ import (
 	"time"
 
 	kafkago "github.com/segmentio/kafka-go"
+
+	"github.com/altyn-pay/altyn/platform/kafka"
+	"github.com/altyn-pay/altyn/platform/kafka/internal/broker"
+	"github.com/altyn-pay/altyn/platform/kafka/internal/group"
 )
 
 const (
 	// A backlog that cannot be read or joined for this long is given up, so that a command ends.
-	backlogPatience   = 30 * time.Second
-	maxBacklogBackoff = time.Second
+	patience   = 30 * time.Second
+	maxBackoff = time.Second
+
+	maxBatchMessages = 1000
 )
 
 var errNothingComes = errors.New("a topic does not give the messages that it should have")
@@ -20,10 +26,10 @@ var errNothingComes = errors.New("a topic does not give the messages that it sho
 // Backlog is what topics have at a moment, and how far a group has come in it. It serves commands, which end when they are
 // through, as a Consumer serves processes, which do not.
 type Backlog struct {
-	cluster *cluster
-	group   string
-	topics  []string
-	spans   map[topicPartition]span
+	pool   *broker.Pool
+	group  string
+	topics []string
+	spans  map[broker.Partition]span
 }
 
 // span is the part of a partition that a backlog covers.
@@ -35,28 +41,28 @@ type span struct {
 
 // OpenBacklog looks where topics end and where the group stands. What is produced afterwards is no part of the backlog. A
 // topic that does not exist has nothing. Close it.
-func OpenBacklog(ctx context.Context, cfg Config, group string, topics ...string) (*Backlog, error) {
+func OpenBacklog(ctx context.Context, cfg kafka.Config, group string, topics ...string) (*Backlog, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("kafka: backlog: %w", err)
 	}
-	cluster, err := cfg.connect()
+	pool, err := broker.Connect(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("kafka: backlog: %w", err)
 	}
-	b := &Backlog{cluster: cluster, group: group}
+	b := &Backlog{pool: pool, group: group}
 	if err := b.patiently(ctx, func() error { return b.open(ctx, topics) }); err != nil {
-		cluster.close()
+		pool.Close()
 		return nil, fmt.Errorf("kafka: backlog: %w", err)
 	}
 	return b, nil
 }
 
 func (b *Backlog) open(ctx context.Context, topics []string) error {
-	b.topics, b.spans = nil, map[topicPartition]span{}
+	b.topics, b.spans = nil, map[broker.Partition]span{}
 	partitions := map[string][]int{}
 	for _, topic := range topics {
-		ends, err := b.cluster.ends(ctx, topic, kafkago.ReadCommitted)
-		if isAny(err, kafkago.UnknownTopicOrPartition) {
+		ends, err := b.pool.Ends(ctx, topic, kafkago.ReadCommitted)
+		if broker.IsAny(err, kafkago.UnknownTopicOrPartition) {
 			continue
 		}
 		if err != nil {
@@ -64,8 +70,8 @@ func (b *Backlog) open(ctx context.Context, topics []string) error {
 		}
 		b.topics = append(b.topics, topic)
 		for id, end := range ends {
-			p := topicPartition{topic, id}
-			first, err := b.cluster.firstOffset(ctx, p)
+			p := broker.Partition{Topic: topic, ID: id}
+			first, err := b.pool.FirstOffset(ctx, p)
 			if err != nil {
 				return fmt.Errorf("topic %q: %w", topic, err)
 			}
@@ -73,8 +79,8 @@ func (b *Backlog) open(ctx context.Context, topics []string) error {
 			partitions[topic] = append(partitions[topic], id)
 		}
 	}
-	committed, err := newMember(b.cluster, b.group, b.topics).committed(ctx, partitions)
-	if err != nil && !isAny(err, kafkago.GroupIdNotFound) { // it has handled nothing yet
+	committed, err := group.NewMember(b.pool, b.group, b.topics).Committed(ctx, partitions)
+	if err != nil && !broker.IsAny(err, kafkago.GroupIdNotFound) { // it has handled nothing yet
 		return fmt.Errorf("group %q: %w", b.group, err)
 	}
 	b.stand(committed)
@@ -83,7 +89,7 @@ func (b *Backlog) open(ctx context.Context, topics []string) error {
 
 // stand takes over where the group stands. An offset that the partition does not have, any more or yet, is that of a topic
 // which was deleted and made again.
-func (b *Backlog) stand(committed map[topicPartition]int64) {
+func (b *Backlog) stand(committed map[broker.Partition]int64) {
 	for p, offset := range committed {
 		if s := b.spans[p]; offset >= s.first && offset <= s.end {
 			s.handled = offset
@@ -93,7 +99,7 @@ func (b *Backlog) stand(committed map[topicPartition]int64) {
 }
 
 // Close drops the connections.
-func (b *Backlog) Close() { b.cluster.close() }
+func (b *Backlog) Close() { b.pool.Close() }
 
 // Len returns how many messages the group has not handled. Offsets that no message has are counted too.
 func (b *Backlog) Len() (n int64) {
@@ -104,10 +110,10 @@ func (b *Backlog) Len() (n int64) {
 }
 
 // Look hands over the whole backlog, partition by partition in order, with what the group has handled already.
-func (b *Backlog) Look(ctx context.Context, see func(m Message, handled bool)) error {
+func (b *Backlog) Look(ctx context.Context, see func(m kafka.Message, handled bool)) error {
 	for _, p := range b.partitions() {
 		s := b.spans[p]
-		if err := b.read(ctx, p, s.first, s.end, func(messages []Message, _ int64) error {
+		if err := b.read(ctx, p, s.first, s.end, func(messages []kafka.Message, _ int64) error {
 			for _, m := range messages {
 				see(m, m.Offset < s.handled)
 			}
@@ -123,37 +129,37 @@ func (b *Backlog) Look(ctx context.Context, see func(m Message, handled bool)) e
 // each batch once handle has returned nil. Its error ends the backlog there; the batch comes again with the next one. So does
 // what was handled and could not be committed. It joins the group meanwhile: of several at the same time the last one goes
 // on, and the others end with an error.
-func (b *Backlog) Handle(ctx context.Context, handle Handler) error {
+func (b *Backlog) Handle(ctx context.Context, handle kafka.Handler) error {
 	if b.Len() == 0 {
 		return nil
 	}
-	member := newMember(b.cluster, b.group, b.topics)
-	var assigned assignment
+	member := group.NewMember(b.pool, b.group, b.topics)
+	var assigned group.Assignment
 	if err := b.patiently(ctx, func() (err error) {
-		assigned, err = member.join(ctx)
+		assigned, err = member.Join(ctx)
 		return err
 	}); err != nil {
 		return fmt.Errorf("kafka: join group %q: %w", b.group, err)
 	}
 	// What is not left by itself is given up after the session timeout.
-	defer func() { _ = member.leave() }()
-	b.stand(assigned.offsets)
+	defer func() { _ = member.Leave() }()
+	b.stand(assigned.Offsets)
 
 	// The end of ctx ends it between two batches.
 	working, end := context.WithCancelCause(context.WithoutCancel(ctx))
 	beating := make(chan struct{})
 	go func() {
 		defer close(beating)
-		b.keepAlive(working, member, end)
+		member.KeepAlive(working, end, nil)
 	}()
 	defer func() { <-beating }()
 	defer end(nil)
 	for _, p := range b.partitions() {
-		if _, mine := assigned.offsets[p]; !mine {
+		if _, mine := assigned.Offsets[p]; !mine {
 			continue // another member handles it
 		}
 		s := b.spans[p]
-		err := b.read(working, p, s.handled, s.end, func(messages []Message, next int64) error {
+		err := b.read(working, p, s.handled, s.end, func(messages []kafka.Message, next int64) error {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
@@ -162,12 +168,14 @@ func (b *Backlog) Handle(ctx context.Context, handle Handler) error {
 					return err
 				}
 			}
-			if err := member.commit(working, map[topicPartition]int64{p: next}); err != nil {
+			if err := member.Commit(working, map[broker.Partition]int64{p: next}); err != nil {
 				return fmt.Errorf("commit: %w", err)
 			}
 			return nil
 		})
-		if cause := context.Cause(working); cause != nil {
+		if cause := context.Cause(working); group.GenerationOver(cause) {
+			err = fmt.Errorf("another one has begun meanwhile: %w", cause)
+		} else if cause != nil {
 			err = cause
 		}
 		if err != nil {
@@ -178,10 +186,10 @@ func (b *Backlog) Handle(ctx context.Context, handle Handler) error {
 }
 
 // partitions are those of the backlog, sorted.
-func (b *Backlog) partitions() (list []topicPartition) {
+func (b *Backlog) partitions() (list []broker.Partition) {
 	for _, topic := range b.topics {
 		for id := 0; ; id++ {
-			p := topicPartition{topic, id}
+			p := broker.Partition{Topic: topic, ID: id}
 			if _, ok := b.spans[p]; !ok {
 				break
 			}
@@ -193,26 +201,26 @@ func (b *Backlog) partitions() (list []topicPartition) {
 
 // read hands over the messages of a partition from an offset on up to an end, and with them the offset after them; none
 // where offsets have no message.
-func (b *Backlog) read(ctx context.Context, p topicPartition, from, end int64, each func(messages []Message, next int64) error) error {
+func (b *Backlog) read(ctx context.Context, p broker.Partition, from, end int64, each func(messages []kafka.Message, next int64) error) error {
 	for from < end {
-		var got fetched
+		var got broker.Fetched
 		if err := b.patiently(ctx, func() (err error) {
-			got = b.cluster.fetch(ctx, fetchWait, position{p, from})[0]
-			if err = got.err; isAny(err, kafkago.OffsetOutOfRange) { // its retention is over
-				got.next, err = b.cluster.firstOffset(ctx, p)
+			got = b.pool.Fetch(ctx, broker.FetchWait, broker.Position{Partition: p, Offset: from})[0]
+			if err = got.Err; broker.IsAny(err, kafkago.OffsetOutOfRange) { // its retention is over
+				got.Next, err = b.pool.FirstOffset(ctx, p)
 			}
-			if err == nil && got.next <= from {
+			if err == nil && got.Next <= from {
 				err = errNothingComes
 			}
 			return err
 		}); err != nil {
 			return err
 		}
-		messages := got.messages
+		messages := got.Messages
 		for len(messages) > 0 && messages[len(messages)-1].Offset >= end {
 			messages = messages[:len(messages)-1]
 		}
-		for from = min(got.next, end); ; {
+		for from = min(got.Next, end); ; {
 			n := min(len(messages), maxBatchMessages)
 			next := from
 			if n < len(messages) {
@@ -236,36 +244,13 @@ func (b *Backlog) patiently(ctx context.Context, try func() error) error {
 		if err == nil {
 			return nil
 		}
-		if isStale(err) || !isAnswer(err) {
-			b.cluster.forget()
+		if broker.IsStale(err) || !broker.IsAnswer(err) {
+			b.pool.Forget()
 		}
-		if time.Since(start) > backlogPatience || isAny(err, kafkago.InvalidGroupId, kafkago.UnsupportedVersion,
+		if time.Since(start) > patience || broker.IsAny(err, kafkago.InvalidGroupId, kafkago.UnsupportedVersion,
 			kafkago.UnsupportedSASLMechanism, kafkago.SASLAuthenticationFailed, kafkago.GroupAuthorizationFailed, kafkago.TopicAuthorizationFailed) ||
-			!backoff(ctx, failures, maxBacklogBackoff) {
+			!broker.Backoff(ctx, failures, maxBackoff) {
 			return errors.Join(ctx.Err(), err)
-		}
-	}
-}
-
-// keepAlive sends heartbeats until ctx ends. It ends the work when the coordinator says so or must have given the member up.
-func (b *Backlog) keepAlive(ctx context.Context, member *member, end context.CancelCauseFunc) {
-	ticker := time.NewTicker(heartbeatInterval)
-	defer ticker.Stop()
-	for last := time.Now(); ; {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-		switch err := member.heartbeat(ctx); {
-		case ctx.Err() != nil:
-			return
-		case err == nil:
-			last = time.Now()
-		case generationOver(err):
-			end(fmt.Errorf("another one has begun meanwhile: %w", err))
-		case time.Since(last) > sessionTimeout:
-			end(errSession)
 		}
 	}
 }

@@ -1,12 +1,15 @@
-package kafka
+package group
 
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
 	kafkago "github.com/segmentio/kafka-go"
+
+	"github.com/altyn-pay/altyn/platform/kafka/internal/broker"
 )
 
 const (
@@ -22,14 +25,16 @@ const (
 	groupProtocol = "consumer" // the class of protocols that Kafka's own consumers use
 )
 
+var errSession = fmt.Errorf("no heartbeat was answered for %s", sessionTimeout)
+
 // balancer gives each member a contiguous range of each topic's partitions.
 var balancer = kafkago.RangeGroupBalancer{}
 
-// member is this process in a consumer group. It speaks the group protocol by itself rather than through kafka-go's
+// Member is this process in a consumer group. It speaks the group protocol by itself rather than through kafka-go's
 // ConsumerGroup, which forgets its member ID with every lost connection: the group would then wait ten seconds for a
 // member that is no more, each time a broker restarts.
-type member struct {
-	cluster *cluster
+type Member struct {
+	pool    *broker.Pool
 	waiting *kafkago.Client // for joining, which waits for the other members
 	group   string
 	topics  []string
@@ -38,38 +43,39 @@ type member struct {
 	generation int
 }
 
-// assignment is what a member has in a generation.
-type assignment struct {
-	offsets    map[topicPartition]int64 // of the next message to handle; negative where nothing was committed yet
-	partitions map[string]int           // how many partitions each topic had
+// Assignment is what a member has in a generation.
+type Assignment struct {
+	Offsets    map[broker.Partition]int64 // of the next message to handle; negative where nothing was committed yet
+	Partitions map[string]int             // how many partitions each topic had
 }
 
-func newMember(cluster *cluster, group string, topics []string) *member {
-	waiting := *cluster.client
+// NewMember makes a member that has not joined yet.
+func NewMember(pool *broker.Pool, group string, topics []string) *Member {
+	waiting := *pool.Client
 	waiting.Timeout += rebalanceTimeout
-	return &member{cluster: cluster, waiting: &waiting, group: group, topics: topics}
+	return &Member{pool: pool, waiting: &waiting, group: group, topics: topics}
 }
 
-// join enters the group or its next generation. It takes as long as the other members need to finish their work.
-func (m *member) join(ctx context.Context) (assignment, error) {
-	partitions, err := m.cluster.partitions(ctx, m.topics...)
+// Join enters the group or its next generation. It takes as long as the other members need to finish their work.
+func (m *Member) Join(ctx context.Context) (Assignment, error) {
+	partitions, err := m.pool.Partitions(ctx, m.topics...)
 	if err != nil {
-		return assignment{}, err
+		return Assignment{}, err
 	}
 	joined, err := m.joinGroup(ctx)
 	if err != nil {
-		return assignment{}, err
+		return Assignment{}, err
 	}
 	m.id, m.generation = joined.MemberID, joined.GenerationID
 	assigned, err := m.syncGroup(ctx, joined)
 	if err != nil {
-		return assignment{}, err
+		return Assignment{}, err
 	}
-	offsets, err := m.committed(ctx, assigned)
-	return assignment{offsets: offsets, partitions: partitions}, err
+	offsets, err := m.Committed(ctx, assigned)
+	return Assignment{Offsets: offsets, Partitions: partitions}, err
 }
 
-func (m *member) joinGroup(ctx context.Context) (*kafkago.JoinGroupResponse, error) {
+func (m *Member) joinGroup(ctx context.Context) (*kafkago.JoinGroupResponse, error) {
 	for {
 		joined, err := m.waiting.JoinGroup(ctx, &kafkago.JoinGroupRequest{
 			GroupID: m.group, MemberID: m.id, SessionTimeout: sessionTimeout, RebalanceTimeout: rebalanceTimeout,
@@ -91,7 +97,7 @@ func (m *member) joinGroup(ctx context.Context) (*kafkago.JoinGroupResponse, err
 }
 
 // syncGroup learns the member's partitions. The one that leads the group distributes them.
-func (m *member) syncGroup(ctx context.Context, joined *kafkago.JoinGroupResponse) (map[string][]int, error) {
+func (m *Member) syncGroup(ctx context.Context, joined *kafkago.JoinGroupResponse) (map[string][]int, error) {
 	request := &kafkago.SyncGroupRequest{
 		GroupID: m.group, GenerationID: m.generation, MemberID: m.id,
 		ProtocolType: groupProtocol, ProtocolName: balancer.ProtocolName(),
@@ -114,7 +120,7 @@ func (m *member) syncGroup(ctx context.Context, joined *kafkago.JoinGroupRespons
 	return synced.Assignment.AssignedPartitions, nil
 }
 
-func (m *member) distribute(ctx context.Context, joined []kafkago.JoinGroupResponseMember) ([]kafkago.SyncGroupRequestAssignment, error) {
+func (m *Member) distribute(ctx context.Context, joined []kafkago.JoinGroupResponseMember) ([]kafkago.SyncGroupRequestAssignment, error) {
 	var topics []string // members of an older or newer version of a service may have others than this one
 	members := make([]kafkago.GroupMember, len(joined))
 	for i, member := range joined {
@@ -122,7 +128,7 @@ func (m *member) distribute(ctx context.Context, joined []kafkago.JoinGroupRespo
 		members[i] = kafkago.GroupMember{ID: member.ID, Topics: member.Metadata.Topics}
 	}
 	slices.Sort(topics)
-	counts, err := m.cluster.partitions(ctx, slices.Compact(topics)...)
+	counts, err := m.pool.Partitions(ctx, slices.Compact(topics)...)
 	if err != nil {
 		return nil, err
 	}
@@ -141,13 +147,13 @@ func (m *member) distribute(ctx context.Context, joined []kafkago.JoinGroupRespo
 	return assignments, nil
 }
 
-// committed returns where the group stands in these partitions.
-func (m *member) committed(ctx context.Context, partitions map[string][]int) (map[topicPartition]int64, error) {
-	offsets := map[topicPartition]int64{}
+// Committed returns where the group stands in these partitions.
+func (m *Member) Committed(ctx context.Context, partitions map[string][]int) (map[broker.Partition]int64, error) {
+	offsets := map[broker.Partition]int64{}
 	if len(partitions) == 0 {
 		return offsets, nil
 	}
-	response, err := m.cluster.client.OffsetFetch(ctx, &kafkago.OffsetFetchRequest{GroupID: m.group, Topics: partitions})
+	response, err := m.pool.Client.OffsetFetch(ctx, &kafkago.OffsetFetchRequest{GroupID: m.group, Topics: partitions})
 	if err == nil {
 		err = response.Error
 	}
@@ -159,15 +165,15 @@ func (m *member) committed(ctx context.Context, partitions map[string][]int) (ma
 			if p.Error != nil {
 				return nil, p.Error
 			}
-			offsets[topicPartition{topic, p.Partition}] = p.CommittedOffset
+			offsets[broker.Partition{Topic: topic, ID: p.Partition}] = p.CommittedOffset
 		}
 	}
 	return offsets, nil
 }
 
 // heartbeat tells the coordinator that the member lives, and learns whether the generation does.
-func (m *member) heartbeat(ctx context.Context) error {
-	response, err := m.cluster.client.Heartbeat(ctx, &kafkago.HeartbeatRequest{
+func (m *Member) heartbeat(ctx context.Context) error {
+	response, err := m.pool.Client.Heartbeat(ctx, &kafkago.HeartbeatRequest{
 		GroupID: m.group, GenerationID: int32(m.generation), MemberID: m.id,
 	})
 	if err != nil {
@@ -181,13 +187,13 @@ func (m *member) heartbeat(ctx context.Context) error {
 	return response.Error
 }
 
-// commit stores where the group stands.
-func (m *member) commit(ctx context.Context, offsets map[topicPartition]int64) error {
+// Commit stores where the group stands.
+func (m *Member) Commit(ctx context.Context, offsets map[broker.Partition]int64) error {
 	topics := map[string][]kafkago.OffsetCommit{}
 	for p, offset := range offsets {
-		topics[p.topic] = append(topics[p.topic], kafkago.OffsetCommit{Partition: p.id, Offset: offset})
+		topics[p.Topic] = append(topics[p.Topic], kafkago.OffsetCommit{Partition: p.ID, Offset: offset})
 	}
-	response, err := m.cluster.client.OffsetCommit(ctx, &kafkago.OffsetCommitRequest{
+	response, err := m.pool.Client.OffsetCommit(ctx, &kafkago.OffsetCommitRequest{
 		GroupID: m.group, GenerationID: m.generation, MemberID: m.id, Topics: topics,
 	})
 	if err != nil {
@@ -201,14 +207,14 @@ func (m *member) commit(ctx context.Context, offsets map[topicPartition]int64) e
 	return err
 }
 
-// leave gives the partitions to the other members at once instead of after the session timeout.
-func (m *member) leave() error {
+// Leave gives the partitions to the other members at once instead of after the session timeout.
+func (m *Member) Leave() error {
 	if m.id == "" {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
 	defer cancel()
-	response, err := m.cluster.client.LeaveGroup(ctx, &kafkago.LeaveGroupRequest{
+	response, err := m.pool.Client.LeaveGroup(ctx, &kafkago.LeaveGroupRequest{
 		GroupID: m.group, Members: []kafkago.LeaveGroupRequestMember{{ID: m.id}},
 	})
 	if err != nil {
@@ -218,14 +224,46 @@ func (m *member) leave() error {
 }
 
 // evicted forgets the member ID when an error says that the group has.
-func (m *member) evicted(err error) {
-	if isAny(err, kafkago.UnknownMemberId) {
+func (m *Member) evicted(err error) {
+	if broker.IsAny(err, kafkago.UnknownMemberId) {
 		m.id = ""
 	}
 }
 
-// generationOver tells whether an error of heartbeat or commit means that the partitions are no longer the member's;
+// GenerationOver tells whether an error of heartbeat or commit means that the partitions are no longer the member's;
 // after any other error it is worth asking again.
-func generationOver(err error) bool {
-	return isAny(err, kafkago.RebalanceInProgress, kafkago.IllegalGeneration, kafkago.UnknownMemberId)
+func GenerationOver(err error) bool {
+	return broker.IsAny(err, kafkago.RebalanceInProgress, kafkago.IllegalGeneration, kafkago.UnknownMemberId)
+}
+
+// KeepAlive sends heartbeats until ctx ends. It calls end when the coordinator says that the generation is over, and when
+// the coordinator must have given the member up. beat, if set, learns how any other heartbeat fared.
+func (m *Member) KeepAlive(ctx context.Context, end context.CancelCauseFunc, beat func(err error)) {
+	ticker := time.NewTicker(heartbeatInterval)
+	defer ticker.Stop()
+	for last := time.Now(); ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		err := m.heartbeat(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case GenerationOver(err):
+			end(err)
+			continue
+		case err == nil:
+			last = time.Now()
+		default:
+			m.pool.Forget()
+			if time.Since(last) > sessionTimeout {
+				end(errSession)
+			}
+		}
+		if beat != nil {
+			beat(err)
+		}
+	}
 }

@@ -1,4 +1,4 @@
-package kafka
+package broker
 
 import (
 	"cmp"
@@ -15,9 +15,9 @@ import (
 )
 
 const (
-	// A broker answers a fetch as soon as there is anything, or at the end of the wait. The wait bounds how long a
+	// FetchWait is the usual wait of a fetch. A broker answers as soon as there is anything, or at the end of the wait. The wait bounds how long a
 	// connection that is no longer needed stays open.
-	fetchWait = time.Second
+	FetchWait = time.Second
 
 	// What a partition, and all of them, give in one fetch; a single record batch may exceed both.
 	maxPartitionBytes = 512 << 10
@@ -27,61 +27,62 @@ const (
 	maxPartitionMemory = 4 << 20
 )
 
-type topicPartition struct {
-	topic string
-	id    int
+// Partition is a partition of a topic.
+type Partition struct {
+	Topic string
+	ID    int
 }
 
-func (p topicPartition) String() string { return p.topic + "/" + strconv.Itoa(p.id) }
+func (p Partition) String() string { return p.Topic + "/" + strconv.Itoa(p.ID) }
 
-// position is from where on a partition is fetched.
-type position struct {
-	topicPartition
-	offset int64
+// Position is from where on a partition is fetched.
+type Position struct {
+	Partition
+	Offset int64
 }
 
-// fetched is what a partition has from a position on. What comes with an error is valid too.
-type fetched struct {
-	from     int64
-	messages []Message
+// Fetched is what a partition has from a position on. What comes with an error is valid too.
+type Fetched struct {
+	From     int64
+	Messages []Message
 	bytes    int   // of memory that the messages take
-	next     int64 // the offset after the messages and what is left out
-	end      int64 // the offset after the partition's last message; negative where it was not told
-	err      error
+	Next     int64 // the offset after the messages and what is left out
+	End      int64 // the offset after the partition's last message; negative where it was not told
+	Err      error
 }
 
-// fetch asks the broker that leads the partitions for what is committed there, and waits for it until there is anything. It
+// Fetch asks the broker that leads the partitions for what is committed there, and waits for it until there is anything. It
 // returns one result per position.
-func (c *cluster) fetch(ctx context.Context, wait time.Duration, positions ...position) []fetched {
+func (c *Pool) Fetch(ctx context.Context, wait time.Duration, positions ...Position) []Fetched {
 	request := &fetch.Request{
 		ReplicaID: -1, MaxWaitTime: int32(wait.Milliseconds()), MinBytes: 1, MaxBytes: maxFetchBytes, SessionEpoch: -1, // no session
 		IsolationLevel: int8(kafkago.ReadCommitted),
 	}
 	for _, p := range positions {
-		t := slices.IndexFunc(request.Topics, func(t fetch.RequestTopic) bool { return t.Topic == p.topic })
+		t := slices.IndexFunc(request.Topics, func(t fetch.RequestTopic) bool { return t.Topic == p.Topic })
 		if t < 0 {
-			t, request.Topics = len(request.Topics), append(request.Topics, fetch.RequestTopic{Topic: p.topic})
+			t, request.Topics = len(request.Topics), append(request.Topics, fetch.RequestTopic{Topic: p.Topic})
 		}
 		request.Topics[t].Partitions = append(request.Topics[t].Partitions, fetch.RequestPartition{
-			Partition: int32(p.id), CurrentLeaderEpoch: -1, FetchOffset: p.offset, LogStartOffset: -1, PartitionMaxBytes: maxPartitionBytes,
+			Partition: int32(p.ID), CurrentLeaderEpoch: -1, FetchOffset: p.Offset, LogStartOffset: -1, PartitionMaxBytes: maxPartitionBytes,
 		})
 	}
-	response, err := c.roundTrip(ctx, request)
-	answers := map[topicPartition]*fetchPartition{}
+	response, err := c.RoundTrip(ctx, request)
+	answers := map[Partition]*fetchPartition{}
 	if err == nil {
 		response := response.(*fetchResponse)
-		err = answer(response.ErrorCode, "")
+		err = Answer(response.ErrorCode, "")
 		for _, t := range response.Topics {
 			for i, p := range t.Partitions {
-				answers[topicPartition{t.Topic, int(p.Partition)}] = &t.Partitions[i]
+				answers[Partition{t.Topic, int(p.Partition)}] = &t.Partitions[i]
 			}
 		}
 	}
-	results := make([]fetched, len(positions))
+	results := make([]Fetched, len(positions))
 	for i, p := range positions {
 		// A partition for which the bytes did not suffice may be missing in the answer.
-		if answered := answers[p.topicPartition]; answered == nil || err != nil {
-			results[i] = fetched{from: p.offset, next: p.offset, end: -1, err: err}
+		if answered := answers[p.Partition]; answered == nil || err != nil {
+			results[i] = Fetched{From: p.Offset, Next: p.Offset, End: -1, Err: err}
 		} else {
 			results[i] = p.read(answered)
 		}
@@ -90,9 +91,9 @@ func (c *cluster) fetch(ctx context.Context, wait time.Duration, positions ...po
 }
 
 // read takes what the broker answered: what is committed, of transactions too, and nothing of those that were aborted.
-func (p position) read(answered *fetchPartition) fetched {
-	got := fetched{from: p.offset, next: p.offset, end: answered.HighWatermark, err: answer(answered.ErrorCode, "")}
-	if got.err != nil {
+func (p Position) read(answered *fetchPartition) Fetched {
+	got := Fetched{From: p.Offset, Next: p.Offset, End: answered.HighWatermark, Err: Answer(answered.ErrorCode, "")}
+	if got.Err != nil {
 		return got
 	}
 	aborted := answered.AbortedTransactions // from their first offsets on, up to their end marks
@@ -104,60 +105,60 @@ func (p position) read(answered *fetchPartition) fetched {
 			dropped[aborted[0].ProducerID], aborted = true, aborted[1:]
 		}
 		switch {
-		case batch.last < p.offset && !batch.attributes.Control():
+		case batch.last < p.Offset && !batch.attributes.Control():
 		case batch.damaged:
-			got.err = fmt.Errorf("the record batch from offset %d to %d is damaged: its checksum is wrong", batch.base, batch.last)
+			got.Err = fmt.Errorf("the record batch from offset %d to %d is damaged: its checksum is wrong", batch.base, batch.last)
 			return got
 		case batch.attributes.Control():
 			if batch.aborts() {
 				delete(dropped, batch.producerID)
 			}
 		case batch.attributes.Transactional() && dropped[batch.producerID]:
-		case !got.add(p.topicPartition, batch):
+		case !got.add(p.Partition, batch):
 			return got
 		}
-		got.next = max(got.next, batch.last+1) // offsets may have no record, such as those of end marks
+		got.Next = max(got.Next, batch.last+1) // offsets may have no record, such as those of end marks
 	}
 	return got
 }
 
 // add takes the batch's messages from the next offset on. What cannot be read becomes one message, which says why. It
 // returns false when it has taken as much as it may: the rest comes with the next fetch.
-func (got *fetched) add(p topicPartition, batch *recordBatch) bool {
-	records, err := batch.records(got.next)
-	got.messages = slices.Grow(got.messages, min(max(0, int(batch.count)), maxBatchMessages))
+func (got *Fetched) add(p Partition, batch *recordBatch) bool {
+	records, err := batch.records(got.Next)
+	got.Messages = slices.Grow(got.Messages, min(max(0, int(batch.count)), 1000))
 	for err == nil {
 		if got.bytes > maxPartitionMemory {
 			return false
 		}
 		var m Message
 		if m, err = records.next(); err == nil {
-			m.Topic, m.Partition = p.topic, p.id
-			got.messages, got.next = append(got.messages, m), m.Offset+1
+			m.Topic, m.Partition = p.Topic, p.ID
+			got.Messages, got.Next = append(got.Messages, m), m.Offset+1
 			got.bytes += m.memory()
 		}
 	}
 	if !errors.Is(err, io.EOF) {
-		first := max(batch.base, got.next)
-		got.messages = append(got.messages, Message{Topic: p.topic, Partition: p.id, Offset: first, Time: time.UnixMilli(batch.maxTime),
+		first := max(batch.base, got.Next)
+		got.Messages = append(got.Messages, Message{Topic: p.Topic, Partition: p.ID, Offset: first, Time: time.UnixMilli(batch.maxTime),
 			Unreadable: &UnreadableError{First: first, Last: batch.last, Cause: err}})
 	}
 	return true
 }
 
-// firstOffset returns the offset of the oldest message that a partition still has.
-func (c *cluster) firstOffset(ctx context.Context, p topicPartition) (int64, error) {
-	offsets, err := c.offsets(ctx, p.topic, kafkago.ReadUncommitted, kafkago.FirstOffsetOf(p.id))
+// FirstOffset returns the offset of the oldest message that a partition still has.
+func (c *Pool) FirstOffset(ctx context.Context, p Partition) (int64, error) {
+	offsets, err := c.offsets(ctx, p.Topic, kafkago.ReadUncommitted, kafkago.FirstOffsetOf(p.ID))
 	if err != nil {
 		return 0, err
 	}
-	return offsets[p.id].FirstOffset, nil
+	return offsets[p.ID].FirstOffset, nil
 }
 
-// ends returns the offset of the next message of each partition of a topic, or, of those with a transaction that is open,
+// Ends returns the offset of the next message of each partition of a topic, or, of those with a transaction that is open,
 // the offset at which the first one begins, if only what is committed counts.
-func (c *cluster) ends(ctx context.Context, topic string, isolation kafkago.IsolationLevel) ([]int64, error) {
-	counts, err := c.partitions(ctx, topic)
+func (c *Pool) Ends(ctx context.Context, topic string, isolation kafkago.IsolationLevel) ([]int64, error) {
+	counts, err := c.Partitions(ctx, topic)
 	if err != nil {
 		return nil, err
 	}
@@ -176,8 +177,8 @@ func (c *cluster) ends(ctx context.Context, topic string, isolation kafkago.Isol
 }
 
 // offsets asks for offsets of a topic's partitions; the answer has all that were asked for.
-func (c *cluster) offsets(ctx context.Context, topic string, isolation kafkago.IsolationLevel, requests ...kafkago.OffsetRequest) (map[int]kafkago.PartitionOffsets, error) {
-	response, err := c.client.ListOffsets(ctx, &kafkago.ListOffsetsRequest{
+func (c *Pool) offsets(ctx context.Context, topic string, isolation kafkago.IsolationLevel, requests ...kafkago.OffsetRequest) (map[int]kafkago.PartitionOffsets, error) {
+	response, err := c.Client.ListOffsets(ctx, &kafkago.ListOffsetsRequest{
 		Topics: map[string][]kafkago.OffsetRequest{topic: requests}, IsolationLevel: isolation,
 	})
 	if err != nil {

@@ -1,4 +1,4 @@
-package kafka
+package broker
 
 import (
 	"bytes"
@@ -235,6 +235,11 @@ func (f *fields) headers() []Header {
 		headers[i] = Header{Key: name(f.bytes()), Value: f.bytes()}
 	}
 	return headers
+}
+
+// eventHeaders are the names of the headers of events.
+var eventHeaders = [...]string{
+	"ce_specversion", "ce_id", "ce_type", "ce_source", "ce_time", "ce_subject", "content-type", "traceparent",
 }
 
 // name is a header's. Those that every event has are not made anew.

@@ -1,0 +1,249 @@
+package kafka
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+	"time"
+
+	kafkago "github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol"
+	"github.com/segmentio/kafka-go/protocol/produce"
+
+	"github.com/altyn-pay/altyn/platform/kafka/internal/broker"
+)
+
+// batch is what a call has for one partition.
+type batch struct {
+	*call
+	broker.Partition
+	of      int            // so many partitions
+	leader  int32          // the broker's ID
+	list    []int          // the messages that are not sent yet, in their order
+	refused map[string]int // by key: the message that was refused for good
+}
+
+// batches distributes messages to the partitions of their topic.
+func (c *call) batches(name string, t broker.Topic, list []int) []*batch {
+	numbers, batches := make([]int, len(t.Leaders)), make([]*batch, len(t.Leaders))
+	for n := range numbers {
+		numbers[n] = n
+	}
+	for _, i := range list {
+		id := partitioner.Balance(kafkago.Message{Key: c.messages[i].Key}, numbers...)
+		if batches[id] == nil {
+			batches[id] = &batch{call: c, Partition: broker.Partition{Topic: name, ID: id}, of: len(numbers), leader: t.Leaders[id]}
+		}
+		batches[id].list = append(batches[id].list, i)
+	}
+	return slices.DeleteFunc(batches, func(b *batch) bool { return b == nil })
+}
+
+// send stores batches, those together that one broker leads.
+func (c *call) send(ctx context.Context, batches []*batch) {
+	leaders := map[int32][]*batch{}
+	for _, b := range batches {
+		leaders[b.leader] = append(leaders[b.leader], b)
+	}
+	var wait sync.WaitGroup
+	for _, led := range leaders {
+		wait.Go(func() { c.sendTogether(ctx, led) })
+	}
+	wait.Wait()
+}
+
+// sendTogether stores batches in requests that carry something of each. One that fails leaves the others and goes on, if it
+// can, by itself.
+func (c *call) sendTogether(ctx context.Context, batches []*batch) {
+	var alone sync.WaitGroup
+	for len(batches) > 0 {
+		var parts []part
+		for total := 0; len(batches) > 0 && total < maxRequestBytes; batches = batches[1:] {
+			b := batches[0]
+			next, rest, size := b.cut(b.list)
+			if b.list = rest; len(next) > 0 {
+				parts, total = append(parts, part{b, next}), total+size
+			}
+		}
+		for i, err := range c.request(ctx, parts) {
+			b, sent := parts[i].batch, parts[i].list
+			if err != nil {
+				alone.Go(func() {
+					if b.settle(ctx, sent, err) {
+						b.sendAll(ctx, b.list)
+					} else {
+						b.set(b.list, ErrSkipped)
+					}
+				})
+				continue
+			}
+			if c.setAway(b.Partition, nil); len(b.list) > 0 {
+				batches = append(batches, b)
+			}
+		}
+	}
+	alone.Wait()
+}
+
+// sendAll stores a list of messages and returns false when the partition must stop here.
+func (b *batch) sendAll(ctx context.Context, list []int) bool {
+	for len(list) > 0 {
+		var next []int
+		next, list, _ = b.cut(list)
+		if len(next) > 0 && !b.settle(ctx, next, b.request(ctx, []part{{b, next}})[0]) {
+			b.set(list, ErrSkipped)
+			return false
+		}
+	}
+	return true
+}
+
+// cut takes the messages of the next request off the list.
+func (b *batch) cut(list []int) (next, rest []int, total int) {
+	next = make([]int, 0, min(len(list), maxAppendMessages))
+	for n, i := range list {
+		size := b.messages[i].Size()
+		if b.behind(i) {
+			b.results[i] = ErrSkipped
+			continue
+		}
+		if size > MaxMessageBytes {
+			b.refuse(i, tooLarge(size))
+			continue
+		}
+		if len(next) > 0 && (total+size > maxAppendBytes || len(next) == maxAppendMessages) {
+			return next, list[n:], total
+		}
+		next = append(next, i)
+		total += size
+	}
+	return next, nil, total
+}
+
+// settle takes how a request with these messages of the partition ended, sends them again where that may help, and returns
+// false when the partition must stop here. When the broker refuses them for what one of them is, halves are sent, so that
+// only that message is refused.
+func (b *batch) settle(ctx context.Context, list []int, err error) bool {
+	err = b.whileStale(ctx, b.Partition, err, func() error { return b.request(ctx, []part{{b, list}})[0] })
+	switch half := len(list) / 2; {
+	case err == nil:
+		return true
+	case !refusesMessage(err):
+		err = fmt.Errorf("kafka: topic %q partition %d: %w", b.Topic, b.ID, err)
+		b.set(list, &partError{partitions: b.of, partition: b.ID, err: err})
+		return false
+	case half == 0:
+		b.refuse(list[0], permanentError{fmt.Errorf("kafka: topic %q: %w", b.Topic, err)})
+		return true
+	case !b.sendAll(ctx, list[:half]):
+		b.set(list[half:], ErrSkipped)
+		return false
+	default: // as a request of its own, without what is behind a refused message now
+		return b.sendAll(ctx, list[half:])
+	}
+}
+
+// refuse ends a message for good, and with it the later ones of its key.
+func (b *batch) refuse(i int, reason error) {
+	b.results[i] = reason
+	if b.refused == nil {
+		b.refused = map[string]int{}
+	}
+	b.refused[string(b.messages[i].Key)] = i
+}
+
+// behind tells whether a message follows one of its key that was refused.
+func (b *batch) behind(i int) bool {
+	refused, ok := b.refused[string(b.messages[i].Key)]
+	return ok && i > refused
+}
+
+func (c *call) set(list []int, err error) {
+	for _, i := range list {
+		if c.results[i] == nil {
+			c.results[i] = err
+		}
+	}
+}
+
+// part is what a request has for one partition.
+type part struct {
+	*batch
+	list []int
+}
+
+// request stores messages of partitions that one broker leads, and returns one result per partition.
+func (c *call) request(ctx context.Context, parts []part) []error {
+	results := make([]error, len(parts))
+	if len(parts) == 0 {
+		return results
+	}
+	timeout := broker.RequestTimeout
+	if deadline, ok := ctx.Deadline(); ok {
+		timeout = min(timeout, time.Until(deadline))
+	}
+	// The replicas have half of the time, so that the answer comes in time.
+	request := &produce.Request{Acks: int16(kafkago.RequireAll), Timeout: int32(timeout.Milliseconds() / 2)}
+	for _, p := range parts {
+		t := slices.IndexFunc(request.Topics, func(t produce.RequestTopic) bool { return t.Topic == p.Topic })
+		if t < 0 {
+			t, request.Topics = len(request.Topics), append(request.Topics, produce.RequestTopic{Topic: p.Topic})
+		}
+		request.Topics[t].Partitions = append(request.Topics[t].Partitions, produce.RequestPartition{
+			Partition: int32(p.ID), RecordSet: protocol.RecordSet{Records: &records{messages: c.messages, list: p.list}},
+		})
+	}
+	response, err := c.pool.RoundTrip(ctx, request)
+	answers := map[broker.Partition]error{}
+	if err == nil {
+		for _, t := range response.(*produce.Response).Topics {
+			for _, p := range t.Partitions {
+				answers[broker.Partition{Topic: t.Topic, ID: int(p.Partition)}] = broker.Answer(p.ErrorCode, p.ErrorMessage)
+			}
+		}
+	}
+	for i, p := range parts {
+		var answered bool
+		if results[i], answered = answers[p.Partition]; !answered {
+			results[i] = cmp.Or(err, error(protocol.ErrNoPartition))
+		}
+	}
+	return results
+}
+
+// records reads messages as the library sends them.
+type records struct {
+	messages []Message
+	list     []int // of those that are still to be read
+
+	record     kafkago.Record
+	key, value contents
+}
+
+// contents is a key or a value.
+type contents struct{ bytes.Reader }
+
+func (*contents) Close() error { return nil }
+
+func (c *contents) of(b []byte) kafkago.Bytes {
+	if b == nil {
+		return nil
+	}
+	c.Reset(b)
+	return c
+}
+
+// ReadRecord implements kafkago.RecordReader: what it returns is valid until the next call.
+func (r *records) ReadRecord() (*kafkago.Record, error) {
+	if len(r.list) == 0 {
+		return nil, io.EOF
+	}
+	m := &r.messages[r.list[0]]
+	r.list = r.list[1:]
+	r.record = kafkago.Record{Time: m.Time, Key: r.key.of(m.Key), Value: r.value.of(m.Value), Headers: m.Headers}
+	return &r.record, nil
+}

@@ -1,0 +1,64 @@
+package kafka
+
+import (
+	"time"
+
+	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/telemetry"
+)
+
+// Event is the context of a message in the binary mode of CloudEvents 1.0 over Kafka: everything but the payload.
+type Event struct {
+	ID          string
+	Type        string
+	Source      string
+	Subject     string    // optional
+	Time        time.Time // optional
+	Traceparent string    // optional; the W3C trace context
+}
+
+// Headers returns the event as headers of a message whose value is JSON.
+func (e Event) Headers() []Header {
+	headers := make([]Header, 0, 8)
+	values := make([]byte, 0, 64+len(e.ID)+len(e.Type)+len(e.Source)+len(e.Subject)+len(e.Traceparent)) // one for all
+	add := func(key, value string) {
+		if value != "" {
+			start := len(values)
+			values = append(values, value...)
+			headers = append(headers, Header{Key: key, Value: values[start:len(values):len(values)]})
+		}
+	}
+	add("ce_specversion", "1.0")
+	add("ce_id", e.ID)
+	add("ce_type", e.Type)
+	add("ce_source", e.Source)
+	if !e.Time.IsZero() {
+		add("ce_time", contract.Time(e.Time).String())
+	}
+	add("ce_subject", e.Subject)
+	add("content-type", "application/json")
+	add("traceparent", e.Traceparent)
+	return headers
+}
+
+// EventOf reads what a message's headers say; what is missing or malformed is left zero.
+func EventOf(m Message) (event Event) {
+	for _, h := range m.Headers { // of several with a name the last one counts, as in Header
+		switch h.Key {
+		case "ce_id":
+			event.ID = string(h.Value)
+		case "ce_type":
+			event.Type = string(h.Value)
+		case "ce_source":
+			event.Source = string(h.Value)
+		case "ce_subject":
+			event.Subject = string(h.Value)
+		case "ce_time":
+			at, _ := time.Parse(time.RFC3339Nano, string(h.Value))
+			event.Time = at.UTC()
+		case "traceparent": // anyone may have written it, and it is kept and passed on
+			event.Traceparent, _ = telemetry.ParseTraceparent(string(h.Value))
+		}
+	}
+	return event
+}

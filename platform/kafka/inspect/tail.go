@@ -1,0 +1,72 @@
+// Package inspect reads topics for commands and clients, which end, as package kafka does for services, which do not: a Tail
+// what comes from now on, a Backlog what is there at this moment.
+package inspect
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	kafkago "github.com/segmentio/kafka-go"
+
+	"github.com/altyn-pay/altyn/platform/kafka"
+	"github.com/altyn-pay/altyn/platform/kafka/internal/broker"
+)
+
+const (
+	// topicPatience bounds how long a topic that was just created is waited for.
+	topicPatience   = 3 * time.Second
+	maxTopicBackoff = 320 * time.Millisecond
+)
+
+// Tail reads a topic from its present end on. It belongs to no group: every tail sees all messages, and leaves nothing
+// behind at the broker. It suits a client that waits for the answers to what it sends.
+type Tail struct {
+	pool    *broker.Pool
+	topic   string
+	next    []int64 // by partition: the offset that Run starts from
+	outages *broker.Outages
+}
+
+// NewTail finds the ends of the topic's partitions: Run will see whatever is produced after it has returned. It waits up
+// to 3 s for a topic that has just been created, and fails when the brokers or the topic are not there.
+func NewTail(ctx context.Context, cfg kafka.Config, topic string, log *slog.Logger) (*Tail, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("kafka: tail: %w", err)
+	}
+	pool, err := broker.Connect(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("kafka: tail: %w", err)
+	}
+	for start, failures := time.Now(), 0; ; failures++ {
+		next, err := pool.Ends(ctx, topic, kafkago.ReadUncommitted)
+		if err == nil {
+			return &Tail{pool: pool, topic: topic, next: next, outages: broker.NewOutages(log)}, nil
+		}
+		pool.Forget()
+		if !broker.IsStale(err) || time.Since(start) > topicPatience || !broker.Backoff(ctx, failures, maxTopicBackoff) {
+			return nil, fmt.Errorf("kafka: tail: %w", err)
+		}
+	}
+}
+
+// Run hands over what comes, one call at a time, each partition's messages in order, until ctx ends. It lives through
+// the loss of brokers. Partitions that are added meanwhile are not seen. It can be called once.
+func (t *Tail) Run(ctx context.Context, handle func(messages []kafka.Message)) {
+	defer t.pool.Close()
+	var mu sync.Mutex
+	r := broker.Reader{Pool: t.pool, Outages: t.outages, Topics: []string{t.topic},
+		Accept: func(_ *broker.Source, got broker.Fetched) {
+			if len(got.Messages) > 0 {
+				mu.Lock()
+				defer mu.Unlock()
+				handle(got.Messages)
+			}
+		}}
+	for partition, next := range t.next {
+		r.Sources = append(r.Sources, broker.NewSource(broker.Partition{Topic: t.topic, ID: partition}, next))
+	}
+	r.Run(ctx)
+}

@@ -1,0 +1,50 @@
+package broker
+
+import (
+	"errors"
+	"fmt"
+
+	kafkago "github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol"
+	"github.com/segmentio/kafka-go/protocol/fetch"
+	"github.com/segmentio/kafka-go/protocol/produce"
+)
+
+// IsStale tells whether an error may be due to metadata that is not yet, or no longer, true: a topic that was created
+// a moment ago or a partition whose leader moved. The library says so too, before it sends a request, when it knows no
+// leader or another one for a part of the partitions.
+func IsStale(err error) bool {
+	var produced *produce.Error
+	var fetched *fetch.Error
+	return errors.As(err, &produced) || errors.As(err, &fetched) ||
+		IsAny(err, kafkago.UnknownTopicOrPartition, kafkago.LeaderNotAvailable, kafkago.NotLeaderForPartition,
+			kafkago.UnknownTopicID, protocol.ErrNoTopic, protocol.ErrNoPartition, protocol.ErrNoLeader)
+}
+
+// IsAnswer tells whether an error is what a broker answered, rather than the lack of an answer.
+func IsAnswer(err error) bool {
+	var code kafkago.Error
+	return errors.As(err, &code)
+}
+
+// Answer is the error of a broker's answer; nil for the code 0.
+func Answer(code int16, message string) error {
+	switch {
+	case code == 0:
+		return nil
+	case message == "":
+		return kafkago.Error(code)
+	default:
+		return fmt.Errorf("%w: %s", kafkago.Error(code), message)
+	}
+}
+
+// IsAny tells whether an error is, or wraps, one of the targets.
+func IsAny(err error, targets ...error) bool {
+	for _, target := range targets {
+		if errors.Is(err, target) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,74 @@
+package broker
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	kafkago "github.com/segmentio/kafka-go"
+)
+
+// MaxMessageBytes bounds a message: its key, value and headers with some bytes of overhead each. It is what a broker
+// accepts by default.
+const MaxMessageBytes = 1 << 20
+
+// Message is one record of a topic.
+type Message struct {
+	Topic     string
+	Partition int   // set when consumed; a Producer derives it from the key
+	Offset    int64 // set when consumed
+	Key       []byte
+	Value     []byte
+	Headers   []Header
+	Time      time.Time // of its production; zero means now
+
+	// Unreadable is set when consumed: it says why, and which offsets of the partition, could not be read. The message has
+	// nothing else but its place.
+	Unreadable *UnreadableError
+}
+
+// UnreadableError is the reason why a part of a record batch, or all of it, cannot be read however often it is fetched.
+type UnreadableError struct {
+	First, Last int64 // offsets
+	Cause       error
+}
+
+func (e *UnreadableError) Error() string {
+	return fmt.Sprintf("the record batch with the offsets %d to %d cannot be read: %v", e.First, e.Last, e.Cause)
+}
+
+func (e *UnreadableError) Unwrap() error { return e.Cause }
+
+// Header is a named value beside the payload. Names may repeat.
+type Header = kafkago.Header
+
+// Header returns the last value of that name, as Kafka's own clients do, or "" where there is none.
+func (m Message) Header(name string) string {
+	for _, h := range slices.Backward(m.Headers) {
+		if h.Key == name {
+			return string(h.Value)
+		}
+	}
+	return ""
+}
+
+// ShortHeader is a header for the log: its first 64 bytes, as anybody may have written it.
+func (m Message) ShortHeader(name string) string {
+	value := m.Header(name)
+	return value[:min(len(value), maxShort)]
+}
+
+const maxShort = 64
+
+// Size is an upper bound of what the message takes in a record batch.
+func (m Message) Size() int {
+	// A record has at most 21 bytes of attributes, length, time and offset, and 5 bytes for each further length.
+	n := 36 + len(m.Key) + len(m.Value)
+	for _, h := range m.Headers {
+		n += 10 + len(h.Key) + len(h.Value)
+	}
+	return n
+}
+
+// memory is about what a consumed message takes.
+func (m Message) memory() int { return m.Size() + 160 + 40*len(m.Headers) }

@@ -1,0 +1,130 @@
+// Package broker is the connections to Kafka's brokers: which of them leads which partition, and what partitions have from an
+// offset on. It makes up for what kafka-go does not do: one request for several partitions, reading committed messages only,
+// bounds on what is decompressed.
+package broker
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	kafkago "github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol/metadata"
+
+	"github.com/altyn-pay/altyn/platform/socket"
+)
+
+const (
+	clientID = "altyn"
+
+	// DialTimeout bounds one attempt to reach one broker, so that a dead one in the list costs little.
+	DialTimeout = 2 * time.Second
+	// RequestTimeout bounds one request. A broker that does not answer in this time is as good as lost.
+	RequestTimeout = 10 * time.Second
+)
+
+// Pool is a pool of connections to all brokers. It knows which broker leads which partition; that knowledge grows
+// stale when brokers come and go, and the library would refresh it only every few seconds, hence Forget.
+type Pool struct {
+	Client    *kafkago.Client
+	transport *kafkago.Transport
+
+	mu        sync.Mutex
+	forgotten time.Time
+}
+
+// Connect makes a pool; it connects when it is first used. Its error is one of the configuration.
+func Connect(cfg Config) (*Pool, error) {
+	mechanism, err := cfg.mechanism()
+	if err != nil {
+		return nil, err
+	}
+	transport := &kafkago.Transport{
+		Dial:     (&socket.Dialer{Timeout: DialTimeout}).DialContext,
+		ClientID: clientID,
+		TLS:      cfg.tls(),
+		SASL:     mechanism,
+	}
+	client := &kafkago.Client{Addr: kafkago.TCP(cfg.Brokers...), Timeout: RequestTimeout, Transport: transport}
+	return &Pool{Client: client, transport: transport}, nil
+}
+
+// Forget drops the connections and what is known of the brokers, so that the next request asks anew. Requests under
+// way are not disturbed. It has no effect right after another call, as all partitions notice a lost broker at once.
+func (c *Pool) Forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if now := time.Now(); now.Sub(c.forgotten) >= 20*time.Millisecond {
+		c.forgotten = now
+		c.transport.CloseIdleConnections()
+	}
+}
+
+// Close drops the connections. Requests under way are not disturbed.
+func (c *Pool) Close() { c.transport.CloseIdleConnections() }
+
+// RoundTrip sends a request that kafka-go's client cannot make: one for several partitions. All must have the same leader.
+func (c *Pool) RoundTrip(ctx context.Context, request kafkago.Request) (kafkago.Response, error) {
+	ctx, cancel := context.WithTimeout(ctx, RequestTimeout)
+	defer cancel()
+	return c.transport.RoundTrip(ctx, c.Client.Addr, request)
+}
+
+// Topic is what is known of a topic: for each partition the ID of the broker that leads it, negative where none does.
+type Topic struct {
+	Leaders []int32
+	Err     error // of a topic that does not exist, for example
+}
+
+// Topics looks topics up. It costs no round trip while the brokers are known.
+func (c *Pool) Topics(ctx context.Context, names ...string) (map[string]Topic, error) {
+	response, err := c.RoundTrip(ctx, &metadata.Request{TopicNames: names})
+	if err != nil {
+		return nil, err
+	}
+	topics := make(map[string]Topic, len(names))
+	for _, t := range response.(*metadata.Response).Topics {
+		var found Topic
+		switch {
+		case t.ErrorCode != 0:
+			found.Err = kafkago.Error(t.ErrorCode)
+		case len(t.Partitions) == 0:
+			found.Err = kafkago.LeaderNotAvailable
+		}
+		for _, p := range t.Partitions { // sorted
+			found.Leaders = append(found.Leaders, p.LeaderID)
+		}
+		topics[t.Name] = found
+	}
+	return topics, nil
+}
+
+// Partitions returns how many partitions each topic has, an error when one does not exist.
+func (c *Pool) Partitions(ctx context.Context, topics ...string) (map[string]int, error) {
+	known, err := c.Topics(ctx, topics...)
+	if err != nil {
+		return nil, err
+	}
+	counts := make(map[string]int, len(topics))
+	for name, t := range known {
+		if t.Err != nil {
+			return nil, fmt.Errorf("topic %q: %w", name, t.Err)
+		}
+		counts[name] = len(t.Leaders)
+	}
+	return counts, nil
+}
+
+// Backoff waits before the next attempt: 20 ms after the first failure, twice as long after each further one, up to
+// limit. It returns false when ctx ended first.
+func Backoff(ctx context.Context, failures int, limit time.Duration) bool {
+	timer := time.NewTimer(min(limit, 20*time.Millisecond<<min(failures, 10)))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return ctx.Err() == nil
+	}
+}
