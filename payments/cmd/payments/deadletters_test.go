@@ -27,16 +27,16 @@ func deposit(account uuid.UUID, amount string) kafka.Message {
 // is, stays so when it is redriven, and goes when it is discarded.
 func TestDeadLettersThatAreRefusedAreParked(t *testing.T) {
 	b := setup(t, "all")
-	account := b.account("")
+	account := b.Account("")
 	for _, topic := range reads {
 		b.controls.Refuse(contract.DeadLetter(topic), kafkatest.InvalidRecord, -1)
-		b.produce(kafka.Message{Topic: topic, Key: []byte("key"), Value: []byte("\x00\xff"), Headers: []kafka.Header{{Key: "a", Value: []byte("\x00\xff")}}})
+		b.Produce(kafka.Message{Topic: topic, Key: []byte("key"), Value: []byte("\x00\xff"), Headers: []kafka.Header{{Key: "a", Value: []byte("\x00\xff")}}})
 	}
-	b.produce(deposit(account, "1.00"))
-	b.until(1, `SELECT count(*) FROM operations WHERE account_id = $1 AND operation = 'deposit'`, account)
-	b.until(3, `SELECT count(*) FROM inbox_stops WHERE retry_at IS NULL AND NOT probing`)
+	b.Produce(deposit(account, "1.00"))
+	b.Until(1, `SELECT count(*) FROM operations WHERE account_id = $1 AND operation = 'deposit'`, account)
+	b.Until(3, `SELECT count(*) FROM inbox_stops WHERE retry_at IS NULL AND NOT probing`)
 	seen := map[string]bool{}
-	for _, item := range b.call("GET", "/admin/parked", nil).body["items"].([]any) {
+	for _, item := range b.Call("GET", "/admin/parked", nil).Body["items"].([]any) {
 		item := item.(map[string]any)
 		payload := item["payload"].(map[string]any)
 		seen[payload["topic"].(string)] = true
@@ -44,7 +44,7 @@ func TestDeadLettersThatAreRefusedAreParked(t *testing.T) {
 			t.Errorf("parked is %v", item)
 		}
 		path := fmt.Sprint("/admin/parked/", item["id"])
-		if got := b.call("POST", path+"/discard", `{"reason": "nonsense"}`); got.status != 202 {
+		if got := b.Call("POST", path+"/discard", `{"reason": "nonsense"}`); got.Status != 202 {
 			t.Errorf("discard: %v", got)
 		}
 	}
@@ -53,17 +53,17 @@ func TestDeadLettersThatAreRefusedAreParked(t *testing.T) {
 			t.Errorf("nothing of %s is parked", topic)
 		}
 	}
-	b.until(0, `SELECT count(*) FROM inbox_stops`)
-	b.until(0, `SELECT count(*) FROM inbox`)
+	b.Until(0, `SELECT count(*) FROM inbox_stops`)
+	b.Until(0, `SELECT count(*) FROM inbox`)
 }
 
 // A dead letter that cannot be kept for now is tried again alone: nothing else of its batch is done twice, be it a command
 // that waits, another dead letter or an inventory message.
 func TestADeadLetterThatIsTriedAgainGrowsNothing(t *testing.T) {
 	b := setup(t)
-	url, stop := b.start("all")
-	b.url = url
-	account := b.account("")
+	url, stop := b.Start("all")
+	b.URL = url
+	account := b.Account("")
 	stop()
 	// The account's queue stands still, so that its command waits.
 	if _, err := b.Owner.ExecContext(t.Context(), `
@@ -84,25 +84,25 @@ func TestADeadLetterThatIsTriedAgainGrowsNothing(t *testing.T) {
 	if _, err := lock.ExecContext(t.Context(), `LOCK TABLE inbox`); err != nil {
 		t.Fatal(err)
 	}
-	b.start("all")
-	b.produce(deposit(uuid.New(), "1.00"))
+	b.Start("all")
+	b.Produce(deposit(uuid.New(), "1.00"))
 	b.controls.AwaitFetched(1, 30*time.Second)
 	for _, topic := range reads {
-		b.produce(kafka.Message{Topic: topic, Value: []byte("nonsense")})
+		b.Produce(kafka.Message{Topic: topic, Value: []byte("nonsense")})
 	}
-	b.produce(deposit(account, "1.00"), deposit(account, "2.00"))
+	b.Produce(deposit(account, "1.00"), deposit(account, "2.00"))
 	b.controls.AwaitFetched(6, 30*time.Second)
 	if err := lock.Rollback(); err != nil {
 		t.Fatal(err)
 	}
 	refused(8, 30*time.Second)
 	for _, topic := range reads {
-		b.consume(contract.DeadLetter(topic), func(m []kafka.Message) bool { return len(m) >= 1 })
+		b.Consume(contract.DeadLetter(topic), func(m []kafka.Message) bool { return len(m) >= 1 })
 	}
-	b.produce(deposit(account, "4.00")) // which is handled once the batch is done with
-	b.until(4, `SELECT count(*) FROM inbox`)
+	b.Produce(deposit(account, "4.00")) // which is handled once the batch is done with
+	b.Until(4, `SELECT count(*) FROM inbox`)
 	for _, topic := range reads {
-		if got := b.consume(contract.DeadLetter(topic), func(m []kafka.Message) bool { return len(m) >= 1 }); len(got) != 1 {
+		if got := b.Consume(contract.DeadLetter(topic), func(m []kafka.Message) bool { return len(m) >= 1 }); len(got) != 1 {
 			t.Errorf("%d dead letters of %s", len(got), topic)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/altyn-pay/altyn/payments/internal/paymentstest"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/testkit/contracttest"
@@ -26,7 +27,7 @@ func goods(order uuid.UUID, status string, headers ...kafka.Header) kafka.Messag
 func TestInventoryMeetsOrders(t *testing.T) {
 	b := setup(t, "all", "worker")
 	const orders = 50
-	early, strange, late := order(b.account("1.00"), "1.00"), order(b.account("1.00"), "1.00"), order(b.account("1.00"), "1.00")
+	early, strange, late := paymentstest.Order(b.Account("1.00"), "1.00"), paymentstest.Order(b.Account("1.00"), "1.00"), paymentstest.Order(b.Account("1.00"), "1.00")
 	records := []kafka.Message{
 		goods(early.OrderID, contract.InventoryCompleted), goods(early.OrderID, contract.InventoryFailed),
 		goods(strange.OrderID, contract.InventoryCompleted, kafka.Header{Key: "traceparent", Value: []byte("\xff\x00")}),
@@ -35,47 +36,47 @@ func TestInventoryMeetsOrders(t *testing.T) {
 		{Topic: contract.TopicInventory, Value: []byte(fmt.Sprintf(`{"order_id": "%s", "status": "COMPLETED"}`, late.OrderID))},
 	}
 	for range orders {
-		records = append(records, record(order(b.account("1.00"), "1.00")))
+		records = append(records, paymentstest.Placed(paymentstest.Order(b.Account("1.00"), "1.00")))
 	}
-	b.produce(append(records, records...)...)
-	dead := b.consume(contract.DeadLetter(contract.TopicInventory), func(m []kafka.Message) bool { return len(m) >= 4 })
+	b.Produce(append(records, records...)...)
+	dead := b.Consume(contract.DeadLetter(contract.TopicInventory), func(m []kafka.Message) bool { return len(m) >= 4 })
 	for _, m := range dead {
 		if m.Header("dlq_reason") == "" || m.Header("dlq_topic") != contract.TopicInventory {
 			t.Errorf("dead letter %+v", m)
 		}
 	}
-	b.until(3, `SELECT count(*) FROM inventory WHERE joined_at IS NULL`)
-	b.produce(record(early), record(strange), record(late))
+	b.Until(3, `SELECT count(*) FROM inventory WHERE joined_at IS NULL`)
+	b.Produce(paymentstest.Placed(early), paymentstest.Placed(strange), paymentstest.Placed(late))
 	b.states(orders + 3)
-	b.until(1, `SELECT count(*) FROM inventory WHERE joined_at IS NULL`)
-	b.until(2, `SELECT count(*) FROM inventory WHERE joined_at IS NOT NULL AND traceparent = '' AND status = 'COMPLETED'`)
+	b.Until(1, `SELECT count(*) FROM inventory WHERE joined_at IS NULL`)
+	b.Until(2, `SELECT count(*) FROM inventory WHERE joined_at IS NOT NULL AND traceparent = '' AND status = 'COMPLETED'`)
 	contracttest.Validate(t, contract.TopicInventory, records[0].Value)
-	if dead := len(b.consume(contract.DeadLetter(contract.TopicInventory), func(m []kafka.Message) bool { return len(m) >= 4 })); dead != 4 {
+	if dead := len(b.Consume(contract.DeadLetter(contract.TopicInventory), func(m []kafka.Message) bool { return len(m) >= 4 })); dead != 4 {
 		t.Errorf("%d dead letters", dead)
 	}
 }
 
 func TestAnOrderWaitsForItsGoods(t *testing.T) {
 	b := setup(t, "all", "worker")
-	account := b.account("100.00")
+	account := b.Account("100.00")
 	await := func(amount string) contract.Order {
-		o := order(account, amount)
+		o := paymentstest.Order(account, amount)
 		o.AwaitInventory = true
 		return o
 	}
 	before, after, none, dear := await("10.00"), await("20.00"), await("30.00"), await("500.00")
-	b.produce(goods(before.OrderID, contract.InventoryCompleted))
-	b.until(1, `SELECT count(*) FROM inventory`)
+	b.Produce(goods(before.OrderID, contract.InventoryCompleted))
+	b.Until(1, `SELECT count(*) FROM inventory`)
 	// Hours ago: it is due again in an hour.
 	if _, err := b.Owner.ExecContext(t.Context(), `UPDATE inventory SET received_at = now() - interval '3 hours', look_at = now() + interval '1 hour'`); err != nil {
 		t.Fatal(err)
 	}
-	b.place(before, "succeeded")
+	b.Place(before, "succeeded")
 	for _, o := range []contract.Order{after, none, dear} {
-		b.place(o, "created")
+		b.Place(o, "created")
 	}
-	b.place(order(account, "1.00"), "succeeded") // the account's queue goes on
-	b.produce(
+	b.Place(paymentstest.Order(account, "1.00"), "succeeded") // the account's queue goes on
+	b.Produce(
 		goods(after.OrderID, contract.InventoryCompleted), goods(after.OrderID, contract.InventoryCompleted),
 		goods(none.OrderID, contract.InventoryFailed), goods(none.OrderID, contract.InventoryFailed),
 		goods(dear.OrderID, contract.InventoryCompleted),
@@ -86,16 +87,16 @@ func TestAnOrderWaitsForItsGoods(t *testing.T) {
 		none:   {"1 created waiting_for_inventory 0.00-0.00", "2 failed out_of_stock 0.00-0.00"},
 		dear:   {"1 created waiting_for_inventory 0.00-0.00", "2 created inventory_completed 0.00-0.00", "3 failed insufficient_funds 0.00-0.00"},
 	} {
-		if got := b.story(o, len(want)); !slices.Equal(got, want) {
+		if got := b.Story(o, len(want)); !slices.Equal(got, want) {
 			t.Errorf("the events tell %q, want %q", got, want)
 		}
 	}
 	// Once more, and the other way round: nothing of it counts.
-	b.produce(goods(after.OrderID, contract.InventoryFailed), goods(none.OrderID, contract.InventoryCompleted))
-	b.produce(goods(uuid.New(), contract.InventoryFailed))
-	b.until(1, `SELECT count(*) FROM inventory WHERE joined_at IS NULL`)
-	b.until(0, `SELECT count(*) FROM inbox`)
-	if got := b.balances(account); got != "69.00 0.00" {
+	b.Produce(goods(after.OrderID, contract.InventoryFailed), goods(none.OrderID, contract.InventoryCompleted))
+	b.Produce(goods(uuid.New(), contract.InventoryFailed))
+	b.Until(1, `SELECT count(*) FROM inventory WHERE joined_at IS NULL`)
+	b.Until(0, `SELECT count(*) FROM inbox`)
+	if got := b.Balances(account); got != "69.00 0.00" {
 		t.Errorf("in the end: %s", got)
 	}
 }

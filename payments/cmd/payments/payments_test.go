@@ -2,208 +2,22 @@ package main
 
 import (
 	"encoding/json"
-	"fmt"
-	"maps"
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 
 	"github.com/google/uuid"
 
+	"github.com/altyn-pay/altyn/payments/internal/paymentstest"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/kafka"
 )
 
-func TestAnAccountAndItsMoney(t *testing.T) {
-	b := setup(t, "all")
-	opened := b.post("/api/v1/accounts", map[string]any{"owner": "alice", "reference": "customer-1"})
-	id := opened.body["id"].(string)
-	if opened.header.Get("Location") != "/api/v1/accounts/"+id || opened.body["owner"] != "alice" || opened.body["reference"] != "customer-1" ||
-		len(opened.body["balances"].([]any)) != 0 {
-		t.Errorf("opened %v", opened)
-	}
-	deposit := b.post("/api/v1/accounts/"+id+"/deposits", `{"amount": 777, "currency": "RUB", "reference": "invoice-7"}`)
-	if got := deposit.body; got["status"] != "success" || got["operation"] != "deposit" || got["amount"] != "777.00" || got["account_id"] != id ||
-		got["reference"] != "invoice-7" || deposit.header.Get("Location") != "/api/v1/operations/"+got["id"].(string) {
-		t.Errorf("deposited %v", deposit)
-	}
-	b.post("/api/v1/accounts/"+id+"/deposits", `{"amount": "0.000001", "currency": "USDT"}`)
-	if got := b.call("GET", "/api/v1/operations/"+deposit.body["id"].(string), nil); got.status != 200 || !maps.Equal(got.body, deposit.body) {
-		t.Errorf("the operation reads %v, was %v", got, deposit.body)
-	}
-	if got := b.call("GET", "/api/v1/accounts/"+id+"/balance", nil).body; fmt.Sprint(got) !=
-		"map[actual_balance:map[RUB:777.00 USDT:0.000001] frozen_balance:map[RUB:0.00 USDT:0.000000]]" {
-		t.Errorf("balance %v", got)
-	}
-	if got := b.call("GET", "/api/v1/accounts/"+id, nil).body["balances"]; fmt.Sprint(got) !=
-		"[map[actual:777.00 currency:RUB frozen:0.00] map[actual:0.000001 currency:USDT frozen:0.000000]]" {
-		t.Errorf("balances %v", got)
-	}
-	for query, want := range map[string]int{"?owner=alice": 1, "?owner=bob": 0, "?reference=customer-1": 1, "?owner=alice&reference=x": 0, "": 1} {
-		if got := b.call("GET", "/api/v1/accounts"+query, nil).body["items"].([]any); len(got) != want {
-			t.Errorf("accounts%s: %v", query, got)
-		}
-	}
-	if got := b.call("GET", "/api/v1/currencies", nil).body["items"].([]any); len(got) < 170 {
-		t.Errorf("%d currencies", len(got))
-	}
-}
-
-func TestListsComeInPages(t *testing.T) {
-	b := setup(t, "all")
-	id := b.account("").String()
-	const n = 25
-	for i := range n {
-		currency := []string{"RUB", "USD"}[i%2]
-		b.post("/api/v1/accounts/"+id+"/deposits", map[string]any{"amount": fmt.Sprint(i + 1), "currency": currency})
-	}
-	walk := func(path string) (items []map[string]any) {
-		for cursor := ""; ; {
-			page := b.call("GET", path+"?limit=7"+cursor, nil)
-			for _, item := range page.body["items"].([]any) {
-				items = append(items, item.(map[string]any))
-			}
-			next, more := page.body["next_cursor"]
-			if !more {
-				return items
-			}
-			cursor = "&cursor=" + next.(string)
-		}
-	}
-	entries := walk("/api/v1/accounts/" + id + "/entries")
-	if len(entries) != n {
-		t.Fatalf("%d entries", len(entries))
-	}
-	for i, e := range entries {
-		if e["amount"] != fmt.Sprintf("%d.00", i+1) || e["number"] != float64(i/2+1) || e["currency"] != []string{"RUB", "USD"}[i%2] {
-			t.Errorf("entry %d of the statement: %v", i, e)
-		}
-	}
-	operations := walk("/api/v1/accounts/" + id + "/operations")
-	if len(operations) != n+1 || operations[0]["amount"] != "25.00" || operations[n]["operation"] != "create_account" {
-		t.Errorf("operations %v", operations)
-	}
-}
-
-func TestBadInputNamesItsField(t *testing.T) {
-	b := setup(t, "all")
-	id := b.account("100.00").String()
-	deposits := "/api/v1/accounts/" + id + "/deposits"
-	for _, test := range []struct {
-		method, path, body string
-		status             int
-		code, field        string
-	}{
-		{"POST", deposits, `{"amount": "1.001", "currency": "RUB"}`, 400, "validation_failed", "amount"},
-		{"POST", deposits, `{"amount": "0", "currency": "RUB"}`, 400, "validation_failed", "amount"},
-		{"POST", deposits, `{"amount": -1, "currency": "RUB"}`, 400, "validation_failed", "amount"},
-		{"POST", deposits, `{"amount": "1e2", "currency": "RUB"}`, 400, "validation_failed", "amount"},
-		{"POST", deposits, `{"amount": "92233720368547758.08", "currency": "RUB"}`, 400, "validation_failed", "amount"},
-		{"POST", deposits, `{"amount": true, "currency": "RUB"}`, 400, "validation_failed", "amount"},
-		{"POST", deposits, `{"currency": "RUB"}`, 400, "validation_failed", "amount"},
-		{"POST", deposits, `{"amount": "1.00", "currency": "rub"}`, 400, "validation_failed", "currency"},
-		{"POST", deposits, `{"amount": "1.00"}`, 400, "validation_failed", "currency"},
-		{"POST", deposits, `{"amount": "1.00", "currency": "RUB", "amuont": 1}`, 400, "unknown_field", "amuont"},
-		{"POST", deposits, `{"amount": "1.00", "currency": "RUB", "description": "` + strings.Repeat("я", 1001) + `"}`, 400, "validation_failed", "description"},
-		{"POST", deposits, `{"amount": "1.00", "currency": "RUB", "reference": "` + strings.Repeat("я", 201) + `"}`, 400, "validation_failed", "reference"},
-		{"POST", deposits, `{"amount": "1.00", "currency": "RUB", "reference": "\u0000"}`, 400, "invalid_json", ""},
-		{"POST", deposits, `[]`, 400, "invalid_json", ""},
-		{"POST", deposits, `{`, 400, "invalid_json", ""},
-		{"POST", deposits + "?wait=1h", `{"amount": "1.00", "currency": "RUB"}`, 400, "validation_failed", "wait"},
-		{"POST", "/api/v1/accounts/nonsense/deposits", `{"amount": "1.00", "currency": "RUB"}`, 400, "validation_failed", "id"},
-		{"POST", "/api/v1/accounts/" + uuid.NewString() + "/deposits", `{"amount": "1.00", "currency": "RUB"}`, 404, "account_not_found", ""},
-		{"POST", "/api/v1/accounts/00000000-0000-0000-0000-000000000001/deposits", `{"amount": "1.00", "currency": "RUB"}`, 404, "account_not_found", ""},
-		{"POST", "/api/v1/accounts", `{"id": "nonsense"}`, 400, "validation_failed", "id"},
-		{"POST", "/api/v1/accounts", `{"id": "00000000-0000-0000-0000-000000000002"}`, 400, "validation_failed", "id"},
-		{"POST", "/api/v1/accounts", `{"id": "` + id + `"}`, 422, "account_exists", ""},
-		{"POST", "/api/v1/accounts", `{"owner": "` + strings.Repeat("x", 201) + `"}`, 400, "validation_failed", "owner"},
-		{"GET", "/api/v1/accounts/" + uuid.NewString(), "", 404, "account_not_found", ""},
-		{"GET", "/api/v1/accounts/" + uuid.NewString() + "/entries", "", 404, "account_not_found", ""},
-		{"GET", "/api/v1/accounts/" + id + "/entries?cursor=nonsense", "", 400, "validation_failed", "cursor"},
-		{"GET", "/api/v1/accounts/" + id + "/entries?limit=201", "", 400, "validation_failed", "limit"},
-		{"GET", "/api/v1/operations/" + uuid.NewString(), "", 404, "operation_not_found", ""},
-		{"GET", "/api/v1/payments/" + uuid.NewString(), "", 404, "payment_not_found", ""},
-		{"GET", "/api/v1/nonsense", "", 404, "not_found", ""},
-		{"DELETE", "/api/v1/accounts/" + id, "", 405, "method_not_allowed", ""},
-	} {
-		var body any
-		if test.body != "" {
-			body = test.body
-		}
-		got := b.call(test.method, test.path, body)
-		if got.status != test.status || got.body["code"] != test.code || got.header.Get("Content-Type") != "application/problem+json" {
-			t.Errorf("%s %s %s: %d %v, want %d %s", test.method, test.path, test.body, got.status, got.body, test.status, test.code)
-			continue
-		}
-		if test.field != "" && !strings.Contains(fmt.Sprint(got.body["errors"]), "field:"+test.field) {
-			t.Errorf("%s %s %s: %v does not name %s", test.method, test.path, test.body, got.body, test.field)
-		}
-	}
-	if got := b.balance(uuid.MustParse(id)); got != "100.00" {
-		t.Errorf("the balance is %s afterwards", got)
-	}
-}
-
-func TestARequestWithAKeyTakesEffectOnce(t *testing.T) {
-	b := setup(t, "all")
-	id := b.account("")
-	path := fmt.Sprintf("/api/v1/accounts/%s/deposits", id)
-	var (
-		wait     sync.WaitGroup
-		mu       sync.Mutex
-		ids      = map[any]int{}
-		replayed atomic.Int32
-	)
-	for range 32 {
-		wait.Go(func() {
-			got := b.call("POST", path, `{"amount": "10.00", "currency": "RUB"}`, "Idempotency-Key", "once")
-			if got.status != http.StatusCreated {
-				t.Errorf("%d %v", got.status, got.body)
-			}
-			if got.header.Get("Idempotent-Replayed") == "true" {
-				replayed.Add(1)
-			}
-			mu.Lock()
-			ids[got.body["id"]]++
-			mu.Unlock()
-		})
-	}
-	wait.Wait()
-	if len(ids) != 1 || replayed.Load() != 31 || b.balance(id) != "10.00" {
-		t.Errorf("32 copies: IDs %v, %d replayed, balance %s", ids, replayed.Load(), b.balance(id))
-	}
-	if got := b.call("POST", path, `{"amount": "11.00", "currency": "RUB"}`, "Idempotency-Key", "once"); got.status != 422 || got.body["code"] != "idempotency_key_reused" {
-		t.Errorf("another request with the key: %v", got)
-	}
-	if got := b.call("POST", path, `{"amount": 10, "currency": "RUB", "description": ""}`, "Idempotency-Key", "once"); got.status != 201 || got.header.Get("Idempotent-Replayed") != "true" {
-		t.Errorf("the same request, written otherwise: %v", got)
-	}
-	// The key is scoped to the path and the account.
-	other := b.account("")
-	if got := b.call("POST", fmt.Sprintf("/api/v1/accounts/%s/deposits", other), `{"amount": "11.00", "currency": "RUB"}`, "Idempotency-Key", "once"); got.status != 201 || got.header.Get("Idempotent-Replayed") != "" {
-		t.Errorf("the key on another account: %v", got)
-	}
-	first := b.post("/api/v1/accounts", `{"owner": "x"}`, "Idempotency-Key", "once")
-	again := b.post("/api/v1/accounts", `{"owner": "x"}`, "Idempotency-Key", "once")
-	if first.body["id"] != again.body["id"] || again.header.Get("Idempotent-Replayed") != "true" {
-		t.Errorf("opened %v, then %v", first, again)
-	}
-	// An error is repeated too.
-	nobody := fmt.Sprintf("/api/v1/accounts/%s/deposits", uuid.New())
-	one := b.call("POST", nobody, `{"amount": "1.00", "currency": "RUB"}`, "Idempotency-Key", "k")
-	two := b.call("POST", nobody, `{"amount": "1.00", "currency": "RUB"}`, "Idempotency-Key", "k")
-	if one.status != 404 || two.status != 404 || one.body["operation_id"] != two.body["operation_id"] || two.header.Get("Idempotent-Replayed") != "true" {
-		t.Errorf("an error: %v, then %v", one, two)
-	}
-}
-
 // states reads the last event of each order, and expects every repetition of an event to be the same.
 func (b *bundle) states(orders int) map[uuid.UUID]contract.Payment {
 	states := map[uuid.UUID]contract.Payment{}
-	messages := b.consume(contract.TopicPayments, func(messages []kafka.Message) bool {
+	messages := b.Consume(contract.TopicPayments, func(messages []kafka.Message) bool {
 		clear(states)
 		for _, m := range messages {
 			var p contract.Payment
@@ -233,18 +47,18 @@ func TestOrdersArePaidOnceHoweverOftenTheyCome(t *testing.T) {
 	const clients, orders = 20, 10
 	accounts := make([]uuid.UUID, clients)
 	for i := range accounts {
-		accounts[i] = b.account("5.00") // enough for half of the orders
+		accounts[i] = b.Account("5.00") // enough for half of the orders
 	}
 	var records []kafka.Message
 	for range orders {
 		for _, account := range accounts {
-			records = append(records, record(order(account, "1.00")))
+			records = append(records, paymentstest.Placed(paymentstest.Order(account, "1.00")))
 		}
 	}
-	b.produce(append(records, records...)...)
+	b.Produce(append(records, records...)...)
 	states := b.states(clients * orders)
-	b.produce(records...) // long after they are settled
-	b.until(0, `SELECT count(*) FROM inbox`)
+	b.Produce(records...) // long after they are settled
+	b.Until(0, `SELECT count(*) FROM inbox`)
 	paid, failed := 0, 0
 	for id, p := range states {
 		switch {
@@ -255,8 +69,8 @@ func TestOrdersArePaidOnceHoweverOftenTheyCome(t *testing.T) {
 		default:
 			t.Errorf("payment %+v", p)
 		}
-		got := b.call("GET", "/api/v1/payments/"+id.String(), nil)
-		if got.status != 200 || got.body["status"] != p.Status || got.body["version"] != float64(1) {
+		got := b.Call("GET", "/api/v1/payments/"+id.String(), nil)
+		if got.Status != 200 || got.Body["status"] != p.Status || got.Body["version"] != float64(1) {
 			t.Errorf("payment %s reads %v", id, got)
 		}
 	}
@@ -264,26 +78,26 @@ func TestOrdersArePaidOnceHoweverOftenTheyCome(t *testing.T) {
 		t.Errorf("%d paid, %d failed", paid, failed)
 	}
 	for _, account := range accounts {
-		if got := b.balance(account); got != "0.00" {
+		if got := b.Balance(account); got != "0.00" {
 			t.Errorf("account %s has %s", account, got)
 		}
 	}
-	b.until(0, `SELECT count(*) FROM (SELECT FROM entries GROUP BY operation_id, currency HAVING sum(amount + frozen) <> 0) x`)
+	b.Until(0, `SELECT count(*) FROM (SELECT FROM entries GROUP BY operation_id, currency HAVING sum(amount + frozen) <> 0) x`)
 }
 
 func TestOrdersOfOneAccountAreSettledInTheirOrder(t *testing.T) {
 	b := setup(t, "all")
-	account := b.account("10.00")
+	account := b.Account("10.00")
 	records := make([]kafka.Message, 0, 12)
 	amounts := []string{"4.00", "7.00", "3.00", "4.00", "3.00", "0.01"}
 	reasons := []string{"", "insufficient_funds", "", "insufficient_funds", "", "insufficient_funds"}
 	ids := make([]uuid.UUID, len(amounts))
 	for i, amount := range amounts {
-		o := order(account, amount)
+		o := paymentstest.Order(account, amount)
 		ids[i] = o.OrderID
-		records = append(records, record(o))
+		records = append(records, paymentstest.Placed(o))
 	}
-	b.produce(records...)
+	b.Produce(records...)
 	states := b.states(len(records))
 	for i, id := range ids {
 		if states[id].Reason != reasons[i] {
@@ -294,14 +108,14 @@ func TestOrdersOfOneAccountAreSettledInTheirOrder(t *testing.T) {
 
 func TestWhatCannotBeReadIsKeptAsADeadLetter(t *testing.T) {
 	b := setup(t, "all")
-	account := b.account("10.00")
-	good := order(account, "1.00")
+	account := b.Account("10.00")
+	good := paymentstest.Order(account, "1.00")
 	change := func(f func(*contract.Order)) kafka.Message {
-		o := order(account, "1.00")
+		o := paymentstest.Order(account, "1.00")
 		f(&o)
-		return record(o)
+		return paymentstest.Placed(o)
 	}
-	garbage, unknown := record(good), record(order(account, "1.00"))
+	garbage, unknown := paymentstest.Placed(good), paymentstest.Placed(paymentstest.Order(account, "1.00"))
 	garbage.Value = []byte("\xff{")
 	unknown.Headers = kafka.Event{ID: "1", Type: "order.exploded", Source: "/orders"}.Headers()
 	bad := []kafka.Message{
@@ -315,11 +129,11 @@ func TestWhatCannotBeReadIsKeptAsADeadLetter(t *testing.T) {
 		change(func(o *contract.Order) { o.Description = "a\x00b" }),
 		{Topic: contract.TopicOrders},
 	}
-	b.produce(append(slices.Clone(bad), record(good))...)
+	b.Produce(append(slices.Clone(bad), paymentstest.Placed(good))...)
 	if states := b.states(1); states[good.OrderID].Status != contract.PaymentSucceeded {
 		t.Errorf("the good one: %+v", states)
 	}
-	dead := b.consume(contract.DeadLetter(contract.TopicOrders), func(m []kafka.Message) bool { return len(m) >= len(bad) })
+	dead := b.Consume(contract.DeadLetter(contract.TopicOrders), func(m []kafka.Message) bool { return len(m) >= len(bad) })
 	for _, m := range dead {
 		if m.Header("dlq_reason") == "" || m.Header("dlq_topic") != contract.TopicOrders {
 			t.Errorf("dead letter %+v", m)
@@ -329,23 +143,23 @@ func TestWhatCannotBeReadIsKeptAsADeadLetter(t *testing.T) {
 
 func TestAWaitingRequestIsServedByAnotherProcess(t *testing.T) {
 	b := setup(t, "api")
-	got := b.call("POST", "/api/v1/accounts?wait=0s", map[string]any{})
-	if got.status != http.StatusAccepted || got.body["status"] != "created" || got.body["operation"] != "create_account" {
+	got := b.Call("POST", "/api/v1/accounts?wait=0s", map[string]any{})
+	if got.Status != http.StatusAccepted || got.Body["status"] != "created" || got.Body["operation"] != "create_account" {
 		t.Fatalf("without a worker: %v", got)
 	}
-	location, id := got.header.Get("Location"), got.body["account_id"].(string)
-	if got := b.call("GET", location, nil); got.body["status"] != "created" {
+	location, id := got.Header.Get("Location"), got.Body["account_id"].(string)
+	if got := b.Call("GET", location, nil); got.Body["status"] != "created" {
 		t.Errorf("it reads %v", got)
 	}
-	results := make(chan answer)
-	go func() { results <- b.call("GET", location+"?wait=30s", nil) }()
+	results := make(chan paymentstest.Answer)
+	go func() { results <- b.Call("GET", location+"?wait=30s", nil) }()
 	go func() {
-		results <- b.call("POST", "/api/v1/accounts/"+id+"/deposits?wait=30s", `{"amount": "1.00", "currency": "RUB"}`)
+		results <- b.Call("POST", "/api/v1/accounts/"+id+"/deposits?wait=30s", `{"amount": "1.00", "currency": "RUB"}`)
 	}()
-	b.until(2, `SELECT count(*) FROM inbox`)
-	b.start("worker")
+	b.Until(2, `SELECT count(*) FROM inbox`)
+	b.Start("worker")
 	for range 2 {
-		if got := <-results; got.body["status"] != "success" {
+		if got := <-results; got.Body["status"] != "success" {
 			t.Errorf("%v", got)
 		}
 	}
@@ -354,7 +168,7 @@ func TestAWaitingRequestIsServedByAnotherProcess(t *testing.T) {
 // The service's role can neither change history nor the schema.
 func TestTheServiceCannotChangeHistory(t *testing.T) {
 	b := setup(t, "all")
-	b.account("1.00")
+	b.Account("1.00")
 	for _, statement := range []string{
 		`UPDATE entries SET amount = 2`, `DELETE FROM entries`, `TRUNCATE entries`, `DELETE FROM operations`, `DELETE FROM accounts`,
 		`DROP TABLE entries`, `ALTER TABLE entries ADD x int`, `CREATE TABLE x ()`,
@@ -367,20 +181,20 @@ func TestTheServiceCannotChangeHistory(t *testing.T) {
 
 func TestStoppingLosesNothing(t *testing.T) {
 	b := setup(t)
-	url, stop := b.start("all")
-	b.url = url
-	account := b.account("1000.00")
+	url, stop := b.Start("all")
+	b.URL = url
+	account := b.Account("1000.00")
 	var records []kafka.Message
 	for range 500 {
-		records = append(records, record(order(account, "1.00")))
+		records = append(records, paymentstest.Placed(paymentstest.Order(account, "1.00")))
 	}
 	for part := range slices.Chunk(records, 100) {
-		b.produce(part...)
+		b.Produce(part...)
 		stop()
-		b.url, stop = b.start("all")
+		b.URL, stop = b.Start("all")
 	}
 	b.states(len(records))
-	if got := b.balance(account); got != "500.00" {
+	if got := b.Balance(account); got != "500.00" {
 		t.Errorf("the balance is %s", got)
 	}
 }
@@ -388,13 +202,13 @@ func TestStoppingLosesNothing(t *testing.T) {
 // A request that waits for what does not come is answered in time when the service stops.
 func TestStoppingAnswersWhoWaits(t *testing.T) {
 	b := setup(t)
-	url, stop := b.start("api") // without a worker
-	b.url = url
-	got := make(chan answer, 1)
-	go func() { got <- b.call("POST", "/api/v1/accounts?wait=30s", map[string]any{}) }()
-	b.until(1, `SELECT count(*) FROM inbox`)
+	url, stop := b.Start("api") // without a worker
+	b.URL = url
+	got := make(chan paymentstest.Answer, 1)
+	go func() { got <- b.Call("POST", "/api/v1/accounts?wait=30s", map[string]any{}) }()
+	b.Until(1, `SELECT count(*) FROM inbox`)
 	stop()
-	if a := <-got; a.status != http.StatusAccepted || a.body["status"] != "created" {
+	if a := <-got; a.Status != http.StatusAccepted || a.Body["status"] != "created" {
 		t.Errorf("answered %v", a)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/altyn-pay/altyn/payments/internal/paymentstest"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/kafka"
 )
@@ -14,12 +15,12 @@ import (
 // the same event; then it is forgotten.
 func TestRefundsAreToldOfAgain(t *testing.T) {
 	b := setupProgram(t, program(Config{HealAfter: time.Second}), "all")
-	account := b.account("100.00")
-	o := order(account, "60.00")
-	b.produce(record(o))
-	b.until(1, `SELECT count(*) FROM payments WHERE status = 'succeeded'`)
+	account := b.Account("100.00")
+	o := paymentstest.Order(account, "60.00")
+	b.Produce(paymentstest.Placed(o))
+	b.Until(1, `SELECT count(*) FROM payments WHERE status = 'succeeded'`)
 	for _, amount := range []string{`{"amount": "10.00"}`, `{"amount": "20.00"}`} {
-		b.expect(b.step(o, "refund", amount), 200, "status", "refunded")
+		b.Expect(b.Step(o, "refund", amount), 200, "status", "refunded")
 	}
 
 	refunds := func(messages []kafka.Message) (last []kafka.Event) {
@@ -35,7 +36,7 @@ func TestRefundsAreToldOfAgain(t *testing.T) {
 		return last
 	}
 	for told := 1; told <= 4; told++ {
-		events := refunds(b.consume(contract.TopicPayments, func(messages []kafka.Message) bool { return len(refunds(messages)) > told }))
+		events := refunds(b.Consume(contract.TopicPayments, func(messages []kafka.Message) bool { return len(refunds(messages)) > told }))
 		for _, e := range events {
 			if e.ID != events[0].ID {
 				t.Errorf("the event was published under the IDs %s and %s", events[0].ID, e.ID)
@@ -45,7 +46,7 @@ func TestRefundsAreToldOfAgain(t *testing.T) {
 			break
 		}
 		// Each pause is eight times the one before. It has passed.
-		b.until(told, `SELECT told FROM retellings`)
+		b.Until(told, `SELECT told FROM retellings`)
 		var pause float64
 		if err := b.Owner.Get(&pause, `SELECT extract(epoch FROM due_at + interval '1 second' - clock_timestamp()) FROM retellings`); err != nil {
 			t.Fatal(err)
@@ -57,8 +58,8 @@ func TestRefundsAreToldOfAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	b.until(0, `SELECT count(*) FROM retellings`)
-	if got := b.balance(account); got != "70.00" {
+	b.Until(0, `SELECT count(*) FROM retellings`)
+	if got := b.Balance(account); got != "70.00" {
 		t.Errorf("the account has %s", got)
 	}
 }

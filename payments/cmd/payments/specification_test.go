@@ -7,6 +7,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/altyn-pay/altyn/payments/docs"
+	"github.com/altyn-pay/altyn/payments/internal/paymentstest"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/testkit/swaggertest"
 )
@@ -17,40 +18,40 @@ var specification = sync.OnceValue(func() *swaggertest.Spec { return swaggertest
 // No parameter of any call can be forged into a fault, and there are none but the documented ones.
 func TestParameters(t *testing.T) {
 	b := setup(t, "all")
-	account := b.account("100.00").String()
+	account := b.Account("100.00").String()
 	t.Run("walk", func(t *testing.T) {
-		swaggertest.CheckParameters(t, specification(), b.url, func(*swaggertest.Operation, string) string { return account })
+		swaggertest.CheckParameters(t, paymentstest.Specification(), b.URL, func(*swaggertest.Operation, string) string { return account })
 	})
 }
 
 // The examples of the specification work when they are sent as they stand, in the order in which they are listed.
 func TestExamples(t *testing.T) {
 	b := setup(t, "all")
-	payer := b.account("10000.00")
+	payer := b.Account("10000.00")
 	authorized := func() string {
-		o := order(payer, "2500.00")
+		o := paymentstest.Order(payer, "2500.00")
 		o.Capture = contract.CaptureManual
-		b.produce(record(o))
-		b.until(1, `SELECT count(*) FROM payments WHERE order_id = $1 AND status = 'authorized'`, o.OrderID)
+		b.Produce(paymentstest.Placed(o))
+		b.Until(1, `SELECT count(*) FROM payments WHERE order_id = $1 AND status = 'authorized'`, o.OrderID)
 		return o.OrderID.String()
 	}
-	swaggertest.CheckExamples(t, specification(), b.url, func(o *swaggertest.Operation, parameter string) string {
+	swaggertest.CheckExamples(t, paymentstest.Specification(), b.URL, func(o *swaggertest.Operation, parameter string) string {
 		switch {
 		case o.Tags[0] == "operators":
 			return "" // nothing is parked
 		case o.Tags[0] == "holds":
-			return b.post("/api/v1/accounts/"+payer.String()+"/holds", `{"amount": "100.00", "currency": "RUB"}`).body["id"].(string)
+			return b.Post("/api/v1/accounts/"+payer.String()+"/holds", `{"amount": "100.00", "currency": "RUB"}`).Body["id"].(string)
 		case o.ID == "refundPayment":
 			id := authorized()
-			b.call("POST", "/api/v1/payments/"+id+"/confirm", nil)
+			b.Call("POST", "/api/v1/payments/"+id+"/confirm", nil)
 			return id
 		case parameter == "order_id":
 			return authorized()
 		case o.ID == "cancelOperation":
-			return b.call("POST", "/api/v1/accounts/"+payer.String()+"/withdrawals",
-				`{"amount": "1000000.00", "currency": "RUB", "on_insufficient": "wait"}`).body["id"].(string)
+			return b.Call("POST", "/api/v1/accounts/"+payer.String()+"/withdrawals",
+				`{"amount": "1000000.00", "currency": "RUB", "on_insufficient": "wait"}`).Body["id"].(string)
 		case o.ID == "getOperation":
-			return b.post("/api/v1/accounts/"+payer.String()+"/deposits", `{"amount": "1.00", "currency": "RUB"}`).body["id"].(string)
+			return b.Post("/api/v1/accounts/"+payer.String()+"/deposits", `{"amount": "1.00", "currency": "RUB"}`).Body["id"].(string)
 		}
 		t.Fatalf("there is no %s for %s", parameter, o.ID)
 		return uuid.Nil.String()

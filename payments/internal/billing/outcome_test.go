@@ -1,4 +1,4 @@
-package main
+package billing_test
 
 import (
 	"fmt"
@@ -12,7 +12,9 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/google/uuid"
 
+	"github.com/altyn-pay/altyn/payments/api/altyn/payments/v1/paymentsv1connect"
 	"github.com/altyn-pay/altyn/payments/internal/api"
+	"github.com/altyn-pay/altyn/payments/internal/paymentstest"
 	"github.com/altyn-pay/altyn/payments/internal/rpc"
 	"github.com/altyn-pay/altyn/platform/service"
 	"github.com/altyn-pay/altyn/testkit/postgrestest"
@@ -34,7 +36,7 @@ func attempts() map[string]func(*bundle) attempt {
 	}
 	ofAccount := func(kind, path string) func(*bundle) attempt {
 		return func(b *bundle) attempt {
-			account := b.account("100.00")
+			account := b.Account("100.00")
 			a := operations(kind, "/api/v1/accounts/"+account.String()+"/"+path, account, map[string]any{"amount": "7.00", "currency": "RUB"})
 			if kind == "deposit" {
 				a.once = 2
@@ -44,22 +46,22 @@ func attempts() map[string]func(*bundle) attempt {
 	}
 	ofHold := func(kind string) func(*bundle) attempt {
 		return func(b *bundle) attempt {
-			account := b.account("100.00")
-			hold := b.post("/api/v1/accounts/"+account.String()+"/holds", map[string]any{"amount": "7.00", "currency": "RUB"})
-			return operations(kind, fmt.Sprint("/api/v1/holds/", hold.body["id"], "/", kind), account, nil)
+			account := b.Account("100.00")
+			hold := b.Post("/api/v1/accounts/"+account.String()+"/holds", map[string]any{"amount": "7.00", "currency": "RUB"})
+			return operations(kind, fmt.Sprint("/api/v1/holds/", hold.Body["id"], "/", kind), account, nil)
 		}
 	}
 	// A step over HTTP, or where procedure is given by Connect's own protocol.
 	step := func(kind, step, procedure string) func(*bundle) attempt {
 		return func(b *bundle) attempt {
-			account := b.account("100.00")
-			o := b.held(account, "60.00")
+			account := b.Account("100.00")
+			o := b.Held(account, "60.00")
 			if step == "refund" {
-				b.expect(b.step(o, "confirm", ""), 200)
+				b.Expect(b.Step(o, "confirm", ""), 200)
 			}
 			a := operations(kind, "/api/v1/payments/"+o.OrderID.String()+"/"+step, account, nil)
 			if procedure != "" {
-				a.path, a.body = "/"+paymentService+"/"+procedure, map[string]any{"orderId": o.OrderID.String()}
+				a.path, a.body = "/"+paymentsv1connect.PaymentServiceName+"/"+procedure, map[string]any{"orderId": o.OrderID.String()}
 			}
 			return a
 		}
@@ -75,30 +77,30 @@ func attempts() map[string]func(*bundle) attempt {
 		"/api/v1/holds/{id}/capture":        ofHold("capture"),
 		"/api/v1/holds/{id}/release":        ofHold("release"),
 		"/api/v1/transfers": func(b *bundle) attempt {
-			from, to := b.account("100.00"), b.account("")
+			from, to := b.Account("100.00"), b.Account("")
 			return operations("transfer", "/api/v1/transfers", from,
 				map[string]any{"from_account_id": from, "to_account_id": to, "amount": "7.00", "currency": "RUB"})
 		},
 		"/api/v1/operations/batch": func(b *bundle) attempt {
-			account := b.account("100.00")
+			account := b.Account("100.00")
 			withdraw := map[string]any{"operation": "withdraw", "account_id": account, "amount": "7.00", "currency": "RUB"}
 			a := operations("withdraw", "/api/v1/operations/batch", account, map[string]any{"operations": []any{withdraw, withdraw}})
 			a.once = 2
 			return a
 		},
 		"/api/v1/operations/{id}/cancel": func(b *bundle) attempt {
-			account := b.account("100.00")
-			waits := b.call("POST", "/api/v1/accounts/"+account.String()+"/withdrawals",
+			account := b.Account("100.00")
+			waits := b.Call("POST", "/api/v1/accounts/"+account.String()+"/withdrawals",
 				map[string]any{"amount": "700.00", "currency": "RUB", "on_insufficient": "wait"})
-			return attempt{fmt.Sprint("/api/v1/operations/", waits.body["id"], "/cancel"), nil,
-				`SELECT count(*) FROM operations WHERE id = $1 AND status = 'error' AND reason = 'cancelled'`, waits.body["id"], 1}
+			return attempt{fmt.Sprint("/api/v1/operations/", waits.Body["id"], "/cancel"), nil,
+				`SELECT count(*) FROM operations WHERE id = $1 AND status = 'error' AND reason = 'cancelled'`, waits.Body["id"], 1}
 		},
-		"/api/v1/payments/{order_id}/confirm":    step("capture", "confirm", ""),
-		"/api/v1/payments/{order_id}/reject":     step("release", "reject", ""),
-		"/api/v1/payments/{order_id}/refund":     step("refund", "refund", ""),
-		"/" + paymentService + "/ConfirmPayment": step("capture", "confirm", "ConfirmPayment"),
-		"/" + paymentService + "/RejectPayment":  step("release", "reject", "RejectPayment"),
-		"/" + paymentService + "/RefundPayment":  step("refund", "refund", "RefundPayment"),
+		"/api/v1/payments/{order_id}/confirm":                          step("capture", "confirm", ""),
+		"/api/v1/payments/{order_id}/reject":                           step("release", "reject", ""),
+		"/api/v1/payments/{order_id}/refund":                           step("refund", "refund", ""),
+		"/" + paymentsv1connect.PaymentServiceName + "/ConfirmPayment": step("capture", "confirm", "ConfirmPayment"),
+		"/" + paymentsv1connect.PaymentServiceName + "/RejectPayment":  step("release", "reject", "RejectPayment"),
+		"/" + paymentsv1connect.PaymentServiceName + "/RefundPayment":  step("refund", "refund", "RefundPayment"),
 	}
 }
 
@@ -116,7 +118,7 @@ func served(t *testing.T) []string {
 		t.Fatal(err)
 	}
 	maps.DeleteFunc(methods, func(route, methods string) bool {
-		reads := strings.Contains(methods, "GET") && strings.HasPrefix(route, "/"+paymentService)
+		reads := strings.Contains(methods, "GET") && strings.HasPrefix(route, "/"+paymentsv1connect.PaymentServiceName)
 		return !strings.Contains(methods, "POST") || reads || strings.HasPrefix(route, "/grpc.")
 	})
 	return slices.Sorted(maps.Keys(methods))
@@ -145,11 +147,10 @@ func (b *bundle) effects(a attempt) (n int) {
 func proxied(t *testing.T, roles ...service.Role) (*bundle, *postgrestest.Proxy) {
 	t.Helper()
 	b := setup(t)
-	proxy := postgrestest.Through(t, b.Config)
-	b.Config = proxy.Config
+	proxy := b.Through()
 	for i, role := range roles {
-		if url, _ := b.start(role); i == 0 {
-			b.url = url
+		if url, _ := b.Start(role); i == 0 {
+			b.URL = url
 		}
 	}
 	return b, proxy
@@ -168,18 +169,18 @@ func TestTheAnswerToACommitIsLost(t *testing.T) {
 		for name, moment := range moments {
 			a, key := b.of(route), uuid.NewString()
 			lost := proxy.Lose(moment, accepting, 1)
-			got := b.call("POST", a.path, a.body, "Idempotency-Key", key)
+			got := b.Call("POST", a.path, a.body, "Idempotency-Key", key)
 			proxy.Lose(moment, accepting, 0)
 			if len(lost) != 1 {
 				t.Errorf("%s: no commit was lost", route)
 			}
-			if got.status >= 300 || got.header.Get("Idempotent-Replayed") != "" || b.effects(a) != a.once {
+			if got.Status >= 300 || got.Header.Get("Idempotent-Replayed") != "" || b.effects(a) != a.once {
 				t.Errorf("%s, lost %s: %d %v %v; it has taken effect %d times, not %d",
-					route, name, got.status, got.header, got.body, b.effects(a), a.once)
+					route, name, got.Status, got.Header, got.Body, b.effects(a), a.once)
 			}
-			again := b.call("POST", a.path, a.body, "Idempotency-Key", key)
-			if again.status >= 300 || again.header.Get("Idempotent-Replayed") != "true" || b.effects(a) != a.once {
-				t.Errorf("%s again: %d %v %v; it has taken effect %d times, not %d", route, again.status, again.header, again.body, b.effects(a), a.once)
+			again := b.Call("POST", a.path, a.body, "Idempotency-Key", key)
+			if again.Status >= 300 || again.Header.Get("Idempotent-Replayed") != "true" || b.effects(a) != a.once {
+				t.Errorf("%s again: %d %v %v; it has taken effect %d times, not %d", route, again.Status, again.Header, again.Body, b.effects(a), a.once)
 			}
 		}
 	}
@@ -196,10 +197,10 @@ func TestAnOutcomeStaysUnknown(t *testing.T) {
 				sent = append(sent, b.of(route))
 			}
 			proxy.Lose(moment, accepting, 500)
-			answers := make([]answer, len(sent))
+			answers := make([]paymentstest.Answer, len(sent))
 			var all sync.WaitGroup
 			for i, a := range sent {
-				all.Go(func() { answers[i] = b.call("POST", a.path, a.body) })
+				all.Go(func() { answers[i] = b.Call("POST", a.path, a.body) })
 			}
 			all.Wait()
 			proxy.Lose(moment, accepting, 0)
@@ -210,14 +211,14 @@ func TestAnOutcomeStaysUnknown(t *testing.T) {
 				}
 				places := unknown(answers[i])
 				if len(places) == 0 {
-					t.Errorf("%s: %d %v %v", a.path, answers[i].status, answers[i].header, answers[i].body)
+					t.Errorf("%s: %d %v %v", a.path, answers[i].Status, answers[i].Header, answers[i].Body)
 				}
 				for _, place := range places {
-					at := b.call("GET", place, nil)
+					at := b.Call("GET", place, nil)
 					// What is to be cancelled is there before.
-					there, undone := at.status == 200, at.status == 404 || at.body["status"] == "created"
+					there, undone := at.Status == 200, at.Status == 404 || at.Body["status"] == "created"
 					if done != (there && !undone) || !done && !undone {
-						t.Errorf("%s: at %s there is %d %v", a.path, place, at.status, at.body)
+						t.Errorf("%s: at %s there is %d %v", a.path, place, at.Status, at.Body)
 					}
 				}
 			}
@@ -234,8 +235,8 @@ func unique(a attempt) int {
 }
 
 // unknown reads the places that an answer names for outcomes that are not known; none when it is another answer.
-func unknown(got answer) (places []string) {
-	if items, ok := got.body["items"].([]any); ok && got.status == 200 {
+func unknown(got paymentstest.Answer) (places []string) {
+	if items, ok := got.Body["items"].([]any); ok && got.Status == 200 {
 		for _, item := range items {
 			problem, _ := item.(map[string]any)["problem"].(map[string]any)
 			if id, location := fmt.Sprint(problem["operation_id"]), fmt.Sprint(problem["location"]); problem["code"] == "outcome_unknown" && strings.HasSuffix(location, id) {
@@ -244,16 +245,16 @@ func unknown(got answer) (places []string) {
 		}
 		return places
 	}
-	if details, ok := got.body["details"].([]any); ok && got.body["code"] == "unknown" { // of Connect
+	if details, ok := got.Body["details"].([]any); ok && got.Body["code"] == "unknown" { // of Connect
 		info := details[0].(map[string]any)["debug"].(map[string]any)
 		if metadata, _ := info["metadata"].(map[string]any); len(details) == 1 && info["reason"] == "outcome_unknown" {
 			return []string{fmt.Sprint(metadata["location"])}
 		}
 		return nil
 	}
-	location := got.header.Get("Location")
-	if got.status == 503 && got.body["code"] == "outcome_unknown" && got.body["location"] == location && got.header.Get("Retry-After") == "" &&
-		strings.HasSuffix(location, fmt.Sprint(got.body["operation_id"])) {
+	location := got.Header.Get("Location")
+	if got.Status == 503 && got.Body["code"] == "outcome_unknown" && got.Body["location"] == location && got.Header.Get("Retry-After") == "" &&
+		strings.HasSuffix(location, fmt.Sprint(got.Body["operation_id"])) {
 		return []string{location}
 	}
 	return nil
@@ -265,9 +266,9 @@ func TestTheAnswerToAKeyIsLost(t *testing.T) {
 	for name, moment := range moments {
 		a, key := b.of("/api/v1/operations/batch"), uuid.NewString()
 		proxy.Lose(moment, "INSERT INTO request_keys", 1)
-		got := b.call("POST", a.path, a.body, "Idempotency-Key", key)
-		if got.status != 200 || got.header.Get("Idempotent-Replayed") != "" || b.effects(a) != a.once {
-			t.Errorf("lost %s: %d %v %v; it has taken effect %d times", name, got.status, got.header, got.body, b.effects(a))
+		got := b.Call("POST", a.path, a.body, "Idempotency-Key", key)
+		if got.Status != 200 || got.Header.Get("Idempotent-Replayed") != "" || b.effects(a) != a.once {
+			t.Errorf("lost %s: %d %v %v; it has taken effect %d times", name, got.Status, got.Header, got.Body, b.effects(a))
 		}
 	}
 }
@@ -278,9 +279,9 @@ func TestTheAnswerToACommitOfAStoredRequestIsLost(t *testing.T) {
 	for name, moment := range moments {
 		a := b.of("/api/v1/accounts/{id}/withdrawals")
 		lost := proxy.Lose(moment, "INSERT INTO inbox", 1)
-		got := b.call("POST", a.path, a.body, "Idempotency-Key", "k")
-		if len(lost) != 1 || got.status != http.StatusCreated || got.header.Get("Idempotent-Replayed") != "" || b.effects(a) != 1 {
-			t.Errorf("lost %s: %d %v %v; it has taken effect %d times", name, got.status, got.header, got.body, b.effects(a))
+		got := b.Call("POST", a.path, a.body, "Idempotency-Key", "k")
+		if len(lost) != 1 || got.Status != http.StatusCreated || got.Header.Get("Idempotent-Replayed") != "" || b.effects(a) != 1 {
+			t.Errorf("lost %s: %d %v %v; it has taken effect %d times", name, got.Status, got.Header, got.Body, b.effects(a))
 		}
 	}
 }
@@ -290,9 +291,9 @@ func TestTheDatabaseDiesBeforeARequest(t *testing.T) {
 	b, proxy := proxied(t, "all")
 	a := b.of("/api/v1/accounts/{id}/withdrawals")
 	proxy.Away(true)
-	got := b.call("POST", a.path, a.body)
-	if got.status != 503 || got.body["code"] != "unavailable" || got.header.Get("Retry-After") == "" {
-		t.Errorf("%d %v %v", got.status, got.header, got.body)
+	got := b.Call("POST", a.path, a.body)
+	if got.Status != 503 || got.Body["code"] != "unavailable" || got.Header.Get("Retry-After") == "" {
+		t.Errorf("%d %v %v", got.Status, got.Header, got.Body)
 	}
 	proxy.Away(false)
 	if b.effects(a) != 0 {

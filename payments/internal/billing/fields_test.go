@@ -1,4 +1,4 @@
-package main
+package billing_test
 
 import (
 	"encoding/json"
@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/altyn-pay/altyn/payments/internal/paymentstest"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/kafka"
 )
@@ -18,9 +19,9 @@ import (
 // A field of another operation is refused by its name, at every door, whatever its value: nothing happens then.
 func TestFieldsOfOtherOperations(t *testing.T) {
 	b := setup(t, "all")
-	account, other := b.account("100.00"), b.account("")
-	hold := b.post(fmt.Sprintf("/api/v1/accounts/%s/holds", account), `{"amount": "10.00", "currency": "RUB"}`).body["id"]
-	waits := b.call("POST", fmt.Sprintf("/api/v1/accounts/%s/withdrawals", account), `{"amount": "1000", "currency": "RUB", "on_insufficient": "wait"}`).body["id"]
+	account, other := b.Account("100.00"), b.Account("")
+	hold := b.Post(fmt.Sprintf("/api/v1/accounts/%s/holds", account), `{"amount": "10.00", "currency": "RUB"}`).Body["id"]
+	waits := b.Call("POST", fmt.Sprintf("/api/v1/accounts/%s/withdrawals", account), `{"amount": "1000", "currency": "RUB", "on_insufficient": "wait"}`).Body["id"]
 	valid := map[string]map[string]any{
 		"create_account": {"id": uuid.New()}, "deposit": {"account_id": account, "amount": "1", "currency": "RUB"},
 		"invoice": {"account_id": account, "amount": "1", "currency": "RUB"}, "withdraw": {"account_id": account, "amount": "1", "currency": "RUB"},
@@ -50,8 +51,8 @@ func TestFieldsOfOtherOperations(t *testing.T) {
 			}
 			for _, value := range of {
 				item[name] = value
-				got := b.call("POST", batchPath, map[string]any{"operations": []any{map[string]any{"operation": "dance"}, item}})
-				if path := "operations[1]." + name; got.status != 400 || got.body["code"] != "unknown_field" || !strings.Contains(fmt.Sprint(got.body["errors"]), "field:"+path) {
+				got := b.Call("POST", paymentstest.BatchPath, map[string]any{"operations": []any{map[string]any{"operation": "dance"}, item}})
+				if path := "operations[1]." + name; got.Status != 400 || got.Body["code"] != "unknown_field" || !strings.Contains(fmt.Sprint(got.Body["errors"]), "field:"+path) {
 					t.Errorf("%s with %s %q in a batch: %v", operation, name, value, got)
 				}
 				id := uuid.New()
@@ -61,15 +62,15 @@ func TestFieldsOfOtherOperations(t *testing.T) {
 					t.Fatal(err)
 				}
 				delete(item, "command_id")
-				commands, want[id] = append(commands, command(account, string(text))), fmt.Sprintf("%q", name)
+				commands, want[id] = append(commands, paymentstest.Command(account, string(text))), fmt.Sprintf("%q", name)
 			}
 		}
 	}
 	if len(commands) < 100 {
 		t.Fatalf("only %d combinations", len(commands))
 	}
-	b.produce(commands...)
-	for _, reply := range b.replies(len(commands), contract.TopicReplies) {
+	b.Produce(commands...)
+	for _, reply := range b.Replies(len(commands), contract.TopicReplies) {
 		if reply.Code != 400 || reply.Reason != "unknown_field" || !strings.Contains(reply.Detail, want[*reply.CommandID]) {
 			t.Errorf("the reply to one with %s: %+v", want[*reply.CommandID], reply)
 		}
@@ -77,7 +78,7 @@ func TestFieldsOfOtherOperations(t *testing.T) {
 	if after := b.entries(); after != before {
 		t.Errorf("%d entries, %d before", after, before)
 	}
-	if got := b.call("GET", fmt.Sprintf("/api/v1/holds/%s", hold), nil); got.body["status"] != "open" {
+	if got := b.Call("GET", fmt.Sprintf("/api/v1/holds/%s", hold), nil); got.Body["status"] != "open" {
 		t.Errorf("the hold %v", got)
 	}
 
@@ -96,9 +97,9 @@ func TestFieldsOfOtherOperations(t *testing.T) {
 		maps.Copy(item, valid[operation])
 		items = append(items, item)
 	}
-	b.call("POST", fmt.Sprintf("/api/v1/operations/%s/cancel", waits), nil)
-	got := b.call("POST", batchPath, map[string]any{"operations": items})
-	if got.status != 200 || strings.Contains(fmt.Sprint(got.body), "problem") {
+	b.Call("POST", fmt.Sprintf("/api/v1/operations/%s/cancel", waits), nil)
+	got := b.Call("POST", paymentstest.BatchPath, map[string]any{"operations": items})
+	if got.Status != 200 || strings.Contains(fmt.Sprint(got.Body), "problem") {
 		t.Errorf("%v", got)
 	}
 }
@@ -106,10 +107,10 @@ func TestFieldsOfOtherOperations(t *testing.T) {
 // An empty text is no amount, also where one may be left out: it would be all there is.
 func TestAnEmptyAmountIsNotAll(t *testing.T) {
 	b := setup(t, "all")
-	account := b.account("100.00")
-	hold := b.post(fmt.Sprintf("/api/v1/accounts/%s/holds", account), `{"amount": "10.00", "currency": "RUB"}`).body["id"].(string)
-	held, paid := b.held(account, "20.00"), b.held(account, "30.00")
-	b.step(paid, "confirm", "")
+	account := b.Account("100.00")
+	hold := b.Post(fmt.Sprintf("/api/v1/accounts/%s/holds", account), `{"amount": "10.00", "currency": "RUB"}`).Body["id"].(string)
+	held, paid := b.Held(account, "20.00"), b.Held(account, "30.00")
+	b.Step(paid, "confirm", "")
 	before := b.entries()
 	capture := `{"operation": "capture", "hold_id": "` + hold + `", "amount": ""`
 	for path, body := range map[string]string{
@@ -117,14 +118,14 @@ func TestAnEmptyAmountIsNotAll(t *testing.T) {
 		"/api/v1/payments/" + held.OrderID.String() + "/confirm": `{"amount": ""}`,
 		"/api/v1/payments/" + paid.OrderID.String() + "/refund":  `{"amount": ""}`,
 		"/api/v1/accounts/" + account.String() + "/deposits":     `{"amount": "", "currency": "RUB"}`,
-		batchPath: batchOf(capture + `}`),
+		paymentstest.BatchPath:                                   paymentstest.BatchOf(capture + `}`),
 	} {
-		if got := b.call("POST", path, body); got.status != 400 || !strings.Contains(fmt.Sprint(got.body["errors"]), "amount") {
+		if got := b.Call("POST", path, body); got.Status != 400 || !strings.Contains(fmt.Sprint(got.Body["errors"]), "amount") {
 			t.Errorf("%s: %v", path, got)
 		}
 	}
 	id := uuid.New()
-	b.produce(toBroker(capture + `, "command_id": "` + id.String() + `"}`))
+	b.Produce(toBroker(capture + `, "command_id": "` + id.String() + `"}`))
 	if reply := (seen{}).next(b, id); reply.Code != 400 || !strings.Contains(reply.Detail, "amount") {
 		t.Errorf("the reply %+v", reply)
 	}
@@ -145,7 +146,7 @@ func (b *bundle) entries() (n int) {
 // An account has other names. Two of them must not contradict each other.
 func TestOtherNamesOfAnAccount(t *testing.T) {
 	b := setup(t, "all")
-	account, other := b.account("100.00"), b.account("")
+	account, other := b.Account("100.00"), b.Account("")
 	transfer := func(names string) string {
 		return fmt.Sprintf(`{"operation": "transfer", "to_account_id": %q, "amount": "1", "currency": "RUB", %s}`, other, names)
 	}
@@ -173,10 +174,10 @@ func TestOtherNamesOfAnAccount(t *testing.T) {
 	} {
 		first, second := uuid.NewString(), uuid.NewString()
 		item := strings.NewReplacer("$1", first, "$2", second).Replace(test.item)
-		got := b.call("POST", batchPath, batchOf(item)).body["items"].([]any)[0].(map[string]any)
+		got := b.Call("POST", paymentstest.BatchPath, paymentstest.BatchOf(item)).Body["items"].([]any)[0].(map[string]any)
 		command := uuid.New()
-		b.produce(kafka.Message{Topic: contract.TopicCommands, Value: []byte(`{"command_id": "` + command.String() + `", ` + strings.NewReplacer("$1", second, "$2", first).Replace(test.item)[1:])})
-		all := b.consume(contract.TopicReplies, func(messages []kafka.Message) bool {
+		b.Produce(kafka.Message{Topic: contract.TopicCommands, Value: []byte(`{"command_id": "` + command.String() + `", ` + strings.NewReplacer("$1", second, "$2", first).Replace(test.item)[1:])})
+		all := b.Consume(contract.TopicReplies, func(messages []kafka.Message) bool {
 			return slices.ContainsFunc(messages, func(m kafka.Message) bool { return strings.Contains(string(m.Value), command.String()) })
 		})
 		reply := string(all[slices.IndexFunc(all, func(m kafka.Message) bool { return strings.Contains(string(m.Value), command.String()) })].Value)

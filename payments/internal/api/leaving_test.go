@@ -1,4 +1,4 @@
-package main
+package api_test
 
 import (
 	"bytes"
@@ -24,7 +24,7 @@ func TestConnectionsSurviveClientsWhoLeave(t *testing.T) {
 	id := uuid.NewString()
 	var requests []*http.Request
 	add := func(method, path, body string) {
-		request, err := http.NewRequest(method, b.url+path, bytes.NewBufferString(body))
+		request, err := http.NewRequest(method, b.URL+path, bytes.NewBufferString(body))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -43,8 +43,8 @@ func TestConnectionsSurviveClientsWhoLeave(t *testing.T) {
 	add("POST", "/api/v1/holds/"+id+"/capture", "")
 	add("POST", "/api/v1/payments/"+id+"/refund", "")
 	add("POST", "/api/v1/operations/batch", `{"operations": [{"operation": "release", "hold_id": "`+id+`"}]}`)
-	add("POST", "/"+paymentService+"/GetBalance", `{"accountId": "`+id+`"}`)
-	add("POST", "/"+paymentService+"/GetPayment", `{"orderId": "`+id+`"}`)
+	add("POST", "/"+"altyn.payments.v1.PaymentService"+"/GetBalance", `{"accountId": "`+id+`"}`)
+	add("POST", "/"+"altyn.payments.v1.PaymentService"+"/GetPayment", `{"orderId": "`+id+`"}`)
 
 	before := postgrestest.Blocked(t, b.DB, func(blocked func()) {
 		ctx, leave := context.WithCancel(t.Context())

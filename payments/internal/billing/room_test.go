@@ -1,4 +1,4 @@
-package main
+package billing_test
 
 import (
 	"os"
@@ -14,11 +14,11 @@ import (
 // what all clients of a lane have together, nor what was ever earned from them.
 func TestOneClientsMoneyIsNotInAnothersWay(t *testing.T) {
 	b := setup(t)
-	b.coins = filepath.Join(t.TempDir(), "coins.csv")
-	if err := os.WriteFile(b.coins, []byte("WEI,18\n"), 0o600); err != nil {
+	b.Settings.Currencies = filepath.Join(t.TempDir(), "coins.csv")
+	if err := os.WriteFile(b.Settings.Currencies, []byte("WEI,18\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	b.url, _ = b.start("all")
+	b.URL, _ = b.Start("all")
 	lane := contract.Lane(uuid.New())
 	money := func(amount string) map[string]any { return map[string]any{"amount": amount, "currency": "WEI"} }
 	for range 6 {
@@ -27,14 +27,14 @@ func TestOneClientsMoneyIsNotInAnothersWay(t *testing.T) {
 			account = uuid.New()
 		}
 		path := "/api/v1/accounts/" + account.String()
-		b.post("/api/v1/accounts", map[string]any{"id": account})
-		b.post(path+"/deposits", money("4.5"))
-		b.expect(b.call("POST", path+"/deposits", money("4.5")), 422, "code", "balance_too_large")
-		b.expect(b.call("POST", path+"/deposits", money("4.7")), 422, "code", "balance_too_large")
-		hold := b.post(path+"/holds", money("4"))
-		b.post("/api/v1/holds/"+hold.body["id"].(string)+"/capture", nil)
-		b.post(path+"/deposits", money("4"))
-		b.post(path+"/withdrawals", money("0.5"))
+		b.Post("/api/v1/accounts", map[string]any{"id": account})
+		b.Post(path+"/deposits", money("4.5"))
+		b.Expect(b.Call("POST", path+"/deposits", money("4.5")), 422, "code", "balance_too_large")
+		b.Expect(b.Call("POST", path+"/deposits", money("4.7")), 422, "code", "balance_too_large")
+		hold := b.Post(path+"/holds", money("4"))
+		b.Post("/api/v1/holds/"+hold.Body["id"].(string)+"/capture", nil)
+		b.Post(path+"/deposits", money("4"))
+		b.Post(path+"/withdrawals", money("0.5"))
 	}
 	for what, query := range map[string]string{
 		"what was earned":   `SELECT coalesce(sum(actual), 0) = 24e18 FROM balances WHERE account_id::text LIKE '00000000-0000-%02-%' OR account_id::text LIKE '%0002'`,

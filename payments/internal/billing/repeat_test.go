@@ -1,4 +1,4 @@
-package main
+package billing_test
 
 import (
 	"maps"
@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
+	"github.com/altyn-pay/altyn/payments/internal/paymentstest"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/kafka"
 )
@@ -16,10 +17,10 @@ import (
 // Whoever asks again is answered with the present state, as the same event; whoever only delivers again is not.
 func TestARepetitionIsAnsweredWithThePresentState(t *testing.T) {
 	b := setup(t, "all")
-	account := b.account("1000.00")
+	account := b.Account("1000.00")
 	orders := map[string]contract.Order{}
 	for _, name := range []string{"paid", "failed", "goods", "money", "held", "refunded", "cancelled", "cancelled first", "cancelled too late", "lost", "lost with its cancellation"} {
-		orders[name] = order(account, "10.00")
+		orders[name] = paymentstest.Order(account, "10.00")
 	}
 	change := func(name string, change func(*contract.Order)) {
 		o := orders[name]
@@ -29,33 +30,33 @@ func TestARepetitionIsAnsweredWithThePresentState(t *testing.T) {
 	change("failed", func(o *contract.Order) { o.Amount = "5000.00" })
 	change("cancelled too late", func(o *contract.Order) { o.Amount = "5000.00" })
 	change("goods", func(o *contract.Order) { o.AwaitInventory = true })
-	change("money", func(o *contract.Order) { o.AccountID, o.OnInsufficient = b.account(""), contract.OnInsufficientWait })
+	change("money", func(o *contract.Order) { o.AccountID, o.OnInsufficient = b.Account(""), contract.OnInsufficientWait })
 	change("held", func(o *contract.Order) { o.Capture = contract.CaptureManual })
 
 	for name, status := range map[string]string{"paid": "succeeded", "failed": "failed", "goods": "created", "money": "created", "held": "authorized",
 		"refunded": "succeeded", "cancelled": "succeeded", "cancelled too late": "failed"} {
-		b.place(orders[name], status)
+		b.Place(orders[name], status)
 	}
-	b.expect(b.step(orders["refunded"], "refund", `{"amount": "4.00"}`), 200)
+	b.Expect(b.Step(orders["refunded"], "refund", `{"amount": "4.00"}`), 200)
 	for _, name := range []string{"cancelled", "cancelled first", "cancelled too late"} {
-		b.produce(cancelled(orders[name], "no more"))
+		b.Produce(paymentstest.Cancelled(orders[name], "no more"))
 	}
-	b.place(orders["cancelled first"], "cancelled") // and then the order comes
-	b.until(1, `SELECT count(*) FROM payments WHERE order_id = $1 AND status = 'cancelled'`, orders["cancelled"].OrderID)
+	b.Place(orders["cancelled first"], "cancelled") // and then the order comes
+	b.Until(1, `SELECT count(*) FROM payments WHERE order_id = $1 AND status = 'cancelled'`, orders["cancelled"].OrderID)
 
 	marked := func(o contract.Order) contract.Order { o.Repeated = true; return o }
 	asked := map[string]func(contract.Order) kafka.Message{}
 	for name := range orders {
-		asked[name] = record
+		asked[name] = paymentstest.Placed
 		if strings.HasPrefix(name, "cancelled") || name == "lost with its cancellation" {
-			asked[name] = func(o contract.Order) kafka.Message { return cancelled(o, "no more") }
+			asked[name] = func(o contract.Order) kafka.Message { return paymentstest.Cancelled(o, "no more") }
 		}
 	}
 	before := b.published()
 	names := slices.Sorted(maps.Keys(orders))
 	for _, name := range names {
 		if o := orders[name]; len(before[o.OrderID]) > 0 { // the lost ones were never delivered
-			b.produce(record(o), asked[name](o))
+			b.Produce(paymentstest.Placed(o), asked[name](o))
 		}
 	}
 	if got := b.published(); !maps.EqualFunc(got, before, slices.Equal[[]string]) {
@@ -63,7 +64,7 @@ func TestARepetitionIsAnsweredWithThePresentState(t *testing.T) {
 	}
 	for range 2 {
 		for _, name := range names {
-			b.produce(asked[name](marked(orders[name])))
+			b.Produce(asked[name](marked(orders[name])))
 		}
 		after := b.published()
 		for _, name := range names {
@@ -78,7 +79,7 @@ func TestARepetitionIsAnsweredWithThePresentState(t *testing.T) {
 		}
 		before = after
 	}
-	if got := b.balance(account); got != "964.00" { // one paid, one held, one in part refunded, one lost
+	if got := b.Balance(account); got != "964.00" { // one paid, one held, one in part refunded, one lost
 		t.Errorf("in the end: %s", got)
 	}
 }
@@ -89,19 +90,19 @@ func (b *bundle) published() map[uuid.UUID][]string {
 	b.Helper()
 	var last []contract.Order
 	for lane := range 4 {
-		o := order(uuid.New(), "1.00")
+		o := paymentstest.Order(uuid.New(), "1.00")
 		for contract.Lane(o.AccountID)%4 != int16(lane) {
 			o.AccountID = uuid.New()
 		}
 		last = append(last, o)
-		b.produce(record(o))
+		b.Produce(paymentstest.Placed(o))
 	}
 	ends := map[string]bool{}
 	for _, o := range last {
 		ends[o.OrderID.String()] = true
 	}
 	events := map[uuid.UUID][]string{}
-	b.consume(contract.TopicPayments, func(messages []kafka.Message) bool {
+	b.Consume(contract.TopicPayments, func(messages []kafka.Message) bool {
 		clear(events)
 		seen := 0
 		for _, m := range messages {

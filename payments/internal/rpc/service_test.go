@@ -1,4 +1,4 @@
-package main
+package rpc_test
 
 import (
 	"bytes"
@@ -31,6 +31,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	paymentsv1 "github.com/altyn-pay/altyn/payments/api/altyn/payments/v1"
+	"github.com/altyn-pay/altyn/payments/internal/paymentstest"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/testkit/wait"
 )
@@ -40,7 +41,7 @@ const paymentService = "altyn.payments.v1.PaymentService"
 // stock is a connection of grpc-go, which knows nothing of Connect.
 func (b *bundle) stock() *grpc.ClientConn {
 	b.Helper()
-	conn, err := grpc.NewClient("passthrough:///"+strings.TrimPrefix(b.url, "http://"), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient("passthrough:///"+strings.TrimPrefix(b.URL, "http://"), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -95,7 +96,7 @@ func (b *bundle) refusal(err error) refusal {
 // metrics are those of the first instance.
 func (b *bundle) metrics() string {
 	b.Helper()
-	response, err := http.Get(b.url + "/metrics")
+	response, err := http.Get(b.URL + "/metrics")
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -110,10 +111,10 @@ func (b *bundle) metrics() string {
 func TestAStockClientSeesPaymentsAndBalances(t *testing.T) {
 	b := setup(t, "all")
 	conn := b.stock()
-	account := b.account("10.00")
-	paid, failed := order(account, "7.00"), order(account, "7.00")
+	account := b.Account("10.00")
+	paid, failed := paymentstest.Order(account, "7.00"), paymentstest.Order(account, "7.00")
 	before := time.Now().Add(-time.Hour)
-	b.produce(record(paid), record(failed))
+	b.Produce(paymentstest.Placed(paid), paymentstest.Placed(failed))
 
 	wait := durationpb.New(20 * time.Second)
 	got, err := invoke[paymentsv1.GetPaymentResponse](b, conn, "GetPayment", &paymentsv1.GetPaymentRequest{OrderId: failed.OrderID.String(), Wait: wait})
@@ -129,7 +130,7 @@ func TestAStockClientSeesPaymentsAndBalances(t *testing.T) {
 		t.Errorf("metadata %v", header)
 	}
 	// It is what the HTTP API says.
-	p, rest := got.GetPayment(), b.call("GET", "/api/v1/payments/"+paid.OrderID.String(), nil).body
+	p, rest := got.GetPayment(), b.Call("GET", "/api/v1/payments/"+paid.OrderID.String(), nil).Body
 	for field, value := range map[string]any{
 		"order_id": p.GetOrderId(), "account_id": p.GetAccountId(), "amount": p.GetAmount(), "currency": p.GetCurrency(),
 		"capture": strings.ToLower(strings.TrimPrefix(p.GetCapture().String(), "CAPTURE_METHOD_")),
@@ -288,7 +289,7 @@ func TestGRPCHealthIsReadiness(t *testing.T) {
 	tx.MustExecContext(t.Context(), `LOCK TABLE inbox_migrations`)
 	becomes(paymentService, grpc_health_v1.HealthCheckResponse_NOT_SERVING)
 	becomes("", grpc_health_v1.HealthCheckResponse_NOT_SERVING)
-	if got := b.call("GET", "/readyz", nil); got.status != http.StatusServiceUnavailable {
+	if got := b.Call("GET", "/readyz", nil); got.Status != http.StatusServiceUnavailable {
 		t.Errorf("/readyz: %v", got)
 	}
 	if err := tx.Rollback(); err != nil {
@@ -299,10 +300,10 @@ func TestGRPCHealthIsReadiness(t *testing.T) {
 
 func TestConnectIsPlainHTTP(t *testing.T) {
 	b := setup(t, "all")
-	account := b.account("10.00")
+	account := b.Account("10.00")
 	balance := "/" + paymentService + "/GetBalance"
 	const want = "map[actualBalance:map[RUB:10.00] frozenBalance:map[RUB:0.00]]"
-	if got := b.call("POST", balance, map[string]any{"account_id": account}); got.status != 200 || fmt.Sprint(got.body) != want {
+	if got := b.Call("POST", balance, map[string]any{"account_id": account}); got.Status != 200 || fmt.Sprint(got.Body) != want {
 		t.Errorf("POST: %v", got)
 	}
 	encoded, err := proto.Marshal(&paymentsv1.GetBalanceRequest{AccountId: account.String()})
@@ -313,7 +314,7 @@ func TestConnectIsPlainHTTP(t *testing.T) {
 		"JSON":     {"connect": {"v1"}, "encoding": {"json"}, "message": {`{"accountId":"` + account.String() + `"}`}},
 		"protobuf": {"connect": {"v1"}, "encoding": {"proto"}, "base64": {"1"}, "message": {base64.RawURLEncoding.EncodeToString(encoded)}},
 	} {
-		response, err := http.Get(b.url + balance + "?" + query.Encode())
+		response, err := http.Get(b.URL + balance + "?" + query.Encode())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -329,24 +330,24 @@ func TestConnectIsPlainHTTP(t *testing.T) {
 			t.Errorf("GET in %s: %s %q %v", name, response.Status, body, err)
 		}
 	}
-	if got := b.call("GET", "/"+paymentService+"/ConfirmPayment?connect=v1&encoding=json&message=%7B%7D", nil); got.status != http.StatusMethodNotAllowed || got.header.Get("Allow") != "POST, OPTIONS" {
+	if got := b.Call("GET", "/"+paymentService+"/ConfirmPayment?connect=v1&encoding=json&message=%7B%7D", nil); got.Status != http.StatusMethodNotAllowed || got.Header.Get("Allow") != "POST, OPTIONS" {
 		t.Errorf("GET of what has an effect: %v", got)
 	}
-	missing := b.call("POST", balance, map[string]any{"account_id": uuid.New()})
-	if missing.status != http.StatusNotFound || missing.body["code"] != "not_found" || !strings.Contains(fmt.Sprint(missing.body["details"]), "reason:account_not_found") {
+	missing := b.Call("POST", balance, map[string]any{"account_id": uuid.New()})
+	if missing.Status != http.StatusNotFound || missing.Body["code"] != "not_found" || !strings.Contains(fmt.Sprint(missing.Body["details"]), "reason:account_not_found") {
 		t.Errorf("no such account: %v", missing)
 	}
 }
 
 func TestGRPCWeb(t *testing.T) {
 	b := setup(t, "all")
-	account := b.account("10.00")
+	account := b.Account("10.00")
 	message, err := proto.Marshal(&paymentsv1.GetBalanceRequest{AccountId: account.String()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	frame := append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(message))), message...)
-	response, err := http.Post(b.url+"/"+paymentService+"/GetBalance", "application/grpc-web+proto", bytes.NewReader(frame))
+	response, err := http.Post(b.URL+"/"+paymentService+"/GetBalance", "application/grpc-web+proto", bytes.NewReader(frame))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -372,17 +373,10 @@ func TestGRPCWeb(t *testing.T) {
 func TestAnOpenGRPCConnectionDoesNotDelayTheEnd(t *testing.T) {
 	b := setup(t)
 	var stop func()
-	b.url, stop = b.start("api")
+	b.URL, stop = b.Start("api")
 	conn := b.stock()
 	if _, err := invoke[paymentsv1.GetBalanceResponse](b, conn, "GetBalance", &paymentsv1.GetBalanceRequest{AccountId: uuid.NewString()}); status.Code(err) != codes.NotFound {
 		t.Error(err)
 	}
 	stop() // reports what was cut off
-}
-
-func TestAWorkerServesNoGRPC(t *testing.T) {
-	b := setup(t, "worker")
-	if got := b.call("POST", "/"+paymentService+"/GetBalance", map[string]any{"account_id": uuid.New()}); got.header.Get("Content-Type") != "application/problem+json" || got.body["code"] != "not_found" {
-		t.Errorf("%v", got)
-	}
 }

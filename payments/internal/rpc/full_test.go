@@ -1,4 +1,4 @@
-package main
+package rpc_test
 
 import (
 	"testing"
@@ -17,12 +17,12 @@ import (
 // done before is answered again, and what adds none goes on.
 func TestWithoutRoomStepsOfPaymentsAreRefused(t *testing.T) {
 	b := setup(t)
-	b.limits = outbox.Limits{Messages: contract.Lanes, Age: time.Hour}
-	b.url, _ = b.start("all")
+	b.Settings.Outbox = outbox.Limits{Messages: contract.Lanes, Age: time.Hour}
+	b.URL, _ = b.Start("all")
 	conn := b.stock()
-	account := b.account("100.00")
-	first, second := b.held(account, "10.00"), b.held(account, "20.00")
-	b.expect(b.step(first, "confirm", "", "Idempotency-Key", "before"), 200)
+	account := b.Account("100.00")
+	first, second := b.Held(account, "10.00"), b.Held(account, "20.00")
+	b.Expect(b.Step(first, "confirm", "", "Idempotency-Key", "before"), 200)
 	// A part of a topic that takes nothing has a limit's worth of the lane, and of another one.
 	for lane := range 2 {
 		if _, err := b.Service.Exec(`
@@ -32,29 +32,29 @@ func TestWithoutRoomStepsOfPaymentsAreRefused(t *testing.T) {
 		}
 	}
 	wait.Until(t, "a refund is refused", func() bool { // it is looked at each second; a refund of nothing changes nothing
-		got := b.step(second, "refund", "")
-		if got.status == 503 {
-			b.expect(got, 503, "code", "overloaded")
+		got := b.Step(second, "refund", "")
+		if got.Status == 503 {
+			b.Expect(got, 503, "code", "overloaded")
 		}
-		return got.status == 503
+		return got.Status == 503
 	})
 	for _, step := range []string{"confirm", "reject", "refund"} {
-		got := b.step(second, step, "", "Idempotency-Key", "new "+step)
-		b.expect(got, 503, "code", "overloaded")
-		if got.header.Get("Retry-After") == "" {
+		got := b.Step(second, step, "", "Idempotency-Key", "new "+step)
+		b.Expect(got, 503, "code", "overloaded")
+		if got.Header.Get("Retry-After") == "" {
 			t.Errorf("%s: no Retry-After", step)
 		}
 	}
-	if got := b.step(first, "confirm", "", "Idempotency-Key", "before"); got.status != 200 || got.header.Get("Idempotent-Replayed") != "true" {
+	if got := b.Step(first, "confirm", "", "Idempotency-Key", "before"); got.Status != 200 || got.Header.Get("Idempotent-Replayed") != "true" {
 		t.Errorf("repeated: %v", got)
 	}
-	b.expect(b.post("/api/v1/accounts/"+account.String()+"/deposits", map[string]string{"amount": "1.00", "currency": "RUB"}), 201)
-	if got := b.call("GET", "/readyz", nil); got.status != 200 {
+	b.Expect(b.Post("/api/v1/accounts/"+account.String()+"/deposits", map[string]string{"amount": "1.00", "currency": "RUB"}), 201)
+	if got := b.Call("GET", "/readyz", nil); got.Status != 200 {
 		t.Errorf("/readyz: %v", got)
 	}
 	_, err := invoke[paymentsv1.ConfirmPaymentResponse](b, conn, "ConfirmPayment", &paymentsv1.ConfirmPaymentRequest{OrderId: second.OrderID.String()})
 	if status.Code(err) != codes.Unavailable {
 		t.Errorf("gRPC: %v", err)
 	}
-	b.until(1, `SELECT count(*) FROM payments WHERE order_id = $1 AND status = 'authorized'`, second.OrderID)
+	b.Until(1, `SELECT count(*) FROM payments WHERE order_id = $1 AND status = 'authorized'`, second.OrderID)
 }

@@ -1,4 +1,4 @@
-package main
+package billing_test
 
 import (
 	"encoding/json"
@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/altyn-pay/altyn/payments/internal/paymentstest"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/kafka"
 )
@@ -17,11 +18,11 @@ import (
 // item is what became of the first item of a batch.
 func (b *bundle) item(operations ...string) map[string]any {
 	b.Helper()
-	got := b.call("POST", batchPath, batchOf(operations...))
-	if got.status != 200 {
+	got := b.Call("POST", paymentstest.BatchPath, paymentstest.BatchOf(operations...))
+	if got.Status != 200 {
 		b.Fatalf("%v", got)
 	}
-	return got.body["items"].([]any)[0].(map[string]any)
+	return got.Body["items"].([]any)[0].(map[string]any)
 }
 
 // seen are the places of replies that were looked at.
@@ -33,7 +34,7 @@ func (s seen) next(b *bundle, id uuid.UUID) (reply contract.Reply) {
 	fresh := func(m kafka.Message) bool {
 		return strings.Contains(string(m.Value), `"command_id":"`+id.String()+`"`) && !s[fmt.Sprint(m.Partition, "/", m.Offset)]
 	}
-	messages := b.consume(contract.TopicReplies, func(messages []kafka.Message) bool { return slices.ContainsFunc(messages, fresh) })
+	messages := b.Consume(contract.TopicReplies, func(messages []kafka.Message) bool { return slices.ContainsFunc(messages, fresh) })
 	m := messages[slices.IndexFunc(messages, fresh)]
 	s[fmt.Sprint(m.Partition, "/", m.Offset)] = true
 	if err := json.Unmarshal(m.Value, &reply); err != nil {
@@ -49,9 +50,9 @@ func toBroker(text string) kafka.Message {
 // The same command_id is one command over the broker and in batches, whichever comes first.
 func TestACommandIsOneByWhicheverDoor(t *testing.T) {
 	b := setup(t, "all")
-	account, other, replies := b.account("100.00"), b.account(""), seen{}
+	account, other, replies := b.Account("100.00"), b.Account(""), seen{}
 	hold := func() any {
-		return b.post(fmt.Sprintf("/api/v1/accounts/%s/holds", account), `{"amount": "2.00", "currency": "RUB"}`).body["id"]
+		return b.Post(fmt.Sprintf("/api/v1/accounts/%s/holds", account), `{"amount": "2.00", "currency": "RUB"}`).Body["id"]
 	}
 	for operation, fields := range map[string]string{
 		"create_account": `"owner": "x"`,
@@ -73,7 +74,7 @@ func TestACommandIsOneByWhicheverDoor(t *testing.T) {
 			before := 0
 			take := func(n int) {
 				if brokerFirst == (n == 0) {
-					b.produce(toBroker(text))
+					b.Produce(toBroker(text))
 					reply = replies.next(b, id)
 				} else {
 					item = b.item(text)
@@ -93,7 +94,7 @@ func TestACommandIsOneByWhicheverDoor(t *testing.T) {
 			if item := b.item(changed); !strings.Contains(fmt.Sprint(item), "idempotency_key_reused") {
 				t.Errorf("%s in a batch: %v", changed, item)
 			}
-			b.produce(toBroker(changed))
+			b.Produce(toBroker(changed))
 			if reply := replies.next(b, id); reply.Code != 422 || reply.Reason != "idempotency_key_reused" {
 				t.Errorf("%s over the broker: %+v", changed, reply)
 			}
@@ -104,25 +105,25 @@ func TestACommandIsOneByWhicheverDoor(t *testing.T) {
 // A command that waits since a batch is answered when it comes over the broker, once it is decided.
 func TestACommandOfABatchThatWaitsIsAnswered(t *testing.T) {
 	b := setup(t, "all")
-	account := b.account("")
+	account := b.Account("")
 	path := fmt.Sprintf("/api/v1/accounts/%s/", account)
 	id, stranger := uuid.New(), uuid.New()
 	text := fmt.Sprintf(`{"command_id": %q, "operation": "withdraw", "account_id": %q, "amount": "5.00", "currency": "RUB", "on_insufficient": "wait"}`, id, account)
-	got := b.call("POST", batchPath+"?wait=0s", batchOf(text)).body["items"].([]any)[0].(map[string]any)
-	b.until(1, `SELECT count(*) FROM waits`)
-	b.produce(toBroker(text), toBroker(text),
+	got := b.Call("POST", paymentstest.BatchPath+"?wait=0s", paymentstest.BatchOf(text)).Body["items"].([]any)[0].(map[string]any)
+	b.Until(1, `SELECT count(*) FROM waits`)
+	b.Produce(toBroker(text), toBroker(text),
 		toBroker(fmt.Sprintf(`{"command_id": %q, "operation": "balance", "account_id": %q}`, stranger, account)))
 	replies := seen{}
 	replies.next(b, stranger) // the repetitions were settled before
 	if out := b.item(text); out["operation"].(map[string]any)["reason"] != "waiting_for_funds" {
 		t.Errorf("in a batch again: %v", out)
 	}
-	b.post(path+"deposits", `{"amount": "5.00", "currency": "RUB"}`)
+	b.Post(path+"deposits", `{"amount": "5.00", "currency": "RUB"}`)
 	if reply := replies.next(b, id); reply.Code != 201 || reply.OperationID.String() != got["operation"].(map[string]any)["id"] {
 		t.Errorf("the reply %+v to %v", reply, got)
 	}
-	b.until(0, `SELECT count(*) FROM waits`)
-	if got := b.balance(account); got != "0.00" {
+	b.Until(0, `SELECT count(*) FROM waits`)
+	if got := b.Balance(account); got != "0.00" {
 		t.Errorf("the balance is %s", got)
 	}
 }
@@ -130,11 +131,11 @@ func TestACommandOfABatchThatWaitsIsAnswered(t *testing.T) {
 // What an earlier version accepted from a batch has an ID of its own door, and is recognised by it.
 func TestCommandsOfBatchesOfTheVersionBefore(t *testing.T) {
 	b := setup(t, "all")
-	account := b.account("10.00")
+	account := b.Account("10.00")
 	id := uuid.New()
 	text := fmt.Sprintf(`{"command_id": %q, "operation": "withdraw", "account_id": %q, "amount": "1.00", "currency": "RUB"}`, id, account)
 	// The version before took the ID as it takes an Idempotency-Key.
-	before := contract.DerivedID(batchPath, account, id.String())
+	before := contract.DerivedID(paymentstest.BatchPath, account, id.String())
 	first := b.item(text)
 	for _, statement := range []string{`UPDATE operations SET id = $1, command_id = NULL, fingerprint = $3 WHERE id = $2`, `UPDATE entries SET operation_id = $1 WHERE operation_id = $2 AND $3::uuid IS NOT NULL`} {
 		fingerprint := uuid.NewSHA1(before, []byte(`{"currency":"RUB","amount":100}withdraw`))
@@ -142,11 +143,11 @@ func TestCommandsOfBatchesOfTheVersionBefore(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if again := b.item(text); again["operation"] == nil || again["operation"].(map[string]any)["id"] != before.String() || b.balance(account) != "9.00" {
-		t.Errorf("%s is left: %v", b.balance(account), again)
+	if again := b.item(text); again["operation"] == nil || again["operation"].(map[string]any)["id"] != before.String() || b.Balance(account) != "9.00" {
+		t.Errorf("%s is left: %v", b.Balance(account), again)
 	}
-	if again := b.item(strings.Replace(text, "1.00", "2.00", 1)); !strings.Contains(fmt.Sprint(again), "idempotency_key_reused") || b.balance(account) != "9.00" {
-		t.Errorf("%s is left: %v", b.balance(account), again)
+	if again := b.item(strings.Replace(text, "1.00", "2.00", 1)); !strings.Contains(fmt.Sprint(again), "idempotency_key_reused") || b.Balance(account) != "9.00" {
+		t.Errorf("%s is left: %v", b.Balance(account), again)
 	}
 }
 
@@ -161,8 +162,8 @@ func TestAnAccountsKeyIsOneAccount(t *testing.T) {
 	}
 	doors := map[string]func(key uuid.UUID, fields string) (code int, reason, account string){
 		"POST /accounts": func(key uuid.UUID, fields string) (int, string, string) {
-			got := b.call("POST", "/api/v1/accounts", `{`+fields+`}`, "Idempotency-Key", key.String())
-			return got.status, fmt.Sprint(got.body["code"]), fmt.Sprint(got.body["id"])
+			got := b.Call("POST", "/api/v1/accounts", `{`+fields+`}`, "Idempotency-Key", key.String())
+			return got.Status, fmt.Sprint(got.Body["code"]), fmt.Sprint(got.Body["id"])
 		},
 		"a batch": func(key uuid.UUID, fields string) (int, string, string) {
 			item := b.item(fmt.Sprintf(`{"command_id": %q, "operation": "create_account", %s}`, key, fields))
@@ -174,7 +175,7 @@ func TestAnAccountsKeyIsOneAccount(t *testing.T) {
 	}
 	replies := seen{}
 	doors["the broker"] = func(key uuid.UUID, fields string) (int, string, string) {
-		b.produce(toBroker(fmt.Sprintf(`{"command_id": %q, "operation": "create_account", %s}`, key, fields)))
+		b.Produce(toBroker(fmt.Sprintf(`{"command_id": %q, "operation": "create_account", %s}`, key, fields)))
 		reply := replies.next(b, key)
 		body, _ := reply.Body.(map[string]any)
 		return reply.Code, reply.Reason, fmt.Sprint(body["id"])
@@ -212,7 +213,7 @@ func TestAnAccountsKeyIsOneAccount(t *testing.T) {
 	var wait sync.WaitGroup
 	for range 8 {
 		wait.Go(func() {
-			b.call("POST", "/api/v1/accounts", `{"id": "`+uuid.NewString()+`"}`, "Idempotency-Key", key.String())
+			b.Call("POST", "/api/v1/accounts", `{"id": "`+uuid.NewString()+`"}`, "Idempotency-Key", key.String())
 		})
 	}
 	wait.Wait()

@@ -1,4 +1,4 @@
-package main
+package rpc_test
 
 import (
 	"fmt"
@@ -15,17 +15,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	paymentsv1 "github.com/altyn-pay/altyn/payments/api/altyn/payments/v1"
-	"github.com/altyn-pay/altyn/platform/contract"
 )
-
-// held places an order whose money is held.
-func (b *bundle) held(account uuid.UUID, amount string) contract.Order {
-	b.Helper()
-	o := order(account, amount)
-	o.Capture = contract.CaptureManual
-	b.place(o, contract.PaymentAuthorized)
-	return o
-}
 
 // stands is where a payment stands, in short.
 func stands(p *paymentsv1.Payment) string {
@@ -35,8 +25,8 @@ func stands(p *paymentsv1.Payment) string {
 func TestStepsOfAPaymentOverGRPC(t *testing.T) {
 	b := setup(t, "all")
 	conn := b.stock()
-	account := b.account("100.00")
-	o := b.held(account, "60.00")
+	account := b.Account("100.00")
+	o := b.Held(account, "60.00")
 	id := o.OrderID.String()
 
 	got, err := invoke[paymentsv1.GetPaymentResponse](b, conn, "GetPayment", &paymentsv1.GetPaymentRequest{OrderId: id})
@@ -49,7 +39,7 @@ func TestStepsOfAPaymentOverGRPC(t *testing.T) {
 	if err != nil || stands(first.GetPayment()) != "succeeded  25.00-0.00" || first.GetPending() || first.GetReplayed() {
 		t.Fatalf("confirmed: %v, %v", first, err)
 	}
-	if op := b.call("GET", "/api/v1/operations/"+first.GetOperationId(), nil); op.body["operation"] != "capture" || op.body["amount"] != "25.00" {
+	if op := b.Call("GET", "/api/v1/operations/"+first.GetOperationId(), nil); op.Body["operation"] != "capture" || op.Body["amount"] != "25.00" {
 		t.Errorf("the operation is %v", op)
 	}
 	// The key makes it the same step, also over the other protocol.
@@ -58,7 +48,7 @@ func TestStepsOfAPaymentOverGRPC(t *testing.T) {
 	if err != nil || !again.GetReplayed() || again.GetOperationId() != first.GetOperationId() || fmt.Sprint(header.Get("idempotent-replayed")) != "[true]" {
 		t.Errorf("confirmed again: %v, %v, %v", again, header, err)
 	}
-	if rest := b.step(o, "confirm", `{"amount": "25.00"}`, "Idempotency-Key", "once"); rest.status != 200 || rest.header.Get("Idempotent-Replayed") != "true" {
+	if rest := b.Step(o, "confirm", `{"amount": "25.00"}`, "Idempotency-Key", "once"); rest.Status != 200 || rest.Header.Get("Idempotent-Replayed") != "true" {
 		t.Errorf("confirmed again over HTTP: %v", rest)
 	}
 
@@ -83,12 +73,12 @@ func TestStepsOfAPaymentOverGRPC(t *testing.T) {
 		t.Errorf("the rest: %v, %v", rest, err)
 	}
 
-	other := b.held(account, "40.00")
+	other := b.Held(account, "40.00")
 	rejected, err := invoke[paymentsv1.RejectPaymentResponse](b, conn, "RejectPayment", &paymentsv1.RejectPaymentRequest{OrderId: other.OrderID.String(), Reason: "no goods"})
 	if err != nil || stands(rejected.GetPayment()) != "failed rejected 0.00-0.00" || rejected.GetOperationId() == "" {
 		t.Errorf("rejected: %v, %v", rejected, err)
 	}
-	if got := b.balances(account); got != "100.00 0.00" {
+	if got := b.Balances(account); got != "100.00 0.00" {
 		t.Errorf("in the end there is %s", got)
 	}
 }
@@ -96,7 +86,7 @@ func TestStepsOfAPaymentOverGRPC(t *testing.T) {
 // Connect's JSON is read as strictly as that of the API.
 func TestStrictJSONOverConnect(t *testing.T) {
 	b := setup(t, "all")
-	o := b.held(b.account("100.00"), "60.00")
+	o := b.Held(b.Account("100.00"), "60.00")
 	for name, body := range map[string]string{
 		"a name twice":          `{"order_id": "$", "amount": "1.00", "amount": "2.00"}`,
 		"both spellings":        `{"order_id": "$", "orderId": "$"}`,
@@ -106,12 +96,12 @@ func TestStrictJSONOverConnect(t *testing.T) {
 		"a misspelt amount":     `{"order_id": "$", "amont": "1.00"}`,
 		"an amount of a number": `{"order_id": "$", "amount": 1.00}`,
 	} {
-		got := b.call("POST", "/"+paymentService+"/ConfirmPayment", strings.ReplaceAll(body, "$", o.OrderID.String()))
-		if got.status != 400 || got.body["code"] != "invalid_argument" {
+		got := b.Call("POST", "/"+paymentService+"/ConfirmPayment", strings.ReplaceAll(body, "$", o.OrderID.String()))
+		if got.Status != 400 || got.Body["code"] != "invalid_argument" {
 			t.Errorf("%s: %v", name, got)
 		}
 	}
-	if got := b.call("GET", "/api/v1/payments/"+o.OrderID.String(), nil); got.body["status"] != "authorized" {
+	if got := b.Call("GET", "/api/v1/payments/"+o.OrderID.String(), nil); got.Body["status"] != "authorized" {
 		t.Errorf("the payment %v", got)
 	}
 }
@@ -119,7 +109,7 @@ func TestStrictJSONOverConnect(t *testing.T) {
 func TestRefusedStepsOverGRPC(t *testing.T) {
 	b := setup(t, "all")
 	conn := b.stock()
-	o := b.held(b.account("100.00"), "60.00")
+	o := b.Held(b.Account("100.00"), "60.00")
 	id := o.OrderID.String()
 	confirm := func(amount, key string) proto.Message {
 		return &paymentsv1.ConfirmPaymentRequest{OrderId: id, Amount: amount, IdempotencyKey: key}
@@ -165,7 +155,7 @@ func TestRefusedStepsOverGRPC(t *testing.T) {
 		err := conn.Invoke(ctx, "/"+paymentService+"/"+test.method, test.request, new(paymentsv1.ConfirmPaymentResponse))
 		got := b.refusal(err)
 		if got.operation != "" {
-			if op := b.call("GET", "/api/v1/operations/"+got.operation, nil); op.body["status"] != "error" || op.body["reason"] != got.reason {
+			if op := b.Call("GET", "/api/v1/operations/"+got.operation, nil); op.Body["status"] != "error" || op.Body["reason"] != got.reason {
 				t.Errorf("%s: the operation is %v", test.name, op)
 			}
 			got.operation = "recorded"
@@ -179,8 +169,8 @@ func TestRefusedStepsOverGRPC(t *testing.T) {
 func TestAStepThatHasNoResultInTime(t *testing.T) {
 	b := setup(t, "api")
 	conn := b.stock()
-	_, stop := b.start("worker")
-	o := b.held(b.account("100.00"), "60.00")
+	_, stop := b.Start("worker")
+	o := b.Held(b.Account("100.00"), "60.00")
 	stop()
 
 	confirm := &paymentsv1.ConfirmPaymentRequest{OrderId: o.OrderID.String(), IdempotencyKey: "once", Wait: durationpb.New(0)}
@@ -189,15 +179,15 @@ func TestAStepThatHasNoResultInTime(t *testing.T) {
 		t.Fatalf("without a worker: %v, %v", first, err)
 	}
 	// A client whose deadline comes first has no answer.
-	late := b.call("POST", "/"+paymentService+"/ConfirmPayment", map[string]any{"order_id": o.OrderID, "idempotency_key": "once", "wait": "30s"}, "Connect-Timeout-Ms", "50")
-	if late.status != http.StatusGatewayTimeout || late.body["code"] != "deadline_exceeded" {
+	late := b.Call("POST", "/"+paymentService+"/ConfirmPayment", map[string]any{"order_id": o.OrderID, "idempotency_key": "once", "wait": "30s"}, "Connect-Timeout-Ms", "50")
+	if late.Status != http.StatusGatewayTimeout || late.Body["code"] != "deadline_exceeded" {
 		t.Errorf("a deadline: %v", late)
 	}
 	if want := `altyn_http_requests_total{code="499",method="POST",route="/` + paymentService + `/ConfirmPayment"} 1`; !strings.Contains(b.metrics(), want) {
 		t.Errorf("the metrics lack %s", want)
 	}
 
-	b.start("worker")
+	b.Start("worker")
 	confirm.Wait = durationpb.New(20 * time.Second)
 	again, err := invoke[paymentsv1.ConfirmPaymentResponse](b, conn, "ConfirmPayment", confirm)
 	if err != nil || again.GetPending() || !again.GetReplayed() || again.GetOperationId() != first.GetOperationId() || stands(again.GetPayment()) != "succeeded  60.00-0.00" {
