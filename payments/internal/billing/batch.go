@@ -10,6 +10,7 @@ import (
 
 	"github.com/altyn-pay/altyn/payments/internal/command"
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
+	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/payments/internal/wire"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/idempotency"
@@ -97,7 +98,7 @@ func (s *Service) doItems(ctx context.Context, items []item, p patience, results
 type batch struct {
 	reader   command.Reader
 	commands []contract.Command
-	named    command.Named
+	named    postgres.Named
 	scope    string // where it came in
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
+	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/idempotency"
 	"github.com/altyn-pay/altyn/platform/money"
@@ -28,18 +29,6 @@ var ErrHoldNotFound = errors.New("there is no such hold")
 // ErrOperationNotFound is returned for a command on an operation that is not there.
 var ErrOperationNotFound = errors.New("there is no such operation")
 
-// Named is what there is of what commands name. It says whose queue they are in.
-type Named struct {
-	Holds      map[uuid.UUID]Hold
-	Operations map[uuid.UUID]uuid.UUID // their accounts
-}
-
-// Hold is what a command on a hold needs to know of it.
-type Hold struct {
-	AccountID uuid.UUID
-	Currency  string
-}
-
 // Reader checks commands against the currencies.
 type Reader struct {
 	currencies *money.Currencies
@@ -50,7 +39,7 @@ func NewReader(currencies *money.Currencies) Reader { return Reader{currencies} 
 
 // Request makes a ledger request of a command, or returns contract.FieldErrors, ErrHoldNotFound or ErrOperationNotFound. named has
 // what the command names, if it exists. The request still lacks its ID.
-func (r Reader) Request(c contract.Command, named Named) (ledger.Request, error) {
+func (r Reader) Request(c contract.Command, named postgres.Named) (ledger.Request, error) {
 	if err := canonical(&c); err != nil {
 		return ledger.Request{}, err
 	}
@@ -190,9 +179,9 @@ func expiry(text string, longest time.Duration) (time.Duration, error) {
 }
 
 // theHold finds the hold that a command is about.
-func theHold(id *uuid.UUID, c contract.Command, named Named) (Hold, error) {
+func theHold(id *uuid.UUID, c contract.Command, named postgres.Named) (postgres.NamedHold, error) {
 	if err := required(id, "hold_id", c.HoldID); err != nil {
-		return Hold{}, err
+		return postgres.NamedHold{}, err
 	}
 	hold, ok := named.Holds[*id]
 	if !ok {

@@ -6,15 +6,26 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/altyn-pay/altyn/payments/internal/command"
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/inbox"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
-// Named finds what commands name: holds and operations, be it that their own messages are still waiting.
-func (s *Store) Named(ctx context.Context, commands ...contract.Command) (named command.Named, err error) {
+// Named says whose queues the holds and operations are in that commands name. What does not exist is not there.
+type Named struct {
+	Holds      map[uuid.UUID]NamedHold
+	Operations map[uuid.UUID]uuid.UUID // accounts
+}
+
+// NamedHold is what a command on a hold needs to know of it.
+type NamedHold struct {
+	AccountID uuid.UUID
+	Currency  string
+}
+
+// Named finds the holds and operations that commands name, including those whose own messages are still in the inbox.
+func (s *Store) Named(ctx context.Context, commands ...contract.Command) (named Named, err error) {
 	ctx, cancel := pg.Detached(ctx)
 	defer cancel()
 	var holds, operations pg.UUIDs
@@ -26,14 +37,14 @@ func (s *Store) Named(ctx context.Context, commands ...contract.Command) (named 
 			operations = append(operations, *c.OperationID)
 		}
 	}
-	if named.Holds, err = s.holdsOf(ctx, holds); err != nil {
+	if named.Holds, err = s.namedHolds(ctx, holds); err != nil {
 		return named, err
 	}
 	named.Operations, err = s.accountsOf(ctx, operations)
 	return named, err
 }
 
-func (s *Store) holdsOf(ctx context.Context, ids pg.UUIDs) (map[uuid.UUID]command.Hold, error) {
+func (s *Store) namedHolds(ctx context.Context, ids pg.UUIDs) (map[uuid.UUID]NamedHold, error) {
 	if len(ids) == 0 {
 		return nil, nil
 	}
@@ -42,7 +53,7 @@ func (s *Store) holdsOf(ctx context.Context, ids pg.UUIDs) (map[uuid.UUID]comman
 		AccountID uuid.UUID `db:"account_id"`
 		Currency  string    `db:"currency"`
 	}
-	// One statement sees one moment: a hold is in the one table or in the other.
+	// One statement sees one moment, in which a hold is in exactly one of the tables.
 	if err := s.db.SelectContext(ctx, &rows, `
 		SELECT id, account_id, currency FROM holds WHERE id = ANY($1::uuid[])
 		UNION ALL
@@ -51,14 +62,14 @@ func (s *Store) holdsOf(ctx context.Context, ids pg.UUIDs) (map[uuid.UUID]comman
 		SELECT id, account_id, payload::json->>'currency' FROM inbox WHERE id = ANY($1::uuid[]) AND kind = 'hold'`, ids); err != nil {
 		return nil, fmt.Errorf("find holds: %w", err)
 	}
-	holds := make(map[uuid.UUID]command.Hold, len(rows))
+	holds := make(map[uuid.UUID]NamedHold, len(rows))
 	for _, row := range rows {
-		holds[row.ID] = command.Hold{AccountID: row.AccountID, Currency: row.Currency}
+		holds[row.ID] = NamedHold{AccountID: row.AccountID, Currency: row.Currency}
 	}
 	return holds, nil
 }
 
-// accountsOf tells in whose queues operations are.
+// accountsOf says in whose queues operations are.
 func (s *Store) accountsOf(ctx context.Context, operations pg.UUIDs) (map[uuid.UUID]uuid.UUID, error) {
 	if len(operations) == 0 {
 		return nil, nil
@@ -71,7 +82,7 @@ func (s *Store) accountsOf(ctx context.Context, operations pg.UUIDs) (map[uuid.U
 		ID        uuid.UUID `db:"id"`
 		AccountID uuid.UUID `db:"account_id"`
 	}
-	// One statement sees one moment: an operation is in the one table or in the other.
+	// One statement sees one moment, in which an operation is in exactly one of the tables.
 	if err := s.db.SelectContext(ctx, &rows, `
 		SELECT id, account_id FROM operations WHERE id = ANY($1::uuid[]) AND operation <> $3
 		UNION ALL

@@ -202,7 +202,7 @@ func commandID(value json.RawMessage, problem error) *uuid.UUID {
 }
 
 // request makes the request of a command.
-func (d *Decoder) request(c *received, named command.Named) {
+func (d *Decoder) request(c *received, named postgres.Named) {
 	if c.problem != nil {
 		return
 	}
