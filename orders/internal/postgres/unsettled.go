@@ -138,13 +138,14 @@ func (s *Store) Due(ctx context.Context, tx *sqlx.Tx, limit int) ([]Unsettled, e
 
 // Held tells which of the orders must not be announced again because the reason for their state is here: something of their
 // lane is late in the outbox, waits there for its partition, or is parked, or an operator is to look at an event of theirs.
-func (s *Store) Held(ctx context.Context, tx *sqlx.Tx, orders []order.Order, patience time.Duration) (map[uuid.UUID]bool, error) {
+func (s *Store) Held(ctx context.Context, tx *sqlx.Tx, orders []Unsettled, patience time.Duration) (map[uuid.UUID]bool, error) {
 	if len(orders) == 0 {
 		return nil, nil
 	}
 	ids, keys, lanes := make(pg.UUIDs, len(orders)), texts(len(orders)), make(pg.Int16s, len(orders))
-	for i, o := range orders {
-		ids[i], keys[i], lanes[i] = o.ID, o.AccountID.String(), contract.Lane(o.AccountID)
+	for i, u := range orders {
+		account := u.Order.AccountID
+		ids[i], keys[i], lanes[i] = u.Order.ID, account.String(), contract.Lane(account)
 	}
 	var held []uuid.UUID
 	if err := tx.SelectContext(ctx, &held, `

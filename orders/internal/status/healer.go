@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	// A round looks at so many watched orders, and announces so many again.
+	// A round looks at this many watched orders at most, and announces this many again.
 	maxLooks     = 5000
 	maxQuestions = 1000
 
@@ -27,11 +27,11 @@ const (
 	maxRound = 2 * time.Second
 )
 
-// Healer announces orders again that have been pending or cancelling for too long without a reason to wait, since either their
-// event or its answer may have been lost after a broker had acknowledged it. payments answers with the payment's present
-// state. Orders that wait for something are asked about too, far more rarely: their last event may be lost as well.
+// Healer announces orders again that have been pending or cancelling for too long without a reason to wait, since their
+// event or its answer may have been lost after a broker had acknowledged it; payments answers with the payment's present
+// state. It asks about orders that wait for something too, but far more rarely: their last event may be lost as well.
 //
-// Any number of processes may run one: the rounds follow one another, whoever does them, so the rate is bounded for all.
+// Any number of processes may run one. They take turns, so the rate is bounded for all of them together.
 type Healer struct {
 	store      *postgres.Store
 	currencies *money.Currencies
@@ -43,8 +43,8 @@ type Healer struct {
 	healed    prometheus.Counter
 }
 
-// NewHealer makes a healer. patience is how long an order may take without a reason; wake is called after events were
-// stored.
+// NewHealer makes a healer. patience is how long an order may take without a reason. After a commit the healer calls wake
+// where there are events to publish.
 func NewHealer(store *postgres.Store, currencies *money.Currencies, patience time.Duration, wake func(), log *slog.Logger,
 	metrics prometheus.Registerer) *Healer {
 	h := &Healer{
@@ -58,27 +58,26 @@ func NewHealer(store *postgres.Store, currencies *money.Currencies, patience tim
 	return h
 }
 
+// every is the time between two rounds of one process.
+func (h *Healer) every() time.Duration { return min(max(h.patience/rounds, minRound), maxRound) }
+
 // Run works until ctx ends, then returns nil. It survives the loss of the database.
 func (h *Healer) Run(ctx context.Context) error {
-	every := min(max(h.patience/rounds, minRound), maxRound)
-	return stage.Loop{
-		Name: "healer", Log: h.log, Every: every,
-		Once: func(ctx context.Context) (int, error) { return h.runOnce(ctx, every) },
-	}.Run(ctx)
+	return stage.Loop{Name: "healer", Log: h.log, Every: h.every(), Once: h.runOnce}.Run(ctx)
 }
 
-// round is what one has done.
+// round is what one round has done.
 type round struct {
 	asked  []postgres.Unsettled
 	healed []order.Order
 }
 
-// runOnce does a round where it is time for one and no other process does it. It returns how many orders it has asked about.
-func (h *Healer) runOnce(ctx context.Context, every time.Duration) (int, error) {
+// runOnce does a round when it is time for one and no other process does it. It returns how many orders it announced.
+func (h *Healer) runOnce(ctx context.Context) (int, error) {
 	var done round
 	if err := h.store.InTx(ctx, func(tx *sqlx.Tx) error {
 		done = round{}
-		now, ok, err := h.store.TakeTurn(ctx, tx, every*3/4) // the rounds of a loop are not exact
+		now, ok, err := h.store.TakeTurn(ctx, tx, h.every()*3/4) // a loop is not exact
 		if err != nil || !ok {
 			return err
 		}
@@ -94,17 +93,16 @@ func (h *Healer) runOnce(ctx context.Context, every time.Duration) (int, error) 
 	return len(done.asked), nil
 }
 
-// look asks about those of the watched orders for which it is time.
+// look decides about the watched orders that are due, and stores what it decides.
 func (h *Healer) look(ctx context.Context, tx *sqlx.Tx, now time.Time) (done round, err error) {
 	due, err := h.store.Due(ctx, tx, maxLooks)
 	if err != nil || len(due) == 0 {
 		return done, err
 	}
 	var (
-		changed   []postgres.Unsettled
-		questions []postgres.Unsettled
-		orders    []order.Order
-		settled   []uuid.UUID
+		questions []postgres.Unsettled // to announce again
+		changed   []postgres.Unsettled // to look at later
+		settled   []uuid.UUID          // to forget
 	)
 	for _, u := range due {
 		next, ask, watch := u.Watched.Look(&u.Order, now, h.patience)
@@ -114,30 +112,35 @@ func (h *Healer) look(ctx context.Context, tx *sqlx.Tx, now time.Time) (done rou
 		if u.Watched.Healed(&u.Order, h.patience) {
 			done.healed = append(done.healed, u.Order)
 		}
-		switch u.Watched = next; {
+		u.Watched = next
+		switch {
 		case !watch:
 			settled = append(settled, u.Order.ID)
 		case ask:
-			questions, orders = append(questions, u), append(orders, u.Order)
+			questions = append(questions, u)
 		default:
 			changed = append(changed, u)
 		}
 	}
-	held, err := h.store.Held(ctx, tx, orders, h.patience)
+	held, err := h.store.Held(ctx, tx, questions, h.patience)
 	if err != nil {
 		return done, err
 	}
 	var events []order.Event
 	for _, u := range questions {
-		if held[u.Order.ID] { // it was not asked in this round
-			u.Watched.Asked, u.Watched.AskedAt, u.Watched.DueAt = u.Watched.Asked-1, time.Time{}, now.Add(h.patience)
-		} else {
-			event, err := h.announcement(u)
-			if err != nil {
-				return done, err
-			}
-			events, done.asked = append(events, event), append(done.asked, u)
+		if held[u.Order.ID] { // it is not asked about in this round after all
+			u.Watched.Asked--
+			u.Watched.AskedAt = time.Time{}
+			u.Watched.DueAt = now.Add(h.patience)
+			changed = append(changed, u)
+			continue
 		}
+		event, err := h.announcement(u)
+		if err != nil {
+			return done, err
+		}
+		events = append(events, event)
+		done.asked = append(done.asked, u)
 		changed = append(changed, u)
 	}
 	if err := h.store.Announce(ctx, tx, events...); err != nil {
@@ -154,7 +157,7 @@ func (h *Healer) announcement(u postgres.Unsettled) (order.Event, error) {
 	return u.Order.PlacedEvent(h.currencies, true)
 }
 
-// report tells of what was committed.
+// report counts and logs what was committed.
 func (h *Healer) report(done round) {
 	for _, o := range done.healed {
 		h.log.Info("order healed: it went on after it was announced again", "order_id", o.ID, "status", o.Status)
@@ -162,7 +165,7 @@ func (h *Healer) report(done round) {
 	h.healed.Add(float64(len(done.healed)))
 	for _, u := range done.asked {
 		level, event := slog.LevelInfo, contract.OrderPlacedType
-		if u.Order.Waits() { // nothing is wrong, as far as is known
+		if u.Order.Waits() { // as far as is known, nothing is wrong
 			level = slog.LevelDebug
 		} else if u.Order.Status == order.Cancelling {
 			event = contract.OrderCancelledType

@@ -3,11 +3,69 @@ package status
 import (
 	"context"
 	"errors"
+	"log/slog"
 
 	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
 
+	"github.com/altyn-pay/altyn/orders/internal/postgres"
+	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/platform/parked"
+	"github.com/altyn-pay/altyn/platform/telemetry"
 )
+
+// park keeps messages for an operator, in a transaction of its own.
+func (w *Worker) park(ctx context.Context, list []refused) error {
+	if len(list) == 0 {
+		return nil
+	}
+	if err := w.store.InTx(ctx, func(tx *sqlx.Tx) error { return w.store.Park(ctx, tx, toPark(list)) }); err != nil {
+		return err
+	}
+	w.reportParked(list)
+	return nil
+}
+
+func toPark(list []refused) []postgres.Parked {
+	rows := make([]postgres.Parked, len(list))
+	for i, r := range list {
+		rows[i] = postgres.Parked{Message: r.message, Reason: r.reason.Error()}
+	}
+	return rows
+}
+
+func (w *Worker) reportParked(list []refused) {
+	w.parked.Add(float64(len(list)))
+	telemetry.LogEach(w.log, slog.LevelError, "event parked: it cannot be applied", "order_id", len(list), func(i int) (string, []any) {
+		m := list[i].message
+		return m.ShortHeader("ce_subject"), []any{"topic", m.Topic, "partition", m.Partition, "offset", m.Offset,
+			"ce_id", m.ShortHeader("ce_id"), "error", list[i].reason}
+	})
+}
+
+// deadLetter sends messages to the dead-letter topic. It parks those that the broker refuses.
+func (w *Worker) deadLetter(ctx context.Context, list []refused) error {
+	if len(list) == 0 {
+		return nil
+	}
+	messages, reasons := make([]kafka.Message, len(list)), make([]error, len(list))
+	for i, r := range list {
+		messages[i], reasons[i] = r.message, r.reason
+	}
+	sent := len(list)
+	err := w.producer.DeadLetters(ctx, messages, reasons, func(ctx context.Context, messages []kafka.Message, reasons []error) error {
+		sent -= len(messages)
+		rejected := make([]refused, len(messages))
+		for i := range messages {
+			rejected[i] = refused{messages[i], reasons[i]}
+		}
+		return w.park(ctx, rejected)
+	})
+	if err == nil {
+		w.dead.Add(float64(sent))
+	}
+	return err
+}
 
 var _ parked.Source = (*Worker)(nil)
 
@@ -16,9 +74,8 @@ func (w *Worker) Parked(ctx context.Context, after parked.Position, limit int) (
 	return w.store.ParkedEvents(ctx, after, limit)
 }
 
-// Redrive implements parked.Source: the event is applied as if it had just been read. It is parked no longer when it took
-// effect or when the order has seen a newer one meanwhile; otherwise it stays parked, with one more attempt and the reason
-// of this one.
+// Redrive implements parked.Source: it applies the event as if it had just been read. An event that takes effect, or that is
+// older than what the order has seen, is no longer parked. Any other one stays parked, with one more attempt and its new reason.
 func (w *Worker) Redrive(ctx context.Context, id uuid.UUID) (parked.Item, error) {
 	was, message, err := w.store.ParkedEvent(ctx, id)
 	if err != nil {

@@ -1,7 +1,7 @@
-// Package status keeps the orders in step with their payments: a worker reads the topic payments and applies a whole
-// fetch in one transaction. Events may come any number of times and in any order, since each carries the payment's
-// state and version. One bad event never stops the others: what cannot be read goes to the dead letters, what can be
-// read but not applied is parked.
+// Package status keeps orders in step with their payments. The Worker reads the topic payments and applies each fetch in
+// one transaction; the Healer announces orders again whose payment has not been heard of. Events may come any number of times
+// and in any order, since each carries the payment's whole state and its version. One bad event never stops the others: what
+// cannot be read goes to the dead letters, what can be read but not applied is parked.
 package status
 
 import (
@@ -30,7 +30,15 @@ import (
 // Group is the consumer group of the workers, which share the topic's partitions.
 const Group = "orders"
 
-// Worker applies what payments tells. Any number may run, in any number of processes.
+// known are the events that the worker understands.
+var known = map[string]bool{
+	contract.PaymentCreatedType: true, contract.PaymentAuthorizedType: true, contract.PaymentSucceededType: true,
+	contract.PaymentFailedType: true, contract.PaymentCancelledType: true, contract.PaymentRefundedType: true,
+}
+
+var errUnknownOrder = errors.New("unknown order")
+
+// Worker applies the events of payments to their orders. Any number may run, in any number of processes.
 type Worker struct {
 	store      *postgres.Store
 	currencies *money.Currencies
@@ -44,8 +52,8 @@ type Worker struct {
 	dead     prometheus.Counter
 }
 
-// New makes a worker; changed is called with each order's new state once it is committed. A worker that only redrives what is
-// parked needs no producer.
+// New makes a worker. After a commit it calls changed with each order that has changed. A worker that only redrives parked
+// events needs no producer.
 func New(store *postgres.Store, currencies *money.Currencies, producer *kafka.Producer, changed func(order.Order),
 	log *slog.Logger, metrics prometheus.Registerer) *Worker {
 	w := &Worker{
@@ -68,12 +76,18 @@ func New(store *postgres.Store, currencies *money.Currencies, producer *kafka.Pr
 type event struct {
 	message kafka.Message
 	payment order.Payment
-	parked  uuid.UUID // its ID among the parked ones, when it is applied again
+	parked  uuid.UUID // its ID among the parked events when it is redriven, else zero
+}
+
+// refused is a message that has no effect, with the reason.
+type refused struct {
+	message kafka.Message
+	reason  error
 }
 
 // Handle is the kafka.Handler of the topic payments. It returns nil once every message of the batch has taken effect or
-// is kept where an operator finds it; an error means that the database or the broker is away, and that the same batch
-// is to be handled again.
+// is kept where an operator finds it. After an error, which means that the database or the broker is away, the batch must be
+// handled again.
 func (w *Worker) Handle(ctx context.Context, messages []kafka.Message) error {
 	events := make([]event, 0, len(messages))
 	var dead, mistaken []refused
@@ -95,66 +109,56 @@ func (w *Worker) Handle(ctx context.Context, messages []kafka.Message) error {
 	if err := w.park(ctx, mistaken); err != nil {
 		return err
 	}
-	return w.bury(ctx, append(dead, unknown...))
+	return w.deadLetter(ctx, append(dead, unknown...))
 }
 
-// known are the events that this service understands.
-var known = map[string]bool{
-	contract.PaymentCreatedType: true, contract.PaymentAuthorizedType: true, contract.PaymentSucceededType: true,
-	contract.PaymentFailedType: true, contract.PaymentCancelledType: true, contract.PaymentRefundedType: true,
-}
-
-func (w *Worker) read(m kafka.Message) (payment order.Payment, reason error) {
-	reason = kafka.Read(m, func() (err error) {
-		payment, err = w.payment(m)
+// read decodes a message. A panic is the error of that message.
+func (w *Worker) read(m kafka.Message) (payment order.Payment, err error) {
+	err = kafka.Read(m, func() error {
+		header := kafka.EventOf(m)
+		if !known[header.Type] {
+			return fmt.Errorf("no such event on this topic: ce_type %q", header.Type)
+		}
+		eventID, err := contract.ParseID(header.ID)
+		if err != nil {
+			return fmt.Errorf("ce_id %q is not a UUID", header.ID)
+		}
+		var state contract.Payment
+		if err := httpserver.UnmarshalEvent(m.Value, &state); err != nil {
+			return fmt.Errorf("not a payment: %w", err)
+		}
+		payment, err = order.ReadPayment(w.currencies, eventID, state)
 		return err
 	})
-	return payment, reason
+	return payment, err
 }
 
-func (w *Worker) payment(m kafka.Message) (order.Payment, error) {
-	header := kafka.EventOf(m)
-	if !known[header.Type] {
-		return order.Payment{}, fmt.Errorf("no such event on this topic: ce_type %q", header.Type)
-	}
-	eventID, err := contract.ParseID(header.ID)
-	if err != nil {
-		return order.Payment{}, fmt.Errorf("ce_id %q is not a UUID", header.ID)
-	}
-	var state contract.Payment
-	if err := httpserver.UnmarshalEvent(m.Value, &state); err != nil {
-		return order.Payment{}, fmt.Errorf("not a payment: %w", err)
-	}
-	return order.ReadPayment(w.currencies, eventID, state)
-}
-
-// apply gives events their effect in one transaction, and returns those of orders that are not there. When that fails
-// for another reason than the state of the database, the event that causes it is found and parked, and the others take effect.
+// apply applies events, as many as possible in one transaction, and returns those of unknown orders. An event that makes the
+// transaction fail is parked; when the database is away, apply returns its error.
 func (w *Worker) apply(ctx context.Context, events []event) (unknown []refused, err error) {
 	if len(events) == 0 {
 		return nil, nil
 	}
-	apply := func(part []event) error {
-		more, err := w.applyOnce(ctx, part)
+	settle := func(events []event) error {
+		more, err := w.runOnce(ctx, events)
 		unknown = append(unknown, more...)
 		return err
 	}
 	blames := func(err error) bool { return ctx.Err() == nil && !pg.IsTransient(err) }
-	err = apply(events)
-	if err != nil && blames(err) {
+	if err = settle(events); err == nil || !blames(err) {
+		return unknown, err
+	}
+	if len(events) > 1 {
 		w.log.Warn("a batch of events failed; looking for the one that causes it", "events", len(events), "error", err)
-		err = stage.Isolate(events, err, apply, blames, func(e event, cause error) error {
-			return w.park(ctx, []refused{{e.message, cause}})
-		})
 	}
-	if err != nil {
-		return nil, err
-	}
-	return unknown, nil
+	err = stage.Isolate(events, err, settle, blames, func(e event, err error) error {
+		return w.park(ctx, []refused{{e.message, err}})
+	})
+	return unknown, err
 }
 
-// applyOnce is one transaction: load, decide, store. A panic fails it like an error.
-func (w *Worker) applyOnce(ctx context.Context, events []event) (unknown []refused, err error) {
+// runOnce applies events in one transaction: load, decide, store. A panic fails it like an error.
+func (w *Worker) runOnce(ctx context.Context, events []event) (unknown []refused, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			w.log.Error("applying events panicked", "panic", p, "stack", string(debug.Stack()))
@@ -187,7 +191,55 @@ func (w *Worker) applyOnce(ctx context.Context, events []event) (unknown []refus
 	return result.unknown, nil
 }
 
-// report tells of what was committed.
+// outcome is what a batch of events does.
+type outcome struct {
+	changed     []order.Order // in their last state
+	transitions []order.Transition
+	settled     []time.Duration // from acceptance to decision, of the payments that were decided
+	impossible  []refused
+	unknown     []refused
+	redriven    []uuid.UUID // parked events that need not be parked any more
+}
+
+// decide applies events, in their order, to the orders that were loaded.
+func decide(orders map[uuid.UUID]order.Order, events []event, now time.Time) outcome {
+	var result outcome
+	var changed []uuid.UUID
+	seen := make(map[uuid.UUID]bool, len(orders))
+	for _, e := range events {
+		o, ok := orders[e.payment.OrderID]
+		if !ok {
+			result.unknown = append(result.unknown, refused{e.message, errUnknownOrder})
+			continue
+		}
+		transition, err := o.Apply(e.payment, now)
+		if err != nil {
+			result.impossible = append(result.impossible, refused{e.message, err})
+			continue
+		}
+		if e.parked != uuid.Nil {
+			result.redriven = append(result.redriven, e.parked)
+		}
+		if transition == nil {
+			continue
+		}
+		orders[o.ID] = o
+		if !seen[o.ID] {
+			seen[o.ID] = true
+			changed = append(changed, o.ID)
+		}
+		result.transitions = append(result.transitions, *transition)
+		if transition.From == order.Pending && transition.To.Settled() {
+			result.settled = append(result.settled, transition.At.Sub(o.CreatedAt))
+		}
+	}
+	for _, id := range changed {
+		result.changed = append(result.changed, orders[id])
+	}
+	return result
+}
+
+// report counts and logs what was committed.
 func (w *Worker) report(result outcome) {
 	for _, t := range result.transitions {
 		if t.From != t.To {
@@ -199,7 +251,8 @@ func (w *Worker) report(result outcome) {
 	}
 	var failed []order.Order
 	for _, o := range result.changed {
-		if w.changed(o); o.Status == order.Failed {
+		w.changed(o)
+		if o.Status == order.Failed {
 			failed = append(failed, o)
 		}
 	}
