@@ -5,12 +5,9 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"os"
-	"os/signal"
 	"runtime"
-	"syscall"
 	"time"
 
 	"github.com/altyn-pay/altyn/deploy/stack"
@@ -20,50 +17,49 @@ import (
 
 func main() {
 	localkafka.Child()
-	s, err := parse(os.Args[1:], os.Getenv, os.Stderr)
-	if errors.Is(err, flag.ErrHelp) {
-		return
-	}
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "bench: %v; see --help\n", err)
-		os.Exit(2)
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	telemetry.TuneGC() // as the services do: what the generator collects is taken from them
-	err = run(ctx, s)
-	if ctx.Err() != nil { // whatever failed then
-		err = errors.New("interrupted: everything was stopped and removed")
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "bench:", err)
-		os.Exit(1)
-	}
+	os.Exit(program(run).Main())
 }
 
 func run(ctx context.Context, s settings) error {
+	telemetry.TuneGC() // as the services do: what the generator collects is taken from them
+	err := measure(ctx, s)
+	if ctx.Err() != nil { // whatever failed then
+		return errors.New("interrupted: everything was stopped and removed")
+	}
+	return err
+}
+
+func measure(ctx context.Context, s settings) error {
+	out, err := s.file()
+	if err != nil {
+		return err
+	}
 	b := bench{settings: s, say: func(line string) { fmt.Fprintln(os.Stderr, line) }}
+	if b.measured, err = choose(s.Workload); err != nil {
+		return err
+	}
 	report, err := b.measure(ctx)
 	if err != nil {
 		return err
 	}
 	fmt.Println()
 	report.print(os.Stdout)
-	if s.out == "" {
+	if out == "" {
 		return nil
 	}
-	if err := report.write(s.out, s.chartOut()); err != nil {
+	if err := report.write(out); err != nil {
 		return err
 	}
-	fmt.Printf("\nWritten to %s and %s.\n", s.out, s.chartOut())
+	fmt.Printf("\nWritten to %s.\n", out)
 	return nil
 }
 
 // bench is one run.
 type bench struct {
 	settings
-	pgbench  string // the program
-	binaries string // of the services
+	measured map[string]bool // by name
+	pgbench  string          // the program
+	binaries string          // of the services
 	say      func(line string)
 	report   Report
 }
@@ -84,8 +80,8 @@ func (b *bench) measure(ctx context.Context) (report Report, err error) {
 	if err := stack.Build(ctx, stack.BuildOptions{Dir: b.binaries, Progress: b.say}); err != nil {
 		return report, err
 	}
-	b.report = Report{At: time.Now().UTC().Truncate(time.Second), Cores: runtime.NumCPU(), Duration: b.duration.String(), Clients: b.clients,
-		Accounts: b.accounts, Audits: map[string]string{}, PeakRSS: map[string]int64{}}
+	b.report = Report{At: time.Now().UTC().Truncate(time.Second), Cores: runtime.NumCPU(), Duration: b.Duration.String(), Clients: b.Clients,
+		Accounts: b.Accounts, Audits: map[string]string{}, PeakRSS: map[string]int64{}}
 	for _, part := range []struct {
 		name   string
 		wanted bool
@@ -133,11 +129,11 @@ func (b *bench) on(ctx context.Context, name string, run func(ctx context.Contex
 
 // start brings up a stack to be measured.
 func (b *bench) start(ctx context.Context) (*site, error) {
-	s, err := start(ctx, stack.Options{Binaries: b.binaries, Kafka: stack.Kafka{Kind: b.kafka}, Progress: b.say})
+	s, err := start(ctx, stack.Options{Binaries: b.binaries, Kafka: stack.Kafka{Kind: b.Kafka}, Progress: b.say})
 	if err != nil {
 		return nil, err
 	}
-	s.clients, s.rate = b.clients, b.rate
+	s.clients, s.rate = b.Clients, b.Rate
 	if err := s.age(ctx); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
@@ -147,11 +143,11 @@ func (b *bench) start(ctx context.Context) (*site, error) {
 // empty measures the workloads on a database that begins empty.
 func (b *bench) empty(ctx context.Context, s *site) error {
 	if b.measured[storedName] { // better to know it now
-		if err := enoughDisk(s.Server().DataDir, b.stored); err != nil {
+		if err := enoughDisk(s.Server().DataDir, b.Stored); err != nil {
 			return err
 		}
 	}
-	if err := s.open(ctx, b.accounts); err != nil {
+	if err := s.open(ctx, b.Accounts); err != nil {
 		return err
 	}
 	rounds, err := b.rounds(ctx, s, b.chosen(false))

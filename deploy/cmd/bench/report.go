@@ -146,8 +146,8 @@ func (r *Report) result(name string) (Result, bool) {
 	return r.Results[i], true
 }
 
-// write writes the report and its chart.
-func (r Report) write(out, chart string) error {
+// write writes the report to a file.
+func (r Report) write(out string) error {
 	text, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return err
@@ -155,10 +155,7 @@ func (r Report) write(out, chart string) error {
 	if err := os.MkdirAll(filepath.Dir(out), 0o755); err != nil {
 		return err
 	}
-	if err := os.WriteFile(out, append(text, '\n'), 0o644); err != nil {
-		return err
-	}
-	return os.WriteFile(chart, r.chart(), 0o644)
+	return os.WriteFile(out, append(text, '\n'), 0o644)
 }
 
 // grouped writes a number with commas between the thousands.

@@ -1,10 +1,9 @@
 package main
 
 import (
+	"context"
 	"errors"
-	"flag"
 	"fmt"
-	"io"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -15,18 +14,18 @@ import (
 	"github.com/altyn-pay/altyn/testkit/localkafka"
 )
 
-// settings are read from flags and variables.
+// settings of a run.
 type settings struct {
-	duration time.Duration
-	repeats  int
-	clients  int
-	accounts int
-	kafka    localkafka.Kind
-	measured map[string]bool // what is measured, by name
-	rate     float64         // of the open loop, in orders per second
-	stored   int
-	soak     int
-	out      string // "" for no file
+	Workload string          `flag:"workload" env:"WORKLOAD" value:"NAMES" default:"all" help:"workloads, with commas between, or all"`
+	Duration time.Duration   `flag:"duration" env:"DURATION" default:"10s" help:"how long each measurement takes"`
+	Repeats  int             `flag:"repeats" env:"REPEATS" default:"3" help:"rounds of measurements"`
+	Kafka    localkafka.Kind `flag:"kafka" env:"KAFKA" value:"KIND" help:"apache or embedded; default: Apache Kafka where it can run"`
+	Rate     float64         `flag:"rate" env:"RATE" default:"500" help:"orders per second of the workload latency; its goal is for the default"`
+	Stored   int             `flag:"stored" env:"STORED" default:"10000000" help:"orders that are stored already when the workload stored begins"`
+	Soak     int             `flag:"soak" env:"SOAK" default:"1000000" help:"orders of the workload soak"`
+	Clients  int             `flag:"clients" default:"64" help:"clients of the workloads with one order or operation per request"`
+	Accounts int             `flag:"accounts" default:"1000" help:"accounts that the load is spread over"`
+	Out      string          `flag:"out" value:"FILE" help:"where the result is written as JSON; default: deploy/bench/latest.json when all is measured"`
 }
 
 // The parts that are no workloads: each has a stack of its own.
@@ -35,9 +34,9 @@ const (
 	soakName   = "soak"
 )
 
-const about = `bench measures how many orders and billing operations Altyn settles per second, beside what pgbench (TPC-B, scale 20, -c 8 -j 2
--M prepared) does on the same PostgreSQL in the same run. It starts stacks of its own, durable, on free ports and with temporary
-data, and removes them at the end.
+const about = `bench measures how many orders and billing operations Altyn settles per second, beside what pgbench (TPC-B, scale 20, -c 8
+-j 2 -M prepared) does on the same PostgreSQL in the same run. It starts stacks of its own, durable, on free ports and with
+temporary data, and removes them at the end.
 
 The speed of a machine wanders, so it measures in rounds: each runs every workload, after a quarter of the time to warm up, and
 pgbench for half of the time before and after each; a workload's ratio is to the mean of the two. Printed are the median of the
@@ -46,73 +45,57 @@ rounds and the spread. The books are audited after the measurements of each stac
 Workloads:
 `
 
-// A variable of the same name sets a flag that is not given, so that make can pass it on.
-var variables = []string{"duration", "repeats", "workload", "kafka", "rate", "stored", "soak"}
-
-// parse reads the flags. With --help the error is flag.ErrHelp, and the help is written to output.
-func parse(args []string, getenv func(string) string, output io.Writer) (settings, error) {
-	var s settings
-	var names, kafka string
-	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	flags.SetOutput(output)
-	flags.StringVar(&names, "workload", "all", "`names` of the workloads, with commas between, or all (WORKLOAD)")
-	flags.DurationVar(&s.duration, "duration", 10*time.Second, "how long each measurement takes (DURATION)")
-	flags.IntVar(&s.repeats, "repeats", 3, "`rounds` of measurements (REPEATS)")
-	flags.StringVar(&kafka, "kafka", "", "`kind` of broker: apache or embedded; default: Apache Kafka where it can run (KAFKA)")
-	flags.IntVar(&s.stored, "stored", 10_000_000, "`orders` that are stored already when the workload stored begins (STORED)")
-	flags.IntVar(&s.soak, "soak", 1_000_000, "`orders` of the workload soak (SOAK)")
-	flags.Float64Var(&s.rate, "rate", openRate, "orders per `second` of the workload latency; its goal is for the default (RATE)")
-	flags.IntVar(&s.clients, "clients", 64, "`clients` of the workloads with one order or operation per request")
-	flags.IntVar(&s.accounts, "accounts", 1000, "`accounts` that the load is spread over")
-	flags.StringVar(&s.out, "out", "", "`file` for the result as JSON, and beside it as a chart (.svg); default: "+defaultOut+"\nwhen all is measured, otherwise none")
-	flags.Usage = func() {
-		fmt.Fprint(output, about)
-		for _, w := range workloads {
-			fmt.Fprintf(output, "  %-15s%s: %s\n", w.name, w.title, w.goal)
-		}
-		fmt.Fprintf(output, "  %-15severy workload with a rate once more, with %s orders stored: %s\n", storedName, "-stored", storedGoal)
-		fmt.Fprintf(output, "  %-15s%s orders in one go: %s\n\nFlags, with the variables that set some of them too:\n", soakName, "-soak", soakGoal)
-		flags.PrintDefaults()
+func program(run func(context.Context, settings) error) config.Program {
+	var text strings.Builder
+	text.WriteString(about)
+	for _, w := range workloads {
+		fmt.Fprintf(&text, "  %-15s%s: %s\n", w.name, w.title, w.goal)
 	}
-	for _, name := range variables {
-		if value := getenv(strings.ToUpper(name)); value != "" {
-			if err := flags.Set(name, value); err != nil {
-				return s, fmt.Errorf("%s: %w", strings.ToUpper(name), err)
-			}
-		}
-	}
-	if err := config.ParseFlags(flags, args); err != nil {
-		return s, err
-	}
-	if flags.NArg() > 0 {
-		return s, fmt.Errorf("there is no argument %q", flags.Arg(0))
-	}
-	s.kafka = localkafka.Kind(kafka)
-	if !slices.Contains([]localkafka.Kind{"", localkafka.Apache, localkafka.Embedded}, s.kafka) {
-		return s, fmt.Errorf("there is no kind of Kafka %q: apache or embedded", kafka)
-	}
-	if s.duration < time.Second || s.repeats < 1 || s.clients < 1 || s.accounts < 1 || !(s.rate >= 1) {
-		return s, errors.New("a second, a round, a client, an account and an order per second are the least")
-	}
-	if s.stored < leastStored || s.soak < soakSamples {
-		return s, fmt.Errorf("%d orders to be stored and %d of a soak are the least", leastStored, soakSamples)
-	}
-	var err error
-	if s.measured, err = choose(names); err != nil {
-		return s, err
-	}
-	if names == "all" && s.out == "" {
-		root, err := stack.Root()
-		if err != nil {
-			return s, err
-		}
-		s.out = filepath.Join(root, defaultOut)
-	}
-	return s, nil
+	fmt.Fprintf(&text, "  %-15severy workload with a rate once more, with --stored orders stored: %s\n", storedName, storedGoal)
+	fmt.Fprintf(&text, "  %-15s--soak orders in one go: %s\n", soakName, soakGoal)
+	return config.Program{Name: "bench", About: text.String(), Commands: []config.Command{config.NewCommand("", "", run)}}
 }
 
-// defaultOut is the result of a whole run; that of a part must not replace it.
-const defaultOut = "deploy/bench/latest.json"
+// Validate checks the names and numbers.
+func (s settings) Validate() error {
+	var errs []error
+	if _, err := choose(s.Workload); err != nil {
+		errs = append(errs, err)
+	}
+	if !slices.Contains([]localkafka.Kind{"", localkafka.Apache, localkafka.Embedded}, s.Kafka) {
+		errs = append(errs, config.Invalid("--kafka", "must be apache or embedded"))
+	}
+	if s.Duration < time.Second {
+		errs = append(errs, config.Invalid("--duration", "must be at least 1s"))
+	}
+	for _, n := range []struct {
+		flag         string
+		value, least int
+	}{
+		{"--repeats", s.Repeats, 1},
+		{"--clients", s.Clients, 1},
+		{"--accounts", s.Accounts, 1},
+		{"--stored", s.Stored, leastStored},
+		{"--soak", s.Soak, soakSamples},
+	} {
+		if n.value < n.least {
+			errs = append(errs, config.Invalid(n.flag, "must be at least %d", n.least))
+		}
+	}
+	if !(s.Rate >= 1) { // nor NaN
+		errs = append(errs, config.Invalid("--rate", "must be at least 1"))
+	}
+	return errors.Join(errs...)
+}
+
+// file is where the result is written, "" for nowhere: only the result of a whole run replaces the last one.
+func (s settings) file() (string, error) {
+	if s.Out != "" || s.Workload != "all" {
+		return s.Out, nil
+	}
+	root, err := stack.Root()
+	return filepath.Join(root, "deploy", "bench", "latest.json"), err
+}
 
 // choose returns what is measured for the given names: with each what its goal refers to.
 func choose(names string) (map[string]bool, error) {
@@ -130,7 +113,7 @@ func choose(names string) (map[string]bool, error) {
 		case slices.Contains(known, name):
 			chosen[name] = true
 		default:
-			return nil, fmt.Errorf("there is no workload %q: all, or some of %s", name, strings.Join(known, ", "))
+			return nil, config.Invalid("--workload", "must be all, or some of %s", strings.Join(known, ", "))
 		}
 	}
 	rated := slices.DeleteFunc(slices.Clone(workloads), func(w workload) bool { return w.goal.of == "" })
@@ -148,11 +131,8 @@ func choose(names string) (map[string]bool, error) {
 }
 
 // chosen are the workloads that are measured, in their order; with rated only those whose goal is a rate.
-func (s settings) chosen(rated bool) []workload {
+func (b *bench) chosen(rated bool) []workload {
 	return slices.DeleteFunc(slices.Clone(workloads), func(w workload) bool {
-		return !s.measured[w.name] || rated && w.goal.of == ""
+		return !b.measured[w.name] || rated && w.goal.of == ""
 	})
 }
-
-// chartOut is where the chart goes.
-func (s settings) chartOut() string { return strings.TrimSuffix(s.out, filepath.Ext(s.out)) + ".svg" }

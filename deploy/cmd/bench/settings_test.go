@@ -2,8 +2,7 @@ package main
 
 import (
 	"bytes"
-	"errors"
-	"flag"
+	"context"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -14,42 +13,60 @@ import (
 	"github.com/altyn-pay/altyn/testkit/localkafka"
 )
 
-func parsed(t *testing.T, env map[string]string, args ...string) (settings, error) {
+// parsed runs the program with arguments and variables, and returns the settings of the run, or what it says.
+func parsed(t *testing.T, env map[string]string, args ...string) (given settings, said string) {
 	t.Helper()
-	var help bytes.Buffer
-	return parse(args, func(name string) string { return env[name] }, &help)
+	var out bytes.Buffer
+	p := program(func(_ context.Context, s settings) error { given = s; return nil })
+	p.Env, p.Stdout, p.Stderr = env, &out, &out
+	if p.Env == nil {
+		p.Env = map[string]string{}
+	}
+	if code := p.Run(t.Context(), args); code != 0 && out.Len() == 0 {
+		t.Errorf("%v: code %d without a word", args, code)
+	}
+	return given, out.String()
 }
 
 func TestDefaults(t *testing.T) {
-	s, err := parsed(t, nil)
-	if err != nil {
-		t.Fatal(err)
+	s, said := parsed(t, nil)
+	want := settings{
+		Workload: "all", Duration: 10 * time.Second, Repeats: 3, Rate: openRate,
+		Stored: 10_000_000, Soak: 1_000_000, Clients: 64, Accounts: 1000,
 	}
-	if s.duration != 10*time.Second || s.repeats != 3 || s.clients != 64 || s.accounts != 1000 || s.stored != 10_000_000 || s.soak != 1_000_000 || s.rate != 500 || s.kafka != "" {
-		t.Errorf("%+v", s)
+	if s != want || said != "" {
+		t.Errorf("%+v %s", s, said)
 	}
-	if len(s.measured) != len(workloads)+2 || len(s.chosen(false)) != len(workloads) || len(s.chosen(true)) != len(workloads)-1 {
-		t.Errorf("%v", s.measured)
+	measured, err := choose(s.Workload)
+	b := bench{measured: measured}
+	if err != nil || len(measured) != len(workloads)+2 ||
+		len(b.chosen(false)) != len(workloads) || len(b.chosen(true)) != len(workloads)-1 {
+		t.Errorf("%v %v", measured, err)
 	}
-	if !filepath.IsAbs(s.out) || !strings.HasSuffix(s.out, "/deploy/bench/latest.json") || !strings.HasSuffix(s.chartOut(), "/deploy/bench/latest.svg") {
-		t.Errorf("%s, %s", s.out, s.chartOut())
+	if file, err := s.file(); err != nil || !filepath.IsAbs(file) || !strings.HasSuffix(file, "/deploy/bench/latest.json") {
+		t.Errorf("%s: %v", file, err)
 	}
 }
 
 func TestVariablesAndFlags(t *testing.T) {
-	env := map[string]string{"WORKLOAD": "orders, soak", "DURATION": "2s", "REPEATS": "5", "KAFKA": "embedded", "STORED": "1000", "SOAK": "2000", "RATE": "100"}
-	s, err := parsed(t, env, "-repeats", "1") // a flag counts more
-	if err != nil {
-		t.Fatal(err)
+	env := map[string]string{
+		"WORKLOAD": "orders, soak", "DURATION": "2s", "REPEATS": "5", "KAFKA": "embedded",
+		"STORED": "1000", "SOAK": "2000", "RATE": "100",
 	}
-	if s.duration != 2*time.Second || s.repeats != 1 || s.kafka != localkafka.Embedded || s.stored != 1000 || s.soak != 2000 || s.rate != 100 {
-		t.Errorf("%+v", s)
+	s, said := parsed(t, env, "-repeats", "1") // a flag counts more
+	want := settings{
+		Workload: "orders, soak", Duration: 2 * time.Second, Repeats: 1, Kafka: localkafka.Embedded, Rate: 100,
+		Stored: 1000, Soak: 2000, Clients: 64, Accounts: 1000,
 	}
-	if s.out != "" {
-		t.Errorf("a part of the workloads would replace the whole result: %s", s.out)
+	if s != want {
+		t.Errorf("%+v %s", s, said)
 	}
-	if s, err = parsed(t, env, "-out", "part.json"); err != nil || s.out != "part.json" || s.chartOut() != "part.svg" {
-		t.Errorf("%s, %s: %v", s.out, s.chartOut(), err)
+	if file, err := s.file(); file != "" || err != nil {
+		t.Errorf("a part of the workloads would replace the whole result: %s %v", file, err)
+	}
+	s, _ = parsed(t, env, "-out", "part.json")
+	if file, err := s.file(); file != "part.json" || err != nil {
+		t.Errorf("%s: %v", file, err)
 	}
 }
 
@@ -79,35 +96,27 @@ func TestBadSettings(t *testing.T) {
 		args []string
 		want string
 	}{
-		{args: []string{"-workload", "order"}, want: `no workload "order"`},
-		{args: []string{"-workload", ""}, want: `no workload ""`},
-		{args: []string{"-kafka", "redpanda"}, want: `"redpanda"`},
-		{args: []string{"-duration", "10ms"}, want: "a second"},
-		{args: []string{"-repeats", "0"}, want: "a round"},
-		{args: []string{"-soak", "10"}, want: "of a soak"},
-		{args: []string{"-stored", "0"}, want: "to be stored"},
+		{args: []string{"-workload", "order"}, want: `--workload: "order" must be`},
+		{args: []string{"-kafka", "redpanda"}, want: `--kafka: "redpanda" must be`},
+		{args: []string{"-duration", "10ms"}, want: "--duration"},
+		{args: []string{"-repeats", "0"}, want: "--repeats"},
+		{args: []string{"-soak", "10"}, want: "--soak"},
+		{args: []string{"-stored", "0"}, want: "--stored"},
+		{args: []string{"-rate", "NaN"}, want: "--rate"},
 		{args: []string{"orders"}, want: `no argument "orders"`},
 		{env: map[string]string{"DURATION": "ten"}, want: "DURATION"},
 	} {
-		if _, err := parsed(t, c.env, c.args...); err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%v %v: %v", c.env, c.args, err)
+		if _, said := parsed(t, c.env, c.args...); !strings.Contains(said, c.want) {
+			t.Errorf("%v %v: %s", c.env, c.args, said)
 		}
 	}
 }
 
 func TestHelp(t *testing.T) {
-	var help bytes.Buffer
-	if _, err := parse([]string{"--help"}, func(string) string { return "" }, &help); !errors.Is(err, flag.ErrHelp) {
-		t.Fatal(err)
-	}
+	_, help := parsed(t, nil, "--help")
 	for _, w := range workloads {
-		if !strings.Contains(help.String(), "  "+w.name+" ") || !strings.Contains(help.String(), w.goal.String()) {
+		if !strings.Contains(help, "  "+w.name+" ") || !strings.Contains(help, w.goal.String()) {
 			t.Errorf("there is nothing about %s", w.name)
-		}
-	}
-	for _, name := range variables {
-		if !strings.Contains(help.String(), "("+strings.ToUpper(name)+")") {
-			t.Errorf("there is nothing about %s", name)
 		}
 	}
 }

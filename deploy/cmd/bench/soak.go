@@ -31,10 +31,10 @@ const (
 
 // soaked places many orders, one per request, and watches what grows.
 func (b *bench) soaked(ctx context.Context, s *site) error {
-	if err := s.open(ctx, b.accounts); err != nil {
+	if err := s.open(ctx, b.Accounts); err != nil {
 		return err
 	}
-	soak, err := s.soak(ctx, b.soak)
+	soak, err := s.soak(ctx, b.Soak)
 	b.report.Soak = &soak
 	return err
 }

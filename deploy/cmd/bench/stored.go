@@ -60,18 +60,18 @@ func enoughDisk(dir string, orders int) error {
 // filled measures the workloads with a rate once more, on a database with many orders. Beside it is a second stack with an empty
 // one, on which each workload is measured right before or after: the speed of a machine wanders by more than what is to be seen.
 func (b *bench) filled(ctx context.Context, s *site) (err error) {
-	s.prefix = grouped(int64(b.stored)) + " stored, "
-	b.say(fmt.Sprintf("filling the databases with %s orders", grouped(int64(b.stored))))
+	s.prefix = grouped(int64(b.Stored)) + " stored, "
+	b.say(fmt.Sprintf("filling the databases with %s orders", grouped(int64(b.Stored))))
 	began := time.Now()
-	f := newFilling(b.stored, b.accounts, began)
+	f := newFilling(b.Stored, b.Accounts, began)
 	if err := f.run(ctx, s.orders, s.billing); err != nil {
 		return err
 	}
-	s.accounts = f.last(b.accounts)
+	s.accounts = f.last(b.Accounts)
 	if _, err := s.admin.ExecContext(ctx, `CHECKPOINT`); err != nil { // or it would be written down beside the measurements
 		return err
 	}
-	stored := Stored{Orders: b.stored, FillSeconds: time.Since(began).Seconds()}
+	stored := Stored{Orders: b.Stored, FillSeconds: time.Since(began).Seconds()}
 	if err := s.admin.GetContext(ctx, &stored.Bytes, `SELECT pg_database_size('orders') + pg_database_size('payments')`); err != nil {
 		return err
 	}
@@ -82,14 +82,14 @@ func (b *bench) filled(ctx context.Context, s *site) (err error) {
 	}
 	defer func() { err = errors.Join(err, empty.close()) }()
 	empty.prefix = "empty beside it, "
-	if err := empty.open(ctx, b.accounts); err != nil {
+	if err := empty.open(ctx, b.Accounts); err != nil {
 		return err
 	}
 	if stored.Results, err = b.sideBySide(ctx, s, empty, b.chosen(true)); err != nil {
 		return err
 	}
 	b.report.Stored = &stored
-	if b.stored > auditedAtMost {
+	if b.Stored > auditedAtMost {
 		b.report.Audits["the filled database"] = fmt.Sprintf("not audited: with more than %s orders that takes many minutes", grouped(auditedAtMost))
 	}
 	return nil
@@ -98,7 +98,7 @@ func (b *bench) filled(ctx context.Context, s *site) (err error) {
 // sideBySide measures workloads on two stacks in turn, the first of which takes turns too.
 func (b *bench) sideBySide(ctx context.Context, filled, empty *site, workloads []workload) ([]StoredResult, error) {
 	results := make([]StoredResult, len(workloads))
-	for n := range b.repeats {
+	for n := range b.Repeats {
 		for i, w := range workloads {
 			r := &results[i]
 			r.Name = w.name
@@ -110,7 +110,7 @@ func (b *bench) sideBySide(ctx context.Context, filled, empty *site, workloads [
 				slices.Reverse(pair)
 			}
 			for _, on := range pair {
-				m, err := on.measure(ctx, w, fmt.Sprintf("%sround %d/%d, %s", on.prefix, n+1, b.repeats, w.name), b.duration)
+				m, err := on.measure(ctx, w, fmt.Sprintf("%sround %d/%d, %s", on.prefix, n+1, b.Repeats, w.name), b.Duration)
 				if err != nil {
 					return nil, fmt.Errorf("%s%s: %w", on.prefix, w.name, err)
 				}

@@ -12,7 +12,7 @@ import (
 	"github.com/altyn-pay/altyn/deploy/load"
 )
 
-// workload is something that is measured in every round. This one table drives measuring, printing and the chart.
+// workload is something that is measured in every round. This one table drives measuring and printing.
 type workload struct {
 	name  string
 	title string
@@ -87,9 +87,9 @@ func (b *bench) rounds(ctx context.Context, s *site, workloads []workload) (roun
 			defer func() { err = errors.Join(err, y.drop(ctx)) }()
 		}
 	}
-	for n := range b.repeats {
+	for n := range b.Repeats {
 		round := Round{Measurements: map[string]Measurement{}}
-		what := func(name string) string { return fmt.Sprintf("%sround %d/%d, %s", s.prefix, n+1, b.repeats, name) }
+		what := func(name string) string { return fmt.Sprintf("%sround %d/%d, %s", s.prefix, n+1, b.Repeats, name) }
 		var (
 			before  float64 // pgbench's rate before a workload
 			pgbench []float64
@@ -98,17 +98,17 @@ func (b *bench) rounds(ctx context.Context, s *site, workloads []workload) (roun
 			beside := y != nil && w.goal.of != ""
 			if beside && before == 0 {
 				b.say(what(pgbenchName))
-				if before, err = y.measure(ctx, s, b.duration); err != nil {
+				if before, err = y.measure(ctx, s, b.Duration); err != nil {
 					return nil, err
 				}
 			}
-			m, err := s.measure(ctx, w, what(w.name), b.duration)
+			m, err := s.measure(ctx, w, what(w.name), b.Duration)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", w.name, err)
 			}
 			if beside {
 				b.say(what(pgbenchName))
-				after, err := y.measure(ctx, s, b.duration)
+				after, err := y.measure(ctx, s, b.Duration)
 				if err != nil {
 					return nil, err
 				}

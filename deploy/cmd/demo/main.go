@@ -4,14 +4,10 @@ package main
 
 import (
 	"context"
-	"errors"
-	"flag"
 	"fmt"
 	"maps"
 	"os"
-	"os/signal"
 	"slices"
-	"syscall"
 	"time"
 
 	"github.com/google/uuid"
@@ -23,59 +19,43 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	err := run(ctx)
-	if errors.Is(err, flag.ErrHelp) {
-		return
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "demo:", err)
-		if errors.As(err, new(usageError)) {
-			os.Exit(2)
-		}
-		os.Exit(1)
-	}
+	p := config.Program{Name: "demo", About: about, Commands: []config.Command{config.NewCommand("", "", run)}}
+	os.Exit(p.Main())
 }
 
-// usageError is a mistake in the arguments.
-type usageError struct{ error }
+const about = `demo opens accounts on a running stack, funds them, places orders of 1.00 RUB through the gateway, for a fifth of which
+there is no money, waits until all are final and checks the books in both databases.`
 
-// settings are read from flags.
+// settings of a run.
 type settings struct {
-	gateway  string
-	accounts int
-	orders   int
-	clients  int
+	Gateway  string `flag:"gateway" value:"URL" default:"http://127.0.0.1:8000" help:"address of the gateway"`
+	Accounts int    `flag:"accounts" default:"100" help:"accounts to open"`
+	Orders   int    `flag:"orders" default:"3000" help:"orders to place"`
+	Clients  int    `flag:"clients" default:"32" help:"orders placed at the same time"`
+	Postgres pg.Config
 }
 
-func run(ctx context.Context) error {
-	var s settings
-	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
-	flags.StringVar(&s.gateway, "gateway", "http://127.0.0.1:8000", "address of the gateway")
-	flags.IntVar(&s.accounts, "accounts", 100, "accounts to open")
-	flags.IntVar(&s.orders, "orders", 3000, "orders to place")
-	flags.IntVar(&s.clients, "clients", 32, "orders placed at the same time")
-	flags.Usage = func() {
-		fmt.Fprintln(flags.Output(), "demo opens accounts on a running stack, funds them, places orders of 1.00 RUB through the gateway, for\n"+
-			"a fifth of which there is no money, waits until all are final and checks the books in both databases.\n\nFlags:")
-		flags.PrintDefaults()
+// Validate checks the numbers.
+func (s settings) Validate() error {
+	switch {
+	case s.Accounts < 1:
+		return config.Invalid("--accounts", "must be at least 1")
+	case s.Orders < s.Accounts:
+		return config.Invalid("--orders", "must be at least as many as the accounts")
+	case s.Clients < 1 || s.Clients > 256:
+		return config.Invalid("--clients", "must be 1 to 256")
 	}
-	if err := config.ParseFlags(flags, os.Args[1:]); errors.Is(err, flag.ErrHelp) {
-		return err
-	} else if err != nil {
-		return usageError{fmt.Errorf("%w; see --help", err)}
-	}
-	if s.accounts < 1 || s.orders < s.accounts || s.clients < 1 || s.clients > 256 {
-		return usageError{errors.New("there must be an account, at least as many orders as accounts, and 1 to 256 clients")}
-	}
-	client := load.New(s.gateway)
+	return nil
+}
+
+func run(ctx context.Context, s settings) error {
+	client := load.New(s.Gateway)
 	defer client.Close()
 
-	each := s.orders / s.accounts
+	each := s.Orders / s.Accounts
 	funded := each * 4 / 5
-	fmt.Printf("Opening %d accounts with %d.00 RUB each, for %d orders of 1.00 RUB.\n", s.accounts, funded, each)
-	accounts, err := client.Accounts(ctx, s.accounts, s.clients, fmt.Sprintf("%d.00", max(funded, 1)), "RUB")
+	fmt.Printf("Opening %d accounts with %d.00 RUB each, for %d orders of 1.00 RUB.\n", s.Accounts, funded, each)
+	accounts, err := client.Accounts(ctx, s.Accounts, s.Clients, fmt.Sprintf("%d.00", max(funded, 1)), "RUB")
 	if err != nil {
 		return fmt.Errorf("%w (is the stack running? make start)", err)
 	}
@@ -87,13 +67,13 @@ func run(ctx context.Context) error {
 		return err
 	}
 	report(orders)
-	return check(ctx)
+	return check(ctx, s.Postgres)
 }
 
 func place(ctx context.Context, client *load.Client, s settings, accounts []uuid.UUID, each int) error {
 	progress := load.NewProgress(os.Stdout, "orders placed", each*len(accounts))
 	defer progress.Close()
-	return load.Each(ctx, each*len(accounts), s.clients, func(i int) error {
+	return load.Each(ctx, each*len(accounts), s.Clients, func(i int) error {
 		order := load.NewOrder{AccountID: accounts[i%len(accounts)], Amount: "1.00", Currency: "RUB"}
 		if err := client.Retry(ctx, "/api/v1/orders", uuid.NewString(), order, nil); err != nil {
 			return fmt.Errorf("place an order: %w", err)
@@ -159,11 +139,7 @@ func report(orders []load.Order) {
 }
 
 // check audits both databases.
-func check(ctx context.Context) error {
-	cfg, err := config.Load[pg.Config]()
-	if err != nil {
-		return err
-	}
+func check(ctx context.Context, cfg pg.Config) error {
 	orders, err := pg.OpenOwner(cfg.Defaults("orders"))
 	if err != nil {
 		return err

@@ -28,7 +28,6 @@ const asProgram = "STACK_TEST_PROGRAM"
 func TestMain(m *testing.M) {
 	if _, ok := os.LookupEnv(asProgram); ok {
 		main()
-		os.Exit(0)
 	}
 	os.Exit(m.Run())
 }
@@ -242,11 +241,11 @@ func TestArguments(t *testing.T) {
 	for _, test := range []struct{ args, env, want string }{
 		{"--help", "", "PAYMENTS_WORKERS"},
 		{"", "", "PAYMENTS_WORKERS"},
-		{"fly", "", `there is no verb "fly"`},
-		{"strat", "", `there is no verb "strat"; did you mean start?`},
-		{"strat", "KAFKA_BROKER=127.0.0.1:9092", "warning: nothing reads the variable KAFKA_BROKER; did you mean KAFKA_BROKERS?"},
+		{"fly", "", `there is no command "fly"`},
+		{"strat", "", `there is no command "strat"; did you mean start?`},
+		{"status", "KAFKA_BROKER=127.0.0.1:9092", "warning: nothing reads the variable KAFKA_BROKER; did you mean KAFKA_BROKERS?"},
 		{"--version", "", "stack 0."},
-		{"stop now", "", `stop takes no "now"`},
+		{"stop now", "", `stop: there is no argument "now"`},
 		{"run --fast", "", "there is no flag --fast"},
 		{"build --no-cash", "", "there is no flag --no-cash; did you mean --no-cache?"},
 		{"run", "PAYMENTS_WORKERS=99", `PAYMENTS_WORKERS: "99" must be 0 to 16`},
