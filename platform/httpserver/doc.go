@@ -23,6 +23,6 @@
 // # Bounds
 //
 // Headers must arrive within 5 s and fit into 32 KiB, a body within 15 s, and a JSON body into 1 MiB; an answer must be written within
-// 60 s of its request (Server.WriteTimeout). Bodies in flight share the room of Config.BodyMemory, of which a body takes what has arrived. An answer that lasts (Detach) has no such deadline; instead each write to it has
-// 30 s. Shutdown waits at most 10 s for the requests in flight.
+// 60 s of its request (Server.WriteTimeout). Bodies in flight share the room of Config.BodyMemory, of which a body takes what has arrived. An answer that lasts (Stream) has no such deadline;
+// instead each write to it has 30 s. Shutdown waits at most 10 s for the requests in flight.
 package httpserver

@@ -22,7 +22,6 @@ type exchangeKey struct{}
 type exchange struct {
 	http.ResponseWriter
 	entry
-	detached bool // the answer goes on without its handler
 }
 
 // entry is what is logged and measured of a request.
@@ -90,12 +89,6 @@ func (x *exchange) FlushError() error {
 
 // Flush implements http.Flusher.
 func (x *exchange) Flush() { _ = x.FlushError() }
-
-// detach hands the entry over to whoever goes on with the answer.
-func (x *exchange) detach(r *http.Request) entry {
-	x.detached, x.status, x.route = true, http.StatusOK, route(r)
-	return x.entry
-}
 
 // freeBody is how much of each body needs no room in the budget: no more than its connection holds anyhow. So small
 // requests go on where large ones have taken all there is.

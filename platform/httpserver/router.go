@@ -90,8 +90,9 @@ func Handle(serve func(w http.ResponseWriter, r *http.Request) error, parameters
 }
 
 // Error answers with err: a *Problem as it is, contract.FieldErrors as 400 validation_failed, another error as the problem that
-// Options.Classify makes of it, or as 500 internal. What lies behind a 5xx is logged with the request. A client that has left gets nothing. When the answer has
-// already begun, the error is only logged.
+// Options.Classify makes of it, or as 500 internal. The cause of a 5xx is logged with the request. A client that has left gets
+// nothing. Once the answer has begun, Error logs and panics with http.ErrAbortHandler: only a broken connection tells the client
+// that the answer is not whole.
 func Error(w http.ResponseWriter, r *http.Request, err error) {
 	x, _ := r.Context().Value(exchangeKey{}).(*exchange)
 	p := x.problem(r.Context(), err)
@@ -102,7 +103,9 @@ func Error(w http.ResponseWriter, r *http.Request, err error) {
 		}
 	case x == nil:
 		WriteProblem(w, p)
-	case x.status == 0 && (x.observer.Render == nil || !x.observer.Render(w, r, p)):
+	case x.status != 0:
+		panic(http.ErrAbortHandler)
+	case x.observer.Render == nil || !x.observer.Render(w, r, p):
 		WriteProblem(w, p)
 	}
 }
@@ -169,10 +172,8 @@ func (o *observer) observe(next http.Handler) http.Handler {
 			if x.status == 0 && (panicked != nil || r.Context().Err() != nil) {
 				x.status = StatusClientClosedRequest
 			}
-			if !x.detached {
-				x.route = route(r)
-				o.finish(&x.entry)
-			}
+			x.route = route(r)
+			o.finish(&x.entry)
 			if panicked != nil {
 				// The answer has begun: only a broken connection tells the client that it is not whole.
 				panic(http.ErrAbortHandler)

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/altyn-pay/altyn/platform/socket"
@@ -55,8 +54,8 @@ func Profile(addr string, cfg Config, logger *slog.Logger) Server {
 }
 
 // Run listens, serves until ctx ends, and drains: it closes the listener first, then ends what waits on Draining, then
-// waits for the requests in flight and the detached streams. The contexts of requests live on meanwhile and are cancelled only when the time to
-// drain is over and the requests are cut off, which is an error. A port that is taken is an error that names it.
+// waits for the requests in flight. Their contexts live on meanwhile and are cancelled only when the time to drain is over and they are
+// cut off, which is an error. A port that is taken is an error that names it.
 func Run(ctx context.Context, s Server) error {
 	listener := s.Listener
 	if listener == nil {
@@ -70,7 +69,6 @@ func Run(ctx context.Context, s Server) error {
 	defer drain()
 	base, cutOff := context.WithCancel(context.WithoutCancel(ctx))
 	defer cutOff()
-	life := &lifetime{draining: draining, base: base}
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(s.H2C)
@@ -82,7 +80,7 @@ func Run(ctx context.Context, s Server) error {
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		HTTP2:             &http.HTTP2Config{SendPingTimeout: silence, PingTimeout: pingAnswer},
-		BaseContext:       func(net.Listener) context.Context { return context.WithValue(base, lifetimeKey{}, life) },
+		BaseContext:       func(net.Listener) context.Context { return context.WithValue(base, drainingKey{}, draining) },
 		ErrorLog:          slog.NewLogLogger(s.Logger.Handler(), slog.LevelWarn),
 	}
 	server.RegisterOnShutdown(drain)
@@ -103,9 +101,6 @@ func Run(ctx context.Context, s Server) error {
 	deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 	defer cancel()
 	err := server.Shutdown(deadline)
-	if err == nil {
-		err = life.awaitStreams(deadline) // no more of them begin
-	}
 	if err != nil {
 		cutOff()
 		_ = server.Close() // What fails to close here is gone with the process.
@@ -121,38 +116,13 @@ func Run(ctx context.Context, s Server) error {
 	return nil
 }
 
-// lifetime is what requests know of their server.
-type lifetime struct {
-	draining context.Context // ends when it begins to shut down
-	base     context.Context // ends when what still runs is cut off
-	streams  sync.WaitGroup  // the detached answers
-}
-
-type lifetimeKey struct{}
-
-// lifetimeOf returns that of the request's server. Outside of a server of Run it never ends.
-func lifetimeOf(ctx context.Context) *lifetime {
-	if life, ok := ctx.Value(lifetimeKey{}).(*lifetime); ok {
-		return life
-	}
-	return &lifetime{draining: context.Background(), base: context.Background()}
-}
-
-// awaitStreams returns when all detached answers have ended, or with the error of ctx.
-func (l *lifetime) awaitStreams(ctx context.Context) error {
-	ended := make(chan struct{})
-	go func() {
-		l.streams.Wait() // not for ever: they are cut off in time
-		close(ended)
-	}()
-	select {
-	case <-ended:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
+type drainingKey struct{}
 
 // Draining returns a context that ends when the server of this request begins to shut down. Whatever only waits (a stream of
 // events, ?wait=) ends with it; real work goes on. Outside of a server of Run it never ends.
-func Draining(ctx context.Context) context.Context { return lifetimeOf(ctx).draining }
+func Draining(ctx context.Context) context.Context {
+	if draining, ok := ctx.Value(drainingKey{}).(context.Context); ok {
+		return draining
+	}
+	return context.Background()
+}

@@ -43,19 +43,18 @@ func (s *streams) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (s *streams) detach(w http.ResponseWriter, r *http.Request, events *upstream.Stream) error {
 	s.open.Add(1)
-	err := httpserver.Detach(w, r, nil, func(ctx context.Context, client io.Writer) error {
-		defer s.open.Add(-1)
-		defer events.Close()
-		defer context.AfterFunc(ctx, func() { events.Close() })()
-		_, err := io.CopyBuffer(client, events, make([]byte, eventBuffer))
-		if ctx.Err() != nil {
-			return nil
-		}
-		return err
-	})
-	if err != nil {
-		s.open.Add(-1)
-		events.Close()
+	defer s.open.Add(-1)
+	defer events.Close()
+	ctx := httpserver.Draining(r.Context())
+	defer context.AfterFunc(ctx, func() { events.Close() })()
+	defer context.AfterFunc(r.Context(), func() { events.Close() })()
+	out := httpserver.NewStream(w)
+	defer out.End()
+	w.WriteHeader(200)
+	out.Flush()
+	_, err := io.CopyBuffer(out, events, make([]byte, eventBuffer))
+	if ctx.Err() != nil || r.Context().Err() != nil {
+		return nil
 	}
 	return err
 }

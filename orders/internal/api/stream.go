@@ -57,12 +57,10 @@ func (a *API) stream(w http.ResponseWriter, r *http.Request) error {
 		a.streams.Add(-1)
 		return httpserver.Unavailable(errTooManyStreams)
 	}
+	defer a.streams.Add(-1)
 	s := &stream{api: a, changes: a.changes.Subscribe(id)} // before the order is read, so that no change is missed
-	lasts, err := s.open(w, r, id)
-	if !lasts {
-		s.close()
-	}
-	return err
+	defer s.changes.Close()
+	return s.serve(w, r, id)
 }
 
 // stream is an open one.
@@ -72,25 +70,19 @@ type stream struct {
 	final   bool // was told
 }
 
-func (s *stream) close() {
-	s.changes.Close()
-	s.api.streams.Add(-1)
-}
-
-// open begins the answer, and tells whether it lasts.
-func (s *stream) open(w http.ResponseWriter, r *http.Request, id uuid.UUID) (lasts bool, err error) {
+func (s *stream) serve(w http.ResponseWriter, r *http.Request, id uuid.UUID) error {
 	o, err := s.api.store.Order(r.Context(), id)
 	if err != nil {
-		return false, err
+		return err
 	}
 	if ends(o.Status) && r.Header.Get("Last-Event-ID") == eventID(o) {
 		w.WriteHeader(http.StatusNoContent)
-		return false, nil
+		return nil
 	}
 	s.changes.Seen(o)
 	event, err := s.event(o)
 	if err != nil {
-		return false, err
+		return err
 	}
 	header := w.Header()
 	header.Set("Content-Type", "text/event-stream")
@@ -99,17 +91,18 @@ func (s *stream) open(w http.ResponseWriter, r *http.Request, id uuid.UUID) (las
 	header.Set("X-Content-Type-Options", "nosniff")
 	if r.Method == http.MethodHead {
 		w.WriteHeader(http.StatusOK)
-		return false, nil
+		return nil
 	}
-	err = httpserver.Detach(w, r, event, func(ctx context.Context, body io.Writer) error {
-		defer s.close()
-		return s.follow(ctx, body)
-	})
-	return err == nil, err
+	out := httpserver.NewStream(w)
+	defer out.End()
+	if _, err := out.Write(event); err != nil {
+		return err
+	}
+	return s.follow(r.Context(), out)
 }
 
 // follow sends the events after the first one. An end without a final status is for the client to come again.
-func (s *stream) follow(ctx context.Context, body io.Writer) error {
+func (s *stream) follow(ctx context.Context, out io.Writer) error {
 	// Streams that were opened together should not all speak at the same time.
 	silence := time.NewTimer(rand.N(heartbeat))
 	defer silence.Stop()
@@ -125,8 +118,10 @@ func (s *stream) follow(ctx context.Context, body io.Writer) error {
 			event = []byte(":\n\n")
 		case <-ctx.Done():
 			return nil
+		case <-httpserver.Draining(ctx).Done():
+			return nil
 		}
-		if _, err := body.Write(event); err != nil {
+		if _, err := out.Write(event); err != nil {
 			return err
 		}
 		silence.Reset(heartbeat)

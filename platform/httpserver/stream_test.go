@@ -20,13 +20,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
-// endless serves a detached answer at /stream.
+// endless serves a stream at /stream.
 type endless struct {
 	http.Handler
 	registry *prometheus.Registry
 	mu       sync.Mutex
 	log      bytes.Buffer
-	failed   chan error // of Detach
 }
 
 func (e *endless) Write(p []byte) (int, error) {
@@ -49,24 +48,26 @@ func (e *endless) entry(t *testing.T) (entry struct {
 	return entry
 }
 
-func newEndless(begin string, stream func(ctx context.Context, body io.Writer) error) *endless {
-	e := &endless{registry: prometheus.NewRegistry(), failed: make(chan error, 10)}
+func newEndless(stream func(ctx context.Context, body io.Writer) error) *endless {
+	e := &endless{registry: prometheus.NewRegistry()}
 	logger := slog.New(slog.NewJSONHandler(e, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	router := NewRouter(Options{Logger: logger, Registerer: e.registry})
 	router.Get("/stream", Handle(func(w http.ResponseWriter, r *http.Request) error {
 		w.Header().Set("Content-Type", "text/event-stream")
-		w.Header().Set("Content-Length", "17")
-		err := Detach(w, r, []byte(begin), stream)
-		e.failed <- err
-		return err
+		out := NewStream(w)
+		defer out.End()
+		return stream(r.Context(), out)
 	}))
 	e.Handler = router
 	return e
 }
 
-func TestDetachedAnswerLastsUntilTheServerDrains(t *testing.T) {
-	e := newEndless("one\n", func(ctx context.Context, body io.Writer) error {
-		<-ctx.Done()
+func TestStreamLastsUntilTheServerDrains(t *testing.T) {
+	e := newEndless(func(ctx context.Context, body io.Writer) error {
+		if _, err := io.WriteString(body, "one\n"); err != nil {
+			return err
+		}
+		<-Draining(ctx).Done()
 		if _, err := body.Write(nil); err != nil { // which is not the end
 			return err
 		}
@@ -81,7 +82,7 @@ func TestDetachedAnswerLastsUntilTheServerDrains(t *testing.T) {
 	}
 	defer response.Body.Close()
 	if response.Header.Get("Content-Type") != "text/event-stream" || response.Header.Get("X-Request-Id") == "" ||
-		response.ContentLength != -1 || !response.Close || response.Header.Get("Date") == "" {
+		response.ContentLength != -1 || response.Header.Get("Date") == "" {
 		t.Errorf("headers %v", response.Header)
 	}
 	reader := bufio.NewReader(response.Body)
@@ -106,12 +107,17 @@ func TestDetachedAnswerLastsUntilTheServerDrains(t *testing.T) {
 	}
 }
 
-func TestDetachedAnswerThatFailsIsBrokenOff(t *testing.T) {
-	for _, stream := range []func(context.Context, io.Writer) error{
-		func(context.Context, io.Writer) error { return errors.New("no more") },
-		func(context.Context, io.Writer) error { panic("no more") },
+func TestAnswerThatFailsHalfWayIsBrokenOff(t *testing.T) {
+	for _, fail := range []func() error{
+		func() error { return errors.New("no more") },
+		func() error { panic("no more") },
 	} {
-		e := newEndless("one\n", stream)
+		e := newEndless(func(_ context.Context, body io.Writer) error {
+			if _, err := io.WriteString(body, "one\n"); err != nil {
+				return err
+			}
+			return fail()
+		})
 		r := start(t, Server{Handler: e.Handler})
 		response, err := r.Get(r.url + "/stream")
 		if err != nil {
@@ -129,45 +135,31 @@ func TestDetachedAnswerThatFailsIsBrokenOff(t *testing.T) {
 	}
 }
 
-// The client leaves, or says what nobody has asked for.
-func TestDetachedAnswerEndsWithItsClient(t *testing.T) {
-	for name, leave := range map[string]func(net.Conn){
-		"leaves": func(conn net.Conn) { conn.Close() },
-		"talks":  func(conn net.Conn) { _, _ = conn.Write(make([]byte, 2*maxIgnored)) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			ended := make(chan struct{})
-			e := newEndless("", func(ctx context.Context, body io.Writer) error {
-				<-ctx.Done()
-				close(ended)
-				return nil
-			})
-			r := start(t, Server{Handler: e.Handler})
-			conn, err := net.Dial("tcp", r.addr)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer conn.Close()
-			if _, err := io.WriteString(conn, "GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil { // the headers have come at once
-				t.Fatal(err)
-			}
-			leave(conn)
-			<-ended
-			r.stop()
-			<-r.done
-			if got := e.entry(t); got.Level != "DEBUG" {
-				t.Errorf("logged %+v", got)
-			}
-		})
+func TestStreamEndsWithItsClient(t *testing.T) {
+	ended := make(chan struct{})
+	e := newEndless(func(ctx context.Context, body io.Writer) error {
+		_, err := io.WriteString(body, "one\n")
+		<-ctx.Done()
+		close(ended)
+		return err
+	})
+	r := start(t, Server{Handler: e.Handler})
+	response, err := r.Get(r.url + "/stream")
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	<-ended
+	r.stop()
+	<-r.done
+	if got := e.entry(t); got.Level != "DEBUG" {
+		t.Errorf("logged %+v", got)
 	}
 }
 
-func TestDetachedAnswerInHTTP10(t *testing.T) {
-	e := newEndless("one\n", func(_ context.Context, body io.Writer) error {
-		_, err := io.WriteString(body, "two\n")
+func TestStreamInHTTP10(t *testing.T) {
+	e := newEndless(func(_ context.Context, body io.Writer) error {
+		_, err := io.WriteString(body, "one\ntwo\n")
 		return err
 	})
 	r := start(t, Server{Handler: e.Handler})
@@ -186,9 +178,17 @@ func TestDetachedAnswerInHTTP10(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotHTTP1CannotBeDetached(t *testing.T) {
-	e := newEndless("one\n", nil)
-	r := start(t, Server{Handler: e.Handler, H2C: true})
+// In HTTP/2 a deadline is the stream's own and ends it at once, even while nothing is written.
+func TestStreamInHTTP2(t *testing.T) {
+	e := newEndless(func(ctx context.Context, body io.Writer) error {
+		if _, err := io.WriteString(body, "one\n"); err != nil {
+			return err
+		}
+		<-time.After(3 * shortWriteTimeout)
+		_, err := io.WriteString(body, "two\n")
+		return err
+	})
+	r := start(t, Server{Handler: e.Handler, H2C: true, WriteTimeout: shortWriteTimeout})
 	var protocols http.Protocols
 	protocols.SetUnencryptedHTTP2(true)
 	transport := &http.Transport{Protocols: &protocols}
@@ -197,17 +197,19 @@ func TestWhatIsNotHTTP1CannotBeDetached(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	response.Body.Close()
-	if err := <-e.failed; err == nil || response.StatusCode != http.StatusInternalServerError {
-		t.Errorf("%v: got %s", err, response.Status)
+	defer response.Body.Close()
+	if body, err := io.ReadAll(response.Body); string(body) != "one\ntwo\n" || err != nil || response.ProtoMajor != 2 {
+		t.Errorf("%s: got %q, %v", response.Proto, body, err)
 	}
 }
 
+const shortWriteTimeout = 20 * time.Millisecond
+
 // A client that is there and takes nothing holds a write for so long, and no longer. It is no error of the server.
-func TestDetachedAnswerWhoseClientTakesNothing(t *testing.T) {
+func TestStreamWhoseClientTakesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		failed := make(chan error, 1)
-		e := newEndless("", func(_ context.Context, body io.Writer) error {
+		e := newEndless(func(_ context.Context, body io.Writer) error {
 			_, err := io.WriteString(body, "one\n")
 			failed <- err
 			return err
@@ -220,9 +222,6 @@ func TestDetachedAnswerWhoseClientTakesNothing(t *testing.T) {
 		client, server := net.Pipe()
 		listener <- server
 		if _, err := io.WriteString(client, "GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := http.ReadResponse(bufio.NewReader(client), nil); err != nil {
 			t.Fatal(err)
 		}
 		began := time.Now()
@@ -242,9 +241,12 @@ func TestDetachedAnswerWhoseClientTakesNothing(t *testing.T) {
 
 func TestRunCutsOffStreamsThatDoNotEnd(t *testing.T) {
 	release, ended := make(chan struct{}), make(chan error)
-	e := newEndless("one\n", func(_ context.Context, body io.Writer) error {
-		<-release
-		_, err := io.WriteString(body, "two\n")
+	e := newEndless(func(_ context.Context, body io.Writer) error {
+		_, err := io.WriteString(body, "one\n")
+		if err == nil {
+			<-release
+			_, err = io.WriteString(body, "two\n")
+		}
 		ended <- err
 		return err
 	})
