@@ -36,7 +36,7 @@ type source struct {
 // browser's "Try it out" comes to the gateway. Where one of them is not there it is 503, which nobody keeps.
 func documents(sources ...source) http.HandlerFunc {
 	return httpserver.Handle(func(w http.ResponseWriter, r *http.Request) error {
-		ctx, end := withTimeout(r.Context(), documentTimeout)
+		ctx, end := context.WithTimeoutCause(r.Context(), documentTimeout, errUpstreamTimeout)
 		defer end()
 		whole := document{}
 		for _, source := range sources {

@@ -80,7 +80,7 @@ func New(cfg Config, logger *slog.Logger, registerer prometheus.Registerer) (*Ga
 	router := httpserver.NewRouter(httpserver.Options{Logger: logger, Registerer: registerer, Classify: problemOf, Config: cfg.HTTP})
 	toOrders, toPayments := newProxy(cfg, orders), newProxy(cfg, payments)
 	route(router, ordersPaths, toOrders)
-	router.Method(http.MethodGet, streamPath, newStreams(cfg, orders.Streams()))
+	router.Method(http.MethodGet, streamPath, &streams{proxy: toOrders})
 	route(router, paymentsPaths, toPayments)
 	// The service knows what a path of its serves, so a method that chi does not know goes there too.
 	others := router.(*chi.Mux).MethodNotAllowedHandler()

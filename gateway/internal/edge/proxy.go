@@ -6,42 +6,40 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
+	"log"
 	"net/http"
-	"net/url"
+	"net/http/httputil"
 	"path"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
-	"github.com/altyn-pay/altyn/gateway/internal/upstream"
 	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/telemetry"
 )
 
 const (
-	// smallBody is the largest body that is read before it is passed on: from memory it is sent together with the headers, one
-	// packet instead of two for the service too, and again when a connection that was kept turns out to be closed. Of a larger
-	// one so much is read first, so that no service waits for a client that sends nothing; the rest goes through.
-	smallBody = upstream.MaxMemory
+	// smallBody is the largest body that is read before it is passed on: http.Transport can send it again when a kept connection
+	// turns out to be closed. Of a larger one so much is read first, so that no service waits for a client that sends nothing; the
+	// rest goes through.
+	smallBody = 64 << 10
 	// usualBody is the size that a body is given at first. Beyond it memory grows as the bytes arrive.
 	usualBody = 4 << 10
-	// copyBuffer is small because most answers are.
-	copyBuffer = 8 << 10
+	// copyBuffer is small because most answers are, and every open stream holds one.
+	copyBuffer = 4 << 10
 )
 
-// errUpstreamTimeout ends a request whose service took too long.
-var errUpstreamTimeout = errors.New("the service did not answer in time")
+// Why the gateway itself ends a request to a service.
+var (
+	errUpstreamTimeout = errors.New("the service did not answer in time")
+	errDraining        = errors.New("the gateway drains")
+)
 
-// proxy passes requests on to one service. It does what httputil.ReverseProxy does, apart from what no service here needs
-// (upgrades, trailers, interim answers), without a copy of each request and its headers.
+// proxy passes requests on to one service.
 type proxy struct {
 	timeout time.Duration
 	maxBody int64
 	service http.RoundTripper
-	// stream goes on with an answer that is a stream of events; only the RoundTripper of such answers needs one.
-	stream func(w http.ResponseWriter, r *http.Request, events *upstream.Stream) error
 }
 
 func newProxy(cfg Config, service http.RoundTripper) *proxy {
@@ -54,51 +52,46 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		httpserver.Error(w, r, httpserver.NewProblem(http.StatusNotFound, httpserver.CodeNotFound, "nothing is served at this path"))
 		return
 	}
-	if r.ContentLength > p.maxBody {
-		httpserver.Error(w, r, httpserver.BodyProblem(&http.MaxBytesError{Limit: p.maxBody}))
-		return
-	}
-	ctx, cancel := withTimeout(r.Context(), p.timeout)
-	defer cancel()
-
-	request := r.WithContext(ctx)
-	request.URL = new(url.URL)
-	*request.URL = *r.URL
-	request.Host = "" // The service's own; the client's is X-Forwarded-Host.
-	request.Close = false
-	rewrite(request.Header, r)
-	if request.Body = nil; r.ContentLength != 0 {
-		delete(request.Header, "Expect") // The client sends what the service might ask for.
-		rest := http.MaxBytesReader(w, r.Body, p.maxBody)
-		begin, whole, err := readBeginning(rest, r.ContentLength)
-		if err != nil {
-			httpserver.Error(w, r, httpserver.BodyProblem(err))
-			return
-		}
-		if whole {
-			request.ContentLength, request.TransferEncoding = int64(len(begin)), nil
-			request.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(begin)), nil }
-			request.Body, _ = request.GetBody()
-		} else {
-			through := &body{reader: io.MultiReader(bytes.NewReader(begin), rest)}
-			defer through.Close()
-			request.Body = through
-		}
-	}
-	response, err := p.service.RoundTrip(request)
-	if err == nil && response.StatusCode < http.StatusOK { // It was not asked for another protocol.
-		response.Body.Close()
-		err = fmt.Errorf("unexpected answer: %s", response.Status)
-	}
+	ctx, end := context.WithCancelCause(r.Context())
+	defer end(nil)
+	request, err := p.withBody(ctx, w, r)
 	if err != nil {
-		fail(ctx, w, r, err)
+		httpserver.Error(w, r, err)
 		return
 	}
-	p.answer(ctx, w, r, response)
+	timer := time.AfterFunc(p.timeout, func() { end(errUpstreamTimeout) })
+	defer timer.Stop()
+	h := &hop{service: p.service, w: w, r: r, ctx: ctx, end: end, timer: timer}
+	(&httputil.ReverseProxy{
+		Rewrite: rewrite, Transport: h, ErrorHandler: h.fail, BufferPool: copyBuffers, ErrorLog: silent,
+	}).ServeHTTP(w, request)
 }
 
-// readBeginning reads a body to its end, or as much of it as is small. length is what the client announces, -1 where it does
-// not.
+// withBody returns the request as it is passed on, with its body, or the beginning of a large one, in memory.
+func (p *proxy) withBody(ctx context.Context, w http.ResponseWriter, r *http.Request) (*http.Request, error) {
+	request := r.WithContext(ctx)
+	if r.ContentLength == 0 {
+		return request, nil
+	}
+	if r.ContentLength > p.maxBody {
+		return nil, httpserver.BodyProblem(&http.MaxBytesError{Limit: p.maxBody})
+	}
+	rest := http.MaxBytesReader(w, r.Body, p.maxBody)
+	begin, whole, err := readBeginning(rest, r.ContentLength)
+	if err != nil {
+		return nil, httpserver.BodyProblem(err)
+	}
+	if !whole {
+		request.Body = io.NopCloser(&body{io.MultiReader(bytes.NewReader(begin), rest)})
+		return request, nil
+	}
+	request.ContentLength, request.TransferEncoding = int64(len(begin)), nil
+	request.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(begin)), nil }
+	request.Body, err = request.GetBody()
+	return request, err
+}
+
+// readBeginning reads a body, which has this length if that is not negative, up to smallBody. whole means that this is all of it.
 func readBeginning(from io.Reader, length int64) (begin []byte, whole bool, err error) {
 	limit := int64(smallBody)
 	if length >= 0 {
@@ -121,132 +114,125 @@ func readBeginning(from io.Reader, length int64) (begin []byte, whole bool, err 
 	}
 }
 
-// answer passes the answer on.
-func (p *proxy) answer(ctx context.Context, w http.ResponseWriter, r *http.Request, response *http.Response) {
-	dropHops(response.Header)
-	header := w.Header()
-	for name, values := range response.Header {
-		if name != "X-Request-Id" { // It is there already.
-			header[name] = values
-		}
-	}
-	if events, ok := response.Body.(*upstream.Stream); ok {
-		if err := p.stream(w, r, events); err != nil {
-			httpserver.Error(w, r, err)
-		}
-		return
-	}
-	defer response.Body.Close()
-	w.WriteHeader(response.StatusCode)
-	buffer := buffers.Get().(*[copyBuffer]byte)
-	defer buffers.Put(buffer)
-	for {
-		n, err := response.Body.Read(buffer[:])
-		if n > 0 {
-			if _, err := w.Write(buffer[:n]); err != nil {
-				panic(http.ErrAbortHandler) // The client has left.
-			}
-			if response.ContentLength < 0 {
-				_ = http.NewResponseController(w).Flush() // The service takes its time; a client that has left is noticed above.
-			}
-		}
-		if err == io.EOF {
-			return
-		}
-		if err != nil {
-			fail(ctx, w, r, err)
-			panic(http.ErrAbortHandler) // Only a broken connection tells the client that the answer is not whole.
-		}
-	}
-}
-
-var buffers = sync.Pool{New: func() any { return new([copyBuffer]byte) }}
-
-// withTimeout is a context whose end by time is errUpstreamTimeout.
-func withTimeout(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(ctx, timeout, errUpstreamTimeout)
-}
-
-// fail answers a request that could not be passed on, or logs that its answer broke off.
-func fail(ctx context.Context, w http.ResponseWriter, r *http.Request, err error) {
-	// The context of the request to the service has ended, but not because the client left.
-	if errors.Is(context.Cause(ctx), errUpstreamTimeout) {
-		err = errUpstreamTimeout
-	}
-	httpserver.Error(w, r, err)
-}
-
-// rewrite makes the client's headers the gateway's: without those that are between the client and the gateway, and with what
-// only the gateway may say of the client and of the way of the request.
-func rewrite(header http.Header, r *http.Request) {
-	dropHops(header)
-	for name := range header {
-		switch {
-		case name == "Origin", strings.HasPrefix(name, "Sec-Fetch-"): // checked here; to the service it is the gateway that asks
-			delete(header, name)
-		case name == "Forwarded", name == "X-Real-Ip", name == "X-Rewrite-Url",
-			strings.HasPrefix(name, "X-Forwarded-"), strings.HasPrefix(name, "X-Original-"):
-			delete(header, name)
-		}
-	}
-	if header["User-Agent"] == nil {
-		header["User-Agent"] = nil // http.Transport shall not say its own.
-	}
-	ctx := r.Context()
-	trace := telemetry.Traceparent(ctx)
-	if len(header["Traceparent"]) != 1 || header["Traceparent"][0] != trace {
-		delete(header, "Tracestate") // It belongs to a trace that ends here.
-	}
-	client, _, _ := net.SplitHostPort(r.RemoteAddr)
-	scheme := "http"
-	if r.TLS != nil {
-		scheme = "https"
-	}
-	values := []string{client, r.Host, scheme, trace, httpserver.RequestID(ctx)}
-	for i, name := range []string{"X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "Traceparent", "X-Request-Id"} {
-		header[name] = values[i : i+1 : i+1]
-	}
-}
-
-// dropHops deletes the headers that are for the next hop alone (RFC 9110, 7.6.1).
-func dropHops(header http.Header) {
-	for _, value := range header["Connection"] {
-		for name := range strings.SplitSeq(value, ",") {
-			header.Del(strings.TrimSpace(name))
-		}
-	}
-	for name := range header {
-		switch name {
-		case "Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Te", "Trailer",
-			"Transfer-Encoding", "Upgrade":
-			delete(header, name)
-		}
-	}
-}
-
-// body is a client's body that goes through. It marks what goes wrong while it is read, to tell it from what goes wrong with
-// the service, and keeps the transport from reading it when the request is over.
-type body struct {
-	reader io.Reader
-	over   atomic.Bool
-}
+// body is a client's body that goes through. It marks what goes wrong while it is read, to tell it from what goes wrong with the
+// service.
+type body struct{ io.Reader }
 
 type bodyError struct{ error }
 
 func (e *bodyError) Unwrap() error { return e.error }
 
 func (b *body) Read(p []byte) (int, error) {
-	if b.over.Load() {
-		return 0, http.ErrBodyReadAfterClose
-	}
-	n, err := b.reader.Read(p)
+	n, err := b.Reader.Read(p)
 	if err != nil && err != io.EOF {
 		err = &bodyError{err}
 	}
 	return n, err
 }
 
-func (b *body) Close() error {
-	b.over.Store(true)
-	return nil
+// hop is one request on its way to a service, and the answer on its way back.
+type hop struct {
+	service http.RoundTripper
+	w       http.ResponseWriter
+	r       *http.Request // the client's
+	ctx     context.Context
+	end     context.CancelCauseFunc // of ctx
+	timer   *time.Timer             // ends it in time
 }
+
+// RoundTrip sends the request. Interim answers, which the context of httputil.ReverseProxy would let through, stay here.
+func (h *hop) RoundTrip(request *http.Request) (*http.Response, error) {
+	response, err := h.service.RoundTrip(request.WithContext(h.ctx))
+	if err != nil {
+		return nil, err
+	}
+	if response.StatusCode < http.StatusOK { // It was not asked for another protocol.
+		response.Body.Close()
+		return nil, fmt.Errorf("unexpected answer: %s", response.Status)
+	}
+	delete(response.Header, "X-Request-Id") // It is there already.
+	a := &answer{ReadCloser: response.Body, hop: h}
+	if isStream(response) {
+		h.timer.Stop()
+		a.stop = context.AfterFunc(httpserver.Draining(h.ctx), func() { h.end(errDraining) })
+	}
+	response.Body = a
+	return response, nil
+}
+
+// isStream tells a stream of events. It has no end by time: it ends with its client, with its service, or when the gateway drains:
+// then in good order, so that the client comes back elsewhere.
+func isStream(response *http.Response) bool {
+	return response.StatusCode == http.StatusOK && response.ContentLength < 0 &&
+		strings.HasPrefix(response.Header.Get("Content-Type"), "text/event-stream")
+}
+
+// fail answers a request that could not be passed on, or logs that its answer broke off, and breaks it off for the client too.
+func (h *hop) fail(_ http.ResponseWriter, _ *http.Request, err error) {
+	// The context of the request to the service has ended, but not because the client left.
+	if context.Cause(h.ctx) == errUpstreamTimeout {
+		err = errUpstreamTimeout
+	}
+	httpserver.Error(h.w, h.r, err)
+}
+
+// answer is the body of a service's answer.
+type answer struct {
+	io.ReadCloser
+	hop  *hop
+	stop func() bool
+}
+
+func (a *answer) Read(p []byte) (int, error) {
+	n, err := a.ReadCloser.Read(p)
+	switch {
+	case err == nil, err == io.EOF:
+	case context.Cause(a.hop.ctx) == errDraining:
+		err = io.EOF
+	default:
+		a.hop.fail(nil, nil, err)
+	}
+	return n, err
+}
+
+func (a *answer) Close() error {
+	if a.stop != nil {
+		a.stop()
+	}
+	return a.ReadCloser.Close()
+}
+
+// rewrite makes the client's headers the gateway's: without those that are between the client and the gateway, and with what
+// only the gateway may say of the client and of the way of the request.
+func rewrite(pr *httputil.ProxyRequest) {
+	pr.Out.Host = "" // The service's own; the client's is X-Forwarded-Host.
+	header, ctx := pr.Out.Header, pr.In.Context()
+	for name := range header {
+		switch {
+		case name == "Connection", name == "Upgrade", name == "Te", // what httputil.ReverseProxy leaves of a hop's own
+			name == "Origin", strings.HasPrefix(name, "Sec-Fetch-"), // checked here; to the service it is the gateway that asks
+			name == "Expect", // The client sends what the service might ask for.
+			name == "X-Real-Ip", name == "X-Rewrite-Url",
+			strings.HasPrefix(name, "X-Forwarded-"), strings.HasPrefix(name, "X-Original-"):
+			delete(header, name)
+		}
+	}
+	pr.SetXForwarded()
+	trace := telemetry.Traceparent(ctx)
+	if len(header["Traceparent"]) != 1 || header["Traceparent"][0] != trace {
+		delete(header, "Tracestate") // It belongs to a trace that ends here.
+	}
+	header.Set("Traceparent", trace)
+	header.Set("X-Request-Id", httpserver.RequestID(ctx))
+}
+
+// buffers are those through which answers are copied.
+type buffers struct{ sync.Pool }
+
+var copyBuffers = &buffers{sync.Pool{New: func() any { return new([copyBuffer]byte) }}}
+
+func (b *buffers) Get() []byte       { return b.Pool.Get().(*[copyBuffer]byte)[:] }
+func (b *buffers) Put(buffer []byte) { b.Pool.Put((*[copyBuffer]byte)(buffer)) }
+
+// silent takes what httputil.ReverseProxy says of answers that break off: they are logged with their request.
+var silent = log.New(io.Discard, "", 0)

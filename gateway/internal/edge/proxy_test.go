@@ -1,7 +1,6 @@
 package edge
 
 import (
-	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -81,17 +80,6 @@ func TestAnswerBeforeTheBody(t *testing.T) {
 		if response, body, problem := g.do(t, request); response.StatusCode != 415 || problem.Detail != "no such type" {
 			t.Errorf("%d bytes: %s %s", size, response.Status, body)
 		}
-	}
-}
-
-func TestBodyIsNotReadWhenTheRequestIsOver(t *testing.T) {
-	b := &body{reader: strings.NewReader("rest")}
-	if _, err := io.ReadFull(b, make([]byte, 2)); err != nil {
-		t.Fatal(err)
-	}
-	b.Close()
-	if n, err := b.Read(make([]byte, 2)); n != 0 || !errors.Is(err, http.ErrBodyReadAfterClose) {
-		t.Errorf("%d, %v", n, err)
 	}
 }
 

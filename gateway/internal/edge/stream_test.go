@@ -201,7 +201,7 @@ func TestAnswersInPlaceOfAStream(t *testing.T) {
 }
 
 func TestTheNumberOfStreamsIsBounded(t *testing.T) {
-	s := newStreams(Config{UpstreamTimeout: time.Second}, nil)
+	s := &streams{proxy: newProxy(Config{UpstreamTimeout: time.Second}, nil)}
 	s.open.Store(maxStreams)
 	recorder := httptest.NewRecorder()
 	s.ServeHTTP(recorder, httptest.NewRequest("GET", "http://localhost/api/v1/orders/1/stream", nil))

@@ -1,8 +1,8 @@
-// Package upstream is a service as the gateway sees it: some addresses, of which any may be away. Requests go to those that are
-// ready (Watch) in turn, and to the others when none is. An address to which no connection can be made is put aside for a second, and the request goes to the next one; this
-// is safe for any request, because nothing of it was sent. A request that was sent is not sent again: whether to repeat it is
-// for the client to decide. (Only on a connection that was kept, and turns out to be closed, what is safe to repeat is sent once
-// more: GET, HEAD, OPTIONS, and what has an Idempotency-Key.)
+// Package upstream is a service as the gateway sees it: some addresses, any of which may be away. Requests go in turn to those that
+// are ready (Watch), and to the others when none is. An address that refuses connections is put aside for a second, and the request
+// goes to the next one, which is safe for any request, because nothing of it was sent. A request that was sent is not sent again:
+// repeating it is for the client to decide. (Only when a kept connection turns out to be closed, http.Transport sends what is safe to
+// repeat once more: GET, HEAD, OPTIONS, and what has an Idempotency-Key.)
 package upstream
 
 import (
@@ -18,19 +18,18 @@ import (
 	"net/url"
 	"sync/atomic"
 	"time"
-
-	"github.com/altyn-pay/altyn/platform/socket"
 )
 
 const (
 	dialTimeout = time.Second
-	// asideFor is how long an address gets no requests after a connection to it could not be made.
+	// asideFor is how long an address gets no requests after it refused a connection.
 	asideFor = time.Second
 	// idleTimeout is shorter than the services keep idle connections (2 min), so that a request never meets one that is
 	// just being closed.
 	idleTimeout = 90 * time.Second
-	maxIdle     = 512   // connections kept to one address
-	maxConns    = 16384 // requests at once to one address: those beyond wait until their time is over
+	maxIdle     = 512     // connections kept to one address
+	maxConns    = 32_000  // requests at once to one address, open streams among them: those beyond wait until their time is over
+	buffer      = 2 << 10 // of each connection and direction: a usual request and its answer fit, and an open stream holds both
 	maxHeader   = 64 << 10
 	probeBytes  = 64 << 10
 )
@@ -43,19 +42,17 @@ type Upstream struct {
 	name      string
 	addresses atomic.Pointer[[]*address]
 	turn      atomic.Uint32
-	dialer    socket.Dialer
 	transport *http.Transport
 	logger    *slog.Logger
 	lookup    func(ctx context.Context, network, host string) ([]netip.Addr, error)
 }
 
-// address is an instance of the service, or some of which only the common name is known.
+// address is one instance of the service, or several of which only the common name is known.
 type address struct {
 	scheme, host string       // of its URL; requests name the host
-	target       string       // what is connected to: the host, or one of the addresses that it has
+	target       string       // what is connected to: the host, or one of its IP addresses
 	asideUntil   atomic.Int64 // in Unix nanoseconds
 	unready      atomic.Bool
-	pool         *pool // of plain connections
 }
 
 // New returns the service with the given base URLs, such as http://10.0.0.7:8080. Close ends its idle connections.
@@ -64,13 +61,10 @@ func New(name string, urls []string, logger *slog.Logger) (*Upstream, error) {
 	if err != nil {
 		return nil, err
 	}
-	u := &Upstream{name: name, logger: logger, dialer: socket.Dialer{Timeout: dialTimeout}, lookup: net.DefaultResolver.LookupNetIP}
-	for _, a := range addresses {
-		a.pool = u.newPool(a)
-	}
+	u := &Upstream{name: name, logger: logger, lookup: net.DefaultResolver.LookupNetIP}
 	u.addresses.Store(&addresses)
 	u.transport = &http.Transport{
-		DialContext:            u.dial,
+		DialContext:            dial,
 		DisableCompression:     true, // What the client accepts is between it and the service.
 		MaxIdleConns:           0,    // Bounded for each address.
 		MaxIdleConnsPerHost:    maxIdle,
@@ -79,21 +73,24 @@ func New(name string, urls []string, logger *slog.Logger) (*Upstream, error) {
 		TLSHandshakeTimeout:    dialTimeout,
 		ExpectContinueTimeout:  time.Second,
 		MaxResponseHeaderBytes: maxHeader,
+		ReadBufferSize:         buffer,
+		WriteBufferSize:        buffer,
 	}
 	return u, nil
 }
 
-func (u *Upstream) newPool(a *address) *pool {
-	return newPool(func(ctx context.Context) (net.Conn, error) { return u.connect(ctx, a.scheme, a.target) })
-}
-
-func (u *Upstream) dial(ctx context.Context, network, addr string) (net.Conn, error) {
-	connection, err := u.dialer.DialContext(ctx, network, addr)
+func dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	connection, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, network, addr)
 	if err != nil {
 		return nil, &dialError{err}
 	}
 	return connection, nil
 }
+
+// dialError is a failure before anything of a request was sent.
+type dialError struct{ error }
+
+func (e *dialError) Unwrap() error { return e.error }
 
 // Check tells what is wrong with a list of base URLs.
 func Check(urls []string) error {
@@ -119,30 +116,10 @@ func parse(urls []string) ([]*address, error) {
 	return addresses, nil
 }
 
-// dialError is a failure before anything of a request was sent.
-type dialError struct{ error }
-
-func (e *dialError) Unwrap() error { return e.error }
-
-// RoundTrip sends the request to the next address that can be reached, trying each at most once. It returns ErrNoAddress
-// when there is none to try. Unlike other RoundTrippers it writes to the request, which is the gateway's own: the address
-// into the URL, the host where it names none, and a body that outlives an attempt that could not connect (the transport closes the body it is given;
-// closing the one beneath is for the caller).
+// RoundTrip sends the request to the next address that can be reached, trying each at most once. It returns ErrNoAddress when
+// there is none to try. Unlike other RoundTrippers it writes to the request, which is the gateway's own: the address into the URL,
+// and the host where it names none. It does not close the body, which has to outlive an attempt that could not connect.
 func (u *Upstream) RoundTrip(request *http.Request) (*http.Response, error) {
-	return u.send(request, u.pooled)
-}
-
-// pooled sends a request on a connection that may have been used before.
-func (u *Upstream) pooled(a *address, request *http.Request) (*http.Response, error) {
-	if a.scheme == "http" && inMemory(request) {
-		return a.pool.roundTrip(request)
-	}
-	return u.transport.RoundTrip(request)
-}
-
-type roundTrip func(*address, *http.Request) (*http.Response, error)
-
-func (u *Upstream) send(request *http.Request, roundTrip roundTrip) (*http.Response, error) {
 	if request.Body != nil && request.Body != http.NoBody {
 		request.Body = io.NopCloser(request.Body)
 	}
@@ -158,7 +135,7 @@ func (u *Upstream) send(request *http.Request, roundTrip roundTrip) (*http.Respo
 		}
 		request.URL.Scheme, request.URL.Host, request.Host = a.scheme, a.target, cmp.Or(host, a.host)
 		var response *http.Response
-		response, err = roundTrip(a, request)
+		response, err = u.transport.RoundTrip(request)
 		var dial *dialError
 		if !errors.As(err, &dial) || request.Context().Err() != nil {
 			return response, err
@@ -196,7 +173,7 @@ func (u *Upstream) probe(ctx context.Context, a *address) error {
 		return err
 	}
 	request.Host = a.host
-	response, err := u.pooled(a, request)
+	response, err := u.transport.RoundTrip(request)
 	if err != nil {
 		return fmt.Errorf("%s: %w", a.target, err)
 	}
@@ -209,9 +186,4 @@ func (u *Upstream) probe(ctx context.Context, a *address) error {
 }
 
 // Close ends the idle connections.
-func (u *Upstream) Close() {
-	u.transport.CloseIdleConnections()
-	for _, a := range *u.addresses.Load() {
-		a.pool.close()
-	}
-}
+func (u *Upstream) Close() { u.transport.CloseIdleConnections() }

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"net/netip"
@@ -56,11 +57,6 @@ func (u *Upstream) look(ctx context.Context) {
 	}
 	probes.Wait()
 	u.addresses.Store(&found)
-	for _, a := range present {
-		if !slices.Contains(found, a) {
-			a.pool.close()
-		}
-	}
 }
 
 // find returns an address for each instance: those that are present already, and new ones.
@@ -84,9 +80,7 @@ func (u *Upstream) find(ctx context.Context, present []*address) (found []*addre
 				found = append(found, of[i])
 				continue
 			}
-			a := &address{scheme: b.scheme, host: b.host, target: target}
-			a.pool = u.newPool(a)
-			found = append(found, a)
+			found = append(found, &address{scheme: b.scheme, host: b.host, target: target})
 		}
 	}
 	return found
@@ -95,17 +89,16 @@ func (u *Upstream) find(ctx context.Context, present []*address) (found []*addre
 // targets returns what a host name stands for, with the port; nil where that cannot be told, or must not be, since a certificate
 // is for the name.
 func (u *Upstream) targets(ctx context.Context, scheme, host string) (targets []string) {
-	name := (&url.URL{Host: host}).Hostname()
-	if _, err := netip.ParseAddr(name); err == nil || scheme != "http" {
+	base := &url.URL{Host: host}
+	if _, err := netip.ParseAddr(base.Hostname()); err == nil || scheme != "http" {
 		return nil
 	}
-	addrs, err := u.lookup(ctx, "ip", name)
+	addrs, err := u.lookup(ctx, "ip", base.Hostname())
 	if err != nil {
 		return nil
 	}
 	for _, addr := range addrs {
-		_, port, _ := net.SplitHostPort(withPort(host, "80"))
-		targets = append(targets, net.JoinHostPort(addr.Unmap().String(), port))
+		targets = append(targets, net.JoinHostPort(addr.Unmap().String(), cmp.Or(base.Port(), "80")))
 	}
 	slices.Sort(targets)
 	targets = slices.Compact(targets)
