@@ -32,7 +32,7 @@ import (
 
 const (
 	openStreams = 5000
-	maxRSS      = 200 << 20 // of each process that they go through
+	maxRSS      = 100<<20 + openStreams*60<<10 // of each process that they go through
 	// maxDelay is the time from a change, its commit included, to its event, in the median of so many tries.
 	maxDelay = 50 * time.Millisecond
 	tries    = 50

@@ -55,14 +55,11 @@ func NewRouter(options Options) chi.Router {
 	s.bodies.limit = int64(cmp.Or(options.Config.BodyMemory, defaultBodyMemory))
 	router := chi.NewRouter()
 	router.Use(s.observe, options.Config.Guard, checkedURL, middleware.GetHead)
-	notFound := func(w http.ResponseWriter, r *http.Request) {
-		Error(w, r, NewProblem(http.StatusNotFound, CodeNotFound, "nothing is served at this path"))
-	}
-	router.NotFound(notFound)
+	router.NotFound(NotFound)
 	router.MethodNotAllowed(func(w http.ResponseWriter, r *http.Request) {
 		methods := allowed(router, r)
 		if len(methods) == 0 { // chi does not look for a path whose method it does not know
-			notFound(w, r)
+			NotFound(w, r)
 			return
 		}
 		w.Header().Set("Allow", strings.Join(append(methods, http.MethodOptions), ", "))
@@ -73,6 +70,11 @@ func NewRouter(options Options) chi.Router {
 		Error(w, r, NewProblem(http.StatusMethodNotAllowed, CodeMethodNotAllowed, "this path does not serve "+r.Method))
 	})
 	return router
+}
+
+// NotFound answers with 404 not_found.
+func NotFound(w http.ResponseWriter, r *http.Request) {
+	Error(w, r, NewProblem(http.StatusNotFound, CodeNotFound, "nothing is served at this path"))
 }
 
 // Handle turns a function that may fail into a handler; Error answers its error. These are the query parameters that it

@@ -44,7 +44,7 @@ func UI(specs ...Spec) http.Handler {
 		}
 		if name := path.Base(page.RequestURI); name != "index.html" {
 			if _, err := fs.Stat(swaggerFiles.FS, name); err != nil {
-				httpserver.Error(w, r, httpserver.NewProblem(http.StatusNotFound, httpserver.CodeNotFound, "nothing is served at this path"))
+				httpserver.NotFound(w, r)
 				return
 			}
 			w.Header().Set("Cache-Control", "public, max-age=3600")

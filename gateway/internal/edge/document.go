@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"maps"
 	"net/http"
@@ -36,15 +35,13 @@ type source struct {
 // browser's "Try it out" comes to the gateway. Where one of them is not there it is 503, which nobody keeps.
 func documents(sources ...source) http.HandlerFunc {
 	return httpserver.Handle(func(w http.ResponseWriter, r *http.Request) error {
-		ctx, end := context.WithTimeoutCause(r.Context(), documentTimeout, errUpstreamTimeout)
-		defer end()
+		ctx, cancel := context.WithTimeout(r.Context(), documentTimeout)
+		defer cancel()
 		whole := document{}
 		for _, source := range sources {
 			read, err := source.read(ctx)
 			if err != nil {
-				problem := httpserver.Unavailable(fmt.Errorf("specification of %s: %w", source.name, err))
-				problem.Detail = "the specification of " + source.name + " cannot be read at the moment; try again shortly"
-				return problem
+				return &specificationError{source.name, err}
 			}
 			read.reduce(source.prefixes)
 			read.addOwnAnswers()

@@ -18,7 +18,6 @@ package edge
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -126,24 +125,4 @@ func under(path string, prefixes []string) bool {
 		rest, ok := strings.CutPrefix(path, prefix)
 		return ok && (rest == "" || rest[0] == '/')
 	})
-}
-
-// problemOf is the one table from what can go wrong between the gateway and a service to what the client sees.
-func problemOf(err error) *httpserver.Problem {
-	var body *bodyError
-	switch {
-	case errors.As(err, &body):
-		return httpserver.BodyProblem(body.error)
-	case errors.Is(err, errUpstreamTimeout):
-		return httpserver.NewProblem(http.StatusGatewayTimeout, httpserver.CodeUpstreamTimeout,
-			"the service did not answer in time; what it was asked for may still happen").Because(err)
-	case errors.Is(err, upstream.ErrNoAddress):
-		return httpserver.Unavailable(err)
-	}
-	return badGateway(err)
-}
-
-func badGateway(cause error) *httpserver.Problem {
-	return httpserver.NewProblem(http.StatusBadGateway, httpserver.CodeUpstreamUnavailable,
-		"the service could not be reached or broke off its answer; what it was asked for may have happened").Because(cause)
 }

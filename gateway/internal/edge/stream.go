@@ -1,8 +1,8 @@
 package edge
 
 import (
-	"errors"
 	"net/http"
+	"strings"
 	"sync/atomic"
 
 	"github.com/altyn-pay/altyn/platform/httpserver"
@@ -11,9 +11,7 @@ import (
 // maxStreams bounds the open streams of a gateway; one more is told to come again.
 const maxStreams = 20_000
 
-var errTooManyStreams = errors.New("too many streams are open")
-
-// streams passes streams of events on. Other answers on the way pass as any.
+// streams passes streams of events on. Any other answer in place of a stream passes too.
 type streams struct {
 	*proxy
 	open atomic.Int64
@@ -22,10 +20,17 @@ type streams struct {
 func (s *streams) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer s.open.Add(-1)
 	if s.open.Add(1) > maxStreams {
-		httpserver.Error(w, r, httpserver.Unavailable(errTooManyStreams))
+		httpserver.Error(w, r, errTooManyStreams)
 		return
 	}
 	out := httpserver.NewStream(w)
 	defer out.End()
 	s.proxy.ServeHTTP(out, r)
+}
+
+// isStream reports whether an answer is a stream of events. It has no time limit: it ends with its client, with its service, or when
+// the gateway drains. It then ends in good order, so that the client comes back elsewhere.
+func isStream(response *http.Response) bool {
+	return response.StatusCode == http.StatusOK && response.ContentLength < 0 &&
+		strings.HasPrefix(response.Header.Get("Content-Type"), "text/event-stream")
 }

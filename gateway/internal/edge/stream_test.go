@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/testkit/wait"
 )
@@ -203,8 +205,12 @@ func TestAnswersInPlaceOfAStream(t *testing.T) {
 func TestTheNumberOfStreamsIsBounded(t *testing.T) {
 	s := &streams{proxy: newProxy(Config{UpstreamTimeout: time.Second}, nil)}
 	s.open.Store(maxStreams)
+	router := httpserver.NewRouter(httpserver.Options{
+		Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(), Classify: problemOf,
+	})
+	router.Handle("/*", s)
 	recorder := httptest.NewRecorder()
-	s.ServeHTTP(recorder, httptest.NewRequest("GET", "http://localhost/api/v1/orders/1/stream", nil))
+	router.ServeHTTP(recorder, httptest.NewRequest("GET", "http://localhost/api/v1/orders/1/stream", nil))
 	if recorder.Code != 503 || recorder.Header().Get("Retry-After") == "" {
 		t.Errorf("got %d %s", recorder.Code, recorder.Body)
 	}

@@ -1,0 +1,187 @@
+package upstream
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const noContent = "HTTP/1.1 204 No Content\r\n\r\n"
+
+// service is one whose connections a test plays.
+type service struct {
+	*Upstream
+	connections atomic.Int32 // so far
+}
+
+// play starts a service: serve has each connection, of which the first is number 1, and its end closes it.
+func play(t *testing.T, serve func(number int32, c *served)) *service {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	upstream, err := New("orders", []string{"http://" + listener.Addr().String()}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &service{Upstream: upstream}
+	go func() {
+		for {
+			connection, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			number := s.connections.Add(1)
+			go func() {
+				defer connection.Close()
+				serve(number, &served{connection, bufio.NewReader(connection)})
+			}()
+		}
+	}()
+	t.Cleanup(func() {
+		listener.Close()
+		s.Close()
+	})
+	return s
+}
+
+// served is a connection as the service sees it.
+type served struct {
+	net.Conn
+	reader *bufio.Reader
+}
+
+// next reads the next request and its body; it is nil when the client has left.
+func (c *served) next() (*http.Request, string) {
+	request, err := http.ReadRequest(c.reader)
+	if err != nil {
+		return nil, ""
+	}
+	body, err := io.ReadAll(request.Body)
+	if err != nil {
+		return nil, ""
+	}
+	return request, string(body)
+}
+
+func (c *served) say(text string) { _, _ = io.WriteString(c, text) }
+
+// send sends a request and reads its answer to the end.
+func (s *service) send(ctx context.Context, method, key, body string) error {
+	request, err := http.NewRequestWithContext(ctx, method, "/api/v1/orders?wait=1s", strings.NewReader(body))
+	if err != nil {
+		return err
+	}
+	if key != "" {
+		request.Header.Set("Idempotency-Key", key)
+	}
+	response, err := s.RoundTrip(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	_, err = io.ReadAll(response.Body)
+	return err
+}
+
+// A request that meets the end of a connection that was used before may have arrived: only what is safe to repeat is sent again.
+func TestRepetition(t *testing.T) {
+	for _, test := range []struct {
+		method, key string
+		first       string // what the service says to the request before it breaks off
+		repeated    bool
+	}{
+		{"GET", "", "", true}, {"HEAD", "", "", true}, {"OPTIONS", "", "", true}, {"POST", "k", "", true},
+		{"POST", "", "", false}, {"DELETE", "", "", false}, {"GET", "", "H", false}, {"POST", "k", "HTTP/1.1 200 OK\r\n", false},
+	} {
+		t.Run(test.method+test.key+test.first, func(t *testing.T) {
+			var arrived atomic.Int32
+			s := play(t, func(number int32, c *served) {
+				for n := 1; ; n++ {
+					request, body := c.next()
+					if request == nil {
+						return
+					}
+					if request.Method == test.method && body != test.method {
+						t.Errorf("the body is %q", body)
+					}
+					if number == 1 && n == 2 {
+						arrived.Add(1)
+						c.say(test.first)
+						return
+					}
+					c.say(noContent)
+				}
+			})
+			if err := s.send(t.Context(), "PUT", "", ""); err != nil {
+				t.Fatal(err)
+			}
+			err := s.send(t.Context(), test.method, test.key, test.method)
+			if (err == nil) != test.repeated || arrived.Load() != 1 {
+				t.Errorf("it arrived %d times, %v", arrived.Load(), err)
+			}
+			if want := map[bool]int32{true: 2, false: 1}[test.repeated]; s.connections.Load() != want {
+				t.Errorf("%d connections", s.connections.Load())
+			}
+		})
+	}
+
+	s := play(t, func(_ int32, c *served) { c.next() })
+	if err := s.send(t.Context(), "GET", "k", ""); err == nil || s.connections.Load() != 1 {
+		t.Errorf("%v after %d connections: what breaks off on a new connection is not repeated", err, s.connections.Load())
+	}
+}
+
+// While a connection was idle the service has closed it, or said what nobody asked for. No request is lost on it.
+func TestConnectionsThatEndWhileIdle(t *testing.T) {
+	for _, last := range []string{"", "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n"} {
+		ended := make(chan struct{})
+		s := play(t, func(number int32, c *served) {
+			for request, _ := c.next(); request != nil; request, _ = c.next() {
+				c.say(noContent)
+				if number == 1 {
+					c.say(last)
+					c.Close()
+					close(ended)
+					return
+				}
+			}
+		})
+		for range 3 {
+			if err := s.send(t.Context(), "POST", "k", "{}"); err != nil {
+				t.Error(err)
+			}
+		}
+		<-ended
+		if n := s.connections.Load(); n != 2 {
+			t.Errorf("%d connections", n)
+		}
+	}
+}
+
+func TestAnswersAreBounded(t *testing.T) {
+	for _, head := range []string{
+		"HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", maxHeader+buffer) + "\r\nContent-Length: 0\r\n\r\n",
+		strings.Repeat("HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n", maxHeader/10) + noContent,
+	} {
+		s := play(t, func(_ int32, c *served) {
+			c.next()
+			c.say(head)
+			c.next() // It is the client who ends the connection.
+		})
+		if err := s.send(t.Context(), "GET", "", ""); err == nil {
+			t.Errorf("a head of %d bytes was read", len(head))
+		}
+	}
+}
