@@ -1,8 +1,7 @@
-// Package parked is about what a service has set aside for an operator: a message that failed again and again for a
-// reason that is not its client's, and behind which one account or one key stands still. An operator looks at it, mends
-// the cause, and then either redrives it, so that it gets another try in its old place, or discards it, so that what is
-// behind it goes on without it. Each place that parks is a Source;
-// package operators serves all of a service's together.
+// Package parked is what a service has set aside for an operator: a message that failed again and again for a reason
+// that is not its client's, and behind which one account or one key stands still. An operator mends the cause. Then he
+// redrives the message, which gets another try in its old place, or discards it, so that what is behind it goes on
+// without it. Each place that parks is a Source; the API serves all of a service's together.
 package parked
 
 import (

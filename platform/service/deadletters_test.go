@@ -63,8 +63,8 @@ func (b *bundle) ensure(topics ...string) {
 	}
 }
 
-// bury puts n messages of a topic among the dead letters and returns them.
-func (b *bundle) bury(topic string, n int) []kafka.Message {
+// deadLetter puts n messages of a topic among the dead letters and returns them.
+func (b *bundle) deadLetter(topic string, n int) []kafka.Message {
 	b.Helper()
 	messages, reasons := make([]kafka.Message, n), make([]error, n)
 	for i := range messages {
@@ -118,8 +118,8 @@ func TestDeadLettersArePutBackOnce(t *testing.T) {
 	if got := b.putBack() + b.list(); got != "0 messages put back, 0 left out\n0 dead letters, 0 of them put back\n" {
 		t.Errorf("without any: %s", got)
 	}
-	want := map[string][]kafka.Message{contract.TopicOrders: b.bury(contract.TopicOrders, 12), contract.TopicCommands: b.bury(contract.TopicCommands, 3)}
-	b.bury(contract.TopicPayments, 5) // which the shop does not read
+	want := map[string][]kafka.Message{contract.TopicOrders: b.deadLetter(contract.TopicOrders, 12), contract.TopicCommands: b.deadLetter(contract.TopicCommands, 3)}
+	b.deadLetter(contract.TopicPayments, 5) // which the shop does not read
 
 	list := b.list()
 	if lines := strings.Split(list, "\n"); len(lines) != 18 || !strings.HasPrefix(lines[0], "topic ") || !strings.Contains(list, "\n15 dead letters, 0 of them put back\n") ||
@@ -149,7 +149,7 @@ func TestDeadLettersArePutBackOnce(t *testing.T) {
 	if list := b.list(); !strings.Contains(list, "\n15 dead letters, 15 of them put back\n") || strings.Contains(list, "  no  ") {
 		t.Errorf("listed\n%s", list)
 	}
-	b.bury(contract.TopicOrders, 1)
+	b.deadLetter(contract.TopicOrders, 1)
 	if got := b.putBack(); got != "1 of 1\n1 messages put back, 0 left out\n" {
 		t.Errorf("a further one: %s", got)
 	}
@@ -161,7 +161,7 @@ func TestWhatCannotBePutBackIsNamed(t *testing.T) {
 	if err := b.producer.DeadLetters(t.Context(), []kafka.Message{large}, []error{errors.New("too large")}, nil); err != nil {
 		t.Fatal(err)
 	}
-	b.bury(contract.TopicOrders, 3)
+	b.deadLetter(contract.TopicOrders, 3)
 	got := b.putBack()
 	if !strings.Contains(got, "left out: orders.dlq, partition ") || !strings.Contains(got, "(was orders, partition 2, offset 17): it is not whole\n") ||
 		!strings.HasSuffix(got, "3 messages put back, 1 left out\n") {
@@ -177,7 +177,7 @@ func TestWhatCannotBePutBackIsNamed(t *testing.T) {
 
 func TestAnInterruptedReturnGoesOn(t *testing.T) {
 	b := setup(t)
-	b.bury(contract.TopicOrders, 10)
+	b.deadLetter(contract.TopicOrders, 10)
 	ended, cancel := context.WithCancel(t.Context())
 	var out strings.Builder
 	interrupt := interrupter{Writer: &out, then: cancel}

@@ -27,7 +27,7 @@ func main() {
 // folders are where the codes are, from the root of the repository. The services share one list: behind the gateway they
 // are one API.
 var folders = []string{
-	"platform/httpserver", "platform/operators", "platform/contract", "orders/internal/api", "payments/internal/api", "payments/internal/ledger",
+	"platform/httpserver", "platform/parked", "platform/contract", "orders/internal/api", "payments/internal/api", "payments/internal/ledger",
 }
 
 func run(args []string) error {

@@ -41,7 +41,7 @@ type span struct {
 
 // OpenBacklog looks where topics end and where the group stands. What is produced afterwards is no part of the backlog. A
 // topic that does not exist has nothing. Close it.
-func OpenBacklog(ctx context.Context, cfg kafka.Config, group string, topics ...string) (*Backlog, error) {
+func OpenBacklog(ctx context.Context, cfg kafka.Config, name string, topics ...string) (*Backlog, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("kafka: backlog: %w", err)
 	}
@@ -49,7 +49,7 @@ func OpenBacklog(ctx context.Context, cfg kafka.Config, group string, topics ...
 	if err != nil {
 		return nil, fmt.Errorf("kafka: backlog: %w", err)
 	}
-	b := &Backlog{pool: pool, group: group}
+	b := &Backlog{pool: pool, group: name}
 	if err := b.patiently(ctx, func() error { return b.open(ctx, topics) }); err != nil {
 		pool.Close()
 		return nil, fmt.Errorf("kafka: backlog: %w", err)

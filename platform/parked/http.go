@@ -1,5 +1,4 @@
-// Package operators serves to operators, over HTTP, what is parked in a service, and lets them redrive or discard it.
-package operators
+package parked
 
 import (
 	"context"
@@ -14,7 +13,6 @@ import (
 
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/httpserver"
-	"github.com/altyn-pay/altyn/platform/parked"
 )
 
 // Path is where the list is. The gateway does not serve it.
@@ -29,14 +27,14 @@ const (
 	CodeNotDiscardable = "not_discardable"  // 422: it must take effect, so it can only be redriven
 )
 
-// API serves what is parked in a service.
+// API serves to operators what is parked in a service, and lets them redrive or discard it.
 type API struct {
-	sources []parked.Source
+	sources []Source
 	log     *slog.Logger
 }
 
-// New makes the API over a service's sources. Each redrive and discard is a line in the log.
-func New(log *slog.Logger, sources ...parked.Source) *API { return &API{sources, log} }
+// NewAPI makes the API over a service's sources. Each redrive and discard is a line in the log.
+func NewAPI(log *slog.Logger, sources ...Source) *API { return &API{sources, log} }
 
 // Mount adds the routes.
 func (a *API) Mount(router chi.Router) {
@@ -45,7 +43,7 @@ func (a *API) Mount(router chi.Router) {
 	router.Post(Path+"/{id}/discard", httpserver.Handle(a.discard))
 }
 
-// list answers with a page of what is parked.
+// list answers with a page of what is parked in all sources.
 //
 //	@ID				listParked
 //	@Summary		List what is parked
@@ -61,7 +59,7 @@ func (a *API) Mount(router chi.Router) {
 //	@Failure		503		{object}	httpserver.Problem	"unavailable"
 //	@Router			/admin/parked [get]
 func (a *API) list(w http.ResponseWriter, r *http.Request) error {
-	var after parked.Position
+	var after Position
 	limit, err := httpserver.Page(r, &after)
 	if err != nil {
 		return err
@@ -71,7 +69,7 @@ func (a *API) list(w http.ResponseWriter, r *http.Request) error {
 	}
 	ctx, cancel := detached(r)
 	defer cancel()
-	var items []parked.Item
+	var items []Item
 	for _, source := range a.sources {
 		some, err := source.Parked(ctx, after, limit+1) // one more tells that there is a next page
 		if err != nil {
@@ -79,7 +77,7 @@ func (a *API) list(w http.ResponseWriter, r *http.Request) error {
 		}
 		items = append(items, some...)
 	}
-	slices.SortFunc(items, parked.Compare)
+	slices.SortFunc(items, Compare)
 	next := ""
 	if len(items) > limit {
 		items = items[:limit]
@@ -113,7 +111,7 @@ func (a *API) redrive(w http.ResponseWriter, r *http.Request) error {
 	}
 	ctx, cancel := detached(r)
 	defer cancel()
-	return a.act(ctx, w, "parked message redriven", "", func(s parked.Source) (parked.Item, error) { return s.Redrive(ctx, id) })
+	return a.act(ctx, w, "parked message redriven", "", func(s Source) (Item, error) { return s.Redrive(ctx, id) })
 }
 
 // Discard says why an operator gives something up.
@@ -160,27 +158,31 @@ func (a *API) discard(w http.ResponseWriter, r *http.Request) error {
 	}
 	ctx, cancel := detached(r)
 	defer cancel()
-	return a.act(ctx, w, "parked message discarded", request.Reason, func(s parked.Source) (parked.Item, error) { return s.Discard(ctx, id, request.Reason) })
+	return a.act(ctx, w, "parked message discarded", request.Reason, func(s Source) (Item, error) {
+		return s.Discard(ctx, id, request.Reason)
+	})
 }
 
 // act lets the source that has the item act on it, logs it and answers.
-func (a *API) act(ctx context.Context, w http.ResponseWriter, done, reason string, act func(parked.Source) (parked.Item, error)) error {
-	item, err := parked.Item{}, parked.ErrNotFound
+func (a *API) act(ctx context.Context, w http.ResponseWriter, done, reason string, act func(Source) (Item, error)) error {
+	var item Item
+	err := ErrNotFound
 	for _, source := range a.sources {
-		if item, err = act(source); !errors.Is(err, parked.ErrNotFound) {
+		if item, err = act(source); !errors.Is(err, ErrNotFound) {
 			break
 		}
 	}
 	switch {
-	case errors.Is(err, parked.ErrNotFound):
+	case errors.Is(err, ErrNotFound):
 		return httpserver.NewProblem(http.StatusNotFound, CodeNotFound, err.Error())
-	case errors.Is(err, parked.ErrNotDiscardable):
-		return httpserver.NewProblem(http.StatusUnprocessableEntity, CodeNotDiscardable, "what no client has asked for must take effect: it can only be redriven")
+	case errors.Is(err, ErrNotDiscardable):
+		return httpserver.NewProblem(http.StatusUnprocessableEntity, CodeNotDiscardable,
+			"what no client has asked for must take effect: it can only be redriven")
 	case err != nil:
 		return err
 	}
-	attributes := []any{"source", item.Source, "id", item.ID, "kind", item.Kind, "account_id", item.AccountID, "attempts", item.Attempts,
-		"error", item.Reason, "request_id", httpserver.RequestID(ctx)}
+	attributes := []any{"source", item.Source, "id", item.ID, "kind", item.Kind, "account_id", item.AccountID,
+		"attempts", item.Attempts, "error", item.Reason, "request_id", httpserver.RequestID(ctx)}
 	if reason != "" {
 		attributes = append(attributes, "reason", reason)
 	}
