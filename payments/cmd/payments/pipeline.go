@@ -15,6 +15,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/service"
 
 	"github.com/altyn-pay/altyn/payments/internal/billing"
+	"github.com/altyn-pay/altyn/payments/internal/broker"
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/payments/internal/settlement"
@@ -84,7 +85,7 @@ func newPipeline(process *service.Process, store *postgres.Store, results *billi
 	p.intake = inbox.NewIntake(store.Inbox(), p.worker)
 	p.expiry = settlement.NewExpiry(store, log, p.worker.Wake)
 	p.refunds = settlement.NewRetelling(store, healAfter, log, p.worker.Wake)
-	p.receiver = inbox.NewReceiver(p.intake, settlement.NewDecoder(store, process.Currencies, producer.HasTopic).Decode, settlement.Repeated)
+	p.receiver = inbox.NewReceiver(p.intake, broker.NewDecoder(store, process.Currencies, producer.HasTopic).Decode, broker.Repeated)
 	p.goods = settlement.NewInventory(store, p.worker.Wake, log, metrics)
 	return p, nil
 }
@@ -127,7 +128,7 @@ func (p *pipeline) park(ctx context.Context, records []kafka.Message, reasons []
 	messages := make([]inbox.Stored, len(records))
 	for i, record := range records {
 		var err error
-		if messages[i], err = settlement.Unreadable(record, reasons[i]); err != nil {
+		if messages[i], err = broker.Unreadable(record, reasons[i]); err != nil {
 			return err
 		}
 	}

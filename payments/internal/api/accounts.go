@@ -76,7 +76,7 @@ func (a *API) listAccounts(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	list, err := page(r, accounts, limit, func(last postgres.Account) any { return last.Seq }, a.billing.Present)
+	list, err := page(r, accounts, limit, func(last postgres.Account) any { return last.Seq }, a.present.Account)
 	if err != nil {
 		return err
 	}
@@ -171,7 +171,7 @@ func (a *API) listOperations(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	list, err := page(r, operations, limit, func(last ledger.Operation) any { return last.Seq },
-		func(op ledger.Operation) (contract.Operation, error) { return a.operation(&op) })
+		func(op ledger.Operation) (contract.Operation, error) { return a.present.Operation(&op) })
 	if err != nil {
 		return err
 	}

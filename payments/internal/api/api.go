@@ -23,13 +23,14 @@ const operationPath = "/api/v1/operations/"
 // API serves /api/v1 of payments.
 type API struct {
 	billing    *billing.Service
-	store      *postgres.Store // for lists, which billing has nothing to say about
+	store      *postgres.Store // for lists, of which billing has nothing to say
+	present    billing.Presenter
 	currencies *money.Currencies
 }
 
 // New makes the API.
 func New(service *billing.Service, store *postgres.Store, currencies *money.Currencies) *API {
-	return &API{billing: service, store: store, currencies: currencies}
+	return &API{billing: service, store: store, present: billing.NewPresenter(currencies), currencies: currencies}
 }
 
 // Routes mounts the API.

@@ -5,7 +5,6 @@ import (
 
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
-	"github.com/altyn-pay/altyn/payments/internal/wire"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/money"
 )
@@ -41,10 +40,6 @@ type CurrencyList struct {
 	Items []money.Currency `json:"items"`
 } // @name CurrencyList
 
-func (a *API) operation(op *ledger.Operation) (contract.Operation, error) {
-	return wire.Operation(a.currencies, op)
-}
-
 func (a *API) entry(e postgres.Entry) (Entry, error) {
 	out := Entry{Number: e.Number, OperationID: e.OperationID, Operation: e.Operation, Currency: e.Currency, CreatedAt: contract.Time(e.CreatedAt)}
 	for _, field := range []struct {
@@ -52,7 +47,7 @@ func (a *API) entry(e postgres.Entry) (Entry, error) {
 		minor int64
 	}{{&out.Amount, e.Amount}, {&out.Frozen, e.Frozen}, {&out.BalanceAfter, e.BalanceAfter}, {&out.FrozenAfter, e.FrozenAfter}} {
 		var err error
-		if *field.to, err = wire.Amount(a.currencies, e.Currency, field.minor); err != nil {
+		if *field.to, err = a.present.Amount(e.Currency, field.minor); err != nil {
 			return out, err
 		}
 	}
@@ -63,9 +58,9 @@ func (a *API) hold(h ledger.Hold) (Hold, error) {
 	out := Hold{ID: h.ID, AccountID: h.AccountID, Currency: h.Currency, Status: h.Status, OrderID: h.OrderID,
 		ExpiresAt: contract.Time(h.ExpiresAt), CreatedAt: contract.Time(h.CreatedAt)}
 	var err error
-	if out.Amount, err = wire.Amount(a.currencies, h.Currency, h.Amount); err != nil {
+	if out.Amount, err = a.present.Amount(h.Currency, h.Amount); err != nil {
 		return out, err
 	}
-	out.CapturedAmount, err = wire.Amount(a.currencies, h.Currency, h.Captured)
+	out.CapturedAmount, err = a.present.Amount(h.Currency, h.Captured)
 	return out, err
 }

@@ -8,10 +8,8 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/altyn-pay/altyn/payments/internal/command"
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
-	"github.com/altyn-pay/altyn/payments/internal/wire"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/idempotency"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
@@ -86,7 +84,7 @@ func (s *Service) doItems(ctx context.Context, items []item, p patience, results
 		case ended[i] != nil:
 			result.Err = &Refusal{ended[i].Reason, shown(requests[i])}
 		default:
-			if result.Operation, err = wire.Operation(s.currencies, out.operation); err != nil {
+			if result.Operation, err = s.present.Operation(out.operation); err != nil {
 				return err
 			}
 		}
@@ -96,7 +94,7 @@ func (s *Service) doItems(ctx context.Context, items []item, p patience, results
 
 // batch is what the IDs of its items follow from.
 type batch struct {
-	reader   command.Reader
+	reader   Reader
 	commands []contract.Command
 	named    postgres.Named
 	scope    string // where it came in
@@ -148,7 +146,7 @@ func (b batch) item(key string, index int, c contract.Command) (it item, err err
 		key = keyOfItem(key, index)
 	}
 	it.request = it.asked
-	return it, command.Identify(&it.request, scope, key)
+	return it, Identify(&it.request, scope, key)
 }
 
 // keyOfItem tells the items of a batch apart that have no command_id. What it was in earlier versions it must stay.
@@ -201,7 +199,7 @@ func (s *Service) identifyCommands(ctx context.Context, items []item, results []
 		if it.command == nil {
 			continue
 		}
-		if err := command.Identify(&it.asked, scopeBefore, it.command.String()); err != nil {
+		if err := Identify(&it.asked, scopeBefore, it.command.String()); err != nil {
 			return err
 		}
 		ids = append(ids, it.asked.ID)
@@ -219,7 +217,7 @@ func (s *Service) identifyCommands(ctx context.Context, items []item, results []
 		if _, ok := accepted[it.asked.ID]; ok {
 			items[i].request = it.asked
 		} else if it.request.Kind() == ledger.KindCreateAccount {
-			claims = append(claims, command.Claim(it.request, contract.TopicCommands, it.command.String()))
+			claims = append(claims, Claim(it.request, contract.TopicCommands, it.command.String()))
 			claimed = append(claimed, it.index)
 		}
 	}

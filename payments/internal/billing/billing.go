@@ -12,10 +12,8 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/altyn-pay/altyn/payments/internal/command"
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
-	"github.com/altyn-pay/altyn/payments/internal/wire"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/idempotency"
 	"github.com/altyn-pay/altyn/platform/inbox"
@@ -26,19 +24,19 @@ import (
 
 // Service does what clients ask of the billing core and answers with the contract's forms. Problem tells what its errors mean.
 type Service struct {
-	store      *postgres.Store
-	currencies *money.Currencies
-	reader     command.Reader
-	results    *Results
-	intake     *inbox.Intake[*ledger.Request]
-	full       func(lane int16) bool
+	store   *postgres.Store
+	reader  Reader
+	present Presenter
+	results *Results
+	intake  *inbox.Intake[*ledger.Request]
+	full    func(lane int16) bool
 }
 
 // New makes a service. full tells for which lanes the outbox has no room for further events.
 func New(store *postgres.Store, currencies *money.Currencies, results *Results, intake *inbox.Intake[*ledger.Request],
 	full func(lane int16) bool) *Service {
 	return &Service{
-		store: store, currencies: currencies, reader: command.NewReader(currencies), results: results, intake: intake, full: full,
+		store: store, reader: NewReader(currencies), present: NewPresenter(currencies), results: results, intake: intake, full: full,
 	}
 }
 
@@ -101,7 +99,7 @@ func (s *Service) Submit(ctx context.Context, c contract.Command, call Call) (Re
 	if err != nil {
 		return Result{}, err
 	}
-	result := Result{Replayed: out.replayed, Code: wire.Code(out.operation)}
+	result := Result{Replayed: out.replayed, Code: Code(out.operation)}
 	if out.operation.Status == ledger.Error {
 		return result, &Refusal{out.operation.Reason, shown(request)}
 	}
@@ -110,7 +108,7 @@ func (s *Service) Submit(ctx context.Context, c contract.Command, call Call) (Re
 		if err != nil {
 			return result, outcomeUnknown(ctx, out.operation.ID, err)
 		}
-		opened, err := s.Present(account)
+		opened, err := s.present.Account(account)
 		if err != nil {
 			return result, outcomeUnknown(ctx, out.operation.ID, err)
 		}
@@ -121,7 +119,7 @@ func (s *Service) Submit(ctx context.Context, c contract.Command, call Call) (Re
 	if err := outcomes[0].err; err != nil {
 		return result, err
 	}
-	result.Operation, err = wire.Operation(s.currencies, outcomes[0].operation)
+	result.Operation, err = s.present.Operation(outcomes[0].operation)
 	return result, err
 }
 
@@ -138,7 +136,7 @@ func (s *Service) request(ctx context.Context, c contract.Command, call Call) (l
 	if err := s.identify(ctx, &request, call); err != nil || call.Key == "" || request.Kind() != ledger.KindCreateAccount {
 		return request, err
 	}
-	outcomes, err := s.claim(ctx, command.Claim(request, call.Scope, call.Key))
+	outcomes, err := s.claim(ctx, Claim(request, call.Scope, call.Key))
 	if err != nil {
 		return request, err
 	}
@@ -149,7 +147,7 @@ func (s *Service) request(ctx context.Context, c contract.Command, call Call) (l
 func (s *Service) identify(ctx context.Context, r *ledger.Request, call Call) error {
 	if call.SentKey != "" {
 		before := *r
-		if err := command.Identify(&before, call.Scope, call.SentKey); err != nil {
+		if err := Identify(&before, call.Scope, call.SentKey); err != nil {
 			return err
 		}
 		accepted, err := s.store.Accepted(ctx, []uuid.UUID{before.ID})
@@ -161,7 +159,7 @@ func (s *Service) identify(ctx context.Context, r *ledger.Request, call Call) er
 			return nil
 		}
 	}
-	return command.Identify(r, call.Scope, call.Key)
+	return Identify(r, call.Scope, call.Key)
 }
 
 // claim makes keys stand for their requests.
@@ -179,20 +177,7 @@ func (s *Service) Account(ctx context.Context, id uuid.UUID) (contract.Account, 
 	if err != nil {
 		return contract.Account{}, notFound(err, ledger.AccountNotFound)
 	}
-	return s.Present(account)
-}
-
-// Present is an account in the contract's form.
-func (s *Service) Present(a postgres.Account) (contract.Account, error) {
-	out := contract.Account{ID: a.ID, Owner: a.Owner, Reference: a.Reference, CreatedAt: contract.Time(a.CreatedAt),
-		Balances: make([]contract.Balance, len(a.Balances))}
-	for i, b := range a.Balances {
-		var err error
-		if out.Balances[i], err = wire.Balance(s.currencies, b.Currency, b.Actual, b.Frozen); err != nil {
-			return out, err
-		}
-	}
-	return out, nil
+	return s.present.Account(account)
 }
 
 // Balances reads an account's balances as they were at a time, in microseconds, or as they are where that is nil.
@@ -206,11 +191,7 @@ func (s *Service) Balances(ctx context.Context, id uuid.UUID, at *time.Time) (co
 			return contract.Balances{}, err
 		}
 	}
-	full, err := s.Present(account)
-	if err != nil {
-		return contract.Balances{}, err
-	}
-	return wire.Balances(full.Balances), nil
+	return s.present.Balances(account.Balances)
 }
 
 // Operation reads an operation, or waits at most so long for it to be final. A cancellation is seen in what it ends.
@@ -222,5 +203,5 @@ func (s *Service) Operation(ctx context.Context, id uuid.UUID, wait time.Duratio
 	if err != nil {
 		return contract.Operation{}, notFound(err, ledger.OperationNotFound)
 	}
-	return wire.Operation(s.currencies, op)
+	return s.present.Operation(op)
 }

@@ -9,9 +9,9 @@ import (
 	"github.com/google/uuid"
 	"google.golang.org/grpc/codes"
 
-	"github.com/altyn-pay/altyn/payments/internal/command"
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
+	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/groupcommit"
 	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/idempotency"
@@ -63,10 +63,6 @@ func Problem(err error) *httpserver.Problem {
 			p.OperationID = refusal.Operation.String()
 		}
 		return p
-	case errors.Is(err, command.ErrHoldNotFound):
-		return Problem(&Refusal{Reason: ledger.HoldNotFound})
-	case errors.Is(err, command.ErrOperationNotFound):
-		return Problem(&Refusal{Reason: ledger.OperationNotFound})
 	case errors.Is(err, idempotency.ErrReused):
 		return httpserver.NewProblem(http.StatusUnprocessableEntity, httpserver.CodeIdempotencyKeyReused,
 			"this Idempotency-Key came with another request before")
@@ -93,6 +89,36 @@ func Status(reason ledger.Reason) int {
 		return http.StatusNotFound
 	}
 	return http.StatusUnprocessableEntity
+}
+
+// Code is the HTTP status of an operation's outcome, and the code of a reply to it.
+func Code(op *ledger.Operation) int {
+	switch {
+	case op.Status == ledger.Error:
+		return Status(op.Reason)
+	case op.Status == ledger.Created:
+		return http.StatusAccepted
+	case op.Kind == ledger.KindCancelOperation:
+		return http.StatusOK // nothing is new
+	}
+	return http.StatusCreated
+}
+
+// Refuse says in a reply why a command cannot be done.
+func (r *Reply) Refuse(err error) {
+	p := Problem(err)
+	if p == nil {
+		p = httpserver.NewProblem(http.StatusBadRequest, httpserver.CodeValidationFailed, err.Error())
+	}
+	r.Code, r.Reason, r.Detail = p.Status, p.Code, p.Detail
+	var fields contract.FieldErrors
+	switch {
+	case errors.As(err, &fields):
+		r.Detail = fields.Error()
+	case errors.Is(err, idempotency.ErrReused):
+		r.Detail = "" // it is the command's ID, not a header
+	}
+	r.Detail = r.Detail[:min(len(r.Detail), maxDetail)]
 }
 
 // GRPC is the gRPC code of a problem.

@@ -10,7 +10,6 @@ import (
 
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
-	"github.com/altyn-pay/altyn/payments/internal/settlement"
 	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/idempotency"
 	"github.com/altyn-pay/altyn/platform/inbox"
@@ -30,7 +29,7 @@ type outcome struct {
 func (s *Service) do(ctx context.Context, r ledger.Request, p patience) (outcome, error) {
 	watched := s.results.Subscribe(r.ID)
 	defer watched.Close()
-	arrivals, err := s.intake.Accept(ctx, settlement.Message(r, telemetry.Traceparent(ctx)))
+	arrivals, err := s.intake.Accept(ctx, Message(r, telemetry.Traceparent(ctx)))
 	if err != nil {
 		err = fmt.Errorf("accept request: %w", err)
 		if pg.IsOutcomeUnknown(err) {
@@ -52,7 +51,7 @@ func (s *Service) doAll(ctx context.Context, requests []ledger.Request, p patien
 	messages := make([]postgres.Message, len(requests))
 	watched := make([]*watch.Watch[*ledger.Operation], len(requests))
 	for i, r := range requests {
-		messages[i] = settlement.Message(r, telemetry.Traceparent(ctx))
+		messages[i] = Message(r, telemetry.Traceparent(ctx))
 		watched[i] = s.results.Subscribe(r.ID)
 		defer watched[i].Close()
 	}
@@ -145,7 +144,7 @@ func (s *Service) operation(ctx context.Context, id uuid.UUID) (*ledger.Operatio
 		if err != nil {
 			return nil, err
 		}
-		op := settlement.Request(m).Operation()
+		op := Request(m).Operation()
 		if op == nil {
 			break
 		}

@@ -9,8 +9,6 @@ import (
 
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
-	"github.com/altyn-pay/altyn/payments/internal/settlement"
-	"github.com/altyn-pay/altyn/payments/internal/wire"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/money"
 	"github.com/altyn-pay/altyn/platform/outbox"
@@ -89,7 +87,7 @@ func (s *Service) Payment(ctx context.Context, order uuid.UUID, wait time.Durati
 	if err != nil {
 		return contract.Payment{}, notFound(err, ledger.PaymentNotFound)
 	}
-	return wire.Payment(s.currencies, payment)
+	return s.present.Payment(payment)
 }
 
 // payment is Payment in the ledger's form, or postgres.ErrNotFound.
@@ -112,7 +110,7 @@ func (s *Service) payment(ctx context.Context, order uuid.UUID, wait time.Durati
 	if err != nil {
 		return ledger.OrderPayment{}, err
 	}
-	if payment, ok := ledger.WaitingPayment(settlement.Request(m)); ok {
+	if payment, ok := ledger.WaitingPayment(Request(m)); ok {
 		return payment, nil
 	}
 	return ledger.OrderPayment{}, postgres.ErrNotFound

@@ -6,6 +6,7 @@ import (
 
 	"github.com/altyn-pay/altyn/payments/internal/api"
 	"github.com/altyn-pay/altyn/payments/internal/billing"
+	"github.com/altyn-pay/altyn/payments/internal/broker"
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/payments/internal/rpc"
@@ -78,10 +79,10 @@ func (d direct) Produce(t testing.TB, messages ...kafka.Message) {
 		t.Fatal(err)
 	}
 	store := postgres.New(d.b.Service)
-	decoder := settlement.NewDecoder(store, currencies, func(_ context.Context, topic string) (bool, error) {
+	decoder := broker.NewDecoder(store, currencies, func(_ context.Context, topic string) (bool, error) {
 		return topic == contract.TopicReplies, nil
 	})
-	receiver := inbox.NewReceiver(inbox.NewIntake(store.Inbox(), nil), decoder.Decode, settlement.Repeated)
+	receiver := inbox.NewReceiver(inbox.NewIntake(store.Inbox(), nil), decoder.Decode, broker.Repeated)
 	if _, unreadable, err := receiver.Receive(t.Context(), messages); err != nil || len(unreadable) > 0 {
 		t.Fatalf("%v; cannot be read: %v", err, unreadable)
 	}

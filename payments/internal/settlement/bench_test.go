@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/altyn-pay/altyn/payments/internal/billing"
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
@@ -39,7 +40,7 @@ func benchmarkSettle(b *testing.B, size int) {
 	settle := func(requests ...ledger.Request) {
 		messages := make([]postgres.Message, len(requests))
 		for i, r := range requests {
-			messages[i] = Message(r, "")
+			messages[i] = billing.Message(r, "")
 		}
 		settled = 0
 		if _, err := intake.Accept(b.Context(), messages...); err != nil || settled != len(requests) {

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/altyn-pay/altyn/payments/internal/billing"
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
@@ -50,5 +51,5 @@ func expire(d postgres.Deadline) postgres.Message {
 		c = ledger.Expire{HoldID: d.ID}
 	}
 	id := contract.DerivedID("expiry", d.AccountID, d.ID.String())
-	return Message(ledger.Request{ID: id, AccountID: d.AccountID, Command: c}, "")
+	return billing.Message(ledger.Request{ID: id, AccountID: d.AccountID, Command: c}, "")
 }

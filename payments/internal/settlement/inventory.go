@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/altyn-pay/altyn/payments/internal/billing"
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
@@ -150,7 +151,7 @@ func (v *Inventory) count(outcome string, n int) { v.messages.WithLabelValues(ou
 // inventoryMessage tells an account's queue of the goods of one of its orders. Its ID is derived, so that it is one message
 // however often the goods are told of.
 func inventoryMessage(m postgres.Inventory, account uuid.UUID) postgres.Message {
-	return Message(ledger.Request{
+	return billing.Message(ledger.Request{
 		ID: contract.DerivedID(contract.TopicInventory, account, m.OrderID.String()), AccountID: account,
 		Command: ledger.Inventory{OrderID: m.OrderID, InStock: m.Status == contract.InventoryCompleted},
 	}, m.Traceparent)

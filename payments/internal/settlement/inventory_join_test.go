@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
 
+	"github.com/altyn-pay/altyn/payments/internal/billing"
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
@@ -39,7 +40,7 @@ func TestInventoryJoinsTheQueueOfItsOrdersAccount(t *testing.T) {
 		if m.ID != contract.DerivedID("inventory", account, order.String()) || m.AccountID != account || m.Lane != contract.Lane(account) || m.Fingerprint.Valid {
 			t.Errorf("message %+v", m)
 		}
-		if r := Request(m); r.Command != (ledger.Inventory{OrderID: order, InStock: order == there}) {
+		if r := billing.Request(m); r.Command != (ledger.Inventory{OrderID: order, InStock: order == there}) {
 			t.Errorf("request %+v", r)
 		}
 		if (m.Traceparent == trace) != (order == there) {

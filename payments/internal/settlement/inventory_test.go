@@ -23,7 +23,7 @@ import (
 	"github.com/altyn-pay/altyn/testkit/postgrestest"
 )
 
-// inventoryBundle is the door over a real database, without a broker and without a worker that settles the inbox.
+// inventoryBundle is the inventory over a real database, without a broker and without a worker that settles the inbox.
 type inventoryBundle struct {
 	*testing.T
 	postgrestest.DB
@@ -42,10 +42,10 @@ func setupInventory(t *testing.T) *inventoryBundle {
 	return b
 }
 
-// restart puts another process in the place of the door.
+// restart puts another process in its place.
 func (b *inventoryBundle) restart() { b.Inventory, b.metrics = b.instance() }
 
-// instance is the door in another process.
+// instance is the inventory in another process.
 func (b *inventoryBundle) instance() (*Inventory, *prometheus.Registry) {
 	metrics := prometheus.NewRegistry()
 	return NewInventory(b.store, func() { b.joins.Add(1) }, slog.New(slog.DiscardHandler), metrics), metrics
@@ -357,5 +357,29 @@ func TestACrashWhileInventoryIsReceived(t *testing.T) {
 	b.counted(map[string]float64{"stored": 0, "repeated": 3})
 	if n := b.count(kept); n != 3 {
 		t.Errorf("%d rows", n)
+	}
+}
+
+// What the inventory system sends is read like a request, but for names that mean nothing here.
+func TestInventoryMessagesAreReadStrictly(t *testing.T) {
+	order, key := uuid.NewString(), uuid.NewString()
+	valid := `{"idempotent_key": "` + key + `", "order_id": "` + order + `", "status": "COMPLETED"}`
+	for name, change := range map[string]struct {
+		from, to string
+		right    bool
+	}{
+		"as it is":         {"", "", true},
+		"a new name":       {`{"`, `{"colour": {"x": [1]}, "`, true},
+		"a name twice":     {`{"`, `{"order_id": "` + order + `", "`, false},
+		"another case":     {`"order_id"`, `"Order_ID"`, false},
+		"both cases":       {`{"`, `{"ORDER_ID": "` + key + `", "`, false},
+		"half a surrogate": {`{"`, `{"colour": "\ud83d", "`, false},
+		"NUL":              {`{"`, `{"colour": "\u0000", "`, false},
+		"no dashes":        {order, strings.ReplaceAll(order, "-", ""), false},
+		"two objects":      {`{"`, `{}{"`, false},
+	} {
+		if _, err := readInventory(kafka.Message{Value: []byte(strings.Replace(valid, change.from, change.to, 1))}); (err == nil) != change.right {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

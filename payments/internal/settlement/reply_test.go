@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/altyn-pay/altyn/payments/internal/billing"
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
@@ -27,7 +28,7 @@ func TestWhatWaitsIsAnsweredOnceItIsAskedFor(t *testing.T) {
 				if r.ID == uuid.Nil {
 					r.ID = uuid.New()
 				}
-				return Message(r, "")
+				return billing.Message(r, "")
 			}
 			waits := ledger.Request{
 				ID: contract.DerivedID(contract.TopicCommands, account, command.String()), CommandID: command,
@@ -35,7 +36,7 @@ func TestWhatWaitsIsAnsweredOnceItIsAskedFor(t *testing.T) {
 				Command:     ledger.Withdrawal{Currency: "RUB", Amount: 500, WaitForFunds: true, ExpiresIn: time.Nanosecond},
 			}
 			asks := waits
-			asks.Reply = Reply{Topic: contract.TopicReplies, CommandID: command, Operation: "withdraw"}.encode()
+			asks.Reply = billing.Reply{Topic: contract.TopicReplies, CommandID: command, Operation: "withdraw"}.Encode()
 			stranger := asks // another request under the same ID does not get the reply
 			stranger.Fingerprint.UUID = uuid.New()
 			end := ledger.Request{Command: ledger.CancelOperation{OperationID: waits.ID}}

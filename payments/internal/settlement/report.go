@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/altyn-pay/altyn/payments/internal/billing"
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/telemetry"
@@ -39,12 +40,12 @@ func (s *Settlement) report(requests []ledger.Request, expired []*ledger.Operati
 		op := expired[i]
 		return op.HoldID.String(), append([]any{"account_id", op.AccountID}, named("order_id", op.OrderID)...)
 	})
-	var refused []Reply
+	var refused []billing.Reply
 	for _, r := range requests {
 		if r.Kind() != ledger.KindRefusal || r.Reply == nil {
 			continue
 		}
-		if how, err := replyTo(r); err == nil {
+		if how, err := billing.ReplyOf(r); err == nil {
 			refused = append(refused, how)
 		}
 	}

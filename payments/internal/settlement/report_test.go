@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/altyn-pay/altyn/payments/internal/billing"
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
@@ -27,7 +28,7 @@ func TestTheLogNamesWhatDidNotSucceed(t *testing.T) {
 			r.ID = uuid.New()
 		}
 		r.AccountID = account
-		return Message(r, "")
+		return billing.Message(r, "")
 	}
 	pay := func(c ledger.Payment) postgres.Message {
 		c.OrderID, c.Currency, c.Capture, c.AcceptedAt = uuid.New(), "RUB", contract.CaptureAutomatic, time.Now()
@@ -55,7 +56,7 @@ func TestTheLogNamesWhatDidNotSucceed(t *testing.T) {
 			OrderID: waits.ID, Currency: "RUB", Amount: 1000, Capture: contract.CaptureAutomatic,
 		}}),
 		request(ledger.Request{
-			Command: ledger.Refusal{}, Reply: Reply{CommandID: command, Operation: "dance", Reason: "validation_failed"}.encode(),
+			Command: ledger.Refusal{}, Reply: billing.Reply{CommandID: command, Operation: "dance", Reason: "validation_failed"}.Encode(),
 		}),
 	})
 	text := out.String()

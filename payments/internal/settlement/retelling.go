@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/altyn-pay/altyn/payments/internal/billing"
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/stage"
@@ -42,7 +43,7 @@ func (t *Retelling) runOnce(ctx context.Context) (int, error) {
 
 // again asks for a payment's present state, as orders does.
 func again(r postgres.Refunded) postgres.Message {
-	return Message(ledger.Request{
+	return billing.Message(ledger.Request{
 		ID: r.OrderID, AccountID: r.AccountID, Command: ledger.Payment{
 			OrderID: r.OrderID, Currency: r.Currency, Amount: r.Amount, Capture: r.Capture, Repeated: true,
 		},

@@ -16,9 +16,9 @@ import (
 	"github.com/jmoiron/sqlx"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/altyn-pay/altyn/payments/internal/billing"
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
-	"github.com/altyn-pay/altyn/payments/internal/wire"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/money"
 	"github.com/altyn-pay/altyn/platform/outbox"
@@ -27,7 +27,7 @@ import (
 // Settlement settles batches of the inbox.
 type Settlement struct {
 	store      *postgres.Store
-	currencies *money.Currencies
+	present    billing.Presenter
 	settled    func(Result)
 	log        *slog.Logger
 	operations *prometheus.CounterVec
@@ -45,7 +45,7 @@ type Result struct {
 // New makes a settlement. settled is called with the result of each committed batch.
 func New(store *postgres.Store, currencies *money.Currencies, log *slog.Logger, metrics prometheus.Registerer, settled func(Result)) *Settlement {
 	s := &Settlement{
-		store: store, currencies: currencies, settled: settled, log: log,
+		store: store, present: billing.NewPresenter(currencies), settled: settled, log: log,
 		operations: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "altyn_operations_total", Help: "Settled operations.",
 		}, []string{"operation", "status"}),
@@ -71,7 +71,7 @@ type answer struct {
 func (s *Settlement) Settle(ctx context.Context, tx *sqlx.Tx, batch []postgres.Message) (committed func(), err error) {
 	requests := make([]ledger.Request, len(batch))
 	for i, m := range batch {
-		requests[i] = Request(m)
+		requests[i] = billing.Request(m)
 	}
 	// To the microsecond, as the database keeps it: an answer right after the commit and one years later are the same.
 	book := ledger.NewBook(time.Now().UTC().Truncate(time.Microsecond), len(requests))
@@ -86,7 +86,7 @@ func (s *Settlement) Settle(ctx context.Context, tx *sqlx.Tx, batch []postgres.M
 		if r.Reply == nil || op != nil && op.Status == ledger.Created && op.Fingerprint == r.Fingerprint {
 			return nil
 		}
-		reply, code, err := s.reply(book, r, op)
+		reply, code, err := s.present.Reply(book, r, op)
 		if err == nil {
 			replies = append(replies, reply)
 			answered[answer{r.Kind(), code}]++
@@ -183,7 +183,7 @@ func (s *Settlement) resume(ctx context.Context, tx *sqlx.Tx, keys map[ledger.Ke
 	}
 	messages := make([]postgres.Message, 0, len(keys))
 	for key := range keys {
-		messages = append(messages, Message(ledger.Request{
+		messages = append(messages, billing.Message(ledger.Request{
 			ID: uuid.Must(uuid.NewV7()), AccountID: key.AccountID, Command: ledger.Resume{Currency: key.Currency},
 		}, ""))
 	}
@@ -220,7 +220,7 @@ var eventTypes = map[string]string{
 
 // event is the message that tells of a payment's transition.
 func (s *Settlement) event(p ledger.OrderPayment) (outbox.Message, error) {
-	state, err := wire.Payment(s.currencies, p)
+	state, err := s.present.Payment(p)
 	if err != nil {
 		return outbox.Message{}, err
 	}

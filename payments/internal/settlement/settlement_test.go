@@ -10,6 +10,7 @@ import (
 	"github.com/jmoiron/sqlx"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/altyn-pay/altyn/payments/internal/billing"
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
@@ -82,7 +83,7 @@ func TestManyQueuesAreServedTogether(t *testing.T) {
 	}
 	var create, pay, deposit []postgres.Message
 	message := func(r ledger.Request) postgres.Message {
-		return Message(r, "")
+		return billing.Message(r, "")
 	}
 	for range accounts {
 		id := uuid.New()
@@ -147,7 +148,7 @@ func TestABalanceOfNothingIsNoAccount(t *testing.T) {
 	settled := func(requests ...ledger.Request) (outcomes []string) {
 		batch := make([]postgres.Message, len(requests))
 		for i, r := range requests {
-			batch[i] = Message(r, "")
+			batch[i] = billing.Message(r, "")
 		}
 		for _, op := range settle(batch) {
 			outcomes = append(outcomes, string(op.Status)+" "+string(op.Reason))

@@ -1,9 +1,6 @@
-// Package command reads what clients ask of the billing core. All doors (HTTP, batches, the broker) bring the same
-// commands, which are checked here once.
-package command
+package billing
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -13,7 +10,6 @@ import (
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
-	"github.com/altyn-pay/altyn/platform/idempotency"
 	"github.com/altyn-pay/altyn/platform/money"
 )
 
@@ -23,13 +19,7 @@ const (
 	maxExpiry = 365 * 24 * time.Hour // of a hold
 )
 
-// ErrHoldNotFound is returned for a command on a hold that is not there.
-var ErrHoldNotFound = errors.New("there is no such hold")
-
-// ErrOperationNotFound is returned for a command on an operation that is not there.
-var ErrOperationNotFound = errors.New("there is no such operation")
-
-// Reader checks commands against the currencies.
+// Reader makes ledger requests of commands, which are the same whichever way they come in.
 type Reader struct {
 	currencies *money.Currencies
 }
@@ -37,8 +27,8 @@ type Reader struct {
 // NewReader returns a reader.
 func NewReader(currencies *money.Currencies) Reader { return Reader{currencies} }
 
-// Request makes a ledger request of a command, or returns contract.FieldErrors, ErrHoldNotFound or ErrOperationNotFound. named has
-// what the command names, if it exists. The request still lacks its ID.
+// Request makes the request of a command, which still lacks its ID. named has what the command names, if it exists. The error is
+// contract.FieldErrors, or a *Refusal where it does not.
 func (r Reader) Request(c contract.Command, named postgres.Named) (ledger.Request, error) {
 	if err := canonical(&c); err != nil {
 		return ledger.Request{}, err
@@ -74,7 +64,7 @@ func (r Reader) Request(c contract.Command, named postgres.Named) (ledger.Reques
 		}
 		var ok bool
 		if request.AccountID, ok = named.Operations[cancel.OperationID]; !ok {
-			return request, ErrOperationNotFound
+			return request, &Refusal{Reason: ledger.OperationNotFound}
 		}
 		request.Command = cancel
 	case ledger.KindBalanceQuery:
@@ -185,7 +175,7 @@ func theHold(id *uuid.UUID, c contract.Command, named postgres.Named) (postgres.
 	}
 	hold, ok := named.Holds[*id]
 	if !ok {
-		return hold, ErrHoldNotFound
+		return hold, &Refusal{Reason: ledger.HoldNotFound}
 	}
 	return hold, nil
 }
@@ -268,41 +258,4 @@ func required(to *uuid.UUID, field string, from *uuid.UUID) error {
 	}
 	*to = *from
 	return nil
-}
-
-// Claim claims the key of an identified request for a new account. The client may choose the account's ID, so that the
-// request's own ID, which is in the account's queue, does not tell a request for another account under the same key.
-func Claim(r ledger.Request, door, key string) idempotency.Claim {
-	c := idempotency.Claim{
-		Key: contract.DerivedID(door, uuid.Nil, key), Fingerprint: r.Fingerprint.UUID,
-		Makes: map[uuid.UUID]uuid.UUID{r.ID: r.Fingerprint.UUID},
-	}
-	c.Others = []uuid.UUID{c.Key} // the request without a chosen ID
-	return c
-}
-
-// Identify gives a request its ID and its fingerprint. With a key of its client the ID is derived from it, the door it
-// came through and the account it is charged to, so that the same request repeated is the same message; without one it
-// is fresh. A new account without an ID of the client's choice gets one in the same way.
-func Identify(r *ledger.Request, door, key string) error {
-	if key == "" {
-		r.ID = uuid.Must(uuid.NewV7())
-	} else {
-		r.ID = contract.DerivedID(door, r.AccountID, key)
-	}
-	if r.Kind() == ledger.KindCreateAccount && r.AccountID == uuid.Nil {
-		if key == "" {
-			r.AccountID = uuid.Must(uuid.NewV7())
-		} else {
-			r.AccountID = contract.DerivedID(door+"#account", uuid.Nil, key)
-		}
-	}
-	r.Lane = contract.Lane(r.AccountID)
-	if key == "" {
-		return nil
-	}
-	// The fingerprint is of what was asked, not of the door that it came through and where the answer goes.
-	digest, err := r.Digest()
-	r.Fingerprint = uuid.NullUUID{UUID: digest, Valid: err == nil}
-	return err
 }

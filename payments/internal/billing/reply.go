@@ -1,16 +1,14 @@
-package settlement
+package billing
 
 import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"slices"
-	"strings"
 
 	"github.com/google/uuid"
 
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
-	"github.com/altyn-pay/altyn/payments/internal/wire"
+	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/outbox"
 )
@@ -27,7 +25,11 @@ type Reply struct {
 	Detail string `json:"detail,omitempty"`
 }
 
-func (r Reply) encode() json.RawMessage {
+// maxDetail bounds the detail of a reply, in bytes: it may repeat a command, which may be as large as a message can be.
+const maxDetail = 500
+
+// Encode writes it as a request keeps it.
+func (r Reply) Encode() json.RawMessage {
 	text, err := json.Marshal(r)
 	if err != nil {
 		panic(err) // texts and IDs can always be encoded
@@ -35,18 +37,18 @@ func (r Reply) encode() json.RawMessage {
 	return text
 }
 
-// replyTo says how a request is to be answered that has a Reply.
-func replyTo(r ledger.Request) (how Reply, err error) {
+// ReplyOf says how a request is to be answered that has a Reply.
+func ReplyOf(r ledger.Request) (how Reply, err error) {
 	if err = json.Unmarshal(r.Reply, &how); err != nil {
 		err = fmt.Errorf("decode how to reply to %s: %w", r.ID, err)
 	}
 	return how, err
 }
 
-// reply answers a command of the broker: with its operation, which is the stored one for a repeated command, or, for a
+// Reply answers a command of the broker: with its operation, which is the stored one for a repeated command, or, for a
 // query, with the balances at this point of the account's queue. It also returns the reply's code.
-func (s *Settlement) reply(book *ledger.Book, r ledger.Request, op *ledger.Operation) (outbox.Message, int, error) {
-	how, err := replyTo(r)
+func (p Presenter) Reply(book *ledger.Book, r ledger.Request, op *ledger.Operation) (outbox.Message, int, error) {
+	how, err := ReplyOf(r)
 	if err != nil {
 		return outbox.Message{}, 0, err
 	}
@@ -54,7 +56,7 @@ func (s *Settlement) reply(book *ledger.Book, r ledger.Request, op *ledger.Opera
 	if how.CommandID != uuid.Nil {
 		reply.CommandID = &how.CommandID
 	}
-	if err := s.fill(&reply, how, book, r, op); err != nil {
+	if err := p.fill(&reply, how, book, r, op); err != nil {
 		return outbox.Message{}, 0, err
 	}
 	payload, err := json.Marshal(reply)
@@ -73,7 +75,7 @@ func (s *Settlement) reply(book *ledger.Book, r ledger.Request, op *ledger.Opera
 	}, reply.Code, nil
 }
 
-func (s *Settlement) fill(reply *contract.Reply, how Reply, book *ledger.Book, r ledger.Request, op *ledger.Operation) (err error) {
+func (p Presenter) fill(reply *contract.Reply, how Reply, book *ledger.Book, r ledger.Request, op *ledger.Operation) (err error) {
 	refuse := func(code int, reason string) {
 		reply.Code, reply.Status, reply.Reason = code, string(ledger.Error), reason
 	}
@@ -90,39 +92,32 @@ func (s *Settlement) fill(reply *contract.Reply, how Reply, book *ledger.Book, r
 			return nil
 		}
 		reply.Code, reply.Status = http.StatusOK, string(ledger.Success)
-		reply.Body, err = s.balances(book.Balances(r.AccountID))
+		var balances []postgres.Balance
+		for code, b := range book.Balances(r.AccountID) {
+			balances = append(balances, postgres.Balance{Currency: code, Actual: b.Actual, Frozen: b.Frozen})
+		}
+		reply.Body, err = p.Balances(balances)
 	case op.Fingerprint != r.Fingerprint:
 		refuse(http.StatusUnprocessableEntity, "idempotency_key_reused")
 	case op.Status == ledger.Error:
-		refuse(wire.Code(op), string(op.Reason))
+		refuse(Code(op), string(op.Reason))
 		if reply.OperationID = &op.ID; cancels {
 			reply.OperationID = &cancel.OperationID
 		}
 	case cancels:
-		reply.Code, reply.Status, reply.OperationID = wire.Code(op), string(op.Status), &cancel.OperationID
+		reply.Code, reply.Status, reply.OperationID = Code(op), string(op.Status), &cancel.OperationID
 		if ended, ok := book.Operation(cancel.OperationID); ok {
-			reply.Body, err = wire.Operation(s.currencies, ended)
+			reply.Body, err = p.Operation(ended)
 		}
 	default:
-		reply.Code, reply.Status, reply.OperationID = wire.Code(op), string(op.Status), &op.ID
+		reply.Code, reply.Status, reply.OperationID = Code(op), string(op.Status), &op.ID
 		if account, ok := book.Account(op.AccountID); ok && op.Kind == ledger.KindCreateAccount {
-			reply.Body = wire.Account(account)
+			reply.Body, err = p.Account(postgres.Account{
+				ID: account.ID, Owner: account.Owner, Reference: account.Reference, CreatedAt: account.CreatedAt,
+			})
 		} else {
-			reply.Body, err = wire.Operation(s.currencies, op)
+			reply.Body, err = p.Operation(op)
 		}
 	}
 	return err
-}
-
-func (s *Settlement) balances(balances map[string]ledger.Balance) (contract.Balances, error) {
-	list := make([]contract.Balance, 0, len(balances))
-	for code, b := range balances {
-		balance, err := wire.Balance(s.currencies, code, b.Actual, b.Frozen)
-		if err != nil {
-			return contract.Balances{}, err
-		}
-		list = append(list, balance)
-	}
-	slices.SortFunc(list, func(a, b contract.Balance) int { return strings.Compare(a.Currency, b.Currency) })
-	return wire.Balances(list), nil
 }

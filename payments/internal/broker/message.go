@@ -1,4 +1,4 @@
-package settlement
+package broker
 
 import (
 	"encoding/json"
@@ -6,28 +6,11 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/inbox"
 	"github.com/altyn-pay/altyn/platform/kafka"
 )
-
-// Message puts a request into the form in which the inbox takes it, in the lane of its account.
-func Message(r ledger.Request, traceparent string) postgres.Message {
-	r.Lane, r.Traceparent = contract.Lane(r.AccountID), traceparent
-	return postgres.Message{
-		ID: r.ID, Lane: r.Lane, AccountID: r.AccountID, Kind: string(r.Kind()), Body: &r,
-		Fingerprint: r.Fingerprint, Traceparent: traceparent,
-	}
-}
-
-// Request is the request of a message as it arrived.
-func Request(m postgres.Message) ledger.Request {
-	r := *m.Body
-	r.Seq, r.ReceivedAt = m.Seq, m.ReceivedAt.UTC()
-	return r
-}
 
 // Repeated is what is stored in place of a message that is waiting already: nothing for an event, and for a command its
 // repetition, which is behind the command in the queue, meets its record there and is answered like any repeated command.

@@ -1,18 +1,18 @@
-package settlement
+// Package broker makes inbox messages of what comes over the broker: the commands of the billing core and the events of orders.
+package broker
 
 import (
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/google/uuid"
 
-	"github.com/altyn-pay/altyn/payments/internal/command"
+	"github.com/altyn-pay/altyn/payments/internal/billing"
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
@@ -26,13 +26,13 @@ import (
 type Decoder struct {
 	store      *postgres.Store
 	currencies *money.Currencies
-	reader     command.Reader
+	reader     billing.Reader
 	hasTopic   func(ctx context.Context, topic string) (bool, error)
 }
 
 // NewDecoder returns a decoder. hasTopic tells whether a topic for replies exists.
 func NewDecoder(store *postgres.Store, currencies *money.Currencies, hasTopic func(context.Context, string) (bool, error)) *Decoder {
-	return &Decoder{store: store, currencies: currencies, reader: command.NewReader(currencies), hasTopic: hasTopic}
+	return &Decoder{store: store, currencies: currencies, reader: billing.NewReader(currencies), hasTopic: hasTopic}
 }
 
 // Decode is an inbox.Decoder.
@@ -94,7 +94,7 @@ func (d *Decoder) claim(ctx context.Context, commands map[int]*received, records
 	for i := range records {
 		if c, ok := commands[i]; ok && c.problem == nil && c.request.Kind() == ledger.KindCreateAccount {
 			creations = append(creations, c)
-			claims = append(claims, command.Claim(c.request, contract.TopicCommands, c.reply.CommandID.String()))
+			claims = append(claims, billing.Claim(c.request, contract.TopicCommands, c.reply.CommandID.String()))
 		}
 	}
 	if len(claims) == 0 {
@@ -130,30 +130,27 @@ func (d *Decoder) event(record kafka.Message) (postgres.Message, error) {
 	if err != nil {
 		return postgres.Message{}, err
 	}
-	return Message(r, event.Traceparent), nil
+	return billing.Message(r, event.Traceparent), nil
 }
 
 // received is a command as it came.
 type received struct {
 	command     contract.Command
-	reply       Reply
+	reply       billing.Reply
 	request     ledger.Request // where there is no problem
 	problem     error          // why it cannot be done, though its JSON can be read
 	place       string         // where it was: what has no other identity is recognised by it
 	traceparent string
 }
 
-// Bounds of what a reply repeats of a command, in bytes: a command may be as large as a message can be, and its reply must
-// fit into one.
-const (
-	maxOperation = 64
-	maxDetail    = 500
-)
+// maxOperation bounds what a reply repeats of a command's operation, in bytes: a command may be as large as a message can be, and
+// its reply must fit into one.
+const maxOperation = 64
 
 // receive reads a command. An error means that it is not a JSON object, and so cannot even be answered.
 func receive(record kafka.Message) (*received, error) {
 	event := kafka.EventOf(record)
-	c := &received{traceparent: event.Traceparent, place: fmt.Sprintf("%s/%d/%d", record.Topic, record.Partition, record.Offset), reply: Reply{Topic: contract.TopicReplies}}
+	c := &received{traceparent: event.Traceparent, place: fmt.Sprintf("%s/%d/%d", record.Topic, record.Partition, record.Offset), reply: billing.Reply{Topic: contract.TopicReplies}}
 	if topic := record.Header(contract.ReplyToHeader); strings.HasPrefix(topic, contract.ReplyToPrefix) && kafka.ValidTopic(topic) {
 		c.reply.Topic = topic
 	}
@@ -216,7 +213,7 @@ func (d *Decoder) request(c *received, named postgres.Named) {
 		r.ID = contract.DerivedID(c.place, r.AccountID, c.reply.CommandID.String())
 		return
 	}
-	c.problem = command.Identify(r, contract.TopicCommands, c.reply.CommandID.String())
+	c.problem = billing.Identify(r, contract.TopicCommands, c.reply.CommandID.String())
 }
 
 // message makes a message of a command; one that cannot be done becomes a refusal in the queue of the same account, as far
@@ -224,28 +221,16 @@ func (d *Decoder) request(c *received, named postgres.Named) {
 func (c *received) message() postgres.Message {
 	r, err := c.request, c.problem
 	if err == nil {
-		r.Reply = c.reply.encode()
-		return Message(r, c.traceparent)
+		r.Reply = c.reply.Encode()
+		return billing.Message(r, c.traceparent)
 	}
-	c.reply.Code, c.reply.Reason, c.reply.Detail = http.StatusBadRequest, httpserver.CodeValidationFailed, err.Error()
-	var problem *httpserver.Problem
-	switch {
-	case errors.As(err, &problem):
-		c.reply.Code, c.reply.Reason, c.reply.Detail = problem.Status, problem.Code, problem.Detail
-	case errors.Is(err, command.ErrHoldNotFound):
-		c.reply.Code, c.reply.Reason = http.StatusNotFound, string(ledger.HoldNotFound)
-	case errors.Is(err, command.ErrOperationNotFound):
-		c.reply.Code, c.reply.Reason = http.StatusNotFound, string(ledger.OperationNotFound)
-	case errors.Is(err, idempotency.ErrReused):
-		c.reply.Code, c.reply.Reason, c.reply.Detail = http.StatusUnprocessableEntity, httpserver.CodeIdempotencyKeyReused, ""
-	}
-	c.reply.Detail = c.reply.Detail[:min(len(c.reply.Detail), maxDetail)]
+	c.reply.Refuse(err)
 	account := r.AccountID
 	if account == uuid.Nil {
 		account = c.reply.CommandID
 	}
-	return Message(ledger.Request{
-		ID: contract.DerivedID(c.place, account, ""), AccountID: account, CommandID: c.reply.CommandID, Reply: c.reply.encode(),
+	return billing.Message(ledger.Request{
+		ID: contract.DerivedID(c.place, account, ""), AccountID: account, CommandID: c.reply.CommandID, Reply: c.reply.Encode(),
 		Command: ledger.Refusal{},
 	}, c.traceparent)
 }

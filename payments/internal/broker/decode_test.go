@@ -1,4 +1,4 @@
-package settlement
+package broker
 
 import (
 	"context"
@@ -68,14 +68,10 @@ func TestEventsAreReadStrictly(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, door := range []struct {
+	for _, event := range []struct {
 		name, valid string
 		read        func(payload []byte) error
 	}{
-		{"inventory", `{"idempotent_key": "` + account + `", "order_id": "` + order + `", "status": "COMPLETED"}`, func(payload []byte) error {
-			_, err := readInventory(kafka.Message{Value: payload})
-			return err
-		}},
 		{"order.placed", `{"order_id": "` + order + `", "account_id": "` + account + `", "amount": "1.00", "currency": "RUB", "capture": "manual", "created_at": "2026-01-01T00:00:00Z", "reference": "r"}`, func(payload []byte) error {
 			_, err := orderPlaced(currencies, payload)
 			return err
@@ -101,8 +97,8 @@ func TestEventsAreReadStrictly(t *testing.T) {
 			"no dashes":        {order, strings.ReplaceAll(order, "-", ""), false},
 			"two objects":      {`{"`, `{}{"`, false},
 		} {
-			if err := door.read([]byte(strings.Replace(door.valid, change.from, change.to, 1))); (err == nil) != change.right {
-				t.Errorf("%s, %s: %v", door.name, name, err)
+			if err := event.read([]byte(strings.Replace(event.valid, change.from, change.to, 1))); (err == nil) != change.right {
+				t.Errorf("%s, %s: %v", event.name, name, err)
 			}
 		}
 	}
