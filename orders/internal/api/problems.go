@@ -11,6 +11,7 @@ import (
 	"github.com/altyn-pay/altyn/orders/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/groupcommit"
 	"github.com/altyn-pay/altyn/platform/httpserver"
+	"github.com/altyn-pay/altyn/platform/idempotency"
 	"github.com/altyn-pay/altyn/platform/outbox"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
@@ -41,7 +42,7 @@ func Classify(err error) *httpserver.Problem {
 		return errOrderNotFound
 	case errors.Is(err, order.ErrFailed):
 		return errOrderFailed
-	case errors.Is(err, postgres.ErrKeyReused):
+	case errors.Is(err, idempotency.ErrReused):
 		return errKeyReused
 	case pg.IsOutcomeUnknown(err):
 		return httpserver.OutcomeUnknown("", err)

@@ -18,6 +18,8 @@ type Event struct {
 	OrderID   uuid.UUID
 	AccountID uuid.UUID
 	Payload   string // JSON
+	// Traceparent is that of the request which caused it, if any. Whoever has the request sets it.
+	Traceparent string
 }
 
 // PlacedEvent encodes order.placed. repeated marks it as told again.

@@ -27,7 +27,7 @@ type Result struct {
 
 // PlaceAll places many orders in one transaction, each with its own result; one that is refused keeps no other from being
 // placed. A key covers the batch as a whole: with the same requests PlaceAll places what a crash has left out and returns the
-// orders as they are now, and repeated; with any other requests it returns postgres.ErrKeyReused. After an error nothing was
+// orders as they are now, and repeated; with any other requests it returns idempotency.ErrReused. After an error nothing was
 // placed.
 func (s *Service) PlaceAll(ctx context.Context, requests []order.Request, key Key) (results []Result, repeated bool, err error) {
 	results = make([]Result, len(requests))
@@ -122,7 +122,7 @@ func (s *Service) placeBatch(ctx context.Context, b batch, room []bool, results 
 		case err != nil:
 			result.Err = outcome(o.ID, err)
 		case placed[n].Order.Fingerprint != o.Fingerprint:
-			result.Err = postgres.ErrKeyReused
+			result.Err = idempotency.ErrReused
 		default:
 			result.Order = *placed[n].Order
 		}

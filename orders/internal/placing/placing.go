@@ -16,6 +16,7 @@ import (
 	"github.com/altyn-pay/altyn/orders/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/groupcommit"
+	"github.com/altyn-pay/altyn/platform/idempotency"
 	"github.com/altyn-pay/altyn/platform/money"
 	"github.com/altyn-pay/altyn/platform/outbox"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
@@ -76,7 +77,7 @@ type Service struct {
 	full       func(lane int16) bool
 
 	placing    *groupcommit.Group[*postgres.Placement, postgres.Placed]
-	cancelling *groupcommit.Group[postgres.Cancellation, postgres.Cancelled]
+	cancelling *groupcommit.Group[cancellation, cancelled]
 
 	placed        prometheus.Counter
 	cancellations prometheus.Counter
@@ -126,7 +127,7 @@ func (s *Service) Admit(ctx context.Context, request order.Request, key Key) (or
 }
 
 // Place stores an admitted order together with its event. When the same request has placed it before, Place returns it as it
-// is now, and repeated. It returns postgres.ErrKeyReused when another request has taken its key, and *OutcomeUnknownError when
+// is now, and repeated. It returns idempotency.ErrReused when another request has taken its key, and *OutcomeUnknownError when
 // the order may have been stored; after any other error nothing was.
 func (s *Service) Place(ctx context.Context, o order.Order) (placed order.Order, repeated bool, err error) {
 	placement, err := s.placement(ctx, o)
@@ -138,30 +139,9 @@ func (s *Service) Place(ctx context.Context, o order.Order) (placed order.Order,
 		return order.Order{}, false, outcome(o.ID, err)
 	}
 	if result.Order.Fingerprint != o.Fingerprint {
-		return order.Order{}, false, postgres.ErrKeyReused
+		return order.Order{}, false, idempotency.ErrReused
 	}
 	return *result.Order, !result.New, nil
-}
-
-// Cancel begins to cancel an order and returns it. Cancelling it again changes nothing; repeated reports that the first time was
-// this very request. Cancel returns contract.FieldErrors, postgres.ErrNotFound, order.ErrFailed, postgres.ErrKeyReused, or
-// *OutcomeUnknownError when the cancellation may have begun.
-func (s *Service) Cancel(ctx context.Context, id uuid.UUID, reason, key string) (o order.Order, repeated bool, err error) {
-	if err := contract.CheckText(reason, contract.MaxReason); err != nil {
-		return order.Order{}, false, contract.Invalid("reason", "%v", err)
-	}
-	request := postgres.Cancellation{
-		OrderID: id, Fingerprint: order.CancellationFingerprint(reason), Reason: reason, Traceparent: telemetry.Traceparent(ctx),
-	}
-	if key != "" {
-		// An order has one account, so its own ID scopes the key at least as far.
-		request.Request = uuid.NullUUID{UUID: contract.DerivedID(cancelScope, id, key), Valid: true}
-	}
-	result, err := s.cancelling.Do(ctx, request)
-	if err != nil {
-		return order.Order{}, false, outcome(id, err)
-	}
-	return result.Order, result.Repeated, result.Err
 }
 
 // read checks a request and gives the order its ID: the same key in the same scope always makes the same ID.
@@ -181,7 +161,8 @@ func (s *Service) read(request order.Request, scope, key string) (order.Order, e
 // placement adds the order's event.
 func (s *Service) placement(ctx context.Context, o order.Order) (*postgres.Placement, error) {
 	event, err := o.PlacedEvent(s.currencies, false)
-	return &postgres.Placement{Order: o, Event: event, Traceparent: telemetry.Traceparent(ctx)}, err
+	event.Traceparent = telemetry.Traceparent(ctx)
+	return &postgres.Placement{Order: o, Event: event}, err
 }
 
 // room reports for each order whether there is room for it. What has a key and was placed before needs none.
@@ -218,22 +199,4 @@ func (s *Service) commitPlacements(ctx context.Context, placements []*postgres.P
 		}
 	}
 	return placed, nil
-}
-
-// commitCancellations stores what many requests to cancel change in one transaction.
-func (s *Service) commitCancellations(ctx context.Context, requests []postgres.Cancellation) ([]postgres.Cancelled, error) {
-	results, err := s.store.Cancel(ctx, requests, func(o order.Order, t order.Transition) (order.Event, error) {
-		return o.CancelledEvent(s.currencies, t.Note, t.At, false)
-	})
-	if err != nil {
-		return nil, err
-	}
-	for _, c := range results {
-		if c.New {
-			s.wake()
-			s.cancellations.Inc()
-			s.changed(c.Order)
-		}
-	}
-	return results, nil
 }

@@ -16,6 +16,38 @@ import (
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
+// Parked is a message that could be read but not be applied.
+type Parked struct {
+	Message kafka.Message
+	Reason  string
+}
+
+// Park keeps messages for an operator. One that is parked already counts one more attempt.
+func (s *Store) Park(ctx context.Context, tx *sqlx.Tx, parked []Parked) error {
+	n := len(parked)
+	if n == 0 {
+		return nil
+	}
+	topics, headers, reasons := texts(n), texts(n), texts(n)
+	partitions, offsets := make(pg.Int32s, n), bigints(n)
+	keys, payloads := make(pg.Blobs, n), make(pg.Blobs, n)
+	for i, p := range parked {
+		topics[i], partitions[i], offsets[i] = p.Message.Topic, int32(p.Message.Partition), p.Message.Offset
+		keys[i], payloads[i], reasons[i] = p.Message.Key, p.Message.Value, pg.Storable(p.Reason)
+		text, err := encodeHeaders(p.Message.Headers)
+		if err != nil {
+			return err
+		}
+		headers[i] = text
+	}
+	return exec(ctx, tx, "park events", n, `
+		INSERT INTO parked_events (topic, "partition", "offset", key, headers, payload, reason)
+		SELECT * FROM unnest($1::text[], $2::integer[], $3::bigint[], $4::bytea[], $5::text[]::json[], $6::bytea[], $7::text[])
+		ON CONFLICT (topic, "partition", "offset") DO UPDATE
+			SET attempts = parked_events.attempts + 1, reason = excluded.reason`,
+		topics, partitions, offsets, keys, headers, payloads, reasons)
+}
+
 // parkedRow is a parked event; of what is large only as much as was asked for.
 type parkedRow struct {
 	parked.Item
@@ -118,6 +150,23 @@ func (s *Store) Unpark(ctx context.Context, tx *sqlx.Tx, ids []uuid.UUID) error 
 func (s *Store) ParkedGauge() prometheus.Collector {
 	return pg.Gauges(s.db, `SELECT count(*) FROM parked_events`, prometheus.GaugeOpts{
 		Name: "altyn_orders_parked_events", Help: "Events of payments that were set aside and wait for an operator."})
+}
+
+// encodeHeaders keeps the bytes of headers, which need not be text.
+func encodeHeaders(headers []kafka.Header) (string, error) {
+	type header struct {
+		Key   string `json:"key"`
+		Value []byte `json:"value"` // base64 in JSON
+	}
+	list := make([]header, len(headers))
+	for i, h := range headers {
+		list[i] = header{pg.Storable(h.Key), h.Value}
+	}
+	text, err := json.Marshal(list)
+	if err != nil {
+		return "", fmt.Errorf("encode headers: %w", err)
+	}
+	return string(text), nil
 }
 
 // decodeHeaders reads what encodeHeaders wrote; nothing where there is nothing.

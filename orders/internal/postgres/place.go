@@ -8,15 +8,15 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"github.com/altyn-pay/altyn/orders/internal/order"
+	"github.com/altyn-pay/altyn/platform/idempotency"
 	"github.com/altyn-pay/altyn/platform/outbox"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 // Placement is an order to be stored, with the event that tells of it.
 type Placement struct {
-	Order       order.Order
-	Event       order.Event
-	Traceparent string
+	Order order.Order
+	Event order.Event
 }
 
 // Placed is what the database has under the ID of a placement.
@@ -111,7 +111,7 @@ func (s *Store) insertOrders(ctx context.Context, placements []*Placement) (map[
 		if o.ExpiresAt != nil {
 			expires[i] = *o.ExpiresAt
 		}
-		events[i] = message(p.Event, p.Traceparent)
+		events[i] = message(p.Event)
 	}
 	var stored []uuid.UUID
 	if err := pg.InStatement(ctx, s.db, func(conn *sqlx.Conn) error {
@@ -152,4 +152,39 @@ func (s *Store) fillTaken(ctx context.Context, placements []*Placement, results 
 		again[o.ID] = true
 	}
 	return nil
+}
+
+// Claim makes the key of a batch stand for it, or returns idempotency.ErrReused. repeated tells that it stood for it before.
+func (s *Store) Claim(ctx context.Context, c idempotency.Claim) (repeated bool, err error) {
+	ctx, cancel := pg.Detached(ctx)
+	defer cancel()
+	outcomes, err := idempotency.Make(ctx, s.db, []idempotency.Claim{c}, s.Placed)
+	if err != nil {
+		return false, err
+	}
+	if outcomes[0].Err != nil {
+		return false, idempotency.ErrReused
+	}
+	return outcomes[0].Repeated, nil
+}
+
+// Placed finds the fingerprints of those of the orders that exist.
+func (s *Store) Placed(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]uuid.UUID, error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	ctx, cancel := pg.Detached(ctx)
+	defer cancel()
+	var rows []struct {
+		ID          uuid.UUID `db:"id"`
+		Fingerprint uuid.UUID `db:"fingerprint"`
+	}
+	if err := s.db.SelectContext(ctx, &rows, `SELECT id, fingerprint FROM orders WHERE id = ANY($1::uuid[])`, pg.UUIDs(ids)); err != nil {
+		return nil, fmt.Errorf("look for orders of a key: %w", err)
+	}
+	found := make(map[uuid.UUID]uuid.UUID, len(rows))
+	for _, row := range rows {
+		found[row.ID] = row.Fingerprint
+	}
+	return found, nil
 }

@@ -4,11 +4,9 @@ package postgres
 
 import (
 	"context"
-	"database/sql"
 	"embed"
 	"errors"
 	"fmt"
-	"strconv"
 
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
@@ -40,58 +38,13 @@ type Store struct {
 // New returns a store over the service's database.
 func New(db *sqlx.DB) *Store { return &Store{db} }
 
+// InTx runs fn in one transaction; see pg.InTx of the platform.
+func (s *Store) InTx(ctx context.Context, fn func(tx *sqlx.Tx) error) error {
+	return pg.InTx(ctx, s.db, fn)
+}
+
 const orderColumns = `id, account_id, amount, currency, description, reference, capture, await_inventory, on_insufficient,
 	expires_at, status, reason, note, captured, refunded, version, payment_version, fingerprint, created_at, updated_at`
-
-// Order returns one order, or ErrNotFound.
-func (s *Store) Order(ctx context.Context, id uuid.UUID) (order.Order, error) {
-	ctx, cancel := pg.Detached(ctx)
-	defer cancel()
-	var o order.Order
-	err := s.db.GetContext(ctx, &o, `SELECT `+orderColumns+` FROM orders WHERE id = $1`, id)
-	if errors.Is(err, sql.ErrNoRows) {
-		return order.Order{}, ErrNotFound
-	}
-	if err != nil {
-		return order.Order{}, fmt.Errorf("read order %s: %w", id, err)
-	}
-	return read(o), nil
-}
-
-// Newer returns, by ID, those of the orders whose version is above the one that was seen of each.
-func (s *Store) Newer(ctx context.Context, ids []uuid.UUID, seen []int64) (map[uuid.UUID]order.Order, error) {
-	var rows []order.Order
-	if err := s.db.SelectContext(ctx, &rows, `
-		SELECT `+orderColumns+` FROM unnest($1::uuid[], $2::bigint[]) AS seen (order_id, seen_version) JOIN orders ON id = order_id
-		WHERE version > seen_version`, pg.UUIDs(ids), pg.Int64s(seen)); err != nil {
-		return nil, fmt.Errorf("read what is new of %d orders: %w", len(ids), err)
-	}
-	return byID(rows), nil
-}
-
-// maxTransitions is more than an order can have: payments bounds how many versions a payment has.
-const maxTransitions = 2000
-
-// Transitions returns what happened to an order since it was placed, the first transition first.
-func (s *Store) Transitions(ctx context.Context, id uuid.UUID) ([]order.Transition, error) {
-	ctx, cancel := pg.Detached(ctx)
-	defer cancel()
-	var transitions []order.Transition
-	if err := s.db.SelectContext(ctx, &transitions, `
-		SELECT order_id, number, at, from_status, to_status, reason, note, event_id
-		FROM order_history WHERE order_id = $1 ORDER BY number LIMIT `+strconv.Itoa(maxTransitions), id); err != nil {
-		return nil, fmt.Errorf("read the history of order %s: %w", id, err)
-	}
-	for i := range transitions {
-		t := &transitions[i]
-		t.At = t.At.UTC()
-		// A line that leaves an order cancelling says what has become of its payment.
-		if t.To == order.Cancelled || t.To == order.Cancelling && t.From != order.Cancelling {
-			t.Reason, t.Note = cancelled(t.Reason, t.Note)
-		}
-	}
-	return transitions, nil
-}
 
 func selectOrders(ctx context.Context, db sqlx.QueryerContext, query string, ids []uuid.UUID) (map[uuid.UUID]order.Order, error) {
 	var rows []order.Order
@@ -129,10 +82,10 @@ func read(o order.Order) order.Order {
 }
 
 // message is an event as the outbox takes it.
-func message(e order.Event, traceparent string) outbox.Message {
+func message(e order.Event) outbox.Message {
 	return outbox.Message{
 		Lane: contract.Lane(e.AccountID), ID: e.ID, Type: e.Type, Topic: contract.TopicOrders, Key: e.AccountID.String(),
-		Subject: e.OrderID.String(), Payload: e.Payload, Traceparent: traceparent,
+		Subject: e.OrderID.String(), Payload: e.Payload, Traceparent: e.Traceparent,
 	}
 }
 
@@ -140,7 +93,7 @@ func message(e order.Event, traceparent string) outbox.Message {
 func (s *Store) Announce(ctx context.Context, tx *sqlx.Tx, events ...order.Event) error {
 	messages := make([]outbox.Message, len(events))
 	for i, e := range events {
-		messages[i] = message(e, "")
+		messages[i] = message(e)
 	}
 	return outbox.Append(ctx, tx, messages...)
 }

@@ -63,7 +63,8 @@ func placement(t testing.TB, change func(*order.Request)) postgres.Placement {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return postgres.Placement{Order: o, Event: event, Traceparent: "00-trace"}
+	event.Traceparent = "00-trace"
+	return postgres.Placement{Order: o, Event: event}
 }
 
 func place(t testing.TB, store *postgres.Store, placements ...postgres.Placement) []postgres.Placed {
@@ -403,6 +404,32 @@ func TestUpdatesAreHeapOnly(t *testing.T) {
 	t.Logf("%d updates, %d of them heap-only", updated, hot)
 	if updated != 1000 || hot < updated*9/10 {
 		t.Errorf("of %d updates %d are heap-only", updated, hot)
+	}
+}
+
+// What the version before has stored of a cancellation: the client's words as the reason.
+func TestAnEarlierCancellationIsReadAsANote(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for _, status := range []order.Status{order.Cancelling, order.Cancelled} {
+		p := placement(t, nil)
+		place(t, b.store, p)
+		if _, err := b.Owner.Exec(`UPDATE orders SET status = $2, reason = 'changed my mind', version = 3 WHERE id = $1`, p.Order.ID, status); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.Owner.Exec(`INSERT INTO order_history (order_id, number, at, from_status, to_status, reason) VALUES
+			($1, 2, now(), 'pending', 'cancelling', 'changed my mind'), ($1, 3, now(), 'cancelling', 'cancelling', 'succeeded')`, p.Order.ID); err != nil {
+			t.Fatal(err)
+		}
+		o, err := b.store.Order(t.Context(), p.Order.ID)
+		if err != nil || o.Reason != "cancelled" || o.Note != "changed my mind" {
+			t.Errorf("%v: %+v", err, o)
+		}
+		lines, err := b.store.Transitions(t.Context(), p.Order.ID)
+		if err != nil || len(lines) != 2 || lines[0].Reason != "cancelled" || lines[0].Note != "changed my mind" ||
+			lines[1].Reason != "succeeded" || lines[1].Note != "" {
+			t.Errorf("%v: %+v", err, lines)
+		}
 	}
 }
 

@@ -120,7 +120,7 @@ func (s *Store) Due(ctx context.Context, tx *sqlx.Tx, limit int) ([]Unsettled, e
 	if err != nil {
 		return nil, err
 	}
-	cancelled, err := selectCancellations(ctx, tx, ids)
+	cancelled, err := s.Cancellations(ctx, tx, ids)
 	if err != nil {
 		return nil, err
 	}

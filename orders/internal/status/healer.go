@@ -152,7 +152,7 @@ func (h *Healer) look(ctx context.Context, tx *sqlx.Tx, now time.Time) (done rou
 // announcement is the last event of an order once more, marked as repeated.
 func (h *Healer) announcement(u postgres.Unsettled) (order.Event, error) {
 	if u.Order.Status == order.Cancelling {
-		return u.Order.CancelledEvent(h.currencies, u.Cancellation.Reason, u.Cancellation.At, true)
+		return u.Order.CancelledEvent(h.currencies, u.Cancellation.Note, u.Cancellation.At, true)
 	}
 	return u.Order.PlacedEvent(h.currencies, true)
 }

@@ -234,12 +234,8 @@ func TestWhoIsAnnouncedAgain(t *testing.T) {
 	h.heal()
 	h.until("the lost order is announced again", func() bool { return h.asked(orders["lost"]) > 0 })
 
-	var cancelled []postgres.Cancellation
 	for _, name := range []string{"cancelling", "cancelled", "paid, then cancelling"} {
-		cancelled = append(cancelled, postgres.Cancellation{OrderID: orders[name].ID, Reason: "no more"})
-	}
-	if _, err := h.store.Cancel(t.Context(), cancelled, cancelledEvent); err != nil {
-		t.Fatal(err)
+		h.cancel(t, orders[name].ID, "no more")
 	}
 	h.handle(t, event(t, orders["cancelled"], contract.PaymentCancelled, 1, nil))
 	announced := func(name string) (found []outbox.Message) {

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/altyn-pay/altyn/orders/internal/order"
+	"github.com/altyn-pay/altyn/orders/internal/placing"
 	"github.com/altyn-pay/altyn/orders/internal/postgres"
 	"github.com/altyn-pay/altyn/orders/internal/status"
 	"github.com/altyn-pay/altyn/platform/contract"
@@ -109,8 +110,13 @@ func placedEvent(t *testing.T, o order.Order) order.Event {
 	return event
 }
 
-func cancelledEvent(o order.Order, t order.Transition) (order.Event, error) {
-	return o.CancelledEvent(currencies(), t.Note, t.At, false)
+// cancel begins to cancel an order, as a client does.
+func (b *bundle) cancel(t *testing.T, id uuid.UUID, reason string) {
+	t.Helper()
+	service := placing.New(b.store, currencies(), func(order.Order) {}, func() {}, nil, prometheus.NewRegistry())
+	if _, _, err := service.Cancel(t.Context(), id, reason, ""); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // types are the events by the statuses they tell of.
@@ -350,9 +356,7 @@ func TestACancelledOrderWaitsForThePaymentsEnd(t *testing.T) {
 	b := setup(t)
 	orders := b.place(t, 3)
 	for _, o := range orders {
-		if _, err := b.store.Cancel(t.Context(), []postgres.Cancellation{{OrderID: o.ID, Reason: "why"}}, cancelledEvent); err != nil {
-			t.Fatal(err)
-		}
+		b.cancel(t, o.ID, "why")
 	}
 	because := func(p *contract.Payment) { p.Reason = "why" }
 	messages := []kafka.Message{

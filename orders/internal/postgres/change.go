@@ -2,22 +2,16 @@ package postgres
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
 
 	"github.com/altyn-pay/altyn/orders/internal/order"
-	"github.com/altyn-pay/altyn/platform/kafka"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 	"github.com/altyn-pay/altyn/platform/watch"
 )
-
-// InTx runs fn in one transaction; see pg.InTx of the platform.
-func (s *Store) InTx(ctx context.Context, fn func(tx *sqlx.Tx) error) error {
-	return pg.InTx(ctx, s.db, fn)
-}
 
 // Lock locks those of the orders that are there, all callers in one global order, and returns them by ID.
 func (s *Store) Lock(ctx context.Context, tx *sqlx.Tx, ids []uuid.UUID) (map[uuid.UUID]order.Order, error) {
@@ -76,51 +70,48 @@ func (s *Store) Save(ctx context.Context, tx *sqlx.Tx, orders []order.Order, tra
 	return nil
 }
 
-// Parked is a message that could be read but not be applied.
-type Parked struct {
-	Message kafka.Message
-	Reason  string
+// Cancellation is the request that began the cancellation of an order.
+type Cancellation struct {
+	OrderID     uuid.UUID     `db:"order_id"`
+	Request     uuid.NullUUID `db:"request"` // derived from the client's key, if it gave one
+	Fingerprint uuid.UUID     `db:"fingerprint"`
+	Note        string        `db:"reason"` // in the client's words
+	At          time.Time     `db:"at"`
 }
 
-// Park keeps messages for an operator. One that is parked already counts one more attempt.
-func (s *Store) Park(ctx context.Context, tx *sqlx.Tx, parked []Parked) error {
-	n := len(parked)
+// Cancellations returns those of the orders' cancellations that have begun, by order.
+func (s *Store) Cancellations(ctx context.Context, tx *sqlx.Tx, ids []uuid.UUID) (map[uuid.UUID]Cancellation, error) {
+	var rows []Cancellation
+	if err := tx.SelectContext(ctx, &rows, `
+		SELECT order_id, request, fingerprint, reason, at FROM cancellations WHERE order_id = ANY($1::uuid[])`, pg.UUIDs(ids)); err != nil {
+		return nil, fmt.Errorf("read cancellations: %w", err)
+	}
+	cancellations := make(map[uuid.UUID]Cancellation, len(rows))
+	for _, c := range rows {
+		cancellations[c.OrderID] = c
+	}
+	return cancellations, nil
+}
+
+// SaveCancellations stores the requests that begin cancellations, and has the orders watched until they are cancelled: the
+// sweep has passed most of them.
+func (s *Store) SaveCancellations(ctx context.Context, tx *sqlx.Tx, cancellations []Cancellation) error {
+	n := len(cancellations)
 	if n == 0 {
 		return nil
 	}
-	topics, headers, reasons := texts(n), texts(n), texts(n)
-	partitions, offsets := make(pg.Int32s, n), bigints(n)
-	keys, payloads := make(pg.Blobs, n), make(pg.Blobs, n)
-	for i, p := range parked {
-		topics[i], partitions[i], offsets[i] = p.Message.Topic, int32(p.Message.Partition), p.Message.Offset
-		keys[i], payloads[i], reasons[i] = p.Message.Key, p.Message.Value, pg.Storable(p.Reason)
-		text, err := encodeHeaders(p.Message.Headers)
-		if err != nil {
-			return err
-		}
-		headers[i] = text
+	orders, requests, fingerprints := make(pg.UUIDs, n), make(pg.OptionalUUIDs, n), make(pg.UUIDs, n)
+	notes, at := texts(n), make(pg.Times, n)
+	for i, c := range cancellations {
+		orders[i], fingerprints[i], notes[i], at[i] = c.OrderID, c.Fingerprint, c.Note, c.At
+		requests[i] = c.Request.UUID
 	}
-	return exec(ctx, tx, "park events", n, `
-		INSERT INTO parked_events (topic, "partition", "offset", key, headers, payload, reason)
-		SELECT * FROM unnest($1::text[], $2::integer[], $3::bigint[], $4::bytea[], $5::text[]::json[], $6::bytea[], $7::text[])
-		ON CONFLICT (topic, "partition", "offset") DO UPDATE
-			SET attempts = parked_events.attempts + 1, reason = excluded.reason`,
-		topics, partitions, offsets, keys, headers, payloads, reasons)
-}
-
-// encodeHeaders keeps the bytes of headers, which need not be text.
-func encodeHeaders(headers []kafka.Header) (string, error) {
-	type header struct {
-		Key   string `json:"key"`
-		Value []byte `json:"value"` // base64 in JSON
-	}
-	list := make([]header, len(headers))
-	for i, h := range headers {
-		list[i] = header{pg.Storable(h.Key), h.Value}
-	}
-	text, err := json.Marshal(list)
-	if err != nil {
-		return "", fmt.Errorf("encode headers: %w", err)
-	}
-	return string(text), nil
+	return exec(ctx, tx, "save cancellations", n, `
+		WITH watched AS (
+			INSERT INTO unsettled (order_id, due_at) SELECT unnest($1::uuid[]), clock_timestamp()
+			ON CONFLICT (order_id) DO UPDATE SET due_at = excluded.due_at
+		)
+		INSERT INTO cancellations (order_id, request, fingerprint, reason, at)
+		SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::timestamptz[])`,
+		orders, requests, fingerprints, notes, at)
 }

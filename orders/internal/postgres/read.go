@@ -2,6 +2,8 @@ package postgres
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -12,6 +14,56 @@ import (
 	"github.com/altyn-pay/altyn/orders/internal/order"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
+
+// Order returns one order, or ErrNotFound.
+func (s *Store) Order(ctx context.Context, id uuid.UUID) (order.Order, error) {
+	ctx, cancel := pg.Detached(ctx)
+	defer cancel()
+	var o order.Order
+	err := s.db.GetContext(ctx, &o, `SELECT `+orderColumns+` FROM orders WHERE id = $1`, id)
+	if errors.Is(err, sql.ErrNoRows) {
+		return order.Order{}, ErrNotFound
+	}
+	if err != nil {
+		return order.Order{}, fmt.Errorf("read order %s: %w", id, err)
+	}
+	return read(o), nil
+}
+
+// Newer returns, by ID, those of the orders whose version is above the one that was seen of each.
+func (s *Store) Newer(ctx context.Context, ids []uuid.UUID, seen []int64) (map[uuid.UUID]order.Order, error) {
+	var rows []order.Order
+	if err := s.db.SelectContext(ctx, &rows, `
+		SELECT `+orderColumns+` FROM unnest($1::uuid[], $2::bigint[]) AS seen (order_id, seen_version) JOIN orders ON id = order_id
+		WHERE version > seen_version`, pg.UUIDs(ids), pg.Int64s(seen)); err != nil {
+		return nil, fmt.Errorf("read what is new of %d orders: %w", len(ids), err)
+	}
+	return byID(rows), nil
+}
+
+// maxTransitions is more than an order can have: payments bounds how many versions a payment has.
+const maxTransitions = 2000
+
+// Transitions returns what happened to an order since it was placed, the first transition first.
+func (s *Store) Transitions(ctx context.Context, id uuid.UUID) ([]order.Transition, error) {
+	ctx, cancel := pg.Detached(ctx)
+	defer cancel()
+	var transitions []order.Transition
+	if err := s.db.SelectContext(ctx, &transitions, `
+		SELECT order_id, number, at, from_status, to_status, reason, note, event_id
+		FROM order_history WHERE order_id = $1 ORDER BY number LIMIT `+strconv.Itoa(maxTransitions), id); err != nil {
+		return nil, fmt.Errorf("read the history of order %s: %w", id, err)
+	}
+	for i := range transitions {
+		t := &transitions[i]
+		t.At = t.At.UTC()
+		// A line that leaves an order cancelling says what has become of its payment.
+		if t.To == order.Cancelled || t.To == order.Cancelling && t.From != order.Cancelling {
+			t.Reason, t.Note = cancelled(t.Reason, t.Note)
+		}
+	}
+	return transitions, nil
+}
 
 // Filter chooses orders. Empty fields do not restrict the choice.
 type Filter struct {
