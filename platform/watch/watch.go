@@ -1,10 +1,9 @@
-// Package watch lets requests wait for rows to change. The process that commits a change publishes it to its own waiters at
-// once. What other processes commit is learned in one of two ways:
+// Package watch lets requests wait for rows to change. The process that commits a change publishes it to its own waiters at once.
+// What other processes commit is found by looking at the watched rows, all in one query:
 //
-//   - Poll asks for all waiters together every few milliseconds, while there are any, and the less often the longer they wait:
-//     for few waiters that wait briefly;
-//   - Follow is told which rows have changed (Announce in the transaction, Listen in every process), and asks for those
-//     alone: for thousands of waiters that may wait for hours.
+//   - without a Feed every few milliseconds, and the less often the longer somebody waits: for few waiters that wait briefly;
+//   - with a Feed, which says which rows have changed (Announcements in the transaction, Listen in every process), at those alone and
+//     at once, and at the others now and then: for thousands of waiters that may wait for hours.
 package watch
 
 import (
@@ -16,6 +15,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/altyn-pay/altyn/platform/stage"
 )
 
 const (
@@ -28,50 +29,57 @@ type Hub[T any] struct {
 	load    func(ctx context.Context, ids []uuid.UUID, seen []int64) (map[uuid.UUID]T, error)
 	version func(T) int64
 	log     *slog.Logger
+	wake    stage.Signal // something has changed
 
 	mu      sync.Mutex
-	watches map[uuid.UUID][]*Watch[T]
-	wake    chan struct{} // the first waiter has come
+	rows    map[uuid.UUID]*row[T]
+	changed map[uuid.UUID]struct{} // rows that are to be read at once
+	source  source
+	swept   time.Time // when all rows were last gone through
+}
+
+// row is what somebody watches.
+type row[T any] struct {
+	watches []*Watch[T]
+	since   time.Time // its last waiter has come
+	looked  time.Time // it was last looked at without a hint
 }
 
 // Watch is one waiter's subscription. It must be closed.
 type Watch[T any] struct {
-	hub   *Hub[T]
-	id    uuid.UUID
-	since time.Time
-	due   time.Time // when Poll is to ask for it
-	seen  int64     // the highest version that was handed over
+	hub  *Hub[T]
+	id   uuid.UUID
+	seen int64 // the highest version that was handed over
 	// changes holds the latest state that the waiter has not seen.
 	changes chan T
 }
 
-// New makes a hub whose waiters get every state that is published or loaded, in the order in which that happens. load reads
-// the present states of these IDs; those that are not there are left out.
-func New[T any](log *slog.Logger, load func(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]T, error)) *Hub[T] {
-	return NewVersioned(log, nil,
-		func(ctx context.Context, ids []uuid.UUID, _ []int64) (map[uuid.UUID]T, error) { return load(ctx, ids) })
-}
-
-// NewVersioned makes a hub whose waiters get only states of a higher version than they have had: the same one does not come
-// twice, and one that is published late does not replace a newer one. load reads the states of those of the IDs whose version
-// is above the one that was seen of each.
-func NewVersioned[T any](log *slog.Logger, version func(T) int64,
+// New makes a hub. load reads the present states of these IDs; those that are not there are left out.
+//
+// With a version, waiters get only states of a higher version than they have had, so that the same one does not come twice and a late
+// one does not replace a newer one; load may leave out states whose version is not above the one in seen. Where version is nil,
+// waiters get every state that is published or loaded, in the order in which that happens.
+func New[T any](log *slog.Logger, version func(T) int64,
 	load func(ctx context.Context, ids []uuid.UUID, seen []int64) (map[uuid.UUID]T, error)) *Hub[T] {
-	return &Hub[T]{load: load, version: version, log: log, watches: make(map[uuid.UUID][]*Watch[T]), wake: make(chan struct{}, 1)}
+	return &Hub[T]{
+		load: load, version: version, log: log, wake: stage.NewSignal(),
+		rows: make(map[uuid.UUID]*row[T]), changed: make(map[uuid.UUID]struct{}),
+	}
 }
 
 // Subscribe begins to watch an ID. Subscribe before the change is set off, or before the state is read that it is to change,
 // so that it cannot be missed.
 func (h *Hub[T]) Subscribe(id uuid.UUID) *Watch[T] {
-	now := time.Now()
-	w := &Watch[T]{hub: h, id: id, since: now, due: now.Add(pollAge), seen: math.MinInt64, changes: make(chan T, 1)}
+	w := &Watch[T]{hub: h, id: id, seen: math.MinInt64, changes: make(chan T, 1)}
 	h.mu.Lock()
-	first := len(h.watches) == 0
-	h.watches[id] = append(h.watches[id], w)
-	h.mu.Unlock()
-	if first {
-		signal(h.wake)
+	defer h.mu.Unlock()
+	r := h.rows[id]
+	if r == nil {
+		r = &row[T]{looked: time.Now().Add(firstLook - pollTick)}
+		h.rows[id] = r
 	}
+	r.since = time.Now()
+	r.watches = append(r.watches, w)
 	return w
 }
 
@@ -80,19 +88,20 @@ func (w *Watch[T]) Close() {
 	h := w.hub
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	others := h.watches[w.id]
-	for i, other := range others {
+	r := h.rows[w.id]
+	if r == nil {
+		return
+	}
+	for i, other := range r.watches {
 		if other == w {
-			last := len(others) - 1
-			others[i], others[last] = others[last], nil
-			others = others[:last]
+			last := len(r.watches) - 1
+			r.watches[i], r.watches[last] = r.watches[last], nil
+			r.watches = r.watches[:last]
 			break
 		}
 	}
-	if len(others) == 0 {
-		delete(h.watches, w.id)
-	} else {
-		h.watches[w.id] = others
+	if len(r.watches) == 0 {
+		delete(h.rows, w.id)
 	}
 }
 
@@ -132,7 +141,11 @@ func (w *Watch[T]) Until(ctx context.Context, done func(T) bool) (T, bool) {
 func (h *Hub[T]) Publish(id uuid.UUID, state T) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, w := range h.watches[id] {
+	r := h.rows[id]
+	if r == nil {
+		return
+	}
+	for _, w := range r.watches {
 		if h.version != nil {
 			version := h.version(state)
 			if version <= w.seen {
@@ -173,17 +186,18 @@ func (h *Hub[T]) seen(ids []uuid.UUID) []int64 {
 	defer h.mu.Unlock()
 	for i, id := range ids {
 		seen[i] = math.MaxInt64 // nobody waits any more
-		for _, w := range h.watches[id] {
-			seen[i] = min(seen[i], w.seen)
+		if r := h.rows[id]; r != nil {
+			seen[i] = r.seen()
 		}
 	}
 	return seen
 }
 
-// signal wakes whoever receives from the channel, now or later.
-func signal(c chan<- struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
+// seen returns the version that every waiter for the row has had.
+func (r *row[T]) seen() int64 {
+	seen := int64(math.MaxInt64)
+	for _, w := range r.watches {
+		seen = min(seen, w.seen)
 	}
+	return seen
 }

@@ -19,8 +19,8 @@ var quiet = slog.New(slog.DiscardHandler)
 func final(state string) bool { return state == "final" }
 
 func TestPublishedStatesReachEveryWaiter(t *testing.T) {
-	hub := watch.New(quiet, func(context.Context, []uuid.UUID) (map[uuid.UUID]string, error) {
-		t.Error("loaded without Poll")
+	hub := watch.New(quiet, nil, func(context.Context, []uuid.UUID, []int64) (map[uuid.UUID]string, error) {
+		t.Error("loaded without Run")
 		return nil, nil
 	})
 	id := uuid.New()
@@ -47,7 +47,7 @@ func TestChangesOfOtherProcessesArePolled(t *testing.T) {
 		var polls atomic.Int32
 		var state atomic.Value
 		state.Store("first")
-		hub := watch.New(quiet, func(_ context.Context, ids []uuid.UUID) (map[uuid.UUID]string, error) {
+		hub := watch.New(quiet, nil, func(_ context.Context, ids []uuid.UUID, _ []int64) (map[uuid.UUID]string, error) {
 			if polls.Add(1) == 2 {
 				return nil, errors.New("the database is away")
 			}
@@ -55,7 +55,7 @@ func TestChangesOfOtherProcessesArePolled(t *testing.T) {
 		})
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error)
-		go func() { done <- hub.Poll(ctx) }()
+		go func() { done <- hub.Run(ctx, nil) }()
 		<-time.After(time.Hour) // of the test's own clock
 		if polls.Load() != 0 {
 			t.Fatalf("%d polls while nobody waits", polls.Load())
@@ -82,7 +82,7 @@ func TestPollsOfThoseWhoWaitAreBounded(t *testing.T) {
 		var queries, rows atomic.Int64
 		polled := make(map[uuid.UUID]time.Time)
 		longest := time.Duration(0)
-		hub := watch.New(quiet, func(_ context.Context, ids []uuid.UUID) (map[uuid.UUID]string, error) {
+		hub := watch.New(quiet, nil, func(_ context.Context, ids []uuid.UUID, _ []int64) (map[uuid.UUID]string, error) {
 			queries.Add(1)
 			if rows.Add(int64(len(ids))); len(ids) > most {
 				t.Errorf("%d rows in one query", len(ids))
@@ -97,7 +97,7 @@ func TestPollsOfThoseWhoWaitAreBounded(t *testing.T) {
 		})
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error)
-		go func() { done <- hub.Poll(ctx) }()
+		go func() { done <- hub.Run(ctx, nil) }()
 		for i := range waiters {
 			defer hub.Subscribe(uuid.UUID{byte(i), byte(i >> 8)}).Close()
 			defer hub.Subscribe(uuid.UUID{byte(i), byte(i >> 8)}).Close() // shares the polls
@@ -125,7 +125,7 @@ type row struct {
 func versionOf(r row) int64 { return r.version }
 
 func TestOnlyNewerStatesAreDelivered(t *testing.T) {
-	hub := watch.NewVersioned(quiet, versionOf, nil)
+	hub := watch.New(quiet, versionOf, nil)
 	id := uuid.New()
 	a, b := hub.Subscribe(id), hub.Subscribe(id)
 	defer a.Close()
@@ -159,7 +159,7 @@ func TestOnlyNewerStatesAreDelivered(t *testing.T) {
 
 func TestUntilEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		hub := watch.New(quiet, func(context.Context, []uuid.UUID) (map[uuid.UUID]string, error) { return nil, nil })
+		hub := watch.New(quiet, nil, func(context.Context, []uuid.UUID, []int64) (map[uuid.UUID]string, error) { return nil, nil })
 		w := hub.Subscribe(uuid.New())
 		defer w.Close()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)

@@ -92,7 +92,7 @@ var topics = []string{
 // build puts together what the process's role asks for.
 func build(p *service.Process, healAfter time.Duration) error {
 	store := postgres.New(p.DB)
-	changes := watch.NewVersioned(p.Log, func(o order.Order) int64 { return o.Version }, store.Newer)
+	changes := watch.New(p.Log, func(o order.Order) int64 { return o.Version }, store.Newer)
 	changed := func(o order.Order) { changes.Publish(o.ID, o) }
 	var producer *kafka.Producer
 	if p.Config.Role != service.API {
@@ -116,7 +116,7 @@ func build(p *service.Process, healAfter time.Duration) error {
 		return nil
 	}
 	feed := watch.Listen(p.Config.Postgres.Defaults(name), postgres.Changes, p.Log)
-	p.Go(func(ctx context.Context) error { return changes.Follow(ctx, feed) })
+	p.Go(func(ctx context.Context) error { return changes.Run(ctx, feed) })
 	backlog := outbox.NewBacklog(p.DB, p.Config.Outbox, p.Log, p.Metrics)
 	p.Go(backlog.Run)
 	orders := placing.New(store, p.Currencies, changed, wake, backlog.Full, p.Metrics)

@@ -61,7 +61,7 @@ func over(t testing.TB, db *sqlx.DB) bundle {
 	}
 	log, metrics := slog.New(slog.DiscardHandler), prometheus.NewRegistry()
 	b := bundle{store: postgres.New(db), metrics: metrics, woken: new(atomic.Int64), full: new(atomic.Uint64)}
-	b.hub = watch.NewVersioned(log, func(o order.Order) int64 { return o.Version }, b.store.Newer)
+	b.hub = watch.New(log, func(o order.Order) int64 { return o.Version }, b.store.Newer)
 	router := httpserver.NewRouter(httpserver.Options{Logger: log, Registerer: metrics, Classify: api.Classify})
 	orders := placing.New(b.store, currencies, func(o order.Order) { b.hub.Publish(o.ID, o) }, func() { b.woken.Add(1) },
 		func(lane int16) bool { return b.full.Load()&(1<<lane) != 0 }, metrics)
@@ -77,7 +77,7 @@ func over(t testing.TB, db *sqlx.DB) bundle {
 func (b bundle) follow(t testing.TB) {
 	feed := watch.Listen(b.db.Config, postgres.Changes, slog.New(slog.DiscardHandler))
 	done := make(chan error)
-	go func() { done <- b.hub.Follow(t.Context(), feed) }()
+	go func() { done <- b.hub.Run(t.Context(), feed) }()
 	t.Cleanup(func() {
 		if err := <-done; err != nil {
 			t.Error(err)

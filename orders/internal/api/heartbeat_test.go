@@ -36,7 +36,7 @@ func TestStreamIsNeverSilentForLong(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		hub := watch.NewVersioned(slog.New(slog.DiscardHandler), func(o order.Order) int64 { return o.Version }, nil)
+		hub := watch.New(slog.New(slog.DiscardHandler), func(o order.Order) int64 { return o.Version }, nil)
 		id := uuid.New()
 		s := &stream{api: &API{currencies: currencies}, changes: hub.Subscribe(id)}
 		client, began := new(body), time.Now()
@@ -72,7 +72,7 @@ func (lost) Write([]byte) (int, error) { return 0, errors.New("the client is gon
 
 func TestStreamEndsWhenItCannotBeWritten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		hub := watch.NewVersioned(slog.New(slog.DiscardHandler), func(o order.Order) int64 { return o.Version }, nil)
+		hub := watch.New(slog.New(slog.DiscardHandler), func(o order.Order) int64 { return o.Version }, nil)
 		s := &stream{api: &API{}, changes: hub.Subscribe(uuid.New())}
 		if err := s.follow(t.Context(), lost{}); err == nil {
 			t.Error("it went on")

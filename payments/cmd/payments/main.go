@@ -30,6 +30,7 @@ package main
 //	@tag.description	on the service's own port only; the gateway does not serve it
 
 import (
+	"context"
 	"errors"
 	"os"
 	"time"
@@ -108,7 +109,7 @@ func build(p *service.Process, retry inbox.Retry, healAfter time.Duration) error
 	if p.Config.Role == service.Worker {
 		return nil
 	}
-	p.Go(results.Poll)
+	p.Go(func(ctx context.Context) error { return results.Run(ctx, nil) })
 	backlog := outbox.NewBacklog(p.DB, p.Config.Outbox, p.Log, p.Metrics)
 	p.Go(backlog.Run)
 	core := billing.New(store, p.Currencies, results, intake, backlog.Full)

@@ -43,9 +43,11 @@ func New(store *postgres.Store, currencies *money.Currencies, results *Results, 
 // Results is where requests wait for their results: the settlement of this process publishes its own.
 type Results = watch.Hub[*ledger.Operation]
 
-// NewResults returns a hub whose Poll looks for the results of other processes.
+// NewResults returns a hub whose Run, without a feed, looks for the results of other processes.
 func NewResults(store *postgres.Store, log *slog.Logger) *Results {
-	return watch.New(log, store.Settled)
+	return watch.New(log, nil, func(ctx context.Context, ids []uuid.UUID, _ []int64) (map[uuid.UUID]*ledger.Operation, error) {
+		return store.Settled(ctx, ids)
+	})
 }
 
 // ResultWait is how long a request waits for its result where its client does not say.

@@ -58,7 +58,7 @@ func build(p *service.Process) error {
 	if p.Config.Role == service.Worker {
 		return nil
 	}
-	p.Go(results.Poll)
+	p.Go(func(ctx context.Context) error { return results.Run(ctx, nil) })
 	backlog := outbox.NewBacklog(p.DB, p.Config.Outbox, p.Log, p.Metrics)
 	p.Go(backlog.Run)
 	core := billing.New(store, p.Currencies, results, intake, backlog.Full)

@@ -1,0 +1,137 @@
+package watch
+
+import (
+	"context"
+	"time"
+
+	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/altyn-pay/altyn/platform/stage"
+)
+
+const (
+	// Without a feed a row is looked at after a sixteenth of the time that somebody has waited for it: what has not come for seconds
+	// is not missed for a moment more. Most changes are this process's own, and come before the first look.
+	pollTick  = 20 * time.Millisecond
+	firstLook = 2 * pollTick
+	pollShare = 16
+	pollPause = 250 * time.Millisecond
+
+	// With a feed, which may fail to tell of a change, each row is looked at now and then, and more often while it tells of none.
+	sweepTick  = 500 * time.Millisecond
+	sweepPause = 4 * sweepTick
+)
+
+// Change is a version of a row.
+type Change struct {
+	ID      uuid.UUID
+	Version int64
+}
+
+// Feed tells of the changes that any process commits, this one's too, until ctx ends; then it returns nil. heard gets what can
+// be read by now; changes of unknown rows do no harm. listening(true) says that from now on everything is heard; what was
+// changed before may not have been. listening(false) says that this is no longer so. Both may be called by any goroutine.
+type Feed func(ctx context.Context, heard func([]Change), listening func(bool)) error
+
+// source is what a hub learns of changes from.
+type source int
+
+const (
+	polls source = iota // it has no feed
+	deaf                // its feed hears nothing at present
+	hears
+)
+
+// Run sees the changes of other processes until ctx ends, then returns nil; feed may be nil. It survives the loss of the database,
+// and ends with the feed's error.
+func (h *Hub[T]) Run(ctx context.Context, feed Feed) error {
+	loop := stage.Loop{Name: "reading of what has changed", Log: h.log, Once: h.look, Wake: h.wake, Every: pollTick}
+	if feed == nil {
+		return loop.Run(ctx)
+	}
+	loop.Every = sweepTick
+	h.listening(false)
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return feed(ctx, h.heard, h.listening) })
+	group.Go(func() error { return loop.Run(ctx) })
+	return group.Wait()
+}
+
+// heard marks the watched rows that are older than the announced versions as changed.
+func (h *Hub[T]) heard(changes []Change) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, c := range changes {
+		if r := h.rows[c.ID]; r != nil && r.seen() < c.Version {
+			h.changed[c.ID] = struct{}{}
+		}
+	}
+	if len(h.changed) > 0 {
+		h.wake.Send()
+	}
+}
+
+func (h *Hub[T]) listening(now bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.source = deaf
+	if !now {
+		return
+	}
+	h.source = hears
+	for id := range h.rows {
+		h.changed[id] = struct{}{}
+	}
+	h.wake.Send()
+}
+
+// look reads the rows that are due. Those that it cannot read stay due.
+func (h *Hub[T]) look(ctx context.Context) (n int, err error) {
+	ids := h.due(time.Now())
+	left, err := h.read(ctx, ids)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, id := range left {
+		h.changed[id] = struct{}{}
+	}
+	return len(ids) - len(left), err
+}
+
+// due returns the watched rows that have changed, and once in a tick those that were not looked at for long.
+func (h *Hub[T]) due(now time.Time) (ids []uuid.UUID) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	tick := pollTick
+	if h.source != polls {
+		tick = sweepTick
+	}
+	if now.Sub(h.swept) >= tick {
+		h.swept = now
+		for id, r := range h.rows {
+			if now.Sub(r.looked) >= h.pause(now.Sub(r.since)) {
+				r.looked = now
+				h.changed[id] = struct{}{}
+			}
+		}
+	}
+	for id := range h.changed {
+		if h.rows[id] != nil {
+			ids = append(ids, id)
+		}
+	}
+	clear(h.changed)
+	return ids
+}
+
+// pause is the time between two looks at a row for which somebody has waited so long.
+func (h *Hub[T]) pause(waited time.Duration) time.Duration {
+	switch h.source {
+	case hears:
+		return sweepPause
+	case deaf:
+		return sweepTick
+	default:
+		return min(max(waited/pollShare, pollTick), pollPause)
+	}
+}
