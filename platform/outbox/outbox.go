@@ -1,6 +1,3 @@
-// Package outbox publishes messages exactly when the transaction that wrote them commits: Append stores them in the
-// caller's transaction, the Relay publishes what is committed and deletes it once the broker has acknowledged it. A
-// crash between the two publishes a message again, never not at all; its ID tells a reader that it is the same.
 package outbox
 
 import (
@@ -23,16 +20,16 @@ func Migrations() pg.Migrations { return pg.Embedded("outbox", files) }
 
 // Message is one event to be published.
 type Message struct {
-	Seq         int64 // set by the database: the order of publication per key
-	Lane        int16 // the same for all messages of a key
-	ID          uuid.UUID
-	Type        string
-	Topic       string
-	Key         string
-	Subject     string
-	Payload     string // JSON
-	Traceparent string
-	CreatedAt   time.Time // set by the database
+	Seq         int64     `db:"seq"`  // set by the database: the order of publication per key
+	Lane        int16     `db:"lane"` // the same for all messages of a key
+	ID          uuid.UUID `db:"id"`
+	Type        string    `db:"type"`
+	Topic       string    `db:"topic"`
+	Key         string    `db:"key"`
+	Subject     string    `db:"subject"`
+	Payload     string    `db:"payload"` // JSON
+	Traceparent string    `db:"traceparent"`
+	CreatedAt   time.Time `db:"created_at"` // set by the database
 }
 
 // Append stores messages in the caller's transaction: they are published, in this order per key, if and only if it
@@ -52,20 +49,17 @@ func Append(ctx context.Context, tx *sqlx.Tx, messages ...Message) error {
 	return nil
 }
 
-// Insertion is Append as a part of another statement: a text that stores those messages of which the condition, such as
-// WHERE subject = '…', is true. The statement's parameters from number first on are those of Columns.
-func Insertion(first int, condition string) string {
-	return fmt.Sprintf(`
-		INSERT INTO outbox (lane, count, messages)
-		SELECT lane, 1, message FROM unnest($%d::smallint[], $%d::text[], $%d::text[]) WITH ORDINALITY AS m (lane, subject, message, n)
-		`, first, first+1, first+2) + condition + ` ORDER BY n`
-}
-
-// Columns are the parameters of an Insertion.
-func Columns(messages []Message) []any {
-	lanes, subjects, texts := make(pg.Int16s, len(messages)), make(pg.Texts, len(messages)), make(pg.Texts, len(messages))
+// Insertion is Append as a part of another statement, such as a WITH query. It returns SQL that inserts those messages for whose
+// subject the condition holds, and the arguments of the whole statement: args, and after them those that the SQL needs.
+func Insertion(messages []Message, condition string, args []any) (sql string, all []any) {
+	n := len(messages)
+	lanes, subjects, texts := make(pg.Int16s, n), make(pg.Texts, n), make(pg.Texts, n)
 	for i, m := range messages {
 		lanes[i], subjects[i], texts[i] = m.Lane, m.Subject, m.row()
 	}
-	return []any{lanes, subjects, texts}
+	first := len(args) + 1
+	return fmt.Sprintf(`
+		INSERT INTO outbox (lane, count, messages)
+		SELECT lane, 1, message FROM unnest($%d::smallint[], $%d::text[], $%d::text[]) WITH ORDINALITY AS m (lane, subject, message, n)
+		WHERE %s ORDER BY n`, first, first+1, first+2, condition), append(args, lanes, subjects, texts)
 }

@@ -99,11 +99,10 @@ func (p *Parked) putBack(ctx context.Context, id uuid.UUID, change func(*sqlx.Tx
 		if err := change(tx, row); err != nil {
 			return err
 		}
-		if _, err := tx.ExecContext(ctx, `
-			WITH moved AS (DELETE FROM outbox_parked WHERE topic = $1 AND key = $2 RETURNING *)
-			INSERT INTO outbox (seq, lane, count, messages, created_at) OVERRIDING SYSTEM VALUE
-			SELECT seq, lane, 1, `+netstrings+`, created_at FROM moved`, row.Topic, row.Key); err != nil {
-			return fmt.Errorf("outbox: put back: %w", err)
+		for more := true; more; {
+			if more, err = moveBack(ctx, tx, row.Topic, row.Key); err != nil {
+				return fmt.Errorf("outbox: put back: %w", err)
+			}
 		}
 		return nil
 	})
@@ -112,6 +111,22 @@ func (p *Parked) putBack(ctx context.Context, id uuid.UUID, change func(*sqlx.Tx
 	}
 	p.wake()
 	return row.item(), nil
+}
+
+// moveBack moves a batch of what is parked of a topic and key into the outbox. more tells that there may be others.
+func moveBack(ctx context.Context, tx *sqlx.Tx, topic, key string) (more bool, err error) {
+	var messages []Message
+	if err := tx.SelectContext(ctx, &messages, `
+		DELETE FROM outbox_parked WHERE seq IN (
+			SELECT seq FROM outbox_parked WHERE topic = $1 AND key = $2 ORDER BY seq LIMIT $3
+		) RETURNING seq, lane, id, type, topic, key, subject, payload, traceparent, created_at`, topic, key, batchSize); err != nil {
+		return false, err
+	}
+	var rows outboxRows
+	for _, m := range messages {
+		rows.add(m.asRow(), 1)
+	}
+	return len(messages) == batchSize, rows.insert(ctx, tx)
 }
 
 // lockParked takes turns, until the transaction ends, with whoever else moves messages to or from outbox_parked. Without it
@@ -161,7 +176,15 @@ func parkedKeys(ctx context.Context, tx *sqlx.Tx, rows []openRow, which func(ope
 // that they have. What was published before is deleted with it: were only one of them, and the relay were lost then, an earlier
 // message of a key could be published again after a later one.
 func (l *leader) takeApart(ctx context.Context, rows []openRow) error {
-	n, err := l.replace(ctx, rows)
+	tx, err := l.conn.BeginTxx(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("outbox: take rows apart: %w", err)
+	}
+	defer func() { _ = tx.Rollback() }()
+	n, err := l.replace(ctx, tx, rows)
+	if err == nil {
+		err = tx.Commit()
+	}
 	if err != nil {
 		return fmt.Errorf("outbox: take rows apart: %w", err)
 	}
@@ -171,12 +194,7 @@ func (l *leader) takeApart(ctx context.Context, rows []openRow) error {
 }
 
 // replace returns how many messages it has parked.
-func (l *leader) replace(ctx context.Context, rows []openRow) (n int, err error) {
-	tx, err := l.conn.BeginTxx(ctx, nil)
-	if err != nil {
-		return 0, err
-	}
-	defer func() { _ = tx.Rollback() }()
+func (l *leader) replace(ctx context.Context, tx *sqlx.Tx, rows []openRow) (n int, err error) {
 	if err := lockParked(ctx, tx); err != nil {
 		return 0, err
 	}
@@ -184,22 +202,24 @@ func (l *leader) replace(ctx context.Context, rows []openRow) (n int, err error)
 	if err != nil {
 		return 0, err
 	}
-	seqs := slices.Clone(l.published)
-	var left, kept, moved stored
+	replaced := slices.Clone(l.published)
+	var left waitingRows // what is replaced of parts
+	var kept outboxRows
+	var moved waitingRows
+	keep := func(to *waiting, r Row, count int) {
+		if to == nil {
+			kept.add(r, count)
+		} else {
+			moved.add(to.part, r, count)
+		}
+	}
 	var refused []Message
 	var reasons pg.Texts
 	for _, row := range rows {
 		if row.from == nil {
-			seqs = append(seqs, row.Seq)
+			replaced = append(replaced, row.Seq)
 		} else {
-			left.add(row.from, row.Row, 0)
-		}
-		keep := func(to *waiting, r Row, count int) {
-			if to == nil {
-				kept.add(nil, r, count)
-			} else {
-				moved.add(to, r, count)
-			}
+			left.add(row.from.part, row.Row, 0)
 		}
 		if to, whole := row.goesTo(); whole {
 			keep(to, row.Row, len(row.open))
@@ -212,29 +232,27 @@ func (l *leader) replace(ctx context.Context, rows []openRow) (n int, err error)
 			case m.behind && stopped[messageKey{m.Topic, m.Key}]:
 				refused, reasons = append(refused, m.Message), append(reasons, behind)
 			default:
-				keep(m.to, Row{Seq: m.Seq, Lane: m.Lane, Messages: m.row(), CreatedAt: m.CreatedAt}, 1)
+				keep(m.to, m.asRow(), 1)
 			}
 		}
 	}
-	for _, do := range []func() error{
-		func() error {
-			_, err := tx.ExecContext(ctx, `DELETE FROM outbox WHERE seq = ANY($1::bigint[])`, seqs)
-			return err
-		},
-		func() error { return left.delete(ctx, tx) },
-		func() error { return kept.insert(ctx, tx) },
-		func() error { return moved.insertWaiting(ctx, tx) },
-		func() error { return setAside(ctx, tx, refused, reasons) },
-		tx.Commit,
-	} {
-		if err := do(); err != nil {
-			return 0, err
-		}
+	if _, err := tx.ExecContext(ctx, `DELETE FROM outbox WHERE seq = ANY($1::bigint[])`, replaced); err != nil {
+		return 0, err
 	}
-	return len(refused), nil
+	if err := left.delete(ctx, tx); err != nil {
+		return 0, err
+	}
+	if err := kept.insert(ctx, tx); err != nil {
+		return 0, err
+	}
+	if err := moved.insert(ctx, tx); err != nil {
+		return 0, err
+	}
+	return len(refused), park(ctx, tx, refused, reasons)
 }
 
-func setAside(ctx context.Context, tx *sqlx.Tx, messages []Message, reasons pg.Texts) error {
+// park stores messages that the broker has refused, or that are behind one, with the reasons.
+func park(ctx context.Context, tx *sqlx.Tx, messages []Message, reasons pg.Texts) error {
 	n := len(messages)
 	if n == 0 {
 		return nil
@@ -243,8 +261,11 @@ func setAside(ctx context.Context, tx *sqlx.Tx, messages []Message, reasons pg.T
 	texts := func() pg.Texts { return make(pg.Texts, n) }
 	types, topics, keys, subjects, payloads, traces := texts(), texts(), texts(), texts(), texts(), texts()
 	for i, m := range messages {
-		seqs[i], lanes[i], ids[i], created[i], types[i], topics[i] = m.Seq, m.Lane, m.ID, m.CreatedAt, m.Type, m.Topic
-		keys[i], subjects[i], payloads[i], traces[i] = m.Key, m.Subject, m.Payload, m.Traceparent
+		seqs[i], lanes[i] = m.Seq, m.Lane
+		ids[i], created[i] = m.ID, m.CreatedAt
+		types[i], topics[i] = m.Type, m.Topic
+		keys[i], subjects[i] = m.Key, m.Subject
+		payloads[i], traces[i] = m.Payload, m.Traceparent
 	}
 	_, err := tx.ExecContext(ctx, `
 		INSERT INTO outbox_parked (seq, lane, id, type, topic, key, subject, payload, traceparent, created_at, reason)

@@ -3,6 +3,7 @@ package outbox
 import (
 	"errors"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -153,5 +154,32 @@ func TestARedriveOvertakesTheRelay(t *testing.T) {
 	b.until("everything is published", func() bool { return b.rows("outbox") == 0 })
 	if got := b.broker.payloads("a"); !slices.Equal(got, []string{"bad", "1", "2"}) || b.rows("outbox_parked") != 0 {
 		t.Errorf("published %q, %d are parked", got, b.rows("outbox_parked"))
+	}
+}
+
+// However many messages are parked behind one, all of them are put back in their order.
+func TestALongQueueIsPutBack(t *testing.T) {
+	b := setup(t)
+	const n = 2*batchSize + 1
+	if _, err := b.Owner.Exec(`
+		INSERT INTO outbox_parked (seq, lane, id, type, topic, key, subject, payload, traceparent, created_at, reason)
+		SELECT i, 1, gen_random_uuid(), 'test', 'topic', 'a', 'ключ', i::text, 'trace', clock_timestamp(),
+			CASE i WHEN 1 THEN 'refused' ELSE $1 END FROM generate_series(1, $2) AS i`, behind, n); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := NewParked(b.Service, func() {}).Redrive(t.Context(), b.list()[0].ID); err != nil {
+		t.Fatal(err)
+	}
+	b.run()
+	b.until("everything is published", func() bool { return b.rows("outbox") == 0 })
+	var want []string
+	for i := range n {
+		want = append(want, strconv.Itoa(i+1))
+	}
+	if got := b.broker.payloads("a"); !slices.Equal(got, want) {
+		t.Errorf("published %d, in order: %v", len(got), slices.IsSorted(got))
+	}
+	if left := b.rows("outbox_parked"); left != 0 {
+		t.Errorf("%d are parked still", left)
 	}
 }

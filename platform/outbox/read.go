@@ -86,14 +86,14 @@ func firstRows(table, condition, limit string) string {
 }
 
 var (
-	outboxRows  = firstRows("outbox", "seq <> ALL ($1::bigint[])", "$2")
-	waitingRows = firstRows("outbox_waiting", "topic = $1 AND partitions = $2 AND partition = $3", "$4")
+	fromOutbox  = firstRows("outbox", "seq <> ALL ($1::bigint[])", "$2")
+	fromWaiting = firstRows("outbox_waiting", "topic = $1 AND partitions = $2 AND partition = $3", "$4")
 )
 
 // readRows returns the first rows of the outbox and of those parts that take messages again or are to be tried, of which it
 // takes one. It also tells whether anything is parked.
 func (l *leader) readRows(ctx context.Context, from sqlx.QueryerContext) (rows []openRow, parked bool, err error) {
-	rows, _, parked, err = selectRows(ctx, from, outboxRows, l.published, batchSize)
+	rows, _, parked, err = selectRows(ctx, from, fromOutbox, l.published, batchSize)
 	left, flying := l.catchUp, l.flying
 	now := time.Now()
 	l.waits.each(func(w *waiting) {
@@ -118,7 +118,7 @@ func (l *leader) readRows(ctx context.Context, from sqlx.QueryerContext) (rows [
 		var some []openRow
 		var n int
 		var others bool
-		some, n, others, err = selectRows(ctx, from, waitingRows, w.Topic, w.Partitions, w.Partition, limit)
+		some, n, others, err = selectRows(ctx, from, fromWaiting, w.Topic, w.Partitions, w.Partition, limit)
 		for i := range some {
 			some[i].from, some[i].instead = w, topic != w.Topic
 			for j := range some[i].open {

@@ -28,21 +28,7 @@ const (
 	rowBytes = 7000
 )
 
-// fields are the columns of outbox_parked that a row has of each message, in this order, as netstrings
-// (https://cr.yp.to/proto/netstrings.txt).
-var fields = []string{"id", "type", "topic", "key", "subject", "payload", "traceparent"}
-
-// netstrings is the text of SQL that makes of these columns what a row has of a message.
-var netstrings = func() string {
-	parts := make([]string, len(fields))
-	for i, field := range fields {
-		text := field + "::text"
-		parts[i] = `octet_length(` + text + `) || ':' || ` + text + ` || ','`
-	}
-	return strings.Join(parts, ` || `)
-}()
-
-// row is what a row has of one message.
+// row is what a row has of one message: its fields as netstrings (https://cr.yp.to/proto/netstrings.txt).
 func (m Message) row() string {
 	var text strings.Builder
 	text.Grow(m.size())
@@ -50,14 +36,14 @@ func (m Message) row() string {
 	return text.String()
 }
 
-// values are those of fields.
-func (m Message) values() [7]string {
-	return [...]string{m.ID.String(), m.Type, m.Topic, m.Key, m.Subject, m.Payload, m.Traceparent}
+// asRow is a row of this message alone.
+func (m Message) asRow() Row {
+	return Row{Seq: m.Seq, Lane: m.Lane, Messages: m.row(), CreatedAt: m.CreatedAt}
 }
 
 func (m Message) writeTo(text *strings.Builder) {
 	var digits [20]byte
-	for _, field := range m.values() {
+	for _, field := range [...]string{m.ID.String(), m.Type, m.Topic, m.Key, m.Subject, m.Payload, m.Traceparent} {
 		text.Write(strconv.AppendInt(digits[:0], int64(len(field)), 10))
 		text.WriteByte(':')
 		text.WriteString(field)

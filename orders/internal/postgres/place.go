@@ -77,9 +77,9 @@ func (s *Store) place(ctx context.Context, placements, first []*Placement, tried
 	return results, nil
 }
 
-// placeOrders stores the orders whose IDs are free, and their events. It is one statement, and so a transaction of its own. The
-// order of the rows is that of the requests' arrival, and so is the order of seq.
-var placeOrders = `
+// placeOrders stores the orders whose IDs are free, and, in place of %s, their events. It is one statement, and so a transaction of
+// its own. The order of the rows is that of the requests' arrival, and so is the order of seq.
+const placeOrders = `
 	WITH placed AS (
 		INSERT INTO orders (id, account_id, amount, currency, description, reference, capture, await_inventory, on_insufficient,
 			expires_at, status, version, fingerprint, created_at, updated_at)
@@ -91,7 +91,7 @@ var placeOrders = `
 				expires_at, status, version, fingerprint, created_at, n)
 		ORDER BY n
 		ON CONFLICT (id) DO NOTHING RETURNING id
-	), announced AS (` + outbox.Insertion(15, `WHERE subject IN (SELECT id::text FROM placed)`) + `)
+	), announced AS (%s)
 	SELECT id FROM placed`
 
 // insertOrders returns the IDs of the orders that it has stored.
@@ -113,11 +113,13 @@ func (s *Store) insertOrders(ctx context.Context, placements []*Placement) (map[
 		}
 		events[i] = message(p.Event)
 	}
+	announce, args := outbox.Insertion(events, `subject IN (SELECT id::text FROM placed)`, []any{
+		ids, accounts, amounts, currencies, descriptions, references, captures, await, onInsufficient,
+		expires, statuses, versions, fingerprints, created,
+	})
 	var stored []uuid.UUID
 	if err := pg.InStatement(ctx, s.db, func(conn *sqlx.Conn) error {
-		return conn.SelectContext(ctx, &stored, placeOrders, append([]any{
-			ids, accounts, amounts, currencies, descriptions, references, captures, await, onInsufficient,
-			expires, statuses, versions, fingerprints, created}, outbox.Columns(events)...)...)
+		return conn.SelectContext(ctx, &stored, fmt.Sprintf(placeOrders, announce), args...)
 	}); err != nil {
 		return nil, fmt.Errorf("insert orders: %w", err)
 	}
