@@ -1,7 +1,7 @@
 """A hook of MkDocs: pages link to files of the repository as they do on GitHub.
 
 README.md, CONTRIBUTING.md and CHANGELOG.md become pages of the site. A link to another file outside docs/ leads to the
-repository, an image is copied into the site, and a link to nothing is an error.
+repository, and a link to nothing is an error.
 """
 
 import os
@@ -49,10 +49,6 @@ def on_page_markdown(markdown, page, config, files):
             uri = target.relative_to(docs).as_posix()
         elif inside in PAGES:
             uri = PAGES[inside]
-        elif target.suffix in {".svg", ".png"}:
-            uri = "images/" + target.name
-            if not files.get_file_from_path(uri):
-                files.append(File.generated(config, uri, abs_src_path=str(target)))
         else:
             kind = "tree" if target.is_dir() else "blob"
             return f"{config.repo_url}/{kind}/main/{inside}{anchor}"
