@@ -1,5 +1,6 @@
-// Package currencies holds a service to the digits with which its database has the amounts of each currency. Amounts are stored
-// in minor units, so that with another number of digits every one of them would be worth something else.
+// Package currencies holds a service to the digits with which its database has the amounts of each currency. Amounts are
+// stored in minor units, so that with another number of digits every one of them would be worth something else. It is not
+// part of money, which does no I/O.
 package currencies
 
 import (

@@ -1,7 +1,8 @@
-// Package idempotency keeps which request a client's key stands for, where the key is not simply the ID of one record: the key
-// of a batch, and that of a new account whose ID the client chooses. Such a key is claimed for its request before the request
-// takes effect. From then on it stands for no other one, whatever happens in between: of two different requests at the same
-// instant one gets the key, and a request that a crash has cut off is finished when it comes again.
+// Package idempotency keeps which request a client's key stands for, where the key is not simply the ID of one record: the
+// key of a batch, and that of a new account whose ID the client chooses. Such a key is claimed for its request before the
+// request takes effect. From then on it stands for no other one, whatever happens in between: of two different requests at
+// the same instant one gets the key, and a request that a crash has cut off is finished when it comes again. It is not part
+// of inbox, because orders has such keys and no inbox.
 package idempotency
 
 import (

@@ -1,4 +1,5 @@
-// Package swagger serves Swagger UI: the pages come from http-swagger, the specifications are named by their URLs.
+// Package swagger serves Swagger UI: the pages come from http-swagger, the specifications are named by their URLs. It is not
+// part of httpserver because a program that imports it carries the pages' files, some megabytes.
 package swagger
 
 import (

@@ -1,6 +1,7 @@
 package kfaketest
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -11,68 +12,82 @@ import (
 	"github.com/altyn-pay/altyn/platform/kafka"
 )
 
-// DeleteRecords makes a broker lose everything that a topic has at this moment. It returns how many messages that were, by the
-// partitions' offsets.
+// DeleteRecords makes a broker lose everything that a topic has at this moment. It returns how many messages that were, by
+// the partitions' offsets.
 func DeleteRecords(t testing.TB, cfg kafka.Config, topic string) (lost int64) {
 	t.Helper()
 	client := client(t, cfg)
 	describe := kmsg.NewPtrMetadataRequest()
 	describe.Topics = []kmsg.MetadataRequestTopic{{Topic: new(topic)}}
-	metadata, err := describe.RequestWith(t.Context(), client)
-	// While a broker creates a topic or learns of it, it tells of no partitions.
-	for deadline := time.Now().Add(30 * time.Second); err == nil && empty(metadata.Topics) && time.Now().Before(deadline); {
-		metadata, err = describe.RequestWith(t.Context(), client)
-	}
-	if err != nil || empty(metadata.Topics) {
-		t.Fatalf("topic %s: %+v, %v", topic, metadata, err)
-	}
-	starts, ends := kmsg.NewListOffsetsRequestTopic(), kmsg.NewListOffsetsRequestTopic()
-	starts.Topic, ends.Topic = topic, topic
-	for _, p := range metadata.Topics[0].Partitions {
-		start, end := kmsg.NewListOffsetsRequestTopicPartition(), kmsg.NewListOffsetsRequestTopicPartition()
-		start.Partition, start.Timestamp, end.Partition, end.Timestamp = p.Partition, -2, p.Partition, -1
-		starts.Partitions, ends.Partitions = append(starts.Partitions, start), append(ends.Partitions, end)
-	}
-	for _, list := range []kmsg.ListOffsetsRequestTopic{starts, ends} {
-		request := kmsg.NewPtrListOffsetsRequest()
-		request.Topics = append(request.Topics, list)
-		listed, err := request.RequestWith(t.Context(), client)
-		for deadline := time.Now().Add(30 * time.Second); err == nil && len(listed.Topics) == 0 && time.Now().Before(deadline); {
-			listed, err = request.RequestWith(t.Context(), client)
+	partitions := ask(t, client, describe.RequestWith, func(r *kmsg.MetadataResponse) []kmsg.MetadataResponseTopicPartition {
+		if len(r.Topics) == 0 {
+			return nil
 		}
-		if err != nil || len(listed.Topics) == 0 {
-			t.Fatalf("offsets of %s: %+v, %v", topic, listed, err)
-		}
-		for _, p := range listed.Topics[0].Partitions {
-			if list.Partitions[0].Timestamp == -1 {
-				lost += p.Offset
-			} else {
-				lost -= p.Offset
-			}
-		}
-	}
+		return r.Topics[0].Partitions
+	})
+	lost = offsets(t, client, topic, len(partitions), latest) - offsets(t, client, topic, len(partitions), earliest)
+
 	request := kmsg.NewPtrDeleteRecordsRequest()
 	all := kmsg.NewDeleteRecordsRequestTopic()
 	all.Topic = topic
-	for _, p := range metadata.Topics[0].Partitions {
+	for id := range int32(len(partitions)) {
 		partition := kmsg.NewDeleteRecordsRequestTopicPartition()
-		partition.Partition, partition.Offset = p.Partition, -1
+		partition.Partition, partition.Offset = id, -1
 		all.Partitions = append(all.Partitions, partition)
 	}
 	request.Topics = append(request.Topics, all)
-	deleted, err := request.RequestWith(t.Context(), client)
-	for deadline := time.Now().Add(30 * time.Second); err == nil && len(deleted.Topics) == 0 && time.Now().Before(deadline); {
-		deleted, err = request.RequestWith(t.Context(), client)
-	}
-	if err != nil || len(deleted.Topics) == 0 {
-		t.Fatalf("delete the records of %s: %+v, %v", topic, deleted, err)
-	}
-	for _, p := range deleted.Topics[0].Partitions {
+	deleted := ask(t, client, request.RequestWith,
+		func(r *kmsg.DeleteRecordsResponse) []kmsg.DeleteRecordsResponseTopic { return r.Topics })
+	for _, p := range deleted[0].Partitions {
 		if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
 			t.Fatalf("delete the records of %s/%d: %v", topic, p.Partition, err)
 		}
 	}
 	return lost
+}
+
+// The times that stand for the ends of a partition.
+const (
+	latest   = -1
+	earliest = -2
+)
+
+// offsets is the sum of the offsets of a topic's partitions.
+func offsets(t testing.TB, client *kgo.Client, topic string, partitions int, at int64) (sum int64) {
+	t.Helper()
+	list := kmsg.NewListOffsetsRequestTopic()
+	list.Topic = topic
+	for id := range int32(partitions) {
+		partition := kmsg.NewListOffsetsRequestTopicPartition()
+		partition.Partition, partition.Timestamp = id, at
+		list.Partitions = append(list.Partitions, partition)
+	}
+	request := kmsg.NewPtrListOffsetsRequest()
+	request.Topics = append(request.Topics, list)
+	listed := ask(t, client, request.RequestWith,
+		func(r *kmsg.ListOffsetsResponse) []kmsg.ListOffsetsResponseTopic { return r.Topics })
+	for _, p := range listed[0].Partitions {
+		sum += p.Offset
+	}
+	return sum
+}
+
+// ask repeats a request until its answer has something: a broker that creates a topic, or learns of it, tells of nothing.
+func ask[R, T any](t testing.TB, client *kgo.Client, request func(context.Context, kmsg.Requestor) (R, error),
+	of func(R) []T) []T {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); ; {
+		response, err := request(t.Context(), client)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if list := of(response); len(list) > 0 {
+			return list
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the answer is still %+v", response)
+		}
+	}
 }
 
 // DeleteTopic makes a broker lose a topic.
@@ -88,10 +103,6 @@ func DeleteTopic(t testing.TB, cfg kafka.Config, topic string) {
 	if err != nil {
 		t.Fatalf("delete topic %s: %v", topic, err)
 	}
-}
-
-func empty(topics []kmsg.MetadataResponseTopic) bool {
-	return len(topics) == 0 || len(topics[0].Partitions) == 0
 }
 
 func client(t testing.TB, cfg kafka.Config) *kgo.Client {
