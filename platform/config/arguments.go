@@ -22,9 +22,9 @@ func isArgument(err error) bool {
 	return errors.As(err, new(argumentError)) || errors.As(err, &wrong) && strings.HasPrefix(wrong.Name, "--")
 }
 
-// parseArguments takes arguments apart and returns the values of the flags that were given, by their names with two dashes.
-// A flag begins with one dash or two; its value follows, or stands behind "=". Behind "--" nothing is a flag. What is no flag
-// goes into the field with the tag args. The first mistake is its error.
+// parseArguments takes arguments apart and returns the values of the flags that were given, by their names with two
+// dashes. A flag begins with one dash or two; its value follows, or stands behind "=". Behind "--" nothing is a flag.
+// What is no flag goes into the field with the tag args. The first mistake is its error.
 func parseArguments(settings []setting, args []string) (given map[string]string, err error) {
 	given = make(map[string]string)
 	var rest []string

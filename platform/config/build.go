@@ -60,8 +60,8 @@ func (b Build) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	_ = json.NewEncoder(w).Encode(b) // A client that is gone misses nothing.
 }
 
-// Announce writes a program's first log line, with its build and the settings in force (never a secret), and a warning for
-// each variable of the environment that is nearly one of its settings.
+// Announce writes a program's first log line, with its build and the settings in force (never a secret), and a
+// warning for each variable of the environment that is nearly one of its settings.
 func Announce[T any](log *slog.Logger, cfg T) {
 	build := ThisBuild()
 	log.LogAttrs(context.Background(), slog.LevelInfo, "starting",

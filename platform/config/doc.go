@@ -1,8 +1,8 @@
 // Package config is the command line and the settings of every program: what can be set, by which variable of the
 // environment or which flag, --help, --version, and errors that name what is wrong.
 //
-// A setting is a field of a struct, and its tags say all about it. A struct without a tag is flattened, so that a package
-// brings its own settings (postgres.Config, kafka.Config) and a program lists only what it uses:
+// A setting is a field of a struct, and its tags say all about it. A struct without a tag is flattened, so that a
+// package brings its own settings (postgres.Config, kafka.Config) and a program lists only what it uses:
 //
 //	type settings struct {
 //		Addr  string        `env:"ORDERS_ADDR" default:":8080" help:"address of the HTTP API"`
@@ -13,10 +13,10 @@
 //		Kafka kafka.Config
 //	}
 //
-// A field may have both a variable and a flag; the flag wins. Fields are strings, numbers, bools, durations, lists of strings
-// (separated by commas) and whatever has UnmarshalText, whose error says what is allowed: "must be …". A variable that is set
-// to nothing counts as not set. The struct, and each struct within it, may check itself (Validator), and may replace the
-// defaults of those within it (Defaulter).
+// A field may have both a variable and a flag; the flag wins. Fields are strings, numbers, bools, durations, lists of
+// strings (separated by commas) and whatever has UnmarshalText, whose error says what is allowed: "must be …". A
+// variable that is set to nothing counts as not set. The struct, and each struct within it, may check itself
+// (Validator), and may replace the defaults of those within it (Defaulter).
 //
 // A program is its commands, each with settings of its own:
 //
@@ -30,7 +30,8 @@
 //		}.Main())
 //	}
 //
-// A program that does one thing has one command, without a name. The exit code is 0 (done), 1 (failed), 2 (wrong arguments or
-// settings), or what the error says (Exit). A mistake in the arguments ends the reading; of the variables, one error names
-// every bad one with its value and what is allowed, so that they are repaired in one round. Secrets are never shown.
+// A program that does one thing has one command, without a name. The exit code is 0 (done), 1 (failed), 2 (wrong
+// arguments or settings), or what the error says (Exit). A mistake in the arguments ends the reading; of the
+// variables, one error names every bad one with its value and what is allowed, so that they are repaired in one
+// round. Secrets are never shown.
 package config

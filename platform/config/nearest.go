@@ -7,9 +7,10 @@ import (
 	"strings"
 )
 
-// Nearest returns the known name that a misspelt one most likely stands for, or "" when none is near. A name is near when it
-// differs by letter case alone, by at most two typing slips (letters left out, added, replaced or swapped; one slip in names
-// of up to four letters), or when it abbreviates a known name that begins with the same word, as POSTGRES_PASS does.
+// Nearest returns the known name that a misspelt one most likely stands for, or "" when none is near. A name is near
+// when it differs by letter case alone, by at most two typing slips (letters left out, added, replaced or swapped;
+// one slip in names of up to four letters), or when it abbreviates a known name that begins with the same word, as
+// POSTGRES_PASS does.
 func Nearest(name string, known []string) string {
 	best, least := "", 3
 	if len(name) <= 4 {

@@ -44,8 +44,9 @@ type Command struct {
 	run      func(ctx context.Context, settings any) error
 }
 
-// NewCommand makes a command of the function that does it, whose settings are read from the flags and variables that T
-// describes. It works until it is done or ctx ends, which happens at SIGINT or SIGTERM; it returns nil when it was ended so.
+// NewCommand makes a command of the function that does it, whose settings are read from the flags and variables that
+// T describes. It works until it is done or ctx ends, which happens at SIGINT or SIGTERM; it returns nil when it was
+// ended so.
 func NewCommand[T any](name, help string, run func(ctx context.Context, settings T) error) Command {
 	return Command{
 		Name: name, Help: help,
@@ -63,8 +64,8 @@ func (c Command) Variables() (vars []Variable) {
 	return vars
 }
 
-// Exit ends a program with an exit code and without a word: the command has said all there is to say. Any other error is
-// printed; its exit code is 1, or that of its method ExitCode.
+// Exit ends a program with an exit code and without a word: the command has said all there is to say. Any other error
+// is printed; its exit code is 1, or that of its method ExitCode.
 type Exit int
 
 func (e Exit) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
@@ -72,9 +73,9 @@ func (e Exit) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 // ExitCode is the code.
 func (e Exit) ExitCode() int { return int(e) }
 
-// Main is all of a main: it reads the arguments and settings, runs the command that they name and returns the exit code.
-// The first SIGINT or SIGTERM ends the command's context; a second one kills the process, so that a drain that hangs can be
-// cut off.
+// Main is all of a main: it reads the arguments and settings, runs the command that they name and returns the exit
+// code. The first SIGINT or SIGTERM ends the command's context; a second one kills the process, so that a drain that
+// hangs can be cut off.
 func (p Program) Main() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

@@ -14,16 +14,16 @@ import (
 	"time"
 )
 
-// Validator is a struct of settings that checks what a type alone cannot express. It returns a *Wrong for each bad setting,
-// joined by errors.Join.
+// Validator is a struct of settings that checks what a type alone cannot express. It returns a *Wrong for each bad
+// setting, joined by errors.Join.
 type Validator interface{ Validate() error }
 
-// Defaulter is a struct of settings whose defaults, by the variables' names, replace those in the tags of the structs within
-// it: a service has its own database where postgres.Config cannot know one.
+// Defaulter is a struct of settings whose defaults, by the variables' names, replace those in the tags of the structs
+// within it: a service has its own database where postgres.Config cannot know one.
 type Defaulter interface{ Defaults() map[string]string }
 
-// Wrong is a setting whose value cannot be used. A program that ends with one exits with code 2, also when it notices the
-// fault later than at its start, as with the content of a file that the variable names.
+// Wrong is a setting whose value cannot be used. A program that ends with one exits with code 2, also when it notices
+// the fault later than at its start, as with the content of a file that the variable names.
 type Wrong struct {
 	Name  string // the variable, or the flag with its dashes
 	Value string // Load fills it in

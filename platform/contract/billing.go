@@ -10,8 +10,8 @@ import (
 )
 
 // Command asks the billing core for an operation: over the topic billing.commands, as an item of POST
-// /api/v1/operations/batch, and, but for what the path says, as the body of a single request. Each operation has its own
-// fields, see Fields.
+// /api/v1/operations/batch, and, but for what the path says, as the body of a single request. Each operation has its
+// own fields, see Fields.
 type Command struct {
 	CommandID     *uuid.UUID    `json:"command_id,omitempty" swaggertype:"string" format:"uuid"`
 	Operation     string        `json:"operation" enums:"create_account,deposit,invoice,withdraw,transfer,hold,capture,release,cancel"`
@@ -47,13 +47,17 @@ var fields = []struct {
 	fields    []string
 }{
 	{"create_account", []string{"id", "account_id", "wallet_id", "owner", "reference", "orderID"}},
-	{"deposit", []string{"account_id", "wallet_id", "amount", "currency", "ticker", "reference", "orderID", "description"}},
+	{"deposit", []string{
+		"account_id", "wallet_id", "amount", "currency", "ticker", "reference", "orderID", "description",
+	}},
 	{Invoice, []string{"account_id", "wallet_id", "amount", "currency", "ticker", "reference", "orderID", "description"}},
 	{"withdraw", []string{"account_id", "wallet_id", "amount", "currency", "ticker", "on_insufficient", "expires_in",
 		"reference", "orderID", "description"}},
 	{"transfer", []string{"from_account_id", "account_id", "wallet_id", "to_account_id", "amount", "currency", "ticker",
 		"reference", "orderID", "description"}},
-	{"hold", []string{"account_id", "wallet_id", "amount", "currency", "ticker", "expires_in", "reference", "orderID", "description"}},
+	{"hold", []string{
+		"account_id", "wallet_id", "amount", "currency", "ticker", "expires_in", "reference", "orderID", "description",
+	}},
 	{"capture", []string{"hold_id", "amount", "reference", "orderID", "description"}},
 	{"release", []string{"hold_id", "reference", "orderID", "description"}},
 	{"cancel", []string{"operation_id", "reason"}},
@@ -82,7 +86,8 @@ func Fields(operation string) []string {
 // Variant is the name of the field that says which others a command has; see httpserver.Variant.
 func (Command) Variant() string { return "operation" }
 
-// Has tells whether a command of an operation may have a field. What is no operation may have any: it is refused itself.
+// Has tells whether a command of an operation may have a field. What is no operation may have any: it is refused
+// itself.
 func (Command) Has(operation, field string) bool {
 	if field == "operation" || field == "command_id" {
 		return true
@@ -93,8 +98,8 @@ func (Command) Has(operation, field string) bool {
 
 // Headers of a command.
 const (
-	// ReplyToHeader names the topic for the reply. It must begin with ReplyToPrefix; another one, or none, gets the reply on
-	// TopicReplies.
+	// ReplyToHeader names the topic for the reply. It must begin with ReplyToPrefix; another one, or none, gets the
+	// reply on TopicReplies.
 	ReplyToHeader = "reply_to"
 	ReplyToPrefix = TopicReplies + "."
 )

@@ -76,8 +76,8 @@ type Order struct {
 	OnInsufficient string    `json:"on_insufficient,omitempty"`
 	CreatedAt      Time      `json:"created_at"`
 	ExpiresAt      *Time     `json:"expires_at,omitempty"`
-	// Repeated marks an event that is announced again, under the same ID, because no answer has come: payments publishes the
-	// payment's present state again. A redelivery is not marked, and is not answered again.
+	// Repeated marks an event that is announced again, under the same ID, because no answer has come: payments publishes
+	// the payment's present state again. A redelivery is not marked, and is not answered again.
 	Repeated bool `json:"repeated,omitempty"`
 }
 
@@ -151,9 +151,9 @@ type Payment struct {
 // namespace is the root of the derived IDs below.
 var namespace = uuid.NewSHA1(uuid.NameSpaceURL, []byte("https://github.com/altyn-pay/altyn"))
 
-// DerivedID is the ID of a request that came with a key of its client: a UUIDv5 over its scope, which is where it came in (a
-// path or a topic), the account that it is charged to and the key. So the same request repeated is the same message, and keys
-// of different scopes and accounts never collide.
+// DerivedID is the ID of a request that came with a key of its client: a UUIDv5 over its scope, which is where it
+// came in (a path or a topic), the account that it is charged to and the key. So the same request repeated is the
+// same message, and keys of different scopes and accounts never collide.
 func DerivedID(scope string, account uuid.UUID, key string) uuid.UUID {
 	name := make([]byte, 0, len(namespace)+len(scope)+1+len(account)+len(key))
 	name = append(append(append(name, namespace[:]...), scope...), 0)

@@ -26,8 +26,8 @@ var (
 
 const trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
-// examples are the messages of the golden files by name. They are stable: what is published must never change, nor may the
-// IDs that are derived.
+// examples are the messages of the golden files by name. They are stable: what is published must never change, nor
+// may the IDs that are derived.
 func examples() map[string]example {
 	all := map[string]example{}
 	orders(all)

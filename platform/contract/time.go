@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Time is a point in time as everything that goes out has it: RFC 3339 in UTC, always with six digits of a second, so that
-// times sort as text. It is read with any offset and any number of digits.
+// Time is a point in time as everything that goes out has it: RFC 3339 in UTC, always with six digits of a second, so
+// that times sort as text. It is read with any offset and any number of digits.
 type Time time.Time
 
 // TimeFormat is how a Time in UTC is written, for time.Format.

@@ -1,6 +1,6 @@
-// Package currencies holds a service to the digits with which its database has the amounts of each currency. Amounts are
-// stored in minor units, so that with another number of digits every one of them would be worth something else. It is not
-// part of money, which does no I/O.
+// Package currencies holds a service to the digits with which its database has the amounts of each currency. Amounts
+// are stored in minor units, so that with another number of digits every one of them would be worth something else.
+// It is not part of money, which does no I/O.
 package currencies
 
 import (
@@ -28,9 +28,9 @@ type Disagreement []string
 
 func (d Disagreement) Error() string { return strings.Join(d, "; ") }
 
-// Agree records the currencies that a service knows from now on. It returns a Disagreement where one has other digits in the
-// database, or is used there and not known. One that is not known and was never used is forgotten. tables are those that
-// have amounts, each with a column currency.
+// Agree records the currencies that a service knows from now on. It returns a Disagreement where one has other digits
+// in the database, or is used there and not known. One that is not known and was never used is forgotten. tables are
+// those that have amounts, each with a column currency.
 //
 // Any number of instances may start at once. Of two that have different digits for a new currency, one wins.
 func Agree(ctx context.Context, db *sqlx.DB, known *money.Currencies, tables ...string) error {

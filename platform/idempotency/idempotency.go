@@ -1,8 +1,8 @@
-// Package idempotency keeps which request a client's key stands for, where the key is not simply the ID of one record: the
-// key of a batch, and that of a new account whose ID the client chooses. Such a key is claimed for its request before the
-// request takes effect. From then on it stands for no other one, whatever happens in between: of two different requests at
-// the same instant one gets the key, and a request that a crash has cut off is finished when it comes again. It is not part
-// of inbox, because orders has such keys and no inbox.
+// Package idempotency keeps which request a client's key stands for, where the key is not simply the ID of one
+// record: the key of a batch, and that of a new account whose ID the client chooses. Such a key is claimed for its
+// request before the request takes effect. From then on it stands for no other one, whatever happens in between: of
+// two different requests at the same instant one gets the key, and a request that a crash has cut off is finished
+// when it comes again. It is not part of inbox, because orders has such keys and no inbox.
 package idempotency
 
 import (
@@ -34,8 +34,9 @@ type Claim struct {
 	Key         uuid.UUID // derived from the client's key and its scope
 	Fingerprint uuid.UUID // of the request
 
-	// What the request makes, by ID with its fingerprint. Together with Others, IDs of what another request with this key may have
-	// made, it tells of a key that was used with a version of Altyn which kept no keys, and made all of a request or nothing.
+	// What the request makes, by ID with its fingerprint. Together with Others, IDs of what another request with this
+	// key may have made, it tells of a key that was used with a version of Altyn which kept no keys, and made all of a
+	// request or nothing.
 	Makes  map[uuid.UUID]uuid.UUID
 	Others []uuid.UUID
 }
@@ -211,8 +212,9 @@ func insert(ctx context.Context, db *sqlx.DB, keys map[uuid.UUID]uuid.UUID) (map
 // maxOthers bounds the IDs that Others makes.
 const maxOthers = 1000
 
-// Others are IDs of what other batches with the same key may have made for these accounts, where id is that of the item with an
-// index: all of them below 1,000 for a single account, else so many of each account that they are 1,000 together.
+// Others are IDs of what other batches with the same key may have made for these accounts, where id is that of the
+// item with an index: all of them below 1,000 for a single account, else so many of each account that they are 1,000
+// together.
 func Others(accounts []uuid.UUID, id func(account uuid.UUID, index int) uuid.UUID) []uuid.UUID {
 	accounts = slices.Clone(accounts)
 	slices.SortFunc(accounts, func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) })

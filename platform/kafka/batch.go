@@ -36,7 +36,9 @@ func (c *call) batches(name string, t broker.Topic, list []int) []*batch {
 	for _, i := range list {
 		id := partitioner.Balance(kafkago.Message{Key: c.messages[i].Key}, numbers...)
 		if batches[id] == nil {
-			batches[id] = &batch{call: c, Partition: broker.Partition{Topic: name, ID: id}, of: len(numbers), leader: t.Leaders[id]}
+			batches[id] = &batch{
+				call: c, Partition: broker.Partition{Topic: name, ID: id}, of: len(numbers), leader: t.Leaders[id],
+			}
 		}
 		batches[id].list = append(batches[id].list, i)
 	}
@@ -56,8 +58,8 @@ func (c *call) send(ctx context.Context, batches []*batch) {
 	wait.Wait()
 }
 
-// sendTogether stores batches in requests that carry something of each. One that fails leaves the others and goes on, if it
-// can, by itself.
+// sendTogether stores batches in requests that carry something of each. One that fails leaves the others and goes on,
+// if it can, by itself.
 func (c *call) sendTogether(ctx context.Context, batches []*batch) {
 	var alone sync.WaitGroup
 	for len(batches) > 0 {
@@ -124,9 +126,9 @@ func (b *batch) cut(list []int) (next, rest []int, total int) {
 	return next, nil, total
 }
 
-// settle takes how a request with these messages of the partition ended, sends them again where that may help, and returns
-// false when the partition must stop here. When the broker refuses them for what one of them is, halves are sent, so that
-// only that message is refused.
+// settle takes how a request with these messages of the partition ended, sends them again where that may help, and
+// returns false when the partition must stop here. When the broker refuses them for what one of them is, halves are
+// sent, so that only that message is refused.
 func (b *batch) settle(ctx context.Context, list []int, err error) bool {
 	err = b.whileStale(ctx, b.Partition, err, func() error { return b.request(ctx, []part{{b, list}})[0] })
 	switch half := len(list) / 2; {

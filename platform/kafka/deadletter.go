@@ -33,9 +33,9 @@ const maxReasonBytes = 1000
 
 // DeadLetter is the message that keeps m for an operator: the same key, value and headers on <topic>.dlq, with the
 // headers dlq_reason, dlq_topic, dlq_partition and dlq_offset from which it can be put back. The broker must never
-// refuse it for its size, or its reader would be stuck, so what exceeds MaxMessageBytes is cut off the value, and then
-// headers and key are left out; dlq_truncated then says so, and the original stays at its offset for its retention. So it
-// is with what is Unreadable, of which dlq_last_offset tells the end.
+// refuse it for its size, or its reader would be stuck, so what exceeds MaxMessageBytes is cut off the value, and
+// then headers and key are left out; dlq_truncated then says so, and the original stays at its offset for its
+// retention. So it is with what is Unreadable, of which dlq_last_offset tells the end.
 func DeadLetter(m Message, reason string) Message {
 	if m.Unreadable != nil {
 		reason = m.Unreadable.Error()
@@ -111,8 +111,8 @@ type PanicError struct {
 
 func (e *PanicError) Error() string { return fmt.Sprintf("reading it panicked: %v", e.Value) }
 
-// Read calls a function that reads a message, and returns why the message cannot be read: what the consumer knows of it, the
-// function's error, or its panic, which concerns this message alone.
+// Read calls a function that reads a message, and returns why the message cannot be read: what the consumer knows of
+// it, the function's error, or its panic, which concerns this message alone.
 func Read(m Message, read func() error) (reason error) {
 	if m.Unreadable != nil {
 		return m.Unreadable
@@ -125,10 +125,11 @@ func Read(m Message, read func() error) (reason error) {
 	return read()
 }
 
-// DeadLetters keeps messages that cannot be read, each with its reason, on the dead-letter topics of theirs, and returns nil
-// once all are safe. What the broker refuses for good, or still refuses after 10 s, goes to park instead, so that it stops
-// nobody; a broker that does not answer is waited for. Only the letters that were not kept are tried again: a caller that had
-// the whole batch delivered again would do the rest of it twice. An error means that ctx has ended.
+// DeadLetters keeps messages that cannot be read, each with its reason, on the dead-letter topics of theirs, and
+// returns nil once all are safe. What the broker refuses for good, or still refuses after 10 s, goes to park instead,
+// so that it stops nobody; a broker that does not answer is waited for. Only the letters that were not kept are tried
+// again: a caller that had the whole batch delivered again would do the rest of it twice. An error means that ctx has
+// ended.
 func (p *Producer) DeadLetters(ctx context.Context, messages []Message, reasons []error,
 	park func(ctx context.Context, messages []Message, reasons []error) error) error {
 	type letter struct {

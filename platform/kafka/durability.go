@@ -20,9 +20,11 @@ const (
 	retentionBytes  = "retention.bytes"
 )
 
-// checkTopics looks for settings that endanger messages. Where there are to be replicas, and so nothing is to be lost with a
-// broker, those that may cost an acknowledged message are an error, which is permanent. Everything else is a warning.
-func checkTopics(ctx context.Context, pool *broker.Pool, cfg Config, topics []kafkago.Topic) (warnings []string, err error) {
+// checkTopics looks for settings that endanger messages. Where there are to be replicas, and so nothing is to be lost
+// with a broker, those that may cost an acknowledged message are an error, which is permanent. Everything else is a
+// warning.
+func checkTopics(ctx context.Context, pool *broker.Pool, cfg Config, topics []kafkago.Topic) (
+	warnings []string, err error) {
 	request := &kafkago.DescribeConfigsRequest{}
 	for _, topic := range topics {
 		request.Resources = append(request.Resources, kafkago.DescribeConfigRequestResource{
@@ -31,7 +33,8 @@ func checkTopics(ctx context.Context, pool *broker.Pool, cfg Config, topics []ka
 		})
 	}
 	response, err := pool.Client.DescribeConfigs(ctx, request)
-	if broker.IsAny(err, kafkago.UnsupportedVersion, kafkago.ClusterAuthorizationFailed, kafkago.TopicAuthorizationFailed) {
+	if broker.IsAny(err, kafkago.UnsupportedVersion,
+		kafkago.ClusterAuthorizationFailed, kafkago.TopicAuthorizationFailed) {
 		return []string{fmt.Sprintf("the settings of the topics cannot be checked: %v", err)}, nil
 	}
 	if err != nil {
@@ -41,7 +44,8 @@ func checkTopics(ctx context.Context, pool *broker.Pool, cfg Config, topics []ka
 	for _, resource := range response.Resources {
 		switch {
 		case broker.IsAny(resource.Error, kafkago.TopicAuthorizationFailed, kafkago.ClusterAuthorizationFailed):
-			warnings = append(warnings, fmt.Sprintf("the settings of topic %q cannot be checked: %v", resource.ResourceName, resource.Error))
+			warnings = append(warnings, fmt.Sprintf("the settings of topic %q cannot be checked: %v",
+				resource.ResourceName, resource.Error))
 		case resource.Error != nil:
 			return nil, fmt.Errorf("settings of topic %q: %w", resource.ResourceName, resource.Error)
 		}
@@ -66,44 +70,48 @@ func checkTopics(ctx context.Context, pool *broker.Pool, cfg Config, topics []ka
 		}
 	}
 	if len(refused) > 0 && cfg.ReplicationFactor > 1 {
-		return nil, permanentError{fmt.Errorf("messages that were acknowledged may be lost, and KAFKA_REPLICATION_FACTOR=%d says that none shall be: %s",
+		return nil, permanentError{fmt.Errorf(
+			"messages that were acknowledged may be lost, and KAFKA_REPLICATION_FACTOR=%d says that none shall be: %s",
 			cfg.ReplicationFactor, strings.Join(refused, "; "))}
 	}
 	return append(refused, warnings...), nil
 }
 
-// dangers tells what is wrong with a topic of so many replicas: what may cost an acknowledged message when a broker fails or
-// the topic is cleaned, and what else is to be known. That a single broker has no replicas is neither.
+// dangers tells what is wrong with a topic of so many replicas: what may cost an acknowledged message when a broker
+// fails or the topic is cleaned, and what else is to be known. That a single broker has no replicas is neither.
 func dangers(cfg Config, replicas int, settings map[string]string) (endangering, other []string) {
 	number := func(name string) (n int64, known bool) {
 		n, err := strconv.ParseInt(settings[name], 10, 64)
 		return n, err == nil
 	}
+	endanger := func(format string, args ...any) { endangering = append(endangering, fmt.Sprintf(format, args...)) }
+	note := func(format string, args ...any) { other = append(other, fmt.Sprintf(format, args...)) }
+
 	wanted := cfg.LeastInSync()
 	if replicas < wanted {
-		endangering = append(endangering, fmt.Sprintf("a partition has %d replicas, and %d brokers are to have each message", replicas, wanted))
+		endanger("a partition has %d replicas, and %d brokers are to have each message", replicas, wanted)
 	} else if replicas < cfg.ReplicationFactor {
-		other = append(other, fmt.Sprintf("a partition has %d replicas, not %d", replicas, cfg.ReplicationFactor))
+		note("a partition has %d replicas, not %d", replicas, cfg.ReplicationFactor)
 	}
 	if n, known := number(minInSync); known {
 		switch least := int64(max(wanted, min(2, replicas))); {
 		case n < least:
-			endangering = append(endangering, fmt.Sprintf("%s is %d, so that a message counts which too few brokers have; it must be %d at least", minInSync, n, least))
+			endanger("%s is %d, so that a message counts which too few brokers have; it must be %d at least", minInSync, n, least)
 		case n > int64(replicas):
-			endangering = append(endangering, fmt.Sprintf("%s is %d, but a partition has %d replicas: nothing can be written", minInSync, n, replicas))
+			endanger("%s is %d, but a partition has %d replicas: nothing can be written", minInSync, n, replicas)
 		}
 	}
 	if settings[uncleanElection] == "true" {
-		endangering = append(endangering, uncleanElection+" is true, so that a broker may lead which lacks messages; it must be false")
+		endanger("%s is true, so that a broker may lead which lacks messages; it must be false", uncleanElection)
 	}
-	if strings.Contains(settings[cleanup], "compact") {
-		endangering = append(endangering, fmt.Sprintf("%s is %s, so that of a key's messages only the last one is kept; it must be delete", cleanup, settings[cleanup]))
+	if policy := settings[cleanup]; strings.Contains(policy, "compact") {
+		endanger("%s is %s, so that of a key's messages only the last one is kept; it must be delete", cleanup, policy)
 	}
 	if ms, known := number(retention); known && ms >= 0 && ms < cfg.Retention.Milliseconds() {
-		other = append(other, fmt.Sprintf("%s is %d, less than KAFKA_RETENTION=%s: what is not read by then is lost", retention, ms, cfg.Retention))
+		note("%s is %d, less than KAFKA_RETENTION=%s: what is not read by then is lost", retention, ms, cfg.Retention)
 	}
 	if n, known := number(retentionBytes); known && n >= 0 {
-		other = append(other, fmt.Sprintf("%s is %d: what is not read before so much has come is lost", retentionBytes, n))
+		note("%s is %d: what is not read before so much has come is lost", retentionBytes, n)
 	}
 	return endangering, other
 }

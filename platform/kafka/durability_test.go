@@ -51,8 +51,9 @@ func TestNewTopicsLoseNothing(t *testing.T) {
 	}
 }
 
-// A topic that is there already may endanger what was acknowledged. Where replicas are asked for, the start is refused, and
-// says what is to be changed; where there is one broker, it is said as far as something is wrong beyond that.
+// A topic that is there already may endanger what was acknowledged. Where replicas are asked for, the start is
+// refused, and says what is to be changed; where there is one broker, it is said as far as something is wrong beyond
+// that.
 func TestTopicsThatEndangerMessages(t *testing.T) {
 	for name, test := range map[string]struct {
 		replicas        int16
@@ -105,8 +106,8 @@ func TestTopicsThatEndangerMessages(t *testing.T) {
 	}
 }
 
-// start keeps topics as a service does from its start on, until it says what it is to say, or for a while where that is nothing.
-// What it says it says once.
+// start keeps topics as a service does from its start on, until it says what it is to say, or for a while where that
+// is nothing. What it says it says once.
 func start(t *testing.T, cfg kafka.Config, says bool, topics ...string) (said string, err error) {
 	t.Helper()
 	patience := 300 * time.Millisecond

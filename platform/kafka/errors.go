@@ -13,7 +13,8 @@ import (
 // ErrSkipped is the result of a message that was not sent because an earlier one of its key or partition failed.
 var ErrSkipped = errors.New("kafka: not sent, because an earlier message failed")
 
-// partError is why a part of a topic takes no message: one of so many partitions, the only one of 1 where it is the whole topic.
+// partError is why a part of a topic takes no message: one of so many partitions, the only one of 1 where it is the
+// whole topic.
 type partError struct {
 	partitions, partition int
 	err                   error
@@ -37,7 +38,8 @@ func Permanent(err error) bool {
 
 // isLost tells whether a topic cannot be reached at all: it does not exist, or we may not write to it.
 func isLost(err error) bool {
-	return broker.IsAny(err, kafkago.UnknownTopicOrPartition, kafkago.UnknownTopicID, kafkago.TopicAuthorizationFailed, protocol.ErrNoTopic)
+	return broker.IsAny(err, kafkago.UnknownTopicOrPartition, kafkago.UnknownTopicID,
+		kafkago.TopicAuthorizationFailed, protocol.ErrNoTopic)
 }
 
 func tooLarge(size int) error {
@@ -46,5 +48,6 @@ func tooLarge(size int) error {
 
 // refusesMessage tells whether the broker refused a request for what one of its messages is.
 func refusesMessage(err error) bool {
-	return broker.IsAny(err, kafkago.MessageSizeTooLarge, kafkago.RecordListTooLarge, kafkago.InvalidTimestamp, kafkago.InvalidRecord)
+	return broker.IsAny(err, kafkago.MessageSizeTooLarge, kafkago.RecordListTooLarge,
+		kafkago.InvalidTimestamp, kafkago.InvalidRecord)
 }

@@ -73,17 +73,18 @@ func (p *Producer) Close() {
 // Produce publishes messages, each to the partition of its key (as Java's clients choose it), and returns one result
 // per message: nil once all in-sync replicas have it. After an error a message may have been stored all the same.
 //
-// Brokers are written to in parallel, each with one request at a time, which carries what it leads; every partition gets
-// the messages in their order. A message that is refused for good (Permanent) takes only the later ones of its key with it,
-// which are ErrSkipped; any other error ends its partition, whose later messages are ErrSkipped. So whoever sends what was
-// not acknowledged again, in the same order, keeps every key in order.
+// Brokers are written to in parallel, each with one request at a time, which carries what it leads; every partition
+// gets the messages in their order. A message that is refused for good (Permanent) takes only the later ones of its
+// key with it, which are ErrSkipped; any other error ends its partition, whose later messages are ErrSkipped. So
+// whoever sends what was not acknowledged again, in the same order, keeps every key in order.
 //
 // It waits up to 3 s for a topic that has just been created, and up to 10 s for a broker that does not answer.
 func (p *Producer) Produce(ctx context.Context, messages []Message) []error {
 	return p.produce(ctx, p.aside, patience, messages)
 }
 
-// produce is Produce by the connections of a pool, with a patience of its own: without any, what is not known rightly ends at once.
+// produce is Produce by the connections of a pool, with a patience of its own: without any, what is not known rightly
+// ends at once.
 func (p *Producer) produce(ctx context.Context, pool *broker.Pool, patience time.Duration, messages []Message) []error {
 	c := call{Producer: p, pool: pool, patience: patience, messages: messages, results: make([]error, len(messages))}
 	if len(messages) == 0 {
@@ -152,9 +153,9 @@ func (c *call) await(ctx context.Context, name string, reason error) (t broker.T
 	return t, err
 }
 
-// whileStale takes how a request ended and repeats it while it fails because the topic, or the partition's leader, is not
-// known rightly, as when a topic has just been created or a leader moved. Only the first call waits: what stays away must
-// not slow down the rest.
+// whileStale takes how a request ended and repeats it while it fails because the topic, or the partition's leader, is
+// not known rightly, as when a topic has just been created or a leader moved. Only the first call waits: what stays
+// away must not slow down the rest.
 func (c *call) whileStale(ctx context.Context, target broker.Partition, err error, again func() error) error {
 	start := time.Now()
 	for failures := 0; ; failures++ {

@@ -96,9 +96,9 @@ const (
 	lookInterval = 10 * time.Second
 )
 
-// KeepTopics ensures topics in the background until ctx ends, then returns nil: a service can start while the broker is away,
-// and a topic that is deleted is soon there again. A topic that cannot be what it must be when the service starts, or endangers
-// messages there, is an error; where it only might, the log says so.
+// KeepTopics ensures topics in the background until ctx ends, then returns nil: a service can start while the broker
+// is away, and a topic that is deleted is soon there again. A topic that cannot be what it must be when the service
+// starts, or endangers messages there, is an error; where it only might, the log says so.
 func KeepTopics(ctx context.Context, cfg Config, log *slog.Logger, topics ...string) error {
 	told := map[string]bool{} // warnings
 	for ensured, failed := false, false; ; {

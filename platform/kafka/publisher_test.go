@@ -42,7 +42,8 @@ func unavailable(t *testing.T, results []error) []*outbox.Unavailable {
 	return parts
 }
 
-// What takes no messages for now is told apart, at once: nothing is waited for, nothing asked anew, and the others are published.
+// What takes no messages for now is told apart, at once: nothing is waited for, nothing asked anew, and the others
+// are published.
 func TestUnavailablePartsDelayNobody(t *testing.T) {
 	const sick = 2
 	for _, test := range []struct {

@@ -150,7 +150,8 @@ func storeBatch(t *testing.T, cfg kafka.Config, topic string, raw []byte) {
 	}
 }
 
-// Records that cannot be read become one message that says so, whatever is wrong with them, and those around them are read.
+// Records that cannot be read become one message that says so, whatever is wrong with them, and those around them are
+// read.
 func TestMalformedBatches(t *testing.T) {
 	record := func(value string) []byte {
 		r := kmsg.Record{Value: []byte(value)}

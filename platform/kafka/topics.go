@@ -26,8 +26,8 @@ func ValidTopic(name string) bool { return topicName.MatchString(name) && name !
 // EnsureTopics creates the topics that do not exist yet, with the configured number of partitions, replicas and
 // retention, and returns once each has a leader for all partitions. It waits for brokers that have just been started,
 // for at most a minute, and any number of callers may do so at once. A topic that exists is left as it is, but its
-// number of partitions must divide the number of lanes, or a partition would not always carry the same lanes, and, where
-// there are to be replicas, its settings must not endanger messages that were acknowledged.
+// number of partitions must divide the number of lanes, or a partition would not always carry the same lanes, and,
+// where there are to be replicas, its settings must not endanger messages that were acknowledged.
 func EnsureTopics(ctx context.Context, cfg Config, topics ...string) error {
 	_, err := ensureTopics(ctx, cfg, topics)
 	return err
@@ -104,8 +104,8 @@ func ensureOnce(ctx context.Context, pool *broker.Pool, cfg Config, topics []str
 	for topic, err := range response.Errors {
 		switch {
 		case err == nil, errors.Is(err, kafkago.TopicAlreadyExists):
-		case broker.IsAny(err, kafkago.InvalidTopic, kafkago.InvalidPartitionNumber, kafkago.InvalidConfiguration, kafkago.PolicyViolation,
-			kafkago.TopicAuthorizationFailed, kafkago.ClusterAuthorizationFailed):
+		case broker.IsAny(err, kafkago.InvalidTopic, kafkago.InvalidPartitionNumber, kafkago.InvalidConfiguration,
+			kafkago.PolicyViolation, kafkago.TopicAuthorizationFailed, kafkago.ClusterAuthorizationFailed):
 			return nil, permanentError{fmt.Errorf("create topic %q: %w", topic, err)}
 		default: // too few brokers may be up yet for the replication factor, for example
 			return nil, fmt.Errorf("create topic %q: %w", topic, err)

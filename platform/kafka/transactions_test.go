@@ -98,8 +98,8 @@ type sent struct {
 	value  string
 }
 
-// interleave has producers of a library write to a topic's first partition at random: some in transactions, of which some
-// are aborted, and one without. It returns the values that count, in their order.
+// interleave has producers of a library write to a topic's first partition at random: some in transactions, of which
+// some are aborted, and one without. It returns the values that count, in their order.
 func interleave(t *testing.T, cfg kafka.Config, random *rand.Rand, library, codec, topic string) []string {
 	t.Helper()
 	type producer struct {
@@ -173,8 +173,8 @@ func values(messages []kafka.Message) []string {
 	return list
 }
 
-// What a transaction wrote counts once it is committed; what an aborted one wrote never does. Whoever reads goes past the
-// marks at which transactions end.
+// What a transaction wrote counts once it is committed; what an aborted one wrote never does. Whoever reads goes past
+// the marks at which transactions end.
 func TestOnlyWhatIsCommittedIsRead(t *testing.T) {
 	brokers(t, func(t *testing.T, cfg kafka.Config) {
 		cfg.Partitions = 1
@@ -245,8 +245,8 @@ func awaitNoLag(t *testing.T, cfg kafka.Config, group, topic string) {
 	})
 }
 
-// A transaction that is open holds up what comes after it in its partition, whoever wrote that, and nothing in the others.
-// The broker ends one that hangs at the end of its producer's transaction.timeout.
+// A transaction that is open holds up what comes after it in its partition, whoever wrote that, and nothing in the
+// others. The broker ends one that hangs at the end of its producer's transaction.timeout.
 func TestOpenTransactionHoldsItsPartitionUp(t *testing.T) {
 	cfg := kfaketest.Broker(t)
 	topic, j := newTopic(t, cfg), newJournal()

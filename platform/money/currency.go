@@ -96,8 +96,8 @@ func parseCurrency(text string) (Currency, bool) {
 	return c, ok && err == nil && digits >= 0 && digits <= MaxDigits && codeForm.MatchString(c.Code)
 }
 
-// Foreign is an amount as somebody else has it, whose currency is not known here or has other digits. Its digits are those that
-// were written. Name stands for the currency where codes are stored, and Stored finds it.
+// Foreign is an amount as somebody else has it, whose currency is not known here or has other digits. Its digits are
+// those that were written. Name stands for the currency where codes are stored, and Stored finds it.
 type Foreign struct {
 	Currency
 	Minor int64

@@ -28,9 +28,9 @@ const maxText = 40
 // number, and a number never passes through a float.
 type Decimal string
 
-// UnmarshalJSON takes a JSON string or number; anything else is ErrSyntax, and so is the empty string: where an amount may be
-// left out, that means all there is, which nobody should get by an empty text. A number with an exponent, as JavaScript and Python
-// write small ones (1e-07), is taken as what it stands for (0.0000001).
+// UnmarshalJSON takes a JSON string or number; anything else is ErrSyntax, and so is the empty string: where an
+// amount may be left out, that means all there is, which nobody should get by an empty text. A number with an
+// exponent, as JavaScript and Python write small ones (1e-07), is taken as what it stands for (0.0000001).
 func (d *Decimal) UnmarshalJSON(data []byte) error {
 	data = bytes.TrimSpace(data)
 	switch {
@@ -58,9 +58,9 @@ const (
 	beyond   = maxShift + maxText // an exponent that moves the point beyond them, wherever it was
 )
 
-// plain writes a JSON number without its exponent, and without zeros that it does not need. One whose exponent is beyond all
-// amounts becomes another such number, which is as much too large or too exact; one of more than maxText characters stays as
-// it is.
+// plain writes a JSON number without its exponent, and without zeros that it does not need. One whose exponent is
+// beyond all amounts becomes another such number, which is as much too large or too exact; one of more than maxText
+// characters stays as it is.
 func plain(number string) string {
 	i := strings.IndexAny(number, "eE")
 	if i < 0 || len(number) > maxText {

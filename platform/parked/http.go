@@ -164,7 +164,8 @@ func (a *API) discard(w http.ResponseWriter, r *http.Request) error {
 }
 
 // act lets the source that has the item act on it, logs it and answers.
-func (a *API) act(ctx context.Context, w http.ResponseWriter, done, reason string, act func(Source) (Item, error)) error {
+func (a *API) act(ctx context.Context, w http.ResponseWriter, done, reason string,
+	act func(Source) (Item, error)) error {
 	var item Item
 	err := ErrNotFound
 	for _, source := range a.sources {

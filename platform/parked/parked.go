@@ -26,18 +26,22 @@ const (
 
 // Item is something that is parked. It stands at the head of what waits behind it, which is not listed.
 type Item struct {
-	ID        uuid.UUID       `db:"id" json:"id" swaggertype:"string" format:"uuid"` // of the message; of the source events, a name of its own
-	Source    string          `db:"-" json:"source" enums:"inbox,outbox,events"`
-	Kind      string          `db:"kind" json:"kind" example:"payment"`
-	AccountID uuid.UUID       `db:"account_id" json:"account_id,omitzero" validate:"optional" swaggertype:"string" format:"uuid"` // whose queue stands still
-	Reason    string          `db:"reason" json:"reason" example:"pq: relation does not exist"`                                   // why it failed the last time
-	Attempts  int             `db:"attempts" json:"attempts" example:"8"`
-	Payload   json.RawMessage `db:"-" json:"payload,omitempty" swaggertype:"object"` // left out when it is larger than 16 KiB
-	ParkedAt  contract.Time   `db:"parked_at" json:"parked_at" format:"date-time" example:"2026-01-02T15:04:05.123456Z"`
+	// of the message; of the source events, a name of its own
+	ID     uuid.UUID `db:"id" json:"id" swaggertype:"string" format:"uuid"`
+	Source string    `db:"-" json:"source" enums:"inbox,outbox,events"`
+	Kind   string    `db:"kind" json:"kind" example:"payment"`
+	// whose queue stands still
+	AccountID uuid.UUID `db:"account_id" json:"account_id,omitzero" validate:"optional" swaggertype:"string" format:"uuid"`
+	// why it failed the last time
+	Reason   string `db:"reason" json:"reason" example:"pq: relation does not exist"`
+	Attempts int    `db:"attempts" json:"attempts" example:"8"`
+	// left out when it is larger than 16 KiB
+	Payload  json.RawMessage `db:"-" json:"payload,omitempty" swaggertype:"object"`
+	ParkedAt contract.Time   `db:"parked_at" json:"parked_at" format:"date-time" example:"2026-01-02T15:04:05.123456Z"`
 } // @name ParkedItem
 
-// Show completes an item as it was read from a table: payload is its text, or nil where it is left out. What is no JSON is
-// shown as a string.
+// Show completes an item as it was read from a table: payload is its text, or nil where it is left out. What is no
+// JSON is shown as a string.
 func (i Item) Show(source string, payload []byte) Item {
 	i.Source = source
 	switch {

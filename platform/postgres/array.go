@@ -8,9 +8,9 @@ import (
 	"github.com/lib/pq/oid"
 )
 
-// The columns of many rows, as parameters of one statement: INSERT … SELECT FROM unnest($1::uuid[], $2::bigint[], …). They
-// are sent in the server's binary form, so that neither side writes or parses text, for which the parameter must have
-// exactly the type named here.
+// The columns of many rows, as parameters of one statement: INSERT … SELECT FROM unnest($1::uuid[], $2::bigint[],
+// …). They are sent in the server's binary form, so that neither side writes or parses text, for which the
+// parameter must have exactly the type named here.
 type (
 	UUIDs         []uuid.UUID // uuid[]
 	OptionalUUIDs []uuid.UUID // uuid[]; uuid.Nil is sent as NULL
@@ -34,15 +34,21 @@ func (a OptionalUUIDs) BinaryValue() ([]byte, error) {
 }
 
 func (a Int16s) BinaryValue() ([]byte, error) {
-	return array(a, oid.T_int2, 2*len(a), func(b []byte, n int16) []byte { return binary.BigEndian.AppendUint16(b, uint16(n)) }, nil)
+	return array(a, oid.T_int2, 2*len(a), func(b []byte, n int16) []byte {
+		return binary.BigEndian.AppendUint16(b, uint16(n))
+	}, nil)
 }
 
 func (a Int32s) BinaryValue() ([]byte, error) {
-	return array(a, oid.T_int4, 4*len(a), func(b []byte, n int32) []byte { return binary.BigEndian.AppendUint32(b, uint32(n)) }, nil)
+	return array(a, oid.T_int4, 4*len(a), func(b []byte, n int32) []byte {
+		return binary.BigEndian.AppendUint32(b, uint32(n))
+	}, nil)
 }
 
 func (a Int64s) BinaryValue() ([]byte, error) {
-	return array(a, oid.T_int8, 8*len(a), func(b []byte, n int64) []byte { return binary.BigEndian.AppendUint64(b, uint64(n)) }, nil)
+	return array(a, oid.T_int8, 8*len(a), func(b []byte, n int64) []byte {
+		return binary.BigEndian.AppendUint64(b, uint64(n))
+	}, nil)
 }
 
 func (a Bools) BinaryValue() ([]byte, error) {
@@ -79,10 +85,11 @@ func (a Times) BinaryValue() ([]byte, error) {
 	}, time.Time.IsZero)
 }
 
-// array writes what array_recv of PostgreSQL's arrayfuncs.c reads: the number of dimensions, whether there are NULLs, the
-// type of the elements, the length and lower bound of the only dimension, and the elements, which have so many bytes in all,
-// each behind its length, which is -1 for NULL.
-func array[T any](elements []T, element oid.Oid, bytes int, encode func([]byte, T) []byte, null func(T) bool) ([]byte, error) {
+// array writes what array_recv of PostgreSQL's arrayfuncs.c reads: the number of dimensions, whether there are NULLs,
+// the type of the elements, the length and lower bound of the only dimension, and the elements, which have so many
+// bytes in all, each behind its length, which is -1 for NULL.
+func array[T any](elements []T, element oid.Oid, bytes int, encode func([]byte, T) []byte, null func(T) bool) (
+	[]byte, error) {
 	const header, length = 20, 4
 	b := make([]byte, 0, header+len(elements)*length+bytes)
 	dimensions, nulls := uint32(1), uint32(0)

@@ -18,7 +18,8 @@ import (
 	"github.com/altyn-pay/altyn/platform/config"
 )
 
-// Config says where a service's database is and as whom to use it. The empty names and passwords are filled by Defaults.
+// Config says where a service's database is and as whom to use it. The empty names and passwords are filled by
+// Defaults.
 type Config struct {
 	Host     string `env:"POSTGRES_HOST" default:"127.0.0.1" help:"host of the PostgreSQL server"`
 	Port     uint16 `env:"POSTGRES_PORT" default:"54320" help:"port of the PostgreSQL server"`
@@ -92,8 +93,8 @@ func (c Config) Address() string {
 	return net.JoinHostPort(c.Host, strconv.Itoa(int(c.Port)))
 }
 
-// Bounds of one session. A statement of a service is short: whatever lasts longer waits for something that will not come,
-// and its failure is retried by whoever sent it.
+// Bounds of one session. A statement of a service is short: whatever lasts longer waits for something that will not
+// come, and its failure is retried by whoever sent it.
 const (
 	connectTimeout    = 5 * time.Second
 	statementTimeout  = 30 * time.Second
@@ -105,24 +106,26 @@ const (
 	connectionLifetime = 30 * time.Minute
 	connectionIdleTime = 5 * time.Minute
 	ownerConns         = 4
-	// With one connection a process could not do anything beside what holds it. The upper bound is for slips of the finger.
+	// With one connection a process could not do anything beside what holds it. The upper bound is for slips of the
+	// finger.
 	minConns, maxConns = 2, 10_000
 )
 
-// Open returns a pool of at most MaxConns connections under the service's role. It does not connect, so the server may come
-// up later (see Wait); the error is about the configuration alone.
+// Open returns a pool of at most MaxConns connections under the service's role. It does not connect, so the server
+// may come up later (see Wait); the error is about the configuration alone.
 //
-// A parameterised statement is prepared when a connection first sees it, and takes one round trip from then on. A []byte is
-// sent as bytea (binary_parameters): pass JSON as a string, and arrays as UUIDs, Int64s, … with a cast, as in unnest($1::uuid[]). Every statement is bounded by 30 s, every wait for a
-// lock by 10 s, every pause inside a transaction by 30 s.
+// A parameterised statement is prepared when a connection first sees it, and takes one round trip from then on. A
+// []byte is sent as bytea (binary_parameters): pass JSON as a string, and arrays as UUIDs, Int64s, … with a cast,
+// as in unnest($1::uuid[]). Every statement is bounded by 30 s, every wait for a lock by 10 s, every pause inside a
+// transaction by 30 s.
 //
 // Cancelling the context of a running statement closes its connection: see Detached for the reads of clients.
 func Open(cfg Config) (*sqlx.DB, error) {
 	connector, err := connector(cfg, cfg.User, cfg.Password, answerTimeout, map[string]string{
 		"statement_timeout": milliseconds(statementTimeout),
-		// Every statement of a service finds its rows by keys, whatever their values and however large the tables. So one plan
-		// is made for each prepared statement, and none that reads a whole table because the statistics say that it is small: a
-		// queue was empty a moment ago, and the balances of a few accounts are on many pages between vacuums.
+		// Every statement of a service finds its rows by keys, whatever their values and however large the tables. So one
+		// plan is made for each prepared statement, and none that reads a whole table because the statistics say that it is
+		// small: a queue was empty a moment ago, and the balances of a few accounts are on many pages between vacuums.
 		"plan_cache_mode": "force_generic_plan",
 		"enable_seqscan":  "off",
 		"jit":             "off",
@@ -133,8 +136,8 @@ func Open(cfg Config) (*sqlx.DB, error) {
 	return pool(preparing{connector}, cfg.MaxConns)
 }
 
-// OpenOwner returns a small pool under the role that owns the tables, for migrations and tests. Its statements have no time
-// limit, since building an index may take long, but they too give up waiting for a lock after 10 s.
+// OpenOwner returns a small pool under the role that owns the tables, for migrations and tests. Its statements have
+// no time limit, since building an index may take long, but they too give up waiting for a lock after 10 s.
 func OpenOwner(cfg Config) (*sqlx.DB, error) {
 	connector, err := connector(cfg, cfg.Owner, cfg.OwnerPassword, 0, map[string]string{
 		"altyn.service_role": cfg.User,
@@ -145,7 +148,8 @@ func OpenOwner(cfg Config) (*sqlx.DB, error) {
 	return pool(connector, ownerConns)
 }
 
-func connector(cfg Config, user, password string, answer time.Duration, settings map[string]string) (driver.Connector, error) {
+func connector(cfg Config, user, password string, answer time.Duration, settings map[string]string) (
+	driver.Connector, error) {
 	switch {
 	case cfg.Host == "" || cfg.Port == 0:
 		return nil, errors.New("postgres: host and port are required")
@@ -197,8 +201,8 @@ func milliseconds(d time.Duration) string {
 	return strconv.FormatInt(d.Milliseconds(), 10)
 }
 
-// Wait returns once the database answers, asking again while it is unavailable, until ctx ends. Any other error, such as a
-// wrong password, is returned at once.
+// Wait returns once the database answers, asking again while it is unavailable, until ctx ends. Any other error, such
+// as a wrong password, is returned at once.
 func Wait(ctx context.Context, db *sqlx.DB) error {
 	pause := 20 * time.Millisecond
 	for {

@@ -9,12 +9,12 @@ import (
 	"github.com/altyn-pay/altyn/platform/socket"
 )
 
-// silentKey is the key of a context under which the dialer leaves what socket.Silent says of the connection that it makes:
-// lib/pq does not hand it out.
+// silentKey is the key of a context under which the dialer leaves what socket.Silent says of the connection that it
+// makes: lib/pq does not hand it out.
 type silentKey struct{}
 
-// dialer makes connections on which no read or write waits longer than answer (0: for ever). lib/pq itself waits without a
-// bound, and PostgreSQL's own timeouts end nothing on a server that is frozen or cut off.
+// dialer makes connections on which no read or write waits longer than answer (0: for ever). lib/pq itself waits
+// without a bound, and PostgreSQL's own timeouts end nothing on a server that is frozen or cut off.
 type dialer struct {
 	answer time.Duration
 }

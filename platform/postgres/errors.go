@@ -13,8 +13,8 @@ import (
 )
 
 // IsUnavailable reports whether the database could not be reached, was lost, or cannot work at all for now (starting,
-// stopping, out of connections, disk or memory, read-only after a failover). The same request will work later. Whether what
-// it was doing may have been committed, IsOutcomeUnknown tells.
+// stopping, out of connections, disk or memory, read-only after a failover). The same request will work later.
+// Whether what it was doing may have been committed, IsOutcomeUnknown tells.
 func IsUnavailable(err error) bool {
 	var network *net.OpError
 	switch {
@@ -43,9 +43,9 @@ func IsUnavailable(err error) bool {
 	return false
 }
 
-// IsTransient reports whether the same work may succeed when it is tried again, because it failed for the state of the
-// database and not for what was asked: unavailable (see IsUnavailable), a serialization failure or deadlock, a lock or a
-// result that did not come in time. A cancelled context is none of them: whoever asked has left.
+// IsTransient reports whether the same work may succeed when it is tried again, because it failed for the state of
+// the database and not for what was asked: unavailable (see IsUnavailable), a serialization failure or deadlock, a
+// lock or a result that did not come in time. A cancelled context is none of them: whoever asked has left.
 func IsTransient(err error) bool {
 	return IsUnavailable(err) ||
 		IsOutcomeUnknown(err) ||
@@ -54,8 +54,8 @@ func IsTransient(err error) bool {
 		pq.As(err, pqerror.LockNotAvailable, pqerror.QueryCanceled) != nil
 }
 
-// isConflict reports whether the transaction lost against concurrent ones, or against a change of the tables; it has been
-// rolled back.
+// isConflict reports whether the transaction lost against concurrent ones, or against a change of the tables; it has
+// been rolled back.
 func isConflict(err error) bool {
 	return isStaleStatement(err) || pq.As(err, pqerror.TRSerializationFailure, pqerror.TRDeadlockDetected) != nil
 }

@@ -22,12 +22,15 @@ const (
 	lastReconnect  = time.Second
 )
 
-// Listen hears what is notified (pg_notify) on the channel, on a connection of its own under the service's role, until ctx ends; then it
-// returns nil. A lost connection is made again; what is notified meanwhile is lost. listening(true) says that from now on
-// everything is heard, listening(false) that this is no longer so. Both are called from several goroutines and must not block.
+// Listen hears what is notified (pg_notify) on the channel, on a connection of its own under the service's role,
+// until ctx ends; then it returns nil. A lost connection is made again; what is notified meanwhile is lost.
+// listening(true) says that from now on everything is heard, listening(false) that this is no longer so. Both are
+// called from several goroutines and must not block.
 //
-// It needs a session of its own: a pooler that lends sessions for one transaction at a time passes no notifications on.
-func Listen(ctx context.Context, cfg Config, channel string, log *slog.Logger, heard func(text string), listening func(bool)) error {
+// It needs a session of its own: a pooler that lends sessions for one transaction at a time passes no notifications
+// on.
+func Listen(ctx context.Context, cfg Config, channel string, log *slog.Logger,
+	heard func(text string), listening func(bool)) error {
 	var lost bool // only the listener's goroutine uses it
 	listener := pq.NewDialListener(listenDialer{ctx, cfg.Address()}, listenDSN(cfg), firstReconnect, lastReconnect,
 		func(event pq.ListenerEventType, err error) {
@@ -98,8 +101,8 @@ func ping(ctx context.Context, listener *pq.Listener) {
 	}
 }
 
-// listenDialer makes connections that end with ctx. It connects to the configured address, whatever lib/pq reads from PG…
-// variables of the environment, which it does for a listener.
+// listenDialer makes connections that end with ctx. It connects to the configured address, whatever lib/pq reads from
+// PG… variables of the environment, which it does for a listener.
 type listenDialer struct {
 	ctx     context.Context
 	address string

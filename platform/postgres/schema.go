@@ -21,9 +21,9 @@ import (
 	"github.com/pressly/goose/v3/lock"
 )
 
-// Migrations is one numbered set of goose migrations: files such as 00001_accounts.sql at the root of FS. A package that
-// keeps tables of its own (the outbox, the inbox, a service) brings its own set. Applied versions are recorded in the table
-// "<Name>_migrations", so sets number their files independently.
+// Migrations is one numbered set of goose migrations: files such as 00001_accounts.sql at the root of FS. A package
+// that keeps tables of its own (the outbox, the inbox, a service) brings its own set. Applied versions are recorded
+// in the table "<Name>_migrations", so sets number their files independently.
 //
 // A table that a migration creates can be read and written (SELECT, INSERT, UPDATE, DELETE) by the service's role. A
 // migration that takes some of this away finds the role's name in current_setting('altyn.service_role').
@@ -49,11 +49,10 @@ const (
 	migrateLockSeconds = 600
 )
 
-// Migrate brings the database up to date as its owner: it waits up to a minute for the server, then applies the pending
-// migrations of each set in the order given, each in a transaction of its own
-// (unless its file says NO TRANSACTION). It logs every migration that it applies and
-// is silent when there is none. Concurrent callers take turns. After an error, the migrations before the failed one stay
-// applied, and calling again goes on from there.
+// Migrate brings the database up to date as its owner: it waits up to a minute for the server, then applies the
+// pending migrations of each set in the order given, each in a transaction of its own (unless its file says NO
+// TRANSACTION). It logs every migration that it applies and is silent when there is none. Concurrent callers take
+// turns. After an error, the migrations before the failed one stay applied, and calling again goes on from there.
 func Migrate(ctx context.Context, cfg Config, logger *slog.Logger, sets ...Migrations) error {
 	db, err := OpenOwner(cfg)
 	if err != nil {
@@ -125,9 +124,9 @@ func (m Migrations) provider(db *sqlx.DB, options ...goose.ProviderOption) (*goo
 	)...)
 }
 
-// CheckSchema returns an error when the database lacks a migration of the sets. A service calls it at its start: better not
-// to start than to fail at the first order. A database that is ahead of the program is fine, since during a deployment the
-// old program runs on the new schema.
+// CheckSchema returns an error when the database lacks a migration of the sets. A service calls it at its start:
+// better not to start than to fail at the first order. A database that is ahead of the program is fine, since during
+// a deployment the old program runs on the new schema.
 func CheckSchema(ctx context.Context, db *sqlx.DB, sets ...Migrations) error {
 	for _, set := range sets {
 		provider, err := set.provider(db)
@@ -148,7 +147,8 @@ func CheckSchema(ctx context.Context, db *sqlx.DB, sets ...Migrations) error {
 			return fmt.Errorf("postgres: read the version of the schema: %w", err)
 		}
 		if version < newest.Version {
-			return fmt.Errorf("postgres: the schema is behind: set %s is at version %d and this program needs %d; run its migrate command first",
+			return fmt.Errorf("postgres: the schema is behind: "+
+				"set %s is at version %d and this program needs %d; run its migrate command first",
 				set.Name, version, newest.Version)
 		}
 	}
@@ -158,9 +158,9 @@ func CheckSchema(ctx context.Context, db *sqlx.DB, sets ...Migrations) error {
 //go:embed provision.sql
 var provisionSQL string
 
-// Provision creates the roles and the database that cfg names, as the superuser that admin describes (by User, Password and
-// a Database that exists). What exists already stays, but for the roles' passwords, which it sets. Concurrent callers take
-// turns.
+// Provision creates the roles and the database that cfg names, as the superuser that admin describes (by User,
+// Password and a Database that exists). What exists already stays, but for the roles' passwords, which it sets.
+// Concurrent callers take turns.
 func Provision(ctx context.Context, admin, cfg Config) error {
 	db, err := Open(admin)
 	if err != nil {

@@ -14,8 +14,8 @@ import (
 const maxStatements = 256
 
 // preparing makes connections that prepare each parameterised statement when it is first used and keep it: the server
-// parses it once, and after a few executions plans it no more. For a transaction of some dozens of rows that is half of its
-// time in the server.
+// parses it once, and after a few executions plans it no more. For a transaction of some dozens of rows that is half
+// of its time in the server.
 type preparing struct {
 	driver.Connector
 }
@@ -58,8 +58,8 @@ type preparingConn struct {
 	statements map[string]statement // by their text
 }
 
-// ResetSession is called when the pool hands the connection out again. One that the server has ended meanwhile is not: what is
-// sent on it would have an unknown outcome, though nothing was done.
+// ResetSession is called when the pool hands the connection out again. One that the server has ended meanwhile is
+// not: what is sent on it would have an unknown outcome, though nothing was done.
 func (c *preparingConn) ResetSession(ctx context.Context) error {
 	if !c.silent() {
 		return driver.ErrBadConn
@@ -80,7 +80,8 @@ func (c *preparingConn) QueryContext(ctx context.Context, query string, args []d
 	return rows, err
 }
 
-func (c *preparingConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+func (c *preparingConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (
+	driver.Result, error) {
 	s, err := c.statement(ctx, query, args)
 	if err != nil {
 		return nil, err
@@ -93,8 +94,8 @@ func (c *preparingConn) ExecContext(ctx context.Context, query string, args []dr
 	return result, err
 }
 
-// statement returns the prepared statement of a text; nil where it is to be sent unprepared. Without parameters a text may
-// have several statements, which cannot be prepared.
+// statement returns the prepared statement of a text; nil where it is to be sent unprepared. Without parameters a
+// text may have several statements, which cannot be prepared.
 func (c *preparingConn) statement(ctx context.Context, query string, args []driver.NamedValue) (statement, error) {
 	if len(args) == 0 {
 		return nil, nil
@@ -117,8 +118,8 @@ func (c *preparingConn) statement(ctx context.Context, query string, args []driv
 	return s, nil
 }
 
-// forgetStale drops a statement whose table was altered in a way that changes its result, so that the next try prepares it
-// anew.
+// forgetStale drops a statement whose table was altered in a way that changes its result, so that the next try
+// prepares it anew.
 func (c *preparingConn) forgetStale(query string, s statement, err error) {
 	if isStaleStatement(err) {
 		delete(c.statements, query)
@@ -126,7 +127,8 @@ func (c *preparingConn) forgetStale(query string, s statement, err error) {
 	}
 }
 
-// isStaleStatement tells that the server says "cached plan must not change result type", for which it has no code of its own.
+// isStaleStatement tells that the server says "cached plan must not change result type", for which it has no code of
+// its own.
 func isStaleStatement(err error) bool {
 	pqErr := pq.As(err, pqerror.FeatureNotSupported)
 	return pqErr != nil && pqErr.Routine == "RevalidateCachedQuery"

@@ -20,12 +20,12 @@ const (
 // InTx runs fn in one READ COMMITTED transaction and commits it, or rolls it back when fn returns an error or panics.
 //
 // fn is called again, up to 5 times in all, when the transaction loses against others (serialization failure 40001,
-// deadlock 40P01; it is rolled back by then). So fn must set what it returns to its caller afresh on each call, and must
-// have no effect outside the transaction.
+// deadlock 40P01; it is rolled back by then). So fn must set what it returns to its caller afresh on each call, and
+// must have no effect outside the transaction.
 //
-// Once fn has returned nil, the commit is not cut off by the end of ctx; the session's time limits bound it. After an error
-// the transaction has had no effect, except when IsOutcomeUnknown(err). Statements that succeed only once (ON CONFLICT DO
-// NOTHING, a WHERE on the old state) make it safe to run it again, see UntilKnown.
+// Once fn has returned nil, the commit is not cut off by the end of ctx; the session's time limits bound it. After an
+// error the transaction has had no effect, except when IsOutcomeUnknown(err). Statements that succeed only once (ON
+// CONFLICT DO NOTHING, a WHERE on the old state) make it safe to run it again, see UntilKnown.
 func InTx(ctx context.Context, db *sqlx.DB, fn func(tx *sqlx.Tx) error) error {
 	return Retry(ctx, func() error { return inTxOnce(ctx, db, fn) })
 }
@@ -83,8 +83,8 @@ func begin(ctx context.Context, db *sqlx.DB) (*sqlx.Tx, error) {
 // readTimeout bounds one read, the wait for a free connection included.
 const readTimeout = 10 * time.Second
 
-// Detached returns a context for a read on behalf of a client. It goes on when the client leaves: cancelling a statement closes
-// its connection, and a crowd that leaves at once would empty the pool. It ends after 10 s.
+// Detached returns a context for a read on behalf of a client. It goes on when the client leaves: cancelling a
+// statement closes its connection, and a crowd that leaves at once would empty the pool. It ends after 10 s.
 func Detached(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), readTimeout)
 }

@@ -19,8 +19,8 @@ import (
 // screen is how many lines are laid out at a time.
 const screen = 1000
 
-// backlog is what the dead letters of the service's topics are at this moment. A consumer group's offsets remember which
-// were put back.
+// backlog is what the dead letters of the service's topics are at this moment. A consumer group's offsets remember
+// which were put back.
 func (p Program) backlog(ctx context.Context) (*inspect.Backlog, error) {
 	topics := make([]string, len(p.Reads))
 	for i, topic := range p.Reads {
@@ -51,8 +51,9 @@ func deadLetters(ctx context.Context, out io.Writer, program Program) error {
 			done++
 			state = "yes"
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\n", printable(m.Header("dlq_topic")), printable(m.Header("dlq_partition")),
-			printable(m.Header("dlq_offset")), m.Time.UTC().Format(time.RFC3339), len(m.Value), state, printable(string(m.Key)), printable(m.Header("dlq_reason")))
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\n",
+			printable(m.Header("dlq_topic")), printable(m.Header("dlq_partition")), printable(m.Header("dlq_offset")),
+			m.Time.UTC().Format(time.RFC3339), len(m.Value), state, printable(string(m.Key)), printable(m.Header("dlq_reason")))
 	})
 	if flushed := table.Flush(); err == nil {
 		err = flushed
@@ -140,6 +141,7 @@ func (r *returner) handle(ctx context.Context, dead []kafka.Message) error {
 
 func (r *returner) leave(m kafka.Message, why string) {
 	r.leftOut++
-	fmt.Fprintf(r.out, "left out: %s, partition %d, offset %d (was %s, partition %s, offset %s): %s\n", m.Topic, m.Partition, m.Offset,
+	fmt.Fprintf(r.out, "left out: %s, partition %d, offset %d (was %s, partition %s, offset %s): %s\n",
+		m.Topic, m.Partition, m.Offset,
 		printable(m.Header("dlq_topic")), printable(m.Header("dlq_partition")), printable(m.Header("dlq_offset")), why)
 }

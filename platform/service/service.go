@@ -1,5 +1,6 @@
-// Package service is the frame of a service with a database and a broker: its settings, its commands, and a process that
-// starts while either of them is away and ends in order. What the service does is put into the frame by its main:
+// Package service is the frame of a service with a database and a broker: its settings, its commands, and a process
+// that starts while either of them is away and ends in order. What the service does is put into the frame by its
+// main:
 //
 //	func main() {
 //		os.Exit(service.New(name, about, newProgram).Main())
@@ -71,8 +72,8 @@ type Program struct {
 	Addr       string // of its HTTP server
 	Config     Config
 	Migrations []pg.Migrations
-	// Amounts are the tables that have amounts, with a column currency. The currencies' digits are recorded beside them (package
-	// currencies).
+	// Amounts are the tables that have amounts, with a column currency. The currencies' digits are recorded beside them
+	// (package currencies).
 	Amounts []string
 	// Reads are the topics that the service consumes. What cannot be read from them goes to their dead letters.
 	Reads []string
@@ -100,12 +101,12 @@ type Process struct {
 	verified chan struct{} // closed once the database is known to fit
 }
 
-// Go adds background work: a function that works until ctx ends and then returns nil. It ends after HTTP was drained, so
-// that the requests in flight are still served by it. Its error ends the process.
+// Go adds background work: a function that works until ctx ends and then returns nil. It ends after HTTP was drained,
+// so that the requests in flight are still served by it. Its error ends the process.
 func (p *Process) Go(work func(ctx context.Context) error) { p.work = append(p.work, work) }
 
-// New makes a service's command line: serve, migrate, health, and the commands for dead letters. of makes the program of the
-// service's own settings.
+// New makes a service's command line: serve, migrate, health, and the commands for dead letters. of makes the program
+// of the service's own settings.
 func New[T any](name, about string, of func(T) Program) config.Program {
 	return config.Program{Name: name, About: about, Default: "serve", Commands: []config.Command{
 		config.NewCommand("serve", "run the service until SIGTERM", func(ctx context.Context, cfg T) error {
@@ -133,8 +134,8 @@ func (p Program) logger() *slog.Logger {
 	return telemetry.NewLogger(os.Stderr, p.Config.Telemetry, p.Name)
 }
 
-// Serve runs a process until ctx ends: then HTTP drains first, and after it the background work. Neither the database nor
-// the broker need be up. listening, if set, learns the bound address.
+// Serve runs a process until ctx ends: then HTTP drains first, and after it the background work. Neither the database
+// nor the broker need be up. listening, if set, learns the bound address.
 func Serve(ctx context.Context, program Program, listening func(net.Addr)) (err error) {
 	telemetry.TuneGC()
 	cfg := program.Config
@@ -143,7 +144,8 @@ func Serve(ctx context.Context, program Program, listening func(net.Addr)) (err 
 		Log: program.logger(), Metrics: telemetry.NewRegistry(program.Name),
 	}
 	if p.Currencies, err = money.LoadCurrencies(cfg.Currencies); err != nil {
-		return &config.Wrong{Name: "CURRENCIES_FILE", Value: cfg.Currencies, Must: "must be a file of lines CODE,DIGITS: " + err.Error(), Err: err}
+		return &config.Wrong{Name: "CURRENCIES_FILE", Value: cfg.Currencies,
+			Must: "must be a file of lines CODE,DIGITS: " + err.Error(), Err: err}
 	}
 	if p.DB, err = pg.Open(cfg.Postgres.Defaults(program.Name)); err != nil {
 		return err

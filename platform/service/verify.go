@@ -33,8 +33,8 @@ func (p *Process) verifyAtStart(ctx context.Context) error {
 	return err
 }
 
-// verify waits until it is known that the database fits. It ends the process when the database lacks a migration, or has
-// other currencies: better that than to fail at the first request, or to take amounts for what they are not.
+// verify waits until it is known that the database fits. It ends the process when the database lacks a migration, or
+// has other currencies: better that than to fail at the first request, or to take amounts for what they are not.
 func (p *Process) verify(ctx context.Context) error {
 	for {
 		select {
@@ -67,7 +67,8 @@ func (p *Process) verifyOnce(ctx context.Context) error {
 		err = currencies.Agree(ctx, p.DB, p.Currencies, p.program.Amounts...)
 	}
 	if wrong := (currencies.Disagreement)(nil); errors.As(err, &wrong) {
-		return &config.Wrong{Name: "CURRENCIES_FILE", Value: p.Config.Currencies, Must: "must have the currencies that the database has: " + err.Error(), Err: err}
+		return &config.Wrong{Name: "CURRENCIES_FILE", Value: p.Config.Currencies,
+			Must: "must have the currencies that the database has: " + err.Error(), Err: err}
 	}
 	if err == nil {
 		close(p.verified)

@@ -1,5 +1,5 @@
-// Package swagger serves Swagger UI: the pages come from http-swagger, the specifications are named by their URLs. It is not
-// part of httpserver because a program that imports it carries the pages' files, some megabytes.
+// Package swagger serves Swagger UI: the pages come from http-swagger, the specifications are named by their URLs. It
+// is not part of httpserver because a program that imports it carries the pages' files, some megabytes.
 package swagger
 
 import (
@@ -24,7 +24,8 @@ type Spec struct {
 }
 
 // UI serves the page and its files below the folder at which it is mounted, which ends in a slash, such as
-// router.Handle("/docs/*", swagger.UI(…)). The documents are served by the caller, whose routes win over the wildcard.
+// router.Handle("/docs/*", swagger.UI(…)). The documents are served by the caller, whose routes win over the
+// wildcard.
 func UI(specs ...Spec) http.Handler {
 	urls, err := json.Marshal(specs)
 	if err != nil {

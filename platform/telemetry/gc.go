@@ -17,7 +17,8 @@ const (
 	maxPercent = maxGarbage * 100 / (4 << 20)
 )
 
-// TuneGC says how much garbage may be in memory. GOGC and GOMEMLIMIT, where one of them is set, are what counts instead.
+// TuneGC says how much garbage may be in memory. GOGC and GOMEMLIMIT, where one of them is set, are what counts
+// instead.
 func TuneGC() {
 	if os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
 		return
@@ -40,7 +41,8 @@ func afterNextGC(percent int) {
 	}, percent)
 }
 
-// gcPercent is what keeps garbage within its bounds: a percentage of what the collector has found alive, stacks included.
+// gcPercent is what keeps garbage within its bounds: a percentage of what the collector has found alive, stacks
+// included.
 func gcPercent() int {
 	samples := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/scan/stack:bytes"}, {Name: "/gc/scan/globals:bytes"}}
 	metrics.Read(samples)

@@ -40,12 +40,12 @@ type check struct {
 	failing bool
 }
 
-// NewHealth returns a Health without checks. The logger learns when a check begins to fail, with the reason, and when it
-// recovers; probes see neither.
+// NewHealth returns a Health without checks. The logger learns when a check begins to fail, with the reason, and when
+// it recovers; probes see neither.
 func NewHealth(logger *slog.Logger) *Health { return &Health{logger: logger} }
 
-// Add adds something that must work for the process to be ready. The check gets one second; its name is public. All checks
-// are added before the first probe.
+// Add adds something that must work for the process to be ready. The check gets one second; its name is public. All
+// checks are added before the first probe.
 func (h *Health) Add(name string, run func(ctx context.Context) error) {
 	h.checks = append(h.checks, &check{name: name, needed: true, run: run, running: make(chan struct{}, 1)})
 }
@@ -55,7 +55,8 @@ func (h *Health) Show(name string, run func(ctx context.Context) error) {
 	h.checks = append(h.checks, &check{name: name, run: run, running: make(chan struct{}, 1)})
 }
 
-var checkDesc = prometheus.NewDesc("altyn_check_ok", "Whether a check of /readyz succeeds: 1 or 0.", []string{"check"}, nil)
+var checkDesc = prometheus.NewDesc("altyn_check_ok",
+	"Whether a check of /readyz succeeds: 1 or 0.", []string{"check"}, nil)
 
 // Describe implements prometheus.Collector.
 func (h *Health) Describe(descs chan<- *prometheus.Desc) { descs <- checkDesc }
@@ -77,7 +78,8 @@ func (h *Health) Live() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { writeHealth(w, true, nil) })
 }
 
-// Ready is /readyz: it runs the checks at once and answers with how each has ended: 200, or 503 when one fails that is needed.
+// Ready is /readyz: it runs the checks at once and answers with how each has ended: 200, or 503 when one fails that
+// is needed.
 func (h *Health) Ready() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ready, status := h.check(r.Context())

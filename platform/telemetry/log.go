@@ -70,9 +70,11 @@ const (
 	maxIDs   = 100
 )
 
-// LogEach logs what has happened to each of n things, named by an ID under key: a line with attributes for each of the first
-// ten, and the IDs alone of the others, many in a line. So each ID is found in the log, and a batch writes few lines.
-func LogEach(log *slog.Logger, level slog.Level, message, key string, n int, thing func(i int) (id string, attributes []any)) {
+// LogEach logs what has happened to each of n things, named by an ID under key: a line with attributes for each of
+// the first ten, and the IDs alone of the others, many in a line. So each ID is found in the log, and a batch writes
+// few lines.
+func LogEach(log *slog.Logger, level slog.Level, message, key string, n int,
+	thing func(i int) (id string, attributes []any)) {
 	ctx := context.Background()
 	if n == 0 || !log.Enabled(ctx, level) {
 		return

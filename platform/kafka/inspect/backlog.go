@@ -23,8 +23,8 @@ const (
 
 var errNothingComes = errors.New("a topic does not give the messages that it should have")
 
-// Backlog is what topics have at a moment, and how far a group has come in it. It serves commands, which end when they are
-// through, as a Consumer serves processes, which do not.
+// Backlog is what topics have at a moment, and how far a group has come in it. It serves commands, which end when
+// they are through, as a Consumer serves processes, which do not.
 type Backlog struct {
 	pool   *broker.Pool
 	group  string
@@ -39,8 +39,8 @@ type span struct {
 	end     int64 // the offset after the last message at the backlog's moment
 }
 
-// OpenBacklog looks where topics end and where the group stands. What is produced afterwards is no part of the backlog. A
-// topic that does not exist has nothing. Close it.
+// OpenBacklog looks where topics end and where the group stands. What is produced afterwards is no part of the
+// backlog. A topic that does not exist has nothing. Close it.
 func OpenBacklog(ctx context.Context, cfg kafka.Config, name string, topics ...string) (*Backlog, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("kafka: backlog: %w", err)
@@ -87,8 +87,8 @@ func (b *Backlog) open(ctx context.Context, topics []string) error {
 	return nil
 }
 
-// stand takes over where the group stands. An offset that the partition does not have, any more or yet, is that of a topic
-// which was deleted and made again.
+// stand takes over where the group stands. An offset that the partition does not have, any more or yet, is that of a
+// topic which was deleted and made again.
 func (b *Backlog) stand(committed map[broker.Partition]int64) {
 	for p, offset := range committed {
 		if s := b.spans[p]; offset >= s.first && offset <= s.end {
@@ -125,10 +125,10 @@ func (b *Backlog) Look(ctx context.Context, see func(m kafka.Message, handled bo
 	return nil
 }
 
-// Handle hands over what the group has not handled, in batches of at most 1,000 messages of one partition each, and commits
-// each batch once handle has returned nil. Its error ends the backlog there; the batch comes again with the next one. So does
-// what was handled and could not be committed. It joins the group meanwhile: of several at the same time the last one goes
-// on, and the others end with an error.
+// Handle hands over what the group has not handled, in batches of at most 1,000 messages of one partition each, and
+// commits each batch once handle has returned nil. Its error ends the backlog there; the batch comes again with the
+// next one. So does what was handled and could not be committed. It joins the group meanwhile: of several at the same
+// time the last one goes on, and the others end with an error.
 func (b *Backlog) Handle(ctx context.Context, handle kafka.Handler) error {
 	if b.Len() == 0 {
 		return nil
@@ -201,7 +201,8 @@ func (b *Backlog) partitions() (list []broker.Partition) {
 
 // read hands over the messages of a partition from an offset on up to an end, and with them the offset after them; none
 // where offsets have no message.
-func (b *Backlog) read(ctx context.Context, p broker.Partition, from, end int64, each func(messages []kafka.Message, next int64) error) error {
+func (b *Backlog) read(ctx context.Context, p broker.Partition, from, end int64,
+	each func(messages []kafka.Message, next int64) error) error {
 	for from < end {
 		var got broker.Fetched
 		if err := b.patiently(ctx, func() (err error) {
@@ -248,7 +249,8 @@ func (b *Backlog) patiently(ctx context.Context, try func() error) error {
 			b.pool.Forget()
 		}
 		if time.Since(start) > patience || broker.IsAny(err, kafkago.InvalidGroupId, kafkago.UnsupportedVersion,
-			kafkago.UnsupportedSASLMechanism, kafkago.SASLAuthenticationFailed, kafkago.GroupAuthorizationFailed, kafkago.TopicAuthorizationFailed) ||
+			kafkago.UnsupportedSASLMechanism, kafkago.SASLAuthenticationFailed,
+			kafkago.GroupAuthorizationFailed, kafkago.TopicAuthorizationFailed) ||
 			!broker.Backoff(ctx, failures, maxBackoff) {
 			return errors.Join(ctx.Err(), err)
 		}

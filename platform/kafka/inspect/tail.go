@@ -1,5 +1,5 @@
-// Package inspect reads topics for commands and clients, which end, as package kafka does for services, which do not: a Tail
-// what comes from now on, a Backlog what is there at this moment.
+// Package inspect reads topics for commands and clients, which end, as package kafka does for services, which do not:
+// a Tail what comes from now on, a Backlog what is there at this moment.
 package inspect
 
 import (
@@ -30,8 +30,8 @@ type Tail struct {
 	outages *broker.Outages
 }
 
-// NewTail finds the ends of the topic's partitions: Run will see whatever is produced after it has returned. It waits up
-// to 3 s for a topic that has just been created, and fails when the brokers or the topic are not there.
+// NewTail finds the ends of the topic's partitions: Run will see whatever is produced after it has returned. It waits
+// up to 3 s for a topic that has just been created, and fails when the brokers or the topic are not there.
 func NewTail(ctx context.Context, cfg kafka.Config, topic string, log *slog.Logger) (*Tail, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("kafka: tail: %w", err)

@@ -53,9 +53,11 @@ func (c Config) Validate() error {
 	if c.ReplicationFactor < 1 || c.ReplicationFactor > 1<<15-1 {
 		errs = append(errs, config.Invalid("KAFKA_REPLICATION_FACTOR", "must be a number of brokers, from 1 to %d", 1<<15-1))
 	}
-	if least := min(2, c.ReplicationFactor); c.MinInSync != 0 && (c.MinInSync < least || c.MinInSync > c.ReplicationFactor) {
-		errs = append(errs, config.Invalid("KAFKA_MIN_INSYNC_REPLICAS", "must be 0 or from %d to %d, which is KAFKA_REPLICATION_FACTOR; "+
-			"a message that only one of several brokers has is lost with it", least, c.ReplicationFactor))
+	least := min(2, c.ReplicationFactor)
+	if c.MinInSync != 0 && (c.MinInSync < least || c.MinInSync > c.ReplicationFactor) {
+		errs = append(errs, config.Invalid("KAFKA_MIN_INSYNC_REPLICAS",
+			"must be 0 or from %d to %d, which is KAFKA_REPLICATION_FACTOR; "+
+				"a message that only one of several brokers has is lost with it", least, c.ReplicationFactor))
 	}
 	if c.Retention < time.Second {
 		errs = append(errs, config.Invalid("KAFKA_RETENTION", "must be a duration of at least 1s, such as 720h"))

@@ -15,15 +15,16 @@ import (
 )
 
 const (
-	// FetchWait is the usual wait of a fetch. A broker answers as soon as there is anything, or at the end of the wait. The wait bounds how long a
-	// connection that is no longer needed stays open.
+	// FetchWait is the usual wait of a fetch. A broker answers as soon as there is anything, or at the end of the wait.
+	// The wait bounds how long a connection that is no longer needed stays open.
 	FetchWait = time.Second
 
 	// What a partition, and all of them, give in one fetch; a single record batch may exceed both.
 	maxPartitionBytes = 512 << 10
 	maxFetchBytes     = 2 << 20
 
-	// What the messages of a partition take in memory after one fetch: compressed ones may be many more than their bytes tell.
+	// What the messages of a partition take in memory after one fetch: compressed ones may be many more than their bytes
+	// tell.
 	maxPartitionMemory = 4 << 20
 )
 
@@ -51,11 +52,12 @@ type Fetched struct {
 	Err      error
 }
 
-// Fetch asks the broker that leads the partitions for what is committed there, and waits for it until there is anything. It
-// returns one result per position.
+// Fetch asks the broker that leads the partitions for what is committed there, and waits for it until there is
+// anything. It returns one result per position.
 func (c *Pool) Fetch(ctx context.Context, wait time.Duration, positions ...Position) []Fetched {
 	request := &fetch.Request{
-		ReplicaID: -1, MaxWaitTime: int32(wait.Milliseconds()), MinBytes: 1, MaxBytes: maxFetchBytes, SessionEpoch: -1, // no session
+		ReplicaID: -1, SessionEpoch: -1, // no session
+		MaxWaitTime: int32(wait.Milliseconds()), MinBytes: 1, MaxBytes: maxFetchBytes,
 		IsolationLevel: int8(kafkago.ReadCommitted),
 	}
 	for _, p := range positions {
@@ -64,7 +66,8 @@ func (c *Pool) Fetch(ctx context.Context, wait time.Duration, positions ...Posit
 			t, request.Topics = len(request.Topics), append(request.Topics, fetch.RequestTopic{Topic: p.Topic})
 		}
 		request.Topics[t].Partitions = append(request.Topics[t].Partitions, fetch.RequestPartition{
-			Partition: int32(p.ID), CurrentLeaderEpoch: -1, FetchOffset: p.Offset, LogStartOffset: -1, PartitionMaxBytes: maxPartitionBytes,
+			Partition: int32(p.ID), CurrentLeaderEpoch: -1, LogStartOffset: -1,
+			FetchOffset: p.Offset, PartitionMaxBytes: maxPartitionBytes,
 		})
 	}
 	response, err := c.RoundTrip(ctx, request)
@@ -107,7 +110,8 @@ func (p Position) read(answered *fetchPartition) Fetched {
 		switch {
 		case batch.last < p.Offset && !batch.attributes.Control():
 		case batch.damaged:
-			got.Err = fmt.Errorf("the record batch from offset %d to %d is damaged: its checksum is wrong", batch.base, batch.last)
+			got.Err = fmt.Errorf("the record batch from offset %d to %d is damaged: its checksum is wrong",
+				batch.base, batch.last)
 			return got
 		case batch.attributes.Control():
 			if batch.aborts() {
@@ -140,8 +144,10 @@ func (got *Fetched) add(p Partition, batch *recordBatch) bool {
 	}
 	if !errors.Is(err, io.EOF) {
 		first := max(batch.base, got.Next)
-		got.Messages = append(got.Messages, Message{Topic: p.Topic, Partition: p.ID, Offset: first, Time: time.UnixMilli(batch.maxTime),
-			Unreadable: &UnreadableError{First: first, Last: batch.last, Cause: err}})
+		got.Messages = append(got.Messages, Message{
+			Topic: p.Topic, Partition: p.ID, Offset: first, Time: time.UnixMilli(batch.maxTime),
+			Unreadable: &UnreadableError{First: first, Last: batch.last, Cause: err},
+		})
 	}
 	return true
 }
@@ -155,8 +161,8 @@ func (c *Pool) FirstOffset(ctx context.Context, p Partition) (int64, error) {
 	return offsets[p.ID].FirstOffset, nil
 }
 
-// Ends returns the offset of the next message of each partition of a topic, or, of those with a transaction that is open,
-// the offset at which the first one begins, if only what is committed counts.
+// Ends returns the offset of the next message of each partition of a topic, or, of those with a transaction that is
+// open, the offset at which the first one begins, if only what is committed counts.
 func (c *Pool) Ends(ctx context.Context, topic string, isolation kafkago.IsolationLevel) ([]int64, error) {
 	counts, err := c.Partitions(ctx, topic)
 	if err != nil {
@@ -177,7 +183,8 @@ func (c *Pool) Ends(ctx context.Context, topic string, isolation kafkago.Isolati
 }
 
 // offsets asks for offsets of a topic's partitions; the answer has all that were asked for.
-func (c *Pool) offsets(ctx context.Context, topic string, isolation kafkago.IsolationLevel, requests ...kafkago.OffsetRequest) (map[int]kafkago.PartitionOffsets, error) {
+func (c *Pool) offsets(ctx context.Context, topic string, isolation kafkago.IsolationLevel,
+	requests ...kafkago.OffsetRequest) (map[int]kafkago.PartitionOffsets, error) {
 	response, err := c.Client.ListOffsets(ctx, &kafkago.ListOffsetsRequest{
 		Topics: map[string][]kafkago.OffsetRequest{topic: requests}, IsolationLevel: isolation,
 	})

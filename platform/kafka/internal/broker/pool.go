@@ -1,6 +1,6 @@
-// Package broker is the connections to Kafka's brokers: which of them leads which partition, and what partitions have from an
-// offset on. It makes up for what kafka-go does not do: one request for several partitions, reading committed messages only,
-// bounds on what is decompressed.
+// Package broker is the connections to Kafka's brokers: which of them leads which partition, and what partitions have
+// from an offset on. It makes up for what kafka-go does not do: one request for several partitions, reading committed
+// messages only, bounds on what is decompressed.
 package broker
 
 import (
@@ -64,7 +64,8 @@ func (c *Pool) Forget() {
 // Close drops the connections. Requests under way are not disturbed.
 func (c *Pool) Close() { c.transport.CloseIdleConnections() }
 
-// RoundTrip sends a request that kafka-go's client cannot make: one for several partitions. All must have the same leader.
+// RoundTrip sends a request that kafka-go's client cannot make: one for several partitions. All must have the same
+// leader.
 func (c *Pool) RoundTrip(ctx context.Context, request kafkago.Request) (kafkago.Response, error) {
 	ctx, cancel := context.WithTimeout(ctx, RequestTimeout)
 	defer cancel()

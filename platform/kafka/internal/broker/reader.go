@@ -19,9 +19,9 @@ const (
 	lone   = -2 // in place of the leader of a source that is fetched by itself
 )
 
-// Reader reads partitions. A broker has one request at a time, for all the partitions that it leads. One that has no room
-// for messages is left out. One in trouble is fetched by itself until it is well: its leader may have moved, and an answer
-// that cannot be read does not tell which partition is the cause.
+// Reader reads partitions. A broker has one request at a time, for all the partitions that it leads. One that has no
+// room for messages is left out. One in trouble is fetched by itself until it is well: its leader may have moved, and
+// an answer that cannot be read does not tell which partition is the cause.
 type Reader struct {
 	Pool    *Pool
 	Outages *Outages

@@ -88,10 +88,11 @@ func appendSnappy(out, block []byte, limit int) ([]byte, error) {
 
 const zstdBlock = 128 << 10 // the most that a block of zstd has
 
-// A zstd frame may ask for a window of up to 512 MiB, as those of the highest levels do. It costs nothing here, where the
-// output itself is the window, and the output is limited by its capacity.
+// A zstd frame may ask for a window of up to 512 MiB, as those of the highest levels do. It costs nothing here, where
+// the output itself is the window, and the output is limited by its capacity.
 var zstdDecoder = sync.OnceValues(func() (*zstd.Decoder, error) {
-	return zstd.NewReader(nil, zstd.WithDecoderConcurrency(2), zstd.WithDecoderLowmem(true), zstd.WithDecodeAllCapLimit(true))
+	return zstd.NewReader(nil,
+		zstd.WithDecoderConcurrency(2), zstd.WithDecoderLowmem(true), zstd.WithDecodeAllCapLimit(true))
 })
 
 func unpackZstd(packed []byte, limit int) ([]byte, error) {

@@ -17,8 +17,8 @@ const (
 	maxChunkMessages = 250
 	maxChunkBytes    = 256 << 10
 
-	// A partition of which this much waits to be handled is not fetched. What is fetched ahead of a partition is bounded by
-	// this and one fetch.
+	// A partition of which this much waits to be handled is not fetched. What is fetched ahead of a partition is bounded
+	// by this and one fetch.
 	maxWaitingMessages = 500
 	maxWaitingBytes    = 512 << 10
 )
@@ -94,7 +94,8 @@ func (g *generation) take() (batch []broker.Message) {
 		waiting += len(p.waiting)
 	}
 	batch = make([]broker.Message, 0, min(waiting, maxBatchMessages))
-	for bytes := 0; len(g.turns) > 0 && len(batch) <= maxBatchMessages-maxChunkMessages && bytes <= maxBatchBytes-maxChunkBytes; {
+	const lastMessages, lastBytes = maxBatchMessages - maxChunkMessages, maxBatchBytes - maxChunkBytes
+	for bytes := 0; len(g.turns) > 0 && len(batch) <= lastMessages && bytes <= lastBytes; {
 		p := g.turns[0]
 		g.turns = g.turns[1:]
 		freed = freed || p.full()
@@ -103,8 +104,10 @@ func (g *generation) take() (batch []broker.Message) {
 			size += p.waiting[n].Size()
 			n++
 		}
-		batch, p.waiting, p.taken = append(batch, p.waiting[:n]...), p.waiting[n:], true
-		bytes, p.waitingBytes = bytes+size, p.waitingBytes-size
+		batch = append(batch, p.waiting[:n]...)
+		p.waiting, p.taken = p.waiting[n:], true
+		bytes += size
+		p.waitingBytes -= size
 		if len(p.waiting) > 0 {
 			g.turns = append(g.turns, p)
 		} else {

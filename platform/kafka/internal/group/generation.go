@@ -27,8 +27,8 @@ const (
 
 var errPartitions = errors.New("the topics have other partitions now")
 
-// generation is the time during which this member has the same partitions. A reader fetches their messages; one collector
-// takes all that has arrived and has it handled; one committer follows the collector.
+// generation is the time during which this member has the same partitions. A reader fetches their messages; one
+// collector takes all that has arrived and has it handled; one committer follows the collector.
 type generation struct {
 	*Group
 	member     *Member
@@ -52,7 +52,8 @@ func newGeneration(group *Group, m *Member, a Assignment, outages *broker.Outage
 		handled: map[broker.Partition]int64{}, dirty: make(chan struct{}, 1),
 	}
 	for id, offset := range a.Offsets {
-		p := &partition{Source: broker.NewSource(id, offset), lag: group.Lag.WithLabelValues(group.Name, id.Topic, strconv.Itoa(id.ID))}
+		lag := group.Lag.WithLabelValues(group.Name, id.Topic, strconv.Itoa(id.ID))
+		p := &partition{Source: broker.NewSource(id, offset), lag: lag}
 		p.handled.Store(offset)
 		g.partitions[id] = p
 	}

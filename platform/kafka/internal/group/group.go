@@ -1,7 +1,8 @@
-// Package group makes the process a member of a consumer group, which shares the partitions of topics among its members.
+// Package group makes the process a member of a consumer group, which shares the partitions of topics among its
+// members.
 //
-// A Group lives through generations, in each of which the member has the same partitions. A broker.Reader fetches their
-// messages; whatever has arrived is handled as one batch; the offsets are committed after it.
+// A Group lives through generations, in each of which the member has the same partitions. A broker.Reader fetches
+// their messages; whatever has arrived is handled as one batch; the offsets are committed after it.
 package group
 
 import (

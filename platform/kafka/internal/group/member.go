@@ -120,7 +120,8 @@ func (m *Member) syncGroup(ctx context.Context, joined *kafkago.JoinGroupRespons
 	return synced.Assignment.AssignedPartitions, nil
 }
 
-func (m *Member) distribute(ctx context.Context, joined []kafkago.JoinGroupResponseMember) ([]kafkago.SyncGroupRequestAssignment, error) {
+func (m *Member) distribute(ctx context.Context, joined []kafkago.JoinGroupResponseMember) (
+	[]kafkago.SyncGroupRequestAssignment, error) {
 	var topics []string // members of an older or newer version of a service may have others than this one
 	members := make([]kafkago.GroupMember, len(joined))
 	for i, member := range joined {
@@ -236,8 +237,8 @@ func GenerationOver(err error) bool {
 	return broker.IsAny(err, kafkago.RebalanceInProgress, kafkago.IllegalGeneration, kafkago.UnknownMemberId)
 }
 
-// KeepAlive sends heartbeats until ctx ends. It calls end when the coordinator says that the generation is over, and when
-// the coordinator must have given the member up. beat, if set, learns how any other heartbeat fared.
+// KeepAlive sends heartbeats until ctx ends. It calls end when the coordinator says that the generation is over, and
+// when the coordinator must have given the member up. beat, if set, learns how any other heartbeat fared.
 func (m *Member) KeepAlive(ctx context.Context, end context.CancelCauseFunc, beat func(err error)) {
 	ticker := time.NewTicker(heartbeatInterval)
 	defer ticker.Stop()
