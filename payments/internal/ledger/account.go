@@ -8,11 +8,11 @@ import (
 
 // Account is a client of the ledger. Its balances are kept per currency.
 type Account struct {
-	ID        uuid.UUID
-	Lane      int16
-	Owner     string
-	Reference string
-	CreatedAt time.Time
+	ID        uuid.UUID `db:"id"`
+	Lane      int16     `db:"lane"`
+	Owner     string    `db:"owner"`
+	Reference string    `db:"reference"`
+	CreatedAt time.Time `db:"created_at"`
 }
 
 // KindCreateAccount is the kind of CreateAccount.

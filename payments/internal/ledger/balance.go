@@ -11,9 +11,9 @@ import (
 
 // Key names a balance. Lane is the account's; for a system account it is that of the client on the other side.
 type Key struct {
-	AccountID uuid.UUID
-	Currency  string
-	Lane      int16
+	AccountID uuid.UUID `db:"account_id"`
+	Currency  string    `db:"currency"`
+	Lane      int16     `db:"lane"`
 }
 
 // Compare orders keys as a comparison of their accounts, currencies and lanes does.

@@ -9,16 +9,16 @@ import (
 
 // Hold is money that is set aside for a while. Its ID is that of the operation that made it.
 type Hold struct {
-	ID        uuid.UUID
-	Lane      int16
-	AccountID uuid.UUID
-	Currency  string
-	Amount    int64
-	Captured  int64
-	Status    HoldStatus
-	OrderID   uuid.UUID // set where the payment of an order holds the money
-	ExpiresAt time.Time
-	CreatedAt time.Time
+	ID        uuid.UUID  `db:"id"`
+	Lane      int16      `db:"lane"`
+	AccountID uuid.UUID  `db:"account_id"`
+	Currency  string     `db:"currency"`
+	Amount    int64      `db:"amount"`
+	Captured  int64      `db:"captured"`
+	Status    HoldStatus `db:"status"`
+	OrderID   uuid.UUID  `db:"order_id"` // set where the payment of an order holds the money
+	ExpiresAt time.Time  `db:"expires_at"`
+	CreatedAt time.Time  `db:"created_at"`
 }
 
 // balance is the balance that the money was taken from.

@@ -8,25 +8,25 @@ import (
 
 // Operation is the permanent record of a request and its result.
 type Operation struct {
-	ID          uuid.UUID
-	Lane        int16
-	Seq         int64
-	Kind        Kind
-	AccountID   uuid.UUID
-	ToAccountID uuid.UUID
-	HoldID      uuid.UUID
-	OrderID     uuid.UUID
-	CommandID   uuid.UUID // the client's own, where the request was a command with one
-	Currency    string
-	Amount      int64
-	Status      Status
-	Reason      Reason
-	Reference   string
-	Description string
-	Note        string // why it was asked for or cancelled, in the client's words
-	Fingerprint uuid.NullUUID
-	CreatedAt   time.Time
-	SettledAt   time.Time
+	ID          uuid.UUID     `db:"id"`
+	Lane        int16         `db:"lane"`
+	Seq         int64         `db:"seq"`
+	Kind        Kind          `db:"operation"`
+	AccountID   uuid.UUID     `db:"account_id"`
+	ToAccountID uuid.UUID     `db:"to_account_id"`
+	HoldID      uuid.UUID     `db:"hold_id"`
+	OrderID     uuid.UUID     `db:"order_id"`
+	CommandID   uuid.UUID     `db:"command_id"` // the client's own, where the request was a command with one
+	Currency    string        `db:"currency"`
+	Amount      int64         `db:"amount"`
+	Status      Status        `db:"status"`
+	Reason      Reason        `db:"reason"`
+	Reference   string        `db:"reference"`
+	Description string        `db:"description"`
+	Note        string        `db:"note"` // why it was asked for or cancelled, in the client's words
+	Fingerprint uuid.NullUUID `db:"fingerprint"`
+	CreatedAt   time.Time     `db:"created_at"`
+	SettledAt   time.Time     `db:"settled_at"`
 }
 
 // Status is where an operation stands. Success and Error are final.

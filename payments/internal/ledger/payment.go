@@ -22,20 +22,20 @@ import (
 //	Expire      fails what has waited or was held for too long
 //	Resume      serves what waits for money
 type OrderPayment struct {
-	OrderID   uuid.UUID
-	Lane      int16
-	AccountID uuid.UUID
-	Currency  string
-	Amount    int64
-	Capture   string // as in Payment
-	Status    string // one of contract's
-	Reason    Reason
-	Note      string // what a client said of the last step, if it was one's
-	Captured  int64
-	Refunded  int64
-	Version   int64 // counts the transitions, from 1
-	CreatedAt time.Time
-	UpdatedAt time.Time
+	OrderID   uuid.UUID `db:"order_id"`
+	Lane      int16     `db:"lane"`
+	AccountID uuid.UUID `db:"account_id"`
+	Currency  string    `db:"currency"`
+	Amount    int64     `db:"amount"`
+	Capture   string    `db:"capture"` // as in Payment
+	Status    string    `db:"status"`  // one of contract's
+	Reason    Reason    `db:"reason"`
+	Note      string    `db:"note"` // what a client said of the last step, if it was one's
+	Captured  int64     `db:"captured"`
+	Refunded  int64     `db:"refunded"`
+	Version   int64     `db:"version"` // counts the transitions, from 1
+	CreatedAt time.Time `db:"created_at"`
+	UpdatedAt time.Time `db:"updated_at"`
 
 	Previous    string // the status before this one
 	Traceparent string // of the message that caused this version; it is not stored

@@ -14,14 +14,10 @@ import (
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
-// Load fills a book with what the requests touch and locks the balances, all in one global order.
+// Load fills a book with what the requests touch, and locks the balances, all in one global order.
 func (s *Store) Load(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, requests []ledger.Request) error {
-	for _, load := range []func(context.Context, *sqlx.Tx, *ledger.Book, []ledger.Request) error{
-		loadOperations, loadHolds, loadPayments, loadWaits, loadQueues,
-	} {
-		if err := load(ctx, tx, book, requests); err != nil {
-			return err
-		}
+	if err := loadReferences(ctx, tx, book, requests); err != nil {
+		return err
 	}
 	needs := book.Needs(requests)
 	if err := nameBalances(ctx, tx, needs); err != nil {
@@ -34,7 +30,7 @@ func (s *Store) Load(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, reques
 	if err := loadAccounts(ctx, tx, book, needs.Accounts); err != nil {
 		return err
 	}
-	for key := range missing {
+	for key := range missing { // those of accounts that neither exist nor are created stay so
 		created := needs.Accounts[key.AccountID]
 		if _, exists := book.Account(key.AccountID); !exists && !created && !ledger.IsSystem(key.AccountID) {
 			delete(missing, key)
@@ -50,100 +46,146 @@ func (s *Store) Load(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, reques
 	return err
 }
 
-// loadOperations finds the requests that were settled before, and the operations that are to be cancelled.
-func loadOperations(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, requests []ledger.Request) error {
-	ids, lanes := make(pg.UUIDs, len(requests)), make(pg.Int16s, len(requests))
-	for i, r := range requests {
-		ids[i], lanes[i] = r.ID, r.Lane
+// loadReferences puts in what the requests refer to, and the operations of those that were settled before.
+func loadReferences(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, requests []ledger.Request) error {
+	var operations, holds, payments, waits lookup
+	queues := make(map[ledger.Key]bool)
+	for _, r := range requests {
+		refs := r.References()
+		operations.add(r.ID, r.Lane)
+		operations.add(refs.Operation, r.Lane)
+		holds.add(refs.Hold, r.Lane)
+		payments.add(refs.Order, r.Lane)
+		waits.add(refs.Wait, r.Lane)
+		if refs.Queue != (ledger.Key{}) {
+			queues[refs.Queue] = true
+		}
 	}
-	cancelled, of := referred(requests, func(r ledger.Request) uuid.UUID { return r.References().Operation })
-	ids, lanes = append(ids, cancelled...), append(lanes, of...)
-	var rows []operationRow
-	if err := tx.SelectContext(ctx, &rows, `
-		SELECT found.* FROM unnest($1::uuid[], $2::smallint[]) AS wanted (wanted_id, wanted_lane) CROSS JOIN LATERAL (
-			SELECT `+operationColumns+` FROM operations WHERE id = wanted_id AND lane = wanted_lane LIMIT 1
-		) found`, ids, lanes); err != nil {
-		return fmt.Errorf("load operations: %w", err)
+	rows, err := find[operationRow](ctx, tx, operations, "load operations", wanted+`
+		SELECT `+operationColumns+` FROM operations WHERE id = wanted_id AND lane = wanted_lane LIMIT 1) found`)
+	if err != nil {
+		return err
 	}
 	for _, row := range rows {
 		book.PutOperation(row.operation())
 	}
-	return nil
-}
-
-// referred collects what requests refer to, as columns; without any there is nothing to load.
-func referred(requests []ledger.Request, which func(ledger.Request) uuid.UUID) (ids pg.UUIDs, lanes pg.Int16s) {
-	for _, r := range requests {
-		if id := which(r); id != uuid.Nil {
-			ids, lanes = append(ids, id), append(lanes, r.Lane)
+	for _, r := range requests { // a repeated request may be the first one that asks for a reply
+		if op, ok := book.Operation(r.ID); ok && op.Status == ledger.Created && r.Reply != nil {
+			waits.add(r.ID, r.Lane)
 		}
 	}
-	return ids, lanes
+	found, err := find[ledger.Hold](ctx, tx, holds, "load holds", wanted+`
+		SELECT `+holdColumns+` FROM holds WHERE id = wanted_id AND lane = wanted_lane LIMIT 1) found`)
+	if err != nil {
+		return err
+	}
+	for _, hold := range found {
+		book.PutHold(holdOf(hold))
+	}
+	if err := loadWaits(ctx, tx, book, waits); err != nil {
+		return err
+	}
+	if err := loadQueues(ctx, tx, book, queues, &payments); err != nil {
+		return err
+	}
+	return loadPayments(ctx, tx, book, payments)
 }
 
-// loadHolds finds the holds that requests are about.
-func loadHolds(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, requests []ledger.Request) error {
-	ids, lanes := referred(requests, func(r ledger.Request) uuid.UUID { return r.References().Hold })
-	if len(ids) == 0 {
-		return nil
+// lookup is rows that are to be found, as columns.
+type lookup struct {
+	ids   pg.UUIDs
+	lanes pg.Int16s
+}
+
+func (l *lookup) add(id uuid.UUID, lane int16) {
+	if id != uuid.Nil {
+		l.ids, l.lanes = append(l.ids, id), append(l.lanes, lane)
 	}
-	var rows []holdRow
-	if err := tx.SelectContext(ctx, &rows, `
-		SELECT found.* FROM unnest($1::uuid[], $2::smallint[]) AS wanted (wanted_id, wanted_lane) CROSS JOIN LATERAL (
-			SELECT `+holdColumns+` FROM holds WHERE id = wanted_id AND lane = wanted_lane LIMIT 1
-		) found`,
-		ids, lanes); err != nil {
-		return fmt.Errorf("load holds: %w", err)
+}
+
+// wanted begins a statement for find. A LATERAL with LIMIT 1 is looked up in the index for each row, however many rows the
+// planner expects of either side.
+const wanted = `
+	SELECT found.* FROM unnest($1::uuid[], $2::smallint[]) AS wanted (wanted_id, wanted_lane) CROSS JOIN LATERAL (`
+
+// find reads those of the rows that are there.
+func find[R any](ctx context.Context, tx *sqlx.Tx, l lookup, what, query string) (rows []R, err error) {
+	if len(l.ids) == 0 {
+		return nil, nil
+	}
+	if err := tx.SelectContext(ctx, &rows, query, l.ids, l.lanes); err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	return rows, nil
+}
+
+func loadPayments(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, payments lookup) error {
+	rows, err := find[ledger.OrderPayment](ctx, tx, payments, "load payments", wanted+`
+		SELECT `+paymentColumns+` FROM payments WHERE order_id = wanted_id AND lane = wanted_lane LIMIT 1) found`)
+	if err != nil {
+		return err
 	}
 	for _, row := range rows {
-		book.PutHold(row.hold())
+		book.PutPayment(paymentOf(row))
 	}
 	return nil
 }
 
-// loadPayments finds the payments that requests are about.
-func loadPayments(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, requests []ledger.Request) error {
-	ids, lanes := referred(requests, func(r ledger.Request) uuid.UUID { return r.References().Order })
-	return putPayments(ctx, tx, book, ids, lanes)
-}
-
-func putPayments(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, orders pg.UUIDs, lanes pg.Int16s) error {
-	if len(orders) == 0 {
-		return nil
-	}
-	var rows []paymentRow
-	if err := tx.SelectContext(ctx, &rows, `
-		SELECT found.* FROM unnest($1::uuid[], $2::smallint[]) AS wanted (wanted_id, wanted_lane) CROSS JOIN LATERAL (
-			SELECT `+paymentColumns+` FROM payments WHERE order_id = wanted_id AND lane = wanted_lane LIMIT 1
-		) found`,
-		orders, lanes); err != nil {
-		return fmt.Errorf("load payments: %w", err)
+func loadWaits(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, waits lookup) error {
+	rows, err := find[waitRow](ctx, tx, waits, "load what waits", wanted+`
+		SELECT `+waitColumns+` FROM waits WHERE id = wanted_id AND lane = wanted_lane LIMIT 1) found`)
+	if err != nil {
+		return err
 	}
 	for _, row := range rows {
-		book.PutPayment(row.payment())
-	}
-	return nil
-}
-
-// loadAccounts puts in those of the accounts that exist, as far as the book does not know all that is wanted of them: see
-// ledger.Needs.
-func loadAccounts(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, accounts map[uuid.UUID]bool) error {
-	var ids pg.UUIDs
-	for id, whole := range accounts {
-		if _, known := book.Account(id); whole || !known {
-			ids = append(ids, id)
+		wait, err := row.wait()
+		if err != nil {
+			return fmt.Errorf("decode waiting request %s: %w", row.ID, err)
 		}
+		book.PutWait(wait)
 	}
-	if len(ids) == 0 {
+	return nil
+}
+
+// How many requests of a queue one Resume serves, at most and at least: what is behind them gets a Resume of its own, so that
+// a batch of many of them loads no more than about maxLoaded.
+const (
+	maxServed = 200
+	minServed = 4
+	maxLoaded = 2000
+)
+
+// loadQueues puts in the heads of queues for money, and adds the payments among them to those that are to be loaded.
+func loadQueues(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, queues map[ledger.Key]bool, payments *lookup) error {
+	if len(queues) == 0 {
 		return nil
 	}
-	var found []accountRow
-	if err := tx.SelectContext(ctx, &found, `
-		SELECT id, lane, owner, reference, created_at FROM accounts WHERE id = ANY($1::uuid[])`, ids); err != nil {
-		return fmt.Errorf("load accounts: %w", err)
+	accounts, currencies, lanes := keyColumns(queues)
+	var rows []struct {
+		waitRow
+		Currency string `db:"currency"`
 	}
-	for _, row := range found {
-		book.PutAccount(ledger.Account(row))
+	if err := tx.SelectContext(ctx, &rows, `
+		SELECT w.* FROM unnest($1::uuid[], $2::text[], $3::smallint[]) AS q (account_id, currency, lane) CROSS JOIN LATERAL (
+			SELECT currency, `+waitColumns+` FROM waits
+			WHERE account_id = q.account_id AND currency = q.currency AND lane = q.lane AND what = 'waiting_for_funds'
+			ORDER BY seq LIMIT $4
+		) w ORDER BY w.seq`,
+		accounts, currencies, lanes, min(maxServed, max(minServed, maxLoaded/len(queues)))); err != nil {
+		return fmt.Errorf("load queues: %w", err)
+	}
+	heads := make(map[ledger.Key][]ledger.Wait, len(queues))
+	for _, row := range rows {
+		wait, err := row.wait()
+		if err != nil {
+			return fmt.Errorf("decode waiting request %s: %w", row.ID, err)
+		}
+		key := ledger.Key{AccountID: row.AccountID, Currency: row.Currency, Lane: row.Lane}
+		heads[key] = append(heads[key], wait)
+		payments.add(wait.Request.Operation().OrderID, row.Lane)
+	}
+	for key, head := range heads {
+		book.PutQueue(key, head)
 	}
 	return nil
 }
@@ -153,34 +195,29 @@ func nameBalances(ctx context.Context, tx *sqlx.Tx, needs ledger.Needs) error {
 	if len(needs.Whole) == 0 {
 		return nil
 	}
-	var rows []struct {
-		AccountID uuid.UUID `db:"account_id"`
-		Currency  string    `db:"currency"`
-		Lane      int16     `db:"lane"`
-	}
+	var rows []ledger.Key
 	if err := tx.SelectContext(ctx, &rows, `
 		SELECT account_id, currency, lane FROM balances WHERE account_id = ANY($1::uuid[])`, pg.UUIDs(needs.Whole)); err != nil {
 		return fmt.Errorf("name balances: %w", err)
 	}
-	for _, row := range rows {
-		key := ledger.Key{AccountID: row.AccountID, Currency: row.Currency, Lane: row.Lane}
+	for _, key := range rows {
 		needs.Balances[key] = needs.Balances[key]
 	}
 	return nil
 }
 
-// lockBalances locks and loads balances and returns those that must be there but are not: a row that is not there cannot
-// be locked, and two first credits would overwrite each other. It puts in the accounts that exist since a balance of theirs has
-// an entry; one without may have been made for an account that was not created in the end.
+// lockBalances locks and loads balances, and returns those that must be there but are not: a row that is not there cannot be
+// locked, and two first credits would overwrite each other. A balance that has an entry proves that its account exists, and
+// puts it in; one without may have been made for an account that was not created in the end.
 func lockBalances(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, keys map[ledger.Key]bool) (missing map[ledger.Key]bool, err error) {
-	owners, currencies, lanes := keyColumns(keys)
+	accounts, currencies, lanes := keyColumns(keys)
 	rows, err := tx.QueryContext(ctx, `
 		SELECT locked.* FROM unnest($1::uuid[], $2::text[], $3::smallint[])
 			AS wanted (wanted_account, wanted_currency, wanted_lane) CROSS JOIN LATERAL (
 			SELECT account_id, lane, currency, actual, frozen, entries, waiting,
 				CASE WHEN entered_at > clock_timestamp() THEN entered_at END FROM balances
 			WHERE account_id = wanted_account AND currency = wanted_currency AND lane = wanted_lane FOR UPDATE
-		) locked`, owners, currencies, lanes)
+		) locked`, accounts, currencies, lanes)
 	if err != nil {
 		return nil, fmt.Errorf("lock balances: %w", err)
 	}
@@ -197,7 +234,8 @@ func lockBalances(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, keys map[
 			balance ledger.Balance
 			entered sql.NullTime
 		)
-		if err := rows.Scan(&key.AccountID, &key.Lane, &key.Currency, &balance.Actual, &balance.Frozen, &balance.Entries, &balance.Waiting, &entered); err != nil {
+		if err := rows.Scan(&key.AccountID, &key.Lane, &key.Currency,
+			&balance.Actual, &balance.Frozen, &balance.Entries, &balance.Waiting, &entered); err != nil {
 			return nil, fmt.Errorf("lock balances: %w", err)
 		}
 		if entered.Time.After(book.Entered) {
@@ -215,8 +253,31 @@ func lockBalances(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, keys map[
 	return missing, nil
 }
 
-// createBalances inserts rows of zero. Another transaction that inserts one of them waits until this one has ended, and finds it
-// there then, or inserts it itself.
+// loadAccounts puts in those of the accounts that exist, as far as the book does not know all that is wanted of them: see
+// ledger.Needs.
+func loadAccounts(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, accounts map[uuid.UUID]bool) error {
+	var ids pg.UUIDs
+	for id, whole := range accounts {
+		if _, known := book.Account(id); whole || !known {
+			ids = append(ids, id)
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	var found []ledger.Account
+	if err := tx.SelectContext(ctx, &found, `
+		SELECT id, lane, owner, reference, created_at FROM accounts WHERE id = ANY($1::uuid[])`, ids); err != nil {
+		return fmt.Errorf("load accounts: %w", err)
+	}
+	for _, account := range found {
+		book.PutAccount(account)
+	}
+	return nil
+}
+
+// createBalances inserts rows of zero. Another transaction that inserts one of them waits until this one has ended. Then it
+// finds the row there, or inserts it itself.
 func createBalances(ctx context.Context, tx *sqlx.Tx, keys map[ledger.Key]bool) error {
 	accounts, currencies, lanes := keyColumns(keys)
 	if _, err := tx.ExecContext(ctx, `
@@ -231,7 +292,9 @@ func createBalances(ctx context.Context, tx *sqlx.Tx, keys map[ledger.Key]bool) 
 // keyColumns are the keys of balances in the one global order in which they are locked.
 func keyColumns[V any](keys map[ledger.Key]V) (accounts pg.UUIDs, currencies pg.Texts, lanes pg.Int16s) {
 	for _, key := range slices.SortedFunc(maps.Keys(keys), ledger.Key.Compare) {
-		accounts, currencies, lanes = append(accounts, key.AccountID), append(currencies, key.Currency), append(lanes, key.Lane)
+		accounts = append(accounts, key.AccountID)
+		currencies = append(currencies, key.Currency)
+		lanes = append(lanes, key.Lane)
 	}
 	return accounts, currencies, lanes
 }

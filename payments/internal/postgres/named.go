@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/google/uuid"
 
@@ -26,8 +25,6 @@ type NamedHold struct {
 
 // Named finds the holds and operations that commands name, including those whose own messages are still in the inbox.
 func (s *Store) Named(ctx context.Context, commands ...contract.Command) (named Named, err error) {
-	ctx, cancel := pg.Detached(ctx)
-	defer cancel()
 	var holds, operations pg.UUIDs
 	for _, c := range commands {
 		if c.HoldID != nil {
@@ -48,25 +45,22 @@ func (s *Store) namedHolds(ctx context.Context, ids pg.UUIDs) (map[uuid.UUID]Nam
 	if len(ids) == 0 {
 		return nil, nil
 	}
-	var rows []struct {
+	// One statement sees one moment, in which a hold is in exactly one of the tables.
+	rows, err := list[struct {
 		ID        uuid.UUID `db:"id"`
 		AccountID uuid.UUID `db:"account_id"`
 		Currency  string    `db:"currency"`
-	}
-	// One statement sees one moment, in which a hold is in exactly one of the tables.
-	if err := s.db.SelectContext(ctx, &rows, `
+	}](ctx, s, "find holds", `
 		SELECT id, account_id, currency FROM holds WHERE id = ANY($1::uuid[])
 		UNION ALL
 		SELECT id, account_id, currency FROM waits WHERE id = ANY($1::uuid[]) AND kind = 'hold'
 		UNION ALL
-		SELECT id, account_id, payload::json->>'currency' FROM inbox WHERE id = ANY($1::uuid[]) AND kind = 'hold'`, ids); err != nil {
-		return nil, fmt.Errorf("find holds: %w", err)
-	}
+		SELECT id, account_id, payload::json->>'currency' FROM inbox WHERE id = ANY($1::uuid[]) AND kind = 'hold'`, ids)
 	holds := make(map[uuid.UUID]NamedHold, len(rows))
 	for _, row := range rows {
 		holds[row.ID] = NamedHold{AccountID: row.AccountID, Currency: row.Currency}
 	}
-	return holds, nil
+	return holds, err
 }
 
 // accountsOf says in whose queues operations are.
@@ -78,21 +72,18 @@ func (s *Store) accountsOf(ctx context.Context, operations pg.UUIDs) (map[uuid.U
 	for _, kind := range ledger.Operations() {
 		kinds = append(kinds, string(kind))
 	}
-	var rows []struct {
+	// One statement sees one moment, in which an operation is in exactly one of the tables.
+	rows, err := list[struct {
 		ID        uuid.UUID `db:"id"`
 		AccountID uuid.UUID `db:"account_id"`
-	}
-	// One statement sees one moment, in which an operation is in exactly one of the tables.
-	if err := s.db.SelectContext(ctx, &rows, `
+	}](ctx, s, "find operations", `
 		SELECT id, account_id FROM operations WHERE id = ANY($1::uuid[]) AND operation <> $3
 		UNION ALL
 		SELECT id, account_id FROM inbox WHERE id = ANY($1::uuid[]) AND `+inbox.KindSQL+` = ANY($2::text[])`,
-		operations, kinds, ledger.KindCancelOperation); err != nil {
-		return nil, fmt.Errorf("find operations: %w", err)
-	}
+		operations, kinds, ledger.KindCancelOperation)
 	accounts := make(map[uuid.UUID]uuid.UUID, len(rows))
 	for _, row := range rows {
 		accounts[row.ID] = row.AccountID
 	}
-	return accounts, nil
+	return accounts, err
 }

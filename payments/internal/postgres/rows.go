@@ -1,0 +1,81 @@
+package postgres
+
+import (
+	"database/sql"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/altyn-pay/altyn/payments/internal/ledger"
+	"github.com/altyn-pay/altyn/platform/contract"
+)
+
+// The columns of the tables whose rows are the ledger's own types, and what completes a row that was read.
+
+const operationColumns = `id, lane, seq, operation, account_id, to_account_id, hold_id, order_id, command_id, currency, ` +
+	`amount, status, reason, reference, description, note, fingerprint, created_at, settled_at`
+
+// operationRow is an operation as it is stored.
+type operationRow struct {
+	ledger.Operation
+	SettledAt sql.NullTime `db:"settled_at"`
+}
+
+func (r operationRow) operation() ledger.Operation {
+	op := r.Operation
+	op.CreatedAt, op.SettledAt = op.CreatedAt.UTC(), r.SettledAt.Time.UTC()
+	// The version before kept the note of a rejection or a cancellation in the description, which these have none of.
+	if op.OrderID != uuid.Nil && op.Note == "" && (op.Kind == ledger.KindRelease || op.Kind == ledger.KindRefund) {
+		op.Note, op.Description = op.Description, ""
+	}
+	return op
+}
+
+const holdColumns = `id, lane, account_id, currency, amount, captured, status, order_id, expires_at, created_at`
+
+func holdOf(row ledger.Hold) ledger.Hold {
+	row.ExpiresAt, row.CreatedAt = row.ExpiresAt.UTC(), row.CreatedAt.UTC()
+	return row
+}
+
+const paymentColumns = `order_id, lane, account_id, currency, amount, capture, status, reason, note, captured, refunded, ` +
+	`version, created_at, updated_at`
+
+func paymentOf(row ledger.OrderPayment) ledger.OrderPayment {
+	row.CreatedAt, row.UpdatedAt = row.CreatedAt.UTC(), row.UpdatedAt.UTC()
+	// The version before kept the note of a cancellation as the reason.
+	if row.Status == contract.PaymentCancelled && row.Reason != ledger.Cancelled {
+		row.Note, row.Reason = string(row.Reason), ledger.Cancelled
+	}
+	return row
+}
+
+const waitColumns = `id, lane, account_id, what, seq, expires_at, kind, arrival, payload, fingerprint, traceparent, received_at`
+
+// waitRow is a request that waits, as it is stored.
+type waitRow struct {
+	ID          uuid.UUID     `db:"id"`
+	Lane        int16         `db:"lane"`
+	AccountID   uuid.UUID     `db:"account_id"`
+	What        ledger.Reason `db:"what"`
+	Seq         int64         `db:"seq"`
+	ExpiresAt   sql.NullTime  `db:"expires_at"`
+	Kind        ledger.Kind   `db:"kind"`
+	Arrival     int64         `db:"arrival"`
+	Payload     string        `db:"payload"`
+	Fingerprint uuid.NullUUID `db:"fingerprint"`
+	Traceparent string        `db:"traceparent"`
+	ReceivedAt  time.Time     `db:"received_at"`
+}
+
+func (row waitRow) wait() (ledger.Wait, error) {
+	w := ledger.Wait{For: row.What, Seq: row.Seq, Request: ledger.Request{
+		ID: row.ID, Seq: row.Arrival, Lane: row.Lane, AccountID: row.AccountID, Fingerprint: row.Fingerprint,
+		Traceparent: row.Traceparent, ReceivedAt: row.ReceivedAt.UTC(),
+	}}
+	if row.ExpiresAt.Valid {
+		w.ExpiresAt = row.ExpiresAt.Time.UTC()
+	}
+	err := w.Request.Decode(row.Kind, []byte(row.Payload))
+	return w, err
+}

@@ -1,0 +1,134 @@
+package postgres
+
+import (
+	"context"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/altyn-pay/altyn/platform/contract"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
+)
+
+// Entry is one line of a statement.
+type Entry struct {
+	Number       int64     `db:"number"`
+	OperationID  uuid.UUID `db:"operation_id"`
+	Operation    string    `db:"operation"`
+	Currency     string    `db:"currency"`
+	Amount       int64     `db:"amount"`
+	Frozen       int64     `db:"frozen"`
+	BalanceAfter int64     `db:"balance_after"`
+	FrozenAfter  int64     `db:"frozen_after"`
+	CreatedAt    time.Time `db:"created_at"`
+}
+
+// Entries reads an account's statement, oldest first: per currency from after the number in after on, of entries from the
+// time from on and before the time to, where these are not nil. The entries of a currency come in the order of their
+// numbers, those of several currencies in the order of their times.
+func (s *Store) Entries(ctx context.Context, account uuid.UUID, after map[string]int64, from, to *time.Time, limit int) ([]Entry, error) {
+	currencies, err := s.currencies(ctx, account)
+	if err != nil {
+		return nil, err
+	}
+	// Times run with the numbers, so a time is looked for among the numbers, and the index on them serves for both.
+	var (
+		names         pg.Texts
+		firsts, lasts pg.Int64s
+	)
+	for currency, last := range currencies {
+		first := after[currency]
+		if from != nil {
+			before, err := s.lastBefore(ctx, account, currency, *from)
+			if err != nil {
+				return nil, err
+			}
+			first = max(first, before)
+		}
+		if to != nil {
+			if last, err = s.lastBefore(ctx, account, currency, *to); err != nil {
+				return nil, err
+			}
+		}
+		names, firsts, lasts = append(names, currency), append(firsts, first), append(lasts, last)
+	}
+	entries, err := list[Entry](ctx, s, "read entries", `
+		SELECT `+entryColumns+` FROM unnest($3::text[], $4::bigint[], $5::bigint[]) AS part (currency, first, last) CROSS JOIN LATERAL (
+			SELECT `+entryColumns+`, max(created_at) OVER (ORDER BY number) AS passed FROM (
+				SELECT `+entryColumns+` FROM entries e
+				WHERE account_id = $1 AND e.currency = part.currency AND lane = $2 AND number > first AND number <= last
+				ORDER BY number LIMIT $6
+			) e
+		) e ORDER BY passed, e.currency, number LIMIT $6`,
+		account, contract.Lane(account), names, firsts, lasts, limit)
+	for i := range entries {
+		entries[i].CreatedAt = entries[i].CreatedAt.UTC()
+	}
+	return entries, err
+}
+
+const entryColumns = `number, operation_id, operation, e.currency, amount, frozen, balance_after, frozen_after, created_at`
+
+// BalancesAt reads what an account had at a point in time, by currency: all entries up to then, inclusive. Times are kept
+// to the microsecond, and so must at be.
+func (s *Store) BalancesAt(ctx context.Context, account uuid.UUID, at time.Time) ([]Balance, error) {
+	currencies, err := s.currencies(ctx, account)
+	if err != nil {
+		return nil, err
+	}
+	var balances []Balance
+	for currency := range currencies {
+		number, err := s.lastBefore(ctx, account, currency, at.Add(time.Microsecond))
+		if err != nil {
+			return nil, err
+		}
+		if number == 0 {
+			continue
+		}
+		balance, err := get[Balance](ctx, s, "read the balance at a time", `
+			SELECT account_id, currency, balance_after AS actual, frozen_after AS frozen FROM entries
+			WHERE account_id = $1 AND currency = $2 AND number = $3 AND lane = $4`,
+			account, currency, number, contract.Lane(account))
+		if err != nil {
+			return nil, err
+		}
+		balances = append(balances, balance)
+	}
+	return balances, nil
+}
+
+// currencies are those in which an account has entries, each with the number of its last one.
+func (s *Store) currencies(ctx context.Context, account uuid.UUID) (map[string]int64, error) {
+	rows, err := list[struct {
+		Currency string `db:"currency"`
+		Entries  int64  `db:"entries"`
+	}](ctx, s, "read balances", `
+		SELECT currency, entries FROM balances WHERE account_id = $1 AND lane = $2 AND entries > 0`, account, contract.Lane(account))
+	currencies := make(map[string]int64, len(rows))
+	for _, row := range rows {
+		currencies[row.Currency] = row.Entries
+	}
+	return currencies, err
+}
+
+// stepBack is how many entries before the one that was found lastBefore looks for a later time.
+const stepBack = 1000
+
+// lastBefore is the number of the last entry before a time, or 0. It bisects the numbers, in one statement. The clock may have
+// stepped back while a version of Altyn before this one made entries: then what counts is their order, and nothing is before
+// the time that follows an entry which is not.
+func (s *Store) lastBefore(ctx context.Context, account uuid.UUID, currency string, before time.Time) (int64, error) {
+	return get[int64](ctx, s, "find the last entry before a time", `
+		WITH RECURSIVE bisection (low, high) AS ( -- the entry low is before the time, the entry high is not
+			SELECT 0::bigint, entries + 1 FROM balances WHERE account_id = $1 AND currency = $2 AND lane = $3
+			UNION ALL
+			SELECT CASE WHEN e.created_at < $4 THEN e.number ELSE low END, CASE WHEN e.created_at < $4 THEN high ELSE e.number END
+			FROM bisection JOIN entries e
+				ON e.account_id = $1 AND e.currency = $2 AND e.lane = $3 AND e.number = low + (high - low) / 2
+			WHERE high - low > 1
+		), found (number) AS (SELECT coalesce(max(low), 0) FROM bisection)
+		SELECT coalesce(
+			(SELECT min(e.number) - 1 FROM found JOIN entries e ON e.account_id = $1 AND e.currency = $2 AND e.lane = $3
+				AND e.number > found.number - $5 AND e.number < found.number WHERE e.created_at >= $4),
+			(SELECT number FROM found))`, account, currency, contract.Lane(account), before, stepBack)
+}
