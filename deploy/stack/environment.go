@@ -8,6 +8,13 @@ import (
 	"strings"
 )
 
+// The garbage collector of the services, as in the Compose file. Requests leave much garbage and little that lives, and a collection
+// costs by what lives, so there may be much garbage. Where much lives, such as thousands of open streams, the limit bounds both.
+const (
+	GCPercent   = 400 // GOGC
+	memoryLimit = "400MiB"
+)
+
 // own are variables that mean something else to each service, so that one value for all of them would be wrong.
 var own = []string{
 	"ROLE", "POSTGRES_DATABASE", "POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_OWNER", "POSTGRES_OWNER_PASSWORD",
@@ -56,6 +63,9 @@ func (s *Stack) serviceEnvironment(service Service) []string {
 	env := append(s.environment(service.Program), strings.ToUpper(service.Program)+"_ADDR="+service.Addr)
 	if os.Getenv("GOMAXPROCS") == "" {
 		env = append(env, "GOMAXPROCS="+strconv.Itoa(serviceThreads(service.Program, runtime.GOMAXPROCS(0))))
+	}
+	if os.Getenv("GOGC") == "" && os.Getenv("GOMEMLIMIT") == "" {
+		env = append(env, "GOGC="+strconv.Itoa(GCPercent), "GOMEMLIMIT="+memoryLimit)
 	}
 	if service.Worker {
 		env = append(env, "ROLE=worker")

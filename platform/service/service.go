@@ -137,7 +137,6 @@ func (p Program) logger() *slog.Logger {
 // Serve runs a process until ctx ends: then HTTP drains first, and after it the background work. Neither the database
 // nor the broker need be up. listening, if set, learns the bound address.
 func Serve(ctx context.Context, program Program, listening func(net.Addr)) (err error) {
-	telemetry.TuneGC()
 	cfg := program.Config
 	p := &Process{
 		Config: cfg, program: program, verified: make(chan struct{}),

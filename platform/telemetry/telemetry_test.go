@@ -9,8 +9,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"runtime"
-	"runtime/debug"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -192,26 +190,4 @@ func TestHealthDoesNotWaitForACheckThatHangs(t *testing.T) {
 		}
 		close(release)
 	})
-}
-
-func TestGarbageIsBoundedByWhatLives(t *testing.T) {
-	t.Setenv("GOGC", "")
-	t.Setenv("GOMEMLIMIT", "")
-	before := debug.SetGCPercent(100)
-	defer debug.SetGCPercent(before)
-	TuneGC()
-	alive := make([]byte, 4*maxGarbage)
-	deadline := time.Now().Add(30 * time.Second)
-	for percent := 0; percent == 0 || percent > 100*maxGarbage/len(alive); {
-		if time.Now().After(deadline) {
-			t.Fatalf("with %d bytes alive garbage may grow by %d %%", len(alive), percent)
-		}
-		runtime.GC()
-		percent = debug.SetGCPercent(100) // reads it, too
-		debug.SetGCPercent(percent)
-	}
-	runtime.KeepAlive(alive)
-	if percent := gcPercent(); percent < minPercent || percent > maxPercent {
-		t.Errorf("%d %%", percent)
-	}
 }

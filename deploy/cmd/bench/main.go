@@ -8,10 +8,10 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"time"
 
 	"github.com/altyn-pay/altyn/deploy/stack"
-	"github.com/altyn-pay/altyn/platform/telemetry"
 	"github.com/altyn-pay/altyn/testkit/localkafka"
 )
 
@@ -21,7 +21,7 @@ func main() {
 }
 
 func run(ctx context.Context, s settings) error {
-	telemetry.TuneGC() // as the services do: what the generator collects is taken from them
+	debug.SetGCPercent(stack.GCPercent) // as in the services: what the generator collects is taken from them
 	err := measure(ctx, s)
 	if ctx.Err() != nil { // whatever failed then
 		return errors.New("interrupted: everything was stopped and removed")

@@ -29,7 +29,6 @@ func main() {
 func health(ctx context.Context, cfg edge.Config) error { return httpserver.Probe(ctx, cfg.Addr) }
 
 func serve(ctx context.Context, cfg edge.Config) error {
-	telemetry.TuneGC()
 	logger := telemetry.NewLogger(os.Stderr, cfg.Telemetry, "gateway")
 	config.Announce(logger, cfg)
 	registry := telemetry.NewRegistry("gateway")
