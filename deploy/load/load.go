@@ -15,8 +15,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/valyala/fasthttp"
-
-	"github.com/altyn-pay/altyn/platform/socket"
 )
 
 const (
@@ -33,7 +31,7 @@ type Client struct {
 
 // New returns a client. It connects when it is first used.
 func New(base string) *Client {
-	dialer := socket.Dialer{Timeout: requestTimeout}
+	dialer := net.Dialer{Timeout: requestTimeout}
 	return &Client{base: base, http: &fasthttp.Client{
 		Dial:            func(addr string) (net.Conn, error) { return dialer.DialContext(context.Background(), "tcp", addr) },
 		MaxConnsPerHost: maxConnections, ReadTimeout: requestTimeout, WriteTimeout: requestTimeout,

@@ -12,7 +12,7 @@ import (
 // costs by what lives, so there may be much garbage. Where much lives, such as thousands of open streams, the limit bounds both.
 const (
 	GCPercent   = 400 // GOGC
-	memoryLimit = "400MiB"
+	memoryLimit = "350MiB"
 )
 
 // own are variables that mean something else to each service, so that one value for all of them would be wrong.

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/altyn-pay/altyn/platform/socket"
 	"github.com/altyn-pay/altyn/platform/telemetry"
 )
 
@@ -90,7 +89,7 @@ func Run(ctx context.Context, s Server) error {
 		s.Listening(listener.Addr())
 	}
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(socket.Listener(listener)) }()
+	go func() { served <- server.Serve(listener) }()
 	select {
 	case err := <-served:
 		return fmt.Errorf("%s server: %w", s.Name, err)

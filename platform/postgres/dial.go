@@ -5,12 +5,10 @@ import (
 	"net"
 	"sync/atomic"
 	"time"
-
-	"github.com/altyn-pay/altyn/platform/socket"
 )
 
-// silentKey is the key of a context under which the dialer leaves what socket.Silent says of the connection that it
-// makes: lib/pq does not hand it out.
+// silentKey is the key of a context under which the dialer leaves what silent says of the connection that it makes:
+// lib/pq does not hand it out.
 type silentKey struct{}
 
 // dialer makes connections on which no read or write waits longer than answer (0: for ever). lib/pq itself waits
@@ -20,12 +18,12 @@ type dialer struct {
 }
 
 func (d dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
-	conn, err := new(socket.Dialer).DialContext(ctx, network, address)
+	conn, err := new(net.Dialer).DialContext(ctx, network, address)
 	if err != nil {
 		return nil, err
 	}
-	if silent, ok := ctx.Value(silentKey{}).(*func() bool); ok {
-		*silent = socket.Silent(conn)
+	if probe, ok := ctx.Value(silentKey{}).(*func() bool); ok {
+		*probe = silent(conn)
 	}
 	if d.answer == 0 {
 		return conn, nil

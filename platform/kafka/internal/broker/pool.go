@@ -6,13 +6,12 @@ package broker
 import (
 	"context"
 	"fmt"
+	"net"
 	"sync"
 	"time"
 
 	kafkago "github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol/metadata"
-
-	"github.com/altyn-pay/altyn/platform/socket"
 )
 
 const (
@@ -41,7 +40,7 @@ func Connect(cfg Config) (*Pool, error) {
 		return nil, err
 	}
 	transport := &kafkago.Transport{
-		Dial:     (&socket.Dialer{Timeout: DialTimeout}).DialContext,
+		Dial:     (&net.Dialer{Timeout: DialTimeout}).DialContext,
 		ClientID: clientID,
 		TLS:      cfg.tls(),
 		SASL:     mechanism,
