@@ -13,8 +13,8 @@ type argumentError string
 
 func (e argumentError) Error() string { return string(e) }
 
-// ExitCode is that of wrong arguments.
-func (argumentError) ExitCode() int { return exitWrong }
+// ExitStatus is that of wrong arguments.
+func (argumentError) ExitStatus() int { return exitWrong }
 
 // isArgument tells whether an error is about the arguments, so that the help of the command is of use.
 func isArgument(err error) bool {

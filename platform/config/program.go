@@ -65,13 +65,13 @@ func (c Command) Variables() (vars []Variable) {
 }
 
 // Exit ends a program with an exit code and without a word: the command has said all there is to say. Any other error
-// is printed; its exit code is 1, or that of its method ExitCode.
+// is printed; its exit code is 1, or that of its method ExitStatus.
 type Exit int
 
 func (e Exit) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 
-// ExitCode is the code.
-func (e Exit) ExitCode() int { return int(e) }
+// ExitStatus is the code.
+func (e Exit) ExitStatus() int { return int(e) }
 
 // Main is all of a main: it reads the arguments and settings, runs the command that they name and returns the exit
 // code. The first SIGINT or SIGTERM ends the command's context; a second one kills the process, so that a drain that
@@ -101,8 +101,9 @@ func (p Program) Run(ctx context.Context, args []string) int {
 	if !errors.As(err, new(Exit)) {
 		fmt.Fprintf(p.Stderr, "%s: %v\n", p.Name, err)
 	}
-	if code := interface{ ExitCode() int }(nil); errors.As(err, &code) {
-		return code.ExitCode()
+	// Not ExitCode: the errors of package exec have that, of other programs.
+	if code := interface{ ExitStatus() int }(nil); errors.As(err, &code) {
+		return code.ExitStatus()
 	}
 	return exitFailed
 }

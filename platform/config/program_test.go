@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os/exec"
 	"reflect"
 	"strings"
 	"testing"
@@ -49,7 +50,7 @@ func (c *color) UnmarshalText(text []byte) error {
 // coded is an error with an exit code of its own.
 type coded struct{ error }
 
-func (coded) ExitCode() int { return 3 }
+func (coded) ExitStatus() int { return 3 }
 
 func TestProgram(t *testing.T) {
 	var ran string
@@ -68,6 +69,7 @@ func TestProgram(t *testing.T) {
 	commands := []Command{
 		command("serve", nil), command("migrate", errors.New("no database")), show, command("quiet", Exit(1)),
 		command("check", fmt.Errorf("start: %w", &Wrong{Name: "FILE", Value: "f", Must: "must be there"})),
+		command("build", exec.Command("sh", "-c", "exit 7").Run()),
 		command("ask", coded{errors.New("nobody knows")}), command("late", Invalid("--part", "must be one")),
 	}
 	none := func(text string) string { return "show: " + text + "; see orders show --help\n" }
@@ -81,6 +83,7 @@ func TestProgram(t *testing.T) {
 		{args: "migrate", code: 1, ran: "migrate:8080", stderr: "orders: no database\n"},
 		{args: "quiet", code: 1, ran: "quiet:8080", stderr: ""},
 		{args: "check", code: 2, ran: "check:8080", stderr: `FILE: "f" must be there`},
+		{args: "build", code: 1, ran: "build:8080", stderr: "orders: exit status 7\n"},
 		{args: "ask", code: 3, ran: "ask:8080", stderr: "orders: nobody knows\n"},
 		{args: "late", code: 2, ran: "late:8080", stderr: "late: --part must be one; see orders late --help\n"},
 		{args: "migrat", code: 2, stderr: `orders: there is no command "migrat"; did you mean migrate?; see orders --help`},

@@ -46,8 +46,8 @@ func (w *Wrong) Error() string {
 // Unwrap returns what lies behind it.
 func (w *Wrong) Unwrap() error { return w.Err }
 
-// ExitCode is that of wrong settings.
-func (w *Wrong) ExitCode() int { return exitWrong }
+// ExitStatus is that of wrong settings.
+func (w *Wrong) ExitStatus() int { return exitWrong }
 
 // Variable describes one setting.
 type Variable struct {

@@ -31,8 +31,8 @@ const (
 // unknownError says that the outcome of a command is not known.
 type unknownError struct{ error }
 
-func (e unknownError) Unwrap() error { return e.error }
-func (e unknownError) ExitCode() int { return exitUnknown }
+func (e unknownError) Unwrap() error   { return e.error }
+func (e unknownError) ExitStatus() int { return exitUnknown }
 
 // reply is a reply as it came. Its Body is a *json.RawMessage.
 type reply struct {
