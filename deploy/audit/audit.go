@@ -26,8 +26,8 @@ type Report struct {
 // Option says what else the books may be like.
 type Option string
 
-// EventsLost is for a broker that has lost events: of a payment whose state was told again later, the states in between are no
-// lines of its order's history.
+// EventsLost is for a broker that has lost events: of a payment whose state was told again later, the states in between
+// are no lines of its order's history.
 const EventsLost Option = "events lost"
 
 // Check audits both databases. Orders or messages that are still under way are errors: call it when the system has come
@@ -56,9 +56,9 @@ var errLeft = errors.New("are left")
 // restTimeout bounds the wait for the queues to drain.
 const restTimeout = time.Minute
 
-// AtRest is Check once nothing moves by itself any more: the queues of both services have drained, each order has heard of
-// all its payment went through, each payment of its goods, and no deadline is due. It waits at most a minute for that, and
-// begins again when something has come in meanwhile, such as a message that was delivered twice.
+// AtRest is Check once nothing moves by itself any more: the queues of both services have drained, each order has heard
+// of all its payment went through, each payment of its goods, and no deadline is due. It waits at most a minute for
+// that, and begins again when something has come in meanwhile, such as a message that was delivered twice.
 func AtRest(ctx context.Context, orders, payments *sqlx.DB, options ...Option) (Report, error) {
 	waiting, cancel := context.WithTimeout(ctx, restTimeout)
 	defer cancel()
@@ -76,8 +76,8 @@ func AtRest(ctx context.Context, orders, payments *sqlx.DB, options ...Option) (
 	}
 }
 
-// underWay tells whether anything still moves. What waits for goods, money or a confirmation does not: somebody outside has
-// the next move.
+// underWay tells whether anything still moves. What waits for goods, money or a confirmation does not:
+// somebody outside has the next move.
 func underWay(ctx context.Context, orders, payments *sqlx.DB) (bool, error) {
 	err := errors.Join(checkQueues(ctx, "orders", orders, "outbox", "outbox_waiting"),
 		checkQueues(ctx, "payments", payments, "inbox", "outbox", "outbox_waiting"))
@@ -91,7 +91,8 @@ func underWay(ctx context.Context, orders, payments *sqlx.DB) (bool, error) {
 	}
 	err = errors.Join(
 		orders.GetContext(ctx, &ordered, `
-			SELECT count(*) AS n, coalesce(sum(payment_version), 0) AS seen, count(*) FILTER (WHERE status = 'cancelling') AS between
+			SELECT count(*) AS n, coalesce(sum(payment_version), 0) AS seen,
+				count(*) FILTER (WHERE status = 'cancelling') AS between
 			FROM orders`),
 		payments.GetContext(ctx, &paid, `
 			SELECT count(*) AS n, coalesce(sum(version), 0) AS seen,
@@ -132,19 +133,22 @@ type sagaRow struct {
 
 // orderStatus is the order's status for each of its payment's.
 var orderStatus = map[string]string{
-	"created": "pending", "authorized": "authorized", "succeeded": "paid", "refunded": "paid", "failed": "failed", "cancelled": "cancelled",
+	"created": "pending", "authorized": "authorized", "succeeded": "paid", "refunded": "paid", "failed": "failed",
+	"cancelled": "cancelled",
 }
 
 // checkSaga goes through the orders and their payments side by side: each has exactly one counterpart, which agrees.
 func checkSaga(ctx context.Context, orders, payments *sqlx.DB, report *Report) error {
 	left, err := orders.QueryxContext(ctx, `
-		SELECT id, account_id, currency, amount, captured, refunded, payment_version AS version, status, reason FROM orders ORDER BY id`)
+		SELECT id, account_id, currency, amount, captured, refunded, payment_version AS version, status, reason
+			FROM orders ORDER BY id`)
 	if err != nil {
 		return fmt.Errorf("audit of orders: %w", err)
 	}
 	defer left.Close()
 	right, err := payments.QueryxContext(ctx, `
-		SELECT order_id AS id, account_id, split_part(currency, ',', 1) AS currency, amount, captured, refunded, version, status, reason FROM payments ORDER BY order_id`)
+		SELECT order_id AS id, account_id, split_part(currency, ',', 1) AS currency, amount, captured, refunded, version,
+			status, reason FROM payments ORDER BY order_id`)
 	if err != nil {
 		return fmt.Errorf("audit of payments: %w", err)
 	}
@@ -166,7 +170,8 @@ func checkSaga(ctx context.Context, orders, payments *sqlx.DB, report *Report) e
 			break
 		}
 		if !more || !morePayments || order.ID != payment.ID {
-			errs = append(errs, fmt.Errorf("order %s (%s) and payment %s stand side by side: one has no counterpart", order.ID, order.Status, payment.ID))
+			errs = append(errs, fmt.Errorf("order %s (%s) and payment %s stand side by side: one has no counterpart", order.ID,
+				order.Status, payment.ID))
 			break
 		}
 		report.OrdersByStatus[order.Status]++
@@ -177,7 +182,8 @@ func checkSaga(ctx context.Context, orders, payments *sqlx.DB, report *Report) e
 			expected.Reason, order.Reason = "", ""
 		}
 		if order != expected {
-			if errs = append(errs, fmt.Errorf("order %+v does not agree with its payment %+v", order, payment)); len(errs) == maxErrors {
+			if errs = append(errs, fmt.Errorf("order %+v does not agree with its payment %+v", order,
+				payment)); len(errs) == maxErrors {
 				break
 			}
 		}
@@ -194,7 +200,8 @@ func next(rows *sqlx.Rows) (row sagaRow, ok bool, err error) {
 
 func (r *Report) count(ctx context.Context, orders, payments *sqlx.DB) error {
 	for query, n := range map[string]*int64{
-		`SELECT count(*) FROM entries`: &r.Entries, `SELECT count(*) FROM operations`: &r.Operations, `SELECT count(*) FROM payments`: &r.Payments,
+		`SELECT count(*) FROM entries`: &r.Entries, `SELECT count(*) FROM operations`: &r.Operations,
+		`SELECT count(*) FROM payments`: &r.Payments,
 	} {
 		if err := payments.GetContext(ctx, n, query); err != nil {
 			return err
@@ -206,7 +213,8 @@ func (r *Report) count(ctx context.Context, orders, payments *sqlx.DB) error {
 	var err1, err2 error
 	r.Captured, err1 = sums(ctx, payments, `SELECT currency, sum(captured - refunded) AS total FROM payments GROUP BY currency`)
 	r.Deposited, err2 = sums(ctx, payments, `
-		SELECT currency, -sum(actual) AS total FROM balances WHERE account_id = '00000000-0000-0000-0000-000000000001' GROUP BY currency`)
+		SELECT currency, -sum(actual) AS total FROM balances
+			WHERE account_id = '00000000-0000-0000-0000-000000000001' GROUP BY currency`)
 	return errors.Join(err1, err2)
 }
 

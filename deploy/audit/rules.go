@@ -29,7 +29,8 @@ var ledgerRules = []rule{
 		WHERE (b.entries, b.actual, b.frozen) <> (coalesce(n, 0), coalesce(e.actual, 0), coalesce(e.frozen, 0))`},
 	{"entries without a balance", `
 		SELECT count(*) FROM (SELECT DISTINCT account_id, currency, lane FROM entries) e
-		WHERE NOT EXISTS (SELECT FROM balances b WHERE (b.account_id, b.currency, b.lane) = (e.account_id, e.currency, e.lane))`},
+		WHERE NOT EXISTS (SELECT FROM balances b WHERE (b.account_id, b.currency, b.lane) = (e.account_id, e.currency,
+			e.lane))`},
 	{"entries of operations that did not succeed", `
 		SELECT count(*) FROM (SELECT DISTINCT operation_id FROM entries) e
 		LEFT JOIN operations o ON o.id = e.operation_id AND o.status = 'success' WHERE o.id IS NULL`},
@@ -45,8 +46,8 @@ var ledgerRules = []rule{
 		SELECT count(*) FROM (SELECT FROM balances GROUP BY currency HAVING sum(actual + frozen) <> 0) wrong`},
 }
 
-// sagaRules hold for the payments of orders, and for what waits. The hold of a payment and the operation that charges for it
-// have the order's ID.
+// sagaRules hold for the payments of orders, and for what waits. The hold of a payment and the operation that charges
+// for it have the order's ID.
 var sagaRules = []rule{
 	{"payments that took or gave back other than was earned by their order", `
 		SELECT count(*) FROM payments p LEFT JOIN (
@@ -99,7 +100,8 @@ var historyRules = []rule{
 				lag(to_status, 1, 'pending') OVER history AS before
 			FROM order_history WINDOW history AS (PARTITION BY order_id ORDER BY number)) h
 		WHERE number <> expected OR from_status <> before OR (from_status, to_status) NOT IN (
-			('pending', 'pending'), ('pending', 'authorized'), ('pending', 'paid'), ('pending', 'failed'), ('pending', 'cancelling'),
+			('pending', 'pending'), ('pending', 'authorized'), ('pending', 'paid'), ('pending', 'failed'),
+				('pending', 'cancelling'),
 			('authorized', 'paid'), ('authorized', 'failed'), ('authorized', 'cancelling'),
 			('paid', 'paid'), ('paid', 'cancelling'),
 			('cancelling', 'cancelling'), ('cancelling', 'cancelled'), ('cancelling', 'failed'))`},
@@ -114,7 +116,8 @@ var historyRules = []rule{
 		WHERE h.order_id IS NULL OR c.order_id IS NULL`},
 }
 
-// length compares an order's version with what happened: each state of the payment is a line, and so is being cancelled.
+// length compares an order's version with what happened: each state of the payment is a line,
+// and so is being cancelled.
 func length(compare string) rule {
 	return rule{"orders whose history is not as long as what happened", `
 		SELECT count(*) FROM orders o LEFT JOIN (

@@ -59,8 +59,8 @@ func (e *StatusError) Code() string {
 	return problem.Code
 }
 
-// Call sends a request with an optional JSON body and reads a 2xx answer into out, if that is not nil; a *[]byte gets it as it
-// came. Another status is a *StatusError.
+// Call sends a request with an optional JSON body and reads a 2xx answer into out, if that is not nil; a *[]byte gets
+// it as it came. Another status is a *StatusError.
 func (c *Client) Call(method, path, key string, body, out any) error {
 	request, response := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
 	defer fasthttp.ReleaseRequest(request)

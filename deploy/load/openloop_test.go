@@ -59,7 +59,8 @@ func TestOpenLoopCountsFromWhenARequestWasDue(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// The first takes 56 ms; the next six, due every 10 ms, are answered 1 ms apart from then on, and the last three at once.
+		// The first takes 56 ms; the next six, due every 10 ms, are answered 1 ms apart from then on,
+		// and the last three at once.
 		want := []time.Duration{1 * ms, 1 * ms, 1 * ms, 2 * ms, 11 * ms, 20 * ms, 29 * ms, 38 * ms, 47 * ms, 56 * ms}
 		if !slices.Equal(timed.Latencies, want) {
 			t.Errorf("got %v, want %v", timed.Latencies, want)

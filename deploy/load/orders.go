@@ -76,7 +76,8 @@ func (c *Client) Refund(ctx context.Context, key string, order uuid.UUID, amount
 	return c.step(ctx, key, order, "refund", only("amount", amount))
 }
 
-func (c *Client) step(ctx context.Context, key string, order uuid.UUID, step string, body any) (payment contract.Payment, err error) {
+func (c *Client) step(ctx context.Context, key string, order uuid.UUID, step string,
+	body any) (payment contract.Payment, err error) {
 	err = c.Retry(ctx, "/api/v1/payments/"+order.String()+"/"+step+stepWait, key, body, &payment)
 	return payment, err
 }

@@ -79,6 +79,7 @@ func (p *Progress) line(passed time.Duration) string {
 		return fmt.Sprintf("%-24s %d in %.0f s  %.0f/s", p.what, done, passed.Seconds(), rate)
 	}
 	filled := int(width * min(done, p.total) / p.total)
-	return fmt.Sprintf("%-24s [%s%s] %d/%d  %.0f/s", p.what, strings.Repeat("=", filled), strings.Repeat(" ", width-filled),
+	return fmt.Sprintf("%-24s [%s%s] %d/%d  %.0f/s", p.what, strings.Repeat("=", filled),
+		strings.Repeat(" ", width-filled),
 		done, p.total, rate)
 }

@@ -8,11 +8,13 @@ import (
 func TestProgressLine(t *testing.T) {
 	p := &Progress{what: "orders placed", total: 100}
 	p.Add(50)
-	if got, want := p.line(2*time.Second), "orders placed            [===============               ] 50/100  25/s"; got != want {
+	want := "orders placed            [===============               ] 50/100  25/s"
+	if got := p.line(2 * time.Second); got != want {
 		t.Errorf("%q\n%q", got, want)
 	}
 	p.Add(70)
-	if got, want := p.line(2*time.Second), "orders placed            [==============================] 120/100  60/s"; got != want {
+	want = "orders placed            [==============================] 120/100  60/s"
+	if got := p.line(2 * time.Second); got != want {
 		t.Errorf("%q\n%q", got, want)
 	}
 	endless := &Progress{what: "orders placed"}

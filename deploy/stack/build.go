@@ -119,10 +119,13 @@ func isImportPath(line string) bool { return line != "" && !strings.ContainsAny(
 
 // hint says what to do when modules could not be fetched.
 func hint(output string) string {
-	for _, sign := range []string{"dial tcp", "no such host", "module lookup disabled", "cannot find module providing", "proxyconnect"} {
+	for _, sign := range []string{"dial tcp", "no such host", "module lookup disabled", "cannot find module providing",
+		"proxyconnect"} {
 		if strings.Contains(output, sign) {
-			return "Go modules are missing in this machine's cache and could not be fetched. Connect to the network once, set GOPROXY to a\n" +
-				"mirror that can be reached (go env -w GOPROXY=…), or copy the module cache (go env GOMODCACHE) of a machine that has them.\n"
+			return "Go modules are missing in this machine's cache and could not be fetched. Connect to the network once, " +
+				"set GOPROXY to a\n" +
+				"mirror that can be reached (go env -w GOPROXY=…), or copy the module cache (go env GOMODCACHE) of a machine " +
+				"that has them.\n"
 		}
 	}
 	return ""

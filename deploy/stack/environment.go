@@ -38,8 +38,8 @@ func shared() []string {
 }
 
 // environment returns the variables of a program: those of this process, then what makes it a part of this stack. The
-// passwords of its roles are given as ORDERS_PASSWORD, ORDERS_OWNER_PASSWORD, PAYMENTS_PASSWORD, PAYMENTS_OWNER_PASSWORD, as
-// in the Compose file.
+// passwords of its roles are given as ORDERS_PASSWORD, ORDERS_OWNER_PASSWORD, PAYMENTS_PASSWORD,
+// PAYMENTS_OWNER_PASSWORD, as in the Compose file.
 func (s *Stack) environment(program string) []string {
 	env := shared()
 	prefix := strings.ToUpper(program) + "_"
@@ -80,10 +80,11 @@ func (s *Stack) serviceEnvironment(service Service) []string {
 	return append(env, service.Env...)
 }
 
-// serviceThreads is how many threads of a service run Go code at a time on so many cores, which it shares with the other
-// services, PostgreSQL and Kafka. More of them wake each other up, for every message and every answer of the database, to find
-// that there is nothing left to do: with two on two cores orders that come alone took a quarter more time. It was not payments
-// that did it, and payments, which settles two large batches at once, is a quarter faster at them with all cores.
+// serviceThreads is how many threads of a service run Go code at a time on so many cores, which it shares with the
+// other services, PostgreSQL and Kafka. More of them wake each other up, for every message and every answer of the
+// database, to find that there is nothing left to do: with two on two cores orders that come alone took a quarter
+// more time. It was not payments that did it, and payments, which settles two large batches at once, is a quarter
+// faster at them with all cores.
 func serviceThreads(program string, cores int) int {
 	if program == Payments {
 		return cores

@@ -43,8 +43,8 @@ func (s *Stack) part(name string) *part {
 // URL is where a service's instance serves: http://127.0.0.1:8080.
 func (s *Stack) URL(name string) string { return s.Part(name).URL }
 
-// Kill ends a part by SIGKILL, as does a crash (PostgreSQL: its postmaster). It returns when the part is gone, and the part
-// stays down until Restart. A part that is killed by other means is started again after 100 ms.
+// Kill ends a part by SIGKILL, as does a crash (PostgreSQL: its postmaster). It returns when the part is gone, and the
+// part stays down until Restart. A part that is killed by other means is started again after 100 ms.
 func (s *Stack) Kill(name string) error { return s.part(name).down(kill) }
 
 // Stop ends a part in order, by SIGTERM; it stays down until Restart.
@@ -55,8 +55,8 @@ func (s *Stack) StopPostgres(mode localpostgres.StopMode) error {
 	return s.part(PostgresName).down(func(run running) error { return run.(postgresServer).Server.Stop(mode) })
 }
 
-// Restart starts a part, after it was stopped in order if it runs. A server answers when Restart returns, an instance of a
-// service has been started only: see WaitReady.
+// Restart starts a part, after it was stopped in order if it runs. A server answers when Restart returns, an instance
+// of a service has been started only: see WaitReady.
 func (s *Stack) Restart(name string) error {
 	if err := s.Stop(name); err != nil {
 		return err
@@ -64,8 +64,8 @@ func (s *Stack) Restart(name string) error {
 	return s.part(name).up(s.ctx)
 }
 
-// WaitReady returns when the named parts, or all when none is named, are ready; for a part that crashes meanwhile, when it is
-// ready again. It waits for a minute at most.
+// WaitReady returns when the named parts, or all when none is named, are ready; for a part that crashes meanwhile, when
+// it is ready again. It waits for a minute at most.
 func (s *Stack) WaitReady(ctx context.Context, names ...string) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for _, p := range s.parts {
@@ -90,8 +90,8 @@ func (s *Stack) KafkaConfig() (kafka.Config, error) {
 	return config.LoadFrom[kafka.Config](s.lookup(""))
 }
 
-// Server is the PostgreSQL server of the stack, nil when the stack uses another one. A restart makes another Server, on the
-// same port.
+// Server is the PostgreSQL server of the stack, nil when the stack uses another one. A restart makes
+// another Server, on the same port.
 func (s *Stack) Server() *localpostgres.Server { return s.server.Load() }
 
 // Ready returns nil when a part (Part.URL) can do its work: a service says so itself, a server accepts connections.

@@ -46,8 +46,8 @@ func trimLogs(ctx context.Context, dir string) {
 	}
 }
 
-// trimLog copies a log file that has grown over the limit to "<file>.1" and empties it. What is written in between is lost,
-// which is the price of a writer that needs no part in this and writes to its file directly.
+// trimLog copies a log file that has grown over the limit to "<file>.1" and empties it. What is written in between is
+// lost, which is the price of a writer that needs no part in this and writes to its file directly.
 func trimLog(path string, limit int64) error {
 	info, err := os.Stat(path)
 	if err != nil || info.Size() <= limit {

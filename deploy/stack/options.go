@@ -29,7 +29,8 @@ type Options struct {
 	Logger *slog.Logger
 	// Progress is told, in a line, what is being done and what is ready; nil for silence.
 	Progress func(string)
-	// Changed learns how the parts are doing after one has started or ended; nil for nothing. It must not start or stop any.
+	// Changed learns how the parts are doing after one has started or ended; nil for nothing. It
+	// must not start or stop any.
 	Changed func([]Part)
 }
 
@@ -88,8 +89,8 @@ type Service struct {
 	Worker bool
 }
 
-// Instances returns a gateway before so many instances of orders and payments, and so many workers beside payments. They are
-// named gateway, orders, orders-2, …, payments, payments-2, …, payments-worker, payments-worker-2, ….
+// Instances returns a gateway before so many instances of orders and payments, and so many workers beside payments.
+// They are named gateway, orders, orders-2, …, payments, payments-2, …, payments-worker, payments-worker-2, ….
 func Instances(orders, payments, workers int) []Service {
 	var services []Service
 	add := func(n int, service Service) {

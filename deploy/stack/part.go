@@ -142,7 +142,8 @@ func (p *part) keep(ctx context.Context, run running, pause time.Duration) {
 	}
 	for ctx.Err() == nil {
 		pause = min(max(firstPause, 2*pause), lastPause)
-		p.logger.Warn("ended by itself", "part", p.name, "lasted_ms", lasted.Milliseconds(), "again_in_ms", pause.Milliseconds())
+		p.logger.Warn("ended by itself", "part", p.name, "lasted_ms", lasted.Milliseconds(), "again_in_ms",
+			pause.Milliseconds())
 		select {
 		case <-ctx.Done():
 			return
@@ -176,8 +177,8 @@ func (p *part) relaunch(ctx context.Context, pause time.Duration) (again bool, e
 	return false, nil
 }
 
-// awaitReady returns when the part is ready. While it is being started for the first time (firstTime), its end is an error at
-// once; later it may end and come back meanwhile.
+// awaitReady returns when the part is ready. While it is being started for the first time (firstTime), its end is an
+// error at once; later it may end and come back meanwhile.
 func (p *part) awaitReady(ctx context.Context, firstTime bool) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, readyTimeout, fmt.Errorf("it was not ready after %s", readyTimeout))
 	defer cancel()

@@ -15,8 +15,8 @@ import (
 
 const loopback = "127.0.0.1"
 
-// Free ports are taken from below the ranges out of which systems serve outgoing connections (from 32768 on Linux): while a
-// part is down, such a connection could take its port.
+// Free ports are taken from below the ranges out of which systems serve outgoing connections (from 32768 on Linux):
+// while a part is down, such a connection could take its port.
 const (
 	firstFreePort = 20_000
 	portBlocks    = 60
@@ -24,9 +24,9 @@ const (
 	blockTries    = 200
 )
 
-// free are the ports that this process may hand out. A process has a block of them for itself as long as it lives, by listening
-// on its first port: otherwise two that start parts at the same time, such as the tests of two packages, could both find the
-// same port free.
+// free are the ports that this process may hand out. A process has a block of them for itself as long as it lives, by
+// listening on its first port: otherwise two that start parts at the same time, such as the tests of two packages,
+// could both find the same port free.
 var free struct {
 	sync.Mutex
 	locks      []net.Listener
@@ -55,9 +55,9 @@ func FreePort() (uint16, error) {
 
 func loopbackAddr(port uint16) string { return net.JoinHostPort(loopback, strconv.Itoa(int(port))) }
 
-// checkFree returns an error when somebody listens on the address. Some systems allow a listener of all interfaces beside one
-// of the loopback interface, hence the second look. There is none at the same address: a process that this one forks meanwhile
-// listens there too until it executes its program.
+// checkFree returns an error when somebody listens on the address. Some systems allow a listener of all interfaces
+// beside one of the loopback interface, hence the second look. There is none at the same address: a process that this
+// one forks meanwhile listens there too until it executes its program.
 func checkFree(addr string) error {
 	for _, addr := range slices.Compact([]string{addr, dialable(addr)}) {
 		listener, err := net.Listen("tcp", addr)
@@ -84,8 +84,8 @@ const (
 	closingInterval = 200 * time.Millisecond
 )
 
-// CheckPorts names every endpoint whose port is taken, in one error. A port that an outgoing connection has had is held for a
-// minute after its end (PostgreSQL's is among those that Linux gives to such connections): that is waited for.
+// CheckPorts names every endpoint whose port is taken, in one error. A port that an outgoing connection has had is held
+// for a minute after its end (PostgreSQL's is among those that Linux gives to such connections): that is waited for.
 func CheckPorts(ctx context.Context, endpoints []Endpoint, progress func(string)) error {
 	ctx, cancel := context.WithTimeout(ctx, closingTime)
 	defer cancel()
@@ -93,7 +93,8 @@ func CheckPorts(ctx context.Context, endpoints []Endpoint, progress func(string)
 	for _, e := range endpoints {
 		if err := awaitFree(ctx, e, progress); err != nil {
 			_, port, _ := net.SplitHostPort(e.Addr)
-			errs = append(errs, fmt.Errorf("port %s, which %s needs, is taken (%w): end the program that has it (lsof -i :%s names it), or set %s",
+			errs = append(errs, fmt.Errorf("port %s, which %s needs, is taken (%w): end the program that has it (lsof -i :%s "+
+				"names it), or set %s",
 				port, e.Part, err, port, e.Variable))
 		}
 	}

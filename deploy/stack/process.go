@@ -31,8 +31,8 @@ type process struct {
 	err     error
 }
 
-// startProcess starts a program, whose output goes to the end of the log file. It is the leader of a session of its own, so
-// that Ctrl-C at a terminal reaches only the process that decides what it means.
+// startProcess starts a program, whose output goes to the end of the log file. It is the leader of a session of its
+// own, so that Ctrl-C at a terminal reaches only the process that decides what it means.
 func startProcess(log, program string, env []string, args ...string) (*process, error) {
 	output, err := openLog(log)
 	if err != nil {

@@ -51,8 +51,8 @@ func (s *Stack) answers(what, variables, addr string) error {
 	return nil
 }
 
-// postgresSettings fit a small machine with a fast disk, over those of localpostgres; what is acknowledged is on disk, as it is
-// by default.
+// postgresSettings fit a small machine with a fast disk, over those of localpostgres; what is acknowledged is
+// on disk, as it is by default.
 var postgresSettings = map[string]string{
 	"effective_cache_size":       "768MB",
 	"checkpoint_timeout":         "15min",

@@ -40,7 +40,8 @@ func TestCheckPortsNamesWhatIsTaken(t *testing.T) {
 			t.Errorf("names one that is free: %v", err)
 		}
 	}
-	if err := CheckPorts(t.Context(), []Endpoint{{Part: "orders", Addr: "8080", Variable: "ORDERS_ADDR"}}, silent); err == nil {
+	if err := CheckPorts(t.Context(), []Endpoint{{Part: "orders", Addr: "8080", Variable: "ORDERS_ADDR"}},
+		silent); err == nil {
 		t.Error("8080 is no address")
 	}
 }
@@ -150,7 +151,8 @@ func TestFollowBuild(t *testing.T) {
 	if hint(want) != "" {
 		t.Error("a mistake in the code is no matter of the network")
 	}
-	if hint(`go: github.com/google/uuid@v1.6.0: Get "https://proxy.golang.org/…": dial tcp: lookup proxy.golang.org: no such host`) == "" {
+	if hint(`go: github.com/google/uuid@v1.6.0: Get "https://proxy.golang.org/…": dial tcp: lookup proxy.golang.org: `+
+		`no such host`) == "" {
 		t.Error("no hint about the network")
 	}
 }

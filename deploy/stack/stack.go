@@ -43,8 +43,9 @@ const (
 	removeTimeout  = time.Minute
 )
 
-// Start brings up PostgreSQL and Kafka, makes and migrates the databases, and starts the services. It returns when everything
-// is ready; with an error nothing is left running. Everything ends with Close, with ctx, and with this process.
+// Start brings up PostgreSQL and Kafka, makes and migrates the databases, and starts the services. It
+// returns when everything is ready; with an error nothing is left running. Everything ends with Close, with
+// ctx, and with this process.
 //
 // A first start fetches PostgreSQL, and Kafka where Apache Kafka can run, into the user's cache folder.
 func Start(ctx context.Context, opts Options) (*Stack, error) {
@@ -112,7 +113,8 @@ func (s *Stack) addServices() {
 			rank = stopGateway
 		}
 		s.add(service.Name, "http://"+dialable(service.Addr), rank, func(context.Context) (running, error) {
-			return startProcess(s.LogFile(service.Name), filepath.Join(s.opts.Binaries, service.Program), s.serviceEnvironment(service))
+			return startProcess(s.LogFile(service.Name), filepath.Join(s.opts.Binaries, service.Program),
+				s.serviceEnvironment(service))
 		})
 	}
 }
@@ -136,8 +138,8 @@ func (s *Stack) startServices() error {
 	return group.Wait()
 }
 
-// The order in which parts are stopped: the gateway before the services, so that what it has passed on is answered, and those
-// before what they store in.
+// The order in which parts are stopped: the gateway before the services, so that what it has passed on is answered, and
+// those before what they store in.
 const (
 	stopGateway = iota
 	stopService
@@ -169,8 +171,8 @@ func (s *Stack) ranks(ranks ...int) []*part {
 	return parts
 }
 
-// Close ends the gateway, the services, Kafka and PostgreSQL, in that order, and deletes temporary data. It takes a moment as
-// a rule, two minutes and a half where everything has to be killed, and may be called more than once.
+// Close ends the gateway, the services, Kafka and PostgreSQL, in that order, and deletes temporary data. It takes a
+// moment as a rule, two minutes and a half where everything has to be killed, and may be called more than once.
 func (s *Stack) Close() error {
 	s.closing.Do(func() {
 		s.cancel()
@@ -203,12 +205,12 @@ const (
 
 func (s *Stack) dataDir(name string) string { return filepath.Join(s.dir, dataFolder, name) }
 
-// LogFile is the log of a part, or of a migration (orders-migrate). When it has grown to 16 MiB, it goes on in an empty file
-// and what was in it is in the file with the suffix ".1".
+// LogFile is the log of a part, or of a migration (orders-migrate). When it has grown to 16 MiB, it goes on in an empty
+// file and what was in it is in the file with the suffix ".1".
 func (s *Stack) LogFile(name string) string { return filepath.Join(s.dir, logsFolder, name+".log") }
 
-// Remove deletes the data and logs that a stack has kept in this folder (Options.Dir); the folder itself stays. It is an error
-// while the stack runs.
+// Remove deletes the data and logs that a stack has kept in this folder (Options.Dir); the folder itself stays. It is
+// an error while the stack runs.
 func Remove(ctx context.Context, dir string) error {
 	dir, err := filepath.Abs(dir)
 	if err != nil {

@@ -128,7 +128,8 @@ func TestWhole(t *testing.T) {
 		}
 		defer db.Close()
 		var tables int
-		if err := db.GetContext(t.Context(), &tables, `SELECT count(*) FROM pg_tables WHERE schemaname = 'public'`); err != nil || tables == 0 {
+		if err := db.GetContext(t.Context(), &tables,
+			`SELECT count(*) FROM pg_tables WHERE schemaname = 'public'`); err != nil || tables == 0 {
 			t.Errorf("%s: %d tables, %v", service, tables, err)
 		}
 	}
@@ -256,7 +257,8 @@ func TestStartThatFails(t *testing.T) {
 		s.Close()
 		t.Fatal("it started")
 	}
-	// The error has the end of the log of the part that failed, and comes before the gateway, which waits for it, gives up.
+	// The error has the end of the log of the part that failed, and comes before the gateway,
+	// which waits for it, gives up.
 	for _, want := range []string{"orders: it ended before it was ready", "orders.log", "LOG_LEVEL"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not in: %v", want, err)

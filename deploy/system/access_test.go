@@ -52,8 +52,8 @@ func (b *bundle) ask(method, to, body string, headers ...string) (*http.Response
 	return response, string(text)
 }
 
-// Whatever a page of another site tries, at whichever door, moves no money and reads nothing. Then a thousand clients announce
-// bodies that never come.
+// Whatever a page of another site tries, at whichever door, moves no money and reads nothing. Then a thousand clients
+// announce bodies that never come.
 func TestTheDoorsAreShutToOthers(t *testing.T) {
 	needFiles(t, 3*attackers)
 	services := stack.Instances(1, 1, 0)
@@ -68,7 +68,8 @@ func TestTheDoorsAreShutToOthers(t *testing.T) {
 	}
 	gateway, orders, payments := b.URL("gateway"), b.URL("orders"), b.URL("payments")
 
-	path, transfer := "/api/v1/orders/"+order.ID.String(), fmt.Sprintf(`{"from_account_id":%q,"to_account_id":%q,"amount":"1.00","currency":"RUB"}`, account, uuid.New())
+	path, transfer := "/api/v1/orders/"+order.ID.String(),
+		fmt.Sprintf(`{"from_account_id":%q,"to_account_id":%q,"amount":"1.00","currency":"RUB"}`, account, uuid.New())
 	refund := "/api/v1/payments/" + order.ID.String() + "/refund"
 	rpc := "/altyn.payments.v1.PaymentService/RefundPayment"
 	for _, door := range []struct{ method, to, body, contentType string }{
@@ -95,23 +96,27 @@ func TestTheDoorsAreShutToOthers(t *testing.T) {
 		}{
 			{403, "cross_origin", []string{"Origin", "https://evil.example", "Sec-Fetch-Site", "cross-site"}},
 			{403, "cross_origin", []string{"Origin", "http://localhost:1"}},
-			{421, "misdirected_request", []string{"Host", "evil.example:" + page.Port(), "Origin", "http://evil.example:" + page.Port(), "Sec-Fetch-Site", "same-origin"}},
+			{421, "misdirected_request", []string{"Host", "evil.example:" + page.Port(), "Origin",
+				"http://evil.example:" + page.Port(), "Sec-Fetch-Site", "same-origin"}},
 			{421, "misdirected_request", []string{"Host", "evil.example"}},
 		} {
-			response, text := b.ask(door.method, door.to, door.body, append(slices.Clone(from.header), "Content-Type", door.contentType)...)
+			response, text := b.ask(door.method, door.to, door.body,
+				append(slices.Clone(from.header), "Content-Type", door.contentType)...)
 			if response.StatusCode != from.status || !strings.Contains(text, from.code) {
 				t.Errorf("%s %s from %q: %s %s", door.method, door.to, from.header, response.Status, text)
 			}
 		}
 	}
 	for _, name := range []string{"Idempotency-Key", "Content-Type", "Authorization", "traceparent"} {
-		if response, text := b.ask("POST", gateway+refund, "", "Connection", name, "Idempotency-Key", "k"); response.StatusCode != 400 || !strings.Contains(text, name) {
+		if response, text := b.ask("POST", gateway+refund, "", "Connection", name, "Idempotency-Key",
+			"k"); response.StatusCode != 400 || !strings.Contains(text, name) {
 			t.Errorf("Connection: %s: %s %s", name, response.Status, text)
 		}
 	}
 	for _, field := range []string{"amonut", "Amount", "idempotencykey"} {
 		body := fmt.Sprintf(`{"orderId":%q,%q:"1.00"}`, order.ID, field)
-		if response, text := b.ask("POST", payments+rpc, body, "Content-Type", "application/json"); response.StatusCode != 400 || !strings.Contains(text, field) {
+		if response, text := b.ask("POST", payments+rpc, body, "Content-Type",
+			"application/json"); response.StatusCode != 400 || !strings.Contains(text, field) {
 			t.Errorf("%s: %s %s", body, response.Status, text)
 		}
 	}
@@ -120,19 +125,25 @@ func TestTheDoorsAreShutToOthers(t *testing.T) {
 	}
 
 	// The shop's own page may, and so may Swagger UI and every client that is no browser.
-	response, _ := b.ask("OPTIONS", gateway+refund, "", "Origin", shop, "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "content-type")
-	if response.StatusCode != 204 || response.Header.Get("Access-Control-Allow-Origin") != shop || response.Header.Get("Access-Control-Allow-Headers") != "content-type" {
+	response, _ := b.ask("OPTIONS", gateway+refund, "", "Origin", shop, "Access-Control-Request-Method", "POST",
+		"Access-Control-Request-Headers", "content-type")
+	if response.StatusCode != 204 || response.Header.Get("Access-Control-Allow-Origin") != shop ||
+		response.Header.Get("Access-Control-Allow-Headers") != "content-type" {
 		t.Errorf("preflight: %s %v", response.Status, response.Header)
 	}
-	for i, headers := range [][]string{{"Origin", shop, "Sec-Fetch-Site", "cross-site"}, {"Origin", gateway, "Sec-Fetch-Site", "same-origin"}, {"Origin", gateway}, nil} {
+	for i, headers := range [][]string{{"Origin", shop, "Sec-Fetch-Site", "cross-site"},
+		{"Origin", gateway, "Sec-Fetch-Site", "same-origin"}, {"Origin", gateway}, nil} {
 		key := fmt.Sprint("refund ", i)
-		if response, text := b.ask("POST", gateway+refund, `{"amount":"1.00"}`, append(headers, "Content-Type", "application/json", "Idempotency-Key", key)...); response.StatusCode >= 300 {
+		if response, text := b.ask("POST", gateway+refund, `{"amount":"1.00"}`,
+			append(headers, "Content-Type", "application/json", "Idempotency-Key", key)...); response.StatusCode >= 300 {
 			t.Errorf("%q: %s %s", headers, response.Status, text)
 		}
 	}
-	for to, allow := range map[string]string{path: "GET, HEAD, OPTIONS", path + "/cancel": "POST, OPTIONS", "/api/v1/accounts": "GET, HEAD, POST, OPTIONS"} {
+	for to, allow := range map[string]string{path: "GET, HEAD, OPTIONS", path + "/cancel": "POST, OPTIONS",
+		"/api/v1/accounts": "GET, HEAD, POST, OPTIONS"} {
 		for method, status := range map[string]int{"OPTIONS": 204, "DELETE": 405, "BREW": 405} {
-			if response, text := b.ask(method, gateway+to, ""); response.StatusCode != status || response.Header.Get("Allow") != allow {
+			if response, text := b.ask(method, gateway+to, ""); response.StatusCode != status ||
+				response.Header.Get("Allow") != allow {
 				t.Errorf("%s %s: %s, Allow %q: %s", method, to, response.Status, response.Header.Get("Allow"), text)
 			}
 		}
@@ -147,7 +158,8 @@ func TestTheDoorsAreShutToOthers(t *testing.T) {
 	if err := b.Stop("payments"); err != nil {
 		t.Fatal(err)
 	}
-	if response, text := b.ask("GET", gateway+"/docs/doc.json", ""); response.StatusCode != 503 || response.Header.Get("Content-Type") != "application/problem+json" ||
+	if response, text := b.ask("GET", gateway+"/docs/doc.json", ""); response.StatusCode != 503 ||
+		response.Header.Get("Content-Type") != "application/problem+json" ||
 		response.Header.Get("Cache-Control") != "no-store" || !strings.Contains(text, "payments") {
 		t.Errorf("without payments: %s %v %s", response.Status, response.Header, text)
 	}
@@ -178,7 +190,8 @@ func (b *bundle) attack(name string) {
 			b.Fatal(err)
 		}
 		defer connection.Close()
-		fmt.Fprintf(connection, "POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1048576\r\nExpect: 100-continue\r\n\r\n", path)
+		fmt.Fprintf(connection, "POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: "+
+			"1048576\r\nExpect: 100-continue\r\n\r\n", path)
 		if _, err := io.ReadFull(connection, make([]byte, len("HTTP/1.1 100 Continue\r\n\r\n"))); err != nil {
 			b.Fatal(err)
 		}

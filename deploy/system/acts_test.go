@@ -220,7 +220,8 @@ func (g *group) on(i int, kind string, s step) act {
 		}
 		return map[string]string{name: value}
 	}
-	r := request{path: "/api/v1/payments/" + id.String() + "/" + kind + "?wait=30s", key: uuid.NewString(), body: field("amount", text)}
+	r := request{path: "/api/v1/payments/" + id.String() + "/" + kind + "?wait=30s", key: uuid.NewString(),
+		body: field("amount", text)}
 	var apply func(w *world) string
 	switch kind {
 	case "word":
@@ -229,7 +230,8 @@ func (g *group) on(i int, kind string, s step) act {
 			apply: func(w *world) func() []string { w.word(i, s.Word); return always() },
 			send: func() ([]string, error) {
 				if s.Transaction {
-					return nil, g.transactor.produce(g.Context(), kgo.TryCommit, kafkaRecord(contract.TopicInventory, id.String(), "", message))
+					return nil, g.transactor.produce(g.Context(), kgo.TryCommit,
+						kafkaRecord(contract.TopicInventory, id.String(), "", message))
 				}
 				return nil, g.tell(g.accounts[0], slices.Repeat([]contract.Inventory{message}, s.Copies)...)
 			},
@@ -266,12 +268,13 @@ func (g *group) on(i int, kind string, s step) act {
 	}
 }
 
-// cancelling cancels an order. That is decided by what the order knows of its payment, so that it may be accepted although
-// the payment has just failed.
+// cancelling cancels an order. That is decided by what the order knows of its payment, so that it may be accepted
+// although the payment has just failed.
 func (g *group) cancelling(i int, s step) act {
 	const refused = "order_failed"
 	known := g.world.things[i].status == contract.PaymentFailed
-	r := request{path: load.OrdersPath + "/" + g.ids[i].String() + "/cancel", key: uuid.NewString(), body: map[string]string{"reason": changedMind}}
+	r := request{path: load.OrdersPath + "/" + g.ids[i].String() + "/cancel", key: uuid.NewString(),
+		body: map[string]string{"reason": changedMind}}
 	r.allowed = func(w *world) []string {
 		if w.things[i].status == contract.PaymentFailed {
 			return []string{done, refused}
@@ -290,8 +293,8 @@ func (g *group) cancelling(i int, s step) act {
 	}
 }
 
-// again sends an earlier request once more, which changes nothing. It may be answered with what there is when it comes, or,
-// as it waits for the end, with what comes meanwhile.
+// again sends an earlier request once more, which changes nothing. It may be answered with what there is when it comes,
+// or, as it waits for the end, with what comes meanwhile.
 func (g *group) again(s step) []act {
 	if len(g.sent) == 0 {
 		return nil
@@ -317,7 +320,8 @@ func (g *group) giveUp(s step) []act {
 	return []act{{
 		apply: func(*world) func() []string { return always() },
 		send: func() ([]string, error) {
-			return nil, g.transactor.produce(g.Context(), kgo.TryAbort, givenUp(g.accounts[s.Account], order, s.Amount, s.Word)...)
+			return nil, g.transactor.produce(g.Context(), kgo.TryAbort,
+				givenUp(g.accounts[s.Account], order, s.Amount, s.Word)...)
 		},
 	}}
 }

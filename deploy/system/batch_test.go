@@ -12,8 +12,8 @@ import (
 	"github.com/altyn-pay/altyn/deploy/load"
 )
 
-// batch sends several requests as one batch, as copies under one key, then other batches under the same key, which must be
-// refused and do nothing.
+// batch sends several requests as one batch, as copies under one key, then other batches under the same key, which
+// must be refused and do nothing.
 func (g *group) batch(purse int, s step) act {
 	debit := thing{kind: aWithdrawal, purse: s.Other*len(currencies) + s.Currency, amount: 1 + s.Amount/2}
 	path, list := "/api/v1/operations/batch", "operations"
@@ -83,7 +83,8 @@ func (g *group) otherBatches(path, key, list string, items []map[string]any) err
 	for _, other := range [][]map[string]any{reversed, changed, items[1:], append(slices.Clone(items), items[0])} {
 		err := g.client.Retry(g.Context(), path, key, map[string]any{list: other}, nil)
 		var refused *load.StatusError
-		if !errors.As(err, &refused) || refused.Status != http.StatusUnprocessableEntity || refused.Code() != "idempotency_key_reused" {
+		if !errors.As(err, &refused) || refused.Status != http.StatusUnprocessableEntity ||
+			refused.Code() != "idempotency_key_reused" {
 			return fmt.Errorf("another batch under the key of %+v, %+v: %w", items, other, err)
 		}
 	}

@@ -123,7 +123,8 @@ func cents(minor int64) string { return fmt.Sprintf("%d.%02d", minor/100, minor%
 
 // step draws an operation, and returns it as a command, whose queue it is in, the expected reason ("" for success), and
 // what it does to the model when it has succeeded.
-func (m *model) step(random *rand.Rand, accounts []uuid.UUID) (c contract.Command, queue uuid.UUID, reason string, apply func(operation uuid.UUID)) {
+func (m *model) step(random *rand.Rand, accounts []uuid.UUID) (c contract.Command, queue uuid.UUID, reason string,
+	apply func(operation uuid.UUID)) {
 	account, amount := accounts[random.IntN(len(accounts))], 1+random.Int64N(300)
 	c = contract.Command{AccountID: &account, Currency: "RUB"}
 	enough := func() {
@@ -244,7 +245,8 @@ func overBroker(ctx context.Context, teller *teller, queue uuid.UUID, c contract
 	return outcome{*reply.OperationID, reply.Reason}, nil
 }
 
-// overHTTP sends a command as a request with its ID as the key, so many copies at once, which must all get the same answer.
+// overHTTP sends a command as a request with its ID as the key, so many copies at once, which
+// must all get the same answer.
 func overHTTP(ctx context.Context, b *bundle, c contract.Command, times int) (outcome, error) {
 	key := c.CommandID.String()
 	body := map[string]any{}
@@ -254,7 +256,8 @@ func overHTTP(ctx context.Context, b *bundle, c contract.Command, times int) (ou
 	var path string
 	switch c.Operation {
 	case "deposit", "withdraw", "hold":
-		path = fmt.Sprintf("/api/v1/accounts/%s/%s", c.AccountID, map[string]string{"deposit": "deposits", "withdraw": "withdrawals", "hold": "holds"}[c.Operation])
+		path = fmt.Sprintf("/api/v1/accounts/%s/%s", c.AccountID,
+			map[string]string{"deposit": "deposits", "withdraw": "withdrawals", "hold": "holds"}[c.Operation])
 	case "transfer":
 		path = "/api/v1/transfers"
 		body["from_account_id"], body["to_account_id"] = c.FromAccountID, c.ToAccountID
@@ -352,7 +355,8 @@ func TestCommandsOfAClientKeepTheirOrder(t *testing.T) {
 	for _, client := range clients {
 		b.until(numbered, `SELECT count(*) FROM entries WHERE account_id = $1`, client)
 		var amounts []int64
-		if err := b.payments.Select(&amounts, `SELECT amount FROM entries WHERE account_id = $1 ORDER BY number`, client); err != nil {
+		if err := b.payments.Select(&amounts, `SELECT amount FROM entries WHERE account_id = $1 ORDER BY number`,
+			client); err != nil {
 			t.Fatal(err)
 		}
 		for i, amount := range amounts {
@@ -366,7 +370,8 @@ func TestCommandsOfAClientKeepTheirOrder(t *testing.T) {
 
 func deposit(t *testing.T, account uuid.UUID, minor int64) kafka.Message {
 	id := uuid.New()
-	m, err := record(account, contract.Command{CommandID: &id, Operation: "deposit", AccountID: &account, Amount: money.Decimal(cents(minor)), Currency: "RUB"})
+	m, err := record(account, contract.Command{CommandID: &id, Operation: "deposit", AccountID: &account,
+		Amount: money.Decimal(cents(minor)), Currency: "RUB"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,8 +12,8 @@ import (
 	"github.com/altyn-pay/altyn/testkit/localkafka"
 )
 
-// Two connections for each process are enough for all of its stages together: one has the relay's lock for ever, and what
-// the other one is for never needs a third.
+// Two connections for each process are enough for all of its stages together: one has the relay's lock for ever, and
+// what the other one is for never needs a third.
 func TestTwoConnectionsAreEnough(t *testing.T) {
 	services := stack.Instances(1, 1, 2)
 	for i := range services {
@@ -26,7 +26,8 @@ func TestTwoConnectionsAreEnough(t *testing.T) {
 		// New balances all the time, also of others' accounts, in several currencies.
 		payer, payee, currency := uuid.New(), uuid.New(), []string{"RUB", "USD", "BTC"}[i%3]
 		for _, account := range []uuid.UUID{payer, payee} {
-			if err := b.client.Call("POST", "/api/v1/accounts?wait=20s", uuid.NewString(), map[string]any{"id": account}, nil); err != nil {
+			if err := b.client.Call("POST", "/api/v1/accounts?wait=20s", uuid.NewString(), map[string]any{"id": account},
+				nil); err != nil {
 				return fmt.Errorf("open an account: %w", err)
 			}
 		}
@@ -35,14 +36,16 @@ func TestTwoConnectionsAreEnough(t *testing.T) {
 			body map[string]any
 		}{
 			{"/api/v1/accounts/" + payer.String() + "/deposits", map[string]any{"amount": "100", "currency": currency}},
-			{"/api/v1/transfers", map[string]any{"from_account_id": payer, "to_account_id": payee, "amount": "10", "currency": currency}},
+			{"/api/v1/transfers", map[string]any{"from_account_id": payer, "to_account_id": payee, "amount": "10",
+				"currency": currency}},
 		} {
 			if err := b.client.Call("POST", post.path+"?wait=20s", uuid.NewString(), post.body, nil); err != nil {
 				return fmt.Errorf("%s: %w", post.path, err)
 			}
 		}
 		var order load.Order
-		if err := b.client.Call("POST", "/api/v1/orders?wait=20s", "", load.NewOrder{AccountID: payer, Amount: "20", Currency: currency}, &order); err != nil {
+		if err := b.client.Call("POST", "/api/v1/orders?wait=20s", "",
+			load.NewOrder{AccountID: payer, Amount: "20", Currency: currency}, &order); err != nil {
 			return err
 		}
 		if order.Status != "paid" {

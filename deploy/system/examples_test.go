@@ -16,7 +16,8 @@ import (
 	"github.com/altyn-pay/altyn/testkit/localkafka"
 )
 
-var writeExamples = flag.Bool("examples.write", false, "write into the documents what their commands print, instead of comparing it")
+var writeExamples = flag.Bool("examples.write", false,
+	"write into the documents what their commands print, instead of comparing it")
 
 // example is a block of commands in a document and the block of what they print, if one follows.
 type example struct {
@@ -29,8 +30,8 @@ type example struct {
 
 const fence = "```"
 
-// readExamples finds the blocks marked sh. A block marked text or json right after one is what it prints. A block after the
-// comment notRun is left alone.
+// readExamples finds the blocks marked sh. A block marked text or json right after one is what it prints. A block after
+// the comment notRun is left alone.
 func readExamples(lines []string) (examples []example) {
 	const notRun = "<!-- not run: "
 	skip, last := false, -1 // last is the line after the last block of commands
@@ -50,7 +51,8 @@ func readExamples(lines []string) (examples []example) {
 		case language == "sh" && !skip:
 			examples = append(examples, example{line: begin + 1, commands: text, begin: i + 1, end: i + 1})
 			last = i + 1
-		case (language == "text" || language == "json") && last >= 0 && strings.TrimSpace(strings.Join(lines[last:begin-1], "")) == "":
+		case (language == "text" || language == "json") && last >= 0 &&
+			strings.TrimSpace(strings.Join(lines[last:begin-1], "")) == "":
 			e := &examples[len(examples)-1]
 			e.output, e.begin, e.end, e.comesToOutput, last = text, begin, i, true, -1
 		default:

@@ -17,9 +17,9 @@ import (
 	"github.com/altyn-pay/altyn/testkit/wait"
 )
 
-// group is some accounts between which money moves, and the world as it should be for them. The last account does not exist;
-// the one before it never waits for money, and so is the one that those who wait may transfer to: what they are served with
-// then depends on nobody else's queue.
+// group is some accounts between which money moves, and the world as it should be for them. The last account does not
+// exist; the one before it never waits for money, and so is the one that those who wait may transfer to: what they are
+// served with then depends on nobody else's queue.
 type group struct {
 	*trial
 	world    *world
@@ -41,7 +41,8 @@ type request struct {
 
 // act is something that happens, in the world and in reality.
 type act struct {
-	// apply does it in a world, and returns the codes with which that may be answered, which may depend on what else happens.
+	// apply does it in a world, and returns the codes with which that may be answered, which may
+	// depend on what else happens.
 	apply func(w *world) (allowed func() []string)
 	// send does it in reality and returns the codes of the answers; nil if it happens by itself.
 	send func() ([]string, error)
@@ -110,7 +111,10 @@ func (g *group) run(acts ...act) error {
 		happened := acts
 		if g.armed != none && !time.Now().Before(g.deadline) {
 			armed := g.armed
-			happened = append(slices.Clone(acts), act{apply: func(w *world) func() []string { w.expire(armed); return always() }})
+			happened = append(slices.Clone(acts), act{apply: func(w *world) func() []string {
+				w.expire(armed)
+				return always()
+			}})
 		}
 		var errs []error
 		for w := range g.worlds(happened, codes) {
@@ -123,7 +127,8 @@ func (g *group) run(acts ...act) error {
 			errs = append(errs, err)
 		}
 		if errs == nil {
-			if unexplained = fmt.Errorf("the answers %q are not those of any world", codes); g.armed == none || len(happened) > len(acts) {
+			if unexplained = fmt.Errorf("the answers %q are not those of any world", codes); g.armed == none ||
+				len(happened) > len(acts) {
 				return nil // nor will they be
 			}
 			return unexplained
@@ -136,9 +141,9 @@ func (g *group) run(acts ...act) error {
 	return nil
 }
 
-// worlds are those that there may be after acts, whichever order they have happened in, as far as they explain the answers.
-// Who waits for money is served after what brought it, perhaps only after something else: of two payments at the same time
-// both may be there by then.
+// worlds are those that there may be after acts, whichever order they have happened in, as far as they explain the
+// answers. Who waits for money is served after what brought it, perhaps only after something else: of two payments at
+// the same time both may be there by then.
 func (g *group) worlds(acts []act, codes [][]string) func(yield func(*world) bool) {
 	return func(yield func(*world) bool) {
 		permutations(len(acts), func(order []int) bool {
@@ -227,7 +232,8 @@ func (w *world) thing(i int) string {
 	if t.kind != anOrder {
 		return t.status + " " + t.reason
 	}
-	return fmt.Sprintf("%s %s, captured %s, refunded %s", orderStatus[t.status], t.reason, cents(t.captured), cents(t.refunded))
+	return fmt.Sprintf("%s %s, captured %s, refunded %s", orderStatus[t.status], t.reason, cents(t.captured),
+		cents(t.refunded))
 }
 
 func (w *world) purse(i int) string {
@@ -334,7 +340,8 @@ func (g *group) expectHold(i int, t thing) error {
 		captured = cents(0)
 	}
 	if got.Status != t.hold || got.CapturedAmount != captured {
-		return fmt.Errorf("the hold of %s %d (%s) is %+v, not %q with %q captured", t.kind, i, g.ids[i], got, t.hold, captured)
+		return fmt.Errorf("the hold of %s %d (%s) is %+v, not %q with %q captured", t.kind, i, g.ids[i], got, t.hold,
+			captured)
 	}
 	return nil
 }
@@ -351,8 +358,8 @@ func (g *group) expectPayment(i int, t thing) error {
 	return nil
 }
 
-// copies sends copies of a request at the same time. It returns the codes of the answers, and whatever they answer of: an ID and
-// a deadline.
+// copies sends copies of a request at the same time. It returns the codes of the answers, and whatever they
+// answer of: an ID and a deadline.
 func (g *group) copies(r request, copies int) (codes []string, id uuid.UUID, expires time.Time, err error) {
 	type answer struct {
 		ID          uuid.UUID  `json:"id"`

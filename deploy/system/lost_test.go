@@ -18,8 +18,8 @@ import (
 	"github.com/altyn-pay/altyn/testkit/localkafka"
 )
 
-// The broker loses what it has acknowledged, under load: first all records of both topics, again and again, then one topic and
-// the other as a whole. Every order comes to its end all the same, and is charged once.
+// The broker loses what it has acknowledged, under load: first all records of both topics, again and again, then one
+// topic and the other as a whole. Every order comes to its end all the same, and is charged once.
 func TestWhatTheBrokerLosesIsToldAgain(t *testing.T) {
 	onEachBroker(t, func(t *testing.T, kind localkafka.Kind) {
 		services := stack.Instances(2, 2, 0)
@@ -80,12 +80,13 @@ func TestWhatTheBrokerLosesIsToldAgain(t *testing.T) {
 		if err := b.orders.Get(&asked, `SELECT count(*) FROM unsettled WHERE asked > 0`); err != nil {
 			t.Fatal(err)
 		}
-		t.Logf("%d orders, %v; at least %d records were lost, %d orders are being asked about", report.Orders, report.OrdersByStatus, lost, asked)
+		t.Logf("%d orders, %v; at least %d records were lost, %d orders are being asked about", report.Orders,
+			report.OrdersByStatus, lost, asked)
 	})
 }
 
-// story is what happens to an order from its client's side: it is placed, and perhaps cancelled, or refunded where it is paid
-// soon.
+// story is what happens to an order from its client's side: it is placed, and perhaps cancelled, or
+// refunded where it is paid soon.
 func (b *bundle) story(i int, account uuid.UUID) error {
 	order := load.NewOrder{AccountID: account, Amount: "1.00", Currency: "RUB"}
 	if i%4 == 1 {

@@ -61,17 +61,22 @@ type step struct {
 }
 
 var (
-	kinds = []string{"", "deposit", "withdraw", "withdraw", "transfer", "transfer", "hold", "order", "order", "order", "order", "order", "order",
-		"word", "word", "confirm", "confirm", "reject", "refund", "refund", "cancel", "cancel", "capture", "release", "end", "end", "again",
+	kinds = []string{"", "deposit", "withdraw", "withdraw", "transfer", "transfer", "hold", "order", "order", "order",
+		"order", "order", "order",
+		"word", "word", "confirm", "confirm", "reject", "refund", "refund", "cancel", "cancel", "capture", "release", "end",
+		"end", "again",
 		"replay", "batch", "batch", "give up"}
 	raced = []string{"", "", "", "", "deposit", "word", "confirm", "reject", "refund", "cancel"}
 	// Mostly nobody is killed.
-	victims = slices.Concat(make([]string, 16), []string{"payments", "payments-2", "orders", "gateway", theRecords, theRecords})
+	victims = slices.Concat(make([]string, 16),
+		[]string{"payments", "payments-2", "orders", "gateway", theRecords, theRecords})
 
-	words = []string{contract.InventoryCompleted, contract.InventoryCompleted, contract.InventoryCompleted, contract.InventoryFailed, "RESERVED"}
+	words = []string{contract.InventoryCompleted, contract.InventoryCompleted, contract.InventoryCompleted,
+		contract.InventoryFailed, "RESERVED"}
 )
 
-// uniform draws a number below n. The library's own numbers are small more often than not, which is not what is wanted here.
+// uniform draws a number below n. The library's own numbers are small more often than not, which
+// is not what is wanted here.
 func uniform(t *rapid.T, n int) int {
 	x := 0
 	for limit := 1; limit < 8*n; limit *= 2 {
@@ -87,24 +92,28 @@ func one[T any](t *rapid.T, of []T) T { return of[uniform(t, len(of))] }
 
 func drawStep(t *rapid.T) step {
 	return step{
-		Kind: one(t, kinds), Race: one(t, raced), Group: uniform(t, groups), Account: uniform(t, accountsOfEach), Other: uniform(t, accountsOfEach),
-		Currency: one(t, []int{0, 0, 0, 1}), Amount: int64(1 + uniform(t, 400)), Part: uniform(t, 2) == 1, Which: uniform(t, 60),
+		Kind: one(t, kinds), Race: one(t, raced), Group: uniform(t, groups), Account: uniform(t, accountsOfEach),
+		Other:    uniform(t, accountsOfEach),
+		Currency: one(t, []int{0, 0, 0, 1}), Amount: int64(1 + uniform(t, 400)), Part: uniform(t, 2) == 1,
+		Which:  uniform(t, 60),
 		Manual: uniform(t, 2) == 1, Goods: uniform(t, 3) == 2, Early: uniform(t, 3) == 2, Word: one(t, words),
-		Wait: uniform(t, 2) == 1, Brief: uniform(t, 6) == 5, AtDeadline: uniform(t, 2) == 1, Transaction: uniform(t, 4) == 3, Copies: 1 + uniform(t, 4)/3,
+		Wait: uniform(t, 2) == 1, Brief: uniform(t, 6) == 5, AtDeadline: uniform(t, 2) == 1, Transaction: uniform(t, 4) == 3,
+		Copies: 1 + uniform(t, 4)/3,
 	}
 }
 
-// Whatever clients ask of orders, payments and accounts, in whatever order, with whatever is repeated and whichever service is
-// killed meanwhile, everything ends as a simple model says: each order, payment, operation, hold and balance. Where two things
-// happen at the same time, or a deadline decides, the model has all the worlds that there may be, and one of them must be
-// the real one.
+// Whatever clients ask of orders, payments and accounts, in whatever order, with whatever is repeated and whichever
+// service is killed meanwhile, everything ends as a simple model says: each order, payment, operation, hold and
+// balance. Where two things happen at the same time, or a deadline decides, the model has all the worlds that there may
+// be, and one of them must be the real one.
 func TestSagasAgreeWithAModel(t *testing.T) {
 	services := stack.Instances(2, 2, 0)
 	for i := range services {
 		services[i].Env = []string{"ORDERS_HEAL_AFTER=1s", "PAYMENTS_HEAL_AFTER=1s"}
 	}
 	s := newSaga(t, localkafka.Embedded, services)
-	trial := &trial{saga: s, transactor: s.newTransactor(), events: newRecorder(s), patience: patience, ends: map[string]int{}}
+	trial := &trial{saga: s, transactor: s.newTransactor(), events: newRecorder(s), patience: patience,
+		ends: map[string]int{}}
 	var (
 		deadline = time.Now().Add(*modelTime)
 		checks   int
@@ -135,7 +144,8 @@ func TestSagasAgreeWithAModel(t *testing.T) {
 	}
 }
 
-// trial is what all checks share: the running system, the events that were on its topics, and how often things have ended how.
+// trial is what all checks share: the running system, the events that were on its topics, and how
+// often things have ended how.
 type trial struct {
 	*saga
 	transactor *transactor

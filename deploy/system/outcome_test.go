@@ -16,8 +16,8 @@ import (
 	"github.com/altyn-pay/altyn/testkit/localpostgres"
 )
 
-// PostgreSQL dies again and again while clients without keys pay in and order, and nobody repeats anything: what was accepted
-// has happened once, what is unavailable has not happened, and of the rest the answer says where to look.
+// PostgreSQL dies again and again while clients without keys pay in and order, and nobody repeats anything: what was
+// accepted has happened once, what is unavailable has not happened, and of the rest the answer says where to look.
 func TestAnswersWhilePostgreSQLDies(t *testing.T) {
 	b := setup(t, localkafka.Embedded, stack.Instances(1, 1, 1))
 	account := b.accounts(1, "")[0]
@@ -28,7 +28,8 @@ func TestAnswersWhilePostgreSQLDies(t *testing.T) {
 	places := make(map[string]string)    // of what is unknown, by reference
 	send := func() {
 		reference := uuid.NewString()
-		path, body := "/api/v1/accounts/"+account.String()+"/deposits", map[string]any{"amount": "1", "currency": "RUB", "reference": reference}
+		path, body := "/api/v1/accounts/"+account.String()+"/deposits",
+			map[string]any{"amount": "1", "currency": "RUB", "reference": reference}
 		if reference[0] < '8' {
 			path, body["account_id"] = "/api/v1/orders", account
 		}

@@ -20,7 +20,8 @@ func (b *bundle) batch(commands []contract.Command) ([]contract.Operation, error
 			Problem   any                 `json:"problem"`
 		} `json:"items"`
 	}
-	if err := b.client.Retry(b.Context(), "/api/v1/operations/batch", uuid.NewString(), map[string]any{"operations": commands}, &answer); err != nil {
+	if err := b.client.Retry(b.Context(), "/api/v1/operations/batch", uuid.NewString(),
+		map[string]any{"operations": commands}, &answer); err != nil {
 		return nil, err
 	}
 	operations := make([]contract.Operation, len(answer.Items))
@@ -33,8 +34,8 @@ func (b *bundle) batch(commands []contract.Command) ([]contract.Operation, error
 	return operations, nil
 }
 
-// A client that waits for money with 10,000 requests behind the first costs the others nothing: theirs end, while its own
-// stay, and while they are served later on. They are served in their order, as far as the money goes.
+// A client that waits for money with 10,000 requests behind the first costs the others nothing: theirs end, while its
+// own stay, and while they are served later on. They are served in their order, as far as the money goes.
 func TestALongQueueIsOnlyItsClients(t *testing.T) {
 	b := setup(t, localkafka.Embedded, stack.Instances(1, 2, 0))
 	const behind, size, covered = 10_000, 1000, 6000
@@ -62,7 +63,8 @@ func TestALongQueueIsOnlyItsClients(t *testing.T) {
 		commands := make([]contract.Command, size)
 		for i := range commands {
 			payer, payee := &crowd[i%len(crowd)], &crowd[(i+1)%len(crowd)]
-			commands[i] = contract.Command{Operation: "transfer", FromAccountID: payer, ToAccountID: payee, Amount: "0.50", Currency: "RUB"}
+			commands[i] = contract.Command{Operation: "transfer", FromAccountID: payer, ToAccountID: payee, Amount: "0.50",
+				Currency: "RUB"}
 			if i%3 == 0 {
 				commands[i] = contract.Command{Operation: "deposit", AccountID: payer, Amount: "0.50", Currency: "RUB"}
 			}
@@ -103,13 +105,16 @@ func TestALongQueueIsOnlyItsClients(t *testing.T) {
 	}
 	b.until(0, waiting, client)
 	for status, want := range map[string]int{"success": 1 + covered, "error": behind - covered} {
-		b.until(want, `SELECT count(*) FROM operations WHERE account_id = $1 AND operation = 'withdraw' AND currency = 'RUB' AND status = $2`, client, status)
+		b.until(want, `SELECT count(*) FROM operations
+			WHERE account_id = $1 AND operation = 'withdraw' AND currency = 'RUB' AND status = $2`, client, status)
 	}
 	b.until(0, `SELECT count(*) FROM (
 		SELECT o.seq, lag(o.seq) OVER (ORDER BY e.number) AS before FROM entries e JOIN operations o ON o.id = e.operation_id
 		WHERE e.account_id = $1 AND e.currency = 'RUB' AND e.operation = 'withdraw') e WHERE seq < before`, client)
-	b.until(0, `SELECT count(*) FROM operations WHERE account_id = $1 AND status = 'error' AND (reason <> 'insufficient_funds' OR seq < (
-		SELECT max(seq) FROM operations WHERE account_id = $1 AND currency = 'RUB' AND operation = 'withdraw' AND status = 'success'))`, client)
+	b.until(0, `SELECT count(*) FROM operations
+		WHERE account_id = $1 AND status = 'error' AND (reason <> 'insufficient_funds' OR seq < (
+		SELECT max(seq) FROM operations WHERE account_id = $1
+			AND currency = 'RUB' AND operation = 'withdraw' AND status = 'success'))`, client)
 	b.balance(client, "0.00", "0.00")
 	b.audit(map[string]int64{})
 }

@@ -120,36 +120,46 @@ var races = map[string]race{
 	"failure": {order: load.NewOrder{Amount: "10.01"}, step: nothing, refusals: []string{"order_failed"},
 		allowed: []string{"failed insufficient_funds 0.00 0.00"}},
 	"another": {order: manual, stage: "authorized", step: cancellation, taken: both, allowed: []string{cancelledFree}},
-	"confirmation": {order: manual, stage: "authorized", step: confirmation, refusals: []string{"payment_not_authorized"}, taken: oneOrBoth,
+	"confirmation": {order: manual, stage: "authorized", step: confirmation, refusals: []string{"payment_not_authorized"},
+		taken:   oneOrBoth,
 		allowed: []string{cancelledFree, cancelledBack}, first: cancelledBack},
-	"rejection": {order: manual, stage: "authorized", step: rejection, refusals: []string{"payment_not_authorized", "order_failed"}, taken: oneOrBoth,
+	"rejection": {order: manual, stage: "authorized", step: rejection,
+		refusals: []string{"payment_not_authorized", "order_failed"}, taken: oneOrBoth,
 		allowed: []string{isRejected, cancelledFree}, first: isRejected},
-	"expiry": {order: brief, stage: "authorized", step: nothing, refusals: []string{"order_failed"}, allowed: []string{isExpired, cancelledFree}},
-	"refund": {order: atOnce, stage: "paid", step: refund("4.00"), refusals: []string{"payment_not_captured"}, taken: oneOrBoth,
+	"expiry": {order: brief, stage: "authorized", step: nothing, refusals: []string{"order_failed"},
+		allowed: []string{isExpired, cancelledFree}},
+	"refund": {order: atOnce, stage: "paid", step: refund("4.00"), refusals: []string{"payment_not_captured"},
+		taken:   oneOrBoth,
 		allowed: []string{cancelledBack}},
-	"goods": {order: withGoods, stage: "pending", why: "waiting_for_inventory", step: word(contract.InventoryCompleted), taken: both,
+	"goods": {order: withGoods, stage: "pending", why: "waiting_for_inventory", step: word(contract.InventoryCompleted),
+		taken:   both,
 		allowed: []string{cancelledFree, cancelledBack}},
-	"missing goods": {order: withGoods, stage: "pending", why: "waiting_for_inventory", step: word(contract.InventoryFailed),
-		refusals: []string{"order_failed"}, taken: oneOrBoth, allowed: []string{"failed out_of_stock 0.00 0.00", cancelledFree}},
-	"money": {order: load.NewOrder{Amount: "60.00", OnInsufficient: contract.OnInsufficientWait}, stage: "pending", why: "waiting_for_funds",
+	"missing goods": {order: withGoods, stage: "pending", why: "waiting_for_inventory",
+		step:     word(contract.InventoryFailed),
+		refusals: []string{"order_failed"}, taken: oneOrBoth,
+		allowed: []string{"failed out_of_stock 0.00 0.00", cancelledFree}},
+	"money": {order: load.NewOrder{Amount: "60.00", OnInsufficient: contract.OnInsufficientWait}, stage: "pending",
+		why:  "waiting_for_funds",
 		step: funding, taken: both, allowed: []string{cancelledFree, "cancelled cancelled 60.00 60.00"}},
 
 	// Without a cancellation.
 	"goods that are due": {order: load.NewOrder{Amount: "10.00", AwaitInventory: true, ExpiresIn: soon}, stage: "pending",
-		why: "waiting_for_inventory", step: word(contract.InventoryCompleted), other: nothing, allowed: []string{paidWhole, isExpired}},
+		why: "waiting_for_inventory", step: word(contract.InventoryCompleted), other: nothing,
+		allowed: []string{paidWhole, isExpired}},
 	"confirmation that is due": {order: brief, stage: "authorized", step: confirmation, other: nothing,
 		refusals: []string{"payment_not_authorized"}, allowed: []string{paidWhole, isExpired}, first: paidWhole},
 	"confirmations": {order: manual, stage: "authorized", step: confirmation, other: confirmation,
 		refusals: []string{"payment_not_authorized"}, taken: oneOnly, allowed: []string{paidWhole}},
 	"verdicts": {order: manual, stage: "authorized", step: confirmation, other: rejection,
-		refusals: []string{"payment_not_authorized"}, taken: oneOnly, allowed: []string{paidWhole, isRejected}, first: paidWhole},
+		refusals: []string{"payment_not_authorized"}, taken: oneOnly, allowed: []string{paidWhole, isRejected},
+		first: paidWhole},
 	"refunds": {order: atOnce, stage: "paid", step: refund("6.00"), other: refund("6.00"),
 		refusals: []string{"amount_exceeds_captured"}, taken: oneOnly, allowed: []string{"paid  10.00 6.00"}},
 }
 
-// A cancellation races with whatever else may happen to an order at the same time, for hundreds of orders at once, on two
-// instances of each service: each order ends in a way that is allowed, the steps were answered accordingly, and the money is
-// where it should be.
+// A cancellation races with whatever else may happen to an order at the same time, for hundreds of orders at once, on
+// two instances of each service: each order ends in a way that is allowed, the steps were answered accordingly, and the
+// money is where it should be.
 func TestRaces(t *testing.T) {
 	s := newSaga(t, localkafka.Embedded, stack.Instances(2, 2, 0))
 	const each, clients = 30, 60
@@ -188,7 +198,9 @@ func (r race) run(s *saga, account uuid.UUID) (load.Order, error) {
 		return order, err
 	}
 	if r.stage != "" {
-		if order, err = s.until(order.ID, func(o load.Order) bool { return o.Status == r.stage && o.Reason == r.why }); err != nil {
+		if order, err = s.until(order.ID, func(o load.Order) bool {
+			return o.Status == r.stage && o.Reason == r.why
+		}); err != nil {
 			return order, err
 		}
 	}
@@ -226,7 +238,9 @@ func (r race) run(s *saga, account uuid.UUID) (load.Order, error) {
 	if err := group.Wait(); err != nil {
 		return order, err
 	}
-	if order, err = s.until(order.ID, func(o load.Order) bool { return slices.Contains(r.allowed, ending(o)) }); err != nil {
+	if order, err = s.until(order.ID, func(o load.Order) bool {
+		return slices.Contains(r.allowed, ending(o))
+	}); err != nil {
 		return order, fmt.Errorf("it must become one of %q: %w", r.allowed, err)
 	}
 	if !r.taken.holds(taken) || r.first != "" && taken[0] != (ending(order) == r.first) {

@@ -21,8 +21,8 @@ const changedMind = "the client changed its mind"
 // soon is a deadline that comes while a test waits for it, and not before its order is where the test wants it.
 const soon = "8s"
 
-// Sagas of every kind at the same time, through the gateway, while every message on the topics comes twice, on two instances
-// of payments.
+// Sagas of every kind at the same time, through the gateway, while every message on the topics comes twice,
+// on two instances of payments.
 func TestSagas(t *testing.T) {
 	onEachBroker(t, func(t *testing.T, kind localkafka.Kind) {
 		s := newSaga(t, kind, stack.Instances(1, 2, 0))
@@ -32,7 +32,8 @@ func TestSagas(t *testing.T) {
 				"confirmed": (*saga).confirmed, "confirmed in part": (*saga).confirmedInPart, "rejected": (*saga).rejected,
 				"hold expires": (*saga).holdExpires, "refunds": (*saga).refunds, "cancelled": (*saga).cancelled,
 				"goods": (*saga).goods, "early goods": (*saga).earlyGoods, "goods expire": (*saga).goodsExpire,
-				"money": (*saga).money, "wait expires": (*saga).waitExpires, "bad steps": (*saga).badSteps, "at rest": (*saga).atRest,
+				"money": (*saga).money, "wait expires": (*saga).waitExpires, "bad steps": (*saga).badSteps,
+				"at rest": (*saga).atRest,
 			} {
 				t.Run(name, func(t *testing.T) { t.Parallel(); scenario(s.on(t)) })
 			}
@@ -47,7 +48,8 @@ func TestSagas(t *testing.T) {
 		// By now each message has been sent again, and the copies change nothing when they come late.
 		var placed, told int
 		if err := errors.Join(
-			s.orders.Get(&placed, `SELECT count(*) + (SELECT count(*) FROM order_history WHERE to_status = 'cancelling' AND from_status <> 'cancelling') FROM orders`),
+			s.orders.Get(&placed, `SELECT count(*) + (SELECT count(*) FROM order_history WHERE to_status = 'cancelling'
+				AND from_status <> 'cancelling') FROM orders`),
 			s.payments.Get(&told, `SELECT sum(version) FROM payments`)); err != nil {
 			t.Fatal(err)
 		}
@@ -64,8 +66,9 @@ func TestSagas(t *testing.T) {
 func (s *saga) confirmed() {
 	account := s.account("100.00")
 	var order load.Order
-	if err := s.post(load.OrdersPath+"?wait=20s", uuid.NewString(), load.NewOrder{AccountID: account, Amount: "60.00", Currency: "RUB",
-		Capture: contract.CaptureManual}, &order); err != nil || order.Status != "authorized" {
+	if err := s.post(load.OrdersPath+"?wait=20s", uuid.NewString(),
+		load.NewOrder{AccountID: account, Amount: "60.00", Currency: "RUB",
+			Capture: contract.CaptureManual}, &order); err != nil || order.Status != "authorized" {
 		s.Fatalf("%+v, %v", order, err)
 	}
 	s.balance(account, "40.00", "60.00")
@@ -78,7 +81,8 @@ func (s *saga) confirmed() {
 		s.Errorf("hold %+v", hold)
 	}
 	for _, step := range []string{"capture", "release"} {
-		s.refused(s.post("/api/v1/holds/"+order.ID.String()+"/"+step, uuid.NewString(), struct{}{}, nil), 422, "hold_of_order")
+		s.refused(s.post("/api/v1/holds/"+order.ID.String()+"/"+step, uuid.NewString(), struct{}{}, nil), 422,
+			"hold_of_order")
 	}
 	_, err := s.client.Refund(s.Context(), uuid.NewString(), order.ID, "")
 	s.refused(err, 422, "payment_not_captured")
@@ -161,7 +165,8 @@ func (s *saga) refunds() {
 		p, err := s.client.Refund(s.Context(), uuid.NewString(), order, step.amount)
 		if step.code != "" {
 			s.refused(err, 422, step.code)
-		} else if err != nil || p.Status != contract.PaymentRefunded || p.RefundedAmount != step.refunded || p.CapturedAmount != "60.00" {
+		} else if err != nil || p.Status != contract.PaymentRefunded || p.RefundedAmount != step.refunded ||
+			p.CapturedAmount != "60.00" {
 			s.Errorf("refund %q: %+v, %v", step.amount, p, err)
 		}
 	}
@@ -184,15 +189,19 @@ func (s *saga) cancelled() {
 		captured, refunded string
 		before             []string
 	}{
-		"waiting for goods": {order: load.NewOrder{Amount: "60.00", AwaitInventory: true}, status: "pending", why: "waiting_for_inventory",
+		"waiting for goods": {order: load.NewOrder{Amount: "60.00", AwaitInventory: true}, status: "pending",
+			why:      "waiting_for_inventory",
 			captured: "0.00", refunded: "0.00", before: []string{"pending", "pending waiting_for_inventory"}},
-		"waiting for money": {order: load.NewOrder{Amount: "100.01", OnInsufficient: contract.OnInsufficientWait}, status: "pending", why: "waiting_for_funds",
+		"waiting for money": {order: load.NewOrder{Amount: "100.01", OnInsufficient: contract.OnInsufficientWait},
+			status: "pending", why: "waiting_for_funds",
 			captured: "0.00", refunded: "0.00", before: []string{"pending", "pending waiting_for_funds"}},
 		"authorized": {order: load.NewOrder{Amount: "60.00", Capture: contract.CaptureManual}, status: "authorized",
 			captured: "0.00", refunded: "0.00", before: []string{"pending", "authorized"}},
-		"paid": {order: load.NewOrder{Amount: "60.00"}, status: "paid", captured: "60.00", refunded: "60.00", before: []string{"pending", "paid"}},
-		"refunded in part": {order: load.NewOrder{Amount: "60.00"}, status: "paid", refund: "12.00", captured: "60.00", refunded: "60.00",
-			before: []string{"pending", "paid", "paid refunded"}},
+		"paid": {order: load.NewOrder{Amount: "60.00"}, status: "paid", captured: "60.00", refunded: "60.00",
+			before: []string{"pending", "paid"}},
+		"refunded in part": {order: load.NewOrder{Amount: "60.00"}, status: "paid", refund: "12.00", captured: "60.00",
+			refunded: "60.00",
+			before:   []string{"pending", "paid", "paid refunded"}},
 	} {
 		s.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -217,10 +226,12 @@ func (s *saga) cancelled() {
 				})
 			}
 			key := uuid.NewString()
-			if o, err := s.client.Cancel(t.Context(), key, order, changedMind); err != nil || o.Status != "cancelling" && o.Status != "cancelled" {
+			if o, err := s.client.Cancel(t.Context(), key, order, changedMind); err != nil ||
+				o.Status != "cancelling" && o.Status != "cancelled" {
 				t.Fatalf("%+v, %v", o, err)
 			}
-			if o := s.await(order, "cancelled", "cancelled"); o.Note != changedMind || o.CapturedAmount != stage.captured || o.RefundedAmount != stage.refunded {
+			if o := s.await(order, "cancelled", "cancelled"); o.Note != changedMind || o.CapturedAmount != stage.captured ||
+				o.RefundedAmount != stage.refunded {
 				t.Errorf("%+v", o)
 			}
 			s.payment(order, contract.PaymentCancelled, "cancelled", stage.captured, stage.refunded)
@@ -245,8 +256,8 @@ func (s *saga) cancelled() {
 	}
 }
 
-// Goods that are there let the payment go on, goods that are not end it; what comes later, comes again or says something
-// else does nothing.
+// Goods that are there let the payment go on, goods that are not end it; what comes later, comes again or says
+// something else does nothing.
 func (s *saga) goods() {
 	account := s.account("100.00")
 	wait := load.NewOrder{AccountID: account, Amount: "10.00", AwaitInventory: true}
@@ -261,40 +272,48 @@ func (s *saga) goods() {
 		s.refused(err, 422, "payment_not_authorized")
 	}
 	// Waiting for goods does not stop the account.
-	if err := s.post("/api/v1/accounts/"+account.String()+"/withdrawals", uuid.NewString(), amount("1.00"), nil); err != nil {
+	if err := s.post("/api/v1/accounts/"+account.String()+"/withdrawals", uuid.NewString(), amount("1.00"),
+		nil); err != nil {
 		s.Error(err)
 	}
 	completed, failed := goods(there, contract.InventoryCompleted), goods(gone, contract.InventoryFailed)
-	s.inventory(account, goods(there, "RESERVED"), goods(gone, "completed"), completed, failed, goods(held, contract.InventoryCompleted))
+	s.inventory(account, goods(there, "RESERVED"), goods(gone, "completed"), completed, failed,
+		goods(held, contract.InventoryCompleted))
 	s.await(there, "paid", "")
 	s.timeline(there, "pending", "pending waiting_for_inventory", "pending inventory_completed", "paid")
 	s.await(gone, "failed", "out_of_stock")
 	s.timeline(gone, "pending", "pending waiting_for_inventory", "failed out_of_stock")
 	s.await(held, "authorized", "")
-	s.inventory(account, completed, failed, goods(there, contract.InventoryFailed), goods(gone, contract.InventoryCompleted),
-		goods(held, contract.InventoryFailed), goods(uuid.New(), contract.InventoryCompleted), goods(short, contract.InventoryCompleted))
+	s.inventory(account, completed, failed, goods(there, contract.InventoryFailed),
+		goods(gone, contract.InventoryCompleted),
+		goods(held, contract.InventoryFailed), goods(uuid.New(), contract.InventoryCompleted),
+		goods(short, contract.InventoryCompleted))
 	s.await(short, "failed", "insufficient_funds")
-	s.timeline(short, "pending", "pending waiting_for_inventory", "pending inventory_completed", "failed insufficient_funds")
+	s.timeline(short, "pending", "pending waiting_for_inventory", "pending inventory_completed",
+		"failed insufficient_funds")
 	s.inventory(account, goods(waiting, contract.InventoryCompleted))
 	s.await(waiting, "pending", "waiting_for_funds")
 	s.balance(account, "79.00", "10.00")
-	if err := s.post("/api/v1/accounts/"+account.String()+"/deposits", uuid.NewString(), amount("30.00"), nil); err != nil {
+	if err := s.post("/api/v1/accounts/"+account.String()+"/deposits", uuid.NewString(), amount("30.00"),
+		nil); err != nil {
 		s.Error(err)
 	}
 	s.await(waiting, "paid", "")
-	s.timeline(waiting, "pending", "pending waiting_for_inventory", "pending inventory_completed", "pending waiting_for_funds", "paid")
+	s.timeline(waiting, "pending", "pending waiting_for_inventory", "pending inventory_completed",
+		"pending waiting_for_funds", "paid")
 	s.balance(account, "8.00", "10.00")
 }
 
-// The inventory system may be faster than the order. Nothing is told of its message, so another one behind it on the same
-// partition says when it was taken in.
+// The inventory system may be faster than the order. Nothing is told of its message, so another one behind it on the
+// same partition says when it was taken in.
 func (s *saga) earlyGoods() {
 	account, key := s.account("100.00"), uuid.NewString()
 	early := contract.DerivedID(load.OrdersPath, account, key)
 	outOfStock := contract.DerivedID(load.OrdersPath, account, key+"-2")
 	order := load.NewOrder{AccountID: account, Amount: "10.00", Currency: "RUB", AwaitInventory: true}
 	behind := s.place(order)
-	s.inventory(account, goods(early, contract.InventoryCompleted), goods(outOfStock, contract.InventoryFailed), goods(behind, contract.InventoryCompleted))
+	s.inventory(account, goods(early, contract.InventoryCompleted), goods(outOfStock, contract.InventoryFailed),
+		goods(behind, contract.InventoryCompleted))
 	s.await(behind, "paid", "")
 	for key, id := range map[string]uuid.UUID{key: early, key + "-2": outOfStock} {
 		if placed, err := s.client.Place(s.Context(), key, order); err != nil || placed.ID != id {
@@ -331,11 +350,13 @@ func (s *saga) money() {
 	s.await(held, "pending", "waiting_for_funds")
 	queue = append(queue, held, s.waits(path+"/holds", amount("5.00")),
 		s.waits("/api/v1/transfers", amount("1.00", "from_account_id", account.String(), "to_account_id", other.String())),
-		s.waits(path+"/withdrawals", amount("900.00")), s.waits(path+"/withdrawals", amount("500.00", "on_insufficient", "wait", "expires_in", "10m")))
+		s.waits(path+"/withdrawals", amount("900.00")),
+		s.waits(path+"/withdrawals", amount("500.00", "on_insufficient", "wait", "expires_in", "10m")))
 
 	// Another currency is another queue; credits pass, even too small ones.
 	dollars := map[string]string{"amount": "5.00", "currency": "USD"}
-	if err := errors.Join(s.post(path+"/deposits", uuid.NewString(), dollars, nil), s.post(path+"/withdrawals", uuid.NewString(), dollars, nil),
+	if err := errors.Join(s.post(path+"/deposits", uuid.NewString(), dollars, nil),
+		s.post(path+"/withdrawals", uuid.NewString(), dollars, nil),
 		s.post(path+"/deposits", uuid.NewString(), amount("50.00"), nil)); err != nil {
 		s.Error(err)
 	}
@@ -398,7 +419,8 @@ func (s *saga) waitExpires() {
 	if err := s.post(path, key, first, nil); err != nil {
 		s.Fatal(err)
 	}
-	order := s.place(load.NewOrder{AccountID: account, Amount: "50.00", OnInsufficient: contract.OnInsufficientWait, ExpiresIn: soon})
+	order := s.place(load.NewOrder{AccountID: account, Amount: "50.00", OnInsufficient: contract.OnInsufficientWait,
+		ExpiresIn: soon})
 	behind := s.waits(path, amount("4.00"))
 	s.await(order, "failed", "expired")
 	s.timeline(order, "pending", "pending waiting_for_funds", "failed expired")
@@ -413,7 +435,8 @@ func (s *saga) badSteps() {
 	_, err := s.client.Cancel(s.Context(), uuid.NewString(), nobody, "")
 	s.refused(err, 404, "order_not_found")
 	for _, step := range []string{"confirm", "reject", "refund"} {
-		s.refused(s.post("/api/v1/payments/"+nobody.String()+"/"+step, uuid.NewString(), struct{}{}, nil), 404, "payment_not_found")
+		s.refused(s.post("/api/v1/payments/"+nobody.String()+"/"+step, uuid.NewString(), struct{}{}, nil), 404,
+			"payment_not_found")
 	}
 	s.refused(s.client.Get(s.Context(), "/api/v1/payments/"+nobody.String(), nil), 404, "payment_not_found")
 	account := s.account("10.00")
@@ -424,7 +447,8 @@ func (s *saga) badSteps() {
 		s.refused(err, 400, "validation_failed")
 	}
 	for _, in := range []string{"0s", "-1s", "soon"} {
-		_, err := s.client.Place(s.Context(), uuid.NewString(), load.NewOrder{AccountID: account, Amount: "1.00", Currency: "RUB", ExpiresIn: in})
+		_, err := s.client.Place(s.Context(), uuid.NewString(),
+			load.NewOrder{AccountID: account, Amount: "1.00", Currency: "RUB", ExpiresIn: in})
 		s.refused(err, 400, "validation_failed")
 	}
 	var text [201]byte
@@ -438,12 +462,14 @@ func (s *saga) badSteps() {
 func (s *saga) atRest() {
 	account := s.account("100.00")
 	s.await(s.place(load.NewOrder{AccountID: account, Amount: "10.00", Capture: contract.CaptureManual}), "authorized", "")
-	s.await(s.place(load.NewOrder{AccountID: account, Amount: "10.00", AwaitInventory: true}), "pending", "waiting_for_inventory")
-	s.await(s.place(load.NewOrder{AccountID: account, Amount: "91.00", OnInsufficient: contract.OnInsufficientWait}), "pending", "waiting_for_funds")
+	s.await(s.place(load.NewOrder{AccountID: account, Amount: "10.00", AwaitInventory: true}), "pending",
+		"waiting_for_inventory")
+	s.await(s.place(load.NewOrder{AccountID: account, Amount: "91.00", OnInsufficient: contract.OnInsufficientWait}),
+		"pending", "waiting_for_funds")
 }
 
-// overtaken has a cancellation arrive before its order: while the broker is down both wait in the outbox of orders, where
-// they change places.
+// overtaken has a cancellation arrive before its order: while the broker is down both wait in the outbox of
+// orders, where they change places.
 func (s *saga) overtaken() {
 	s.Helper()
 	account := s.account("10.00")
@@ -451,14 +477,16 @@ func (s *saga) overtaken() {
 		s.Fatal(err)
 	}
 	order := s.place(load.NewOrder{AccountID: account, Amount: "10.00"})
-	if o, err := s.client.Cancel(s.Context(), uuid.NewString(), order, changedMind); err != nil || o.Status != "cancelling" {
+	if o, err := s.client.Cancel(s.Context(), uuid.NewString(), order, changedMind); err != nil ||
+		o.Status != "cancelling" {
 		s.Fatalf("%+v, %v", o, err)
 	}
 	// The process that has read the outbox already must not be the one that publishes it.
 	if err := s.Kill(stack.Orders); err != nil {
 		s.Fatal(err)
 	}
-	moved, err := s.orders.ExecContext(s.Context(), `UPDATE outbox SET seq = DEFAULT WHERE strpos(messages, $1) > 0 AND strpos(messages, $2) > 0`,
+	moved, err := s.orders.ExecContext(s.Context(),
+		`UPDATE outbox SET seq = DEFAULT WHERE strpos(messages, $1) > 0 AND strpos(messages, $2) > 0`,
 		order.String(), contract.OrderPlacedType)
 	if err != nil {
 		s.Fatal(err)
@@ -494,31 +522,45 @@ func (s *saga) auditSees() {
 		db                       *sqlx.DB
 		which, spoil, mend, want string
 	}{
-		{s.payments, succeeded, `UPDATE payments SET refunded = 1 WHERE order_id = $1`, `UPDATE payments SET refunded = 0 WHERE order_id = $1`,
+		{s.payments, succeeded, `UPDATE payments SET refunded = 1 WHERE order_id = $1`,
+			`UPDATE payments SET refunded = 0 WHERE order_id = $1`,
 			"1 payments that took or gave back other"},
-		{s.payments, authorized, `UPDATE payments SET status = 'failed' WHERE order_id = $1`, `UPDATE payments SET status = 'authorized' WHERE order_id = $1`,
+		{s.payments, authorized, `UPDATE payments SET status = 'failed' WHERE order_id = $1`,
+			`UPDATE payments SET status = 'authorized' WHERE order_id = $1`,
 			"1 payments that are authorized without an open hold of their amount, or have one without being so"},
-		{s.payments, authorized, `UPDATE holds SET amount = amount + 1 WHERE id = $1`, `UPDATE holds SET amount = amount - 1 WHERE id = $1`,
+		{s.payments, authorized, `UPDATE holds SET amount = amount + 1 WHERE id = $1`,
+			`UPDATE holds SET amount = amount - 1 WHERE id = $1`,
 			"1 payments that are authorized without an open hold of their amount, or have one without being so"},
-		{s.payments, waiting, `UPDATE waits SET what = 'waiting_for_inventory' WHERE id = $1`, `UPDATE waits SET what = 'waiting_for_funds' WHERE id = $1`,
+		{s.payments, waiting, `UPDATE waits SET what = 'waiting_for_inventory' WHERE id = $1`,
+			`UPDATE waits SET what = 'waiting_for_funds' WHERE id = $1`,
 			"1 payments that do not wait for what they say"},
 		{s.payments, waiting, `UPDATE operations SET status = 'error', reason = 'expired', settled_at = created_at WHERE id = $1`,
-			`UPDATE operations SET status = 'created', reason = 'waiting_for_funds', settled_at = NULL WHERE id = $1`, "1 operations that wait for nothing"},
-		{s.payments, waiter, `UPDATE balances SET waiting = waiting + 1 WHERE account_id = $1`, `UPDATE balances SET waiting = waiting - 1 WHERE account_id = $1`,
+			`UPDATE operations SET status = 'created', reason = 'waiting_for_funds', settled_at = NULL
+				WHERE id = $1`, "1 operations that wait for nothing"},
+		{s.payments, waiter, `UPDATE balances SET waiting = waiting + 1 WHERE account_id = $1`,
+			`UPDATE balances SET waiting = waiting - 1 WHERE account_id = $1`,
 			"1 balances that count other"},
-		{s.payments, waiter, `UPDATE balances SET actual = actual + 1000000 WHERE account_id = $1`, `UPDATE balances SET actual = actual - 1000000 WHERE account_id = $1`,
+		{s.payments, waiter, `UPDATE balances SET actual = actual + 1000000 WHERE account_id = $1`,
+			`UPDATE balances SET actual = actual - 1000000 WHERE account_id = $1`,
 			"1 requests that wait for money which is there"},
-		{s.payments, goods, `INSERT INTO inventory (order_id, idempotent_key, status, joined_at) VALUES ($1, $1, 'FAILED', now())`,
+		{s.payments, goods, `INSERT INTO inventory (order_id, idempotent_key, status, joined_at)
+			VALUES ($1, $1, 'FAILED', now())`,
 			`DELETE FROM inventory WHERE order_id = $1`, "1 payments that wait for goods of which there was word"},
-		{s.orders, paid, `INSERT INTO cancellations VALUES ($1, NULL, $1, '', now())`, `DELETE FROM cancellations WHERE order_id = $1`,
+		{s.orders, paid, `INSERT INTO cancellations VALUES ($1, NULL, $1, '', now())`,
+			`DELETE FROM cancellations WHERE order_id = $1`,
 			"1 orders that are cancelled without a cancellation"},
-		{s.orders, cancelled, `UPDATE order_history SET from_status = 'authorized' WHERE order_id = $1 AND to_status = 'cancelling'`,
-			`UPDATE order_history SET from_status = 'paid' WHERE order_id = $1 AND to_status = 'cancelling'`, "1 lines of histories that do not follow"},
-		{s.orders, paid, `UPDATE orders SET version = version + 1 WHERE id = $1`, `UPDATE orders SET version = version - 1 WHERE id = $1`,
+		{s.orders, cancelled, `UPDATE order_history
+			SET from_status = 'authorized' WHERE order_id = $1 AND to_status = 'cancelling'`,
+			`UPDATE order_history SET from_status = 'paid' WHERE order_id = $1 AND to_status = 'cancelling'`,
+			"1 lines of histories that do not follow"},
+		{s.orders, paid, `UPDATE orders SET version = version + 1 WHERE id = $1`,
+			`UPDATE orders SET version = version - 1 WHERE id = $1`,
 			"1 orders that are not where their history ends"},
-		{s.orders, paid, `UPDATE orders SET payment_version = payment_version + 1 WHERE id = $1`, `UPDATE orders SET payment_version = payment_version - 1 WHERE id = $1`,
+		{s.orders, paid, `UPDATE orders SET payment_version = payment_version + 1 WHERE id = $1`,
+			`UPDATE orders SET payment_version = payment_version - 1 WHERE id = $1`,
 			"1 orders whose history is not as long"},
-		{s.orders, paid, `UPDATE orders SET captured = captured - 1 WHERE id = $1`, `UPDATE orders SET captured = captured + 1 WHERE id = $1`,
+		{s.orders, paid, `UPDATE orders SET captured = captured - 1 WHERE id = $1`,
+			`UPDATE orders SET captured = captured + 1 WHERE id = $1`,
 			"does not agree with its payment"},
 	} {
 		var id uuid.UUID
@@ -528,7 +570,8 @@ func (s *saga) auditSees() {
 		if _, err := fault.db.Exec(fault.spoil, id); err != nil {
 			s.Fatalf("%s: %v", fault.spoil, err)
 		}
-		if _, err := audit.Check(s.Context(), s.orders, s.payments); err == nil || !strings.Contains(err.Error(), fault.want) {
+		if _, err := audit.Check(s.Context(), s.orders, s.payments); err == nil ||
+			!strings.Contains(err.Error(), fault.want) {
 			s.Errorf("after %s the audit says: %v", fault.spoil, err)
 		}
 		if _, err := fault.db.Exec(fault.mend, id); err != nil {

@@ -23,8 +23,8 @@ import (
 	"github.com/altyn-pay/altyn/testkit/wait"
 )
 
-// saga is a running stack with what the steps of sagas need. What a test has seen last of an order is kept, so that at the
-// end every order is looked at once more.
+// saga is a running stack with what the steps of sagas need. What a test has seen last of an order is kept, so that at
+// the end every order is looked at once more.
 type saga struct {
 	*bundle
 	producer *kafka.Producer
@@ -107,7 +107,8 @@ func (s *saga) await(id uuid.UUID, status, reason string) load.Order {
 	s.eventually(func() error {
 		order = load.Order{} // what is left out is empty
 		s.get(load.OrdersPath+"/"+id.String(), &order)
-		if order.Status != status || order.Reason != reason && (status == "pending" || status == "failed" || status == "cancelled") {
+		if order.Status != status || order.Reason != reason &&
+			(status == "pending" || status == "failed" || status == "cancelled") {
 			return fmt.Errorf("order %+v is not %s %s", order, status, reason)
 		}
 		return nil
@@ -129,8 +130,8 @@ func (s *saga) unchanged() {
 	}
 }
 
-// timeline expects the lines of an order's timeline, each a status and the reason where there is one, each brought by an
-// event of its own.
+// timeline expects the lines of an order's timeline, each a status and the reason where there is one, each
+// brought by an event of its own.
 func (s *saga) timeline(id uuid.UUID, want ...string) {
 	s.Helper()
 	var timeline struct {
@@ -164,7 +165,8 @@ func (s *saga) payment(id uuid.UUID, status, reason, captured, refunded string) 
 	s.Helper()
 	var p contract.Payment
 	s.get("/api/v1/payments/"+id.String(), &p)
-	if p.OrderID != id || p.Status != status || p.Reason != reason || p.CapturedAmount != captured || p.RefundedAmount != refunded {
+	if p.OrderID != id || p.Status != status || p.Reason != reason || p.CapturedAmount != captured ||
+		p.RefundedAmount != refunded {
 		s.Errorf("payment %+v, want %s %q, captured %s, refunded %s", p, status, reason, captured, refunded)
 	}
 }
@@ -209,7 +211,8 @@ func (b *bundle) waits(path string, body any) uuid.UUID {
 	if err != nil {
 		b.Fatal(err)
 	}
-	request, err := http.NewRequestWithContext(b.Context(), http.MethodPost, b.URL("gateway")+path, strings.NewReader(string(text)))
+	request, err := http.NewRequestWithContext(b.Context(), http.MethodPost, b.URL("gateway")+path,
+		strings.NewReader(string(text)))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -222,7 +225,8 @@ func (b *bundle) waits(path string, body any) uuid.UUID {
 	defer response.Body.Close()
 	var op contract.Operation
 	err = json.NewDecoder(response.Body).Decode(&op)
-	if err != nil || response.StatusCode != http.StatusAccepted || response.Header.Get("Location") != "/api/v1/operations/"+op.ID.String() ||
+	if err != nil || response.StatusCode != http.StatusAccepted ||
+		response.Header.Get("Location") != "/api/v1/operations/"+op.ID.String() ||
 		op.Status != "created" || op.Reason != "waiting_for_funds" {
 		b.Fatalf("%s %s: %s, %v, %+v, %v", path, text, response.Status, response.Header, op, err)
 	}

@@ -40,8 +40,9 @@ const (
 	streamPatience = 2 * time.Minute
 )
 
-// Thousands of clients follow their orders through the gateway. It costs little memory, each of them is told at once what
-// becomes of its order, whichever instance of orders commits it, and when an instance ends they go on with the other.
+// Thousands of clients follow their orders through the gateway. It costs little memory, each of them is
+// told at once what becomes of its order, whichever instance of orders commits it, and when an instance
+// ends they go on with the other.
 func TestThousandsOfStreams(t *testing.T) {
 	needFiles(t, 2*openStreams+1000) // the gateway has two for each stream
 	services := stack.Instances(2, 1, 0)
@@ -96,7 +97,9 @@ func TestThousandsOfStreams(t *testing.T) {
 	if err := b.Stop("orders-2"); err != nil {
 		t.Fatal(err)
 	}
-	b.await(ctx, "all streams are on one instance", func() bool { return b.metric("orders", "altyn_orders_streams") == openStreams })
+	b.await(ctx, "all streams are on one instance", func() bool {
+		return b.metric("orders", "altyn_orders_streams") == openStreams
+	})
 	t.Logf("all of them were on one instance %v after the end of the other began", time.Since(start))
 	b.checkMemory(maxRSS, "gateway", "orders")
 	if n := ended.Load(); n > 0 {
@@ -259,14 +262,17 @@ func (b *bundle) checkDelay(clients *listeners, instance string, accounts []uuid
 func paid(t *testing.T, order load.Order) kafka.Message {
 	t.Helper()
 	value, err := json.Marshal(contract.Payment{
-		OrderID: order.ID, AccountID: order.AccountID, Amount: order.Amount, Currency: "RUB", Capture: contract.CaptureAutomatic,
-		Status: contract.PaymentSucceeded, CapturedAmount: order.Amount, RefundedAmount: "0.00", Version: 1,
+		OrderID: order.ID, AccountID: order.AccountID, Amount: order.Amount, Currency: "RUB",
+		Capture: contract.CaptureAutomatic,
+		Status:  contract.PaymentSucceeded, CapturedAmount: order.Amount, RefundedAmount: "0.00", Version: 1,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	header := kafka.Event{ID: uuid.NewString(), Type: contract.PaymentSucceededType, Source: "/payments", Subject: order.ID.String()}
-	return kafka.Message{Topic: contract.TopicPayments, Key: []byte(order.AccountID.String()), Value: value, Headers: header.Headers()}
+	header := kafka.Event{ID: uuid.NewString(), Type: contract.PaymentSucceededType, Source: "/payments",
+		Subject: order.ID.String()}
+	return kafka.Message{Topic: contract.TopicPayments, Key: []byte(order.AccountID.String()), Value: value,
+		Headers: header.Headers()}
 }
 
 // listeners are clients of streams.
@@ -323,8 +329,8 @@ func (l *listener) next() (order load.Order, err error) {
 	}
 }
 
-// follow does what a browser does: it hands over each event until the final one, which must be the last of its stream, and
-// comes again after an end before that.
+// follow does what a browser does: it hands over each event until the final one, which must be the last of its stream,
+// and comes again after an end before that.
 func (l *listeners) follow(url string, id uuid.UUID, told func(load.Order)) (order load.Order, err error) {
 	for {
 		stream, err := l.open(url, id)

@@ -74,7 +74,8 @@ type bundle struct {
 
 func setup(t *testing.T, kind localkafka.Kind, services []stack.Service) *bundle {
 	t.Helper()
-	s, err := stack.Start(t.Context(), stack.Options{Binaries: binaries, Kafka: stack.Kafka{Kind: kind}, Services: services})
+	s, err := stack.Start(t.Context(), stack.Options{Binaries: binaries, Kafka: stack.Kafka{Kind: kind},
+		Services: services})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,9 +116,10 @@ func (b *bundle) database(service string) *sqlx.DB {
 	return db
 }
 
-// books audits the books once everything has come to rest. On the embedded broker a consumer that is killed in the moment in
-// which it joins its group stays a member, with its share of the partitions, until the group is balanced anew: kfake v0.0.0
-// gives no session timeout to a member that its answer did not reach. Apache Kafka does, so there nobody helps.
+// books audits the books once everything has come to rest. On the embedded broker a consumer that is killed in
+// the moment in which it joins its group stays a member, with its share of the partitions, until the group is
+// balanced anew: kfake v0.0.0 gives no session timeout to a member that its answer did not reach. Apache Kafka
+// does, so there nobody helps.
 func (b *bundle) books(options ...audit.Option) (audit.Report, error) {
 	b.Helper()
 	report, err := audit.AtRest(b.Context(), b.orders, b.payments, options...)
@@ -158,7 +160,8 @@ func (b *bundle) accounts(n int, amount string) []uuid.UUID {
 func (b *bundle) place(account uuid.UUID, amount, query string) load.Order {
 	b.Helper()
 	var order load.Order
-	if err := b.client.Call("POST", "/api/v1/orders"+query, "", load.NewOrder{AccountID: account, Amount: amount, Currency: "RUB"}, &order); err != nil {
+	if err := b.client.Call("POST", "/api/v1/orders"+query, "",
+		load.NewOrder{AccountID: account, Amount: amount, Currency: "RUB"}, &order); err != nil {
 		b.Fatal(err)
 	}
 	return order
@@ -174,23 +177,27 @@ func TestAnOrderIsPaidThroughTheGateway(t *testing.T) {
 		if order := b.place(account, "60.00", "?wait=20s"); order.Status != "failed" || order.Reason != "insufficient_funds" {
 			t.Errorf("an order that is not covered: %+v", order)
 		}
-		if order := b.place(uuid.New(), "1.00", "?wait=20s"); order.Status != "failed" || order.Reason != "account_not_found" {
+		if order := b.place(uuid.New(), "1.00", "?wait=20s"); order.Status != "failed" ||
+			order.Reason != "account_not_found" {
 			t.Errorf("an order of nobody: %+v", order)
 		}
 		var balance contract.Balances
-		if err := b.client.Call("GET", "/api/v1/accounts/"+account.String()+"/balance", "", nil, &balance); err != nil || balance.Actual["RUB"] != "40.00" {
+		if err := b.client.Call("GET", "/api/v1/accounts/"+account.String()+"/balance", "", nil, &balance); err != nil ||
+			balance.Actual["RUB"] != "40.00" {
 			t.Errorf("balance %+v, %v", balance, err)
 		}
 
 		// 200 orders at once on an account with money for 100.
 		rush := b.accounts(1, "100.00")[0]
 		if err := load.Each(t.Context(), 200, 200, func(int) error {
-			return b.client.Call("POST", "/api/v1/orders", "", load.NewOrder{AccountID: rush, Amount: "1.00", Currency: "RUB"}, nil)
+			return b.client.Call("POST", "/api/v1/orders", "", load.NewOrder{AccountID: rush, Amount: "1.00", Currency: "RUB"},
+				nil)
 		}); err != nil {
 			t.Fatal(err)
 		}
 		b.audit(map[string]int64{"paid": 101, "failed": 102})
-		if err := b.client.Call("GET", "/api/v1/accounts/"+rush.String()+"/balance", "", nil, &balance); err != nil || balance.Actual["RUB"] != "0.00" {
+		if err := b.client.Call("GET", "/api/v1/accounts/"+rush.String()+"/balance", "", nil, &balance); err != nil ||
+			balance.Actual["RUB"] != "0.00" {
 			t.Errorf("balance after the rush %+v, %v", balance, err)
 		}
 	})
@@ -204,7 +211,8 @@ func TestEveryMessageTwice(t *testing.T) {
 		accounts := b.accounts(20, "10.00")
 		const orders = 400 // 20 for each account, which has money for 10
 		if err := load.Each(t.Context(), orders, 32, func(i int) error {
-			return b.client.Call("POST", "/api/v1/orders", "", load.NewOrder{AccountID: accounts[i%20], Amount: "1.00", Currency: "RUB"}, nil)
+			return b.client.Call("POST", "/api/v1/orders", "",
+				load.NewOrder{AccountID: accounts[i%20], Amount: "1.00", Currency: "RUB"}, nil)
 		}); err != nil {
 			t.Fatal(err)
 		}
@@ -268,7 +276,8 @@ func (b *bundle) duplicated(topic string, atLeast int) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	consumer, err := kafka.NewConsumer(cfg, "counter-"+topic, []string{topic}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	consumer, err := kafka.NewConsumer(cfg, "counter-"+topic, []string{topic}, slog.New(slog.DiscardHandler),
+		prometheus.NewRegistry())
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -285,8 +294,8 @@ func (b *bundle) duplicated(topic string, atLeast int) {
 	}
 }
 
-// Services are killed, PostgreSQL is stopped in immediate mode and the broker is killed in the middle of a load, while two
-// payments instances run: every accepted order becomes final, exactly once, and the sums are right.
+// Services are killed, PostgreSQL is stopped in immediate mode and the broker is killed in the middle of a load, while
+// two payments instances run: every accepted order becomes final, exactly once, and the sums are right.
 func TestCrashes(t *testing.T) {
 	onEachBroker(t, func(t *testing.T, kind localkafka.Kind) {
 		b := setup(t, kind, stack.Instances(1, 2, 0))
@@ -349,13 +358,15 @@ func TestCrashes(t *testing.T) {
 			Placed  int64     `db:"placed"`
 			Paid    int64     `db:"paid"`
 		}
-		if err := b.orders.Select(&rows, `SELECT account_id, count(*) AS placed, count(*) FILTER (WHERE status = 'paid') AS paid FROM orders GROUP BY 1`); err != nil {
+		if err := b.orders.Select(&rows, `SELECT account_id, count(*) AS placed,
+			count(*) FILTER (WHERE status = 'paid') AS paid FROM orders GROUP BY 1`); err != nil {
 			t.Fatal(err)
 		}
 		for _, row := range rows {
 			perAccount[row.Account] = row.Placed
 			if row.Paid != min(row.Placed, funded) {
-				t.Errorf("account %s: %d of %d orders are paid, of %d that it has money for", row.Account, row.Paid, row.Placed, funded)
+				t.Errorf("account %s: %d of %d orders are paid, of %d that it has money for", row.Account, row.Paid, row.Placed,
+					funded)
 			}
 		}
 		if report.Orders != placed.Load() {
@@ -392,14 +403,15 @@ func TestBadInputThroughTheGateway(t *testing.T) {
 	b := setup(t, localkafka.Embedded, stack.Instances(1, 1, 0))
 	account := b.accounts(1, "1.00")[0]
 	for body, field := range map[string]string{
-		`{"account_id":"%s","amount":"1.001","currency":"RUB"}`:                                                  "amount",
-		`{"account_id":"%s","amount":"1e1","currency":"RUB"}`:                                                    "amount",
-		`{"account_id":"%s","amount":"1.00","currency":"QQQ"}`:                                                   "currency",
-		`{"account_id":"%s","amount":"1.00","currency":"RUB","colour":"red"}`:                                    "colour",
-		`{"account_id":"x%s","amount":"1.00","currency":"RUB"}`:                                                  "account_id",
-		`{"account_id":"%s","amount":"99999999999999999999","currency":"RUB"}`:                                   "amount",
-		`{"account_id":"%s","amount":"1.00","currency":"RUB","description":"` + strings.Repeat("x", 1001) + `"}`: "description",
-		`{"account_id":"%s","amount":"1.00","currency":"RUB"`:                                                    "",
+		`{"account_id":"%s","amount":"1.001","currency":"RUB"}`:                "amount",
+		`{"account_id":"%s","amount":"1e1","currency":"RUB"}`:                  "amount",
+		`{"account_id":"%s","amount":"1.00","currency":"QQQ"}`:                 "currency",
+		`{"account_id":"%s","amount":"1.00","currency":"RUB","colour":"red"}`:  "colour",
+		`{"account_id":"x%s","amount":"1.00","currency":"RUB"}`:                "account_id",
+		`{"account_id":"%s","amount":"99999999999999999999","currency":"RUB"}`: "amount",
+		`{"account_id":"%s","amount":"1.00","currency":"RUB","description":"` + strings.Repeat("x", 1001) +
+			`"}`: "description",
+		`{"account_id":"%s","amount":"1.00","currency":"RUB"`: "",
 		`null%.0s`: "",
 	} {
 		err := b.client.Call("POST", "/api/v1/orders", "", fmt.Appendf(nil, body, account), nil)

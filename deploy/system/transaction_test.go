@@ -57,24 +57,27 @@ func kafkaRecord(topic, key, eventType string, body any) *kgo.Record {
 	}
 	r := &kgo.Record{Topic: topic, Key: []byte(key), Value: value}
 	if eventType != "" {
-		for name, value := range map[string]string{"ce_id": uuid.NewString(), "ce_type": eventType, "ce_source": "/test", "ce_specversion": "1.0"} {
+		for name, value := range map[string]string{"ce_id": uuid.NewString(), "ce_type": eventType, "ce_source": "/test",
+			"ce_specversion": "1.0"} {
 			r.Headers = append(r.Headers, kgo.RecordHeader{Key: name, Value: []byte(value)})
 		}
 	}
 	return r
 }
 
-// givenUp makes records that would do a lot, if their transaction were not given up: money in and out, an order that nobody
-// has placed, and word and events about an order that there is.
+// givenUp makes records that would do a lot, if their transaction were not given up: money in and out, an order that
+// nobody has placed, and word and events about an order that there is.
 func givenUp(account uuid.UUID, order uuid.UUID, minor int64, status string) []*kgo.Record {
 	amount := cents(minor)
 	key := account.String()
 	command := func(operation string) *kgo.Record {
 		return kafkaRecord(contract.TopicCommands, key, "", map[string]string{
-			"command_id": uuid.NewString(), "operation": operation, "account_id": key, "amount": amount, "currency": currencies[0],
+			"command_id": uuid.NewString(), "operation": operation, "account_id": key, "amount": amount,
+			"currency": currencies[0],
 		})
 	}
-	placed := contract.Order{OrderID: uuid.New(), AccountID: account, Amount: amount, Currency: currencies[0], Capture: contract.CaptureAutomatic}
+	placed := contract.Order{OrderID: uuid.New(), AccountID: account, Amount: amount, Currency: currencies[0],
+		Capture: contract.CaptureAutomatic}
 	records := []*kgo.Record{
 		command("deposit"), command("withdraw"),
 		kafkaRecord(contract.TopicOrders, key, contract.OrderPlacedType, placed),
@@ -86,7 +89,8 @@ func givenUp(account uuid.UUID, order uuid.UUID, minor int64, status string) []*
 	cancelled.OrderID = order
 	return append(records,
 		kafkaRecord(contract.TopicInventory, key, "", goods(order, status)),
-		kafkaRecord(contract.TopicOrders, key, contract.OrderCancelledType, contract.Cancellation{Order: cancelled, Reason: "never"}),
+		kafkaRecord(contract.TopicOrders, key, contract.OrderCancelledType,
+			contract.Cancellation{Order: cancelled, Reason: "never"}),
 		kafkaRecord(contract.TopicPayments, key, contract.PaymentSucceededType, contract.Payment{
 			OrderID: order, AccountID: account, Amount: amount, Currency: currencies[0], Capture: contract.CaptureAutomatic,
 			Status: contract.PaymentSucceeded, CapturedAmount: amount, RefundedAmount: "0.00", Version: 900,

@@ -19,9 +19,9 @@ import (
 	"github.com/altyn-pay/altyn/testkit/localkafka"
 )
 
-// Other systems write in transactions, of which half are aborted, on every topic that Altyn reads, beside its own messages and
-// each other's. What was aborted never takes effect: neither commands, nor goods, nor forged events that would pay an order,
-// fail it or charge an account. What was committed does, once.
+// Other systems write in transactions, of which half are aborted, on every topic that Altyn reads, beside its own
+// messages and each other's. What was aborted never takes effect: neither commands, nor goods, nor forged events that
+// would pay an order, fail it or charge an account. What was committed does, once.
 func TestAbortedTransactionsNeverTakeEffect(t *testing.T) {
 	onEachBroker(t, func(t *testing.T, kind localkafka.Kind) {
 		b := setup(t, kind, stack.Instances(1, 2, 0))
@@ -37,7 +37,8 @@ func TestAbortedTransactionsNeverTakeEffect(t *testing.T) {
 		orders := make([]load.Order, len(accounts))
 		for i, account := range accounts {
 			expected[account] = 1000
-			if orders[i], err = b.client.Place(t.Context(), uuid.NewString(), load.NewOrder{AccountID: account, Amount: "10.00", Currency: "RUB", AwaitInventory: true}); err != nil {
+			if orders[i], err = b.client.Place(t.Context(), uuid.NewString(),
+				load.NewOrder{AccountID: account, Amount: "10.00", Currency: "RUB", AwaitInventory: true}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -59,7 +60,8 @@ func TestAbortedTransactionsNeverTakeEffect(t *testing.T) {
 						continue
 					}
 					account, i := accounts[random.IntN(len(accounts))], mine+random.IntN(3)
-					if err := other.Produce(t.Context(), true, command(account, "1.00"), inventory(orders[i].ID, contract.InventoryCompleted)); err != nil {
+					if err := other.Produce(t.Context(), true, command(account, "1.00"),
+						inventory(orders[i].ID, contract.InventoryCompleted)); err != nil {
 						return err
 					}
 					mu.Lock()
@@ -74,7 +76,8 @@ func TestAbortedTransactionsNeverTakeEffect(t *testing.T) {
 		for n := range writers { // what is behind an open transaction waits for it, and is not lost
 			group.Go(func() error {
 				for range 10 {
-					if _, err := b.client.Place(t.Context(), uuid.NewString(), load.NewOrder{AccountID: accounts[n], Amount: "1.00", Currency: "RUB"}); err != nil {
+					if _, err := b.client.Place(t.Context(), uuid.NewString(),
+						load.NewOrder{AccountID: accounts[n], Amount: "1.00", Currency: "RUB"}); err != nil {
 						return err
 					}
 					mu.Lock()
@@ -100,7 +103,8 @@ func TestAbortedTransactionsNeverTakeEffect(t *testing.T) {
 			if b.get("/api/v1/orders/"+o.ID.String(), &now); now.Status != "pending" {
 				t.Errorf("order %s, which nobody has decided, is %s", o.ID, now.Status)
 			}
-			for _, err := range b.newProducer().Produce(t.Context(), []kafka.Message{inventory(o.ID, contract.InventoryCompleted)}) {
+			for _, err := range b.newProducer().Produce(t.Context(),
+				[]kafka.Message{inventory(o.ID, contract.InventoryCompleted)}) {
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -152,12 +156,15 @@ func ghosts(random *rand.Rand, accounts []uuid.UUID, orders []load.Order) (list 
 			list = append(list, inventory(order, contract.InventoryFailed))
 		case 3:
 			list = append(list, message(contract.TopicOrders, account, contract.Order{
-				OrderID: uuid.New(), AccountID: account, Amount: "7.00", Currency: "RUB", Capture: contract.CaptureAutomatic, CreatedAt: now,
+				OrderID: uuid.New(), AccountID: account, Amount: "7.00", Currency: "RUB", Capture: contract.CaptureAutomatic,
+				CreatedAt: now,
 			}, kafka.Event{Type: contract.OrderPlacedType}))
 		default:
 			list = append(list, message(contract.TopicPayments, account, contract.Payment{
-				OrderID: order, AccountID: account, Amount: "10.00", Currency: "RUB", Capture: contract.CaptureAutomatic, Status: contract.PaymentFailed,
-				Reason: "insufficient_funds", CapturedAmount: "0.00", RefundedAmount: "0.00", Version: 1000, CreatedAt: now, UpdatedAt: now,
+				OrderID: order, AccountID: account, Amount: "10.00", Currency: "RUB", Capture: contract.CaptureAutomatic,
+				Status: contract.PaymentFailed,
+				Reason: "insufficient_funds", CapturedAmount: "0.00", RefundedAmount: "0.00", Version: 1000, CreatedAt: now,
+				UpdatedAt: now,
 			}, kafka.Event{Type: contract.PaymentFailedType}))
 		}
 	}

@@ -8,8 +8,8 @@ import (
 	"github.com/altyn-pay/altyn/platform/contract"
 )
 
-// world is what a few accounts should have, and what should have become of all that was asked of them: the rules of the whole
-// system in their simplest form, one thing after another.
+// world is what a few accounts should have, and what should have become of all that was asked of them: the rules of the
+// whole system in their simplest form, one thing after another.
 type world struct {
 	purses []purse
 	things []thing
@@ -25,8 +25,8 @@ type purse struct {
 	missing        bool  // there is no such account
 }
 
-// thing is something that takes money of a purse. The statuses of an order are those of its payment, the others' those of
-// their operations.
+// thing is something that takes money of a purse. The statuses of an order are those of its payment, the
+// others' those of their operations.
 type thing struct {
 	kind           kind
 	purse, payee   int
@@ -309,8 +309,8 @@ func (w *world) release(i int) string {
 	return ""
 }
 
-// Two payments at the same time may both be there before the first in the queue is served, and leave enough for the second,
-// which waits only behind it.
+// Two payments at the same time may both be there before the first in the queue is served, and leave enough for the
+// second, which waits only behind it.
 func TestTheModelServesBetweenPaymentsOrAfterThem(t *testing.T) {
 	w := &world{purses: []purse{{actual: 370}}, late: none}
 	w.begin(thing{kind: aWithdrawal, amount: 377, wait: true})
@@ -327,8 +327,8 @@ func TestTheModelServesBetweenPaymentsOrAfterThem(t *testing.T) {
 	}
 }
 
-// Who waits for money is told so at once, whether the request is the first or comes again: also right before the deadline,
-// after which the answer is that it has expired.
+// Who waits for money is told so at once, whether the request is the first or comes again: also right before the
+// deadline, after which the answer is that it has expired.
 func TestTheModelAnswersBeforeADeadlineOrAfterIt(t *testing.T) {
 	for code, want := range map[string]bool{done: true, "expired": true, "insufficient_funds": false} {
 		w := &world{purses: []purse{{}}, late: none}

@@ -1,5 +1,6 @@
-// Package contracttest checks messages against the AsyncAPI document of package contract, and more strictly than a reader
-// may: a field that the document does not describe is an error, so that nothing is published which is not documented.
+// Package contracttest checks messages against the AsyncAPI document of package contract, and more
+// strictly than a reader may: a field that the document does not describe is an error, so that nothing is
+// published which is not documented.
 package contracttest
 
 import (
@@ -239,8 +240,8 @@ func (m *Message) Check(headers map[string]any, payload []byte) error {
 	return nil
 }
 
-// faults counts what is wrong, to tell which kind of message something resembles. What names the kind is a constant or one
-// of a list, so to say there that it is another one weighs most.
+// faults counts what is wrong, to tell which kind of message something resembles. What names the kind is a constant or
+// one of a list, so to say there that it is another one weighs most.
 func faults(err error) int {
 	n := 0
 	switch e := err.(type) { //nolint:errorlint // each level of the tree is visited

@@ -1,6 +1,6 @@
-// Package kafkatest gives a service's tests a Kafka broker of their own, kept in memory, on a random port. The brokers are in
-// one process, which the first test starts and which ends with the test process. Package kfaketest has one in the test's own
-// process.
+// Package kafkatest gives a service's tests a Kafka broker of their own, kept in memory, on a random port. The
+// brokers are in one process, which the first test starts and which ends with the test process. Package kfaketest has
+// one in the test's own process.
 package kafkatest
 
 import (
@@ -89,7 +89,8 @@ func (c *Controls) Refuse(topic string, code Code, count int) (refused func(n in
 	}
 }
 
-// AwaitFetched waits until consumers have fetched so many messages of all topics together, and ask for what comes after them.
+// AwaitFetched waits until consumers have fetched so many messages of all topics together, and
+// ask for what comes after them.
 func (c *Controls) AwaitFetched(messages int64, timeout time.Duration) {
 	c.t.Helper()
 	c.call(brokers.AwaitFetched, brokers.Fetched{Broker: c.broker, Messages: messages, Timeout: timeout}, new(bool))

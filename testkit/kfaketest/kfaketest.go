@@ -1,5 +1,5 @@
-// Package kfaketest gives a test a Kafka broker in its own process, kept in memory, whose every answer it can change. The
-// services' tests use kafkatest in its place, which keeps the broker out of their modules.
+// Package kfaketest gives a test a Kafka broker in its own process, kept in memory, whose every answer it can change.
+// The services' tests use kafkatest in its place, which keeps the broker out of their modules.
 package kfaketest
 
 import (

@@ -23,7 +23,8 @@ func NewTransactional(t testing.TB, cfg kafka.Config, id string) *Transactional 
 	return &Transactional{client}
 }
 
-// Produce publishes messages in a transaction of their own, each acknowledged before the next one, and commits or aborts it.
+// Produce publishes messages in a transaction of their own, each acknowledged before the next
+// one, and commits or aborts it.
 func (p *Transactional) Produce(ctx context.Context, commit bool, messages ...kafka.Message) error {
 	if err := p.client.BeginTransaction(); err != nil {
 		return err

@@ -51,7 +51,8 @@ func findApache(ctx context.Context, progress func(string)) (*apache, error) {
 	if _, err := os.Stat(home); errors.Is(err, fs.ErrNotExist) {
 		progress("fetching Apache Kafka " + apacheVersion + " (43 MB, once)")
 		if err := fetch(ctx, home); err != nil {
-			return nil, fmt.Errorf("fetching Apache Kafka %s from Maven Central failed: %w. Install Maven and give it access to a repository, or set KAFKA=embedded",
+			return nil, fmt.Errorf("fetching Apache Kafka %s from Maven Central failed: %w. Install Maven and give it access "+
+				"to a repository, or set KAFKA=embedded",
 				apacheVersion, err)
 		}
 	}
@@ -60,8 +61,8 @@ func findApache(ctx context.Context, progress func(string)) (*apache, error) {
 
 var javaVersion = regexp.MustCompile(`version "(?:1\.)?(\d+)`)
 
-// ApacheAvailable tells why Apache Kafka cannot run on this machine, or nil. It fetches Apache Kafka where that has not been
-// done.
+// ApacheAvailable tells why Apache Kafka cannot run on this machine, or nil. It fetches Apache Kafka
+// where that has not been done.
 func ApacheAvailable(ctx context.Context) error {
 	_, err := findApache(ctx, func(string) {})
 	return err
@@ -76,7 +77,8 @@ func findJava(ctx context.Context) (string, error) {
 	defer cancel()
 	output, err := exec.CommandContext(ctx, java, "-version").CombinedOutput()
 	if err != nil {
-		return "", fmt.Errorf("java %d or later is needed for Apache Kafka, but %s -version fails: %w. Install a Java runtime, or set KAFKA=embedded", minJava, java, err)
+		return "", fmt.Errorf("java %d or later is needed for Apache Kafka, but %s -version fails: %w. Install a Java "+
+			"runtime, or set KAFKA=embedded", minJava, java, err)
 	}
 	if match := javaVersion.FindSubmatch(output); match != nil {
 		if version, err := strconv.Atoi(string(match[1])); err == nil && version >= minJava {
@@ -84,7 +86,8 @@ func findJava(ctx context.Context) (string, error) {
 		}
 	}
 	first, _, _ := strings.Cut(string(output), "\n")
-	return "", fmt.Errorf("java %d or later is needed for Apache Kafka, but %s is %q. Install a later one, or set KAFKA=embedded", minJava, java, first)
+	return "", fmt.Errorf("java %d or later is needed for Apache Kafka, but %s is %q. Install a later one, or set "+
+		"KAFKA=embedded", minJava, java, first)
 }
 
 // fetch fills the folder. It appears all at once, so a fetch that was cut short leaves nothing that looks complete.
@@ -129,10 +132,11 @@ func lastLines(output []byte, n int) string {
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
 
-// The second compiler of the JVM is left out: on a small machine and in a short life it takes more than it gives, a third of
-// the orders per second and two thirds of the latency, measured on two cores.
+// The second compiler of the JVM is left out: on a small machine and in a short life it takes more than it gives, a
+// third of the orders per second and two thirds of the latency, measured on two cores.
 func (a *apache) command(class string, args ...string) []string {
-	return append([]string{a.java, "-Xmx512m", "-Xms256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+	return append([]string{a.java, "-Xmx512m", "-Xms256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
+		"-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
 		"-cp", filepath.Join(a.libs, "*"), class}, args...)
 }
 
@@ -166,7 +170,8 @@ func (a *apache) format(f *folder, port, controller int) error {
 	defer os.Remove(config)
 	ctx, cancel := context.WithTimeout(context.Background(), toolTimeout)
 	defer cancel()
-	command := a.command("kafka.tools.StorageTool", "format", "--standalone", "--config", config, "--cluster-id", clusterID())
+	command := a.command("kafka.tools.StorageTool", "format", "--standalone", "--config", config, "--cluster-id",
+		clusterID())
 	if output, err := exec.CommandContext(ctx, command[0], command[1:]...).CombinedOutput(); err != nil {
 		return fmt.Errorf("kafka.tools.StorageTool: %w: %s", err, lastLines(output, 5))
 	}
@@ -184,8 +189,8 @@ func clusterID() string {
 	}
 }
 
-// properties configures one broker that is its own controller. Its session is short because after a crash it can only come
-// back when that of its former self has ended.
+// properties configures one broker that is its own controller. Its session is short because after a crash it can only
+// come back when that of its former self has ended.
 func properties(port, controller int, data string) []byte {
 	return fmt.Appendf(nil, `process.roles=broker,controller
 node.id=1
@@ -209,5 +214,6 @@ share.coordinator.state.topic.min.isr=1
 `, address(port), address(controller), data, offsetsRetentionMinutes)
 }
 
-// offsetsRetentionMinutes keeps the offsets of a group that is away for as long as the messages that it has yet to read.
+// offsetsRetentionMinutes keeps the offsets of a group that is away for as long as the messages
+// that it has yet to read.
 const offsetsRetentionMinutes = 30 * 24 * 60

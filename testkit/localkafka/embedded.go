@@ -61,7 +61,8 @@ func launchEmbedded(f *folder, port int, inProcess bool, log io.Writer) (running
 		return &embedded{cluster: cluster, tail: tail, ended: make(chan struct{})}, nil
 	}
 	if !hooked {
-		return nil, errors.New("main (or TestMain) must call localkafka.Child first, for an embedded broker in a process of its own")
+		return nil, errors.New("main (or TestMain) must call localkafka.Child first, for an embedded broker in a process " +
+			"of its own")
 	}
 	program, err := os.Executable()
 	if err != nil {

@@ -1,13 +1,13 @@
 // Package localkafka runs a Kafka broker of one's own on this machine, without an installation: for tests, the
 // benchmark, and a full stack where there is no container engine.
 //
-// It is Apache Kafka itself where Java 17 and Maven are there: its artifacts are fetched once and kept in the user's cache
-// folder. Elsewhere it is an embedded broker that speaks the same protocol and keeps its log on disk, but is one process
-// without replicas, good for development only. Data survive a restart, and a crash, of either; a folder of data remembers
-// whose it is.
+// It is Apache Kafka itself where Java 17 and Maven are there: its artifacts are fetched once and kept in the user's
+// cache folder. Elsewhere it is an embedded broker that speaks the same protocol and keeps its log on disk, but is one
+// process without replicas, good for development only. Data survive a restart, and a crash, of either; a folder of
+// data remembers whose it is.
 //
-// A broker never outlives the process that started it, even one ended by kill -9: it runs under a small shell script that
-// watches a pipe from that process and kills the broker when the pipe closes.
+// A broker never outlives the process that started it, even one ended by kill -9: it runs under a small shell script
+// that watches a pipe from that process and kills the broker when the pipe closes.
 package localkafka
 
 import (
@@ -45,10 +45,11 @@ const (
 	pollInterval = 20 * time.Millisecond
 )
 
-// Options of Start. The zero value is a broker of the kind that this machine can run, on a free port, with temporary data.
+// Options of Start. The zero value is a broker of the kind that this machine can run, on a free
+// port, with temporary data.
 type Options struct {
-	// Kind of the broker; empty: the environment variable KAFKA, and if that is empty too, whose the data are, and if there
-	// are none, Apache with Embedded as the fallback.
+	// Kind of the broker; empty: the environment variable KAFKA, and if that is empty too, whose the data are, and if
+	// there are none, Apache with Embedded as the fallback.
 	Kind Kind
 	// DataDir keeps the data; it is made when it is not there. Empty: a temporary folder that is deleted when the broker
 	// ends, however it ends.
@@ -142,7 +143,8 @@ func (b *Broker) choose(ctx context.Context) error {
 		asked = owner
 	}
 	if owner != "" && asked != owner {
-		return fmt.Errorf("the data in %s are those of the broker KAFKA=%s, which KAFKA=%s cannot read: set KAFKA=%s, or delete the folder",
+		return fmt.Errorf("the data in %s are those of the broker KAFKA=%s, which KAFKA=%s cannot read: set KAFKA=%s, or "+
+			"delete the folder",
 			b.folder.path, owner, asked, owner)
 	}
 	if asked != Embedded {
@@ -155,7 +157,8 @@ func (b *Broker) choose(ctx context.Context) error {
 		if asked == Apache {
 			return err
 		}
-		b.opts.Progress(fmt.Sprintf("Apache Kafka cannot run here (%v); the embedded broker, which is for development, takes its place", err))
+		b.opts.Progress(fmt.Sprintf("Apache Kafka cannot run here (%v); the embedded broker, which is for development, "+
+			"takes its place", err))
 	}
 	b.Kind = Embedded
 	b.launch = func(port int) (running, error) { return launchEmbedded(b.folder, port, b.opts.InProcess, b.opts.Log) }
@@ -282,8 +285,8 @@ func (b *Broker) end(signal syscall.Signal) error {
 	return fmt.Errorf("localkafka: %s does not end", b)
 }
 
-// choosePort returns the port, if nobody listens there, or any free one for 0. It is not to be called twice for one port in quick
-// succession: a process that was forked meanwhile listens there too until it executes its program.
+// choosePort returns the port, if nobody listens there, or any free one for 0. It is not to be called twice for one
+// port in quick succession: a process that was forked meanwhile listens there too until it executes its program.
 func choosePort(port int) (int, error) {
 	listener, err := net.Listen("tcp", address(port))
 	if err != nil {

@@ -309,11 +309,12 @@ func TestWithoutApache(t *testing.T) {
 		java, mvn string // shell scripts
 		want      []string
 	}{
-		"no java":       {want: []string{"java 17", "Install a Java runtime", "KAFKA=embedded"}},
-		"an old java":   {java: "echo 'java version \"1.8.0_392\"' >&2", want: []string{"java 17", `1.8.0_392`}},
-		"no mvn":        {java: java17, want: []string{"fetching Apache Kafka 4.3.1", `"mvn"`, "Install Maven"}},
-		"no repository": {java: java17, mvn: "echo unknown host; exit 1", want: []string{"Maven Central failed", "unknown host"}},
-		"an empty one":  {java: java17, mvn: "exit 0", want: []string{"Maven Central failed", "kafka_2.13-4.3.1.jar"}},
+		"no java":     {want: []string{"java 17", "Install a Java runtime", "KAFKA=embedded"}},
+		"an old java": {java: "echo 'java version \"1.8.0_392\"' >&2", want: []string{"java 17", `1.8.0_392`}},
+		"no mvn":      {java: java17, want: []string{"fetching Apache Kafka 4.3.1", `"mvn"`, "Install Maven"}},
+		"no repository": {java: java17, mvn: "echo unknown host; exit 1",
+			want: []string{"Maven Central failed", "unknown host"}},
+		"an empty one": {java: java17, mvn: "exit 0", want: []string{"Maven Central failed", "kafka_2.13-4.3.1.jar"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bin := t.TempDir()

@@ -45,11 +45,13 @@ func serverAccount() (account, error) {
 		}
 		return account{name: name, uid: uid, gid: gid, instead: true}, nil
 	}
-	return account{}, errors.New("localpostgres: PostgreSQL does not run as root, and this machine has no user postgres or nobody")
+	return account{}, errors.New("localpostgres: PostgreSQL does not run as root, and this machine has no user " +
+		"postgres or nobody")
 }
 
-// command runs as the account, in a session of its own, so that Ctrl-C at a terminal reaches only the process that decides
-// what it means. Its environment is empty but for these, so that variables such as PGDATA or LANG change nothing.
+// command runs as the account, in a session of its own, so that Ctrl-C at a terminal reaches only the
+// process that decides what it means. Its environment is empty but for these, so that variables such as
+// PGDATA or LANG change nothing.
 func (a account) command(ctx context.Context, dir, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = dir
@@ -161,7 +163,8 @@ func (a account) tempDir(volatile bool) string {
 	return rootTemp
 }
 
-// cacheDir returns a folder that this process can write and the account can read: the user's cache folder, if there is one.
+// cacheDir returns a folder that this process can write and the account can read: the user's
+// cache folder, if there is one.
 func (a account) cacheDir() (string, error) {
 	var candidates []string
 	if dir, err := os.UserCacheDir(); err == nil {
@@ -184,12 +187,14 @@ func (a account) cacheDir() (string, error) {
 	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return "", errors.Join(problem, err)
 	}
-	// In a folder that everybody can write, the name may have been taken by somebody who would like us to run his programs.
+	// In a folder that everybody can write, the name may have been taken by somebody who would
+	// like us to run his programs.
 	info, err := os.Lstat(dir)
 	if err != nil {
 		return "", err
 	}
-	if stat, ok := info.Sys().(*syscall.Stat_t); !ok || !info.IsDir() || int(stat.Uid) != os.Geteuid() || info.Mode()&0o022 != 0 {
+	if stat, ok := info.Sys().(*syscall.Stat_t); !ok || !info.IsDir() || int(stat.Uid) != os.Geteuid() ||
+		info.Mode()&0o022 != 0 {
 		return "", fmt.Errorf("%s belongs to somebody else", dir)
 	}
 	return dir, nil

@@ -31,8 +31,8 @@ type binaries struct {
 	dir     string
 }
 
-// findBinaries returns the programs of the wanted kind (see Options.Kind) for data that this major version made, or for new
-// data when it is 0.
+// findBinaries returns the programs of the wanted kind (see Options.Kind) for data that this major version made,
+// or for new data when it is 0.
 func findBinaries(ctx context.Context, kind Kind, major int, user account, progress func(string)) (binaries, error) {
 	if kind == "" {
 		kind = Kind(os.Getenv("POSTGRES"))
@@ -41,7 +41,8 @@ func findBinaries(ctx context.Context, kind Kind, major int, user account, progr
 	switch kind {
 	case Embedded:
 		if !embeddedFits {
-			return binaries{}, fmt.Errorf("localpostgres: the data were made by PostgreSQL %d, the embedded one is %s: set POSTGRES=%s, or delete the data",
+			return binaries{}, fmt.Errorf("localpostgres: the data were made by PostgreSQL %d, the embedded one is %s: set "+
+				"POSTGRES=%s, or delete the data",
 				major, embeddedVersion, Installed)
 		}
 		return embedded(ctx, user, progress)
@@ -57,7 +58,8 @@ func findBinaries(ctx context.Context, kind Kind, major int, user account, progr
 		}
 		bin, installedErr := installed(ctx, major, user)
 		if installedErr != nil {
-			return binaries{}, fmt.Errorf("%w\n%w\nlet this machine reach %s, or install PostgreSQL %d or later, or use a server that runs elsewhere",
+			return binaries{}, fmt.Errorf("%w\n%w\nlet this machine reach %s, or install PostgreSQL %d or later, or use a "+
+				"server that runs elsewhere",
 				err, installedErr, mavenCentral, oldestMajor)
 		}
 		progress(fmt.Sprintf("%v; the installed PostgreSQL %s serves instead", err, bin.version))
@@ -118,8 +120,10 @@ func installed(ctx context.Context, major int, user account) (binaries, error) {
 	case bestMajor != 0:
 		return best, nil
 	case major != 0:
-		return binaries{}, fmt.Errorf("localpostgres: the data were made by PostgreSQL %d, which is not installed: install it, or delete the data", major)
+		return binaries{}, fmt.Errorf("localpostgres: the data were made by PostgreSQL %d, which is not installed: "+
+			"install it, or delete the data", major)
 	default:
-		return binaries{}, errors.New("localpostgres: no PostgreSQL is installed (looked for 15 or later in PATH, /usr/lib/postgresql/*/bin and where Homebrew and others put it)")
+		return binaries{}, errors.New("localpostgres: no PostgreSQL is installed (looked for 15 or later in PATH, " +
+			"/usr/lib/postgresql/*/bin and where Homebrew and others put it)")
 	}
 }

@@ -63,7 +63,8 @@ func embedded(ctx context.Context, user account, progress func(string)) (binarie
 		return binaries{}, fmt.Errorf("localpostgres: there is no embedded PostgreSQL %s for %s", embeddedVersion, platform)
 	}
 	name := "embedded-postgres-binaries-" + platform
-	url := fmt.Sprintf("%s/io/zonky/test/postgres/%s/%s.0/%s-%s.0.jar", mavenCentral, name, embeddedVersion, name, embeddedVersion)
+	url := fmt.Sprintf("%s/io/zonky/test/postgres/%s/%s.0/%s-%s.0.jar", mavenCentral, name, embeddedVersion, name,
+		embeddedVersion)
 	progress(fmt.Sprintf("fetching PostgreSQL %s (15 MB) into %s", embeddedVersion, cache))
 	if err := fetch(ctx, url, checksum, dir); err != nil {
 		return binaries{}, fmt.Errorf("localpostgres: PostgreSQL %s could not be fetched: %w", embeddedVersion, err)
@@ -83,8 +84,8 @@ func platform() string {
 	return runtime.GOOS + "-" + arch
 }
 
-// fetch downloads the archive and unpacks it into dir, which appears only when it is complete, so that any number of processes
-// may do this at once.
+// fetch downloads the archive and unpacks it into dir, which appears only when it is complete, so that any number of
+// processes may do this at once.
 func fetch(ctx context.Context, url, checksum, dir string) error {
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()

@@ -14,7 +14,8 @@ import (
 	"time"
 )
 
-// folder holds one server's data: the cluster in "pgdata", and "lock", which the process that runs the server keeps locked.
+// folder holds one server's data: the cluster in "pgdata", and "lock", which the process that
+// runs the server keeps locked.
 type folder struct {
 	path      string
 	temporary bool
@@ -150,8 +151,8 @@ func (f *folder) postmaster() postmaster {
 	return postmaster{pid: pid, started: lines[2], ready: strings.TrimSpace(lines[7]) == "ready"}
 }
 
-// stopLeftover stops a server whose process was killed together with the guard, or whose guard is still at it. Nobody else's
-// server can be running here, since this process holds the lock.
+// stopLeftover stops a server whose process was killed together with the guard, or whose guard is still at it. Nobody
+// else's server can be running here, since this process holds the lock.
 func (f *folder) stopLeftover(ctx context.Context) error {
 	pid := f.postmaster().pid
 	if pid <= 1 || !f.runsServer(ctx, pid) {
@@ -174,7 +175,8 @@ func (f *folder) stopLeftover(ctx context.Context) error {
 	return nil
 }
 
-// runsServer reports whether the process is a postmaster on this folder, and not another one that got the ID of a dead one.
+// runsServer reports whether the process is a postmaster on this folder, and not another one
+// that got the ID of a dead one.
 func (f *folder) runsServer(ctx context.Context, pid int) bool {
 	if err := syscall.Kill(pid, 0); errors.Is(err, syscall.ESRCH) {
 		return false
@@ -186,8 +188,9 @@ func (f *folder) runsServer(ctx context.Context, pid int) bool {
 	return strings.Contains(string(command), f.cluster())
 }
 
-// Folder returns where Start keeps the data that it is asked to keep in dir: in dir itself, except for a process of root whose
-// server's user cannot reach dir (below /root, say), where it is a folder under /var/lib/altyn that belongs to dir alone.
+// Folder returns where Start keeps the data that it is asked to keep in dir: in dir itself, except for a
+// process of root whose server's user cannot reach dir (below /root, say), where it is a folder under
+// /var/lib/altyn that belongs to dir alone.
 func Folder(dir string) (string, error) {
 	user, err := serverAccount()
 	if err != nil {
@@ -196,8 +199,8 @@ func Folder(dir string) (string, error) {
 	return user.folder(dir)
 }
 
-// Remove deletes the data that Start keeps for dir. It is an error while a living process runs a server on them; one that was
-// left behind is stopped.
+// Remove deletes the data that Start keeps for dir. It is an error while a living process runs a server on them; one
+// that was left behind is stopped.
 func Remove(ctx context.Context, dir string) error {
 	user, err := serverAccount()
 	if err != nil {

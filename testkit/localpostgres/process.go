@@ -27,7 +27,8 @@ type process struct {
 }
 
 // startProcess returns when the server answers. With an error, nothing is left of it.
-func startProcess(ctx context.Context, data *folder, bin binaries, settings map[string]string, log io.Writer) (*process, error) {
+func startProcess(ctx context.Context, data *folder, bin binaries, settings map[string]string,
+	log io.Writer) (*process, error) {
 	deleteAtEnd := ""
 	if data.temporary {
 		deleteAtEnd = data.path

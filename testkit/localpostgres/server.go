@@ -27,8 +27,8 @@ type Options struct {
 	Kind Kind
 	// Settings of postgresql.conf, such as shared_buffers, over the defaults of this package.
 	Settings map[string]string
-	// NoSync turns fsync off, for tests: faster, and a commit still survives the death of the server, but not of the machine.
-	// Temporary data are then kept in memory where there is enough of it.
+	// NoSync turns fsync off, for tests: faster, and a commit still survives the death of the server, but not of the
+	// machine. Temporary data are then kept in memory where there is enough of it.
 	NoSync bool
 	// Log receives the server's log; nil drops it. The end of the log is part of an error in any case.
 	Log io.Writer
@@ -73,10 +73,10 @@ const (
 	startPause   = 200 * time.Millisecond
 )
 
-// Start returns a server that answers, after it has fetched its binaries, created its data and recovered from a crash, where
-// needed. A server that a killed process has left on the same data is stopped first; one that belongs to a living process is
-// an error. The server ends with Stop or with this process. The end of ctx ends the start alone, which takes 2 minutes at most
-// once the binaries are there.
+// Start returns a server that answers, after it has fetched its binaries, created its data and recovered from a crash,
+// where needed. A server that a killed process has left on the same data is stopped first; one that belongs to a living
+// process is an error. The server ends with Stop or with this process. The end of ctx ends the start alone, which takes
+// 2 minutes at most once the binaries are there.
 func Start(ctx context.Context, opts Options) (_ *Server, err error) {
 	if opts.Progress == nil {
 		opts.Progress = func(string) {}
@@ -205,8 +205,8 @@ var stopSteps = [...]struct {
 	Kill:      {syscall.SIGKILL, 10 * time.Second},
 }
 
-// Stop ends the server and returns when all its processes are gone, after 50 s at most; temporary data are deleted by then.
-// It is no error when the server has ended already.
+// Stop ends the server and returns when all its processes are gone, after 50 s at most; temporary data are deleted by
+// then. It is no error when the server has ended already.
 func (s *Server) Stop(mode StopMode) error {
 	for _, step := range stopSteps[mode:] {
 		select {

@@ -105,7 +105,8 @@ func exists(path string) bool {
 
 func TestTemporaryServer(t *testing.T) {
 	server := start(t, Options{Settings: map[string]string{"max_connections": "77"}})
-	if got := get[string](t, server, `SHOW server_version`); !strings.HasPrefix(server.Version, got) && !strings.HasPrefix(got, server.Version) {
+	if got := get[string](t, server, `SHOW server_version`); !strings.HasPrefix(server.Version, got) &&
+		!strings.HasPrefix(got, server.Version) {
 		t.Errorf("version %s, the server says %s", server.Version, got)
 	}
 	if got := get[string](t, server, `SHOW max_connections`); got != "77" {
@@ -223,7 +224,8 @@ func TestErrors(t *testing.T) {
 		{"port in use", Options{Port: uint16(listener.Addr().(*net.TCPAddr).Port)}, "is not free"},
 		{"data of another version", Options{DataDir: foreign, Kind: Embedded}, "the data were made by PostgreSQL 14"},
 		{"data of another version", Options{DataDir: foreign}, "the data were made by PostgreSQL 14"},
-		{"setting", Options{Settings: map[string]string{"shared_buffers": "many"}}, `invalid value for parameter "shared_buffers"`},
+		{"setting", Options{Settings: map[string]string{"shared_buffers": "many"}},
+			`invalid value for parameter "shared_buffers"`},
 		{"kind", Options{Kind: "docker"}, "neither embedded nor installed"},
 	}
 	for _, test := range tests {

@@ -13,7 +13,8 @@ import (
 func Messages(t testing.TB, db *sqlx.DB) (messages []outbox.Message) {
 	t.Helper()
 	var rows []outbox.Row
-	if err := db.SelectContext(t.Context(), &rows, `SELECT seq, lane, messages, created_at FROM outbox ORDER BY seq`); err != nil {
+	if err := db.SelectContext(t.Context(), &rows,
+		`SELECT seq, lane, messages, created_at FROM outbox ORDER BY seq`); err != nil {
 		t.Fatal(err)
 	}
 	for _, row := range rows {

@@ -15,8 +15,8 @@ type Sessions struct {
 	pids pq.Int64Array
 }
 
-// Blocked locks all tables of a test's database while run runs. blocked, which run is given, returns once all connections that
-// the service may open wait for a table: those sessions are the result.
+// Blocked locks all tables of a test's database while run runs. blocked, which run is given, returns once all
+// connections that the service may open wait for a table: those sessions are the result.
 func Blocked(t testing.TB, db DB, run func(blocked func())) *Sessions {
 	t.Helper()
 	s := &Sessions{db: db}

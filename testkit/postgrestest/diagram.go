@@ -19,7 +19,8 @@ func Diagram(t testing.TB, db *sqlx.DB) string {
 		Key   bool   `db:"key"`
 	}
 	if err := db.SelectContext(t.Context(), &columns, `
-		SELECT c.relname AS table_name, a.attname AS column_name, format_type(coalesce(nullif(t.typbasetype, 0), t.oid), NULL) AS data_type,
+		SELECT c.relname AS table_name, a.attname AS column_name,
+			format_type(coalesce(nullif(t.typbasetype, 0), t.oid), NULL) AS data_type,
 			coalesce(a.attnum = ANY(i.indkey), false) AS key
 		FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 		JOIN pg_type t ON t.oid = a.atttypid -- of a domain, what it is made of

@@ -1,7 +1,7 @@
-// Package postgrestest gives each test a database of its own, with the schema of a service, in some tens of milliseconds:
-// a clone of a template that is migrated once. The server is real. It is the one that the environment variable
-// ALTYN_TEST_POSTGRES names, so that the packages of `make test` share one; where it names none, the first test of a process
-// starts one, as a child that ends with the process.
+// Package postgrestest gives each test a database of its own, with the schema of a service, in some tens of
+// milliseconds: a clone of a template that is migrated once. The server is real. It is the one that the environment
+// variable ALTYN_TEST_POSTGRES names, so that the packages of `make test` share one; where it names none, the first
+// test of a process starts one, as a child that ends with the process.
 package postgrestest
 
 import (
@@ -42,8 +42,8 @@ type DB struct {
 	Owner   *sqlx.DB // under the owner's role: for what a test does behind the service's back
 }
 
-// Database makes a database for the named service with these migrations applied, and deletes it when the test is over. The
-// test fails, and is not skipped, when there is no server.
+// Database makes a database for the named service with these migrations applied, and deletes it when the test is over.
+// The test fails, and is not skipped, when there is no server.
 func Database(t testing.TB, service string, sets ...pg.Migrations) DB {
 	t.Helper()
 	db, drop, err := Open(t.Context(), service, sets...)
@@ -96,8 +96,8 @@ func Open(ctx context.Context, service string, sets ...pg.Migrations) (db DB, dr
 	return db, drop, nil
 }
 
-// Main is the TestMain of a package that uses Database: it runs the tests, then stops the server that they started. (Without
-// it the server ends too, a moment after the process.)
+// Main is the TestMain of a package that uses Database: it runs the tests, then stops the server that they started.
+// (Without it the server ends too, a moment after the process.)
 func Main(m *testing.M) {
 	code := m.Run()
 	if started != nil {
@@ -172,7 +172,8 @@ func (a admin) createDatabase(ctx context.Context, cfg *pg.Config, service strin
 	name, user := pq.QuoteIdentifier(cfg.Database), pq.QuoteIdentifier(cfg.User)
 	for _, statement := range []string{
 		// Without fsync, copying the files takes a fifth of the time that the default strategy takes.
-		`CREATE DATABASE ` + name + ` TEMPLATE ` + pq.QuoteIdentifier(template) + ` STRATEGY FILE_COPY OWNER ` + pq.QuoteIdentifier(cfg.Owner),
+		`CREATE DATABASE ` + name + ` TEMPLATE ` + pq.QuoteIdentifier(template) + ` STRATEGY FILE_COPY OWNER ` +
+			pq.QuoteIdentifier(cfg.Owner),
 		// A clone has the template's tables and their rights, but not the database's own rights.
 		`REVOKE ALL ON DATABASE ` + name + ` FROM PUBLIC`,
 		`GRANT CONNECT ON DATABASE ` + name + ` TO ` + user,
@@ -184,8 +185,8 @@ func (a admin) createDatabase(ctx context.Context, cfg *pg.Config, service strin
 	return nil
 }
 
-// ensureTemplate makes the template unless it is there. Only a complete one is marked as a template, and only one test process
-// at a time makes it.
+// ensureTemplate makes the template unless it is there. Only a complete one is marked as a template, and only one test
+// process at a time makes it.
 func (a admin) ensureTemplate(ctx context.Context, cfg pg.Config, sets []pg.Migrations) error {
 	const complete = `SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1 AND datistemplate)`
 	var done bool

@@ -33,7 +33,8 @@ func TestDatabase(t *testing.T) {
 	if _, err := db.Owner.ExecContext(t.Context(), `DROP TABLE things`); err != nil {
 		t.Error(err)
 	}
-	if err := pg.CheckSchema(t.Context(), db.Service, migrations("orders", "things"), migrations("outbox", "messages")); err != nil {
+	if err := pg.CheckSchema(t.Context(), db.Service, migrations("orders", "things"),
+		migrations("outbox", "messages")); err != nil {
 		t.Error(err)
 	}
 }
@@ -67,7 +68,8 @@ func TestDatabasesInParallel(t *testing.T) {
 		t.Fatal(err)
 	}
 	var left int
-	if err := admin.GetContext(t.Context(), &left, `SELECT count(*) FROM pg_database WHERE datname LIKE 'payments\_%'`); err != nil {
+	if err := admin.GetContext(t.Context(), &left,
+		`SELECT count(*) FROM pg_database WHERE datname LIKE 'payments\_%'`); err != nil {
 		t.Fatal(err)
 	}
 	if left != 0 {

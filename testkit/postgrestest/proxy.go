@@ -24,8 +24,8 @@ const (
 	AfterCommit                // the server has committed, and its answer is lost
 )
 
-// Proxy is between a service and PostgreSQL and loses connections at the worst moments. It understands the wire protocol
-// (PostgreSQL's documentation, chapter 54) so far that it knows when a client commits what.
+// Proxy is between a service and PostgreSQL and loses connections at the worst moments. It understands the wire
+// protocol (PostgreSQL's documentation, chapter 54) so far that it knows when a client commits what.
 type Proxy struct {
 	Config pg.Config // that of the database, by way of the proxy
 	server string
@@ -76,8 +76,9 @@ func Through(t testing.TB, cfg pg.Config) *Proxy {
 	return p
 }
 
-// Lose loses the connections of the next n transactions, or single statements, with a statement whose text contains part. The
-// channel has an element for each that was lost; the caller must receive them when there may be more than a thousand.
+// Lose loses the connections of the next n transactions, or single statements, with a statement whose text
+// contains part. The channel has an element for each that was lost; the caller must receive them when there
+// may be more than a thousand.
 func (p *Proxy) Lose(moment Moment, part string, n int) (lost <-chan struct{}) {
 	l := &loss{moment, part, n, make(chan struct{}, 1000)}
 	p.mu.Lock()
@@ -109,7 +110,9 @@ func (p *Proxy) losing(statements []string) *loss {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	l := p.loss
-	if l == nil || l.left == 0 || !slices.ContainsFunc(statements, func(s string) bool { return strings.Contains(s, l.part) }) {
+	if l == nil || l.left == 0 || !slices.ContainsFunc(statements, func(s string) bool {
+		return strings.Contains(s, l.part)
+	}) {
 		return nil
 	}
 	l.left--

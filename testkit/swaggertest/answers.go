@@ -20,8 +20,8 @@ var undocumented = map[string]bool{
 	"X-Content-Type-Options": true, "X-Accel-Buffering": true,
 }
 
-// compile makes schemas of the definitions that are stricter than the document: nothing comes that is not described, and
-// times have six digits.
+// compile makes schemas of the definitions that are stricter than the document: nothing comes that is not
+// described, and times have six digits.
 func compile(document string) map[string]*jsonschema.Schema {
 	const address = "mem:///swagger.json"
 	tree, err := jsonschema.UnmarshalJSON(strings.NewReader(document))
@@ -75,8 +75,8 @@ func (s *Spec) find(method, path string) *Operation {
 	return found
 }
 
-// Check holds an answer against the document: its status, media type, headers and body must be described. What no operation
-// of the document answers is not looked at.
+// Check holds an answer against the document: its status, media type, headers and body must be described. What no
+// operation of the document answers is not looked at.
 func (s *Spec) Check(t testing.TB, method, path string, status int, header http.Header, body []byte) {
 	t.Helper()
 	o := s.find(method, path)
@@ -90,7 +90,8 @@ func (s *Spec) Check(t testing.TB, method, path string, status int, header http.
 	}
 	for name := range header {
 		if _, documented := response.Headers[name]; !documented && !undocumented[name] {
-			t.Errorf("%s: the header %s of %d is not documented: only %v", o.ID, name, status, slices.Sorted(maps.Keys(response.Headers)))
+			t.Errorf("%s: the header %s of %d is not documented: only %v", o.ID, name, status,
+				slices.Sorted(maps.Keys(response.Headers)))
 		}
 	}
 	if len(body) == 0 {
@@ -105,7 +106,8 @@ func (s *Spec) Check(t testing.TB, method, path string, status int, header http.
 	}
 	ref, _ := response.Schema["$ref"].(string)
 	name, _ := strings.CutPrefix(ref, "#/definitions/")
-	if code, _ := (answer{header: header, body: body}).problem(); code != "" && !slices.Contains(words(response.Description), code) {
+	if code, _ := (answer{header: header, body: body}).problem(); code != "" &&
+		!slices.Contains(words(response.Description), code) {
 		t.Errorf("%s: the code %s of %d is not documented there: %s", o.ID, code, status, response.Description)
 	}
 	if (name == "Problem") != (media == "application/problem+json") {
@@ -128,9 +130,9 @@ func words(text string) []string {
 	return strings.FieldsFunc(text, func(c rune) bool { return c != '_' && !unicode.IsLetter(c) })
 }
 
-// CheckExamples sends each operation as the document shows it: with its example as the body, and in the path the examples
-// of its parameters. prepare is called before an operation, and gives the IDs that no document can know; the first that
-// is sent is the first by path and method. It must succeed, and its answer be as documented.
+// CheckExamples sends each operation as the document shows it: with its example as the body, and in the path the
+// examples of its parameters. prepare is called before an operation, and gives the IDs that no document can know; the
+// first that is sent is the first by path and method. It must succeed, and its answer be as documented.
 func CheckExamples(t *testing.T, s *Spec, base string, prepare func(o *Operation, parameter string) string) {
 	for _, o := range s.Operations {
 		path := o.fill(func(name string) string {

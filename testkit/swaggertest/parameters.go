@@ -19,28 +19,36 @@ var never = []string{"", "%zz", "%", "%00", "a%00b", "%ff", "%C0%80", "%ED%A0%80
 
 // hostile are values that a parameter may refuse or take, but not fail over.
 var hostile = []string{
-	"null", "true", "[]", "%7B%7D", "NaN", "-1", "0", "1e9", "0x10", "99999999999999999999", "9223372036854775807", "'%22--", "%25s%25n",
+	"null", "true", "[]", "%7B%7D", "NaN", "-1", "0", "1e9", "0x10", "99999999999999999999", "9223372036854775807",
+	"'%22--", "%25s%25n",
 	strings.Repeat("x", 8<<10), strings.Repeat("%D1%8B", 201), "%F0%9F%92%B0", "+", "%E2%80%AE",
 	// times
 	"0001-01-01T00:00:00Z", "0001-01-01T00:00:00%2B23:59", "0001-01-01T00:00:00-23:59", "0000-01-01T00:00:00Z",
 	"9999-12-31T23:59:59.999999999Z", "9999-12-31T23:59:59.999999999-23:59", "9999-12-31T23:59:59.999999999%2B23:59",
 	"10000-01-01T00:00:00Z", "-0001-01-01T00:00:00Z", "2026-01-01T00:00:00%2B15:59", "2026-01-01T00:00:00-16:00",
-	"2026-01-01T00:00:00%2B23:59", "2026-01-01T00:00:00%2B24:00", "2026-01-01T00:00:00%2B99:99", "2026-01-01T00:00:00+03:00",
-	"2026-02-30T00:00:00Z", "2026-01-01T24:00:00Z", "2026-06-30T23:59:60Z", "2026-01-01", "infinity", "-infinity", "now", "epoch",
+	"2026-01-01T00:00:00%2B23:59", "2026-01-01T00:00:00%2B24:00", "2026-01-01T00:00:00%2B99:99",
+	"2026-01-01T00:00:00+03:00",
+	"2026-02-30T00:00:00Z", "2026-01-01T24:00:00Z", "2026-06-30T23:59:60Z", "2026-01-01", "infinity", "-infinity", "now",
+	"epoch",
 	// durations
 	"5", "-5s", "1000000h", "9223372036854775807ns", "1e3s",
 	// UUIDs
-	"00000000-0000-0000-0000-000000000000", "FFFFFFFF-FFFF-FFFF-FFFF-FFFFFFFFFFFF", "%7B0198c5a7-5f6e-7c3e-9d57-3f1f6a0f8e11%7D",
-	"urn:uuid:0198c5a7-5f6e-7c3e-9d57-3f1f6a0f8e11", "0198c5a75f6e7c3e9d573f1f6a0f8e11", "0198c5a7-5f6e-7c3e-9d57-3f1f6a0f8e1g",
+	"00000000-0000-0000-0000-000000000000", "FFFFFFFF-FFFF-FFFF-FFFF-FFFFFFFFFFFF",
+	"%7B0198c5a7-5f6e-7c3e-9d57-3f1f6a0f8e11%7D",
+	"urn:uuid:0198c5a7-5f6e-7c3e-9d57-3f1f6a0f8e11", "0198c5a75f6e7c3e9d573f1f6a0f8e11",
+	"0198c5a7-5f6e-7c3e-9d57-3f1f6a0f8e1g",
 }
 
 // positions are what a forged cursor may hold; those of the lists are numbers, maps of numbers, and times with an ID.
 var positions = []string{
-	`null`, `true`, `""`, `[]`, `{}`, `-1`, `0`, `1`, `1.5`, `1e400`, `9223372036854775807`, `9223372036854775808`, `-9223372036854775808`,
-	`"\u0000"`, `{"\u0000":1}`, `{"RUB\u0000":1}`, `{"RUB":-1}`, `{"RUB":0}`, `{"RUB":9223372036854775807}`, `{"RUB":1e400}`, `{"RUB":"1"}`,
+	`null`, `true`, `""`, `[]`, `{}`, `-1`, `0`, `1`, `1.5`, `1e400`, `9223372036854775807`, `9223372036854775808`,
+	`-9223372036854775808`,
+	`"\u0000"`, `{"\u0000":1}`, `{"RUB\u0000":1}`, `{"RUB":-1}`, `{"RUB":0}`, `{"RUB":9223372036854775807}`,
+	`{"RUB":1e400}`, `{"RUB":"1"}`,
 	`{"RUB":null}`, `{"RUB":1,"RUB":2}`, `{"at":"0001-01-01T00:00:00+23:59","id":"0198c5a7-5f6e-7c3e-9d57-3f1f6a0f8e11"}`,
 	`{"at":"2026-01-01T00:00:00-23:59","id":"0198c5a7-5f6e-7c3e-9d57-3f1f6a0f8e11"}`,
-	`{"at":"9999-12-31T23:59:59-23:59","id":"0198c5a7-5f6e-7c3e-9d57-3f1f6a0f8e11"}`, `{"at":"2026-01-01T00:00:00Z","id":"\u0000"}`,
+	`{"at":"9999-12-31T23:59:59-23:59","id":"0198c5a7-5f6e-7c3e-9d57-3f1f6a0f8e11"}`,
+	`{"at":"2026-01-01T00:00:00Z","id":"\u0000"}`,
 }
 
 // cursors are forged ones, with and without the mark of the list at a path.
@@ -58,9 +66,9 @@ func cursors(t testing.TB, path string) (forged []string) {
 	return forged
 }
 
-// CheckParameters sends every path and query parameter of every operation with hostile values: the answer is never a 5xx,
-// and a 400 names the parameter. It checks that the documented query parameters are taken and no others, be they unknown,
-// repeated or empty. exists names a thing that is there for a path parameter, or "".
+// CheckParameters sends every path and query parameter of every operation with hostile values: the answer is never a
+// 5xx, and a 400 names the parameter. It checks that the documented query parameters are taken and no others, be they
+// unknown, repeated or empty. exists names a thing that is there for a path parameter, or "".
 func CheckParameters(t *testing.T, s *Spec, base string, exists func(o *Operation, name string) string) {
 	names := map[string]bool{}
 	for _, o := range s.Operations {

@@ -1,5 +1,6 @@
-// Package swaggertest holds a running service against its Swagger document: that no parameter can be forged into a fault,
-// that exactly the documented parameters are taken, that the examples work, and that every answer is as documented.
+// Package swaggertest holds a running service against its Swagger document: that no parameter can be
+// forged into a fault, that exactly the documented parameters are taken, that the examples work, and that
+// every answer is as documented.
 package swaggertest
 
 import (

@@ -24,7 +24,8 @@ func runHotOperations(ctx context.Context, s *site, what string, duration time.D
 	return s.deposit(ctx, what, duration, s.accounts[:1])
 }
 
-func (s *site) deposit(ctx context.Context, what string, duration time.Duration, accounts []uuid.UUID) (outcome, error) {
+func (s *site) deposit(ctx context.Context, what string, duration time.Duration,
+	accounts []uuid.UUID) (outcome, error) {
 	return s.operate(ctx, what, s.clients, duration, func(i int) (string, []byte, int) {
 		return "/api/v1/accounts/" + accounts[i%len(accounts)].String() + "/deposits", []byte(`{` + amount + `}`), 1
 	})
@@ -40,7 +41,8 @@ func runOperationBatches(ctx context.Context, s *site, what string, duration tim
 }
 
 // operate makes requests in a closed loop, each of which is answered when all its operations are settled.
-func (s *site) operate(ctx context.Context, what string, clients int, duration time.Duration, request func(i int) (path string, body []byte, n int)) (outcome, error) {
+func (s *site) operate(ctx context.Context, what string, clients int, duration time.Duration,
+	request func(i int) (path string, body []byte, n int)) (outcome, error) {
 	begin := time.Now()
 	operations, err := closedLoop(ctx, what, clients, duration, func(i int) (int, error) {
 		path, body, n := request(i)
@@ -53,8 +55,8 @@ func (s *site) operate(ctx context.Context, what string, clients int, duration t
 	return outcome{operations: operations, took: time.Since(begin)}, err
 }
 
-// succeeded checks that an answer or a reply tells of n settled operations. It only counts: to decode every answer would cost
-// as much as to make it.
+// succeeded checks that an answer or a reply tells of n settled operations. It only counts: to decode every answer
+// would cost as much as to make it.
 func succeeded(answer []byte, n int) error {
 	if bytes.Count(answer, []byte(`"status":"success"`)) < n {
 		return fmt.Errorf("not %d operations succeeded: %.300s", n, answer)

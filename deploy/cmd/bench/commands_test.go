@@ -13,7 +13,8 @@ import (
 )
 
 func reply(id, status string) kafka.Message {
-	return kafka.Message{Value: fmt.Appendf(nil, `{"operation":"deposit","command_id":"%s","status":"%s","body":{"command_id":"%[1]s"}}`, id, status)}
+	return kafka.Message{Value: fmt.Appendf(nil,
+		`{"operation":"deposit","command_id":"%s","status":"%s","body":{"command_id":"%[1]s"}}`, id, status)}
 }
 
 func TestConversation(t *testing.T) {
@@ -27,7 +28,8 @@ func TestConversation(t *testing.T) {
 	}
 	last := c.say()
 	// A reply that comes twice, and one to another client's command, count once and not at all.
-	if n, err := c.hear([]kafka.Message{reply(a, "success"), reply(a, "success"), reply("another", "success")}); n != 1 || err != nil {
+	if n, err := c.hear([]kafka.Message{reply(a, "success"), reply(a, "success"), reply("another", "success")}); n != 1 ||
+		err != nil {
 		t.Fatal(n, err)
 	}
 	if n, err := c.slots(t.Context(), 2); n != 1 || err != nil {

@@ -16,10 +16,10 @@ import (
 	"github.com/altyn-pay/altyn/platform/contract"
 )
 
-// filling puts paid orders into both databases, as the services would have left them over a year: every order with its history,
-// payment, operation and entries, on accounts that were opened and funded before. The orders take turns on the accounts, so
-// that all about the i-th order can be said without a look at the others: rows are written in chunks, and in both databases at
-// the same time.
+// filling puts paid orders into both databases, as the services would have left them over a year: every order with its
+// history, payment, operation and entries, on accounts that were opened and funded before. The orders take turns on the
+// accounts, so that all about the i-th order can be said without a look at the others: rows are written in chunks, and
+// in both databases at the same time.
 type filling struct {
 	n        int64 // orders
 	accounts []filledAccount
@@ -27,8 +27,8 @@ type filling struct {
 	step     int64 // from one order to the next
 }
 
-// filledAccount is one of the accounts. Its rank among those of its lane says which entries of the lane's system accounts tell
-// of it.
+// filledAccount is one of the accounts. Its rank among those of its lane says which entries of the lane's
+// system accounts tell of it.
 type filledAccount struct {
 	id           uuid.UUID
 	lane         int16
@@ -87,7 +87,8 @@ func (f *filling) last(n int) []uuid.UUID {
 func (f *filling) run(ctx context.Context, orders, billing *sqlx.DB) error {
 	databases := []*filledDatabase{
 		{db: orders, tables: []string{"orders", "order_history"}, chunk: ordersChunk, end: ordersEnd},
-		{db: billing, tables: []string{"operations", "entries", "payments"}, small: []string{"accounts", "balances"}, begin: billingBegin, chunk: billingChunk, end: billingEnd},
+		{db: billing, tables: []string{"operations", "entries", "payments"}, small: []string{"accounts", "balances"},
+			begin: billingBegin, chunk: billingChunk, end: billingEnd},
 	}
 	chunks := int((f.n + chunkOf - 1) / chunkOf)
 	steps := 0
@@ -127,7 +128,8 @@ var session = []string{`SET synchronous_commit = off`, `SET work_mem = '64MB'`, 
 // filledAccounts is there while the database is filled; i counts from 0.
 const filledAccounts = `
 	CREATE UNLOGGED TABLE filled_accounts (
-		i bigint PRIMARY KEY, account_id uuid, lane smallint, rank bigint, in_lane bigint, opened timestamptz, funds bigint, amount bigint)`
+		i bigint PRIMARY KEY, account_id uuid, lane smallint, rank bigint, in_lane bigint, opened timestamptz, funds bigint,
+			amount bigint)`
 
 func (d *filledDatabase) prepare(ctx context.Context, f *filling) (err error) {
 	if d.conn, err = d.db.Connx(ctx); err != nil {
@@ -140,14 +142,16 @@ func (d *filledDatabase) prepare(ctx context.Context, f *filling) (err error) {
 	for from := 0; from < len(f.accounts); from += perStatement {
 		part := f.accounts[from:min(from+perStatement, len(f.accounts))]
 		n := len(part)
-		ids, lanes, ranks, inLanes, opened := make(pq.StringArray, n), make(pq.Int64Array, n), make(pq.Int64Array, n), make(pq.Int64Array, n), make(pq.Int64Array, n)
+		ids, lanes, ranks, inLanes, opened := make(pq.StringArray, n), make(pq.Int64Array, n), make(pq.Int64Array, n),
+			make(pq.Int64Array, n), make(pq.Int64Array, n)
 		for i, a := range part {
 			ids[i], lanes[i], ranks[i], inLanes[i], opened[i] = a.id.String(), int64(a.lane), a.rank, a.inLane, a.opened
 		}
 		if _, err := d.conn.ExecContext(ctx, `
 			INSERT INTO filled_accounts
 			SELECT $1::bigint + n - 1, id, lane, rank, in_lane, timestamptz 'epoch' + opened * interval '1 microsecond', $7, $8
-			FROM unnest($2::uuid[], $3::smallint[], $4::bigint[], $5::bigint[], $6::bigint[]) WITH ORDINALITY AS a (id, lane, rank, in_lane, opened, n)`,
+			FROM unnest($2::uuid[], $3::smallint[], $4::bigint[], $5::bigint[], $6::bigint[]) WITH ORDINALITY AS a (id, lane,
+				rank, in_lane, opened, n)`,
 			from, ids, lanes, ranks, inLanes, opened, fundsInMinor, amountInMinor); err != nil {
 			return fmt.Errorf("fill: accounts: %w", err)
 		}
@@ -226,7 +230,8 @@ func indexesOf(ctx context.Context, conn *sqlx.Conn, tables []string) ([]index, 
 		SELECT tablename AS "table", indexname AS name, indexdef AS definition,
 			coalesce((SELECT CASE contype WHEN 'p' THEN 'PRIMARY KEY' ELSE 'UNIQUE' END FROM pg_constraint
 				WHERE conrelid = tablename::regclass AND conname = indexname AND contype IN ('p', 'u')), '') AS "constraint"
-		FROM pg_indexes WHERE schemaname = 'public' AND tablename = ANY($1) ORDER BY tablename, indexname`, pq.Array(tables)); err != nil {
+		FROM pg_indexes WHERE schemaname = 'public'
+			AND tablename = ANY($1) ORDER BY tablename, indexname`, pq.Array(tables)); err != nil {
 		return nil, fmt.Errorf("fill: indexes: %w", err)
 	}
 	indexes := make([]index, len(rows))
@@ -235,7 +240,8 @@ func indexesOf(ctx context.Context, conn *sqlx.Conn, tables []string) ([]index, 
 		if row.Constraint != "" {
 			alter := `ALTER TABLE ` + row.Table
 			indexes[i].drop = alter + ` DROP CONSTRAINT ` + row.Name
-			indexes[i].create = append(indexes[i].create, alter+` ADD CONSTRAINT `+row.Name+` `+row.Constraint+` USING INDEX `+row.Name)
+			indexes[i].create = append(indexes[i].create,
+				alter+` ADD CONSTRAINT `+row.Name+` `+row.Constraint+` USING INDEX `+row.Name)
 		}
 	}
 	return indexes, nil

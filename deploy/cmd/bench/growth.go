@@ -26,9 +26,11 @@ type Table struct {
 }
 
 // growing are the tables of which every order adds rows for good. Whatever else there is must keep its size.
-var growing = []string{"orders.orders", "orders.order_history", "payments.operations", "payments.entries", "payments.payments"}
+var growing = []string{"orders.orders", "orders.order_history", "payments.operations", "payments.entries",
+	"payments.payments"}
 
-// Growth is a figure of the soak in its middle third and its last third. The first one is for the system to come to its size.
+// Growth is a figure of the soak in its middle third and its last third. The first one is for the
+// system to come to its size.
 type Growth struct {
 	What   string  `json:"what"`
 	Middle float64 `json:"middle_third"`
@@ -45,7 +47,8 @@ func (g Growth) negligible() bool {
 	return g.Last == 0 && g.Middle == 0 || g.Unit == "MB" && max(g.Middle, g.Last) < 0.1
 }
 
-// What the last third may be: a share more than the middle third, for what wanders, and an amount more, for what is small.
+// What the last third may be: a share more than the middle third, for what wanders, and an
+// amount more, for what is small.
 const (
 	levelFactor = 1.1
 	perOrder    = 1.25 // of bytes per order: the pages of an index are split in waves
@@ -65,10 +68,13 @@ const (
 )
 
 // growthRule says in a sentence what the constants say.
-var growthRule = fmt.Sprintf("The rule: the median of the last third is at most %.2f × that of the middle third, plus %d rows, %d MB and %d dead rows of a queue,\n"+
-	"%d MB and %d dead rows of another table that keeps its size, dead rows that are %d %% of a table that grows, %d MB of memory, %d goroutines.\n"+
+var growthRule = fmt.Sprintf("The rule: the median of the last third is at most %.2f × that of the middle third, "+
+	"plus %d rows, %d MB and %d dead rows of a queue,\n"+
+	"%d MB and %d dead rows of another table that keeps its size, dead rows that are %d %% of a table that grows, %d "+
+	"MB of memory, %d goroutines.\n"+
 	"Tables that grow do so by at most %.2f × as many bytes per order in the last third as in the middle third.",
-	levelFactor, depthSlack, queueSlack, queueDeadSlack, sizeSlack, deadSlack, shareSlack, memorySlack, routinesSlack, perOrder)
+	levelFactor, depthSlack, queueSlack, queueDeadSlack, sizeSlack, deadSlack, shareSlack, memorySlack, routinesSlack,
+	perOrder)
 
 // growth compares the last third of the samples with the middle one.
 func growth(samples []Sample) []Growth {
@@ -101,7 +107,8 @@ func growth(samples []Sample) []Growth {
 		added := func(from, to Sample) float64 {
 			return float64(to.Tables[name].Bytes-from.Tables[name].Bytes) / float64(max(to.Orders-from.Orders, 1))
 		}
-		g := Growth{What: "size of " + name, Unit: "bytes per order", Middle: added(first[len(first)-1], middle[len(middle)-1]), Last: added(middle[len(middle)-1], end)}
+		g := Growth{What: "size of " + name, Unit: "bytes per order",
+			Middle: added(first[len(first)-1], middle[len(middle)-1]), Last: added(middle[len(middle)-1], end)}
 		g.Most = g.Middle * perOrder
 		all = append(all, g)
 	}

@@ -50,7 +50,8 @@ func TestWhatGrowsIsNamed(t *testing.T) {
 			s.Tables["orders.orders"] = Table{Bytes: int64(float64(s.Orders) * 600 * (1 + done)), Live: int64(s.Orders)}
 		},
 		"dead rows of orders.orders": func(s *Sample, done float64) {
-			s.Tables["orders.orders"] = Table{Bytes: int64(s.Orders) * 600, Live: int64(s.Orders), Dead: int64(float64(s.Orders) * done / 2)}
+			s.Tables["orders.orders"] = Table{Bytes: int64(s.Orders) * 600, Live: int64(s.Orders),
+				Dead: int64(float64(s.Orders) * done / 2)}
 		},
 		"memory of payments":     func(s *Sample, done float64) { s.RSS["payments"] += int64(40e6 * done) },
 		"goroutines of payments": func(s *Sample, done float64) { s.Routines["payments"] += int64(200 * done) },

@@ -1,5 +1,6 @@
-// Command bench measures how many orders and billing operations per second Altyn settles, beside what pgbench does on the same
-// PostgreSQL in the same run. It starts stacks of its own with durable settings, on free ports and with temporary data.
+// Command bench measures how many orders and billing operations per second Altyn settles, beside what pgbench
+// does on the same PostgreSQL in the same run. It starts stacks of its own with durable settings, on free
+// ports and with temporary data.
 package main
 
 import (
@@ -64,8 +65,8 @@ type bench struct {
 	report   Report
 }
 
-// measure measures what is wanted: the workloads on an empty database, then on one with many orders, then the soak, each on a
-// stack of its own, so that none has to do with what another has left.
+// measure measures what is wanted: the workloads on an empty database, then on one with many orders, then the soak,
+// each on a stack of its own, so that none has to do with what another has left.
 func (b *bench) measure(ctx context.Context) (report Report, err error) {
 	rated := b.chosen(true)
 	if len(rated) > 0 {
@@ -80,7 +81,8 @@ func (b *bench) measure(ctx context.Context) (report Report, err error) {
 	if err := stack.Build(ctx, stack.BuildOptions{Dir: b.binaries, Progress: b.say}); err != nil {
 		return report, err
 	}
-	b.report = Report{At: time.Now().UTC().Truncate(time.Second), Cores: runtime.NumCPU(), Duration: b.Duration.String(), Clients: b.Clients,
+	b.report = Report{At: time.Now().UTC().Truncate(time.Second), Cores: runtime.NumCPU(), Duration: b.Duration.String(),
+		Clients:  b.Clients,
 		Accounts: b.Accounts, Audits: map[string]string{}, PeakRSS: map[string]int64{}}
 	for _, part := range []struct {
 		name   string

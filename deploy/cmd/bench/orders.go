@@ -45,7 +45,8 @@ func runOrderBatches(ctx context.Context, s *site, what string, duration time.Du
 }
 
 // placeOrders places orders in a closed loop, and ends when the last of them is paid.
-func (s *site) placeOrders(ctx context.Context, what string, clients int, duration time.Duration, place func(i int) (int, error)) (outcome, error) {
+func (s *site) placeOrders(ctx context.Context, what string, clients int, duration time.Duration,
+	place func(i int) (int, error)) (outcome, error) {
 	last, err := s.lastOrder(ctx)
 	if err != nil {
 		return outcome{}, err
@@ -71,12 +72,13 @@ func (s *site) lastOrder(ctx context.Context) (seq int64, err error) {
 // stuckTime is how long the oldest pending order may stay the same.
 const stuckTime = time.Minute
 
-// final waits until none of the orders after a number is pending. It looks at each order about once, so that the wait costs the
-// database next to nothing: what is before the first pending one is not looked at again.
+// final waits until none of the orders after a number is pending. It looks at each order about once, so that the wait
+// costs the database next to nothing: what is before the first pending one is not looked at again.
 func (s *site) final(ctx context.Context, after int64) error {
 	for stuck := time.Now().Add(stuckTime); ; {
 		var pending int64
-		err := s.orders.GetContext(ctx, &pending, `SELECT seq FROM orders WHERE seq > $1 AND status = 'pending' ORDER BY seq LIMIT 1`, after)
+		err := s.orders.GetContext(ctx, &pending,
+			`SELECT seq FROM orders WHERE seq > $1 AND status = 'pending' ORDER BY seq LIMIT 1`, after)
 		switch {
 		case errors.Is(err, sql.ErrNoRows):
 			return nil
@@ -97,7 +99,8 @@ func (s *site) final(ctx context.Context, after int64) error {
 func (s *site) paid(ctx context.Context, after int64, n int) error {
 	var found struct{ Orders, Paid int }
 	if err := s.orders.GetContext(ctx, &found, `
-		SELECT count(*) AS orders, count(*) FILTER (WHERE status = 'paid') AS paid FROM orders WHERE seq > $1`, after); err != nil {
+		SELECT count(*) AS orders, count(*) FILTER (WHERE status = 'paid') AS paid
+			FROM orders WHERE seq > $1`, after); err != nil {
 		return err
 	}
 	if found.Orders != n || found.Paid != n {
@@ -130,7 +133,8 @@ func runLatency(ctx context.Context, s *site, what string, duration time.Duratio
 	begin := time.Now()
 	timed, err := loop.Run(ctx, func(i int) error {
 		var order load.Order
-		if err := s.gateway.Call("POST", load.OrdersPath+"?wait=30s", "", []byte(newOrder(s.account(i))), &order); err != nil {
+		if err := s.gateway.Call("POST", load.OrdersPath+"?wait=30s", "", []byte(newOrder(s.account(i))),
+			&order); err != nil {
 			return err
 		}
 		if order.Status != "paid" {

@@ -26,7 +26,8 @@ func findPgbench() (string, error) {
 	}
 	found, err := filepath.Glob("/usr/lib/postgresql/*/bin/pgbench")
 	if err != nil || len(found) == 0 {
-		return "", errors.New("pgbench, the yardstick, is not installed: it comes with PostgreSQL's server (Debian: postgresql; macOS: brew install postgresql)")
+		return "", errors.New("pgbench, the yardstick, is not installed: it comes with PostgreSQL's server (Debian: " +
+			"postgresql; macOS: brew install postgresql)")
 	}
 	slices.Sort(found)
 	return found[len(found)-1], nil
@@ -67,8 +68,8 @@ func (y *yardstick) call(ctx context.Context, args ...string) (string, error) {
 
 var tps = regexp.MustCompile(`tps = ([0-9.]+) \(without initial connection time\)`)
 
-// measure returns transactions per second, measured in half of the duration, as it is done before and after each workload, once
-// the server is quiet. pgbench vacuums its tables before.
+// measure returns transactions per second, measured in half of the duration, as it is done before and after each
+// workload, once the server is quiet. pgbench vacuums its tables before.
 func (y *yardstick) measure(ctx context.Context, s *site, duration time.Duration) (float64, error) {
 	if err := s.quiet(ctx); err != nil {
 		return 0, err

@@ -26,15 +26,18 @@ func (r Report) rows() []row {
 	}
 	if r.Stored != nil {
 		for _, result := range r.Stored.Results {
-			rows = append(rows, row{fmt.Sprintf("%s, %s stored", result.Name, grouped(int64(r.Stored.Orders))), perSecond(Result{Rounds: result.Rounds}.perSecond()),
+			rows = append(rows, row{fmt.Sprintf("%s, %s stored", result.Name, grouped(int64(r.Stored.Orders))),
+				perSecond(Result{Rounds: result.Rounds}.perSecond()),
 				result.OfEmpty.String() + " × empty", fmt.Sprintf("≥ %.1f × empty", storedTimes), result.Reached})
 		}
 	}
 	if r.Soak != nil {
-		rows = append(rows, row{grouped(int64(r.Soak.Orders)) + " orders in one go", perSecond(r.Soak.PerSecond), r.Soak.short(), "no growth", r.Soak.Reached})
+		rows = append(rows, row{grouped(int64(r.Soak.Orders)) + " orders in one go", perSecond(r.Soak.PerSecond),
+			r.Soak.short(), "no growth", r.Soak.Reached})
 	}
 	if peak := r.peak(); peak > 0 {
-		rows = append(rows, row{"peak RSS per service", "", fmt.Sprintf("%.0f MB", megabytes(peak)), fmt.Sprintf("≤ %.0f MB", megabytes(peakGoal)), peak <= peakGoal})
+		rows = append(rows, row{"peak RSS per service", "", fmt.Sprintf("%.0f MB", megabytes(peak)),
+			fmt.Sprintf("≤ %.0f MB", megabytes(peakGoal)), peak <= peakGoal})
 	}
 	return rows
 }
@@ -62,12 +65,14 @@ func (r Result) latencies(figures func(Latency) (p50, p99 float64)) string {
 
 // print writes the tables.
 func (r Report) print(out io.Writer) {
-	fmt.Fprintf(out, "PostgreSQL %s, %s, %d cores, everything durable; %d clients, %d accounts, %s each; median of the rounds (least–most)\n\n",
+	fmt.Fprintf(out, "PostgreSQL %s, %s, %d cores, everything durable; %d clients, %d accounts, %s each; median of the "+
+		"rounds (least–most)\n\n",
 		r.Postgres, r.Kafka, r.Cores, r.Clients, r.Accounts, r.Duration)
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "workload\trate\tmeasured\tgoal\t")
 	if r.Pgbench != nil {
-		fmt.Fprintf(table, "pgbench TPC-B (-c 8 -j 2 -M prepared -s 20)\t%.0f/s\t%.0f–%.0f/s\t\t\n", r.Pgbench.Median, r.Pgbench.Min, r.Pgbench.Max)
+		fmt.Fprintf(table, "pgbench TPC-B (-c 8 -j 2 -M prepared -s 20)\t%.0f/s\t%.0f–%.0f/s\t\t\n", r.Pgbench.Median,
+			r.Pgbench.Min, r.Pgbench.Max)
 	}
 	for _, row := range r.rows() {
 		reached := "missed"
@@ -81,7 +86,8 @@ func (r Report) print(out io.Writer) {
 	r.printCosts(out)
 	r.printSoak(out)
 	if r.Stored != nil {
-		fmt.Fprintf(out, "\nStored: %s orders, %.1f GB, filled in %.0f s. Each workload was measured on the empty database right before or after.\n",
+		fmt.Fprintf(out, "\nStored: %s orders, %.1f GB, filled in %.0f s. Each workload was measured on the empty "+
+			"database right before or after.\n",
 			grouped(int64(r.Stored.Orders)), float64(r.Stored.Bytes)/1e9, r.Stored.FillSeconds)
 	}
 	if len(r.PeakRSS) > 0 {
@@ -106,7 +112,8 @@ func (r Report) printLatency(out io.Writer) {
 		for _, m := range result.Rounds {
 			late += m.Latency.Late
 		}
-		fmt.Fprintf(out, "\nLatency counts from the time at which a request was due, as the client saw it; at most %.1f ms. By the service's own times: %s.\n",
+		fmt.Fprintf(out, "\nLatency counts from the time at which a request was due, as the client saw it; at most %.1f "+
+			"ms. By the service's own times: %s.\n",
 			slices.Max(result.each(func(m Measurement) float64 { return m.Latency.Max })),
 			result.latencies(func(l Latency) (p50, p99 float64) { return l.ServiceP50, l.ServiceP99 }))
 		if late > 0 {

@@ -39,8 +39,8 @@ func TestGrouped(t *testing.T) {
 	}
 }
 
-// measured are rounds in which every workload reached so many times the yardstick, which doubled from round to round, as when
-// the machine becomes faster.
+// measured are rounds in which every workload reached so many times the yardstick, which doubled from round to round,
+// as when the machine becomes faster.
 func measured(ratios map[string]float64, latencies ...Latency) []Round {
 	var rounds []Round
 	tps := 1000.0
@@ -60,15 +60,19 @@ func measured(ratios map[string]float64, latencies ...Latency) []Round {
 	return rounds
 }
 
-var goodRatios = map[string]float64{"orders": 1.1, "orders-batch": 2.5, "billing": 2, "hot": 1.9, "billing-batch": 4.9, "commands": 5.5}
+var goodRatios = map[string]float64{"orders": 1.1, "orders-batch": 2.5, "billing": 2, "hot": 1.9, "billing-batch": 4.9,
+	"commands": 5.5}
 
 // goodReport has everything in it. All goals are reached but that of billing-batch.
 func goodReport() Report {
 	r := Report{
-		At: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Cores: 2, Postgres: "18.4", Kafka: "Kafka <&> Co", Duration: "10s", Clients: 64, Accounts: 1000,
-		Audits: map[string]string{"the empty database": "the books are right"}, PeakRSS: map[string]int64{"orders": 50e6, "payments": 99e6},
+		At: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Cores: 2, Postgres: "18.4", Kafka: "Kafka <&> Co", Duration: "10s",
+		Clients: 64, Accounts: 1000,
+		Audits:  map[string]string{"the empty database": "the books are right"},
+		PeakRSS: map[string]int64{"orders": 50e6, "payments": 99e6},
 	}
-	r.add(workloads, measured(goodRatios, Latency{P50: 9, P99: 30, Max: 40, ServiceP50: 8, ServiceP99: 29}, Latency{P50: 9, P99: 60, Max: 70, Late: 3, Latest: 4},
+	r.add(workloads, measured(goodRatios, Latency{P50: 9, P99: 30, Max: 40, ServiceP50: 8, ServiceP99: 29},
+		Latency{P50: 9, P99: 60, Max: 70, Late: 3, Latest: 4},
 		Latency{P50: 11, P99: 40, Max: 50}))
 	stored := Stored{Orders: 10_000_000, Bytes: 16e9, FillSeconds: 300}
 	for _, result := range r.Results {
@@ -78,7 +82,8 @@ func goodReport() Report {
 		}
 	}
 	r.Stored = &stored
-	r.Soak = &Soak{Orders: 1_000_000, PerSecond: 4321, Rule: growthRule, Samples: steady(24), Growth: growth(steady(24)), Reached: true}
+	r.Soak = &Soak{Orders: 1_000_000, PerSecond: 4321, Rule: growthRule, Samples: steady(24), Growth: growth(steady(24)),
+		Reached: true}
 	return r
 }
 
@@ -112,8 +117,10 @@ func TestPrint(t *testing.T) {
 	var out bytes.Buffer
 	goodReport().print(&out)
 	for _, want := range []string{
-		"1.10 (1.10–1.10) ×", "≥ 1.0 × pgbench", "0.95 (0.95–0.95) ×", "≥ 0.9 × billing", "9.0 / 40.0 ms", "≤ 10 / 50 ms",
-		"orders, 10,000,000 stored", "0.95 (0.90–1.00) × empty", "1,000,000 orders in one go", "99 MB", "at most 70.0 ms", "sent 3 requests",
+		"1.10 (1.10–1.10) ×", "≥ 1.0 × pgbench", "0.95 (0.95–0.95) ×", "≥ 0.9 × billing", "9.0 / 40.0 ms",
+		"≤ 10 / 50 ms",
+		"orders, 10,000,000 stored", "0.95 (0.90–1.00) × empty", "1,000,000 orders in one go", "99 MB", "at most 70.0 ms",
+		"sent 3 requests",
 		"Audit of the empty database: the books are right", "nothing grows", "µs",
 	} {
 		if !strings.Contains(out.String(), want) {
@@ -145,7 +152,8 @@ func TestWrite(t *testing.T) {
 	if err := json.Unmarshal(text, &got); err != nil {
 		t.Fatal(err)
 	}
-	if got.Results[0].Figure != want.Results[0].Figure || got.Soak.Samples[23].Orders != 1_000_000 || got.Results[6].Rounds[2].Latency.Max != 50 {
+	if got.Results[0].Figure != want.Results[0].Figure || got.Soak.Samples[23].Orders != 1_000_000 ||
+		got.Results[6].Rounds[2].Latency.Max != 50 {
 		t.Errorf("%s", text)
 	}
 }

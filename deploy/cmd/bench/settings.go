@@ -34,13 +34,13 @@ const (
 	soakName   = "soak"
 )
 
-const about = `bench measures how many orders and billing operations Altyn settles per second, beside what pgbench (TPC-B, scale 20, -c 8
--j 2 -M prepared) does on the same PostgreSQL in the same run. It starts stacks of its own, durable, on free ports and with
-temporary data, and removes them at the end.
+const about = `bench measures how many orders and billing operations Altyn settles per second, beside what pgbench
+(TPC-B, scale 20, -c 8 -j 2 -M prepared) does on the same PostgreSQL in the same run. It starts stacks of its own,
+durable, on free ports and with temporary data, and removes them at the end.
 
-The speed of a machine wanders, so it measures in rounds: each runs every workload, after a quarter of the time to warm up, and
-pgbench for half of the time before and after each; a workload's ratio is to the mean of the two. Printed are the median of the
-rounds and the spread. The books are audited after the measurements of each stack.
+The speed of a machine wanders, so it measures in rounds: each runs every workload, after a quarter of the time to warm
+up, and pgbench for half of the time before and after each; a workload's ratio is to the mean of the two. Printed are the
+median of the rounds and the spread. The books are audited after the measurements of each stack.
 
 Workloads:
 `
@@ -51,7 +51,8 @@ func program(run func(context.Context, settings) error) config.Program {
 	for _, w := range workloads {
 		fmt.Fprintf(&text, "  %-15s%s: %s\n", w.name, w.title, w.goal)
 	}
-	fmt.Fprintf(&text, "  %-15severy workload with a rate once more, with --stored orders stored: %s\n", storedName, storedGoal)
+	fmt.Fprintf(&text, "  %-15severy workload with a rate once more, with --stored orders stored: %s\n", storedName,
+		storedGoal)
 	fmt.Fprintf(&text, "  %-15s--soak orders in one go: %s\n", soakName, soakGoal)
 	return config.Program{Name: "bench", About: text.String(), Commands: []config.Command{config.NewCommand("", "", run)}}
 }

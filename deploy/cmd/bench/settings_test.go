@@ -43,7 +43,8 @@ func TestDefaults(t *testing.T) {
 		len(b.chosen(false)) != len(workloads) || len(b.chosen(true)) != len(workloads)-1 {
 		t.Errorf("%v %v", measured, err)
 	}
-	if file, err := s.file(); err != nil || !filepath.IsAbs(file) || !strings.HasSuffix(file, "/deploy/bench/latest.json") {
+	if file, err := s.file(); err != nil || !filepath.IsAbs(file) ||
+		!strings.HasSuffix(file, "/deploy/bench/latest.json") {
 		t.Errorf("%s: %v", file, err)
 	}
 }

@@ -74,7 +74,8 @@ func start(ctx context.Context, opts stack.Options) (_ *site, err error) {
 		}
 	}
 	admin := running.Server().Admin()
-	admin.Owner, admin.OwnerPassword = admin.User, admin.Password // without a service's time limit: a checkpoint may take long
+	// without a service's time limit: a checkpoint may take long
+	admin.Owner, admin.OwnerPassword = admin.User, admin.Password
 	s.admin, err = pg.OpenOwner(admin)
 	return s, err
 }
@@ -82,8 +83,8 @@ func start(ctx context.Context, opts stack.Options) (_ *site, err error) {
 // agedSegments of 16 MB are as much of a write-ahead log as a server of the stack keeps (min_wal_size).
 const agedSegments = 64
 
-// age brings the server's write-ahead log to the size that it keeps. On a new server each segment of it is made first, out of
-// zeros, which is a part of what writing costs that no server has for long.
+// age brings the server's write-ahead log to the size that it keeps. On a new server each segment of it is made first,
+// out of zeros, which is a part of what writing costs that no server has for long.
 func (s *site) age(ctx context.Context) error {
 	for range agedSegments {
 		if _, err := s.admin.ExecContext(ctx, `SELECT pg_logical_emit_message(false, 'bench', ''), pg_switch_wal()`); err != nil {
@@ -136,7 +137,8 @@ func (s *site) audit(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("the books are wrong: %w", err)
 	}
-	return fmt.Sprintf("the books are right: %s orders and their payments agree, the entries of %s operations add up (audited in %s)",
+	return fmt.Sprintf("the books are right: %s orders and their payments agree, the entries of %s operations add up "+
+		"(audited in %s)",
 		grouped(books.Orders), grouped(books.Operations), time.Since(began).Round(100*time.Millisecond)), nil
 }
 

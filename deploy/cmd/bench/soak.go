@@ -108,7 +108,8 @@ func (s *site) soak(ctx context.Context, orders int) (Soak, error) {
 
 // sample looks at everything that might grow.
 func (s *site) sample(ctx context.Context, orders int, begin time.Time) (Sample, error) {
-	sample := Sample{Orders: orders, Seconds: time.Since(begin).Seconds(), Depths: map[string]int64{}, Tables: map[string]Table{}}
+	sample := Sample{Orders: orders, Seconds: time.Since(begin).Seconds(), Depths: map[string]int64{},
+		Tables: map[string]Table{}}
 	for _, database := range []struct {
 		name   string
 		db     *sqlx.DB

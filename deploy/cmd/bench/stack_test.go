@@ -24,14 +24,15 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// A database that was filled is one that the services have filled, for the audit as well as for the services: every workload
-// works on it.
+// A database that was filled is one that the services have filled, for the audit as well as for the services:
+// every workload works on it.
 func TestWorkloadsOnAFilledDatabase(t *testing.T) {
 	binaries := filepath.Join(t.TempDir(), "programs")
 	if err := stack.Build(t.Context(), stack.BuildOptions{Dir: binaries}); err != nil {
 		t.Fatal(err)
 	}
-	s, err := start(t.Context(), stack.Options{Binaries: binaries, Postgres: stack.Postgres{NoSync: true}, Kafka: stack.Kafka{Kind: localkafka.Embedded}})
+	s, err := start(t.Context(), stack.Options{Binaries: binaries, Postgres: stack.Postgres{NoSync: true},
+		Kafka: stack.Kafka{Kind: localkafka.Embedded}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,14 +77,16 @@ func TestWorkloadsOnAFilledDatabase(t *testing.T) {
 		table, oldest string
 	}{
 		{s.orders, "orders", "created_at"}, {s.orders, "order_history", "at"}, {s.billing, "accounts", "created_at"},
-		{s.billing, "operations WHERE operation = 'create_account'", "seq"}, {s.billing, "operations WHERE operation = 'deposit'", "seq"},
+		{s.billing, "operations WHERE operation = 'create_account'", "seq"},
+		{s.billing, "operations WHERE operation = 'deposit'", "seq"},
 		{s.billing, "operations WHERE operation = 'payment'", "seq"}, {s.billing, "payments", "created_at"},
 		{s.billing, "entries WHERE operation = 'payment' AND amount < 0", "created_at"},
 		{s.billing, "entries WHERE operation = 'payment' AND amount > 0", "created_at"},
 		{s.billing, "entries WHERE operation = 'deposit' AND amount < 0", "created_at"},
 		{s.billing, "entries WHERE operation = 'deposit' AND amount > 0", "created_at"},
 	} {
-		if filled, real := shape(t, c.db, c.table, c.oldest), shape(t, c.db, c.table, c.oldest+" DESC"); !maps.Equal(filled, real) {
+		if filled, real := shape(t, c.db, c.table, c.oldest),
+			shape(t, c.db, c.table, c.oldest+" DESC"); !maps.Equal(filled, real) {
 			t.Errorf("of %s, the filled database has\n%v, and the services make\n%v", c.table, filled, real)
 		}
 	}
@@ -93,7 +96,8 @@ func TestWorkloadsOnAFilledDatabase(t *testing.T) {
 		query string
 	}{
 		"orders whose ID, time and number are not in the same order": {s.orders, `
-			SELECT count(*) FROM (SELECT id < lag(id) OVER numbers OR created_at < lag(created_at) OVER numbers AS wrong FROM orders
+			SELECT count(*) FROM (SELECT id < lag(id) OVER numbers OR created_at < lag(created_at) OVER numbers AS wrong
+				FROM orders
 				WINDOW numbers AS (ORDER BY seq) ORDER BY seq LIMIT 2345) o WHERE wrong`}, // not those of many clients at once
 		"arrival numbers that were given twice": {s.billing, `SELECT count(*) - count(DISTINCT seq) FROM operations`},
 	} {
@@ -109,7 +113,8 @@ func TestWorkloadsOnAFilledDatabase(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", w.name, err)
 		}
-		if m.Operations == 0 || m.PerSecond <= 0 || m.WAL <= 0 || w.goal.of == "" && (m.Latency.P50 <= 0 || m.Latency.ServiceP99 <= 0) {
+		if m.Operations == 0 || m.PerSecond <= 0 || m.WAL <= 0 ||
+			w.goal.of == "" && (m.Latency.P50 <= 0 || m.Latency.ServiceP99 <= 0) {
 			t.Errorf("%s: %+v", w.name, m)
 		}
 	}
@@ -118,7 +123,8 @@ func TestWorkloadsOnAFilledDatabase(t *testing.T) {
 		t.Fatal(err)
 	}
 	last := soak.Samples[len(soak.Samples)-1]
-	if len(soak.Samples) != soakSamples || len(last.Depths) != 3 || last.Tables["payments.balances"].Bytes == 0 || last.Routines["gateway"] == 0 {
+	if len(soak.Samples) != soakSamples || len(last.Depths) != 3 || last.Tables["payments.balances"].Bytes == 0 ||
+		last.Routines["gateway"] == 0 {
 		t.Errorf("%d samples, the last: %+v", len(soak.Samples), last)
 	}
 	for _, name := range growing {
@@ -140,8 +146,10 @@ func schemas(t *testing.T, s *site) (all []string) {
 		var lines []string
 		if err := db.SelectContext(t.Context(), &lines, `
 			SELECT tablename || ': ' || indexdef FROM pg_indexes WHERE schemaname = 'public'
-			UNION ALL SELECT conrelid::regclass || ': ' || conname || ' ' || pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid <> 0
-			UNION ALL SELECT relname || ': ' || coalesce(reloptions::text, '') FROM pg_class WHERE relnamespace = 'public'::regnamespace
+			UNION ALL SELECT conrelid::regclass || ': ' || conname || ' ' || pg_get_constraintdef(oid)
+				FROM pg_constraint WHERE conrelid <> 0
+			UNION ALL SELECT relname || ': ' || coalesce(reloptions::text, '')
+				FROM pg_class WHERE relnamespace = 'public'::regnamespace
 			ORDER BY 1`); err != nil {
 			t.Fatal(err)
 		}
@@ -150,12 +158,13 @@ func schemas(t *testing.T, s *site) (all []string) {
 	return all
 }
 
-// shape is the first row of a table in some order, without what differs from one to the next: for other values it is whether
-// there is one.
+// shape is the first row of a table in some order, without what differs from one to the next: for other values
+// it is whether there is one.
 func shape(t *testing.T, db *sqlx.DB, table, order string) map[string]any {
 	t.Helper()
 	var text string
-	if err := db.GetContext(context.Background(), &text, `SELECT to_jsonb(rows) FROM (SELECT * FROM `+table+` ORDER BY `+order+` LIMIT 1) rows`); err != nil {
+	if err := db.GetContext(context.Background(), &text,
+		`SELECT to_jsonb(rows) FROM (SELECT * FROM `+table+` ORDER BY `+order+` LIMIT 1) rows`); err != nil {
 		t.Fatal(table, err)
 	}
 	var row map[string]any
@@ -170,7 +179,8 @@ func shape(t *testing.T, db *sqlx.DB, table, order string) map[string]any {
 				continue
 			}
 			row[column] = value != nil
-		case "id", "order_id", "account_id", "operation_id", "event_id", "lane", "seq", "number", "balance_after", "at", "created_at", "updated_at",
+		case "id", "order_id", "account_id", "operation_id", "event_id", "lane", "seq", "number", "balance_after", "at",
+			"created_at", "updated_at",
 			"settled_at":
 			row[column] = value != nil
 		}

@@ -33,12 +33,13 @@ const storedTimes = 0.9
 var storedGoal = fmt.Sprintf("each ≥ %.1f of the empty database", storedTimes)
 
 const (
-	// diskPerOrder is what an order takes on disk while it is filled and afterwards, with room to spare; the rest is for the
-	// write-ahead log, pgbench and the workloads.
+	// diskPerOrder is what an order takes on disk while it is filled and afterwards, with room to spare; the rest is for
+	// the write-ahead log, pgbench and the workloads.
 	diskPerOrder = 2200
 	diskBeside   = 6 << 30
 
-	// auditedAtMost orders are audited in a minute or so; beyond, it takes many minutes, and the fill is known to be right.
+	// auditedAtMost orders are audited in a minute or so; beyond, it takes many minutes, and the
+	// fill is known to be right.
 	auditedAtMost = 2_000_000
 )
 
@@ -51,14 +52,16 @@ func enoughDisk(dir string, orders int) error {
 	free := int64(disk.Bavail) * int64(disk.Bsize) //nolint:unconvert // its type depends on the system
 	needed := int64(orders)*diskPerOrder + diskBeside
 	if free < needed {
-		return fmt.Errorf("%s orders need %d GB of disk, and %s has %d GB free: set -stored (STORED) to fewer, or TMPDIR to another disk",
+		return fmt.Errorf("%s orders need %d GB of disk, and %s has %d GB free: set -stored (STORED) to fewer, or TMPDIR "+
+			"to another disk",
 			grouped(int64(orders)), needed>>30, dir, free>>30)
 	}
 	return nil
 }
 
-// filled measures the workloads with a rate once more, on a database with many orders. Beside it is a second stack with an empty
-// one, on which each workload is measured right before or after: the speed of a machine wanders by more than what is to be seen.
+// filled measures the workloads with a rate once more, on a database with many orders. Beside it is a second stack
+// with an empty one, on which each workload is measured right before or after: the speed of a machine wanders by
+// more than what is to be seen.
 func (b *bench) filled(ctx context.Context, s *site) (err error) {
 	s.prefix = grouped(int64(b.Stored)) + " stored, "
 	b.say(fmt.Sprintf("filling the databases with %s orders", grouped(int64(b.Stored))))
@@ -68,14 +71,17 @@ func (b *bench) filled(ctx context.Context, s *site) (err error) {
 		return err
 	}
 	s.accounts = f.last(b.Accounts)
-	if _, err := s.admin.ExecContext(ctx, `CHECKPOINT`); err != nil { // or it would be written down beside the measurements
+	if _, err := s.admin.ExecContext(ctx, `CHECKPOINT`); err != nil {
+		// or it would be written down beside the measurements
 		return err
 	}
 	stored := Stored{Orders: b.Stored, FillSeconds: time.Since(began).Seconds()}
-	if err := s.admin.GetContext(ctx, &stored.Bytes, `SELECT pg_database_size('orders') + pg_database_size('payments')`); err != nil {
+	if err := s.admin.GetContext(ctx, &stored.Bytes,
+		`SELECT pg_database_size('orders') + pg_database_size('payments')`); err != nil {
 		return err
 	}
-	b.say(fmt.Sprintf("filled in %s: %.1f GB; starting a stack with empty databases beside it", time.Since(began).Round(time.Second), float64(stored.Bytes)/1e9))
+	b.say(fmt.Sprintf("filled in %s: %.1f GB; starting a stack with empty databases beside it",
+		time.Since(began).Round(time.Second), float64(stored.Bytes)/1e9))
 	empty, err := b.start(ctx)
 	if err != nil {
 		return err
@@ -90,7 +96,8 @@ func (b *bench) filled(ctx context.Context, s *site) (err error) {
 	}
 	b.report.Stored = &stored
 	if b.Stored > auditedAtMost {
-		b.report.Audits["the filled database"] = fmt.Sprintf("not audited: with more than %s orders that takes many minutes", grouped(auditedAtMost))
+		b.report.Audits["the filled database"] = fmt.Sprintf("not audited: with more than %s orders that takes many minutes",
+			grouped(auditedAtMost))
 	}
 	return nil
 }

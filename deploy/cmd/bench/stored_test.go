@@ -9,7 +9,8 @@ import (
 )
 
 func TestEnoughDisk(t *testing.T) {
-	if err := enoughDisk(t.TempDir(), 1_000_000_000_000); err == nil || !strings.Contains(err.Error(), "1,000,000,000,000 orders need") || !strings.Contains(err.Error(), "STORED") {
+	if err := enoughDisk(t.TempDir(), 1_000_000_000_000); err == nil ||
+		!strings.Contains(err.Error(), "1,000,000,000,000 orders need") || !strings.Contains(err.Error(), "STORED") {
 		t.Error(err)
 	}
 	if err := enoughDisk(t.TempDir()+"/none", 1); err == nil {

@@ -101,8 +101,8 @@ type stat struct {
 	children time.Duration // of those that have ended
 }
 
-// readStat reads /proc/PID/stat: the name in parentheses, which may have anything in it, then the state, the parent's ID and,
-// as the 14th to 17th field of the line, the times.
+// readStat reads /proc/PID/stat: the name in parentheses, which may have anything in it, then the state, the parent's
+// ID and, as the 14th to 17th field of the line, the times.
 func readStat(proc string, pid int) (stat, error) {
 	path := filepath.Join(proc, strconv.Itoa(pid), "stat")
 	text, err := os.ReadFile(path)
@@ -126,19 +126,20 @@ func readStat(proc string, pid int) (stat, error) {
 	}, nil
 }
 
-// backendName says for which database a process of PostgreSQL works. The title of a client's is "postgres: user database
-// host(port) what it does", those of others have no host.
+// backendName says for which database a process of PostgreSQL works. The title of a client's is "postgres: user
+// database host(port) what it does", those of others have no host.
 func backendName(proc string, pid int) string {
 	title, _ := os.ReadFile(filepath.Join(proc, strconv.Itoa(pid), "cmdline")) // a process that has ended has none
 	words := strings.Fields(strings.TrimRight(string(title), "\x00 "))
-	if len(words) >= 4 && words[0] == "postgres:" && strings.HasSuffix(words[3], ")") && slices.Contains(services, words[2]) {
+	if len(words) >= 4 && words[0] == "postgres:" && strings.HasSuffix(words[3], ")") &&
+		slices.Contains(services, words[2]) {
 		return postgresPrefix + words[2]
 	}
 	return postgresOtherName
 }
 
-// since is the time used between two readings, by name. What ended in between is known as a sum only, by the postmaster: it
-// counts as PostgreSQL's other processes, which it mostly is (autovacuum).
+// since is the time used between two readings, by name. What ended in between is known as a sum only, by the
+// postmaster: it counts as PostgreSQL's other processes, which it mostly is (autovacuum).
 func (t cpuTimes) since(before cpuTimes) map[string]time.Duration {
 	used := map[string]time.Duration{}
 	for name, cpu := range t.named {
@@ -159,8 +160,8 @@ func (t cpuTimes) since(before cpuTimes) map[string]time.Duration {
 	return used
 }
 
-// memory reads a figure of /proc/PID/status in bytes: VmRSS is the memory a process has, VmHWM the most it ever had. It is 0
-// where the system does not tell.
+// memory reads a figure of /proc/PID/status in bytes: VmRSS is the memory a process has, VmHWM the most it ever had. It
+// is 0 where the system does not tell.
 func memory(proc string, pid int, field string) (int64, error) {
 	file, err := os.Open(filepath.Join(proc, strconv.Itoa(pid), "status"))
 	if errors.Is(err, fs.ErrNotExist) {

@@ -31,7 +31,8 @@ func fakeProc(t *testing.T, processes ...fakeProcess) string {
 		}
 	}
 	for _, p := range processes {
-		write(p.pid, "stat", fmt.Sprintf("%d (a (b) c) S %d 1 1 0 -1 4194560 100 0 0 0 %d %d %d %d 20 0 1 0 100 1000 100", p.pid, p.parent, p.user, p.system, p.childUser, p.childSystem))
+		write(p.pid, "stat", fmt.Sprintf("%d (a (b) c) S %d 1 1 0 -1 4194560 100 0 0 0 %d %d %d %d 20 0 1 0 100 1000 100",
+			p.pid, p.parent, p.user, p.system, p.childUser, p.childSystem))
 		write(p.pid, "cmdline", p.title)
 		write(p.pid, "status", "Name:\tx\nVmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\n")
 	}
@@ -46,7 +47,8 @@ func TestCPUByProcess(t *testing.T) {
 		fakeProcess{pid: 20, user: 100, system: 50, title: "orders"},
 		fakeProcess{pid: 30, title: "bench"},
 		fakeProcess{pid: 11, parent: postmaster, user: 10, title: "postgres: checkpointer \x00\x00"},
-		fakeProcess{pid: 12, parent: postmaster, user: 40, title: "postgres: orders_service orders 127.0.0.1(40000) idle\x00\x00"},
+		fakeProcess{pid: 12, parent: postmaster, user: 40,
+			title: "postgres: orders_service orders 127.0.0.1(40000) idle\x00\x00"},
 		fakeProcess{pid: 13, parent: postmaster, user: 30, title: "postgres: orders_service orders 127.0.0.1(40001) INSERT"},
 		fakeProcess{pid: 40, parent: 1, user: 99, title: "postgres: of another server"},
 	), processes, postmaster)
@@ -59,7 +61,8 @@ func TestCPUByProcess(t *testing.T) {
 		fakeProcess{pid: 20, user: 130, system: 70, title: "orders"},
 		fakeProcess{pid: 30, user: 7, title: "bench"},
 		fakeProcess{pid: 11, parent: postmaster, user: 12, title: "postgres: checkpointer \x00\x00"},
-		fakeProcess{pid: 12, parent: postmaster, user: 50, title: "postgres: orders_service orders 127.0.0.1(40000) idle\x00\x00"},
+		fakeProcess{pid: 12, parent: postmaster, user: 50,
+			title: "postgres: orders_service orders 127.0.0.1(40000) idle\x00\x00"},
 		fakeProcess{pid: 14, parent: postmaster, user: 8, title: "postgres: payments_service payments 127.0.0.1(40002) idle"},
 		fakeProcess{pid: 15, parent: postmaster, user: 3, title: "postgres: autovacuum worker orders"},
 		fakeProcess{pid: 16, parent: postmaster, user: 2, title: "postgres: postgres postgres 127.0.0.1(40003) idle"},

@@ -28,7 +28,8 @@ var workloads = []workload{
 	{"hot", "the same on one hot account", goal{times: 0.9, of: "billing"}, runHotOperations},
 	{"billing-batch", "billing operations, 100 per request", goal{times: 5, of: pgbenchName}, runOperationBatches},
 	{"commands", "commands over the broker with replies", goal{times: 5, of: pgbenchName}, runCommands},
-	{"latency", "orders in an open loop, accepted → final, p50 / p99", goal{p50: 10 * time.Millisecond, p99: 50 * time.Millisecond}, runLatency},
+	{"latency", "orders in an open loop, accepted → final, p50 / p99",
+		goal{p50: 10 * time.Millisecond, p99: 50 * time.Millisecond}, runLatency},
 }
 
 // goal is what a workload is to reach.
@@ -56,13 +57,13 @@ type outcome struct {
 type Measurement struct {
 	Operations int     `json:"operations"`
 	PerSecond  float64 `json:"per_second"`
-	// PgbenchTPS is the mean of pgbench's rates right before and right after, and Ratio the rate beside it; 0 where pgbench was
-	// not measured.
+	// PgbenchTPS is the mean of pgbench's rates right before and right after, and Ratio the rate beside it; 0
+	// where pgbench was not measured.
 	PgbenchTPS float64  `json:"pgbench_tps,omitempty"`
 	Ratio      float64  `json:"ratio_to_pgbench,omitempty"`
 	Latency    *Latency `json:"latency,omitempty"`
-	// CPU is the processor time of each process, and WAL what PostgreSQL wrote, both per operation. CPU is missing where the
-	// system does not tell.
+	// CPU is the processor time of each process, and WAL what PostgreSQL wrote, both per operation. CPU is missing
+	// where the system does not tell.
 	CPU map[string]float64 `json:"cpu_us_per_operation,omitempty"`
 	WAL float64            `json:"wal_bytes_per_operation"`
 }
@@ -127,7 +128,8 @@ func (b *bench) rounds(ctx context.Context, s *site, workloads []workload) (roun
 }
 
 // measure runs a workload once to warm up and once to count.
-func (s *site) measure(ctx context.Context, w workload, what string, duration time.Duration) (m Measurement, err error) {
+func (s *site) measure(ctx context.Context, w workload, what string,
+	duration time.Duration) (m Measurement, err error) {
 	if err := s.quiet(ctx); err != nil {
 		return m, err
 	}
@@ -150,7 +152,8 @@ func (s *site) measure(ctx context.Context, w workload, what string, duration ti
 		return m, errors.New("nothing was done in time")
 	}
 	n := float64(found.operations)
-	m = Measurement{Operations: found.operations, PerSecond: n / found.took.Seconds(), Latency: found.latency, WAL: float64(after.wal-before.wal) / n}
+	m = Measurement{Operations: found.operations, PerSecond: n / found.took.Seconds(), Latency: found.latency,
+		WAL: float64(after.wal-before.wal) / n}
 	if used := after.cpu.since(before.cpu); len(used) > 0 {
 		m.CPU = map[string]float64{}
 		for name, took := range used {
@@ -163,12 +166,14 @@ func (s *site) measure(ctx context.Context, w workload, what string, duration ti
 // quietTime bounds the wait for quiet.
 const quietTime = 30 * time.Second
 
-// quiet waits until PostgreSQL vacuums nothing any more: what one measurement has left behind would be work beside the next.
+// quiet waits until PostgreSQL vacuums nothing any more: what one measurement has left behind
+// would be work beside the next.
 func (s *site) quiet(ctx context.Context) error {
 	deadline := time.Now().Add(quietTime)
 	for {
 		var vacuums int
-		if err := s.admin.GetContext(ctx, &vacuums, `SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'autovacuum worker'`); err != nil {
+		if err := s.admin.GetContext(ctx, &vacuums,
+			`SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'autovacuum worker'`); err != nil {
 			return err
 		}
 		if vacuums == 0 || time.Now().After(deadline) {
@@ -191,9 +196,10 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// closedLoop runs do from all clients for a while, each its next when the last is answered; it returns how many operations do
-// said it did.
-func closedLoop(ctx context.Context, what string, clients int, duration time.Duration, do func(i int) (operations int, err error)) (int, error) {
+// closedLoop runs do from all clients for a while, each its next when the last is answered; it returns how
+// many operations do said it did.
+func closedLoop(ctx context.Context, what string, clients int, duration time.Duration,
+	do func(i int) (operations int, err error)) (int, error) {
 	progress := load.NewProgress(os.Stderr, what, 0)
 	defer progress.Close()
 	begin := time.Now()

@@ -12,7 +12,8 @@ import (
 	"time"
 )
 
-// stack is the Compose form under a project name of its own, so that a developer's containers and data stay what they are.
+// stack is the Compose form under a project name of its own, so that a developer's containers
+// and data stay what they are.
 type stack struct {
 	project string
 	root    string // folder of docker-compose.yml

@@ -1,10 +1,10 @@
-// Command compose tries the Compose form of the full stack for real: `make test-compose`. It needs a container engine and
-// fails where none answers.
+// Command compose tries the Compose form of the full stack for real: `make test-compose`. It needs a container engine
+// and fails where none answers.
 //
 // It builds the images and starts everything from nothing, pays an order through the gateway, opens the pages, scales
 // payments-worker while payments stays answered, and kills services, PostgreSQL and Kafka one by one while orders keep
-// coming in. Afterwards every accepted order must be final and the books must add up to the last unit. At its end, which
-// may be an interrupt, nothing of it is left but the images.
+// coming in. Afterwards every accepted order must be final and the books must add up to the last unit. At its end,
+// which may be an interrupt, nothing of it is left but the images.
 //
 // It publishes the ports of the full stack, so that must not be running: make stop.
 package main
@@ -129,7 +129,8 @@ func portsFree() error {
 		listener.Close()
 	}
 	if len(taken) > 0 {
-		return fmt.Errorf("something listens on port %s: is the full stack running? make stop ends it", strings.Join(taken, ", "))
+		return fmt.Errorf("something listens on port %s: is the full stack running? make stop ends it",
+			strings.Join(taken, ", "))
 	}
 	return nil
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/altyn-pay/altyn/deploy/load"
 )
 
-// poll calls done now and then until it says so, or fails, or ctx ends; the error of the last call is part of that error.
-// done returns an error beside false for what may still pass.
+// poll calls done now and then until it says so, or fails, or ctx ends; the error of the last call is part of that
+// error. done returns an error beside false for what may still pass.
 func poll(ctx context.Context, done func() (bool, error)) error {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
@@ -99,8 +99,8 @@ type crowd struct {
 	err      error
 }
 
-// run places orders until ctx ends. Then it waits for those in flight, at most two minutes, so that no order is accepted
-// unseen.
+// run places orders until ctx ends. Then it waits for those in flight, at most two minutes, so that
+// no order is accepted unseen.
 func (c *crowd) run(ctx context.Context) error {
 	const pace, atOnce, patience = 25 * time.Millisecond, 64, 2 * time.Minute
 	patient, cancel := context.WithCancel(context.WithoutCancel(ctx))

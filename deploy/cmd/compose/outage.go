@@ -92,7 +92,8 @@ func (t *trial) outages(ctx context.Context) error {
 	); err != nil {
 		return err
 	}
-	note("%d orders were accepted meanwhile, for %d of them there was no money", c.count(), max(0, len(c.accepted[poor])-some))
+	note("%d orders were accepted meanwhile, for %d of them there was no money", c.count(),
+		max(0, len(c.accepted[poor])-some))
 	return books(ctx)
 }
 

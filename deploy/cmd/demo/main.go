@@ -1,5 +1,5 @@
-// Command demo shows Altyn at work: on a running stack it opens accounts, funds them, places orders through the gateway,
-// some of which lack money, and checks the books to the last unit.
+// Command demo shows Altyn at work: on a running stack it opens accounts, funds them, places orders through the
+// gateway, some of which lack money, and checks the books to the last unit.
 package main
 
 import (
@@ -23,8 +23,8 @@ func main() {
 	os.Exit(p.Main())
 }
 
-const about = `demo opens accounts on a running stack, funds them, places orders of 1.00 RUB through the gateway, for a fifth of which
-there is no money, waits until all are final and checks the books in both databases.`
+const about = `demo opens accounts on a running stack, funds them, places orders of 1.00 RUB through the gateway, for a
+fifth of which there is no money, waits until all are final and checks the books in both databases.`
 
 // settings of a run.
 type settings struct {
@@ -154,7 +154,8 @@ func check(ctx context.Context, cfg pg.Config) error {
 	if err != nil {
 		return fmt.Errorf("the books are wrong:\n%w", err)
 	}
-	fmt.Printf("The books are right: %d orders and their payments agree; the entries of %d operations sum to zero and add up to\n"+
+	fmt.Printf("The books are right: %d orders and their payments agree; the entries of %d operations sum to zero and "+
+		"add up to\n"+
 		"every balance, to the last unit.\n", books.Orders, books.Operations)
 	return nil
 }

@@ -59,7 +59,9 @@ func readCodes(root string, folders []string) ([]code, error) {
 		}
 	}
 	for i, c := range codes {
-		if j := slices.IndexFunc(codes, func(other code) bool { return other.name == c.name }); j < i && codes[j].status != c.status {
+		if j := slices.IndexFunc(codes, func(other code) bool {
+			return other.name == c.name
+		}); j < i && codes[j].status != c.status {
 			return nil, fmt.Errorf("%s is %s and %s", c.name, codes[j].status, c.status)
 		}
 	}
@@ -96,15 +98,17 @@ func readCode(spec *ast.ValueSpec, isReason bool) (code, bool, error) {
 // page is the page of the codes, by status and name.
 func page(codes []code) []byte {
 	codes = slices.Clone(codes)
-	slices.SortStableFunc(codes, func(a, b code) int { return cmp.Or(cmp.Compare(a.status, b.status), cmp.Compare(a.name, b.name)) })
+	slices.SortStableFunc(codes, func(a, b code) int {
+		return cmp.Or(cmp.Compare(a.status, b.status), cmp.Compare(a.name, b.name))
+	})
 	codes = slices.CompactFunc(codes, func(a, b code) bool { return a.name == b.name })
 	var out bytes.Buffer
 	out.WriteString(`# Error codes
 
 <!-- Written by make generate from the constants in the code. -->
 
-Every error is ` + "`application/problem+json`" + ` (RFC 9457) with one of these codes: the list is closed, so a client may switch on
-them. An operation that ended in an error has its code as ` + "`reason`" + ` too, in events, replies and answers.
+Every error is ` + "`application/problem+json`" + ` (RFC 9457) with one of these codes: the list is closed, so a client may
+switch on them. An operation that ended in an error has its code as ` + "`reason`" + ` too, in events, replies and answers.
 
 | status | code | meaning |
 | --- | --- | --- |
@@ -113,7 +117,8 @@ them. An operation that ended in an error has its code as ` + "`reason`" + ` too
 	for _, c := range codes[reasons:] {
 		fmt.Fprintf(&out, "| %s | `%s` | %s |\n", c.status, c.name, c.meaning)
 	}
-	out.WriteString("\nOf what is not final, the `reason` says what it waits for, or how far it has come:\n\n| reason | meaning |\n| --- | --- |\n")
+	out.WriteString("\nOf what is not final, the `reason` says what it waits for, or how far it has come:\n\n| reason " +
+		"| meaning |\n| --- | --- |\n")
 	for _, c := range codes[:reasons] {
 		fmt.Fprintf(&out, "| `%s` | %s |\n", c.name, c.meaning)
 	}

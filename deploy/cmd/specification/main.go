@@ -1,5 +1,5 @@
-// Command specification completes the Swagger document that swag makes of a service's comments (see complete), or writes
-// the page of all error codes. go generate runs it:
+// Command specification completes the Swagger document that swag makes of a service's comments (see complete), or
+// writes the page of all error codes. go generate runs it:
 //
 //	go run ./deploy/cmd/specification document orders/docs
 //	go run ./deploy/cmd/specification page docs/errors.md
@@ -24,10 +24,11 @@ func main() {
 	}
 }
 
-// folders are where the codes are, from the root of the repository. The services share one list: behind the gateway they
-// are one API.
+// folders are where the codes are, from the root of the repository. The services share one list: behind
+// the gateway they are one API.
 var folders = []string{
-	"platform/httpserver", "platform/parked", "platform/contract", "orders/internal/api", "payments/internal/api", "payments/internal/ledger",
+	"platform/httpserver", "platform/parked", "platform/contract", "orders/internal/api", "payments/internal/api",
+	"payments/internal/ledger",
 }
 
 func run(args []string) error {

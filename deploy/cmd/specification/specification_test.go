@@ -37,7 +37,8 @@ func TestReadCodes(t *testing.T) {
 			}
 			continue
 		}
-		if err != nil || !slices.Equal(codes, []code{{"a", "404", "there is none"}, {"b", "422", "it cannot be"}, {"c", "422", "it is too late"}, {"d", "", "it waits"}}) {
+		if err != nil || !slices.Equal(codes, []code{{"a", "404", "there is none"}, {"b", "422", "it cannot be"},
+			{"c", "422", "it is too late"}, {"d", "", "it waits"}}) {
 			t.Errorf("%s: %+v, %v", source, codes, err)
 		}
 		text := string(page(codes))
@@ -51,10 +52,17 @@ func TestReadCodes(t *testing.T) {
 
 const small = `{"swagger": "2.0", "definitions": {
 	"httpserver.Problem": {"properties": {"code": {"type": "string"}}},
-	"httpserver.List-api_Order": {"properties": {"items": {"type": "array", "items": {"$ref": "#/definitions/api.Order"}}}},
-	"api.Order": {"properties": {"id": {"type": "string"}, "created_at": {"type": "string"}, "amount": {"type": "string", "example": "1.00"}, "note": {"type": "string"}}}
-}, "paths": {"/orders": {"post": {"operationId": "placeOrder", "consumes": ["application/json"], "produces": ["application/json"], "parameters": [
-	{"in": "query", "name": "wait", "type": "string", "example": "5s"}, {"in": "header", "name": "Idempotency-Key", "type": "string"},
+	"httpserver.List-api_Order": {"properties": {
+		"items": {"type": "array", "items": {"$ref": "#/definitions/api.Order"}}
+	}},
+	"api.Order": {"properties": {
+		"id": {"type": "string"}, "created_at": {"type": "string"}, "amount": {"type": "string", "example": "1.00"},
+		"note": {"type": "string"}
+	}}
+}, "paths": {"/orders": {"post": {"operationId": "placeOrder",
+	"consumes": ["application/json"], "produces": ["application/json"], "parameters": [
+	{"in": "query", "name": "wait", "type": "string", "example": "5s"},
+	{"in": "header", "name": "Idempotency-Key", "type": "string"},
 	{"in": "body", "name": "order", "schema": {"$ref": "#/definitions/api.Order"}}
 ], "responses": {"201": {"description": "Created", "schema": {"$ref": "#/definitions/httpserver.List-api_Order"}}}}}}}`
 
@@ -83,7 +91,8 @@ func TestComplete(t *testing.T) {
 		{at("definitions", "Order", "properties", "id", "format"), "uuid"},
 		{at("definitions", "Order", "properties", "created_at", "format"), "date-time"},
 		{at("definitions", "Order", "example"), object{"amount": "1.00", "created_at": "2026-01-02T15:04:05.123456Z"}},
-		{at("paths", "/orders", "post", "parameters").([]any)[0], object{"in": "query", "name": "wait", "type": "string", "x-example": "5s"}},
+		{at("paths", "/orders", "post", "parameters").([]any)[0],
+			object{"in": "query", "name": "wait", "type": "string", "x-example": "5s"}},
 		{at("paths", "/orders", "post", "produces"), []any{"application/json", "application/problem+json"}},
 		{at("paths", "/orders", "post", "responses", "415", "schema", "$ref"), "#/definitions/Problem"},
 		{at("paths", "/orders", "post", "responses", "503", "headers", "Retry-After", "type"), "integer"},
@@ -95,7 +104,8 @@ func TestComplete(t *testing.T) {
 	}
 
 	given, err := complete(read(), codes, object{"Order": object{"amount": "2.00"}})
-	if err != nil || !reflect.DeepEqual(given["definitions"].(object)["Order"].(object)["example"], object{"amount": "2.00"}) {
+	if err != nil || !reflect.DeepEqual(given["definitions"].(object)["Order"].(object)["example"],
+		object{"amount": "2.00"}) {
 		t.Errorf("%v: %v", err, given)
 	}
 	if _, err := complete(read(), codes, object{"Nothing": object{}}); err == nil {

@@ -71,7 +71,8 @@ func (c *client) alreadyRunning(verb string) error {
 	case verb == verbRun && s.Verb == verbEnv:
 		return errors.New("PostgreSQL and Kafka run alone (make env): make rerun starts everything")
 	}
-	c.say("already running since %s; make rerun starts what was built since, and applies other settings", s.Since.Format(time.DateTime))
+	c.say("already running since %s; make rerun starts what was built since, and applies other settings",
+		s.Since.Format(time.DateTime))
 	return c.welcome()
 }
 

@@ -47,8 +47,8 @@ func identify(pid int) process {
 	return p
 }
 
-// startOnLinux is the boot of the machine and the clock ticks from there to the process's start; "" when there is no such
-// process, or what is left of it only waits to be noticed.
+// startOnLinux is the boot of the machine and the clock ticks from there to the process's start; "" when there is no
+// such process, or what is left of it only waits to be noticed.
 func startOnLinux(pid int) string {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -66,8 +66,8 @@ func startOnLinux(pid int) string {
 
 func (p process) alive() bool { return p.Started != "" && identify(p.PID) == p }
 
-// signal reaches this process and never a later one of its ID: where the system can, the process is held by a descriptor
-// between the look and the signal. It has no effect when the process is gone.
+// signal reaches this process and never a later one of its ID: where the system can, the process is held by a
+// descriptor between the look and the signal. It has no effect when the process is gone.
 func (p process) signal(signal syscall.Signal) error {
 	held, err := os.FindProcess(p.PID)
 	if err != nil {
@@ -111,8 +111,9 @@ func (p process) end(ctx context.Context) error {
 	return p.await(ctx, killTimeout)
 }
 
-// awaitBurial waits until the system has forgotten a process that is dead: PostgreSQL does not start while its last server's
-// process ID is in use. A system whose process 1 takes no note of the dead keeps the ID for ever, so this gives up soon.
+// awaitBurial waits until the system has forgotten a process that is dead: PostgreSQL does not start while its
+// last server's process ID is in use. A system whose process 1 takes no note of the dead keeps the ID for
+// ever, so this gives up soon.
 func (p process) awaitBurial(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, leftoverGrace)
 	defer cancel()

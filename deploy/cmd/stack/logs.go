@@ -96,8 +96,8 @@ func (l *followedLog) more(out io.Writer) error {
 	})
 }
 
-// read passes on the complete lines from the offset on, and moves it. A file that has become shorter was cut and is read from
-// its beginning.
+// read passes on the complete lines from the offset on, and moves it. A file that has become shorter was cut and
+// is read from its beginning.
 func (l *followedLog) read(each func(line string) error) error {
 	file, err := os.Open(l.path)
 	if err != nil {

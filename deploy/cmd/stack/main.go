@@ -12,10 +12,11 @@ import (
 )
 
 const (
-	about = `stack runs the whole of Altyn on this machine without containers: PostgreSQL, Kafka and the services, in the background.`
+	about = `stack runs the whole of Altyn on this machine without containers: PostgreSQL, Kafka and the services, in ` +
+		`the background.`
 
-	more = `The verbs of make (make help) call these commands. Variables decide what runs, in the environment or behind the verb of
-make (make start PAYMENTS_WORKERS=2 KAFKA=embedded). Those that are not listed here reach the services as they are.
+	more = `The verbs of make (make help) call these commands. Variables decide what runs, in the environment or behind the
+verb of make (make start PAYMENTS_WORKERS=2 KAFKA=embedded). Those that are not listed here reach the services as they are.
 Without GOMAXPROCS, orders and the gateway use half of the cores.`
 )
 
@@ -59,9 +60,10 @@ func program() config.Program {
 		verb("build", "build the services", func(ctx context.Context, c *client, s building) error {
 			return c.build(ctx, s.NoCache)
 		}),
-		verb(verbRun, "start what is built, and wait until everything is ready", func(ctx context.Context, c *client, _ plain) error {
-			return c.run(ctx, verbRun)
-		}),
+		verb(verbRun, "start what is built, and wait until everything is ready",
+			func(ctx context.Context, c *client, _ plain) error {
+				return c.run(ctx, verbRun)
+			}),
 		verb(verbEnv, "start only PostgreSQL and Kafka, with migrated databases, for services that are started by hand",
 			func(ctx context.Context, c *client, _ plain) error { return c.run(ctx, verbEnv) }),
 		verb("status", "show how each part is doing", func(ctx context.Context, c *client, _ plain) error {
@@ -73,9 +75,10 @@ func program() config.Program {
 		verb("stop", "stop everything; the data stay", func(ctx context.Context, c *client, _ plain) error {
 			return c.stop(ctx)
 		}),
-		verb("clean", "stop everything and delete the data, logs and programs", func(ctx context.Context, c *client, _ plain) error {
-			return c.clean(ctx)
-		}),
+		verb("clean", "stop everything and delete the data, logs and programs",
+			func(ctx context.Context, c *client, _ plain) error {
+				return c.clean(ctx)
+			}),
 		config.NewCommand(verbSupervise, "", func(ctx context.Context, s supervising) error {
 			at, err := findPlace()
 			if err != nil {
@@ -86,8 +89,10 @@ func program() config.Program {
 	}}
 }
 
-// verb makes a command that people type. It refuses at once what the services would refuse, which would else be in their logs.
-func verb[T interface{ common() Settings }](name, help string, do func(context.Context, *client, T) error) config.Command {
+// verb makes a command that people type. It refuses at once what the services would refuse, which
+// would else be in their logs.
+func verb[T interface{ common() Settings }](name, help string,
+	do func(context.Context, *client, T) error) config.Command {
 	return config.NewCommand(name, help, func(ctx context.Context, given T) error {
 		config.PrintNearMisses(os.Stderr, append(config.Variables[Settings](), config.Variables[service.Config]()...))
 		if _, err := config.LoadFrom[service.Config](stack.Shared()); err != nil {

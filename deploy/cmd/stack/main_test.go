@@ -51,7 +51,8 @@ func setup(t *testing.T) *bundle {
 	}
 	b := &bundle{t: t, at: place{filepath.Join(root, ".altyn")}, ports: make(map[string]string)}
 	b.env = append(os.Environ(), asProgram+"=1", "KAFKA="+string(localkafka.Embedded))
-	for _, variable := range []string{"POSTGRES_PORT", "KAFKA_PORT", "ORDERS_ADDR", "PAYMENTS_ADDR", "GATEWAY_ADDR", "GATEWAY_ADMIN_ADDR"} {
+	for _, variable := range []string{"POSTGRES_PORT", "KAFKA_PORT", "ORDERS_ADDR", "PAYMENTS_ADDR", "GATEWAY_ADDR",
+		"GATEWAY_ADMIN_ADDR"} {
 		port, err := stack.FreePort()
 		if err != nil {
 			t.Fatal(err)
@@ -243,7 +244,8 @@ func TestArguments(t *testing.T) {
 		{"", "", "PAYMENTS_WORKERS"},
 		{"fly", "", `there is no command "fly"`},
 		{"strat", "", `there is no command "strat"; did you mean start?`},
-		{"status", "KAFKA_BROKER=127.0.0.1:9092", "warning: nothing reads the variable KAFKA_BROKER; did you mean KAFKA_BROKERS?"},
+		{"status", "KAFKA_BROKER=127.0.0.1:9092",
+			"warning: nothing reads the variable KAFKA_BROKER; did you mean KAFKA_BROKERS?"},
 		{"--version", "", "stack 0."},
 		{"stop now", "", `stop: there is no argument "now"`},
 		{"run --fast", "", "there is no flag --fast"},

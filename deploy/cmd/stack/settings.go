@@ -114,7 +114,8 @@ func (s *Settings) options(at place, withServices bool) stack.Options {
 		Kafka:    stack.Kafka{Kind: localkafka.Kind(s.KafkaKind), Port: s.KafkaPort, Running: s.KafkaBrokers},
 	}
 	if s.PostgresHost != "" {
-		running := pg.Config{Host: s.PostgresHost, Port: s.PostgresPort, SSLMode: s.PostgresSSLMode, SSLRoots: s.PostgresSSLRoots}
+		running := pg.Config{Host: s.PostgresHost, Port: s.PostgresPort, SSLMode: s.PostgresSSLMode,
+			SSLRoots: s.PostgresSSLRoots}
 		opts.Postgres.Running = &running
 		if s.AdminUser != "" {
 			admin := running

@@ -112,8 +112,8 @@ func (p place) holder() (process, error) {
 	return who, nil
 }
 
-// clearLeftovers ends what a killed supervisor has left behind: its parts notice its death themselves, and are killed if they
-// do not. Whoever calls it holds the lock, so that nobody else's parts are in the file.
+// clearLeftovers ends what a killed supervisor has left behind: its parts notice its death themselves, and are killed
+// if they do not. Whoever calls it holds the lock, so that nobody else's parts are in the file.
 func (p place) clearLeftovers(ctx context.Context, progress func(string)) error {
 	s, err := p.readState()
 	if errors.As(err, new(*json.SyntaxError)) { // the machine went down before it was on disk, and all processes with it

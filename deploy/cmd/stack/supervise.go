@@ -34,8 +34,8 @@ func (r *reporter) send(m message) {
 
 func (r *reporter) progress(what string) { r.send(message{Progress: what}) }
 
-// supervise is the process in the background: it runs the stack until ctx ends, that is, until it gets SIGTERM. What it has
-// to say about the start goes to report, later things to its log.
+// supervise is the process in the background: it runs the stack until ctx ends, that is, until it gets SIGTERM. What it
+// has to say about the start goes to report, later things to its log.
 func supervise(ctx context.Context, settings Settings, at place, verb string, report *os.File) error {
 	told := &reporter{out: report}
 	err := runStack(ctx, settings, at, verb, told)

@@ -1,5 +1,5 @@
-// Command brokers runs Kafka brokers for the tests of one process, which controls them over standard input and output; see
-// package kafkatest. They are kept in memory, and end with the program when its input ends.
+// Command brokers runs Kafka brokers for the tests of one process, which controls them over standard input and output;
+// see package kafkatest. They are kept in memory, and end with the program when its input ends.
 package main
 
 import (
@@ -89,18 +89,19 @@ func (b *Brokers) AwaitFetched(f brokers.Fetched, _ *bool) error {
 	ctx, cancel := context.WithTimeout(context.Background(), f.Timeout)
 	defer cancel()
 	next := map[string]int64{} // offsets by partition
-	seen := b.cluster(f.Broker).Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Observe: true, Count: -1, When: func(r kmsg.Request) bool {
-		for _, topic := range r.(*kmsg.FetchRequest).Topics {
-			for _, p := range topic.Partitions {
-				next[fmt.Sprint(topic.Topic, p.Partition)] = p.FetchOffset
+	seen := b.cluster(f.Broker).Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Observe: true, Count: -1,
+		When: func(r kmsg.Request) bool {
+			for _, topic := range r.(*kmsg.FetchRequest).Topics {
+				for _, p := range topic.Partitions {
+					next[fmt.Sprint(topic.Topic, p.Partition)] = p.FetchOffset
+				}
 			}
-		}
-		var sum int64
-		for _, offset := range next {
-			sum += offset
-		}
-		return sum == f.Messages
-	}})
+			var sum int64
+			for _, offset := range next {
+				sum += offset
+			}
+			return sum == f.Messages
+		}})
 	defer seen.Remove()
 	return seen.Wait(ctx, 1)
 }

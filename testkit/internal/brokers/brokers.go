@@ -1,5 +1,5 @@
-// Package brokers is what a test says to the program testkit/cmd/brokers, by net/rpc over the program's standard input and
-// output.
+// Package brokers is what a test says to the program testkit/cmd/brokers, by net/rpc over the
+// program's standard input and output.
 package brokers
 
 import "time"

@@ -1,5 +1,5 @@
-// Package program runs the testkit's own programs for a test process, so that what they are made of is no concern of the
-// module under test: they are built in the testkit's module.
+// Package program runs the testkit's own programs for a test process, so that what they are made of is no concern of
+// the module under test: they are built in the testkit's module.
 package program
 
 import (
