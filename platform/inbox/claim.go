@@ -31,10 +31,10 @@ type claimed struct {
 	probed []Stored // those messages
 }
 
-// claim takes lanes that have ready messages, from a random one on, until one batch is full, and reads the batch, sorted
-// by arrival. A non-nil only restricts it to these messages, as far as no others of their accounts are before them. The
-// locks are taken in a statement of their own and the messages are read by a later one: a statement that locks and reads
-// would read what was there before the lock.
+// claim takes lanes that have ready messages, from a random one on, until one batch is full, and reads the batch,
+// sorted by arrival. A non-nil only restricts it to these messages, as far as no others of their accounts are before
+// them. The locks are taken in a statement of their own and the messages are read by a later one: a statement that
+// locks and reads would read what was there before the lock.
 func claim(ctx context.Context, tx *sqlx.Tx, only []Stored, limit int) (claimed, error) {
 	var lanes pg.Int16s
 	var err error
@@ -79,8 +79,8 @@ func lastWanted(lanes pg.Int16s, only []Stored) pg.Int64s {
 	return lasts
 }
 
-// restrict leaves only these messages of the rows, and of them those that overtake no other of their account: it may not
-// have been settled, because another worker held its lane for a moment.
+// restrict leaves only these messages of the rows, and of them those that overtake no other of their account: it may
+// not have been settled, because another worker held its lane for a moment.
 func restrict(rows []claimedRow, only []Stored) []claimedRow {
 	wanted, before := make(map[int64]bool, len(only)), make(map[uuid.UUID]bool)
 	for _, m := range only {
@@ -112,8 +112,8 @@ func lockLanes(ctx context.Context, tx *sqlx.Tx, lanes pg.Int16s) (held pg.Int16
 	return held, nil
 }
 
-// lockReadyLanes takes the locks of lanes that have work, as far as they are free. Those after a random lane come first, so that
-// a long queue in one lane does not keep workers from the others.
+// lockReadyLanes takes the locks of lanes that have work, as far as they are free. Those after a random lane come
+// first, so that a long queue in one lane does not keep workers from the others.
 func lockReadyLanes(ctx context.Context, tx *sqlx.Tx, limit int) (held pg.Int16s, err error) {
 	first := rand.N[int16](contract.Lanes)
 	if err := tx.SelectContext(ctx, &held, `
@@ -176,8 +176,8 @@ func (c *claimed) remove(ctx context.Context, tx *sqlx.Tx) error {
 		ids[i], seqs[i], lanes[i] = m.ID, m.Seq, m.Lane
 	}
 	slices.Sort(lanes)
-	// Found by ID and told apart by arrival number, as another of these lanes may have the ID too. No join: its plan would be
-	// made while the queue is empty, and read all of a long one.
+	// Found by ID and told apart by arrival number, as another of these lanes may have the ID too. No join: its plan
+	// would be made while the queue is empty, and read all of a long one.
 	result, err := tx.ExecContext(ctx, `
 		DELETE FROM inbox WHERE id = ANY($1::uuid[]) AND lane = ANY($2::smallint[]) AND seq = ANY($3::bigint[])`,
 		ids, slices.Compact(lanes), seqs)

@@ -34,7 +34,8 @@ func Example() {
 		return
 	}
 	committed := make(chan struct{}, 3)
-	// settle gives a batch its effect: a row for each message. The row is also how a message that comes again is recognised.
+	// settle gives a batch its effect: a row for each message. The row is also how a message that comes again is
+	// recognised.
 	settle := func(ctx context.Context, tx *sqlx.Tx, batch []inbox.Message[earned]) (func(), error) {
 		ids, points := make(pg.UUIDs, len(batch)), make(pg.Int32s, len(batch))
 		for i, m := range batch {

@@ -38,13 +38,13 @@ type Message[B any] struct {
 // Stored is a message as its row has it: the body is JSON.
 type Stored = Message[string]
 
-// Codec turns bodies into what is stored of them and back. Only stored messages need it: one that takes effect at once is
-// neither encoded nor decoded.
+// Codec turns bodies into what is stored of them and back. Only stored messages need it: one that takes effect at once
+// is neither encoded nor decoded.
 type Codec[B any] interface {
 	// Encode returns the JSON of a message's body.
 	Encode(Message[B]) (string, error)
-	// Decode reads a body from its row. When it fails, the message has failed: it is tried again, and parked in the end with
-	// the error as the reason.
+	// Decode reads a body from its row. When it fails, the message has failed: it is tried again, and parked in the end
+	// with the error as the reason.
 	Decode(Stored) (B, error)
 }
 
@@ -74,8 +74,8 @@ type Inbox[B any] struct {
 // New makes an inbox.
 func New[B any](db *sqlx.DB, codec Codec[B]) *Inbox[B] { return &Inbox[B]{db: db, codec: codec} }
 
-// Store stores messages in a transaction of its own, in this order per account; it never gives them their effect. Its promise
-// is that of Intake.Accept. Wake the worker afterwards.
+// Store stores messages in a transaction of its own, in this order per account; it never gives them their effect. Its
+// promise is that of Intake.Accept. Wake the worker afterwards.
 func (x *Inbox[B]) Store(ctx context.Context, messages []Message[B]) ([]Arrival, error) {
 	arrivals := make([]Arrival, len(messages))
 	err := pg.UntilKnown(ctx, func() error {
@@ -95,9 +95,9 @@ func (x *Inbox[B]) store(ctx context.Context, messages []Message[B], arrivals []
 	return arrived(arrivals, seqs, err)
 }
 
-// Insert stores messages in the caller's transaction, in this order per account. It returns each message's arrival number, or
-// 0 where a message with its ID is waiting already. A duplicate of a message that has taken effect is stored again: the
-// handler must recognise it by its permanent record. Wake the worker after the commit.
+// Insert stores messages in the caller's transaction, in this order per account. It returns each message's arrival
+// number, or 0 where a message with its ID is waiting already. A duplicate of a message that has taken effect is
+// stored again: the handler must recognise it by its permanent record. Wake the worker after the commit.
 func (x *Inbox[B]) Insert(ctx context.Context, tx sqlx.ExtContext, messages []Message[B]) ([]int64, error) {
 	n := len(messages)
 	ids, accounts, lanes := make(pg.UUIDs, n), make(pg.UUIDs, n), make(pg.Int16s, n)

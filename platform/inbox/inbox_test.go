@@ -299,8 +299,8 @@ func TestLostConnections(t *testing.T) {
 	}
 }
 
-// While a worker looks for the message that fails a batch, another one may hold the lane for a moment and keep it from the
-// first half: the second half must not overtake it.
+// While a worker looks for the message that fails a batch, another one may hold the lane for a moment and keep it from
+// the first half: the second half must not overtake it.
 func TestAPartOfABatchOvertakesNothing(t *testing.T) {
 	b := setup(t)
 	w := NewWorker(b.inbox(), b.handle, quick, slog.New(slog.DiscardHandler), prometheus.NewRegistry())

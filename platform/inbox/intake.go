@@ -18,8 +18,8 @@ import (
 )
 
 const (
-	// halves is how many parts of the lanes accept messages at the same time: while the transaction of one is in the server,
-	// that of the other is here.
+	// halves is how many parts of the lanes accept messages at the same time: while the transaction of one is in the
+	// server, that of the other is here.
 	halves = 2
 
 	maxGroup = 1000   // messages of different calls accepted in one transaction
@@ -75,8 +75,8 @@ type Intake[B any] struct {
 	busy   [halves]chan struct{} // has an element while that half of the lanes is being accepted
 }
 
-// NewIntake makes an intake. worker is that of this process, whose handler gives messages their effect at once; without one
-// all messages are stored for the workers of other processes.
+// NewIntake makes an intake. worker is that of this process, whose handler gives messages their effect at once;
+// without one all messages are stored for the workers of other processes.
 func NewIntake[B any](inbox *Inbox[B], worker *Worker[B]) *Intake[B] {
 	in := &Intake[B]{inbox: inbox, worker: worker}
 	mayBeMessage := func(err error) bool { return !pg.IsTransient(err) }
@@ -91,11 +91,11 @@ func NewIntake[B any](inbox *Inbox[B], worker *Worker[B]) *Intake[B] {
 	return in
 }
 
-// Accept accepts messages, in this order per account, and returns their arrivals. Calls that come at the same time share a
-// transaction. A message that has taken effect before is handled again, as one that was stored again would be.
+// Accept accepts messages, in this order per account, and returns their arrivals. Calls that come at the same time
+// share a transaction. A message that has taken effect before is handled again, as one that was stored again would be.
 //
-// Besides what the package promises, the error may be groupcommit.ErrBusy, when too many messages wait to be accepted, or that
-// of ctx, when it ends first; then the messages may still be accepted.
+// Besides what the package promises, the error may be groupcommit.ErrBusy, when too many messages wait to be accepted,
+// or that of ctx, when it ends first; then the messages may still be accepted.
 func (in *Intake[B]) Accept(ctx context.Context, messages ...Message[B]) ([]Arrival, error) {
 	if len(messages) == 1 {
 		return in.single[half(messages[0].Lane)].DoAll(ctx, messages)
@@ -147,8 +147,8 @@ func split[B any](messages []Message[B]) (parts [halves]part[B]) {
 	return parts
 }
 
-// acceptParts accepts those parts that were not accepted yet, each in a transaction of its own. While some are and others are
-// not, what became of the whole is not known.
+// acceptParts accepts those parts that were not accepted yet, each in a transaction of its own. While some are and
+// others are not, what became of the whole is not known.
 func (in *Intake[B]) acceptParts(ctx context.Context, parts []part[B], arrivals []Arrival) error {
 	var group sync.WaitGroup
 	errs, accepted := make([]error, len(parts)), false
@@ -179,8 +179,8 @@ func (in *Intake[B]) acceptParts(ctx context.Context, parts []part[B], arrivals 
 	return err
 }
 
-// acceptTogether accepts messages in one transaction. When the handler fails, all are stored, so that the worker finds the one
-// that causes it. It sets the arrivals also where the outcome is not known.
+// acceptTogether accepts messages in one transaction. When the handler fails, all are stored, so that the worker finds
+// the one that causes it. It sets the arrivals also where the outcome is not known.
 func (in *Intake[B]) acceptTogether(ctx context.Context, messages []Message[B], arrivals []Arrival) error {
 	begin(arrivals)
 	err := in.accept(ctx, messages, arrivals)
@@ -283,8 +283,8 @@ func (a ahead) isAheadOf(lane int16, account uuid.UUID) bool {
 	return !a.free[lane] || a.stopped[account]
 }
 
-// whatIsAhead looks at the held lanes, in a statement of its own after the one that has locked them: so it sees what was
-// committed before.
+// whatIsAhead looks at the held lanes, in a statement of its own after the one that has locked them: so it sees what
+// was committed before.
 func whatIsAhead(ctx context.Context, tx *sqlx.Tx, lanes pg.Int16s, accounts pg.UUIDs) (ahead, error) {
 	var row struct {
 		At      time.Time      `db:"at"`

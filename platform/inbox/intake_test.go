@@ -270,8 +270,8 @@ func TestAFailingMessageIsFoundAmongTheAccepted(t *testing.T) {
 	}
 }
 
-// The server ends the session in the middle of a call: nothing was accepted, nothing is stopped for it, and the same call
-// succeeds when it is made again.
+// The server ends the session in the middle of a call: nothing was accepted, nothing is stopped for it, and the same
+// call succeeds when it is made again.
 func TestAcceptLosesItsConnection(t *testing.T) {
 	b := setup(t)
 	lost := true
@@ -344,8 +344,8 @@ func TestManyAcceptEachMessageOnceInOrder(t *testing.T) {
 	b.count(0, `SELECT count(*) FROM inbox_stops`)
 }
 
-// Messages of different calls share a transaction, those of one call stay together and in their order, and messages of the two
-// halves of the lanes do not wait for each other.
+// Messages of different calls share a transaction, those of one call stay together and in their order, and messages of
+// the two halves of the lanes do not wait for each other.
 func TestCallsAreAcceptedTogether(t *testing.T) {
 	b := setup(t)
 	one, other := uuid.New(), uuid.New()

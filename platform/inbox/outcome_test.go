@@ -19,8 +19,8 @@ import (
 	"github.com/altyn-pay/altyn/testkit/postgrestest"
 )
 
-// A large batch is accepted in two transactions. When the answer to a commit is lost, or one of the two fails and the other
-// does not, all of it is accepted in the end, once, and each message knows its record.
+// A large batch is accepted in two transactions. When the answer to a commit is lost, or one of the two fails and the
+// other does not, all of it is accepted in the end, once, and each message knows its record.
 func TestAcceptDoesNotKnowWhetherItWasCommitted(t *testing.T) {
 	for name, moment := range map[string]postgrestest.Moment{"before": postgrestest.BeforeCommit, "after": postgrestest.AfterCommit} {
 		for _, n := range []int{3, largeBatch} {

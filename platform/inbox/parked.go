@@ -12,8 +12,8 @@ import (
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
-// discardedKind is the kind of a message that an operator has given up. It is settled in its place in the queue, so that the
-// handler can end what the message was about.
+// discardedKind is the kind of a message that an operator has given up. It is settled in its place in the queue, so
+// that the handler can end what the message was about.
 const discardedKind = "discarded"
 
 // KindSQL is what the kind of a row of the table inbox is, or was before an operator gave the message up.
@@ -39,8 +39,8 @@ func undiscard(m Stored) (Stored, error) {
 	return m, nil
 }
 
-// Parked is the parked.Source of an inbox: the messages that were tried too often, each the head of its account's queue.
-// Like a worker it changes an account's stop under the lock of the account's lane alone.
+// Parked is the parked.Source of an inbox: the messages that were tried too often, each the head of its account's
+// queue. Like a worker it changes an account's stop under the lock of the account's lane alone.
 type Parked struct {
 	db          *sqlx.DB
 	discardable func(kind string) bool
@@ -55,8 +55,8 @@ func NewParked(db *sqlx.DB, discardable func(kind string) bool, wake func()) *Pa
 	return &Parked{db: db, discardable: discardable, wake: wake}
 }
 
-// Park stores messages that cannot take effect, with the reasons: each is parked from the start, at the head of the queue of an
-// account that must be its own. One that is there already stays as it is.
+// Park stores messages that cannot take effect, with the reasons: each is parked from the start, at the head of the
+// queue of an account that must be its own. One that is there already stays as it is.
 func Park(ctx context.Context, db *sqlx.DB, messages []Stored, reasons []error) error {
 	n := len(messages)
 	ids, accounts, lanes := make(pg.UUIDs, n), make(pg.UUIDs, n), make(pg.Int16s, n)
@@ -117,8 +117,8 @@ func (p *Parked) Redrive(ctx context.Context, id uuid.UUID) (parked.Item, error)
 	return p.release(ctx, id, func(*sqlx.Tx, parkedRow) error { return nil })
 }
 
-// Discard implements parked.Source: the handler gets the message in its place once more, as Discarded. One that fails as that
-// too is parked again, and may be discarded again.
+// Discard implements parked.Source: the handler gets the message in its place once more, as Discarded. One that fails
+// as that too is parked again, and may be discarded again.
 func (p *Parked) Discard(ctx context.Context, id uuid.UUID, reason string) (parked.Item, error) {
 	return p.release(ctx, id, func(tx *sqlx.Tx, row parkedRow) error {
 		var m Stored

@@ -12,12 +12,12 @@ type Receiver[Record, B any] struct {
 	repeated func(Message[B]) (Message[B], bool)
 }
 
-// Decoder makes messages of a fetched batch. For each record it returns the message, or the reason why it cannot be read.
-// An error of its own means that it could not find out; the batch is delivered again.
+// Decoder makes messages of a fetched batch. For each record it returns the message, or the reason why it cannot be
+// read. An error of its own means that it could not find out; the batch is delivered again.
 type Decoder[Record, B any] func(ctx context.Context, records []Record) (messages []Message[B], reasons []error, err error)
 
-// NewReceiver makes a receiver. A message that is waiting already is not accepted again; what repeated returns for it, if
-// repeated is not nil and returns true, is accepted in its stead.
+// NewReceiver makes a receiver. A message that is waiting already is not accepted again; what repeated returns for it,
+// if repeated is not nil and returns true, is accepted in its stead.
 func NewReceiver[Record, B any](intake *Intake[B], decode Decoder[Record, B],
 	repeated func(Message[B]) (Message[B], bool)) *Receiver[Record, B] {
 	return &Receiver[Record, B]{intake: intake, decode: decode, repeated: repeated}

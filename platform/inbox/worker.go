@@ -26,10 +26,11 @@ const (
 	maxProbes     = 100 // accounts woken at a time
 )
 
-// Handler gives a batch its effect in the transaction tx, which commits it. The batch is sorted by arrival and holds messages of
-// many accounts; the transaction holds their lanes. The function it returns, if any, runs once the transaction has committed. An
-// error rolls everything back; when it is not the database's own trouble, smaller batches are tried until the message that causes
-// it is found. The handler must recognise a message that has taken effect before.
+// Handler gives a batch its effect in the transaction tx, which commits it. The batch is sorted by arrival and holds
+// messages of many accounts; the transaction holds their lanes. The function it returns, if any, runs once the
+// transaction has committed. An error rolls everything back; when it is not the database's own trouble, smaller
+// batches are tried until the message that causes it is found. The handler must recognise a message that has taken
+// effect before.
 type Handler[B any] func(ctx context.Context, tx *sqlx.Tx, batch []Message[B]) (committed func(), err error)
 
 // Retry says how often a message that fails unexpectedly is tried, and how long its account waits between two attempts:
@@ -58,7 +59,8 @@ func (r Retry) after(attempts int) (pause time.Duration, parked bool) {
 
 // Worker settles the inbox of a database. Any number of workers may run, in any number of processes.
 type Worker[B any] struct {
-	// Describe, if not nil, gives the lines of the log about a message more attributes. It is set before the worker is used.
+	// Describe, if not nil, gives the lines of the log about a message more attributes. It is set before the worker is
+	// used.
 	Describe func(m Message[B]) []any
 
 	inbox  *Inbox[B]
@@ -105,9 +107,9 @@ func depth(db *sqlx.DB) prometheus.Collector {
 // Wake tells the worker that messages were committed. It never blocks.
 func (w *Worker[B]) Wake() { w.wake.Send() }
 
-// Run settles until ctx ends, then returns nil; the batch in flight is finished. It survives the loss of the database. It
-// may run several times at once; one of them looks for what other processes have stored, and the others are woken, or look when
-// that one is at work.
+// Run settles until ctx ends, then returns nil; the batch in flight is finished. It survives the loss of the database.
+// It may run several times at once; one of them looks for what other processes have stored, and the others are woken,
+// or look when that one is at work.
 func (w *Worker[B]) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
@@ -251,7 +253,8 @@ func (w *Worker[B]) about(row Stored) []any {
 	return attributes
 }
 
-// probe makes the head messages of accounts whose time has come ready for another try. It returns how many accounts were due.
+// probe makes the head messages of accounts whose time has come ready for another try. It returns how many accounts
+// were due.
 func (w *Worker[B]) probe(ctx context.Context) (int, error) {
 	var due []stop
 	if err := w.db.SelectContext(ctx, &due, `
@@ -299,8 +302,8 @@ func ready(ctx context.Context, tx *sqlx.Tx, s stop) error {
 	return nil
 }
 
-// lockLane takes a lane's lock until the transaction ends. The wait is bounded by the session's lock_timeout; a settlement
-// holds a lane for some milliseconds.
+// lockLane takes a lane's lock until the transaction ends. The wait is bounded by the session's lock_timeout; a
+// settlement holds a lane for some milliseconds.
 func lockLane(ctx context.Context, tx *sqlx.Tx, lane int16) error {
 	if _, err := tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock($1, $2)`, lockClass, lane); err != nil {
 		return fmt.Errorf("inbox: lock lane: %w", err)

@@ -44,8 +44,8 @@ const (
 	lookShare = 20
 )
 
-// Backlog knows the lanes for which the outbox has no room. It goes by lanes, so that those whose partition is away do not keep
-// the others from going on.
+// Backlog knows the lanes for which the outbox has no room. It goes by lanes, so that those whose partition is away do
+// not keep the others from going on.
 type Backlog struct {
 	db     *sqlx.DB
 	limits Limits

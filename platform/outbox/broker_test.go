@@ -24,8 +24,8 @@ import (
 	"github.com/altyn-pay/altyn/testkit/postgrestest"
 )
 
-// With a broker: a partition lacks replicas, a reply topic is deleted, and more messages of both come than fit into a batch.
-// Everybody else's are published; in the end those are too, in their order.
+// With a broker: a partition lacks replicas, a reply topic is deleted, and more messages of both come than fit into a
+// batch. Everybody else's are published; in the end those are too, in their order.
 func TestWithABrokerNothingHealthyWaits(t *testing.T) {
 	t.Parallel()
 	db := postgrestest.Database(t, "outbox", outbox.Migrations())

@@ -39,8 +39,8 @@ func Append(ctx context.Context, tx *sqlx.Tx, messages ...Message) error {
 		return nil
 	}
 	lanes, counts, texts := pack(messages)
-	// The columns are unnested in the SELECT list, which makes the rows one after the other; in FROM each column would be a
-	// table of its own first.
+	// The columns are unnested in the SELECT list, which makes the rows one after the other; in FROM each column would be
+	// a table of its own first.
 	if _, err := tx.ExecContext(ctx, `
 		INSERT INTO outbox (lane, count, messages) SELECT unnest($1::smallint[]), unnest($2::smallint[]), unnest($3::text[])`,
 		lanes, counts, texts); err != nil {
@@ -49,8 +49,9 @@ func Append(ctx context.Context, tx *sqlx.Tx, messages ...Message) error {
 	return nil
 }
 
-// Insertion is Append as a part of another statement, such as a WITH query. It returns SQL that inserts those messages for whose
-// subject the condition holds, and the arguments of the whole statement: args, and after them those that the SQL needs.
+// Insertion is Append as a part of another statement, such as a WITH query. It returns SQL that inserts those messages
+// for whose subject the condition holds, and the arguments of the whole statement: args, and after them those that the
+// SQL needs.
 func Insertion(messages []Message, condition string, args []any) (sql string, all []any) {
 	n := len(messages)
 	lanes, subjects, texts := make(pg.Int16s, n), make(pg.Texts, n), make(pg.Texts, n)

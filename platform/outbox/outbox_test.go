@@ -342,7 +342,7 @@ func (b *bundle) lead() *leader {
 	if err != nil {
 		b.Fatal(err)
 	}
-	b.Cleanup(l.flights.Wait)
+	b.Cleanup(l.attempts.Wait)
 	return l
 }
 
@@ -396,8 +396,8 @@ func TestARelayThatStopsDeletesWhatItHasPublished(t *testing.T) {
 	}
 }
 
-// A relay that is lost with its session, or killed, before it has deleted what it has published: the next one publishes it again,
-// in its order, and nothing is missing.
+// A relay that is lost with its session, or killed, before it has deleted what it has published: the next one
+// publishes it again, in its order, and nothing is missing.
 func TestWhatALostRelayHasPublishedIsPublishedAgain(t *testing.T) {
 	b := setup(t)
 	lost := b.lead()

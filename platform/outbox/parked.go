@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
@@ -17,8 +16,8 @@ import (
 // behind is the reason of a parked message that was never refused: it waits for one of its topic and key that was.
 const behind = "behind a parked message of its key"
 
-// Parked is the parked.Source of an outbox: the messages that the broker refused for good. Redriving one puts all parked
-// messages of its topic and key back in their order; discarding it does so without it.
+// Parked is the parked.Source of an outbox: the messages that the broker refused for good. Redriving one puts all
+// parked messages of its topic and key back in their order; discarding it does so without it.
 type Parked struct {
 	db   *sqlx.DB
 	wake func()
@@ -80,8 +79,9 @@ func (p *Parked) Discard(ctx context.Context, id uuid.UUID, _ string) (parked.It
 	})
 }
 
-// putBack moves what is parked of an item's topic and key back into the outbox, after change. As it all becomes visible at
-// once and with its old numbers, which are below those of its key's later messages, the relay publishes it in order.
+// putBack moves what is parked of an item's topic and key back into the outbox, after change. As it all becomes
+// visible at once and with its old numbers, which are below those of its key's later messages, the relay publishes it
+// in order.
 func (p *Parked) putBack(ctx context.Context, id uuid.UUID, change func(*sqlx.Tx, parkedRow) error) (parked.Item, error) {
 	var row parkedRow
 	err := pg.InTx(ctx, p.db, func(tx *sqlx.Tx) error {
@@ -129,8 +129,8 @@ func moveBack(ctx context.Context, tx *sqlx.Tx, topic, key string) (more bool, e
 	return len(messages) == batchSize, rows.insert(ctx, tx)
 }
 
-// lockParked takes turns, until the transaction ends, with whoever else moves messages to or from outbox_parked. Without it
-// the relay could park a message behind others that are being put back, and they would be behind it.
+// lockParked takes turns, until the transaction ends, with whoever else moves messages to or from outbox_parked.
+// Without it the relay could park a message behind others that are being put back, and they would be behind it.
 func lockParked(ctx context.Context, tx *sqlx.Tx) error {
 	if _, err := tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock($1, 1)`, lockClass); err != nil {
 		return fmt.Errorf("outbox: lock what is parked: %w", err)
@@ -169,108 +169,4 @@ func parkedKeys(ctx context.Context, tx *sqlx.Tx, rows []openRow, which func(ope
 		found[key] = true
 	}
 	return found, result.Err()
-}
-
-// takeApart replaces rows by what is left of them: messages that were refused are parked, each with its reason, and so are those
-// that were seen behind a parked one of their key, if it is still there; the others are stored where they wait, under the numbers
-// that they have. What was published before is deleted with it: were only one of them, and the relay were lost then, an earlier
-// message of a key could be published again after a later one.
-func (l *leader) takeApart(ctx context.Context, rows []openRow) error {
-	tx, err := l.conn.BeginTxx(ctx, nil)
-	if err != nil {
-		return fmt.Errorf("outbox: take rows apart: %w", err)
-	}
-	defer func() { _ = tx.Rollback() }()
-	n, err := l.replace(ctx, tx, rows)
-	if err == nil {
-		err = tx.Commit()
-	}
-	if err != nil {
-		return fmt.Errorf("outbox: take rows apart: %w", err)
-	}
-	l.published = l.published[:0]
-	l.parked.Add(float64(n))
-	return nil
-}
-
-// replace returns how many messages it has parked.
-func (l *leader) replace(ctx context.Context, tx *sqlx.Tx, rows []openRow) (n int, err error) {
-	if err := lockParked(ctx, tx); err != nil {
-		return 0, err
-	}
-	stopped, err := parkedKeys(ctx, tx, rows, func(m openMessage) bool { return m.behind })
-	if err != nil {
-		return 0, err
-	}
-	replaced := slices.Clone(l.published)
-	var left waitingRows // what is replaced of parts
-	var kept outboxRows
-	var moved waitingRows
-	keep := func(to *waiting, r Row, count int) {
-		if to == nil {
-			kept.add(r, count)
-		} else {
-			moved.add(to.part, r, count)
-		}
-	}
-	var refused []Message
-	var reasons pg.Texts
-	for _, row := range rows {
-		if row.from == nil {
-			replaced = append(replaced, row.Seq)
-		} else {
-			left.add(row.from.part, row.Row, 0)
-		}
-		if to, whole := row.goesTo(); whole {
-			keep(to, row.Row, len(row.open))
-			continue
-		}
-		for _, m := range row.open {
-			switch {
-			case m.reason != "":
-				refused, reasons = append(refused, m.Message), append(reasons, m.reason)
-			case m.behind && stopped[messageKey{m.Topic, m.Key}]:
-				refused, reasons = append(refused, m.Message), append(reasons, behind)
-			default:
-				keep(m.to, m.asRow(), 1)
-			}
-		}
-	}
-	if _, err := tx.ExecContext(ctx, `DELETE FROM outbox WHERE seq = ANY($1::bigint[])`, replaced); err != nil {
-		return 0, err
-	}
-	if err := left.delete(ctx, tx); err != nil {
-		return 0, err
-	}
-	if err := kept.insert(ctx, tx); err != nil {
-		return 0, err
-	}
-	if err := moved.insert(ctx, tx); err != nil {
-		return 0, err
-	}
-	return len(refused), park(ctx, tx, refused, reasons)
-}
-
-// park stores messages that the broker has refused, or that are behind one, with the reasons.
-func park(ctx context.Context, tx *sqlx.Tx, messages []Message, reasons pg.Texts) error {
-	n := len(messages)
-	if n == 0 {
-		return nil
-	}
-	seqs, lanes, ids, created := make(pg.Int64s, n), make(pg.Int16s, n), make(pg.UUIDs, n), make(pg.Times, n)
-	texts := func() pg.Texts { return make(pg.Texts, n) }
-	types, topics, keys, subjects, payloads, traces := texts(), texts(), texts(), texts(), texts(), texts()
-	for i, m := range messages {
-		seqs[i], lanes[i] = m.Seq, m.Lane
-		ids[i], created[i] = m.ID, m.CreatedAt
-		types[i], topics[i] = m.Type, m.Topic
-		keys[i], subjects[i] = m.Key, m.Subject
-		payloads[i], traces[i] = m.Payload, m.Traceparent
-	}
-	_, err := tx.ExecContext(ctx, `
-		INSERT INTO outbox_parked (seq, lane, id, type, topic, key, subject, payload, traceparent, created_at, reason)
-		SELECT * FROM unnest($1::bigint[], $2::smallint[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
-			$9::text[], $10::timestamptz[], $11::text[])`,
-		seqs, lanes, ids, types, topics, keys, subjects, payloads, traces, created, reasons)
-	return err
 }

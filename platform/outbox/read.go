@@ -12,26 +12,48 @@ import (
 // openRow is a row with messages that the broker does not have yet.
 type openRow struct {
 	Row
-	from    *waiting // the part of which it is; nil for the outbox
-	instead bool     // its messages go to another topic than theirs
-	open    []openMessage
-	begun   bool // the broker has others of its messages
+	from     *waitingPart // where it waits; nil for the outbox
+	rerouted bool         // its messages go to another topic than theirs
+	open     []openMessage
+	begun    bool // the broker has others of its messages
 }
 
-// changed tells whether a row cannot stay as it is, and where: the broker has some of its messages and not others, some must be
-// parked, or wait elsewhere. Of the outbox, a row that is published is not one of them: see published.
+// openMessage is a message that the broker does not have yet.
+type openMessage struct {
+	Message
+	behind bool         // a parked message of its key
+	held   bool         // not to be published in this step
+	err    error        // why it was not published
+	reason string       // why it is parked
+	to     *waitingPart // where it is to wait; nil for the outbox
+}
+
+// changed tells whether a row must be replaced by what is left of it: the broker has some of its messages and not
+// others, or some are to be parked or to wait elsewhere. A row of the outbox that is published as a whole is no such
+// row: it is only deleted.
 func (row openRow) changed() bool {
 	return row.begun && (len(row.open) > 0 || row.from != nil) ||
 		slices.ContainsFunc(row.open, func(m openMessage) bool { return m.behind || m.reason != "" || m.to != row.from })
 }
 
-type openMessage struct {
-	Message
-	behind bool     // a parked message of its key
-	held   bool     // not to be published in this step
-	err    error    // why it was not published
-	reason string   // why it is parked
-	to     *waiting // the part in which it waits; nil for the outbox
+// goesTo returns where a row is to be stored as it is, if that is so.
+func (row openRow) goesTo() (to *waitingPart, whole bool) {
+	if row.begun || row.rerouted || len(row.open) == 0 {
+		return nil, false
+	}
+	to = row.open[0].to
+	return to, !slices.ContainsFunc(row.open, func(m openMessage) bool { return m.behind || m.reason != "" || m.to != to })
+}
+
+// stuck tells why a message that could have been published stays where it is, though its part is available. The first
+// is the cause; later ones of its key were only not sent.
+func (row openRow) stuck() error {
+	for _, m := range row.open {
+		if m.err != nil && m.reason == "" && m.to == row.from {
+			return m.err
+		}
+	}
+	return nil
 }
 
 // toSend are the messages of rows that can be published now.
@@ -46,8 +68,8 @@ func toSend(rows []openRow) (messages []Message) {
 	return messages
 }
 
-// read returns what is to be published. What is behind a parked message is found in the transaction that reads it: were that
-// one put back in between, it would be overtaken.
+// read returns what is to be published. What is behind a parked message is found in the transaction that reads it:
+// were that one put back in between, it would be overtaken.
 func (l *leader) read(ctx context.Context) ([]openRow, error) {
 	rows, parked, err := l.readRows(ctx, l.conn)
 	if err != nil || !parked {
@@ -73,8 +95,8 @@ func (l *leader) read(ctx context.Context) ([]openRow, error) {
 	return rows, tx.Commit()
 }
 
-// firstRows selects, of the rows of a table in their order, those that are needed for so many messages; it also tells whether
-// anything is parked.
+// firstRows selects, of the rows of a table in their order, those that are needed for so many messages; it also tells
+// whether anything is parked.
 func firstRows(table, condition, limit string) string {
 	return `
 		SELECT seq, lane, messages, created_at, EXISTS (SELECT FROM outbox_parked)
@@ -90,25 +112,25 @@ var (
 	fromWaiting = firstRows("outbox_waiting", "topic = $1 AND partitions = $2 AND partition = $3", "$4")
 )
 
-// readRows returns the first rows of the outbox and of those parts that take messages again or are to be tried, of which it
-// takes one. It also tells whether anything is parked.
+// readRows returns the first rows of the outbox, those of the parts that are available again, and one row of each part
+// that is to be tried. It also tells whether anything is parked.
 func (l *leader) readRows(ctx context.Context, from sqlx.QueryerContext) (rows []openRow, parked bool, err error) {
 	rows, _, parked, err = selectRows(ctx, from, fromOutbox, l.published, batchSize)
-	left, flying := l.catchUp, l.flying
+	left, running := l.catchUp, l.running
 	now := time.Now()
-	l.waits.each(func(w *waiting) {
+	l.waiting.each(func(w *waitingPart) {
 		limit, topic, due := 0, w.Topic, !now.Before(w.due)
-		w.all = false
+		w.readAll = false
 		switch {
-		case err != nil || w.flying || w.busy:
+		case err != nil || w.attempting || w.unsaved:
 			return
-		case w.open:
+		case w.available:
 			limit = left
-		case due && flying < maxFlights:
+		case due && running < maxAttempts:
 			limit = 1
-			flying++
+			running++
 		case !due:
-			if topic = w.instead(l.Relay, now); topic != w.Topic {
+			if topic = w.target(l.Relay, now); topic != w.Topic {
 				limit = left
 			}
 		}
@@ -120,24 +142,25 @@ func (l *leader) readRows(ctx context.Context, from sqlx.QueryerContext) (rows [
 		var others bool
 		some, n, others, err = selectRows(ctx, from, fromWaiting, w.Topic, w.Partitions, w.Partition, limit)
 		for i := range some {
-			some[i].from, some[i].instead = w, topic != w.Topic
-			for j := range some[i].open {
-				if m := &some[i].open[j]; some[i].instead {
-					m.Topic = topic
+			row := &some[i]
+			row.from, row.rerouted = w, topic != w.Topic
+			if row.rerouted {
+				for j := range row.open {
+					row.open[j].Topic = topic
 				}
 			}
 		}
 		if limit > 1 {
 			left -= n
 		}
-		w.all = w.open && n < limit || n == 0 && !w.lost
+		w.readAll = w.available && n < limit || n == 0 && !w.lost
 		parked = parked || others
 		rows = append(rows, some...)
 	})
 	return rows, parked, err
 }
 
-// selectRows also returns how many messages the rows have, and whether anything is parked.
+// selectRows returns the rows of a query of firstRows, how many messages they have, and whether anything is parked.
 func selectRows(ctx context.Context, from sqlx.QueryerContext, query string, args ...any) (rows []openRow, n int, parked bool, err error) {
 	result, err := from.QueryxContext(ctx, query, args...)
 	if err != nil {

@@ -3,7 +3,6 @@ package outbox
 import (
 	"context"
 	"database/sql/driver"
-	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -23,8 +22,9 @@ const (
 
 	batchSize = 1000 // messages published at a time, and those that share a row with the last of them
 
-	// So many published rows are deleted at once. Fewer wait for others, until the relay next looks by itself, as a statement
-	// and a commit for each would cost as much as publishing it. If the relay ends in between, they are published again.
+	// deleteAtOnce is how many published rows are deleted together. Fewer wait for others, until the relay next looks by
+	// itself: a statement and a commit for each would cost as much as publishing it. If the relay dies in between, they
+	// are published again.
 	deleteAtOnce = 64
 
 	// standbyInterval is how often an instance that does not hold the lock asks for it.
@@ -33,17 +33,6 @@ const (
 	// publishTimeout bounds one publication; what was not acknowledged by then is published again.
 	publishTimeout = 30 * time.Second
 )
-
-// Publisher sends messages to the broker and returns once each of them is acknowledged or refused.
-type Publisher interface {
-	// Publish returns one error per message, nil where all in-sync replicas have it, Unavailable where it is about a part of a topic.
-	// Per key it neither reorders nor sends a message after one that failed. It does not wait for what may come to be.
-	Publish(ctx context.Context, messages []Message) []error
-	// Retry is Publish for messages of a part of a topic that took none before. It may run beside Publish and others like it.
-	Retry(ctx context.Context, messages []Message) []error
-	// Permanent tells whether an error of Publish will come again however often the message is sent.
-	Permanent(err error) bool
-}
 
 // Relay publishes a database's outbox. Any number of instances may run; the one that holds a session-level advisory
 // lock works and the others stand by, so that the messages of a key leave in order.
@@ -73,8 +62,8 @@ func NewRelay(db *sqlx.DB, publisher Publisher, log *slog.Logger, metrics promet
 	return r
 }
 
-// Instead has messages go to another topic when theirs, for a minute, has not existed or been forbidden to us. fallback names the
-// other one, or "" where there is none. It is called before Run.
+// Instead has messages go to another topic once theirs has not existed, or been forbidden to us, for a minute.
+// fallback names the other topic, or is "" where there is none. It is called before Run.
 func (r *Relay) Instead(fallback func(topic string) string) { r.fallback = fallback }
 
 // depth tells how much waits to be published.
@@ -101,8 +90,8 @@ func (r *Relay) Run(ctx context.Context) error {
 	}.Run(ctx)
 }
 
-// lead takes the lock, if no other instance has it, on a connection of its own, and publishes on that connection until ctx ends or
-// something fails: when the session is lost, so is the lock, and so is the right to publish.
+// lead takes the lock, if no other instance has it, on a connection of its own, and publishes on that connection until
+// ctx ends or something fails: when the session is lost, so is the lock, and so is the right to publish.
 func (r *Relay) lead(ctx context.Context) error {
 	conn, err := r.db.Connx(ctx)
 	if err != nil {
@@ -132,10 +121,10 @@ func (r *Relay) lead(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	flying, stop := context.WithCancel(ctx)
-	defer l.flights.Wait()
+	running, stop := context.WithCancel(ctx)
+	defer l.attempts.Wait()
 	defer stop()
-	if err := l.run(flying); err != nil {
+	if err := l.run(running); err != nil {
 		return err
 	}
 	// What the broker has is deleted even when the process is being stopped, or it would be published again.
@@ -152,19 +141,21 @@ type leader struct {
 	*Relay
 	conn      *sqlx.Conn
 	published pg.Int64s // rows of the outbox that are still to be deleted
-	waits     waits
-	catchUp   int // messages
-	flights   sync.WaitGroup
-	flying    int         // attempts that have not landed
-	landed    chan flight // has room for all of them
+	waiting   waitingParts
+	catchUp   int // messages read at a time of parts that are available again
+
+	attempts sync.WaitGroup
+	running  int          // attempts whose results were not handled
+	ended    chan attempt // has room for all of them
 }
 
 func newLeader(ctx context.Context, r *Relay, conn *sqlx.Conn) (*leader, error) {
-	waits, err := loadWaits(ctx, conn)
-	return &leader{Relay: r, conn: conn, waits: waits, catchUp: catchUp, landed: make(chan flight, maxFlights)}, err
+	waiting, err := loadParts(ctx, conn)
+	return &leader{Relay: r, conn: conn, waiting: waiting, catchUp: catchUp, ended: make(chan attempt, maxAttempts)}, err
 }
 
-// run publishes until ctx ends, then returns nil, or until the database fails. While the broker refuses everything, it backs off.
+// run publishes until ctx ends, then returns nil, or until the database fails. While the broker refuses everything, it
+// backs off.
 func (l *leader) run(ctx context.Context) (err error) {
 	running, end := context.WithCancel(ctx)
 	defer end()
@@ -184,19 +175,19 @@ func (l *leader) run(ctx context.Context) (err error) {
 	return err
 }
 
-// runOnce publishes one batch. It returns how many messages it took, and why the broker did not take some of them for now; err
-// is the database's. There is no cursor: sequence order is not commit order, so whatever is visible is taken, but for what was
-// published and is not deleted yet.
+// runOnce publishes one batch. It returns how many messages it took, and why the broker did not take some of them for
+// now; err is the database's. There is no cursor: sequence order is not commit order, so it takes whatever is visible,
+// but for what was published and is not deleted yet.
 func (l *leader) runOnce(ctx context.Context, woken bool) (n int, refused, err error) {
 	working := context.WithoutCancel(ctx) // a statement that is cut off ends the session; its settings bound the time
-	landed := l.land()
+	ended := l.finishAttempts()
 	rows, err := l.read(working)
 	if err != nil {
 		return 0, nil, fmt.Errorf("outbox: read: %w", err)
 	}
 	l.hold(rows)
 	if ctx.Err() == nil {
-		rows = l.launch(ctx, rows)
+		rows = l.startAttempts(ctx, rows)
 		for _, row := range rows {
 			n += len(row.open)
 		}
@@ -204,12 +195,12 @@ func (l *leader) runOnce(ctx context.Context, woken bool) (n int, refused, err e
 	}
 	l.place(rows)
 	for _, row := range rows {
-		if refused == nil && (row.from == nil || row.from.open || row.instead) {
+		if refused == nil && (row.from == nil || row.from.available || row.rerouted) {
 			refused = row.stuck()
 		}
 	}
-	rows = append(rows, landed...)
-	l.close(rows)
+	rows = append(rows, ended...)
+	l.endStep(rows)
 	switch changed := slices.DeleteFunc(rows, func(row openRow) bool { return !row.changed() }); {
 	case len(changed) > 0:
 		err = l.takeApart(working, changed)
@@ -217,74 +208,6 @@ func (l *leader) runOnce(ctx context.Context, woken bool) (n int, refused, err e
 		err = l.deletePublished(working)
 	}
 	return n, refused, err
-}
-
-// publish publishes the messages of rows that can be.
-func (l *leader) publish(ctx context.Context, rows []openRow) {
-	messages := toSend(rows)
-	if len(messages) == 0 {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
-	defer cancel()
-	l.settle(rows, l.publisher.Publish(ctx, messages), map[*waiting]bool{})
-}
-
-// settle takes the results of what could be sent. Published messages it takes out of open, what is refused for good gets the
-// reason, and what a part of a topic does not take for now is noted in failed.
-func (l *leader) settle(rows []openRow, results []error, failed map[*waiting]bool) {
-	done, next := 0, 0
-	parked := map[messageKey]bool{}
-	for i, row := range rows {
-		var left []openMessage
-		for _, m := range row.open {
-			if m.behind || m.held {
-				left = append(left, m)
-				continue
-			}
-			err := results[next]
-			next++
-			var away *Unavailable
-			switch key := (messageKey{m.Topic, m.Key}); {
-			case err == nil:
-				done++
-				continue
-			case l.publisher.Permanent(err):
-				m.reason, parked[key] = pg.Storable(err.Error()), true
-				l.log.Error("outbox message refused by the broker and parked", "id", m.ID, "subject", m.Subject, "topic", m.Topic, "key", m.Key, "error", err)
-			case parked[key]:
-				m.reason = behind
-			case errors.As(err, &away):
-				p := part{m.Topic, away.Partitions, away.Partition}
-				if row.from != nil && !row.instead && p.Partitions <= row.from.Partitions {
-					p = row.from.part // it is in there, and so is what comes after it
-				}
-				l.fail(p, away, failed)
-			default:
-				m.err = err
-			}
-			left = append(left, m)
-		}
-		if len(left) == 0 && row.from == nil {
-			l.published = append(l.published, row.Seq)
-		}
-		rows[i].begun, rows[i].open = len(left) < len(row.open), left
-	}
-	if done > 0 {
-		l.Relay.published.Add(float64(done))
-		l.batches.Observe(float64(done))
-	}
-}
-
-// stuck tells why a message that could have been published stays where it is, but for its part of a topic. The first is the
-// cause; later ones of its key were only not sent.
-func (row openRow) stuck() error {
-	for _, m := range row.open {
-		if m.err != nil && m.reason == "" && m.to == row.from {
-			return m.err
-		}
-	}
-	return nil
 }
 
 // deletePublished deletes what the broker has.

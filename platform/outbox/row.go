@@ -12,8 +12,8 @@ import (
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
-// Row is how messages are stored: those of a transaction that have the same lane share rows, as a row is the price of being
-// stored, read and deleted.
+// Row is how messages are stored: those of a transaction that have the same lane share rows, as a row is the price of
+// being stored, read and deleted.
 type Row struct {
 	Seq       int64     `db:"seq"` // of its first message; the others' follow
 	Lane      int16     `db:"lane"`

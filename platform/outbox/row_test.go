@@ -105,8 +105,9 @@ func (b *bundle) published(want map[string][]string) {
 	}
 }
 
-// A relay is lost after the broker has taken a part of a row and later messages of its keys. The next one does not publish an
-// earlier message of a key after a later one, whether the earlier one was in that row or in one that was still to be deleted.
+// A relay is lost after the broker has taken a part of a row and later messages of its keys. The next one does not
+// publish an earlier message of a key after a later one, whether the earlier one was in that row or in one that was
+// still to be deleted.
 func TestALostRelayLeavesNoEarlierMessage(t *testing.T) {
 	for _, test := range []struct {
 		name  string
@@ -146,7 +147,8 @@ func (l *leader) refusedStep(b *bundle, woken bool) {
 	}
 }
 
-// A message that is refused for good leaves its row with those behind it; of the others none is lost, none published twice.
+// A message that is refused for good leaves its row with those behind it; of the others none is lost, none published
+// twice.
 func TestARowIsTakenApart(t *testing.T) {
 	b := setup(t)
 	var mu sync.Mutex

@@ -9,15 +9,18 @@ import (
 // steady is how long a call of Once lasts after which its failure is the first one of a row.
 const steady = 10 * longestBackoff
 
-// Loop is the loop of a stage. It begins with a batch, and then waits for the next one: until it is woken, or until it is time
-// to look whether there is work that nobody has told it of. After a failure it backs off, however often it is woken.
+// Loop is the loop of a stage. It begins with a batch, and then waits for the next one: until it is woken, or until it
+// is time to look whether there is work that nobody has told it of. After a failure it backs off, however often it is
+// woken.
 type Loop struct {
 	Name string // what the log calls it
 	Log  *slog.Logger
 
-	// Once does one batch, and returns how many items it had. What was begun is finished: ctx does not end with that of Run.
+	// Once does one batch, and returns how many items it had. What was begun is finished: ctx does not end with that of
+	// Run.
 	Once func(ctx context.Context) (n int, err error)
-	// Look, if not nil, tells whether there is work when nobody has woken the loop: it should cost less than an Once that finds none.
+	// Look, if not nil, tells whether there is work when nobody has woken the loop: it should cost less than an Once that
+	// finds none.
 	Look func(ctx context.Context) (bool, error)
 
 	Wake  Signal        // says that there is work; nil if nothing does

@@ -14,7 +14,8 @@ import (
 
 const ms = time.Millisecond
 
-// run runs a loop for a time, and returns when its batches began, and the log. once gets the number of the batch, from 0 on.
+// run runs a loop for a time, and returns when its batches began, and the log. once gets the number of the batch, from
+// 0 on.
 func run(t *testing.T, l Loop, within time.Duration, once func(n int, wake Signal) (int, error)) (at []time.Duration, log string) {
 	t.Helper()
 	var out bytes.Buffer

@@ -7,16 +7,17 @@ import (
 )
 
 const (
-	// A stage looks at the short interval while it finds what nobody has told it of, so that what other processes commit does
-	// not wait, and at the long one otherwise.
+	// A stage looks at the short interval while it finds what nobody has told it of, so that what other processes commit
+	// does not wait, and at the long one otherwise.
 	busyInterval = 5 * time.Millisecond
 	idleInterval = 25 * time.Millisecond
 	busyFor      = time.Second
 )
 
-// Poll says when loops look for what other processes have committed: each look is a question to the database. Where there are no
-// others it never finds anything, and so looks rarely, however much there is to do. Loops that share a Poll take turns: one of
-// them waits for the time to look, the others wait to be woken, or for the first one to be at work.
+// Poll says when loops look for what other processes have committed: each look is a question to the database. Where
+// there are no others it never finds anything, and so looks rarely, however much there is to do. Loops that share a
+// Poll take turns: one of them waits for the time to look, the others wait to be woken, or for the first one to be at
+// work.
 type Poll struct {
 	busy, idle time.Duration
 	turn       chan struct{} // has an element while nobody waits for the time

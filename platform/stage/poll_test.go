@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// looks returns how often a poll looks by itself within a time in which it is woken at an interval, 0 for never. finds tells
-// whether a look finds something.
+// looks returns how often a poll looks by itself within a time in which it is woken at an interval, 0 for never. finds
+// tells whether a look finds something.
 func looks(t *testing.T, within, wakes time.Duration, finds func(woken bool) bool) (n int) {
 	synctest.Test(t, func(t *testing.T) {
 		p := NewPoll()

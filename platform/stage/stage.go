@@ -1,9 +1,10 @@
-// Package stage is what the stages of a pipeline have in common: the Loop in which a stage works, batch by batch, and Isolate,
-// which finds the bad item in a batch that fails.
+// Package stage is what the stages of a pipeline have in common: the Loop in which a stage works, batch by batch, and
+// Isolate, which finds the bad item in a batch that fails.
 //
-// A batch is the unit of work everywhere. Each one costs the database, the broker and the system some work however few items it
-// has: an item alone costs ten times what it costs among a hundred. So a stage takes whatever has arrived while the last batch was
-// in flight, and rests as long as that took (Rest): the busier the machine, the larger the batches.
+// A batch is the unit of work everywhere. Each one costs the database, the broker and the system some work however few
+// items it has: an item alone costs ten times what it costs among a hundred. So a stage takes whatever has arrived
+// while the last batch was in flight, and rests as long as that took (Rest): the busier the machine, the larger the
+// batches.
 package stage
 
 import (
@@ -20,9 +21,9 @@ const (
 	longestBackoff  = 2 * time.Second
 )
 
-// Rest is how long a stage that has handled n items, in that time, lets the next ones gather: as long again. So it works half of
-// the time at most, which is hardly a delay where it is fast, and where the machine is slow, or busy with other stages, batches
-// become larger instead of more.
+// Rest is how long a stage that has handled n items, in that time, lets the next ones gather: as long again. So it
+// works half of the time at most, which is hardly a delay where it is fast, and where the machine is slow, or busy
+// with other stages, batches become larger instead of more.
 func Rest(n int, took time.Duration) time.Duration {
 	if n == 0 || n >= large {
 		return 0

@@ -14,13 +14,13 @@ import (
 const (
 	separator = " "
 	ofVersion = ":"
-	// maxAnnounced is how many changes go into one notification, of which PostgreSQL allows less than 8,000 bytes: an ID has
-	// 36 of them, a version up to 19.
+	// maxAnnounced is how many changes go into one notification, of which PostgreSQL allows less than 8,000 bytes: an ID
+	// has 36 of them, a version up to 19.
 	maxAnnounced = 100
 )
 
-// Announcements are what a transaction notifies the channel of a Listen of, so that every process hears of these changes once
-// it is committed. Transactions that notify commit one after another: let one carry many changes.
+// Announcements are what a transaction notifies the channel of a Listen of, so that every process hears of these
+// changes once it is committed. Transactions that notify commit one after another: let one carry many changes.
 func Announcements(changes []Change) (texts []string) {
 	for len(changes) > 0 {
 		part := changes[:min(len(changes), maxAnnounced)]

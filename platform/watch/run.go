@@ -11,14 +11,15 @@ import (
 )
 
 const (
-	// Without a feed a row is looked at after a sixteenth of the time that somebody has waited for it: what has not come for seconds
-	// is not missed for a moment more. Most changes are this process's own, and come before the first look.
+	// Without a feed a row is looked at after a sixteenth of the time that somebody has waited for it: what has not come
+	// for seconds is not missed for a moment more. Most changes are this process's own, and come before the first look.
 	pollTick  = 20 * time.Millisecond
 	firstLook = 2 * pollTick
 	pollShare = 16
 	pollPause = 250 * time.Millisecond
 
-	// With a feed, which may fail to tell of a change, each row is looked at now and then, and more often while it tells of none.
+	// With a feed, which may fail to tell of a change, each row is looked at now and then, and more often while it tells
+	// of none.
 	sweepTick  = 500 * time.Millisecond
 	sweepPause = 4 * sweepTick
 )
@@ -29,9 +30,10 @@ type Change struct {
 	Version int64
 }
 
-// Feed tells of the changes that any process commits, this one's too, until ctx ends; then it returns nil. heard gets what can
-// be read by now; changes of unknown rows do no harm. listening(true) says that from now on everything is heard; what was
-// changed before may not have been. listening(false) says that this is no longer so. Both may be called by any goroutine.
+// Feed tells of the changes that any process commits, this one's too, until ctx ends; then it returns nil. heard gets
+// what can be read by now; changes of unknown rows do no harm. listening(true) says that from now on everything is
+// heard; what was changed before may not have been. listening(false) says that this is no longer so. Both may be
+// called by any goroutine.
 type Feed func(ctx context.Context, heard func([]Change), listening func(bool)) error
 
 // source is what a hub learns of changes from.
@@ -43,8 +45,8 @@ const (
 	hears
 )
 
-// Run sees the changes of other processes until ctx ends, then returns nil; feed may be nil. It survives the loss of the database,
-// and ends with the feed's error.
+// Run sees the changes of other processes until ctx ends, then returns nil; feed may be nil. It survives the loss of
+// the database, and ends with the feed's error.
 func (h *Hub[T]) Run(ctx context.Context, feed Feed) error {
 	loop := stage.Loop{Name: "reading of what has changed", Log: h.log, Once: h.look, Wake: h.wake, Every: pollTick}
 	if feed == nil {

@@ -1,9 +1,10 @@
-// Package watch lets requests wait for rows to change. The process that commits a change publishes it to its own waiters at once.
-// What other processes commit is found by looking at the watched rows, all in one query:
+// Package watch lets requests wait for rows to change. The process that commits a change publishes it to its own
+// waiters at once. What other processes commit is found by looking at the watched rows, all in one query:
 //
-//   - without a Feed every few milliseconds, and the less often the longer somebody waits: for few waiters that wait briefly;
-//   - with a Feed, which says which rows have changed (Announcements in the transaction, Listen in every process), at those alone and
-//     at once, and at the others now and then: for thousands of waiters that may wait for hours.
+//   - without a Feed every few milliseconds, and the less often the longer somebody waits: for few waiters that wait
+//     briefly;
+//   - with a Feed, which says which rows have changed (Announcements in the transaction, Listen in every process), at
+//     those alone and at once, and at the others now and then: for thousands of waiters that may wait for hours.
 package watch
 
 import (
@@ -56,9 +57,9 @@ type Watch[T any] struct {
 
 // New makes a hub. load reads the present states of these IDs; those that are not there are left out.
 //
-// With a version, waiters get only states of a higher version than they have had, so that the same one does not come twice and a late
-// one does not replace a newer one; load may leave out states whose version is not above the one in seen. Where version is nil,
-// waiters get every state that is published or loaded, in the order in which that happens.
+// With a version, waiters get only states of a higher version than they have had, so that the same one does not come
+// twice and a late one does not replace a newer one; load may leave out states whose version is not above the one in
+// seen. Where version is nil, waiters get every state that is published or loaded, in the order in which that happens.
 func New[T any](log *slog.Logger, version func(T) int64,
 	load func(ctx context.Context, ids []uuid.UUID, seen []int64) (map[uuid.UUID]T, error)) *Hub[T] {
 	return &Hub[T]{
@@ -67,8 +68,8 @@ func New[T any](log *slog.Logger, version func(T) int64,
 	}
 }
 
-// Subscribe begins to watch an ID. Subscribe before the change is set off, or before the state is read that it is to change,
-// so that it cannot be missed.
+// Subscribe begins to watch an ID. Subscribe before the change is set off, or before the state is read that it is to
+// change, so that it cannot be missed.
 func (h *Hub[T]) Subscribe(id uuid.UUID) *Watch[T] {
 	w := &Watch[T]{hub: h, id: id, seen: math.MinInt64, changes: make(chan T, 1)}
 	h.mu.Lock()

@@ -74,8 +74,8 @@ func TestChangesOfOtherProcessesArePolled(t *testing.T) {
 	})
 }
 
-// A thousand waiters for a change that does not come cost a few queries in a second, however long they wait, and more of them
-// than one query asks for get their turn.
+// A thousand waiters for a change that does not come cost a few queries in a second, however long they wait, and more
+// of them than one query asks for get their turn.
 func TestPollsOfThoseWhoWaitAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const waiters, most = 2500, 1000

@@ -15,8 +15,8 @@ import (
 	"github.com/altyn-pay/altyn/platform/stage"
 )
 
-// cluster is what a broker has of topics: the partitions of each, and which of them take nothing for now. A topic that is
-// not there is lost.
+// cluster is what a broker has of topics: the partitions of each, and which of them take nothing for now. A topic that
+// is not there is lost.
 type cluster struct {
 	sync.Mutex
 	partitions map[string]int
@@ -81,7 +81,7 @@ func (b *broker) payloadsOf(topic, key string) (payloads []string) {
 
 // now makes every part due.
 func (l *leader) now() {
-	l.waits.each(func(w *waiting) { w.due = time.Time{} })
+	l.waiting.each(func(w *waitingPart) { w.due = time.Time{} })
 }
 
 // settled makes steps until nothing is under way and nothing more happens. It fails when that never comes.
@@ -93,13 +93,13 @@ func (l *leader) settled(b *bundle) {
 		if refused != nil || err != nil {
 			b.Fatal(refused, err)
 		}
-		l.flights.Wait()
-		if n == 0 && len(l.landed) == 0 && b.stored() == 0 && b.rows("outbox_waiting") == 0 {
+		l.attempts.Wait()
+		if n == 0 && len(l.ended) == 0 && b.stored() == 0 && b.rows("outbox_waiting") == 0 {
 			l.step(b, false)
 			return
 		}
 	}
-	l.waits.each(func(w *waiting) { b.Logf("%+v", *w) })
+	l.waiting.each(func(w *waitingPart) { b.Logf("%+v", *w) })
 	b.Fatalf("it never ends: of the outbox %d messages are left, %d rows wait", b.stored(), b.rows("outbox_waiting"))
 }
 
@@ -137,7 +137,7 @@ func TestWhatAPartDoesNotTakeIsInNobodysWay(t *testing.T) {
 	relay = b.lead()
 	b.broker.tried = nil
 	b.append(sick[0], "last")
-	relay.waits.each(func(w *waiting) { w.due = time.Now().Add(time.Hour) })
+	relay.waiting.each(func(w *waitingPart) { w.due = time.Now().Add(time.Hour) })
 	relay.step(b, false)
 	if len(b.broker.tried) != 0 {
 		t.Errorf("tried %d messages", len(b.broker.tried))
@@ -153,8 +153,8 @@ func TestWhatAPartDoesNotTakeIsInNobodysWay(t *testing.T) {
 			t.Errorf("of %s %d are published, in order: %v", key, len(got), slices.Equal(got, want))
 		}
 	}
-	if len(relay.waits) != 0 {
-		t.Errorf("still waiting: %v", relay.waits)
+	if len(relay.waiting) != 0 {
+		t.Errorf("still waiting: %v", relay.waiting)
 	}
 }
 
@@ -170,7 +170,7 @@ func TestAttemptsOfAPart(t *testing.T) {
 	}
 	before := time.Now()
 	relay.step(b, false)
-	w := relay.waits["topic"][0]
+	w := relay.waiting["topic"][0]
 	for failures := 1; failures < 8; failures++ {
 		want := stage.Backoff(failures)
 		if w.failures != failures || w.due.Before(before.Add(want)) || w.due.After(time.Now().Add(want)) {
@@ -184,7 +184,7 @@ func TestAttemptsOfAPart(t *testing.T) {
 		}
 		relay.now()
 		relay.step(b, false)
-		relay.flights.Wait()
+		relay.attempts.Wait()
 		before = time.Now()
 		relay.step(b, false)
 		if len(b.broker.tried) != 1 || b.broker.tried[0].Payload != "0" {
@@ -203,7 +203,8 @@ func (b *bundle) touched(table string) (n int64) {
 	return n
 }
 
-// A million messages of a part that takes none cost the others nothing: the relay reads no more rows and sends no more requests.
+// A million messages of a part that takes none cost the others nothing: the relay reads no more rows and sends no more
+// requests.
 func TestAMillionWaitingMessagesCostNothing(t *testing.T) {
 	const million, many = 1_000_000, 100
 	b := setup(t)
@@ -217,7 +218,7 @@ func TestAMillionWaitingMessagesCostNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	relay := b.lead()
-	relay.waits.each(func(w *waiting) { w.due = time.Now().Add(time.Hour) })
+	relay.waiting.each(func(w *waitingPart) { w.due = time.Now().Add(time.Hour) })
 	conn := relay.conn
 	flush := func() {
 		if _, err := conn.ExecContext(t.Context(), `SELECT pg_stat_force_next_flush()`); err != nil {
@@ -244,7 +245,7 @@ func TestAMillionWaitingMessagesCostNothing(t *testing.T) {
 	// An attempt reads one row.
 	relay.now()
 	relay.step(b, false)
-	relay.flights.Wait()
+	relay.attempts.Wait()
 	relay.step(b, false)
 	flush()
 	if n := b.touched("outbox_waiting") - before; n > 2 { // a row, and the index's look at the next
@@ -267,12 +268,12 @@ func TestInsteadOfALostTopic(t *testing.T) {
 		for range 3 {
 			relay.now()
 			relay.step(b, false)
-			relay.flights.Wait()
+			relay.attempts.Wait()
 			relay.step(b, false)
 			relay.step(b, false)
 		}
 	}
-	later := func() { relay.waits.each(func(w *waiting) { w.since = w.since.Add(-lostAfter) }) }
+	later := func() { relay.waiting.each(func(w *waitingPart) { w.lostSince = w.lostSince.Add(-lostAfter) }) }
 	// What it does not take for another reason is not sent elsewhere, however long that is.
 	c.set(func() { c.partitions["replies.mine"] = 1; c.down[part{"replies.mine", 1, 0}] = true })
 	b.appendAll(message("replies.mine", "a", "1"), message("other", "a", "2"), message("replies.mine", "b", "3"))
@@ -305,8 +306,8 @@ func TestInsteadOfALostTopic(t *testing.T) {
 	relay.settled(b)
 	b.appendAll(message("replies.mine", "a", "8"))
 	relay.settled(b)
-	if a := b.broker.payloadsOf("replies.mine", "a"); !slices.Equal(a, []string{"7", "8"}) || len(relay.waits) != 0 {
-		t.Errorf("in the end %v are published, and %v wait", a, relay.waits)
+	if a := b.broker.payloadsOf("replies.mine", "a"); !slices.Equal(a, []string{"7", "8"}) || len(relay.waiting) != 0 {
+		t.Errorf("in the end %v are published, and %v wait", a, relay.waiting)
 	}
 }
 
@@ -326,7 +327,7 @@ func TestWhatIsPutBackIsNotOvertakenByWhatWaits(t *testing.T) {
 	c.set(func() { clear(c.down); c.poison["1"] = true })
 	relay.now()
 	relay.step(b, false)
-	relay.flights.Wait()
+	relay.attempts.Wait()
 	relay.step(b, false)
 	items := b.list()
 	if len(items) != 1 || b.rows("outbox_waiting") != 2 {
@@ -357,17 +358,17 @@ func TestAnAttemptOvertakesNothing(t *testing.T) {
 	relay.step(b, false)
 	b.appendAll(message("topic", key, "2"))
 	relay.step(b, false)
-	if n := len(relay.waits["topic"]); n != 2 {
+	if n := len(relay.waiting["topic"]); n != 2 {
 		t.Fatalf("%d parts wait", n)
 	}
-	whole, partition := relay.waits["topic"][0], relay.waits["topic"][1]
+	whole, partition := relay.waiting["topic"][0], relay.waiting["topic"][1]
 	if _, err := b.Service.Exec(`DELETE FROM outbox_waiting WHERE strpos(messages, 'lost') > 0`); err != nil {
 		t.Fatal(err)
 	}
 	c.set(func() { c.partitions["topic"] = 4; clear(c.down) })
-	whole.due, partition.open = time.Time{}, true
+	whole.due, partition.available = time.Time{}, true
 	relay.step(b, false)
-	if whole.flying {
+	if whole.attempting {
 		t.Error("2 is tried while 1 is published")
 	}
 	relay.settled(b)
@@ -376,7 +377,8 @@ func TestAnAttemptOvertakesNothing(t *testing.T) {
 	}
 }
 
-// Whatever happens to topics, partitions and relays, every message is published, and none before an earlier one of its key.
+// Whatever happens to topics, partitions and relays, every message is published, and none before an earlier one of its
+// key.
 func TestOrderSurvivesEverything(t *testing.T) {
 	for seed := range uint64(8) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
@@ -399,7 +401,7 @@ func TestOrderSurvivesEverything(t *testing.T) {
 						relay.now()
 					}
 					if random.IntN(2) == 0 {
-						relay.flights.Wait()
+						relay.attempts.Wait()
 					}
 					if _, _, err := relay.runOnce(t.Context(), random.IntN(2) == 0); err != nil {
 						t.Fatal(err)
@@ -438,7 +440,7 @@ func TestOrderSurvivesEverything(t *testing.T) {
 				})
 				switch random.IntN(6) {
 				case 0: // the relay is lost, with whatever it was about to delete
-					relay.flights.Wait()
+					relay.attempts.Wait()
 					discard(relay.conn)
 					relay = lead()
 				case 1:
@@ -486,8 +488,8 @@ func TestOrderSurvivesEverything(t *testing.T) {
 					t.Errorf("of %v came\n%q, in the end\n%q, not\n%q", at, first, last, want)
 				}
 			}
-			if len(relay.waits) != 0 {
-				t.Errorf("still waiting: %v", relay.waits)
+			if len(relay.waiting) != 0 {
+				t.Errorf("still waiting: %v", relay.waiting)
 			}
 		})
 	}
@@ -509,20 +511,20 @@ func TestWhatMakesTheRelayPause(t *testing.T) {
 	c.set(func() { clear(c.down) })
 	relay.now()
 	relay.step(b, false)
-	relay.flights.Wait()
+	relay.attempts.Wait()
 	relay.step(b, false)
-	if !relay.waits["topic"][0].open {
+	if !relay.waiting["topic"][0].available {
 		t.Fatal("the part is not open")
 	}
 	c.set(func() { c.down[p] = true })
 	relay.step(b, false) // fails the test when it has to pause
-	if w := relay.waits["topic"][0]; w.open || w.failures != 1 {
+	if w := relay.waiting["topic"][0]; w.available || w.failures != 1 {
 		t.Errorf("the part is %+v", w)
 	}
 	c.set(func() { clear(c.down) })
 	relay.now()
 	relay.step(b, false)
-	relay.flights.Wait()
+	relay.attempts.Wait()
 	relay.step(b, false)
 	back := b.away(key)
 	if _, refused, err := relay.runOnce(t.Context(), false); refused == nil || err != nil {
