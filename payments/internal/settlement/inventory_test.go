@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -16,6 +15,8 @@ import (
 	"github.com/jmoiron/sqlx"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/altyn-pay/altyn/payments/internal/billing"
+	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/kafka"
@@ -38,12 +39,9 @@ func setupInventory(t *testing.T) *inventoryBundle {
 	t.Parallel()
 	b := &inventoryBundle{T: t, DB: postgrestest.Database(t, "payments", postgres.Migrations()...)}
 	b.store = postgres.New(b.Service)
-	b.restart()
+	b.Inventory, b.metrics = b.instance()
 	return b
 }
-
-// restart puts another process in its place.
-func (b *inventoryBundle) restart() { b.Inventory, b.metrics = b.instance() }
 
 // instance is the inventory in another process.
 func (b *inventoryBundle) instance() (*Inventory, *prometheus.Registry) {
@@ -164,7 +162,6 @@ func (b *inventoryBundle) until(n int, query string, args ...any) {
 const (
 	waiting = `SELECT count(*) FROM inventory WHERE joined_at IS NULL`
 	kept    = `SELECT count(*) FROM inventory`
-	locked  = `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`
 )
 
 // measured reads a metric; outcomes are its counters' labels.
@@ -198,105 +195,6 @@ func (b *inventoryBundle) counted(want map[string]float64) {
 			b.Errorf("%v messages are %s, not %v: %v", got[outcome], outcome, n, got)
 		}
 	}
-}
-
-func TestTheFirstInventoryMessageWins(t *testing.T) {
-	b := setupInventory(t)
-	x, y, z := uuid.New(), uuid.New(), uuid.New()
-	key := uuid.New()
-	fetch := []kafka.Message{
-		goods(x, key, contract.InventoryCompleted),
-		goods(x, uuid.New(), contract.InventoryFailed), // another message about the same order
-		goods(y, uuid.New(), contract.InventoryFailed),
-		goods(y, uuid.New(), contract.InventoryCompleted),
-		goods(z, key, contract.InventoryCompleted), // another order under the same key
-		goods(x, key, contract.InventoryCompleted), // the same again
-	}
-	b.receive(fetch...)
-	b.counted(map[string]float64{"stored": 2, "repeated": 4})
-	b.receive(fetch...) // the offsets were not committed
-	b.receive(goods(x, uuid.New(), contract.InventoryFailed), goods(z, key, contract.InventoryFailed))
-	b.counted(map[string]float64{"stored": 2, "repeated": 12})
-	b.pay(x, y, z)
-	b.join()
-	b.receive(goods(x, uuid.New(), contract.InventoryFailed), goods(x, key, contract.InventoryFailed)) // and after it has joined
-	b.join()
-	got := map[string]bool{}
-	var payloads []string
-	if err := b.Owner.SelectContext(b.Context(), &payloads, `SELECT payload FROM inbox`); err != nil {
-		b.Fatal(err)
-	}
-	for _, payload := range payloads {
-		got[payload] = true
-	}
-	want := map[string]bool{fmt.Sprintf(`{"order_id":"%s","in_stock":true}`, x): true, fmt.Sprintf(`{"order_id":"%s"}`, y): true}
-	if n := len(b.queued()); !maps.Equal(got, want) || n != 2 || b.count(kept) != 2 {
-		t.Errorf("%d rows, %d messages %v, want %v", b.count(kept), n, got, want)
-	}
-}
-
-// Several processes store the same messages at once, in different sequence, as it happens when partitions move. None waits
-// for another in a circle, which would take a second to be noticed.
-func TestInventoryIsReceivedByManyAtOnce(t *testing.T) {
-	b := setupInventory(t)
-	const orders, receivers = 200, 4
-	forth := make([]kafka.Message, orders)
-	for i := range forth {
-		forth[i] = completed(uuid.New())
-	}
-	back := slices.Clone(forth)
-	slices.Reverse(back)
-	var wait sync.WaitGroup
-	for i := range receivers {
-		wait.Go(func() {
-			records := [][]kafka.Message{forth, back}[i%2]
-			for _, part := range [][]kafka.Message{records[:10], records[10:], records} {
-				if err := b.stored(part...); err != nil {
-					t.Error(err)
-				}
-			}
-		})
-	}
-	wait.Wait()
-	b.counted(map[string]float64{"stored": orders, "repeated": orders * (2*receivers - 1)})
-	if n := b.count(kept); n != orders {
-		t.Errorf("%d rows", n)
-	}
-}
-
-// Two processes wait for each other, for keys that orders share: one of them gives way, and tries again.
-func TestInventoryIsReceivedInACircle(t *testing.T) {
-	b := setupInventory(t)
-	message := func(order byte, key byte) kafka.Message {
-		return goods(uuid.UUID{order}, uuid.UUID{key}, contract.InventoryCompleted)
-	}
-	// Whoever has a trace is held up between the two.
-	b.exec(`CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_xact_lock(7); RETURN NEW; END $$`)
-	b.exec(`CREATE TRIGGER hold BEFORE INSERT ON inventory FOR EACH ROW WHEN (NEW.traceparent <> '') EXECUTE FUNCTION hold()`)
-	held, err := b.Owner.BeginTxx(t.Context(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer held.Rollback()
-	if _, err := held.ExecContext(t.Context(), `SELECT pg_advisory_xact_lock(7)`); err != nil {
-		t.Fatal(err)
-	}
-	traced := message(3, 2)
-	traced.Headers = []kafka.Header{{Key: "traceparent", Value: []byte("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")}}
-	done := make(chan error)
-	go func() { done <- b.stored(message(1, 1), traced) }()
-	b.until(1, locked)
-	go func() { done <- b.stored(message(2, 2), message(4, 1)) }()
-	b.until(2, locked)
-	if err := held.Rollback(); err != nil {
-		t.Fatal(err)
-	}
-	for range 2 {
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	}
-	b.counted(map[string]float64{"stored": 2, "repeated": 2})
 }
 
 func TestUnreadableAndIgnoredInventory(t *testing.T) {
@@ -341,25 +239,6 @@ func TestUnreadableAndIgnoredInventory(t *testing.T) {
 	}
 }
 
-// A process dies after it has stored a fetch and before its offsets are committed, or in the middle of storing it.
-func TestACrashWhileInventoryIsReceived(t *testing.T) {
-	b := setupInventory(t)
-	batch := []kafka.Message{completed(uuid.New()), completed(uuid.New()), completed(uuid.New())}
-	b.exec(`CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$`)
-	b.exec(`CREATE TRIGGER die AFTER INSERT ON inventory EXECUTE FUNCTION die()`)
-	if err := b.stored(batch...); !pg.IsUnavailable(err) || b.count(kept) != 0 {
-		t.Errorf("%v, and %d rows", err, b.count(kept))
-	}
-	b.exec(`DROP TRIGGER die ON inventory`)
-	b.receive(batch...)
-	b.restart()
-	b.receive(batch...)
-	b.counted(map[string]float64{"stored": 0, "repeated": 3})
-	if n := b.count(kept); n != 3 {
-		t.Errorf("%d rows", n)
-	}
-}
-
 // What the inventory system sends is read like a request, but for names that mean nothing here.
 func TestInventoryMessagesAreReadStrictly(t *testing.T) {
 	order, key := uuid.NewString(), uuid.NewString()
@@ -381,5 +260,106 @@ func TestInventoryMessagesAreReadStrictly(t *testing.T) {
 		if _, err := readInventory(kafka.Message{Value: []byte(strings.Replace(valid, change.from, change.to, 1))}); (err == nil) != change.right {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+func TestInventoryJoinsTheQueueOfItsOrdersAccount(t *testing.T) {
+	b := setupInventory(t)
+	const trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+	there, gone := uuid.New(), uuid.New()
+	b.pay(there, gone)
+	first := completed(there)
+	first.Headers = []kafka.Header{{Key: "traceparent", Value: []byte(trace)}}
+	b.receive(first, goods(gone, uuid.New(), contract.InventoryFailed))
+	b.join()
+	b.join()
+	messages := b.queued()
+	if len(messages) != 2 || b.joins.Load() != 1 {
+		t.Fatalf("%d times told of %+v", b.joins.Load(), messages)
+	}
+	if messages[0].AccountID != payer(there) {
+		slices.Reverse(messages)
+	}
+	for i, order := range []uuid.UUID{there, gone} {
+		m, account := messages[i], payer(order)
+		if m.ID != contract.DerivedID("inventory", account, order.String()) || m.AccountID != account || m.Lane != contract.Lane(account) || m.Fingerprint.Valid {
+			t.Errorf("message %+v", m)
+		}
+		if r := billing.Request(m); r.Command != (ledger.Inventory{OrderID: order, InStock: order == there}) {
+			t.Errorf("request %+v", r)
+		}
+		if (m.Traceparent == trace) != (order == there) {
+			t.Errorf("the trace is %q", m.Traceparent)
+		}
+	}
+	b.counted(map[string]float64{"stored": 2, "joined": 2, "repeated": 0})
+	if gauge := b.measured("altyn_inventory_waiting"); gauge[""] != 0 {
+		t.Errorf("waiting: %v", gauge)
+	}
+}
+
+func TestRunSurvivesTheDatabase(t *testing.T) {
+	b := setupInventory(t)
+	order := uuid.New()
+	b.exec(`CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM nextval('failures'); RAISE 'no'; END $$`)
+	b.exec(`CREATE SEQUENCE failures`)
+	b.exec(`CREATE TRIGGER fail BEFORE UPDATE ON inventory EXECUTE FUNCTION fail()`)
+	b.start(b.Inventory)
+	b.receive(completed(order))
+	b.until(2, `SELECT least(last_value, 2) FROM failures`)
+	b.exec(`DROP TRIGGER fail ON inventory`)
+	b.pay(order)
+	b.Wake()
+	b.until(0, waiting)
+}
+
+func TestRunForgets(t *testing.T) {
+	b := setupInventory(t)
+	b.receive(completed(uuid.New()), completed(uuid.New()))
+	b.exec(`UPDATE inventory SET received_at = now() - interval '25 hours'`)
+	b.start(b.Inventory)
+	b.until(0, kept)
+}
+
+// The order and the message about its goods come at the same moment, again and again, while two instances look.
+func TestInventoryAtTheMomentOfItsOrder(t *testing.T) {
+	b := setupInventory(t)
+	other, _ := b.instance()
+	b.start(b.Inventory, other)
+	const orders = 300
+	var all []uuid.UUID
+	for i := range orders {
+		order := uuid.New()
+		all = append(all, order)
+		gate := make(chan struct{})
+		var wait sync.WaitGroup
+		wait.Go(func() {
+			<-gate
+			if err := b.stored(completed(order)); err != nil {
+				t.Error(err)
+			}
+		})
+		wait.Go(func() {
+			<-gate
+			if err := pg.InTx(b.Context(), b.Service, func(tx *sqlx.Tx) error { return b.payIn(tx, order) }); err != nil {
+				t.Error(err)
+			}
+			[]*Inventory{b.Inventory, other}[i%2].Wake()
+		})
+		close(gate)
+		wait.Wait()
+	}
+	b.until(0, waiting)
+	messages := map[uuid.UUID]int{}
+	for _, m := range b.queued() {
+		messages[m.AccountID]++
+	}
+	for _, order := range all {
+		if n := messages[payer(order)]; n != 1 {
+			t.Errorf("%d messages about the goods of order %s", n, order)
+		}
+	}
+	if len(messages) != orders {
+		t.Errorf("messages of %d accounts", len(messages))
 	}
 }

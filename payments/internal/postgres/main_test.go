@@ -1,0 +1,9 @@
+package postgres
+
+import (
+	"testing"
+
+	"github.com/altyn-pay/altyn/testkit/postgrestest"
+)
+
+func TestMain(m *testing.M) { postgrestest.Main(m) }
