@@ -1,19 +1,14 @@
 package main
 
 import (
-	"sync"
 	"testing"
 
 	"github.com/google/uuid"
 
-	"github.com/altyn-pay/altyn/payments/docs"
 	"github.com/altyn-pay/altyn/payments/internal/paymentstest"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/testkit/swaggertest"
 )
-
-// specification is what every answer in these tests is held against.
-var specification = sync.OnceValue(func() *swaggertest.Spec { return swaggertest.Load(docs.Document) })
 
 // No parameter of any call can be forged into a fault, and there are none but the documented ones.
 func TestParameters(t *testing.T) {

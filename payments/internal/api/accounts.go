@@ -5,6 +5,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/altyn-pay/altyn/payments/internal/billing"
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
@@ -90,7 +91,7 @@ func (a *API) accountOf(r *http.Request) (postgres.Account, error) {
 		return postgres.Account{}, err
 	}
 	account, err := a.store.Account(r.Context(), id)
-	return account, notFound(err, ledger.AccountNotFound)
+	return account, billing.NotFound(err, ledger.AccountNotFound)
 }
 
 // getAccount looks an account up.

@@ -2,7 +2,6 @@
 package api
 
 import (
-	"errors"
 	"math"
 	"net/http"
 	"strings"
@@ -10,7 +9,6 @@ import (
 	"github.com/go-chi/chi/v5"
 
 	"github.com/altyn-pay/altyn/payments/internal/billing"
-	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/httpserver"
@@ -93,14 +91,6 @@ func tellReplayed(w http.ResponseWriter, replayed bool) {
 	if replayed {
 		w.Header().Set("Idempotent-Replayed", "true")
 	}
-}
-
-// notFound is the refusal of what is not there; other errors pass.
-func notFound(err error, reason ledger.Reason) error {
-	if errors.Is(err, postgres.ErrNotFound) {
-		return &billing.Refusal{Reason: reason}
-	}
-	return err
 }
 
 // page turns rows into a list's answer. One row more than the limit was asked for: it tells that there is a next page.

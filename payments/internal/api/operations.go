@@ -5,6 +5,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/altyn-pay/altyn/payments/internal/billing"
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/httpserver"
@@ -202,7 +203,7 @@ func (a *API) getHold(w http.ResponseWriter, r *http.Request) error {
 	}
 	hold, err := a.store.Hold(r.Context(), id)
 	if err != nil {
-		return notFound(err, ledger.HoldNotFound)
+		return billing.NotFound(err, ledger.HoldNotFound)
 	}
 	body, err := a.hold(hold)
 	if err != nil {

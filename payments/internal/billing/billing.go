@@ -5,7 +5,7 @@ package billing
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"time"
@@ -22,7 +22,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/watch"
 )
 
-// Service does what clients ask of the billing core and answers with the contract's forms. Problem tells what its errors mean.
+// Service does what clients ask of the billing core and answers in the contract's forms. Problem tells what its errors mean.
 type Service struct {
 	store   *postgres.Store
 	reader  Reader
@@ -50,8 +50,8 @@ func NewResults(store *postgres.Store, log *slog.Logger) *Results {
 	})
 }
 
-// ResultWait is how long a request waits for its result where its client does not say.
-const ResultWait = 5 * time.Second
+// resultWait is how long a request waits for its result where its client does not say.
+const resultWait = 5 * time.Second
 
 // Call is what comes with a request, whatever it asks for.
 type Call struct {
@@ -62,18 +62,18 @@ type Call struct {
 	Asked   bool          // the client has said how long
 }
 
-// patience is how long somebody waits for a result, and whether one that waits for money is result enough.
+// patience is how long a client waits for a result.
 type patience struct {
 	wait  time.Duration
-	funds bool
+	funds bool // the client goes on waiting while its request waits for money
 }
 
-// patience is what a call has of it. A client that does not say is told at once that its request waits for money.
+// patience is that of the call's client. One that does not say how long is told at once that its request waits for money.
 func (c Call) patience() patience {
 	if c.Asked {
 		return patience{wait: c.Wait, funds: true}
 	}
-	return patience{wait: ResultWait}
+	return patience{wait: resultWait}
 }
 
 // enough tells whether an operation need not be waited for any longer.
@@ -145,7 +145,7 @@ func (s *Service) request(ctx context.Context, c contract.Command, call Call) (l
 	return request, outcomes[0].Err
 }
 
-// identify gives a request its ID. What an earlier version has accepted under the key as it was sent keeps that one's.
+// identify gives a request its ID. A request that an earlier version has accepted, under the key as it was sent, keeps its ID.
 func (s *Service) identify(ctx context.Context, r *ledger.Request, call Call) error {
 	if call.SentKey != "" {
 		before := *r
@@ -164,11 +164,11 @@ func (s *Service) identify(ctx context.Context, r *ledger.Request, call Call) er
 	return Identify(r, call.Scope, call.Key)
 }
 
-// claim makes keys stand for their requests.
+// claim makes each key stand for its request for good.
 func (s *Service) claim(ctx context.Context, claims ...idempotency.Claim) ([]idempotency.Outcome, error) {
 	outcomes, err := s.store.Claim(ctx, claims...)
 	if pg.IsOutcomeUnknown(err) {
-		return nil, errors.Join(errNothingDone, err) // a key alone does nothing
+		return nil, fmt.Errorf("%w: %w", errNothingDone, err) // a key alone does nothing
 	}
 	return outcomes, err
 }
@@ -177,7 +177,7 @@ func (s *Service) claim(ctx context.Context, claims ...idempotency.Claim) ([]ide
 func (s *Service) Account(ctx context.Context, id uuid.UUID) (contract.Account, error) {
 	account, err := s.store.Account(ctx, id)
 	if err != nil {
-		return contract.Account{}, notFound(err, ledger.AccountNotFound)
+		return contract.Account{}, NotFound(err, ledger.AccountNotFound)
 	}
 	return s.present.Account(account)
 }
@@ -186,7 +186,7 @@ func (s *Service) Account(ctx context.Context, id uuid.UUID) (contract.Account, 
 func (s *Service) Balances(ctx context.Context, id uuid.UUID, at *time.Time) (contract.Balances, error) {
 	account, err := s.store.Account(ctx, id)
 	if err != nil {
-		return contract.Balances{}, notFound(err, ledger.AccountNotFound)
+		return contract.Balances{}, NotFound(err, ledger.AccountNotFound)
 	}
 	if at != nil {
 		if account.Balances, err = s.store.BalancesAt(ctx, id, *at); err != nil {
@@ -203,7 +203,7 @@ func (s *Service) Operation(ctx context.Context, id uuid.UUID, wait time.Duratio
 		err = postgres.ErrNotFound
 	}
 	if err != nil {
-		return contract.Operation{}, notFound(err, ledger.OperationNotFound)
+		return contract.Operation{}, NotFound(err, ledger.OperationNotFound)
 	}
 	return s.present.Operation(op)
 }

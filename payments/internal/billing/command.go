@@ -27,8 +27,8 @@ type Reader struct {
 // NewReader returns a reader.
 func NewReader(currencies *money.Currencies) Reader { return Reader{currencies} }
 
-// Request makes the request of a command, which still lacks its ID. named has what the command names, if it exists. The error is
-// contract.FieldErrors, or a *Refusal where it does not.
+// Request makes the request of a command, which still lacks its ID. named has the hold and the operation that the command names,
+// if they exist. The error is contract.FieldErrors, or a *Refusal where they do not.
 func (r Reader) Request(c contract.Command, named postgres.Named) (ledger.Request, error) {
 	if err := canonical(&c); err != nil {
 		return ledger.Request{}, err

@@ -36,7 +36,7 @@ func (r *Refusal) Error() string {
 	return "there is no such " + what
 }
 
-// unknownOutcome is the error of a request that may have taken effect: its cause keeps Altyn from telling.
+// unknownOutcome is the error of a request that may have taken effect: its cause keeps Altyn from knowing.
 type unknownOutcome struct {
 	operation uuid.UUID
 	cause     error
@@ -45,10 +45,11 @@ type unknownOutcome struct {
 func (u *unknownOutcome) Error() string { return "outcome unknown: " + u.cause.Error() }
 func (u *unknownOutcome) Unwrap() error { return u.cause }
 
-// errNothingDone wraps an error after which nothing is done, although the outcome of a commit is not known.
+// errNothingDone marks an error after which surely nothing was done, although the outcome of a commit is not known.
 var errNothingDone = errors.New("nothing was done")
 
-// Problem is the one table from errors to what clients are told, over HTTP and gRPC and in replies; nil for a fault of Altyn.
+// Problem is the one table from errors to what clients are told, over HTTP and gRPC and in replies. It is nil where the fault is
+// Altyn's own.
 func Problem(err error) *httpserver.Problem {
 	var (
 		refusal *Refusal
@@ -82,7 +83,7 @@ func Problem(err error) *httpserver.Problem {
 	return nil
 }
 
-// Status is the HTTP status, and the code of a reply, of a reason for which a request is not done.
+// Status is the HTTP status of a reason for which a request is not done. It is the code of a reply, too.
 func Status(reason ledger.Reason) int {
 	switch reason {
 	case ledger.AccountNotFound, ledger.HoldNotFound, ledger.OperationNotFound, ledger.PaymentNotFound:
@@ -91,7 +92,7 @@ func Status(reason ledger.Reason) int {
 	return http.StatusUnprocessableEntity
 }
 
-// Code is the HTTP status of an operation's outcome, and the code of a reply to it.
+// Code is the HTTP status of an operation's outcome. It is the code of a reply, too.
 func Code(op *ledger.Operation) int {
 	switch {
 	case op.Status == ledger.Error:
@@ -104,8 +105,8 @@ func Code(op *ledger.Operation) int {
 	return http.StatusCreated
 }
 
-// Refuse says in a reply why a command cannot be done.
-func (r *Reply) Refuse(err error) {
+// Refuse says why a command cannot be done.
+func (r *ReplyTo) Refuse(err error) {
 	p := Problem(err)
 	if p == nil {
 		p = httpserver.NewProblem(http.StatusBadRequest, httpserver.CodeValidationFailed, err.Error())
@@ -145,8 +146,8 @@ func GRPC(p *httpserver.Problem) codes.Code {
 	return codes.Internal
 }
 
-// outcomeUnknown makes the error of an accepted request of one that keeps Altyn from telling what became of it. Once ctx has
-// ended nobody waits for the answer, and the error stays what it is.
+// outcomeUnknown wraps the error that keeps Altyn from telling what became of a request. Once ctx has ended nobody waits for the
+// answer, and the error stays what it is.
 func outcomeUnknown(ctx context.Context, operation uuid.UUID, err error) error {
 	if ctx.Err() != nil || errors.As(err, new(*Refusal)) || errors.As(err, new(*unknownOutcome)) {
 		return err
@@ -154,8 +155,8 @@ func outcomeUnknown(ctx context.Context, operation uuid.UUID, err error) error {
 	return &unknownOutcome{operation, err}
 }
 
-// notFound makes a Refusal of postgres.ErrNotFound; other errors pass.
-func notFound(err error, reason ledger.Reason) error {
+// NotFound makes a *Refusal of postgres.ErrNotFound; other errors pass.
+func NotFound(err error, reason ledger.Reason) error {
 	if errors.Is(err, postgres.ErrNotFound) {
 		return &Refusal{Reason: reason}
 	}

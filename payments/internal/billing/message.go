@@ -6,7 +6,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/contract"
 )
 
-// Message puts a request into the form in which the inbox takes it, in the lane of its account.
+// Message makes the inbox message of a request, in the lane of its account.
 func Message(r ledger.Request, traceparent string) postgres.Message {
 	r.Lane, r.Traceparent = contract.Lane(r.AccountID), traceparent
 	return postgres.Message{
@@ -15,7 +15,7 @@ func Message(r ledger.Request, traceparent string) postgres.Message {
 	}
 }
 
-// Request is the request of a message as it arrived.
+// Request reads the request of a message that the inbox hands over.
 func Request(m postgres.Message) ledger.Request {
 	r := *m.Body
 	r.Seq, r.ReceivedAt = m.Seq, m.ReceivedAt.UTC()

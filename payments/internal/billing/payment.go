@@ -38,7 +38,7 @@ type StepResult struct {
 func (s *Service) Step(ctx context.Context, step Step, call Call) (StepResult, error) {
 	account, currency, err := s.store.PayerOf(ctx, step.OrderID)
 	if err != nil {
-		return StepResult{}, notFound(err, ledger.PaymentNotFound)
+		return StepResult{}, NotFound(err, ledger.PaymentNotFound)
 	}
 	request, err := s.reader.Step(step.Kind, step.OrderID, account, currency, step.Amount, step.Reason)
 	if err != nil {
@@ -85,7 +85,7 @@ func (s *Service) admit(ctx context.Context, r ledger.Request, key string) error
 func (s *Service) Payment(ctx context.Context, order uuid.UUID, wait time.Duration) (contract.Payment, error) {
 	payment, err := s.payment(ctx, order, wait)
 	if err != nil {
-		return contract.Payment{}, notFound(err, ledger.PaymentNotFound)
+		return contract.Payment{}, NotFound(err, ledger.PaymentNotFound)
 	}
 	return s.present.Payment(payment)
 }

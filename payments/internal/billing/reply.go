@@ -10,11 +10,12 @@ import (
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/outbox"
 )
 
-// Reply says how a command over the broker is answered. It travels with the request, which does not read it.
-type Reply struct {
+// ReplyTo says how a command of the broker is answered. It travels with the request, and the ledger does not read it.
+type ReplyTo struct {
 	Topic     string    `json:"topic"`
 	CommandID uuid.UUID `json:"command_id"`
 	Operation string    `json:"operation"` // as the command named it
@@ -28,8 +29,8 @@ type Reply struct {
 // maxDetail bounds the detail of a reply, in bytes: it may repeat a command, which may be as large as a message can be.
 const maxDetail = 500
 
-// Encode writes it as a request keeps it.
-func (r Reply) Encode() json.RawMessage {
+// Encode writes it as it travels with the request.
+func (r ReplyTo) Encode() json.RawMessage {
 	text, err := json.Marshal(r)
 	if err != nil {
 		panic(err) // texts and IDs can always be encoded
@@ -37,8 +38,8 @@ func (r Reply) Encode() json.RawMessage {
 	return text
 }
 
-// ReplyOf says how a request is to be answered that has a Reply.
-func ReplyOf(r ledger.Request) (how Reply, err error) {
+// ReplyToOf reads how a request is answered that has a Reply.
+func ReplyToOf(r ledger.Request) (how ReplyTo, err error) {
 	if err = json.Unmarshal(r.Reply, &how); err != nil {
 		err = fmt.Errorf("decode how to reply to %s: %w", r.ID, err)
 	}
@@ -48,7 +49,7 @@ func ReplyOf(r ledger.Request) (how Reply, err error) {
 // Reply answers a command of the broker: with its operation, which is the stored one for a repeated command, or, for a
 // query, with the balances at this point of the account's queue. It also returns the reply's code.
 func (p Presenter) Reply(book *ledger.Book, r ledger.Request, op *ledger.Operation) (outbox.Message, int, error) {
-	how, err := ReplyOf(r)
+	how, err := ReplyToOf(r)
 	if err != nil {
 		return outbox.Message{}, 0, err
 	}
@@ -75,20 +76,22 @@ func (p Presenter) Reply(book *ledger.Book, r ledger.Request, op *ledger.Operati
 	}, reply.Code, nil
 }
 
-func (p Presenter) fill(reply *contract.Reply, how Reply, book *ledger.Book, r ledger.Request, op *ledger.Operation) (err error) {
+// fill says in a reply what became of a request.
+func (p Presenter) fill(reply *contract.Reply, how ReplyTo, book *ledger.Book, r ledger.Request,
+	op *ledger.Operation) (err error) {
 	refuse := func(code int, reason string) {
 		reply.Code, reply.Status, reply.Reason = code, string(ledger.Error), reason
 	}
 	cancel, cancels := r.Command.(ledger.CancelOperation)
 	switch {
 	case r.Discarded && op == nil:
-		refuse(http.StatusUnprocessableEntity, string(ledger.Discarded))
+		refuse(Status(ledger.Discarded), string(ledger.Discarded))
 	case r.Kind() == ledger.KindRefusal:
 		refuse(how.Code, how.Reason)
 		reply.Detail = how.Detail
 	case r.Kind() == ledger.KindBalanceQuery:
 		if _, ok := book.Account(r.AccountID); !ok {
-			refuse(http.StatusNotFound, string(ledger.AccountNotFound))
+			refuse(Status(ledger.AccountNotFound), string(ledger.AccountNotFound))
 			return nil
 		}
 		reply.Code, reply.Status = http.StatusOK, string(ledger.Success)
@@ -98,7 +101,7 @@ func (p Presenter) fill(reply *contract.Reply, how Reply, book *ledger.Book, r l
 		}
 		reply.Body, err = p.Balances(balances)
 	case op.Fingerprint != r.Fingerprint:
-		refuse(http.StatusUnprocessableEntity, "idempotency_key_reused")
+		refuse(http.StatusUnprocessableEntity, httpserver.CodeIdempotencyKeyReused)
 	case op.Status == ledger.Error:
 		refuse(Code(op), string(op.Reason))
 		if reply.OperationID = &op.ID; cancels {

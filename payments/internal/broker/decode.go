@@ -136,7 +136,7 @@ func (d *Decoder) event(record kafka.Message) (postgres.Message, error) {
 // received is a command as it came.
 type received struct {
 	command     contract.Command
-	reply       billing.Reply
+	reply       billing.ReplyTo
 	request     ledger.Request // where there is no problem
 	problem     error          // why it cannot be done, though its JSON can be read
 	place       string         // where it was: what has no other identity is recognised by it
@@ -150,7 +150,7 @@ const maxOperation = 64
 // receive reads a command. An error means that it is not a JSON object, and so cannot even be answered.
 func receive(record kafka.Message) (*received, error) {
 	event := kafka.EventOf(record)
-	c := &received{traceparent: event.Traceparent, place: fmt.Sprintf("%s/%d/%d", record.Topic, record.Partition, record.Offset), reply: billing.Reply{Topic: contract.TopicReplies}}
+	c := &received{traceparent: event.Traceparent, place: fmt.Sprintf("%s/%d/%d", record.Topic, record.Partition, record.Offset), reply: billing.ReplyTo{Topic: contract.TopicReplies}}
 	if topic := record.Header(contract.ReplyToHeader); strings.HasPrefix(topic, contract.ReplyToPrefix) && kafka.ValidTopic(topic) {
 		c.reply.Topic = topic
 	}

@@ -36,7 +36,7 @@ func TestWhatWaitsIsAnsweredOnceItIsAskedFor(t *testing.T) {
 				Command:     ledger.Withdrawal{Currency: "RUB", Amount: 500, WaitForFunds: true, ExpiresIn: time.Nanosecond},
 			}
 			asks := waits
-			asks.Reply = billing.Reply{Topic: contract.TopicReplies, CommandID: command, Operation: "withdraw"}.Encode()
+			asks.Reply = billing.ReplyTo{Topic: contract.TopicReplies, CommandID: command, Operation: "withdraw"}.Encode()
 			stranger := asks // another request under the same ID does not get the reply
 			stranger.Fingerprint.UUID = uuid.New()
 			end := ledger.Request{Command: ledger.CancelOperation{OperationID: waits.ID}}

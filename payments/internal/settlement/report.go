@@ -40,12 +40,12 @@ func (s *Settlement) report(requests []ledger.Request, expired []*ledger.Operati
 		op := expired[i]
 		return op.HoldID.String(), append([]any{"account_id", op.AccountID}, named("order_id", op.OrderID)...)
 	})
-	var refused []billing.Reply
+	var refused []billing.ReplyTo
 	for _, r := range requests {
 		if r.Kind() != ledger.KindRefusal || r.Reply == nil {
 			continue
 		}
-		if how, err := billing.ReplyOf(r); err == nil {
+		if how, err := billing.ReplyToOf(r); err == nil {
 			refused = append(refused, how)
 		}
 	}

@@ -56,7 +56,7 @@ func TestTheLogNamesWhatDidNotSucceed(t *testing.T) {
 			OrderID: waits.ID, Currency: "RUB", Amount: 1000, Capture: contract.CaptureAutomatic,
 		}}),
 		request(ledger.Request{
-			Command: ledger.Refusal{}, Reply: billing.Reply{CommandID: command, Operation: "dance", Reason: "validation_failed"}.Encode(),
+			Command: ledger.Refusal{}, Reply: billing.ReplyTo{CommandID: command, Operation: "dance", Reason: "validation_failed"}.Encode(),
 		}),
 	})
 	text := out.String()

@@ -25,7 +25,7 @@ type outcome struct {
 	err       error             // idempotency.ErrReused or outcomeUnknown; only of doAll
 }
 
-// do has a request accepted and waits for its result.
+// do has the inbox accept a request and waits for its result.
 func (s *Service) do(ctx context.Context, r ledger.Request, p patience) (outcome, error) {
 	watched := s.results.Subscribe(r.ID)
 	defer watched.Close()
@@ -46,7 +46,7 @@ func (s *Service) do(ctx context.Context, r ledger.Request, p patience) (outcome
 	return out, out.err
 }
 
-// doAll has requests accepted in one transaction, in their order, and waits for their results.
+// doAll has the inbox accept requests in one transaction, in their order, and waits for their results.
 func (s *Service) doAll(ctx context.Context, requests []ledger.Request, p patience) ([]outcome, error) {
 	messages := make([]postgres.Message, len(requests))
 	watched := make([]*watch.Watch[*ledger.Operation], len(requests))
@@ -108,7 +108,7 @@ func awhile(ctx context.Context, wait time.Duration) (context.Context, context.C
 	return waiting, func() { stop(); cancel() }
 }
 
-// await reads an operation, or ErrNotFound, and waits at most so long for it to be final.
+// await reads an operation, or returns postgres.ErrNotFound. It waits at most so long for the operation to be final.
 func (s *Service) await(ctx context.Context, id uuid.UUID, wait time.Duration) (*ledger.Operation, error) {
 	watched := s.results.Subscribe(id)
 	defer watched.Close()
@@ -124,7 +124,7 @@ func (s *Service) await(ctx context.Context, id uuid.UUID, wait time.Duration) (
 	return s.operation(ctx, id) // it may be another one by now, that waits
 }
 
-// operation reads an operation, or ErrNotFound; one whose message has not taken effect is in status Created.
+// operation reads an operation, or returns postgres.ErrNotFound. One whose message has not taken effect is in status Created.
 func (s *Service) operation(ctx context.Context, id uuid.UUID) (*ledger.Operation, error) {
 	ctx, cancel := pg.Detached(ctx)
 	defer cancel()
