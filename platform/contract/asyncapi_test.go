@@ -193,7 +193,7 @@ func TestAsyncAPIDescribesTheTypes(t *testing.T) {
 	}
 }
 
-// A command of an operation is described with the fields that it has by the table of all doors, and with no others.
+// A command of an operation is described with the fields that it has by the table of all commands, and with no others.
 func TestAsyncAPIDescribesTheFieldsOfEachOperation(t *testing.T) {
 	schemas := follow(load(t).Root, "#/components/schemas").(map[string]any)
 	names := map[string]string{"create_account": "createAccount", "invoice": "deposit", "balance": "balanceQuestion"}

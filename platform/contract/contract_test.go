@@ -25,10 +25,10 @@ func TestDerivedIDsArePinned(t *testing.T) {
 func TestDerivedIDsDoNotCollide(t *testing.T) {
 	a, b := uuid.New(), uuid.New()
 	seen := map[uuid.UUID]string{}
-	for _, door := range []string{"/api/v1/orders", "/api/v1/order", "billing.commands"} {
+	for _, scope := range []string{"/api/v1/orders", "/api/v1/order", "billing.commands"} {
 		for _, account := range []uuid.UUID{a, b} {
 			for _, key := range []string{"1", "s1", ""} {
-				id, name := contract.DerivedID(door, account, key), door+account.String()+key
+				id, name := contract.DerivedID(scope, account, key), scope+account.String()+key
 				if other, ok := seen[id]; ok {
 					t.Errorf("%s and %s have the same ID", name, other)
 				}

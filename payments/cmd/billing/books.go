@@ -15,8 +15,8 @@ import (
 // maxAmount bounds the amounts of a load, in minor units.
 const maxAmount = 10_000
 
-// books is a billing core in memory, which believes the replies: what it says the accounts have is what they must have. As
-// the sums do not depend on the order in which the replies come, it keeps none.
+// books is a billing core in memory, which believes the replies: what it says the accounts have is what they must
+// have. As the sums do not depend on the order in which the replies come, it keeps none.
 type books struct {
 	currency money.Currency
 	accounts []uuid.UUID
@@ -54,7 +54,9 @@ type entry struct {
 }
 
 func (b *books) entry(operation string, account uuid.UUID, minor int64) entry {
-	return entry{Command: contract.Command{Operation: operation, AccountID: &account, Amount: decimal(b.currency, minor), Currency: b.currency.Code}, minor: minor}
+	return entry{minor: minor, Command: contract.Command{
+		Operation: operation, AccountID: &account, Amount: decimal(b.currency, minor), Currency: b.currency.Code,
+	}}
 }
 
 // next makes a command at random.
@@ -122,9 +124,11 @@ func (b *books) book(e entry, r reply) error {
 		return fmt.Errorf("the reply to %s cannot be read (%w): %s", e.Operation, err, r.raw)
 	}
 	switch account := b.payer(e); {
-	case r.OperationID == nil || done.ID != *r.OperationID || done.Operation != e.Operation || done.CommandID != *e.CommandID,
+	case r.OperationID == nil || done.ID != *r.OperationID,
+		done.Operation != e.Operation, done.CommandID != *e.CommandID,
 		done.AccountID != account, done.Currency != b.currency.Code, done.Amount != b.currency.Format(e.minor):
-		return fmt.Errorf("the reply to %s of %s on %s is about something else: %s", e.Operation, b.currency.Format(e.minor), account, r.raw)
+		return fmt.Errorf("the reply to %s of %s on %s is about something else: %s",
+			e.Operation, b.currency.Format(e.minor), account, r.raw)
 	}
 	b.apply(e, done.ID)
 	return nil
@@ -175,7 +179,8 @@ func (b *books) compare(account uuid.UUID, said contract.Balances) error {
 		return fmt.Errorf("account %s has %q %s, by the replies it must have %q", account, got, b.currency.Code, actual)
 	}
 	if got := said.Frozen[b.currency.Code]; got != frozen {
-		return fmt.Errorf("account %s has %q %s frozen, by the replies it must have %q", account, got, b.currency.Code, frozen)
+		return fmt.Errorf("account %s has %q %s frozen, by the replies it must have %q",
+			account, got, b.currency.Code, frozen)
 	}
 	return nil
 }

@@ -55,8 +55,8 @@ func (r reply) body(to any) error {
 	return json.Unmarshal(*raw, to)
 }
 
-// client sends commands and finds their replies. It is safe for concurrent use: commands that wait at the same time are sent
-// together.
+// client sends commands and finds their replies. It is safe for concurrent use: commands that wait at the same time
+// are sent together.
 type client struct {
 	producer *kafka.Producer
 	outgoing chan outgoing
@@ -94,8 +94,8 @@ func newProducer(cfg kafka.Config, warnings io.Writer) (*kafka.Producer, *slog.L
 	return producer, log, err
 }
 
-// dial connects to the broker; replies that come after it has returned are seen. ctx bounds the attempt, not the client,
-// which lives until close.
+// dial connects to the broker; replies that come after it has returned are seen. ctx bounds the attempt, not the
+// client, which lives until close.
 func dial(ctx context.Context, cfg kafka.Config, warnings io.Writer) (*client, error) {
 	producer, log, err := newProducer(cfg, warnings)
 	if err != nil {
@@ -104,7 +104,8 @@ func dial(ctx context.Context, cfg kafka.Config, warnings io.Writer) (*client, e
 	tail, err := inspect.NewTail(ctx, cfg, contract.TopicReplies, log)
 	if err != nil {
 		producer.Close()
-		return nil, unknownError{fmt.Errorf("the broker at %s (KAFKA_BROKERS) cannot be used: %w; is the stack running (make start)?",
+		return nil, unknownError{fmt.Errorf(
+			"the broker at %s (KAFKA_BROKERS) cannot be used: %w; is the stack running (make start)?",
 			strings.Join(cfg.Brokers, ","), err)}
 	}
 	running, stop := context.WithCancel(context.Background())
@@ -120,15 +121,16 @@ func (c *client) close() {
 	c.producer.Close()
 }
 
-// call sends a command, which must have an ID, and waits for its reply until ctx ends. An error means that its outcome is
-// not known (unknownError), or that it cannot be sent.
+// call sends a command, which must have an ID, and waits for its reply until ctx ends. An error means that its
+// outcome is not known (unknownError), or that it cannot be sent.
 func (c *client) call(ctx context.Context, command contract.Command) (reply, error) {
 	payload, err := json.Marshal(command)
 	if err != nil {
 		return reply{}, err
 	}
 	answer := make(chan result, 1)
-	sent := outgoing{kafka.Message{Topic: contract.TopicCommands, Key: []byte(key(command)), Value: payload}, &call{result: answer}}
+	message := kafka.Message{Topic: contract.TopicCommands, Key: []byte(key(command)), Value: payload}
+	sent := outgoing{message, &call{result: answer}}
 	c.mu.Lock()
 	c.calls[*command.CommandID] = sent.call
 	c.mu.Unlock()
@@ -156,7 +158,8 @@ func (c *client) unknown(ctx context.Context, id uuid.UUID) error {
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		why += "; is payments running?"
 	}
-	return unknownError{fmt.Errorf("no reply to command %s (%s); it may still be done: the same command with --command-id %s tells", id, why, id)}
+	return unknownError{fmt.Errorf(
+		"no reply to command %s (%s); it may still be done: the same command with --command-id %s tells", id, why, id)}
 }
 
 // send passes commands on to the broker, whatever has gathered at once, until each is acknowledged.
@@ -190,8 +193,8 @@ func (c *client) send(ctx context.Context) {
 	}
 }
 
-// produce sends a batch and returns, in their order, those commands that were not acknowledged. They may have been stored all
-// the same; to send a command twice does no harm.
+// produce sends a batch and returns, in their order, those commands that were not acknowledged. They may have been
+// stored all the same; to send a command twice does no harm.
 func (c *client) produce(ctx context.Context, batch []outgoing) (again []outgoing) {
 	messages := make([]kafka.Message, len(batch))
 	for i, o := range batch {

@@ -82,7 +82,8 @@ func fishCompletion(w io.Writer, commands []config.Command) {
 	}
 	fmt.Fprintln(w, "complete -c billing -f")
 	fmt.Fprintln(w, "complete -c billing -n __fish_use_subcommand -a completion -d 'print a completion script'")
-	fmt.Fprintf(w, "complete -c billing -n '__fish_seen_subcommand_from completion' -a %s\n", quote(strings.Join(shells, " ")))
+	fmt.Fprintf(w, "complete -c billing -n '__fish_seen_subcommand_from completion' -a %s\n",
+		quote(strings.Join(shells, " ")))
 	for _, c := range commands {
 		fmt.Fprintf(w, "complete -c billing -n __fish_use_subcommand -a %s -d %s\n", c.Name, quote(c.Help))
 		for _, f := range flagsOf(c) {
@@ -90,7 +91,8 @@ func fishCompletion(w io.Writer, commands []config.Command) {
 			if f.Value != "" {
 				takes = " -x"
 			}
-			fmt.Fprintf(w, "complete -c billing -n '__fish_seen_subcommand_from %s' -l %s%s -d %s\n", c.Name, f.Flag, takes, quote(f.Help))
+			fmt.Fprintf(w, "complete -c billing -n '__fish_seen_subcommand_from %s' -l %s%s -d %s\n",
+				c.Name, f.Flag, takes, quote(f.Help))
 		}
 	}
 }

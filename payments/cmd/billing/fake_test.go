@@ -17,8 +17,8 @@ import (
 	"github.com/altyn-pay/altyn/testkit/kafkatest"
 )
 
-// core stands in for the billing core: it answers commands over a broker, with the money rules in their simplest form. Its
-// faults are those that the client must notice.
+// core stands in for the billing core: it answers commands over a broker, with the money rules in their simplest
+// form. Its faults are those that the client must notice.
 type core struct {
 	*testing.T
 	currencies *money.Currencies

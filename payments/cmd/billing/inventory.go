@@ -34,14 +34,15 @@ func (g *goodsStatus) UnmarshalText(text []byte) error {
 // inventoryCommand plays the inventory system, which tells on a topic of its own what became of an order's goods.
 func (t terminal) inventoryCommand() config.Command {
 	c := config.NewCommand("inventory", "say what became of an order's goods, as the inventory system does", t.tell)
-	c.About = `It writes one message on the topic inventory, which has no reply: the order's status tells what came of it. COMPLETED lets
-the payment of an order that was placed with await_inventory go on, FAILED fails the order with out_of_stock.`
+	c.About = `It writes one message on the topic inventory, which has no reply: the order's status tells what came of it.
+COMPLETED lets the payment of an order that was placed with await_inventory go on, FAILED fails the order with
+out_of_stock.`
 	c.Examples = []string{"--order " + exampleHold + " --status COMPLETED", "--order " + exampleHold + " --status FAILED"}
 	return c
 }
 
-// tell publishes a message of the inventory system. The message is sent again until the broker has it or the time is over: its
-// key makes repetitions harmless.
+// tell publishes a message of the inventory system. The message is sent again until the broker has it or the time is
+// over: its key makes repetitions harmless.
 func (t terminal) tell(ctx context.Context, i inventory) error {
 	ctx, cancel := i.Timeout.begin(ctx)
 	defer cancel()
@@ -64,7 +65,8 @@ func (t terminal) tell(ctx context.Context, i inventory) error {
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
-			return unknownError{fmt.Errorf("the broker at %s (KAFKA_BROKERS) did not take it %w: %w; is the stack running (make start)?",
+			return unknownError{fmt.Errorf(
+				"the broker at %s (KAFKA_BROKERS) did not take it %w: %w; is the stack running (make start)?",
 				strings.Join(i.Kafka.Brokers, ","), context.Cause(ctx), err)}
 		}
 	}

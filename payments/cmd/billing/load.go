@@ -38,9 +38,10 @@ func (l loading) Validate() error {
 
 func (t terminal) loadCommand() config.Command {
 	c := config.NewCommand("load", "send many commands in parallel and check every reply and all sums", t.load)
-	c.About = `It opens accounts with some money and sends deposits, withdrawals, transfers, holds, captures and releases of random
-amounts, some of which are refused for lack of money. Each command must get exactly one reply; one that is delivered twice is
-recognised by its ce_id. At the end the balances that the billing core tells must be those that follow from the replies.`
+	c.About = `It opens accounts with some money and sends deposits, withdrawals, transfers, holds, captures and releases
+of random amounts, some of which are refused for lack of money. Each command must get exactly one reply; one that is
+delivered twice is recognised by its ce_id. At the end the balances that the billing core tells must be those that
+follow from the replies.`
 	c.Examples = []string{"", "--commands 100000 --in-flight 2000", "--accounts 2 --commands 5000 --currency USDT"}
 	return c
 }
@@ -114,7 +115,8 @@ func (l *load) each(ctx context.Context, what string, n int, do func(ctx context
 // open opens an account and puts some money on it.
 func (l *load) open(ctx context.Context, i int) error {
 	account := l.books.accounts[i]
-	if _, err := l.client.must(ctx, l.Timeout, contract.Command{Operation: "create_account", ID: &account, Owner: "load"}); err != nil {
+	create := contract.Command{Operation: "create_account", ID: &account, Owner: "load"}
+	if _, err := l.client.must(ctx, l.Timeout, create); err != nil {
 		return err
 	}
 	first := l.books.entry("deposit", account, maxAmount)
@@ -195,7 +197,8 @@ func (l *load) report(took time.Duration) {
 	}
 	table.Flush()
 	sum, format := l.books.sum(), l.books.currency.Format
-	fmt.Fprintf(l.stdout, "\nBy the replies the %d accounts have %s %s and %s frozen: %s deposited less %s withdrawn or captured.\n",
+	fmt.Fprintf(l.stdout,
+		"\nBy the replies the %d accounts have %s %s and %s frozen: %s deposited less %s withdrawn or captured.\n",
 		l.Accounts, format(sum.actual), l.Currency, format(sum.frozen), format(l.books.in), format(l.books.out))
 }
 
@@ -210,7 +213,8 @@ func (l *load) verdict() error {
 		l.note(errors.New("the sums of the replies do not agree with each other"))
 	}
 	if l.client.repeated > 0 {
-		fmt.Fprintf(l.stdout, "%d replies were delivered more than once, as they may be, with the same ce_id.\n", l.client.repeated)
+		fmt.Fprintf(l.stdout, "%d replies were delivered more than once, as they may be, with the same ce_id.\n",
+			l.client.repeated)
 	}
 	if l.faulty > 0 {
 		return fmt.Errorf("%d faults, such as\n%w", l.faulty, errors.Join(l.faults...))

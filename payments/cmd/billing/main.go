@@ -1,7 +1,7 @@
-// Command billing is a client of the billing core, to play with and to try it out. It speaks to the broker only, as any
-// outside system would: it knows the contract and nothing of the service. Each command becomes one message on the topic
-// billing.commands; its reply is picked out of billing.replies, read from its present end on, so that any number of clients
-// may run at once.
+// Command billing is a client of the billing core, to play with and to try it out. It speaks to the broker only, as
+// any outside system would: it knows the contract and nothing of the service. Each command becomes one message on the
+// topic billing.commands; its reply is picked out of billing.replies, read from its present end on, so that any
+// number of clients may run at once.
 package main
 
 import (
@@ -22,8 +22,8 @@ const (
 	exitUnknown = 3 // the broker is not there, or there was no reply in time
 )
 
-const about = `billing is a client of Altyn's billing core. It speaks to the broker only, as any outside system would: a command is one
-message on the topic billing.commands, its reply one message on billing.replies.`
+const about = `billing is a client of Altyn's billing core. It speaks to the broker only, as any outside system would:
+a command is one message on the topic billing.commands, its reply one message on billing.replies.`
 
 const more = `billing completion <shell> completes commands and flags in bash, zsh or fish.
 

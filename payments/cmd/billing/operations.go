@@ -28,8 +28,8 @@ func (i *id) UnmarshalText(text []byte) error {
 	return err
 }
 
-// amount is an amount as a flag. What is wrong with it is for the service to say, but for an empty one, as of a variable that is
-// not set: left out, it may mean all there is.
+// amount is an amount as a flag. What is wrong with it is for the service to say, but for an empty one, as of a
+// variable that is not set: left out, it may mean all there is.
 type amount string
 
 // UnmarshalText refuses an empty amount.
@@ -57,7 +57,7 @@ type texts struct {
 
 // value is an amount of a currency.
 type value struct {
-	Amount   amount `flag:"amount" value:"AMOUNT" required:"true" help:"a decimal number such as 2500.00, with at most the currency's digits"`
+	Amount   amount `flag:"amount" value:"AMOUNT" required:"true" help:"a decimal number such as 2500.00"`
 	Currency string `flag:"currency" value:"CODE" required:"true" help:"the currency, such as USD, RUB, EUR or USDT"`
 }
 
@@ -84,7 +84,7 @@ type (
 	}
 	newHold struct {
 		movement
-		ExpiresIn string `flag:"expires-in" value:"DURATION" help:"until it is released by itself, such as 15m (default 7 days)"`
+		ExpiresIn string `flag:"expires-in" value:"DURATION" help:"until it is released, such as 15m (default 7 days)"`
 	}
 	capture struct {
 		release
@@ -96,7 +96,7 @@ type (
 		sending
 	}
 	cancellation struct {
-		Operation id     `flag:"operation" value:"ID" required:"true" help:"the operation: its id in the list of the account's operations"`
+		Operation id     `flag:"operation" value:"ID" required:"true" help:"its id in the list of the account's operations"`
 		Reason    string `flag:"reason" help:"why; it is kept as the operation's note"`
 		sending
 	}
@@ -118,8 +118,8 @@ func (m movement) request() contract.Command {
 }
 
 func (t transfer) request() contract.Command {
-	return contract.Command{FromAccountID: t.From.value, ToAccountID: t.To.value, Amount: money.Decimal(t.Amount), Currency: t.Currency,
-		Reference: t.Reference, Description: t.Description}
+	return contract.Command{FromAccountID: t.From.value, ToAccountID: t.To.value, Amount: money.Decimal(t.Amount),
+		Currency: t.Currency, Reference: t.Reference, Description: t.Description}
 }
 
 func (h newHold) request() contract.Command {

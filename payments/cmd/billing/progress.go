@@ -55,7 +55,8 @@ func (p *progress) show() {
 	p.shown = time.Now()
 	filled := width * p.done / max(p.total, 1)
 	bar := strings.Repeat("=", filled) + strings.Repeat(" ", width-filled)
-	line := fmt.Sprintf("%-9s [%s] %d/%d  %.0f/s", p.what, bar, p.done, p.total, float64(p.done)/time.Since(p.begin).Seconds())
+	rate := float64(p.done) / time.Since(p.begin).Seconds()
+	line := fmt.Sprintf("%-9s [%s] %d/%d  %.0f/s", p.what, bar, p.done, p.total, rate)
 	if p.terminal {
 		line = "\r" + line + "  "
 	}

@@ -41,7 +41,9 @@ func (t terminal) seedCommand() config.Command {
 }
 
 // seeds is what the first account gets; the second one gets twice as much, and so on.
-var seeds = []struct{ currency, amount string }{{"USD", "1000.00"}, {"RUB", "75000.00"}, {"EUR", "900.00"}, {"USDT", "1000.000000"}}
+var seeds = []struct{ currency, amount string }{
+	{"USD", "1000.00"}, {"RUB", "75000.00"}, {"EUR", "900.00"}, {"USDT", "1000.000000"},
+}
 
 var owners = []string{"alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi", "ivan", "judy"}
 
@@ -85,7 +87,8 @@ func (c *client) seed(ctx context.Context, i int, timeout timeout) (seeded, erro
 	if round := i / len(owners); round > 0 {
 		s.Owner += fmt.Sprint(round + 1)
 	}
-	if _, err := c.must(ctx, timeout, contract.Command{Operation: "create_account", ID: &s.ID, Owner: s.Owner}); err != nil {
+	create := contract.Command{Operation: "create_account", ID: &s.ID, Owner: s.Owner}
+	if _, err := c.must(ctx, timeout, create); err != nil {
 		return s, err
 	}
 	currencies, err := money.LoadCurrencies("")

@@ -47,7 +47,8 @@ func TestOtherDigitsThanStored(t *testing.T) {
 	b.Expect(b.Call("GET", "/api/v1/accounts/"+account.String()+"/balance", nil), 200, "actual_balance", map[string]any{"XTS": "1.25"})
 }
 
-// While the database is away a service starts, and does nothing until it knows that its currencies are those of the database.
+// While the database is away a service starts, and does nothing until it knows that its currencies are those of the
+// database.
 func TestNothingIsServedBeforeTheCurrenciesAreKnown(t *testing.T) {
 	b := setup(t)
 	proxy := b.Through()

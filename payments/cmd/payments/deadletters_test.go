@@ -23,8 +23,8 @@ func deposit(account uuid.UUID, amount string) kafka.Message {
 	return kafka.Message{Topic: contract.TopicCommands, Key: []byte(account.String()), Value: payload}
 }
 
-// What the broker never takes as a dead letter is parked, and stops nobody: it is listed with its reason, whatever else it
-// is, stays so when it is redriven, and goes when it is discarded.
+// What the broker never takes as a dead letter is parked, and stops nobody: it is listed with its reason, whatever
+// else it is, stays so when it is redriven, and goes when it is discarded.
 func TestDeadLettersThatAreRefusedAreParked(t *testing.T) {
 	b := setup(t, "all")
 	account := b.Account("")
@@ -57,8 +57,8 @@ func TestDeadLettersThatAreRefusedAreParked(t *testing.T) {
 	b.Until(0, `SELECT count(*) FROM inbox`)
 }
 
-// A dead letter that cannot be kept for now is tried again alone: nothing else of its batch is done twice, be it a command
-// that waits, another dead letter or an inventory message.
+// A dead letter that cannot be kept for now is tried again alone: nothing else of its batch is done twice, be it a
+// command that waits, another dead letter or an inventory message.
 func TestADeadLetterThatIsTriedAgainGrowsNothing(t *testing.T) {
 	b := setup(t)
 	url, stop := b.Start("all")

@@ -112,8 +112,9 @@ func numbers(from, to int) (list []int) {
 	return list
 }
 
-// Of a hundred clients under load one has a message that cannot be processed: it is parked, that client waits, and the
-// others notice nothing. Redriven once the cause is mended, it takes its place, and what was behind it follows in order.
+// Of a hundred clients under load one has a message that cannot be processed: it is parked, that client waits, and
+// the others notice nothing. Redriven once the cause is mended, it takes its place, and what was behind it follows in
+// order.
 func TestOneClientsPoisonIsNobodyElses(t *testing.T) {
 	b := setupProgram(t, quick, "all", "worker")
 	const n, each, victim, bad = 100, 10, 42, 3
@@ -131,7 +132,7 @@ func TestOneClientsPoisonIsNobodyElses(t *testing.T) {
 		item["account_id"] != stuck.AccountID.String() || item["attempts"] != 3.0 || !strings.Contains(item["reason"].(string), "this is poison") {
 		t.Errorf("parked %v", item)
 	}
-	// While it is parked, the load goes on; what comes for its client waits behind it, from every door.
+	// While it is parked, the load goes on; what comes for its client waits behind it, whichever way it comes.
 	c.place(each, func(int, int, contract.Order) {})
 	deposit := b.Call("POST", fmt.Sprintf("/api/v1/accounts/%s/deposits?wait=0s", stuck.AccountID), `{"amount": "5.00", "currency": "RUB"}`)
 	if deposit.Status != 202 {
@@ -287,8 +288,8 @@ func TestDeadLettersArePutBack(t *testing.T) {
 	}
 }
 
-// What stands still behind something that is parked is created, and so is its cancellation, which has its place behind it: it
-// finds what has become of the operation by then.
+// What stands still behind something that is parked is created, and so is its cancellation, which has its place
+// behind it: it finds what has become of the operation by then.
 func TestACancellationBehindWhatIsParked(t *testing.T) {
 	b := setupProgram(t, quick, "all")
 	account := b.Account("10.00")

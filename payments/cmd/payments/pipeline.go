@@ -36,8 +36,8 @@ var topics = []string{
 // settlers is how many batches a process settles at the same time: while one waits for its commit, another one works.
 const settlers = 2
 
-// pipeline is the way of a message through payments: from the broker into the inbox, through the settlement, and from the
-// outbox to the broker.
+// pipeline is the way of a message through payments: from the broker into the inbox, through the settlement, and from
+// the outbox to the broker.
 type pipeline struct {
 	cfg      kafka.Config
 	log      *slog.Logger
@@ -85,7 +85,8 @@ func newPipeline(process *service.Process, store *postgres.Store, results *billi
 	p.intake = inbox.NewIntake(store.Inbox(), p.worker)
 	p.expiry = settlement.NewExpiry(store, log, p.worker.Wake)
 	p.refunds = settlement.NewRetelling(store, healAfter, log, p.worker.Wake)
-	p.receiver = inbox.NewReceiver(p.intake, broker.NewDecoder(store, process.Currencies, producer.HasTopic).Decode, broker.Repeated)
+	decoder := broker.NewDecoder(store, process.Currencies, producer.HasTopic)
+	p.receiver = inbox.NewReceiver(p.intake, decoder.Decode, broker.Repeated)
 	p.goods = settlement.NewInventory(store, p.worker.Wake, log, metrics)
 	return p, nil
 }
@@ -100,8 +101,8 @@ func (p *pipeline) receive(ctx context.Context, records []kafka.Message) error {
 			requests = append(requests, record)
 		}
 	}
-	// An error repeats the whole batch. So what is stored anew by a repetition, as the repetition of a command that waits is,
-	// comes last but for the dead letters, which are tried until each is safe.
+	// An error repeats the whole batch. So what is stored anew by a repetition, as the repetition of a command that
+	// waits is, comes last but for the dead letters, which are tried until each is safe.
 	var unreadable []kafka.Message
 	var reasons []error
 	if len(goods) > 0 {

@@ -11,8 +11,8 @@ import (
 	"github.com/altyn-pay/altyn/platform/kafka"
 )
 
-// An order that is paid does not ask whether money was returned since. So it is told again, a few times with growing pauses, by
-// the same event; then it is forgotten.
+// An order that is paid does not ask whether money was returned since. So it is told again, a few times with growing
+// pauses, by the same event; then it is forgotten.
 func TestRefundsAreToldOfAgain(t *testing.T) {
 	b := setupProgram(t, program(Config{HealAfter: time.Second}), "all")
 	account := b.Account("100.00")

@@ -43,7 +43,9 @@ func (a *API) createAccount(w http.ResponseWriter, r *http.Request) error {
 	if err := httpserver.DecodeOptionalJSON(w, r, &request); err != nil {
 		return err
 	}
-	c := contract.Command{Operation: string(ledger.KindCreateAccount), ID: request.ID, Owner: request.Owner, Reference: request.Reference}
+	c := contract.Command{
+		Operation: string(ledger.KindCreateAccount), ID: request.ID, Owner: request.Owner, Reference: request.Reference,
+	}
 	return a.submit(w, r, c)
 }
 

@@ -56,8 +56,8 @@ func (a *API) Routes(r chi.Router) {
 	r.Get("/api/v1/currencies", httpserver.Handle(a.listCurrencies))
 }
 
-// submit has a command done and answers with the operation that its client sees, or with the account that it opened: 201 when
-// it succeeded (200 of a cancellation), 202 while it has no result, its problem when it ended in error.
+// submit has a command done and answers with the operation that its client sees, or with the account that it opened:
+// 201 when it succeeded (200 of a cancellation), 202 while it has no result, its problem when it ended in error.
 func (a *API) submit(w http.ResponseWriter, r *http.Request, c contract.Command) error {
 	call, err := callOf(r)
 	if err != nil {

@@ -82,13 +82,15 @@ func (a *API) batch(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	answer := BatchResult{Items: make([]BatchItem, len(results))}
-	for i, result := range results {
-		item := &answer.Items[i]
-		item.Index = i
-		if result.Err == nil {
-			item.Operation = &results[i].Operation
-		} else if item.Problem = billing.Problem(contract.Within("operations["+strconv.Itoa(i)+"].", result.Err)); item.Problem == nil {
-			return result.Err
+	for i := range results {
+		result, item := &results[i], &answer.Items[i]
+		if item.Index = i; result.Err == nil {
+			item.Operation = &result.Operation
+			continue
+		}
+		err := contract.Within("operations["+strconv.Itoa(i)+"].", result.Err)
+		if item.Problem = billing.Problem(err); item.Problem == nil {
+			return err
 		}
 	}
 	return httpserver.WriteJSON(w, http.StatusOK, answer)

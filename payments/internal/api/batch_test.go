@@ -170,7 +170,8 @@ func TestABatchIsFinishedAfterACrash(t *testing.T) {
 	}
 }
 
-// A version before kept no keys of batches. What it has done is recognised by the operations' IDs, which are derived as before.
+// A version before kept no keys of batches. What it has done is recognised by the operations' IDs, which are derived
+// as before.
 func TestBatchesOfTheVersionBefore(t *testing.T) {
 	b := setup(t, "all")
 	one, two := b.Account("10.00"), b.Account("10.00")

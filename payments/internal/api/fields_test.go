@@ -12,8 +12,8 @@ import (
 	"github.com/altyn-pay/altyn/platform/contract"
 )
 
-// The body of a single request has fields of its operation only, by the table of all doors: what it lacks is in the path, or
-// another name.
+// The body of a single request has fields of its operation only, by the table of all commands: what it lacks is in the
+// path, or another name.
 func TestBodiesHaveTheFieldsOfTheirOperations(t *testing.T) {
 	for operation, body := range map[string]any{
 		"create_account": api.NewAccount{}, "deposit": api.Amount{}, "withdraw": api.NewWithdrawal{}, "transfer": api.NewTransfer{},
@@ -28,7 +28,7 @@ func TestBodiesHaveTheFieldsOfTheirOperations(t *testing.T) {
 	}
 }
 
-// The specification of a batch says which fields an operation has, as the table of all doors does.
+// The specification of a batch says which fields an operation has, as the table of all commands does.
 func TestBatchIsDescribedWithTheFieldsOfEachOperation(t *testing.T) {
 	var spec struct {
 		Paths map[string]map[string]struct{ Description string }

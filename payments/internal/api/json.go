@@ -30,9 +30,10 @@ type Hold struct {
 	Currency       string            `json:"currency" example:"RUB"`
 	CapturedAmount string            `json:"captured_amount" example:"0.00"`
 	Status         ledger.HoldStatus `json:"status" swaggertype:"string" enums:"open,captured,released,expired"`
-	OrderID        uuid.UUID         `json:"order_id,omitzero" validate:"optional" swaggertype:"string" format:"uuid"` // it ends through this order's payment
-	ExpiresAt      contract.Time     `json:"expires_at"`
-	CreatedAt      contract.Time     `json:"created_at"`
+	// it ends through this order's payment
+	OrderID   uuid.UUID     `json:"order_id,omitzero" validate:"optional" swaggertype:"string" format:"uuid"`
+	ExpiresAt contract.Time `json:"expires_at"`
+	CreatedAt contract.Time `json:"created_at"`
 } // @name Hold
 
 // CurrencyList is the list of currencies; it comes whole.
@@ -41,11 +42,17 @@ type CurrencyList struct {
 } // @name CurrencyList
 
 func (a *API) entry(e postgres.Entry) (Entry, error) {
-	out := Entry{Number: e.Number, OperationID: e.OperationID, Operation: e.Operation, Currency: e.Currency, CreatedAt: contract.Time(e.CreatedAt)}
+	out := Entry{
+		Number: e.Number, OperationID: e.OperationID, Operation: e.Operation, Currency: e.Currency,
+		CreatedAt: contract.Time(e.CreatedAt),
+	}
 	for _, field := range []struct {
 		to    *string
 		minor int64
-	}{{&out.Amount, e.Amount}, {&out.Frozen, e.Frozen}, {&out.BalanceAfter, e.BalanceAfter}, {&out.FrozenAfter, e.FrozenAfter}} {
+	}{
+		{&out.Amount, e.Amount}, {&out.Frozen, e.Frozen},
+		{&out.BalanceAfter, e.BalanceAfter}, {&out.FrozenAfter, e.FrozenAfter},
+	} {
 		var err error
 		if *field.to, err = a.present.Amount(e.Currency, field.minor); err != nil {
 			return out, err

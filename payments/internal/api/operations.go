@@ -29,8 +29,9 @@ type NewHold struct {
 // NewWithdrawal asks for money to be taken.
 type NewWithdrawal struct {
 	Amount
-	OnInsufficient string `json:"on_insufficient,omitempty" enums:"reject,wait" default:"reject"` // wait: for money, until expires_in
-	ExpiresIn      string `json:"expires_in,omitempty" example:"15m"`                             // from 1s to 720h, default 24h
+	// wait: for money, until expires_in
+	OnInsufficient string `json:"on_insufficient,omitempty" enums:"reject,wait" default:"reject"`
+	ExpiresIn      string `json:"expires_in,omitempty" example:"15m"` // from 1s to 720h, default 24h
 } // @name NewWithdrawal
 
 // NewTransfer asks for money to be moved between accounts.

@@ -43,8 +43,8 @@ func (b *bundle) had(account uuid.UUID, at time.Time) string {
 	return fmt.Sprint(out.Body["actual_balance"])
 }
 
-// An entry is not before the one whose number is lower, although the clock has been an hour ahead, and what is asked for by time
-// goes by that.
+// An entry is not before the one whose number is lower, although the clock has been an hour ahead, and what is asked
+// for by time goes by that.
 func TestTheClockStepsBack(t *testing.T) {
 	b := setup(t, "all")
 	account := b.Account("")
@@ -78,8 +78,9 @@ func TestTheClockStepsBack(t *testing.T) {
 	}
 }
 
-// Entries of versions before may have times that run against their numbers. Whatever time is asked for, the answer is a state
-// that there was, never an earlier one than for an earlier time, and no line of the statement is lost or comes twice.
+// Entries of versions before may have times that run against their numbers. Whatever time is asked for, the answer is
+// a state that there was, never an earlier one than for an earlier time, and no line of the statement is lost or
+// comes twice.
 func TestTimesThatRunAgainstTheNumbers(t *testing.T) {
 	b := setup(t, "all")
 	account := b.Account("")

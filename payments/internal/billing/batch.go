@@ -15,10 +15,11 @@ import (
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
-// SubmitAll takes a batch of commands in together and waits for their results, which come in the commands' order: a command
-// that cannot be done, or ends in error, has that as its Err and is in nobody's way. The call's key covers the whole batch;
-// replayed tells that the same one came with it before.
-func (s *Service) SubmitAll(ctx context.Context, commands []contract.Command, call Call) (results []Result, replayed bool, err error) {
+// SubmitAll takes a batch of commands in together and waits for their results, which come in the commands' order: a
+// command that cannot be done, or ends in error, has that as its Err and is in nobody's way. The call's key covers
+// the whole batch; replayed tells that the same one came with it before.
+func (s *Service) SubmitAll(
+	ctx context.Context, commands []contract.Command, call Call) (results []Result, replayed bool, err error) {
 	named, err := s.store.Named(ctx, commands...)
 	if err != nil {
 		return nil, false, err
@@ -126,8 +127,8 @@ func (b batch) items(key string, results []Result) ([]item, error) {
 	return items, nil
 }
 
-// item reads an item of a batch that came with a key, or with "". A command_id is the item's own key, the same one as over the
-// broker.
+// item reads an item of a batch that came with a key, or with "". A command_id is the item's own key, the same one as
+// over the broker.
 func (b batch) item(key string, index int, c contract.Command) (it item, err error) {
 	it.index, it.command = index, c.CommandID
 	if it.asked, err = b.reader.Request(c, b.named); err != nil {
@@ -169,9 +170,9 @@ func (b batch) claim(key string, items []item) idempotency.Claim {
 	return c
 }
 
-// canonical is the same for batches whose items say the same, be they valid or not: in whichever order they have their
-// fields, and whether they spell out a default. A command's JSON leaves out what it does not have, so that a field which is
-// added later leaves older fingerprints true.
+// canonical is the same for batches whose items say the same, be they valid or not: in whichever order they have
+// their fields, and whether they spell out a default. A command's JSON leaves out what it does not have, so that a
+// field which is added later leaves older fingerprints true.
 func (b batch) canonical() []byte {
 	commands := slices.Clone(b.commands)
 	for i := range commands {
@@ -186,12 +187,12 @@ func (b batch) canonical() []byte {
 	return text
 }
 
-// scopeBefore is where an item with a command_id came in for earlier versions, which took it for another command than the same
-// one over the broker. What they accepted keeps its ID.
+// scopeBefore is where an item with a command_id came in for earlier versions, which took it for another command than
+// the same one over the broker. What they accepted keeps its ID.
 const scopeBefore = "/api/v1/operations/batch"
 
-// identifyCommands settles what the items with a command_id are: those that an earlier version has accepted keep that one's
-// IDs, and an ID that came with another new account before is refused.
+// identifyCommands settles what the items with a command_id are: those that an earlier version has accepted keep that
+// one's IDs, and an ID that came with another new account before is refused.
 func (s *Service) identifyCommands(ctx context.Context, items []item, results []Result) error {
 	var ids []uuid.UUID // as earlier versions gave them
 	for i := range items {
@@ -236,7 +237,8 @@ func shown(r ledger.Request) uuid.UUID {
 	return r.ID
 }
 
-// show puts in place of cancellations what they have ended, as it is now. Where that cannot be read, the outcome gets the error.
+// show puts in place of cancellations what they have ended, as it is now. Where that cannot be read, the outcome gets
+// the error.
 func (s *Service) show(ctx context.Context, requests []ledger.Request, outcomes []outcome) {
 	var named []uuid.UUID
 	for i, r := range requests {

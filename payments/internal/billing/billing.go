@@ -1,6 +1,6 @@
-// Package billing is the use cases of payments: commands on accounts and their money, the steps of an order's payment, and
-// what both have come to. HTTP, gRPC and the broker adapt it to their forms. It moves no money: a request becomes a message
-// in the inbox, the settlement gives it its effect, and billing waits for the result.
+// Package billing is the use cases of payments: commands on accounts and their money, the steps of an order's
+// payment, and what both have come to. HTTP, gRPC and the broker adapt it to their forms. It moves no money: a
+// request becomes a message in the inbox, the settlement gives it its effect, and billing waits for the result.
 package billing
 
 import (
@@ -22,7 +22,8 @@ import (
 	"github.com/altyn-pay/altyn/platform/watch"
 )
 
-// Service does what clients ask of the billing core and answers in the contract's forms. Problem tells what its errors mean.
+// Service does what clients ask of the billing core and answers in the contract's forms. Problem tells what its
+// errors mean.
 type Service struct {
 	store   *postgres.Store
 	reader  Reader
@@ -36,7 +37,8 @@ type Service struct {
 func New(store *postgres.Store, currencies *money.Currencies, results *Results, intake *inbox.Intake[*ledger.Request],
 	full func(lane int16) bool) *Service {
 	return &Service{
-		store: store, reader: NewReader(currencies), present: NewPresenter(currencies), results: results, intake: intake, full: full,
+		store: store, reader: NewReader(currencies), present: NewPresenter(currencies),
+		results: results, intake: intake, full: full,
 	}
 }
 
@@ -68,7 +70,8 @@ type patience struct {
 	funds bool // the client goes on waiting while its request waits for money
 }
 
-// patience is that of the call's client. One that does not say how long is told at once that its request waits for money.
+// patience is that of the call's client. One that does not say how long is told at once that its request waits for
+// money.
 func (c Call) patience() patience {
 	if c.Asked {
 		return patience{wait: c.Wait, funds: true}
@@ -90,8 +93,8 @@ type Result struct {
 	Err       error              // why there is none; of SubmitAll only
 }
 
-// Submit takes a command in and waits for its result. A command that ends in error is a *Refusal; the result then only tells
-// whether it was replayed.
+// Submit takes a command in and waits for its result. A command that ends in error is a *Refusal; the result then
+// only tells whether it was replayed.
 func (s *Service) Submit(ctx context.Context, c contract.Command, call Call) (Result, error) {
 	request, err := s.request(ctx, c, call)
 	if err != nil {
@@ -145,7 +148,8 @@ func (s *Service) request(ctx context.Context, c contract.Command, call Call) (l
 	return request, outcomes[0].Err
 }
 
-// identify gives a request its ID. A request that an earlier version has accepted, under the key as it was sent, keeps its ID.
+// identify gives a request its ID. A request that an earlier version has accepted, under the key as it was sent,
+// keeps its ID.
 func (s *Service) identify(ctx context.Context, r *ledger.Request, call Call) error {
 	if call.SentKey != "" {
 		before := *r

@@ -81,7 +81,8 @@ func TestAnOrdersPaymentIsNotCancelledAsAnOperation(t *testing.T) {
 	b.Until(1, `SELECT count(*) FROM payments WHERE status = 'created'`)
 }
 
-// Over the broker and in batches it is the command cancel. What is cancelled in the batch in which it arrived is answered too.
+// Over the broker and in batches it is the command cancel. What is cancelled in the batch in which it arrived is
+// answered too.
 func TestTheCommandCancel(t *testing.T) {
 	b := setup(t, "all")
 	account := b.Account("10.00")
@@ -138,8 +139,8 @@ func TestTheCommandCancel(t *testing.T) {
 	b.Until(0, `SELECT count(*) FROM waits`)
 }
 
-// A credit that serves what waits, its deadline, cancellations over two doors and redelivery race: the operation ends in one
-// way, and its command gets one outcome.
+// A credit that serves what waits, its deadline, cancellations over two ways in and redelivery race: the operation ends
+// in one way, and its command gets one outcome.
 func TestACancellationRaces(t *testing.T) {
 	b := setup(t, "all", "worker")
 	const accounts = 12
@@ -205,8 +206,8 @@ func TestTheLongestWaitForMoney(t *testing.T) {
 	b.Until(3, `SELECT count(*) FROM waits WHERE expires_at < now() + interval '30 days 1 second'`)
 }
 
-// What the version before has stored: the client's words as the reason of a cancelled payment and as the description of a
-// release, and an event that says them as the reason.
+// What the version before has stored: the client's words as the reason of a cancelled payment and as the description
+// of a release, and an event that says them as the reason.
 func TestEarlierNotes(t *testing.T) {
 	b := setup(t, "all")
 	account := b.Account("100.00")

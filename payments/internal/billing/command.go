@@ -27,8 +27,8 @@ type Reader struct {
 // NewReader returns a reader.
 func NewReader(currencies *money.Currencies) Reader { return Reader{currencies} }
 
-// Request makes the request of a command, which still lacks its ID. named has the hold and the operation that the command names,
-// if they exist. The error is contract.FieldErrors, or a *Refusal where they do not.
+// Request makes the request of a command, which still lacks its ID. named has the hold and the operation that the
+// command names, if they exist. The error is contract.FieldErrors, or a *Refusal where they do not.
 func (r Reader) Request(c contract.Command, named postgres.Named) (ledger.Request, error) {
 	if err := canonical(&c); err != nil {
 		return ledger.Request{}, err
@@ -107,7 +107,8 @@ func (r Reader) Request(c contract.Command, named postgres.Named) (ledger.Reques
 		case contract.OnInsufficientWait:
 			withdrawal.WaitForFunds = true
 		default:
-			return request, contract.Invalid("on_insufficient", "must be %s or %s", contract.OnInsufficientReject, contract.OnInsufficientWait)
+			return request, contract.Invalid("on_insufficient",
+				"must be %s or %s", contract.OnInsufficientReject, contract.OnInsufficientWait)
 		}
 		if withdrawal.ExpiresIn, err = expiry(c.ExpiresIn, ledger.MaxFundsExpiry); err != nil {
 			return request, err
@@ -163,7 +164,8 @@ func expiry(text string, longest time.Duration) (time.Duration, error) {
 	}
 	expiry, err := time.ParseDuration(text)
 	if err != nil || expiry < minExpiry || expiry > longest {
-		return 0, contract.Invalid("expires_in", "must be a duration from %gs to %gh, such as 15m", minExpiry.Seconds(), longest.Hours())
+		return 0, contract.Invalid("expires_in",
+			"must be a duration from %gs to %gh, such as 15m", minExpiry.Seconds(), longest.Hours())
 	}
 	return expiry, nil
 }
@@ -180,9 +182,11 @@ func theHold(id *uuid.UUID, c contract.Command, named postgres.Named) (postgres.
 	return hold, nil
 }
 
-// Step makes the ledger request of a step of an order's payment: a Confirm, a Reject or a Refund. account is who pays the
-// order, in that currency. An empty amount is the whole. note says why, in the client's words. The request still lacks its ID.
-func (r Reader) Step(kind ledger.Kind, order, account uuid.UUID, code string, amount money.Decimal, note string) (ledger.Request, error) {
+// Step makes the ledger request of a step of an order's payment: a Confirm, a Reject or a Refund. account is who pays
+// the order, in that currency. An empty amount is the whole. note says why, in the client's words. The request still
+// lacks its ID.
+func (r Reader) Step(kind ledger.Kind, order, account uuid.UUID, code string, amount money.Decimal,
+	note string) (ledger.Request, error) {
 	request := ledger.Request{AccountID: account}
 	if err := contract.CheckText(note, contract.MaxReason); err != nil {
 		return request, contract.Invalid("reason", "%v", err)

@@ -28,7 +28,8 @@ func (b *bundle) item(operations ...string) map[string]any {
 // seen are the places of replies that were looked at.
 type seen map[string]bool
 
-// next waits for a reply to a command that was not looked at yet. Replies of one command may be in different partitions.
+// next waits for a reply to a command that was not looked at yet. Replies of one command may be in different
+// partitions.
 func (s seen) next(b *bundle, id uuid.UUID) (reply contract.Reply) {
 	b.Helper()
 	fresh := func(m kafka.Message) bool {
@@ -48,7 +49,7 @@ func toBroker(text string) kafka.Message {
 }
 
 // The same command_id is one command over the broker and in batches, whichever comes first.
-func TestACommandIsOneByWhicheverDoor(t *testing.T) {
+func TestACommandIsOneWhicheverWayItComesIn(t *testing.T) {
 	b := setup(t, "all")
 	account, other, replies := b.Account("100.00"), b.Account(""), seen{}
 	hold := func() any {
@@ -128,7 +129,7 @@ func TestACommandOfABatchThatWaitsIsAnswered(t *testing.T) {
 	}
 }
 
-// What an earlier version accepted from a batch has an ID of its own door, and is recognised by it.
+// What an earlier version accepted from a batch has an ID of its own scope, and is recognised by it.
 func TestCommandsOfBatchesOfTheVersionBefore(t *testing.T) {
 	b := setup(t, "all")
 	account := b.Account("10.00")
@@ -160,7 +161,7 @@ func TestAnAccountsKeyIsOneAccount(t *testing.T) {
 		}
 		return n
 	}
-	doors := map[string]func(key uuid.UUID, fields string) (code int, reason, account string){
+	ways := map[string]func(key uuid.UUID, fields string) (code int, reason, account string){
 		"POST /accounts": func(key uuid.UUID, fields string) (int, string, string) {
 			got := b.Call("POST", "/api/v1/accounts", `{`+fields+`}`, "Idempotency-Key", key.String())
 			return got.Status, fmt.Sprint(got.Body["code"]), fmt.Sprint(got.Body["id"])
@@ -174,13 +175,13 @@ func TestAnAccountsKeyIsOneAccount(t *testing.T) {
 		},
 	}
 	replies := seen{}
-	doors["the broker"] = func(key uuid.UUID, fields string) (int, string, string) {
+	ways["the broker"] = func(key uuid.UUID, fields string) (int, string, string) {
 		b.Produce(toBroker(fmt.Sprintf(`{"command_id": %q, "operation": "create_account", %s}`, key, fields)))
 		reply := replies.next(b, key)
 		body, _ := reply.Body.(map[string]any)
 		return reply.Code, reply.Reason, fmt.Sprint(body["id"])
 	}
-	for name, open := range doors {
+	for name, open := range ways {
 		one, two := uuid.NewString(), uuid.NewString()
 		choices := []string{`"owner": "x"`, `"owner": "x", "id": "` + one + `"`, `"owner": "x", "id": "` + two + `"`, `"owner": "y"`}
 		for first, choice := range choices {

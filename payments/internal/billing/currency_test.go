@@ -9,8 +9,8 @@ import (
 	"github.com/altyn-pay/altyn/platform/contract"
 )
 
-// An order whose currency is not known here, or has other digits here, fails: nothing is taken, and its event has the amount as
-// orders has it.
+// An order whose currency is not known here, or has other digits here, fails: nothing is taken, and its event has the
+// amount as orders has it.
 func TestAnOrderInAnotherCurrencyFails(t *testing.T) {
 	b := setup(t, "all")
 	account := b.Account("1000.00")

@@ -48,8 +48,8 @@ func (u *unknownOutcome) Unwrap() error { return u.cause }
 // errNothingDone marks an error after which surely nothing was done, although the outcome of a commit is not known.
 var errNothingDone = errors.New("nothing was done")
 
-// Problem is the one table from errors to what clients are told, over HTTP and gRPC and in replies. It is nil where the fault is
-// Altyn's own.
+// Problem is the one table from errors to what clients are told, over HTTP and gRPC and in replies. It is nil where
+// the fault is Altyn's own.
 func Problem(err error) *httpserver.Problem {
 	var (
 		refusal *Refusal
@@ -146,8 +146,8 @@ func GRPC(p *httpserver.Problem) codes.Code {
 	return codes.Internal
 }
 
-// outcomeUnknown wraps the error that keeps Altyn from telling what became of a request. Once ctx has ended nobody waits for the
-// answer, and the error stays what it is.
+// outcomeUnknown wraps the error that keeps Altyn from telling what became of a request. Once ctx has ended nobody
+// waits for the answer, and the error stays what it is.
 func outcomeUnknown(ctx context.Context, operation uuid.UUID, err error) error {
 	if ctx.Err() != nil || errors.As(err, new(*Refusal)) || errors.As(err, new(*unknownOutcome)) {
 		return err

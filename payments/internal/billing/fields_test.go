@@ -16,7 +16,8 @@ import (
 	"github.com/altyn-pay/altyn/platform/kafka"
 )
 
-// A field of another operation is refused by its name, at every door, whatever its value: nothing happens then.
+// A field of another operation is refused by its name, whichever way it comes in, whatever its value: nothing happens
+// then.
 func TestFieldsOfOtherOperations(t *testing.T) {
 	b := setup(t, "all")
 	account, other := b.Account("100.00"), b.Account("")

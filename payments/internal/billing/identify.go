@@ -8,8 +8,8 @@ import (
 	"github.com/altyn-pay/altyn/platform/idempotency"
 )
 
-// Claim claims the key of an identified request for a new account. The ID of such a request depends on the account's, which the
-// client may choose: it does not tell that the same key came with another account before.
+// Claim claims the key of an identified request for a new account. The ID of such a request depends on the account's,
+// which the client may choose: it does not tell that the same key came with another account before.
 func Claim(r ledger.Request, scope, key string) idempotency.Claim {
 	c := idempotency.Claim{
 		Key: contract.DerivedID(scope, uuid.Nil, key), Fingerprint: r.Fingerprint.UUID,
@@ -19,9 +19,9 @@ func Claim(r ledger.Request, scope, key string) idempotency.Claim {
 	return c
 }
 
-// Identify gives a request its ID and its fingerprint. With a key of the client the ID is derived from the key, its scope and the
-// account that is charged, so that the same request repeated is the same message; without a key the ID is fresh. A new account
-// for which the client has chosen no ID gets one in the same way.
+// Identify gives a request its ID and its fingerprint. With a key of the client the ID is derived from the key, its
+// scope and the account that is charged, so that the same request repeated is the same message; without a key the ID
+// is fresh. A new account for which the client has chosen no ID gets one in the same way.
 func Identify(r *ledger.Request, scope, key string) error {
 	if key == "" {
 		r.ID = uuid.Must(uuid.NewV7())

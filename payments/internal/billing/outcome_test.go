@@ -161,8 +161,8 @@ const accepting = "pg_try_advisory_xact_lock"
 
 var moments = map[string]postgrestest.Moment{"before the commit": postgrestest.BeforeCommit, "after the commit": postgrestest.AfterCommit}
 
-// The connection is lost once: the request is settled all the same, once, and its answer is that of a request that nobody has
-// sent before.
+// The connection is lost once: the request is settled all the same, once, and its answer is that of a request that
+// nobody has sent before.
 func TestTheAnswerToACommitIsLost(t *testing.T) {
 	b, proxy := proxied(t, "all")
 	for _, route := range served(t) {
@@ -186,8 +186,8 @@ func TestTheAnswerToACommitIsLost(t *testing.T) {
 	}
 }
 
-// The connection is lost again and again: the answer says that nobody knows, and where the outcome is to be seen. It is there
-// when the request has taken effect, and only then.
+// The connection is lost again and again: the answer says that nobody knows, and where the outcome is to be seen. It
+// is there when the request has taken effect, and only then.
 func TestAnOutcomeStaysUnknown(t *testing.T) {
 	for name, moment := range moments {
 		t.Run(name, func(t *testing.T) {

@@ -33,8 +33,8 @@ type StepResult struct {
 	Replayed  bool             // the step was taken by an earlier request with the same key
 }
 
-// Step takes a step of an order's payment and waits for its result; the call's scope is the step's own. A step that ends in
-// error is a *Refusal; the result then only tells whether it was replayed.
+// Step takes a step of an order's payment and waits for its result; the call's scope is the step's own. A step that
+// ends in error is a *Refusal; the result then only tells whether it was replayed.
 func (s *Service) Step(ctx context.Context, step Step, call Call) (StepResult, error) {
 	account, currency, err := s.store.PayerOf(ctx, step.OrderID)
 	if err != nil {
@@ -65,7 +65,8 @@ func (s *Service) Step(ctx context.Context, step Step, call Call) (StepResult, e
 	return result, nil
 }
 
-// admit refuses a request of whose outcome orders is told, where the outbox has no room, unless it came with a key before.
+// admit refuses a request of whose outcome orders is told, where the outbox has no room, unless it came with a key
+// before.
 func (s *Service) admit(ctx context.Context, r ledger.Request, key string) error {
 	if !s.full(r.Lane) {
 		return nil
@@ -80,8 +81,8 @@ func (s *Service) admit(ctx context.Context, r ledger.Request, key string) error
 	return err
 }
 
-// Payment reads the payment of an order, or waits at most so long for it to be decided. One whose message has not taken effect
-// is created.
+// Payment reads the payment of an order, or waits at most so long for it to be decided. One whose message has not
+// taken effect is created.
 func (s *Service) Payment(ctx context.Context, order uuid.UUID, wait time.Duration) (contract.Payment, error) {
 	payment, err := s.payment(ctx, order, wait)
 	if err != nil {

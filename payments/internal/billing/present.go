@@ -9,8 +9,9 @@ import (
 	"github.com/altyn-pay/altyn/platform/money"
 )
 
-// Presenter puts what the ledger knows into the contract's forms, with amounts as decimal texts. A currency that is stored and
-// no longer known is a fault of the configuration, and an error: better no answer than one with a wrong number of digits.
+// Presenter puts what the ledger knows into the contract's forms, with amounts as decimal texts. A currency that is
+// stored and no longer known is a fault of the configuration, and an error: better no answer than one with a wrong
+// number of digits.
 type Presenter struct{ currencies *money.Currencies }
 
 // NewPresenter returns a presenter.
@@ -59,7 +60,8 @@ func (p Presenter) Payment(payment ledger.OrderPayment) (contract.Payment, error
 		return contract.Payment{}, err
 	}
 	return contract.Payment{
-		OrderID: payment.OrderID, AccountID: payment.AccountID, Amount: currency.Format(payment.Amount), Currency: currency.Code,
+		OrderID: payment.OrderID, AccountID: payment.AccountID,
+		Amount: currency.Format(payment.Amount), Currency: currency.Code,
 		Capture: payment.Capture, Status: payment.Status, Reason: string(payment.Reason), Note: payment.Note,
 		CapturedAmount: currency.Format(payment.Captured), RefundedAmount: currency.Format(payment.Refunded),
 		Version: payment.Version, CreatedAt: contract.Time(payment.CreatedAt), UpdatedAt: contract.Time(payment.UpdatedAt),

@@ -84,8 +84,8 @@ func TestARepetitionIsAnsweredWithThePresentState(t *testing.T) {
 	}
 }
 
-// published are the events of each order, once everything that was produced before has been settled: an order of another
-// account closes each partition.
+// published are the events of each order, once everything that was produced before has been settled: an order of
+// another account closes each partition.
 func (b *bundle) published() map[uuid.UUID][]string {
 	b.Helper()
 	var last []contract.Order

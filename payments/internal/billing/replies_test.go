@@ -159,8 +159,8 @@ func TestTheLastUnitGoesToOne(t *testing.T) {
 	}
 }
 
-// The reply to a command that waits comes once, when it has ended, however often the command came; what is refused meanwhile is
-// another message.
+// The reply to a command that waits comes once, when it has ended, however often the command came; what is refused
+// meanwhile is another message.
 func TestACommandThatWaitsIsAnsweredOnceItHasEnded(t *testing.T) {
 	b := setup(t, "all")
 	account, id := b.Account("10.00"), uuid.New()

@@ -64,8 +64,8 @@ func (p Presenter) Reply(book *ledger.Book, r ledger.Request, op *ledger.Operati
 	if err != nil {
 		return outbox.Message{}, 0, fmt.Errorf("encode the reply to %s: %w", r.ID, err)
 	}
-	// The refusal of another request under the same ID is another message: taken for the same, it would hide the reply that a
-	// command which waits gets later.
+	// The refusal of another request under the same ID is another message: taken for the same, it would hide the reply
+	// that a command which waits gets later.
 	replied := r.ID
 	if op != nil && op.Fingerprint != r.Fingerprint {
 		replied = r.Fingerprint.UUID

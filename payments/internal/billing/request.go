@@ -94,8 +94,8 @@ func (s *Service) result(ctx, waiting context.Context, watched *watch.Watch[*led
 	return outcome{operation: op, replayed: !arrival.Made(op.Seq)}, nil
 }
 
-// drainWait is how long a request still waits for its result once the server drains: the settlement goes on meanwhile, and
-// the drain takes twice as long.
+// drainWait is how long a request still waits for its result once the server drains: the settlement goes on
+// meanwhile, and the drain takes twice as long.
 const drainWait = 5 * time.Second
 
 // awhile is a context that ends after the wait, or drainWait after the server has begun to drain.
@@ -124,7 +124,8 @@ func (s *Service) await(ctx context.Context, id uuid.UUID, wait time.Duration) (
 	return s.operation(ctx, id) // it may be another one by now, that waits
 }
 
-// operation reads an operation, or returns postgres.ErrNotFound. One whose message has not taken effect is in status Created.
+// operation reads an operation, or returns postgres.ErrNotFound. One whose message has not taken effect is in status
+// Created.
 func (s *Service) operation(ctx context.Context, id uuid.UUID) (*ledger.Operation, error) {
 	ctx, cancel := pg.Detached(ctx)
 	defer cancel()

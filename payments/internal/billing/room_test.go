@@ -10,8 +10,8 @@ import (
 	"github.com/altyn-pay/altyn/platform/contract"
 )
 
-// In a currency of 18 digits an int64 ends at nine units. That bounds what a client has and what one operation moves, but not
-// what all clients of a lane have together, nor what was ever earned from them.
+// In a currency of 18 digits an int64 ends at nine units. That bounds what a client has and what one operation moves,
+// but not what all clients of a lane have together, nor what was ever earned from them.
 func TestOneClientsMoneyIsNotInAnothersWay(t *testing.T) {
 	b := setup(t)
 	b.Settings.Currencies = filepath.Join(t.TempDir(), "coins.csv")

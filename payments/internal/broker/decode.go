@@ -1,4 +1,5 @@
-// Package broker makes inbox messages of what comes over the broker: the commands of the billing core and the events of orders.
+// Package broker makes inbox messages of what comes over the broker: the commands of the billing core and the events
+// of orders.
 package broker
 
 import (
@@ -31,7 +32,8 @@ type Decoder struct {
 }
 
 // NewDecoder returns a decoder. hasTopic tells whether a topic for replies exists.
-func NewDecoder(store *postgres.Store, currencies *money.Currencies, hasTopic func(context.Context, string) (bool, error)) *Decoder {
+func NewDecoder(store *postgres.Store, currencies *money.Currencies,
+	hasTopic func(context.Context, string) (bool, error)) *Decoder {
 	return &Decoder{store: store, currencies: currencies, reader: billing.NewReader(currencies), hasTopic: hasTopic}
 }
 
@@ -86,8 +88,8 @@ func (d *Decoder) Decode(ctx context.Context, records []kafka.Message) ([]postgr
 	return messages, reasons, nil
 }
 
-// claim has commands for new accounts claim their IDs, in their order: the account's ID is the client's, and so the command's
-// ID does not stand for one account by itself.
+// claim has commands for new accounts claim their IDs, in their order: the account's ID is the client's, and so the
+// command's ID does not stand for one account by itself.
 func (d *Decoder) claim(ctx context.Context, commands map[int]*received, records int) error {
 	var creations []*received
 	var claims []idempotency.Claim
@@ -143,21 +145,24 @@ type received struct {
 	traceparent string
 }
 
-// maxOperation bounds what a reply repeats of a command's operation, in bytes: a command may be as large as a message can be, and
-// its reply must fit into one.
+// maxOperation bounds what a reply repeats of a command's operation, in bytes: a command may be as large as a message
+// can be, and its reply must fit into one.
 const maxOperation = 64
 
 // receive reads a command. An error means that it is not a JSON object, and so cannot even be answered.
 func receive(record kafka.Message) (*received, error) {
 	event := kafka.EventOf(record)
-	c := &received{traceparent: event.Traceparent, place: fmt.Sprintf("%s/%d/%d", record.Topic, record.Partition, record.Offset), reply: billing.ReplyTo{Topic: contract.TopicReplies}}
-	if topic := record.Header(contract.ReplyToHeader); strings.HasPrefix(topic, contract.ReplyToPrefix) && kafka.ValidTopic(topic) {
+	c := &received{place: place(record), traceparent: event.Traceparent}
+	c.reply.Topic = contract.TopicReplies
+	topic := record.Header(contract.ReplyToHeader)
+	if strings.HasPrefix(topic, contract.ReplyToPrefix) && kafka.ValidTopic(topic) {
 		c.reply.Topic = topic
 	}
 	c.problem = httpserver.Unmarshal(record.Value, &c.command)
 	id := c.command.CommandID
 	if c.reply.Operation = c.command.Operation; c.problem != nil {
-		// What says whose answer it is and to what is read by itself, so that a command which is wrong elsewhere is answered too.
+		// What says whose answer it is and to what is read by itself, so that a command which is wrong elsewhere is
+		// answered too.
 		var head map[string]json.RawMessage
 		if err := json.Unmarshal(record.Value, &head); err != nil {
 			return nil, fmt.Errorf("not a JSON object: %w", err)
@@ -181,10 +186,15 @@ func receive(record kafka.Message) (*received, error) {
 	return c, nil
 }
 
+// place is where a record is: by it what has no other identity is recognised when it is delivered again.
+func place(record kafka.Message) string {
+	return fmt.Sprintf("%s/%d/%d", record.Topic, record.Partition, record.Offset)
+}
+
 // commandID reads a command's ID by itself; uuid.Nil stands for one that cannot be read, or came twice.
 func commandID(value json.RawMessage, problem error) *uuid.UUID {
-	var p *httpserver.Problem
-	if errors.As(problem, &p) && slices.ContainsFunc(p.Errors, func(e contract.FieldError) bool { return e.Field == "command_id" }) {
+	wrong := func(e contract.FieldError) bool { return e.Field == "command_id" }
+	if p := httpserver.AsProblem(problem); p != nil && slices.ContainsFunc(p.Errors, wrong) {
 		return new(uuid.UUID)
 	}
 	var text *string
@@ -216,8 +226,8 @@ func (d *Decoder) request(c *received, named postgres.Named) {
 	c.problem = billing.Identify(r, contract.TopicCommands, c.reply.CommandID.String())
 }
 
-// message makes a message of a command; one that cannot be done becomes a refusal in the queue of the same account, as far
-// as it names one.
+// message makes a message of a command; one that cannot be done becomes a refusal in the queue of the same account,
+// as far as it names one.
 func (c *received) message() postgres.Message {
 	r, err := c.request, c.problem
 	if err == nil {
@@ -230,8 +240,8 @@ func (c *received) message() postgres.Message {
 		account = c.reply.CommandID
 	}
 	return billing.Message(ledger.Request{
-		ID: contract.DerivedID(c.place, account, ""), AccountID: account, CommandID: c.reply.CommandID, Reply: c.reply.Encode(),
-		Command: ledger.Refusal{},
+		ID: contract.DerivedID(c.place, account, ""), AccountID: account, CommandID: c.reply.CommandID,
+		Reply: c.reply.Encode(), Command: ledger.Refusal{},
 	}, c.traceparent)
 }
 

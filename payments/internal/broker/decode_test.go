@@ -15,7 +15,8 @@ import (
 	"github.com/altyn-pay/altyn/testkit/postgrestest"
 )
 
-// Whose answer a reply is, and to what, is known of every command that is a JSON object, whatever else is wrong with it.
+// Whose answer a reply is, and to what, is known of every command that is a JSON object, whatever else is wrong with
+// it.
 func TestACommandsIdentity(t *testing.T) {
 	own, header := uuid.New(), uuid.New()
 	for _, test := range []struct {
@@ -104,8 +105,8 @@ func TestEventsAreReadStrictly(t *testing.T) {
 	}
 }
 
-// A panic while a message is read, here for want of the currencies, is the reason why that one cannot be read, and none of the
-// others' business.
+// A panic while a message is read, here for want of the currencies, is the reason why that one cannot be read, and
+// none of the others' business.
 func TestAPanicConcernsOneMessage(t *testing.T) {
 	db := postgrestest.Database(t, "payments", postgres.Migrations()...)
 	decoder := NewDecoder(postgres.New(db.Service), nil, func(context.Context, string) (bool, error) { return true, nil })

@@ -12,8 +12,9 @@ import (
 	"github.com/altyn-pay/altyn/platform/kafka"
 )
 
-// Repeated is what is stored in place of a message that is waiting already: nothing for an event, and for a command its
-// repetition, which is behind the command in the queue, meets its record there and is answered like any repeated command.
+// Repeated is what is stored in place of a message that is waiting already: nothing for an event, and for a command
+// its repetition, which is behind the command in the queue, meets its record there and is answered like any repeated
+// command.
 func Repeated(m postgres.Message) (postgres.Message, bool) {
 	if !m.Fingerprint.Valid {
 		return m, false
@@ -22,7 +23,8 @@ func Repeated(m postgres.Message) (postgres.Message, bool) {
 	return m, true
 }
 
-// unreadableRecord is what is stored of a record that can be neither read nor kept as a dead letter: the record as it came.
+// unreadableRecord is what is stored of a record that can be neither read nor kept as a dead letter: the record as it
+// came.
 type unreadableRecord struct {
 	Reason    string         `json:"reason"`
 	Topic     string         `json:"topic"`
@@ -33,8 +35,8 @@ type unreadableRecord struct {
 	Headers   []kafka.Header `json:"headers"`
 }
 
-// Unreadable is what is parked of a record, in the queue of an account that is nobody's. It is the same message however often
-// the record is delivered.
+// Unreadable is what is parked of a record, in the queue of an account that is nobody's. It is the same message
+// however often the record is delivered.
 func Unreadable(record kafka.Message, reason error) (inbox.Stored, error) {
 	payload, err := json.Marshal(unreadableRecord{
 		Reason: reason.Error(), Topic: record.Topic, Partition: record.Partition, Offset: record.Offset,
@@ -43,6 +45,8 @@ func Unreadable(record kafka.Message, reason error) (inbox.Stored, error) {
 	if err != nil {
 		return inbox.Stored{}, fmt.Errorf("encode unreadable record: %w", err)
 	}
-	id := contract.DerivedID(postgres.Unreadable, uuid.Nil, fmt.Sprintf("%s/%d/%d", record.Topic, record.Partition, record.Offset))
-	return inbox.Stored{ID: id, AccountID: id, Lane: contract.Lane(id), Kind: postgres.Unreadable, Body: string(payload)}, nil
+	id := contract.DerivedID(postgres.Unreadable, uuid.Nil, place(record))
+	return inbox.Stored{
+		ID: id, AccountID: id, Lane: contract.Lane(id), Kind: postgres.Unreadable, Body: string(payload),
+	}, nil
 }

@@ -21,8 +21,8 @@ import (
 	"github.com/altyn-pay/altyn/testkit/wait"
 )
 
-// Setup starts one instance of each role, of the service without its broker: what it publishes stays in the outbox, and what is
-// produced goes into the inbox.
+// Setup starts one instance of each role, of the service without its broker: what it publishes stays in the outbox,
+// and what is produced goes into the inbox.
 func Setup(t *testing.T, roles ...service.Role) *Bundle {
 	t.Helper()
 	b := New(t, service.Program{
@@ -89,7 +89,8 @@ func (d direct) Produce(t testing.TB, messages ...kafka.Message) {
 }
 
 // Messages reads the outbox.
-func (d direct) Messages(t testing.TB, topic string, done func(messages []kafka.Message) bool) (messages []kafka.Message) {
+func (d direct) Messages(t testing.TB, topic string,
+	done func(messages []kafka.Message) bool) (messages []kafka.Message) {
 	t.Helper()
 	wait.Until(t, "enough messages on "+topic, func() bool {
 		messages = nil
@@ -97,7 +98,9 @@ func (d direct) Messages(t testing.TB, topic string, done func(messages []kafka.
 			if m.Topic != topic {
 				continue
 			}
-			event := kafka.Event{ID: m.ID.String(), Type: m.Type, Source: "/payments", Subject: m.Subject, Traceparent: m.Traceparent}
+			event := kafka.Event{
+				ID: m.ID.String(), Type: m.Type, Source: "/payments", Subject: m.Subject, Traceparent: m.Traceparent,
+			}
 			messages = append(messages, kafka.Message{
 				Topic: topic, Offset: int64(len(messages)), Key: []byte(m.Key), Value: []byte(m.Payload), Headers: event.Headers(),
 			})

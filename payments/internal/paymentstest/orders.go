@@ -23,7 +23,8 @@ func Placed(o contract.Order) kafka.Message { return event(o, contract.OrderPlac
 
 // Cancelled is the event of an order's cancellation.
 func Cancelled(o contract.Order, reason string) kafka.Message {
-	return event(o, contract.OrderCancelledType, contract.Cancellation{Order: o, Reason: reason, CancelledAt: contract.Time(time.Now())})
+	now := contract.Time(time.Now())
+	return event(o, contract.OrderCancelledType, contract.Cancellation{Order: o, Reason: reason, CancelledAt: now})
 }
 
 func event(o contract.Order, kind string, body any) kafka.Message {
@@ -32,12 +33,16 @@ func event(o contract.Order, kind string, body any) kafka.Message {
 		panic(err)
 	}
 	e := kafka.Event{ID: uuid.NewString(), Type: kind, Source: "/orders", Subject: o.OrderID.String()}
-	return kafka.Message{Topic: contract.TopicOrders, Key: []byte(o.AccountID.String()), Value: payload, Headers: e.Headers()}
+	return message(contract.TopicOrders, o.AccountID, payload, e.Headers()...)
 }
 
 // Command is a command of the broker.
 func Command(account uuid.UUID, text string, headers ...kafka.Header) kafka.Message {
-	return kafka.Message{Topic: contract.TopicCommands, Key: []byte(account.String()), Value: []byte(text), Headers: headers}
+	return message(contract.TopicCommands, account, []byte(text), headers...)
+}
+
+func message(topic string, account uuid.UUID, value []byte, headers ...kafka.Header) kafka.Message {
+	return kafka.Message{Topic: topic, Key: []byte(account.String()), Value: value, Headers: headers}
 }
 
 // Place publishes an order, twice, and waits until its payment has the status.
@@ -88,7 +93,8 @@ func (b *Bundle) Story(o contract.Order, steps int) (story []string) {
 		if got := m.Header("ce_id"); got != contract.EventID(m.Header("ce_type"), p.OrderID, p.Version).String() {
 			b.Errorf("event %s of version %d has the ID %s", m.Header("ce_type"), p.Version, got)
 		}
-		story = append(story, fmt.Sprintf("%d %s %s %s-%s", p.Version, strings.TrimPrefix(m.Header("ce_type"), "payment."), p.Reason, p.CapturedAmount, p.RefundedAmount))
+		step := strings.TrimPrefix(m.Header("ce_type"), "payment.")
+		story = append(story, fmt.Sprintf("%d %s %s %s-%s", p.Version, step, p.Reason, p.CapturedAmount, p.RefundedAmount))
 	}
 	return story
 }

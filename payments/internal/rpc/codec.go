@@ -14,11 +14,12 @@ import (
 	"connectrpc.com/connect"
 )
 
-// strict are the options by which requests are read strictly. Connect's own codecs leave out the fields that they do not know: a
-// refund whose amount is misspelt would return everything. A field that is not known is refused in either form, because a
-// newer client that says more than this service understands must not be half understood.
+// strict are the options by which requests are read strictly. Connect's own codecs leave out the fields that they do
+// not know: a refund whose amount is misspelt would return everything. A field that is not known is refused in either
+// form, because a newer client that says more than this service understands must not be half understood.
 var strict = connect.WithHandlerOptions(
-	connect.WithCodec(jsonCodec{"json"}), connect.WithCodec(jsonCodec{"json; charset=utf-8"}), connect.WithCodec(protoCodec{}),
+	connect.WithCodec(jsonCodec{"json"}), connect.WithCodec(jsonCodec{"json; charset=utf-8"}),
+	connect.WithCodec(protoCodec{}),
 )
 
 // jsonCodec is the JSON form of protobuf, for one spelling of its content type.
@@ -38,8 +39,8 @@ func (jsonCodec) Unmarshal(text []byte, message any) error {
 	return protojson.Unmarshal(text, m)
 }
 
-// checkNames refuses an object with a name that is no field, or one that names a field again: by protojson null does not
-// count as a value. What is no object is left to protojson.
+// checkNames refuses an object with a name that is no field, or one that names a field again: by protojson null does
+// not count as a value. What is no object is left to protojson.
 func checkNames(text []byte, fields protoreflect.FieldDescriptors) error {
 	d := json.NewDecoder(bytes.NewReader(text))
 	if begin, err := d.Token(); err != nil || begin != json.Delim('{') {

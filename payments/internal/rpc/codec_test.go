@@ -24,8 +24,8 @@ import (
 	"github.com/altyn-pay/altyn/platform/httpserver"
 )
 
-// local is a router with the service, asked for under a name that it serves. There is no API behind it: a request that is
-// understood ends in a panic, which is the code internal.
+// local is a router with the service, asked for under a name that it serves. There is no API behind it: a request
+// that is understood ends in a panic, which is the code internal.
 func local() http.Handler {
 	router := httpserver.NewRouter(httpserver.Options{Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(), Render: Render})
 	New(nil, nil).Routes(router)

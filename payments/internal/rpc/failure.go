@@ -20,7 +20,8 @@ import (
 
 const (
 	domain = "altyn" // of the reasons in google.rpc.ErrorInfo
-	// retryAfter is how long a client should wait before it repeats a request that may then succeed, as the API's Retry-After.
+	// retryAfter is how long a client should wait before it repeats a request that may then succeed, as the API's
+	// Retry-After.
 	retryAfter = time.Second
 )
 
@@ -80,11 +81,12 @@ func failure(ctx context.Context, err error) *connect.Error {
 // writer writes errors in the form of a request's protocol.
 var writer = connect.NewErrorWriter()
 
-// Render is the httpserver.Options.Render of this package's procedures: what the router refuses before a procedure is reached
-// has the protocol's form too. Where there is no procedure, clients know what HTTP's status means.
+// Render is the httpserver.Options.Render of this package's procedures: what the router refuses before a procedure is
+// reached has the protocol's form too. Where there is no procedure, clients know what HTTP's status means.
 func Render(w http.ResponseWriter, r *http.Request, p *httpserver.Problem) bool {
 	service, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
-	if !strings.Contains(service, ".") || p.Status == http.StatusNotFound || p.Status == http.StatusMethodNotAllowed || !writer.IsSupported(r) {
+	served := p.Status != http.StatusNotFound && p.Status != http.StatusMethodNotAllowed
+	if !strings.Contains(service, ".") || !served || !writer.IsSupported(r) {
 		return false
 	}
 	_ = writer.Write(&withStatus{w, p.Status}, r, failure(r.Context(), p)) // a client that is gone misses nothing

@@ -13,8 +13,8 @@ import (
 	"github.com/altyn-pay/altyn/testkit/wait"
 )
 
-// Where the outbox has no room for an account's lane, the steps of its payments are refused: they would add events to it. What was
-// done before is answered again, and what adds none goes on.
+// Where the outbox has no room for an account's lane, the steps of its payments are refused: they would add events to
+// it. What was done before is answered again, and what adds none goes on.
 func TestWithoutRoomStepsOfPaymentsAreRefused(t *testing.T) {
 	b := setup(t)
 	b.Settings.Outbox = outbox.Limits{Messages: contract.Lanes, Age: time.Hour}

@@ -56,8 +56,8 @@ var (
 func message(p contract.Payment) *paymentsv1.Payment {
 	return &paymentsv1.Payment{
 		OrderId: p.OrderID.String(), AccountId: p.AccountID.String(), Amount: p.Amount, Currency: p.Currency,
-		Capture: captures[p.Capture], Status: statuses[p.Status], Reason: p.Reason, Note: p.Note, CapturedAmount: p.CapturedAmount,
-		RefundedAmount: p.RefundedAmount, Version: p.Version,
+		Capture: captures[p.Capture], Status: statuses[p.Status], Reason: p.Reason, Note: p.Note,
+		CapturedAmount: p.CapturedAmount, RefundedAmount: p.RefundedAmount, Version: p.Version,
 		CreatedAt: timestamppb.New(time.Time(p.CreatedAt)), UpdatedAt: timestamppb.New(time.Time(p.UpdatedAt)),
 	}
 }

@@ -1,6 +1,7 @@
-// Package rpc is the gRPC of payments, altyn.payments.v1.PaymentService: the use cases of package billing as protobuf.
-// Connect serves gRPC, gRPC-Web and its own protocol, which is plain JSON over HTTP, as routes of the router that serves the
-// API: requests have the same IDs, traces, log lines and metrics, and count under the status that the API would answer with.
+// Package rpc is the gRPC of payments, altyn.payments.v1.PaymentService: the use cases of package billing as
+// protobuf. Connect serves gRPC, gRPC-Web and its own protocol, which is plain JSON over HTTP, as routes of the
+// router that serves the API: requests have the same IDs, traces, log lines and metrics, and count under the status
+// that the API would answer with.
 package rpc
 
 import (
@@ -24,7 +25,8 @@ import (
 
 const (
 	maxMessage = 1 << 20 // bytes of a request, uncompressed
-	// compressFrom is the size of an answer, in bytes, from which compressing it is worth while, where its client asks for it.
+	// compressFrom is the size of an answer, in bytes, from which compressing it is worth while, where its client asks
+	// for it.
 	compressFrom = 1 << 10
 )
 
@@ -88,7 +90,8 @@ func (s *Service) Check(ctx context.Context, r *grpchealth.CheckRequest) (*grpch
 }
 
 // GetPayment looks at the payment of an order.
-func (s *Service) GetPayment(ctx context.Context, r *paymentsv1.GetPaymentRequest) (*paymentsv1.GetPaymentResponse, error) {
+func (s *Service) GetPayment(
+	ctx context.Context, r *paymentsv1.GetPaymentRequest) (*paymentsv1.GetPaymentResponse, error) {
 	order, err := id("order_id", r.GetOrderId())
 	if err != nil {
 		return nil, err
@@ -105,7 +108,8 @@ func (s *Service) GetPayment(ctx context.Context, r *paymentsv1.GetPaymentReques
 }
 
 // GetBalance tells what an account has.
-func (s *Service) GetBalance(ctx context.Context, r *paymentsv1.GetBalanceRequest) (*paymentsv1.GetBalanceResponse, error) {
+func (s *Service) GetBalance(
+	ctx context.Context, r *paymentsv1.GetBalanceRequest) (*paymentsv1.GetBalanceResponse, error) {
 	account, err := id("account_id", r.GetAccountId())
 	if err != nil {
 		return nil, err

@@ -15,7 +15,8 @@ import (
 )
 
 // ConfirmPayment captures what is held.
-func (s *Service) ConfirmPayment(ctx context.Context, r *paymentsv1.ConfirmPaymentRequest) (*paymentsv1.ConfirmPaymentResponse, error) {
+func (s *Service) ConfirmPayment(
+	ctx context.Context, r *paymentsv1.ConfirmPaymentRequest) (*paymentsv1.ConfirmPaymentResponse, error) {
 	out, err := s.step(ctx, r, billing.Step{Kind: ledger.KindConfirm, Amount: money.Decimal(r.GetAmount())})
 	if err != nil {
 		return nil, err
@@ -26,7 +27,8 @@ func (s *Service) ConfirmPayment(ctx context.Context, r *paymentsv1.ConfirmPayme
 }
 
 // RejectPayment releases what is held.
-func (s *Service) RejectPayment(ctx context.Context, r *paymentsv1.RejectPaymentRequest) (*paymentsv1.RejectPaymentResponse, error) {
+func (s *Service) RejectPayment(
+	ctx context.Context, r *paymentsv1.RejectPaymentRequest) (*paymentsv1.RejectPaymentResponse, error) {
 	out, err := s.step(ctx, r, billing.Step{Kind: ledger.KindReject, Reason: r.GetReason()})
 	if err != nil {
 		return nil, err
@@ -37,8 +39,10 @@ func (s *Service) RejectPayment(ctx context.Context, r *paymentsv1.RejectPayment
 }
 
 // RefundPayment returns what was captured.
-func (s *Service) RefundPayment(ctx context.Context, r *paymentsv1.RefundPaymentRequest) (*paymentsv1.RefundPaymentResponse, error) {
-	out, err := s.step(ctx, r, billing.Step{Kind: ledger.KindRefund, Amount: money.Decimal(r.GetAmount()), Reason: r.GetReason()})
+func (s *Service) RefundPayment(
+	ctx context.Context, r *paymentsv1.RefundPaymentRequest) (*paymentsv1.RefundPaymentResponse, error) {
+	step := billing.Step{Kind: ledger.KindRefund, Amount: money.Decimal(r.GetAmount()), Reason: r.GetReason()}
+	out, err := s.step(ctx, r, step)
 	if err != nil {
 		return nil, err
 	}
@@ -73,8 +77,8 @@ func (s *Service) step(ctx context.Context, r stepRequest, step billing.Step) (r
 	return result, err
 }
 
-// key is the idempotency key of a call, in its message or its metadata, and there as it was sent (see httpserver.SentKey); ""
-// where there is none.
+// key is the idempotency key of a call, in its message or its metadata, and there as it was sent (see
+// httpserver.SentKey); "" where there is none.
 func key(ctx context.Context, inMessage string) (key, sent string, err error) {
 	if info, ok := connect.CallInfoForHandlerContext(ctx); ok {
 		metadata := info.RequestHeader()

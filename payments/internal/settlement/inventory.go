@@ -21,8 +21,8 @@ import (
 )
 
 const (
-	// joinInterval is how often stored messages are looked at without being woken, for what other processes have stored and
-	// for orders that came a moment after their goods' message.
+	// joinInterval is how often stored messages are looked at without being woken, for what other processes have stored
+	// and for orders that came a moment after their goods' message.
 	joinInterval = 100 * time.Millisecond
 
 	// forgetInterval is how often old messages are looked for; as long as there are more, it is done without a pause.
@@ -31,10 +31,10 @@ const (
 	maxLogged = 64 // bytes of a status that is not known
 )
 
-// Inventory is the door for what the inventory system says of orders' goods. A message names an order and no account, and
-// may come before its order, so it cannot be put into the inbox as it comes. Receive stores it by its order; Run looks
-// again and again, never once only, for the payments of what is stored, and puts into the inbox what has one. Any number
-// of instances may run.
+// Inventory takes in what the inventory system says of orders' goods. A message names an order and no account, and
+// may come before its order, so it cannot be put into the inbox as it comes. Receive stores it by its order; Run
+// looks again and again, never once only, for the payments of what is stored, and puts into the inbox what has one.
+// Any number of instances may run.
 type Inventory struct {
 	store  *postgres.Store
 	joined func()
@@ -44,7 +44,7 @@ type Inventory struct {
 	messages *prometheus.CounterVec
 }
 
-// NewInventory makes the door. joined is called after messages were put into the inbox.
+// NewInventory makes an inventory. joined is called after messages were put into the inbox.
 func NewInventory(store *postgres.Store, joined func(), log *slog.Logger, metrics prometheus.Registerer) *Inventory {
 	v := &Inventory{
 		store: store, joined: joined, log: log, wake: stage.NewSignal(),
@@ -57,8 +57,9 @@ func NewInventory(store *postgres.Store, joined func(), log *slog.Logger, metric
 	return v
 }
 
-// Receive stores messages of the topic inventory, and returns those that cannot be read, with the reasons. Once these are kept
-// elsewhere, all may be acknowledged: each other one is stored or of no interest. After an error they must be delivered again.
+// Receive stores messages of the topic inventory, and returns those that cannot be read, with the reasons. Once these
+// are kept elsewhere, all may be acknowledged: each other one is stored or of no interest. After an error they must
+// be delivered again.
 func (v *Inventory) Receive(ctx context.Context, records []kafka.Message) (unreadable []kafka.Message, reasons []error, err error) {
 	messages := make([]postgres.Inventory, 0, len(records))
 	ignored := 0
@@ -148,8 +149,8 @@ func (v *Inventory) forget(ctx context.Context) (forgotten int, err error) {
 
 func (v *Inventory) count(outcome string, n int) { v.messages.WithLabelValues(outcome).Add(float64(n)) }
 
-// inventoryMessage tells an account's queue of the goods of one of its orders. Its ID is derived, so that it is one message
-// however often the goods are told of.
+// inventoryMessage tells an account's queue of the goods of one of its orders. Its ID is derived, so that it is one
+// message however often the goods are told of.
 func inventoryMessage(m postgres.Inventory, account uuid.UUID) postgres.Message {
 	return billing.Message(ledger.Request{
 		ID: contract.DerivedID(contract.TopicInventory, account, m.OrderID.String()), AccountID: account,

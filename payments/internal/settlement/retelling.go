@@ -11,9 +11,10 @@ import (
 	"github.com/altyn-pay/altyn/platform/stage"
 )
 
-// Retelling tells of each refund some more times, with growing pauses, so that one of which a broker has lost the event after
-// it had acknowledged it shows on its order all the same. Of everything else orders asks by itself. Like any other door it puts
-// a message into the inbox: the order's own once more, marked as a repetition. Any number of instances may run.
+// Retelling tells of each refund some more times, with growing pauses, so that one of which a broker has lost the
+// event after it had acknowledged it shows on its order all the same. Of everything else orders asks by itself. Like
+// whatever takes requests in, it puts a message into the inbox: the order's own once more, marked as a repetition.
+// Any number of instances may run.
 type Retelling struct {
 	store *postgres.Store
 	after time.Duration
