@@ -67,8 +67,8 @@ func readStates(t *testing.T) map[[2]string]bool {
 	return arrows
 }
 
-// The state machine is written down three times: as a diagram in docs/flows.md, as a table in package order, and as CHECKs in
-// the schema. Every pair of statuses, known or not, is in all of them or in none.
+// The state machine is written down three times: as a diagram in docs/flows.md, as a table in package order, and as
+// CHECKs in the schema. Every pair of statuses, known or not, is in all of them or in none.
 func TestTheStateMachineIsOne(t *testing.T) {
 	t.Parallel()
 	diagram, db := readStates(t), postgrestest.Database(t, name, postgres.Migrations()...)

@@ -8,8 +8,8 @@ package main
 
 //	@title			Altyn orders
 //	@version		1
-//	@description	Takes orders and settles their payments exactly once. Amounts are decimal strings, times are RFC 3339 in UTC, errors are
-//	@description	application/problem+json (RFC 9457) with a code from a closed list.
+//	@description	Takes orders and settles their payments exactly once. Amounts are decimal strings, times are RFC 3339
+//	@description	in UTC, errors are application/problem+json (RFC 9457) with a code from a closed list.
 //	@license.name	Apache-2.0
 //	@license.url	https://www.apache.org/licenses/LICENSE-2.0
 //	@BasePath		/
@@ -45,8 +45,8 @@ import (
 
 const (
 	name  = "orders"
-	about = `orders takes orders over HTTP, publishes them to Kafka, and keeps their status in step with the payments that it
-reads from there. Its database must be migrated first.`
+	about = `orders takes orders over HTTP, publishes them to Kafka, and keeps their status in step with the payments that
+it reads from there. Its database must be migrated first.`
 )
 
 // Config is all that can be set.
@@ -72,7 +72,8 @@ func (Config) Defaults() map[string]string { return service.Defaults(name) }
 
 func newProgram(cfg Config) service.Program {
 	return service.Program{
-		Name: name, Addr: cfg.Addr, Config: cfg.Config, Migrations: postgres.Migrations(), Amounts: []string{"orders"}, Reads: reads, Classify: api.Classify,
+		Name: name, Addr: cfg.Addr, Config: cfg.Config, Migrations: postgres.Migrations(), Amounts: []string{"orders"},
+		Reads: reads, Classify: api.Classify,
 		Build: func(p *service.Process) error { return build(p, cfg.HealAfter) },
 	}
 }
@@ -125,7 +126,8 @@ func build(p *service.Process, healAfter time.Duration) error {
 }
 
 // work adds the relay, which it returns, the status worker and the healer.
-func work(p *service.Process, producer *kafka.Producer, worker *status.Worker, store *postgres.Store, healAfter time.Duration) (*outbox.Relay, error) {
+func work(p *service.Process, producer *kafka.Producer, worker *status.Worker, store *postgres.Store,
+	healAfter time.Duration) (*outbox.Relay, error) {
 	cfg := p.Config.Kafka
 	consumer, err := kafka.NewConsumer(cfg, status.Group, reads, p.Log, p.Metrics)
 	if err != nil {

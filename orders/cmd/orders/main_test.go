@@ -120,8 +120,8 @@ func (p process) place(t testing.TB, query, amount string, headers ...string) ap
 	return placed
 }
 
-// payments stands in for the service payments: it takes the orders from their topic, pays those below 100.00 and cancels
-// what is cancelled, and tells everything twice.
+// payments stands in for the service payments: it takes the orders from their topic, pays those below 100.00 and
+// cancels what is cancelled, and tells everything twice.
 type payments struct {
 	mu     sync.Mutex
 	placed map[string][]kafka.Message // by order ID

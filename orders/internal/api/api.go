@@ -1,5 +1,5 @@
-// Package api is the HTTP interface of orders: it decodes requests, has package placing do what they ask, and encodes the
-// answers.
+// Package api is the HTTP interface of orders: it decodes requests, has package placing do what they ask, and encodes
+// the answers.
 package api
 
 import (
@@ -52,16 +52,17 @@ func (a *API) Mount(router chi.Router) {
 	router.Get(Path+"/{id}/stream", httpserver.Handle(a.stream))
 }
 
-// watch begins to watch an order, before it is read or changed so that no change is missed. The function it returns gives
-// the order's state once it is settled, or what it is when the wait, the client's patience or the server's life ends.
-// Without a wait that is at once. done ends the watch.
-func (a *API) watch(id uuid.UUID, wait time.Duration) (await func(context.Context, order.Order) order.Order, done func()) {
+// watch begins to watch an order. Call it before the order is read or changed, so that no change is missed. await
+// returns the order once it is settled, or its latest state when the wait is over, the client leaves or the server
+// drains; without a wait it returns at once. done ends the watch.
+func (a *API) watch(id uuid.UUID, wait time.Duration) (
+	await func(context.Context, order.Order) order.Order, done func()) {
 	if wait <= 0 {
 		return func(_ context.Context, o order.Order) order.Order { return o }, func() {}
 	}
 	changes := a.changes.Subscribe(id)
 	return func(ctx context.Context, o order.Order) order.Order {
-		changes.Seen(o) // what was read before it was is no news
+		changes.Seen(o)
 		timer := time.NewTimer(wait)
 		defer timer.Stop()
 		for !o.Status.Settled() {

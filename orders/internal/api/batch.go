@@ -14,10 +14,11 @@ const maxBatch = 1000
 //
 //	@ID				placeOrders
 //	@Summary		Place many orders
-//	@Description	Accepts up to 1000 orders. Each has its own result: an order, or the problem that kept it from being accepted. An
-//	@Description	Idempotency-Key covers the whole batch: with the same body it answers with the same orders in their present state and
-//	@Description	Idempotent-Replayed: true, and places what a crash has left out; with any other body nothing happens. Where it is not known
-//	@Description	whether the orders were accepted, each has the problem outcome_unknown, whose location is where the order is then.
+//	@Description	Accepts up to 1000 orders. Each has its own result: an order, or the problem that kept it from being
+//	@Description	accepted. An Idempotency-Key covers the whole batch: with the same body it answers with the same orders
+//	@Description	in their present state and Idempotent-Replayed: true, and places what a crash has left out; with any
+//	@Description	other body nothing happens. Where it is not known whether the orders were accepted, each has the problem
+//	@Description	outcome_unknown, whose location is where the order is then.
 //	@Tags			orders
 //	@Accept			json
 //	@Produce		json,application/problem+json

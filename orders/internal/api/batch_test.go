@@ -141,7 +141,8 @@ func TestABatchIsFinishedAfterACrash(t *testing.T) {
 	}
 }
 
-// A version before kept no keys of batches. What it has placed is recognised by the orders' IDs, which are derived as before.
+// A version before kept no keys of batches. What it has placed is recognised by the orders' IDs, which are derived as
+// before.
 func TestBatchesOfTheVersionBefore(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

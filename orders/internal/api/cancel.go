@@ -10,10 +10,11 @@ import (
 //
 //	@ID				cancelOrder
 //	@Summary		Cancel an order
-//	@Description	Cancels an order that is pending, authorized or paid: its money is released or returned, exactly once. The answer comes at
-//	@Description	once with the status cancelling, with ?wait= as soon as the order is cancelled, or has failed because its payment had failed
-//	@Description	before. Cancelling it again answers with its present state. The same Idempotency-Key with the same request does so also where
-//	@Description	the order has failed since, with Idempotent-Replayed: true.
+//	@Description	Cancels an order that is pending, authorized or paid: its money is released or returned, exactly once.
+//	@Description	The answer comes at once with the status cancelling, with ?wait= as soon as the order is cancelled, or
+//	@Description	has failed because its payment had failed before. Cancelling it again answers with its present state.
+//	@Description	The same Idempotency-Key with the same request does so also where the order has failed since, with
+//	@Description	Idempotent-Replayed: true.
 //	@Tags			orders
 //	@Accept			json
 //	@Produce		json,application/problem+json

@@ -238,8 +238,8 @@ func TestWaitIgnoresWhatIsOld(t *testing.T) {
 	}
 }
 
-// Many cancel the same orders at once while their payments are settled: each order is cancelled once, and every answer is
-// one that fits.
+// Many cancel the same orders at once while their payments are settled: each order is cancelled once, and every answer
+// is one that fits.
 func TestCancelsTogetherWithPayments(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -12,8 +12,8 @@ import (
 	"github.com/altyn-pay/altyn/platform/httpserver"
 )
 
-// Where there is no room for an account's orders they are refused, and nothing is done; what was accepted before is answered
-// again, and other accounts' orders are accepted.
+// Where there is no room for an account's orders they are refused, and nothing is done; what was accepted before is
+// answered again, and other accounts' orders are accepted.
 func TestWithoutRoomNewOrdersAreRefused(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

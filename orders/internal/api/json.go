@@ -11,15 +11,21 @@ import (
 
 // PlaceOrder is a request for an order. Its fields are those of order.Request.
 type PlaceOrder struct {
-	AccountID      string        `json:"account_id" format:"uuid" example:"0198c5a7-5f6e-7c3e-9d57-3f1f6a0f8e11" validate:"required"`
-	Amount         money.Decimal `json:"amount" swaggertype:"string" example:"70.00" validate:"required"` // a decimal string or number, at most with the currency's digits
-	Currency       string        `json:"currency" example:"RUB" validate:"required"`
-	Description    string        `json:"description,omitempty" example:"Order 17 of the shop" maxLength:"1000"`
-	Reference      string        `json:"reference,omitempty" example:"shop-17" maxLength:"200"`          // the caller's own ID
-	Capture        string        `json:"capture,omitempty" enums:"automatic,manual" default:"automatic"` // manual: the money is held until the payment is confirmed or rejected
-	AwaitInventory bool          `json:"await_inventory,omitempty" example:"false" default:"false"`      // wait for the goods to be set aside
-	OnInsufficient string        `json:"on_insufficient,omitempty" enums:"reject,wait" default:"reject"` // wait: for money, until the deadline
-	ExpiresIn      string        `json:"expires_in,omitempty" example:"15m"`                             // the deadline, from now: 1s to 8760h, of what waits for money 720h
+	AccountID string `json:"account_id" format:"uuid" example:"0198c5a7-5f6e-7c3e-9d57-3f1f6a0f8e11" validate:"required"`
+	// a decimal string or number, at most with the currency's digits
+	Amount      money.Decimal `json:"amount" swaggertype:"string" example:"70.00" validate:"required"`
+	Currency    string        `json:"currency" example:"RUB" validate:"required"`
+	Description string        `json:"description,omitempty" example:"Order 17 of the shop" maxLength:"1000"`
+	// the caller's own ID
+	Reference string `json:"reference,omitempty" example:"shop-17" maxLength:"200"`
+	// manual: the money is held until the payment is confirmed or rejected
+	Capture string `json:"capture,omitempty" enums:"automatic,manual" default:"automatic"`
+	// wait for the goods to be set aside
+	AwaitInventory bool `json:"await_inventory,omitempty" example:"false" default:"false"`
+	// wait: for money, until the deadline
+	OnInsufficient string `json:"on_insufficient,omitempty" enums:"reject,wait" default:"reject"`
+	// the deadline, from now: 1s to 8760h, of what waits for money 720h
+	ExpiresIn string `json:"expires_in,omitempty" example:"15m"`
 }
 
 // PlaceOrders is a request for many orders.
@@ -34,17 +40,19 @@ type CancelOrder struct {
 
 // Order is an order as its clients see it.
 type Order struct {
-	ID             uuid.UUID      `json:"id" swaggertype:"string" format:"uuid" example:"0198c5a8-0d3c-7b0f-8a52-5c1d2e3f4a5b"`
-	AccountID      uuid.UUID      `json:"account_id" swaggertype:"string" format:"uuid" example:"0198c5a7-5f6e-7c3e-9d57-3f1f6a0f8e11"`
-	Amount         string         `json:"amount" example:"2500.00"` // with the currency's number of digits, as all amounts
-	Currency       string         `json:"currency" example:"RUB"`
-	Description    string         `json:"description" example:"Order 17 of the shop"`
-	Reference      string         `json:"reference,omitempty" example:"shop-17"`
-	Capture        string         `json:"capture" enums:"automatic,manual" example:"automatic"`
-	AwaitInventory bool           `json:"await_inventory" example:"false"`
-	Status         order.Status   `json:"status" swaggertype:"string" enums:"pending,authorized,paid,failed,cancelling,cancelled" example:"paid"`
-	Reason         string         `json:"reason,omitempty" example:"insufficient_funds"` // what it waits for, why it failed or is cancelled
-	Note           string         `json:"note,omitempty"`                                // what a client said of the cancellation, rejection or refund
+	ID             uuid.UUID    `json:"id" swaggertype:"string" format:"uuid" example:"0198c5a8-0d3c-7b0f-8a52-5c1d2e3f4a5b"`
+	AccountID      uuid.UUID    `json:"account_id" swaggertype:"string" format:"uuid" example:"0198c5a7-5f6e-7c3e-9d57-3f1f6a0f8e11"`
+	Amount         string       `json:"amount" example:"2500.00"` // with the currency's number of digits, as all amounts
+	Currency       string       `json:"currency" example:"RUB"`
+	Description    string       `json:"description" example:"Order 17 of the shop"`
+	Reference      string       `json:"reference,omitempty" example:"shop-17"`
+	Capture        string       `json:"capture" enums:"automatic,manual" example:"automatic"`
+	AwaitInventory bool         `json:"await_inventory" example:"false"`
+	Status         order.Status `json:"status" swaggertype:"string" enums:"pending,authorized,paid,failed,cancelling,cancelled" example:"paid"`
+	// what it waits for, why it failed or is cancelled
+	Reason string `json:"reason,omitempty" example:"insufficient_funds"`
+	// what a client said of the cancellation, rejection or refund
+	Note           string         `json:"note,omitempty"`
 	CapturedAmount string         `json:"captured_amount" example:"2500.00"`
 	RefundedAmount string         `json:"refunded_amount" example:"0.00"`
 	CreatedAt      contract.Time  `json:"created_at" format:"date-time" example:"2026-01-02T15:04:05.123456Z"`
@@ -71,11 +79,12 @@ type Timeline struct {
 
 // TimelineItem is a step of an order.
 type TimelineItem struct {
-	At      contract.Time `json:"at" format:"date-time" example:"2026-01-02T15:04:05.130123Z"`
-	Status  order.Status  `json:"status" swaggertype:"string" enums:"pending,authorized,paid,failed,cancelling,cancelled" example:"paid"`
-	Reason  string        `json:"reason,omitempty"` // why; where the status is the one before, what happened to the payment
-	Note    string        `json:"note,omitempty"`   // what a client said of it
-	EventID *uuid.UUID    `json:"event_id,omitempty" swaggertype:"string" format:"uuid"`
+	At     contract.Time `json:"at" format:"date-time" example:"2026-01-02T15:04:05.130123Z"`
+	Status order.Status  `json:"status" swaggertype:"string" enums:"pending,authorized,paid,failed,cancelling,cancelled" example:"paid"`
+	// why; where the status is the one before, what happened to the payment
+	Reason  string     `json:"reason,omitempty"`
+	Note    string     `json:"note,omitempty"` // what a client said of it
+	EventID *uuid.UUID `json:"event_id,omitempty" swaggertype:"string" format:"uuid"`
 }
 
 func (a *API) json(o order.Order) (Order, error) {
@@ -85,13 +94,15 @@ func (a *API) json(o order.Order) (Order, error) {
 	}
 	return Order{
 		ID: o.ID, AccountID: o.AccountID, Amount: currency.Format(o.Amount), Currency: o.Currency, Description: o.Description,
-		Reference: o.Reference, Capture: o.Capture, AwaitInventory: o.AwaitInventory, Status: o.Status, Reason: o.Reason, Note: o.Note,
+		Reference: o.Reference, Capture: o.Capture, AwaitInventory: o.AwaitInventory,
+		Status: o.Status, Reason: o.Reason, Note: o.Note,
 		CapturedAmount: currency.Format(o.Captured), RefundedAmount: currency.Format(o.Refunded),
-		CreatedAt: contract.Time(o.CreatedAt), UpdatedAt: contract.Time(o.UpdatedAt), ExpiresAt: (*contract.Time)(o.ExpiresAt),
+		CreatedAt: contract.Time(o.CreatedAt), UpdatedAt: contract.Time(o.UpdatedAt),
+		ExpiresAt: (*contract.Time)(o.ExpiresAt),
 	}, nil
 }
 
-// timelineOf puts the placing of an order, which its row tells, before its transitions.
+// timelineOf begins with the placing of the order, which is in its row, and goes on with its transitions.
 func timelineOf(o order.Order, transitions []order.Transition) Timeline {
 	placed := o.PlacedEventID()
 	items := []TimelineItem{{At: contract.Time(o.CreatedAt), Status: order.Pending, EventID: &placed}}

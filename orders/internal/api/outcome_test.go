@@ -120,8 +120,8 @@ func proxied(t *testing.T) (bundle, *postgrestest.Proxy) {
 
 var moments = map[string]postgrestest.Moment{"before the commit": postgrestest.BeforeCommit, "after the commit": postgrestest.AfterCommit}
 
-// The connection is lost once: the request takes effect all the same, once, and its answer is that of a request that nobody
-// has sent before.
+// The connection is lost once: the request takes effect all the same, once, and its answer is that of a request that
+// nobody has sent before.
 func TestTheAnswerToACommitIsLost(t *testing.T) {
 	b, proxy := proxied(t)
 	for _, route := range served(t) {
@@ -144,8 +144,8 @@ func TestTheAnswerToACommitIsLost(t *testing.T) {
 	}
 }
 
-// The connection is lost again and again: the answer says that nobody knows, and where the outcome is to be seen. It is there
-// when the request has taken effect, and only then.
+// The connection is lost again and again: the answer says that nobody knows, and where the outcome is to be seen. It is
+// there when the request has taken effect, and only then.
 func TestAnOutcomeStaysUnknown(t *testing.T) {
 	for name, moment := range moments {
 		for _, route := range served(t) {

@@ -14,24 +14,27 @@ const replayedHeader = "Idempotent-Replayed"
 //
 //	@ID				placeOrder
 //	@Summary		Place an order
-//	@Description	Accepts an order and settles its payment. With ?wait= the answer comes as soon as the payment is decided, else at once
-//	@Description	with the status pending. The same Idempotency-Key with the same request answers with the same order in its present state
-//	@Description	and Idempotent-Replayed: true; keys are kept per account and never expire.
+//	@Description	Accepts an order and settles its payment. With ?wait= the answer comes as soon as the payment is
+//	@Description	decided, else at once with the status pending. The same Idempotency-Key with the same request answers
+//	@Description	with the same order in its present state and Idempotent-Replayed: true; keys are kept per account and
+//	@Description	never expire.
 //	@Description
 //	@Description	The flows, by what the order says beside its account, amount and currency:
-//	@Description	- nothing more: the account is debited at once, and the order is paid, or failed with insufficient_funds;
-//	@Description	- `"capture": "manual"`: the money is held and the order authorized, until `POST /api/v1/payments/{order_id}/confirm` with
-//	@Description	`{"amount": "50.00"}` or without a body captures a part or all of it, `…/reject` with `{"reason": "looks like fraud"}` fails the
-//	@Description	order, or the hold expires after 7 days;
-//	@Description	- `"await_inventory": true`: the payment waits, at most 15 minutes, for
-//	@Description	`{"idempotent_key": "<uuid>", "order_id": "<the order's>", "status": "COMPLETED"}` on the Kafka topic inventory; FAILED fails the order
-//	@Description	with out_of_stock;
-//	@Description	- `"on_insufficient": "wait"`: an order of more than there is waits for money, at most 24 hours, and with it the account's later
-//	@Description	debits in that currency;
+//	@Description	- nothing more: the account is debited at once, and the order is paid, or failed with
+//	@Description	insufficient_funds;
+//	@Description	- `"capture": "manual"`: the money is held and the order authorized, until `POST
+//	@Description	/api/v1/payments/{order_id}/confirm` with `{"amount": "50.00"}` or without a body captures a part or all
+//	@Description	of it, `…/reject` with `{"reason": "looks like fraud"}` fails the order, or the hold expires after 7
+//	@Description	days;
+//	@Description	- `"await_inventory": true`: the payment waits, at most 15 minutes, for `{"idempotent_key": "<uuid>",
+//	@Description	"order_id": "<the order's>", "status": "COMPLETED"}` on the Kafka topic inventory; FAILED fails the
+//	@Description	order with out_of_stock;
+//	@Description	- `"on_insufficient": "wait"`: an order of more than there is waits for money, at most 24 hours, and
+//	@Description	with it the account's later debits in that currency;
 //	@Description	- `"expires_in": "1h"`: another deadline for all of these.
 //	@Description
-//	@Description	What was paid is returned by `POST /api/v1/payments/{order_id}/refund` with `{"amount": "20.00"}` or without a body, and all of it,
-//	@Description	at any stage, by cancelling the order.
+//	@Description	What was paid is returned by `POST /api/v1/payments/{order_id}/refund` with `{"amount": "20.00"}` or
+//	@Description	without a body, and all of it, at any stage, by cancelling the order.
 //	@Tags			orders
 //	@Accept			json
 //	@Produce		json,application/problem+json

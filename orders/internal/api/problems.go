@@ -16,7 +16,7 @@ import (
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
-// The codes of problems that orders has beside those of any HTTP call (see httpserver).
+// The codes of problems that only orders has; httpserver has those of any HTTP call.
 const (
 	CodeOrderNotFound = "order_not_found" // 404: there is no order with this ID
 	CodeOrderFailed   = "order_failed"    // 422: a failed order cannot be cancelled
@@ -24,13 +24,14 @@ const (
 
 var (
 	errOrderNotFound = httpserver.NewProblem(http.StatusNotFound, CodeOrderNotFound, "there is no order with this ID")
-	errOrderFailed   = httpserver.NewProblem(http.StatusUnprocessableEntity, CodeOrderFailed, "the order has failed; there is nothing to cancel")
-	errKeyReused     = httpserver.NewProblem(http.StatusUnprocessableEntity, httpserver.CodeIdempotencyKeyReused,
+	errOrderFailed   = httpserver.NewProblem(http.StatusUnprocessableEntity, CodeOrderFailed,
+		"the order has failed; there is nothing to cancel")
+	errKeyReused = httpserver.NewProblem(http.StatusUnprocessableEntity, httpserver.CodeIdempotencyKeyReused,
 		"this Idempotency-Key came with another request before")
 )
 
-// Classify is the one table from the errors of orders to problems. An error that it does not know is nil, which makes
-// it a 500.
+// Classify is the one table from the errors of orders to problems. It returns nil for an error that it does not know,
+// which becomes a 500.
 func Classify(err error) *httpserver.Problem {
 	var unknown *placing.OutcomeUnknownError
 	switch {

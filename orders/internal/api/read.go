@@ -14,8 +14,8 @@ import (
 //
 //	@ID				getOrder
 //	@Summary		Get an order
-//	@Description	With ?wait= the answer comes as soon as the payment is decided (paid, authorized, failed or cancelled), else at the end of that
-//	@Description	time with the present state.
+//	@Description	With ?wait= the answer comes as soon as the payment is decided (paid, authorized, failed or cancelled),
+//	@Description	else at the end of that time with the present state.
 //	@Tags			orders
 //	@Produce		json,application/problem+json
 //	@Param			id		path		string	true	"the order's ID"								format(uuid)
@@ -52,8 +52,9 @@ func (a *API) get(w http.ResponseWriter, r *http.Request) error {
 //
 //	@ID				listOrders
 //	@Summary		List orders
-//	@Description	The newest first, by account, status and reference. A page that is filtered by status looks at no more than 10,000 orders: it
-//	@Description	may hold fewer than the limit, or none, and still have a next_cursor. The list has ended when there is none.
+//	@Description	The newest first, by account, status and reference. A page that is filtered by status looks at no more
+//	@Description	than 10,000 orders: it may hold fewer than the limit, or none, and still have a next_cursor. The list
+//	@Description	has ended when there is none.
 //	@Tags			orders
 //	@Produce		json,application/problem+json
 //	@Param			account_id	query		string	false	"only of this account"			format(uuid)
@@ -67,7 +68,7 @@ func (a *API) get(w http.ResponseWriter, r *http.Request) error {
 //	@Failure		503			{object}	httpserver.Problem	"unavailable"
 //	@Router			/api/v1/orders [get]
 func (a *API) list(w http.ResponseWriter, r *http.Request) error {
-	before := postgres.FirstPage // a cursor is the position from which the list goes on
+	before := postgres.FirstPage // or the cursor's position
 	limit, err := httpserver.Page(r, &before)
 	if err != nil {
 		return err
@@ -116,8 +117,9 @@ func readFilter(r *http.Request) (filter postgres.Filter, err error) {
 //
 //	@ID				getOrderTimeline
 //	@Summary		Get an order's timeline
-//	@Description	Every step of the order, the first one first, with the ID of the event that brought it or told of it. A status comes again where
-//	@Description	something happened to the payment that leaves the order where it stands: it waits for something else, or money was returned.
+//	@Description	Every step of the order, the first one first, with the ID of the event that brought it or told of it. A
+//	@Description	status comes again where something happened to the payment that leaves the order where it stands: it
+//	@Description	waits for something else, or money was returned.
 //	@Tags			orders
 //	@Produce		json,application/problem+json
 //	@Param			id	path		string	true	"the order's ID"	format(uuid)

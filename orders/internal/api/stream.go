@@ -20,9 +20,9 @@ import (
 )
 
 const (
-	// maxStreams bounds the open streams of a process; one more is told to come again.
+	// maxStreams bounds the open streams of a process; one more is answered 503.
 	maxStreams = 20_000
-	// heartbeat is how long a stream is silent at most, so that whatever is between knows that it lives.
+	// heartbeat is how long a stream is silent at most, so that proxies keep it open.
 	heartbeat = 15 * time.Second
 )
 
@@ -32,11 +32,12 @@ var errTooManyStreams = errors.New("too many streams are open")
 //
 //	@ID				streamOrder
 //	@Summary		Follow an order's status
-//	@Description	A stream of server-sent events (text/event-stream): one with the present state at once, and one after each change, each with
-//	@Description	event: status, the order as GET gives it in data: and its version in id:. Changes that follow each other closely may come as
-//	@Description	one. The stream ends after an event with a final status: paid, failed or cancelled. One that ends before is to be opened
-//	@Description	again, as browsers do. Who comes back with Last-Event-ID after the final event gets 204, on which browsers stop.
-//	@Description	Comments keep the connection alive.
+//	@Description	A stream of server-sent events (text/event-stream): one with the present state at once, and one after
+//	@Description	each change, each with event: status, the order as GET gives it in data: and its version in id:. Changes
+//	@Description	that follow each other closely may come as one. The stream ends after an event with a final status:
+//	@Description	paid, failed or cancelled. One that ends before is to be opened again, as browsers do. Who comes back
+//	@Description	with Last-Event-ID after the final event gets 204, on which browsers stop. Comments keep the connection
+//	@Description	alive.
 //	@Tags			orders
 //	@Produce		text/event-stream,application/problem+json
 //	@Param			id				path		string				true	"the order's ID"	format(uuid)
@@ -63,11 +64,11 @@ func (a *API) stream(w http.ResponseWriter, r *http.Request) error {
 	return s.serve(w, r, id)
 }
 
-// stream is an open one.
+// stream is an open stream.
 type stream struct {
 	api     *API
 	changes *watch.Watch[order.Order]
-	final   bool // was told
+	final   bool // the final status was sent
 }
 
 func (s *stream) serve(w http.ResponseWriter, r *http.Request, id uuid.UUID) error {
@@ -87,7 +88,7 @@ func (s *stream) serve(w http.ResponseWriter, r *http.Request, id uuid.UUID) err
 	header := w.Header()
 	header.Set("Content-Type", "text/event-stream")
 	header.Set("Cache-Control", "no-store")
-	header.Set("X-Accel-Buffering", "no") // a proxy such as nginx must pass each event on at once
+	header.Set("X-Accel-Buffering", "no") // so that nginx passes on each event at once
 	header.Set("X-Content-Type-Options", "nosniff")
 	if r.Method == http.MethodHead {
 		w.WriteHeader(http.StatusOK)
@@ -101,9 +102,9 @@ func (s *stream) serve(w http.ResponseWriter, r *http.Request, id uuid.UUID) err
 	return s.follow(r.Context(), out)
 }
 
-// follow sends the events after the first one. An end without a final status is for the client to come again.
+// follow sends the events after the first one. When it ends before the final status, the client opens the stream again.
 func (s *stream) follow(ctx context.Context, out io.Writer) error {
-	// Streams that were opened together should not all speak at the same time.
+	// Streams that were opened together do not send their heartbeats together.
 	silence := time.NewTimer(rand.N(heartbeat))
 	defer silence.Stop()
 	for !s.final {
@@ -129,12 +130,12 @@ func (s *stream) follow(ctx context.Context, out io.Writer) error {
 	return nil
 }
 
-// ends tells whether a stream ends after this status. What is paid may still be refunded or cancelled, when somebody asks.
+// ends reports whether a stream ends after this status. A paid order changes only when somebody refunds or cancels it.
 func ends(s order.Status) bool { return s == order.Paid || s.Final() }
 
 func eventID(o order.Order) string { return strconv.FormatInt(o.Version, 10) }
 
-// event is what is sent of the order's state.
+// event encodes the order as an event of the stream.
 func (s *stream) event(o order.Order) ([]byte, error) {
 	answer, err := s.api.json(o)
 	if err != nil {

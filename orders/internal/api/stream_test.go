@@ -182,8 +182,8 @@ func TestStreamEndsWithItsClient(t *testing.T) {
 	b.eventuallyOpen(t, 0)
 }
 
-// Orders are settled while their streams are being opened: whatever comes first, each stream tells of it. There is nothing
-// but the one publication, so that a change that is missed is missed for ever.
+// Orders are settled while their streams are being opened: whatever comes first, each stream tells of it. There is
+// nothing but the one publication, so that a change that is missed is missed for ever.
 func TestNoChangeIsMissedWhileAStreamOpens(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

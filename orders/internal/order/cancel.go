@@ -10,11 +10,11 @@ import (
 	"github.com/altyn-pay/altyn/platform/contract"
 )
 
-// ErrFailed refuses to cancel an order that has failed: nothing was taken, so there is nothing to give back.
+// ErrFailed refuses to cancel a failed order: nothing was taken, so there is nothing to give back.
 var ErrFailed = errors.New("the order has failed")
 
-// Cancel begins to cancel the order: it is cancelling until its payment has ended. The transition is nil, and nothing has
-// changed, where the order is being cancelled or is cancelled already; it keeps its first note.
+// Cancel begins to cancel the order, which is cancelling until its payment has ended. Cancel returns nil and changes
+// nothing when the order is cancelling or cancelled already: it keeps its first note.
 func (o *Order) Cancel(note string, now time.Time) (*Transition, error) {
 	switch o.Status {
 	case Cancelling, Cancelled:
@@ -29,8 +29,7 @@ func (o *Order) Cancel(note string, now time.Time) (*Transition, error) {
 	return transition, err
 }
 
-// CancellationFingerprint identifies what a request to cancel an order asks for, as fingerprint does a request to place
-// one.
+// CancellationFingerprint identifies what a request to cancel an order asks for.
 func CancellationFingerprint(reason string) uuid.UUID {
 	canonical, err := json.Marshal(struct {
 		Reason string `json:"reason,omitempty"`

@@ -1,6 +1,6 @@
-// Package order holds the rules of an order, and nothing else: no I/O, no clock, no randomness. A request becomes an
-// order or is refused (Place), and an order follows the events that tell of its payment (Order.Apply) and its client's
-// wish to cancel it (Order.Cancel) along one state machine, which is written down as data.
+// Package order holds the rules of an order and nothing else: no I/O, no clock, no randomness. Place turns a request
+// into an order or refuses it. Order.Apply follows the events of its payment, and Order.Cancel the client's wish to
+// cancel it, both along one state machine, which is written down as data.
 package order
 
 import (
@@ -29,26 +29,25 @@ func Statuses() []Status {
 	return []Status{Pending, Authorized, Paid, Failed, Cancelling, Cancelled}
 }
 
-// successors is the state machine: the statuses that may follow each. A status that follows itself tells that something
-// happened to the payment which leaves the order where it stands. Apart from that there is no cycle: an order changes its
-// status at most four times. A constraint of the database and the diagram in docs/flows.md say the same again, and a test
-// holds the three together.
+// successors is the state machine: the statuses that may follow each. Where a status follows itself, something happened
+// to the payment that leaves the order where it is. There is no other cycle: an order changes its status at most four
+// times. A constraint of the database and the diagram in docs/flows.md repeat it; a test compares the three.
 var successors = map[Status][]Status{
 	Pending:    {Pending, Authorized, Paid, Failed, Cancelling}, // itself: the payment waits for something else
 	Authorized: {Paid, Failed, Cancelling},
 	Paid:       {Paid, Cancelling},              // itself: money was returned
-	Cancelling: {Cancelling, Cancelled, Failed}, // itself: the payment went on before the cancellation reached it, or failed
+	Cancelling: {Cancelling, Cancelled, Failed}, // itself: the payment went on before it was cancelled
 	Failed:     {},
 	Cancelled:  {},
 }
 
-// CanBecome tells whether an order may go from this status to the next one.
+// CanBecome reports whether an order may go from this status to the next one.
 func (s Status) CanBecome(next Status) bool { return slices.Contains(successors[s], next) }
 
-// Settled tells whether nothing more happens by itself: only a client's next call, if anything, changes the order.
+// Settled reports whether the order changes no more by itself: only a client's next call can change it.
 func (s Status) Settled() bool { return s != Pending && s != Cancelling }
 
-// Final tells whether nothing can happen to an order any more.
+// Final reports whether nothing can change the order any more.
 func (s Status) Final() bool { return s == Failed || s == Cancelled }
 
 // Order is one order. Amounts are in minor units of its currency.
@@ -70,18 +69,18 @@ type Order struct {
 	Captured int64  `db:"captured"`
 	Refunded int64  `db:"refunded"` // of what was captured
 
-	// Version counts what happened to the order: 1 is being placed, each transition is one more.
+	// Version counts what happened to the order: it is 1 when the order is placed, and one more after each transition.
 	Version int64 `db:"version"`
 	// PaymentVersion is the highest version of the payment that the order has seen; 0 is none.
 	PaymentVersion int64 `db:"payment_version"`
-	// Fingerprint identifies the request, to tell its repetition from another one under the same key.
+	// Fingerprint identifies the request. It tells a repetition from another request with the same key.
 	Fingerprint uuid.UUID `db:"fingerprint"`
 
 	CreatedAt time.Time `db:"created_at"`
 	UpdatedAt time.Time `db:"updated_at"`
 }
 
-// Transition is one step of an order: to another status, or one that leaves it where it stands.
+// Transition is one step of an order, to another status or to the same one.
 type Transition struct {
 	OrderID uuid.UUID     `db:"order_id"`
 	Number  int64         `db:"number"` // the order's version after it
@@ -90,10 +89,10 @@ type Transition struct {
 	To      Status        `db:"to_status"`
 	Reason  string        `db:"reason"`
 	Note    string        `db:"note"`
-	EventID uuid.NullUUID `db:"event_id"` // the event that caused it, or that tells of it
+	EventID uuid.NullUUID `db:"event_id"` // the event that caused it, or that it caused
 }
 
-// move takes the order one step further. The order's own reason and note are the caller's matter.
+// move takes the order one step further. It leaves the order's own reason and note to the caller.
 func (o *Order) move(to Status, reason, note string, event uuid.UUID, now time.Time) (*Transition, error) {
 	if !o.Status.CanBecome(to) {
 		return nil, fmt.Errorf("an order that is %s cannot become %s", o.Status, to)
@@ -102,7 +101,7 @@ func (o *Order) move(to Status, reason, note string, event uuid.UUID, now time.T
 		OrderID: o.ID, Number: o.Version + 1, At: o.UpdatedAt, From: o.Status, To: to, Reason: reason, Note: note,
 		EventID: uuid.NullUUID{UUID: event, Valid: true},
 	}
-	// The clocks of two machines may differ, but an order's times do not run backwards.
+	// An order's times never run backwards, even where the clocks of two machines differ.
 	if now = now.UTC().Truncate(time.Microsecond); now.After(t.At) {
 		t.At = now
 	}

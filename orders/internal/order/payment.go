@@ -13,7 +13,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/money"
 )
 
-// Payment is the state of an order's payment as an event tells it, with amounts in minor units.
+// Payment is the state of an order's payment, as an event brings it. Amounts are in minor units.
 type Payment struct {
 	EventID   uuid.UUID
 	OrderID   uuid.UUID
@@ -28,7 +28,7 @@ type Payment struct {
 	Version   int64
 }
 
-// statusOf says which status an order has when its payment has the given one.
+// statusOf is the status of an order by the status of its payment.
 var statusOf = map[string]Status{
 	contract.PaymentCreated:    Pending,
 	contract.PaymentAuthorized: Authorized,
@@ -38,11 +38,11 @@ var statusOf = map[string]Status{
 	contract.PaymentCancelled:  Cancelled,
 }
 
-// ErrCurrency says that a payment's currency is not known here, or has other digits here. It is a fault of the settings, which
-// somebody must mend: the event is not to be lost.
+// ErrCurrency is returned for a payment whose currency is unknown here or has other digits here. Somebody must correct
+// the settings; the event must not be lost meanwhile.
 var ErrCurrency = errors.New("payments has other currencies than orders")
 
-// ReadPayment checks what an event says by itself; whether it fits its order is Apply's matter.
+// ReadPayment checks an event by itself. Whether it fits its order is for Apply to say.
 func ReadPayment(currencies *money.Currencies, eventID uuid.UUID, event contract.Payment) (Payment, error) {
 	p := Payment{
 		EventID: eventID, OrderID: event.OrderID, AccountID: event.AccountID, Currency: event.Currency,
@@ -87,8 +87,8 @@ func ReadPayment(currencies *money.Currencies, eventID uuid.UUID, event contract
 	return p, nil
 }
 
-// parseTotal reads an amount that may be zero. It may be written with more digits than the currency has here, where that makes
-// no difference.
+// parseTotal reads an amount that may be zero. It may have more digits than the currency has here, as long as they are
+// zeros.
 func parseTotal(currency money.Currency, text string) (int64, error) {
 	if digits := money.Digits(text); digits > currency.Digits && digits <= money.MaxDigits {
 		text = text[:len(text)-digits] + strings.TrimRight(text[len(text)-digits:], "0")
@@ -104,9 +104,9 @@ func parseTotal(currency money.Currency, text string) (int64, error) {
 	return minor, err
 }
 
-// Apply takes over a payment's state and returns the transition that this is. It is nil, and nothing has changed, where
-// the order has seen this version already or a newer one, so events may come any number of times and in any order. An
-// error means that the payment cannot be this order's, or cannot have become so; the order is then as it was.
+// Apply brings the order to its payment's state and returns that transition. It returns nil and changes nothing when
+// the order has seen this version or a newer one, so events may come any number of times and in any order. An error
+// means that the payment cannot be this order's, or cannot have become so; the order is then as it was.
 func (o *Order) Apply(p Payment, now time.Time) (*Transition, error) {
 	if p.OrderID != o.ID || p.AccountID != o.AccountID || p.Currency != o.Currency || p.Amount != o.Amount {
 		return nil, fmt.Errorf("the payment of order %s is for another account or amount", o.ID)
@@ -126,9 +126,9 @@ func (o *Order) Apply(p Payment, now time.Time) (*Transition, error) {
 	return transition, nil
 }
 
-// following says which status a payment asks of the order, what the line of its history says beside it, and the reason
-// and note that the order then has. An order that is being cancelled waits for the end of its payment: what happened to it
-// before the cancellation reached it does not take the order back, nor does the order lose the note of its cancellation.
+// following returns the status that the order's payment leads to, the reason that its history gives for that, and the
+// order's own reason and note then. An order that is being cancelled waits for its payment to end: what happened before
+// the cancellation reached the payment neither takes the order back nor replaces the cancellation's note.
 func (o *Order) following(p Payment) (to Status, line, reason, note string) {
 	to = statusOf[p.Status]
 	switch {

@@ -225,8 +225,8 @@ func TestACancelledOrderKeepsItsNote(t *testing.T) {
 	}
 }
 
-// What payments writes with other digits is taken where it is the same amount; what is not is a fault of the settings, and not
-// an event that cannot be read.
+// What payments writes with other digits is taken where it is the same amount; what is not is a fault of the settings,
+// and not an event that cannot be read.
 func TestReadPaymentWithOtherDigits(t *testing.T) {
 	table := currencies(t)
 	for text, minor := range map[string]int64{"10": 1000, "10.0": 1000, "10.00": 1000, "10.000": 1000, "10.010": 1001, "0": -1, "0.000": -1, "10.001": 0, "0.001": 0} {

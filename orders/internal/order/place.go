@@ -19,8 +19,8 @@ const (
 	maxFundsExpiry = 720 * time.Hour  // 30 days, of what waits for money
 )
 
-// Request is what a client asks for, as it was sent. What is empty was left out. The fingerprints of stored batches are made of
-// its JSON, so it does not change: a field that is added later must be left out where it has its default.
+// Request is what a client asks for, as it was sent. An empty field was left out. Stored fingerprints of batches are
+// made of its JSON, which therefore never changes: a new field must be omitted where it has its default.
 type Request struct {
 	AccountID      string        `json:"account_id"`
 	Amount         money.Decimal `json:"amount"`
@@ -33,8 +33,8 @@ type Request struct {
 	ExpiresIn      string        `json:"expires_in,omitempty"`
 }
 
-// Place turns a request into an order that is pending since now, to which the caller gives an ID. A request that cannot
-// become an order is refused with contract.FieldErrors, which name the fields as in JSON.
+// Place turns a request into an order that is pending since now and has no ID yet. It refuses a request that is not
+// valid with contract.FieldErrors.
 func Place(currencies *money.Currencies, r Request, now time.Time) (Order, error) {
 	var faults contract.FieldErrors
 	check := func(ok bool, field, format string, args ...any) bool {
@@ -87,8 +87,8 @@ func Place(currencies *money.Currencies, r Request, now time.Time) (Order, error
 			longest = maxFundsExpiry
 		}
 		expiry, err := time.ParseDuration(r.ExpiresIn)
-		check(err == nil && expiry >= minExpiry && expiry <= longest, "expires_in", "must be a duration from 1s to %gh, such as 15m",
-			longest.Hours())
+		check(err == nil && expiry >= minExpiry && expiry <= longest, "expires_in",
+			"must be a duration from 1s to %gh, such as 15m", longest.Hours())
 		at := o.CreatedAt.Add(expiry.Truncate(time.Microsecond))
 		o.ExpiresAt = &at
 	}
@@ -100,9 +100,9 @@ func Place(currencies *money.Currencies, r Request, now time.Time) (Order, error
 	return o, nil
 }
 
-// fingerprint identifies what a request asks for: requests that mean the same have the same one, whether they spell out
-// a default or not, and however they write the amount or the time until the deadline. A field that is added later must be
-// left out where it has its default, so that older fingerprints stay true.
+// fingerprint identifies what a request asks for. Requests that mean the same have the same one, whether they spell out
+// a default or not, and however they write the amount or the deadline. Fingerprints are stored: a new field must be
+// omitted where it has its default.
 func fingerprint(o Order) uuid.UUID {
 	orEmpty := func(value, defaultValue string) string {
 		if value == defaultValue {
@@ -135,7 +135,7 @@ func fingerprint(o Order) uuid.UUID {
 	return uuid.NewSHA1(fingerprints, canonical)
 }
 
-// fingerprints is the namespace of the UUIDs that fingerprint makes.
+// fingerprints is the namespace of fingerprints.
 var fingerprints = uuid.MustParse("6c1d6a0e-5c59-4c55-9a4a-2f0c7c2f5d11")
 
 func parseUUID(text string) (uuid.UUID, bool) {

@@ -6,8 +6,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/contract"
 )
 
-// Unsettled is what is remembered of an order that has not come to its end, so that it does not wait for ever for an event
-// that was lost.
+// Unsettled is what is remembered of an order that is not at its end, so that it never waits for ever for a lost event.
 type Unsettled struct {
 	Version int64     // the order's when it was last looked at; 0 before the first time
 	Asked   int       // how often payments was asked since the order had this version
@@ -15,17 +14,17 @@ type Unsettled struct {
 	DueAt   time.Time // when to look at the order next
 }
 
-// The pauses between two questions, as multiples of the time that an order is given before the first one. They double up to
-// the longest.
+// The pauses between two questions to payments, as multiples of the patience that an order is given before the first
+// one. They double up to the longest.
 const (
 	longestPause = 60
 
-	// An order that waits for goods, money or its confirmation may do so for days, and mostly nothing was lost.
+	// An order may wait for days for goods, money or its confirmation, mostly without anything being lost.
 	firstWaitingPause   = 10
 	longestWaitingPause = 360
 )
 
-// Waits tells whether the order has a reason to stay as it is: its payment is known to wait for something.
+// Waits reports whether the order has a reason to stay as it is: its payment is known to wait for something.
 func (o *Order) Waits() bool {
 	switch o.Status {
 	case Authorized:
@@ -36,8 +35,8 @@ func (o *Order) Waits() bool {
 	return false
 }
 
-// deadline is when the order's payment meets its deadline, as far as the order tells: its own, or the usual one of what it waits
-// for. It is zero where there is none.
+// deadline returns the deadline of the order's payment: the order's own, or the default of what it waits for; zero
+// where there is none.
 func (o *Order) deadline() time.Time {
 	switch {
 	case o.ExpiresAt != nil:
@@ -52,15 +51,15 @@ func (o *Order) deadline() time.Time {
 	return time.Time{}
 }
 
-// Look decides what to do about an order now, given how long an order may take that has no reason to wait. ask tells that
-// payments is to be asked for the payment's state. Where watch is false, nothing more is expected, and the order need not be
-// looked at again.
+// Look decides what to do about an order now. patience is how long an order may take without a reason to wait. ask
+// reports that payments must be asked for the payment's state. When watch is false, nothing more will happen by itself,
+// and the order need not be looked at again.
 func (u Unsettled) Look(o *Order, now time.Time, patience time.Duration) (next Unsettled, ask, watch bool) {
 	waits := o.Waits()
 	if o.Status.Settled() && !waits {
 		return u, false, false
 	}
-	// Once its deadline is over an order has no reason to wait any more.
+	// After its deadline an order has no reason to wait any more.
 	over := o.deadline().Add(patience)
 	overdue := waits && !now.Before(over)
 	if next = u; u.Version == o.Version {
@@ -81,14 +80,15 @@ func (u Unsettled) Look(o *Order, now time.Time, patience time.Duration) (next U
 		first, longest = firstWaitingPause*patience, longestWaitingPause*patience
 	}
 	pause := longest
-	if next.Asked < 16 { // beyond, it is the longest anyway
+	if next.Asked < 16 { // later it is the longest anyway
 		pause = min(longest, first<<next.Asked)
 	}
-	next.Asked, next.AskedAt = next.Asked+1, now
+	next.Asked++
+	next.AskedAt = now
 	return next.in(o, now, pause, patience), true, true
 }
 
-// in sets when to look next: after the pause, or when what the order waits for should have ended at its deadline.
+// in sets when to look next: after the pause, or when the wait should have ended at its deadline.
 func (u Unsettled) in(o *Order, now time.Time, pause, patience time.Duration) Unsettled {
 	u.DueAt = now.Add(pause)
 	if over := o.deadline().Add(patience); over.After(now) && over.Before(u.DueAt) {
@@ -97,7 +97,7 @@ func (u Unsettled) in(o *Order, now time.Time, pause, patience time.Duration) Un
 	return u
 }
 
-// Healed tells whether the order, as it is now, has changed soon after payments was asked about it.
+// Healed reports whether the order has changed soon after payments was asked about it.
 func (u Unsettled) Healed(o *Order, patience time.Duration) bool {
 	return u.Asked > 0 && u.Version < o.Version && o.UpdatedAt.Sub(u.AskedAt) < patience
 }

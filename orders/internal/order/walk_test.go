@@ -64,9 +64,9 @@ func (w *walker) next() bool {
 	return true
 }
 
-// Whatever way a payment goes, whenever its order is cancelled, whatever order its events come in, however often and with
-// whatever missing: the order's history is one chain along the state machine, with a line for each version applied, and
-// the order ends with the payment.
+// Whatever way a payment goes, whenever its order is cancelled, whatever order its events come in, however often and
+// with whatever missing: the order's history is one chain along the state machine, with a line for each version
+// applied, and the order ends with the payment.
 func TestOrdersFollowTheirPaymentsWhereverTheyGo(t *testing.T) {
 	type step struct{ from, to Status }
 	taken := map[step]int{}

@@ -25,11 +25,12 @@ type Result struct {
 	Err   error
 }
 
-// PlaceAll places many orders in one transaction, each with its own result; one that is refused keeps no other from being
-// placed. A key covers the batch as a whole: with the same requests PlaceAll places what a crash has left out and returns the
-// orders as they are now, and repeated; with any other requests it returns idempotency.ErrReused. After an error nothing was
-// placed.
-func (s *Service) PlaceAll(ctx context.Context, requests []order.Request, key Key) (results []Result, repeated bool, err error) {
+// PlaceAll places many orders in one transaction. Each has its own result: one that is refused does not keep the others
+// from being placed. A key covers the whole batch. With the same requests, PlaceAll places what a crash has left out
+// and returns the orders as they are now, and repeated; with any other requests it returns idempotency.ErrReused. After
+// an error nothing was placed.
+func (s *Service) PlaceAll(ctx context.Context, requests []order.Request, key Key) (
+	results []Result, repeated bool, err error) {
 	results = make([]Result, len(requests))
 	b, err := s.readBatch(requests, key.Text, results)
 	if err != nil {
@@ -67,7 +68,7 @@ func (s *Service) PlaceAll(ctx context.Context, requests []order.Request, key Ke
 	return results, repeated, s.placeBatch(ctx, b, room, results)
 }
 
-// batch is the valid orders of a batch, in its order.
+// batch is the valid orders of a batch, in the order of its requests.
 type batch struct {
 	key      string
 	requests []order.Request // all of them
@@ -135,11 +136,14 @@ func keyOfItem(index int, key string) string { return strconv.Itoa(index) + ":" 
 
 // claim asks for the key to stand for the batch.
 func (b batch) claim() idempotency.Claim {
-	c := idempotency.Claim{Key: contract.DerivedID(batchScope, uuid.Nil, b.key), Makes: make(map[uuid.UUID]uuid.UUID, len(b.orders))}
-	c.Fingerprint = uuid.NewSHA1(c.Key, canonical(b.requests))
+	key := contract.DerivedID(batchScope, uuid.Nil, b.key)
+	c := idempotency.Claim{
+		Key: key, Fingerprint: uuid.NewSHA1(key, canonical(b.requests)), Makes: make(map[uuid.UUID]uuid.UUID, len(b.orders)),
+	}
 	accounts := make([]uuid.UUID, len(b.orders))
 	for i, o := range b.orders {
-		c.Makes[o.ID], accounts[i] = o.Fingerprint, o.AccountID
+		c.Makes[o.ID] = o.Fingerprint
+		accounts[i] = o.AccountID
 	}
 	c.Others = idempotency.Others(accounts, func(account uuid.UUID, index int) uuid.UUID {
 		return contract.DerivedID(batchScope, account, keyOfItem(index, b.key))
@@ -147,8 +151,8 @@ func (b batch) claim() idempotency.Claim {
 	return c
 }
 
-// canonical is the same for batches that ask for the same, valid or not, whether they spell out a default or not. The
-// fingerprints of stored keys are made of it.
+// canonical is the same for batches that ask for the same, whether they spell out a default or not. Fingerprints of
+// stored keys are made of it.
 func canonical(requests []order.Request) []byte {
 	same := slices.Clone(requests)
 	for i := range same {

@@ -16,10 +16,12 @@ import (
 	"github.com/altyn-pay/altyn/platform/telemetry"
 )
 
-// Cancel begins to cancel an order and returns it. Cancelling it again changes nothing; repeated reports that the first time
-// was this very request. Cancel returns contract.FieldErrors, postgres.ErrNotFound, order.ErrFailed, idempotency.ErrReused, or
-// *OutcomeUnknownError when the cancellation may have begun; after any other error nothing was done.
-func (s *Service) Cancel(ctx context.Context, id uuid.UUID, reason, key string) (o order.Order, repeated bool, err error) {
+// Cancel begins to cancel an order and returns it. Cancelling it again changes nothing; repeated reports that the first
+// time was this very request. Cancel returns contract.FieldErrors, postgres.ErrNotFound, order.ErrFailed,
+// idempotency.ErrReused, or *OutcomeUnknownError when the cancellation may have begun; after any other error nothing
+// was done.
+func (s *Service) Cancel(ctx context.Context, id uuid.UUID, reason, key string) (
+	o order.Order, repeated bool, err error) {
 	if err := contract.CheckText(reason, contract.MaxReason); err != nil {
 		return order.Order{}, false, contract.Invalid("reason", "%v", err)
 	}
@@ -56,8 +58,8 @@ type cancelled struct {
 	err      error // why the order is not cancelled
 }
 
-// commitCancellations begins the cancellation of orders in one transaction, with their history and their events. It returns
-// one result for each request. After an error nothing was stored, unless pg.IsOutcomeUnknown(err).
+// commitCancellations begins the cancellation of orders in one transaction, with their history and their events. It
+// returns one result for each request. After an error nothing was stored, unless pg.IsOutcomeUnknown(err).
 func (s *Service) commitCancellations(ctx context.Context, requests []cancellation) ([]cancelled, error) {
 	ids := make([]uuid.UUID, len(requests))
 	for i, c := range requests {
@@ -98,8 +100,8 @@ func (s *Service) commitCancellations(ctx context.Context, requests []cancellati
 	return d.results, nil
 }
 
-// attempt is a cancellation that one try of the transaction began. When it is not known whether that try was committed, the
-// next one recognises it.
+// attempt is a cancellation that one try of the transaction began. When it is not known whether that try was committed,
+// the next one recognises it.
 type attempt struct {
 	order   uuid.UUID
 	at      int64 // in microseconds

@@ -222,8 +222,8 @@ func TestCancelIsAllOrNothing(t *testing.T) {
 	}
 }
 
-// Requests to cancel and the events of payments meet on the same orders, in batches of any order, from many sides: nobody
-// fails, no update is lost, and each order that is cancelled is so once.
+// Requests to cancel and the events of payments meet on the same orders, in batches of any order, from many sides:
+// nobody fails, no update is lost, and each order that is cancelled is so once.
 func TestCancelsRaceWithPayments(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -1,6 +1,6 @@
-// Package placing is what clients do with orders: place one or many, and cancel one. It derives IDs from idempotency keys,
-// makes the events that tell payments, refuses what there is no room for, and has requests that arrive together share a
-// transaction. The rules of an order are in package order, all SQL is in package postgres.
+// Package placing is what clients do with orders: place one or many, and cancel one. It derives IDs from idempotency
+// keys, makes the events for payments, refuses orders for which there is no room, and has requests that arrive together
+// share a transaction. The rules of an order are in package order, all SQL is in package postgres.
 package placing
 
 import (
@@ -30,7 +30,8 @@ const (
 	maxWaiting = 10_000
 )
 
-// The scopes of idempotency keys: the paths by which requests come. Stored IDs are derived from them, so they never change.
+// The scopes of idempotency keys: the paths by which requests come. Stored IDs are derived from them, so they never
+// change.
 const (
 	placeScope  = "/api/v1/orders"
 	batchScope  = "/api/v1/orders/batch"
@@ -40,7 +41,8 @@ const (
 // ErrUnavailable is returned when the database failed before anything was done.
 var ErrUnavailable = errors.New("the database is not available; nothing was done")
 
-// OutcomeUnknownError is returned when nobody knows whether a request took effect. The order tells, once it can be read.
+// OutcomeUnknownError is returned when nobody knows whether a request took effect. The order tells, once it can be
+// read.
 type OutcomeUnknownError struct {
 	OrderID uuid.UUID
 	cause   error
@@ -53,7 +55,7 @@ func (e *OutcomeUnknownError) Error() string {
 // Unwrap returns the cause.
 func (e *OutcomeUnknownError) Unwrap() error { return e.cause }
 
-// outcome is the error of a request about an order.
+// outcome names the order in the error of a request whose outcome is unknown.
 func outcome(id uuid.UUID, err error) error {
 	if pg.IsOutcomeUnknown(err) {
 		return &OutcomeUnknownError{id, err}
@@ -83,10 +85,10 @@ type Service struct {
 	cancellations prometheus.Counter
 }
 
-// New makes a service. After a commit it calls changed with each order whose status has changed, and wake where there are
-// events to publish. full reports whether a lane has no room for new orders.
-func New(store *postgres.Store, currencies *money.Currencies, changed func(order.Order), wake func(), full func(lane int16) bool,
-	metrics prometheus.Registerer) *Service {
+// New makes a service. After a commit it calls changed with each order whose status has changed, and wake when there
+// are events to publish. full reports whether a lane has no room for new orders.
+func New(store *postgres.Store, currencies *money.Currencies, changed func(order.Order), wake func(),
+	full func(lane int16) bool, metrics prometheus.Registerer) *Service {
 	s := &Service{
 		store: store, currencies: currencies, changed: changed, wake: wake, full: full,
 		placed: prometheus.NewCounter(prometheus.CounterOpts{
@@ -101,9 +103,9 @@ func New(store *postgres.Store, currencies *money.Currencies, changed func(order
 	return s
 }
 
-// Admit turns a request into an order with an ID, which is not stored yet: a caller may begin to watch it before Place. It
-// returns contract.FieldErrors for a request that is not valid, and outbox.ErrFull where the account's lane has no room,
-// unless the same request was accepted before.
+// Admit turns a request into an order with an ID. The order is not stored yet, so a caller can begin to watch it before
+// Place. Admit returns contract.FieldErrors for a request that is not valid, and outbox.ErrFull when the account's lane
+// has no room, unless the same request was accepted before.
 func (s *Service) Admit(ctx context.Context, request order.Request, key Key) (order.Order, error) {
 	o, err := s.read(request, placeScope, key.Text)
 	if err != nil {
@@ -126,9 +128,9 @@ func (s *Service) Admit(ctx context.Context, request order.Request, key Key) (or
 	return o, err
 }
 
-// Place stores an admitted order together with its event. When the same request has placed it before, Place returns it as it
-// is now, and repeated. It returns idempotency.ErrReused when another request has taken its key, and *OutcomeUnknownError when
-// the order may have been stored; after any other error nothing was.
+// Place stores an admitted order with its event. If the same request has placed it before, Place returns it as it is
+// now, and repeated. Place returns idempotency.ErrReused when another request has taken the key, and
+// *OutcomeUnknownError when the order may have been stored; after any other error nothing was.
 func (s *Service) Place(ctx context.Context, o order.Order) (placed order.Order, repeated bool, err error) {
 	placement, err := s.placement(ctx, o)
 	if err != nil {
@@ -165,7 +167,7 @@ func (s *Service) placement(ctx context.Context, o order.Order) (*postgres.Place
 	return &postgres.Placement{Order: o, Event: event}, err
 }
 
-// room reports for each order whether there is room for it. What has a key and was placed before needs none.
+// room reports for each order whether there is room for it. An order with a key that was placed before needs none.
 func (s *Service) room(ctx context.Context, keyed bool, orders ...order.Order) ([]bool, error) {
 	room := make([]bool, len(orders))
 	var without []uuid.UUID

@@ -13,55 +13,70 @@ import (
 	"github.com/altyn-pay/altyn/platform/watch"
 )
 
-// Lock locks those of the orders that are there, all callers in one global order, and returns them by ID.
+// Lock locks the orders that exist, in one global order, and returns them by ID.
 func (s *Store) Lock(ctx context.Context, tx *sqlx.Tx, ids []uuid.UUID) (map[uuid.UUID]order.Order, error) {
-	return selectOrders(ctx, tx, `SELECT `+orderColumns+` FROM orders WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE`, ids)
+	return selectOrders(ctx, tx, `
+		SELECT `+orderColumns+` FROM orders WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE`, ids)
 }
 
-// Changes is the channel of the database on which every process hears of the orders that are saved.
+// Changes is the database channel on which every process is told which orders have changed.
 const Changes = "orders"
 
-// saveOrders stores states of orders and their history and tells of them, by one statement: where orders come alone, each
-// further one would cost as much. The rows are locked and were read, so the condition always holds: no change is lost, and
-// versions never go back.
+// saveOrders stores orders and their history and announces them on Changes, in one statement: where orders come alone,
+// each further statement would cost as much. The rows are locked and were read, so the conditions on versions always
+// hold.
 const saveOrders = `
 	WITH saved AS (
 		UPDATE orders SET status = c.status, reason = c.reason, note = c.note, captured = c.captured,
 			refunded = c.refunded, version = c.version, payment_version = c.payment_version, updated_at = c.updated_at
-		FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::timestamptz[])
+		FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[],
+				$5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::timestamptz[])
 			AS c (id, status, reason, note, captured, refunded, version, payment_version, updated_at)
 		WHERE orders.id = c.id AND orders.version < c.version AND orders.payment_version <= c.payment_version
 		RETURNING orders.id
 	), written AS (
 		INSERT INTO order_history (order_id, number, at, from_status, to_status, reason, note, event_id)
-		SELECT * FROM unnest($10::uuid[], $11::bigint[], $12::timestamptz[], $13::text[], $14::text[], $15::text[], $16::text[], $17::uuid[])
+		SELECT * FROM unnest($10::uuid[], $11::bigint[], $12::timestamptz[], $13::text[], $14::text[], $15::text[],
+			$16::text[], $17::uuid[])
 	)
-	SELECT (SELECT count(*) FROM saved), (SELECT count(pg_notify('` + Changes + `', text)) FROM unnest($18::text[]) AS text)`
+	SELECT (SELECT count(*) FROM saved),
+		(SELECT count(pg_notify('` + Changes + `', text)) FROM unnest($18::text[]) AS text)`
 
-// Save stores the new states of orders that the transaction has locked, and the transitions that led to them. Once that is
-// committed, every process that listens to Changes is told.
+// Save stores the new states of orders that the transaction has locked, and the transitions that led to them. After the
+// commit, every process that listens to Changes is told.
 func (s *Store) Save(ctx context.Context, tx *sqlx.Tx, orders []order.Order, transitions []order.Transition) error {
 	n, m := len(orders), len(transitions)
 	if n+m == 0 {
 		return nil
 	}
-	ids, statuses, reasons, notes, updated := make(pg.UUIDs, n), texts(n), texts(n), texts(n), make(pg.Times, n)
-	captured, refunded, versions, paymentVersions := bigints(n), bigints(n), bigints(n), bigints(n)
+	ids, updated := make(pg.UUIDs, n), make(pg.Times, n)
+	statuses, reasons, notes := texts(n), texts(n), texts(n)
+	captured, refunded := bigints(n), bigints(n)
+	versions, paymentVersions := bigints(n), bigints(n)
 	changes := make([]watch.Change, n)
 	for i, o := range orders {
-		ids[i], statuses[i], reasons[i], notes[i], updated[i] = o.ID, string(o.Status), o.Reason, o.Note, o.UpdatedAt
-		captured[i], refunded[i], versions[i], paymentVersions[i] = o.Captured, o.Refunded, o.Version, o.PaymentVersion
+		ids[i], updated[i] = o.ID, o.UpdatedAt
+		statuses[i] = string(o.Status)
+		reasons[i], notes[i] = o.Reason, o.Note
+		captured[i], refunded[i] = o.Captured, o.Refunded
+		versions[i], paymentVersions[i] = o.Version, o.PaymentVersion
 		changes[i] = watch.Change{ID: o.ID, Version: o.Version}
 	}
-	of, events, numbers, at := make(pg.UUIDs, m), make(pg.OptionalUUIDs, m), bigints(m), make(pg.Times, m)
-	from, to, why, said := texts(m), texts(m), texts(m), texts(m)
+	of, numbers := make(pg.UUIDs, m), bigints(m)
+	at, events := make(pg.Times, m), make(pg.OptionalUUIDs, m)
+	from, to := texts(m), texts(m)
+	why, said := texts(m), texts(m)
 	for i, t := range transitions {
-		of[i], numbers[i], at[i], from[i], to[i] = t.OrderID, t.Number, t.At, string(t.From), string(t.To)
-		why[i], said[i], events[i] = t.Reason, t.Note, t.EventID.UUID
+		of[i], numbers[i] = t.OrderID, t.Number
+		at[i], events[i] = t.At, t.EventID.UUID
+		from[i], to[i] = string(t.From), string(t.To)
+		why[i], said[i] = t.Reason, t.Note
 	}
 	var saved, told int
-	if err := tx.QueryRowContext(ctx, saveOrders, ids, statuses, reasons, notes, captured, refunded, versions, paymentVersions, updated,
-		of, numbers, at, from, to, why, said, events, pg.Texts(watch.Announcements(changes))).Scan(&saved, &told); err != nil {
+	if err := tx.QueryRowContext(ctx, saveOrders,
+		ids, statuses, reasons, notes, captured, refunded, versions, paymentVersions, updated,
+		of, numbers, at, from, to, why, said, events,
+		pg.Texts(watch.Announcements(changes))).Scan(&saved, &told); err != nil {
 		return fmt.Errorf("save %d orders: %w", n, err)
 	}
 	if saved != n {
@@ -83,7 +98,8 @@ type Cancellation struct {
 func (s *Store) Cancellations(ctx context.Context, tx *sqlx.Tx, ids []uuid.UUID) (map[uuid.UUID]Cancellation, error) {
 	var rows []Cancellation
 	if err := tx.SelectContext(ctx, &rows, `
-		SELECT order_id, request, fingerprint, reason, at FROM cancellations WHERE order_id = ANY($1::uuid[])`, pg.UUIDs(ids)); err != nil {
+		SELECT order_id, request, fingerprint, reason, at FROM cancellations
+		WHERE order_id = ANY($1::uuid[])`, pg.UUIDs(ids)); err != nil {
 		return nil, fmt.Errorf("read cancellations: %w", err)
 	}
 	cancellations := make(map[uuid.UUID]Cancellation, len(rows))
@@ -93,8 +109,8 @@ func (s *Store) Cancellations(ctx context.Context, tx *sqlx.Tx, ids []uuid.UUID)
 	return cancellations, nil
 }
 
-// SaveCancellations stores the requests that begin cancellations, and has the orders watched until they are cancelled: the
-// sweep has passed most of them.
+// SaveCancellations stores the requests that begin cancellations, and has the orders watched until they are cancelled:
+// the sweep has passed most of them.
 func (s *Store) SaveCancellations(ctx context.Context, tx *sqlx.Tx, cancellations []Cancellation) error {
 	n := len(cancellations)
 	if n == 0 {
@@ -103,8 +119,9 @@ func (s *Store) SaveCancellations(ctx context.Context, tx *sqlx.Tx, cancellation
 	orders, requests, fingerprints := make(pg.UUIDs, n), make(pg.OptionalUUIDs, n), make(pg.UUIDs, n)
 	notes, at := texts(n), make(pg.Times, n)
 	for i, c := range cancellations {
-		orders[i], fingerprints[i], notes[i], at[i] = c.OrderID, c.Fingerprint, c.Note, c.At
-		requests[i] = c.Request.UUID
+		orders[i], requests[i] = c.OrderID, c.Request.UUID
+		fingerprints[i] = c.Fingerprint
+		notes[i], at[i] = c.Note, c.At
 	}
 	return exec(ctx, tx, "save cancellations", n, `
 		WITH watched AS (

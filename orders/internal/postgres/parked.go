@@ -16,13 +16,13 @@ import (
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
-// Parked is a message that could be read but not be applied.
+// Parked is a message that could be read but not applied.
 type Parked struct {
 	Message kafka.Message
 	Reason  string
 }
 
-// Park keeps messages for an operator. One that is parked already counts one more attempt.
+// Park keeps messages for an operator. A message that is parked already gets one more attempt and the new reason.
 func (s *Store) Park(ctx context.Context, tx *sqlx.Tx, parked []Parked) error {
 	n := len(parked)
 	if n == 0 {
@@ -32,23 +32,26 @@ func (s *Store) Park(ctx context.Context, tx *sqlx.Tx, parked []Parked) error {
 	partitions, offsets := make(pg.Int32s, n), bigints(n)
 	keys, payloads := make(pg.Blobs, n), make(pg.Blobs, n)
 	for i, p := range parked {
-		topics[i], partitions[i], offsets[i] = p.Message.Topic, int32(p.Message.Partition), p.Message.Offset
-		keys[i], payloads[i], reasons[i] = p.Message.Key, p.Message.Value, pg.Storable(p.Reason)
-		text, err := encodeHeaders(p.Message.Headers)
-		if err != nil {
+		m := p.Message
+		topics[i] = m.Topic
+		partitions[i], offsets[i] = int32(m.Partition), m.Offset
+		keys[i], payloads[i] = m.Key, m.Value
+		reasons[i] = pg.Storable(p.Reason)
+		var err error
+		if headers[i], err = encodeHeaders(m.Headers); err != nil {
 			return err
 		}
-		headers[i] = text
 	}
 	return exec(ctx, tx, "park events", n, `
 		INSERT INTO parked_events (topic, "partition", "offset", key, headers, payload, reason)
-		SELECT * FROM unnest($1::text[], $2::integer[], $3::bigint[], $4::bytea[], $5::text[]::json[], $6::bytea[], $7::text[])
+		SELECT * FROM unnest($1::text[], $2::integer[], $3::bigint[], $4::bytea[], $5::text[]::json[], $6::bytea[],
+			$7::text[])
 		ON CONFLICT (topic, "partition", "offset") DO UPDATE
 			SET attempts = parked_events.attempts + 1, reason = excluded.reason`,
 		topics, partitions, offsets, keys, headers, payloads, reasons)
 }
 
-// parkedRow is a parked event; of what is large only as much as was asked for.
+// parkedRow is a parked event. A list leaves out what is large.
 type parkedRow struct {
 	parked.Item
 	Topic     string `db:"topic"`
@@ -62,7 +65,9 @@ type parkedRow struct {
 // message is the event as it was consumed.
 func (r parkedRow) message() (kafka.Message, error) {
 	headers, err := decodeHeaders(r.Headers)
-	return kafka.Message{Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Key: r.Key, Value: r.Value, Headers: headers}, err
+	return kafka.Message{
+		Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Key: r.Key, Value: r.Value, Headers: headers,
+	}, err
 }
 
 // item is what operators see of it.
@@ -90,7 +95,8 @@ func (s *Store) ParkedEvents(ctx context.Context, after parked.Position, limit i
 			CASE WHEN octet_length(key) <= %[2]d THEN key END AS key,
 			CASE WHEN octet_length(headers::text) <= %[2]d THEN headers END AS headers,
 			CASE WHEN octet_length(payload) <= %[2]d THEN payload END AS payload
-		FROM parked_events WHERE (parked_at, id) > ($1, $2) ORDER BY parked_at, id LIMIT $3`, parked.MaxReason, parked.MaxPayload),
+		FROM parked_events WHERE (parked_at, id) > ($1, $2)
+		ORDER BY parked_at, id LIMIT $3`, parked.MaxReason, parked.MaxPayload),
 		after.At, after.ID, limit); err != nil {
 		return nil, fmt.Errorf("list parked events: %w", err)
 	}
@@ -104,8 +110,8 @@ func (s *Store) ParkedEvents(ctx context.Context, after parked.Position, limit i
 	return items, nil
 }
 
-var parkedColumns = fmt.Sprintf(`id, topic, "partition", "offset", key, headers, payload, left(reason, %d) AS reason, attempts, parked_at`,
-	parked.MaxReason)
+var parkedColumns = fmt.Sprintf(`id, topic, "partition", "offset", key, headers, payload,
+	left(reason, %d) AS reason, attempts, parked_at`, parked.MaxReason)
 
 // ParkedEvent returns one parked event, or parked.ErrNotFound.
 func (s *Store) ParkedEvent(ctx context.Context, id uuid.UUID) (parked.Item, kafka.Message, error) {
@@ -135,7 +141,7 @@ func (s *Store) parkedEvent(ctx context.Context, query string, id uuid.UUID) (pa
 	return item, m, err
 }
 
-// Unpark deletes parked events that have taken effect after all, or need not any more. Those that are not there are none.
+// Unpark deletes parked events that have taken effect after all, or that need not take effect any more.
 func (s *Store) Unpark(ctx context.Context, tx *sqlx.Tx, ids []uuid.UUID) error {
 	if len(ids) == 0 {
 		return nil
@@ -146,13 +152,13 @@ func (s *Store) Unpark(ctx context.Context, tx *sqlx.Tx, ids []uuid.UUID) error 
 	return nil
 }
 
-// ParkedGauge tells how many events are parked.
+// ParkedGauge measures how many events are parked.
 func (s *Store) ParkedGauge() prometheus.Collector {
 	return pg.Gauges(s.db, `SELECT count(*) FROM parked_events`, prometheus.GaugeOpts{
 		Name: "altyn_orders_parked_events", Help: "Events of payments that were set aside and wait for an operator."})
 }
 
-// encodeHeaders keeps the bytes of headers, which need not be text.
+// encodeHeaders keeps headers as they are: their values need not be text.
 func encodeHeaders(headers []kafka.Header) (string, error) {
 	type header struct {
 		Key   string `json:"key"`
@@ -169,7 +175,7 @@ func encodeHeaders(headers []kafka.Header) (string, error) {
 	return string(text), nil
 }
 
-// decodeHeaders reads what encodeHeaders wrote; nothing where there is nothing.
+// decodeHeaders reads what encodeHeaders wrote.
 func decodeHeaders(text []byte) ([]kafka.Header, error) {
 	if text == nil {
 		return nil, nil

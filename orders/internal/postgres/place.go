@@ -19,17 +19,17 @@ type Placement struct {
 	Event order.Event
 }
 
-// Placed is what the database has under the ID of a placement.
+// Placed is the order that the database has under a placement's ID.
 type Placed struct {
 	Order *order.Order
-	// New reports that this placement put it there. Otherwise it was there before, and may be another request's: compare the
+	// New reports that this placement stored it. Otherwise it was there before, and may be another request's: compare the
 	// fingerprints.
 	New bool
 }
 
-// Place stores orders with their events in one transaction, in the order given, and returns one result for each. An
-// order whose ID is taken is not stored again, nor is its event, so a placement may be repeated any number of times.
-// After an error nothing was stored, unless pg.IsOutcomeUnknown(err).
+// Place stores orders with their events in one transaction, in the order given, and returns one result for each. When
+// an ID is taken, neither the order nor its event is stored, so a placement may be repeated any number of times. After
+// an error nothing was stored, unless pg.IsOutcomeUnknown(err).
 func (s *Store) Place(ctx context.Context, placements []*Placement) ([]Placed, error) {
 	// A second placement under the same ID repeats the first one.
 	first := make([]*Placement, 0, len(placements))
@@ -77,36 +77,41 @@ func (s *Store) place(ctx context.Context, placements, first []*Placement, tried
 	return results, nil
 }
 
-// placeOrders stores the orders whose IDs are free, and, in place of %s, their events. It is one statement, and so a transaction of
-// its own. The order of the rows is that of the requests' arrival, and so is the order of seq.
+// placeOrders stores the orders whose IDs are free and, in place of %s, their events. As a single statement it is a
+// transaction of its own. Rows are inserted, and seq is assigned, in the order in which the requests arrived.
 const placeOrders = `
 	WITH placed AS (
-		INSERT INTO orders (id, account_id, amount, currency, description, reference, capture, await_inventory, on_insufficient,
-			expires_at, status, version, fingerprint, created_at, updated_at)
-		SELECT id, account_id, amount, currency, description, reference, capture, await_inventory, on_insufficient,
-			expires_at, status, version, fingerprint, created_at, created_at
+		INSERT INTO orders (id, account_id, amount, currency, description, reference, capture, await_inventory,
+			on_insufficient, expires_at, status, version, fingerprint, created_at, updated_at)
+		SELECT id, account_id, amount, currency, description, reference, capture, await_inventory,
+			on_insufficient, expires_at, status, version, fingerprint, created_at, created_at
 		FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::boolean[],
 			$9::text[], $10::timestamptz[], $11::text[], $12::bigint[], $13::uuid[], $14::timestamptz[]) WITH ORDINALITY
-			AS o (id, account_id, amount, currency, description, reference, capture, await_inventory, on_insufficient,
-				expires_at, status, version, fingerprint, created_at, n)
+			AS o (id, account_id, amount, currency, description, reference, capture, await_inventory,
+				on_insufficient, expires_at, status, version, fingerprint, created_at, n)
 		ORDER BY n
 		ON CONFLICT (id) DO NOTHING RETURNING id
 	), announced AS (%s)
 	SELECT id FROM placed`
 
-// insertOrders returns the IDs of the orders that it has stored.
+// insertOrders stores the orders whose IDs are free, and returns those IDs.
 func (s *Store) insertOrders(ctx context.Context, placements []*Placement) (map[uuid.UUID]bool, error) {
 	n := len(placements)
 	ids, accounts, fingerprints := make(pg.UUIDs, n), make(pg.UUIDs, n), make(pg.UUIDs, n)
-	currencies, descriptions, references, captures, onInsufficient, statuses := texts(n), texts(n), texts(n), texts(n), texts(n), texts(n)
-	amounts, versions, await := bigints(n), bigints(n), make(pg.Bools, n)
+	amounts, currencies := bigints(n), texts(n)
+	descriptions, references := texts(n), texts(n)
+	captures, await, onInsufficient := texts(n), make(pg.Bools, n), texts(n)
+	statuses, versions := texts(n), bigints(n)
 	expires, created := make(pg.Times, n), make(pg.Times, n)
 	events := make([]outbox.Message, n)
 	for i, p := range placements {
 		o := &p.Order
-		ids[i], accounts[i], amounts[i], currencies[i] = o.ID, o.AccountID, o.Amount, o.Currency
-		descriptions[i], references[i], captures[i], await[i] = o.Description, o.Reference, o.Capture, o.AwaitInventory
-		onInsufficient[i], statuses[i], versions[i] = o.OnInsufficient, string(o.Status), o.Version
+		ids[i], accounts[i] = o.ID, o.AccountID
+		amounts[i], currencies[i] = o.Amount, o.Currency
+		descriptions[i], references[i] = o.Description, o.Reference
+		captures[i], await[i] = o.Capture, o.AwaitInventory
+		onInsufficient[i] = o.OnInsufficient
+		statuses[i], versions[i] = string(o.Status), o.Version
 		fingerprints[i], created[i] = o.Fingerprint, o.CreatedAt
 		if o.ExpiresAt != nil {
 			expires[i] = *o.ExpiresAt
@@ -130,9 +135,10 @@ func (s *Store) insertOrders(ctx context.Context, placements []*Placement) (map[
 	return inserted, nil
 }
 
-// fillTaken completes the results of the placements whose IDs were taken with the orders that took them. One that was placed at
-// the very same time was placed by the try before this one.
-func (s *Store) fillTaken(ctx context.Context, placements []*Placement, results []Placed, taken []uuid.UUID, tried bool) error {
+// fillTaken fills in the results of the placements whose IDs were taken. An order that was placed at the very same time
+// was placed by the try before this one.
+func (s *Store) fillTaken(ctx context.Context, placements []*Placement, results []Placed, taken []uuid.UUID,
+	tried bool) error {
 	if len(taken) == 0 {
 		return nil
 	}
@@ -156,7 +162,8 @@ func (s *Store) fillTaken(ctx context.Context, placements []*Placement, results 
 	return nil
 }
 
-// Claim makes the key of a batch stand for it, or returns idempotency.ErrReused. repeated tells that it stood for it before.
+// Claim makes a key stand for a batch, or returns idempotency.ErrReused. repeated reports that it stood for the batch
+// before.
 func (s *Store) Claim(ctx context.Context, c idempotency.Claim) (repeated bool, err error) {
 	ctx, cancel := pg.Detached(ctx)
 	defer cancel()
@@ -170,7 +177,7 @@ func (s *Store) Claim(ctx context.Context, c idempotency.Claim) (repeated bool, 
 	return outcomes[0].Repeated, nil
 }
 
-// Placed finds the fingerprints of those of the orders that exist.
+// Placed returns the fingerprints of those of the orders that exist.
 func (s *Store) Placed(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]uuid.UUID, error) {
 	if len(ids) == 0 {
 		return nil, nil
@@ -181,7 +188,8 @@ func (s *Store) Placed(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]uuid
 		ID          uuid.UUID `db:"id"`
 		Fingerprint uuid.UUID `db:"fingerprint"`
 	}
-	if err := s.db.SelectContext(ctx, &rows, `SELECT id, fingerprint FROM orders WHERE id = ANY($1::uuid[])`, pg.UUIDs(ids)); err != nil {
+	if err := s.db.SelectContext(ctx, &rows, `
+		SELECT id, fingerprint FROM orders WHERE id = ANY($1::uuid[])`, pg.UUIDs(ids)); err != nil {
 		return nil, fmt.Errorf("look for orders of a key: %w", err)
 	}
 	found := make(map[uuid.UUID]uuid.UUID, len(rows))

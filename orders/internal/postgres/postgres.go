@@ -1,5 +1,4 @@
-// Package postgres holds all SQL of orders: placing and cancelling them with their events, applying what payments tells
-// of them, and what the API reads.
+// Package postgres holds all SQL of orders. It decides nothing: packages placing and status load, decide and store.
 package postgres
 
 import (
@@ -22,9 +21,11 @@ import (
 //go:embed migrations/*.sql
 var files embed.FS
 
-// Migrations is the schema of orders, in the order in which it is applied.
+// Migrations returns the schema of orders, in the order in which it is applied.
 func Migrations() []pg.Migrations {
-	return []pg.Migrations{outbox.Migrations(), idempotency.Migrations(), pg.Embedded("orders", files), currencies.Migrations()}
+	return []pg.Migrations{
+		outbox.Migrations(), idempotency.Migrations(), pg.Embedded("orders", files), currencies.Migrations(),
+	}
 }
 
 // ErrNotFound is returned for an order that is not there.
@@ -43,10 +44,12 @@ func (s *Store) InTx(ctx context.Context, fn func(tx *sqlx.Tx) error) error {
 	return pg.InTx(ctx, s.db, fn)
 }
 
-const orderColumns = `id, account_id, amount, currency, description, reference, capture, await_inventory, on_insufficient,
-	expires_at, status, reason, note, captured, refunded, version, payment_version, fingerprint, created_at, updated_at`
+const orderColumns = `id, account_id, amount, currency, description, reference, capture, await_inventory,
+	on_insufficient, expires_at, status, reason, note, captured, refunded, version, payment_version, fingerprint,
+	created_at, updated_at`
 
-func selectOrders(ctx context.Context, db sqlx.QueryerContext, query string, ids []uuid.UUID) (map[uuid.UUID]order.Order, error) {
+func selectOrders(ctx context.Context, db sqlx.QueryerContext, query string, ids []uuid.UUID) (
+	map[uuid.UUID]order.Order, error) {
 	var rows []order.Order
 	if err := sqlx.SelectContext(ctx, db, &rows, query, pg.UUIDs(ids)); err != nil {
 		return nil, fmt.Errorf("read %d orders: %w", len(ids), err)
@@ -62,13 +65,13 @@ func byID(rows []order.Order) map[uuid.UUID]order.Order {
 	return orders
 }
 
-// cancelled are the reason and the note of what is being cancelled or is cancelled, of the version before too.
+// cancelled returns the reason and the note of a cancellation. Earlier versions stored the note as the reason.
 func cancelled(reason, note string) (string, string) {
 	return contract.ReasonCancelled, contract.NoteOf(reason, note)
 }
 
-// read makes an order of its row: its times independent of the session's time zone, and a note of what the version before has
-// kept as a reason.
+// read completes an order that was read: its times are in UTC, whatever the session's time zone, and what earlier
+// versions stored as the reason of a cancellation is its note.
 func read(o order.Order) order.Order {
 	if o.Status == order.Cancelling || o.Status == order.Cancelled {
 		o.Reason, o.Note = cancelled(o.Reason, o.Note)
@@ -81,7 +84,7 @@ func read(o order.Order) order.Order {
 	return o
 }
 
-// message is an event as the outbox takes it.
+// message is an event in the form of the outbox.
 func message(e order.Event) outbox.Message {
 	return outbox.Message{
 		Lane: contract.Lane(e.AccountID), ID: e.ID, Type: e.Type, Topic: contract.TopicOrders, Key: e.AccountID.String(),
@@ -98,7 +101,7 @@ func (s *Store) Announce(ctx context.Context, tx *sqlx.Tx, events ...order.Event
 	return outbox.Append(ctx, tx, messages...)
 }
 
-// exec runs a statement that must change exactly n rows: anything else is a broken promise, and rolls back.
+// exec runs a statement that must change exactly n rows; any other number is an error.
 func exec(ctx context.Context, tx *sqlx.Tx, what string, n int, query string, args ...any) error {
 	result, err := tx.ExecContext(ctx, query, args...)
 	if err != nil {

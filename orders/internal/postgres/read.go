@@ -30,18 +30,19 @@ func (s *Store) Order(ctx context.Context, id uuid.UUID) (order.Order, error) {
 	return read(o), nil
 }
 
-// Newer returns, by ID, those of the orders whose version is above the one that was seen of each.
+// Newer returns, by ID, the orders that are newer than the version seen of each.
 func (s *Store) Newer(ctx context.Context, ids []uuid.UUID, seen []int64) (map[uuid.UUID]order.Order, error) {
 	var rows []order.Order
 	if err := s.db.SelectContext(ctx, &rows, `
-		SELECT `+orderColumns+` FROM unnest($1::uuid[], $2::bigint[]) AS seen (order_id, seen_version) JOIN orders ON id = order_id
+		SELECT `+orderColumns+` FROM unnest($1::uuid[], $2::bigint[]) AS seen (order_id, seen_version)
+		JOIN orders ON id = order_id
 		WHERE version > seen_version`, pg.UUIDs(ids), pg.Int64s(seen)); err != nil {
 		return nil, fmt.Errorf("read what is new of %d orders: %w", len(ids), err)
 	}
 	return byID(rows), nil
 }
 
-// maxTransitions is more than an order can have: payments bounds how many versions a payment has.
+// maxTransitions is more than an order can have, since payments bounds the versions of a payment.
 const maxTransitions = 2000
 
 // Transitions returns what happened to an order since it was placed, the first transition first.
@@ -57,7 +58,7 @@ func (s *Store) Transitions(ctx context.Context, id uuid.UUID) ([]order.Transiti
 	for i := range transitions {
 		t := &transitions[i]
 		t.At = t.At.UTC()
-		// A line that leaves an order cancelling says what has become of its payment.
+		// A transition from cancelling to cancelling is about the payment, not about the cancellation.
 		if t.To == order.Cancelled || t.To == order.Cancelling && t.From != order.Cancelling {
 			t.Reason, t.Note = cancelled(t.Reason, t.Note)
 		}
@@ -65,34 +66,35 @@ func (s *Store) Transitions(ctx context.Context, id uuid.UUID) ([]order.Transiti
 	return transitions, nil
 }
 
-// Filter chooses orders. Empty fields do not restrict the choice.
+// Filter chooses orders. An empty field does not restrict the choice.
 type Filter struct {
 	AccountID uuid.NullUUID
 	Reference string
 	Status    order.Status
 }
 
-// maxScanned is how many orders one page of a list looks at when it filters by status, which is in no index.
+// maxScanned is how many orders a page looks at when it filters by status, for which there is no index.
 const maxScanned = 10_000
 
 // FirstPage is the position before the newest order.
 const FirstPage int64 = math.MaxInt64
 
-// List returns at most limit orders, the newest first, from those before a position, and the position from which the
-// list goes on, or 0 when it has come to its end. Orders that are placed meanwhile are before the first page, so no
-// order is left out or comes twice.
+// List returns at most limit orders before a position, the newest first, and the position where the list goes on, or 0
+// at its end. Orders that are placed meanwhile come before the first page, so no order is left out or comes twice.
 //
-// A page looks at no more than 10,000 orders: where hardly any has the status asked for, it may hold fewer than limit,
-// or none, and yet not be the last.
-func (s *Store) List(ctx context.Context, filter Filter, before int64, limit int) (page []order.Order, next int64, err error) {
+// A page that filters by status looks at 10,000 orders at most: it may hold fewer than limit, or none, without being
+// the last.
+func (s *Store) List(ctx context.Context, filter Filter, before int64, limit int) (
+	page []order.Order, next int64, err error) {
 	ctx, cancel := pg.Detached(ctx)
 	defer cancel()
 	where, args := filter.indexed(before)
 	var end int64
 	if filter.Status != "" {
-		// The window is found in the index alone.
+		// An index alone answers this.
 		if err := s.db.GetContext(ctx, &end, `
-			SELECT coalesce((SELECT seq FROM orders WHERE `+where+` ORDER BY seq DESC OFFSET `+strconv.Itoa(maxScanned-1)+` LIMIT 1), 0)`,
+			SELECT coalesce((
+				SELECT seq FROM orders WHERE `+where+` ORDER BY seq DESC OFFSET `+strconv.Itoa(maxScanned-1)+` LIMIT 1), 0)`,
 			args...); err != nil {
 			return nil, 0, fmt.Errorf("list orders: %w", err)
 		}
@@ -104,7 +106,8 @@ func (s *Store) List(ctx context.Context, filter Filter, before int64, limit int
 		Seq int64 `db:"seq"`
 	}
 	if err := s.db.SelectContext(ctx, &rows, `
-		SELECT seq, `+orderColumns+` FROM orders WHERE `+where+` ORDER BY seq DESC LIMIT `+strconv.Itoa(limit+1), args...); err != nil {
+		SELECT seq, `+orderColumns+` FROM orders WHERE `+where+`
+		ORDER BY seq DESC LIMIT `+strconv.Itoa(limit+1), args...); err != nil {
 		return nil, 0, fmt.Errorf("list orders: %w", err)
 	}
 	next = end
@@ -119,7 +122,7 @@ func (s *Store) List(ctx context.Context, filter Filter, before int64, limit int
 	return page, next, nil
 }
 
-// indexed is the part of the filter that an index answers.
+// indexed is the part of the filter for which there are indexes.
 func (f Filter) indexed(before int64) (where string, args []any) {
 	conditions := []string{`seq < $1`}
 	args = []any{before}

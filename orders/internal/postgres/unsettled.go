@@ -18,7 +18,7 @@ import (
 const (
 	// sweepPage is how many orders a round of the sweep reads.
 	sweepPage = 50_000
-	// oldestRows is how many rows of the outbox are looked at for lanes in which something is late.
+	// oldestRows is how many of the outbox's oldest rows, and of the parked events, Held looks at.
 	oldestRows = 10_000
 )
 
@@ -26,15 +26,16 @@ const (
 type Unsettled struct {
 	Order        order.Order
 	Watched      order.Unsettled
-	Cancellation Cancellation // that has begun; zero without one
+	Cancellation Cancellation // zero unless one has begun
 }
 
-// TakeTurn begins a round of healing, where the last one of any process began some time ago and none is under way. It
-// returns the database's time. The turn ends with the transaction.
+// TakeTurn begins a round of healing. ok is false when a round of any process began less than this time ago, or is
+// under way. now is the database's time. The turn ends with the transaction.
 func (s *Store) TakeTurn(ctx context.Context, tx *sqlx.Tx, every time.Duration) (now time.Time, ok bool, err error) {
 	err = tx.GetContext(ctx, &now, `
 		UPDATE sweep SET at = clock_timestamp() WHERE one = (
-			SELECT one FROM sweep WHERE one AND at <= clock_timestamp() - $1::bigint * interval '1 microsecond' FOR UPDATE SKIP LOCKED
+			SELECT one FROM sweep WHERE one AND at <= clock_timestamp() - $1::bigint * interval '1 microsecond'
+			FOR UPDATE SKIP LOCKED
 		) RETURNING at`, every.Microseconds())
 	if errors.Is(err, sql.ErrNoRows) {
 		return time.Time{}, false, nil
@@ -45,20 +46,21 @@ func (s *Store) TakeTurn(ctx context.Context, tx *sqlx.Tx, every time.Duration) 
 	return now.UTC(), true, nil
 }
 
-// writers are the transactions that write orders at the moment.
+// writers selects the transactions that are writing orders now.
 const writers = `
 	SELECT virtualtransaction FROM pg_locks
 	WHERE relation = 'orders'::regclass AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 		AND mode = 'RowExclusiveLock'`
 
-// Sweep begins to watch the orders that have not come to their end although they were placed some time ago. Each order is
-// looked at once: a sweep goes on where the last one ended.
+// Sweep begins to watch the orders that were placed longer than patience ago and are not at their end. It looks at each
+// order once: a sweep goes on where the last one ended.
 func (s *Store) Sweep(ctx context.Context, tx *sqlx.Tx, patience time.Duration) error {
 	var end int64
-	if err := tx.GetContext(ctx, &end, `SELECT coalesce((SELECT seq FROM orders ORDER BY seq DESC LIMIT 1), 0)`); err != nil {
+	if err := tx.GetContext(ctx, &end, `
+		SELECT coalesce((SELECT seq FROM orders ORDER BY seq DESC LIMIT 1), 0)`); err != nil {
 		return fmt.Errorf("read the end of the orders: %w", err)
 	}
-	// By a later statement: a transaction that has taken a lower seq holds its lock by now, if it has not ended.
+	// By a later statement: a transaction that has taken a lower seq holds its lock by now, unless it has ended.
 	if _, err := tx.ExecContext(ctx, `
 		INSERT INTO sweep_marks (seq, writers, at) SELECT $1, ARRAY(`+writers+`), clock_timestamp()
 		WHERE $1 > (SELECT seq FROM sweep WHERE one)
@@ -94,8 +96,8 @@ func (s *Store) Sweep(ctx context.Context, tx *sqlx.Tx, patience time.Duration) 
 	return nil
 }
 
-// Due returns watched orders that are to be looked at, those that have been due for longest first. They stay locked, so that
-// whoever begins to cancel one of them meanwhile has it watched anew.
+// Due returns watched orders that are due, the longest due first. It locks them until the transaction ends, so that a
+// cancellation that begins meanwhile has its order watched anew.
 func (s *Store) Due(ctx context.Context, tx *sqlx.Tx, limit int) ([]Unsettled, error) {
 	var watched []struct {
 		OrderID uuid.UUID    `db:"order_id"`
@@ -136,9 +138,11 @@ func (s *Store) Due(ctx context.Context, tx *sqlx.Tx, limit int) ([]Unsettled, e
 	return due, nil
 }
 
-// Held tells which of the orders must not be announced again because the reason for their state is here: something of their
-// lane is late in the outbox, waits there for its partition, or is parked, or an operator is to look at an event of theirs.
-func (s *Store) Held(ctx context.Context, tx *sqlx.Tx, orders []Unsettled, patience time.Duration) (map[uuid.UUID]bool, error) {
+// Held returns the orders that need not be announced again, because the reason why they stand still is in this
+// database: in the outbox something of their lane is late, waits for its partition or is parked, or an event of theirs
+// is parked.
+func (s *Store) Held(ctx context.Context, tx *sqlx.Tx, orders []Unsettled, patience time.Duration) (
+	map[uuid.UUID]bool, error) {
 	if len(orders) == 0 {
 		return nil, nil
 	}
@@ -150,7 +154,8 @@ func (s *Store) Held(ctx context.Context, tx *sqlx.Tx, orders []Unsettled, patie
 	var held []uuid.UUID
 	if err := tx.SelectContext(ctx, &held, `
 		WITH RECURSIVE parts AS (
-			(SELECT partitions, partition FROM outbox_waiting WHERE topic = '`+contract.TopicOrders+`' ORDER BY partitions, partition LIMIT 1)
+			(SELECT partitions, partition FROM outbox_waiting WHERE topic = '`+contract.TopicOrders+`'
+				ORDER BY partitions, partition LIMIT 1)
 			UNION ALL
 			SELECT next.* FROM parts p CROSS JOIN LATERAL (
 				SELECT partitions, partition FROM outbox_waiting w
@@ -178,7 +183,7 @@ func (s *Store) Held(ctx context.Context, tx *sqlx.Tx, orders []Unsettled, patie
 	return result, nil
 }
 
-// SaveUnsettled stores what Due has returned as it is now, and forgets those that are settled.
+// SaveUnsettled stores watched orders that Due has returned, and forgets those that are settled.
 func (s *Store) SaveUnsettled(ctx context.Context, tx *sqlx.Tx, changed []Unsettled, settled []uuid.UUID) error {
 	n := len(changed)
 	ids, versions, asked := make(pg.UUIDs, n), bigints(n), make(pg.Int32s, n)

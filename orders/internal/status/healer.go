@@ -28,8 +28,9 @@ const (
 )
 
 // Healer announces orders again that have been pending or cancelling for too long without a reason to wait, since their
-// event or its answer may have been lost after a broker had acknowledged it; payments answers with the payment's present
-// state. It asks about orders that wait for something too, but far more rarely: their last event may be lost as well.
+// event or its answer may have been lost after a broker had acknowledged it; payments answers with the payment's
+// present state. It asks about orders that wait for something too, but far more rarely: their last event may be lost as
+// well.
 //
 // Any number of processes may run one. They take turns, so the rate is bounded for all of them together.
 type Healer struct {
@@ -43,14 +44,15 @@ type Healer struct {
 	healed    prometheus.Counter
 }
 
-// NewHealer makes a healer. patience is how long an order may take without a reason. After a commit the healer calls wake
-// where there are events to publish.
-func NewHealer(store *postgres.Store, currencies *money.Currencies, patience time.Duration, wake func(), log *slog.Logger,
-	metrics prometheus.Registerer) *Healer {
+// NewHealer makes a healer. patience is how long an order may take without a reason. After a commit the healer calls
+// wake where there are events to publish.
+func NewHealer(store *postgres.Store, currencies *money.Currencies, patience time.Duration, wake func(),
+	log *slog.Logger, metrics prometheus.Registerer) *Healer {
 	h := &Healer{
 		store: store, currencies: currencies, patience: patience, wake: wake, log: log,
 		announced: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "altyn_orders_announced_again_total", Help: "Events of orders published again because no answer had come."}, []string{"event"}),
+			Name: "altyn_orders_announced_again_total", Help: "Events of orders published again because no answer had come.",
+		}, []string{"event"}),
 		healed: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "altyn_orders_healed_total", Help: "Orders that went on after they had been announced again."}),
 	}

@@ -198,8 +198,8 @@ func TestAnOrderHealsAndSaysSo(t *testing.T) {
 	}
 }
 
-// Each order is in another state; those that have a reason to be as they are, or of which the reason is in this database, are
-// not announced.
+// Each order is in another state; those that have a reason to be as they are, or of which the reason is in this
+// database, are not announced.
 func TestWhoIsAnnouncedAgain(t *testing.T) {
 	h := setupHealing(t)
 	names := []string{"lost", "paid", "failed", "waits", "held", "cancelling", "cancelled", "paid, then cancelling", "late in the outbox", "parked in the outbox", "parked event"}

@@ -15,7 +15,8 @@ import (
 	"github.com/altyn-pay/altyn/platform/telemetry"
 )
 
-// The log names each order that has failed, or whose event was parked, also of many in one batch; one that is paid is in no line.
+// The log names each order that has failed, or whose event was parked, also of many in one batch; one that is paid is
+// in no line.
 func TestTheLogNamesWhatDidNotSucceed(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -36,7 +36,8 @@ func toPark(list []refused) []postgres.Parked {
 
 func (w *Worker) reportParked(list []refused) {
 	w.parked.Add(float64(len(list)))
-	telemetry.LogEach(w.log, slog.LevelError, "event parked: it cannot be applied", "order_id", len(list), func(i int) (string, []any) {
+	const text = "event parked: it cannot be applied"
+	telemetry.LogEach(w.log, slog.LevelError, text, "order_id", len(list), func(i int) (string, []any) {
 		m := list[i].message
 		return m.ShortHeader("ce_subject"), []any{"topic", m.Topic, "partition", m.Partition, "offset", m.Offset,
 			"ce_id", m.ShortHeader("ce_id"), "error", list[i].reason}
@@ -53,14 +54,15 @@ func (w *Worker) deadLetter(ctx context.Context, list []refused) error {
 		messages[i], reasons[i] = r.message, r.reason
 	}
 	sent := len(list)
-	err := w.producer.DeadLetters(ctx, messages, reasons, func(ctx context.Context, messages []kafka.Message, reasons []error) error {
+	park := func(ctx context.Context, messages []kafka.Message, reasons []error) error {
 		sent -= len(messages)
 		rejected := make([]refused, len(messages))
 		for i := range messages {
 			rejected[i] = refused{messages[i], reasons[i]}
 		}
 		return w.park(ctx, rejected)
-	})
+	}
+	err := w.producer.DeadLetters(ctx, messages, reasons, park)
 	if err == nil {
 		w.dead.Add(float64(sent))
 	}
@@ -74,8 +76,9 @@ func (w *Worker) Parked(ctx context.Context, after parked.Position, limit int) (
 	return w.store.ParkedEvents(ctx, after, limit)
 }
 
-// Redrive implements parked.Source: it applies the event as if it had just been read. An event that takes effect, or that is
-// older than what the order has seen, is no longer parked. Any other one stays parked, with one more attempt and its new reason.
+// Redrive implements parked.Source: it applies the event as if it had just been read. An event that takes effect, or
+// that is older than what the order has seen, is no longer parked. Any other one stays parked, with one more attempt
+// and its new reason.
 func (w *Worker) Redrive(ctx context.Context, id uuid.UUID) (parked.Item, error) {
 	was, message, err := w.store.ParkedEvent(ctx, id)
 	if err != nil {

@@ -131,7 +131,8 @@ func TestAnEventThatIsOutdatedNeedNotBeApplied(t *testing.T) {
 	}
 }
 
-// An event in a currency that this service does not have, or has with other digits, waits for the settings to be mended.
+// An event in a currency that this service does not have, or has with other digits, waits for the settings to be
+// mended.
 func TestAnEventInAnotherCurrencyIsParked(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

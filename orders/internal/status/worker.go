@@ -1,7 +1,7 @@
-// Package status keeps orders in step with their payments. The Worker reads the topic payments and applies each fetch in
-// one transaction; the Healer announces orders again whose payment has not been heard of. Events may come any number of times
-// and in any order, since each carries the payment's whole state and its version. One bad event never stops the others: what
-// cannot be read goes to the dead letters, what can be read but not applied is parked.
+// Package status keeps orders in step with their payments. The Worker reads the topic payments and applies each fetch
+// in one transaction; the Healer announces orders again whose payment has not been heard of. Events may come any number
+// of times and in any order, since each carries the payment's whole state and its version. One bad event never stops
+// the others: what cannot be read goes to the dead letters, what can be read but not applied is parked.
 package status
 
 import (
@@ -52,8 +52,8 @@ type Worker struct {
 	dead     prometheus.Counter
 }
 
-// New makes a worker. After a commit it calls changed with each order that has changed. A worker that only redrives parked
-// events needs no producer.
+// New makes a worker. After a commit it calls changed with each order that has changed. A worker that only redrives
+// parked events needs no producer.
 func New(store *postgres.Store, currencies *money.Currencies, producer *kafka.Producer, changed func(order.Order),
 	log *slog.Logger, metrics prometheus.Registerer) *Worker {
 	w := &Worker{
@@ -66,7 +66,8 @@ func New(store *postgres.Store, currencies *money.Currencies, producer *kafka.Pr
 		parked: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "altyn_orders_parked_total", Help: "Events of payments set aside because they could not be applied."}),
 		dead: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "altyn_orders_dead_letters_total", Help: "Messages on the topic payments that could not be read or are of no known order."}),
+			Name: "altyn_orders_dead_letters_total",
+			Help: "Messages on the topic payments that could not be read or are of no known order."}),
 	}
 	metrics.MustRegister(w.statuses, w.latency, w.parked, w.dead, store.ParkedGauge())
 	return w
@@ -86,8 +87,8 @@ type refused struct {
 }
 
 // Handle is the kafka.Handler of the topic payments. It returns nil once every message of the batch has taken effect or
-// is kept where an operator finds it. After an error, which means that the database or the broker is away, the batch must be
-// handled again.
+// is kept where an operator finds it. After an error, which means that the database or the broker is away, the batch
+// must be handled again.
 func (w *Worker) Handle(ctx context.Context, messages []kafka.Message) error {
 	events := make([]event, 0, len(messages))
 	var dead, mistaken []refused
@@ -133,8 +134,8 @@ func (w *Worker) read(m kafka.Message) (payment order.Payment, err error) {
 	return payment, err
 }
 
-// apply applies events, as many as possible in one transaction, and returns those of unknown orders. An event that makes the
-// transaction fail is parked; when the database is away, apply returns its error.
+// apply applies events, as many as possible in one transaction, and returns those of unknown orders. An event that
+// makes the transaction fail is parked; when the database is away, apply returns its error.
 func (w *Worker) apply(ctx context.Context, events []event) (unknown []refused, err error) {
 	if len(events) == 0 {
 		return nil, nil

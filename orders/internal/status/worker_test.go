@@ -254,8 +254,8 @@ func TestOrdersFollowTheirPayments(t *testing.T) {
 	}
 }
 
-// Every event comes twice and in any order, in batches of any size, to workers that are restarted in between: the orders
-// end as if each had come once.
+// Every event comes twice and in any order, in batches of any size, to workers that are restarted in between: the
+// orders end as if each had come once.
 func TestEveryEventTwiceInAnyOrder(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -433,8 +433,8 @@ func TestWhatCannotBeReadGoesToTheDeadLetters(t *testing.T) {
 	}
 }
 
-// A panic while a message is read, here for want of the currencies, makes a dead letter of that one, as does what the consumer
-// could not read.
+// A panic while a message is read, here for want of the currencies, makes a dead letter of that one, as does what the
+// consumer could not read.
 func TestAPanicConcernsOneMessage(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
