@@ -83,7 +83,7 @@ func Fields(operation string) []string {
 	return nil
 }
 
-// Variant is the name of the field that says which others a command has; see httpserver.Variant.
+// Variant is the name of the field that says which others a command has; see strictjson.Variant.
 func (Command) Variant() string { return "operation" }
 
 // Has tells whether a command of an operation may have a field. What is no operation may have any: it is refused

@@ -2,18 +2,9 @@ package httpserver
 
 import (
 	"context"
-	"errors"
-	"io"
 	"net/http"
-	"os"
-	"runtime/debug"
-	"sync"
-	"sync/atomic"
 	"time"
 )
-
-// bodyTimeout bounds the arrival of a request's body.
-const bodyTimeout = 15 * time.Second
 
 type exchangeKey struct{}
 
@@ -89,114 +80,3 @@ func (x *exchange) FlushError() error {
 
 // Flush implements http.Flusher.
 func (x *exchange) Flush() { _ = x.FlushError() }
-
-// freeBody is how much of each body needs no room in the budget: no more than its connection holds anyhow. So small
-// requests go on where large ones have taken all there is.
-const freeBody = 4 << 10
-
-// returnAfter is how long after a flood of bodies, at the earliest, its memory is given back to the system.
-const returnAfter = 2 * time.Second
-
-// budget bounds the bytes of bodies that are in memory at a time, those of all requests together.
-type budget struct {
-	limit int64
-	taken atomic.Int64
-	flood atomic.Bool
-}
-
-// take takes n more bytes, or none; less than none are given back.
-func (b *budget) take(n int64) bool {
-	taken := b.taken.Add(n)
-	if n <= 0 {
-		return true
-	}
-	if taken > b.limit/4 && b.flood.CompareAndSwap(false, true) {
-		time.AfterFunc(returnAfter, b.ebb)
-	}
-	if taken > b.limit {
-		b.taken.Add(-n)
-		return false
-	}
-	return true
-}
-
-// ebb gives memory back to the system once the flood is over. By itself Go would keep it: a process that rests collects garbage
-// every two minutes only.
-func (b *budget) ebb() {
-	if b.taken.Load() > b.limit/4 {
-		time.AfterFunc(returnAfter, b.ebb)
-		return
-	}
-	b.flood.Store(false)
-	debug.FreeOSMemory()
-}
-
-// waitingBody is what a request takes besides, until its body is whole: its goroutine, and the buffers of its connection or
-// stream. One connection of HTTP/2 has hundreds of such.
-const waitingBody = 16 << 10
-
-// hurry bounds the arrival of a body for whose waiting there is no room. What has been sent together with its headers is there by
-// then, so others' slow bodies stop nobody.
-const hurry = 250 * time.Millisecond
-
-// body is a request's body. It must arrive by a deadline, and takes room in a budget until release: for what has arrived, and
-// for waiting until it is whole.
-//
-// The deadline is lifted at the body's end, because it is the connection's: what the server reads next on it is only to notice
-// that the client leaves. It stays when the body is not read to its end, because the server then reads the rest to reuse the
-// connection.
-type body struct {
-	io.ReadCloser
-	control *http.ResponseController
-	budget  *budget
-	read    int64
-	waiting int64 // the room for waiting; 0 where there was none
-
-	mu       sync.Mutex // a proxy's transport may still read when the request is over
-	taken    int64
-	released bool
-}
-
-func newBody(w http.ResponseWriter, from io.ReadCloser, budget *budget) *body {
-	b := &body{ReadCloser: from, control: http.NewResponseController(w), budget: budget, waiting: waitingBody}
-	timeout := bodyTimeout
-	if !b.take(b.waiting) {
-		b.waiting, timeout = 0, hurry
-	}
-	_ = b.control.SetReadDeadline(time.Now().Add(timeout)) // A writer that knows no deadlines is a test's.
-	return b
-}
-
-func (b *body) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	b.read += int64(n)
-	room := max(b.read-freeBody, 0)
-	if err == io.EOF {
-		_ = b.control.SetReadDeadline(time.Time{})
-	} else {
-		room += b.waiting
-	}
-	if late := b.waiting == 0 && errors.Is(err, os.ErrDeadlineExceeded); late || !b.take(room) {
-		return 0, Overloaded("the bodies of other requests take all the room there is for them; try again shortly")
-	}
-	return n, err
-}
-
-// take makes what the body takes so many bytes.
-func (b *body) take(room int64) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.released || !b.budget.take(room-b.taken) {
-		return false
-	}
-	b.taken = room
-	return true
-}
-
-// release gives back what the body took.
-func (b *body) release() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.budget.taken.Add(-b.taken)
-	b.taken, b.released = 0, true
-}

@@ -18,6 +18,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/strictjson"
 )
 
 const (
@@ -25,8 +26,6 @@ const (
 	maxLimit     = 200
 	// maxCursor fits the position in a statement of some 200 currencies.
 	maxCursor = 8 << 10
-	// maxShown bounds what a problem repeats of a parameter's name.
-	maxShown = 100
 )
 
 // checkParameters refuses a query with anything but the parameters of a call, each of them once and with a value. A query
@@ -57,7 +56,7 @@ func unknownParameter(name string, known []string) error {
 	if len(known) > 0 {
 		takes = "it takes " + strings.Join(known, ", ")
 	}
-	name = shown(name)
+	name = strictjson.Shown(name)
 	p := NewProblem(http.StatusBadRequest, CodeUnknownParameter, "unknown query parameter "+strconv.Quote(name))
 	p.Errors = []contract.FieldError{{Field: name, Detail: "is not a query parameter of this call; " + takes}}
 	return p
@@ -73,9 +72,9 @@ func checkQuery(query string) error {
 		for _, text := range []string{name, value} {
 			switch decoded, err := url.QueryUnescape(text); {
 			case strings.Contains(text, ";"):
-				return contract.Invalid(shown(parameterName(name)), "must have a semicolon written as %%3B; parameters are separated by &")
+				return contract.Invalid(strictjson.Shown(parameterName(name)), "must have a semicolon written as %%3B; parameters are separated by &")
 			case err != nil || !storable(decoded):
-				return contract.Invalid(shown(parameterName(name)), "must be percent-encoded UTF-8 without the character U+0000")
+				return contract.Invalid(strictjson.Shown(parameterName(name)), "must be percent-encoded UTF-8 without the character U+0000")
 			}
 		}
 	}
@@ -88,15 +87,6 @@ func parameterName(encoded string) string {
 		return name
 	}
 	return encoded
-}
-
-// shown is a name that a client has made up, fit for an answer.
-func shown(name string) string {
-	name = strings.ToValidUTF8(strings.ReplaceAll(name, "\x00", "�"), "�")
-	if utf8.RuneCountInString(name) > maxShown {
-		name = string([]rune(name)[:maxShown]) + "…"
-	}
-	return name
 }
 
 // Page reads ?limit= (1–200, default 50) and ?cursor=, whose position, as Cursor wrote it, it stores in what position
@@ -135,7 +125,7 @@ func readCursor(r *http.Request, cursor string, position any) error {
 		return BadCursor()
 	}
 	text, ok := bytes.CutPrefix(raw, listTag(r))
-	if !ok || string(text) == "null" || badEscape(text) != "" || json.Unmarshal(text, position) != nil {
+	if !ok || string(text) == "null" || strictjson.BadEscape(text) != "" || json.Unmarshal(text, position) != nil {
 		return BadCursor()
 	}
 	if again, err := json.Marshal(position); err != nil || !bytes.Equal(again, text) {

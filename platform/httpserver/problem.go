@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/strictjson"
 )
 
 // The codes of problems that any HTTP call can meet. Together with the codes of its domain, which each service lists in one
@@ -60,16 +61,28 @@ func NewProblem(status int, code, detail string) *Problem {
 	return &Problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Code: code, Detail: detail}
 }
 
-// AsProblem returns the *Problem in err, or the 400 validation_failed that contract.FieldErrors in err are; nil for any
-// other error. Handle does this by itself; only an answer that reports several errors needs it.
+// AsProblem returns the *Problem in err, or the 400 that it stands for: contract.FieldErrors, or an error of strictjson. It is nil
+// for any other error. Handle does this by itself; only an answer that reports several errors needs it.
 func AsProblem(err error) *Problem {
 	var p *Problem
 	var fields contract.FieldErrors
+	var unknown *strictjson.UnknownFieldError
+	var syntax *strictjson.SyntaxError
 	switch {
 	case errors.As(err, &p):
 		return p
 	case errors.As(err, &fields):
 		return invalid(fields...)
+	case errors.As(err, &unknown):
+		detail := "unknown field " + strconv.Quote(unknown.Field)
+		if unknown.OtherVariant {
+			detail += ": it " + unknown.Detail
+		}
+		p = NewProblem(http.StatusBadRequest, CodeUnknownField, detail)
+		p.Errors = []contract.FieldError{unknown.FieldError}
+		return p
+	case errors.As(err, &syntax):
+		return NewProblem(http.StatusBadRequest, CodeInvalidJSON, syntax.Error())
 	}
 	return nil
 }

@@ -19,11 +19,11 @@ import (
 	"github.com/altyn-pay/altyn/orders/internal/order"
 	"github.com/altyn-pay/altyn/orders/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
-	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/platform/money"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 	"github.com/altyn-pay/altyn/platform/stage"
+	"github.com/altyn-pay/altyn/platform/strictjson"
 	"github.com/altyn-pay/altyn/platform/telemetry"
 )
 
@@ -125,7 +125,7 @@ func (w *Worker) read(m kafka.Message) (payment order.Payment, err error) {
 			return fmt.Errorf("ce_id %q is not a UUID", header.ID)
 		}
 		var state contract.Payment
-		if err := httpserver.UnmarshalEvent(m.Value, &state); err != nil {
+		if err := strictjson.UnmarshalEvent(m.Value, &state); err != nil {
 			return fmt.Errorf("not a payment: %w", err)
 		}
 		payment, err = order.ReadPayment(w.currencies, eventID, state)

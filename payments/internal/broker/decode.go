@@ -17,10 +17,10 @@ import (
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
-	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/idempotency"
 	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/platform/money"
+	"github.com/altyn-pay/altyn/platform/strictjson"
 )
 
 // Decoder makes inbox messages of what comes over the broker.
@@ -158,7 +158,7 @@ func receive(record kafka.Message) (*received, error) {
 	if strings.HasPrefix(topic, contract.ReplyToPrefix) && kafka.ValidTopic(topic) {
 		c.reply.Topic = topic
 	}
-	c.problem = httpserver.Unmarshal(record.Value, &c.command)
+	c.problem = strictjson.Unmarshal(record.Value, &c.command)
 	id := c.command.CommandID
 	if c.reply.Operation = c.command.Operation; c.problem != nil {
 		// What says whose answer it is and to what is read by itself, so that a command which is wrong elsewhere is
@@ -193,8 +193,9 @@ func place(record kafka.Message) string {
 
 // commandID reads a command's ID by itself; uuid.Nil stands for one that cannot be read, or came twice.
 func commandID(value json.RawMessage, problem error) *uuid.UUID {
+	var fields contract.FieldErrors
 	wrong := func(e contract.FieldError) bool { return e.Field == "command_id" }
-	if p := httpserver.AsProblem(problem); p != nil && slices.ContainsFunc(p.Errors, wrong) {
+	if errors.As(problem, &fields) && slices.ContainsFunc(fields, wrong) {
 		return new(uuid.UUID)
 	}
 	var text *string
@@ -249,7 +250,7 @@ func (c *received) message() postgres.Message {
 // once however often it comes.
 func orderPlaced(currencies *money.Currencies, payload []byte) (ledger.Request, error) {
 	var order contract.Order
-	if err := httpserver.UnmarshalEvent(payload, &order); err != nil {
+	if err := strictjson.UnmarshalEvent(payload, &order); err != nil {
 		return ledger.Request{}, fmt.Errorf("not an order: %w", err)
 	}
 	p, err := payment(currencies, order)
@@ -259,7 +260,7 @@ func orderPlaced(currencies *money.Currencies, payload []byte) (ledger.Request, 
 // orderCancelled makes the request that ends a payment of an event. There is one for each order.
 func orderCancelled(currencies *money.Currencies, payload []byte) (ledger.Request, error) {
 	var cancellation contract.Cancellation
-	if err := httpserver.UnmarshalEvent(payload, &cancellation); err != nil {
+	if err := strictjson.UnmarshalEvent(payload, &cancellation); err != nil {
 		return ledger.Request{}, fmt.Errorf("not a cancellation: %w", err)
 	}
 	note := contract.NoteOf(cancellation.Reason, cancellation.Note)

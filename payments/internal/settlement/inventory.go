@@ -15,9 +15,9 @@ import (
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
-	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/platform/stage"
+	"github.com/altyn-pay/altyn/platform/strictjson"
 )
 
 const (
@@ -99,7 +99,7 @@ func (v *Inventory) Receive(ctx context.Context, records []kafka.Message) (unrea
 // readInventory reads a message. Its status may be any text; fields that are not known mean nothing.
 func readInventory(record kafka.Message) (postgres.Inventory, error) {
 	var payload contract.Inventory
-	if err := httpserver.UnmarshalEvent(record.Value, &payload); err != nil {
+	if err := strictjson.UnmarshalEvent(record.Value, &payload); err != nil {
 		return postgres.Inventory{}, fmt.Errorf("not an inventory message: %w", err)
 	}
 	if payload.OrderID == uuid.Nil || payload.IdempotentKey == uuid.Nil {
