@@ -52,7 +52,9 @@ type call[Item, Result any] struct {
 // until the call with the bad item is alone, so that it does not fail the others. At most maxQueue items wait.
 func New[Item, Result any](maxBatch, maxQueue int, blames func(error) bool,
 	run func(ctx context.Context, items []Item) ([]Result, error)) *Group[Item, Result] {
-	return &Group[Item, Result]{run: run, blames: blames, maxBatch: maxBatch, maxQueue: maxQueue, enough: make(chan struct{}, 1)}
+	return &Group[Item, Result]{
+		run: run, blames: blames, maxBatch: maxBatch, maxQueue: maxQueue, enough: make(chan struct{}, 1),
+	}
 }
 
 // Do runs the item in a batch and returns its result. When ctx ends first, Do returns its error, and the item may still

@@ -18,12 +18,6 @@ import (
 // lockClass is the first half of the advisory locks' key; the second is the lane.
 const lockClass = 0x616c7401
 
-// stop names an account whose queue stands still, see the table inbox_stops.
-type stop struct {
-	AccountID uuid.UUID `db:"account_id"`
-	Lane      int16     `db:"lane"`
-}
-
 // claimed is a batch that this transaction may settle: it holds the lanes' locks until it ends.
 type claimed struct {
 	rows   []Stored
@@ -112,6 +106,15 @@ func lockLanes(ctx context.Context, tx *sqlx.Tx, lanes pg.Int16s) (held pg.Int16
 	return held, nil
 }
 
+// lockLane takes a lane's lock until the transaction ends. The wait is bounded by the session's lock_timeout; a
+// settlement holds a lane for some milliseconds.
+func lockLane(ctx context.Context, tx *sqlx.Tx, lane int16) error {
+	if _, err := tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock($1, $2)`, lockClass, lane); err != nil {
+		return fmt.Errorf("inbox: lock lane: %w", err)
+	}
+	return nil
+}
+
 // lockReadyLanes takes the locks of lanes that have work, as far as they are free. Those after a random lane come
 // first, so that a long queue in one lane does not keep workers from the others.
 func lockReadyLanes(ctx context.Context, tx *sqlx.Tx, limit int) (held pg.Int16s, err error) {
@@ -195,18 +198,6 @@ func (c *claimed) remove(ctx context.Context, tx *sqlx.Tx) error {
 		if err := wake(ctx, tx, s); err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-// wake ends an account's stop: whatever has queued up behind the head message may be claimed.
-func wake(ctx context.Context, tx *sqlx.Tx, s stop) error {
-	if _, err := tx.ExecContext(ctx, `DELETE FROM inbox_stops WHERE account_id = $1 AND lane = $2`, s.AccountID, s.Lane); err != nil {
-		return fmt.Errorf("inbox: wake: %w", err)
-	}
-	if _, err := tx.ExecContext(ctx, `UPDATE inbox SET stopped = false WHERE account_id = $1 AND lane = $2 AND stopped`,
-		s.AccountID, s.Lane); err != nil {
-		return fmt.Errorf("inbox: wake: %w", err)
 	}
 	return nil
 }

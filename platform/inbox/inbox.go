@@ -175,8 +175,8 @@ func (x *Inbox[B]) decode(row Stored) (Message[B], error) {
 		return Message[B]{}, err
 	}
 	return Message[B]{
-		Seq: row.Seq, ID: row.ID, Lane: row.Lane, AccountID: row.AccountID, Kind: row.Kind, Body: body, Fingerprint: row.Fingerprint,
-		Traceparent: row.Traceparent, ReceivedAt: row.ReceivedAt, Discarded: row.Discarded,
+		Seq: row.Seq, ID: row.ID, Lane: row.Lane, AccountID: row.AccountID, Kind: row.Kind, Body: body,
+		Fingerprint: row.Fingerprint, Traceparent: row.Traceparent, ReceivedAt: row.ReceivedAt, Discarded: row.Discarded,
 	}, nil
 }
 

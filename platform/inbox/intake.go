@@ -302,7 +302,8 @@ func whatIsAhead(ctx context.Context, tx *sqlx.Tx, lanes pg.Int16s, accounts pg.
 		return ahead{}, fmt.Errorf("inbox: look what is ahead: %w", err)
 	}
 	a := ahead{
-		free: make(map[int16]bool, len(row.Free)), stopped: make(map[uuid.UUID]bool, len(row.Stopped)), at: row.At, seqs: row.Seqs,
+		free: make(map[int16]bool, len(row.Free)), stopped: make(map[uuid.UUID]bool, len(row.Stopped)),
+		at: row.At, seqs: row.Seqs,
 	}
 	for _, lane := range row.Free {
 		a.free[int16(lane)] = true

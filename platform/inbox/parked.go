@@ -102,7 +102,8 @@ var parkedRows = fmt.Sprintf(`
 func (p *Parked) Parked(ctx context.Context, after parked.Position, limit int) ([]parked.Item, error) {
 	var rows []parkedRow
 	if err := p.db.SelectContext(ctx, &rows, parkedRows+`
-		AND (s.stopped_at, s.message_id) > ($1, $2) ORDER BY s.stopped_at, s.message_id LIMIT $3`, after.At, after.ID, limit); err != nil {
+		AND (s.stopped_at, s.message_id) > ($1, $2) ORDER BY s.stopped_at, s.message_id LIMIT $3`,
+		after.At, after.ID, limit); err != nil {
 		return nil, fmt.Errorf("inbox: list what is parked: %w", err)
 	}
 	items := make([]parked.Item, len(rows))
@@ -122,7 +123,8 @@ func (p *Parked) Redrive(ctx context.Context, id uuid.UUID) (parked.Item, error)
 func (p *Parked) Discard(ctx context.Context, id uuid.UUID, reason string) (parked.Item, error) {
 	return p.release(ctx, id, func(tx *sqlx.Tx, row parkedRow) error {
 		var m Stored
-		if err := tx.GetContext(ctx, &m, `SELECT id, kind, payload FROM inbox WHERE id = $1 AND lane = $2`, id, row.Lane); err != nil {
+		if err := tx.GetContext(ctx, &m, `SELECT id, kind, payload FROM inbox WHERE id = $1 AND lane = $2`,
+			id, row.Lane); err != nil {
 			return fmt.Errorf("inbox: read: %w", err)
 		}
 		wrapped, err := discard(m, reason)
@@ -158,7 +160,8 @@ func discard(m Stored, reason string) (discarded, error) {
 }
 
 // release lets a parked message be claimed once more, after change.
-func (p *Parked) release(ctx context.Context, id uuid.UUID, change func(tx *sqlx.Tx, row parkedRow) error) (parked.Item, error) {
+func (p *Parked) release(ctx context.Context, id uuid.UUID,
+	change func(tx *sqlx.Tx, row parkedRow) error) (parked.Item, error) {
 	var row parkedRow
 	err := pg.InTx(ctx, p.db, func(tx *sqlx.Tx) (err error) {
 		if row, err = find(ctx, tx, id); err != nil {
@@ -174,7 +177,8 @@ func (p *Parked) release(ctx context.Context, id uuid.UUID, change func(tx *sqlx
 		if err := change(tx, row); err != nil {
 			return err
 		}
-		if _, err := tx.ExecContext(ctx, `UPDATE inbox_stops SET probing = true, attempts = 0 WHERE account_id = $1 AND lane = $2`,
+		if _, err := tx.ExecContext(ctx, `
+			UPDATE inbox_stops SET probing = true, attempts = 0 WHERE account_id = $1 AND lane = $2`,
 			row.AccountID, row.Lane); err != nil {
 			return fmt.Errorf("inbox: release: %w", err)
 		}

@@ -14,7 +14,8 @@ type Receiver[Record, B any] struct {
 
 // Decoder makes messages of a fetched batch. For each record it returns the message, or the reason why it cannot be
 // read. An error of its own means that it could not find out; the batch is delivered again.
-type Decoder[Record, B any] func(ctx context.Context, records []Record) (messages []Message[B], reasons []error, err error)
+type Decoder[Record, B any] func(ctx context.Context, records []Record) (
+	messages []Message[B], reasons []error, err error)
 
 // NewReceiver makes a receiver. A message that is waiting already is not accepted again; what repeated returns for it,
 // if repeated is not nil and returns true, is accepted in its stead.
@@ -26,7 +27,8 @@ func NewReceiver[Record, B any](intake *Intake[B], decode Decoder[Record, B],
 // Receive accepts a fetched batch, and returns the records that cannot be read, with the reasons. Once these are kept
 // elsewhere, all records may be acknowledged: each other one has taken effect or is stored. After an error they must be
 // delivered again.
-func (r *Receiver[Record, B]) Receive(ctx context.Context, records []Record) (unreadable []Record, reasons []error, err error) {
+func (r *Receiver[Record, B]) Receive(ctx context.Context, records []Record) (
+	unreadable []Record, reasons []error, err error) {
 	decoded, problems, err := r.decode(ctx, records)
 	if err != nil {
 		return nil, nil, fmt.Errorf("inbox: decode %d messages: %w", len(records), err)

@@ -57,7 +57,8 @@ type Backlog struct {
 func NewBacklog(db *sqlx.DB, limits Limits, log *slog.Logger, metrics prometheus.Registerer) *Backlog {
 	b := &Backlog{db: db, limits: limits, log: log}
 	metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "altyn_outbox_full_lanes", Help: "Lanes, of 64, whose new requests are refused because the outbox has no room."},
+		Name: "altyn_outbox_full_lanes",
+		Help: "Lanes, of 64, whose new requests are refused because the outbox has no room."},
 		func() float64 { return float64(bits.OnesCount64(b.full.Load())) }))
 	return b
 }
@@ -68,7 +69,7 @@ func (b *Backlog) Full(lane int16) bool { return b.full.Load()&(1<<lane) != 0 }
 // Run looks at the outbox now and then until ctx ends, then returns nil. It survives the loss of the database.
 func (b *Backlog) Run(ctx context.Context) error {
 	var next time.Time
-	return stage.Loop{Name: "looking for room in the outbox", Log: b.log, Every: lookEvery, Once: func(ctx context.Context) (int, error) {
+	once := func(ctx context.Context) (int, error) {
 		begin := time.Now()
 		if begin.Before(next) {
 			return 0, nil
@@ -76,7 +77,8 @@ func (b *Backlog) Run(ctx context.Context) error {
 		err := b.look(ctx)
 		next = time.Now().Add((lookShare - 1) * time.Since(begin))
 		return 0, err
-	}}.Run(ctx)
+	}
+	return stage.Loop{Name: "looking for room in the outbox", Log: b.log, Every: lookEvery, Once: once}.Run(ctx)
 }
 
 // look counts what waits. Once all of it is too much, those lanes are full that have their share of what may wait.
@@ -94,18 +96,20 @@ func (b *Backlog) look(ctx context.Context) error {
 	}
 	total, oldest := 0, int64(0)
 	for _, l := range lanes {
-		total, oldest = total+l.Messages, max(oldest, l.Seconds)
+		total += l.Messages
+		oldest = max(oldest, l.Seconds)
 	}
+	share, age := b.limits.Messages/contract.Lanes, int64(b.limits.Age/time.Second)
 	var full uint64
 	for _, l := range lanes {
-		if total >= b.limits.Messages && l.Messages >= b.limits.Messages/contract.Lanes || l.Seconds >= int64(b.limits.Age/time.Second) {
+		if total >= b.limits.Messages && l.Messages >= share || l.Seconds >= age {
 			full |= 1 << l.Lane
 		}
 	}
 	switch was := b.full.Swap(full); {
 	case full != 0 && was == 0:
-		b.log.Warn("the outbox has no room: new requests of some lanes are refused", "lanes", bits.OnesCount64(full), "messages", total,
-			"oldest_seconds", oldest)
+		b.log.Warn("the outbox has no room: new requests of some lanes are refused", "lanes", bits.OnesCount64(full),
+			"messages", total, "oldest_seconds", oldest)
 	case full == 0 && was != 0:
 		b.log.Info("the outbox has room again")
 	}

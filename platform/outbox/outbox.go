@@ -61,6 +61,7 @@ func Insertion(messages []Message, condition string, args []any) (sql string, al
 	first := len(args) + 1
 	return fmt.Sprintf(`
 		INSERT INTO outbox (lane, count, messages)
-		SELECT lane, 1, message FROM unnest($%d::smallint[], $%d::text[], $%d::text[]) WITH ORDINALITY AS m (lane, subject, message, n)
+		SELECT lane, 1, message
+		FROM unnest($%d::smallint[], $%d::text[], $%d::text[]) WITH ORDINALITY AS m (lane, subject, message, n)
 		WHERE %s ORDER BY n`, first, first+1, first+2, condition), append(args, lanes, subjects, texts)
 }

@@ -82,7 +82,8 @@ func (p *Parked) Discard(ctx context.Context, id uuid.UUID, _ string) (parked.It
 // putBack moves what is parked of an item's topic and key back into the outbox, after change. As it all becomes
 // visible at once and with its old numbers, which are below those of its key's later messages, the relay publishes it
 // in order.
-func (p *Parked) putBack(ctx context.Context, id uuid.UUID, change func(*sqlx.Tx, parkedRow) error) (parked.Item, error) {
+func (p *Parked) putBack(ctx context.Context, id uuid.UUID,
+	change func(*sqlx.Tx, parkedRow) error) (parked.Item, error) {
 	var row parkedRow
 	err := pg.InTx(ctx, p.db, func(tx *sqlx.Tx) error {
 		if err := lockParked(ctx, tx); err != nil {
@@ -119,7 +120,8 @@ func moveBack(ctx context.Context, tx *sqlx.Tx, topic, key string) (more bool, e
 	if err := tx.SelectContext(ctx, &messages, `
 		DELETE FROM outbox_parked WHERE seq IN (
 			SELECT seq FROM outbox_parked WHERE topic = $1 AND key = $2 ORDER BY seq LIMIT $3
-		) RETURNING seq, lane, id, type, topic, key, subject, payload, traceparent, created_at`, topic, key, batchSize); err != nil {
+		) RETURNING seq, lane, id, type, topic, key, subject, payload, traceparent, created_at`,
+		topic, key, batchSize); err != nil {
 		return false, err
 	}
 	var rows outboxRows
@@ -142,7 +144,8 @@ func lockParked(ctx context.Context, tx *sqlx.Tx) error {
 type messageKey struct{ topic, key string }
 
 // parkedKeys returns those keys of messages of which something is parked.
-func parkedKeys(ctx context.Context, tx *sqlx.Tx, rows []openRow, which func(openMessage) bool) (map[messageKey]bool, error) {
+func parkedKeys(ctx context.Context, tx *sqlx.Tx, rows []openRow,
+	which func(openMessage) bool) (map[messageKey]bool, error) {
 	var topics, keys pg.Texts
 	asked := map[messageKey]bool{}
 	for _, row := range rows {

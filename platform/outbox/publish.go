@@ -75,7 +75,8 @@ func (l *leader) takeResults(rows []openRow, results []error, failed map[*waitin
 
 // takeError notes why a message of a row was not published. What is refused for good is to be parked, with what comes
 // after it of its key; refused are the keys of such.
-func (l *leader) takeError(row openRow, m *openMessage, err error, refused map[messageKey]bool, failed map[*waitingPart]bool) {
+func (l *leader) takeError(row openRow, m *openMessage, err error,
+	refused map[messageKey]bool, failed map[*waitingPart]bool) {
 	var away *Unavailable
 	switch key := (messageKey{m.Topic, m.Key}); {
 	case l.publisher.Permanent(err):

@@ -161,7 +161,8 @@ func (l *leader) readRows(ctx context.Context, from sqlx.QueryerContext) (rows [
 }
 
 // selectRows returns the rows of a query of firstRows, how many messages they have, and whether anything is parked.
-func selectRows(ctx context.Context, from sqlx.QueryerContext, query string, args ...any) (rows []openRow, n int, parked bool, err error) {
+func selectRows(ctx context.Context, from sqlx.QueryerContext, query string,
+	args ...any) (rows []openRow, n int, parked bool, err error) {
 	result, err := from.QueryxContext(ctx, query, args...)
 	if err != nil {
 		return nil, 0, false, err

@@ -54,9 +54,11 @@ func NewRelay(db *sqlx.DB, publisher Publisher, log *slog.Logger, metrics promet
 		published: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "altyn_outbox_published_total", Help: "Messages acknowledged by the broker."}),
 		batches: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "altyn_outbox_batch_size", Help: "Messages published at a time.", Buckets: prometheus.ExponentialBuckets(1, 4, 6)}),
+			Name: "altyn_outbox_batch_size", Help: "Messages published at a time.",
+			Buckets: prometheus.ExponentialBuckets(1, 4, 6)}),
 		parked: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "altyn_outbox_parked_total", Help: "Messages set aside because the broker refused them or an earlier one of their key."}),
+			Name: "altyn_outbox_parked_total",
+			Help: "Messages set aside because the broker refused them or an earlier one of their key."}),
 	}
 	metrics.MustRegister(r.published, r.batches, r.parked, depth(db))
 	return r
@@ -75,8 +77,10 @@ func depth(db *sqlx.DB) prometheus.Collector {
 			(SELECT coalesce(sum(count), 0) AS n, min(created_at) AS oldest FROM outbox_waiting) w`,
 		prometheus.GaugeOpts{Name: "altyn_outbox_messages", Help: "Messages that wait to be published."},
 		prometheus.GaugeOpts{Name: "altyn_outbox_oldest_seconds", Help: "Age of the oldest of them."},
-		prometheus.GaugeOpts{Name: "altyn_outbox_waiting_messages", Help: "Those of them whose part of a topic takes none for now."},
-		prometheus.GaugeOpts{Name: "altyn_outbox_parked_messages", Help: "Messages that were set aside and wait for an operator."})
+		prometheus.GaugeOpts{
+			Name: "altyn_outbox_waiting_messages", Help: "Those of them whose part of a topic takes none for now."},
+		prometheus.GaugeOpts{
+			Name: "altyn_outbox_parked_messages", Help: "Messages that were set aside and wait for an operator."})
 }
 
 // Wake tells the relay that messages were committed. It never blocks.

@@ -108,8 +108,8 @@ func park(ctx context.Context, tx *sqlx.Tx, messages []Message, reasons pg.Texts
 	}
 	_, err := tx.ExecContext(ctx, `
 		INSERT INTO outbox_parked (seq, lane, id, type, topic, key, subject, payload, traceparent, created_at, reason)
-		SELECT * FROM unnest($1::bigint[], $2::smallint[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
-			$9::text[], $10::timestamptz[], $11::text[])`,
+		SELECT * FROM unnest($1::bigint[], $2::smallint[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[],
+			$8::text[], $9::text[], $10::timestamptz[], $11::text[])`,
 		seqs, lanes, ids, types, topics, keys, subjects, payloads, traces, created, reasons)
 	return err
 }

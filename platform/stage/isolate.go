@@ -6,7 +6,8 @@ package stage
 //
 // Isolate ends with the first error that blames does not lay on an item, such as that the database is away, or that
 // failed returns: what comes after it is not settled.
-func Isolate[T any](batch []T, cause error, settle func([]T) error, blames func(error) bool, failed func(T, error) error) error {
+func Isolate[T any](batch []T, cause error, settle func([]T) error, blames func(error) bool,
+	failed func(T, error) error) error {
 	if len(batch) == 1 {
 		return failed(batch[0], cause)
 	}

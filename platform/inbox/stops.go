@@ -1,0 +1,164 @@
+package inbox
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
+
+	pg "github.com/altyn-pay/altyn/platform/postgres"
+)
+
+const (
+	// retryInterval is how often a worker looks for accounts whose head message is due for another try.
+	retryInterval = 250 * time.Millisecond
+	maxProbes     = 100 // accounts at a time
+)
+
+// Retry says how often a message that fails unexpectedly is tried, and how long its account waits between two attempts:
+// First after the first one, twice as long each time, up to Longest. After the last attempt it is parked.
+type Retry struct {
+	Attempts       int
+	First, Longest time.Duration
+}
+
+// DefaultRetry parks a message after some 13 s.
+var DefaultRetry = Retry{Attempts: 8, First: 100 * time.Millisecond, Longest: 30 * time.Second}
+
+// after is the wait after so many attempts; parked is true when there is no further one.
+func (r Retry) after(attempts int) (pause time.Duration, parked bool) {
+	if attempts >= r.Attempts {
+		return 0, true
+	}
+	pause = r.First
+	for range attempts - 1 {
+		if pause *= 2; pause >= r.Longest {
+			break
+		}
+	}
+	return min(pause, r.Longest), false
+}
+
+// stop names an account whose queue stands still, see the table inbox_stops.
+type stop struct {
+	AccountID uuid.UUID `db:"account_id"`
+	Lane      int16     `db:"lane"`
+}
+
+// stop makes an account's queue stand still after its head message has failed: for a while, or, after too many
+// attempts, until an operator acts.
+func (w *Worker[B]) stop(ctx context.Context, m Stored, cause error) error {
+	return pg.InTx(ctx, w.db, func(tx *sqlx.Tx) error {
+		if err := lockLane(ctx, tx, m.Lane); err != nil {
+			return err
+		}
+		var attempts int
+		err := tx.GetContext(ctx, &attempts, `
+			INSERT INTO inbox_stops (account_id, lane, message_id, attempts, reason)
+			SELECT account_id, lane, id, 1, $4 FROM inbox WHERE account_id = $1 AND lane = $2 AND id = $3
+			ON CONFLICT (account_id, lane) DO UPDATE SET
+				attempts = CASE WHEN inbox_stops.message_id = excluded.message_id THEN inbox_stops.attempts + 1 ELSE 1 END,
+				message_id = excluded.message_id, reason = excluded.reason, probing = false, stopped_at = clock_timestamp()
+			RETURNING attempts`, m.AccountID, m.Lane, m.ID, pg.Storable(cause.Error()))
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil // another worker has settled it meanwhile
+		}
+		if err != nil {
+			return fmt.Errorf("inbox: stop: %w", err)
+		}
+		outcome := "retried"
+		pause, parked := w.retry.after(attempts)
+		if parked {
+			outcome = "parked"
+		}
+		if _, err := tx.ExecContext(ctx, `
+			UPDATE inbox_stops SET retry_at = clock_timestamp() + make_interval(secs => $3) WHERE account_id = $1 AND lane = $2`,
+			m.AccountID, m.Lane, sql.NullFloat64{Float64: pause.Seconds(), Valid: !parked}); err != nil {
+			return fmt.Errorf("inbox: stop: %w", err)
+		}
+		if _, err := tx.ExecContext(ctx, `
+			UPDATE inbox SET stopped = true WHERE account_id = $1 AND lane = $2 AND NOT stopped`,
+			m.AccountID, m.Lane); err != nil {
+			return fmt.Errorf("inbox: stop: %w", err)
+		}
+		w.failures.WithLabelValues(outcome).Inc()
+		attributes := append([]any{"outcome", outcome, "id", m.ID, "attempts", attempts, "error", cause}, w.about(m)...)
+		w.log.Error("message failed; its account's queue stands still", attributes...)
+		return nil
+	})
+}
+
+// probe makes the head messages of accounts whose time has come ready for another try. It returns how many accounts
+// were due.
+func (w *Worker[B]) probe(ctx context.Context) (int, error) {
+	var due []stop
+	if err := w.db.SelectContext(ctx, &due, `
+		SELECT account_id, lane FROM inbox_stops
+		WHERE retry_at <= clock_timestamp() ORDER BY retry_at LIMIT $1`, maxProbes); err != nil {
+		return 0, fmt.Errorf("inbox: find stops: %w", err)
+	}
+	for _, s := range due {
+		if err := pg.InTx(ctx, w.db, func(tx *sqlx.Tx) error {
+			if err := lockLane(ctx, tx, s.Lane); err != nil {
+				return err
+			}
+			// Another worker may have been first, and the message may have failed since, or have taken effect.
+			stopped, err := changed(tx.ExecContext(ctx, `
+				UPDATE inbox_stops SET probing = true, retry_at = NULL
+				WHERE account_id = $1 AND lane = $2 AND retry_at <= clock_timestamp()`, s.AccountID, s.Lane))
+			if err != nil {
+				return fmt.Errorf("inbox: probe: %w", err)
+			}
+			if !stopped {
+				return nil
+			}
+			return ready(ctx, tx, s)
+		}); err != nil {
+			return 0, err
+		}
+	}
+	if len(due) > 0 {
+		w.Wake()
+	}
+	return len(due), nil
+}
+
+// ready lets the head message of a stopped account, which the caller has marked as probing, be claimed once more.
+func ready(ctx context.Context, tx *sqlx.Tx, s stop) error {
+	found, err := changed(tx.ExecContext(ctx, `
+		UPDATE inbox SET stopped = false FROM inbox_stops s
+		WHERE s.account_id = $1 AND s.lane = $2 AND inbox.id = s.message_id AND inbox.lane = s.lane`, s.AccountID, s.Lane))
+	if err != nil {
+		return fmt.Errorf("inbox: make ready: %w", err)
+	}
+	if !found { // somebody has deleted it: there is nothing to wait for
+		return wake(ctx, tx, s)
+	}
+	return nil
+}
+
+// wake ends an account's stop: whatever has queued up behind the head message may be claimed.
+func wake(ctx context.Context, tx *sqlx.Tx, s stop) error {
+	if _, err := tx.ExecContext(ctx, `DELETE FROM inbox_stops WHERE account_id = $1 AND lane = $2`,
+		s.AccountID, s.Lane); err != nil {
+		return fmt.Errorf("inbox: wake: %w", err)
+	}
+	if _, err := tx.ExecContext(ctx, `UPDATE inbox SET stopped = false WHERE account_id = $1 AND lane = $2 AND stopped`,
+		s.AccountID, s.Lane); err != nil {
+		return fmt.Errorf("inbox: wake: %w", err)
+	}
+	return nil
+}
+
+// changed tells whether a statement has changed any row.
+func changed(result sql.Result, err error) (bool, error) {
+	if err != nil {
+		return false, err
+	}
+	n, err := result.RowsAffected()
+	return n > 0, err
+}
