@@ -211,7 +211,8 @@ func (r *Report) count(ctx context.Context, orders, payments *sqlx.DB) error {
 		return err
 	}
 	var err1, err2 error
-	r.Captured, err1 = sums(ctx, payments, `SELECT currency, sum(captured - refunded) AS total FROM payments GROUP BY currency`)
+	r.Captured, err1 = sums(ctx, payments, `
+		SELECT currency, sum(captured - refunded) AS total FROM payments GROUP BY currency`)
 	r.Deposited, err2 = sums(ctx, payments, `
 		SELECT currency, -sum(actual) AS total FROM balances
 			WHERE account_id = '00000000-0000-0000-0000-000000000001' GROUP BY currency`)

@@ -8,8 +8,9 @@ import (
 	"strings"
 )
 
-// The garbage collector of the services, as in the Compose file. Requests leave much garbage and little that lives, and a collection
-// costs by what lives, so there may be much garbage. Where much lives, such as thousands of open streams, the limit bounds both.
+// The garbage collector of the services, as in the Compose file. Requests leave much garbage and little that lives,
+// and a collection costs by what lives, so there may be much garbage. Where much lives, such as thousands of open
+// streams, the limit bounds both.
 const (
 	GCPercent   = 400 // GOGC
 	memoryLimit = "350MiB"

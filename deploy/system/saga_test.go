@@ -534,7 +534,8 @@ func (s *saga) auditSees() {
 		{s.payments, waiting, `UPDATE waits SET what = 'waiting_for_inventory' WHERE id = $1`,
 			`UPDATE waits SET what = 'waiting_for_funds' WHERE id = $1`,
 			"1 payments that do not wait for what they say"},
-		{s.payments, waiting, `UPDATE operations SET status = 'error', reason = 'expired', settled_at = created_at WHERE id = $1`,
+		{s.payments, waiting, `
+			UPDATE operations SET status = 'error', reason = 'expired', settled_at = created_at WHERE id = $1`,
 			`UPDATE operations SET status = 'created', reason = 'waiting_for_funds', settled_at = NULL
 				WHERE id = $1`, "1 operations that wait for nothing"},
 		{s.payments, waiter, `UPDATE balances SET waiting = waiting + 1 WHERE account_id = $1`,

@@ -39,8 +39,8 @@ const about = `bench measures how many orders and billing operations Altyn settl
 durable, on free ports and with temporary data, and removes them at the end.
 
 The speed of a machine wanders, so it measures in rounds: each runs every workload, after a quarter of the time to warm
-up, and pgbench for half of the time before and after each; a workload's ratio is to the mean of the two. Printed are the
-median of the rounds and the spread. The books are audited after the measurements of each stack.
+up, and pgbench for half of the time before and after each; a workload's ratio is to the mean of the two. Printed are
+the median of the rounds and the spread. The books are audited after the measurements of each stack.
 
 Workloads:
 `

@@ -87,7 +87,8 @@ const agedSegments = 64
 // out of zeros, which is a part of what writing costs that no server has for long.
 func (s *site) age(ctx context.Context) error {
 	for range agedSegments {
-		if _, err := s.admin.ExecContext(ctx, `SELECT pg_logical_emit_message(false, 'bench', ''), pg_switch_wal()`); err != nil {
+		if _, err := s.admin.ExecContext(ctx,
+			`SELECT pg_logical_emit_message(false, 'bench', ''), pg_switch_wal()`); err != nil {
 			return fmt.Errorf("age the write-ahead log: %w", err)
 		}
 	}

@@ -107,8 +107,9 @@ func page(codes []code) []byte {
 
 <!-- Written by make generate from the constants in the code. -->
 
-Every error is ` + "`application/problem+json`" + ` (RFC 9457) with one of these codes: the list is closed, so a client may
-switch on them. An operation that ended in an error has its code as ` + "`reason`" + ` too, in events, replies and answers.
+Every error is ` + "`application/problem+json`" + ` (RFC 9457) with one of these codes: the list is closed, so a client
+may switch on them. An operation that ended in an error has its code as ` + "`reason`" + ` too, in events, replies and
+answers.
 
 | status | code | meaning |
 | --- | --- | --- |

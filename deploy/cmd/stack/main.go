@@ -16,8 +16,8 @@ const (
 		`the background.`
 
 	more = `The verbs of make (make help) call these commands. Variables decide what runs, in the environment or behind the
-verb of make (make start PAYMENTS_WORKERS=2 KAFKA=embedded). Those that are not listed here reach the services as they are.
-Without GOMAXPROCS, orders and the gateway use half of the cores.`
+verb of make (make start PAYMENTS_WORKERS=2 KAFKA=embedded). Those that are not listed here reach the services as they
+are. Without GOMAXPROCS, orders and the gateway use half of the cores.`
 )
 
 const (
