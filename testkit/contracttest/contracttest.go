@@ -1,6 +1,5 @@
-// Package contracttest checks messages against the AsyncAPI document of package contract, and more
-// strictly than a reader may: a field that the document does not describe is an error, so that nothing is
-// published which is not documented.
+// Package contracttest checks messages against the AsyncAPI document of package contract. It is stricter than a
+// reader may be: a field that the document does not describe is an error, so that nothing undocumented is published.
 package contracttest
 
 import (
@@ -23,13 +22,13 @@ import (
 	"github.com/altyn-pay/altyn/platform/kafka"
 )
 
-// Validate fails the test when a message of a topic has a payload that the document does not allow there.
+// Validate fails the test if the document does not allow the payload on the topic.
 func Validate(t testing.TB, topic string, payload []byte) {
 	t.Helper()
 	validate(t, topic, nil, payload)
 }
 
-// ValidateMessage is Validate for a message as it was read from a broker: its headers are checked too.
+// ValidateMessage is Validate for a message that was read from a broker. It checks the headers too.
 func ValidateMessage(t testing.TB, m kafka.Message) {
 	t.Helper()
 	headers := make(map[string]any, len(m.Headers))
@@ -56,7 +55,7 @@ func validate(t testing.TB, topic string, headers map[string]any, payload []byte
 type Document struct {
 	// Root is the whole document as encoding/json would decode it, with numbers as json.Number.
 	Root map[string]any
-	// Messages are those of components/messages by their keys.
+	// Messages are components/messages by their keys.
 	Messages map[string]*Message
 	channels []channel
 }
@@ -73,10 +72,10 @@ type Message struct {
 	payload *jsonschema.Schema // nil where the payload is not JSON
 }
 
-// address is a name for the document, which is nowhere fetched from.
+// address names the document. Nothing is fetched from there.
 const address = "mem:///asyncapi.yaml"
 
-// Load reads the document. It fails when a schema in it is not valid.
+// Load reads the document. An invalid schema in it is an error.
 func Load() (*Document, error) {
 	var tree any
 	if err := yaml.Unmarshal([]byte(contract.AsyncAPI), &tree); err != nil {
@@ -104,7 +103,7 @@ func Load() (*Document, error) {
 	return d, nil
 }
 
-// compile prepares the schemas of all messages, those of payloads closed.
+// compile prepares the schemas of all messages. Those of payloads forbid undescribed fields.
 func (d *Document) compile(tree any) error {
 	components := object(tree, "components")
 	compiler := jsonschema.NewCompiler()
@@ -136,7 +135,7 @@ func (d *Document) compile(tree any) error {
 	return nil
 }
 
-// closing forbids fields that are not described.
+// closing makes a schema forbid fields that it does not describe.
 type closing struct {
 	schemas map[string]any
 	seen    map[string]bool
@@ -172,7 +171,7 @@ func (c closing) schema(s any) {
 
 var parameter = regexp.MustCompile(`\\{(\w+)\\}`)
 
-// channel reads which messages come on which topics.
+// channel reads which messages a topic carries.
 func (d *Document) channel(c any) channel {
 	address, _ := object(c)["address"].(string)
 	topics := parameter.ReplaceAllStringFunc(regexp.QuoteMeta(address), func(quoted string) string {
@@ -196,8 +195,8 @@ func (d *Document) channel(c any) channel {
 	return out
 }
 
-// Check tells why a message is none of those that the document describes for the topic; the error is of the one that it
-// resembles most. Headers that are nil are not checked.
+// Check returns nil if the message is one that the document describes for the topic, else what is wrong by the
+// description that it resembles most. nil headers are not checked.
 func (d *Document) Check(topic string, headers map[string]any, payload []byte) error {
 	var nearest error
 	fewest := 0
@@ -221,7 +220,7 @@ func (d *Document) Check(topic string, headers map[string]any, payload []byte) e
 	return nearest
 }
 
-// Check tells why a message is none of this kind. Headers that are nil are not checked.
+// Check returns why a message is not of this kind, or nil. nil headers are not checked.
 func (m *Message) Check(headers map[string]any, payload []byte) error {
 	var errs []error
 	if headers != nil && m.headers != nil {
@@ -240,8 +239,8 @@ func (m *Message) Check(headers map[string]any, payload []byte) error {
 	return nil
 }
 
-// faults counts what is wrong, to tell which kind of message something resembles. What names the kind is a constant or
-// one of a list, so to say there that it is another one weighs most.
+// faults weighs what is wrong, to find the kind that a message resembles most. A constant or a list of values names
+// the kind, so a mismatch there weighs most.
 func faults(err error) int {
 	n := 0
 	switch e := err.(type) { //nolint:errorlint // each level of the tree is visited
@@ -263,7 +262,7 @@ func faults(err error) int {
 	return n + 1
 }
 
-// object is the object at a path of keys, or nil where there is none.
+// object returns the object at a path of keys, or nil.
 func object(tree any, keys ...string) map[string]any {
 	at, _ := tree.(map[string]any)
 	for _, key := range keys {

@@ -31,13 +31,13 @@ const (
 //go:embed pom.xml
 var pom []byte
 
-// apache is an Apache Kafka that can be started.
+// apache is an Apache Kafka that is ready to start.
 type apache struct {
 	java string
 	libs string // the folder of its jars
 }
 
-// findApache returns Apache Kafka from the cache, after it has fetched it where needed.
+// findApache returns Apache Kafka from the cache, and fetches it first if it is not there.
 func findApache(ctx context.Context, progress func(string)) (*apache, error) {
 	java, err := findJava(ctx)
 	if err != nil {
@@ -61,8 +61,8 @@ func findApache(ctx context.Context, progress func(string)) (*apache, error) {
 
 var javaVersion = regexp.MustCompile(`version "(?:1\.)?(\d+)`)
 
-// ApacheAvailable tells why Apache Kafka cannot run on this machine, or nil. It fetches Apache Kafka
-// where that has not been done.
+// ApacheAvailable returns why Apache Kafka cannot run on this machine, or nil. It fetches Apache Kafka if that has
+// not been done.
 func ApacheAvailable(ctx context.Context) error {
 	_, err := findApache(ctx, func(string) {})
 	return err
@@ -90,7 +90,7 @@ func findJava(ctx context.Context) (string, error) {
 		"KAFKA=embedded", minJava, java, first)
 }
 
-// fetch fills the folder. It appears all at once, so a fetch that was cut short leaves nothing that looks complete.
+// fetch fills the folder, which appears only when it is complete.
 func fetch(ctx context.Context, home string) error {
 	maven, err := exec.LookPath("mvn")
 	if err != nil {
@@ -132,8 +132,8 @@ func lastLines(output []byte, n int) string {
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
 
-// The second compiler of the JVM is left out: on a small machine and in a short life it takes more than it gives, a
-// third of the orders per second and two thirds of the latency, measured on two cores.
+// command runs a class of Apache Kafka without the JVM's second compiler, which costs more than it gives on a small
+// machine and in a short life: a third of the orders per second and two thirds of the latency, on two cores.
 func (a *apache) command(class string, args ...string) []string {
 	return append([]string{a.java, "-Xmx512m", "-Xms256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
 		"-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
@@ -157,7 +157,7 @@ func (a *apache) launch(f *folder, port int, log io.Writer) (running, error) {
 	return startProcess(f, log, nil, a.command("kafka.Kafka", config)...)
 }
 
-// format makes the folder that Kafka starts from, all at once.
+// format makes the folder that Kafka starts from. It appears only when it is complete.
 func (a *apache) format(f *folder, port, controller int) error {
 	temporary := f.data() + ".new"
 	if err := os.RemoveAll(temporary); err != nil {
@@ -178,7 +178,7 @@ func (a *apache) format(f *folder, port, controller int) error {
 	return os.Rename(temporary, f.data())
 }
 
-// clusterID is a random one in Kafka's notation, which may not begin with a dash.
+// clusterID returns a random cluster ID in Kafka's notation, which must not begin with a dash.
 func clusterID() string {
 	for {
 		var id [16]byte
@@ -189,8 +189,8 @@ func clusterID() string {
 	}
 }
 
-// properties configures one broker that is its own controller. Its session is short because after a crash it can only
-// come back when that of its former self has ended.
+// properties configures one broker that is its own controller. Its session is short: after a crash it cannot come
+// back before its old session has ended.
 func properties(port, controller int, data string) []byte {
 	return fmt.Appendf(nil, `process.roles=broker,controller
 node.id=1
@@ -214,6 +214,5 @@ share.coordinator.state.topic.min.isr=1
 `, address(port), address(controller), data, offsetsRetentionMinutes)
 }
 
-// offsetsRetentionMinutes keeps the offsets of a group that is away for as long as the messages
-// that it has yet to read.
+// offsetsRetentionMinutes keeps an absent group's offsets for as long as the messages that it has yet to read.
 const offsetsRetentionMinutes = 30 * 24 * 60

@@ -11,19 +11,21 @@ import (
 	"syscall"
 
 	"github.com/twmb/franz-go/pkg/kfake"
+
+	"github.com/altyn-pay/altyn/testkit/internal/logtail"
 )
 
-// The environment by which a process knows that it is to be the embedded broker, and nothing else.
+// These variables make a process the embedded broker.
 const (
 	childPort = "ALTYN_LOCALKAFKA_PORT"
 	childData = "ALTYN_LOCALKAFKA_DATA"
 )
 
-// hooked is set once Child was called: this program can be started again as a broker.
+// hooked says that Child was called, so that this program can be started again as a broker.
 var hooked bool
 
-// Child must come first in main, or TestMain, of a program that starts an embedded broker in a process of its own: that
-// process is this program once more, in which Child is the broker and does not return.
+// Child must come first in main or TestMain of a program that starts an embedded broker in a process of its own. That
+// process is the same program once more; there, Child runs the broker and does not return.
 func Child() {
 	port, err := strconv.Atoi(os.Getenv(childPort))
 	if err != nil {
@@ -53,7 +55,7 @@ func newCluster(port int, data string, log io.Writer) (*kfake.Cluster, error) {
 
 func launchEmbedded(f *folder, port int, inProcess bool, log io.Writer) (running, error) {
 	if inProcess {
-		tail := &logTail{next: log}
+		tail := &logtail.Tail{Next: log}
 		cluster, err := newCluster(port, f.data(), tail)
 		if err != nil {
 			return nil, err
@@ -74,7 +76,7 @@ func launchEmbedded(f *folder, port int, inProcess bool, log io.Writer) (running
 // embedded is the broker in this process.
 type embedded struct {
 	cluster *kfake.Cluster
-	tail    *logTail
+	tail    *logtail.Tail
 	once    sync.Once
 	ended   chan struct{}
 }

@@ -12,10 +12,10 @@ import (
 	"time"
 )
 
-// lockTimeout bounds the wait for a broker of a process that was just killed, which ends a moment after it.
+// lockTimeout bounds the wait for the broker of a process that was just killed, which ends a moment later.
 const lockTimeout = 10 * time.Second
 
-// folder is where a broker keeps its data: in data, beside the mark of the broker they belong to.
+// folder is where a broker keeps its data: in "data", beside a file that names the broker.
 type folder struct {
 	path      string
 	temporary bool
@@ -56,7 +56,7 @@ func openFolder(ctx context.Context, path string) (*folder, error) {
 	}
 }
 
-// close gives the folder up. The lock ends with its last holder.
+// close unlocks the folder, and deletes a temporary one. The broker holds the lock too, until it has ended.
 func (f *folder) close() {
 	_ = f.lock.Close()
 	if f.temporary {
@@ -67,7 +67,7 @@ func (f *folder) close() {
 func (f *folder) data() string { return filepath.Join(f.path, "data") }
 func (f *folder) mark() string { return filepath.Join(f.path, "broker") }
 
-// owner tells whose the data are; empty when there are none.
+// owner returns the broker that made the data; empty if there are none.
 func (f *folder) owner() (Kind, error) {
 	content, err := os.ReadFile(f.mark())
 	if errors.Is(err, fs.ErrNotExist) {
@@ -84,7 +84,7 @@ func (f *folder) owner() (Kind, error) {
 	}
 }
 
-// claim notes whose the data are.
+// claim writes down which broker makes the data.
 func (f *folder) claim(kind Kind) error {
 	temporary := f.mark() + ".new"
 	if err := os.WriteFile(temporary, []byte(kind+"\n"), 0o644); err != nil {

@@ -1,13 +1,13 @@
-// Package localkafka runs a Kafka broker of one's own on this machine, without an installation: for tests, the
-// benchmark, and a full stack where there is no container engine.
+// Package localkafka runs a Kafka broker on this machine without an installation, for tests, the benchmark, and the
+// full stack where there is no container engine.
 //
-// It is Apache Kafka itself where Java 17 and Maven are there: its artifacts are fetched once and kept in the user's
-// cache folder. Elsewhere it is an embedded broker that speaks the same protocol and keeps its log on disk, but is one
-// process without replicas, good for development only. Data survive a restart, and a crash, of either; a folder of
-// data remembers whose it is.
+// With Java 17 and Maven it is Apache Kafka itself, fetched once and kept in the user's cache folder. Elsewhere it is
+// an embedded broker that speaks the same protocol and keeps its log on disk, but is one process without replicas,
+// good for development only. With both, data survive a restart and a crash. A data folder remembers which broker made
+// it.
 //
-// A broker never outlives the process that started it, even one ended by kill -9: it runs under a small shell script
-// that watches a pipe from that process and kills the broker when the pipe closes.
+// A broker never outlives the process that started it, not even after kill -9: a small shell script watches a pipe
+// from that process and kills the broker when the pipe closes.
 package localkafka
 
 import (
@@ -38,29 +38,28 @@ const (
 const (
 	host = "127.0.0.1"
 
-	// startTimeout bounds a start, fetching aside: a recovery after a crash is part of it.
+	// startTimeout bounds a start, including recovery after a crash but not fetching.
 	startTimeout = 2 * time.Minute
 	startTries   = 5
 	stopTimeout  = 20 * time.Second
 	pollInterval = 20 * time.Millisecond
 )
 
-// Options of Start. The zero value is a broker of the kind that this machine can run, on a free
-// port, with temporary data.
+// Options of Start. The zero value is whichever broker this machine can run, on a free port, with temporary data.
 type Options struct {
-	// Kind of the broker; empty: the environment variable KAFKA, and if that is empty too, whose the data are, and if
-	// there are none, Apache with Embedded as the fallback.
+	// Kind of the broker. Empty means what the environment variable KAFKA says; if that is empty too, the broker that
+	// made the data; and if there are none, Apache with Embedded as the fallback.
 	Kind Kind
-	// DataDir keeps the data; it is made when it is not there. Empty: a temporary folder that is deleted when the broker
-	// ends, however it ends.
+	// DataDir keeps the data and is made if it does not exist. Empty means a temporary folder, which is deleted when the
+	// broker ends, however it ends.
 	DataDir string
-	// Port on 127.0.0.1; 0 is any free one.
+	// Port on 127.0.0.1; 0 means any free one.
 	Port int
-	// InProcess runs the embedded broker in this process instead of one of its own. It cannot be killed then.
+	// InProcess runs the embedded broker in this process rather than in one of its own, where it cannot be killed.
 	InProcess bool
-	// Log receives the broker's log; nil drops it. The end of the log is part of an error in any case.
+	// Log receives the broker's log; nil drops it. Errors contain the end of the log either way.
 	Log io.Writer
-	// Progress is told what takes long, such as fetching; nil for silence.
+	// Progress is told of what takes long, such as fetching; nil for silence.
 	Progress func(string)
 }
 
@@ -78,7 +77,7 @@ type Broker struct {
 	running running
 }
 
-// running is a broker that was started: a process or a part of this one.
+// running is a started broker: a process, or a part of this one.
 type running interface {
 	pid() int
 	done() <-chan struct{}
@@ -86,8 +85,7 @@ type running interface {
 	log() string                 // its end
 }
 
-// Start returns a broker that answers. The end of ctx ends the start alone; the broker ends with Stop or with this
-// process.
+// Start returns a broker that answers. It ends with Stop or with this process; ctx bounds only the start.
 func Start(ctx context.Context, opts Options) (_ *Broker, err error) {
 	defer func() {
 		if err != nil {
@@ -122,7 +120,7 @@ func Start(ctx context.Context, opts Options) (_ *Broker, err error) {
 	return b, nil
 }
 
-// choose decides which broker runs and gets it ready to be launched.
+// choose decides which broker runs, and fetches it where needed.
 func (b *Broker) choose(ctx context.Context) error {
 	asked := b.opts.Kind
 	if asked == "" {
@@ -235,7 +233,7 @@ func (b *Broker) Config() kafka.Config {
 // PID of the broker's process.
 func (b *Broker) PID() int { return b.current().pid() }
 
-// Done is closed when the broker has ended, by itself or not. A restart makes another one.
+// Done is closed when the broker has ended, whether by itself or not. After a restart there is a new channel.
 func (b *Broker) Done() <-chan struct{} { return b.current().done() }
 
 func (b *Broker) current() running {
@@ -244,7 +242,7 @@ func (b *Broker) current() running {
 	return b.running
 }
 
-// Kill ends the broker as kill -9 does. It can be restarted.
+// Kill ends the broker with SIGKILL. It can be restarted.
 func (b *Broker) Kill() error {
 	if b.opts.InProcess {
 		return errors.New("localkafka: a broker in this process cannot be killed")
@@ -252,7 +250,7 @@ func (b *Broker) Kill() error {
 	return b.end(syscall.SIGKILL)
 }
 
-// Restart starts the broker again, on the same port with the same data; it shuts it down first where it runs.
+// Restart starts the broker again on the same port and data. It first stops one that runs.
 func (b *Broker) Restart(ctx context.Context) error {
 	if err := b.end(syscall.SIGTERM); err != nil {
 		return err
@@ -263,7 +261,7 @@ func (b *Broker) Restart(ctx context.Context) error {
 	return nil
 }
 
-// Stop shuts the broker down, for good; after 20 s it kills it.
+// Stop shuts the broker down for good, and kills it after 20 s.
 func (b *Broker) Stop() error {
 	err := b.end(syscall.SIGTERM)
 	b.folder.close()
@@ -285,8 +283,8 @@ func (b *Broker) end(signal syscall.Signal) error {
 	return fmt.Errorf("localkafka: %s does not end", b)
 }
 
-// choosePort returns the port, if nobody listens there, or any free one for 0. It is not to be called twice for one
-// port in quick succession: a process that was forked meanwhile listens there too until it executes its program.
+// choosePort returns the port if nobody listens there; for 0 it returns any free one. Do not call it twice for one
+// port in quick succession: a process that is forked in between inherits the listener until it executes its program.
 func choosePort(port int) (int, error) {
 	listener, err := net.Listen("tcp", address(port))
 	if err != nil {

@@ -10,11 +10,12 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
+
+	"github.com/altyn-pay/altyn/testkit/internal/logtail"
 )
 
-// guard starts the broker and ends it together with this process.
+// guard runs the broker and kills it when this process ends.
 //
 //go:embed guard.sh
 var guard string
@@ -23,11 +24,11 @@ var guard string
 type process struct {
 	broker int
 	ended  chan struct{} // closed when the broker and its guard are gone
-	tail   *logTail
+	tail   *logtail.Tail
 }
 
-// startProcess runs a command, in a process group of its own so that Ctrl-C at a terminal reaches only the process that
-// decides what it means.
+// startProcess runs a command in a process group of its own, so that Ctrl-C at a terminal reaches only this process,
+// which decides what it means.
 func startProcess(f *folder, log io.Writer, env []string, command ...string) (*process, error) {
 	deleteAtEnd := ""
 	if f.temporary {
@@ -37,7 +38,7 @@ func startProcess(f *folder, log io.Writer, env []string, command ...string) (*p
 	cmd.Dir = f.path
 	cmd.Env = append(os.Environ(), env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	p := &process{ended: make(chan struct{}), tail: &logTail{next: log}}
+	p := &process{ended: make(chan struct{}), tail: &logtail.Tail{Next: log}}
 	cmd.Stdout, cmd.Stderr = p.tail, p.tail
 	if _, err := cmd.StdinPipe(); err != nil { // closes with this process
 		return nil, err
@@ -80,31 +81,4 @@ func (p *process) signal(signal syscall.Signal) error {
 		return err
 	}
 	return nil
-}
-
-// logTail passes a log on and remembers its end.
-type logTail struct {
-	next io.Writer // may be nil
-
-	mu  sync.Mutex
-	end []byte
-}
-
-const logTailBytes = 4 << 10
-
-func (t *logTail) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.end = append(t.end, p...)
-	t.end = t.end[max(0, len(t.end)-logTailBytes):]
-	if t.next != nil {
-		_, _ = t.next.Write(p) // a log that cannot be written must not stop the broker
-	}
-	return len(p), nil
-}
-
-func (t *logTail) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return string(t.end)
 }

@@ -15,14 +15,14 @@ import (
 	"syscall"
 )
 
-// account is the user as whom the server runs: the one of this process, or another one in its place when that is root.
+// account is the user that runs the server: this process's own, or another one when that is root.
 type account struct {
 	name     string
 	uid, gid int
 	instead  bool // of root
 }
 
-// Where a process of root keeps what the server's user must reach when the places of root are closed to that user.
+// Root's own folders may be closed to the server's user. A process of root then keeps what both need here.
 const (
 	rootData  = "/var/lib/altyn"
 	rootCache = "/var/cache/altyn"
@@ -49,9 +49,8 @@ func serverAccount() (account, error) {
 		"postgres or nobody")
 }
 
-// command runs as the account, in a session of its own, so that Ctrl-C at a terminal reaches only the
-// process that decides what it means. Its environment is empty but for these, so that variables such as
-// PGDATA or LANG change nothing.
+// command returns a command that runs as the account, in a session of its own, so that Ctrl-C at a terminal reaches
+// only this process, which decides what it means. It inherits no environment, so that PGDATA or LANG change nothing.
 func (a account) command(ctx context.Context, dir, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = dir
@@ -63,7 +62,7 @@ func (a account) command(ctx context.Context, dir, name string, args ...string) 
 	return cmd
 }
 
-// makeDir makes the folder and those above it, such that the account can enter them.
+// makeDir makes the folder and its parents so that the account can enter them.
 func (a account) makeDir(dir string) error {
 	if !a.instead {
 		return os.MkdirAll(dir, 0o755)
@@ -83,7 +82,7 @@ func (a account) makeDir(dir string) error {
 	return os.Chmod(dir, 0o755) // whatever the umask
 }
 
-// own gives a file or folder that this process has made to the account.
+// own makes the account the owner of a file or folder.
 func (a account) own(path string) error {
 	if !a.instead {
 		return nil
@@ -91,7 +90,7 @@ func (a account) own(path string) error {
 	return os.Chown(path, a.uid, a.gid)
 }
 
-// reaches reports whether the account may enter the folder, or the nearest one above it that exists.
+// reaches reports whether the account may enter the folder or, if that does not exist, its nearest parent.
 func (a account) reaches(dir string) bool {
 	if !a.instead {
 		return true
@@ -118,7 +117,7 @@ func (a account) reaches(dir string) bool {
 	}
 }
 
-// enters reports whether the account has the right to search the folder.
+// enters reports whether the folder's mode lets the account in.
 func (a account) enters(info fs.FileInfo) bool {
 	bit := fs.FileMode(0o001)
 	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
@@ -132,7 +131,7 @@ func (a account) enters(info fs.FileInfo) bool {
 	return info.Mode()&bit != 0
 }
 
-// folder is Folder for the account.
+// folder is Folder for this account.
 func (a account) folder(dir string) (string, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -145,13 +144,13 @@ func (a account) folder(dir string) (string, error) {
 	return filepath.Join(rootData, "postgres-"+hex.EncodeToString(sum[:6])), nil
 }
 
-// memoryDir is the file system in memory that Linux has; in a container it may be small.
+// memoryDir is Linux's file system in memory, which may be small in a container.
 const (
 	memoryDir      = "/dev/shm"
 	memoryDirBytes = 2 << 30 // needed at least
 )
 
-// tempDir returns a folder for temporary data, in memory if possible when they are volatile.
+// tempDir returns a folder for temporary data. Volatile data go to memory where there is room.
 func (a account) tempDir(volatile bool) string {
 	var memory syscall.Statfs_t
 	if volatile && syscall.Statfs(memoryDir, &memory) == nil && memory.Bavail*uint64(memory.Bsize) >= memoryDirBytes {
@@ -163,8 +162,8 @@ func (a account) tempDir(volatile bool) string {
 	return rootTemp
 }
 
-// cacheDir returns a folder that this process can write and the account can read: the user's
-// cache folder, if there is one.
+// cacheDir returns a folder that this process can write and the account can read: the user's cache folder, if
+// possible.
 func (a account) cacheDir() (string, error) {
 	var candidates []string
 	if dir, err := os.UserCacheDir(); err == nil {
@@ -187,8 +186,7 @@ func (a account) cacheDir() (string, error) {
 	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return "", errors.Join(problem, err)
 	}
-	// In a folder that everybody can write, the name may have been taken by somebody who would
-	// like us to run his programs.
+	// Everybody can write to the temporary folder, so somebody may have taken the name to have us run their programs.
 	info, err := os.Lstat(dir)
 	if err != nil {
 		return "", err

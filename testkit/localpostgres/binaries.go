@@ -21,7 +21,7 @@ const (
 	Installed Kind = "installed"
 )
 
-// oldestMajor is the first version in which only the owner of a database makes tables in its schema "public".
+// oldestMajor is the first version that lets only a database's owner make tables in its schema "public".
 const oldestMajor = 15
 
 // binaries are the programs of one PostgreSQL.
@@ -31,8 +31,8 @@ type binaries struct {
 	dir     string
 }
 
-// findBinaries returns the programs of the wanted kind (see Options.Kind) for data that this major version made,
-// or for new data when it is 0.
+// findBinaries returns programs of the wanted kind (see Options.Kind) that fit data of this major version; 0 means
+// new data.
 func findBinaries(ctx context.Context, kind Kind, major int, user account, progress func(string)) (binaries, error) {
 	if kind == "" {
 		kind = Kind(os.Getenv("POSTGRES"))
@@ -69,7 +69,7 @@ func findBinaries(ctx context.Context, kind Kind, major int, user account, progr
 	}
 }
 
-// installedPlaces are the folders in which packages put the server's programs, which are seldom in PATH.
+// installedPlaces are where packages put the server's programs, which are seldom in PATH.
 var installedPlaces = []string{
 	"/usr/lib/postgresql/*/bin",         // Debian, Ubuntu
 	"/usr/pgsql-*/bin",                  // PostgreSQL's packages for Red Hat

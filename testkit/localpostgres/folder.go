@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// folder holds one server's data: the cluster in "pgdata", and "lock", which the process that
-// runs the server keeps locked.
+// folder holds one server's data: the cluster in "pgdata" and the file "lock", which this process keeps locked while
+// the server runs.
 type folder struct {
 	path      string
 	temporary bool
@@ -28,7 +28,8 @@ const (
 	leftoverTimeout = 20 * time.Second
 )
 
-// openFolder makes the folder (a temporary one for "", in memory if possible when volatile) and locks it.
+// openFolder makes the folder and locks it. "" stands for a temporary one; if volatile, that is in memory where there
+// is room.
 func openFolder(dir string, user account, volatile bool) (*folder, error) {
 	f := &folder{user: user}
 	var err error
@@ -72,7 +73,7 @@ func (f *folder) open() error {
 	return nil
 }
 
-// close gives the folder up, once no server runs there.
+// close unlocks the folder, and deletes a temporary one. No server may run there any more.
 func (f *folder) close() {
 	if f.temporary {
 		os.RemoveAll(f.path) // the guard has done so, if a server ever ran
@@ -82,7 +83,7 @@ func (f *folder) close() {
 
 func (f *folder) cluster() string { return filepath.Join(f.path, "pgdata") }
 
-// major is the major version of PostgreSQL that made the data, 0 when there are none.
+// major is the major version of PostgreSQL that made the data; 0 if there are none.
 func (f *folder) major() int {
 	text, err := os.ReadFile(filepath.Join(f.cluster(), "PG_VERSION"))
 	if err != nil {
@@ -92,7 +93,7 @@ func (f *folder) major() int {
 	return major
 }
 
-// initialise creates the cluster unless it is there. It appears under its name only when it is complete.
+// initialise creates the cluster unless it exists. It gets its name only when it is complete.
 func (f *folder) initialise(ctx context.Context, bin binaries, noSync bool) error {
 	if _, err := os.Stat(f.cluster()); !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -130,7 +131,7 @@ func (f *folder) initialise(ctx context.Context, bin binaries, noSync bool) erro
 	return nil
 }
 
-// postmaster is what the file postmaster.pid says of the server that runs, or ran last.
+// postmaster is what postmaster.pid says of the server that runs or ran last.
 type postmaster struct {
 	pid     int
 	started string // seconds since 1970; tells a new process from one that had the same ID
@@ -151,8 +152,8 @@ func (f *folder) postmaster() postmaster {
 	return postmaster{pid: pid, started: lines[2], ready: strings.TrimSpace(lines[7]) == "ready"}
 }
 
-// stopLeftover stops a server whose process was killed together with the guard, or whose guard is still at it. Nobody
-// else's server can be running here, since this process holds the lock.
+// stopLeftover stops a server that a killed process left behind. Since this process holds the lock, no living process
+// runs a server here.
 func (f *folder) stopLeftover(ctx context.Context) error {
 	pid := f.postmaster().pid
 	if pid <= 1 || !f.runsServer(ctx, pid) {
@@ -175,8 +176,8 @@ func (f *folder) stopLeftover(ctx context.Context) error {
 	return nil
 }
 
-// runsServer reports whether the process is a postmaster on this folder, and not another one
-// that got the ID of a dead one.
+// runsServer reports whether the process is a postmaster on this folder, rather than one that was given the ID of a
+// dead one.
 func (f *folder) runsServer(ctx context.Context, pid int) bool {
 	if err := syscall.Kill(pid, 0); errors.Is(err, syscall.ESRCH) {
 		return false
@@ -188,9 +189,8 @@ func (f *folder) runsServer(ctx context.Context, pid int) bool {
 	return strings.Contains(string(command), f.cluster())
 }
 
-// Folder returns where Start keeps the data that it is asked to keep in dir: in dir itself, except for a
-// process of root whose server's user cannot reach dir (below /root, say), where it is a folder under
-// /var/lib/altyn that belongs to dir alone.
+// Folder returns where Start keeps the data for dir. That is dir itself, unless a process of root asks for a dir that
+// the server's user cannot reach, such as one below /root: then it is a folder of dir's own under /var/lib/altyn.
 func Folder(dir string) (string, error) {
 	user, err := serverAccount()
 	if err != nil {
@@ -199,8 +199,8 @@ func Folder(dir string) (string, error) {
 	return user.folder(dir)
 }
 
-// Remove deletes the data that Start keeps for dir. It is an error while a living process runs a server on them; one
-// that was left behind is stopped.
+// Remove deletes the data that Start keeps for dir. It stops a server that was left behind there, and fails while a
+// living process runs one.
 func Remove(ctx context.Context, dir string) error {
 	user, err := serverAccount()
 	if err != nil {

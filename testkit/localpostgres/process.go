@@ -9,11 +9,10 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
-	"sync"
 	"time"
 )
 
-// guard starts the server and ends it together with this process.
+// guard runs the server and stops it when this process ends.
 //
 //go:embed guard.sh
 var guard string
@@ -26,7 +25,7 @@ type process struct {
 	ended chan struct{} // closed when the guard, the postmaster and all its processes are gone
 }
 
-// startProcess returns when the server answers. With an error, nothing is left of it.
+// startProcess starts the server and returns when it answers. After an error nothing is left of it.
 func startProcess(ctx context.Context, data *folder, bin binaries, settings map[string]string,
 	log io.Writer) (*process, error) {
 	deleteAtEnd := ""
@@ -70,32 +69,4 @@ func startProcess(ctx context.Context, data *folder, bin binaries, settings map[
 			}
 		}
 	}
-}
-
-// logTail passes a log on and remembers its end.
-type logTail struct {
-	next io.Writer // may be nil
-
-	mu  sync.Mutex
-	end []byte
-}
-
-const logTailBytes = 4 << 10
-
-func (t *logTail) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.end = append(t.end, p...)
-	t.end = t.end[max(0, len(t.end)-logTailBytes):]
-	if t.next != nil {
-		// A log that cannot be written must not stop the server.
-		_, _ = t.next.Write(p)
-	}
-	return len(p), nil
-}
-
-func (t *logTail) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return string(t.end)
 }

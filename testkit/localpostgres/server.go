@@ -13,26 +13,27 @@ import (
 	"time"
 
 	pg "github.com/altyn-pay/altyn/platform/postgres"
+	"github.com/altyn-pay/altyn/testkit/internal/logtail"
 )
 
 // Options of Start. The zero value is a durable server on a free port with temporary data.
 type Options struct {
-	// DataDir keeps the data; it is made when it is not there. Empty: a temporary folder that is deleted when the server
-	// ends, however it ends. See Folder for a process of root.
+	// DataDir keeps the data and is made if it does not exist. Empty means a temporary folder, which is deleted when the
+	// server ends, however it ends. See Folder for a process of root.
 	DataDir string
-	// Port on 127.0.0.1; 0 is any free one.
+	// Port on 127.0.0.1; 0 means any free one.
 	Port uint16
-	// Kind of the binaries; empty: the environment variable POSTGRES, and if that is empty too, Embedded with Installed as
-	// the fallback. Data that exist decide which version may use them.
+	// Kind of the binaries. Empty means what the environment variable POSTGRES says or, if that is empty too, Embedded
+	// with Installed as the fallback. Existing data decide which versions fit.
 	Kind Kind
-	// Settings of postgresql.conf, such as shared_buffers, over the defaults of this package.
+	// Settings of postgresql.conf, such as shared_buffers. They override this package's defaults.
 	Settings map[string]string
-	// NoSync turns fsync off, for tests: faster, and a commit still survives the death of the server, but not of the
-	// machine. Temporary data are then kept in memory where there is enough of it.
+	// NoSync turns fsync off, for tests. It is faster; a commit still survives the death of the server, but not that of
+	// the machine. Temporary data are kept in memory where there is room.
 	NoSync bool
-	// Log receives the server's log; nil drops it. The end of the log is part of an error in any case.
+	// Log receives the server's log; nil drops it. Errors contain the end of the log either way.
 	Log io.Writer
-	// Progress is told what takes long, such as fetching; nil for silence.
+	// Progress is told of what takes long, such as fetching; nil for silence.
 	Progress func(string)
 }
 
@@ -61,7 +62,7 @@ func (s *Server) Admin() pg.Config {
 	}
 }
 
-// Done is closed when the server and all its processes have ended, by Stop or by themselves.
+// Done is closed when the server and all its processes have ended, whether by Stop or by themselves.
 func (s *Server) Done() <-chan struct{} { return s.done }
 
 const (
@@ -73,10 +74,10 @@ const (
 	startPause   = 200 * time.Millisecond
 )
 
-// Start returns a server that answers, after it has fetched its binaries, created its data and recovered from a crash,
-// where needed. A server that a killed process has left on the same data is stopped first; one that belongs to a living
-// process is an error. The server ends with Stop or with this process. The end of ctx ends the start alone, which takes
-// 2 minutes at most once the binaries are there.
+// Start returns a server that answers. Where needed, it fetches the binaries, creates the data and recovers from a
+// crash. It first stops a server that a killed process left on the same data, and fails if a living process runs one
+// there. The server ends with Stop or with this process; ctx bounds only the start, which takes 2 minutes at most
+// once the binaries are there.
 func Start(ctx context.Context, opts Options) (_ *Server, err error) {
 	if opts.Progress == nil {
 		opts.Progress = func(string) {}
@@ -113,15 +114,15 @@ func Start(ctx context.Context, opts Options) (_ *Server, err error) {
 	return launch(ctx, opts, data, bin)
 }
 
-// launch starts the postmaster. It tries again where that helps: a free port that another process took meanwhile, and
-// processes of a killed postmaster that have yet to notice its death.
+// launch starts the postmaster. It tries again where that helps: when another process took the free port, or when
+// processes of a killed postmaster have yet to notice its death.
 func launch(ctx context.Context, opts Options, data *folder, bin binaries) (*Server, error) {
 	for try := 1; ; try++ {
 		port, err := choosePort(opts.Port)
 		if err != nil {
 			return nil, err
 		}
-		log := &logTail{next: opts.Log}
+		log := &logtail.Tail{Next: opts.Log}
 		process, err := startProcess(ctx, data, bin, serverSettings(port, opts), log)
 		if err == nil {
 			server := &Server{
@@ -151,7 +152,7 @@ func launch(ctx context.Context, opts Options, data *folder, bin binaries) (*Ser
 	}
 }
 
-// choosePort returns the port, if nobody listens there, or any free one for 0.
+// choosePort returns the port if nobody listens there; for 0 it returns any free one.
 func choosePort(port uint16) (uint16, error) {
 	listener, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(int(port))))
 	if err != nil {
@@ -165,7 +166,7 @@ func serverSettings(port uint16, opts Options) map[string]string {
 	settings := map[string]string{
 		"listen_addresses": host,
 		"port":             strconv.Itoa(int(port)),
-		// Nothing outside the data folder, where it would stay after a kill -9: no sockets, no shared memory files.
+		// No sockets and no shared memory files outside the data folder, where they would outlive a kill -9.
 		"unix_socket_directories":    "",
 		"dynamic_shared_memory_type": "mmap",
 		"max_connections":            "200",
@@ -183,7 +184,7 @@ func serverSettings(port uint16, opts Options) map[string]string {
 	return settings
 }
 
-// StopMode is how a server is stopped; the names are PostgreSQL's.
+// StopMode is how to stop a server, in PostgreSQL's terms.
 type StopMode int
 
 const (
@@ -195,7 +196,7 @@ const (
 	Kill
 )
 
-// stopSteps are the modes in order; a harsher one follows when a mode has not ended the server in time.
+// stopSteps are the modes in order. When one has not ended the server in time, the next follows.
 var stopSteps = [...]struct {
 	signal  syscall.Signal
 	timeout time.Duration
@@ -205,8 +206,8 @@ var stopSteps = [...]struct {
 	Kill:      {syscall.SIGKILL, 10 * time.Second},
 }
 
-// Stop ends the server and returns when all its processes are gone, after 50 s at most; temporary data are deleted by
-// then. It is no error when the server has ended already.
+// Stop ends the server and returns when all its processes are gone and temporary data are deleted, after 50 s at
+// most. Stopping a server that has ended is no error.
 func (s *Server) Stop(mode StopMode) error {
 	for _, step := range stopSteps[mode:] {
 		select {

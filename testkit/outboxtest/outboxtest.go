@@ -9,7 +9,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/outbox"
 )
 
-// Messages returns all that wait to be published, in their order.
+// Messages returns all messages that wait to be published, in order.
 func Messages(t testing.TB, db *sqlx.DB) (messages []outbox.Message) {
 	t.Helper()
 	var rows []outbox.Row
@@ -27,7 +27,7 @@ func Messages(t testing.TB, db *sqlx.DB) (messages []outbox.Message) {
 	return messages
 }
 
-// Of returns those of a type, about a subject; an empty text stands for any.
+// Of returns the messages of a type about a subject; "" stands for any.
 func Of(messages []outbox.Message, kind, subject string) (found []outbox.Message) {
 	for _, m := range messages {
 		if (kind == "" || m.Type == kind) && (subject == "" || m.Subject == subject) {

@@ -9,14 +9,14 @@ import (
 	"github.com/altyn-pay/altyn/testkit/wait"
 )
 
-// Sessions are some of a service's sessions.
+// Sessions are a service's sessions in the database.
 type Sessions struct {
 	db   DB
 	pids pq.Int64Array
 }
 
-// Blocked locks all tables of a test's database while run runs. blocked, which run is given, returns once all
-// connections that the service may open wait for a table: those sessions are the result.
+// Blocked locks all tables of a test's database while run runs. run's argument returns once every connection that the
+// service may open waits for a table. Blocked returns those sessions.
 func Blocked(t testing.TB, db DB, run func(blocked func())) *Sessions {
 	t.Helper()
 	s := &Sessions{db: db}
@@ -51,7 +51,7 @@ func Blocked(t testing.TB, db DB, run func(blocked func())) *Sessions {
 	return s
 }
 
-// Survived fails the test unless all of the sessions are still there.
+// Survived fails the test unless all of the sessions still exist.
 func (s *Sessions) Survived(t testing.TB) {
 	t.Helper()
 	var left int

@@ -115,10 +115,10 @@ type admin struct {
 	server pg.Config
 }
 
-// started runs the server of this process, if it has one of its own.
+// started is the child that runs this process's own server; nil if there is none.
 var started *program.Program
 
-// address returns where the server is, which it starts where there is none.
+// address returns the server's address, and starts one if Variable names none.
 func address() (string, error) {
 	if address := os.Getenv(Variable); address != "" {
 		return address, nil
@@ -135,7 +135,7 @@ func address() (string, error) {
 	return strings.TrimSpace(line), nil
 }
 
-// administrator connects to the server, of which a test process has one.
+// administrator connects to the server, once for all tests of the process.
 var administrator = sync.OnceValues(func() (admin, error) {
 	address, err := address()
 	if err != nil {

@@ -18,14 +18,14 @@ import (
 // Moment is when a Proxy loses the connection of a transaction.
 type Moment int
 
-// The moments. To the client both look alike.
+// To the client both moments look alike.
 const (
 	BeforeCommit Moment = iota // the server has not been told to commit, and rolls back
 	AfterCommit                // the server has committed, and its answer is lost
 )
 
-// Proxy is between a service and PostgreSQL and loses connections at the worst moments. It understands the wire
-// protocol (PostgreSQL's documentation, chapter 54) so far that it knows when a client commits what.
+// Proxy stands between a service and PostgreSQL and loses connections at the worst moments. It reads enough of the
+// wire protocol (PostgreSQL's documentation, chapter 54) to know when a client commits what.
 type Proxy struct {
 	Config pg.Config // that of the database, by way of the proxy
 	server string
@@ -44,7 +44,7 @@ type loss struct {
 	lost   chan struct{}
 }
 
-// Through puts a proxy before a test's database, until the test is over.
+// Through puts a proxy before a test's database until the test ends.
 func Through(t testing.TB, cfg pg.Config) *Proxy {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -76,9 +76,8 @@ func Through(t testing.TB, cfg pg.Config) *Proxy {
 	return p
 }
 
-// Lose loses the connections of the next n transactions, or single statements, with a statement whose text
-// contains part. The channel has an element for each that was lost; the caller must receive them when there
-// may be more than a thousand.
+// Lose drops the connections of the next n transactions, or single statements, that contain a statement with part in
+// its text. The channel gets an element for each. The caller must receive them if there may be more than a thousand.
 func (p *Proxy) Lose(moment Moment, part string, n int) (lost <-chan struct{}) {
 	l := &loss{moment, part, n, make(chan struct{}, 1000)}
 	p.mu.Lock()
@@ -87,7 +86,7 @@ func (p *Proxy) Lose(moment Moment, part string, n int) (lost <-chan struct{}) {
 	return l.lost
 }
 
-// Away ends all connections and takes no new ones, as a server that has died, until it is called with false.
+// Away(true) ends all connections and refuses new ones, as if the server had died, until Away(false).
 func (p *Proxy) Away(away bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -105,7 +104,7 @@ func (p *Proxy) Opened() int {
 	return p.opened
 }
 
-// losing takes one of the losses that are due for a transaction with these statements.
+// losing returns the loss that is due for a transaction with these statements, and counts it.
 func (p *Proxy) losing(statements []string) *loss {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -168,7 +167,7 @@ var errLost, errHeld = errors.New("lost"), errors.New("held")
 
 // requests passes on what the client sends.
 func (s *session) requests() {
-	// The first message has no type.
+	// The first message has no type byte.
 	if s.forward(s.client, s.server, 0, nil) != nil {
 		return
 	}
@@ -182,7 +181,7 @@ func (s *session) answers() {
 	}
 }
 
-// forward passes on one message, unless look ends the connection (errLost) or keeps the message back (errHeld).
+// forward passes on one message, unless look ends the connection (errLost) or withholds the message (errHeld).
 func (s *session) forward(from io.Reader, to io.Writer, typed int, look func(kind byte, body []byte) error) error {
 	message := make([]byte, typed+4)
 	if _, err := io.ReadFull(from, message); err != nil {

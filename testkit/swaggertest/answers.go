@@ -14,14 +14,14 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
-// undocumented are headers that any answer of any server may have.
+// undocumented are headers that any server's answers may have.
 var undocumented = map[string]bool{
 	"Content-Type": true, "Content-Length": true, "Date": true, "Cache-Control": true, "Vary": true,
 	"X-Content-Type-Options": true, "X-Accel-Buffering": true,
 }
 
-// compile makes schemas of the definitions that are stricter than the document: nothing comes that is not
-// described, and times have six digits.
+// compile makes schemas of the definitions. They are stricter than the document: a field that is not described is an
+// error, and times have six digits.
 func compile(document string) map[string]*jsonschema.Schema {
 	const address = "mem:///swagger.json"
 	tree, err := jsonschema.UnmarshalJSON(strings.NewReader(document))
@@ -54,7 +54,7 @@ func compile(document string) map[string]*jsonschema.Schema {
 	return schemas
 }
 
-// find is the operation that serves a path, without its query; nil for none.
+// find returns the operation that serves a path, or nil. It ignores the query.
 func (s *Spec) find(method, path string) *Operation {
 	path, _, _ = strings.Cut(path, "?")
 	parts := strings.Split(path, "/")
@@ -75,8 +75,8 @@ func (s *Spec) find(method, path string) *Operation {
 	return found
 }
 
-// Check holds an answer against the document: its status, media type, headers and body must be described. What no
-// operation of the document answers is not looked at.
+// Check checks an answer against the document, which must describe its status, media type, headers and body. Paths
+// that are not in the document are ignored.
 func (s *Spec) Check(t testing.TB, method, path string, status int, header http.Header, body []byte) {
 	t.Helper()
 	o := s.find(method, path)
@@ -130,9 +130,9 @@ func words(text string) []string {
 	return strings.FieldsFunc(text, func(c rune) bool { return c != '_' && !unicode.IsLetter(c) })
 }
 
-// CheckExamples sends each operation as the document shows it: with its example as the body, and in the path the
-// examples of its parameters. prepare is called before an operation, and gives the IDs that no document can know; the
-// first that is sent is the first by path and method. It must succeed, and its answer be as documented.
+// CheckExamples sends each operation as the document shows it, in the order of paths and methods: with the example of
+// its body, and those of its parameters. prepare is called before an operation and returns the IDs that no document
+// can know. Each must succeed with an answer as documented.
 func CheckExamples(t *testing.T, s *Spec, base string, prepare func(o *Operation, parameter string) string) {
 	for _, o := range s.Operations {
 		path := o.fill(func(name string) string {

@@ -14,10 +14,10 @@ import (
 	"github.com/altyn-pay/altyn/platform/httpserver"
 )
 
-// never are values, as they stand in a URL, that no parameter may have.
+// never are values, as written in a URL, that every parameter must refuse.
 var never = []string{"", "%zz", "%", "%00", "a%00b", "%ff", "%C0%80", "%ED%A0%80", "1;2", ";"}
 
-// hostile are values that a parameter may refuse or take, but not fail over.
+// hostile are values that a parameter may take or refuse, but that must not cause a fault.
 var hostile = []string{
 	"null", "true", "[]", "%7B%7D", "NaN", "-1", "0", "1e9", "0x10", "99999999999999999999", "9223372036854775807",
 	"'%22--", "%25s%25n",
@@ -39,7 +39,7 @@ var hostile = []string{
 	"0198c5a7-5f6e-7c3e-9d57-3f1f6a0f8e1g",
 }
 
-// positions are what a forged cursor may hold; those of the lists are numbers, maps of numbers, and times with an ID.
+// positions are the contents of forged cursors. Real ones hold numbers, maps of numbers, or times with an ID.
 var positions = []string{
 	`null`, `true`, `""`, `[]`, `{}`, `-1`, `0`, `1`, `1.5`, `1e400`, `9223372036854775807`, `9223372036854775808`,
 	`-9223372036854775808`,
@@ -51,7 +51,7 @@ var positions = []string{
 	`{"at":"2026-01-01T00:00:00Z","id":"\u0000"}`,
 }
 
-// cursors are forged ones, with and without the mark of the list at a path.
+// cursors returns forged cursors, with and without the mark of the list at a path.
 func cursors(t testing.TB, path string) (forged []string) {
 	for _, position := range positions {
 		forged = append(forged, base64.RawURLEncoding.EncodeToString([]byte(position)))
@@ -66,9 +66,9 @@ func cursors(t testing.TB, path string) (forged []string) {
 	return forged
 }
 
-// CheckParameters sends every path and query parameter of every operation with hostile values: the answer is never a
-// 5xx, and a 400 names the parameter. It checks that the documented query parameters are taken and no others, be they
-// unknown, repeated or empty. exists names a thing that is there for a path parameter, or "".
+// CheckParameters sends hostile values for every path and query parameter of every operation: the answer must never
+// be a 5xx, and a 400 must name the parameter. The documented query parameters must be taken, and unknown, repeated
+// or empty ones refused. exists returns an ID that exists for a path parameter, or "".
 func CheckParameters(t *testing.T, s *Spec, base string, exists func(o *Operation, name string) string) {
 	names := map[string]bool{}
 	for _, o := range s.Operations {

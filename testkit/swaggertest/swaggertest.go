@@ -1,6 +1,5 @@
-// Package swaggertest holds a running service against its Swagger document: that no parameter can be
-// forged into a fault, that exactly the documented parameters are taken, that the examples work, and that
-// every answer is as documented.
+// Package swaggertest checks a running service against its Swagger document: no parameter can cause a fault, exactly
+// the documented parameters are taken, the examples work, and every answer is as documented.
 package swaggertest
 
 import (
@@ -17,14 +16,14 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
-// Spec is what the tests need to know of a document.
+// Spec is what the tests need of a document.
 type Spec struct {
 	Operations  []*Operation
 	definitions map[string]any
 	schemas     map[string]*jsonschema.Schema
 }
 
-// Operation is a call.
+// Operation is a documented call.
 type Operation struct {
 	ID         string `json:"operationId"`
 	Method     string
@@ -37,7 +36,7 @@ type Operation struct {
 	Responses  map[string]Response
 }
 
-// Parameter is one of a call.
+// Parameter of an operation.
 type Parameter struct {
 	Name, In, Type, Format string
 	Required               bool
@@ -47,7 +46,7 @@ type Parameter struct {
 	Schema                 map[string]any
 }
 
-// Response is what is documented of the answers of a status.
+// Response describes the answers with one status.
 type Response struct {
 	Description string
 	Schema      map[string]any
@@ -75,7 +74,7 @@ func Load(document string) *Spec {
 	return spec
 }
 
-// In lists the operation's parameters of a place: path, query or header.
+// In lists the operation's parameters in a place: path, query or header.
 func (o *Operation) In(place string) (parameters []Parameter) {
 	for _, p := range o.Parameters {
 		if p.In == place {
@@ -85,7 +84,7 @@ func (o *Operation) In(place string) (parameters []Parameter) {
 	return parameters
 }
 
-// Body is the example of the operation's body as the document gives it; "" where it takes none.
+// Body returns the document's example of the operation's body; "" if it takes none.
 func (s *Spec) Body(t testing.TB, o *Operation) string {
 	t.Helper()
 	bodies := o.In("body")
@@ -105,7 +104,7 @@ func (s *Spec) Body(t testing.TB, o *Operation) string {
 	return string(text)
 }
 
-// fill puts IDs into a path.
+// fill returns the operation's path with IDs for its parameters.
 func (o *Operation) fill(id func(name string) string) string {
 	path := o.Path
 	for _, p := range o.In("path") {
@@ -135,7 +134,7 @@ func (a answer) problem() (code, field string) {
 	return p.Code, field
 }
 
-// send sends a request whose target is not touched: it may be one that no URL can be made of.
+// send sends a request with its target as it is, even one that is no valid URL.
 func send(t testing.TB, method, base, target, body string) answer {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), method, base, strings.NewReader(body))
@@ -159,7 +158,7 @@ func send(t testing.TB, method, base, target, body string) answer {
 	return answer{response.StatusCode, response.Header, read.Bytes()}
 }
 
-// CheckRoutes holds the routes of a service against its document: each is in the other.
+// CheckRoutes checks that the service's routes and the document's operations are the same.
 func CheckRoutes(t *testing.T, s *Spec, routes chi.Routes) {
 	var documented, served []string
 	for _, o := range s.Operations {
