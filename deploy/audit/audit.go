@@ -1,5 +1,5 @@
-// Package audit checks the books of a running system against each other, to the last unit: what the whole-system tests,
-// the demonstration and the benchmark end with. It reads the two databases and changes nothing.
+// Package audit checks the books of a running system against each other, to the last unit. The whole-system tests,
+// the demo and the benchmark end with it. It reads both databases and changes nothing.
 package audit
 
 import (
@@ -13,25 +13,25 @@ import (
 	"github.com/jmoiron/sqlx"
 )
 
-// Report is what the books say.
+// Report sums up the books.
 type Report struct {
 	Entries, Operations, Payments, Orders int64
 	// OrdersByStatus counts orders.
 	OrdersByStatus map[string]int64
-	// Captured is what was paid for orders and not refunded, and Deposited what came in less what went out, both in
+	// Captured is what was paid for orders and not refunded. Deposited is what came in less what went out. Both are in
 	// minor units by currency.
 	Captured, Deposited map[string]int64
 }
 
-// Option says what else the books may be like.
+// Option permits something that the books may otherwise not contain.
 type Option string
 
-// EventsLost is for a broker that has lost events: of a payment whose state was told again later, the states in between
-// are no lines of its order's history.
+// EventsLost is for a broker that has lost events. A payment's state was announced again later then, so its order's
+// history may lack the states in between.
 const EventsLost Option = "events lost"
 
-// Check audits both databases. Orders or messages that are still under way are errors: call it when the system has come
-// to rest. Orders that wait for somebody outside are at rest too. The error joins everything that is wrong.
+// Check audits both databases. Call it when the system has come to rest: orders and messages that are still under way
+// are errors, but orders that wait for somebody outside are not. The error joins everything that is wrong.
 func Check(ctx context.Context, orders, payments *sqlx.DB, options ...Option) (Report, error) {
 	histories := length("<>")
 	if slices.Contains(options, EventsLost) {
@@ -50,15 +50,15 @@ func Check(ctx context.Context, orders, payments *sqlx.DB, options ...Option) (R
 	return report, err
 }
 
-// errLeft says that the queues were not empty: whatever else was found may be right a moment later.
+// errLeft says that the queues were not empty, so that whatever else was found may be right a moment later.
 var errLeft = errors.New("are left")
 
 // restTimeout bounds the wait for the queues to drain.
 const restTimeout = time.Minute
 
-// AtRest is Check once nothing moves by itself any more: the queues of both services have drained, each order has heard
-// of all its payment went through, each payment of its goods, and no deadline is due. It waits at most a minute for
-// that, and begins again when something has come in meanwhile, such as a message that was delivered twice.
+// AtRest is Check once nothing moves by itself any more: both services' queues have drained, each order knows of all
+// its payment's states, each payment of its goods, and no deadline is due. It waits for that for a minute at most,
+// and begins again if something has come in meanwhile, such as a message that was delivered twice.
 func AtRest(ctx context.Context, orders, payments *sqlx.DB, options ...Option) (Report, error) {
 	waiting, cancel := context.WithTimeout(ctx, restTimeout)
 	defer cancel()
@@ -76,8 +76,8 @@ func AtRest(ctx context.Context, orders, payments *sqlx.DB, options ...Option) (
 	}
 }
 
-// underWay tells whether anything still moves. What waits for goods, money or a confirmation does not:
-// somebody outside has the next move.
+// underWay reports whether anything still moves. What waits for goods, money or a confirmation does not: somebody
+// outside has the next move.
 func underWay(ctx context.Context, orders, payments *sqlx.DB) (bool, error) {
 	err := errors.Join(checkQueues(ctx, "orders", orders, "outbox", "outbox_waiting"),
 		checkQueues(ctx, "payments", payments, "inbox", "outbox", "outbox_waiting"))
@@ -103,7 +103,7 @@ func underWay(ctx context.Context, orders, payments *sqlx.DB) (bool, error) {
 	return ordered.N != paid.N || ordered.Seen != paid.Seen || ordered.Between+paid.Between > 0, err
 }
 
-// checkQueues expects tables to be empty.
+// checkQueues returns an error for each table that is not empty.
 func checkQueues(ctx context.Context, name string, db *sqlx.DB, tables ...string) error {
 	var errs []error
 	for _, table := range tables {
@@ -118,7 +118,7 @@ func checkQueues(ctx context.Context, name string, db *sqlx.DB, tables ...string
 	return errors.Join(errs...)
 }
 
-// sagaRow is what both services know of an order.
+// sagaRow is an order as one of the services knows it.
 type sagaRow struct {
 	ID       uuid.UUID `db:"id"`
 	Account  uuid.UUID `db:"account_id"`
@@ -131,13 +131,13 @@ type sagaRow struct {
 	Reason   string    `db:"reason"`
 }
 
-// orderStatus is the order's status for each of its payment's.
+// orderStatus is the status of an order by that of its payment.
 var orderStatus = map[string]string{
 	"created": "pending", "authorized": "authorized", "succeeded": "paid", "refunded": "paid", "failed": "failed",
 	"cancelled": "cancelled",
 }
 
-// checkSaga goes through the orders and their payments side by side: each has exactly one counterpart, which agrees.
+// checkSaga reads orders and payments side by side. Each must have exactly one counterpart, which agrees.
 func checkSaga(ctx context.Context, orders, payments *sqlx.DB, report *Report) error {
 	left, err := orders.QueryxContext(ctx, `
 		SELECT id, account_id, currency, amount, captured, refunded, payment_version AS version, status, reason

@@ -8,10 +8,10 @@ import (
 	"github.com/jmoiron/sqlx"
 )
 
-// rule is a query that counts what must not be.
+// rule is a query that counts what must not exist.
 type rule struct{ what, query string }
 
-// ledgerRules hold for the money of any account.
+// ledgerRules are about the money of any account.
 var ledgerRules = []rule{
 	{"operations whose entries do not sum to zero", `
 		SELECT count(*) FROM (
@@ -46,8 +46,8 @@ var ledgerRules = []rule{
 		SELECT count(*) FROM (SELECT FROM balances GROUP BY currency HAVING sum(actual + frozen) <> 0) wrong`},
 }
 
-// sagaRules hold for the payments of orders, and for what waits. The hold of a payment and the operation that charges
-// for it have the order's ID.
+// sagaRules are about the payments of orders and what waits. A payment's hold and the operation that charges it have
+// the order's ID.
 var sagaRules = []rule{
 	{"payments that took or gave back other than was earned by their order", `
 		SELECT count(*) FROM payments p LEFT JOIN (
@@ -92,7 +92,7 @@ var sagaRules = []rule{
 			+ (SELECT count(*) FROM waits WHERE expires_at < clock_timestamp() - interval '30 seconds')`},
 }
 
-// historyRules hold for the orders and their histories.
+// historyRules are about the orders and their histories.
 var historyRules = []rule{
 	{"lines of histories that do not follow from the one before", `
 		SELECT count(*) FROM (
@@ -116,8 +116,8 @@ var historyRules = []rule{
 		WHERE h.order_id IS NULL OR c.order_id IS NULL`},
 }
 
-// length compares an order's version with what happened: each state of the payment is a line,
-// and so is being cancelled.
+// length compares an order's version with what happened: its history has a line for each state of the payment, and
+// one for the request to cancel.
 func length(compare string) rule {
 	return rule{"orders whose history is not as long as what happened", `
 		SELECT count(*) FROM orders o LEFT JOIN (

@@ -1,5 +1,5 @@
-// Package load is a client of Altyn that makes load: it opens and funds accounts and places orders through the gateway,
-// from many goroutines at once. The demonstration, the benchmark and the fault tests share it.
+// Package load is a client of Altyn that makes load: it opens and funds accounts and places orders through the
+// gateway, from many goroutines at once. The demo, the benchmark and the whole-system tests share it.
 package load
 
 import (
@@ -42,7 +42,7 @@ func New(base string) *Client {
 // Close drops the connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
-// StatusError is an answer that is not the wanted one.
+// StatusError is an answer with a status other than 2xx.
 type StatusError struct {
 	Status int
 	Body   string
@@ -50,7 +50,7 @@ type StatusError struct {
 
 func (e *StatusError) Error() string { return fmt.Sprintf("%d %s", e.Status, e.Body) }
 
-// Code is the code of the problem in the answer, "" where it is none.
+// Code returns the code of the problem in the answer; "" if it is none.
 func (e *StatusError) Code() string {
 	var problem struct {
 		Code string `json:"code"`
@@ -59,8 +59,8 @@ func (e *StatusError) Code() string {
 	return problem.Code
 }
 
-// Call sends a request with an optional JSON body and reads a 2xx answer into out, if that is not nil; a *[]byte gets
-// it as it came. Another status is a *StatusError.
+// Call sends a request with an optional JSON body and reads a 2xx answer into out, unless that is nil; a *[]byte gets
+// it as it came. Any other status is a *StatusError.
 func (c *Client) Call(method, path, key string, body, out any) error {
 	request, response := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
 	defer fasthttp.ReleaseRequest(request)
@@ -99,8 +99,8 @@ func (c *Client) Call(method, path, key string, body, out any) error {
 	return json.Unmarshal(response.Body(), out)
 }
 
-// Retry calls with a key until there is an answer that is not the trouble of a server (a lost connection, 5xx), or ctx
-// ends. The key makes it safe: whatever the failed attempts did, the request takes effect once.
+// Retry posts with a key until the answer is no fault of the server (a lost connection, 5xx), or until ctx ends. The
+// key makes that safe: whatever the failed attempts did, the request takes effect once.
 func (c *Client) Retry(ctx context.Context, path, key string, body, out any) error {
 	if key == "" {
 		return errors.New("a request without a key cannot be repeated")
@@ -108,7 +108,7 @@ func (c *Client) Retry(ctx context.Context, path, key string, body, out any) err
 	return c.retry(ctx, "POST", path, key, body, out)
 }
 
-// Get reads what is at a path; like Retry, it outlasts the trouble of a server.
+// Get reads what is at a path. Like Retry, it outlasts faults of the server.
 func (c *Client) Get(ctx context.Context, path string, out any) error {
 	return c.retry(ctx, "GET", path, "", nil, out)
 }
@@ -128,7 +128,7 @@ func (c *Client) retry(ctx context.Context, method, path, key string, body, out 
 	}
 }
 
-// Accounts opens accounts and deposits the same amount on each, with so many clients at once.
+// Accounts opens n accounts and deposits the same amount on each, with so many clients at once.
 func (c *Client) Accounts(ctx context.Context, n, clients int, amount, currency string) ([]uuid.UUID, error) {
 	ids := make([]uuid.UUID, n)
 	run := uuid.NewString()
@@ -153,7 +153,7 @@ func (c *Client) Accounts(ctx context.Context, n, clients int, amount, currency 
 	return ids, err
 }
 
-// Each calls do for 0 to n-1, with so many calls at once, and returns the first error, at which it stops.
+// Each calls do for 0 to n-1, with so many calls at once. It stops at the first error and returns it.
 func Each(ctx context.Context, n, clients int, do func(i int) error) error {
 	var (
 		next  atomic.Int64

@@ -10,30 +10,29 @@ import (
 	"time"
 )
 
-// OpenLoop makes requests at a fixed rate, whatever becomes of those before, as the many clients of a service do. A
-// closed loop, whose client waits for an answer before it asks again, asks less just when the service is slow, and so
-// leaves out what it is meant to measure (coordinated omission).
+// OpenLoop makes requests at a fixed rate whatever becomes of earlier ones, as the many clients of a service do. In a
+// closed loop, a client waits for an answer before it asks again: it asks less just when the service is slow, and so
+// omits what it should measure (coordinated omission).
 type OpenLoop struct {
 	Rate     float64 // requests per second
 	Duration time.Duration
 	InFlight int // at most; when it is reached, the service does not keep up, and that is an error
 }
 
-// Timed is what the requests of an open loop took.
+// Timed says how long the requests of an open loop took.
 type Timed struct {
-	// Latencies are sorted. Each counts from the time at which its request was due, also where it was sent later.
+	// Latencies are sorted. Each counts from the time at which its request was due, even if it was sent later.
 	Latencies []time.Duration
-	// Late counts the requests that were sent only when the next one was due already, since the sender itself did not keep
-	// up, and Latest is the longest delay.
+	// Late counts the requests that were sent after the next one was due, because the sender did not keep up. Latest is
+	// the longest delay.
 	Late   int
 	Latest time.Duration
 }
 
-// Quantile is the latency that a share q of the requests did not exceed.
+// Quantile returns the latency that a share q of the requests did not exceed.
 func (t Timed) Quantile(q float64) time.Duration { return Quantile(t.Latencies, q) }
 
-// Quantile is the least of the sorted values that a share q of them does not exceed (nearest
-// rank); 0 where there are none.
+// Quantile returns the least of the sorted values that a share q of them does not exceed (nearest rank); 0 of none.
 func Quantile(sorted []time.Duration, q float64) time.Duration {
 	if len(sorted) == 0 {
 		return 0
@@ -41,8 +40,8 @@ func Quantile(sorted []time.Duration, q float64) time.Duration {
 	return sorted[max(int(math.Ceil(q*float64(len(sorted)))), 1)-1]
 }
 
-// Run calls do for 0, 1, 2, … at the time of each, every call in a goroutine of its own, and returns when all have
-// returned. It stops at the first error.
+// Run calls do for 0, 1, 2, …, each when it is due and in a goroutine of its own. It returns when all have returned,
+// and starts no more after the first error.
 func (l OpenLoop) Run(ctx context.Context, do func(i int) error) (Timed, error) {
 	interval := time.Duration(float64(time.Second) / l.Rate)
 	n := int(l.Duration / interval)

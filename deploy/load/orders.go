@@ -9,7 +9,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/contract"
 )
 
-// Order is what a client sees of an order.
+// Order is an order as a client sees it.
 type Order struct {
 	ID             uuid.UUID  `json:"id"`
 	AccountID      uuid.UUID  `json:"account_id"`
@@ -24,7 +24,7 @@ type Order struct {
 	ExpiresAt      *time.Time `json:"expires_at"`
 }
 
-// Final tells whether the order will not change any more by itself.
+// Final reports whether the order will not change by itself any more.
 func (o Order) Final() bool {
 	return o.Status == "paid" || o.Status == "failed" || o.Status == "cancelled"
 }
@@ -43,10 +43,10 @@ type NewOrder struct {
 // OrdersPath is where orders are placed, and the door that their derived IDs name.
 const OrdersPath = "/api/v1/orders"
 
-// The calls of a saga, each repeated under its key until it is answered.
+// The calls of a saga. Each is repeated under its key until it is answered.
 
-// stepWait is how long a step of a payment may wait for its result: as long as the service lets it, so that an answer
-// without one means that something is wrong.
+// stepWait is how long a step of a payment waits for its result: as long as the service allows, so that an answer
+// without a result means that something is wrong.
 const stepWait = "?wait=30s"
 
 // Place places an order.
@@ -61,7 +61,7 @@ func (c *Client) Cancel(ctx context.Context, key string, order uuid.UUID, reason
 	return cancelled, err
 }
 
-// Confirm captures what is held for an order: an amount, or all of it where none is given.
+// Confirm captures an amount of what is held for an order; "" stands for all of it.
 func (c *Client) Confirm(ctx context.Context, key string, order uuid.UUID, amount string) (contract.Payment, error) {
 	return c.step(ctx, key, order, "confirm", only("amount", amount))
 }
@@ -71,7 +71,7 @@ func (c *Client) Reject(ctx context.Context, key string, order uuid.UUID, reason
 	return c.step(ctx, key, order, "reject", only("reason", reason))
 }
 
-// Refund returns what was captured for an order: an amount, or all that is left where none is given.
+// Refund returns an amount of what was captured for an order; "" stands for all that is left.
 func (c *Client) Refund(ctx context.Context, key string, order uuid.UUID, amount string) (contract.Payment, error) {
 	return c.step(ctx, key, order, "refund", only("amount", amount))
 }
@@ -82,7 +82,7 @@ func (c *Client) step(ctx context.Context, key string, order uuid.UUID, step str
 	return payment, err
 }
 
-// only is a body with one field, or none where it is empty.
+// only returns a body with one field, or nil if its value is empty.
 func only(field, value string) map[string]string {
 	if value == "" {
 		return map[string]string{}

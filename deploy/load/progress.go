@@ -9,8 +9,7 @@ import (
 	"time"
 )
 
-// Progress shows on a terminal how far something is: a bar that moves in place, or a line now and then where the output
-// is not a terminal.
+// Progress shows how far something is: on a terminal by a bar that moves in place, elsewhere by a line now and then.
 type Progress struct {
 	out      io.Writer
 	what     string
@@ -22,7 +21,7 @@ type Progress struct {
 	stopped  chan struct{}
 }
 
-// NewProgress begins to show progress towards total; 0 where nobody knows how much there will be: then there is no bar.
+// NewProgress shows the progress towards total until Close. A total of 0 is unknown and has no bar.
 func NewProgress(out *os.File, what string, total int) *Progress {
 	info, err := out.Stat()
 	p := &Progress{
@@ -33,7 +32,7 @@ func NewProgress(out *os.File, what string, total int) *Progress {
 	return p
 }
 
-// Add says that n more are done.
+// Add counts n more as done.
 func (p *Progress) Add(n int) { p.done.Add(int64(n)) }
 
 // Close shows the last state and ends.
@@ -70,7 +69,7 @@ func (p *Progress) show(end string) {
 	}
 }
 
-// line says how far it is after so much time.
+// line returns the line to show after so much time.
 func (p *Progress) line(passed time.Duration) string {
 	const width = 30
 	done := p.done.Load()

@@ -19,17 +19,17 @@ var programs = []string{"./orders/cmd/orders", "./payments/cmd/payments", "./gat
 
 // BuildOptions of Build.
 type BuildOptions struct {
-	// Dir receives the programs orders, payments and gateway; it is made when it is not there.
+	// Dir receives the programs orders, payments and gateway. It is made if it does not exist.
 	Dir string
 	// NoCache compiles every package anew.
 	NoCache bool
-	// Progress is told now and then how far it is; nil for silence.
+	// Progress is told now and then how far the build is; nil for silence.
 	Progress func(string)
 }
 
 const progressEvery = 5 * time.Second
 
-// Root is the folder of the repository around the working directory: the one that holds go.work.
+// Root returns the root of the repository: the folder at or above the working directory that holds go.work.
 func Root() (string, error) {
 	dir, err := os.Getwd()
 	if err != nil {
@@ -45,7 +45,7 @@ func Root() (string, error) {
 	}
 }
 
-// Build compiles the services. With Go's build cache this takes a moment when nothing has changed.
+// Build compiles the services. If nothing has changed, Go's build cache makes this quick.
 func Build(ctx context.Context, opts BuildOptions) error {
 	root, err := Root()
 	if err != nil {
@@ -86,7 +86,7 @@ func Build(ctx context.Context, opts BuildOptions) error {
 	return nil
 }
 
-// follow reads the output of go build -v, tells the progress, and returns what is left: the compiler's complaints.
+// follow reads the output of go build -v, reports progress, and returns the rest: the compiler's complaints.
 func follow(output io.Reader, progress func(string)) string {
 	if progress == nil {
 		progress = func(string) {}
@@ -114,7 +114,7 @@ func follow(output io.Reader, progress func(string)) string {
 	return complaints.String()
 }
 
-// isImportPath tells the names of packages, which go build -v prints as it compiles them, from everything else.
+// isImportPath tells the packages that go build -v names as it compiles them from other output.
 func isImportPath(line string) bool { return line != "" && !strings.ContainsAny(line, " \t:#") }
 
 // hint says what to do when modules could not be fetched.

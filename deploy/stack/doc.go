@@ -1,8 +1,7 @@
-// Package stack runs the whole of Altyn on this machine without containers: PostgreSQL, Kafka and any number
-// of instances of the services, as separate processes that are started in order, watched, started again when
-// they crash, and ended in order. Command stack (behind `make start`), the whole-system tests and the
-// benchmark are all built on it.
+// Package stack runs the whole of Altyn on this machine without containers: PostgreSQL, Kafka and any number of
+// instances of the services. Each is a process of its own. The package starts them in order, restarts them when they
+// crash, and stops them in order. Command stack (`make start`), the whole-system tests and the benchmark are built on
+// it.
 //
-// Nothing outlives the process that started it, not even after kill -9 of that process: every part
-// is told by the end of a pipe.
+// Nothing outlives the process that started it, not even after kill -9: every part watches a pipe from that process.
 package stack

@@ -16,12 +16,12 @@ const (
 	memoryLimit = "350MiB"
 )
 
-// own are variables that mean something else to each service, so that one value for all of them would be wrong.
+// own are variables that differ from service to service, so one value for all of them would be wrong.
 var own = []string{
 	"ROLE", "POSTGRES_DATABASE", "POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_OWNER", "POSTGRES_OWNER_PASSWORD",
 }
 
-// Shared are the variables of this process that all services get as they are.
+// Shared returns the variables of this process that all services get as they are.
 func Shared() map[string]string {
 	lookup := make(map[string]string)
 	for _, variable := range shared() {
@@ -38,9 +38,9 @@ func shared() []string {
 	})
 }
 
-// environment returns the variables of a program: those of this process, then what makes it a part of this stack. The
-// passwords of its roles are given as ORDERS_PASSWORD, ORDERS_OWNER_PASSWORD, PAYMENTS_PASSWORD,
-// PAYMENTS_OWNER_PASSWORD, as in the Compose file.
+// environment returns a program's variables: those of this process, then those that make it a part of this stack. As
+// in the Compose file, the passwords of the databases' roles come from ORDERS_PASSWORD, ORDERS_OWNER_PASSWORD,
+// PAYMENTS_PASSWORD and PAYMENTS_OWNER_PASSWORD.
 func (s *Stack) environment(program string) []string {
 	env := shared()
 	prefix := strings.ToUpper(program) + "_"
@@ -81,11 +81,10 @@ func (s *Stack) serviceEnvironment(service Service) []string {
 	return append(env, service.Env...)
 }
 
-// serviceThreads is how many threads of a service run Go code at a time on so many cores, which it shares with the
-// other services, PostgreSQL and Kafka. More of them wake each other up, for every message and every answer of the
-// database, to find that there is nothing left to do: with two on two cores orders that come alone took a quarter
-// more time. It was not payments that did it, and payments, which settles two large batches at once, is a quarter
-// faster at them with all cores.
+// serviceThreads is a service's GOMAXPROCS on a machine with so many cores, which it shares with the other services,
+// PostgreSQL and Kafka. With more threads they wake each other up for every message and every answer of the database,
+// only to find nothing to do: with two on two cores, an order that came alone took a quarter longer. Payments does
+// not have that effect, and settles large batches a quarter faster with all cores.
 func serviceThreads(program string, cores int) int {
 	if program == Payments {
 		return cores
@@ -93,7 +92,7 @@ func serviceThreads(program string, cores int) int {
 	return max(1, cores/2)
 }
 
-// upstreams are the instances of a service that serve its API.
+// upstreams returns the URLs of the service's instances that serve its API.
 func (s *Stack) upstreams(program string) []string {
 	var urls []string
 	for _, service := range s.opts.Services {
@@ -104,7 +103,7 @@ func (s *Stack) upstreams(program string) []string {
 	return urls
 }
 
-// lookup is the environment by name.
+// lookup returns a program's environment by name.
 func (s *Stack) lookup(program string) map[string]string {
 	lookup := make(map[string]string)
 	for _, variable := range s.environment(program) {

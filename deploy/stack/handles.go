@@ -19,7 +19,7 @@ import (
 
 const probeTimeout = 2 * time.Second
 
-// Parts lists PostgreSQL and Kafka, as far as the stack runs them, and the instances of the services.
+// Parts lists PostgreSQL and Kafka, if the stack runs them, and the instances of the services.
 func (s *Stack) Parts() []Part {
 	parts := make([]Part, len(s.parts))
 	for i, p := range s.parts {
@@ -28,7 +28,7 @@ func (s *Stack) Parts() []Part {
 	return parts
 }
 
-// Part is the part of this name. A name that there is not is a mistake in the calling program, hence a panic.
+// Part returns the part with this name. An unknown name is a bug in the caller, so it panics.
 func (s *Stack) Part(name string) Part { return s.part(name).status() }
 
 func (s *Stack) part(name string) *part {
@@ -40,23 +40,23 @@ func (s *Stack) part(name string) *part {
 	panic(fmt.Sprintf("stack: there is no part %q", name))
 }
 
-// URL is where a service's instance serves: http://127.0.0.1:8080.
+// URL is the address of a service's instance, such as http://127.0.0.1:8080.
 func (s *Stack) URL(name string) string { return s.Part(name).URL }
 
-// Kill ends a part by SIGKILL, as does a crash (PostgreSQL: its postmaster). It returns when the part is gone, and the
-// part stays down until Restart. A part that is killed by other means is started again after 100 ms.
+// Kill ends a part by SIGKILL, like a crash (for PostgreSQL: its postmaster). It returns when the part is gone, which
+// stays down until Restart. A part that is killed by other means is started again after 100 ms.
 func (s *Stack) Kill(name string) error { return s.part(name).down(kill) }
 
-// Stop ends a part in order, by SIGTERM; it stays down until Restart.
+// Stop ends a part by SIGTERM. It stays down until Restart.
 func (s *Stack) Stop(name string) error { return s.part(name).down(stopInOrder) }
 
-// StopPostgres ends PostgreSQL in the given mode; it stays down until Restart.
+// StopPostgres ends PostgreSQL in the given mode. It stays down until Restart.
 func (s *Stack) StopPostgres(mode localpostgres.StopMode) error {
 	return s.part(PostgresName).down(func(run running) error { return run.(postgresServer).Server.Stop(mode) })
 }
 
-// Restart starts a part, after it was stopped in order if it runs. A server answers when Restart returns, an instance
-// of a service has been started only: see WaitReady.
+// Restart starts a part, and first stops one that runs. When it returns, a server answers; an instance of a service
+// has only been started, see WaitReady.
 func (s *Stack) Restart(name string) error {
 	if err := s.Stop(name); err != nil {
 		return err
@@ -64,8 +64,8 @@ func (s *Stack) Restart(name string) error {
 	return s.part(name).up(s.ctx)
 }
 
-// WaitReady returns when the named parts, or all when none is named, are ready; for a part that crashes meanwhile, when
-// it is ready again. It waits for a minute at most.
+// WaitReady returns when the named parts are ready; without names, all parts. It waits a minute at most, also for a
+// part that crashes meanwhile and comes back.
 func (s *Stack) WaitReady(ctx context.Context, names ...string) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for _, p := range s.parts {
@@ -79,22 +79,23 @@ func (s *Stack) WaitReady(ctx context.Context, names ...string) error {
 	return group.Wait()
 }
 
-// Database is how a service (Orders, Payments) connects to its database, and as whom its owner does (pg.OpenOwner).
+// Database returns how a service (Orders, Payments) and its database's owner (pg.OpenOwner) connect.
 func (s *Stack) Database(service string) (pg.Config, error) {
 	cfg, err := config.LoadFrom[pg.Config](s.lookup(service))
 	return cfg.Defaults(service), err
 }
 
-// KafkaConfig is how the services connect to Kafka.
+// KafkaConfig returns how the services connect to Kafka.
 func (s *Stack) KafkaConfig() (kafka.Config, error) {
 	return config.LoadFrom[kafka.Config](s.lookup(""))
 }
 
-// Server is the PostgreSQL server of the stack, nil when the stack uses another one. A restart makes
-// another Server, on the same port.
+// Server returns the stack's PostgreSQL server, or nil if the stack uses one that ran already. A restart makes
+// another Server on the same port.
 func (s *Stack) Server() *localpostgres.Server { return s.server.Load() }
 
-// Ready returns nil when a part (Part.URL) can do its work: a service says so itself, a server accepts connections.
+// Ready returns nil if the part at this URL (Part.URL) can do its work: a service says so itself, a server accepts
+// connections.
 func Ready(ctx context.Context, part string) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()

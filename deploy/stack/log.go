@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	// maxLogBytes bounds a log file; there is one older file beside it at most.
+	// maxLogBytes bounds a log file. At most one older file stands beside it.
 	maxLogBytes = 16 << 20
 	trimEvery   = time.Second
 
@@ -20,7 +20,7 @@ const (
 	tailBytes = 8 << 10
 )
 
-// openLog opens a log file for appending, so that it can be cut while its writer goes on.
+// openLog opens a log file for appending, so that it can be truncated while its writer goes on.
 func openLog(path string) (*os.File, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, err
@@ -28,7 +28,7 @@ func openLog(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
 }
 
-// trimLogs keeps the log files of a folder within bounds until ctx ends.
+// trimLogs bounds the log files of a folder until ctx ends.
 func trimLogs(ctx context.Context, dir string) {
 	tick := time.NewTicker(trimEvery)
 	defer tick.Stop()
@@ -40,14 +40,14 @@ func trimLogs(ctx context.Context, dir string) {
 		}
 		files, _ := filepath.Glob(filepath.Join(dir, "*.log"))
 		for _, file := range files {
-			// What cannot be trimmed now can be in a second.
+			// It is tried again in a second.
 			_ = trimLog(file, maxLogBytes)
 		}
 	}
 }
 
-// trimLog copies a log file that has grown over the limit to "<file>.1" and empties it. What is written in between is
-// lost, which is the price of a writer that needs no part in this and writes to its file directly.
+// trimLog copies a log file that has outgrown the limit to "<file>.1" and empties it. What is written in between is
+// lost: that is the price of a writer that writes to its file directly.
 func trimLog(path string, limit int64) error {
 	info, err := os.Stat(path)
 	if err != nil || info.Size() <= limit {
@@ -66,7 +66,7 @@ func trimLog(path string, limit int64) error {
 	return errors.Join(err, to.Close(), os.Truncate(path, 0))
 }
 
-// Tail returns the last lines of a log file, at most n and 8 KiB; nothing when there is no such file.
+// Tail returns the last lines of a log file, at most n lines and 8 KiB; "" if there is no such file.
 func Tail(path string, n int) (string, error) {
 	file, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -15,26 +15,26 @@ import (
 
 // Options of Start. The zero value is PostgreSQL and Kafka alone, on free ports, with temporary data.
 type Options struct {
-	// Dir keeps the data and the logs. Empty: a temporary folder, which is deleted by Close.
+	// Dir keeps the data and the logs. Empty means a temporary folder, which Close deletes.
 	Dir string
-	// Binaries is the folder of the services' programs, see Build. Those with a database are always needed, to migrate it.
+	// Binaries is the folder of the services' programs, see Build. Services with a database are always needed, to
+	// migrate it.
 	Binaries string
 	Postgres Postgres
 	Kafka    Kafka
 	// Services are the instances to run; see Instances for the usual ones.
 	Services []Service
-	// Env has variables (NAME=value) for all services and migrations, over those of this process.
+	// Env has variables (NAME=value) for all services and migrations. They override those of this process.
 	Env []string
 	// Logger is told when a part crashes and is started again; nil for silence. The parts themselves log to files.
 	Logger *slog.Logger
-	// Progress is told, in a line, what is being done and what is ready; nil for silence.
+	// Progress is told in a line what is being done and what is ready; nil for silence.
 	Progress func(string)
-	// Changed learns how the parts are doing after one has started or ended; nil for nothing. It
-	// must not start or stop any.
+	// Changed is told of all parts when one has started or ended; may be nil. It must not start or stop any.
 	Changed func([]Part)
 }
 
-// Postgres says which PostgreSQL the stack uses.
+// Postgres is the PostgreSQL that the stack uses.
 type Postgres struct {
 	// Port on 127.0.0.1; 0 is a free one.
 	Port uint16
@@ -43,19 +43,19 @@ type Postgres struct {
 	Settings map[string]string
 	// NoSync turns fsync off.
 	NoSync bool
-	// Running is a server that runs already: none is started then. Its Host, Port, SSLMode and SSLRoots count.
+	// Running is a server that runs already, so that none is started. Only Host, Port, SSLMode and SSLRoots count.
 	Running *pg.Config
-	// Admin is the superuser of that server, who makes the roles and databases. Without it they must be there.
+	// Admin is that server's superuser, who makes the roles and databases. Without it they must exist.
 	Admin *pg.Config
 }
 
-// Kafka says which Kafka the stack uses.
+// Kafka is the Kafka that the stack uses.
 type Kafka struct {
 	// Port on 127.0.0.1; 0 is a free one.
 	Port uint16
 	// Kind as in localkafka.Options.
 	Kind localkafka.Kind
-	// Running are the addresses of brokers that run already: none is started then.
+	// Running are the addresses of brokers that run already, so that none is started.
 	Running []string
 }
 
@@ -72,7 +72,7 @@ const (
 	KafkaName    = "kafka"
 )
 
-// withDatabase are the services that have a database, of the same name.
+// withDatabase are the services with a database, which has the same name.
 var withDatabase = []string{Orders, Payments}
 
 // Service is one instance of a service.
@@ -81,16 +81,16 @@ type Service struct {
 	Name string
 	// Program is Orders, Payments or Gateway.
 	Program string
-	// Addr to listen on; empty: 127.0.0.1 and a free port. A gateway also listens on AdminAddr.
+	// Addr to listen on; empty means 127.0.0.1 and a free port. A gateway also listens on AdminAddr.
 	Addr, AdminAddr string
-	// Env has further variables (NAME=value), over all others.
+	// Env has further variables (NAME=value), which override all others.
 	Env []string
-	// Worker is an instance that serves no API (ROLE=worker): no requests are sent there.
+	// Worker says that the instance serves no API (ROLE=worker), so that no requests are sent there.
 	Worker bool
 }
 
-// Instances returns a gateway before so many instances of orders and payments, and so many workers beside payments.
-// They are named gateway, orders, orders-2, …, payments, payments-2, …, payments-worker, payments-worker-2, ….
+// Instances returns a gateway and so many instances of orders, payments and payments' workers. They are named
+// gateway, orders, orders-2, …, payments, payments-2, …, payments-worker, payments-worker-2, ….
 func Instances(orders, payments, workers int) []Service {
 	var services []Service
 	add := func(n int, service Service) {
@@ -109,7 +109,7 @@ func Instances(orders, payments, workers int) []Service {
 	return services
 }
 
-// complete fills in what may be left out.
+// complete fills in what the caller left out.
 func (o *Options) complete() error {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -166,7 +166,7 @@ func (o *Options) check() error {
 	return nil
 }
 
-// programs are those that are needed: services migrate their databases even where no instance of them runs.
+// programs returns the programs that are needed: services migrate their databases even if no instance of them runs.
 func (o *Options) programs() []string {
 	needed := slices.Clone(withDatabase)
 	for _, service := range o.Services {

@@ -11,7 +11,8 @@ import (
 )
 
 const (
-	// A part that ends by itself is started again after a pause, which doubles until the part has stayed up for a while.
+	// A part that ends by itself is started again after a pause, which doubles each time until the part stays up for a
+	// while.
 	firstPause = 100 * time.Millisecond
 	lastPause  = 10 * time.Second
 	steadyTime = 30 * time.Second
@@ -27,11 +28,11 @@ type running interface {
 	PID() int
 	// Done is closed when it has ended.
 	Done() <-chan struct{}
-	// Stop ends it, in order or (kill) at once, and returns when it is gone. It is no error when it has ended before.
+	// Stop ends it, gracefully or (kill) at once, and returns when it is gone. Stopping what has ended is no error.
 	Stop(kill bool) error
 }
 
-// part is a server or an instance of a service, which is kept running while it is wanted.
+// part is a server or an instance of a service. It is kept running from up to down.
 type part struct {
 	name, url, log string
 	rank           int // its place in the order of stopping
@@ -79,7 +80,7 @@ func (p Part) Addr() string {
 	return addr
 }
 
-// up starts the part unless it runs. From then until down it is kept running, or until ctx ends.
+// up starts the part unless it runs, and keeps it running until down or the end of ctx.
 func (p *part) up(ctx context.Context) error {
 	p.turn.Lock()
 	defer p.turn.Unlock()
@@ -89,7 +90,7 @@ func (p *part) up(ctx context.Context) error {
 	return p.launch(ctx, 0)
 }
 
-// down ends the part by means of stop, and it stays down until up.
+// down ends the part with stop. It stays down until up.
 func (p *part) down(stop func(running) error) error {
 	p.mu.Lock()
 	p.wanted = false // at once, so that a keeper that waits for its turn gives up
@@ -108,7 +109,7 @@ func (p *part) down(stop func(running) error) error {
 	return err
 }
 
-// launch starts the part and its keeper. Whoever calls it holds the turn.
+// launch starts the part and its keeper. The caller holds turn.
 func (p *part) launch(ctx context.Context, pause time.Duration) error {
 	if err := ctx.Err(); err != nil { // the stack has been closed
 		return err
@@ -125,7 +126,7 @@ func (p *part) launch(ctx context.Context, pause time.Duration) error {
 	return nil
 }
 
-// keep waits for the end of a run and starts the part again.
+// keep waits until a run ends, and starts the part again.
 func (p *part) keep(ctx context.Context, run running, pause time.Duration) {
 	<-run.Done()
 	p.mu.Lock()
@@ -177,8 +178,8 @@ func (p *part) relaunch(ctx context.Context, pause time.Duration) (again bool, e
 	return false, nil
 }
 
-// awaitReady returns when the part is ready. While it is being started for the first time (firstTime), its end is an
-// error at once; later it may end and come back meanwhile.
+// awaitReady returns when the part is ready. If it ends during its first start (firstTime), that is an error at once;
+// later it may end and come back.
 func (p *part) awaitReady(ctx context.Context, firstTime bool) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, readyTimeout, fmt.Errorf("it was not ready after %s", readyTimeout))
 	defer cancel()
@@ -200,7 +201,7 @@ func (p *part) awaitReady(ctx context.Context, firstTime bool) error {
 	}
 }
 
-// failure is an error with the end of the part's log.
+// failure returns an error with the end of the part's log.
 func (p *part) failure(err error) error { return withTail(p.name, p.log, err) }
 
 func withTail(name, log string, err error) error {

@@ -15,8 +15,8 @@ import (
 
 const loopback = "127.0.0.1"
 
-// Free ports are taken from below the ranges out of which systems serve outgoing connections (from 32768 on Linux):
-// while a part is down, such a connection could take its port.
+// Free ports come from below the range that systems use for outgoing connections (from 32768 on Linux), because such
+// a connection could take a part's port while the part is down.
 const (
 	firstFreePort = 20_000
 	portBlocks    = 60
@@ -24,16 +24,16 @@ const (
 	blockTries    = 200
 )
 
-// free are the ports that this process may hand out. A process has a block of them for itself as long as it lives, by
-// listening on its first port: otherwise two that start parts at the same time, such as the tests of two packages,
-// could both find the same port free.
+// free are the ports that this process may hand out. A process reserves a block of ports for as long as it lives, by
+// listening on its first one. Otherwise two processes that start parts at the same time, such as the tests of two
+// packages, could find the same port free.
 var free struct {
 	sync.Mutex
 	locks      []net.Listener
 	next, last int
 }
 
-// FreePort returns a port of the loopback interface on which nobody listens. It returns no port twice.
+// FreePort returns a port of the loopback interface on which nobody listens. It never returns a port twice.
 func FreePort() (uint16, error) {
 	free.Lock()
 	defer free.Unlock()
@@ -55,9 +55,9 @@ func FreePort() (uint16, error) {
 
 func loopbackAddr(port uint16) string { return net.JoinHostPort(loopback, strconv.Itoa(int(port))) }
 
-// checkFree returns an error when somebody listens on the address. Some systems allow a listener of all interfaces
-// beside one of the loopback interface, hence the second look. There is none at the same address: a process that this
-// one forks meanwhile listens there too until it executes its program.
+// checkFree returns an error if somebody listens on the address. Some systems allow a listener on all interfaces
+// beside one on the loopback interface, hence the second look. It never looks at one address twice: a process that is
+// forked in between inherits the listener until it executes its program.
 func checkFree(addr string) error {
 	for _, addr := range slices.Compact([]string{addr, dialable(addr)}) {
 		listener, err := net.Listen("tcp", addr)
@@ -78,14 +78,15 @@ type Endpoint struct {
 	Variable string // that sets it
 }
 
-// closingTime is a little longer than the minute for which a system keeps the port of a connection that was closed.
+// closingTime is a little longer than the minute for which a system holds the port of a closed connection.
 const (
 	closingTime     = 65 * time.Second
 	closingInterval = 200 * time.Millisecond
 )
 
-// CheckPorts names every endpoint whose port is taken, in one error. A port that an outgoing connection has had is held
-// for a minute after its end (PostgreSQL's is among those that Linux gives to such connections): that is waited for.
+// CheckPorts returns one error that names every endpoint whose port is taken. It waits for a port that a closed
+// outgoing connection still holds, which takes up to a minute (Linux may give PostgreSQL's port to such a
+// connection).
 func CheckPorts(ctx context.Context, endpoints []Endpoint, progress func(string)) error {
 	ctx, cancel := context.WithTimeout(ctx, closingTime)
 	defer cancel()
@@ -129,7 +130,7 @@ func awaitFree(ctx context.Context, e Endpoint, progress func(string)) error {
 	return err
 }
 
-// dialable is an address at which this machine's programs reach the listener of addr.
+// dialable returns an address at which this machine's programs reach the listener of addr.
 func dialable(addr string) string {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {

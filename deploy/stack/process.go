@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// guard ends a service together with the process that started it.
+// guard runs a service and kills it when this process ends.
 //
 //go:embed guard.sh
 var guard string
@@ -31,8 +31,8 @@ type process struct {
 	err     error
 }
 
-// startProcess starts a program, whose output goes to the end of the log file. It is the leader of a session of its
-// own, so that Ctrl-C at a terminal reaches only the process that decides what it means.
+// startProcess starts a program, whose output is appended to the log file. It leads a session of its own, so that
+// Ctrl-C at a terminal reaches only this process, which decides what it means.
 func startProcess(log, program string, env []string, args ...string) (*process, error) {
 	output, err := openLog(log)
 	if err != nil {
@@ -69,8 +69,8 @@ func (p *process) PID() int { return p.cmd.Process.Pid }
 
 func (p *process) Done() <-chan struct{} { return p.done }
 
-// Stop ends the process and returns when it is gone: by SIGTERM and, where that does not help in time or with kill, by
-// SIGKILL.
+// Stop ends the process and returns when it is gone. It sends SIGTERM and then SIGKILL if that does not help in time;
+// with kill, SIGKILL at once.
 func (p *process) Stop(kill bool) error {
 	if !kill {
 		if err := p.signal(syscall.SIGTERM, drainTimeout); err == nil {

@@ -15,7 +15,7 @@ import (
 	"github.com/altyn-pay/altyn/testkit/localpostgres"
 )
 
-// startServers brings up PostgreSQL and Kafka at the same time, or sees to it that those answer which run already.
+// startServers starts PostgreSQL and Kafka at the same time, or checks that running ones answer.
 func (s *Stack) startServers() error {
 	var group errgroup.Group
 	for _, p := range s.ranks(stopKafka, stopPostgres) {
@@ -40,7 +40,7 @@ func (s *Stack) startServers() error {
 
 func since(began time.Time) time.Duration { return time.Since(began).Round(10 * time.Millisecond) }
 
-// answers returns an error unless a server of the user's answers.
+// answers returns an error unless the user's own server answers.
 func (s *Stack) answers(what, variables, addr string) error {
 	ctx, cancel := context.WithTimeout(s.ctx, answerTimeout)
 	defer cancel()
@@ -51,8 +51,8 @@ func (s *Stack) answers(what, variables, addr string) error {
 	return nil
 }
 
-// postgresSettings fit a small machine with a fast disk, over those of localpostgres; what is acknowledged is
-// on disk, as it is by default.
+// postgresSettings fit a small machine with a fast disk and override those of localpostgres. As by default, what is
+// acknowledged is on disk.
 var postgresSettings = map[string]string{
 	"effective_cache_size":       "768MB",
 	"checkpoint_timeout":         "15min",
@@ -61,7 +61,7 @@ var postgresSettings = map[string]string{
 	"log_min_duration_statement": "1s",
 }
 
-// addPostgres prepares the part, unless there is a server to be used.
+// addPostgres adds the part, unless the stack uses a running server.
 func (s *Stack) addPostgres() {
 	opts := s.opts.Postgres
 	if opts.Running != nil {
@@ -103,7 +103,7 @@ func (r postgresServer) Stop(kill bool) error {
 	return r.Server.Stop(localpostgres.Fast)
 }
 
-// addKafka prepares the part, unless there are brokers to be used.
+// addKafka adds the part, unless the stack uses running brokers.
 func (s *Stack) addKafka() {
 	opts := s.opts.Kafka
 	if len(opts.Running) > 0 {
@@ -152,7 +152,7 @@ func (b kafkaBroker) Stop(kill bool) error {
 	return nil
 }
 
-// migrate makes the roles and databases, where that is up to the stack, and brings their schemas up to date.
+// migrate makes the roles and databases, if that is up to the stack, and migrates their schemas.
 func (s *Stack) migrate() error {
 	ctx, cancel := context.WithTimeout(s.ctx, migrateTimeout)
 	defer cancel()

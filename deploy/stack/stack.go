@@ -43,11 +43,11 @@ const (
 	removeTimeout  = time.Minute
 )
 
-// Start brings up PostgreSQL and Kafka, makes and migrates the databases, and starts the services. It
-// returns when everything is ready; with an error nothing is left running. Everything ends with Close, with
-// ctx, and with this process.
+// Start starts PostgreSQL and Kafka, makes and migrates the databases, and starts the services. It returns when
+// everything is ready; after an error nothing is left running. Everything ends with Close, with ctx, or with this
+// process.
 //
-// A first start fetches PostgreSQL, and Kafka where Apache Kafka can run, into the user's cache folder.
+// The first start fetches PostgreSQL, and Apache Kafka where it can run, into the user's cache folder.
 func Start(ctx context.Context, opts Options) (*Stack, error) {
 	s, err := prepare(ctx, opts)
 	if err != nil {
@@ -138,8 +138,8 @@ func (s *Stack) startServices() error {
 	return group.Wait()
 }
 
-// The order in which parts are stopped: the gateway before the services, so that what it has passed on is answered, and
-// those before what they store in.
+// Parts are stopped in this order: the gateway before the services, so that its requests are answered, and those
+// before the servers that they use.
 const (
 	stopGateway = iota
 	stopService
@@ -154,7 +154,7 @@ func (s *Stack) add(name, url string, rank int, start func(context.Context) (run
 	})
 }
 
-// changed tells how the parts are doing: one at a time, so that the last that is told is the present.
+// changed tells Options.Changed of the parts, one call at a time, so that the last call tells of the present.
 func (s *Stack) changed() {
 	s.telling.Lock()
 	defer s.telling.Unlock()
@@ -171,8 +171,8 @@ func (s *Stack) ranks(ranks ...int) []*part {
 	return parts
 }
 
-// Close ends the gateway, the services, Kafka and PostgreSQL, in that order, and deletes temporary data. It takes a
-// moment as a rule, two minutes and a half where everything has to be killed, and may be called more than once.
+// Close ends the gateway, the services, Kafka and PostgreSQL, in that order, and deletes temporary data. It usually
+// takes a moment, and two and a half minutes if everything has to be killed. It may be called more than once.
 func (s *Stack) Close() error {
 	s.closing.Do(func() {
 		s.cancel()
@@ -205,12 +205,12 @@ const (
 
 func (s *Stack) dataDir(name string) string { return filepath.Join(s.dir, dataFolder, name) }
 
-// LogFile is the log of a part, or of a migration (orders-migrate). When it has grown to 16 MiB, it goes on in an empty
-// file and what was in it is in the file with the suffix ".1".
+// LogFile returns the log of a part, or of a migration (orders-migrate). At 16 MiB its content moves to the file with
+// the suffix ".1" and it starts over.
 func (s *Stack) LogFile(name string) string { return filepath.Join(s.dir, logsFolder, name+".log") }
 
-// Remove deletes the data and logs that a stack has kept in this folder (Options.Dir); the folder itself stays. It is
-// an error while the stack runs.
+// Remove deletes the data and logs of a stack in this folder (Options.Dir), but not the folder. It fails while the
+// stack runs.
 func Remove(ctx context.Context, dir string) error {
 	dir, err := filepath.Abs(dir)
 	if err != nil {

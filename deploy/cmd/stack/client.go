@@ -23,7 +23,7 @@ const (
 	removeTimeout = time.Minute
 )
 
-// client does what the verbs ask, in the foreground.
+// client runs the verbs, in the foreground.
 type client struct {
 	settings Settings
 	at       place
@@ -45,7 +45,7 @@ func (c *client) build(ctx context.Context, noCache bool) error {
 	return nil
 }
 
-// run starts the supervisor and returns when the stack is ready, with the verb run or env.
+// run starts the supervisor with the verb run or env, and returns when the stack is ready.
 func (c *client) run(ctx context.Context, verb string) error {
 	who, err := c.at.holder()
 	if err != nil {
@@ -76,8 +76,8 @@ func (c *client) alreadyRunning(verb string) error {
 	return c.welcome()
 }
 
-// launch starts the supervisor as docker compose up --detach starts containers: it goes on when this process, and the
-// terminal, are gone.
+// launch starts the supervisor in the background: like containers of docker compose up --detach, it outlives this
+// process and the terminal.
 func (c *client) launch(ctx context.Context, verb string) error {
 	self, err := os.Executable()
 	if err != nil {
@@ -156,7 +156,7 @@ func (c *client) welcome() error {
 	return nil
 }
 
-// stop ends the stack, and what a killed one has left behind.
+// stop ends the stack, and whatever a killed one left behind.
 func (c *client) stop(ctx context.Context) error {
 	if _, err := os.Stat(c.at.dir); errors.Is(err, fs.ErrNotExist) {
 		c.say("nothing runs")
@@ -170,7 +170,7 @@ func (c *client) stop(ctx context.Context) error {
 	return nil
 }
 
-// clean is stop, and deletes the data and everything else.
+// clean is stop, and deletes everything too.
 func (c *client) clean(ctx context.Context) error {
 	held, err := c.take(ctx)
 	if err != nil {
@@ -195,7 +195,7 @@ func (c *client) clean(ctx context.Context) error {
 	return nil
 }
 
-// take ends whatever runs and returns the lock, so that nothing is started meanwhile.
+// take ends whatever runs and returns the lock, so that nothing else is started meanwhile.
 func (c *client) take(ctx context.Context) (*lock, error) {
 	who, err := c.at.holder()
 	if err != nil {
@@ -227,7 +227,7 @@ func (c *client) take(ctx context.Context) (*lock, error) {
 	return held, nil
 }
 
-// end ends the supervisor, and thereby its stack.
+// end ends the supervisor, and with it the stack.
 func (c *client) end(ctx context.Context, supervisor process) error {
 	if err := supervisor.signal(syscall.SIGTERM); err != nil {
 		return err

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// process is a process of this machine, told from a later one that got the same ID by the time of its start.
+// process identifies a process of this machine. Its start tells it from a later process with the same ID.
 type process struct {
 	PID     int    `json:"pid"`
 	Started string `json:"started"`
@@ -27,7 +27,7 @@ const (
 	pollInterval  = 20 * time.Millisecond
 )
 
-// identify returns the process that has this ID now, and a Started of "" when there is none.
+// identify returns the process that has this ID now. If there is none, Started is "".
 func identify(pid int) process {
 	p := process{PID: pid}
 	if pid <= 1 {
@@ -47,8 +47,8 @@ func identify(pid int) process {
 	return p
 }
 
-// startOnLinux is the boot of the machine and the clock ticks from there to the process's start; "" when there is no
-// such process, or what is left of it only waits to be noticed.
+// startOnLinux returns the ID of the machine's boot and the clock ticks from there to the process's start; "" if
+// there is no such process or it is a zombie.
 func startOnLinux(pid int) string {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -66,8 +66,8 @@ func startOnLinux(pid int) string {
 
 func (p process) alive() bool { return p.Started != "" && identify(p.PID) == p }
 
-// signal reaches this process and never a later one of its ID: where the system can, the process is held by a
-// descriptor between the look and the signal. It has no effect when the process is gone.
+// signal signals this process, never a later one with its ID: where the system can, a descriptor holds the process
+// between the check and the signal. It has no effect if the process is gone.
 func (p process) signal(signal syscall.Signal) error {
 	held, err := os.FindProcess(p.PID)
 	if err != nil {
@@ -83,7 +83,7 @@ func (p process) signal(signal syscall.Signal) error {
 	return nil
 }
 
-// await returns nil when the process is gone.
+// await waits until the process is gone.
 func (p process) await(ctx context.Context, timeout time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -99,7 +99,7 @@ func (p process) await(ctx context.Context, timeout time.Duration) error {
 	return nil
 }
 
-// end waits a moment for the process to end by itself, then kills it.
+// end gives the process a moment to end by itself, then kills it.
 func (p process) end(ctx context.Context) error {
 	err := p.await(ctx, leftoverGrace)
 	if err == nil || ctx.Err() != nil {
@@ -111,10 +111,10 @@ func (p process) end(ctx context.Context) error {
 	return p.await(ctx, killTimeout)
 }
 
-// awaitBurial waits until the system has forgotten a process that is dead: PostgreSQL does not start while its
-// last server's process ID is in use. A system whose process 1 takes no note of the dead keeps the ID for
-// ever, so this gives up soon.
-func (p process) awaitBurial(ctx context.Context) {
+// awaitReaped waits until the system has released the ID of a dead process: PostgreSQL does not start while its last
+// server's ID is in use. Where process 1 reaps nobody, as in some containers, that never happens, so this gives up
+// soon.
+func (p process) awaitReaped(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, leftoverGrace)
 	defer cancel()
 	tick := time.NewTicker(pollInterval)

@@ -18,7 +18,8 @@ const (
 	logBlockBytes  = 64 << 10
 )
 
-// logs prints the last lines of the logs of the named parts, or of all, and then (follow) what comes, until ctx ends.
+// logs prints the last lines of the named parts' logs, or of all. With follow it then prints what comes, until ctx
+// ends.
 func (c *client) logs(ctx context.Context, names []string, lines int, follow bool) error {
 	files, err := filepath.Glob(filepath.Join(c.at.logs(), "*.log"))
 	if err != nil {
@@ -62,7 +63,7 @@ func (c *client) logs(ctx context.Context, names []string, lines int, follow boo
 	}
 }
 
-// followedLog is a log file that is printed as it grows.
+// followedLog is a log file that can be printed as it grows.
 type followedLog struct {
 	name, path string
 	offset     int64 // of the first line that was not printed
@@ -96,8 +97,8 @@ func (l *followedLog) more(out io.Writer) error {
 	})
 }
 
-// read passes on the complete lines from the offset on, and moves it. A file that has become shorter was cut and
-// is read from its beginning.
+// read passes on the complete lines from the offset on, and moves the offset. A file that has become shorter was
+// truncated; it is read from its beginning.
 func (l *followedLog) read(each func(line string) error) error {
 	file, err := os.Open(l.path)
 	if err != nil {

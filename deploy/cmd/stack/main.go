@@ -89,8 +89,8 @@ func program() config.Program {
 	}}
 }
 
-// verb makes a command that people type. It refuses at once what the services would refuse, which
-// would else be in their logs.
+// verb makes a command that people type. It reports bad settings of the services at once, which would otherwise end
+// up in their logs.
 func verb[T interface{ common() Settings }](name, help string,
 	do func(context.Context, *client, T) error) config.Command {
 	return config.NewCommand(name, help, func(ctx context.Context, given T) error {

@@ -13,7 +13,7 @@ import (
 	"github.com/altyn-pay/altyn/testkit/localpostgres"
 )
 
-// Settings are the variables that this program reads itself. All others reach the services as they are.
+// Settings are the variables that this program reads. All others reach the services as they are.
 type Settings struct {
 	PostgresKind     string `env:"POSTGRES" help:"embedded (fetched once) or installed (default: embedded, else installed)"`
 	PostgresPort     uint16 `env:"POSTGRES_PORT" default:"54320" help:"port of PostgreSQL"`
@@ -72,7 +72,7 @@ func (s *Settings) Validate() error {
 	return errors.Join(errs...)
 }
 
-// place is the folder in which everything is kept: .altyn in the repository.
+// place is the folder that holds everything: .altyn in the repository.
 type place struct{ dir string }
 
 func findPlace() (place, error) {
@@ -85,14 +85,14 @@ func (p place) lock() string     { return filepath.Join(p.dir, "lock") }
 func (p place) logs() string     { return filepath.Join(p.dir, "logs") }
 func (p place) state() string    { return filepath.Join(p.dir, "state.json") }
 
-// log is the supervisor's own, among those of the parts.
+// log is the supervisor's own log, beside those of the parts.
 func (p place) log() string { return filepath.Join(p.logs(), "stack.log") }
 
 // services are the instances to run.
 func (s *Settings) services() []stack.Service {
 	services := stack.Instances(s.OrdersInstances, s.PaymentsInstances, s.PaymentsWorkers)
 	for i := range services {
-		// The first instance of each has the address that everybody knows.
+		// The first instance of each service has the well-known address.
 		switch service := &services[i]; service.Name {
 		case stack.Orders:
 			service.Addr = s.OrdersAddr
@@ -105,7 +105,7 @@ func (s *Settings) services() []stack.Service {
 	return services
 }
 
-// options is the stack that the settings describe, with or without services.
+// options describes the stack, with or without services.
 func (s *Settings) options(at place, withServices bool) stack.Options {
 	opts := stack.Options{
 		Dir:      at.dir,

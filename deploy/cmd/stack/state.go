@@ -15,7 +15,7 @@ import (
 	"github.com/altyn-pay/altyn/deploy/stack"
 )
 
-// state is what the supervisor writes down for the other verbs. The file is there while a stack runs, and after its
+// state is what the supervisor writes down for the other verbs. The file exists while a stack runs, and after its
 // supervisor was killed.
 type state struct {
 	Verb  string    `json:"verb"` // run or env
@@ -44,7 +44,7 @@ func (p place) readState() (state, error) {
 	return s, nil
 }
 
-// writeState replaces the file at once, so that a reader sees the old state or the new one.
+// writeState replaces the file atomically, so that a reader sees the old state or the new one.
 func (p place) writeState(s state) error {
 	content, err := json.MarshalIndent(s, "", "  ")
 	if err != nil {
@@ -56,10 +56,10 @@ func (p place) writeState(s state) error {
 	return os.Rename(p.state()+".new", p.state())
 }
 
-// lock is held by the supervisor for as long as it lives, and by clean.
+// lock is held by the supervisor as long as it lives, and by stop and clean.
 type lock struct{ file *os.File }
 
-// acquire takes the lock, or returns nil when somebody has it.
+// acquire takes the lock, or returns nil if another process has it.
 func (p place) acquire() (*lock, error) {
 	if err := os.MkdirAll(p.dir, 0o755); err != nil {
 		return nil, err
@@ -83,7 +83,7 @@ func (p place) acquire() (*lock, error) {
 	return l, nil
 }
 
-// sign writes down who has the lock.
+// sign writes down who holds the lock.
 func (l *lock) sign() error {
 	content, err := json.Marshal(identify(os.Getpid()))
 	if err != nil {
@@ -98,7 +98,7 @@ func (l *lock) sign() error {
 
 func (l *lock) release() { l.file.Close() }
 
-// holder is the process that has taken the lock last; the stack runs if that is alive.
+// holder returns the process that took the lock last. If it is alive, the stack runs.
 func (p place) holder() (process, error) {
 	var who process
 	content, err := os.ReadFile(p.lock())
@@ -112,8 +112,8 @@ func (p place) holder() (process, error) {
 	return who, nil
 }
 
-// clearLeftovers ends what a killed supervisor has left behind: its parts notice its death themselves, and are killed
-// if they do not. Whoever calls it holds the lock, so that nobody else's parts are in the file.
+// clearLeftovers ends what a killed supervisor left behind: its parts notice its death themselves, and are killed if
+// they do not. The caller holds the lock, so nobody else's parts are in the file.
 func (p place) clearLeftovers(ctx context.Context, progress func(string)) error {
 	s, err := p.readState()
 	if errors.As(err, new(*json.SyntaxError)) { // the machine went down before it was on disk, and all processes with it
@@ -129,7 +129,7 @@ func (p place) clearLeftovers(ctx context.Context, progress func(string)) error 
 			if err := left.Process.end(ctx); err != nil {
 				return fmt.Errorf("%s, left behind: %w", left.Name, err)
 			}
-			left.Process.awaitBurial(ctx)
+			left.Process.awaitReaped(ctx)
 			return nil
 		})
 	}

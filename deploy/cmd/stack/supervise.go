@@ -13,14 +13,14 @@ import (
 	"github.com/altyn-pay/altyn/deploy/stack"
 )
 
-// message is what the supervisor reports, a line of JSON each, to the process that has started it.
+// message is a line of JSON that the supervisor reports to the process that started it.
 type message struct {
 	Progress string `json:"progress,omitempty"`
 	Ready    bool   `json:"ready,omitempty"`
 	Error    string `json:"error,omitempty"`
 }
 
-// reporter writes to the process that has started the supervisor. When that is gone, nobody needs to know.
+// reporter reports to the process that started the supervisor. Once that is gone, nobody needs to know.
 type reporter struct {
 	mu  sync.Mutex
 	out *os.File
@@ -34,8 +34,8 @@ func (r *reporter) send(m message) {
 
 func (r *reporter) progress(what string) { r.send(message{Progress: what}) }
 
-// supervise is the process in the background: it runs the stack until ctx ends, that is, until it gets SIGTERM. What it
-// has to say about the start goes to report, later things to its log.
+// supervise is the process in the background. It runs the stack until ctx ends, which SIGTERM does. It reports on the
+// start to report, and on everything later to its log.
 func supervise(ctx context.Context, settings Settings, at place, verb string, report *os.File) error {
 	told := &reporter{out: report}
 	err := runStack(ctx, settings, at, verb, told)
