@@ -22,7 +22,7 @@ import (
 
 func benchmarkBrokers(b *testing.B, benchmark func(b *testing.B, cfg kafka.Config)) {
 	b.Run("embedded", func(b *testing.B) { benchmark(b, kfaketest.Broker(b)) })
-	b.Run("apache", func(b *testing.B) { benchmark(b, apache(b)) })
+	b.Run("apache", func(b *testing.B) { benchmark(b, kfaketest.Apache(b)) })
 }
 
 // events makes messages as the outbox publishes them, of about 600 bytes.
@@ -38,17 +38,17 @@ func events(topic string, n int) []kafka.Message {
 // BenchmarkLatency measures one message at a time on an idle broker, from the call of Produce to that of the handler.
 func BenchmarkLatency(b *testing.B) {
 	benchmarkBrokers(b, func(b *testing.B, cfg kafka.Config) {
-		topic := newTopic(b, cfg)
-		producer := newProducer(b, cfg)
+		topic := kfaketest.Topic(b, cfg)
+		producer := kfaketest.Producer(b, cfg)
 		handled := make(chan time.Time, 1)
-		consume(b, cfg, topic, []string{topic}, newJournal(), func(context.Context, []kafka.Message) error {
+		consume(b, cfg, topic, []string{topic}, kfaketest.NewJournal(), func(context.Context, []kafka.Message) error {
 			handled <- time.Now()
 			return nil
 		})
 		list := events(topic, 1)
 		send := func() (acknowledged, seen time.Duration) {
 			start := time.Now()
-			produce(b, producer, list...)
+			kfaketest.Produce(b, producer, list...)
 			return time.Since(start), (<-handled).Sub(start)
 		}
 		send() // until here the consumer was joining
@@ -71,15 +71,15 @@ func BenchmarkLatency(b *testing.B) {
 func BenchmarkThroughput(b *testing.B) {
 	benchmarkBrokers(b, func(b *testing.B, cfg kafka.Config) {
 		const calls, perCall = 100, 4000
-		topic := newTopic(b, cfg)
-		producer := newProducer(b, cfg)
+		topic := kfaketest.Topic(b, cfg)
+		producer := kfaketest.Producer(b, cfg)
 		list := events(topic, perCall)
 		var produced, consumed time.Duration
 		var batches, rounds int
 		for b.Loop() {
 			start := time.Now()
 			for range calls {
-				produce(b, producer, list...)
+				kfaketest.Produce(b, producer, list...)
 			}
 			produced += time.Since(start)
 
@@ -124,7 +124,7 @@ func BenchmarkCPU(b *testing.B) {
 			}
 			b.Run(name, func(b *testing.B) {
 				if kind == localkafka.Apache {
-					needApache(b)
+					kfaketest.NeedApache(b)
 				}
 				broker, err := localkafka.Start(b.Context(), localkafka.Options{Kind: kind})
 				if err != nil {
@@ -136,7 +136,7 @@ func BenchmarkCPU(b *testing.B) {
 					}
 				})
 				cfg := broker.Config()
-				topic, producer := newTopic(b, cfg), newProducer(b, cfg)
+				topic, producer := kfaketest.Topic(b, cfg), kfaketest.Producer(b, cfg)
 				var handled atomic.Int64
 				all := make(chan struct{}, 1)
 				if consumed {
@@ -163,7 +163,7 @@ func BenchmarkCPU(b *testing.B) {
 				}
 				list := events(topic, perCall)
 				send := func() {
-					produce(b, producer, list...)
+					kfaketest.Produce(b, producer, list...)
 					if consumed {
 						<-all
 					}

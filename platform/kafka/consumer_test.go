@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -20,29 +19,29 @@ import (
 )
 
 func TestEveryMessageIsHandledInOrder(t *testing.T) {
-	brokers(t, func(t *testing.T, cfg kafka.Config) {
-		one, two, j := newTopic(t, cfg), newTopic(t, cfg), newJournal()
-		producer := newProducer(t, cfg)
+	kfaketest.Brokers(t, func(t *testing.T, cfg kafka.Config) {
+		one, two, j := kfaketest.Topic(t, cfg), kfaketest.Topic(t, cfg), kfaketest.NewJournal()
+		producer := kfaketest.Producer(t, cfg)
 		for i := range 10 {
-			produce(t, producer, messages(one, 1000*i, 1000, 13)...)
-			produce(t, producer, messages(two, 100_000+10*i, 10, 3)...)
+			kfaketest.Produce(t, producer, kfaketest.Messages(one, 1000*i, 1000, 13)...)
+			kfaketest.Produce(t, producer, kfaketest.Messages(two, 100_000+10*i, 10, 3)...)
 		}
 		consume(t, cfg, one, []string{one, two}, j, nil)
-		got := j.await(t, 10_100)
-		inOrder(t, got)
+		got := j.Await(t, 10_100)
+		kfaketest.InOrder(t, got)
 		if len(got) != 10_100 {
 			t.Errorf("%d messages handled", len(got))
 		}
-		if slices.Max(j.batches) < 500 {
-			t.Errorf("of 10,100 waiting messages at most %d were handled at once", slices.Max(j.batches))
+		if j.Largest() < 500 {
+			t.Errorf("of 10,100 waiting messages at most %d were handled at once", j.Largest())
 		}
 	})
 }
 
 func TestFailedBatchIsHandledAgain(t *testing.T) {
-	brokers(t, func(t *testing.T, cfg kafka.Config) {
-		topic, j := newTopic(t, cfg), newJournal()
-		produce(t, newProducer(t, cfg), messages(topic, 0, 300, 9)...)
+	kfaketest.Brokers(t, func(t *testing.T, cfg kafka.Config) {
+		topic, j := kfaketest.Topic(t, cfg), kfaketest.NewJournal()
+		kfaketest.Produce(t, kfaketest.Producer(t, cfg), kfaketest.Messages(topic, 0, 300, 9)...)
 		var attempts [][]kafka.Message
 		consume(t, cfg, topic, []string{topic}, j, func(_ context.Context, batch []kafka.Message) error {
 			if attempts = append(attempts, batch); len(attempts) < 5 {
@@ -50,8 +49,8 @@ func TestFailedBatchIsHandledAgain(t *testing.T) {
 			}
 			return nil
 		})
-		got := j.await(t, 300)
-		inOrder(t, got)
+		got := j.Await(t, 300)
+		kfaketest.InOrder(t, got)
 		if len(got) != 300 {
 			t.Errorf("%d messages handled", len(got))
 		}
@@ -65,18 +64,18 @@ func TestFailedBatchIsHandledAgain(t *testing.T) {
 
 // What was not handled comes again to the next consumer; what was does not.
 func TestOffsetsFollowTheHandling(t *testing.T) {
-	brokers(t, func(t *testing.T, cfg kafka.Config) {
-		topic := newTopic(t, cfg)
-		producer := newProducer(t, cfg)
-		produce(t, producer, messages(topic, 0, 100, 5)...)
-		first := newJournal()
+	kfaketest.Brokers(t, func(t *testing.T, cfg kafka.Config) {
+		topic := kfaketest.Topic(t, cfg)
+		producer := kfaketest.Producer(t, cfg)
+		kfaketest.Produce(t, producer, kfaketest.Messages(topic, 0, 100, 5)...)
+		first := kfaketest.NewJournal()
 		stop := consume(t, cfg, topic, []string{topic}, first, nil)
-		first.await(t, 100)
+		first.Await(t, 100)
 		stop()
 
-		produce(t, producer, messages(topic, 100, 100, 5)...)
+		kfaketest.Produce(t, producer, kfaketest.Messages(topic, 100, 100, 5)...)
 		failed := make(chan struct{}, 1)
-		stop = consume(t, cfg, topic, []string{topic}, newJournal(), func(context.Context, []kafka.Message) error {
+		stop = consume(t, cfg, topic, []string{topic}, kfaketest.NewJournal(), func(context.Context, []kafka.Message) error {
 			select {
 			case failed <- struct{}{}:
 			default:
@@ -86,9 +85,9 @@ func TestOffsetsFollowTheHandling(t *testing.T) {
 		<-failed
 		stop()
 
-		second := newJournal()
+		second := kfaketest.NewJournal()
 		consume(t, cfg, topic, []string{topic}, second, nil)
-		for _, m := range second.await(t, 100) {
+		for _, m := range second.Await(t, 100) {
 			if len(m.Value) != 3 {
 				t.Fatalf("%s was handled and came again", m.Value)
 			}
@@ -97,9 +96,9 @@ func TestOffsetsFollowTheHandling(t *testing.T) {
 }
 
 func TestShutdownFinishesTheBatch(t *testing.T) {
-	brokers(t, func(t *testing.T, cfg kafka.Config) {
-		topic := newTopic(t, cfg)
-		produce(t, newProducer(t, cfg), messages(topic, 0, 10, 1)...)
+	kfaketest.Brokers(t, func(t *testing.T, cfg kafka.Config) {
+		topic := kfaketest.Topic(t, cfg)
+		kfaketest.Produce(t, kfaketest.Producer(t, cfg), kfaketest.Messages(topic, 0, 10, 1)...)
 		consumer, err := kafka.NewConsumer(cfg, topic, []string{topic}, silent, prometheus.NewRegistry())
 		if err != nil {
 			t.Fatal(err)
@@ -114,19 +113,19 @@ func TestShutdownFinishesTheBatch(t *testing.T) {
 			t.Fatal(err)
 		}
 		// Another member gets the partitions at once, from where the first one stopped.
-		produce(t, newProducer(t, cfg), messages(topic, 10, 1, 1)...)
-		j := newJournal()
+		kfaketest.Produce(t, kfaketest.Producer(t, cfg), kfaketest.Messages(topic, 10, 1, 1)...)
+		j := kfaketest.NewJournal()
 		consume(t, cfg, topic, []string{topic}, j, nil)
-		if got := j.await(t, 11-handled); string(got[0].Value) != fmt.Sprint(handled) {
+		if got := j.Await(t, 11-handled); string(got[0].Value) != fmt.Sprint(handled) {
 			t.Errorf("%d handled before the shutdown, then %s came", handled, got[0].Value)
 		}
 	})
 }
 
 func TestMembersShareThePartitions(t *testing.T) {
-	brokers(t, func(t *testing.T, cfg kafka.Config) {
-		topic, j := newTopic(t, cfg), newJournal()
-		producer := newProducer(t, cfg)
+	kfaketest.Brokers(t, func(t *testing.T, cfg kafka.Config) {
+		topic, j := kfaketest.Topic(t, cfg), kfaketest.NewJournal()
+		producer := kfaketest.Producer(t, cfg)
 		var handled [3]atomic.Int32
 		member := func(n int) func() {
 			return consume(t, cfg, topic, []string{topic}, j, func(_ context.Context, batch []kafka.Message) error {
@@ -141,8 +140,8 @@ func TestMembersShareThePartitions(t *testing.T) {
 				if time.Since(start) > deadline {
 					t.Fatalf("after %d messages: %d, %d and %d handled", next, handled[0].Load(), handled[1].Load(), handled[2].Load())
 				}
-				produce(t, producer, messages(topic, next, 40, 20)...)
-				j.await(t, next+40)
+				kfaketest.Produce(t, producer, kfaketest.Messages(topic, next, 40, 20)...)
+				j.Await(t, next+40)
 			}
 		}
 		stop := member(0)
@@ -154,16 +153,16 @@ func TestMembersShareThePartitions(t *testing.T) {
 		stop()
 		alone := handled[1].Load() + handled[2].Load()
 		flow(func() bool { return handled[1].Load()+handled[2].Load() > alone+400 })
-		inOrder(t, j.await(t, next))
+		kfaketest.InOrder(t, j.Await(t, next))
 	})
 }
 
 // A handler that is busy when its partitions are taken away finishes and commits before another member gets them.
 func TestRebalanceWaitsForTheHandler(t *testing.T) {
 	cfg, cluster := kfaketest.Cluster(t)
-	topic, j := newTopic(t, cfg), newJournal()
-	producer := newProducer(t, cfg)
-	produce(t, producer, messages(topic, 0, 40, 40)...)
+	topic, j := kfaketest.Topic(t, cfg), kfaketest.NewJournal()
+	producer := kfaketest.Producer(t, cfg)
+	kfaketest.Produce(t, producer, kfaketest.Messages(topic, 0, 40, 40)...)
 	entered, release := make(chan struct{}), make(chan struct{})
 	var once atomic.Bool
 	consume(t, cfg, topic, []string{topic}, j, func(ctx context.Context, _ []kafka.Message) error {
@@ -178,8 +177,8 @@ func TestRebalanceWaitsForTheHandler(t *testing.T) {
 	waitGroup(t, cluster, topic, func(g *kfake.GroupInfo) bool { return g.State == "PreparingRebalance" })
 	close(release)
 	waitGroup(t, cluster, topic, func(g *kfake.GroupInfo) bool { return g.State == "Stable" && len(g.Members) == 2 })
-	produce(t, producer, messages(topic, 40, 40, 40)...)
-	if got := j.await(t, 80); len(got) != 80 {
+	kfaketest.Produce(t, producer, kfaketest.Messages(topic, 40, 40, 40)...)
+	if got := j.Await(t, 80); len(got) != 80 {
 		t.Errorf("%d messages handled, so some twice", len(got))
 	}
 }
@@ -195,40 +194,40 @@ func waitGroup(t *testing.T, cluster *kfake.Cluster, group string, holds func(*k
 
 func TestDuplicatesAreHandedOver(t *testing.T) {
 	cfg := kfaketest.Broker(t)
-	topic, j := newTopic(t, cfg), newJournal()
-	producer := newProducer(t, cfg)
+	topic, j := kfaketest.Topic(t, cfg), kfaketest.NewJournal()
+	producer := kfaketest.Producer(t, cfg)
 	for range 2 {
-		produce(t, producer, messages(topic, 0, 50, 5)...)
+		kfaketest.Produce(t, producer, kfaketest.Messages(topic, 0, 50, 5)...)
 	}
-	produce(t, producer, messages(topic, 50, 5, 5)...) // the last of each key
+	kfaketest.Produce(t, producer, kfaketest.Messages(topic, 50, 5, 5)...) // the last of each key
 	consume(t, cfg, topic, []string{topic}, j, nil)
-	if got := j.await(t, 55); len(got) != 105 {
+	if got := j.Await(t, 55); len(got) != 105 {
 		t.Errorf("%d messages handled instead of 105", len(got))
 	}
 }
 
 func TestTopicMayComeLater(t *testing.T) {
-	brokers(t, func(t *testing.T, cfg kafka.Config) {
-		topic, j := newTopic(t, cfg), newJournal()
+	kfaketest.Brokers(t, func(t *testing.T, cfg kafka.Config) {
+		topic, j := kfaketest.Topic(t, cfg), kfaketest.NewJournal()
 		var log strings.Builder
 		metrics := prometheus.NewRegistry()
 		waits := make(chan struct{}, 100)
 		consumeLogged(t, cfg, topic, []string{topic, topic + ".later"}, j, nil, logger(&log, waits), metrics)
 		<-waits
-		ensure(t, cfg, topic+".later")
-		produce(t, newProducer(t, cfg), messages(topic+".later", 0, 3, 3)...)
-		produce(t, newProducer(t, cfg), messages(topic, 3, 3, 3)...)
-		j.await(t, 6)
+		kfaketest.Ensure(t, cfg, topic+".later")
+		kfaketest.Produce(t, kfaketest.Producer(t, cfg), kfaketest.Messages(topic+".later", 0, 3, 3)...)
+		kfaketest.Produce(t, kfaketest.Producer(t, cfg), kfaketest.Messages(topic, 3, 3, 3)...)
+		j.Await(t, 6)
 	})
 }
 
 func TestPartitionsMayBeAdded(t *testing.T) {
-	brokers(t, func(t *testing.T, cfg kafka.Config) {
-		topic, j := newTopic(t, cfg), newJournal()
+	kfaketest.Brokers(t, func(t *testing.T, cfg kafka.Config) {
+		topic, j := kfaketest.Topic(t, cfg), kfaketest.NewJournal()
 		consume(t, cfg, topic, []string{topic}, j, nil)
-		producer := newProducer(t, cfg)
-		produce(t, producer, messages(topic, 0, 10, 10)...)
-		j.await(t, 10)
+		producer := kfaketest.Producer(t, cfg)
+		kfaketest.Produce(t, producer, kfaketest.Messages(topic, 0, 10, 10)...)
+		j.Await(t, 10)
 		client := &kafkago.Client{Addr: kafkago.TCP(cfg.Brokers...), Transport: &kafkago.Transport{}}
 		defer client.Transport.(*kafkago.Transport).CloseIdleConnections()
 		response, err := client.CreatePartitions(t.Context(), &kafkago.CreatePartitionsRequest{
@@ -237,12 +236,12 @@ func TestPartitionsMayBeAdded(t *testing.T) {
 		if err != nil || response.Errors[topic] != nil {
 			t.Fatal(err, response)
 		}
-		ensure(t, cfg, topic)
+		kfaketest.Ensure(t, cfg, topic)
 		// A new partition's messages are read once the group has noticed it.
-		fresh := newProducer(t, cfg)
-		produce(t, fresh, messages(topic, 10, 200, 200)...)
+		fresh := kfaketest.Producer(t, cfg)
+		kfaketest.Produce(t, fresh, kfaketest.Messages(topic, 10, 200, 200)...)
 		partitions := map[int]bool{}
-		for _, m := range j.await(t, 210) {
+		for _, m := range j.Await(t, 210) {
 			partitions[m.Partition] = true
 		}
 		if len(partitions) != 8 {
@@ -253,8 +252,8 @@ func TestPartitionsMayBeAdded(t *testing.T) {
 
 func TestLagIsShown(t *testing.T) {
 	cfg := kfaketest.Broker(t)
-	topic, j := newTopic(t, cfg), newJournal()
-	produce(t, newProducer(t, cfg), messages(topic, 0, 25, 1)...)
+	topic, j := kfaketest.Topic(t, cfg), kfaketest.NewJournal()
+	kfaketest.Produce(t, kfaketest.Producer(t, cfg), kfaketest.Messages(topic, 0, 25, 1)...)
 	metrics := prometheus.NewRegistry()
 	entered, release := make(chan struct{}), make(chan struct{})
 	stop := consumeLogged(t, cfg, topic, []string{topic}, j, func(context.Context, []kafka.Message) error {
@@ -281,7 +280,7 @@ func TestLagIsShown(t *testing.T) {
 		t.Errorf("lag %v while 25 messages wait", sum)
 	}
 	close(release)
-	j.await(t, 25)
+	j.Await(t, 25)
 	stop()
 	if sum, series := lag(); sum != 0 || series != 0 {
 		t.Errorf("lag %v of %d partitions after the end", sum, series)

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -40,7 +42,7 @@ func TestDeadLettersAreKeptOnce(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			cfg, cluster := kfaketest.Cluster(t)
-			ensure(t, cfg, "orders.dlq")
+			kfaketest.Ensure(t, cfg, "orders.dlq")
 			if test.fault.Err != nil {
 				test.fault.Keys, test.fault.Topic = []kmsg.Key{kmsg.Produce}, "orders.dlq"
 				cluster.Fault(test.fault)
@@ -48,7 +50,7 @@ func TestDeadLettersAreKeptOnce(t *testing.T) {
 			list, reasons := letters(10)
 			var parked []int64
 			failures := 2 // of the place where they are parked
-			if err := newProducer(t, cfg).DeadLetters(t.Context(), list, reasons, func(_ context.Context, messages []kafka.Message, reasons []error) error {
+			if err := kfaketest.Producer(t, cfg).DeadLetters(t.Context(), list, reasons, func(_ context.Context, messages []kafka.Message, reasons []error) error {
 				if failures--; failures >= 0 {
 					return errors.New("no database")
 				}
@@ -63,7 +65,8 @@ func TestDeadLettersAreKeptOnce(t *testing.T) {
 				t.Fatal(err)
 			}
 			kept := map[string]int{}
-			if err := openBacklog(t, cfg, "test", "orders.dlq").Look(t.Context(), func(m kafka.Message, _ bool) { kept[m.Header("dlq_offset")]++ }); err != nil {
+			backlog := kfaketest.Backlog(t, cfg, "test", "orders.dlq")
+			if err := backlog.Look(t.Context(), func(m kafka.Message, _ bool) { kept[m.Header("dlq_offset")]++ }); err != nil {
 				t.Fatal(err)
 			}
 			for _, offset := range parked {
@@ -99,6 +102,23 @@ func TestReasonsAreReadable(t *testing.T) {
 		reason := kafka.DeadLetter(kafka.Message{Topic: "orders"}, text).Header("dlq_reason")
 		if reason == "" || len(reason) > 1000 || !utf8.ValidString(reason) || strings.ContainsAny(reason, "\n\t\x00\u202e") || strings.TrimSpace(reason) != reason {
 			t.Errorf("%q makes %q", text, reason)
+		}
+	}
+}
+
+func TestOriginal(t *testing.T) {
+	m := kafka.Message{Topic: "orders", Partition: 3, Offset: 7, Key: []byte("key"), Value: []byte("{"),
+		Headers: []kafka.Header{{Key: "ce_id", Value: []byte("1")}, {Key: "empty"}, {Key: "ce_id", Value: []byte("2")}}, Time: time.Now()}
+	want := m
+	want.Partition, want.Offset, want.Time = 0, 0, time.Time{}
+	dead := kafka.DeadLetter(m, "not JSON")
+	if got, ok := kafka.Original(dead); !ok || !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, %t; want %+v", got, ok, want)
+	}
+	m.Value = make([]byte, kafka.MaxMessageBytes)
+	for name, dead := range map[string]kafka.Message{"a cut one": kafka.DeadLetter(m, "too large"), "no dead letter": want} {
+		if got, ok := kafka.Original(dead); ok {
+			t.Errorf("%s: %+v", name, got)
 		}
 	}
 }

@@ -36,11 +36,11 @@ func settingsOf(t *testing.T, cfg kafka.Config, topic string) map[string]string 
 func TestNewTopicsLoseNothing(t *testing.T) {
 	check := func(t *testing.T, cfg kafka.Config, want string) {
 		t.Helper()
-		if got := settingsOf(t, cfg, newTopic(t, cfg)); got["min.insync.replicas"] != want || got["unclean.leader.election.enable"] != "false" {
+		if got := settingsOf(t, cfg, kfaketest.Topic(t, cfg)); got["min.insync.replicas"] != want || got["unclean.leader.election.enable"] != "false" {
 			t.Errorf("with %d replicas and %d asked for: %v", cfg.ReplicationFactor, cfg.MinInSync, got)
 		}
 	}
-	brokers(t, func(t *testing.T, cfg kafka.Config) { check(t, cfg, "1") })
+	kfaketest.Brokers(t, func(t *testing.T, cfg kafka.Config) { check(t, cfg, "1") })
 	cfg, _ := kfaketest.Cluster(t, kfake.NumBrokers(5))
 	for _, test := range []struct {
 		replicas, asked int
@@ -135,7 +135,7 @@ func start(t *testing.T, cfg kafka.Config, says bool, topics ...string) (said st
 func TestSettingsThatMayNotBeSeen(t *testing.T) {
 	cfg, cluster := kfaketest.Cluster(t, kfake.NumBrokers(3))
 	cfg.ReplicationFactor = 3
-	ensure(t, cfg, "orders")
+	kfaketest.Ensure(t, cfg, "orders")
 	cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.DescribeConfigs}, Err: kerr.TopicAuthorizationFailed, Count: -1})
 	said, err := start(t, cfg, true, "orders")
 	if err != nil || !strings.Contains(said, "cannot be checked") {

@@ -69,8 +69,8 @@ func TestDeadLetter(t *testing.T) {
 // A dead letter is never refused for its size, whatever others have put into the topic.
 func TestDeadLetterFits(t *testing.T) {
 	cfg := kfaketest.Broker(t)
-	ensure(t, cfg, "orders.dlq")
-	producer := newProducer(t, cfg)
+	kfaketest.Ensure(t, cfg, "orders.dlq")
+	producer := kfaketest.Producer(t, cfg)
 	large := bytes.Repeat([]byte("x"), 2*kafka.MaxMessageBytes)
 	for name, m := range map[string]kafka.Message{
 		"just too large with its headers": {Value: large[:kafka.MaxMessageBytes-200]},
@@ -88,7 +88,7 @@ func TestDeadLetterFits(t *testing.T) {
 			if len(m.Value) > 0 && len(dead.Value) == 0 {
 				t.Error("nothing of the value is left")
 			}
-			produce(t, producer, dead)
+			kfaketest.Produce(t, producer, dead)
 		})
 	}
 }

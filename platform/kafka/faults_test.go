@@ -51,7 +51,7 @@ func TestBrokerIsKilled(t *testing.T) {
 	for _, kind := range []localkafka.Kind{localkafka.Embedded, localkafka.Apache} {
 		t.Run(string(kind), func(t *testing.T) {
 			if kind == localkafka.Apache {
-				needApache(t)
+				kfaketest.NeedApache(t)
 			}
 			broker, err := localkafka.Start(t.Context(), localkafka.Options{Kind: kind})
 			if err != nil {
@@ -63,20 +63,20 @@ func TestBrokerIsKilled(t *testing.T) {
 				}
 			})
 			cfg := broker.Config()
-			topic, j := newTopic(t, cfg), newJournal()
+			topic, j := kfaketest.Topic(t, cfg), kfaketest.NewJournal()
 			consume(t, cfg, topic, []string{topic}, j, nil)
-			producer := newProducer(t, cfg)
+			producer := kfaketest.Producer(t, cfg)
 			n := 0
 			for range 2 {
-				produceAll(t, producer, messages(topic, n, 500, 20)...)
+				kfaketest.ProduceAll(t, producer, kfaketest.Messages(topic, n, 500, 20)...)
 				n += 500
-				j.await(t, n)
+				j.Await(t, n)
 				killed := make(chan error, 1)
 				go func() {
 					killed <- errors.Join(broker.Kill(), broker.Restart(context.Background()))
 				}()
 				for alive := true; alive; n += 50 {
-					produceAll(t, producer, messages(topic, n, 50, 20)...)
+					kfaketest.ProduceAll(t, producer, kfaketest.Messages(topic, n, 50, 20)...)
 					select {
 					case err := <-killed:
 						if err != nil {
@@ -87,11 +87,11 @@ func TestBrokerIsKilled(t *testing.T) {
 					}
 				}
 				restarted := time.Now()
-				j.await(t, n)
+				j.Await(t, n)
 				t.Logf("consumed again %s after the restart", time.Since(restarted).Round(time.Millisecond))
 			}
-			got := j.await(t, n)
-			inOrder(t, got)
+			got := j.Await(t, n)
+			kfaketest.InOrder(t, got)
 			stored := map[string]bool{}
 			for _, m := range got {
 				stored[fmt.Sprint(m.Partition, "/", m.Offset)] = true
@@ -124,10 +124,10 @@ func TestFaultsAreOutlived(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			cfg, cluster := kfaketest.Cluster(t)
-			topic, j := newTopic(t, cfg), newJournal()
+			topic, j := kfaketest.Topic(t, cfg), kfaketest.NewJournal()
 			handle := cluster.Fault(faults...)
 			stop := consume(t, cfg, topic, []string{topic}, j, nil)
-			producer := newProducer(t, cfg)
+			producer := kfaketest.Producer(t, cfg)
 			want := 0
 			for _, fault := range faults {
 				want += fault.Count
@@ -137,16 +137,16 @@ func TestFaultsAreOutlived(t *testing.T) {
 				if time.Since(start) > deadline {
 					t.Fatalf("%d of %d faults met", handle.Hits(), want)
 				}
-				produceAll(t, producer, messages(topic, n, 20, 5)...)
-				j.await(t, n+20)
+				kfaketest.ProduceAll(t, producer, kfaketest.Messages(topic, n, 20, 5)...)
+				j.Await(t, n+20)
 			}
-			produceAll(t, producer, messages(topic, n, 20, 5)...)
-			inOrder(t, j.await(t, n+20))
+			kfaketest.ProduceAll(t, producer, kfaketest.Messages(topic, n, 20, 5)...)
+			kfaketest.InOrder(t, j.Await(t, n+20))
 			stop()
-			again := newJournal()
-			produceAll(t, producer, messages(topic, n+20, 1, 1)...)
+			again := kfaketest.NewJournal()
+			kfaketest.ProduceAll(t, producer, kfaketest.Messages(topic, n+20, 1, 1)...)
 			consume(t, cfg, topic, []string{topic}, again, nil)
-			if got := again.await(t, 1); len(got) != 1 {
+			if got := again.Await(t, 1); len(got) != 1 {
 				t.Errorf("%d messages after a clean shutdown instead of 1", len(got))
 			}
 		})
@@ -155,9 +155,9 @@ func TestFaultsAreOutlived(t *testing.T) {
 
 func TestConnectionsAreCut(t *testing.T) {
 	cfg, cluster := kfaketest.Cluster(t)
-	topic, j := newTopic(t, cfg), newJournal()
+	topic, j := kfaketest.Topic(t, cfg), kfaketest.NewJournal()
 	consume(t, cfg, topic, []string{topic}, j, nil)
-	producer := newProducer(t, cfg)
+	producer := kfaketest.Producer(t, cfg)
 	n := 0
 	for _, key := range []kmsg.Key{kmsg.Fetch, kmsg.Heartbeat, kmsg.OffsetCommit, kmsg.Produce, kmsg.Metadata} {
 		cut := make(chan struct{})
@@ -166,8 +166,8 @@ func TestConnectionsAreCut(t *testing.T) {
 			return nil, errors.New("cut"), true
 		})
 		for isCut := false; !isCut; n += 20 {
-			produceAll(t, producer, messages(topic, n, 20, 5)...)
-			j.await(t, n+20)
+			kfaketest.ProduceAll(t, producer, kfaketest.Messages(topic, n, 20, 5)...)
+			j.Await(t, n+20)
 			select {
 			case <-cut:
 				isCut = true
@@ -175,7 +175,7 @@ func TestConnectionsAreCut(t *testing.T) {
 			}
 		}
 	}
-	inOrder(t, j.await(t, n))
+	kfaketest.InOrder(t, j.Await(t, n))
 }
 
 func TestOffsetOutOfRange(t *testing.T) {
@@ -191,7 +191,7 @@ func TestOffsetOutOfRange(t *testing.T) {
 			if err := cluster.DeleteTopic(topic); err != nil {
 				t.Fatal(err)
 			}
-			ensure(t, cfg, topic)
+			kfaketest.Ensure(t, cfg, topic)
 			commits := map[string][]kafkago.OffsetCommit{}
 			for partition := range 4 {
 				commits[topic] = append(commits[topic], kafkago.OffsetCommit{Partition: partition, Offset: 1000})
@@ -205,22 +205,22 @@ func TestOffsetOutOfRange(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg, cluster := kfaketest.Cluster(t)
-			topic := newTopic(t, cfg)
-			producer := newProducer(t, cfg)
-			produce(t, producer, messages(topic, 0, 100, 50)...)
-			first := newJournal()
+			topic := kfaketest.Topic(t, cfg)
+			producer := kfaketest.Producer(t, cfg)
+			kfaketest.Produce(t, producer, kfaketest.Messages(topic, 0, 100, 50)...)
+			first := kfaketest.NewJournal()
 			stop := consume(t, cfg, topic, []string{topic}, first, nil)
-			first.await(t, 100)
+			first.Await(t, 100)
 			stop()
-			produce(t, producer, messages(topic, 100, 100, 50)...)
+			kfaketest.Produce(t, producer, kfaketest.Messages(topic, 100, 100, 50)...)
 			lose(t, cfg, cluster, topic)
-			produceAll(t, newProducer(t, cfg), messages(topic, 200, 100, 50)...)
+			kfaketest.ProduceAll(t, kfaketest.Producer(t, cfg), kfaketest.Messages(topic, 200, 100, 50)...)
 
 			var log strings.Builder
 			warned := make(chan struct{}, 100)
-			second := newJournal()
+			second := kfaketest.NewJournal()
 			stop = consumeLogged(t, cfg, topic, []string{topic}, second, nil, logger(&log, warned), prometheus.NewRegistry())
-			inOrder(t, second.await(t, 100))
+			kfaketest.InOrder(t, second.Await(t, 100))
 			stop()
 			if !strings.Contains(log.String(), "offset is out of range") {
 				t.Errorf("no warning in the log:\n%s", &log)
@@ -241,21 +241,21 @@ func TestTroubleIsLoggedOnce(t *testing.T) {
 		}
 	})
 	cfg := broker.Config()
-	topic, j := newTopic(t, cfg), newJournal()
+	topic, j := kfaketest.Topic(t, cfg), kfaketest.NewJournal()
 	var log strings.Builder
 	warned := make(chan struct{}, 100)
 	stop := consumeLogged(t, cfg, topic, []string{topic}, j, nil, logger(&log, warned), prometheus.NewRegistry())
-	producer := newProducer(t, cfg)
-	produce(t, producer, messages(topic, 0, 10, 10)...)
-	j.await(t, 10)
+	producer := kfaketest.Producer(t, cfg)
+	kfaketest.Produce(t, producer, kfaketest.Messages(topic, 0, 10, 10)...)
+	j.Await(t, 10)
 	stopped := make(chan error, 1)
 	go func() { stopped <- broker.Restart(context.Background()) }()
 	<-warned
 	if err := <-stopped; err != nil {
 		t.Fatal(err)
 	}
-	produceAll(t, producer, messages(topic, 10, 100, 10)...)
-	j.await(t, 110)
+	kfaketest.ProduceAll(t, producer, kfaketest.Messages(topic, 10, 100, 10)...)
+	j.Await(t, 110)
 	stop()
 	if n := strings.Count(log.String(), "level=WARN"); n > 2 {
 		t.Errorf("%d warnings for one restart:\n%s", n, &log)
@@ -271,10 +271,10 @@ func TestSASL(t *testing.T) {
 	cfg.SASLUser, cfg.SASLPassword = "altyn", "secret"
 	for _, mechanism := range []string{"plain", "scram-sha-256", "scram-sha-512"} {
 		cfg.SASLMechanism = mechanism
-		topic, j := newTopic(t, cfg), newJournal()
-		produce(t, newProducer(t, cfg), messages(topic, 0, 10, 10)...)
+		topic, j := kfaketest.Topic(t, cfg), kfaketest.NewJournal()
+		kfaketest.Produce(t, kfaketest.Producer(t, cfg), kfaketest.Messages(topic, 0, 10, 10)...)
 		consume(t, cfg, topic, []string{topic}, j, nil)
-		j.await(t, 10)
+		j.Await(t, 10)
 	}
 }
 
@@ -288,7 +288,7 @@ func TestRefusedConfigurationEndsRun(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			cfg, cluster := kfaketest.Cluster(t, kfake.EnableSASL(), kfake.Superuser("PLAIN", "altyn", "secret"))
 			cfg.SASLMechanism, cfg.SASLUser, cfg.SASLPassword = "plain", "altyn", "secret"
-			topic := newTopic(t, cfg)
+			topic := kfaketest.Topic(t, cfg)
 			fault.Count, fault.TopLevel = -1, true
 			cluster.Fault(fault)
 			consumer, err := kafka.NewConsumer(cfg, topic, []string{topic}, silent, prometheus.NewRegistry())
@@ -307,11 +307,11 @@ func TestRefusedConfigurationEndsRun(t *testing.T) {
 // A member that the group has given up comes back by itself.
 func TestEvictedMemberComesBack(t *testing.T) {
 	cfg, cluster := kfaketest.Cluster(t)
-	topic, j := newTopic(t, cfg), newJournal()
+	topic, j := kfaketest.Topic(t, cfg), kfaketest.NewJournal()
 	consume(t, cfg, topic, []string{topic}, j, nil)
-	producer := newProducer(t, cfg)
-	produce(t, producer, messages(topic, 0, 10, 10)...)
-	j.await(t, 10)
+	producer := kfaketest.Producer(t, cfg)
+	kfaketest.Produce(t, producer, kfaketest.Messages(topic, 0, 10, 10)...)
+	j.Await(t, 10)
 	member := cluster.GroupInfo(topic).Members[0].MemberID
 	client := &kafkago.Client{Addr: kafkago.TCP(cfg.Brokers...), Transport: &kafkago.Transport{}}
 	defer client.Transport.(*kafkago.Transport).CloseIdleConnections()
@@ -323,6 +323,6 @@ func TestEvictedMemberComesBack(t *testing.T) {
 	waitGroup(t, cluster, topic, func(g *kfake.GroupInfo) bool {
 		return g.State == "Stable" && len(g.Members) == 1 && g.Members[0].MemberID != member
 	})
-	produce(t, producer, messages(topic, 10, 10, 10)...)
-	j.await(t, 20)
+	kfaketest.Produce(t, producer, kfaketest.Messages(topic, 10, 10, 10)...)
+	j.Await(t, 20)
 }

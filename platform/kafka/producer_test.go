@@ -23,17 +23,17 @@ import (
 )
 
 func TestMessagesArriveWhole(t *testing.T) {
-	brokers(t, func(t *testing.T, cfg kafka.Config) {
-		topic, j := newTopic(t, cfg), newJournal()
+	kfaketest.Brokers(t, func(t *testing.T, cfg kafka.Config) {
+		topic, j := kfaketest.Topic(t, cfg), kfaketest.NewJournal()
 		at := time.Date(2026, 7, 1, 12, 0, 0, 123e6, time.UTC)
 		event := kafka.Event{
 			ID: uuid.NewString(), Type: "order.placed", Source: "orders", Subject: uuid.NewString(), Time: at.Add(456 * time.Microsecond),
 			Traceparent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
 		}
 		sent := kafka.Message{Topic: topic, Key: []byte("key"), Value: []byte(`{"a":1}`), Headers: event.Headers(), Time: at}
-		produce(t, newProducer(t, cfg), sent, kafka.Message{Topic: topic, Key: []byte("key"), Value: nil})
+		kfaketest.Produce(t, kfaketest.Producer(t, cfg), sent, kafka.Message{Topic: topic, Key: []byte("key"), Value: nil})
 		consume(t, cfg, topic, []string{topic}, j, nil)
-		got := j.await(t, 2)
+		got := j.Await(t, 2)
 		first, second := got[0], got[1]
 		if first.Topic != topic || string(first.Key) != "key" || string(first.Value) != `{"a":1}` || !first.Time.Equal(at) || first.Offset != 0 {
 			t.Errorf("consumed %+v", first)
@@ -49,13 +49,13 @@ func TestMessagesArriveWhole(t *testing.T) {
 
 func TestPartitionIsThatOfTheLane(t *testing.T) {
 	cfg, cluster := kfaketest.Cluster(t)
-	topic := newTopic(t, cfg)
-	producer := newProducer(t, cfg)
+	topic := kfaketest.Topic(t, cfg)
+	producer := kfaketest.Producer(t, cfg)
 	for range 50 {
 		account := uuid.New()
 		partition := int32(contract.Lane(account)) % 4
 		before := cluster.PartitionInfo(topic, partition).HighWatermark
-		produce(t, producer, kafka.Message{Topic: topic, Key: []byte(account.String())})
+		kfaketest.Produce(t, producer, kafka.Message{Topic: topic, Key: []byte(account.String())})
 		if after := cluster.PartitionInfo(topic, partition).HighWatermark; after != before+1 {
 			t.Fatalf("account %s of lane %d is not in partition %d", account, contract.Lane(account), partition)
 		}
@@ -64,13 +64,13 @@ func TestPartitionIsThatOfTheLane(t *testing.T) {
 
 func TestAllReplicasMustAcknowledge(t *testing.T) {
 	cfg, cluster := kfaketest.Cluster(t)
-	topic := newTopic(t, cfg)
+	topic := kfaketest.Topic(t, cfg)
 	var acks atomic.Int32
 	cluster.ControlKey(int16(kmsg.Produce), func(r kmsg.Request) (kmsg.Response, error, bool) {
 		acks.Store(int32(r.(*kmsg.ProduceRequest).Acks))
 		return nil, nil, false
 	})
-	produce(t, newProducer(t, cfg), messages(topic, 0, 1, 1)...)
+	kfaketest.Produce(t, kfaketest.Producer(t, cfg), kfaketest.Messages(topic, 0, 1, 1)...)
 	if acks.Load() != -1 {
 		t.Errorf("acks=%d", acks.Load())
 	}
@@ -78,18 +78,18 @@ func TestAllReplicasMustAcknowledge(t *testing.T) {
 
 func TestNewTopicIsWaitedFor(t *testing.T) {
 	cfg, cluster := kfaketest.Cluster(t)
-	topic := newTopic(t, cfg)
+	topic := kfaketest.Topic(t, cfg)
 	for _, err := range []*kerr.Error{kerr.UnknownTopicOrPartition, kerr.LeaderNotAvailable, kerr.NotLeaderForPartition} {
 		cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic, Err: err})
 	}
-	produce(t, newProducer(t, cfg), messages(topic, 0, 10, 1)...)
+	kfaketest.Produce(t, kfaketest.Producer(t, cfg), kfaketest.Messages(topic, 0, 10, 1)...)
 }
 
 func TestMissingTopicDelaysNobodyTwice(t *testing.T) {
-	brokers(t, func(t *testing.T, cfg kafka.Config) {
-		topic := newTopic(t, cfg)
-		producer := newProducer(t, cfg)
-		list := append(messages(topic+".missing", 0, 3, 1), messages(topic, 0, 3, 1)...)
+	kfaketest.Brokers(t, func(t *testing.T, cfg kafka.Config) {
+		topic := kfaketest.Topic(t, cfg)
+		producer := kfaketest.Producer(t, cfg)
+		list := append(kfaketest.Messages(topic+".missing", 0, 3, 1), kfaketest.Messages(topic, 0, 3, 1)...)
 		check := func() {
 			t.Helper()
 			results := producer.Produce(t.Context(), list)
@@ -112,17 +112,17 @@ func TestMissingTopicDelaysNobodyTwice(t *testing.T) {
 		if further := time.Since(start) / 5; further > first/2 {
 			t.Errorf("the first call waited %s, each later one %s", first, further)
 		}
-		ensure(t, cfg, topic+".missing")
-		produceAll(t, producer, list...)
+		kfaketest.Ensure(t, cfg, topic+".missing")
+		kfaketest.ProduceAll(t, producer, list...)
 	})
 }
 
 func TestRefusedMessageStopsItsKeyAlone(t *testing.T) {
-	brokers(t, func(t *testing.T, cfg kafka.Config) {
-		topic, j := newTopic(t, cfg), newJournal()
-		list := messages(topic, 0, 40, 4)
+	kfaketest.Brokers(t, func(t *testing.T, cfg kafka.Config) {
+		topic, j := kfaketest.Topic(t, cfg), kfaketest.NewJournal()
+		list := kfaketest.Messages(topic, 0, 40, 4)
 		list[10].Value = make([]byte, kafka.MaxMessageBytes+1) // of key-2
-		for i, err := range newProducer(t, cfg).Produce(t.Context(), list) {
+		for i, err := range kfaketest.Producer(t, cfg).Produce(t.Context(), list) {
 			switch {
 			case i == 10 && !kafka.Permanent(err):
 				t.Errorf("message %d: %v", i, err)
@@ -133,7 +133,7 @@ func TestRefusedMessageStopsItsKeyAlone(t *testing.T) {
 			}
 		}
 		consume(t, cfg, topic, []string{topic}, j, nil)
-		inOrder(t, j.await(t, 32)) // 30 of the other keys, 2 before the refused one
+		kfaketest.InOrder(t, j.Await(t, 32)) // 30 of the other keys, 2 before the refused one
 	})
 }
 
@@ -150,12 +150,12 @@ func carries(text string) func(kmsg.Request) bool {
 
 func TestMessageThatTheBrokerRefusesIsFound(t *testing.T) {
 	cfg, cluster := kfaketest.Cluster(t)
-	topic := newTopic(t, cfg)
+	topic := kfaketest.Topic(t, cfg)
 	cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic, Err: kerr.InvalidRecord, Count: -1, When: carries("poison")})
-	list := messages(topic, 0, 500, 5)
+	list := kfaketest.Messages(topic, 0, 500, 5)
 	list[101].Value = []byte("poison") // of key-1
 	list[333].Value = []byte("poison") // of key-3
-	for i, err := range newProducer(t, cfg).Produce(t.Context(), list) {
+	for i, err := range kfaketest.Producer(t, cfg).Produce(t.Context(), list) {
 		behind := i > 101 && i%5 == 1 || i > 333 && i%5 == 3
 		switch {
 		case i == 101 || i == 333:
@@ -167,38 +167,38 @@ func TestMessageThatTheBrokerRefusesIsFound(t *testing.T) {
 		}
 	}
 	list[101].Value, list[333].Value = []byte("101"), []byte("333")
-	produce(t, newProducer(t, cfg), slices.DeleteFunc(slices.Clone(list), func(m kafka.Message) bool {
+	kfaketest.Produce(t, kfaketest.Producer(t, cfg), slices.DeleteFunc(slices.Clone(list), func(m kafka.Message) bool {
 		i := slices.IndexFunc(list, func(other kafka.Message) bool { return string(other.Value) == string(m.Value) })
 		return !(i >= 101 && i%5 == 1 || i >= 333 && i%5 == 3)
 	})...)
-	j := newJournal()
+	j := kfaketest.NewJournal()
 	consume(t, cfg, topic, []string{topic}, j, nil)
-	got := j.await(t, 500)
-	inOrder(t, got)
+	got := j.Await(t, 500)
+	kfaketest.InOrder(t, got)
 	if len(got) != 500 {
 		t.Errorf("%d messages stored", len(got))
 	}
 }
 
 func TestRequestsStayUnderTheBrokersLimit(t *testing.T) {
-	brokers(t, func(t *testing.T, cfg kafka.Config) {
-		topic := newTopic(t, cfg)
-		list := messages(topic, 0, 30, 1)
+	kfaketest.Brokers(t, func(t *testing.T, cfg kafka.Config) {
+		topic := kfaketest.Topic(t, cfg)
+		list := kfaketest.Messages(topic, 0, 30, 1)
 		for i := range list {
 			list[i].Value = make([]byte, 200_000)
 			list[i].Headers = []kafka.Header{{Key: "h", Value: make([]byte, 100)}}
 		}
 		largest := kafka.Message{Topic: topic, Key: []byte("key-0"), Value: make([]byte, kafka.MaxMessageBytes-100)}
-		produce(t, newProducer(t, cfg), append(list, largest)...)
+		kfaketest.Produce(t, kfaketest.Producer(t, cfg), append(list, largest)...)
 	})
 }
 
 func TestErrorEndsThePartition(t *testing.T) {
 	cfg, cluster := kfaketest.Cluster(t)
-	topic := newTopic(t, cfg)
-	producer := newProducer(t, cfg)
+	topic := kfaketest.Topic(t, cfg)
+	producer := kfaketest.Producer(t, cfg)
 	cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic, Err: kerr.NotEnoughReplicas, When: carries("1500")})
-	list := messages(topic, 0, 3000, 1)
+	list := kfaketest.Messages(topic, 0, 3000, 1)
 	results := producer.Produce(t.Context(), list)
 	for i, err := range results {
 		switch {
@@ -210,11 +210,11 @@ func TestErrorEndsThePartition(t *testing.T) {
 			t.Fatalf("message %d: %v", i, err)
 		}
 	}
-	produce(t, producer, list[1000:]...)
-	j := newJournal()
+	kfaketest.Produce(t, producer, list[1000:]...)
+	j := kfaketest.NewJournal()
 	consume(t, cfg, topic, []string{topic}, j, nil)
-	got := j.await(t, 3000)
-	inOrder(t, got)
+	got := j.Await(t, 3000)
+	kfaketest.InOrder(t, got)
 	if len(got) != 3000 {
 		t.Errorf("%d messages stored", len(got))
 	}
@@ -222,27 +222,27 @@ func TestErrorEndsThePartition(t *testing.T) {
 
 func TestProducerFollowsTheLeader(t *testing.T) {
 	cfg, cluster := kfaketest.Cluster(t, kfake.NumBrokers(3))
-	topic := newTopic(t, cfg)
-	producer := newProducer(t, cfg)
+	topic := kfaketest.Topic(t, cfg)
+	producer := kfaketest.Producer(t, cfg)
 	for i := range 10 {
 		for partition := range int32(4) {
 			if err := cluster.MoveTopicPartition(topic, partition, int32(i%3)); err != nil {
 				t.Fatal(err)
 			}
 		}
-		produce(t, producer, messages(topic, 100*i, 100, 8)...)
+		kfaketest.Produce(t, producer, kfaketest.Messages(topic, 100*i, 100, 8)...)
 	}
 }
 
 func TestLostBrokerIsTransient(t *testing.T) {
 	cfg, cluster := kfaketest.Cluster(t)
-	topic := newTopic(t, cfg)
-	producer := newProducer(t, cfg)
-	produce(t, producer, messages(topic, 0, 1, 1)...)
+	topic := kfaketest.Topic(t, cfg)
+	producer := kfaketest.Producer(t, cfg)
+	kfaketest.Produce(t, producer, kfaketest.Messages(topic, 0, 1, 1)...)
 	cluster.Close()
 	for range 3 {
 		ctx, cancel := context.WithTimeout(t.Context(), deadline)
-		for _, err := range producer.Produce(ctx, messages(topic, 0, 2, 1)) {
+		for _, err := range producer.Produce(ctx, kfaketest.Messages(topic, 0, 2, 1)) {
 			if err == nil || kafka.Permanent(err) {
 				t.Errorf("%v", err)
 			}
@@ -255,7 +255,7 @@ func TestLostBrokerIsTransient(t *testing.T) {
 }
 
 func TestImpossibleTopicIsPermanent(t *testing.T) {
-	for i, err := range newProducer(t, kfaketest.Broker(t)).Produce(t.Context(), messages("no topic has blanks", 0, 2, 1)) {
+	for i, err := range kfaketest.Producer(t, kfaketest.Broker(t)).Produce(t.Context(), kfaketest.Messages("no topic has blanks", 0, 2, 1)) {
 		if !kafka.Permanent(err) {
 			t.Errorf("message %d: %v", i, err)
 		}
@@ -264,7 +264,7 @@ func TestImpossibleTopicIsPermanent(t *testing.T) {
 
 func TestProducedAreCounted(t *testing.T) {
 	cfg := kfaketest.Broker(t)
-	topic := newTopic(t, cfg)
+	topic := kfaketest.Topic(t, cfg)
 	metrics := prometheus.NewRegistry()
 	for range 2 { // two producers of a process share its registry
 		producer, err := kafka.NewProducer(cfg, silent, metrics)
@@ -272,7 +272,7 @@ func TestProducedAreCounted(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(producer.Close)
-		list := messages(topic, 0, 5, 5)
+		list := kfaketest.Messages(topic, 0, 5, 5)
 		list[0].Value = make([]byte, 2<<20)
 		producer.Produce(t.Context(), list)
 	}

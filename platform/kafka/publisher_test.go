@@ -77,9 +77,9 @@ func TestUnavailablePartsDelayNobody(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			cfg, cluster := kfaketest.Cluster(t)
-			topic, healthy := newTopic(t, cfg), newTopic(t, cfg)+".healthy"
-			ensure(t, cfg, healthy)
-			publisher := kafka.NewPublisher(newProducer(t, cfg), "/test")
+			topic, healthy := kfaketest.Topic(t, cfg), kfaketest.Topic(t, cfg)+".healthy"
+			kfaketest.Ensure(t, cfg, healthy)
+			publisher := kafka.NewPublisher(kfaketest.Producer(t, cfg), "/test")
 			list := slices.Concat(outgoing(topic), outgoing(healthy))
 			check := func(results []error) {
 				t.Helper()
@@ -129,8 +129,8 @@ func TestUnavailablePartsDelayNobody(t *testing.T) {
 // Where no broker answers nothing is told apart.
 func TestABrokerThatIsAwayIsNoPart(t *testing.T) {
 	cfg, cluster := kfaketest.Cluster(t)
-	publisher := kafka.NewPublisher(newProducer(t, cfg), "/test")
-	list := outgoing(newTopic(t, cfg))
+	publisher := kafka.NewPublisher(kfaketest.Producer(t, cfg), "/test")
+	list := outgoing(kfaketest.Topic(t, cfg))
 	for _, err := range publisher.Publish(t.Context(), list) {
 		if err != nil {
 			t.Fatal(err)
@@ -150,8 +150,8 @@ func TestABrokerThatIsAwayIsNoPart(t *testing.T) {
 // One broker of several does not answer: its partitions are told apart, also when there is nothing else to publish.
 func TestOneBrokerOfSeveralThatDoesNotAnswer(t *testing.T) {
 	cfg, cluster := kfaketest.Cluster(t, kfake.NumBrokers(2))
-	topic := newTopic(t, cfg)
-	publisher := kafka.NewPublisher(newProducer(t, cfg), "/test")
+	topic := kfaketest.Topic(t, cfg)
+	publisher := kafka.NewPublisher(kfaketest.Producer(t, cfg), "/test")
 	for partition := range int32(4) {
 		if err := cluster.MoveTopicPartition(topic, partition, partition%2); err != nil {
 			t.Fatal(err)
@@ -177,8 +177,8 @@ func TestOneBrokerOfSeveralThatDoesNotAnswer(t *testing.T) {
 // What cannot be produced, as a dead letter whose topic is not there, does not have Publish ask the brokers anew.
 func TestWhatCannotBeProducedDoesNotDisturbPublish(t *testing.T) {
 	cfg, cluster := kfaketest.Cluster(t)
-	topic := newTopic(t, cfg)
-	producer := newProducer(t, cfg)
+	topic := kfaketest.Topic(t, cfg)
+	producer := kfaketest.Producer(t, cfg)
 	publisher := kafka.NewPublisher(producer, "/test")
 	list := outgoing(topic)
 	publish := func() {
@@ -191,7 +191,7 @@ func TestWhatCannotBeProducedDoesNotDisturbPublish(t *testing.T) {
 	// A connection that is made says what it can before anything else.
 	connected := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.ApiVersions}, Observe: true, Count: -1})
 	for range 3 {
-		producer.Produce(t.Context(), messages(topic+".missing", 0, 1, 1))
+		producer.Produce(t.Context(), kfaketest.Messages(topic+".missing", 0, 1, 1))
 	}
 	before := connected.Hits()
 	publish()

@@ -48,12 +48,12 @@ func sendBatch(t *testing.T, client *kgo.Client, topic string, values ...[]byte)
 // What a batch has once it is decompressed is bounded. What is larger becomes one message that says so, with its place,
 // which makes a dead letter; the consumer goes on behind it.
 func TestLargeBatchIsNotRead(t *testing.T) {
-	brokers(t, func(t *testing.T, cfg kafka.Config) {
+	kfaketest.Brokers(t, func(t *testing.T, cfg kafka.Config) {
 		cfg.Partitions = 1
 		line := bytes.Repeat([]byte("0123456789abcdef"), 64)
 		for _, codec := range codecs[1:] {
 			t.Run(codec, func(t *testing.T) {
-				topic, j := newTopic(t, cfg), newJournal()
+				topic, j := kfaketest.Topic(t, cfg), kfaketest.NewJournal()
 				client := bulk(t, cfg, codec)
 				lines := 20 << 10
 				if codec == "snappy" { // more would not be accepted even when it is compressed
@@ -65,7 +65,7 @@ func TestLargeBatchIsNotRead(t *testing.T) {
 				sendBatch(t, client, topic, slices.Repeat([][]byte{line}, lines)...)
 				sendBatch(t, client, topic, []byte("after"))
 				consume(t, cfg, topic, []string{topic}, j, nil)
-				got := j.await(t, 4) // of different values: two have none
+				got := j.Await(t, 4) // of different values: two have none
 				var places []string
 				for _, m := range got {
 					place := fmt.Sprintf("%d %s", m.Offset, m.Value)
@@ -93,16 +93,16 @@ func TestLargeBatchIsNotRead(t *testing.T) {
 
 // A batch that is allowed may be many messages. They come in pieces, of which each takes a bounded amount of memory.
 func TestLargeBatchIsReadInPieces(t *testing.T) {
-	brokers(t, func(t *testing.T, cfg kafka.Config) {
+	kfaketest.Brokers(t, func(t *testing.T, cfg kafka.Config) {
 		cfg.Partitions = 1
-		topic, j := newTopic(t, cfg), newJournal()
+		topic, j := kfaketest.Topic(t, cfg), kfaketest.NewJournal()
 		values := make([][]byte, 200_000)
 		for i := range values {
 			values[i] = fmt.Append(nil, i)
 		}
 		sendBatch(t, bulk(t, cfg, "zstd"), topic, values...)
 		consume(t, cfg, topic, []string{topic}, j, nil)
-		got := j.await(t, len(values))
+		got := j.Await(t, len(values))
 		if len(got) != len(values) {
 			t.Errorf("%d messages handled, so some twice", len(got))
 		}
@@ -175,15 +175,15 @@ func TestMalformedBatches(t *testing.T) {
 			t.Parallel()
 			cfg := kfaketest.Broker(t)
 			cfg.Partitions = 1
-			topic, j := newTopic(t, cfg), newJournal()
-			producer := newProducer(t, cfg)
-			produce(t, producer, kafka.Message{Topic: topic, Value: []byte("first")})
+			topic, j := kfaketest.Topic(t, cfg), kfaketest.NewJournal()
+			producer := kfaketest.Producer(t, cfg)
+			kfaketest.Produce(t, producer, kafka.Message{Topic: topic, Value: []byte("first")})
 			storeBatch(t, cfg, topic, raw)
-			produce(t, producer, kafka.Message{Topic: topic, Value: []byte("last")})
+			kfaketest.Produce(t, producer, kafka.Message{Topic: topic, Value: []byte("last")})
 			consume(t, cfg, topic, []string{topic}, j, nil)
-			got := j.await(t, 3)
+			got := j.Await(t, 3)
 			for len(got) > 0 && string(got[len(got)-1].Value) != "last" {
-				got = j.await(t, 4)
+				got = j.Await(t, 4)
 			}
 			var unreadable []*kafka.UnreadableError
 			for _, m := range got {
@@ -203,7 +203,7 @@ func TestMalformedBatches(t *testing.T) {
 func TestFloodOfLargeBatchesTakesNoMemory(t *testing.T) {
 	cfg := kfaketest.Broker(t)
 	cfg.Partitions = 1
-	topic, j := newTopic(t, cfg), newJournal()
+	topic, j := kfaketest.Topic(t, cfg), kfaketest.NewJournal()
 	client := bulk(t, cfg, "zstd")
 	large := bytes.Repeat([]byte("0123456789abcdef"), 20<<16)
 	for range 30 {
@@ -214,7 +214,7 @@ func TestFloodOfLargeBatchesTakesNoMemory(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	consume(t, cfg, topic, []string{topic}, j, nil)
-	got := j.await(t, 2)
+	got := j.Await(t, 2)
 	runtime.ReadMemStats(&after)
 	if len(got) != 31 {
 		t.Errorf("%d messages", len(got))

@@ -66,20 +66,20 @@ func fetches(r kmsg.Request) (partitions []int32) {
 func TestBrokerGetsOneProduceRequest(t *testing.T) {
 	for brokers := 1; brokers <= 4; brokers++ {
 		cfg, cluster := kfaketest.Cluster(t, kfake.NumBrokers(brokers))
-		one, two, j := newTopic(t, cfg), newTopic(t, cfg), newJournal()
+		one, two, j := kfaketest.Topic(t, cfg), kfaketest.Topic(t, cfg), kfaketest.NewJournal()
 		lead(t, cluster, one, 0, brokers)
 		lead(t, cluster, two, 1, brokers)
 		asked := observe(cluster, kmsg.Produce, nil)
-		produce(t, newProducer(t, cfg), append(messages(one, 0, 100, 50), messages(two, 100, 100, 50)...)...)
+		kfaketest.Produce(t, kfaketest.Producer(t, cfg), append(kfaketest.Messages(one, 0, 100, 50), kfaketest.Messages(two, 100, 100, 50)...)...)
 		if asked.Hits() != brokers {
 			t.Errorf("%d requests to %d brokers", asked.Hits(), brokers)
 		}
 		consume(t, cfg, one, []string{one, two}, j, nil)
-		got, partitions := j.await(t, 200), map[string]bool{}
+		got, partitions := j.Await(t, 200), map[string]bool{}
 		for _, m := range got {
 			partitions[fmt.Sprint(m.Topic, m.Partition)] = true
 		}
-		if inOrder(t, got); len(got) != 200 || len(partitions) != 8 {
+		if kfaketest.InOrder(t, got); len(got) != 200 || len(partitions) != 8 {
 			t.Errorf("%d messages in %d partitions", len(got), len(partitions))
 		}
 	}
@@ -87,17 +87,17 @@ func TestBrokerGetsOneProduceRequest(t *testing.T) {
 
 // What is too much for one request is cut, and fetched again in as many answers as it takes.
 func TestManyBytesTakeSeveralRequests(t *testing.T) {
-	brokers(t, func(t *testing.T, cfg kafka.Config) {
+	kfaketest.Brokers(t, func(t *testing.T, cfg kafka.Config) {
 		cfg.Partitions = 16
-		topic, j := newTopic(t, cfg), newJournal()
-		list := messages(topic, 0, 300, 100)
+		topic, j := kfaketest.Topic(t, cfg), kfaketest.NewJournal()
+		list := kfaketest.Messages(topic, 0, 300, 100)
 		for i := range list {
 			list[i].Headers = []kafka.Header{{Key: "padding", Value: make([]byte, 100_000)}}
 		}
-		produce(t, newProducer(t, cfg), list...)
+		kfaketest.Produce(t, kfaketest.Producer(t, cfg), list...)
 		consume(t, cfg, topic, []string{topic}, j, nil)
-		got := j.await(t, 300)
-		if inOrder(t, got); len(got) != 300 {
+		got := j.Await(t, 300)
+		if kfaketest.InOrder(t, got); len(got) != 300 {
 			t.Errorf("%d messages", len(got))
 		}
 	})
@@ -106,14 +106,14 @@ func TestManyBytesTakeSeveralRequests(t *testing.T) {
 // After a batch what follows gathers for as long as it took.
 func TestAConsumerRestsAfterABatch(t *testing.T) {
 	cfg, _ := kfaketest.Cluster(t)
-	topic, producer, j := newTopic(t, cfg), newProducer(t, cfg), newJournal()
+	topic, producer, j := kfaketest.Topic(t, cfg), kfaketest.Producer(t, cfg), kfaketest.NewJournal()
 	var begin, end, next time.Time
 	stop := consume(t, cfg, topic, []string{topic}, j, func(context.Context, []kafka.Message) error {
 		switch {
 		case begin.IsZero():
 			// Long enough to be told from the time between two batches without a rest.
 			for begin = time.Now(); time.Since(begin) < 20*time.Millisecond; {
-				produce(t, producer, messages(topic, 1, 1, 1)...)
+				kfaketest.Produce(t, producer, kfaketest.Messages(topic, 1, 1, 1)...)
 			}
 			end = time.Now()
 		case next.IsZero():
@@ -121,8 +121,8 @@ func TestAConsumerRestsAfterABatch(t *testing.T) {
 		}
 		return nil
 	})
-	produce(t, producer, messages(topic, 0, 1, 1)...)
-	j.await(t, 2)
+	kfaketest.Produce(t, producer, kfaketest.Messages(topic, 0, 1, 1)...)
+	j.Await(t, 2)
 	stop()
 	if rested, want := next.Sub(end), stage.Rest(1, end.Sub(begin)); rested < want {
 		t.Errorf("the consumer rested %s, want at least %s", rested, want)
@@ -132,7 +132,7 @@ func TestAConsumerRestsAfterABatch(t *testing.T) {
 func TestRequestsAreBounded(t *testing.T) {
 	cfg, cluster := kfaketest.Cluster(t)
 	cfg.Partitions = 16
-	topic, largest := newTopic(t, cfg), 0
+	topic, largest := kfaketest.Topic(t, cfg), 0
 	observe(cluster, kmsg.Produce, func(r kmsg.Request) bool {
 		size := 0
 		for _, topic := range r.(*kmsg.ProduceRequest).Topics {
@@ -143,11 +143,11 @@ func TestRequestsAreBounded(t *testing.T) {
 		largest = max(largest, size)
 		return true
 	})
-	list := messages(topic, 0, 300, 100)
+	list := kfaketest.Messages(topic, 0, 300, 100)
 	for i := range list {
 		list[i].Headers = []kafka.Header{{Key: "padding", Value: make([]byte, 100_000)}}
 	}
-	produce(t, newProducer(t, cfg), list...)
+	kfaketest.Produce(t, kfaketest.Producer(t, cfg), list...)
 	cluster.Close() // so that nobody observes any more
 	if largest < 3<<20 || largest > 5<<20 {
 		t.Errorf("the largest request had %d bytes", largest)
@@ -170,10 +170,10 @@ func TestProducingToAPartitionInError(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg, cluster := kfaketest.Cluster(t)
-			topic, producer, j := newTopic(t, cfg), newProducer(t, cfg), newJournal()
+			topic, producer, j := kfaketest.Topic(t, cfg), kfaketest.Producer(t, cfg), kfaketest.NewJournal()
 			test.fault.Keys, test.fault.Partitions = []kmsg.Key{kmsg.Produce}, []int32{2}
 			handle := cluster.Fault(test.fault)
-			list := messages(topic, 0, 10_000, 40) // several requests
+			list := kfaketest.Messages(topic, 0, 10_000, 40) // several requests
 			var failed []kafka.Message
 			for i, err := range producer.Produce(t.Context(), list) {
 				if bad := partitionOf(list[i]) == 2; bad && !test.want(err) || !bad && err != nil {
@@ -184,10 +184,10 @@ func TestProducingToAPartitionInError(t *testing.T) {
 				}
 			}
 			handle.Remove()
-			produce(t, producer, failed...)
+			kfaketest.Produce(t, producer, failed...)
 			consume(t, cfg, topic, []string{topic}, j, nil)
-			got := j.await(t, 10_000)
-			if inOrder(t, got); len(got) != 10_000 {
+			got := j.Await(t, 10_000)
+			if kfaketest.InOrder(t, got); len(got) != 10_000 {
 				t.Errorf("%d messages stored", len(got))
 			}
 		})
@@ -197,9 +197,9 @@ func TestProducingToAPartitionInError(t *testing.T) {
 // Leaders move while a call that takes several requests is under way.
 func TestLeadersMoveBetweenRequests(t *testing.T) {
 	cfg, cluster := kfaketest.Cluster(t, kfake.NumBrokers(3))
-	topic, producer, j := newTopic(t, cfg), newProducer(t, cfg), newJournal()
+	topic, producer, j := kfaketest.Topic(t, cfg), kfaketest.Producer(t, cfg), kfaketest.NewJournal()
 	consume(t, cfg, topic, []string{topic}, j, nil)
-	tail := follow(t, cfg, topic)
+	tail := kfaketest.Follow(t, cfg, topic)
 	n := 0
 	for round := range 5 {
 		lead(t, cluster, topic, round, 3)
@@ -215,14 +215,14 @@ func TestLeadersMoveBetweenRequests(t *testing.T) {
 			<-asked
 			lead(t, cluster, topic, round+1, 3)
 		}()
-		produceAll(t, producer, messages(topic, n, 10_000, 40)...)
+		kfaketest.ProduceAll(t, producer, kfaketest.Messages(topic, n, 10_000, 40)...)
 		n += 10_000
 		<-moved
 		handle.Remove()
 	}
-	for name, j := range map[string]*journal{"consumer": j, "tail": tail} {
-		got := j.await(t, n)
-		if inOrder(t, got); len(got) < n {
+	for name, j := range map[string]*kfaketest.Journal{"consumer": j, "tail": tail} {
+		got := j.Await(t, n)
+		if kfaketest.InOrder(t, got); len(got) < n {
 			t.Errorf("the %s has %d messages", name, len(got))
 		}
 	}
@@ -230,13 +230,13 @@ func TestLeadersMoveBetweenRequests(t *testing.T) {
 
 func TestBrokerGetsOneFetch(t *testing.T) {
 	cfg, cluster := kfaketest.Cluster(t, kfake.NumBrokers(2))
-	topic, j := newTopic(t, cfg), newJournal()
+	topic, j := kfaketest.Topic(t, cfg), kfaketest.NewJournal()
 	lead(t, cluster, topic, 0, 2)
 	consume(t, cfg, topic, []string{topic}, j, nil)
 	awaitFetch(t, cluster, 0, 2)
 	awaitFetch(t, cluster, 1, 3)
-	produce(t, newProducer(t, cfg), messages(topic, 0, 100, 20)...)
-	j.await(t, 100)
+	kfaketest.Produce(t, kfaketest.Producer(t, cfg), kfaketest.Messages(topic, 0, 100, 20)...)
+	j.Await(t, 100)
 	if err := cluster.MoveTopicPartition(topic, 3, 0); err != nil {
 		t.Fatal(err)
 	}
@@ -268,29 +268,29 @@ func TestFetchingFromAPartitionInError(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			cfg, cluster := kfaketest.Cluster(t)
-			topic, consumed := newTopic(t, cfg), newJournal()
+			topic, consumed := kfaketest.Topic(t, cfg), kfaketest.NewJournal()
 			consume(t, cfg, topic, []string{topic}, consumed, nil)
-			tailed := follow(t, cfg, topic)
+			tailed := kfaketest.Follow(t, cfg, topic)
 			heal := ill(cluster)
-			list, well := messages(topic, 0, 100, 20), 0
+			list, well := kfaketest.Messages(topic, 0, 100, 20), 0
 			for _, m := range list {
 				if partitionOf(m) != 1 {
 					well++
 				}
 			}
-			producer := newProducer(t, cfg)
-			produce(t, producer, list[:50]...)
-			produce(t, producer, list[50:]...)
-			for _, j := range []*journal{consumed, tailed} {
-				for _, m := range j.await(t, well) {
+			producer := kfaketest.Producer(t, cfg)
+			kfaketest.Produce(t, producer, list[:50]...)
+			kfaketest.Produce(t, producer, list[50:]...)
+			for _, j := range []*kfaketest.Journal{consumed, tailed} {
+				for _, m := range j.Await(t, well) {
 					if m.Partition == 1 {
 						t.Error("partition 1 is not in error")
 					}
 				}
 			}
 			heal()
-			for _, j := range []*journal{consumed, tailed} {
-				inOrder(t, j.await(t, 100))
+			for _, j := range []*kfaketest.Journal{consumed, tailed} {
+				kfaketest.InOrder(t, j.Await(t, 100))
 			}
 			awaitFetch(t, cluster, 0, 1, 2, 3)
 		})
@@ -300,21 +300,21 @@ func TestFetchingFromAPartitionInError(t *testing.T) {
 // While enough messages of a partition wait for the handler, only the others are fetched.
 func TestFullPartitionIsLeftOut(t *testing.T) {
 	cfg, cluster := kfaketest.Cluster(t)
-	topic, j := newTopic(t, cfg), newJournal()
+	topic, j := kfaketest.Topic(t, cfg), kfaketest.NewJournal()
 	release := make(chan struct{})
 	consume(t, cfg, topic, []string{topic}, j, func(context.Context, []kafka.Message) error {
 		<-release
 		return nil
 	})
-	producer := newProducer(t, cfg)
-	list := messages(topic, 0, 10_000, 1)
-	produce(t, producer, list...)
+	producer := kfaketest.Producer(t, cfg)
+	list := kfaketest.Messages(topic, 0, 10_000, 1)
+	kfaketest.Produce(t, producer, list...)
 	others := slices.DeleteFunc([]int32{0, 1, 2, 3}, func(id int32) bool { return int(id) == partitionOf(list[0]) })
 	awaitFetch(t, cluster, others...)
-	produce(t, producer, messages(topic, 10_000, 50, 50)...)
+	kfaketest.Produce(t, producer, kfaketest.Messages(topic, 10_000, 50, 50)...)
 	close(release)
-	got := j.await(t, 10_050)
-	if inOrder(t, got); len(got) != 10_050 {
+	got := j.Await(t, 10_050)
+	if kfaketest.InOrder(t, got); len(got) != 10_050 {
 		t.Errorf("%d messages handled", len(got))
 	}
 	awaitFetch(t, cluster, 0, 1, 2, 3)

@@ -20,7 +20,7 @@ import (
 )
 
 func TestEnsureTopics(t *testing.T) {
-	brokers(t, func(t *testing.T, cfg kafka.Config) {
+	kfaketest.Brokers(t, func(t *testing.T, cfg kafka.Config) {
 		cfg.Partitions, cfg.Retention = 8, 48*time.Hour
 		name := strings.ReplaceAll(t.Name(), "/", ".")
 		topics := []string{name, name + ".dlq"}
@@ -52,7 +52,7 @@ func TestEnsureTopics(t *testing.T) {
 		}
 
 		cfg.Partitions = 4 // what exists is left alone
-		ensure(t, cfg, topics...)
+		kfaketest.Ensure(t, cfg, topics...)
 	})
 }
 
@@ -103,7 +103,7 @@ func TestEnsureTopicsGivesUp(t *testing.T) {
 }
 
 func TestPing(t *testing.T) {
-	brokers(t, func(t *testing.T, cfg kafka.Config) {
+	kfaketest.Brokers(t, func(t *testing.T, cfg kafka.Config) {
 		if err := kafka.Ping(t.Context(), cfg); err != nil {
 			t.Error(err)
 		}

@@ -176,46 +176,46 @@ func values(messages []kafka.Message) []string {
 // What a transaction wrote counts once it is committed; what an aborted one wrote never does. Whoever reads goes past
 // the marks at which transactions end.
 func TestOnlyWhatIsCommittedIsRead(t *testing.T) {
-	brokers(t, func(t *testing.T, cfg kafka.Config) {
+	kfaketest.Brokers(t, func(t *testing.T, cfg kafka.Config) {
 		cfg.Partitions = 1
 		for library := range libraries {
 			t.Run(library, func(t *testing.T) {
 				seed := rand.Uint64()
 				t.Logf("seed %d", seed)
 				random := rand.New(rand.NewPCG(seed, 0))
-				topic := newTopic(t, cfg)
-				meanwhile, tail := newJournal(), follow(t, cfg, topic)
+				topic := kfaketest.Topic(t, cfg)
+				meanwhile, tail := kfaketest.NewJournal(), kfaketest.Follow(t, cfg, topic)
 				stop := consume(t, cfg, topic, []string{topic}, meanwhile, nil)
 				var want []string
 				for _, codec := range codecs {
 					want = append(want, interleave(t, cfg, random, library, codec, topic)...)
 				}
-				afterwards := newJournal()
+				afterwards := kfaketest.NewJournal()
 				consume(t, cfg, topic+"-later", []string{topic}, afterwards, nil)
-				for name, j := range map[string]*journal{"consumer meanwhile": meanwhile, "consumer afterwards": afterwards, "tail": tail} {
-					if got := values(j.await(t, len(want))); !slices.Equal(got, want) {
+				for name, j := range map[string]*kfaketest.Journal{"consumer meanwhile": meanwhile, "consumer afterwards": afterwards, "tail": tail} {
+					if got := values(j.Await(t, len(want))); !slices.Equal(got, want) {
 						t.Errorf("the %s got %q, want %q", name, got, want)
 					}
 				}
 				var looked []kafka.Message
-				backlog := openBacklog(t, cfg, topic+"-backlog", topic)
+				backlog := kfaketest.Backlog(t, cfg, topic+"-backlog", topic)
 				if err := backlog.Look(t.Context(), func(m kafka.Message, _ bool) { looked = append(looked, m) }); err != nil {
 					t.Fatal(err)
 				}
-				if !slices.Equal(values(looked), want) || !slices.Equal(values(handled(t, backlog)), want) {
+				if !slices.Equal(values(looked), want) || !slices.Equal(values(kfaketest.Handled(t, backlog)), want) {
 					t.Errorf("the backlog has %q, want %q", values(looked), want)
 				}
 				awaitNoLag(t, cfg, topic, topic)
 				awaitNoLag(t, cfg, topic+"-later", topic)
-				if n := openBacklog(t, cfg, topic+"-backlog", topic).Len(); n != 0 {
+				if n := kfaketest.Backlog(t, cfg, topic+"-backlog", topic).Len(); n != 0 {
 					t.Errorf("%d offsets are left of the backlog", n)
 				}
 				// Whoever goes on from there gets what comes next.
 				stop()
-				again := newJournal()
+				again := kfaketest.NewJournal()
 				consume(t, cfg, topic, []string{topic}, again, nil)
-				produce(t, newProducer(t, cfg), kafka.Message{Topic: topic, Value: []byte("last")})
-				if got := values(again.await(t, 1)); !slices.Equal(got, []string{"last"}) {
+				kfaketest.Produce(t, kfaketest.Producer(t, cfg), kafka.Message{Topic: topic, Value: []byte("last")})
+				if got := values(again.Await(t, 1)); !slices.Equal(got, []string{"last"}) {
 					t.Errorf("then %q", got)
 				}
 			})
@@ -249,7 +249,7 @@ func awaitNoLag(t *testing.T, cfg kafka.Config, group, topic string) {
 // others. The broker ends one that hangs at the end of its producer's transaction.timeout.
 func TestOpenTransactionHoldsItsPartitionUp(t *testing.T) {
 	cfg := kfaketest.Broker(t)
-	topic, j := newTopic(t, cfg), newJournal()
+	topic, j := kfaketest.Topic(t, cfg), kfaketest.NewJournal()
 	consume(t, cfg, topic, []string{topic}, j, nil)
 	client, err := newFranz(cfg, topic, "none")
 	if err != nil {
@@ -263,16 +263,16 @@ func TestOpenTransactionHoldsItsPartitionUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	outside := make([]string, 0, 100) // of the first partition
-	producer, others := newProducer(t, cfg), 0
-	for _, m := range messages(topic, 0, 100, 50) {
-		produce(t, producer, m)
+	producer, others := kfaketest.Producer(t, cfg), 0
+	for _, m := range kfaketest.Messages(topic, 0, 100, 50) {
+		kfaketest.Produce(t, producer, m)
 		if partitionOf(m) == 0 {
 			outside = append(outside, string(m.Value))
 		} else {
 			others++
 		}
 	}
-	for _, m := range j.await(t, others) {
+	for _, m := range j.Await(t, others) {
 		if m.Partition == 0 {
 			t.Errorf("%s is behind a transaction that is open", m.Value)
 		}
@@ -281,7 +281,7 @@ func TestOpenTransactionHoldsItsPartitionUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	var first []string
-	for _, m := range j.await(t, 101) {
+	for _, m := range j.Await(t, 101) {
 		if m.Partition == 0 {
 			first = append(first, string(m.Value))
 		}

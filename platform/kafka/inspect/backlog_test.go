@@ -1,0 +1,140 @@
+package inspect_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	kafkago "github.com/segmentio/kafka-go"
+
+	"github.com/altyn-pay/altyn/platform/kafka"
+	"github.com/altyn-pay/altyn/testkit/kfaketest"
+)
+
+func TestBacklogIsHandledOnceUpToItsEnd(t *testing.T) {
+	kfaketest.Brokers(t, func(t *testing.T, cfg kafka.Config) {
+		one, other, producer := kfaketest.Topic(t, cfg), kfaketest.Topic(t, cfg)+"-b", kfaketest.Producer(t, cfg)
+		kfaketest.Ensure(t, cfg, other)
+		kfaketest.Produce(t, producer, append(kfaketest.Messages(one, 0, 5000, 20), kfaketest.Messages(other, 0, 10, 3)...)...)
+		b := kfaketest.Backlog(t, cfg, one, one, other, "missing")
+		kfaketest.Produce(t, producer, kfaketest.Messages(one, 5000, 100, 20)...) // too late
+		if b.Len() != 5010 {
+			t.Errorf("%d messages", b.Len())
+		}
+		got := kfaketest.Handled(t, b)
+		if len(got) != 5010 {
+			t.Errorf("handled %d messages", len(got))
+		}
+		kfaketest.InOrder(t, got)
+
+		b = kfaketest.Backlog(t, cfg, one, one, other)
+		if b.Len() != 100 {
+			t.Errorf("then %d messages", b.Len())
+		}
+		seen := map[bool]int{}
+		if err := b.Look(t.Context(), func(_ kafka.Message, handled bool) { seen[handled]++ }); err != nil || seen[true] != 5010 || seen[false] != 100 {
+			t.Errorf("seen %v, %v", seen, err)
+		}
+		if got := kfaketest.Handled(t, b); len(got) != 100 || string(got[0].Value) < "5" {
+			t.Errorf("then handled %d messages", len(got))
+		}
+		b = kfaketest.Backlog(t, cfg, one, one, other)
+		if got := kfaketest.Handled(t, b); len(got) != 0 || b.Len() != 0 {
+			t.Errorf("in the end %d of %d", len(got), b.Len())
+		}
+		if other := kfaketest.Backlog(t, cfg, one+"-group", one); other.Len() != 5100 {
+			t.Errorf("for another group %d", other.Len())
+		}
+	})
+}
+
+// What fails comes again, and what came before it does not.
+func TestBacklogGoesOnWhereItFailed(t *testing.T) {
+	cfg := kfaketest.Broker(t)
+	topic, producer := kfaketest.Topic(t, cfg), kfaketest.Producer(t, cfg)
+	kfaketest.Produce(t, producer, kfaketest.Messages(topic, 0, 3000, 1)...)
+	b := kfaketest.Backlog(t, cfg, topic, topic)
+	batches, fault := 0, errors.New("cannot")
+	err := b.Handle(t.Context(), func(context.Context, []kafka.Message) error {
+		if batches++; batches == 2 {
+			return fault
+		}
+		return nil
+	})
+	if !errors.Is(err, fault) || batches != 2 {
+		t.Errorf("after %d batches: %v", batches, err)
+	}
+	again := kfaketest.Backlog(t, cfg, topic, topic)
+	got := kfaketest.Handled(t, again)
+	if len(got) == 0 || len(got) >= 3000 || string(got[len(got)-1].Value) != "2999" || string(got[0].Value) != fmt.Sprint(3000-len(got)) {
+		t.Errorf("handled %d more", len(got))
+	}
+}
+
+// Of two at the same time the later one goes on and the earlier one ends with an error; nothing is left.
+func TestBacklogGivesWay(t *testing.T) {
+	kfaketest.Brokers(t, func(t *testing.T, cfg kafka.Config) {
+		topic, producer := kfaketest.Topic(t, cfg), kfaketest.Producer(t, cfg)
+		kfaketest.Produce(t, producer, kfaketest.Messages(topic, 0, 4, 1)...)
+		first, second := kfaketest.Backlog(t, cfg, topic, topic), kfaketest.Backlog(t, cfg, topic, topic)
+		begun := make(chan struct{})
+		ended := make(chan error, 1)
+		go func() {
+			ended <- first.Handle(t.Context(), func(ctx context.Context, _ []kafka.Message) error {
+				close(begun)
+				<-ctx.Done() // until it is told
+				return ctx.Err()
+			})
+		}()
+		<-begun
+		if got := kfaketest.Handled(t, second); len(got) != 4 {
+			t.Errorf("the second one handled %d", len(got))
+		}
+		if err := <-ended; err == nil || !strings.Contains(err.Error(), "another one") {
+			t.Errorf("the first one: %v", err)
+		}
+	})
+}
+
+// The end of its context ends it behind a batch that is committed.
+func TestBacklogIsInterrupted(t *testing.T) {
+	cfg := kfaketest.Broker(t)
+	topic, producer := kfaketest.Topic(t, cfg), kfaketest.Producer(t, cfg)
+	kfaketest.Produce(t, producer, kfaketest.Messages(topic, 0, 2500, 1)...)
+	ctx, cancel := context.WithCancel(t.Context())
+	n := 0
+	err := kfaketest.Backlog(t, cfg, topic, topic).Handle(ctx, func(ctx context.Context, messages []kafka.Message) error {
+		cancel()
+		n += len(messages)
+		return ctx.Err()
+	})
+	if !errors.Is(err, context.Canceled) || n == 0 || n > 1000 {
+		t.Errorf("after %d: %v", n, err)
+	}
+	if left := kfaketest.Backlog(t, cfg, topic, topic).Len(); left != int64(2500-n) {
+		t.Errorf("handled %d, and %d are left", n, left)
+	}
+}
+
+// A group whose offset is beyond the end has read a topic that was deleted and made again.
+func TestBacklogOfATopicMadeAgain(t *testing.T) {
+	cfg := kfaketest.Broker(t)
+	topic, producer := kfaketest.Topic(t, cfg), kfaketest.Producer(t, cfg)
+	kfaketest.Produce(t, producer, kfaketest.Messages(topic, 0, 3, 1)...)
+	offsets := make([]kafkago.OffsetCommit, cfg.Partitions)
+	for id := range offsets {
+		offsets[id] = kafkago.OffsetCommit{Partition: id, Offset: 100}
+	}
+	client := kafkago.Client{Addr: kafkago.TCP(cfg.Brokers...), Transport: &kafkago.Transport{}}
+	defer client.Transport.(*kafkago.Transport).CloseIdleConnections()
+	if _, err := client.OffsetCommit(t.Context(), &kafkago.OffsetCommitRequest{
+		GroupID: topic, GenerationID: -1, Topics: map[string][]kafkago.OffsetCommit{topic: offsets}}); err != nil {
+		t.Fatal(err)
+	}
+	b := kfaketest.Backlog(t, cfg, topic, topic)
+	if got := kfaketest.Handled(t, b); len(got) != 3 || kfaketest.Backlog(t, cfg, topic, topic).Len() != 0 {
+		t.Errorf("handled %d of %d messages", len(got), b.Len())
+	}
+}
