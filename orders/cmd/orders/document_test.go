@@ -88,10 +88,12 @@ func TestTheStateMachineIsOne(t *testing.T) {
 				t.Errorf("%s → %s: %v in the schema; in the code %v", from, to, err, from.CanBecome(to))
 			}
 		}
-		_, err := db.Service.Exec(`INSERT INTO orders (id, account_id, amount, currency, description, reference, capture, await_inventory,
+		_, err := db.Service.Exec(`INSERT INTO orders (id, account_id, amount, currency, description, reference,
+			capture, await_inventory,
 			on_insufficient, status, version, fingerprint, created_at, updated_at)
 			VALUES ($1, $1, 1, 'RUB', '', '', 'automatic', false, 'reject', $2, 1, $1, now(), now())`, uuid.New(), from)
-		if known := slices.Contains(order.Statuses(), from); known != (err == nil) || err != nil && pq.As(err, pqerror.CheckViolation) == nil {
+		if known := slices.Contains(order.Statuses(), from); known != (err == nil) || err != nil &&
+			pq.As(err, pqerror.CheckViolation) == nil {
 			t.Errorf("status %q: %v in the schema", from, err)
 		}
 	}

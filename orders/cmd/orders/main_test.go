@@ -183,7 +183,8 @@ func settled(m kafka.Message) kafka.Message {
 		OrderID: o.OrderID, AccountID: o.AccountID, Amount: o.Amount, Currency: o.Currency, Capture: o.Capture,
 		Status: contract.PaymentSucceeded, CapturedAmount: o.Amount, RefundedAmount: "0.00", Version: 1,
 	}
-	event := kafka.Event{ID: uuid.NewString(), Type: contract.PaymentSucceededType, Source: "/payments", Subject: o.OrderID.String()}
+	event := kafka.Event{ID: uuid.NewString(), Type: contract.PaymentSucceededType, Source: "/payments",
+		Subject: o.OrderID.String()}
 	switch {
 	case m.Header("ce_type") == contract.OrderCancelledType:
 		var c contract.Cancellation
@@ -236,14 +237,17 @@ func TestAnOrderIsPaid(t *testing.T) {
 		t.Fatal(err)
 	}
 	if want := (contract.Order{
-		OrderID: paid.ID, AccountID: paid.AccountID, Amount: "25.00", Currency: "RUB", Capture: "automatic", OnInsufficient: "reject",
-		CreatedAt: paid.CreatedAt,
+		OrderID: paid.ID, AccountID: paid.AccountID, Amount: "25.00", Currency: "RUB", Capture: "automatic",
+		OnInsufficient: "reject",
+		CreatedAt:      paid.CreatedAt,
 	}); told != want {
 		t.Errorf("told %+v, want %+v", told, want)
 	}
 	header := kafka.EventOf(event)
-	if header.Type != contract.OrderPlacedType || header.Source != "/orders" || header.Subject != paid.ID.String() || header.Traceparent != trace ||
-		header.ID != contract.EventID(contract.OrderPlacedType, paid.ID, 1).String() || string(event.Key) != paid.AccountID.String() {
+	if header.Type != contract.OrderPlacedType || header.Source != "/orders" || header.Subject != paid.ID.String() ||
+		header.Traceparent != trace ||
+		header.ID != contract.EventID(contract.OrderPlacedType, paid.ID, 1).String() ||
+		string(event.Key) != paid.AccountID.String() {
 		t.Errorf("headers %+v, key %s", header, event.Key)
 	}
 
@@ -264,14 +268,18 @@ func TestAnOrderIsCancelled(t *testing.T) {
 	others := startPayments(t, broker)
 	p := start(t, configuration(t, db, broker))
 	const trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-	body := `{"account_id": "` + uuid.NewString() + `", "amount": "25.00", "currency": "RUB", "description": "two tickets", "reference": "cart-17",
+	body := `{"account_id": "` + uuid.NewString() + `", "amount": "25.00", "currency": "RUB", "description": "two tickets",
+		"reference": "cart-17",
 		"capture": "manual", "await_inventory": true, "on_insufficient": "wait", "expires_in": "15m"}`
 	var placed, cancelled api.Order
-	if code, answer := p.call(t, "POST", "/api/v1/orders?wait=30s", body); code != 201 || json.Unmarshal(answer, &placed) != nil {
+	if code, answer := p.call(t, "POST", "/api/v1/orders?wait=30s", body); code != 201 ||
+		json.Unmarshal(answer, &placed) != nil {
 		t.Fatalf("%d %s", code, answer)
 	}
-	code, answer := p.call(t, "POST", "/api/v1/orders/"+placed.ID.String()+"/cancel?wait=30s", `{"reason": "why"}`, "Traceparent", trace)
-	if err := json.Unmarshal(answer, &cancelled); err != nil || code != 202 || cancelled.Status != order.Cancelled || cancelled.Reason != "cancelled" || cancelled.Note != "why" ||
+	code, answer := p.call(t, "POST", "/api/v1/orders/"+placed.ID.String()+"/cancel?wait=30s", `{"reason": "why"}`,
+		"Traceparent", trace)
+	if err := json.Unmarshal(answer, &cancelled); err != nil || code != 202 || cancelled.Status != order.Cancelled ||
+		cancelled.Reason != "cancelled" || cancelled.Note != "why" ||
 		cancelled.RefundedAmount != "25.00" {
 		t.Fatalf("%d %s", code, answer)
 	}
@@ -284,15 +292,19 @@ func TestAnOrderIsCancelled(t *testing.T) {
 	if err := errors.Join(json.Unmarshal(events[0].Value, &first), json.Unmarshal(events[1].Value, &second)); err != nil {
 		t.Fatal(err)
 	}
-	if !reflect.DeepEqual(second.Order, first) || second.Reason != "cancelled" || second.Note != "why" || time.Time(second.CancelledAt).Before(time.Time(first.CreatedAt)) ||
+	if !reflect.DeepEqual(second.Order, first) || second.Reason != "cancelled" || second.Note != "why" ||
+		time.Time(second.CancelledAt).Before(time.Time(first.CreatedAt)) ||
 		first.ExpiresAt == nil || !time.Time(*first.ExpiresAt).Equal(time.Time(first.CreatedAt).Add(15*time.Minute)) {
 		t.Errorf("placed %+v, cancelled %+v", first, second)
 	}
-	if header := kafka.EventOf(events[1]); header.Type != contract.OrderCancelledType || header.Subject != placed.ID.String() || header.Traceparent != trace ||
-		header.ID != contract.EventID(contract.OrderCancelledType, placed.ID, 1).String() || string(events[1].Key) != string(events[0].Key) {
+	if header := kafka.EventOf(events[1]); header.Type != contract.OrderCancelledType ||
+		header.Subject != placed.ID.String() || header.Traceparent != trace ||
+		header.ID != contract.EventID(contract.OrderCancelledType, placed.ID, 1).String() ||
+		string(events[1].Key) != string(events[0].Key) {
 		t.Errorf("headers %+v, key %s", header, events[1].Key)
 	}
-	if code, answer := p.call(t, "GET", "/metrics", ""); code != 200 || !strings.Contains(string(answer), "altyn_orders_cancellations_total 1") {
+	if code, answer := p.call(t, "GET", "/metrics", ""); code != 200 ||
+		!strings.Contains(string(answer), "altyn_orders_cancellations_total 1") {
 		t.Errorf("/metrics: %d", code)
 	}
 }
@@ -333,7 +345,8 @@ func TestRestartsLoseNothing(t *testing.T) {
 		}
 	}
 	// What was published before the end, and not deleted any more, is published again.
-	postgrestest.AwaitCount(t, db.Service, 0, `SELECT (SELECT count(*) FROM outbox) + (SELECT count(*) FROM outbox_waiting)`)
+	postgrestest.AwaitCount(t, db.Service, 0, `
+		SELECT (SELECT count(*) FROM outbox) + (SELECT count(*) FROM outbox_waiting)`)
 	var transitions int
 	if err := db.Service.Get(&transitions, `SELECT count(*) FROM order_history`); err != nil ||
 		transitions != len(ids) || len(others.placed) != len(ids) {
@@ -354,7 +367,8 @@ func TestRolesApart(t *testing.T) {
 	if placed := front.place(t, "?wait=30s", "25.00"); placed.Status != order.Paid {
 		t.Errorf("got %+v", placed)
 	}
-	for path, want := range map[string]int{"/healthz": 200, "/readyz": 200, "/metrics": 200, "/admin/parked": 200, "/api/v1/orders": 404, "/docs/": 404} {
+	for path, want := range map[string]int{"/healthz": 200, "/readyz": 200, "/metrics": 200, "/admin/parked": 200,
+		"/api/v1/orders": 404, "/docs/": 404} {
 		if code, answer := worker.call(t, "GET", path, ""); code != want {
 			t.Errorf("worker %s: %d %s", path, code, answer)
 		}
@@ -372,7 +386,8 @@ func TestTheBrokerIsAway(t *testing.T) {
 	cfg.Outbox.Messages = contract.Lanes
 	p := start(t, cfg)
 	placed := p.place(t, "", "25.00")
-	if code, answer := p.call(t, "GET", "/readyz", ""); code != 200 || !strings.Contains(string(answer), `"kafka":"failing"`) {
+	if code, answer := p.call(t, "GET", "/readyz", ""); code != 200 ||
+		!strings.Contains(string(answer), `"kafka":"failing"`) {
 		t.Errorf("/readyz: %d %s", code, answer)
 	}
 	if code, _ := p.call(t, "GET", "/healthz", ""); code != 200 {
@@ -408,7 +423,8 @@ func TestTheBrokerIsAway(t *testing.T) {
 			t.Fatalf("afterwards: %d", code)
 		}
 	}
-	if code, answer := p.call(t, "GET", "/api/v1/orders/"+placed.ID.String()+"?wait=30s", ""); !strings.Contains(string(answer), `"status":"paid"`) {
+	if code, answer := p.call(t, "GET", "/api/v1/orders/"+placed.ID.String()+"?wait=30s",
+		""); !strings.Contains(string(answer), `"status":"paid"`) {
 		t.Errorf("%d %s", code, answer)
 	}
 }
@@ -468,7 +484,8 @@ func TestConfiguration(t *testing.T) {
 	if err != nil || cfg.Role != service.All || cfg.Addr != ":8080" || cfg.Postgres.User != "orders_service" {
 		t.Errorf("%v: %+v", err, cfg)
 	}
-	if _, err := config.LoadFrom[Config](map[string]string{"ROLE": "boss"}); err == nil || !strings.Contains(err.Error(), "ROLE") {
+	if _, err := config.LoadFrom[Config](map[string]string{"ROLE": "boss"}); err == nil ||
+		!strings.Contains(err.Error(), "ROLE") {
 		t.Errorf("a bad role: %v", err)
 	}
 }

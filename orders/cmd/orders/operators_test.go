@@ -51,7 +51,8 @@ func TestOperatorsRedriveAndDiscard(t *testing.T) {
 	const victim = "13.13"
 	if _, err := db.Owner.Exec(`
 		CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'poison'; END $$;
-		CREATE TRIGGER refuse BEFORE UPDATE ON orders FOR EACH ROW WHEN (new.amount = 1313) EXECUTE FUNCTION refuse()`); err != nil {
+		CREATE TRIGGER refuse BEFORE UPDATE ON orders FOR EACH ROW WHEN (new.amount = 1313)
+			EXECUTE FUNCTION refuse()`); err != nil {
 		t.Fatal(err)
 	}
 	stuck := []api.Order{front.place(t, "", victim), front.place(t, "", victim)}
@@ -63,7 +64,8 @@ func TestOperatorsRedriveAndDiscard(t *testing.T) {
 		t.Errorf("the worker shows %v, the front %v", again, items)
 	}
 	for _, item := range items {
-		if item.Source != "events" || item.Kind != "payment.succeeded" || !strings.Contains(item.Reason, "poison") || !strings.Contains(string(item.Payload), "13.13") {
+		if item.Source != "events" || item.Kind != "payment.succeeded" || !strings.Contains(item.Reason, "poison") ||
+			!strings.Contains(string(item.Payload), "13.13") {
 			t.Errorf("item %+v", item)
 		}
 	}
@@ -75,7 +77,8 @@ func TestOperatorsRedriveAndDiscard(t *testing.T) {
 			if code, answer := front.call(t, "POST", "/admin/parked/"+item.ID.String()+"/redrive", ""); code != 202 {
 				t.Errorf("redrive: %d %s", code, answer)
 			}
-		} else if code, answer := worker.call(t, "POST", "/admin/parked/"+item.ID.String()+"/discard", `{"reason": "a test"}`); code != 202 {
+		} else if code, answer := worker.call(t, "POST", "/admin/parked/"+item.ID.String()+"/discard",
+			`{"reason": "a test"}`); code != 202 {
 			t.Errorf("discard: %d %s", code, answer)
 		}
 	}
@@ -92,7 +95,8 @@ func TestOperatorsRedriveAndDiscard(t *testing.T) {
 	key := uuid.NewString()
 	if _, err := db.Owner.Exec(`
 		INSERT INTO outbox_parked (seq, lane, id, type, topic, key, subject, payload, traceparent, created_at, reason)
-		SELECT -n, 0, gen_random_uuid(), 'order.exploded', 'payments', $1, 'x', '{}', '', now(), CASE n WHEN 2 THEN 'refused' ELSE 'behind a parked message of its key' END
+		SELECT -n, 0, gen_random_uuid(), 'order.exploded', 'payments', $1, 'x', '{}', '', now(),
+			CASE n WHEN 2 THEN 'refused' ELSE 'behind a parked message of its key' END
 		FROM generate_series(1, 2) n`, key); err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +113,8 @@ func TestOperatorsRedriveAndDiscard(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if code, answer := worker.call(t, "GET", "/metrics", ""); code != 200 || !strings.Contains(string(answer), "altyn_orders_parked_events 0") ||
+	if code, answer := worker.call(t, "GET", "/metrics", ""); code != 200 ||
+		!strings.Contains(string(answer), "altyn_orders_parked_events 0") ||
 		!strings.Contains(string(answer), "altyn_orders_parked_total 4") {
 		t.Errorf("/metrics: %d", code)
 	}

@@ -16,7 +16,8 @@ func TestParameters(t *testing.T) {
 	p := start(t, configuration(t, postgrestest.Database(t, name, postgres.Migrations()...), kafkatest.Broker(t)))
 	id := p.place(t, "", "1.00").ID.String()
 	t.Run("walk", func(t *testing.T) {
-		swaggertest.CheckParameters(t, swaggertest.Load(docs.Document), p.url, func(*swaggertest.Operation, string) string { return id })
+		swaggertest.CheckParameters(t, swaggertest.Load(docs.Document), p.url,
+			func(*swaggertest.Operation, string) string { return id })
 	})
 }
 

@@ -177,13 +177,16 @@ func TestPlaceAndGet(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	const sent = `{"account_id": "` + account + `", "amount": 2500, "currency": "RUB", "description": "<b>ё</b>",
-		"reference": "shop-17", "capture": "automatic", "await_inventory": false, "on_insufficient": "reject", "expires_in": null}`
+		"reference": "shop-17", "capture": "automatic", "await_inventory": false,
+		"on_insufficient": "reject", "expires_in": null}`
 	a := b.call(t, "POST", "/api/v1/orders", sent)
 	placed := decode[api.Order](t, a, 201)
-	if a.header.Get("Location") != "/api/v1/orders/"+placed.ID.String() || a.header.Get("Idempotent-Replayed") != "" || placed.ID.Version() != 7 {
+	if a.header.Get("Location") != "/api/v1/orders/"+placed.ID.String() || a.header.Get("Idempotent-Replayed") != "" ||
+		placed.ID.Version() != 7 {
 		t.Errorf("headers %v of %s", a.header, placed.ID)
 	}
-	if age := time.Since(time.Time(placed.CreatedAt)); age < 0 || age > time.Minute || placed.UpdatedAt != placed.CreatedAt {
+	if age := time.Since(time.Time(placed.CreatedAt)); age < 0 || age > time.Minute ||
+		placed.UpdatedAt != placed.CreatedAt {
 		t.Errorf("created %s ago, updated %s", age, placed.UpdatedAt)
 	}
 	if b.woken.Load() != 1 {
@@ -199,7 +202,8 @@ func TestPlaceAndGet(t *testing.T) {
 	}
 	want := map[string]any{
 		"id": placed.ID.String(), "account_id": account, "amount": "2500.00", "currency": "RUB", "description": "<b>ё</b>",
-		"reference": "shop-17", "capture": "automatic", "await_inventory": false, "status": "pending", "captured_amount": "0.00",
+		"reference": "shop-17", "capture": "automatic", "await_inventory": false, "status": "pending",
+		"captured_amount": "0.00",
 		"refunded_amount": "0.00", "created_at": fields["created_at"], "updated_at": fields["updated_at"],
 	}
 	if !reflect.DeepEqual(fields, want) {
@@ -210,7 +214,8 @@ func TestPlaceAndGet(t *testing.T) {
 func TestPlaceTheWholeSaga(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	const sent = `{"account_id": "` + account + `", "amount": 2500, "currency": "RUB", "capture": "manual", "await_inventory": true,
+	const sent = `{"account_id": "` + account + `", "amount": 2500, "currency": "RUB", "capture": "manual",
+		"await_inventory": true,
 		"on_insufficient": "wait", "expires_in": "1h30m"}`
 	a := b.call(t, "POST", "/api/v1/orders", sent, "Idempotency-Key", "saga")
 	placed := decode[api.Order](t, a, 201)
@@ -222,11 +227,13 @@ func TestPlaceTheWholeSaga(t *testing.T) {
 	if again.status != 201 || !bytes.Equal(again.body, a.body) || again.header.Get("Idempotent-Replayed") != "true" {
 		t.Errorf("again %d %s", again.status, again.body)
 	}
-	wantProblem(t, b.call(t, "POST", "/api/v1/orders", strings.Replace(sent, "1h30m", "91m", 1), "Idempotency-Key", "saga"),
+	wantProblem(t, b.call(t, "POST", "/api/v1/orders", strings.Replace(sent, "1h30m", "91m", 1),
+		"Idempotency-Key", "saga"),
 		422, httpserver.CodeIdempotencyKeyReused)
 	payload := outboxtest.Messages(t, b.db.Service)[0].Payload
 	var told contract.Order
-	if err := json.Unmarshal([]byte(payload), &told); err != nil || told.Capture != contract.CaptureManual || !told.AwaitInventory ||
+	if err := json.Unmarshal([]byte(payload), &told); err != nil || told.Capture != contract.CaptureManual ||
+		!told.AwaitInventory ||
 		told.OnInsufficient != contract.OnInsufficientWait || told.ExpiresAt == nil || *told.ExpiresAt != *placed.ExpiresAt {
 		t.Errorf("%v: told %s", err, payload)
 	}
@@ -260,7 +267,8 @@ func TestTimelineHasEveryVersionOfThePayment(t *testing.T) {
 			t.Errorf("item %+v", item)
 		}
 	}
-	if want := []string{"pending ", "pending waiting_for_inventory", "pending inventory_completed", "pending waiting_for_funds", "paid ",
+	if want := []string{"pending ", "pending waiting_for_inventory", "pending inventory_completed",
+		"pending waiting_for_funds", "paid ",
 		"paid refunded", "paid refunded"}; !reflect.DeepEqual(got, want) {
 		t.Errorf("got %q", got)
 	}
@@ -272,7 +280,8 @@ func TestWhatIsNotThere(t *testing.T) {
 	for _, path := range []string{uuid.NewString(), uuid.NewString() + "/timeline", uuid.NewString() + "?wait=0s"} {
 		wantProblem(t, b.call(t, "GET", "/api/v1/orders/"+path, ""), 404, api.CodeOrderNotFound)
 	}
-	for _, path := range []string{"17", "17/timeline", "0198c5a75f6e7c3e9d573f1f6a0f8e11", uuid.NewString() + "?wait=31s"} {
+	for _, path := range []string{"17", "17/timeline", "0198c5a75f6e7c3e9d573f1f6a0f8e11",
+		uuid.NewString() + "?wait=31s"} {
 		wantProblem(t, b.call(t, "GET", "/api/v1/orders/"+path, ""), 400, httpserver.CodeValidationFailed)
 	}
 	wantProblem(t, b.call(t, "PUT", "/api/v1/orders", body), 405, httpserver.CodeMethodNotAllowed)
@@ -285,13 +294,15 @@ func TestTimeline(t *testing.T) {
 	path := "/api/v1/orders/" + placed.ID.String() + "/timeline"
 	event := contract.EventID(contract.OrderPlacedType, placed.ID, 1)
 	first := api.TimelineItem{At: placed.CreatedAt, Status: order.Pending, EventID: &event}
-	if got := decode[api.Timeline](t, b.call(t, "GET", path, ""), 200); !reflect.DeepEqual(got.Items, []api.TimelineItem{first}) {
+	got := decode[api.Timeline](t, b.call(t, "GET", path, ""), 200)
+	if !reflect.DeepEqual(got.Items, []api.TimelineItem{first}) {
 		t.Errorf("got %+v", got)
 	}
 	failed := b.settle(t, placed.ID, contract.PaymentFailed, 1, "insufficient_funds")
-	got := decode[api.Timeline](t, b.call(t, "GET", path, ""), 200)
+	got = decode[api.Timeline](t, b.call(t, "GET", path, ""), 200)
 	if len(got.Items) != 2 || !reflect.DeepEqual(got.Items[0], first) || got.Items[1].EventID == nil ||
-		got.Items[1].Status != order.Failed || got.Items[1].Reason != "insufficient_funds" || got.Items[1].At != contract.Time(failed.UpdatedAt) {
+		got.Items[1].Status != order.Failed || got.Items[1].Reason != "insufficient_funds" ||
+		got.Items[1].At != contract.Time(failed.UpdatedAt) {
 		t.Errorf("got %+v", got)
 	}
 }
@@ -319,7 +330,8 @@ func TestWaitEndsWhenTheOrderIsSettled(t *testing.T) {
 		}
 	}
 	// What is settled already is not waited for.
-	if o := decode[api.Order](t, b.call(t, "GET", "/api/v1/orders/"+id.String()+"?wait=30s", ""), 200); o.Status != order.Paid {
+	settled := b.call(t, "GET", "/api/v1/orders/"+id.String()+"?wait=30s", "")
+	if o := decode[api.Order](t, settled, 200); o.Status != order.Paid {
 		t.Errorf("got %+v", o)
 	}
 	if took := time.Since(begin); took > 20*time.Second {
@@ -369,28 +381,33 @@ func TestOneKeyIsOneOrder(t *testing.T) {
 		}
 	}
 	var orders, events int
-	if err := b.db.Service.QueryRow(`SELECT (SELECT count(*) FROM orders), (SELECT sum(count) FROM outbox)`).Scan(&orders, &events); err != nil ||
+	if err := b.db.Service.QueryRow(`SELECT (SELECT count(*) FROM orders), (SELECT sum(count) FROM outbox)`).
+		Scan(&orders, &events); err != nil ||
 		orders != 1 || events != 1 {
 		t.Errorf("%v: %d orders, %d events", err, orders, events)
 	}
 
 	// The same request in other words gets the order in its present state; another request is refused.
 	b.settle(t, ids[0], contract.PaymentSucceeded, 1, "")
-	a := b.call(t, "POST", "/api/v1/orders?wait=30s", `{"currency": "RUB", "amount": 2500, "account_id": "`+account+`", "capture": "automatic", "description": ""}`,
+	a := b.call(t, "POST", "/api/v1/orders?wait=30s",
+		`{"currency": "RUB", "amount": 2500, "account_id": "`+account+`", "capture": "automatic", "description": ""}`,
 		"Idempotency-Key", "the key")
-	if o := decode[api.Order](t, a, 201); o.ID != ids[0] || o.Status != order.Paid || a.header.Get("Idempotent-Replayed") != "true" {
+	if o := decode[api.Order](t, a, 201); o.ID != ids[0] || o.Status != order.Paid ||
+		a.header.Get("Idempotent-Replayed") != "true" {
 		t.Errorf("replayed %s", a.body)
 	}
-	wantProblem(t, b.call(t, "POST", "/api/v1/orders", strings.Replace(body, "2500", "2501", 1), "Idempotency-Key", "the key"),
+	wantProblem(t, b.call(t, "POST", "/api/v1/orders", strings.Replace(body, "2500", "2501", 1),
+		"Idempotency-Key", "the key"),
 		422, httpserver.CodeIdempotencyKeyReused)
 	// A key belongs to its account.
 	other := strings.Replace(body, account, uuid.NewString(), 1)
-	if a := b.call(t, "POST", "/api/v1/orders", other, "Idempotency-Key", "the key"); decode[api.Order](t, a, 201).ID == ids[0] ||
-		a.header.Get("Idempotent-Replayed") != "" {
+	a = b.call(t, "POST", "/api/v1/orders", other, "Idempotency-Key", "the key")
+	if decode[api.Order](t, a, 201).ID == ids[0] || a.header.Get("Idempotent-Replayed") != "" {
 		t.Errorf("of another account: %s", a.body)
 	}
 	// A request that was refused may be repaired under the same key.
-	wantProblem(t, b.call(t, "POST", "/api/v1/orders", strings.Replace(body, "RUB", "rub", 1), "Idempotency-Key", "refused"),
+	wantProblem(t, b.call(t, "POST", "/api/v1/orders", strings.Replace(body, "RUB", "rub", 1),
+		"Idempotency-Key", "refused"),
 		400, httpserver.CodeValidationFailed)
 	decode[api.Order](t, b.call(t, "POST", "/api/v1/orders", body, "Idempotency-Key", "refused"), 201)
 }
@@ -428,7 +445,8 @@ func TestList(t *testing.T) {
 		for _, i := range want {
 			wanted = append(wanted, ids[i])
 		}
-		if !reflect.DeepEqual(got, wanted) || (page.NextCursor != "") != (query == "?limit=2") || bytes.Contains(a.body, []byte("null")) {
+		if !reflect.DeepEqual(got, wanted) || (page.NextCursor != "") != (query == "?limit=2") ||
+			bytes.Contains(a.body, []byte("null")) {
 			t.Errorf("%s: %s", query, a.body)
 		}
 		if page.NextCursor == "" {
@@ -440,7 +458,8 @@ func TestList(t *testing.T) {
 		}
 	}
 	for _, query := range []string{
-		"limit=0", "limit=201", "limit=x", "cursor=x", "cursor=AAAAAAAAAAA", "cursor=__________8", "account_id=17", "status=PAID", "status=created",
+		"limit=0", "limit=201", "limit=x", "cursor=x", "cursor=AAAAAAAAAAA", "cursor=__________8", "account_id=17",
+		"status=PAID", "status=created",
 		"reference=" + strings.Repeat("a", 201), "reference=%00", "reference=%ff", "reference=",
 	} {
 		a := b.call(t, "GET", "/api/v1/orders?"+query, "")
@@ -454,7 +473,8 @@ func TestList(t *testing.T) {
 func TestBatch(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	sent := `{"orders": [` + body + `, {"amount": 1, "currency": "RUB"}, ` + strings.Replace(body, "2500.00", "0.001", 1) + `, ` + body + `]}`
+	sent := `{"orders": [` + body + `, {"amount": 1, "currency": "RUB"}, ` + strings.Replace(body, "2500.00", "0.001", 1) +
+		`, ` + body + `]}`
 	a := b.call(t, "POST", "/api/v1/orders/batch", sent, "Idempotency-Key", "a batch")
 	first := decode[api.Results](t, a, 200)
 	if len(first.Items) != 4 || a.header.Get("Idempotent-Replayed") != "" {
@@ -469,17 +489,20 @@ func TestBatch(t *testing.T) {
 		t.Errorf("got %s", a.body)
 	}
 	for i, field := range map[int]string{1: "orders[1].account_id", 2: "orders[2].amount"} {
-		if p := first.Items[i].Problem; p.Status != 400 || p.Code != httpserver.CodeValidationFailed || p.Errors[0].Field != field {
+		if p := first.Items[i].Problem; p.Status != 400 || p.Code != httpserver.CodeValidationFailed ||
+			p.Errors[0].Field != field {
 			t.Errorf("item %d: %+v", i, p)
 		}
 	}
 
 	a = b.call(t, "POST", "/api/v1/orders/batch", sent, "Idempotency-Key", "a batch")
-	if again := decode[api.Results](t, a, 200); !reflect.DeepEqual(again, first) || a.header.Get("Idempotent-Replayed") != "true" {
+	if again := decode[api.Results](t, a, 200); !reflect.DeepEqual(again, first) ||
+		a.header.Get("Idempotent-Replayed") != "true" {
 		t.Errorf("again: %s", a.body)
 	}
 	var orders, events int
-	if err := b.db.Service.QueryRow(`SELECT (SELECT count(*) FROM orders), (SELECT sum(count) FROM outbox)`).Scan(&orders, &events); err != nil ||
+	if err := b.db.Service.QueryRow(`SELECT (SELECT count(*) FROM orders), (SELECT sum(count) FROM outbox)`).
+		Scan(&orders, &events); err != nil ||
 		orders != 2 || events != 2 {
 		t.Errorf("%v: %d orders, %d events", err, orders, events)
 	}
@@ -496,7 +519,8 @@ func TestBatch(t *testing.T) {
 			t.Errorf("%s: %s", name, a.body)
 		}
 	}
-	full := decode[api.Results](t, b.call(t, "POST", "/api/v1/orders/batch", `{"orders": [`+strings.Repeat(body+`,`, 999)+body+`]}`), 200)
+	full := decode[api.Results](t, b.call(t, "POST", "/api/v1/orders/batch",
+		`{"orders": [`+strings.Repeat(body+`,`, 999)+body+`]}`), 200)
 	if len(full.Items) != 1000 || full.Items[999].Order == nil {
 		t.Errorf("%d items", len(full.Items))
 	}

@@ -46,18 +46,25 @@ func TestABatchsKeyCoversTheBatch(t *testing.T) {
 		"valid ones around an invalid one": {batchOf(a, invalid, c), 2,
 			[]string{
 				batchOf(a, invalid, c), "\n" + batchOf(a, strings.ReplaceAll(invalid, " ", ""), c),
-				batchOf(orderOf(one, `"10.00"`, `, "capture": "automatic", "on_insufficient": "reject", "description": "", "reference": null`), invalid, c),
-				batchOf(a, invalid, fmt.Sprintf(`{"currency": "RUB", "amount": "20.00", "account_id": %q}`, strings.ToUpper(two.String()))),
+				batchOf(orderOf(one, `"10.00"`, `, "capture": "automatic", "on_insufficient": "reject", "description": "",
+					"reference": null`), invalid, c),
+				batchOf(a, invalid, fmt.Sprintf(`{"currency": "RUB", "amount": "20.00", "account_id": %q}`,
+					strings.ToUpper(two.String()))),
 			},
 			[]string{
-				batchOf(a, c), batchOf(c, invalid, a), batchOf(invalid, a, c), batchOf(a, invalid, c, c), batchOf(a, invalid), batchOf(a),
-				batchOf(a, invalid, a), batchOf(a, orderOf(one, `"0.01"`, ""), c), batchOf(a, orderOf(one, `"0.002"`, ""), c), batchOf(invalid),
-				batchOf(orderOf(one, `"10.01"`, ""), invalid, c), batchOf(orderOf(one, `"10.00"`, `, "await_inventory": true`), invalid, c),
+				batchOf(a, c), batchOf(c, invalid, a), batchOf(invalid, a, c), batchOf(a, invalid, c, c), batchOf(a, invalid),
+				batchOf(a),
+				batchOf(a, invalid, a), batchOf(a, orderOf(one, `"0.01"`, ""), c), batchOf(a, orderOf(one, `"0.002"`, ""), c),
+				batchOf(invalid),
+				batchOf(orderOf(one, `"10.01"`, ""), invalid, c), batchOf(orderOf(one, `"10.00"`, `, "await_inventory": true`),
+					invalid, c),
 				batchOf(orderOf(one, `"10.00"`, `, "reference": "r"`), invalid, c),
 			}},
-		"two orders":   {batchOf(a, c), 2, []string{batchOf(a, c)}, []string{batchOf(c, a), batchOf(a), batchOf(a, a), batchOf(c)}},
+		"two orders": {batchOf(a, c), 2, []string{batchOf(a, c)},
+			[]string{batchOf(c, a), batchOf(a), batchOf(a, a), batchOf(c)}},
 		"equal orders": {batchOf(a, a), 2, []string{batchOf(a, a)}, []string{batchOf(a), batchOf(a, a, a)}},
-		"invalid ones": {batchOf(invalid, invalid), 0, []string{batchOf(invalid, invalid)}, []string{batchOf(invalid), batchOf(a, c), batchOf(c)}},
+		"invalid ones": {batchOf(invalid, invalid), 0, []string{batchOf(invalid, invalid)},
+			[]string{batchOf(invalid), batchOf(a, c), batchOf(c)}},
 	} {
 		key := "the key of " + name
 		before := b.orders(t)
@@ -73,7 +80,8 @@ func TestABatchsKeyCoversTheBatch(t *testing.T) {
 			}
 			for _, same := range test.same {
 				answer := b.call(t, "POST", batchPath, same, "Idempotency-Key", `"`+key+`"`)
-				if again := decode[api.Results](t, answer, 200); !reflect.DeepEqual(again, first) || answer.header.Get("Idempotent-Replayed") != "true" {
+				if again := decode[api.Results](t, answer, 200); !reflect.DeepEqual(again, first) ||
+					answer.header.Get("Idempotent-Replayed") != "true" {
 					t.Errorf("%s, round %d, again as %s: %s", name, round, same, answer.body)
 				}
 			}
@@ -85,7 +93,8 @@ func TestABatchsKeyCoversTheBatch(t *testing.T) {
 	// Another key is another batch, and without one each request is.
 	before := b.orders(t)
 	for _, headers := range [][]string{{"Idempotency-Key", "another"}, nil, nil} {
-		if answer := b.call(t, "POST", batchPath, batchOf(a, c), headers...); answer.status != 200 || answer.header.Get("Idempotent-Replayed") != "" {
+		if answer := b.call(t, "POST", batchPath, batchOf(a, c), headers...); answer.status != 200 ||
+			answer.header.Get("Idempotent-Replayed") != "" {
 			t.Errorf("%v: %s", headers, answer.body)
 		}
 	}
@@ -99,7 +108,8 @@ func TestOneOfManyBatchesGetsTheKey(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	one, two := uuid.New(), uuid.New()
-	bodies := []string{batchOf(orderOf(one, "1", ""), orderOf(two, "1", "")), batchOf(orderOf(two, "1", ""), orderOf(one, "1", ""))}
+	bodies := []string{batchOf(orderOf(one, "1", ""), orderOf(two, "1", "")),
+		batchOf(orderOf(two, "1", ""), orderOf(one, "1", ""))}
 	for i := range 10 {
 		key, before := fmt.Sprint("key ", i), b.orders(t)
 		answers := make([]answer, 8)
@@ -133,7 +143,8 @@ func TestABatchIsFinishedAfterACrash(t *testing.T) {
 	if _, err := b.db.Owner.Exec(`ALTER TABLE orders DROP CONSTRAINT crash`); err != nil {
 		t.Fatal(err)
 	}
-	wantProblem(t, b.call(t, "POST", batchPath, batchOf(orderOf(uuid.New(), "1", "")), "Idempotency-Key", "k"), 422, httpserver.CodeIdempotencyKeyReused)
+	wantProblem(t, b.call(t, "POST", batchPath, batchOf(orderOf(uuid.New(), "1", "")), "Idempotency-Key", "k"), 422,
+		httpserver.CodeIdempotencyKeyReused)
 	a := b.call(t, "POST", batchPath, sent, "Idempotency-Key", "k")
 	if got := decode[api.Results](t, a, 200); got.Items[0].Order == nil || got.Items[1].Order == nil || b.orders(t) != 2 ||
 		a.header.Get("Idempotent-Replayed") != "true" {
@@ -158,11 +169,13 @@ func TestBatchesOfTheVersionBefore(t *testing.T) {
 	if _, err := b.db.Owner.Exec(`DELETE FROM request_keys`); err != nil {
 		t.Fatal(err)
 	}
-	for _, other := range []string{batchOf(a, c), batchOf(c, a), batchOf(c, invalid, a), batchOf(orderOf(one, "11", ""), invalid, c), batchOf(c), batchOf(a, c, c)} {
+	for _, other := range []string{batchOf(a, c), batchOf(c, a), batchOf(c, invalid, a),
+		batchOf(orderOf(one, "11", ""), invalid, c), batchOf(c), batchOf(a, c, c)} {
 		wantProblem(t, b.call(t, "POST", batchPath, other, "Idempotency-Key", "k"), 422, httpserver.CodeIdempotencyKeyReused)
 	}
 	answer := b.call(t, "POST", batchPath, sent, "Idempotency-Key", "k")
-	if again := decode[api.Results](t, answer, 200); !reflect.DeepEqual(again, first) || answer.header.Get("Idempotent-Replayed") != "true" || b.orders(t) != 2 {
+	if again := decode[api.Results](t, answer, 200); !reflect.DeepEqual(again, first) ||
+		answer.header.Get("Idempotent-Replayed") != "true" || b.orders(t) != 2 {
 		t.Errorf("%d orders: %s", b.orders(t), answer.body)
 	}
 }
@@ -186,10 +199,12 @@ func TestQuotedKeysOfTheVersionBefore(t *testing.T) {
 			t.Fatal(err)
 		}
 		again := b.call(t, "POST", test.path, test.body, "Idempotency-Key", `"k"`)
-		if again.status != first.status || again.header.Get("Idempotent-Replayed") != "true" || !strings.Contains(string(again.body), id.String()) {
+		if again.status != first.status || again.header.Get("Idempotent-Replayed") != "true" ||
+			!strings.Contains(string(again.body), id.String()) {
 			t.Errorf("%s: %d %v %s", test.path, again.status, again.header, again.body)
 		}
-		wantProblem(t, b.call(t, "POST", test.path, test.other, "Idempotency-Key", `"k"`), 422, httpserver.CodeIdempotencyKeyReused)
+		wantProblem(t, b.call(t, "POST", test.path, test.other, "Idempotency-Key", `"k"`), 422,
+			httpserver.CodeIdempotencyKeyReused)
 		if placed := b.orders(t) - before; placed != 1 {
 			t.Errorf("%s: %d orders", test.path, placed)
 		}

@@ -18,7 +18,8 @@ func BenchmarkPlace(b *testing.B) {
 	b.RunParallel(func(pb *testing.PB) {
 		sent := strings.Replace(body, account, uuid.NewString(), 1)
 		for pb.Next() {
-			request, err := http.NewRequestWithContext(b.Context(), "POST", "http://localhost/api/v1/orders", strings.NewReader(sent))
+			request, err := http.NewRequestWithContext(b.Context(), "POST", "http://localhost/api/v1/orders",
+				strings.NewReader(sent))
 			if err != nil {
 				b.Error(err)
 				return

@@ -51,7 +51,8 @@ func TestCancel(t *testing.T) {
 	defer changes.Close()
 	a := b.call(t, "POST", path, `{"reason": "the client changed its mind"}`)
 	cancelled := decode[api.Order](t, a, 202)
-	if cancelled.ID != id || cancelled.Status != order.Cancelling || cancelled.Reason != "cancelled" || cancelled.Note != "the client changed its mind" ||
+	if cancelled.ID != id || cancelled.Status != order.Cancelling || cancelled.Reason != "cancelled" ||
+		cancelled.Note != "the client changed its mind" ||
 		a.header.Get("Idempotent-Replayed") != "" {
 		t.Errorf("got %s", a.body)
 	}
@@ -60,7 +61,9 @@ func TestCancel(t *testing.T) {
 	}
 	ctx, end := context.WithTimeout(t.Context(), 10*time.Second)
 	defer end()
-	if _, told := changes.Until(ctx, func(o order.Order) bool { return o.Status == order.Cancelling && o.Version == 2 }); !told {
+	if _, told := changes.Until(ctx, func(o order.Order) bool {
+		return o.Status == order.Cancelling && o.Version == 2
+	}); !told {
 		t.Error("the hub was not told")
 	}
 	for _, again := range []answer{b.call(t, "POST", path, ""), b.call(t, "POST", path, `{"reason": "another"}`)} {
@@ -86,17 +89,20 @@ func TestCancel(t *testing.T) {
 	b.settle(t, id, contract.PaymentSucceeded, 1, "") // before the cancellation reached the payment
 	b.settle(t, id, contract.PaymentCancelled, 2, "cancelled")
 	a = b.call(t, "POST", path, "")
-	if got := decode[api.Order](t, a, 202); got.Status != order.Cancelled || got.Reason != "cancelled" || got.Note != cancelled.Note {
+	if got := decode[api.Order](t, a, 202); got.Status != order.Cancelled || got.Reason != "cancelled" ||
+		got.Note != cancelled.Note {
 		t.Errorf("in the end: %s", a.body)
 	}
 	var steps []string
-	for _, item := range decode[api.Timeline](t, b.call(t, "GET", strings.TrimSuffix(path, "cancel")+"timeline", ""), 200).Items {
+	timeline := b.call(t, "GET", strings.TrimSuffix(path, "cancel")+"timeline", "")
+	for _, item := range decode[api.Timeline](t, timeline, 200).Items {
 		steps = append(steps, fmt.Sprintf("%s %q %q", item.Status, item.Reason, item.Note))
 		if item.EventID == nil {
 			t.Errorf("no event brought %+v", item)
 		}
 	}
-	if want := []string{`pending "" ""`, `cancelling "cancelled" "the client changed its mind"`, `cancelling "succeeded" ""`,
+	if want := []string{`pending "" ""`, `cancelling "cancelled" "the client changed its mind"`,
+		`cancelling "succeeded" ""`,
 		`cancelled "cancelled" ""`}; !reflect.DeepEqual(steps, want) {
 		t.Errorf("the timeline is %q", steps)
 	}
@@ -139,7 +145,8 @@ func TestCancelIsRefused(t *testing.T) {
 
 	b.settle(t, id, contract.PaymentFailed, 1, "insufficient_funds")
 	for _, headers := range [][]string{nil, {"Idempotency-Key", "k"}, {"Idempotency-Key", "k"}} {
-		wantProblem(t, b.call(t, "POST", path+"?wait=30s", `{"reason": "`+strings.Repeat("ы", 200)+`"}`, headers...), 422, api.CodeOrderFailed)
+		wantProblem(t, b.call(t, "POST", path+"?wait=30s", `{"reason": "`+strings.Repeat("ы", 200)+`"}`, headers...), 422,
+			api.CodeOrderFailed)
 	}
 }
 
@@ -174,10 +181,12 @@ func TestCancelWithAKey(t *testing.T) {
 	// What was accepted stays so for its key, whatever has become of the order.
 	b.settle(t, id, contract.PaymentFailed, 1, "insufficient_funds")
 	a := b.call(t, "POST", path, `{"reason": "why"}`, "Idempotency-Key", "k")
-	if o := decode[api.Order](t, a, 202); o.Status != order.Failed || o.Reason != "insufficient_funds" || a.header.Get("Idempotent-Replayed") != "true" {
+	if o := decode[api.Order](t, a, 202); o.Status != order.Failed || o.Reason != "insufficient_funds" ||
+		a.header.Get("Idempotent-Replayed") != "true" {
 		t.Errorf("after its failure: %s", a.body)
 	}
-	wantProblem(t, b.call(t, "POST", path, `{"reason": "another"}`, "Idempotency-Key", "k"), 422, httpserver.CodeIdempotencyKeyReused)
+	wantProblem(t, b.call(t, "POST", path, `{"reason": "another"}`, "Idempotency-Key", "k"), 422,
+		httpserver.CodeIdempotencyKeyReused)
 	wantProblem(t, b.call(t, "POST", path, `{"reason": "why"}`), 422, api.CodeOrderFailed)
 	if n := len(b.cancellations(t, "")); n != 2 {
 		t.Errorf("%d events of 2 cancellations", n)
@@ -188,7 +197,8 @@ func TestCancelWaitsForTheEndOfThePayment(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.follow(t)
-	for status, want := range map[string]order.Status{contract.PaymentCancelled: order.Cancelled, contract.PaymentFailed: order.Failed} {
+	for status, want := range map[string]order.Status{contract.PaymentCancelled: order.Cancelled,
+		contract.PaymentFailed: order.Failed} {
 		id, path := b.placed(t)
 		before := b.settle(t, id, contract.PaymentCreated, 1, "waiting_for_funds")
 		if status == contract.PaymentCancelled {
@@ -201,7 +211,8 @@ func TestCancelWaitsForTheEndOfThePayment(t *testing.T) {
 		}
 		b.settle(t, id, status, 3, "why")
 		a := <-answers
-		if o := decode[api.Order](t, a, 202); o.Status != want || o.Reason != map[order.Status]string{order.Cancelled: "cancelled", order.Failed: "why"}[want] {
+		if o := decode[api.Order](t, a, 202); o.Status != want ||
+			o.Reason != map[order.Status]string{order.Cancelled: "cancelled", order.Failed: "why"}[want] {
 			t.Errorf("%s: %s", status, a.body)
 		}
 	}
@@ -211,7 +222,8 @@ func TestCancelWaitsForTheEndOfThePayment(t *testing.T) {
 	}
 	begin := time.Now()
 	_, path = b.placed(t)
-	if o := decode[api.Order](t, b.call(t, "POST", path+"?wait=0s", ""), 202); o.Status != order.Cancelling || time.Since(begin) > 20*time.Second {
+	if o := decode[api.Order](t, b.call(t, "POST", path+"?wait=0s", ""), 202); o.Status != order.Cancelling ||
+		time.Since(begin) > 20*time.Second {
 		t.Errorf("after %s: %+v", time.Since(begin), o)
 	}
 }
@@ -275,7 +287,8 @@ func TestCancelsTogetherWithPayments(t *testing.T) {
 	all.Wait()
 	for i, id := range ids {
 		events := len(b.cancellations(t, id.String()))
-		lines := b.count(t, `SELECT count(*) FROM order_history WHERE order_id = $1 AND from_status <> 'cancelling' AND to_status = 'cancelling'`, id)
+		lines := b.count(t, `SELECT count(*) FROM order_history
+			WHERE order_id = $1 AND from_status <> 'cancelling' AND to_status = 'cancelling'`, id)
 		o, err := b.store.Order(t.Context(), id)
 		if err != nil {
 			t.Fatal(err)
@@ -284,7 +297,8 @@ func TestCancelsTogetherWithPayments(t *testing.T) {
 		if n > 1 || events != n || lines != n || o.PaymentVersion != 2 ||
 			(n == 0) != (refused[i].Load() == clients) || refused[i].Load() != 0 && refused[i].Load() != clients ||
 			(i%3 == 0) != (o.Status == order.Failed) || (i%3 != 0) != (o.Status == order.Cancelling) {
-			t.Errorf("order %d is %s: %d answers, %d refusals, %d events, %d lines", i, o.Status, n, refused[i].Load(), events, lines)
+			t.Errorf("order %d is %s: %d answers, %d refusals, %d events, %d lines", i, o.Status, n, refused[i].Load(), events,
+				lines)
 		}
 	}
 }

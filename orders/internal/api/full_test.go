@@ -39,7 +39,8 @@ func TestWithoutRoomNewOrdersAreRefused(t *testing.T) {
 
 	refused := func(a answer) {
 		t.Helper()
-		if p := decode[httpserver.Problem](t, a, http.StatusServiceUnavailable); p.Code != "overloaded" || a.header.Get("Retry-After") == "" {
+		if p := decode[httpserver.Problem](t, a, http.StatusServiceUnavailable); p.Code != "overloaded" ||
+			a.header.Get("Retry-After") == "" {
 			t.Errorf("%s, Retry-After %q", a.body, a.header.Get("Retry-After"))
 		}
 	}
@@ -58,7 +59,8 @@ func TestWithoutRoomNewOrdersAreRefused(t *testing.T) {
 
 	// Of a batch those are accepted for which there is room; repeated when there is, it places the rest, each order once.
 	for _, want := range []int{3, 3} {
-		got := decode[api.Results](t, b.call(t, "POST", "/api/v1/orders/batch", batch(full, other, full), "Idempotency-Key", "mixed"), 200).Items
+		got := decode[api.Results](t, b.call(t, "POST", "/api/v1/orders/batch", batch(full, other, full),
+			"Idempotency-Key", "mixed"), 200).Items
 		for i, item := range got {
 			if accepted := i == 1; accepted != (item.Order != nil) || !accepted && item.Problem.Code != "overloaded" {
 				t.Errorf("item %d: %+v", i, item)
@@ -69,13 +71,15 @@ func TestWithoutRoomNewOrdersAreRefused(t *testing.T) {
 		}
 	}
 	b.full.Store(0)
-	for _, item := range decode[api.Results](t, b.call(t, "POST", "/api/v1/orders/batch", batch(full, other, full), "Idempotency-Key", "mixed"), 200).Items {
+	for _, item := range decode[api.Results](t, b.call(t, "POST", "/api/v1/orders/batch", batch(full, other, full),
+		"Idempotency-Key", "mixed"), 200).Items {
 		if item.Order == nil {
 			t.Errorf("with room: %+v", item.Problem)
 		}
 	}
 	b.full.Store(1 << contract.Lane(full))
-	for _, item := range decode[api.Results](t, b.call(t, "POST", "/api/v1/orders/batch", batch(full, other, full), "Idempotency-Key", "mixed"), 200).Items {
+	for _, item := range decode[api.Results](t, b.call(t, "POST", "/api/v1/orders/batch", batch(full, other, full),
+		"Idempotency-Key", "mixed"), 200).Items {
 		if item.Order == nil {
 			t.Errorf("repeated without room: %+v", item.Problem)
 		}

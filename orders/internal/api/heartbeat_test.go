@@ -41,7 +41,10 @@ func TestStreamIsNeverSilentForLong(t *testing.T) {
 		s := &stream{api: &API{currencies: currencies}, changes: hub.Subscribe(id)}
 		client, began := new(body), time.Now()
 		change := func(after time.Duration, version int64, status order.Status) {
-			time.AfterFunc(after, func() { hub.Publish(id, order.Order{ID: id, Currency: "RUB", Version: version, Status: status}) })
+			time.AfterFunc(after, func() {
+				hub.Publish(id, order.Order{ID: id, Currency: "RUB", Version: version,
+					Status: status})
+			})
 		}
 		change(100*time.Second, 2, order.Authorized)
 		change(200*time.Second, 3, order.Paid)
@@ -92,7 +95,8 @@ func TestTheNumberOfStreamsIsBounded(t *testing.T) {
 	router.Get("/{id}", httpserver.Handle(a.stream))
 	recorder := httptest.NewRecorder()
 	router.ServeHTTP(recorder, httptest.NewRequest("GET", "http://localhost/"+uuid.NewString(), nil))
-	if recorder.Code != 503 || !strings.Contains(recorder.Body.String(), httpserver.CodeUnavailable) || recorder.Header().Get("Retry-After") == "" {
+	if recorder.Code != 503 || !strings.Contains(recorder.Body.String(), httpserver.CodeUnavailable) ||
+		recorder.Header().Get("Retry-After") == "" {
 		t.Errorf("got %d %s", recorder.Code, recorder.Body)
 	}
 	if n := a.streams.Load(); n != maxStreams {

@@ -118,7 +118,8 @@ func proxied(t *testing.T) (bundle, *postgrestest.Proxy) {
 	return b, proxy
 }
 
-var moments = map[string]postgrestest.Moment{"before the commit": postgrestest.BeforeCommit, "after the commit": postgrestest.AfterCommit}
+var moments = map[string]postgrestest.Moment{"before the commit": postgrestest.BeforeCommit,
+	"after the commit": postgrestest.AfterCommit}
 
 // The connection is lost once: the request takes effect all the same, once, and its answer is that of a request that
 // nobody has sent before.
@@ -130,7 +131,8 @@ func TestTheAnswerToACommitIsLost(t *testing.T) {
 			woken := b.woken.Load()
 			lost := proxy.Lose(moment, a.statement, 1)
 			got := b.call(t, "POST", a.path, a.body, "Idempotency-Key", key)
-			if len(lost) != 1 || got.status != a.status || got.header.Get("Idempotent-Replayed") != "" || b.woken.Load() == woken {
+			if len(lost) != 1 || got.status != a.status || got.header.Get("Idempotent-Replayed") != "" ||
+				b.woken.Load() == woken {
 				t.Errorf("%s, lost %s %d times: %d %v %s", route, name, len(lost), got.status, got.header, got.body)
 			}
 			again := b.call(t, "POST", a.path, a.body, "Idempotency-Key", key)
@@ -198,7 +200,8 @@ func TestTheAnswerToAKeyIsLost(t *testing.T) {
 		a := b.of(t, "/api/v1/orders/batch")
 		lost := proxy.Lose(moment, "INSERT INTO request_keys", 1)
 		got := b.call(t, "POST", a.path, a.body, "Idempotency-Key", uuid.NewString())
-		if n := b.effects(t, a); len(lost) != 1 || got.status != 200 || got.header.Get("Idempotent-Replayed") != "" || n != a.once {
+		if n := b.effects(t, a); len(lost) != 1 || got.status != 200 || got.header.Get("Idempotent-Replayed") != "" ||
+			n != a.once {
 			t.Errorf("lost %s: %d %v %s; it has taken effect %d times", name, got.status, got.header, got.body, n)
 		}
 	}
@@ -218,7 +221,8 @@ func TestManyLoseTheAnswerToACommit(t *testing.T) {
 		for _, a := range sent {
 			if a.statement == statement {
 				all.Go(func() {
-					if got := b.call(t, "POST", a.path, a.body, "Idempotency-Key", fmt.Sprint("k ", a.of)); got.status != a.status || got.header.Get("Idempotent-Replayed") != "" {
+					if got := b.call(t, "POST", a.path, a.body, "Idempotency-Key", fmt.Sprint("k ", a.of)); got.status != a.status ||
+						got.header.Get("Idempotent-Replayed") != "" {
 						t.Errorf("%s: %d %v %s", a.path, got.status, got.header, got.body)
 					}
 				})

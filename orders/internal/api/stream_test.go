@@ -101,7 +101,8 @@ func TestStreamTellsEveryChange(t *testing.T) {
 
 	l := b.listen(t, id)
 	for header, want := range map[string]string{
-		"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no", "X-Content-Type-Options": "nosniff",
+		"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no",
+		"X-Content-Type-Options": "nosniff",
 	} {
 		if got := l.Header.Get(header); got != want {
 			t.Errorf("%s: %q", header, got)

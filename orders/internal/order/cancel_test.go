@@ -35,7 +35,8 @@ func TestCancelFromEveryStatus(t *testing.T) {
 				t.Errorf("%s: %v, %+v", from, err, o)
 			}
 			if transition == nil || *transition != (Transition{
-				OrderID: o.ID, Number: 4, At: after.UpdatedAt, From: from, To: Cancelling, Reason: "cancelled", Note: "the client changed its mind",
+				OrderID: o.ID, Number: 4, At: after.UpdatedAt, From: from, To: Cancelling, Reason: "cancelled",
+				Note:    "the client changed its mind",
 				EventID: uuid.NullUUID{UUID: contract.EventID(contract.OrderCancelledType, o.ID, 1), Valid: true},
 			}) {
 				t.Errorf("%s: transition %+v", from, transition)
@@ -47,7 +48,8 @@ func TestCancelFromEveryStatus(t *testing.T) {
 // The event carries everything that order.placed does, so that a payment can be made of it alone.
 func TestCancelledCarriesTheWholeOrder(t *testing.T) {
 	r := valid()
-	r.Capture, r.AwaitInventory, r.OnInsufficient, r.ExpiresIn = contract.CaptureManual, true, contract.OnInsufficientWait, "1h"
+	r.Capture, r.AwaitInventory = contract.CaptureManual, true
+	r.OnInsufficient, r.ExpiresIn = contract.OnInsufficientWait, "1h"
 	o, err := Place(currencies(t), r, noon)
 	if err != nil {
 		t.Fatal(err)
@@ -69,7 +71,8 @@ func TestCancelledCarriesTheWholeOrder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := fields(o.CancelledEvent(currencies(t), transition.Note, transition.At, false)); !reflect.DeepEqual(got, want) || len(got) != 14 {
+	got := fields(o.CancelledEvent(currencies(t), transition.Note, transition.At, false))
+	if !reflect.DeepEqual(got, want) || len(got) != 14 {
 		t.Errorf("got %v\nwant %v", got, want)
 	}
 }

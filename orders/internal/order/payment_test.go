@@ -77,7 +77,8 @@ func TestApplyFromEveryStatus(t *testing.T) {
 	} {
 		for i, status := range paymentStatuses {
 			before := pendingOrder()
-			before.Status, before.Reason, before.Note, before.PaymentVersion, before.Version = from, "before", "said before", 4, 3
+			before.Status, before.PaymentVersion, before.Version = from, 4, 3
+			before.Reason, before.Note = "before", "said before"
 			o := before
 			p := paymentOf(o, status, 5, 700, 200)
 			p.Reason, p.Note = "because", "said"
@@ -100,7 +101,8 @@ func TestApplyFromEveryStatus(t *testing.T) {
 				line, reason, note = status, "before", "said before"
 			}
 			after := before
-			after.Status, after.Reason, after.Note, after.Version, after.UpdatedAt = want[i], reason, note, 4, utc(noon.Add(time.Second))
+			after.Status, after.Reason, after.Note = want[i], reason, note
+			after.Version, after.UpdatedAt = 4, utc(noon.Add(time.Second))
 			after.PaymentVersion, after.Captured, after.Refunded = 5, 700, 200
 			if err != nil || !reflect.DeepEqual(o, after) {
 				t.Errorf("%s with %s: %v,\n%+v instead of\n%+v", from, status, err, o, after)
@@ -202,7 +204,8 @@ func TestReadPayment(t *testing.T) {
 func TestReadCancellation(t *testing.T) {
 	table := currencies(t)
 	for _, test := range []struct{ reason, note, want string }{
-		{"cancelled", "changed my mind", "changed my mind"}, {"cancelled", "", ""}, {"changed my mind", "", "changed my mind"}, {"", "", ""},
+		{"cancelled", "changed my mind", "changed my mind"}, {"cancelled", "", ""},
+		{"changed my mind", "", "changed my mind"}, {"", "", ""},
 	} {
 		p, err := ReadPayment(table, uuid.New(), contract.Payment{
 			OrderID: pendingOrder().ID, AccountID: account, Amount: "10.00", Currency: "RUB", Status: contract.PaymentCancelled,
@@ -220,7 +223,8 @@ func TestACancelledOrderKeepsItsNote(t *testing.T) {
 	if _, err := o.Cancel("changed my mind", noon); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := o.Apply(paymentOf(o, contract.PaymentCancelled, 1, 0, 0), noon); err != nil || o.Note != "changed my mind" {
+	if _, err := o.Apply(paymentOf(o, contract.PaymentCancelled, 1, 0, 0), noon); err != nil ||
+		o.Note != "changed my mind" {
 		t.Errorf("%v: %+v", err, o)
 	}
 }
@@ -229,19 +233,21 @@ func TestACancelledOrderKeepsItsNote(t *testing.T) {
 // and not an event that cannot be read.
 func TestReadPaymentWithOtherDigits(t *testing.T) {
 	table := currencies(t)
-	for text, minor := range map[string]int64{"10": 1000, "10.0": 1000, "10.00": 1000, "10.000": 1000, "10.010": 1001, "0": -1, "0.000": -1, "10.001": 0, "0.001": 0} {
+	for text, minor := range map[string]int64{"10": 1000, "10.0": 1000, "10.00": 1000, "10.000": 1000, "10.010": 1001,
+		"0": -1, "0.000": -1, "10.001": 0, "0.001": 0} {
 		amount, captured := text, "0.00"
 		if minor < 0 {
 			amount, captured, minor = "10.00", text, 1000
 		}
-		got, err := ReadPayment(table, uuid.New(), contract.Payment{OrderID: uuid.New(), AccountID: account, Amount: amount, Currency: "RUB",
-			Status: contract.PaymentFailed, CapturedAmount: captured, RefundedAmount: "0", Version: 1})
-		if minor == 0 && !errors.Is(err, ErrCurrency) || minor > 0 && (err != nil || got.Amount != minor || got.Captured != 0) {
+		got, err := ReadPayment(table, uuid.New(), contract.Payment{OrderID: uuid.New(), AccountID: account, Amount: amount,
+			Currency: "RUB", Status: contract.PaymentFailed, CapturedAmount: captured, RefundedAmount: "0", Version: 1})
+		if minor == 0 && !errors.Is(err, ErrCurrency) || minor > 0 &&
+			(err != nil || got.Amount != minor || got.Captured != 0) {
 			t.Errorf("%s: %+v, %v", text, got, err)
 		}
 	}
-	_, err := ReadPayment(table, uuid.New(), contract.Payment{OrderID: uuid.New(), AccountID: account, Amount: "1", Currency: "QQQ",
-		Status: contract.PaymentFailed, CapturedAmount: "0", RefundedAmount: "0", Version: 1})
+	_, err := ReadPayment(table, uuid.New(), contract.Payment{OrderID: uuid.New(), AccountID: account, Amount: "1",
+		Currency: "QQQ", Status: contract.PaymentFailed, CapturedAmount: "0", RefundedAmount: "0", Version: 1})
 	if !errors.Is(err, ErrCurrency) {
 		t.Errorf("an unknown currency: %v", err)
 	}

@@ -29,7 +29,8 @@ func currencies(t testing.TB) *money.Currencies {
 }
 
 func valid() Request {
-	return Request{AccountID: account.String(), Amount: "2500.00", Currency: "RUB", Description: "an order", Reference: "shop-17"}
+	return Request{AccountID: account.String(), Amount: "2500.00", Currency: "RUB", Description: "an order",
+		Reference: "shop-17"}
 }
 
 func TestPlace(t *testing.T) {
@@ -50,7 +51,8 @@ func TestPlace(t *testing.T) {
 
 func TestPlaceTheWholeSaga(t *testing.T) {
 	r := valid()
-	r.Capture, r.AwaitInventory, r.OnInsufficient, r.ExpiresIn = contract.CaptureManual, true, contract.OnInsufficientWait, "1m30.0000005s"
+	r.Capture, r.AwaitInventory = contract.CaptureManual, true
+	r.OnInsufficient, r.ExpiresIn = contract.OnInsufficientWait, "1m30.0000005s"
 	o, err := Place(currencies(t), r, noon)
 	if err != nil {
 		t.Fatal(err)
@@ -61,7 +63,8 @@ func TestPlaceTheWholeSaga(t *testing.T) {
 		t.Errorf("got %+v", o)
 	}
 	event, err := o.PlacedEvent(currencies(t), false)
-	if err != nil || event.ID != contract.EventID(contract.OrderPlacedType, o.ID, 1) || event.Type != contract.OrderPlacedType {
+	if err != nil || event.ID != contract.EventID(contract.OrderPlacedType, o.ID, 1) ||
+		event.Type != contract.OrderPlacedType {
 		t.Fatalf("%v: event %+v", err, event)
 	}
 	var told contract.Order
@@ -108,7 +111,8 @@ func TestPlaceNamesEveryBadField(t *testing.T) {
 		{"negative duration", func(r *Request) { r.ExpiresIn = "-15m" }, "expires_in"},
 		{"short duration", func(r *Request) { r.ExpiresIn = "999ms" }, "expires_in"},
 		{"long duration", func(r *Request) { r.ExpiresIn = "8760h0m0.000000001s" }, "expires_in"},
-		{"long wait for money", func(r *Request) { r.OnInsufficient, r.ExpiresIn = "wait", "720h0m0.000000001s" }, "expires_in"},
+		{"long wait for money", func(r *Request) { r.OnInsufficient, r.ExpiresIn = "wait", "720h0m0.000000001s" },
+			"expires_in"},
 		{"endless duration", func(r *Request) { r.ExpiresIn = strings.Repeat("9", 100_000) + "h" }, "expires_in"},
 		{"several", func(r *Request) { r.Amount, r.Capture, r.ExpiresIn = "x", "y", "z" }, "amount capture expires_in"},
 	} {

@@ -30,9 +30,11 @@ func (w *walker) next() bool {
 	var to string
 	switch p.Status {
 	case "":
-		to = pick(w.random, contract.PaymentCreated, contract.PaymentAuthorized, contract.PaymentSucceeded, contract.PaymentFailed)
+		to = pick(w.random, contract.PaymentCreated, contract.PaymentAuthorized, contract.PaymentSucceeded,
+			contract.PaymentFailed)
 	case contract.PaymentCreated:
-		to = pick(w.random, contract.PaymentCreated, contract.PaymentAuthorized, contract.PaymentSucceeded, contract.PaymentFailed)
+		to = pick(w.random, contract.PaymentCreated, contract.PaymentAuthorized, contract.PaymentSucceeded,
+			contract.PaymentFailed)
 	case contract.PaymentAuthorized:
 		to = pick(w.random, contract.PaymentSucceeded, contract.PaymentFailed)
 	case contract.PaymentSucceeded, contract.PaymentRefunded:
@@ -121,7 +123,8 @@ func TestOrdersFollowTheirPaymentsWhereverTheyGo(t *testing.T) {
 		if o.Status == Cancelling {
 			w.cancel, w.cancelAs = true, o.Reason
 		}
-		for w.payment.Version == 0 || o.Status == Cancelling && w.payment.Status != contract.PaymentFailed && w.payment.Status != contract.PaymentCancelled {
+		for w.payment.Version == 0 || o.Status == Cancelling && w.payment.Status != contract.PaymentFailed &&
+			w.payment.Status != contract.PaymentCancelled {
 			w.next()
 		}
 		apply(w.payment)
@@ -130,7 +133,8 @@ func TestOrdersFollowTheirPaymentsWhereverTheyGo(t *testing.T) {
 		seen := map[uuid.UUID]bool{}
 		for _, line := range history {
 			number++
-			if line.From != from || line.Number != number || !from.CanBecome(line.To) || !line.EventID.Valid || seen[line.EventID.UUID] {
+			if line.From != from || line.Number != number || !from.CanBecome(line.To) || !line.EventID.Valid ||
+				seen[line.EventID.UUID] {
 				t.Fatalf("seed %d: line %+v of %+v", seed, line, history)
 			}
 			taken[step{line.From, line.To}]++
@@ -141,7 +145,8 @@ func TestOrdersFollowTheirPaymentsWhereverTheyGo(t *testing.T) {
 		if o.Status == Authorized || o.Status == Paid {
 			reason = ""
 		}
-		if o.Status != from || o.Version != number || o.Status != statusOf[p.Status] || o.PaymentVersion != p.Version || o.Reason != reason ||
+		if o.Status != from || o.Version != number || o.Status != statusOf[p.Status] || o.PaymentVersion != p.Version ||
+			o.Reason != reason ||
 			o.Captured != p.Captured || o.Refunded != p.Refunded {
 			t.Fatalf("seed %d: %+v\nafter %+v\nof %+v", seed, o, history, p)
 		}

@@ -41,7 +41,8 @@ func setup(t testing.TB) bundle {
 	}
 	db := postgrestest.Database(t, "orders", postgres.Migrations()...)
 	store := postgres.New(db.Service)
-	return bundle{db, store, New(store, currencies, func(order.Order) {}, func() {}, func(int16) bool { return false }, prometheus.NewRegistry())}
+	return bundle{db, store, New(store, currencies, func(order.Order) {}, func() {}, func(int16) bool { return false },
+		prometheus.NewRegistry())}
 }
 
 var account = uuid.MustParse("0198c5a7-5f6e-7c3e-9d57-3f1f6a0f8e11")
@@ -49,7 +50,8 @@ var account = uuid.MustParse("0198c5a7-5f6e-7c3e-9d57-3f1f6a0f8e11")
 // place places an order of 10.00 RUB.
 func (b bundle) place(t testing.TB) order.Order {
 	t.Helper()
-	o, err := b.service.Admit(t.Context(), order.Request{AccountID: account.String(), Amount: "10.00", Currency: "RUB"}, Key{})
+	o, err := b.service.Admit(t.Context(), order.Request{AccountID: account.String(), Amount: "10.00", Currency: "RUB"},
+		Key{})
 	if err == nil {
 		o, _, err = b.service.Place(t.Context(), o)
 	}
@@ -103,7 +105,8 @@ func TestCancelStoresEverythingTogether(t *testing.T) {
 	c := asks(placed.ID, "key", "ё <&> \" \\")
 	got := b.cancel(t, c)[0]
 	want := placed
-	want.Status, want.Reason, want.Note, want.Version, want.UpdatedAt = order.Cancelling, "cancelled", c.Note, 2, got.order.UpdatedAt
+	want.Status, want.Reason, want.Note, want.Version, want.UpdatedAt = order.Cancelling, "cancelled", c.Note, 2,
+		got.order.UpdatedAt
 	if !reflect.DeepEqual(got, cancelled{order: want, begun: true}) {
 		t.Fatalf("got %+v", got)
 	}
@@ -112,10 +115,12 @@ func TestCancelStoresEverythingTogether(t *testing.T) {
 	}
 	eventID := contract.EventID(contract.OrderCancelledType, placed.ID, 1)
 	line := order.Transition{
-		OrderID: placed.ID, Number: 2, At: want.UpdatedAt, From: order.Pending, To: order.Cancelling, Reason: "cancelled", Note: c.Note,
+		OrderID: placed.ID, Number: 2, At: want.UpdatedAt, From: order.Pending, To: order.Cancelling, Reason: "cancelled",
+		Note:    c.Note,
 		EventID: uuid.NullUUID{UUID: eventID, Valid: true},
 	}
-	if history, err := b.store.Transitions(t.Context(), placed.ID); err != nil || !reflect.DeepEqual(history, []order.Transition{line}) {
+	if history, err := b.store.Transitions(t.Context(), placed.ID); err != nil ||
+		!reflect.DeepEqual(history, []order.Transition{line}) {
 		t.Errorf("%v: history %+v", err, history)
 	}
 	events := outboxtest.Messages(t, b.Service)
@@ -127,8 +132,10 @@ func TestCancelStoresEverythingTogether(t *testing.T) {
 		t.Fatal(err)
 	}
 	if event := (outbox.Message{
-		Seq: events[1].Seq, CreatedAt: events[1].CreatedAt, Lane: contract.Lane(account), ID: eventID, Type: contract.OrderCancelledType,
-		Topic: contract.TopicOrders, Key: account.String(), Subject: placed.ID.String(), Payload: told.Payload, Traceparent: "00-trace",
+		Seq: events[1].Seq, CreatedAt: events[1].CreatedAt, Lane: contract.Lane(account), ID: eventID,
+		Type:  contract.OrderCancelledType,
+		Topic: contract.TopicOrders, Key: account.String(), Subject: placed.ID.String(), Payload: told.Payload,
+		Traceparent: "00-trace",
 	}); events[0].Type != contract.OrderPlacedType || events[1] != event {
 		t.Errorf("events %+v, want %+v", events, event)
 	}
@@ -176,7 +183,8 @@ func TestCancelAgain(t *testing.T) {
 			// Once it has failed for its payment, only the same request is answered with it.
 			b.setStatus(t, o.ID, order.Failed)
 			late := b.cancel(t, test.again)[0]
-			if want := test.err; test.repeated && (!late.repeated || !errors.Is(late.err, want) || late.order.Status != order.Failed) ||
+			if want := test.err; test.repeated && (!late.repeated || !errors.Is(late.err, want) ||
+				late.order.Status != order.Failed) ||
 				!test.repeated && !errors.Is(late.err, order.ErrFailed) {
 				t.Errorf("%s, together %v: late %+v", name, together, late)
 			}
@@ -199,7 +207,8 @@ func TestCancelRefusesEachByItself(t *testing.T) {
 		results[2].err != nil || results[2].begun || results[2].order.Status != order.Cancelled || !results[3].begun {
 		t.Errorf("got %+v", results)
 	}
-	if lines, rows := b.count(t, `SELECT count(*) FROM order_history`), b.count(t, `SELECT count(*) FROM cancellations`); lines != 1 || rows != 1 {
+	if lines, rows := b.count(t, `SELECT count(*) FROM order_history`),
+		b.count(t, `SELECT count(*) FROM cancellations`); lines != 1 || rows != 1 {
 		t.Errorf("%d lines of history, %d cancellations", lines, rows)
 	}
 }
@@ -295,7 +304,8 @@ func TestCancelsRaceWithPayments(t *testing.T) {
 		}
 		events := len(outboxtest.Of(messages, contract.OrderCancelledType, o.ID.String()))
 		rows := b.count(t, `SELECT count(*) FROM cancellations WHERE order_id = $1`, o.ID)
-		if o.Status != from || o.PaymentVersion != 5 || cancels > 1 || fresh[o.ID] != cancels || events != cancels || rows != cancels {
+		if o.Status != from || o.PaymentVersion != 5 || cancels > 1 || fresh[o.ID] != cancels || events != cancels ||
+			rows != cancels {
 			t.Errorf("%s is %s at version %d of its payment: cancelled %d times, %d answers, %d events, %d rows",
 				o.ID, o.Status, o.PaymentVersion, cancels, fresh[o.ID], events, rows)
 		}

@@ -26,7 +26,8 @@ func TestEveryProcessHearsOfWhatIsSaved(t *testing.T) {
 	heard, done := make(chan []watch.Change, 100), make(chan error, 1)
 	listening := make(chan struct{}, 10)
 	go func() {
-		done <- watch.Listen(b.Config, postgres.Changes, slog.New(slog.DiscardHandler))(ctx, func(changes []watch.Change) { heard <- changes },
+		done <- watch.Listen(b.Config, postgres.Changes, slog.New(slog.DiscardHandler))(ctx,
+			func(changes []watch.Change) { heard <- changes },
 			func(now bool) {
 				if now {
 					listening <- struct{}{}
@@ -58,7 +59,8 @@ func TestEveryProcessHearsOfWhatIsSaved(t *testing.T) {
 	save(nil, one, two)
 	select {
 	case changes := <-heard:
-		want := []watch.Change{{ID: one.Order.ID, Version: one.Order.Version + 1}, {ID: two.Order.ID, Version: two.Order.Version + 1}}
+		want := []watch.Change{{ID: one.Order.ID, Version: one.Order.Version + 1},
+			{ID: two.Order.ID, Version: two.Order.Version + 1}}
 		if !slices.Equal(changes, want) {
 			t.Errorf("heard %v, want %v", changes, want)
 		}

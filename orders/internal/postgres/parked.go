@@ -23,15 +23,15 @@ type Parked struct {
 }
 
 // Park keeps messages for an operator. A message that is parked already gets one more attempt and the new reason.
-func (s *Store) Park(ctx context.Context, tx *sqlx.Tx, parked []Parked) error {
-	n := len(parked)
+func (s *Store) Park(ctx context.Context, tx *sqlx.Tx, events []Parked) error {
+	n := len(events)
 	if n == 0 {
 		return nil
 	}
 	topics, headers, reasons := texts(n), texts(n), texts(n)
 	partitions, offsets := make(pg.Int32s, n), bigints(n)
 	keys, payloads := make(pg.Blobs, n), make(pg.Blobs, n)
-	for i, p := range parked {
+	for i, p := range events {
 		m := p.Message
 		topics[i] = m.Topic
 		partitions[i], offsets[i] = int32(m.Partition), m.Offset

@@ -50,7 +50,8 @@ func placement(t testing.TB, change func(*order.Request)) postgres.Placement {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := order.Request{AccountID: account.String(), Amount: "10.00", Currency: "RUB", Description: "ё <&> \" \\", Reference: "{shop},17"}
+	r := order.Request{AccountID: account.String(), Amount: "10.00", Currency: "RUB", Description: "ё <&> \" \\",
+		Reference: "{shop},17"}
 	if change != nil {
 		change(&r)
 	}
@@ -84,7 +85,8 @@ func TestPlaceStoresTheOrderAndItsEvent(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	p := placement(t, nil)
-	if placed := place(t, b.store, p); len(placed) != 1 || !placed[0].New || !reflect.DeepEqual(*placed[0].Order, p.Order) {
+	if placed := place(t, b.store, p); len(placed) != 1 || !placed[0].New ||
+		!reflect.DeepEqual(*placed[0].Order, p.Order) {
 		t.Fatalf("placed %+v", placed)
 	}
 	stored, err := b.store.Order(t.Context(), p.Order.ID)
@@ -93,8 +95,9 @@ func TestPlaceStoresTheOrderAndItsEvent(t *testing.T) {
 	}
 	events := outboxtest.Messages(t, b.Service)
 	want := outbox.Message{
-		Lane: contract.Lane(account), ID: p.Order.PlacedEventID(), Type: contract.OrderPlacedType, Topic: contract.TopicOrders,
-		Key: account.String(), Subject: p.Order.ID.String(), Payload: p.Event.Payload, Traceparent: "00-trace",
+		Lane: contract.Lane(account), ID: p.Order.PlacedEventID(), Type: contract.OrderPlacedType,
+		Topic: contract.TopicOrders,
+		Key:   account.String(), Subject: p.Order.ID.String(), Payload: p.Event.Payload, Traceparent: "00-trace",
 	}
 	if len(events) == 1 {
 		want.Seq, want.CreatedAt = events[0].Seq, events[0].CreatedAt
@@ -188,7 +191,8 @@ func TestSaveAndPark(t *testing.T) {
 	place(t, b.store, one, two)
 	event := uuid.New()
 	headers := []kafka.Header{{Key: "bytes", Value: []byte{0, 0xff}}, {Key: "\x00\xff"}}
-	poison := kafka.Message{Topic: "payments", Partition: 3, Offset: 7, Key: nil, Value: []byte{0, 0xff, '"'}, Headers: headers}
+	poison := kafka.Message{Topic: "payments", Partition: 3, Offset: 7, Key: nil, Value: []byte{0, 0xff, '"'},
+		Headers: headers}
 	var saved order.Order
 	for range 2 {
 		err := b.store.InTx(t.Context(), func(tx *sqlx.Tx) error {
@@ -241,7 +245,8 @@ func TestSaveAndPark(t *testing.T) {
 		t.Fatal(err)
 	}
 	if parked.Attempts != 2 || len(parked.Key) != 0 || string(parked.Payload) != string(poison.Value) ||
-		parked.Headers != `[{"key":"bytes","value":"AP8="},{"key":"��","value":null}]` || parked.Reason != "NUL � and �" {
+		parked.Headers != `[{"key":"bytes","value":"AP8="},{"key":"��","value":null}]` ||
+		parked.Reason != "NUL � and �" {
 		t.Errorf("parked %+v", parked)
 	}
 }
@@ -258,7 +263,10 @@ func TestSaveNeverGoesBack(t *testing.T) {
 	for _, versions := range [][2]int64{{2, 1}, {1, 2}} {
 		stale := p.Order
 		stale.Version, stale.PaymentVersion = versions[0], versions[1]
-		err := b.store.InTx(t.Context(), func(tx *sqlx.Tx) error { return b.store.Save(t.Context(), tx, []order.Order{stale}, nil) })
+		err := b.store.InTx(t.Context(), func(tx *sqlx.Tx) error {
+			return b.store.Save(t.Context(), tx, []order.Order{stale},
+				nil)
+		})
 		if err == nil || !strings.Contains(err.Error(), "0 rows") {
 			t.Errorf("versions %d: %v", versions, err)
 		}
@@ -300,7 +308,8 @@ func TestListIsCompleteAndStableWhileOrdersCome(t *testing.T) {
 		}))
 	}
 	place(t, b.store, all...)
-	if _, err := b.Service.Exec(`UPDATE orders SET status = 'paid' WHERE reference = 'ref-1' OR reference = 'ref-4'`); err != nil {
+	if _, err := b.Service.Exec(`
+		UPDATE orders SET status = 'paid' WHERE reference = 'ref-1' OR reference = 'ref-4'`); err != nil {
 		t.Fatal(err)
 	}
 	paid := func(p postgres.Placement) bool { return p.Order.Reference == "ref-1" || p.Order.Reference == "ref-4" }
@@ -309,14 +318,17 @@ func TestListIsCompleteAndStableWhileOrdersCome(t *testing.T) {
 		filter postgres.Filter
 		keep   func(postgres.Placement) bool
 	}{
-		"all":       {postgres.Filter{}, func(postgres.Placement) bool { return true }},
-		"account":   {postgres.Filter{AccountID: is(other)}, func(p postgres.Placement) bool { return p.Order.AccountID == other }},
-		"reference": {postgres.Filter{Reference: "ref-2"}, func(p postgres.Placement) bool { return p.Order.Reference == "ref-2" }},
-		"status":    {postgres.Filter{Status: order.Paid}, paid},
-		"nothing":   {postgres.Filter{AccountID: is(uuid.New())}, func(postgres.Placement) bool { return false }},
-		"everything": {postgres.Filter{AccountID: is(other), Reference: "ref-1", Status: order.Paid}, func(p postgres.Placement) bool {
-			return p.Order.AccountID == other && p.Order.Reference == "ref-1"
-		}},
+		"all": {postgres.Filter{}, func(postgres.Placement) bool { return true }},
+		"account": {postgres.Filter{AccountID: is(other)},
+			func(p postgres.Placement) bool { return p.Order.AccountID == other }},
+		"reference": {postgres.Filter{Reference: "ref-2"},
+			func(p postgres.Placement) bool { return p.Order.Reference == "ref-2" }},
+		"status":  {postgres.Filter{Status: order.Paid}, paid},
+		"nothing": {postgres.Filter{AccountID: is(uuid.New())}, func(postgres.Placement) bool { return false }},
+		"everything": {postgres.Filter{AccountID: is(other), Reference: "ref-1", Status: order.Paid},
+			func(p postgres.Placement) bool {
+				return p.Order.AccountID == other && p.Order.Reference == "ref-1"
+			}},
 	} {
 		var want []uuid.UUID
 		for _, p := range all {
@@ -350,8 +362,8 @@ func TestListByStatusIsBounded(t *testing.T) {
 	first, last := placement(t, nil), placement(t, nil)
 	place(t, b.store, first)
 	if _, err := b.Owner.Exec(`
-		INSERT INTO orders (id, account_id, amount, currency, description, reference, capture, await_inventory, on_insufficient,
-			status, version, fingerprint, created_at, updated_at)
+		INSERT INTO orders (id, account_id, amount, currency, description, reference, capture, await_inventory,
+			on_insufficient, status, version, fingerprint, created_at, updated_at)
 		SELECT gen_random_uuid(), $1, 1, 'RUB', '', '', 'automatic', false, 'reject', 'paid', 2, $1, now(), now()
 		FROM generate_series(1, 25000)`, account); err != nil {
 		t.Fatal(err)
@@ -362,7 +374,8 @@ func TestListByStatusIsBounded(t *testing.T) {
 	if !slices.Equal(got, []uuid.UUID{last.Order.ID, first.Order.ID}) || calls != 3 {
 		t.Errorf("%v in %d pages", got, calls)
 	}
-	got = pages(t, b.store, postgres.Filter{Status: order.Failed, AccountID: uuid.NullUUID{UUID: account, Valid: true}}, 50, func() {})
+	got = pages(t, b.store, postgres.Filter{Status: order.Failed, AccountID: uuid.NullUUID{UUID: account, Valid: true}},
+		50, func() {})
 	if len(got) != 0 {
 		t.Errorf("%v has failed", got)
 	}
@@ -414,11 +427,13 @@ func TestAnEarlierCancellationIsReadAsANote(t *testing.T) {
 	for _, status := range []order.Status{order.Cancelling, order.Cancelled} {
 		p := placement(t, nil)
 		place(t, b.store, p)
-		if _, err := b.Owner.Exec(`UPDATE orders SET status = $2, reason = 'changed my mind', version = 3 WHERE id = $1`, p.Order.ID, status); err != nil {
+		if _, err := b.Owner.Exec(`UPDATE orders SET status = $2, reason = 'changed my mind', version = 3 WHERE id = $1`,
+			p.Order.ID, status); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := b.Owner.Exec(`INSERT INTO order_history (order_id, number, at, from_status, to_status, reason) VALUES
-			($1, 2, now(), 'pending', 'cancelling', 'changed my mind'), ($1, 3, now(), 'cancelling', 'cancelling', 'succeeded')`, p.Order.ID); err != nil {
+			($1, 2, now(), 'pending', 'cancelling', 'changed my mind'),
+			($1, 3, now(), 'cancelling', 'cancelling', 'succeeded')`, p.Order.ID); err != nil {
 			t.Fatal(err)
 		}
 		o, err := b.store.Order(t.Context(), p.Order.ID)

@@ -71,7 +71,8 @@ func (h *healing) heal() {
 	_, _ = io.WriteString(h.log, "begin\n")
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
-	healer := status.NewHealer(h.store, currencies(), impatience, func() {}, slog.New(slog.NewTextHandler(h.log, nil)), metrics)
+	healer := status.NewHealer(h.store, currencies(), impatience, func() {}, slog.New(slog.NewTextHandler(h.log, nil)),
+		metrics)
 	running.Go(func() {
 		if err := healer.Run(ctx); err != nil {
 			h.Error(err)
@@ -84,7 +85,8 @@ func (h *healing) heal() {
 func (h *healing) publish() {
 	h.Helper()
 	var rows []outbox.Row
-	if err := h.db.Service.Select(&rows, `DELETE FROM outbox WHERE messages <> '' RETURNING seq, lane, messages, created_at`); err != nil {
+	if err := h.db.Service.Select(&rows, `
+		DELETE FROM outbox WHERE messages <> '' RETURNING seq, lane, messages, created_at`); err != nil {
 		h.Fatal(err)
 	}
 	for _, row := range rows {
@@ -148,7 +150,8 @@ func TestAnOrderWithoutAnAnswerIsAnnouncedAgain(t *testing.T) {
 		}
 		m := h.told[o.ID.String()][0]
 		var got, want contract.Order
-		if err := errors.Join(json.Unmarshal([]byte(m.Payload), &got), json.Unmarshal([]byte(placedEvent(t, o).Payload), &want)); err != nil {
+		if err := errors.Join(json.Unmarshal([]byte(m.Payload), &got),
+			json.Unmarshal([]byte(placedEvent(t, o).Payload), &want)); err != nil {
 			t.Fatal(err)
 		}
 		want.Repeated = true
@@ -193,7 +196,8 @@ func TestAnOrderHealsAndSaysSo(t *testing.T) {
 	if n := h.metric(t, "altyn_orders_announced_again_total", contract.OrderPlacedType); n < 1 {
 		t.Errorf("%v were announced again", n)
 	}
-	if want := `msg="order healed: it went on after it was announced again" order_id=` + o.ID.String() + " status=paid"; !strings.Contains(h.log.String(), want) {
+	want := `msg="order healed: it went on after it was announced again" order_id=` + o.ID.String() + " status=paid"
+	if !strings.Contains(h.log.String(), want) {
 		t.Errorf("the log lacks %q:\n%s", want, h.log)
 	}
 }
@@ -202,7 +206,8 @@ func TestAnOrderHealsAndSaysSo(t *testing.T) {
 // database, are not announced.
 func TestWhoIsAnnouncedAgain(t *testing.T) {
 	h := setupHealing(t)
-	names := []string{"lost", "paid", "failed", "waits", "held", "cancelling", "cancelled", "paid, then cancelling", "late in the outbox", "parked in the outbox", "parked event"}
+	names := []string{"lost", "paid", "failed", "waits", "held", "cancelling", "cancelled", "paid, then cancelling",
+		"late in the outbox", "parked in the outbox", "parked event"}
 	orders := map[string]order.Order{}
 	for i, o := range h.place(t, len(names)) {
 		orders[names[i]] = o
@@ -224,13 +229,18 @@ func TestWhoIsAnnouncedAgain(t *testing.T) {
 		event(t, orders["waits"], contract.PaymentCreated, 1, reason(contract.WaitingForFunds)),
 		event(t, orders["held"], contract.PaymentAuthorized, 1, nil),
 		event(t, orders["paid, then cancelling"], contract.PaymentSucceeded, 1, nil),
-		event(t, orders["parked event"], contract.PaymentSucceeded, 1, func(p *contract.Payment) { p.AccountID = uuid.New() }))
+		event(t, orders["parked event"], contract.PaymentSucceeded, 1,
+			func(p *contract.Payment) { p.AccountID = uuid.New() }))
 	h.publish()
 	clear(h.told)
-	h.execute(`INSERT INTO outbox (lane, count, messages, created_at) VALUES ($1, 1, '', clock_timestamp() - interval '1 hour')`,
+	h.execute(`
+		INSERT INTO outbox (lane, count, messages, created_at)
+		VALUES ($1, 1, '', clock_timestamp() - interval '1 hour')`,
 		contract.Lane(orders["late in the outbox"].AccountID))
-	h.execute(`INSERT INTO outbox_parked (seq, lane, id, type, topic, key, subject, payload, traceparent, created_at, reason)
-		VALUES (1, 0, gen_random_uuid(), '', 'orders', $1, '', '', '', clock_timestamp(), '')`, orders["parked in the outbox"].AccountID.String())
+	h.execute(`
+		INSERT INTO outbox_parked (seq, lane, id, type, topic, key, subject, payload, traceparent, created_at, reason)
+		VALUES (1, 0, gen_random_uuid(), '', 'orders', $1, '', '', '', clock_timestamp(), '')`,
+		orders["parked in the outbox"].AccountID.String())
 	h.heal()
 	h.until("the lost order is announced again", func() bool { return h.asked(orders["lost"]) > 0 })
 
@@ -256,12 +266,14 @@ func TestWhoIsAnnouncedAgain(t *testing.T) {
 		}
 		var event contract.Cancellation
 		m := announced(name)[0]
-		if err := json.Unmarshal([]byte(m.Payload), &event); err != nil || !event.Repeated || event.Reason != "cancelled" || event.Note != "no more" || event.OrderID != o.ID ||
+		if err := json.Unmarshal([]byte(m.Payload), &event); err != nil || !event.Repeated || event.Reason != "cancelled" ||
+			event.Note != "no more" || event.OrderID != o.ID ||
 			!time.Time(event.CancelledAt).Equal(o.UpdatedAt) || m.ID != o.CancelledEventID() {
 			t.Errorf("%s: %v: announced %s as %s", name, err, m.Payload, m.ID)
 		}
 	}
-	for _, name := range []string{"paid", "failed", "waits", "held", "late in the outbox", "parked in the outbox", "parked event"} {
+	for _, name := range []string{"paid", "failed", "waits", "held", "late in the outbox", "parked in the outbox",
+		"parked event"} {
 		if n := h.asked(orders[name]); n != 0 {
 			t.Errorf("%s: announced %d times: %v", name, n, h.told[orders[name].ID.String()])
 		}
@@ -273,7 +285,9 @@ func TestWhoIsAnnouncedAgain(t *testing.T) {
 		h.until(name+" is left alone", func() bool { return h.unwatched(orders[name]) })
 	}
 	// The pauses of those that wait are ten times as long, and then they are asked about too.
-	h.until("what waits is asked about at last", func() bool { return h.asked(orders["waits"]) > 0 && h.asked(orders["held"]) > 0 })
+	h.until("what waits is asked about at last", func() bool {
+		return h.asked(orders["waits"]) > 0 && h.asked(orders["held"]) > 0
+	})
 }
 
 func (h *healing) execute(query string, args ...any) {
@@ -300,8 +314,8 @@ func TestTheSweepWaitsForTransactionsThatRun(t *testing.T) {
 		o := first
 		o.ID = uuid.Must(uuid.NewV7())
 		if _, err := tx.ExecContext(t.Context(), `
-			INSERT INTO orders (id, account_id, amount, currency, description, reference, capture, await_inventory, on_insufficient,
-				status, version, fingerprint, created_at, updated_at)
+			INSERT INTO orders (id, account_id, amount, currency, description, reference, capture, await_inventory,
+				on_insufficient, status, version, fingerprint, created_at, updated_at)
 			SELECT $2, account_id, amount, currency, description, reference, capture, await_inventory, on_insufficient,
 				status, version, fingerprint, created_at, updated_at FROM orders WHERE id = $1`, first.ID, o.ID); err != nil {
 			t.Fatal(err)
@@ -339,20 +353,27 @@ func TestTheSweepComesOnceAcrossEveryOrder(t *testing.T) {
 	h := setupHealing(t)
 	lost := h.place(t, 2)
 	h.execute(`
-		INSERT INTO orders (id, account_id, amount, currency, description, reference, capture, await_inventory, on_insufficient,
-			status, version, fingerprint, created_at, updated_at)
-		SELECT gen_random_uuid(), account_id, amount, currency, description, reference, capture, await_inventory, on_insufficient,
-			'paid', version, fingerprint, created_at, updated_at FROM orders, generate_series(1, 60000) WHERE id = $1`, lost[0].ID)
+		INSERT INTO orders (id, account_id, amount, currency, description, reference, capture, await_inventory,
+			on_insufficient, status, version, fingerprint, created_at, updated_at)
+		SELECT gen_random_uuid(), account_id, amount, currency, description, reference, capture, await_inventory,
+			on_insufficient, 'paid', version, fingerprint, created_at, updated_at
+		FROM orders, generate_series(1, 60000) WHERE id = $1`, lost[0].ID)
 	lost = append(lost, h.place(t, 1)...)
 	h.publish()
 	clear(h.told)
 	h.heal()
-	h.until("the lost orders are announced again", func() bool { return h.asked(lost[0]) > 0 && h.asked(lost[1]) > 0 && h.asked(lost[2]) > 0 })
+	h.until("the lost orders are announced again", func() bool {
+		return h.asked(lost[0]) > 0 && h.asked(lost[1]) > 0 && h.asked(lost[2]) > 0
+	})
 	var swept, last int64
-	if err := h.db.Service.QueryRow(`SELECT sweep.seq, max(orders.seq) FROM sweep, orders GROUP BY 1`).Scan(&swept, &last); err != nil || swept != last {
+	if err := h.db.Service.QueryRow(`SELECT sweep.seq, max(orders.seq) FROM sweep, orders GROUP BY 1`).
+		Scan(&swept, &last); err != nil || swept != last {
 		t.Errorf("%v: swept up to %d of %d", err, swept, last)
 	}
-	if plan := h.plan(`SELECT seq, id, status FROM orders WHERE seq > (SELECT seq FROM sweep WHERE one) AND seq <= 60000 ORDER BY seq LIMIT 50000`); !strings.Contains(plan, "orders_seq") {
+	plan := h.plan(`
+		SELECT seq, id, status FROM orders WHERE seq > (SELECT seq FROM sweep WHERE one) AND seq <= 60000
+		ORDER BY seq LIMIT 50000`)
+	if !strings.Contains(plan, "orders_seq") {
 		t.Error("the sweep does not use the index of seq:\n" + plan)
 	}
 }

@@ -29,7 +29,8 @@ func TestTheLogNamesWhatDidNotSucceed(t *testing.T) {
 		messages[i] = event(t, o, contract.PaymentFailed, 1, nil)
 	}
 	messages[0] = event(t, orders[0], contract.PaymentSucceeded, 1, nil)
-	messages[1] = event(t, orders[1], contract.PaymentFailed, 1, func(p *contract.Payment) { p.Amount = "0.01" }) // of another order, it seems
+	// of another order, it seems
+	messages[1] = event(t, orders[1], contract.PaymentFailed, 1, func(p *contract.Payment) { p.Amount = "0.01" })
 	if err := worker.Handle(t.Context(), messages); err != nil {
 		t.Fatal(err)
 	}

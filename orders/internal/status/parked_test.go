@@ -26,7 +26,8 @@ func (b *bundle) poison(t *testing.T, o order.Order) (mend func()) {
 	t.Helper()
 	if _, err := b.db.Owner.Exec(`
 		CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'poison'; END $$;
-		CREATE TRIGGER refuse BEFORE UPDATE ON orders FOR EACH ROW WHEN (new.id = '` + o.ID.String() + `') EXECUTE FUNCTION refuse()`); err != nil {
+		CREATE TRIGGER refuse BEFORE UPDATE ON orders FOR EACH ROW WHEN (new.id = '` + o.ID.String() + `')
+			EXECUTE FUNCTION refuse()`); err != nil {
 		t.Fatal(err)
 	}
 	return func() {
@@ -80,8 +81,9 @@ func TestAParkedEventIsAppliedAgain(t *testing.T) {
 		t.Fatalf("parked %+v", items)
 	}
 	item := items[0]
-	if item.Source != "events" || item.Kind != contract.PaymentSucceededType || item.AccountID != orders[0].AccountID || item.Attempts != 1 ||
-		!strings.Contains(item.Reason, "poison") || string(item.Payload) != string(message.Value) || time.Since(time.Time(item.ParkedAt)) > time.Minute {
+	if item.Source != "events" || item.Kind != contract.PaymentSucceededType || item.AccountID != orders[0].AccountID ||
+		item.Attempts != 1 || !strings.Contains(item.Reason, "poison") || string(item.Payload) != string(message.Value) ||
+		time.Since(time.Time(item.ParkedAt)) > time.Minute {
 		t.Errorf("item %+v", item)
 	}
 
@@ -89,14 +91,16 @@ func TestAParkedEventIsAppliedAgain(t *testing.T) {
 	b.metrics = prometheus.NewRegistry()
 	b.worker = status.New(b.store, currencies(), nil, func(o order.Order) { b.changes <- o }, quiet, b.metrics)
 	again, err := b.worker.Redrive(t.Context(), item.ID)
-	if err != nil || again.ID != item.ID || again.Attempts != 2 || again.ParkedAt != item.ParkedAt || b.status(t, orders[0]) != order.Pending {
+	if err != nil || again.ID != item.ID || again.Attempts != 2 || again.ParkedAt != item.ParkedAt ||
+		b.status(t, orders[0]) != order.Pending {
 		t.Errorf("before it is mended: %+v, %v", again, err)
 	}
 	mend()
 	if was, err := b.worker.Redrive(t.Context(), item.ID); err != nil || was.ID != item.ID || was.Attempts != 2 {
 		t.Errorf("mended: %+v, %v", was, err)
 	}
-	if got := b.status(t, orders[0]); got != order.Paid || len(b.list(t)) != 0 || b.gauge(t, "altyn_orders_parked_events") != 0 {
+	if got := b.status(t, orders[0]); got != order.Paid || len(b.list(t)) != 0 ||
+		b.gauge(t, "altyn_orders_parked_events") != 0 {
 		t.Errorf("the order is %s, parked %+v", got, b.list(t))
 	}
 	if changed := <-b.changes; changed.ID != orders[0].ID || changed.Status != order.Paid {
@@ -138,16 +142,21 @@ func TestAnEventInAnotherCurrencyIsParked(t *testing.T) {
 	b := setup(t)
 	orders := b.place(t, 3)
 	b.handle(t,
-		event(t, orders[0], contract.PaymentSucceeded, 1, func(p *contract.Payment) { p.Amount, p.CapturedAmount = "10.000", "10.000" }),
+		event(t, orders[0], contract.PaymentSucceeded, 1, func(p *contract.Payment) {
+			p.Amount, p.CapturedAmount = "10.000", "10.000"
+		}),
 		event(t, orders[1], contract.PaymentSucceeded, 1, func(p *contract.Payment) { p.Currency = "XQQ" }),
-		event(t, orders[2], contract.PaymentSucceeded, 1, func(p *contract.Payment) { p.Amount, p.CapturedAmount = "10.001", "10.001" }))
+		event(t, orders[2], contract.PaymentSucceeded, 1, func(p *contract.Payment) {
+			p.Amount, p.CapturedAmount = "10.001", "10.001"
+		}))
 	for i, want := range []order.Status{order.Paid, order.Pending, order.Pending} {
 		if got := b.status(t, orders[i]); got != want {
 			t.Errorf("order %d is %s, want %s", i, got, want)
 		}
 	}
 	items := b.list(t)
-	if len(items) != 2 || !strings.Contains(items[0].Reason+items[1].Reason, order.ErrCurrency.Error()) || b.metric(t, "altyn_orders_dead_letters_total", "") != 0 {
+	if len(items) != 2 || !strings.Contains(items[0].Reason+items[1].Reason, order.ErrCurrency.Error()) ||
+		b.metric(t, "altyn_orders_dead_letters_total", "") != 0 {
 		t.Fatalf("parked %+v", items)
 	}
 	// The file is mended, and the currency is there.
@@ -179,15 +188,19 @@ func TestWhatCannotBeAppliedStaysParked(t *testing.T) {
 	orders := b.place(t, 2)
 	unknown := orders[1]
 	unknown.ID = uuid.New()
-	b.handle(t, event(t, orders[0], contract.PaymentFailed, 1, nil), event(t, orders[0], contract.PaymentSucceeded, 2, nil))
+	b.handle(t, event(t, orders[0], contract.PaymentFailed, 1, nil),
+		event(t, orders[0], contract.PaymentSucceeded, 2, nil))
 	// What the dead letters did not take, for whatever reason, is parked too.
-	stuck := []kafka.Message{{Topic: contract.TopicPayments, Offset: 100, Value: []byte("\xff")}, event(t, unknown, contract.PaymentSucceeded, 1, nil)}
+	stuck := []kafka.Message{{Topic: contract.TopicPayments, Offset: 100, Value: []byte("\xff")},
+		event(t, unknown, contract.PaymentSucceeded, 1, nil)}
 	if err := b.store.InTx(t.Context(), func(tx *sqlx.Tx) error {
-		return b.store.Park(t.Context(), tx, []postgres.Parked{{Message: stuck[0], Reason: "stuck"}, {Message: stuck[1], Reason: "stuck"}})
+		return b.store.Park(t.Context(), tx, []postgres.Parked{{Message: stuck[0], Reason: "stuck"},
+			{Message: stuck[1], Reason: "stuck"}})
 	}); err != nil {
 		t.Fatal(err)
 	}
-	reasons := map[string]string{contract.PaymentSucceededType + "/false": "cannot become paid", "/true": "ce_type", contract.PaymentSucceededType + "/true": "unknown order"}
+	reasons := map[string]string{contract.PaymentSucceededType + "/false": "cannot become paid", "/true": "ce_type",
+		contract.PaymentSucceededType + "/true": "unknown order"}
 	items := b.list(t)
 	if len(items) != len(reasons) {
 		t.Fatalf("parked %+v", items)
@@ -196,12 +209,14 @@ func TestWhatCannotBeAppliedStaysParked(t *testing.T) {
 		for attempts := 2; attempts <= 3; attempts++ {
 			again, err := b.worker.Redrive(t.Context(), item.ID)
 			key := item.Kind + map[bool]string{true: "/true", false: "/false"}[item.Reason == "stuck"]
-			if err != nil || again.ID != item.ID || again.Attempts != attempts || !strings.Contains(again.Reason, reasons[key]) || reasons[key] == "" {
+			if err != nil || again.ID != item.ID || again.Attempts != attempts ||
+				!strings.Contains(again.Reason, reasons[key]) || reasons[key] == "" {
 				t.Errorf("%s: %+v, %v; want %q", key, again, err, reasons[key])
 			}
 		}
 	}
-	if got := b.list(t); len(got) != 3 || b.status(t, orders[0]) != order.Failed || b.status(t, orders[1]) != order.Pending {
+	if got := b.list(t); len(got) != 3 || b.status(t, orders[0]) != order.Failed ||
+		b.status(t, orders[1]) != order.Pending {
 		t.Errorf("parked %+v", got)
 	}
 	for i, item := range items {

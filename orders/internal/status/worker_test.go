@@ -46,7 +46,8 @@ func setup(t *testing.T) *bundle {
 		db: postgrestest.Database(t, "orders", postgres.Migrations()...), broker: kafkatest.Broker(t),
 		changes: make(chan order.Order, 10_000),
 	}
-	if err := kafka.EnsureTopics(t.Context(), b.broker, contract.TopicPayments, contract.DeadLetter(contract.TopicPayments)); err != nil {
+	if err := kafka.EnsureTopics(t.Context(), b.broker, contract.TopicPayments,
+		contract.DeadLetter(contract.TopicPayments)); err != nil {
 		t.Fatal(err)
 	}
 	b.store = postgres.New(b.db.Service)
@@ -88,7 +89,8 @@ func (b *bundle) place(t *testing.T, n int) []order.Order {
 	placements := make([]*postgres.Placement, n)
 	orders := make([]order.Order, n)
 	for i := range n {
-		o, err := order.Place(currencies(), order.Request{AccountID: uuid.NewString(), Amount: "10.00", Currency: "RUB"}, time.Now())
+		o, err := order.Place(currencies(), order.Request{AccountID: uuid.NewString(), Amount: "10.00", Currency: "RUB"},
+			time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -127,11 +129,13 @@ var types = map[string]string{
 }
 
 // event is the message that tells of a payment's state.
-func event(t *testing.T, o order.Order, paymentStatus string, version int64, change func(*contract.Payment)) kafka.Message {
+func event(t *testing.T, o order.Order, paymentStatus string, version int64,
+	change func(*contract.Payment)) kafka.Message {
 	t.Helper()
 	p := contract.Payment{
-		OrderID: o.ID, AccountID: o.AccountID, Amount: "10.00", Currency: "RUB", Capture: contract.CaptureAutomatic, Status: paymentStatus,
-		CapturedAmount: "0.00", RefundedAmount: "0.00", Version: version, CreatedAt: contract.Time(time.Now()), UpdatedAt: contract.Time(time.Now()),
+		OrderID: o.ID, AccountID: o.AccountID, Amount: "10.00", Currency: "RUB", Capture: contract.CaptureAutomatic,
+		Status: paymentStatus, CapturedAmount: "0.00", RefundedAmount: "0.00", Version: version,
+		CreatedAt: contract.Time(time.Now()), UpdatedAt: contract.Time(time.Now()),
 	}
 	switch paymentStatus {
 	case contract.PaymentSucceeded:
@@ -153,7 +157,8 @@ func event(t *testing.T, o order.Order, paymentStatus string, version int64, cha
 		Subject: o.ID.String(), Time: time.Now(),
 	}
 	return kafka.Message{
-		Topic: contract.TopicPayments, Partition: 1, Key: []byte(o.AccountID.String()), Value: payload, Headers: header.Headers(),
+		Topic: contract.TopicPayments, Partition: 1, Key: []byte(o.AccountID.String()), Value: payload,
+		Headers: header.Headers(),
 	}
 }
 
@@ -185,7 +190,8 @@ type parkedEvent struct {
 
 func (b *bundle) parked(t *testing.T) (list []parkedEvent) {
 	t.Helper()
-	if err := b.db.Service.Select(&list, `SELECT "offset", attempts, reason FROM parked_events ORDER BY "offset"`); err != nil {
+	if err := b.db.Service.Select(&list, `
+		SELECT "offset", attempts, reason FROM parked_events ORDER BY "offset"`); err != nil {
 		t.Fatal(err)
 	}
 	return list
@@ -194,7 +200,8 @@ func (b *bundle) parked(t *testing.T) (list []parkedEvent) {
 // deadLetters waits for n messages on the topic's dead letters.
 func (b *bundle) deadLetters(t *testing.T, n int) []kafka.Message {
 	t.Helper()
-	consumer, err := kafka.NewConsumer(b.broker, "test", []string{contract.DeadLetter(contract.TopicPayments)}, quiet, prometheus.NewRegistry())
+	consumer, err := kafka.NewConsumer(b.broker, "test", []string{contract.DeadLetter(contract.TopicPayments)}, quiet,
+		prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -233,18 +240,21 @@ func TestOrdersFollowTheirPayments(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	orders := b.place(t, 2)
-	paid, failed := event(t, orders[0], contract.PaymentSucceeded, 1, nil), event(t, orders[1], contract.PaymentFailed, 1, nil)
+	paid, failed := event(t, orders[0], contract.PaymentSucceeded, 1, nil),
+		event(t, orders[1], contract.PaymentFailed, 1, nil)
 	b.handle(t, paid, failed)
 	for i, want := range []order.Status{order.Paid, order.Failed} {
 		o, err := b.store.Order(t.Context(), orders[i].ID)
-		if err != nil || o.Status != want || o.UpdatedAt.Before(o.CreatedAt) || o.Captured != int64(1-i)*1000 || (o.Reason != "") != (i == 1) {
+		if err != nil || o.Status != want || o.UpdatedAt.Before(o.CreatedAt) || o.Captured != int64(1-i)*1000 ||
+			(o.Reason != "") != (i == 1) {
 			t.Errorf("%v: %+v", err, o)
 		}
 		if published := <-b.changes; !reflect.DeepEqual(published, o) {
 			t.Errorf("published %+v of %+v", published, o)
 		}
 		history, err := b.store.Transitions(t.Context(), o.ID)
-		if err != nil || len(history) != 1 || history[0].EventID.UUID.String() != []kafka.Message{paid, failed}[i].Header("ce_id") {
+		if err != nil || len(history) != 1 ||
+			history[0].EventID.UUID.String() != []kafka.Message{paid, failed}[i].Header("ce_id") {
 			t.Errorf("%v: history %+v", err, history)
 		}
 	}
@@ -266,7 +276,8 @@ func TestEveryEventTwiceInAnyOrder(t *testing.T) {
 		{contract.PaymentCreated, contract.PaymentSucceeded, contract.PaymentRefunded},
 		{contract.PaymentCreated, contract.PaymentAuthorized, contract.PaymentFailed},
 		{contract.PaymentAuthorized},
-		{contract.PaymentCreated, contract.PaymentCreated, contract.PaymentSucceeded, contract.PaymentRefunded, contract.PaymentRefunded},
+		{contract.PaymentCreated, contract.PaymentCreated, contract.PaymentSucceeded, contract.PaymentRefunded,
+			contract.PaymentRefunded},
 	}
 	wants := []order.Status{order.Paid, order.Failed, order.Paid, order.Failed, order.Authorized, order.Paid}
 	var messages []kafka.Message
@@ -289,7 +300,8 @@ func TestEveryEventTwiceInAnyOrder(t *testing.T) {
 	}
 	for i, o := range orders {
 		stored, err := b.store.Order(t.Context(), o.ID)
-		if err != nil || stored.Status != wants[i%len(wants)] || stored.PaymentVersion != int64(len(histories[i%len(histories)])) {
+		if err != nil || stored.Status != wants[i%len(wants)] ||
+			stored.PaymentVersion != int64(len(histories[i%len(histories)])) {
 			t.Errorf("%v: %+v after %v", err, stored, histories[i%len(histories)])
 		}
 		history, err := b.store.Transitions(t.Context(), o.ID)
@@ -326,7 +338,8 @@ func TestEveryVersionIsALine(t *testing.T) {
 			b.handle(t, rest[:size]...)
 		}
 		stored, err := b.store.Order(t.Context(), o.ID)
-		if err != nil || stored.Status != order.Paid || stored.Reason != "" || stored.Refunded != 1000 || stored.Version != 7 {
+		if err != nil || stored.Status != order.Paid || stored.Reason != "" || stored.Refunded != 1000 ||
+			stored.Version != 7 {
 			t.Errorf("%v: %+v", err, stored)
 		}
 		history, err := b.store.Transitions(t.Context(), o.ID)
@@ -339,12 +352,14 @@ func TestEveryVersionIsALine(t *testing.T) {
 			{order.Paid, order.Paid, contract.PaymentRefunded}, {order.Paid, order.Paid, contract.PaymentRefunded},
 		} {
 			h := history[i]
-			if (line{h.From, h.To, h.Reason}) != want || h.Number != int64(i+2) || h.EventID.UUID.String() != messages[i].Header("ce_id") {
+			if (line{h.From, h.To, h.Reason}) != want || h.Number != int64(i+2) ||
+				h.EventID.UUID.String() != messages[i].Header("ce_id") {
 				t.Errorf("line %d: %+v instead of %+v", i, h, want)
 			}
 		}
 	}
-	if paid, settled := b.metric(t, "altyn_orders_status_total", "paid"), b.metric(t, "altyn_orders_settled_seconds", ""); paid != 2 || settled != 2 ||
+	if paid, settled := b.metric(t, "altyn_orders_status_total", "paid"),
+		b.metric(t, "altyn_orders_settled_seconds", ""); paid != 2 || settled != 2 ||
 		b.metric(t, "altyn_orders_status_total", "pending") != 0 {
 		t.Errorf("%v paid, %v settled", paid, settled)
 	}
@@ -372,11 +387,13 @@ func TestACancelledOrderWaitsForThePaymentsEnd(t *testing.T) {
 	}
 	for i, o := range orders {
 		stored, err := b.store.Order(t.Context(), o.ID)
-		if err != nil || stored.Status != wants[i].Status || stored.Reason != wants[i].Reason || stored.Note != wants[i].Note {
+		if err != nil || stored.Status != wants[i].Status || stored.Reason != wants[i].Reason ||
+			stored.Note != wants[i].Note {
 			t.Errorf("%v: order %d is %+v", err, i, stored)
 		}
 		history, err := b.store.Transitions(t.Context(), o.ID)
-		if err != nil || int64(len(history)) != stored.Version-1 || history[1].From != order.Cancelling || history[1].To != order.Cancelling ||
+		if err != nil || int64(len(history)) != stored.Version-1 || history[1].From != order.Cancelling ||
+			history[1].To != order.Cancelling ||
 			history[1].Reason != []string{contract.PaymentSucceeded, contract.PaymentCreated, contract.PaymentAuthorized}[i] {
 			t.Errorf("%v: history %+v", err, history)
 		}
@@ -400,7 +417,8 @@ func TestWhatCannotBeReadGoesToTheDeadLetters(t *testing.T) {
 	}
 	unknown := o
 	unknown.ID = uuid.New()
-	reasons := []string{"not a payment", "not a payment", "ce_type", "ce_type", "ce_id", "status", "captured_amount", "unknown order"}
+	reasons := []string{"not a payment", "not a payment", "ce_type", "ce_type", "ce_id", "status", "captured_amount",
+		"unknown order"}
 	b.handle(t,
 		change(func(m *kafka.Message) { m.Value = []byte("\x00\xff") }),
 		change(func(m *kafka.Message) { m.Value, m.Key = nil, nil }),
@@ -428,7 +446,8 @@ func TestWhatCannotBeReadGoesToTheDeadLetters(t *testing.T) {
 			t.Errorf("%d: %q instead of %q", i, letter.Headers, reason)
 		}
 	}
-	if string(seen["0"].Value) != "\x00\xff" || len(b.parked(t)) != 0 || b.metric(t, "altyn_orders_dead_letters_total", "") != float64(len(reasons)) {
+	if string(seen["0"].Value) != "\x00\xff" || len(b.parked(t)) != 0 ||
+		b.metric(t, "altyn_orders_dead_letters_total", "") != float64(len(reasons)) {
 		t.Error("the message was not kept as it was, or events were parked")
 	}
 }
@@ -444,12 +463,14 @@ func TestAPanicConcernsOneMessage(t *testing.T) {
 	worker := status.New(b.store, nil, b.producer, func(order.Order) {}, quiet, prometheus.NewRegistry())
 	if err := worker.Handle(t.Context(), []kafka.Message{
 		panics,
-		{Topic: contract.TopicPayments, Offset: 2, Unreadable: &kafka.UnreadableError{First: 2, Last: 9, Cause: errors.New("it is damaged")}},
+		{Topic: contract.TopicPayments, Offset: 2, Unreadable: &kafka.UnreadableError{First: 2, Last: 9,
+			Cause: errors.New("it is damaged")}},
 	}); err != nil {
 		t.Fatal(err)
 	}
 	for _, letter := range b.deadLetters(t, 2) {
-		want := map[string]string{"1": "panicked", "2": "offsets 2 to 9 cannot be read: it is damaged"}[letter.Header("dlq_offset")]
+		reasons := map[string]string{"1": "panicked", "2": "offsets 2 to 9 cannot be read: it is damaged"}
+		want := reasons[letter.Header("dlq_offset")]
 		if want == "" || !strings.Contains(letter.Header("dlq_reason"), want) {
 			t.Errorf("dead letter %q, want %q", letter.Headers, want)
 		}
@@ -507,7 +528,8 @@ func TestAPoisonousEventIsFound(t *testing.T) {
 			t.Errorf("order %d is %s", i, got)
 		}
 	}
-	if parked := b.parked(t); len(parked) != 1 || parked[0].Offset != poison || !strings.Contains(parked[0].Reason, "poison") {
+	if parked := b.parked(t); len(parked) != 1 || parked[0].Offset != poison ||
+		!strings.Contains(parked[0].Reason, "poison") {
 		t.Errorf("parked %+v", parked)
 	}
 	if len(b.changes) != len(orders)-1 {
@@ -528,7 +550,8 @@ func TestTroubleIsNotTheEvents(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer away.Close()
-	broken := status.New(postgres.New(away), currencies(), b.producer, func(order.Order) {}, quiet, prometheus.NewRegistry())
+	broken := status.New(postgres.New(away), currencies(), b.producer, func(order.Order) {}, quiet,
+		prometheus.NewRegistry())
 	if err := broken.Handle(t.Context(), []kafka.Message{bad, good}); !pg.IsUnavailable(err) {
 		t.Errorf("without a database: %v", err)
 	}
