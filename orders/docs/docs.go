@@ -1,5 +1,5 @@
-// Package docs is the specification of the HTTP API of orders. The comments of its handlers say what it is made of; go generate
-// ./orders/cmd/orders writes it anew.
+// Package docs is the specification of the HTTP API of orders, generated from the comments of its handlers by go
+// generate.
 package docs
 
 import _ "embed"
