@@ -85,7 +85,7 @@ func readCode(spec *ast.ValueSpec, isReason bool) (code, bool, error) {
 	if err != nil {
 		return code{}, false, err
 	}
-	comment := strings.TrimSpace(spec.Comment.Text())
+	comment := strings.Join(strings.Fields(spec.Doc.Text()+spec.Comment.Text()), " ") // above the code or behind it
 	if parts := commented.FindStringSubmatch(comment); parts != nil {
 		return code{name: value, status: parts[1], meaning: parts[2]}, true, nil
 	}

@@ -9,17 +9,19 @@ import (
 	"github.com/google/uuid"
 )
 
-// Key names a balance. Lane is the account's; for a system account it is that of the client on the other side.
+// Key names a balance. Lane is the account's; a system account has a balance in the lane of each client.
 type Key struct {
 	AccountID uuid.UUID `db:"account_id"`
 	Currency  string    `db:"currency"`
 	Lane      int16     `db:"lane"`
 }
 
-// Compare orders keys as a comparison of their accounts, currencies and lanes does.
+// Compare orders keys by account, currency and lane.
 func (k Key) Compare(other Key) int {
 	return cmp.Or(
-		bytes.Compare(k.AccountID[:], other.AccountID[:]), cmp.Compare(k.Currency, other.Currency), cmp.Compare(k.Lane, other.Lane))
+		bytes.Compare(k.AccountID[:], other.AccountID[:]),
+		cmp.Compare(k.Currency, other.Currency), cmp.Compare(k.Lane, other.Lane),
+	)
 }
 
 // beside is the balance of a system account in the same lane and currency.
@@ -29,8 +31,8 @@ func (k Key) beside(system uuid.UUID) Key { return Key{system, k.Currency, k.Lan
 type Balance struct {
 	Actual  int64 // free to use
 	Frozen  int64 // set aside by holds
-	Entries int64 // how many entries it has; the number of the last one
-	Waiting int64 // how many requests wait for it to grow
+	Entries int64 // how many entries there are, which is the number of the last one
+	Waiting int64 // how many requests wait for money
 }
 
 // Entry is one line of an account's statement: what an operation changed, and what was there afterwards.
@@ -46,11 +48,11 @@ type Entry struct {
 }
 
 const (
-	// maxBalance is the most that one operation may move, and that may come to a client, with what is frozen. It is half of what
-	// can be written down, so that as much can be given back to a client.
+	// maxBalance is the most that one operation may move, and that a client may be given, frozen money included. It is
+	// half of an int64: so much may still be given back to the client.
 	maxBalance = math.MaxInt64 / 2
-	// maxSystem is what a system account may have, either way, before an operation moves money from or to it: with that operation's
-	// it can still be written down.
+	// maxSystem is what a system account may have, on either side of zero, before an operation moves money: the sum still
+	// fits into an int64.
 	maxSystem = math.MaxInt64 / 4
 )
 

@@ -6,13 +6,13 @@ import (
 	"github.com/google/uuid"
 )
 
-// Book is the part of the ledger that a batch of requests touches. The caller puts in what the database has of what
-// Needs names, applies the requests in the order of their arrival, and stores the Changes.
+// Book is the part of the ledger that a batch of requests touches. The caller puts in what the database has of the
+// requests' References and Needs, applies the requests in the order of their arrival, and stores the Changes.
 type Book struct {
-	// Now is the time of settlement that operations and payments are stamped with.
+	// Now is the time of settlement of the batch's operations and payments.
 	Now time.Time
-	// Entered is the time of the last entry of the balances, where that is in the future: the clock has stepped back since.
-	// No entry of this batch is to be before it.
+	// Entered is the time of the balances' last entry if that is in the future, since the clock has stepped back. No
+	// entry of this batch may have an earlier time.
 	Entered time.Time
 
 	operations map[uuid.UUID]*Operation
@@ -22,10 +22,10 @@ type Book struct {
 	holds      map[uuid.UUID]*Hold
 	payments   map[uuid.UUID]*OrderPayment
 	waits      map[uuid.UUID]*Wait
-	queues     map[Key][]*Wait    // the heads of the queues for money, of which a Resume is in the batch
-	stored     map[uuid.UUID]bool // waits that were put in
+	queues     map[Key][]*Wait    // the heads of the queues for money that the batch resumes
+	stored     map[uuid.UUID]bool // the waits that were put in
 	touched    map[Key]bool
-	repeated   []uuid.UUID // orders of which the payment's state is asked for again
+	repeated   []uuid.UUID // orders whose payment's state is to be told again
 	changes    Changes
 }
 
@@ -35,15 +35,15 @@ type Changes struct {
 	Operations []*Operation // new ones
 	Completed  []Completion
 	Entries    []Entry
-	Payments   []OrderPayment // every transition, so the last one of an order is its state
-	Repeated   []OrderPayment // states to be told again; none of a payment that has changed
+	Payments   []OrderPayment // every transition; the last one of an order is its state
+	Repeated   []OrderPayment // states to be told again, of payments that have not changed
 	Balances   map[Key]Balance
-	Vaults     []Key // balances among them that are new
+	Vaults     []Key // the new ones among the balances
 	Holds      map[uuid.UUID]*Hold
-	Waits      map[uuid.UUID]*Wait // what waits now, or waits for something else than before
-	Ended      []*Wait             // what was put in and waits no more
-	Asked      map[uuid.UUID]*Wait // what was put in and goes on waiting, with a Reply from now on
-	Resumes    map[Key]bool        // queues that are to be looked at again, each by a Resume
+	Waits      map[uuid.UUID]*Wait // what waits from now on, or for something else than before
+	Ended      []*Wait             // what was put in and no longer waits
+	Asked      map[uuid.UUID]*Wait // what was put in, still waits, and has a Reply from now on
+	Resumes    map[Key]bool        // queues for money that need another Resume
 }
 
 // Completion is the end of an operation that was Created before this batch.
@@ -52,7 +52,7 @@ type Completion struct {
 	Operation *Operation
 }
 
-// NewBook returns an empty book with room for so many requests.
+// NewBook returns an empty book with room for this many requests.
 func NewBook(now time.Time, requests int) *Book {
 	return &Book{
 		Now:        now,
@@ -83,7 +83,7 @@ func (b *Book) PutOperation(op Operation) { b.operations[op.ID] = &op }
 // PutAccount puts in an account that exists.
 func (b *Book) PutAccount(account Account) { b.accounts[account.ID] = account }
 
-// PutBalance puts in a balance. One that is not put in is zero.
+// PutBalance puts in a balance. A balance that is not put in is zero.
 func (b *Book) PutBalance(key Key, balance Balance) { *b.balance(key) = balance }
 
 // PutHold puts in a hold.
@@ -97,8 +97,8 @@ func (b *Book) PutWait(wait Wait) {
 	b.waits[wait.Request.ID], b.stored[wait.Request.ID] = &wait, true
 }
 
-// PutQueue puts in the head of a queue for money, in the order of Seq: as much of it as a Resume is to serve. The payments
-// among it are to be put in too.
+// PutQueue puts in the head of a queue for money, in the order of Seq: as much of it as one Resume is to serve. The
+// caller puts in the payments among it as well.
 func (b *Book) PutQueue(key Key, head []Wait) {
 	queue := make([]*Wait, len(head))
 	for i, wait := range head {
@@ -116,7 +116,7 @@ func (b *Book) Account(id uuid.UUID) (Account, bool) {
 	return account, ok
 }
 
-// Operation returns the operation of a request that was applied, or that was put in.
+// Operation returns an operation that was applied or put in.
 func (b *Book) Operation(id uuid.UUID) (*Operation, bool) {
 	op, ok := b.operations[id]
 	return op, ok
@@ -127,8 +127,8 @@ func (b *Book) exists(account uuid.UUID) bool {
 	return ok
 }
 
-// Balances are an account's balances at this point of the queue, by currency, as far as there was ever an entry. The caller
-// must have put in all of them.
+// Balances are an account's balances at this point of its queue, by currency; those that never had an entry are left
+// out. The caller must have put in all of them.
 func (b *Book) Balances(account uuid.UUID) map[string]Balance {
 	balances := make(map[string]Balance)
 	for _, key := range b.keys[account] {
@@ -139,7 +139,7 @@ func (b *Book) Balances(account uuid.UUID) map[string]Balance {
 	return balances
 }
 
-// Needs names what requests may touch beside their References: what Load is to lock and put in.
+// Needs names what the requests may touch beside their References. The caller locks it and puts it in.
 func (b *Book) Needs(requests []Request) Needs {
 	n := Needs{Accounts: make(map[uuid.UUID]bool, len(requests)), Balances: make(map[Key]bool, 2*len(requests))}
 	for _, r := range requests {
@@ -148,9 +148,9 @@ func (b *Book) Needs(requests []Request) Needs {
 	return n
 }
 
-// Apply gives a request its effect and returns its operation. A request that was settled before changes nothing: the
-// operation is the stored one, with another Seq than the request's. A request that becomes no operation, or finds nothing to
-// do, has none: nil.
+// Apply gives a request its effect and returns its operation, or nil if it becomes none or finds nothing to do. A
+// request that was settled before changes nothing: its operation is the stored one, which has another Seq than the
+// request.
 func (b *Book) Apply(r Request) *Operation {
 	if op, ok := b.operations[r.ID]; ok {
 		b.repeat(r)
@@ -160,7 +160,8 @@ func (b *Book) Apply(r Request) *Operation {
 	return r.Command.apply(b, r)
 }
 
-// perform opens the operation of a request and ends it with what settle returns: "" is success. With WaitingForFunds it waits.
+// perform opens the operation of a request and ends it with what settle returns; "" is success. With WaitingForFunds it
+// waits instead.
 func (b *Book) perform(r Request, settle func(*Book, *Operation, Request) Reason) *Operation {
 	op := b.open(r)
 	if r.Discarded {
@@ -176,7 +177,7 @@ func (b *Book) perform(r Request, settle func(*Book, *Operation, Request) Reason
 	return op
 }
 
-// open begins the operation of a request.
+// open adds the operation of a request.
 func (b *Book) open(r Request) *Operation { return b.enroll(r.Operation()) }
 
 // enroll adds a new operation.
@@ -186,7 +187,7 @@ func (b *Book) enroll(op *Operation) *Operation {
 	return op
 }
 
-// close ends an operation: with success where there is no reason why not.
+// close ends an operation, in error if there is a reason.
 func (b *Book) close(op *Operation, reason Reason) {
 	op.Status, op.Reason, op.SettledAt = Success, reason, b.Now
 	if reason != "" {

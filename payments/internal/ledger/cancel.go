@@ -12,8 +12,8 @@ import (
 // KindCancel is the kind of Cancel.
 const KindCancel Kind = "cancel"
 
-// Cancel is the compensation of an order: it ends the payment wherever it stands and gives back what was taken. One that
-// overtakes its order leaves a cancelled payment, which the order then meets. A payment that has failed stays so.
+// Cancel is the compensation of an order: it ends the payment wherever it stands and gives back what was taken. If it
+// overtakes its order, it leaves a cancelled payment, which the order then meets. A failed payment stays failed.
 type Cancel struct {
 	// The order's, as in Payment.
 	Currency    string    `json:"currency,omitempty"`
@@ -55,7 +55,7 @@ func (c Cancel) apply(b *Book, r Request) *Operation {
 	case !ok:
 		return c.beforehand(b, r)
 	case p.AccountID != r.AccountID:
-		return nil // an order has one account: whoever says otherwise is not its
+		return nil // only the account that pays the order may cancel it
 	}
 	cancelled := step{contract.PaymentCancelled, Cancelled, c.Note}
 	switch p.Status {
@@ -91,7 +91,7 @@ func (c Cancel) apply(b *Book, r Request) *Operation {
 	return nil
 }
 
-// beforehand cancels an order that has not come yet, in its place.
+// beforehand cancels an order that has not come yet: it begins the payment in the order's place.
 func (c Cancel) beforehand(b *Book, r Request) *Operation {
 	order := Payment{
 		Currency: c.Currency, Amount: c.Amount, Reference: c.Reference, Description: c.Description,
@@ -115,12 +115,13 @@ func (c Cancel) compensation(b *Book, p *OrderPayment, r Request, kind Kind) *Op
 
 func (c Cancel) repeated() (order uuid.UUID, again bool) { return c.OrderID, c.Repeated }
 
-// repeatable is a command by which orders asks again for the state of a payment that it has not heard of.
+// repeatable is a command that orders may send again to ask for the payment's state, of which it has not heard.
 type repeatable interface {
 	repeated() (order uuid.UUID, again bool)
 }
 
-// repeat has the state of a payment told again where orders asks for it. The same message delivered twice does not ask.
+// repeat has the state of a payment told again if orders asks for it. A message that is only delivered twice does not
+// ask.
 func (b *Book) repeat(r Request) {
 	c, ok := r.Command.(repeatable)
 	if !ok {

@@ -17,10 +17,10 @@
 //
 // # Commands
 //
-// A Request is a Command in an envelope. There is one type for each kind of command, in a file of its own, which says side
-// by side what the command is, what it needs and what it does. To add one, write its file and add its line to the table
-// kinds in request.go; nothing else here or in package postgres names kinds. Take a fee that is charged for something, as if
-// it were not there yet:
+// A Request is a Command in an envelope. There is one type for each kind of command, in a file of its own, which says
+// side by side what the command is, what it needs and what it does. To add one, write its file and add its line to the
+// table kinds in request.go; nothing else here or in package postgres names kinds. Take a fee that is charged for
+// something, as if it were not there yet:
 //
 //	const KindFee Kind = "fee"
 //
@@ -57,7 +57,7 @@
 //		return b.move(op, own, own.beside(Revenue))
 //	}
 //
-// As it stands a fee passes the queue of those that wait for money. With the methods of the interface debit and with b.spend
-// in place of b.move it takes its turn there, as Withdrawal does. What remains is outside the rules: a way in for clients
-// (contract.Command and the reader of commands) and, where the schema lists kinds, a migration.
+// As it stands a fee passes the queue of those that wait for money. With the methods of the interface debit and with
+// b.spend in place of b.move it takes its turn there, as Withdrawal does. What remains is outside the rules: a way in
+// for clients (contract.Command and the reader of commands) and, where the schema lists kinds, a migration.
 package ledger

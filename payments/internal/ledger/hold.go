@@ -190,8 +190,8 @@ func (c Release) settle(b *Book, op *Operation, r Request) Reason {
 	return b.free(op, hold, 0, Released)
 }
 
-// hold adds what the end of a hold touches. One that is not in the book may be made by an earlier request of the batch,
-// which needs the same.
+// hold adds what the end of a hold touches. A hold that is not in the book may be made by an earlier request of the
+// batch, which needs the same.
 func (n *Needs) hold(b *Book, id uuid.UUID) {
 	if hold, ok := b.holds[id]; ok {
 		n.spends(hold.balance(), hold.balance().beside(Revenue))

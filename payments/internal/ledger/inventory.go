@@ -5,8 +5,9 @@ import "github.com/google/uuid"
 // KindInventory is the kind of Inventory.
 const KindInventory Kind = "inventory"
 
-// Inventory tells whether the goods of an order are there. A payment that waits for them goes on to the money, or fails. The
-// first answer counts. The debit takes its place in the account's queue now: waiting for goods stops nobody.
+// Inventory tells whether the goods of an order are there. A payment that waits for them goes on to the money, or
+// fails. Only the first answer counts. The debit takes its place in the queue now, so that waiting for goods stops
+// nobody.
 type Inventory struct {
 	OrderID uuid.UUID `json:"order_id,omitzero"`
 	InStock bool      `json:"in_stock,omitempty"`

@@ -281,8 +281,8 @@ func drawRequests(t *rapid.T) []ledger.Request {
 	return requests
 }
 
-// However a sequence of requests is cut into batches, and however often each is repeated, the results are the same, sums
-// are zero and no client has less than nothing.
+// However a sequence of requests is cut into batches, and however often each is repeated, the results are the same,
+// sums are zero and no client has less than nothing.
 func TestAnyBatchingGivesTheSame(t *testing.T) { rapid.Check(t, anyBatching) }
 
 // FuzzAnyBatching looks for a counterexample guided by coverage: go test -fuzz AnyBatching ./payments/internal/ledger

@@ -42,8 +42,8 @@ const (
 // KindCancelOperation is the kind of CancelOperation.
 const KindCancelOperation Kind = "cancel_operation"
 
-// CancelOperation ends an operation that is still Created. What is not an order's waits for money only, so whatever is Created
-// is in a queue. Its own record makes it repeatable; what clients see is the operation that it ends.
+// CancelOperation ends an operation that is still Created. Apart from orders' payments, whatever is Created waits for
+// money in a queue. The record of a cancellation makes it repeatable; clients see only the operation that it ended.
 type CancelOperation struct {
 	OperationID uuid.UUID `json:"operation_id,omitzero"`
 	Note        string    `json:"note,omitempty"` // why, in the client's words

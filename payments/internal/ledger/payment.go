@@ -10,8 +10,8 @@ import (
 	"github.com/altyn-pay/altyn/platform/contract"
 )
 
-// OrderPayment is the payment of an order as a saga sees it. Each step of the saga is a request like any other, in the queue
-// of the account that pays. Each change of the payment is a version of it, which becomes one event.
+// OrderPayment is the payment of an order as a saga sees it. Each step of the saga is a request like any other, in the
+// queue of the account that pays. Each change of the payment is a version of it, which becomes one event.
 //
 //	Payment     begins it: waits for inventory or money, debits, holds, or fails
 //	Inventory   lets it go on to the money, or fails it
@@ -30,7 +30,7 @@ type OrderPayment struct {
 	Capture   string    `db:"capture"` // as in Payment
 	Status    string    `db:"status"`  // one of contract's
 	Reason    Reason    `db:"reason"`
-	Note      string    `db:"note"` // what a client said of the last step, if it was one's
+	Note      string    `db:"note"` // what a client said of the last step
 	Captured  int64     `db:"captured"`
 	Refunded  int64     `db:"refunded"`
 	Version   int64     `db:"version"` // counts the transitions, from 1
@@ -44,12 +44,17 @@ type OrderPayment struct {
 // balance is the balance that pays.
 func (p *OrderPayment) balance() Key { return Key{p.AccountID, p.Currency, p.Lane} }
 
-// successors is the state machine: the statuses that may follow each; "" is before the beginning. A constraint of the
-// database says the same again.
+// successors is the state machine: the statuses that may follow each status; "" is before the beginning. A constraint
+// of the database repeats it.
 var successors = map[string][]string{
-	"": {contract.PaymentCreated, contract.PaymentAuthorized, contract.PaymentSucceeded, contract.PaymentFailed, contract.PaymentCancelled},
-	contract.PaymentCreated: {contract.PaymentCreated, contract.PaymentAuthorized, contract.PaymentSucceeded, contract.PaymentFailed,
-		contract.PaymentCancelled},
+	"": {
+		contract.PaymentCreated, contract.PaymentAuthorized, contract.PaymentSucceeded, contract.PaymentFailed,
+		contract.PaymentCancelled,
+	},
+	contract.PaymentCreated: {
+		contract.PaymentCreated, contract.PaymentAuthorized, contract.PaymentSucceeded, contract.PaymentFailed,
+		contract.PaymentCancelled,
+	},
 	contract.PaymentAuthorized: {contract.PaymentSucceeded, contract.PaymentFailed, contract.PaymentCancelled},
 	contract.PaymentSucceeded:  {contract.PaymentRefunded, contract.PaymentCancelled},
 	contract.PaymentRefunded:   {contract.PaymentRefunded, contract.PaymentCancelled},
@@ -60,8 +65,8 @@ var successors = map[string][]string{
 // PaymentCanBecome tells whether a payment may go from one status to the next; "" is before its beginning.
 func PaymentCanBecome(from, to string) bool { return slices.Contains(successors[from], to) }
 
-// MaxVersion bounds the versions of a payment, and so its events and the lines of its order's timeline: beyond it there
-// are no more refunds, but for the one of a cancellation.
+// MaxVersion bounds the versions of a payment, and with them its events and the lines of its order's timeline. Once it
+// is reached, only a cancellation gives money back.
 const MaxVersion = 1000
 
 // step is what becomes of a payment.
@@ -83,7 +88,7 @@ func (b *Book) become(p *OrderPayment, s step, r Request) {
 	p.Reason, p.Note = s.reason, s.note
 	p.Traceparent = r.Traceparent
 	p.Version++
-	if b.Now.After(p.UpdatedAt) { // the clocks of two processes may differ, but a payment's times do not run backwards
+	if b.Now.After(p.UpdatedAt) { // clocks of two processes may differ, but a payment's times never run backwards
 		p.UpdatedAt = b.Now
 	}
 	b.changes.Payments = append(b.changes.Payments, *p)
@@ -151,7 +156,7 @@ func (c Payment) payment(r Request) OrderPayment {
 	}
 }
 
-// WaitingPayment is the payment of an order whose request has not taken effect, or false where the request begins none.
+// WaitingPayment is the payment that a request will begin once it takes effect, or false if it will begin none.
 func WaitingPayment(r Request) (OrderPayment, bool) {
 	c, ok := r.Command.(Payment)
 	if !ok {
@@ -186,7 +191,7 @@ func (c Payment) apply(b *Book, r Request) *Operation {
 	return op
 }
 
-// charge takes or holds the money, or has the payment wait for it. seq is its place in that queue.
+// charge takes or holds the money, or has the payment wait for it at the place seq of the queue.
 func (c Payment) charge(b *Book, op *Operation, r Request, seq int64) {
 	reason := b.spend(op, r, c)
 	if reason == WaitingForFunds {

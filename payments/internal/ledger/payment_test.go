@@ -16,8 +16,8 @@ import (
 	"github.com/altyn-pay/altyn/platform/contract"
 )
 
-// script is what happens to one account, a, in roubles, one request after another; after each the queues that were to be
-// looked at again are.
+// script is what happens to one account, a, in roubles, one request after another; after each the queues that were to
+// be looked at again are.
 type script struct {
 	*state
 	at       time.Time
@@ -319,8 +319,8 @@ func TestAQueueForMoneyIsFirstInFirstOut(t *testing.T) {
 	s.checkSaga(t)
 }
 
-// What holds money until a deadline, or brings one itself, waits behind others no longer than that: it would be over as soon
-// as it began.
+// What holds money until a deadline, or brings one itself, waits behind others no longer than that: it would be over
+// as soon as it began.
 func TestWhatWaitsBehindOthersHasItsOwnDeadline(t *testing.T) {
 	t.Parallel()
 	const day, year = 24 * time.Hour, 365 * 24 * time.Hour
@@ -359,7 +359,8 @@ func TestWhatWaitsBehindOthersHasItsOwnDeadline(t *testing.T) {
 	}
 }
 
-// Deadlines go by the clock of the database, which has stored their message: a process whose own clock is behind meets them too.
+// Deadlines go by the clock of the database, which has stored their message: a process whose own clock is behind meets
+// them too.
 func TestADeadlineIsMetWhateverTheTimeOfTheProcess(t *testing.T) {
 	t.Parallel()
 	s := newScript().deposit(10).order(1, 7, manual).withdraw(20, true)
@@ -465,8 +466,8 @@ func (s *state) checkSaga(t interface{ Fatalf(string, ...any) }) {
 	}
 }
 
-// Random sagas of a few accounts, requests repeated and cut into batches as it comes, time passing: the books are always
-// right, what waits is served in its order, and in the end nothing waits that could go on.
+// Random sagas of a few accounts, requests repeated and cut into batches as it comes, time passing: the books are
+// always right, what waits is served in its order, and in the end nothing waits that could go on.
 func TestRandomSagas(t *testing.T) { t.Parallel(); rapid.Check(t, randomSagas) }
 
 // FuzzRandomSagas looks for a counterexample guided by coverage.
@@ -580,7 +581,8 @@ func randomSagas(t *rapid.T) {
 			t.Fatalf("%+v could go on with %+v", head, balance)
 		}
 	}
-	// All of it once more changes nothing. The goods' messages are left out: one that came before its order would find it now.
+	// All of it once more changes nothing. The goods' messages are left out: one that came before its order would find it
+	// now.
 	before := maps.Clone(s.balances)
 	s.settleAt(now, slices.DeleteFunc(history, func(r ledger.Request) bool { return r.Kind() == ledger.KindResume || r.Kind() == ledger.KindInventory }))
 	if !maps.Equal(before, s.balances) {
@@ -599,7 +601,8 @@ func patient(r ledger.Request) bool {
 	return false
 }
 
-// checkQueues expects the debits of each balance in the order in which they were accepted, but for those that waited for goods.
+// checkQueues expects the debits of each balance in the order in which they were accepted, but for those that waited
+// for goods.
 func (s *state) checkQueues(t interface{ Fatalf(string, ...any) }) {
 	last := map[ledger.Key]int64{}
 	for _, e := range s.entries {
@@ -620,7 +623,8 @@ func (s *state) awaited(op ledger.Operation) bool {
 	return slices.ContainsFunc(s.payments, func(p ledger.OrderPayment) bool { return p.OrderID == op.ID && p.Reason == ledger.WaitingForInventory })
 }
 
-// What was earned may be given back, so there is room for it whatever has come in since: a cancellation always takes effect.
+// What was earned may be given back, so there is room for it whatever has come in since: a cancellation always takes
+// effect.
 func TestThereIsRoomForWhatComesBack(t *testing.T) {
 	t.Parallel()
 	const most = math.MaxInt64
@@ -644,8 +648,8 @@ func TestThereIsRoomForWhatComesBack(t *testing.T) {
 	s.checkSaga(t)
 }
 
-// A waiting request ends in one way: by a credit, by its deadline or by being cancelled, whatever comes first. The record of a
-// cancellation keeps what it has found.
+// A waiting request ends in one way: by a credit, by its deadline or by being cancelled, whatever comes first. The
+// record of a cancellation keeps what it has found.
 func TestAWaitingOperationEndsOnce(t *testing.T) {
 	t.Parallel()
 	const never = -1

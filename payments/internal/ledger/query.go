@@ -3,8 +3,8 @@ package ledger
 // KindBalanceQuery is the kind of BalanceQuery.
 const KindBalanceQuery Kind = "balance"
 
-// BalanceQuery asks for the balances of an account, in the order of its queue: whoever applies the batch reads them from the
-// book in its place. It changes nothing and leaves no record.
+// BalanceQuery asks for the balances of an account in the order of its queue. Whoever applies the batch reads them
+// from the book at that point. It changes nothing and leaves no record.
 type BalanceQuery struct{}
 
 // Kind is KindBalanceQuery.
@@ -24,8 +24,8 @@ func (BalanceQuery) apply(*Book, Request) *Operation { return nil }
 // KindRefusal is the kind of Refusal.
 const KindRefusal Kind = "refusal"
 
-// Refusal stands for a command that cannot be understood. It changes nothing and leaves no record. It is in the queue so that
-// it is answered in its turn; its Reply says why it is refused.
+// Refusal stands for a command that cannot be understood. It changes nothing and leaves no record. It is in the queue
+// to be answered in its turn; its Reply says why it is refused.
 type Refusal struct{}
 
 // Kind is KindRefusal.

@@ -9,22 +9,22 @@ import (
 	"github.com/altyn-pay/altyn/platform/contract"
 )
 
-// A debit takes money from a balance or sets it aside. Where it cannot take effect yet it waits: a payment for its inventory
-// by itself, every debit for money in a queue. Each balance has one such queue. Behind the debit that waits for more than is
-// there come all later debits of the balance, so that they take effect in the order in which they were accepted. Whatever
-// gives money or ends a request passes the queue. The balance counts its queue; whoever credits it, in whichever lane,
-// leaves a Resume behind.
+// A debit takes money from a balance or sets it aside. If it cannot take effect yet, it waits: a payment waits for
+// inventory by itself, and any debit waits for money in the balance's queue. Behind a debit that waits for money come
+// all later debits of the balance, so that they take effect in the order in which they were accepted. What gives money
+// or ends a request passes the queue. The balance counts its queue; whoever credits it, in whichever lane, leaves a
+// Resume behind.
 type debit interface {
 	Command
 	// from is the balance that the money is in.
 	from(r Request) Key
 	// patient tells whether the debit waits for money that is not there, instead of failing.
 	patient() bool
-	// deadline is when its time is over, be it waiting or held.
+	// deadline is when the debit's time is over, while it waits and while it is held.
 	deadline(r Request) deadline
 	// take moves the money, or returns why it cannot: then nothing has changed.
 	take(b *Book, op *Operation, r Request) Reason
-	// ended is called once the operation of a debit that has waited is closed.
+	// ended is called after the operation of a debit that waited was closed.
 	ended(b *Book, op *Operation, r Request)
 }
 
@@ -35,7 +35,7 @@ type deadline struct {
 	at   time.Time     // zero is from plus in
 }
 
-// or is the deadline where so much time is usual.
+// or is the deadline; usual is the time of a debit that brings none.
 func (d deadline) or(usual time.Duration) time.Time {
 	if !d.at.IsZero() {
 		return d.at
@@ -43,7 +43,7 @@ func (d deadline) or(usual time.Duration) time.Time {
 	return d.from.Add(cmp.Or(d.in, usual))
 }
 
-// The deadlines of what does not bring its own, from acceptance on.
+// The usual times, from acceptance on.
 const (
 	InventoryExpiry = contract.InventoryExpiry // waiting for inventory
 	FundsExpiry     = contract.FundsExpiry     // waiting for money
@@ -53,12 +53,12 @@ const (
 // MaxFundsExpiry is the longest time that anything waits for money, from acceptance on.
 const MaxFundsExpiry = 30 * 24 * time.Hour
 
-// Wait is a debit that was accepted and cannot take effect yet. Its operation is Created meanwhile.
+// Wait is a debit that was accepted and cannot take effect yet. Its operation is Created.
 type Wait struct {
 	Request   Request
 	For       Reason    // WaitingForInventory or WaitingForFunds
 	Seq       int64     // its place in the queue for money: the arrival number of what made it wait
-	ExpiresAt time.Time // zero only for what an earlier version has put aside behind another one
+	ExpiresAt time.Time // zero only if an earlier version put it behind another one
 }
 
 // Key is the balance that the debit takes from.
@@ -66,7 +66,7 @@ func (w *Wait) Key() Key { return w.debit().from(w.Request) }
 
 func (w *Wait) debit() debit { return w.Request.Command.(debit) }
 
-// wait adds what the end of a request that waits touches, or returns false where none waits under the ID.
+// wait adds what the end of a waiting request touches, or returns false if none waits under this ID.
 func (n *Needs) wait(b *Book, id uuid.UUID) bool {
 	w, ok := b.waits[id]
 	if ok {
@@ -75,8 +75,8 @@ func (n *Needs) wait(b *Book, id uuid.UUID) bool {
 	return ok
 }
 
-// spend has a debit take effect, or returns why it cannot: then nothing has changed. WaitingForFunds means that it must wait,
-// behind others or for money of its own.
+// spend gives a debit its effect, or returns why it cannot: then nothing has changed. WaitingForFunds means that it
+// must wait, behind others or for money of its own.
 func (b *Book) spend(op *Operation, r Request, c debit) Reason {
 	if b.balance(c.from(r)).Waiting > 0 {
 		return WaitingForFunds
@@ -103,7 +103,7 @@ func (b *Book) wait(op *Operation, r Request, c debit, what Reason, seq int64) {
 		w.ExpiresAt = deadline.or(InventoryExpiry)
 	case c.patient():
 		w.ExpiresAt = deadline.or(FundsExpiry)
-	default: // behind another one; the deadline may be that of the hold which it begins, and later than anything waits
+	default: // behind another debit; the deadline may be that of its hold, which is later than anything may wait
 		w.ExpiresAt = earlier(deadline.or(FundsExpiry), deadline.from.Add(MaxFundsExpiry))
 	}
 	if what == WaitingForFunds {
@@ -121,7 +121,7 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// unwait takes a debit out of its queue and returns its operation, which the caller closes or has wait again.
+// unwait takes a debit out of its queue and returns its operation. The caller closes it or has it wait again.
 func (b *Book) unwait(w *Wait) *Operation {
 	id := w.Request.ID
 	delete(b.waits, id)
@@ -163,8 +163,8 @@ func (b *Book) finish(w *Wait, reason Reason) {
 	w.debit().ended(b, op, w.Request)
 }
 
-// ask has a request that waits be answered as its repetition says, where nobody has asked for its reply before: a command that
-// has come in a batch, and now over the broker.
+// ask gives a waiting request the Reply of its repetition if it has none: the command came in a batch, and now comes
+// over the broker.
 func (b *Book) ask(r Request) {
 	w, ok := b.waits[r.ID]
 	if !ok || r.Reply == nil || w.Request.Reply != nil || w.Request.Fingerprint != r.Fingerprint {
@@ -178,9 +178,8 @@ func (b *Book) ask(r Request) {
 // KindResume is the kind of Resume.
 const KindResume Kind = "resume"
 
-// Resume serves the queue for money in one currency of the request's account, after a credit: one debit after another, until
-// the money is not enough for one that goes on waiting. What is behind the part of the queue that was put in gets another
-// Resume, which unwait leaves.
+// Resume serves a queue for money after a credit: one debit after another, until one must wait on. The rest of a queue
+// that was put in only in part gets another Resume, which unwait leaves.
 type Resume struct {
 	Currency string `json:"currency,omitempty"`
 }

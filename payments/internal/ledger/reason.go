@@ -7,23 +7,26 @@ type Reason string
 
 // The reasons. Each begins its comment with the HTTP status of an answer that has it as its code.
 const (
-	AccountNotFound   Reason = "account_not_found"   // 404: there is no account with this ID
-	AccountExists     Reason = "account_exists"      // 422: there is an account with this ID already
-	SameAccount       Reason = "same_account"        // 422: payer and payee are the same account
-	InsufficientFunds Reason = "insufficient_funds"  // 422: the account has less than that free to use
-	BalanceTooLarge   Reason = "balance_too_large"   // 422: the amount, or what the client would have, is more than half of an int64 of minor units
+	AccountNotFound   Reason = "account_not_found"  // 404: there is no account with this ID
+	AccountExists     Reason = "account_exists"     // 422: there is an account with this ID already
+	SameAccount       Reason = "same_account"       // 422: payer and payee are the same account
+	InsufficientFunds Reason = "insufficient_funds" // 422: the account has less than that free to use
+	// 422: the amount, or what the client would have, is more than half of an int64 of minor units
+	BalanceTooLarge   Reason = "balance_too_large"
 	HoldNotFound      Reason = "hold_not_found"      // 404: there is no hold with this ID
 	HoldNotOpen       Reason = "hold_not_open"       // 422: the hold was captured, released or has expired
 	AmountExceedsHold Reason = "amount_exceeds_hold" // 422: more is to be captured than is held
 	HoldOfOrder       Reason = "hold_of_order"       // 422: the hold ends through its order's payment only
 
-	PaymentNotFound       Reason = "payment_not_found"       // 404: there is no payment of an order with this ID
-	PaymentNotAuthorized  Reason = "payment_not_authorized"  // 422: nothing is held that could be confirmed or rejected
-	PaymentNotCaptured    Reason = "payment_not_captured"    // 422: nothing was captured that could be refunded
-	AmountExceedsCaptured Reason = "amount_exceeds_captured" // 422: more is to be refunded than is left of what was captured
-	TooManyRefunds        Reason = "too_many_refunds"        // 422: the payment was refunded too often
+	PaymentNotFound      Reason = "payment_not_found"      // 404: there is no payment of an order with this ID
+	PaymentNotAuthorized Reason = "payment_not_authorized" // 422: nothing is held that could be confirmed or rejected
+	PaymentNotCaptured   Reason = "payment_not_captured"   // 422: nothing was captured that could be refunded
+	// 422: more is to be refunded than is left of what was captured
+	AmountExceedsCaptured Reason = "amount_exceeds_captured"
+	TooManyRefunds        Reason = "too_many_refunds" // 422: the payment was refunded too often
 
-	CurrencyMismatch Reason = "currency_mismatch" // 422: the order is in a currency that is not known, or has other digits, in payments
+	// 422: the order is in a currency that is not known, or has other digits, in payments
+	CurrencyMismatch Reason = "currency_mismatch"
 
 	Rejected     Reason = "rejected"     // 422: the payment was rejected
 	OutOfStock   Reason = "out_of_stock" // 422: the inventory has not got the goods

@@ -13,20 +13,20 @@ import (
 // Request is one accepted message: a command in its envelope.
 type Request struct {
 	ID          uuid.UUID       // becomes the operation's
-	Seq         int64           // arrival number: the requests of an account are applied in this order
+	Seq         int64           // arrival number: an account's requests are applied in this order
 	Lane        int16           // the lane of AccountID
 	AccountID   uuid.UUID       // whose queue the request is in: who pays, or who receives a deposit
 	Fingerprint uuid.NullUUID   // tells other requests under the same ID apart; set where the request came with a key
 	ReceivedAt  time.Time       // by the database's clock
 	Traceparent string          // is passed on to the events that follow
-	Discarded   bool            // an operator has given it up: it ends in error whatever it asks for
+	Discarded   bool            // an operator gave it up: it ends in error, whatever it asks for
 	CommandID   uuid.UUID       // the client's own ID of a command
-	Reply       json.RawMessage // how the sender wants to be answered, in its own words; nil where nobody waits for a reply
+	Reply       json.RawMessage // how the sender wants to be answered, in its own form; nil if nobody waits for a reply
 	Command     Command
 }
 
-// Command is what a request asks for. There is one type for each kind, in a file of its own, with everything that the
-// book has to know about it. Amounts are in minor units and positive.
+// Command is what a request asks for. Each kind has a type, in a file of its own, with all that the book must know of
+// it. Amounts are in minor units and positive.
 type Command interface {
 	// Kind is the command's name in JSON and in the database.
 	Kind() Kind
@@ -34,16 +34,16 @@ type Command interface {
 	references(r Request) References
 	// needs adds the accounts and balances that apply may touch. What references names is in the book by then.
 	needs(b *Book, r Request, n *Needs)
-	// operation is what the operation's record says of the command; the zero Operation where there is no operation.
+	// operation is what the operation's record says of the command; zero if it becomes no operation.
 	operation() Operation
-	// apply gives the request its effect and returns its operation, or nil where it has none.
+	// apply gives the request its effect and returns its operation, or nil if it has none.
 	apply(b *Book, r Request) *Operation
 }
 
 // Kind is what a command does, as JSON and the database name it.
 type Kind string
 
-// traits are what Altyn knows of a kind without a command at hand.
+// traits are what is known of a kind without a command at hand.
 type traits struct {
 	decode    func(payload []byte) (Command, error)
 	operation bool // clients see an operation of this kind
@@ -78,7 +78,7 @@ func decode[C Command](payload []byte) (Command, error) {
 	return c, err
 }
 
-// Operations are the kinds of requests whose operations clients see.
+// Operations are the kinds of requests that clients see as operations.
 func Operations() (visible []Kind) {
 	for kind, traits := range kinds {
 		if traits.operation {
@@ -89,21 +89,21 @@ func Operations() (visible []Kind) {
 	return visible
 }
 
-// Discardable tells whether an operator may give up a request of this kind. What no client has asked for may not be given
-// up: the money that a cancellation, an expiry, the inventory's answer or a credit sets free would stay where it is.
+// Discardable tells whether an operator may give up a request of this kind. What no client has asked for may not be
+// given up: the money that it sets free would stay where it is.
 func (k Kind) Discardable() bool { return !kinds[k].internal }
 
 // Kind is the kind of the request's command.
 func (r Request) Kind() Kind { return r.Command.Kind() }
 
-// References names the stored rows that a request is about. Its lane is theirs too. What the database has of them belongs
-// in the book before Needs is called.
+// References names the stored rows that a request is about. They are in the request's lane. The caller puts in what the
+// database has of them before it calls Needs.
 type References struct {
 	Hold      uuid.UUID
 	Order     uuid.UUID // a payment, by its order
 	Wait      uuid.UUID // a request that waits
 	Operation uuid.UUID
-	Queue     Key // a queue for money whose head is to be served; its payments belong in the book too
+	Queue     Key // a queue for money whose head is to be served; the payments in it are put in too
 }
 
 // References names the stored rows that the request is about.
@@ -111,11 +111,11 @@ func (r Request) References() References { return r.Command.references(r) }
 
 // Needs is what requests touch beside their References.
 type Needs struct {
-	// Accounts are those whose existence matters; true where the owner and the reference are wanted too.
+	// Accounts are those whose existence matters; true if the owner and the reference matter too.
 	Accounts map[uuid.UUID]bool
-	// Balances are to be locked and loaded; true where the balance must be there as a row, since only a row can be locked.
+	// Balances are to be locked and loaded; true if the balance must be a row, since only a row can be locked.
 	Balances map[Key]bool
-	// Whole are the accounts of which all balances are wanted, in whatever currency.
+	// Whole are the accounts whose balances are all needed, in whatever currency.
 	Whole []uuid.UUID
 }
 
@@ -123,14 +123,14 @@ func (n *Needs) account(id uuid.UUID) { n.Accounts[id] = n.Accounts[id] }
 func (n *Needs) takes(key Key)        { n.Balances[key] = n.Balances[key] }
 func (n *Needs) gives(key Key)        { n.Balances[key] = true }
 
-// spends adds what a movement from an account's balance to another one touches.
+// spends adds what a movement of money from one balance to another touches.
 func (n *Needs) spends(from, to Key) {
 	n.account(from.AccountID)
 	n.takes(from)
 	n.gives(to)
 }
 
-// Operation is the operation that a request becomes, as it stands before it takes effect; nil where it becomes none.
+// Operation is the operation that the request becomes, as it stands before it takes effect; nil if it becomes none.
 func (r Request) Operation() *Operation {
 	op := r.Command.operation()
 	if op.Kind == "" {
@@ -139,7 +139,7 @@ func (r Request) Operation() *Operation {
 	return r.record(op)
 }
 
-// record completes an operation by what the envelope says.
+// record adds to an operation what the envelope says.
 func (r Request) record(op Operation) *Operation {
 	op.ID, op.Lane, op.Seq = r.ID, r.Lane, r.Seq
 	op.AccountID, op.CommandID = r.AccountID, r.CommandID
@@ -157,8 +157,8 @@ type sender struct {
 	Reply     json.RawMessage `json:"reply,omitempty"`
 }
 
-// MarshalJSON writes what is stored of a request in one text: the fields of its command, the command's ID and the reply, all
-// beside each other. The rest of the envelope has columns of its own. Decode reads it.
+// MarshalJSON writes the stored form of a request, which Decode reads: the fields of its command, the command's ID and
+// the reply, all in one object. The rest of the envelope has columns of its own.
 func (r Request) MarshalJSON() ([]byte, error) {
 	text, err := json.Marshal(r.Command)
 	if err != nil || r.CommandID == uuid.Nil && r.Reply == nil {
@@ -171,7 +171,7 @@ func (r Request) MarshalJSON() ([]byte, error) {
 	return append(append(text[:len(text)-1], ','), more[1:]...), nil
 }
 
-// Decode reads the command, its ID and the reply from what MarshalJSON has written for a request of this kind.
+// Decode reads the command, its ID and the reply from what MarshalJSON wrote for a request of this kind.
 func (r *Request) Decode(kind Kind, payload []byte) (err error) {
 	traits, ok := kinds[kind]
 	if !ok {
@@ -187,7 +187,7 @@ func (r *Request) Decode(kind Kind, payload []byte) (err error) {
 	if err := json.Unmarshal(payload, &s); err != nil {
 		return err
 	}
-	if s.CommandID == uuid.Nil && s.Reply != nil { // the version before had it in the reply only
+	if s.CommandID == uuid.Nil && s.Reply != nil { // the version before kept it in the reply only
 		var reply sender
 		if err := json.Unmarshal(s.Reply, &reply); err != nil {
 			return err
@@ -198,8 +198,9 @@ func (r *Request) Decode(kind Kind, payload []byte) (err error) {
 	return nil
 }
 
-// Digest identifies what a request asks for: equal requests under one ID have equal digests, whichever way they came in and
-// wherever their answers go. Fingerprints are digests, and they are stored for ever: the JSON of a command must not change.
+// Digest identifies what a request asks for: equal requests under one ID have equal digests, whichever way they came
+// in and wherever their answers go. Fingerprints are digests and are stored for ever, so the JSON of a command must
+// not change.
 func (r Request) Digest() (uuid.UUID, error) {
 	text, err := json.Marshal(r.Command)
 	if err != nil {

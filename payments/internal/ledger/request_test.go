@@ -14,8 +14,8 @@ import (
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 )
 
-// Requests are in flight, and fingerprints are stored, for as long as anybody likes: the JSON and the digest of each command
-// are what the version wrote that testdata/requests.jsonl is from.
+// Requests are in flight, and fingerprints are stored, for as long as anybody likes: the JSON and the digest of each
+// command are what the version wrote that testdata/requests.jsonl is from.
 func TestTheStoredFormOfRequestsStays(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2026, 1, 2, 3, 4, 5, 678_900_000, time.UTC)

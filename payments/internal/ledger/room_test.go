@@ -14,8 +14,8 @@ import (
 // most is what one operation can move, and what a client can be given: 4.6 units of a currency with 18 digits.
 const most = math.MaxInt64 / 2
 
-// What the clients of a lane have together, and what was earned from them, may be far more than an int64 of minor units: none
-// of them notices, and nothing wraps.
+// What the clients of a lane have together, and what was earned from them, may be far more than an int64 of minor
+// units: none of them notices, and nothing wraps.
 func TestSystemAccountsAlwaysHaveRoom(t *testing.T) {
 	t.Parallel()
 	for _, amount := range []int64{most, most - 1, most/2 + 1, most / 2} { // at the edge, where a vault is needed and where not
@@ -72,8 +72,8 @@ func TestSystemAccountsAlwaysHaveRoom(t *testing.T) {
 	}
 }
 
-// A client who has too much gets no more, and nothing else waits for that: the cancellation of an order takes effect once there
-// is room.
+// A client who has too much gets no more, and nothing else waits for that: the cancellation of an order takes effect
+// once there is room.
 func TestACancellationWaitsForRoom(t *testing.T) {
 	t.Parallel()
 	s := newScript().deposit(most).order(1, most).deposit(most).order(2, most).deposit(most).cancel(1, most).cancel(2, most)

@@ -20,9 +20,9 @@ func IsSystem(account uuid.UUID) bool {
 	return [6]byte(account[:6]) == [6]byte{} && (account == External || account == Revenue || account[6] == vaults)
 }
 
-// makeRoom moves what a system account has to a vault when it is very much. The money of a lane's clients together, and all
-// that was ever earned from them, may be more than can be written down as one number; with 18 digits that is nine units. So
-// that one client's money is never in another one's way, there is always room.
+// makeRoom empties a system account into a vault when it has very much. The clients of a lane together, and all that
+// was ever earned from them, may have more than an int64 of minor units, which in a currency of 18 digits is nine
+// units. With vaults there is always room, and one client's money is never in another's way.
 func (b *Book) makeRoom(op *Operation, key Key) {
 	balance := b.balance(key)
 	if !IsSystem(key.AccountID) || -maxSystem <= balance.Actual && balance.Actual <= maxSystem {
@@ -35,8 +35,8 @@ func (b *Book) makeRoom(op *Operation, key Key) {
 	}
 	carry := &Operation{
 		ID:   uuid.NewSHA1(full.AccountID, []byte(full.Currency+strconv.Itoa(int(full.Lane)))),
-		Lane: key.Lane, Seq: op.Seq, Kind: KindTransfer, AccountID: from.AccountID, ToAccountID: to.AccountID, Currency: key.Currency,
-		Amount: amount, Status: Success, CreatedAt: b.Now, SettledAt: b.Now,
+		Lane: key.Lane, Seq: op.Seq, Kind: KindTransfer, AccountID: from.AccountID, ToAccountID: to.AccountID,
+		Currency: key.Currency, Amount: amount, Status: Success, CreatedAt: b.Now, SettledAt: b.Now,
 	}
 	b.changes.Operations = append(b.changes.Operations, carry)
 	b.changes.Vaults = append(b.changes.Vaults, full)
@@ -44,10 +44,10 @@ func (b *Book) makeRoom(op *Operation, key Key) {
 	b.enter(carry, to, amount, 0)
 }
 
-// vaults is the seventh byte of the IDs of vaults, the six before it are zero: a UUID of version 8, which nobody else makes.
+// vaults is the seventh byte of a vault's ID, after six zeros: a UUID of version 8, which nobody else makes.
 const vaults = 0x80
 
-// vault is an account for what a system account has no room for, in its lane. The number tells its vaults apart.
+// vault is an account for what a system account has no room for. The number tells the vaults of a system account apart.
 func vault(system uuid.UUID, number int64) (id uuid.UUID) {
 	id[6], id[7], id[8] = vaults, system[15], 0x80
 	for i := range 6 {

@@ -11,20 +11,21 @@ import (
 )
 
 const (
-	maxExpiries = 10_000 // deadlines met at one look
-	maxTogether = 1000   // messages of them stored by one statement
+	maxExpiries = 10_000 // deadlines met by one call
+	maxTogether = 1000   // messages stored by one statement
 )
 
-// Deadline is something whose time is over: a hold, or what waits.
+// Deadline is a hold or a waiting request whose time is over.
 type Deadline struct {
 	ID        uuid.UUID `db:"id"`
 	AccountID uuid.UUID `db:"account_id"`
 	Hold      bool      `db:"hold"`
 }
 
-// Expire puts a message into the inbox for each open hold and each waiting request whose time is over, and returns how many
-// it has stored, which may be some also after an error. A message that is there already stays one: its ID is derived. What
-// belongs to an account that stands still with such a message is left out, so that it does not keep the others back.
+// Expire puts a message into the inbox for each open hold and each waiting request whose time is over. It returns how
+// many messages it has stored, which may be some even after an error. The caller derives their IDs, so that a message
+// that is there already stays one. It leaves out accounts that are stopped at such a message: they would keep the
+// others back.
 func (s *Store) Expire(ctx context.Context, message func(Deadline) Message) (int, error) {
 	var due []Deadline
 	if err := s.db.SelectContext(ctx, &due, `

@@ -38,8 +38,8 @@ func TestAllThatIsDueExpiresAtOnce(t *testing.T) {
 	}
 }
 
-// Deadlines of holds and of what waits are met once they are over, and an account that stands still with the expiry of one keeps
-// nobody back.
+// Deadlines of holds and of what waits are met once they are over, and an account that stands still with the expiry of
+// one keeps nobody back.
 func TestWhatIsDueExpires(t *testing.T) {
 	b := setup(t)
 	account, stopped := uuid.New(), uuid.New()

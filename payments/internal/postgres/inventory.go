@@ -15,8 +15,8 @@ import (
 const (
 	MaxJoins = 500 // rows looked at in one transaction
 
-	// A message whose order is not there is looked at again after its own age, within these bounds: a young one often, since
-	// its order may be on its way, and an old one seldom, since the settlement of its order has it looked at.
+	// A message whose order is not there is looked at again after its own age, within these bounds: a young one often,
+	// since its order may be on its way, and an old one seldom, since the settlement of its order has it looked at.
 	minLook = 50 * time.Millisecond
 	maxLook = time.Minute
 
@@ -34,7 +34,7 @@ type Inventory struct {
 	Traceparent   string    `db:"traceparent"`
 }
 
-// AddInventory stores messages and returns how many of them were new. Of those that tell of the same order, and of those
+// AddInventory stores messages and returns how many of them were new. Of messages about the same order, and of messages
 // with the same key, the first one counts.
 func (s *Store) AddInventory(ctx context.Context, messages []Inventory) (added int, err error) {
 	seen := make(map[uuid.UUID]bool, len(messages))
@@ -70,23 +70,24 @@ func (s *Store) AddInventory(ctx context.Context, messages []Inventory) (added i
 	return added, err
 }
 
-// LookForInventory has what is stored of these orders looked at as soon as the transaction has committed. Whoever stores
-// that an order waits for its goods calls it in the same transaction. What is not stored yet needs no call: it is looked at
-// when it comes, and again soon if this transaction has not committed by then.
+// LookForInventory makes the stored messages about these orders due once the transaction commits. Whoever stores that
+// an order waits for its goods calls it in the same transaction. A message that is not stored yet is due when it
+// comes, and again soon if this transaction has not committed by then.
 func (s *Store) LookForInventory(ctx context.Context, tx *sqlx.Tx, orders []uuid.UUID) error {
 	if len(orders) == 0 {
 		return nil
 	}
 	if _, err := tx.ExecContext(ctx, `
-		UPDATE inventory SET look_at = clock_timestamp() WHERE order_id = ANY($1::uuid[]) AND joined_at IS NULL`, pg.UUIDs(orders)); err != nil {
+		UPDATE inventory SET look_at = clock_timestamp() WHERE order_id = ANY($1::uuid[]) AND joined_at IS NULL`,
+		pg.UUIDs(orders)); err != nil {
 		return fmt.Errorf("look for inventory: %w", err)
 	}
 	return nil
 }
 
-// JoinInventory looks at the messages that are due, at most MaxJoins of them. For those whose payment is there it puts
-// into the inbox what message makes of them and the account; the others are due again later. It returns at how many it has
-// looked, and how many of them have joined. Any number of processes may do so at once.
+// JoinInventory looks at the messages that are due, at most MaxJoins of them. If a message's payment is there, it puts
+// into the inbox what message makes of the two; otherwise the message is due again later. It returns how many messages
+// it has looked at, and how many of them have joined. Any number of processes may call it at once.
 func (s *Store) JoinInventory(ctx context.Context,
 	message func(m Inventory, account uuid.UUID) Message) (looked, joined int, err error) {
 	// statement_timestamp, unlike clock_timestamp, lets the index be used.
@@ -136,9 +137,9 @@ func (s *Store) JoinInventory(ctx context.Context,
 	return looked, joined, nil
 }
 
-// payers tells which accounts pay these orders, as far as their payments are there. It is a statement of its own, after
-// the one that has locked the rows: so either it sees the payment, or the LookForInventory of the transaction that stores
-// it is still to come and waits for the lock, and then overrules what is decided here.
+// payers finds the accounts that pay these orders, as far as their payments are there. It is a statement of its own,
+// after the one that locked the rows. So either it sees a payment, or the LookForInventory of the transaction that
+// stores the payment is still to come: that waits for the lock, and overrules what is decided here.
 func payers(ctx context.Context, tx *sqlx.Tx, rows []Inventory) (map[uuid.UUID]uuid.UUID, error) {
 	orders := make([]uuid.UUID, len(rows))
 	for i, row := range rows {
@@ -159,7 +160,7 @@ func payers(ctx context.Context, tx *sqlx.Tx, rows []Inventory) (map[uuid.UUID]u
 	return accounts, nil
 }
 
-// enqueue puts messages into the inbox and marks the orders they tell of.
+// enqueue puts messages into the inbox and marks what is stored of their orders as joined.
 func (s *Store) enqueue(ctx context.Context, tx *sqlx.Tx, orders []uuid.UUID, messages []Message) error {
 	if len(orders) == 0 {
 		return nil
@@ -171,7 +172,7 @@ func (s *Store) enqueue(ctx context.Context, tx *sqlx.Tx, orders []uuid.UUID, me
 		UPDATE inventory SET joined_at = clock_timestamp() WHERE order_id = ANY($1::uuid[])`, pg.UUIDs(orders))
 }
 
-// postpone has what is said of these orders looked at again later.
+// postpone makes what is stored of these orders due again later.
 func postpone(ctx context.Context, tx *sqlx.Tx, orders []uuid.UUID) error {
 	if len(orders) == 0 {
 		return nil
@@ -182,8 +183,8 @@ func postpone(ctx context.Context, tx *sqlx.Tx, orders []uuid.UUID) error {
 		WHERE order_id = ANY($1::uuid[])`, pg.UUIDs(orders), minLook.Seconds(), maxLook.Seconds())
 }
 
-// ForgetInventory deletes messages that are too old, at most MaxForgotten of them. It returns how many, and how many of them had
-// not joined.
+// ForgetInventory deletes messages that are too old, at most MaxForgotten. It returns how many it has deleted, and how
+// many of these had not joined.
 func (s *Store) ForgetInventory(ctx context.Context) (forgotten, unjoined int, err error) {
 	if err := s.db.QueryRowxContext(ctx, `
 		WITH old AS MATERIALIZED (
@@ -198,8 +199,10 @@ func (s *Store) ForgetInventory(ctx context.Context) (forgotten, unjoined int, e
 	return forgotten, unjoined, nil
 }
 
-// InventoryGauge counts the messages whose order is not there.
+// InventoryGauge counts the messages whose order has not come.
 func (s *Store) InventoryGauge() prometheus.Collector {
 	return pg.Gauges(s.db, `SELECT count(*) FROM inventory WHERE joined_at IS NULL`,
-		prometheus.GaugeOpts{Name: "altyn_inventory_waiting", Help: "Messages of the inventory system that wait for their order."})
+		prometheus.GaugeOpts{
+			Name: "altyn_inventory_waiting", Help: "Messages of the inventory system that wait for their order.",
+		})
 }

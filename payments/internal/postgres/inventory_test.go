@@ -120,8 +120,8 @@ func TestInventoryBeforeItsOrder(t *testing.T) {
 	}
 }
 
-// An old message is looked at in the very moment in which its order is settled: it may not be put off for its usual minute,
-// whatever the two transactions do first. One more look after both must find it.
+// An old message is looked at in the very moment in which its order is settled: it may not be put off for its usual
+// minute, whatever the two transactions do first. One more look after both must find it.
 func TestASettlementIsNotMissedByALookAtTheSameTime(t *testing.T) {
 	b := setup(t)
 	for range 200 {
@@ -336,8 +336,8 @@ func TestTheFirstInventoryMessageWins(t *testing.T) {
 	}
 }
 
-// Several processes store the same messages at once, in different sequence, as it happens when partitions move. None waits
-// for another in a circle, which would take a second to be noticed.
+// Several processes store the same messages at once, in different sequence, as it happens when partitions move. None
+// waits for another in a circle, which would take a second to be noticed.
 func TestInventoryIsReceivedByManyAtOnce(t *testing.T) {
 	b := setup(t)
 	const orders, receivers = 200, 4

@@ -30,7 +30,7 @@ func (s *Store) Load(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, reques
 	if err := loadAccounts(ctx, tx, book, needs.Accounts); err != nil {
 		return err
 	}
-	for key := range missing { // those of accounts that neither exist nor are created stay so
+	for key := range missing { // an account that neither exists nor is created needs no balance
 		created := needs.Accounts[key.AccountID]
 		if _, exists := book.Account(key.AccountID); !exists && !created && !ledger.IsSystem(key.AccountID) {
 			delete(missing, key)
@@ -103,8 +103,8 @@ func (l *lookup) add(id uuid.UUID, lane int16) {
 	}
 }
 
-// wanted begins a statement for find. A LATERAL with LIMIT 1 is looked up in the index for each row, however many rows the
-// planner expects of either side.
+// wanted begins a statement for find. A LATERAL with LIMIT 1 is looked up in the index for each row, however many rows
+// the planner expects of either side.
 const wanted = `
 	SELECT found.* FROM unnest($1::uuid[], $2::smallint[]) AS wanted (wanted_id, wanted_lane) CROSS JOIN LATERAL (`
 
@@ -147,8 +147,8 @@ func loadWaits(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, waits lookup
 	return nil
 }
 
-// How many requests of a queue one Resume serves, at most and at least: what is behind them gets a Resume of its own, so that
-// a batch of many of them loads no more than about maxLoaded.
+// How many requests of a queue one Resume serves, at most and at least: what is behind them gets a Resume of its own,
+// so that a batch of many of them loads no more than about maxLoaded.
 const (
 	maxServed = 200
 	minServed = 4
@@ -156,7 +156,8 @@ const (
 )
 
 // loadQueues puts in the heads of queues for money, and adds the payments among them to those that are to be loaded.
-func loadQueues(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, queues map[ledger.Key]bool, payments *lookup) error {
+func loadQueues(
+	ctx context.Context, tx *sqlx.Tx, book *ledger.Book, queues map[ledger.Key]bool, payments *lookup) error {
 	if len(queues) == 0 {
 		return nil
 	}
@@ -197,7 +198,8 @@ func nameBalances(ctx context.Context, tx *sqlx.Tx, needs ledger.Needs) error {
 	}
 	var rows []ledger.Key
 	if err := tx.SelectContext(ctx, &rows, `
-		SELECT account_id, currency, lane FROM balances WHERE account_id = ANY($1::uuid[])`, pg.UUIDs(needs.Whole)); err != nil {
+		SELECT account_id, currency, lane FROM balances WHERE account_id = ANY($1::uuid[])`,
+		pg.UUIDs(needs.Whole)); err != nil {
 		return fmt.Errorf("name balances: %w", err)
 	}
 	for _, key := range rows {
@@ -206,10 +208,11 @@ func nameBalances(ctx context.Context, tx *sqlx.Tx, needs ledger.Needs) error {
 	return nil
 }
 
-// lockBalances locks and loads balances, and returns those that must be there but are not: a row that is not there cannot be
-// locked, and two first credits would overwrite each other. A balance that has an entry proves that its account exists, and
-// puts it in; one without may have been made for an account that was not created in the end.
-func lockBalances(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, keys map[ledger.Key]bool) (missing map[ledger.Key]bool, err error) {
+// lockBalances locks and loads balances, and returns those that must be there but are not: a row that is not there
+// cannot be locked, and two first credits would overwrite each other. A balance that has an entry proves that its
+// account exists, and puts it in; one without may have been made for an account that was not created in the end.
+func lockBalances(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, keys map[ledger.Key]bool) (
+	missing map[ledger.Key]bool, err error) {
 	accounts, currencies, lanes := keyColumns(keys)
 	rows, err := tx.QueryContext(ctx, `
 		SELECT locked.* FROM unnest($1::uuid[], $2::text[], $3::smallint[])
@@ -253,8 +256,8 @@ func lockBalances(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, keys map[
 	return missing, nil
 }
 
-// loadAccounts puts in those of the accounts that exist, as far as the book does not know all that is wanted of them: see
-// ledger.Needs.
+// loadAccounts puts in those of the accounts that exist, as far as the book does not know all that is wanted of them:
+// see ledger.Needs.
 func loadAccounts(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, accounts map[uuid.UUID]bool) error {
 	var ids pg.UUIDs
 	for id, whole := range accounts {
@@ -276,8 +279,8 @@ func loadAccounts(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, accounts 
 	return nil
 }
 
-// createBalances inserts rows of zero. Another transaction that inserts one of them waits until this one has ended. Then it
-// finds the row there, or inserts it itself.
+// createBalances inserts rows of zero. Another transaction that inserts one of them waits until this one has ended.
+// Then it finds the row there, or inserts it itself.
 func createBalances(ctx context.Context, tx *sqlx.Tx, keys map[ledger.Key]bool) error {
 	accounts, currencies, lanes := keyColumns(keys)
 	if _, err := tx.ExecContext(ctx, `

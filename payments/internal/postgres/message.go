@@ -18,12 +18,12 @@ type Message = inbox.Message[*ledger.Request]
 const (
 	// Repetition stands for a command that came again while it was still waiting. Its request is that of the command.
 	Repetition = "repetition"
-	// Unreadable is the kind of what could be neither read nor kept as a dead letter: its payload has a field "reason". It is
-	// parked, and never takes effect.
+	// Unreadable is the kind of what could be neither read nor kept as a dead letter: its payload has a field "reason".
+	// It is parked, and never takes effect.
 	Unreadable = "unreadable"
 )
 
-// codec knows how requests are stored. Old versions have stored them so, and read what this one stores.
+// codec knows how requests are stored. Old versions stored them the same way, and can read what this one stores.
 type codec struct{}
 
 // original is the payload of a Repetition.

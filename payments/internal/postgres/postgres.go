@@ -24,7 +24,8 @@ var files embed.FS
 // Migrations is the schema of payments, in the order in which it is applied.
 func Migrations() []pg.Migrations {
 	return []pg.Migrations{
-		inbox.Migrations(), outbox.Migrations(), idempotency.Migrations(), pg.Embedded("payments", files), currencies.Migrations(),
+		inbox.Migrations(), outbox.Migrations(), idempotency.Migrations(), pg.Embedded("payments", files),
+		currencies.Migrations(),
 	}
 }
 

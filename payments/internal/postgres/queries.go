@@ -81,7 +81,8 @@ func (s *Store) addBalances(ctx context.Context, accounts []Account) error {
 	return err
 }
 
-// Settled reads the records of operations; those that are not settled are left out. The read ends with ctx, unlike the others.
+// Settled reads the records of operations and leaves out those that are not settled. Unlike the other reads it ends
+// with ctx.
 func (s *Store) Settled(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]*ledger.Operation, error) {
 	var rows []operationRow
 	if err := s.db.SelectContext(ctx, &rows,
@@ -107,8 +108,8 @@ func (s *Store) Waiting(ctx context.Context, id uuid.UUID) (Message, error) {
 	return m, err
 }
 
-// Operations lists the operations of an account, those that paid it too, newest first, from below the cursor on. The records of
-// cancellations are none: what they have ended tells of them.
+// Operations lists the operations of an account, including those that paid it, newest first, from below the cursor on.
+// It leaves out the records of cancellations: the operations that they ended tell of them.
 func (s *Store) Operations(ctx context.Context, account uuid.UUID, below int64, limit int) ([]ledger.Operation, error) {
 	rows, err := list[operationRow](ctx, s, "list operations", `
 		SELECT `+operationColumns+` FROM (
@@ -130,8 +131,8 @@ func (s *Store) Payment(ctx context.Context, order uuid.UUID) (ledger.OrderPayme
 	return paymentOf(payment), err
 }
 
-// PayerOf tells whose account pays an order and in which currency, also while the order's message is still in the inbox, or
-// returns ErrNotFound.
+// PayerOf tells whose account pays an order and in which currency, also while the order's message is still in the
+// inbox, or returns ErrNotFound.
 func (s *Store) PayerOf(ctx context.Context, order uuid.UUID) (account uuid.UUID, currency string, err error) {
 	// One statement sees one moment, in which a payment is in exactly one of the tables.
 	row, err := get[struct {

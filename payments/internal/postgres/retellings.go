@@ -14,14 +14,15 @@ import (
 )
 
 const (
-	// maxRetellings is how many refunds one look finds.
+	// maxRetellings is how many refunds one call finds.
 	maxRetellings = 1000
-	// A refund is told of this often again, each pause this many times as long as the one before: with a first pause of a
-	// minute over some ten hours.
+	// A refund is told again this often, each pause this many times as long as the one before. With a first pause of a
+	// minute this takes some ten hours.
 	retellings, retellingGrowth = 4, 8
 )
 
-// saveRetellings has the refunds of a batch told of again later. A later refund of the same payment begins anew.
+// saveRetellings stores that the refunds of a batch are to be told again. A later refund of the same payment starts
+// over.
 func saveRetellings(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) error {
 	var orders pg.UUIDs
 	var lanes pg.Int16s
@@ -42,7 +43,7 @@ func saveRetellings(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) er
 		ON CONFLICT (order_id, lane) DO UPDATE SET told = 0, due_at = excluded.due_at`, orders, lanes)
 }
 
-// Refunded is a payment whose refund is to be told of again.
+// Refunded is a payment whose refund is to be told again.
 type Refunded struct {
 	OrderID   uuid.UUID `db:"order_id"`
 	AccountID uuid.UUID `db:"account_id"`
@@ -51,8 +52,8 @@ type Refunded struct {
 	Capture   string    `db:"capture"`
 }
 
-// Retell puts a message into the inbox for each refund that was made, or told of again, its pause ago, and returns how many.
-// The first pause is after; nothing is told of for good. A crash between the two transactions repeats messages, which changes
+// Retell puts a message into the inbox for each refund whose pause is over, and returns how many. The first pause is
+// after; the number of retellings is bounded. A crash between its two transactions repeats messages, which changes
 // nothing.
 func (s *Store) Retell(ctx context.Context, after time.Duration, message func(Refunded) Message) (int, error) {
 	var due []Refunded
@@ -60,7 +61,8 @@ func (s *Store) Retell(ctx context.Context, after time.Duration, message func(Re
 		SELECT p.order_id, p.account_id, p.currency, p.amount, p.capture FROM (
 			SELECT order_id, lane, due_at FROM retellings
 			WHERE due_at <= clock_timestamp() - $1::bigint * interval '1 microsecond' ORDER BY due_at LIMIT $2
-		) due JOIN payments p ON p.order_id = due.order_id AND p.lane = due.lane ORDER BY due.due_at`, after.Microseconds(), maxRetellings); err != nil {
+		) due JOIN payments p ON p.order_id = due.order_id AND p.lane = due.lane ORDER BY due.due_at`,
+		after.Microseconds(), maxRetellings); err != nil {
 		return 0, fmt.Errorf("find what is to be told again: %w", err)
 	}
 	if len(due) == 0 {

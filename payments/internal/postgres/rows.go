@@ -10,10 +10,10 @@ import (
 	"github.com/altyn-pay/altyn/platform/contract"
 )
 
-// The columns of the tables whose rows are the ledger's own types, and what completes a row that was read.
+// The columns of the tables, in the order in which Save writes them, and what makes the ledger's types of rows.
 
-const operationColumns = `id, lane, seq, operation, account_id, to_account_id, hold_id, order_id, command_id, currency, ` +
-	`amount, status, reason, reference, description, note, fingerprint, created_at, settled_at`
+const operationColumns = `id, lane, seq, operation, account_id, to_account_id, hold_id, order_id, command_id,
+	currency, amount, status, reason, reference, description, note, fingerprint, created_at, settled_at`
 
 // operationRow is an operation as it is stored.
 type operationRow struct {
@@ -38,8 +38,8 @@ func holdOf(row ledger.Hold) ledger.Hold {
 	return row
 }
 
-const paymentColumns = `order_id, lane, account_id, currency, amount, capture, status, reason, note, captured, refunded, ` +
-	`version, created_at, updated_at`
+const paymentColumns = `order_id, lane, account_id, currency, amount, capture, status, reason, note, captured,
+	refunded, version, created_at, updated_at`
 
 func paymentOf(row ledger.OrderPayment) ledger.OrderPayment {
 	row.CreatedAt, row.UpdatedAt = row.CreatedAt.UTC(), row.UpdatedAt.UTC()
@@ -50,7 +50,8 @@ func paymentOf(row ledger.OrderPayment) ledger.OrderPayment {
 	return row
 }
 
-const waitColumns = `id, lane, account_id, what, seq, expires_at, kind, arrival, payload, fingerprint, traceparent, received_at`
+const waitColumns = `id, lane, account_id, what, seq, expires_at, kind, arrival, payload, fingerprint,
+	traceparent, received_at`
 
 // waitRow is a request that waits, as it is stored.
 type waitRow struct {

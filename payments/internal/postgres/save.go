@@ -15,10 +15,11 @@ import (
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 )
 
-// Save stores what a batch has changed, one statement per table. Its entries get one time, which is not before notBefore.
+// Save stores what a batch has changed, one statement per table. Its entries get one time, which is not before
+// notBefore.
 //
-// Where rows are only inserted, their columns are unnested in the SELECT list, which makes the rows one after the other; in
-// FROM each column would be a table of its own first, for a quarter of the statement's time.
+// Where rows are only inserted, their columns are unnested in the SELECT list, which makes the rows one after the
+// other; in FROM each column would be a table of its own first, for a quarter of the statement's time.
 func (s *Store) Save(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes, notBefore time.Time) error {
 	entered, err := saveEntries(ctx, tx, changes.Entries, notBefore)
 	if err != nil {
@@ -37,7 +38,8 @@ func (s *Store) Save(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes, n
 		return err
 	}
 	for _, save := range []func(context.Context, *sqlx.Tx, ledger.Changes) error{
-		saveAccounts, saveOperations, completeOperations, saveHolds, savePayments, saveRetellings, endWaits, saveWaits, askWaits,
+		saveAccounts, saveOperations, completeOperations, saveHolds, savePayments, saveRetellings,
+		endWaits, saveWaits, askWaits,
 	} {
 		if err := save(ctx, tx, changes); err != nil {
 			return err
@@ -47,7 +49,8 @@ func (s *Store) Save(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes, n
 }
 
 // saveEntries stores entries under one time, not before the one given, and returns it.
-func saveEntries(ctx context.Context, tx *sqlx.Tx, entries []ledger.Entry, notBefore time.Time) (entered sql.NullTime, err error) {
+func saveEntries(ctx context.Context, tx *sqlx.Tx, entries []ledger.Entry, notBefore time.Time) (
+	entered sql.NullTime, err error) {
 	n := len(entries)
 	if n == 0 {
 		return entered, nil
@@ -85,7 +88,8 @@ func saveEntries(ctx context.Context, tx *sqlx.Tx, entries []ledger.Entry, notBe
 }
 
 // saveBalances stores balances. entered is the time of their new entries, null where there are none.
-func saveBalances(ctx context.Context, tx *sqlx.Tx, balances map[ledger.Key]ledger.Balance, entered sql.NullTime) error {
+func saveBalances(
+	ctx context.Context, tx *sqlx.Tx, balances map[ledger.Key]ledger.Balance, entered sql.NullTime) error {
 	n := len(balances)
 	if n == 0 {
 		return nil
@@ -154,8 +158,8 @@ func saveOperations(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) er
 		times(n, func(i int) time.Time { return ops[i].SettledAt }))
 }
 
-// completeOperations stores what became of operations that were created before: they have ended, or wait for something
-// else now.
+// completeOperations stores what became of operations that were Created: they have ended, or wait for something else
+// now.
 func completeOperations(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) error {
 	n := len(changes.Completed)
 	if n == 0 {
@@ -163,7 +167,8 @@ func completeOperations(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes
 	}
 	op := func(i int) *ledger.Operation { return changes.Completed[i].Operation }
 	return exec(ctx, tx, "complete operations", n, `
-		UPDATE operations SET status = c.status, reason = c.reason, note = c.note, hold_id = c.hold_id, settled_at = c.settled_at
+		UPDATE operations SET status = c.status, reason = c.reason, note = c.note, hold_id = c.hold_id,
+			settled_at = c.settled_at
 		FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::text[], $5::text[], $6::uuid[], $7::timestamptz[])
 			AS c (id, lane, status, reason, note, hold_id, settled_at)
 		WHERE operations.id = c.id AND operations.lane = c.lane AND operations.status = 'created'`,
@@ -185,7 +190,8 @@ func saveHolds(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) error {
 		INSERT INTO holds (`+holdColumns+`)
 		SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::uuid[], $4::text[], $5::bigint[], $6::bigint[], $7::text[],
 			$8::uuid[], $9::timestamptz[], $10::timestamptz[])
-		ON CONFLICT (id, lane) DO UPDATE SET status = excluded.status, captured = excluded.captured WHERE holds.status = 'open'`,
+		ON CONFLICT (id, lane) DO UPDATE SET status = excluded.status, captured = excluded.captured
+			WHERE holds.status = 'open'`,
 		uuids(n, func(i int) uuid.UUID { return holds[i].ID }),
 		smallints(n, func(i int) int16 { return holds[i].Lane }),
 		uuids(n, func(i int) uuid.UUID { return holds[i].AccountID }),
@@ -198,7 +204,8 @@ func saveHolds(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) error {
 		times(n, func(i int) time.Time { return holds[i].CreatedAt }))
 }
 
-// savePayments stores the state of each payment, which is its last transition. One that has its first version here is new.
+// savePayments stores the state of each payment, which is its last transition. One that has its first version here is
+// new.
 func savePayments(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) error {
 	last := make(map[uuid.UUID]*ledger.OrderPayment, len(changes.Payments))
 	begun := make(map[uuid.UUID]bool, len(changes.Payments))
@@ -230,7 +237,8 @@ func insertPayments(ctx context.Context, tx *sqlx.Tx, payments []*ledger.OrderPa
 		INSERT INTO payments (`+paymentColumns+`, previous)
 		SELECT unnest($1::uuid[]), unnest($2::smallint[]), unnest($3::uuid[]), unnest($4::text[]), unnest($5::bigint[]),
 			unnest($6::text[]), unnest($7::text[]), unnest($8::text[]), unnest($9::text[]), unnest($10::bigint[]),
-			unnest($11::bigint[]), unnest($12::bigint[]), unnest($13::timestamptz[]), unnest($14::timestamptz[]), unnest($15::text[])`,
+			unnest($11::bigint[]), unnest($12::bigint[]), unnest($13::timestamptz[]), unnest($14::timestamptz[]),
+			unnest($15::text[])`,
 		uuids(n, func(i int) uuid.UUID { return payments[i].OrderID }),
 		smallints(n, func(i int) int16 { return payments[i].Lane }),
 		uuids(n, func(i int) uuid.UUID { return payments[i].AccountID }),
@@ -296,8 +304,8 @@ func saveWaits(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) error {
 	r := func(i int) *ledger.Request { return &waits[i].Request }
 	return exec(ctx, tx, "save what waits", n, `
 		INSERT INTO waits (currency, `+waitColumns+`)
-		SELECT * FROM unnest($1::text[], $2::uuid[], $3::smallint[], $4::uuid[], $5::text[], $6::bigint[], $7::timestamptz[], $8::text[],
-			$9::bigint[], $10::text[], $11::uuid[], $12::text[], $13::timestamptz[])`,
+		SELECT * FROM unnest($1::text[], $2::uuid[], $3::smallint[], $4::uuid[], $5::text[], $6::bigint[],
+			$7::timestamptz[], $8::text[], $9::bigint[], $10::text[], $11::uuid[], $12::text[], $13::timestamptz[])`,
 		texts(n, func(i int) string { return waits[i].Key().Currency }),
 		uuids(n, func(i int) uuid.UUID { return r(i).ID }),
 		smallints(n, func(i int) int16 { return r(i).Lane }),
@@ -313,7 +321,7 @@ func saveWaits(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) error {
 		times(n, func(i int) time.Time { return r(i).ReceivedAt }))
 }
 
-// askWaits stores how what goes on waiting is to be answered.
+// askWaits stores the Reply that waiting requests have got.
 func askWaits(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) error {
 	waits, n := slices.Collect(maps.Values(changes.Asked)), len(changes.Asked)
 	if n == 0 {
@@ -324,7 +332,8 @@ func askWaits(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) error {
 		return err
 	}
 	return exec(ctx, tx, "ask for the replies of what waits", n, `
-		UPDATE waits SET payload = asked.payload FROM unnest($1::uuid[], $2::smallint[], $3::text[]) AS asked (id, lane, payload)
+		UPDATE waits SET payload = asked.payload
+		FROM unnest($1::uuid[], $2::smallint[], $3::text[]) AS asked (id, lane, payload)
 		WHERE waits.id = asked.id AND waits.lane = asked.lane`,
 		uuids(n, func(i int) uuid.UUID { return waits[i].Request.ID }),
 		smallints(n, func(i int) int16 { return waits[i].Request.Lane }),

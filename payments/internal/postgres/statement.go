@@ -23,15 +23,16 @@ type Entry struct {
 	CreatedAt    time.Time `db:"created_at"`
 }
 
-// Entries reads an account's statement, oldest first: per currency from after the number in after on, of entries from the
-// time from on and before the time to, where these are not nil. The entries of a currency come in the order of their
-// numbers, those of several currencies in the order of their times.
-func (s *Store) Entries(ctx context.Context, account uuid.UUID, after map[string]int64, from, to *time.Time, limit int) ([]Entry, error) {
+// Entries reads an account's statement, oldest first. In each currency it begins behind the number in after. If from
+// and to are not nil, it has the entries at or after from and before to. The entries of a currency come in the order
+// of their numbers, those of several currencies in the order of their times.
+func (s *Store) Entries(
+	ctx context.Context, account uuid.UUID, after map[string]int64, from, to *time.Time, limit int) ([]Entry, error) {
 	currencies, err := s.currencies(ctx, account)
 	if err != nil {
 		return nil, err
 	}
-	// Times run with the numbers, so a time is looked for among the numbers, and the index on them serves for both.
+	// Times run with the numbers, so a time becomes a number, and the index on numbers serves for both.
 	var (
 		names         pg.Texts
 		firsts, lasts pg.Int64s
@@ -53,7 +54,8 @@ func (s *Store) Entries(ctx context.Context, account uuid.UUID, after map[string
 		names, firsts, lasts = append(names, currency), append(firsts, first), append(lasts, last)
 	}
 	entries, err := list[Entry](ctx, s, "read entries", `
-		SELECT `+entryColumns+` FROM unnest($3::text[], $4::bigint[], $5::bigint[]) AS part (currency, first, last) CROSS JOIN LATERAL (
+		SELECT `+entryColumns+` FROM unnest($3::text[], $4::bigint[], $5::bigint[]) AS part (currency, first, last)
+		CROSS JOIN LATERAL (
 			SELECT `+entryColumns+`, max(created_at) OVER (ORDER BY number) AS passed FROM (
 				SELECT `+entryColumns+` FROM entries e
 				WHERE account_id = $1 AND e.currency = part.currency AND lane = $2 AND number > first AND number <= last
@@ -67,10 +69,11 @@ func (s *Store) Entries(ctx context.Context, account uuid.UUID, after map[string
 	return entries, err
 }
 
-const entryColumns = `number, operation_id, operation, e.currency, amount, frozen, balance_after, frozen_after, created_at`
+const entryColumns = `number, operation_id, operation, e.currency, amount, frozen, balance_after, frozen_after,
+	created_at`
 
-// BalancesAt reads what an account had at a point in time, by currency: all entries up to then, inclusive. Times are kept
-// to the microsecond, and so must at be.
+// BalancesAt reads what an account had at a point in time, by currency: it counts all entries up to then, inclusive.
+// Times are kept to the microsecond, and so must at be.
 func (s *Store) BalancesAt(ctx context.Context, account uuid.UUID, at time.Time) ([]Balance, error) {
 	currencies, err := s.currencies(ctx, account)
 	if err != nil {
@@ -103,7 +106,8 @@ func (s *Store) currencies(ctx context.Context, account uuid.UUID) (map[string]i
 		Currency string `db:"currency"`
 		Entries  int64  `db:"entries"`
 	}](ctx, s, "read balances", `
-		SELECT currency, entries FROM balances WHERE account_id = $1 AND lane = $2 AND entries > 0`, account, contract.Lane(account))
+		SELECT currency, entries FROM balances WHERE account_id = $1 AND lane = $2 AND entries > 0`,
+		account, contract.Lane(account))
 	currencies := make(map[string]int64, len(rows))
 	for _, row := range rows {
 		currencies[row.Currency] = row.Entries
@@ -111,18 +115,19 @@ func (s *Store) currencies(ctx context.Context, account uuid.UUID) (map[string]i
 	return currencies, err
 }
 
-// stepBack is how many entries before the one that was found lastBefore looks for a later time.
+// stepBack is how many entries before the one that it has found lastBefore searches for a later time.
 const stepBack = 1000
 
-// lastBefore is the number of the last entry before a time, or 0. It bisects the numbers, in one statement. The clock may have
-// stepped back while a version of Altyn before this one made entries: then what counts is their order, and nothing is before
-// the time that follows an entry which is not.
+// lastBefore is the number of the last entry before a time, or 0. It bisects the numbers, in one statement. The clock
+// may have stepped back while an earlier version of Altyn made entries. Then their order counts: what follows an entry
+// that is not before the time is not before it either.
 func (s *Store) lastBefore(ctx context.Context, account uuid.UUID, currency string, before time.Time) (int64, error) {
 	return get[int64](ctx, s, "find the last entry before a time", `
 		WITH RECURSIVE bisection (low, high) AS ( -- the entry low is before the time, the entry high is not
 			SELECT 0::bigint, entries + 1 FROM balances WHERE account_id = $1 AND currency = $2 AND lane = $3
 			UNION ALL
-			SELECT CASE WHEN e.created_at < $4 THEN e.number ELSE low END, CASE WHEN e.created_at < $4 THEN high ELSE e.number END
+			SELECT CASE WHEN e.created_at < $4 THEN e.number ELSE low END,
+				CASE WHEN e.created_at < $4 THEN high ELSE e.number END
 			FROM bisection JOIN entries e
 				ON e.account_id = $1 AND e.currency = $2 AND e.lane = $3 AND e.number = low + (high - low) / 2
 			WHERE high - low > 1

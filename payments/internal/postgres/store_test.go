@@ -174,7 +174,8 @@ func TestWhatWasAcceptedIsFound(t *testing.T) {
 	}
 }
 
-// What is in the inbox is read as it was accepted. What cannot be read fails, or goes without a trace once it is discarded.
+// What is in the inbox is read as it was accepted. What cannot be read fails, or goes without a trace once it is
+// discarded.
 func TestMessagesAreReadAsTheyWereAccepted(t *testing.T) {
 	t.Parallel()
 	account := uuid.New()

@@ -12,19 +12,19 @@ import (
 	"github.com/altyn-pay/altyn/platform/stage"
 )
 
-// expiryInterval is how often deadlines are looked for; one is met so much after its time at the latest, as far as
-// the queue of its account allows.
+// expiryInterval is how often deadlines are looked for, and so the longest time by which one is met late, apart from
+// what is ahead of it in its account's queue.
 const expiryInterval = 500 * time.Millisecond
 
-// Expiry ends the holds and the waiting requests whose time is over. It moves no money: it puts a message
-// into the inbox, so an expiry cannot race with a capture. Any number of instances may run.
+// Expiry ends the holds and the waiting requests whose time is over. It moves no money: it puts a message into the
+// inbox, as everybody does, so that an expiry cannot race with a capture. Any number of instances may run.
 type Expiry struct {
 	store *postgres.Store
 	log   *slog.Logger
 	wake  func()
 }
 
-// NewExpiry makes an expiry; wake is called after messages were stored.
+// NewExpiry makes an expiry. It calls wake after it has stored messages.
 func NewExpiry(store *postgres.Store, log *slog.Logger, wake func()) *Expiry {
 	return &Expiry{store: store, log: log, wake: wake}
 }
@@ -43,8 +43,8 @@ func (e *Expiry) runOnce(ctx context.Context) (int, error) {
 	return n, err
 }
 
-// expire is the request that ends what has a deadline. Its ID is derived, so that it is one message however often and
-// by how many instances the deadline is found.
+// expire is the message that ends what has a deadline. Its ID is derived, so that it is one message however often and
+// by however many instances the deadline is found.
 func expire(d postgres.Deadline) postgres.Message {
 	c := ledger.Expire{WaitID: d.ID}
 	if d.Hold {

@@ -21,20 +21,20 @@ import (
 )
 
 const (
-	// joinInterval is how often stored messages are looked at without being woken, for what other processes have stored
+	// joinInterval is how often Run looks at stored messages when nobody wakes it: for what other processes have stored,
 	// and for orders that came a moment after their goods' message.
 	joinInterval = 100 * time.Millisecond
 
-	// forgetInterval is how often old messages are looked for; as long as there are more, it is done without a pause.
+	// forgetInterval is how often Run looks for old messages. While there are more, it goes on without a pause.
 	forgetInterval = time.Minute
 
 	maxLogged = 64 // bytes of a status that is not known
 )
 
-// Inventory takes in what the inventory system says of orders' goods. A message names an order and no account, and
-// may come before its order, so it cannot be put into the inbox as it comes. Receive stores it by its order; Run
-// looks again and again, never once only, for the payments of what is stored, and puts into the inbox what has one.
-// Any number of instances may run.
+// Inventory takes in what the inventory system says of orders' goods. A message names an order and no account, and may
+// come before its order, so it cannot go into the inbox as it comes. Receive stores it by its order. Run looks again
+// and again, never once only, for the payments of what is stored, and puts into the inbox what has one. Any number of
+// instances may run.
 type Inventory struct {
 	store  *postgres.Store
 	joined func()
@@ -44,23 +44,25 @@ type Inventory struct {
 	messages *prometheus.CounterVec
 }
 
-// NewInventory makes an inventory. joined is called after messages were put into the inbox.
+// NewInventory makes an inventory. It calls joined after it has put messages into the inbox.
 func NewInventory(store *postgres.Store, joined func(), log *slog.Logger, metrics prometheus.Registerer) *Inventory {
 	v := &Inventory{
 		store: store, joined: joined, log: log, wake: stage.NewSignal(),
 		messages: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "altyn_inventory_messages_total",
-			Help: "Messages of the inventory system: unreadable, ignored, repeated or stored, and of the stored ones joined or, without their order, forgotten.",
+			Help: "Messages of the inventory system: unreadable, ignored, repeated or stored, " +
+				"and of the stored ones joined or, without their order, forgotten.",
 		}, []string{"outcome"}),
 	}
 	metrics.MustRegister(v.messages, store.InventoryGauge())
 	return v
 }
 
-// Receive stores messages of the topic inventory, and returns those that cannot be read, with the reasons. Once these
-// are kept elsewhere, all may be acknowledged: each other one is stored or of no interest. After an error they must
-// be delivered again.
-func (v *Inventory) Receive(ctx context.Context, records []kafka.Message) (unreadable []kafka.Message, reasons []error, err error) {
+// Receive stores messages of the topic inventory, and returns those that cannot be read, with the reasons. Once the
+// caller has kept these elsewhere, it may acknowledge all: the others are stored or of no interest. After an error all
+// must be delivered again.
+func (v *Inventory) Receive(ctx context.Context, records []kafka.Message) (
+	unreadable []kafka.Message, reasons []error, err error) {
 	messages := make([]postgres.Inventory, 0, len(records))
 	ignored := 0
 	for _, record := range records {
@@ -74,8 +76,8 @@ func (v *Inventory) Receive(ctx context.Context, records []kafka.Message) (unrea
 			unreadable, reasons = append(unreadable, record), append(reasons, err)
 		case m.Status != contract.InventoryCompleted && m.Status != contract.InventoryFailed:
 			ignored++
-			v.log.Debug("inventory message ignored for its status", "order_id", m.OrderID, "idempotent_key", m.IdempotentKey,
-				"status", m.Status[:min(len(m.Status), maxLogged)])
+			v.log.Debug("inventory message ignored for its status", "order_id", m.OrderID,
+				"idempotent_key", m.IdempotentKey, "status", m.Status[:min(len(m.Status), maxLogged)])
 		default:
 			messages = append(messages, m)
 		}
@@ -96,7 +98,7 @@ func (v *Inventory) Receive(ctx context.Context, records []kafka.Message) (unrea
 	return unreadable, reasons, nil
 }
 
-// readInventory reads a message. Its status may be any text; fields that are not known mean nothing.
+// readInventory reads a message. Its status may be any text; unknown fields mean nothing.
 func readInventory(record kafka.Message) (postgres.Inventory, error) {
 	var payload contract.Inventory
 	if err := strictjson.UnmarshalEvent(record.Value, &payload); err != nil {
@@ -111,7 +113,7 @@ func readInventory(record kafka.Message) (postgres.Inventory, error) {
 	}, nil
 }
 
-// Wake has Run look at what is due. It never blocks. Whoever has called LookForInventory calls it after the commit.
+// Wake has Run look at what is due. It never blocks. Whoever calls LookForInventory calls it after the commit.
 func (v *Inventory) Wake() { v.wake.Send() }
 
 // Run works until ctx ends, then returns nil; the batch in flight is finished. It survives the loss of the database.
@@ -119,18 +121,20 @@ func (v *Inventory) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		return stage.Loop{
-			Name: "joining of inventory", Log: v.log, Once: v.join, Wake: v.wake, Every: joinInterval, Full: postgres.MaxJoins,
+			Name: "joining of inventory", Log: v.log, Once: v.join, Wake: v.wake, Every: joinInterval,
+			Full: postgres.MaxJoins,
 		}.Run(ctx)
 	})
 	group.Go(func() error {
 		return stage.Loop{
-			Name: "forgetting of inventory", Log: v.log, Once: v.forget, Every: forgetInterval, Full: postgres.MaxForgotten,
+			Name: "forgetting of inventory", Log: v.log, Once: v.forget, Every: forgetInterval,
+			Full: postgres.MaxForgotten,
 		}.Run(ctx)
 	})
 	return group.Wait()
 }
 
-// join looks at a batch of stored messages, and returns how many those were.
+// join looks at a batch of stored messages, and returns how many there were.
 func (v *Inventory) join(ctx context.Context) (looked int, err error) {
 	looked, joined, err := v.store.JoinInventory(ctx, inventoryMessage)
 	if err == nil && joined > 0 {
@@ -140,7 +144,7 @@ func (v *Inventory) join(ctx context.Context) (looked int, err error) {
 	return looked, err
 }
 
-// forget deletes a batch of old messages, and returns how many those were.
+// forget deletes a batch of old messages, and returns how many there were.
 func (v *Inventory) forget(ctx context.Context) (forgotten int, err error) {
 	forgotten, unjoined, err := v.store.ForgetInventory(ctx)
 	v.count("forgotten", unjoined)
@@ -150,7 +154,7 @@ func (v *Inventory) forget(ctx context.Context) (forgotten int, err error) {
 func (v *Inventory) count(outcome string, n int) { v.messages.WithLabelValues(outcome).Add(float64(n)) }
 
 // inventoryMessage tells an account's queue of the goods of one of its orders. Its ID is derived, so that it is one
-// message however often the goods are told of.
+// message however often the inventory system tells of them.
 func inventoryMessage(m postgres.Inventory, account uuid.UUID) postgres.Message {
 	return billing.Message(ledger.Request{
 		ID: contract.DerivedID(contract.TopicInventory, account, m.OrderID.String()), AccountID: account,

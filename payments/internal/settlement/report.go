@@ -12,8 +12,8 @@ import (
 	"github.com/altyn-pay/altyn/platform/telemetry"
 )
 
-// report tells the log what did not go as it was asked for: what ended in error, what could not be understood, holds whose time
-// was over, and payments that somebody has had to ask for again. What succeeds leaves no line.
+// report logs what did not go as it was asked for: what ended in error, what could not be understood, holds whose time
+// was over, and payments that were told again. What succeeds leaves no line.
 func (s *Settlement) report(requests []ledger.Request, expired []*ledger.Operation, changes ledger.Changes) {
 	var failed []*ledger.Operation
 	for _, op := range changes.Operations {
@@ -26,17 +26,20 @@ func (s *Settlement) report(requests []ledger.Request, expired []*ledger.Operati
 			failed = append(failed, c.Operation)
 		}
 	}
-	telemetry.LogEach(s.log, slog.LevelInfo, "operation ended in error", "operation_id", len(failed), func(i int) (string, []any) {
+	each := func(message, key string, n int, item func(i int) (id string, attributes []any)) {
+		telemetry.LogEach(s.log, slog.LevelInfo, message, key, n, item)
+	}
+	each("operation ended in error", "operation_id", len(failed), func(i int) (string, []any) {
 		op := failed[i]
 		id := op.ID
-		if op.Kind == ledger.KindCancelOperation { // which nobody sees: what it is about
+		if op.Kind == ledger.KindCancelOperation { // nobody sees it, only the operation that it is about
 			at := slices.IndexFunc(requests, func(r ledger.Request) bool { return r.ID == op.ID })
 			id = requests[at].References().Operation
 		}
 		return id.String(), append([]any{"operation", op.Kind, "reason", op.Reason, "account_id", op.AccountID},
 			named("order_id", op.OrderID, "hold_id", op.HoldID, "command_id", op.CommandID)...)
 	})
-	telemetry.LogEach(s.log, slog.LevelInfo, "hold expired", "hold_id", len(expired), func(i int) (string, []any) {
+	each("hold expired", "hold_id", len(expired), func(i int) (string, []any) {
 		op := expired[i]
 		return op.HoldID.String(), append([]any{"account_id", op.AccountID}, named("order_id", op.OrderID)...)
 	})
@@ -49,10 +52,11 @@ func (s *Settlement) report(requests []ledger.Request, expired []*ledger.Operati
 			refused = append(refused, how)
 		}
 	}
-	telemetry.LogEach(s.log, slog.LevelInfo, "command refused", "command_id", len(refused), func(i int) (string, []any) {
-		return refused[i].CommandID.String(), []any{"operation", refused[i].Operation, "reason", refused[i].Reason, "detail", refused[i].Detail}
+	each("command refused", "command_id", len(refused), func(i int) (string, []any) {
+		r := refused[i]
+		return r.CommandID.String(), []any{"operation", r.Operation, "reason", r.Reason, "detail", r.Detail}
 	})
-	telemetry.LogEach(s.log, slog.LevelInfo, "payment told again", "order_id", len(changes.Repeated), func(i int) (string, []any) {
+	each("payment told again", "order_id", len(changes.Repeated), func(i int) (string, []any) {
 		p := changes.Repeated[i]
 		return p.OrderID.String(), []any{"account_id", p.AccountID, "status", p.Status, "version", p.Version}
 	})
@@ -67,7 +71,7 @@ func Describe(m postgres.Message) []any {
 	return named("order_id", op.OrderID, "hold_id", op.HoldID, "operation_id", refs.Operation)
 }
 
-// named are the attributes that have a value, of pairs of a key and an ID.
+// named are those of the pairs of a key and an ID that have an ID.
 func named(pairs ...any) (attributes []any) {
 	for i := 0; i+1 < len(pairs); i += 2 {
 		if id, ok := pairs[i+1].(uuid.UUID); ok && id != uuid.Nil {

@@ -11,10 +11,9 @@ import (
 	"github.com/altyn-pay/altyn/platform/stage"
 )
 
-// Retelling tells of each refund some more times, with growing pauses, so that one of which a broker has lost the
-// event after it had acknowledged it shows on its order all the same. Of everything else orders asks by itself. Like
-// whatever takes requests in, it puts a message into the inbox: the order's own once more, marked as a repetition.
-// Any number of instances may run.
+// Retelling tells of each refund a few more times, with growing pauses. Should a broker lose the event after it has
+// acknowledged it, the refund shows on its order all the same. Orders asks by itself for everything else. A retelling
+// is a message in the inbox: the order's own once more, marked as a repetition. Any number of instances may run.
 type Retelling struct {
 	store *postgres.Store
 	after time.Duration
@@ -22,7 +21,7 @@ type Retelling struct {
 	wake  func()
 }
 
-// NewRetelling makes a retelling whose first pause is after; wake is called after messages were stored.
+// NewRetelling makes a retelling whose first pause is after. It calls wake after it has stored messages.
 func NewRetelling(store *postgres.Store, after time.Duration, log *slog.Logger, wake func()) *Retelling {
 	return &Retelling{store: store, after: after, log: log, wake: wake}
 }
@@ -30,7 +29,8 @@ func NewRetelling(store *postgres.Store, after time.Duration, log *slog.Logger, 
 // Run works until ctx ends, then returns nil. It survives the loss of the database.
 func (t *Retelling) Run(ctx context.Context) error {
 	const rounds, longest = 4, 5 * time.Second // rounds in the first pause, the longest time between two
-	return stage.Loop{Name: "retelling of refunds", Log: t.log, Once: t.runOnce, Every: min(t.after/rounds, longest)}.Run(ctx)
+	every := min(t.after/rounds, longest)
+	return stage.Loop{Name: "retelling of refunds", Log: t.log, Once: t.runOnce, Every: every}.Run(ctx)
 }
 
 // runOnce returns how many messages it has stored.

@@ -1,6 +1,7 @@
-// Package settlement gives accepted messages their effect: it loads what a batch touches, lets the ledger decide, and
-// stores the changes and the events that tell of them, all in the inbox worker's transaction. The rules are in package
-// ledger; here is the thin shell around them.
+// Package settlement gives accepted messages their effect, all in the inbox worker's transaction. The rules are in
+// package ledger; here is the thin shell around them. Beside it are the workers that put messages into the inbox by
+// themselves: for deadlines (Expiry), for the goods of orders (Inventory), and for refunds that are told again
+// (Retelling).
 package settlement
 
 import (
@@ -10,7 +11,6 @@ import (
 	"log/slog"
 	"slices"
 	"strconv"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
@@ -38,19 +38,21 @@ type Settlement struct {
 // Result is what a committed batch has done.
 type Result struct {
 	Operations []*ledger.Operation // those of repeated messages too
-	More       bool                // it has put further messages into the inbox
-	Inventory  bool                // orders wait for their goods from now on, of which something may be stored
+	More       bool                // the batch put further messages into the inbox
+	Inventory  bool                // orders wait for goods from now on, of which something may be stored already
 }
 
-// New makes a settlement. settled is called with the result of each committed batch.
-func New(store *postgres.Store, currencies *money.Currencies, log *slog.Logger, metrics prometheus.Registerer, settled func(Result)) *Settlement {
+// New makes a settlement. It calls settled with the result of each committed batch.
+func New(store *postgres.Store, currencies *money.Currencies, log *slog.Logger, metrics prometheus.Registerer,
+	settled func(Result)) *Settlement {
 	s := &Settlement{
 		store: store, present: billing.NewPresenter(currencies), settled: settled, log: log,
 		operations: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "altyn_operations_total", Help: "Settled operations.",
 		}, []string{"operation", "status"}),
 		commands: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "altyn_commands_total", Help: "Commands of the broker that were answered, by the code of the reply; repeated ones too.",
+			Name: "altyn_commands_total",
+			Help: "Commands of the broker that were answered, by the code of the reply; repeated ones too.",
 		}, []string{"operation", "code"}),
 		latency: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "altyn_operation_seconds", Help: "Time from an operation's acceptance to its settlement.",
@@ -61,78 +63,29 @@ func New(store *postgres.Store, currencies *money.Currencies, log *slog.Logger, 
 	return s
 }
 
-// answer is what commands are counted by.
-type answer struct {
-	kind ledger.Kind
-	code int
-}
-
-// Settle is the inbox.Handler of payments.
-func (s *Settlement) Settle(ctx context.Context, tx *sqlx.Tx, batch []postgres.Message) (committed func(), err error) {
-	requests := make([]ledger.Request, len(batch))
-	for i, m := range batch {
-		requests[i] = billing.Request(m)
-	}
-	// To the microsecond, as the database keeps it: an answer right after the commit and one years later are the same.
-	book := ledger.NewBook(time.Now().UTC().Truncate(time.Microsecond), len(requests))
-	if err := s.store.Load(ctx, tx, book, requests); err != nil {
+// Settle is the inbox.Handler of payments: it loads what the messages touch, lets the ledger decide, and stores the
+// changes and what tells of them.
+func (s *Settlement) Settle(ctx context.Context, tx *sqlx.Tx, messages []postgres.Message) (
+	committed func(), err error) {
+	b := newBatch(s.present, messages)
+	if err := s.store.Load(ctx, tx, b.book, b.requests); err != nil {
 		return nil, err
 	}
-	operations := make([]*ledger.Operation, 0, len(requests))
-	var replies []outbox.Message
-	answered := make(map[answer]int)
-	respond := func(r ledger.Request, op *ledger.Operation) error {
-		// What waits gets its reply when it is final, and that is the reply to its repetitions too.
-		if r.Reply == nil || op != nil && op.Status == ledger.Created && op.Fingerprint == r.Fingerprint {
-			return nil
-		}
-		reply, code, err := s.present.Reply(book, r, op)
-		if err == nil {
-			replies = append(replies, reply)
-			answered[answer{r.Kind(), code}]++
-		}
-		return err
+	changes, err := b.apply()
+	if err != nil {
+		return nil, err
 	}
-	var waiting []ledger.Completion // commands of this batch that wait
-	var expired []*ledger.Operation // by which holds were released
-	for _, r := range requests {
-		op := book.Apply(r)
-		if op != nil {
-			operations = append(operations, op)
-			if r.Kind() == ledger.KindExpire && op.Seq == r.Seq {
-				expired = append(expired, op)
-			}
-		}
-		if err := respond(r, op); err != nil {
-			return nil, err
-		}
-		if op != nil && op.Status == ledger.Created {
-			waiting = wait(waiting, r, op)
-		}
-	}
-	for _, c := range waiting { // until a later request of this batch has ended it
-		if err := respond(c.Request, c.Operation); err != nil {
-			return nil, err
-		}
-	}
-	changes := book.Changes()
-	for _, c := range changes.Completed {
-		operations = append(operations, c.Operation)
-		if err := respond(c.Request, c.Operation); err != nil {
-			return nil, err
-		}
-	}
-	if err := s.store.Save(ctx, tx, changes, book.Entered); err != nil {
+	if err := s.store.Save(ctx, tx, changes, b.book.Entered); err != nil {
 		return nil, err
 	}
 	told := slices.Concat(changes.Payments, changes.Repeated)
-	events := make([]outbox.Message, len(told), len(told)+len(replies))
+	events := make([]outbox.Message, len(told), len(told)+len(b.replies))
 	for i, p := range told {
 		if events[i], err = s.event(p); err != nil {
 			return nil, err
 		}
 	}
-	if err := outbox.Append(ctx, tx, append(events, replies...)...); err != nil {
+	if err := outbox.Append(ctx, tx, append(events, b.replies...)...); err != nil {
 		return nil, err
 	}
 	if err := s.resume(ctx, tx, changes.Resumes); err != nil {
@@ -143,26 +96,10 @@ func (s *Settlement) Settle(ctx context.Context, tx *sqlx.Tx, batch []postgres.M
 		return nil, err
 	}
 	return func() {
-		s.count(changes)
-		s.report(requests, expired, changes)
-		for a, n := range answered {
-			s.commands.WithLabelValues(string(a.kind), strconv.Itoa(a.code)).Add(float64(n))
-		}
-		s.settled(Result{Operations: operations, More: len(changes.Resumes) > 0, Inventory: len(awaiting) > 0})
+		s.count(changes, b.answered)
+		s.report(b.requests, b.expired, changes)
+		s.settled(Result{Operations: b.operations, More: len(changes.Resumes) > 0, Inventory: len(awaiting) > 0})
 	}, nil
-}
-
-// wait adds a request to those of a batch that wait, or, where it repeats one that nobody was to be answered for, its reply.
-func wait(waiting []ledger.Completion, r ledger.Request, op *ledger.Operation) []ledger.Completion {
-	if op.Seq == r.Seq {
-		return append(waiting, ledger.Completion{Request: r, Operation: op})
-	}
-	for i, c := range waiting {
-		if c.Operation == op && c.Request.Reply == nil && c.Request.Fingerprint == r.Fingerprint {
-			waiting[i].Request.Reply = r.Reply
-		}
-	}
-	return waiting
 }
 
 // awaitingInventory are the orders that wait for their goods from now on.
@@ -175,8 +112,8 @@ func awaitingInventory(payments []ledger.OrderPayment) (orders []uuid.UUID) {
 	return orders
 }
 
-// resume puts a message into the inbox for each queue for money that is to be looked at again. It has an ID of its own,
-// never a derived one: one that is being settled in this very batch is still in the inbox and must not swallow it.
+// resume puts a message into the inbox for each queue for money that needs another Resume. Its ID is fresh, never
+// derived: the Resume that this very batch settles is still in the inbox and must not swallow it.
 func (s *Settlement) resume(ctx context.Context, tx *sqlx.Tx, keys map[ledger.Key]bool) error {
 	if len(keys) == 0 {
 		return nil
@@ -191,8 +128,8 @@ func (s *Settlement) resume(ctx context.Context, tx *sqlx.Tx, keys map[ledger.Ke
 	return err
 }
 
-// count tells the metrics what has ended.
-func (s *Settlement) count(changes ledger.Changes) {
+// count tells the metrics what has ended and was answered.
+func (s *Settlement) count(changes ledger.Changes, answered map[answer]int) {
 	ended := func(op *ledger.Operation) {
 		if op.Status == ledger.Created {
 			return
@@ -206,9 +143,12 @@ func (s *Settlement) count(changes ledger.Changes) {
 	for _, c := range changes.Completed {
 		ended(c.Operation)
 	}
+	for a, n := range answered {
+		s.commands.WithLabelValues(string(a.kind), strconv.Itoa(a.code)).Add(float64(n))
+	}
 }
 
-// eventTypes are the types of the events that tell of a payment's statuses.
+// eventTypes are the types of events by the payment's status.
 var eventTypes = map[string]string{
 	contract.PaymentCreated:    contract.PaymentCreatedType,
 	contract.PaymentAuthorized: contract.PaymentAuthorizedType,
@@ -218,7 +158,7 @@ var eventTypes = map[string]string{
 	contract.PaymentRefunded:   contract.PaymentRefundedType,
 }
 
-// event is the message that tells of a payment's transition.
+// event is the event of a payment's state.
 func (s *Settlement) event(p ledger.OrderPayment) (outbox.Message, error) {
 	state, err := s.present.Payment(p)
 	if err != nil {
@@ -230,7 +170,8 @@ func (s *Settlement) event(p ledger.OrderPayment) (outbox.Message, error) {
 	}
 	eventType := eventTypes[p.Status]
 	return outbox.Message{
-		Lane: p.Lane, ID: contract.EventID(eventType, p.OrderID, p.Version), Type: eventType, Topic: contract.TopicPayments,
-		Key: p.AccountID.String(), Subject: p.OrderID.String(), Payload: string(payload), Traceparent: p.Traceparent,
+		Lane: p.Lane, ID: contract.EventID(eventType, p.OrderID, p.Version), Type: eventType,
+		Topic: contract.TopicPayments, Key: p.AccountID.String(), Subject: p.OrderID.String(),
+		Payload: string(payload), Traceparent: p.Traceparent,
 	}, nil
 }
