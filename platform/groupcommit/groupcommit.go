@@ -36,7 +36,7 @@ type Group[Item, Result any] struct {
 	queue   []*call[Item, Result]
 	queued  int // items in the queue
 	running bool
-	enough  chan struct{} // signals that enough items wait
+	enough  stage.Signal // enough items wait
 }
 
 type call[Item, Result any] struct {
@@ -53,7 +53,7 @@ type call[Item, Result any] struct {
 func New[Item, Result any](maxBatch, maxQueue int, blames func(error) bool,
 	run func(ctx context.Context, items []Item) ([]Result, error)) *Group[Item, Result] {
 	return &Group[Item, Result]{
-		run: run, blames: blames, maxBatch: maxBatch, maxQueue: maxQueue, enough: make(chan struct{}, 1),
+		run: run, blames: blames, maxBatch: maxBatch, maxQueue: maxQueue, enough: stage.NewSignal(),
 	}
 }
 
@@ -82,10 +82,7 @@ func (g *Group[Item, Result]) DoAll(ctx context.Context, items []Item) ([]Result
 	}
 	g.queue, g.queued = append(g.queue, c), g.queued+len(items)
 	if g.queued >= enough {
-		select {
-		case g.enough <- struct{}{}:
-		default:
-		}
+		g.enough.Send()
 	}
 	if !g.running {
 		g.running = true

@@ -51,7 +51,8 @@ func TestRequestsThatMeetGather(t *testing.T) {
 		at    []time.Duration // when the requests come
 		begin []time.Duration // when the batches begin
 	}{
-		{"one after another", []time.Duration{0, took + 1, 2*took + 2, 9 * took}, []time.Duration{0, took + 1, 2*took + 2, 9 * took}},
+		{"one after another", []time.Duration{0, took + 1, 2*took + 2, 9 * took},
+			[]time.Duration{0, took + 1, 2*took + 2, 9 * took}},
 		{"one meets another", []time.Duration{0, 1, took + 1, 2*took - 1}, []time.Duration{0, 2 * took}},
 		{"the last of many", []time.Duration{0, 1, 2, 3*took + 1}, []time.Duration{0, 2 * took, 4 * took}},
 		{"many at once", append(slices.Repeat([]time.Duration{1}, 15), 0, took+2), []time.Duration{0, took + 2}},

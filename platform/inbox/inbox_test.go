@@ -36,7 +36,8 @@ var quick = Retry{Attempts: 3, First: 5 * time.Millisecond, Longest: 20 * time.M
 func setup(t *testing.T) *bundle {
 	t.Parallel()
 	effects := pg.Migrations{Name: "effects", FS: fstest.MapFS{"00001_effects.sql": {Data: []byte(`-- +goose Up
-		CREATE TABLE effects (n bigint GENERATED ALWAYS AS IDENTITY, id uuid PRIMARY KEY, account_id uuid NOT NULL, payload text NOT NULL);`)}}}
+		CREATE TABLE effects (
+			n bigint GENERATED ALWAYS AS IDENTITY, id uuid PRIMARY KEY, account_id uuid NOT NULL, payload text NOT NULL);`)}}}
 	return &bundle{T: t, DB: postgrestest.Database(t, "inbox", Migrations(), effects)}
 }
 
@@ -95,7 +96,8 @@ func (b *bundle) send(n int, accounts ...uuid.UUID) []Stored {
 	var messages []Stored
 	for i := range n {
 		for _, account := range accounts {
-			messages = append(messages, Stored{ID: uuid.New(), Lane: contract.Lane(account), AccountID: account, Kind: "test", Body: fmt.Sprint(i)})
+			messages = append(messages, Stored{ID: uuid.New(), Lane: contract.Lane(account), AccountID: account, Kind: "test",
+				Body: fmt.Sprint(i)})
 		}
 	}
 	for part := range slices.Chunk(messages, 500) {
@@ -126,7 +128,8 @@ func (b *bundle) until(n int, query string, args ...any) {
 func (b *bundle) inOrder(account uuid.UUID, n int) {
 	b.Helper()
 	var payloads []string
-	if err := b.Owner.SelectContext(b.Context(), &payloads, `SELECT payload FROM effects WHERE account_id = $1 ORDER BY n`, account); err != nil {
+	if err := b.Owner.SelectContext(b.Context(), &payloads,
+		`SELECT payload FROM effects WHERE account_id = $1 ORDER BY n`, account); err != nil {
 		b.Fatal(err)
 	}
 	var want []string
@@ -156,12 +159,14 @@ func TestInsertNumbersArrivalsAndIgnoresWhatIsWaiting(t *testing.T) {
 	one, two, three := uuid.New(), uuid.New(), uuid.New()
 	first := b.insert([]Stored{message(one), message(one), message(two)})
 	second := b.insert([]Stored{message(two), message(three), message(one)})
-	if first[0] == 0 || first[1] != 0 || first[2] <= first[0] || second[0] != 0 || second[1] <= first[2] || second[2] != 0 {
+	if first[0] == 0 || first[1] != 0 || first[2] <= first[0] || second[0] != 0 || second[1] <= first[2] ||
+		second[2] != 0 {
 		t.Errorf("arrivals %v, then %v", first, second)
 	}
 	var stored []Stored
 	if err := b.Service.SelectContext(t.Context(), &stored,
-		`SELECT seq, id, lane, account_id, kind, payload, fingerprint, traceparent, received_at FROM inbox ORDER BY seq`); err != nil {
+		`SELECT seq, id, lane, account_id, kind, payload, fingerprint, traceparent, received_at
+			FROM inbox ORDER BY seq`); err != nil {
 		t.Fatal(err)
 	}
 	want := message(two)
@@ -186,7 +191,8 @@ func TestManyWorkersSettleEachMessageOnceInOrder(t *testing.T) {
 }
 
 func TestAFailingMessageStopsItsAccountAlone(t *testing.T) {
-	for name, cause := range map[string]any{"an error": errors.New("cannot"), "a panic": "cannot", "an error that cannot be stored as it is": errors.New("cannot \x00\xff")} {
+	for name, cause := range map[string]any{"an error": errors.New("cannot"), "a panic": "cannot",
+		"an error that cannot be stored as it is": errors.New("cannot \x00\xff")} {
 		t.Run(name, func(t *testing.T) {
 			b := setup(t)
 			clients := accounts(50)
@@ -199,7 +205,8 @@ func TestAFailingMessageStopsItsAccountAlone(t *testing.T) {
 			b.inOrder(victim, 3)
 
 			// It is parked in the end, and what arrives for the account waits behind it.
-			b.until(1, `SELECT count(*) FROM inbox_stops WHERE message_id = $1 AND retry_at IS NULL AND attempts = 3 AND NOT probing AND reason LIKE '%cannot%'`, bad.ID)
+			b.until(1, `SELECT count(*) FROM inbox_stops WHERE message_id = $1
+				AND retry_at IS NULL AND attempts = 3 AND NOT probing AND reason LIKE '%cannot%'`, bad.ID)
 			late := Stored{ID: uuid.New(), Lane: contract.Lane(victim), AccountID: victim, Kind: "test", Body: "10"}
 			b.insert([]Stored{late})
 			b.until(8, `SELECT count(*) FROM inbox WHERE stopped`)
@@ -229,7 +236,8 @@ func TestTheReasonOfAMessageThatIsGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	var reason string
-	if err := b.Owner.GetContext(t.Context(), &reason, `SELECT reason FROM inbox_stops WHERE message_id = $1`, m.ID); err != nil || reason != "inbox: settled 1 messages but deleted 0" {
+	if err := b.Owner.GetContext(t.Context(), &reason, `SELECT reason FROM inbox_stops WHERE message_id = $1`,
+		m.ID); err != nil || reason != "inbox: settled 1 messages but deleted 0" {
 		t.Errorf("%q, %v", reason, err)
 	}
 }
@@ -246,8 +254,8 @@ func TestAMessageThatCannotBeDecodedStopsItsAccountAlone(t *testing.T) {
 	b.insert(messages)
 	b.run()
 	b.until(19, `SELECT count(*) FROM effects`)
-	b.until(1, `SELECT count(*) FROM inbox_stops WHERE message_id = $1 AND retry_at IS NULL AND NOT probing AND reason = 'cannot be read'`,
-		messages[7].ID)
+	b.until(1, `SELECT count(*) FROM inbox_stops WHERE message_id = $1
+		AND retry_at IS NULL AND NOT probing AND reason = 'cannot be read'`, messages[7].ID)
 	if _, err := b.operators().Discard(t.Context(), messages[7].ID, "no use"); err != nil {
 		t.Fatal(err)
 	}
@@ -344,7 +352,8 @@ func TestALaneBelongsToOneTransaction(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer blocker.Rollback()
-	if _, err := blocker.ExecContext(t.Context(), `SELECT pg_advisory_xact_lock($1, $2)`, lockClass, contract.Lane(one)); err != nil {
+	if _, err := blocker.ExecContext(t.Context(), `SELECT pg_advisory_xact_lock($1, $2)`, lockClass,
+		contract.Lane(one)); err != nil {
 		t.Fatal(err)
 	}
 	w := NewWorker(b.inbox(), b.handle, quick, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
@@ -402,11 +411,14 @@ func TestSettingAsideReadsNoOtherMessages(t *testing.T) {
 	b.send(1, stopped)
 	if _, err := b.Owner.ExecContext(t.Context(), `
 		INSERT INTO inbox (id, lane, account_id, kind, payload)
-		SELECT gen_random_uuid(), $1, $2, 'test', '{}' FROM generate_series(1, 20000)`, contract.Lane(other), other); err != nil {
+		SELECT gen_random_uuid(), $1, $2, 'test', '{}' FROM generate_series(1, 20000)`,
+		contract.Lane(other), other); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := b.Owner.ExecContext(t.Context(), `
-		INSERT INTO inbox_stops (account_id, lane, message_id, attempts, reason) VALUES ($1, $2, gen_random_uuid(), 1, 'bad')`, stopped, lane); err != nil {
+		INSERT INTO inbox_stops (account_id, lane, message_id, attempts, reason)
+		VALUES ($1, $2, gen_random_uuid(), 1, 'bad')`,
+		stopped, lane); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := b.Owner.ExecContext(t.Context(), `ANALYZE inbox`); err != nil {
@@ -418,10 +430,12 @@ func TestSettingAsideReadsNoOtherMessages(t *testing.T) {
 			t.Errorf("%d messages of an account that stands still: %v", len(batch.rows), err)
 		}
 		var flagged, scans int
-		if err := tx.GetContext(t.Context(), &flagged, `SELECT count(*) FROM inbox WHERE account_id = $1 AND stopped`, stopped); err != nil {
+		if err := tx.GetContext(t.Context(), &flagged, `SELECT count(*) FROM inbox WHERE account_id = $1 AND stopped`,
+			stopped); err != nil {
 			return err
 		}
-		if err := tx.GetContext(t.Context(), &scans, `SELECT seq_tup_read FROM pg_stat_xact_user_tables WHERE relname = 'inbox'`); err != nil {
+		if err := tx.GetContext(t.Context(), &scans,
+			`SELECT seq_tup_read FROM pg_stat_xact_user_tables WHERE relname = 'inbox'`); err != nil {
 			return err
 		}
 		if flagged != 1 || scans != 0 {
@@ -446,7 +460,8 @@ func TestALongQueueDoesNotStarveOthers(t *testing.T) {
 		}
 	}
 	var settled int
-	if err := b.Owner.GetContext(t.Context(), &settled, `SELECT count(*) FROM effects WHERE account_id <> $1`, hot); err != nil {
+	if err := b.Owner.GetContext(t.Context(), &settled, `SELECT count(*) FROM effects WHERE account_id <> $1`,
+		hot); err != nil {
 		t.Fatal(err)
 	}
 	if settled == 0 {

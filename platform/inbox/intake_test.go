@@ -25,7 +25,8 @@ func (b *bundle) worker() *Worker[string] {
 func (b *bundle) intake(w *Worker[string]) *Intake[string] { return NewIntake(b.inbox(), w) }
 
 func message(account uuid.UUID, payload int) Stored {
-	return Stored{ID: uuid.New(), Lane: contract.Lane(account), AccountID: account, Kind: "test", Body: fmt.Sprint(payload)}
+	return Stored{ID: uuid.New(), Lane: contract.Lane(account), AccountID: account, Kind: "test",
+		Body: fmt.Sprint(payload)}
 }
 
 func (b *bundle) accept(in *Intake[string], messages ...Stored) []int64 {
@@ -264,7 +265,8 @@ func TestAFailingMessageIsFoundAmongTheAccepted(t *testing.T) {
 				}
 			}
 			b.until(29, `SELECT count(*) FROM effects`)
-			b.until(1, `SELECT count(*) FROM inbox_stops WHERE message_id = $1 AND retry_at IS NULL AND NOT probing`, messages[11].ID)
+			b.until(1, `SELECT count(*) FROM inbox_stops WHERE message_id = $1 AND retry_at IS NULL AND NOT probing`,
+				messages[11].ID)
 			b.count(1, `SELECT count(*) FROM inbox`)
 		})
 	}
@@ -301,7 +303,8 @@ func TestManyAcceptEachMessageOnceInOrder(t *testing.T) {
 	clients := accounts(processes * 20)
 	settle := func(ctx context.Context, tx *sqlx.Tx, batch []Stored) (func(), error) {
 		for _, m := range batch { // as the ledger does, by a permanent record
-			if _, err := tx.ExecContext(ctx, `INSERT INTO effects (id, account_id, payload) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`,
+			if _, err := tx.ExecContext(ctx, `INSERT INTO effects (id, account_id, payload) VALUES ($1, $2, $3)
+				ON CONFLICT DO NOTHING`,
 				m.ID, m.AccountID, m.Body); err != nil {
 				return nil, err
 			}

@@ -22,7 +22,8 @@ import (
 // A large batch is accepted in two transactions. When the answer to a commit is lost, or one of the two fails and the
 // other does not, all of it is accepted in the end, once, and each message knows its record.
 func TestAcceptDoesNotKnowWhetherItWasCommitted(t *testing.T) {
-	for name, moment := range map[string]postgrestest.Moment{"before": postgrestest.BeforeCommit, "after": postgrestest.AfterCommit} {
+	for name, moment := range map[string]postgrestest.Moment{"before": postgrestest.BeforeCommit,
+		"after": postgrestest.AfterCommit} {
 		for _, n := range []int{3, largeBatch} {
 			t.Run(fmt.Sprint(name, " the commit, ", n, " messages"), func(t *testing.T) {
 				b := setup(t)

@@ -45,7 +45,8 @@ func (b *bundle) park(kind string) (account uuid.UUID, bad Stored) {
 	account = uuid.New()
 	messages := make([]Stored, 3)
 	for i := range messages {
-		messages[i] = Stored{ID: uuid.New(), Lane: contract.Lane(account), AccountID: account, Kind: kind, Body: string(rune('0' + i)),
+		messages[i] = Stored{ID: uuid.New(), Lane: contract.Lane(account), AccountID: account, Kind: kind,
+			Body:        string(rune('0' + i)),
 			Fingerprint: uuid.NullUUID{UUID: uuid.New(), Valid: true}, Traceparent: "trace"}
 	}
 	bad = messages[1]
@@ -80,7 +81,8 @@ func TestWhatIsParkedIsListedAndRedriven(t *testing.T) {
 			t.Fatalf("in pages of %d: %+v", size, items)
 		}
 		first := items[0]
-		if first.Source != "inbox" || first.Kind != "test" || first.AccountID != account || first.Attempts != 3 || first.Reason != "cannot" ||
+		if first.Source != "inbox" || first.Kind != "test" || first.AccountID != account || first.Attempts != 3 ||
+			first.Reason != "cannot" ||
 			string(first.Payload) != "1" || time.Since(time.Time(first.ParkedAt)) > time.Minute {
 			t.Errorf("item %+v", first)
 		}
@@ -90,7 +92,8 @@ func TestWhatIsParkedIsListedAndRedriven(t *testing.T) {
 	if _, err := b.operators().Redrive(t.Context(), bad.ID); err != nil {
 		t.Fatal(err)
 	}
-	b.until(1, `SELECT count(*) FROM inbox_stops WHERE message_id = $1 AND retry_at IS NULL AND NOT probing AND attempts = 3`, bad.ID)
+	b.until(1, `SELECT count(*) FROM inbox_stops WHERE message_id = $1 AND retry_at IS NULL AND NOT probing
+		AND attempts = 3`, bad.ID)
 	b.poison.Delete(bad.ID)
 	item, err := b.operators().Redrive(t.Context(), bad.ID)
 	if err != nil || item.ID != bad.ID || item.Attempts != 3 || item.Source != "inbox" {
@@ -117,7 +120,8 @@ func TestADiscardedMessageIsSettledAsThatInItsPlace(t *testing.T) {
 	account, bad := b.park("test")
 	stored := func() (m Stored) {
 		t.Helper()
-		if err := b.Owner.Get(&m, `SELECT seq, id, lane, account_id, kind, payload, fingerprint, traceparent, received_at FROM inbox WHERE id = $1`, bad.ID); err != nil {
+		if err := b.Owner.Get(&m, `SELECT seq, id, lane, account_id, kind, payload, fingerprint, traceparent, received_at
+			FROM inbox WHERE id = $1`, bad.ID); err != nil {
 			t.Fatal(err)
 		}
 		return m
@@ -150,7 +154,8 @@ func TestADiscardedMessageIsSettledAsThatInItsPlace(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.until(3, `SELECT count(*) FROM effects WHERE account_id = $1`, account)
-	b.until(1, `SELECT count(*) FROM (SELECT payload, lag(payload) OVER (ORDER BY n) AS before FROM effects WHERE account_id = $1) e
+	b.until(1, `
+		SELECT count(*) FROM (SELECT payload, lag(payload) OVER (ORDER BY n) AS before FROM effects WHERE account_id = $1) e
 		WHERE payload = 'discarded test 1' AND before = '0'`, account)
 	b.until(0, `SELECT (SELECT count(*) FROM inbox) + (SELECT count(*) FROM inbox_stops)`)
 }
@@ -257,11 +262,13 @@ func TestALargePayloadIsLeftOut(t *testing.T) {
 	b := setup(t)
 	b.run()
 	account := uuid.New()
-	m := Stored{ID: uuid.New(), Lane: contract.Lane(account), AccountID: account, Kind: "test", Body: strings.Repeat("1", parked.MaxPayload+1)}
+	m := Stored{ID: uuid.New(), Lane: contract.Lane(account), AccountID: account, Kind: "test",
+		Body: strings.Repeat("1", parked.MaxPayload+1)}
 	b.poison.Store(m.ID, errors.New(strings.Repeat("я", 2*parked.MaxReason)))
 	b.insert([]Stored{m})
 	b.parked(m)
-	if items := b.list(10); len(items) != 1 || items[0].Payload != nil || items[0].Reason != strings.Repeat("я", parked.MaxReason) {
+	if items := b.list(10); len(items) != 1 || items[0].Payload != nil ||
+		items[0].Reason != strings.Repeat("я", parked.MaxReason) {
 		t.Errorf("item %+v", items)
 	}
 }

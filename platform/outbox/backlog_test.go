@@ -38,14 +38,17 @@ func TestABacklogIsFullByLanes(t *testing.T) {
 						}
 					}
 					if _, err := b.Service.Exec(`INSERT INTO `+into+`
-						lane, $1, 'x', clock_timestamp() - $3 * interval '1 second' FROM (SELECT $2::smallint AS lane) l`, n, lane, age.Seconds()); err != nil {
+						lane, $1, 'x', clock_timestamp() - $3 * interval '1 second' FROM (SELECT $2::smallint AS lane) l`,
+						n, lane, age.Seconds()); err != nil {
 						t.Fatal(err)
 					}
 				}
 			}
 			store(`outbox (lane, count, messages, created_at) SELECT`, test.messages)
-			store(`outbox_waiting (topic, partitions, partition, seq, lane, count, messages, created_at) SELECT 'topic', 1, 0, lane,`, test.waiting)
-			backlog := NewBacklog(b.Service, Limits{Messages: limit, Age: time.Minute}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+			store(`outbox_waiting (topic, partitions, partition, seq, lane, count, messages, created_at)
+				SELECT 'topic', 1, 0, lane,`, test.waiting)
+			backlog := NewBacklog(b.Service, Limits{Messages: limit, Age: time.Minute}, slog.New(slog.DiscardHandler),
+				prometheus.NewRegistry())
 			want := map[int16]bool{}
 			for _, lane := range test.full {
 				want[lane] = true

@@ -44,7 +44,8 @@ func TestWithABrokerNothingHealthyWaits(t *testing.T) {
 		t.Fatal(err)
 	}
 	const sick = 2
-	fault := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic, Partitions: []int32{sick}, Err: kerr.NotEnoughReplicas, Count: -1})
+	fault := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic, Partitions: []int32{sick},
+		Err: kerr.NotEnoughReplicas, Count: -1})
 
 	var mu sync.Mutex
 	got := map[string][]string{} // by topic and key
@@ -86,9 +87,12 @@ func TestWithABrokerNothingHealthyWaits(t *testing.T) {
 			place := topic + " " + key
 			payload := fmt.Sprintf(`"%s %d"`, place, len(want[place]))
 			want[place] = append(want[place], payload)
-			list = append(list, outbox.Message{Lane: int16(contract.Partition(key, contract.Lanes)), ID: uuid.New(), Type: "test", Topic: topic, Key: key, Payload: payload})
+			list = append(list, outbox.Message{Lane: int16(contract.Partition(key, contract.Lanes)), ID: uuid.New(),
+				Type: "test", Topic: topic, Key: key, Payload: payload})
 		}
-		if err := pg.InTx(t.Context(), db.Service, func(tx *sqlx.Tx) error { return outbox.Append(t.Context(), tx, list...) }); err != nil {
+		if err := pg.InTx(t.Context(), db.Service, func(tx *sqlx.Tx) error {
+			return outbox.Append(t.Context(), tx, list...)
+		}); err != nil {
 			t.Fatal(err)
 		}
 		relay.Wake()

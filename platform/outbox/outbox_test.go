@@ -118,14 +118,17 @@ func (b *bundle) append(key string, payloads ...string) {
 
 func messagesOf(key string, payloads ...string) (messages []Message) {
 	for _, p := range payloads {
-		messages = append(messages, Message{ID: uuid.New(), Type: "test", Topic: "topic", Key: key, Subject: "subject", Payload: p, Traceparent: "trace"})
+		messages = append(messages, Message{ID: uuid.New(), Type: "test", Topic: "topic", Key: key, Subject: "subject",
+			Payload: p, Traceparent: "trace"})
 	}
 	return messages
 }
 
 func (b *bundle) appendAll(messages ...Message) {
 	b.Helper()
-	if err := pg.InTx(b.Context(), b.Service, func(tx *sqlx.Tx) error { return Append(b.Context(), tx, messages...) }); err != nil {
+	if err := pg.InTx(b.Context(), b.Service, func(tx *sqlx.Tx) error {
+		return Append(b.Context(), tx, messages...)
+	}); err != nil {
 		b.Fatal(err)
 	}
 }
@@ -214,7 +217,8 @@ func TestWhatCommitsIsPublishedInOrderAndDeleted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := Append(t.Context(), tx, Message{ID: uuid.New(), Type: "test", Topic: "topic", Key: "a", Payload: "rolled back"}); err != nil {
+	if err := Append(t.Context(), tx, Message{ID: uuid.New(), Type: "test", Topic: "topic", Key: "a",
+		Payload: "rolled back"}); err != nil {
 		t.Fatal(err)
 	}
 	if err := tx.Rollback(); err != nil {
@@ -230,7 +234,8 @@ func TestWhatCommitsIsPublishedInOrderAndDeleted(t *testing.T) {
 	if got := b.broker.payloads("a"); !slices.Equal(got, want) {
 		t.Errorf("published %d messages, in order: %v", len(got), slices.IsSorted(got))
 	}
-	if m := b.broker.published[0]; m.Type != "test" || m.Topic != "topic" || m.Subject != "subject" || m.Traceparent != "trace" || m.CreatedAt.IsZero() {
+	if m := b.broker.published[0]; m.Type != "test" || m.Topic != "topic" || m.Subject != "subject" ||
+		m.Traceparent != "trace" || m.CreatedAt.IsZero() {
 		t.Errorf("published %+v", m)
 	}
 }
@@ -243,7 +248,8 @@ func TestALateCommitIsNotOvertaken(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer late.Rollback()
-	if err := Append(t.Context(), late, Message{ID: uuid.New(), Type: "test", Topic: "topic", Key: "late", Payload: "1"}); err != nil {
+	if err := Append(t.Context(), late, Message{ID: uuid.New(), Type: "test", Topic: "topic", Key: "late",
+		Payload: "1"}); err != nil {
 		t.Fatal(err)
 	}
 	b.run()
@@ -286,14 +292,16 @@ func TestARefusedMessageIsParkedWithTheLaterOnesOfItsKey(t *testing.T) {
 	b.append("b", "2")
 	relay.Wake()
 	b.until("the outbox is empty", func() bool { return b.rows("outbox") == 0 })
-	if a, other := b.broker.payloads("a"), b.broker.payloads("b"); !slices.Equal(a, []string{"1"}) || !slices.Equal(other, []string{"1", "2"}) {
+	if a, other := b.broker.payloads("a"), b.broker.payloads("b"); !slices.Equal(a, []string{"1"}) ||
+		!slices.Equal(other, []string{"1", "2"}) {
 		t.Errorf("published %v and %v", a, other)
 	}
 	var parked []string
 	if err := b.Owner.Select(&parked, `SELECT payload || ': ' || reason FROM outbox_parked ORDER BY seq`); err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"bad: refused for good", "2: behind a parked message of its key", "3: behind a parked message of its key"}
+	want := []string{"bad: refused for good", "2: behind a parked message of its key",
+		"3: behind a parked message of its key"}
 	if !slices.Equal(parked, want) {
 		t.Errorf("parked %q", parked)
 	}
@@ -338,7 +346,8 @@ func (b *bundle) lead() *leader {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { conn.Close() })
-	l, err := newLeader(b.Context(), NewRelay(b.Service, b.broker, slog.New(slog.DiscardHandler), prometheus.NewRegistry()), conn)
+	l, err := newLeader(b.Context(), NewRelay(b.Service, b.broker, slog.New(slog.DiscardHandler),
+		prometheus.NewRegistry()), conn)
 	if err != nil {
 		b.Fatal(err)
 	}

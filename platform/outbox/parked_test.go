@@ -57,7 +57,8 @@ func TestWhatIsParkedIsRedrivenInOrder(t *testing.T) {
 		t.Fatalf("listed %+v", items)
 	}
 	item := items[0]
-	if item.Source != "outbox" || item.Kind != "test" || item.AccountID != account || item.Reason != errRefused.Error() || item.Attempts != 1 ||
+	if item.Source != "outbox" || item.Kind != "test" || item.AccountID != account || item.Reason != errRefused.Error() ||
+		item.Attempts != 1 ||
 		string(item.Payload) != `"bad"` || time.Since(time.Time(item.ParkedAt)) > time.Minute {
 		t.Errorf("item %+v", item)
 	}
@@ -113,7 +114,8 @@ func TestADiscardedMessageIsNeverPublished(t *testing.T) {
 	if _, err := operators.Discard(t.Context(), waiting, "why"); !errors.Is(err, parked.ErrNotFound) {
 		t.Errorf("what waits behind another: %v", err)
 	}
-	if got, err := operators.Discard(t.Context(), item.ID, "why"); err != nil || got.ID != item.ID || got.AccountID != uuid.Nil {
+	if got, err := operators.Discard(t.Context(), item.ID, "why"); err != nil || got.ID != item.ID ||
+		got.AccountID != uuid.Nil {
 		t.Errorf("discarded %+v: %v", got, err)
 	}
 	b.append("a", "4")

@@ -64,7 +64,8 @@ func keysOf(partition, partitions, n int) (keys []string) {
 }
 
 func message(topic, key, payload string) Message {
-	return Message{Lane: int16(contract.Partition(key, contract.Lanes)), ID: uuid.New(), Type: "test", Topic: topic, Key: key, Subject: "subject", Payload: payload}
+	return Message{Lane: int16(contract.Partition(key, contract.Lanes)), ID: uuid.New(), Type: "test", Topic: topic,
+		Key: key, Subject: "subject", Payload: payload}
 }
 
 // payloadsOf are those of a topic and key, in the order of their publication.
@@ -197,7 +198,8 @@ func TestAttemptsOfAPart(t *testing.T) {
 func (b *bundle) touched(table string) (n int64) {
 	b.Helper()
 	if err := b.Service.GetContext(b.Context(), &n, `
-		SELECT coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0) FROM pg_stat_user_tables WHERE relname = $1`, table); err != nil {
+		SELECT coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0) FROM pg_stat_user_tables WHERE relname = $1`,
+		table); err != nil {
 		b.Fatal(err)
 	}
 	return n
@@ -289,7 +291,8 @@ func TestInsteadOfALostTopic(t *testing.T) {
 	steps()
 	b.appendAll(message("replies.mine", "a", "4"))
 	steps()
-	if a, key := b.broker.payloadsOf("replies", "a"), b.broker.payloadsOf("replies", "b"); !slices.Equal(a, []string{"1", "4"}) || !slices.Equal(key, []string{"3"}) {
+	a, key := b.broker.payloadsOf("replies", "a"), b.broker.payloadsOf("replies", "b")
+	if !slices.Equal(a, []string{"1", "4"}) || !slices.Equal(key, []string{"3"}) {
 		t.Errorf("later %v and %v are published", a, key)
 	}
 	// The other topic takes nothing either, for now.

@@ -19,7 +19,8 @@ import (
 
 // Whatever messages have in them, they come out of their rows as they went in: all of a lane, in their order.
 func TestRowsHaveTheirMessages(t *testing.T) {
-	text := rapid.OneOf(rapid.String(), rapid.SampledFrom([]string{"", ":", ",", "1:a,", "ключ,", `{"amount":"1.00"}`, strings.Repeat("long ", 1000)}))
+	text := rapid.OneOf(rapid.String(), rapid.SampledFrom([]string{"", ":", ",", "1:a,", "ключ,", `{"amount":"1.00"}`,
+		strings.Repeat("long ", 1000)}))
 	message := rapid.Custom(func(t *rapid.T) Message {
 		return Message{
 			Lane: rapid.Int16Range(0, 3).Draw(t, "lane"), ID: uuid.UUID(rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, "id")),
@@ -64,7 +65,8 @@ func TestRowsHaveTheirMessages(t *testing.T) {
 func TestWhatIsNoRowIsRefused(t *testing.T) {
 	whole := messagesOf("key", "payload")[0].row()
 	for _, text := range []string{
-		"x", ":", ":,", "1:,", "-1:,", "9:id,", "2:id.", "2:id,", whole[1:], whole[:len(whole)-1], whole + "0", "99999999999999999999:x,",
+		"x", ":", ":,", "1:,", "-1:,", "9:id,", "2:id.", "2:id,", whole[1:], whole[:len(whole)-1], whole + "0",
+		"99999999999999999999:x,",
 		strings.Replace(whole, "-", "x", 1),
 	} {
 		if messages, err := (Row{Messages: text}).Unpack(); err == nil {
@@ -169,7 +171,8 @@ func TestARowIsTakenApart(t *testing.T) {
 		defer mu.Unlock()
 		change()
 	}
-	b.appendAll(slices.Concat(messagesOf("c", "1"), messagesOf("a", "1"), messagesOf("b", "1"), messagesOf("a", bad, "2"), messagesOf("c", "2"))...)
+	b.appendAll(slices.Concat(messagesOf("c", "1"), messagesOf("a", "1"), messagesOf("b", "1"), messagesOf("a", bad, "2"),
+		messagesOf("c", "2"))...)
 	relay, _ := b.run()
 	b.until("a is parked", func() bool { return b.rows("outbox_parked") == 2 })
 	if n := b.stored(); n != 2 {
@@ -223,10 +226,12 @@ func TestMessagesOutliveTheMigrationToRows(t *testing.T) {
 		}
 		before[name] = &fstest.MapFile{Data: text}
 	}
-	b := &bundle{T: t, DB: postgrestest.Database(t, "outbox", pg.Migrations{Name: "outbox", FS: before}), broker: &broker{}}
+	b := &bundle{T: t, DB: postgrestest.Database(t, "outbox", pg.Migrations{Name: "outbox", FS: before}),
+		broker: &broker{}}
 	if _, err := b.Service.Exec(`
 		INSERT INTO outbox (lane, id, type, topic, key, subject, payload, traceparent)
-		SELECT 1, gen_random_uuid(), 'test', 'topic', 'ключ', 'subject', n || '. платёж', CASE n WHEN 1 THEN '' ELSE 'trace' END
+		SELECT 1, gen_random_uuid(), 'test', 'topic', 'ключ', 'subject', n || '. платёж',
+			CASE n WHEN 1 THEN '' ELSE 'trace' END
 		FROM generate_series(1, 12) n`); err != nil {
 		t.Fatal(err)
 	}
@@ -240,7 +245,8 @@ func TestMessagesOutliveTheMigrationToRows(t *testing.T) {
 		t.Fatalf("published %+v", got)
 	}
 	for i, m := range got {
-		if m.Payload != fmt.Sprintf("%d. платёж", i+1) || m.Topic != "topic" || (m.Traceparent == "") != (i == 0) || i > 0 && m.Seq <= got[i-1].Seq {
+		if m.Payload != fmt.Sprintf("%d. платёж", i+1) || m.Topic != "topic" || (m.Traceparent == "") != (i == 0) ||
+			i > 0 && m.Seq <= got[i-1].Seq {
 			t.Errorf("message %d: %+v", i, m)
 		}
 	}

@@ -16,7 +16,8 @@ const ms = time.Millisecond
 
 // run runs a loop for a time, and returns when its batches began, and the log. once gets the number of the batch, from
 // 0 on.
-func run(t *testing.T, l Loop, within time.Duration, once func(n int, wake Signal) (int, error)) (at []time.Duration, log string) {
+func run(t *testing.T, l Loop, within time.Duration, once func(n int, wake Signal) (int, error)) (
+	at []time.Duration, log string) {
 	t.Helper()
 	var out bytes.Buffer
 	synctest.Test(t, func(t *testing.T) {
@@ -54,10 +55,13 @@ func TestWhenALoopBegins(t *testing.T) {
 		"idle": {Loop{}, returns(), 90 * ms, []time.Duration{0, 25 * ms, 50 * ms, 75 * ms}},
 		"found what nobody has told it of": {Loop{}, returns(0, 1, 0), 40 * ms,
 			[]time.Duration{0, 25 * ms, 30 * ms, 35 * ms}},
-		"every so often":             {Loop{Every: 40 * ms}, returns(3, 3), 90 * ms, []time.Duration{0, 40 * ms, 80 * ms}},
-		"a full batch":               {Loop{Every: 40 * ms, Full: 3}, returns(3, 4, 2), 50 * ms, []time.Duration{0, 0, 0, 40 * ms}},
-		"there is no work":           {Loop{Every: 40 * ms, Look: func(context.Context) (bool, error) { return false, nil }}, returns(), 90 * ms, []time.Duration{0}},
-		"there is work, says a look": {Loop{Every: 40 * ms, Look: func(context.Context) (bool, error) { return true, nil }}, returns(), 50 * ms, []time.Duration{0, 40 * ms}},
+		"every so often": {Loop{Every: 40 * ms}, returns(3, 3), 90 * ms, []time.Duration{0, 40 * ms, 80 * ms}},
+		"a full batch": {Loop{Every: 40 * ms, Full: 3}, returns(3, 4, 2), 50 * ms,
+			[]time.Duration{0, 0, 0, 40 * ms}},
+		"there is no work": {Loop{Every: 40 * ms, Look: func(context.Context) (bool, error) { return false, nil }},
+			returns(), 90 * ms, []time.Duration{0}},
+		"there is work, says a look": {Loop{Every: 40 * ms, Look: func(context.Context) (bool, error) { return true, nil }},
+			returns(), 50 * ms, []time.Duration{0, 40 * ms}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if at, _ := run(t, test.loop, test.within, test.once); !slices.Equal(at, test.at) {
@@ -98,7 +102,8 @@ func TestALoopBacksOff(t *testing.T) {
 	if want := []time.Duration{0, 50 * ms, 150 * ms, 350 * ms, 350 * ms}; !slices.Equal(at, want) {
 		t.Errorf("batches began at %v, want %v", at, want)
 	}
-	if strings.Count(log, "away") != 1 || strings.Count(log, "stage works again") != 1 || !strings.Contains(log, "failures=3") {
+	if strings.Count(log, "away") != 1 || strings.Count(log, "stage works again") != 1 ||
+		!strings.Contains(log, "failures=3") {
 		t.Errorf("the log:\n%s", log)
 	}
 }

@@ -13,7 +13,8 @@ func TestRest(t *testing.T) {
 		messages   int
 		took, want time.Duration
 	}{
-		{0, 3 * ms, 0}, {1, 0, 0}, {1, 3 * ms, 3 * ms}, {499, 3 * ms, 3 * ms}, {499, 300 * ms, longestRest}, {500, 3 * ms, 0}, {1000, 300 * ms, 0},
+		{0, 3 * ms, 0}, {1, 0, 0}, {1, 3 * ms, 3 * ms}, {499, 3 * ms, 3 * ms}, {499, 300 * ms, longestRest},
+		{500, 3 * ms, 0}, {1000, 300 * ms, 0},
 	} {
 		if got := Rest(test.messages, test.took); got != test.want {
 			t.Errorf("after %d messages in %s: %s, want %s", test.messages, test.took, got, test.want)

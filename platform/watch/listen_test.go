@@ -41,7 +41,8 @@ func TestWhatIsAnnouncedIsHeard(t *testing.T) {
 		t.Errorf("nothing has changed, and what is announced is %q", texts)
 	}
 	texts := append(watch.Announcements(changes), "", "no ID", "00000000:1", uuid.NewString(), uuid.NewString()+":one")
-	if _, err := db.Service.ExecContext(ctx, `SELECT pg_notify('rows', text) FROM unnest($1::text[]) AS text`, pg.Texts(texts)); err != nil {
+	if _, err := db.Service.ExecContext(ctx, `SELECT pg_notify('rows', text) FROM unnest($1::text[]) AS text`,
+		pg.Texts(texts)); err != nil {
 		t.Fatal(err)
 	}
 	for len(missing) > 0 {

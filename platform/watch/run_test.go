@@ -257,7 +257,8 @@ func TestAFailedReadIsRepeated(t *testing.T) {
 func TestTheEndOfTheFeedIsTheEnd(t *testing.T) {
 	hub := watch.New(quiet, versionOf, nil)
 	failure := errors.New("no feed")
-	if err := hub.Run(t.Context(), func(context.Context, func([]watch.Change), func(bool)) error { return failure }); !errors.Is(err, failure) {
+	feed := func(context.Context, func([]watch.Change), func(bool)) error { return failure }
+	if err := hub.Run(t.Context(), feed); !errors.Is(err, failure) {
 		t.Errorf("got %v", err)
 	}
 }

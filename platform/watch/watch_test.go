@@ -110,8 +110,10 @@ func TestPollsOfThoseWhoWaitAreBounded(t *testing.T) {
 			t.Error(err)
 		}
 		// Each waiter four times in a second; they are due together, and three queries ask for them all.
-		if n, r := queries.Load()-before, rows.Load()-begin; n > 20*4*3 || r > 20*4*waiters || len(polled) != waiters || longest > 400*time.Millisecond {
-			t.Errorf("%d queries for %d rows in 20 s; %d of %d waiters were polled for, once after %v", n, r, len(polled), waiters, longest)
+		if n, r := queries.Load()-before, rows.Load()-begin; n > 20*4*3 || r > 20*4*waiters || len(polled) != waiters ||
+			longest > 400*time.Millisecond {
+			t.Errorf("%d queries for %d rows in 20 s; %d of %d waiters were polled for, once after %v", n, r, len(polled),
+				waiters, longest)
 		}
 	})
 }
@@ -159,7 +161,9 @@ func TestOnlyNewerStatesAreDelivered(t *testing.T) {
 
 func TestUntilEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		hub := watch.New(quiet, nil, func(context.Context, []uuid.UUID, []int64) (map[uuid.UUID]string, error) { return nil, nil })
+		hub := watch.New(quiet, nil, func(context.Context, []uuid.UUID, []int64) (map[uuid.UUID]string, error) {
+			return nil, nil
+		})
 		w := hub.Subscribe(uuid.New())
 		defer w.Close()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
