@@ -9,7 +9,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// The clients of batches of operations: each has 100 under way.
+// Each client of batches has 100 operations under way.
 const operationBatchClients = 16
 
 const amount = `"amount":"1.00","currency":"RUB"`
@@ -19,7 +19,7 @@ func runOperations(ctx context.Context, s *site, what string, duration time.Dura
 	return s.deposit(ctx, what, duration, s.accounts)
 }
 
-// runHotOperations makes all of them on one account.
+// runHotOperations makes all deposits on one account.
 func runHotOperations(ctx context.Context, s *site, what string, duration time.Duration) (outcome, error) {
 	return s.deposit(ctx, what, duration, s.accounts[:1])
 }
@@ -40,7 +40,7 @@ func runOperationBatches(ctx context.Context, s *site, what string, duration tim
 	})
 }
 
-// operate makes requests in a closed loop, each of which is answered when all its operations are settled.
+// operate makes requests in a closed loop. Each is answered when all its operations are settled.
 func (s *site) operate(ctx context.Context, what string, clients int, duration time.Duration,
 	request func(i int) (path string, body []byte, n int)) (outcome, error) {
 	begin := time.Now()
@@ -55,8 +55,8 @@ func (s *site) operate(ctx context.Context, what string, clients int, duration t
 	return outcome{operations: operations, took: time.Since(begin)}, err
 }
 
-// succeeded checks that an answer or a reply tells of n settled operations. It only counts: to decode every answer
-// would cost as much as to make it.
+// succeeded checks that an answer or a reply tells of n successful operations. It only counts, because decoding every
+// answer would cost as much as making it.
 func succeeded(answer []byte, n int) error {
 	if bytes.Count(answer, []byte(`"status":"success"`)) < n {
 		return fmt.Errorf("not %d operations succeeded: %.300s", n, answer)

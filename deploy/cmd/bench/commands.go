@@ -24,7 +24,7 @@ const (
 	replyTimeout     = time.Minute
 )
 
-// runCommands sends deposits as commands over the broker, and ends with the last reply.
+// runCommands sends deposits as commands over the broker. It ends with the last reply.
 func runCommands(ctx context.Context, s *site, what string, duration time.Duration) (outcome, error) {
 	cfg, err := s.KafkaConfig()
 	if err != nil {
@@ -77,7 +77,7 @@ func runCommands(ctx context.Context, s *site, what string, duration time.Durati
 	return outcome{operations: sent, took: last.Sub(begin)}, err
 }
 
-// conversation matches replies to commands. A reply may come more than once and counts once.
+// conversation matches replies to commands. A reply that comes more than once counts once.
 type conversation struct {
 	free chan struct{} // a slot for each command that may be sent
 
@@ -108,7 +108,7 @@ func (c *conversation) slot(ctx context.Context) error {
 	}
 }
 
-// slots waits for a slot and takes as many as are free, at most so many.
+// slots waits for a free slot and takes up to most of those that are free.
 func (c *conversation) slots(ctx context.Context, most int) (n int, err error) {
 	if err := c.slot(ctx); err != nil {
 		return 0, err
@@ -119,7 +119,7 @@ func (c *conversation) slots(ctx context.Context, most int) (n int, err error) {
 	return n, nil
 }
 
-// say returns the ID of a command that will be sent.
+// say returns the ID of the next command.
 func (c *conversation) say() string {
 	id := uuid.NewString()
 	c.mu.Lock()
@@ -128,7 +128,7 @@ func (c *conversation) say() string {
 	return id
 }
 
-// hear takes replies, and returns how many of them were waited for.
+// hear takes replies and returns how many of them were awaited.
 func (c *conversation) hear(replies []kafka.Message) (n int, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -150,14 +150,14 @@ func (c *conversation) hear(replies []kafka.Message) (n int, err error) {
 	return n, nil
 }
 
-// commandID finds the ID of the command in a reply, without the cost of decoding it.
+// commandID finds the command's ID in a reply without decoding it.
 func commandID(reply []byte) string {
 	_, after, _ := bytes.Cut(reply, []byte(`"command_id":"`))
 	id, _, _ := bytes.Cut(after, []byte(`"`))
 	return string(id)
 }
 
-// end waits for the replies that are missing, and returns when the last one came.
+// end waits for the missing replies and returns the time of the last one.
 func (c *conversation) end(ctx context.Context) (time.Time, error) {
 	for range cap(c.free) {
 		if err := c.slot(ctx); err != nil {

@@ -16,10 +16,10 @@ import (
 	"github.com/altyn-pay/altyn/platform/contract"
 )
 
-// filling puts paid orders into both databases, as the services would have left them over a year: every order with its
-// history, payment, operation and entries, on accounts that were opened and funded before. The orders take turns on the
-// accounts, so that all about the i-th order can be said without a look at the others: rows are written in chunks, and
-// in both databases at the same time.
+// filling puts paid orders into both databases, as a year of the services' work would have left them: each order with
+// its history, payment, operation and entries, on accounts that were opened and funded before. The orders go round
+// the accounts, so the i-th order's rows follow from i alone. That lets both databases be filled at the same time, in
+// chunks.
 type filling struct {
 	n        int64 // orders
 	accounts []filledAccount
@@ -27,8 +27,8 @@ type filling struct {
 	step     int64 // from one order to the next
 }
 
-// filledAccount is one of the accounts. Its rank among those of its lane says which entries of the lane's
-// system accounts tell of it.
+// filledAccount is one of the accounts. Its rank in its lane says which entries of the lane's system accounts are
+// about it.
 type filledAccount struct {
 	id           uuid.UUID
 	lane         int16
@@ -37,10 +37,11 @@ type filledAccount struct {
 }
 
 const (
-	// The filled database has so many accounts at most beside those that the load uses; all have about as many orders.
+	// The filled database has at most so many accounts beside those that the load uses. All have about equally many
+	// orders.
 	mostAccounts = 100_000
 	leastStored  = 1
-	// chunkOf orders are stored by one statement and transaction.
+	// chunkOf is the number of orders that one statement stores.
 	chunkOf = 100_000
 	year    = 365 * 24 * time.Hour
 )
@@ -65,7 +66,7 @@ func newFilling(n, accounts int, now time.Time) *filling {
 	return f
 }
 
-// idAt is a UUIDv7 of a time in the past.
+// idAt returns a UUIDv7 of a time in the past.
 func idAt(microseconds int64) uuid.UUID {
 	id := uuid.Must(uuid.NewV7())
 	var at [8]byte
@@ -83,7 +84,7 @@ func (f *filling) last(n int) []uuid.UUID {
 	return ids
 }
 
-// run fills both databases. After an error they are of no use.
+// run fills both databases. After an error they are useless.
 func (f *filling) run(ctx context.Context, orders, billing *sqlx.DB) error {
 	databases := []*filledDatabase{
 		{db: orders, tables: []string{"orders", "order_history"}, chunk: ordersChunk, end: ordersEnd},
@@ -108,12 +109,12 @@ func (f *filling) run(ctx context.Context, orders, billing *sqlx.DB) error {
 	return group.Wait()
 }
 
-// filledDatabase is one of the databases while it is filled, on one connection.
+// filledDatabase is a database that is being filled, on one connection.
 type filledDatabase struct {
 	db     *sqlx.DB
 	tables []string // the large ones: while they are filled, they have neither indexes nor autovacuum
 	small  []string // the others
-	// begin and end are what is to be done once, chunk is what stores the orders from $1 to before $2.
+	// begin and end run once; chunk stores the orders from $1 to before $2.
 	begin []string
 	chunk string
 	end   []string
@@ -122,10 +123,10 @@ type filledDatabase struct {
 	indexes []index
 }
 
-// session makes a connection faster. What a crash of the server would lose is worthless without the rest.
+// session makes a connection faster and less durable: what a crash could lose is worthless without the rest.
 var session = []string{`SET synchronous_commit = off`, `SET work_mem = '64MB'`, `SET maintenance_work_mem = '256MB'`}
 
-// filledAccounts is there while the database is filled; i counts from 0.
+// filledAccounts exists while the database is filled; i counts from 0.
 const filledAccounts = `
 	CREATE UNLOGGED TABLE filled_accounts (
 		i bigint PRIMARY KEY, account_id uuid, lane smallint, rank bigint, in_lane bigint, opened timestamptz, funds bigint,
@@ -218,7 +219,7 @@ func (d *filledDatabase) exec(ctx context.Context, statements ...string) error {
 	return nil
 }
 
-// index is how to drop an index and make it again exactly as it was.
+// index knows how to drop an index and make it again as it was.
 type index struct {
 	drop   string
 	create []string

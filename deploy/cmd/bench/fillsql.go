@@ -1,6 +1,6 @@
 package main
 
-// What the services leave behind of paid orders, in SQL. All that happens to an order is over within 8 ms.
+// The rows that the services leave behind of paid orders, in SQL. Everything about an order happens within 8 ms.
 
 // chunk are the orders from number $1 to before $2, counted from 0. $3 and $4 are the time of number 0, and from each
 // to the next, in microseconds; $5 is the number of accounts. The ID is made as the services do it, UUIDv7, of the
@@ -27,8 +27,7 @@ const ordersChunk = chunk + `,
 		amount, 2, 1, md5('fingerprint' || i)::uuid, at, at + interval '8 ms'
 	FROM chunk`
 
-// What comes over the broker and over HTTP has gone through the inbox: it numbers the operations,
-// those of the accounts first.
+// All operations have gone through the inbox, which numbers them: those that open accounts first.
 const billingChunk = chunk + `,
 	operation AS (
 		INSERT INTO operations (id, lane, seq, operation, account_id, order_id, currency, amount, status, created_at,
@@ -50,7 +49,7 @@ const billingChunk = chunk + `,
 		(uuid '00000000-0000-0000-0000-000000000002', round * in_lane + rank, amount, amount * (round * in_lane + rank))
 	) e (account_id, number, amount, balance_after)`
 
-// billingBegin opens the accounts and funds them: what is deposited comes from the account of the world outside.
+// billingBegin opens the accounts and funds them from the account of the outside world.
 var billingBegin = []string{`
 	INSERT INTO accounts (id, lane, owner, created_at) SELECT account_id, lane, 'load', opened
 		FROM filled_accounts ORDER BY i`, `
@@ -69,7 +68,7 @@ var billingBegin = []string{`
 	) e (side, account_id, number, amount, balance_after)
 	ORDER BY i, side`}
 
-// The ends are told how many orders ($1) and accounts ($2) there are.
+// The ends get the numbers of orders ($1) and accounts ($2).
 var (
 	ordersEnd = []string{`SELECT setval(pg_get_serial_sequence('outbox', 'seq'), $1::bigint), $2::bigint`}
 

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Sample is how the system stood after so many orders of a soak.
+// Sample is the state of the system after so many orders of a soak.
 type Sample struct {
 	Orders    int              `json:"orders"` // placed so far
 	Seconds   float64          `json:"seconds"`
@@ -18,19 +18,19 @@ type Sample struct {
 	Routines  map[string]int64 `json:"goroutines"`
 }
 
-// Table is the size of a table with its indexes, and its rows as the statistics count them.
+// Table is the size of a table with its indexes, and its rows according to the statistics.
 type Table struct {
 	Bytes int64 `json:"bytes"`
 	Live  int64 `json:"live"`
 	Dead  int64 `json:"dead"`
 }
 
-// growing are the tables of which every order adds rows for good. Whatever else there is must keep its size.
+// growing are the tables to which every order adds rows for good. All others must keep their size.
 var growing = []string{"orders.orders", "orders.order_history", "payments.operations", "payments.entries",
 	"payments.payments"}
 
-// Growth is a figure of the soak in its middle third and its last third. The first one is for the
-// system to come to its size.
+// Growth compares a figure of the soak's middle third with its last third. In the first third the system reaches its
+// size.
 type Growth struct {
 	What   string  `json:"what"`
 	Middle float64 `json:"middle_third"`
@@ -39,26 +39,26 @@ type Growth struct {
 	Unit   string  `json:"unit"`
 }
 
-// Grows tells whether the last third is beyond what the middle one allows.
+// Grows reports whether the last third exceeds what the middle one allows.
 func (g Growth) Grows() bool { return g.Last > g.Most }
 
-// negligible tells of a table or a queue that is practically empty all the time.
+// negligible reports whether a table or queue was practically empty all the time.
 func (g Growth) negligible() bool {
 	return g.Last == 0 && g.Middle == 0 || g.Unit == "MB" && max(g.Middle, g.Last) < 0.1
 }
 
-// What the last third may be: a share more than the middle third, for what wanders, and an
-// amount more, for what is small.
+// The last third may exceed the middle one by a share, because figures wander, and by an amount, because some are
+// small.
 const (
 	levelFactor = 1.1
 	perOrder    = 1.25 // of bytes per order: the pages of an index are split in waves
 
-	// Of a queue: what comes and goes between two runs of autovacuum.
+	// Queues: what comes and goes between two runs of autovacuum.
 	depthSlack     = 1000 // rows that wait
 	queueSlack     = 4    // MB
 	queueDeadSlack = 20_000
 
-	// Of any other table that keeps its size, such as balances.
+	// Other tables that keep their size, such as balances.
 	sizeSlack = 1 // MB
 	deadSlack = 2000
 
@@ -67,7 +67,7 @@ const (
 	routinesSlack = 20
 )
 
-// growthRule says in a sentence what the constants say.
+// growthRule puts the constants into words.
 var growthRule = fmt.Sprintf("The rule: the median of the last third is at most %.2f × that of the middle third, "+
 	"plus %d rows, %d MB and %d dead rows of a queue,\n"+
 	"%d MB and %d dead rows of another table that keeps its size, dead rows that are %d %% of a table that grows, %d "+

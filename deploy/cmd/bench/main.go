@@ -65,8 +65,8 @@ type bench struct {
 	report   Report
 }
 
-// measure measures what is wanted: the workloads on an empty database, then on one with many orders, then the soak,
-// each on a stack of its own, so that none has to do with what another has left.
+// measure runs the chosen parts: the workloads on an empty database, then on one with many orders, then the soak.
+// Each has a stack of its own, so that none suffers from what another left behind.
 func (b *bench) measure(ctx context.Context) (report Report, err error) {
 	rated := b.chosen(true)
 	if len(rated) > 0 {
@@ -103,7 +103,7 @@ func (b *bench) measure(ctx context.Context) (report Report, err error) {
 	return b.report, nil
 }
 
-// on runs a part of the benchmark on a fresh stack, and audits the books at its end.
+// on runs a part of the benchmark on a fresh stack, and then audits the books.
 func (b *bench) on(ctx context.Context, name string, run func(ctx context.Context, s *site) error) (err error) {
 	s, err := b.start(ctx)
 	if err != nil {
@@ -129,7 +129,7 @@ func (b *bench) on(ctx context.Context, name string, run func(ctx context.Contex
 	return err
 }
 
-// start brings up a stack to be measured.
+// start starts a stack to measure.
 func (b *bench) start(ctx context.Context) (*site, error) {
 	s, err := start(ctx, stack.Options{Binaries: b.binaries, Kafka: stack.Kafka{Kind: b.Kafka}, Progress: b.say})
 	if err != nil {

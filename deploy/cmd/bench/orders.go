@@ -44,7 +44,7 @@ func runOrderBatches(ctx context.Context, s *site, what string, duration time.Du
 	})
 }
 
-// placeOrders places orders in a closed loop, and ends when the last of them is paid.
+// placeOrders places orders in a closed loop and ends when the last of them is paid.
 func (s *site) placeOrders(ctx context.Context, what string, clients int, duration time.Duration,
 	place func(i int) (int, error)) (outcome, error) {
 	last, err := s.lastOrder(ctx)
@@ -63,17 +63,17 @@ func (s *site) placeOrders(ctx context.Context, what string, clients int, durati
 	return outcome{operations: n, took: took}, s.paid(ctx, last, n)
 }
 
-// lastOrder is the number of the newest order.
+// lastOrder returns the number of the newest order.
 func (s *site) lastOrder(ctx context.Context) (seq int64, err error) {
 	err = s.orders.GetContext(ctx, &seq, `SELECT coalesce(max(seq), 0) FROM orders`)
 	return seq, err
 }
 
-// stuckTime is how long the oldest pending order may stay the same.
+// stuckTime is how long the oldest pending order may stay pending.
 const stuckTime = time.Minute
 
-// final waits until none of the orders after a number is pending. It looks at each order about once, so that the wait
-// costs the database next to nothing: what is before the first pending one is not looked at again.
+// final waits until none of the orders after a number is pending. It never looks again at orders before the first
+// pending one, so the wait costs the database next to nothing.
 func (s *site) final(ctx context.Context, after int64) error {
 	for stuck := time.Now().Add(stuckTime); ; {
 		var pending int64
@@ -109,16 +109,16 @@ func (s *site) paid(ctx context.Context, after int64, n int) error {
 	return nil
 }
 
-// Latency is what single orders took while others came at a fixed rate, in milliseconds.
+// Latency is how long single orders took at a fixed rate, in milliseconds.
 type Latency struct {
-	// As the client saw it: from the time at which the request was due to the answer with the final status.
+	// As the client saw it, from the time at which the request was due to the answer with the final status.
 	P50 float64 `json:"p50_ms"`
 	P99 float64 `json:"p99_ms"`
 	Max float64 `json:"max_ms"`
 	// By the service's own times: updated_at − created_at.
 	ServiceP50 float64 `json:"service_p50_ms"`
 	ServiceP99 float64 `json:"service_p99_ms"`
-	// Late requests were sent when the next one was due already: the generator did not keep up.
+	// Late counts requests that were sent after the next one was due, because the generator did not keep up.
 	Late   int     `json:"sent_late"`
 	Latest float64 `json:"sent_late_by_at_most_ms"`
 }

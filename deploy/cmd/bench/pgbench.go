@@ -33,7 +33,7 @@ func findPgbench() (string, error) {
 	return found[len(found)-1], nil
 }
 
-// yardstick is pgbench's TPC-B on a stack's own server, in a database of its own that is kept between the rounds.
+// yardstick is pgbench's TPC-B on the stack's server, in a database of its own that all rounds share.
 type yardstick struct {
 	program string
 	server  pg.Config
@@ -68,8 +68,8 @@ func (y *yardstick) call(ctx context.Context, args ...string) (string, error) {
 
 var tps = regexp.MustCompile(`tps = ([0-9.]+) \(without initial connection time\)`)
 
-// measure returns transactions per second, measured in half of the duration, as it is done before and after each
-// workload, once the server is quiet. pgbench vacuums its tables before.
+// measure returns transactions per second. As it runs before and after each workload, it takes half of the duration.
+// It waits until the server is quiet; pgbench vacuums its tables first.
 func (y *yardstick) measure(ctx context.Context, s *site, duration time.Duration) (float64, error) {
 	if err := s.quiet(ctx); err != nil {
 		return 0, err

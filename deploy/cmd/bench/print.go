@@ -42,7 +42,7 @@ func (r Report) rows() []row {
 	return rows
 }
 
-// peakGoal is the most memory that a service is to take.
+// peakGoal is the most memory that a service should take, in bytes.
 const peakGoal = 100_000_000
 
 func (r Report) peak() (peak int64) {
@@ -56,7 +56,7 @@ func (s Spread) String() string { return fmt.Sprintf("%.2f (%.2f–%.2f)", s.Med
 
 func perSecond(rate float64) string { return fmt.Sprintf("%.0f/s", rate) }
 
-// latencies are the medians of two figures over the rounds.
+// latencies returns the medians of two figures over the rounds.
 func (r Result) latencies(figures func(Latency) (p50, p99 float64)) string {
 	p50 := r.latency(func(l Latency) float64 { p50, _ := figures(l); return p50 })
 	p99 := r.latency(func(l Latency) float64 { _, p99 := figures(l); return p99 })
@@ -123,7 +123,7 @@ func (r Report) printLatency(out io.Writer) {
 	}
 }
 
-// printCosts writes what an operation of each workload costs in processor time, by process, and in write-ahead log.
+// printCosts writes what an operation of each workload costs: processor time by process, and write-ahead log.
 func (r Report) printCosts(out io.Writer) {
 	if len(r.Results) == 0 {
 		return

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Report is what latest.json says.
+// Report is the content of latest.json.
 type Report struct {
 	At       time.Time `json:"at"`
 	Cores    int       `json:"cores"`
@@ -29,19 +29,19 @@ type Report struct {
 	Audits map[string]string `json:"audits"` // what was found in the books, by what was measured
 }
 
-// Result is what was found of one workload over all rounds.
+// Result is that of one workload over all rounds.
 type Result struct {
 	Name  string `json:"name"`
 	Title string `json:"title"`
 	Goal  string `json:"goal"`
-	// Ratio is to pgbench, Figure is what the goal is about: the ratio to what it names.
+	// Ratio is to pgbench. Figure is the ratio that the goal is about.
 	Ratio   Spread        `json:"ratio_to_pgbench,omitzero"`
 	Figure  Spread        `json:"figure,omitzero"`
 	Reached bool          `json:"reached"`
 	Rounds  []Measurement `json:"rounds"`
 }
 
-// Spread is the median of some rounds, and their extremes.
+// Spread is the median of the rounds and their extremes.
 type Spread struct {
 	Median float64 `json:"median"`
 	Min    float64 `json:"min"`
@@ -55,7 +55,7 @@ func spread(values []float64) Spread {
 	return Spread{median(values), slices.Min(values), slices.Max(values)}
 }
 
-// median is the middle value, or the mean of the two in the middle; 0 of none.
+// median returns the middle value, or the mean of the two in the middle; 0 of none.
 func median(values []float64) float64 {
 	n := len(values)
 	if n == 0 {
@@ -67,7 +67,7 @@ func median(values []float64) float64 {
 
 func sorted(values []time.Duration) []time.Duration { return slices.Sorted(slices.Values(values)) }
 
-// each is a figure of every round.
+// each returns a figure of every round.
 func (r Result) each(figure func(Measurement) float64) []float64 {
 	values := make([]float64, len(r.Rounds))
 	for i, m := range r.Rounds {
@@ -82,12 +82,12 @@ func (r Result) perSecond() float64 {
 	return median(r.each(func(m Measurement) float64 { return m.PerSecond }))
 }
 
-// latency is the median of a figure of the latencies.
+// latency returns the median of a figure of the latencies.
 func (r Result) latency(figure func(Latency) float64) float64 {
 	return median(r.each(func(m Measurement) float64 { return figure(*m.Latency) }))
 }
 
-// results judges workloads by what the rounds found.
+// results judges the workloads by the rounds.
 func results(workloads []workload, rounds []Round) []Result {
 	var all []Result
 	for _, w := range workloads {
@@ -116,13 +116,13 @@ func results(workloads []workload, rounds []Round) []Result {
 	return all
 }
 
-// add takes what was found on the empty database.
+// add adds what was measured on the empty database.
 func (r *Report) add(workloads []workload, rounds []Round) {
 	r.Results = results(workloads, rounds)
 	r.Pgbench = pgbenchOf(rounds)
 }
 
-// pgbenchOf is the yardstick's rate over the rounds, nil where it was not measured.
+// pgbenchOf returns the yardstick's rate over the rounds, or nil if it was not measured.
 func pgbenchOf(rounds []Round) *Spread {
 	var tps []float64
 	for _, round := range rounds {
@@ -137,7 +137,7 @@ func pgbenchOf(rounds []Round) *Spread {
 	return &all
 }
 
-// result is that of a workload on the empty database.
+// result returns that of a workload on the empty database.
 func (r *Report) result(name string) (Result, bool) {
 	i := slices.IndexFunc(r.Results, func(result Result) bool { return result.Name == name })
 	if i < 0 {

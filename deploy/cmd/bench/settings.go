@@ -28,7 +28,7 @@ type settings struct {
 	Out      string          `flag:"out" value:"FILE" help:"where the result is written as JSON; default: deploy/bench/latest.json when all is measured"`
 }
 
-// The parts that are no workloads: each has a stack of its own.
+// These parts are no workloads. Each has a stack of its own.
 const (
 	storedName = "stored"
 	soakName   = "soak"
@@ -89,7 +89,7 @@ func (s settings) Validate() error {
 	return errors.Join(errs...)
 }
 
-// file is where the result is written, "" for nowhere: only the result of a whole run replaces the last one.
+// file returns where to write the result; "" for nowhere. Only a whole run replaces the last result.
 func (s settings) file() (string, error) {
 	if s.Out != "" || s.Workload != "all" {
 		return s.Out, nil
@@ -98,7 +98,7 @@ func (s settings) file() (string, error) {
 	return filepath.Join(root, "deploy", "bench", "latest.json"), err
 }
 
-// choose returns what is measured for the given names: with each what its goal refers to.
+// choose returns what to measure for these names, including what their goals refer to.
 func choose(names string) (map[string]bool, error) {
 	known := []string{storedName, soakName}
 	for _, w := range workloads {
@@ -131,7 +131,7 @@ func choose(names string) (map[string]bool, error) {
 	return chosen, nil
 }
 
-// chosen are the workloads that are measured, in their order; with rated only those whose goal is a rate.
+// chosen returns the workloads to measure, in order; with rated only those whose goal is a rate.
 func (b *bench) chosen(rated bool) []workload {
 	return slices.DeleteFunc(slices.Clone(workloads), func(w workload) bool {
 		return !b.measured[w.name] || rated && w.goal.of == ""

@@ -19,7 +19,7 @@ import (
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
-// site is a running stack with all that the workloads need of it.
+// site is a running stack with what the workloads need of it.
 type site struct {
 	*stack.Stack
 	prefix   string // of progress lines
@@ -33,7 +33,7 @@ type site struct {
 	metrics           map[string]string // where each service's metrics are
 }
 
-// services are the parts of a stack that are Altyn's own.
+// services are Altyn's own parts of a stack.
 var services = []string{stack.Gateway, stack.Orders, stack.Payments}
 
 // start brings up a stack with one instance of each service.
@@ -80,11 +80,11 @@ func start(ctx context.Context, opts stack.Options) (_ *site, err error) {
 	return s, err
 }
 
-// agedSegments of 16 MB are as much of a write-ahead log as a server of the stack keeps (min_wal_size).
+// agedSegments of 16 MB make up the write-ahead log that the server keeps (min_wal_size).
 const agedSegments = 64
 
-// age brings the server's write-ahead log to the size that it keeps. On a new server each segment of it is made first,
-// out of zeros, which is a part of what writing costs that no server has for long.
+// age grows the server's write-ahead log to the size that it keeps. A new server first fills each new segment with
+// zeros, a cost that no server has for long.
 func (s *site) age(ctx context.Context) error {
 	for range agedSegments {
 		if _, err := s.admin.ExecContext(ctx,
@@ -114,10 +114,10 @@ func (s *site) close() error {
 	return errors.Join(append(errs, s.Stack.Close())...)
 }
 
-// account is the one for the i-th order or operation.
+// account returns the account of the i-th order or operation.
 func (s *site) account(i int) uuid.UUID { return s.accounts[i%len(s.accounts)] }
 
-// funds is what an account of the load gets: enough for any number of orders of 1.00 RUB.
+// funds is what an account of the load gets, enough for any number of orders of 1.00 RUB.
 const (
 	funds         = "1000000000.00"
 	fundsInMinor  = 100_000_000_000
@@ -143,7 +143,7 @@ func (s *site) audit(ctx context.Context) (string, error) {
 		grouped(books.Orders), grouped(books.Operations), time.Since(began).Round(100*time.Millisecond)), nil
 }
 
-// peakRSS is the most memory that each service ever had, in bytes.
+// peakRSS returns the most memory that each service ever had, in bytes.
 func (s *site) peakRSS() (map[string]int64, error) { return s.memory("VmHWM") }
 
 func (s *site) memory(field string) (map[string]int64, error) {

@@ -12,7 +12,7 @@ import (
 	"github.com/altyn-pay/altyn/deploy/load"
 )
 
-// Soak is what many orders in one go have done to the system.
+// Soak says what many orders in one go did to the system.
 type Soak struct {
 	Orders    int      `json:"orders"`
 	PerSecond float64  `json:"per_second"`

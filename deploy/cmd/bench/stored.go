@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Stored is the measurements with many orders stored already, each beside the same one on an empty database.
+// Stored has the measurements with many orders stored already, each beside the same one on an empty database.
 type Stored struct {
 	Orders      int            `json:"orders"`
 	FillSeconds float64        `json:"fill_seconds"`
@@ -17,33 +17,32 @@ type Stored struct {
 	Results     []StoredResult `json:"workloads"`
 }
 
-// StoredResult is what became of one workload.
+// StoredResult is that of one workload.
 type StoredResult struct {
 	Name string `json:"name"`
-	// OfEmpty is the rate as a ratio to that of the empty database right before or after.
+	// OfEmpty is the ratio to the empty database's rate right before or after.
 	OfEmpty Spread        `json:"of_empty"`
 	Reached bool          `json:"reached"`
 	Rounds  []Measurement `json:"rounds"`
 	Empty   []Measurement `json:"rounds_on_the_empty_database"`
 }
 
-// storedTimes is how much of the empty database's ratio is to be left.
+// storedTimes is the least OfEmpty that reaches the goal.
 const storedTimes = 0.9
 
 var storedGoal = fmt.Sprintf("each ≥ %.1f of the empty database", storedTimes)
 
 const (
-	// diskPerOrder is what an order takes on disk while it is filled and afterwards, with room to spare; the rest is for
-	// the write-ahead log, pgbench and the workloads.
+	// diskPerOrder is what an order takes on disk, with room to spare. diskBeside is for the write-ahead log, pgbench
+	// and the workloads.
 	diskPerOrder = 2200
 	diskBeside   = 6 << 30
 
-	// auditedAtMost orders are audited in a minute or so; beyond, it takes many minutes, and the
-	// fill is known to be right.
+	// auditedAtMost orders take about a minute to audit. More take many minutes, and a test shows that filling is right.
 	auditedAtMost = 2_000_000
 )
 
-// enoughDisk returns an error where a folder's file system has no room for so many orders.
+// enoughDisk returns an error if a folder's file system has no room for so many orders.
 func enoughDisk(dir string, orders int) error {
 	var disk syscall.Statfs_t
 	if err := syscall.Statfs(dir, &disk); err != nil {
@@ -59,9 +58,9 @@ func enoughDisk(dir string, orders int) error {
 	return nil
 }
 
-// filled measures the workloads with a rate once more, on a database with many orders. Beside it is a second stack
-// with an empty one, on which each workload is measured right before or after: the speed of a machine wanders by
-// more than what is to be seen.
+// filled measures the workloads with a rate once more, on a database with many orders. A second stack with an empty
+// database runs beside it, and each workload is measured there right before or after, because the speed of a machine
+// wanders by more than the difference sought.
 func (b *bench) filled(ctx context.Context, s *site) (err error) {
 	s.prefix = grouped(int64(b.Stored)) + " stored, "
 	b.say(fmt.Sprintf("filling the databases with %s orders", grouped(int64(b.Stored))))
@@ -102,7 +101,7 @@ func (b *bench) filled(ctx context.Context, s *site) (err error) {
 	return nil
 }
 
-// sideBySide measures workloads on two stacks in turn, the first of which takes turns too.
+// sideBySide measures workloads on two stacks in turn, and alternates which comes first.
 func (b *bench) sideBySide(ctx context.Context, filled, empty *site, workloads []workload) ([]StoredResult, error) {
 	results := make([]StoredResult, len(workloads))
 	for n := range b.Repeats {

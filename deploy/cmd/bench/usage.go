@@ -16,7 +16,7 @@ import (
 	"github.com/altyn-pay/altyn/deploy/stack"
 )
 
-// usage is what a stack has used so far.
+// usage is what a stack has used up to now.
 type usage struct {
 	cpu cpuTimes
 	wal int64 // bytes
@@ -41,7 +41,7 @@ func (s *site) usage(ctx context.Context) (u usage, err error) {
 
 const (
 	procDir = "/proc"
-	// tick is the unit of the times in /proc, the same on every Linux that Go runs on.
+	// tick is the unit of times in /proc, the same on every Linux that Go supports.
 	tick = 10 * time.Millisecond
 
 	benchmarkName     = "benchmark"
@@ -49,7 +49,7 @@ const (
 	postgresPrefix    = "PostgreSQL, " // and the database
 )
 
-// cpuTimes are the times of processes: each by its name, PostgreSQL's children by their IDs.
+// cpuTimes are the processor times of the processes by name; of PostgreSQL's children by ID.
 type cpuTimes struct {
 	named    map[string]time.Duration
 	backends map[int]backend
@@ -61,7 +61,7 @@ type backend struct {
 	cpu  time.Duration
 }
 
-// readCPU reads the times from /proc. Where there is none, there are no times.
+// readCPU reads the times from /proc. Without a /proc it returns none.
 func readCPU(proc string, processes map[string]int, postmaster int) (cpuTimes, error) {
 	times := cpuTimes{named: map[string]time.Duration{}, backends: map[int]backend{}}
 	for name, pid := range processes {
@@ -101,8 +101,8 @@ type stat struct {
 	children time.Duration // of those that have ended
 }
 
-// readStat reads /proc/PID/stat: the name in parentheses, which may have anything in it, then the state, the parent's
-// ID and, as the 14th to 17th field of the line, the times.
+// readStat reads /proc/PID/stat: the name in parentheses, which may contain anything, then the state, the parent's ID
+// and, as the 14th to 17th field of the line, the times.
 func readStat(proc string, pid int) (stat, error) {
 	path := filepath.Join(proc, strconv.Itoa(pid), "stat")
 	text, err := os.ReadFile(path)
@@ -126,8 +126,8 @@ func readStat(proc string, pid int) (stat, error) {
 	}, nil
 }
 
-// backendName says for which database a process of PostgreSQL works. The title of a client's is "postgres: user
-// database host(port) what it does", those of others have no host.
+// backendName names the database that a process of PostgreSQL works for. The title of a client's backend is
+// "postgres: user database host(port) activity"; other processes' titles have no host.
 func backendName(proc string, pid int) string {
 	title, _ := os.ReadFile(filepath.Join(proc, strconv.Itoa(pid), "cmdline")) // a process that has ended has none
 	words := strings.Fields(strings.TrimRight(string(title), "\x00 "))
@@ -138,8 +138,8 @@ func backendName(proc string, pid int) string {
 	return postgresOtherName
 }
 
-// since is the time used between two readings, by name. What ended in between is known as a sum only, by the
-// postmaster: it counts as PostgreSQL's other processes, which it mostly is (autovacuum).
+// since returns the time used between two readings, by name. Of processes that ended in between, only the
+// postmaster's sum is known. They count as PostgreSQL's other processes, which they mostly are (autovacuum).
 func (t cpuTimes) since(before cpuTimes) map[string]time.Duration {
 	used := map[string]time.Duration{}
 	for name, cpu := range t.named {
@@ -160,8 +160,8 @@ func (t cpuTimes) since(before cpuTimes) map[string]time.Duration {
 	return used
 }
 
-// memory reads a figure of /proc/PID/status in bytes: VmRSS is the memory a process has, VmHWM the most it ever had. It
-// is 0 where the system does not tell.
+// memory reads a figure of /proc/PID/status in bytes: VmRSS is the memory that a process has, VmHWM the most it ever
+// had. It is 0 where there is no /proc.
 func memory(proc string, pid int, field string) (int64, error) {
 	file, err := os.Open(filepath.Join(proc, strconv.Itoa(pid), "status"))
 	if errors.Is(err, fs.ErrNotExist) {

@@ -12,12 +12,12 @@ import (
 	"github.com/altyn-pay/altyn/deploy/load"
 )
 
-// workload is something that is measured in every round. This one table drives measuring and printing.
+// workload is measured in every round. The table of workloads drives measuring and printing.
 type workload struct {
 	name  string
 	title string
 	goal  goal
-	// run does it for a while and returns when all that it began has its result. what is for the progress line.
+	// run works for a while and returns when all that it began has a result. The progress line shows what.
 	run func(ctx context.Context, s *site, what string, duration time.Duration) (outcome, error)
 }
 
@@ -32,7 +32,7 @@ var workloads = []workload{
 		goal{p50: 10 * time.Millisecond, p99: 50 * time.Millisecond}, runLatency},
 }
 
-// goal is what a workload is to reach.
+// goal is what a workload should reach.
 type goal struct {
 	times    float64 // at least so many times the rate
 	of       string  // of pgbench or another workload, in the same round; empty for a latency
@@ -46,7 +46,7 @@ func (g goal) String() string {
 	return fmt.Sprintf("≥ %.1f × %s", g.times, g.of)
 }
 
-// outcome is what one run of a workload found.
+// outcome is that of one run of a workload.
 type outcome struct {
 	operations int // with a result
 	took       time.Duration
@@ -57,18 +57,18 @@ type outcome struct {
 type Measurement struct {
 	Operations int     `json:"operations"`
 	PerSecond  float64 `json:"per_second"`
-	// PgbenchTPS is the mean of pgbench's rates right before and right after, and Ratio the rate beside it; 0
-	// where pgbench was not measured.
+	// PgbenchTPS is the mean of pgbench's rates right before and after, and Ratio the ratio to it. Both are 0 if pgbench
+	// was not measured.
 	PgbenchTPS float64  `json:"pgbench_tps,omitempty"`
 	Ratio      float64  `json:"ratio_to_pgbench,omitempty"`
 	Latency    *Latency `json:"latency,omitempty"`
-	// CPU is the processor time of each process, and WAL what PostgreSQL wrote, both per operation. CPU is missing
-	// where the system does not tell.
+	// CPU is the processor time of each process and WAL the bytes that PostgreSQL logged, both per operation. CPU is
+	// empty where there is no /proc.
 	CPU map[string]float64 `json:"cpu_us_per_operation,omitempty"`
 	WAL float64            `json:"wal_bytes_per_operation"`
 }
 
-// Round is pgbench and every workload once, one after the other.
+// Round has every workload once, with pgbench in between.
 type Round struct {
 	PgbenchTPS   float64                `json:"pgbench_tps,omitempty"` // the median of those beside the workloads
 	Measurements map[string]Measurement `json:"workloads"`
@@ -77,7 +77,7 @@ type Round struct {
 // warmUp is how long a measurement runs before it counts.
 func warmUp(duration time.Duration) time.Duration { return duration / 4 }
 
-// rounds measures workloads in rounds, beside pgbench where one of their goals asks for it.
+// rounds measures workloads in rounds, beside pgbench if one of their goals refers to it.
 func (b *bench) rounds(ctx context.Context, s *site, workloads []workload) (rounds []Round, err error) {
 	var y *yardstick
 	for _, w := range workloads {
@@ -127,7 +127,7 @@ func (b *bench) rounds(ctx context.Context, s *site, workloads []workload) (roun
 	return rounds, nil
 }
 
-// measure runs a workload once to warm up and once to count.
+// measure runs a workload once to warm up and once to measure.
 func (s *site) measure(ctx context.Context, w workload, what string,
 	duration time.Duration) (m Measurement, err error) {
 	if err := s.quiet(ctx); err != nil {
@@ -166,8 +166,8 @@ func (s *site) measure(ctx context.Context, w workload, what string,
 // quietTime bounds the wait for quiet.
 const quietTime = 30 * time.Second
 
-// quiet waits until PostgreSQL vacuums nothing any more: what one measurement has left behind
-// would be work beside the next.
+// quiet waits until PostgreSQL vacuums nothing any more, so that what one measurement leaves behind does not slow the
+// next.
 func (s *site) quiet(ctx context.Context) error {
 	deadline := time.Now().Add(quietTime)
 	for {
@@ -196,8 +196,8 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// closedLoop runs do from all clients for a while, each its next when the last is answered; it returns how
-// many operations do said it did.
+// closedLoop calls do from all clients for a while. Each calls again when its last call has returned. It returns the
+// sum of the operations that do counted.
 func closedLoop(ctx context.Context, what string, clients int, duration time.Duration,
 	do func(i int) (operations int, err error)) (int, error) {
 	progress := load.NewProgress(os.Stderr, what, 0)
@@ -218,7 +218,7 @@ func closedLoop(ctx context.Context, what string, clients int, duration time.Dur
 	return int(total.Load()), err
 }
 
-// batch joins the JSON of so many items.
+// batch returns a JSON object with n items under a name.
 func batch(name string, n int, item func(n int) string) []byte {
 	items := make([]string, n)
 	for i := range items {

@@ -12,21 +12,21 @@ import (
 	"time"
 )
 
-// stack is the Compose form under a project name of its own, so that a developer's containers
-// and data stay what they are.
+// stack is the Compose form under a project name of its own, so that a developer's containers and data stay
+// untouched.
 type stack struct {
 	project string
 	root    string // folder of docker-compose.yml
 }
 
-// settings are the Compose file's variables. They are taken out of the environment, and the file .env is left aside, so
-// that the stack is tried as the repository has it.
+// settings are the Compose file's variables. They are removed from the environment and .env is ignored, so that the
+// stack is tried as it stands in the repository.
 var settings = []string{
 	"ALLOWED_HOSTS", "ALLOWED_ORIGINS", "ALTYN_BIND", "ALTYN_REVISION", "LOG_LEVEL", "POSTGRES_SUPERUSER_PASSWORD",
 	"ORDERS_PASSWORD", "ORDERS_OWNER_PASSWORD", "PAYMENTS_PASSWORD", "PAYMENTS_OWNER_PASSWORD",
 }
 
-// answers says why the stack cannot run here: nil if an engine and Compose answer.
+// answers returns why the stack cannot run here, or nil if an engine and Compose answer.
 func (s stack) answers(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
@@ -39,7 +39,7 @@ func (s stack) answers(ctx context.Context) error {
 	return nil
 }
 
-// compose runs a command of Docker Compose; its output is the error's text when it fails.
+// compose runs a command of Docker Compose. Its output becomes the error's text if it fails.
 func (s stack) compose(ctx context.Context, args ...string) error {
 	_, err := s.docker(ctx, append([]string{"compose", "--project-name", s.project, "--env-file", os.DevNull}, args...)...)
 	return err
@@ -53,7 +53,7 @@ func (s stack) docker(ctx context.Context, args ...string) (string, error) {
 		name, _, _ := strings.Cut(variable, "=")
 		return slices.Contains(settings, name)
 	})
-	// An interrupted command ends itself properly; what does not end in time is killed.
+	// An interrupted command cleans up after itself. It is killed if it does not end in time.
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = 20 * time.Second
 	var stdout, stderr bytes.Buffer
@@ -66,13 +66,13 @@ func (s stack) docker(ctx context.Context, args ...string) (string, error) {
 	return stdout.String(), nil
 }
 
-// list returns the words that a command of the Docker client prints.
+// list returns the words that a Docker command prints.
 func (s stack) list(ctx context.Context, args ...string) ([]string, error) {
 	out, err := s.docker(ctx, args...)
 	return strings.Fields(out), err
 }
 
-// containers returns the IDs of the project's containers, ended ones too; of one service if it is named.
+// containers returns the IDs of the project's containers, also of ended ones; of one service if named.
 func (s stack) containers(ctx context.Context, service string) ([]string, error) {
 	args := []string{"ps", "--all", "--quiet", "--filter", s.label()}
 	if service != "" {
@@ -105,8 +105,8 @@ func (s stack) remove(ctx context.Context) error {
 	return nil
 }
 
-// volumes returns the names of the volumes that the project's containers use, those too that an image declares and that
-// therefore carry no label.
+// volumes returns the names of the volumes that the project's containers use, including those that an image declares,
+// which carry no label.
 func (s stack) volumes(ctx context.Context) ([]string, error) {
 	labelled, err := s.list(ctx, "volume", "ls", "--quiet", "--filter", s.label())
 	if err != nil {

@@ -26,7 +26,7 @@ import (
 	"github.com/altyn-pay/altyn/deploy/load"
 )
 
-// limit bounds the whole trial; on 2 cores it takes about two minutes, and the first build as much again.
+// limit bounds the whole trial. On 2 cores it takes about two minutes, and the first build as much again.
 const limit = 20 * time.Minute
 
 func main() {
@@ -104,7 +104,7 @@ func run(ctx context.Context) (err error) {
 	return nil
 }
 
-// step does one part of the trial and says so.
+// step runs one part of the trial and reports it.
 func step(ctx context.Context, what string, do func(context.Context) error) error {
 	start := time.Now()
 	if err := do(ctx); err != nil {
@@ -114,10 +114,10 @@ func step(ctx context.Context, what string, do func(context.Context) error) erro
 	return nil
 }
 
-// note says something of the step under way.
+// note reports something about the current step.
 func note(format string, args ...any) { fmt.Printf("             "+format+"\n", args...) }
 
-// portsFree names the ports of the full stack that something else listens on.
+// portsFree returns an error that names the full stack's ports that are taken.
 func portsFree() error {
 	var taken []string
 	for _, port := range []string{"8000", "8080", "8081", "8090", "9092", "54320"} {
@@ -135,7 +135,7 @@ func portsFree() error {
 	return nil
 }
 
-// pay sees one order paid, and its account charged.
+// pay checks that one order is paid and its account charged.
 func (t *trial) pay(ctx context.Context) error {
 	account, err := t.client.fund(ctx, 10)
 	if err != nil {
@@ -151,7 +151,7 @@ func (t *trial) pay(ctx context.Context) error {
 	return t.client.expect(ctx, account, 9)
 }
 
-// pages asks for what a browser would open.
+// pages requests what a browser would open.
 func (t *trial) pages(context.Context) error {
 	browser := load.New("")
 	defer browser.Close()

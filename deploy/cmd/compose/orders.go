@@ -12,8 +12,8 @@ import (
 	"github.com/altyn-pay/altyn/deploy/load"
 )
 
-// poll calls done now and then until it says so, or fails, or ctx ends; the error of the last call is part of that
-// error. done returns an error beside false for what may still pass.
+// poll calls done now and then until it returns true, or ctx ends. done returns true with an error to give up, and
+// false with an error for what may pass; at the end of ctx the last of those is part of the error.
 func poll(ctx context.Context, done func() (bool, error)) error {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
@@ -33,7 +33,7 @@ func poll(ctx context.Context, done func() (bool, error)) error {
 // client places orders through the gateway.
 type client struct{ *load.Client }
 
-// get reads path, again while a server is in trouble.
+// get reads a path, and tries again while a server has a fault.
 func (c client) get(ctx context.Context, path string, out any) error {
 	return poll(ctx, func() (bool, error) {
 		err := c.Call("GET", path, "", nil, out)
@@ -65,7 +65,7 @@ func (c client) expect(ctx context.Context, account uuid.UUID, roubles int) erro
 	return nil
 }
 
-// place places an order of one rouble and returns its ID. It repeats the request, under one key, until it is answered.
+// place places an order of one rouble and returns its ID. It repeats the request under one key until it is answered.
 func (c client) place(ctx context.Context, account uuid.UUID) (uuid.UUID, error) {
 	request := load.NewOrder{AccountID: account, Amount: "1.00", Currency: "RUB"}
 	var order load.Order
@@ -73,7 +73,7 @@ func (c client) place(ctx context.Context, account uuid.UUID) (uuid.UUID, error)
 	return order.ID, err
 }
 
-// paid waits until an order is final and says whether it was paid.
+// paid waits until an order is final and reports whether it was paid.
 func (c client) paid(ctx context.Context, id uuid.UUID) (bool, error) {
 	var order load.Order
 	err := poll(ctx, func() (bool, error) {
@@ -89,7 +89,7 @@ func (c client) paid(ctx context.Context, id uuid.UUID) (bool, error) {
 	return order.Status == "paid", nil
 }
 
-// crowd places orders at a steady pace, on its accounts in turn, and remembers what was accepted.
+// crowd places orders at a steady rate on its accounts in turn, and remembers those that were accepted.
 type crowd struct {
 	client   client
 	accounts []uuid.UUID
@@ -99,8 +99,8 @@ type crowd struct {
 	err      error
 }
 
-// run places orders until ctx ends. Then it waits for those in flight, at most two minutes, so that
-// no order is accepted unseen.
+// run places orders until ctx ends. Then it waits up to two minutes for those in flight, so that it knows of every
+// accepted order.
 func (c *crowd) run(ctx context.Context) error {
 	const pace, atOnce, patience = 25 * time.Millisecond, 64, 2 * time.Minute
 	patient, cancel := context.WithCancel(context.WithoutCancel(ctx))

@@ -16,7 +16,7 @@ import (
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
-// scale starts more payments-workers and requires payments to answer every request meanwhile.
+// scale starts more payments-workers. Payments must answer every request meanwhile.
 func (t *trial) scale(ctx context.Context) error {
 	const workers = 3
 	service := load.New(payments)
@@ -45,8 +45,8 @@ func (t *trial) scale(ctx context.Context) error {
 	return err
 }
 
-// outages kills one part after the other while orders come in, and checks the outcome: of the orders on an account with
-// money for some, exactly so many are paid, and its balance is zero; on an account with enough, all of them.
+// outages kills one part after the other while orders come in, and checks the outcome. On an account with enough
+// money all orders must be paid; on one with money for some, exactly so many, down to a balance of zero.
 func (t *trial) outages(ctx context.Context) error {
 	const enough, some = 1_000_000, 100
 	var accounts [3]uuid.UUID
@@ -97,8 +97,8 @@ func (t *trial) outages(ctx context.Context) error {
 	return books(ctx)
 }
 
-// outage kills the containers of one part in the middle of the orders, starts them again, and waits until an order that
-// is placed afterwards is paid.
+// outage kills the containers of one part while orders come in, starts them again, and waits until an order that is
+// placed afterwards is paid.
 func (t *trial) outage(ctx context.Context, part string, c *crowd, account uuid.UUID) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()

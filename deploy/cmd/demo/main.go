@@ -83,7 +83,7 @@ func place(ctx context.Context, client *load.Client, s settings, accounts []uuid
 	})
 }
 
-// finals reads the orders of the accounts, once all of them are final.
+// finals waits until all orders of the accounts are final, and returns them.
 func finals(ctx context.Context, client *load.Client, accounts []uuid.UUID, each int) ([]load.Order, error) {
 	progress := load.NewProgress(os.Stdout, "orders final", each*len(accounts))
 	defer progress.Close()

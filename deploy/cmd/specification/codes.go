@@ -14,15 +14,15 @@ import (
 	"strings"
 )
 
-// code is an error code: a constant named Code…, of a type named Reason, or among constants whose comment begins with
-// "Reasons". Its own comment begins with its status.
+// code is an error code: a constant that is named Code…, is of a type Reason, or stands among constants whose comment
+// begins with "Reasons". Its own comment begins with the status.
 type code struct {
 	name, status, meaning string // a reason that is no error has no status
 }
 
 var commented = regexp.MustCompile(`^([45]\d\d): (.+)$`)
 
-// readCodes finds the codes in the Go files of some folders, in their order.
+// readCodes finds the codes in the Go files of these folders, in order.
 func readCodes(root string, folders []string) ([]code, error) {
 	var codes []code
 	for _, folder := range folders {
@@ -95,7 +95,7 @@ func readCode(spec *ast.ValueSpec, isReason bool) (code, bool, error) {
 	return code{name: value, meaning: comment}, true, nil
 }
 
-// page is the page of the codes, by status and name.
+// page returns the page of the codes, sorted by status and name.
 func page(codes []code) []byte {
 	codes = slices.Clone(codes)
 	slices.SortStableFunc(codes, func(a, b code) int {

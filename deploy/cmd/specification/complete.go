@@ -66,7 +66,7 @@ var (
 	qualified = regexp.MustCompile(`^\w+\.(\w+)$`)
 )
 
-// rename takes Go's packages out of the names of the definitions.
+// rename removes Go's packages from the names of the definitions.
 func rename(spec object) (object, error) {
 	names, taken := map[string]string{}, map[string]string{}
 	for _, name := range slices.Sorted(maps.Keys(spec["definitions"].(object))) {
@@ -105,7 +105,7 @@ func rename(spec object) (object, error) {
 	return spec, nil
 }
 
-// giveFormat says of IDs and times what they look like: swag takes them for any strings.
+// giveFormat gives IDs and times their formats, which swag does not know.
 func giveFormat(name string, property object) {
 	if property["type"] != "string" {
 		return
@@ -173,7 +173,8 @@ func completeOperation(operation, definitions, examples object) error {
 	return nil
 }
 
-// describeHeaders adds the headers that an answer of this status can have. What is repeatable has an Idempotency-Key.
+// describeHeaders adds the headers that an answer with this status can have. A repeatable request has an
+// Idempotency-Key.
 func describeHeaders(status string, response, operation object, repeatable bool) {
 	headers, ok := response["headers"].(object)
 	if !ok {
@@ -203,8 +204,8 @@ func describeHeaders(status string, response, operation object, repeatable bool)
 	}
 }
 
-// giveExample gives the body of a request an example that works as it stands: the one that was given, else one of what
-// its properties say.
+// giveExample gives the body of a request an example that works as it stands: the given one, or else one made of its
+// properties' examples.
 func giveExample(parameter, definitions, examples object) {
 	ref, _ := parameter["schema"].(object)["$ref"].(string)
 	name, _ := strings.CutPrefix(ref, "#/definitions/")

@@ -15,6 +15,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/altyn-pay/altyn/deploy/stack"
 )
 
 func main() {
@@ -24,8 +26,8 @@ func main() {
 	}
 }
 
-// folders are where the codes are, from the root of the repository. The services share one list: behind
-// the gateway they are one API.
+// folders hold the codes, relative to the root of the repository. The services share one list, because behind the
+// gateway they are one API.
 var folders = []string{
 	"platform/httpserver", "platform/parked", "platform/contract", "orders/internal/api", "payments/internal/api",
 	"payments/internal/ledger",
@@ -35,7 +37,7 @@ func run(args []string) error {
 	if len(args) != 2 {
 		return errors.New("say document and a folder, or page and a file")
 	}
-	root, err := root()
+	root, err := stack.Root()
 	if err != nil {
 		return err
 	}
@@ -52,21 +54,7 @@ func run(args []string) error {
 	return fmt.Errorf("%q is neither document nor page", args[0])
 }
 
-// root finds the repository's folder from one within it.
-func root() (string, error) {
-	folder, err := os.Getwd()
-	for err == nil {
-		if _, err = os.Stat(filepath.Join(folder, "go.work")); err == nil {
-			return folder, nil
-		}
-		if parent := filepath.Dir(folder); parent != folder {
-			folder, err = parent, nil
-		}
-	}
-	return "", fmt.Errorf("find the root of the repository: %w", err)
-}
-
-// document completes swagger.json in a folder, with the examples of requests that are in examples.json there.
+// document completes the folder's swagger.json with the examples of requests in its examples.json.
 func document(folder string, codes []code) error {
 	file := filepath.Join(folder, "swagger.json")
 	text, err := os.ReadFile(file)
