@@ -29,12 +29,14 @@ func (c Config) Validate() error {
 	var errs []error
 	for _, text := range c.AllowedOrigins {
 		if _, err := origin(text); err != nil {
-			errs = append(errs, config.Invalid("ALLOWED_ORIGINS", "must be origins such as https://shop.example or http://localhost:3000: %q %v", text, err))
+			errs = append(errs, config.Invalid("ALLOWED_ORIGINS",
+				"must be origins such as https://shop.example or http://localhost:3000: %q %v", text, err))
 		}
 	}
 	for _, text := range c.AllowedHosts {
 		if name, _, ok := splitHost(text); !ok || name == "" || strings.ContainsAny(name, "/*@ ") {
-			errs = append(errs, config.Invalid("ALLOWED_HOSTS", "must be hosts such as payments or altyn.example:8000: %q is none", text))
+			errs = append(errs, config.Invalid("ALLOWED_HOSTS",
+				"must be hosts such as payments or altyn.example:8000: %q is none", text))
 		}
 	}
 	if c.BodyMemory < maxBody {
@@ -76,7 +78,8 @@ func splitHost(text string) (name, port string, ok bool) {
 	return strings.TrimSuffix(name, "."), port, true
 }
 
-// exposedHeaders are those of answers that a page of an allowed origin may read. The last line is of Connect and gRPC-Web.
+// exposedHeaders are the headers of answers that a page of an allowed origin may read. Those of the last line belong
+// to Connect and gRPC-Web.
 var exposedHeaders = []string{
 	"Location", "Idempotent-Replayed", "Retry-After", "X-Request-Id", "Allow",
 	"Grpc-Status", "Grpc-Message", "Grpc-Status-Details-Bin", "Content-Encoding", "Connect-Content-Encoding",
@@ -85,20 +88,20 @@ var exposedHeaders = []string{
 // preflightMaxAge is for how long, in seconds, a browser need not ask again.
 const preflightMaxAge = 10 * 60
 
-// probes are the paths that load balancers and monitoring ask by an instance's address.
+// probes are the paths at which load balancers and monitoring ask an instance by its address.
 var probes = map[string]bool{"/healthz": true, "/readyz": true, "/metrics": true, "/grpc.health.v1.Health/Check": true}
 
-// Guard is a middleware against pages of other sites: they must not call the API through the browser of somebody who can
+// Guard is a middleware that keeps pages of other sites from calling the API through the browser of somebody who can
 // reach it.
 //
-//   - 403 cross_origin: the request is one of a page of another origin that is not in AllowedOrigins. Those that are get
-//     answers to their preflights and may read what they asked for. Clients that are no browsers send neither Origin nor
-//     Sec-Fetch-Site, and notice nothing.
-//   - 421 misdirected_request: the request's Host is neither loopback nor in AllowedHosts. A page whose own name resolves
-//     to this process (DNS rebinding) is of the same origin for its browser, and only betrayed by that name. Probes may come
-//     by any IP address, which no page can have for a name.
-//   - 400 validation_failed: the header Connection names a header that is not between neighbours only. A proxy on the way has to
-//     drop it, and what was meant to happen once may happen twice.
+//   - 403 cross_origin: the request comes from a page of another origin that is not in AllowedOrigins. Pages of an
+//     allowed origin get answers to their preflights and may read what they asked for. Clients other than browsers
+//     send neither Origin nor Sec-Fetch-Site, and notice nothing.
+//   - 421 misdirected_request: the request's Host is neither loopback nor in AllowedHosts. For a browser, a page
+//     whose own name resolves to this process (DNS rebinding) has the same origin; only that name gives it away.
+//     Probes may use any IP address, because no page can have one as its name.
+//   - 400 validation_failed: the header Connection names a header that is meant for the service. A proxy on the way
+//     has to drop it, and what was meant to happen once may happen twice.
 //
 // NewRouter contains it.
 func (c Config) Guard(next http.Handler) http.Handler {
@@ -143,8 +146,8 @@ func (g *guard) check(r *http.Request) error {
 	if err := checkConnection(r.Header["Connection"]); err != nil {
 		return err
 	}
-	// CrossOriginProtection lets reads of any page pass, whose browser keeps the answer from it. Where the page's origin is known,
-	// a read is refused like everything else.
+	// CrossOriginProtection lets any page read, and leaves it to the browser to keep the answer from it. When the page's
+	// origin is known, a read is refused like everything else.
 	checked := r
 	if r.Header["Origin"] != nil {
 		checked = &http.Request{Method: http.MethodPost, Header: r.Header, Host: r.Host}
@@ -156,7 +159,7 @@ func (g *guard) check(r *http.Request) error {
 	return nil
 }
 
-// serves tells whether the request's host is one of this process.
+// serves reports whether the request's host is one of this process.
 func (g *guard) serves(r *http.Request) bool {
 	if r.Host == "" { // Browsers always send one.
 		return true
@@ -179,8 +182,8 @@ func joinHost(name, port string) string {
 	return net.JoinHostPort(name, port)
 }
 
-// checkConnection refuses a Connection header with the name of a header that is for the service. Names of this hop alone are
-// those of HTTP itself and private ones (X-…).
+// checkConnection refuses a Connection header that names a header meant for the service. Only the names that HTTP
+// itself has for this hop, and private ones (X-…), may stand there.
 func checkConnection(values []string) error {
 	for _, value := range values {
 		for name := range strings.SplitSeq(value, ",") {

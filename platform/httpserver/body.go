@@ -15,21 +15,21 @@ import (
 // bodyTimeout bounds the arrival of a request's body.
 const bodyTimeout = 15 * time.Second
 
-// freeBody is how much of each body needs no room in the budget: no more than its connection holds anyhow. So small
-// requests go on where large ones have taken all there is.
+// freeBody is how much of each body needs no room in the budget, because its connection has a buffer of that size
+// anyhow. So small requests pass even when large ones have taken all the room.
 const freeBody = 4 << 10
 
-// returnAfter is how long after a flood of bodies, at the earliest, its memory is given back to the system.
+// returnAfter is the earliest time after a flood of bodies at which its memory is given back to the system.
 const returnAfter = 2 * time.Second
 
-// budget bounds the bytes of bodies that are in memory at a time, those of all requests together.
+// budget bounds the bytes of all requests' bodies that are in memory at a time.
 type budget struct {
 	limit int64
 	taken atomic.Int64
 	flood atomic.Bool
 }
 
-// take takes n more bytes, or none; less than none are given back.
+// take takes n more bytes and reports whether there was room for them. A negative n gives bytes back.
 func (b *budget) take(n int64) bool {
 	taken := b.taken.Add(n)
 	if n <= 0 {
@@ -45,8 +45,8 @@ func (b *budget) take(n int64) bool {
 	return true
 }
 
-// ebb gives memory back to the system once the flood is over. By itself Go would keep it: a process that rests collects garbage
-// every two minutes only.
+// ebb gives memory back to the system once the flood is over. Go alone would keep it, since an idle process collects
+// garbage only every two minutes.
 func (b *budget) ebb() {
 	if b.taken.Load() > b.limit/4 {
 		time.AfterFunc(returnAfter, b.ebb)
@@ -56,20 +56,20 @@ func (b *budget) ebb() {
 	debug.FreeOSMemory()
 }
 
-// waitingBody is what a request takes besides, until its body is whole: its goroutine, and the buffers of its connection or
-// stream. One connection of HTTP/2 has hundreds of such.
+// waitingBody is what else a request takes until its body is whole: its goroutine, and the buffers of its connection
+// or stream. A connection of HTTP/2 can have hundreds of such requests.
 const waitingBody = 16 << 10
 
-// hurry bounds the arrival of a body for whose waiting there is no room. What has been sent together with its headers is there by
-// then, so others' slow bodies stop nobody.
+// hurry bounds the arrival of a body when there is no room for waiting. A body that was sent together with its
+// headers is there by then, so the slow bodies of some stop nobody else.
 const hurry = 250 * time.Millisecond
 
-// body is a request's body. It must arrive by a deadline, and takes room in a budget until release: for what has arrived, and
-// for waiting until it is whole.
+// body is a request's body. It must arrive by a deadline. Until release it takes room in a budget, for what has
+// arrived and for waiting until it is whole.
 //
-// The deadline is lifted at the body's end, because it is the connection's: what the server reads next on it is only to notice
-// that the client leaves. It stays when the body is not read to its end, because the server then reads the rest to reuse the
-// connection.
+// The deadline is the connection's, so it is lifted at the body's end: the server's next read only has to notice that
+// the client leaves. It stays when the body is not read to its end, because the server then reads the rest to reuse
+// the connection.
 type body struct {
 	io.ReadCloser
 	control *http.ResponseController
@@ -107,7 +107,7 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// take makes what the body takes so many bytes.
+// take makes room the number of bytes that the body takes, and reports whether there was room.
 func (b *body) take(room int64) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -126,8 +126,8 @@ func (b *body) release() {
 	b.taken, b.released = 0, true
 }
 
-// BodyProblem is the problem of a body that could not be read: 413 when http.MaxBytesReader ended it, 408 when it took too
-// long, 503 when there is no room for it, else 400, as when the client went away.
+// BodyProblem returns the problem of a body that could not be read: 413 when http.MaxBytesReader ended it, 408 when
+// it took too long, 503 when there is no room for it, and 400 otherwise, such as when the client went away.
 func BodyProblem(err error) *Problem {
 	var large *http.MaxBytesError
 	var known *Problem

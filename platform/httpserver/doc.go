@@ -1,6 +1,6 @@
-// Package httpserver is the HTTP of every Altyn process: a server that drains (Run), a router whose every request has an
-// ID, a trace, a log line and metrics (NewRouter), errors as problem+json (Problem, Handle), and strict reading of requests
-// (DecodeJSON, Page, Wait, IdempotencyKey, PathUUID).
+// Package httpserver is the HTTP of every Altyn process: a server that drains (Run), a router whose every request has
+// an ID, a trace, a log line and metrics (NewRouter), errors as problem+json (Problem, Handle), and strict reading of
+// requests (DecodeJSON, Page, Wait, IdempotencyKey, PathUUID).
 //
 // A handler is a function that returns an error:
 //
@@ -16,13 +16,14 @@
 //
 // # Log
 //
-// Each request is one line. At the default level successes cost nothing: 2xx and 3xx are logged at debug, like the probes
-// of /healthz, /readyz and /metrics whatever they answer; 4xx at info; 5xx at error, with the cause. A client that left
-// before its answer is no error: debug, with status 499.
+// Each request is one line. At the default level successes cost nothing: 2xx and 3xx are logged at debug, and so are
+// the probes of /healthz, /readyz and /metrics, whatever they answer; 4xx at info; 5xx at error, with the cause. A
+// client that left before its answer is no error: it is logged at debug, with status 499.
 //
 // # Bounds
 //
-// Headers must arrive within 5 s and fit into 32 KiB, a body within 15 s, and a JSON body into 1 MiB; an answer must be written within
-// 60 s of its request (Server.WriteTimeout). Bodies in flight share the room of Config.BodyMemory, of which a body takes what has arrived. An answer that lasts (Stream) has no such deadline;
-// instead each write to it has 30 s. Shutdown waits at most 10 s for the requests in flight.
+// Headers must arrive within 5 s and fit into 32 KiB, a body within 15 s, and a JSON body into 1 MiB; an answer must
+// be written within 60 s of its request (Server.WriteTimeout). Bodies in flight share the room of Config.BodyMemory;
+// each takes what has arrived of it. A Stream has no such deadline; instead each write to it has 30 s. Shutdown waits
+// at most 10 s for the requests in flight.
 package httpserver

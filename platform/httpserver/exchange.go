@@ -8,8 +8,7 @@ import (
 
 type exchangeKey struct{}
 
-// exchange is one request and its answer: the ResponseWriter that handlers see, and what is known of the answer when it is
-// logged.
+// exchange is one request and its answer: the ResponseWriter that handlers see, and what the log will say.
 type exchange struct {
 	http.ResponseWriter
 	entry
@@ -23,13 +22,13 @@ type entry struct {
 	start                           time.Time
 
 	status  int // 0 until the answer begins
-	outcome int // what stands in the log in place of the status, see Outcome; 0 for none
+	outcome int // logged in place of the status, see Outcome; 0 for none
 	bytes   int64
-	err     error // what lies behind a 5xx
+	err     error // the cause of a 5xx
 }
 
-// problem finds the problem that answers err, and keeps what lies behind a 5xx. It is nil for a client that has left. A
-// request that no router of this package serves has no exchange.
+// problem returns the problem that answers err, and keeps the cause of a 5xx for the log. It is nil when the client
+// has left. x is nil for a request that no router of this package serves.
 func (x *exchange) problem(ctx context.Context, err error) *Problem {
 	p := AsProblem(err)
 	switch {

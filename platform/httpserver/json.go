@@ -15,7 +15,7 @@ import (
 
 const (
 	maxBody = 1 << 20
-	// maxPooled is the largest buffer that is kept for another request.
+	// maxPooled is the size of the largest buffer that is kept for another request.
 	maxPooled = 64 << 10
 )
 
@@ -27,12 +27,13 @@ func release(buffer *bytes.Buffer) {
 	}
 }
 
-// DecodeJSON reads the request's body, one JSON object, into the struct that dst points to, as strictjson.Unmarshal does.
-// Answered with Error, its errors are
+// DecodeJSON reads the request's body, one JSON object, into the struct that dst points to, as strictjson.Unmarshal
+// does. Answered with Error, its errors are
 //
 //   - 415 when the body is not application/json (in UTF-8, not compressed);
 //   - 413 when it is larger than 1 MiB, however it is sent; 408 when it takes more than 15 s to arrive;
-//   - 400 invalid_json, unknown_field or validation_failed for what strictjson refuses, naming the field where there is one.
+//   - 400 invalid_json, unknown_field or validation_failed for what strictjson refuses, naming the field where there
+//     is one.
 func DecodeJSON(w http.ResponseWriter, r *http.Request, dst any) error {
 	if err := checkMediaType(r.Header); err != nil {
 		return err
@@ -82,7 +83,8 @@ func readBody(w http.ResponseWriter, r *http.Request, buffer *bytes.Buffer) erro
 	return nil
 }
 
-// WriteJSON answers with v as JSON. It writes nothing when v cannot be encoded, so that the error can still be answered.
+// WriteJSON answers with v as JSON. When v cannot be encoded it writes nothing, so that the error can still be
+// answered.
 func WriteJSON(w http.ResponseWriter, status int, v any) error {
 	buffer := buffers.Get().(*bytes.Buffer)
 	buffer.Reset()

@@ -8,8 +8,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics resolves the labels of each kind of request once. Their number is bounded: methods that HTTP does not know count
-// as one, and routes are patterns.
+// metrics looks up the series of each kind of request once. Their number is bounded, because all methods that HTTP
+// does not know count as one, and routes are patterns.
 type metrics struct {
 	requests  *prometheus.CounterVec
 	durations *prometheus.HistogramVec

@@ -28,8 +28,8 @@ const (
 	maxCursor = 8 << 10
 )
 
-// checkParameters refuses a query with anything but the parameters of a call, each of them once and with a value. A query
-// that is no list of parameters at all has been refused by checkQuery before.
+// checkParameters refuses a query that has anything but the known parameters, each at most once and with a value.
+// checkQuery has already refused a query that is no list of parameters.
 func checkParameters(query string, known []string) error {
 	var seen []string
 	for pair := range strings.SplitSeq(query, "&") {
@@ -62,7 +62,7 @@ func unknownParameter(name string, known []string) error {
 	return p
 }
 
-// checkQuery refuses a query that is no list of parameters, or has what no service could keep.
+// checkQuery refuses a query that is no list of parameters, or has text that cannot be stored.
 func checkQuery(query string) error {
 	if !strings.ContainsAny(query, "%;") && storable(query) {
 		return nil
@@ -72,16 +72,18 @@ func checkQuery(query string) error {
 		for _, text := range []string{name, value} {
 			switch decoded, err := url.QueryUnescape(text); {
 			case strings.Contains(text, ";"):
-				return contract.Invalid(strictjson.Shown(parameterName(name)), "must have a semicolon written as %%3B; parameters are separated by &")
+				return contract.Invalid(strictjson.Shown(parameterName(name)),
+					"must have a semicolon written as %%3B; parameters are separated by &")
 			case err != nil || !storable(decoded):
-				return contract.Invalid(strictjson.Shown(parameterName(name)), "must be percent-encoded UTF-8 without the character U+0000")
+				return contract.Invalid(strictjson.Shown(parameterName(name)),
+					"must be percent-encoded UTF-8 without the character U+0000")
 			}
 		}
 	}
 	return nil
 }
 
-// parameterName is the name that was sent, as it is where it is not encoded well.
+// parameterName decodes a name; one that is not encoded well stays as it is.
 func parameterName(encoded string) string {
 	if name, err := url.QueryUnescape(encoded); err == nil {
 		return name
@@ -89,8 +91,8 @@ func parameterName(encoded string) string {
 	return encoded
 }
 
-// Page reads ?limit= (1–200, default 50) and ?cursor=, whose position, as Cursor wrote it, it stores in what position
-// points to. Without a cursor that stays as it is. The caller still checks that the position can be one of its list.
+// Page reads ?limit= (1–200, default 50) and ?cursor=, and stores the cursor's position in what position points to.
+// Without a cursor that stays as it is. The caller still has to check that the position can be one of its list.
 func Page(r *http.Request, position any) (limit int, err error) {
 	query := r.URL.Query()
 	limit = defaultLimit
@@ -105,8 +107,8 @@ func Page(r *http.Request, position any) (limit int, err error) {
 	return limit, err
 }
 
-// Cursor writes the position from which the list at the request's path goes on, as opaque text. A list at another path
-// refuses it. The position must come back from JSON as it was.
+// Cursor returns, as opaque text, the position from which the list at the request's path goes on. A list at another
+// path refuses it. The position must be the same after a round trip through JSON.
 func Cursor(r *http.Request, position any) (string, error) {
 	text, err := json.Marshal(position)
 	if err != nil {
@@ -142,11 +144,12 @@ func listTag(r *http.Request) []byte {
 // BadCursor is the error of a cursor that is not of the list.
 func BadCursor() error { return contract.Invalid("cursor", "is not a cursor of this list") }
 
-// rfc3339 is what time.Parse is too lenient about: hours of one digit, a comma before the fraction, offsets of a day and more.
+// rfc3339 refuses what time.Parse lets pass: hours of one digit, a comma before the fraction, offsets of a day and
+// more.
 var rfc3339 = regexp.MustCompile(`^[^T]{10}T[0-9:]{8}(\.[0-9]+)?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$`)
 
-// TimeParam reads a time of RFC 3339 in UTC, truncated to microseconds as everything that is stored; nil where there is
-// none.
+// TimeParam reads a time of RFC 3339 and returns it in UTC, truncated to microseconds like every time that is stored;
+// nil when there is none.
 func TimeParam(r *http.Request, name string) (*time.Time, error) {
 	text := r.URL.Query().Get(name)
 	if text == "" {
@@ -154,7 +157,8 @@ func TimeParam(r *http.Request, name string) (*time.Time, error) {
 	}
 	at, err := time.Parse(time.RFC3339, text)
 	if err != nil || !rfc3339.MatchString(text) {
-		return nil, contract.Invalid(name, "must be a time as in RFC 3339, such as 2026-01-31T12:00:00Z; the + of an offset is written %%2B")
+		return nil, contract.Invalid(name,
+			"must be a time as in RFC 3339, such as 2026-01-31T12:00:00Z; the + of an offset is written %%2B")
 	}
 	at = at.UTC().Truncate(time.Microsecond)
 	if at.Year() < 1 || at.Year() > 9999 {
@@ -163,7 +167,7 @@ func TimeParam(r *http.Request, name string) (*time.Time, error) {
 	return &at, nil
 }
 
-// UUIDParam reads a UUID in the canonical form of 36 characters; not Valid where there is none.
+// UUIDParam reads a UUID in the canonical form of 36 characters; it is not Valid when there is none.
 func UUIDParam(r *http.Request, name string) (uuid.NullUUID, error) {
 	text := r.URL.Query().Get(name)
 	if text == "" {
@@ -173,7 +177,7 @@ func UUIDParam(r *http.Request, name string) (uuid.NullUUID, error) {
 	return uuid.NullUUID{UUID: id, Valid: err == nil}, err
 }
 
-// TextParam reads a text of at most so many characters; "" where there is none.
+// TextParam reads a text of at most limit characters; "" when there is none.
 func TextParam(r *http.Request, name string, limit int) (string, error) {
 	text := r.URL.Query().Get(name)
 	if utf8.RuneCountInString(text) > limit {

@@ -10,9 +10,9 @@ import (
 	"github.com/altyn-pay/altyn/platform/strictjson"
 )
 
-// The codes of problems that any HTTP call can meet. Together with the codes of its domain, which each service lists in one
-// place of its own, they are a closed list: clients may switch on them. Each comment begins with the status; make generate
-// makes docs/errors.md of them, and the enum in the Swagger documents.
+// The codes of problems that any HTTP call can meet. Together with the codes of its domain, which each service lists
+// in one place, they are a closed list: clients may switch on them. Each comment begins with the status; make
+// generate turns them into docs/errors.md and into the enum in the Swagger documents.
 const (
 	CodeInvalidJSON          = "invalid_json"           // 400: the body is no JSON object
 	CodeUnknownField         = "unknown_field"          // 400: the body has a field that this call does not know; errors names it
@@ -34,10 +34,11 @@ const (
 	CodeUpstreamTimeout      = "upstream_timeout"       // 504: a service behind the gateway did not answer in time; it may still do it
 )
 
-// StatusClientClosedRequest is the status under which a request is logged and counted whose client left before the answer.
+// StatusClientClosedRequest is the status in the log and the metrics of a request whose client left before the answer.
 const StatusClientClosedRequest = 499
 
-// Problem is an error as a client sees it: application/problem+json (RFC 9457). A handler returns one to answer with it.
+// Problem is an error as a client sees it: application/problem+json (RFC 9457). A handler returns one to answer with
+// it.
 type Problem struct {
 	Type   string `json:"type"`
 	Title  string `json:"title"`
@@ -61,8 +62,9 @@ func NewProblem(status int, code, detail string) *Problem {
 	return &Problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Code: code, Detail: detail}
 }
 
-// AsProblem returns the *Problem in err, or the 400 that it stands for: contract.FieldErrors, or an error of strictjson. It is nil
-// for any other error. Handle does this by itself; only an answer that reports several errors needs it.
+// AsProblem returns the *Problem in err, or the 400 that it stands for: contract.FieldErrors, or an error of
+// strictjson. It is nil for any other error. Handle does this by itself; only an answer that reports several errors
+// needs it.
 func AsProblem(err error) *Problem {
 	var p *Problem
 	var fields contract.FieldErrors
@@ -94,15 +96,15 @@ func invalid(fields ...contract.FieldError) *Problem {
 	return p
 }
 
-// Unavailable is the 503 for a request that may succeed when it is repeated, as when the database is away. It says that
-// nothing was done.
+// Unavailable is the 503 for a request that may succeed when it is repeated, such as when the database is away. It
+// says that nothing was done.
 func Unavailable(cause error) *Problem {
 	return NewProblem(http.StatusServiceUnavailable, CodeUnavailable,
 		"the service cannot do this at the moment; try again shortly").Because(cause)
 }
 
-// OutcomeUnknown is the 503 for a request that may have been done, or may not: the database was lost before it could tell.
-// location is where the outcome will be; "" where there is no such place.
+// OutcomeUnknown is the 503 for a request that may or may not have been done: the database was lost before it could
+// tell. location is where the outcome will be; "" when there is no such place.
 func OutcomeUnknown(location string, cause error) *Problem {
 	detail := "it is not known whether this was done"
 	if location != "" {
@@ -153,7 +155,7 @@ func WriteProblem(w http.ResponseWriter, p *Problem) {
 			header.Set("Location", p.Location)
 		}
 	case p.Status == http.StatusServiceUnavailable:
-		header.Set("Retry-After", "1") // of what surely did nothing alone: clients repeat a request by themselves where it is set
+		header.Set("Retry-After", "1") // Clients repeat such a request by themselves, so only when nothing was done.
 	}
 	w.WriteHeader(p.Status)
 	_, _ = w.Write(body) // A client that is gone misses nothing.

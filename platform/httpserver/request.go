@@ -21,8 +21,8 @@ const (
 // MaxWait is how long a request may ask to wait.
 const MaxWait = 30 * time.Second
 
-// IdempotencyKey reads the Idempotency-Key header: "" when there is none, else 1–255 printable characters. A String of RFC 8941,
-// as the draft standard of the header has it, is the key that it contains: "k" and k are the same.
+// IdempotencyKey reads the Idempotency-Key header: "" when there is none, else 1–255 printable characters. A String
+// of RFC 8941, as the draft standard of the header has it, is the key that it contains: "k" and k are the same.
 func IdempotencyKey(header http.Header) (string, error) {
 	values := header.Values(idempotencyKeyHeader)
 	if len(values) == 0 {
@@ -35,7 +35,8 @@ func IdempotencyKey(header http.Header) (string, error) {
 	if strings.HasPrefix(key, `"`) {
 		var ok bool
 		if key, ok = unquote(key); !ok {
-			return "", contract.Invalid(idempotencyKeyHeader, `must be a String of RFC 8941 when it begins with a quotation mark, such as "k"`)
+			return "", contract.Invalid(idempotencyKeyHeader,
+				`must be a String of RFC 8941 when it begins with a quotation mark, such as "k"`)
 		}
 	}
 	if err := CheckKey(idempotencyKeyHeader, key); err != nil {
@@ -44,8 +45,9 @@ func IdempotencyKey(header http.Header) (string, error) {
 	return key, nil
 }
 
-// SentKey is the Idempotency-Key header of which IdempotencyKey has taken quotation marks away, as it was sent; else "".
-// Earlier versions took them for a part of the key: what they have accepted has an ID that is derived from this text.
+// SentKey returns the Idempotency-Key header as it was sent when IdempotencyKey takes quotation marks away from it,
+// and else "". Earlier versions took the marks for a part of the key, so what they accepted has an ID derived from
+// this text.
 func SentKey(header http.Header) string {
 	if sent := header.Get(idempotencyKeyHeader); strings.HasPrefix(sent, `"`) {
 		return sent
@@ -73,7 +75,8 @@ func unquote(text string) (string, bool) {
 	return "", false
 }
 
-// CheckKey tells what is wrong with an idempotency key that came in this field: it must have 1–255 printable characters.
+// CheckKey reports what is wrong with an idempotency key that came in this field: it must have 1–255 printable
+// characters.
 func CheckKey(field, key string) error {
 	if key == "" || !utf8.ValidString(key) || utf8.RuneCountInString(key) > maxIdempotencyKey {
 		return contract.Invalid(field, "must have 1 to 255 characters")

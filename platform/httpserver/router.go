@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -27,10 +28,10 @@ import (
 type Options struct {
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
-	// Classify is the service's one table from its errors to problems; nil means that it does not know the error, which then
-	// becomes a 500. Optional.
+	// Classify is the service's one table from its errors to problems. It returns nil for an error that it does not
+	// know, which then becomes a 500. Optional.
 	Classify func(error) *Problem
-	// Render answers with a problem in another form than problem+json, where the request is one of a protocol that has its own,
+	// Render answers with a problem in another form than problem+json when the request's protocol has one of its own,
 	// and reports whether it did. Optional.
 	Render func(w http.ResponseWriter, r *http.Request, p *Problem) bool
 	// Config says which pages and hosts are served, and how much memory bodies may take.
@@ -39,17 +40,18 @@ type Options struct {
 
 // NewRouter returns a router on which every request
 //
-//   - has an ID: X-Request-Id as it came, if that is 1–128 printable characters of ASCII, else a new one; see RequestID;
+//   - has an ID: X-Request-Id as it came, if that is 1–128 printable characters of ASCII, else a new one; see
+//     RequestID;
 //   - has a trace: traceparent as it came, if valid, else a new one; see telemetry.Traceparent;
 //   - is logged and measured by its route pattern: altyn_http_requests_total, altyn_http_request_duration_seconds;
 //   - survives a panic of its handler with a 500;
 //   - has 15 s to send its body;
 //   - shares Config.BodyMemory with the others: the body of one that finds no room there is 503 overloaded;
 //   - is refused when a page of another site sends it, see Config.Guard;
-//   - is refused with 400 when its path or query is not UTF-8, contains U+0000, which PostgreSQL cannot store, or when the
-//     query is not made of parameters;
-//   - gets 404 or 405 (with Allow) as problem+json where no route serves it. GET routes serve HEAD too, and OPTIONS answers
-//     204 with Allow at every path that has a route.
+//   - is refused with 400 when its path or query is not UTF-8, contains U+0000, which PostgreSQL cannot store, or
+//     when the query is not made of parameters;
+//   - gets 404 or 405 (with Allow) as problem+json where no route serves it. GET routes serve HEAD too, and OPTIONS
+//     answers 204 with Allow at every path that has a route.
 func NewRouter(options Options) chi.Router {
 	s := &observer{Options: options, metrics: newMetrics(options.Registerer)}
 	s.bodies.limit = int64(cmp.Or(options.Config.BodyMemory, defaultBodyMemory))
@@ -77,8 +79,8 @@ func NotFound(w http.ResponseWriter, r *http.Request) {
 	Error(w, r, NewProblem(http.StatusNotFound, CodeNotFound, "nothing is served at this path"))
 }
 
-// Handle turns a function that may fail into a handler; Error answers its error. These are the query parameters that it
-// reads: a query with another one, or with one twice or empty, is refused with 400.
+// Handle turns a function that may fail into a handler; Error answers its error. parameters are the query parameters
+// that it reads: a query with another one, or with one that is empty or comes twice, is refused with 400.
 func Handle(serve func(w http.ResponseWriter, r *http.Request) error, parameters ...string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		err := checkParameters(r.URL.RawQuery, parameters)
@@ -91,10 +93,10 @@ func Handle(serve func(w http.ResponseWriter, r *http.Request) error, parameters
 	}
 }
 
-// Error answers with err: a *Problem as it is, contract.FieldErrors as 400 validation_failed, another error as the problem that
-// Options.Classify makes of it, or as 500 internal. The cause of a 5xx is logged with the request. A client that has left gets
-// nothing. Once the answer has begun, Error logs and panics with http.ErrAbortHandler: only a broken connection tells the client
-// that the answer is not whole.
+// Error answers with err: a *Problem as it is, contract.FieldErrors as 400 validation_failed, another error as the
+// problem that Options.Classify makes of it, or as 500 internal. The cause of a 5xx is logged with the request. A
+// client that has left gets nothing. Once the answer has begun, Error logs and panics with http.ErrAbortHandler: only
+// a broken connection tells the client that the answer is not whole.
 func Error(w http.ResponseWriter, r *http.Request, err error) {
 	x, _ := r.Context().Value(exchangeKey{}).(*exchange)
 	p := x.problem(r.Context(), err)
@@ -112,9 +114,9 @@ func Error(w http.ResponseWriter, r *http.Request, err error) {
 	}
 }
 
-// Outcome returns the problem that Error would answer err with, for answers of another form than problem+json; nil when ctx
-// has ended and nobody waits for an answer. The request that ctx belongs to is logged and counted under the problem's status:
-// the answer's own may say nothing, as gRPC's, which is always 200.
+// Outcome returns the problem with which Error would answer err, for answers in another form than problem+json. It is
+// nil when ctx has ended and nobody waits for an answer. The request that ctx belongs to is logged and counted under
+// the problem's status, because the answer's own may say nothing: that of gRPC is always 200.
 func Outcome(ctx context.Context, err error) *Problem {
 	x, _ := ctx.Value(exchangeKey{}).(*exchange)
 	p := x.problem(ctx, err)
@@ -211,8 +213,9 @@ func (o *observer) finish(e *entry) {
 	attrs := make([]slog.Attr, 0, 10)
 	attrs = append(attrs,
 		slog.String("method", e.method), slog.String("path", e.path), slog.String("route", e.route),
-		slog.Int("status", status), slog.Int64("bytes", e.bytes), slog.Float64("duration_ms", float64(took.Microseconds())/1000),
-		slog.String("remote", e.remote), slog.String("request_id", e.id), slog.String("trace_id", telemetry.TraceID(e.trace)))
+		slog.Int("status", status), slog.Int64("bytes", e.bytes),
+		slog.Float64("duration_ms", float64(took.Microseconds())/1000), slog.String("remote", e.remote),
+		slog.String("request_id", e.id), slog.String("trace_id", telemetry.TraceID(e.trace)))
 	if e.err != nil {
 		attrs = append(attrs, slog.Any("error", e.err))
 	}
@@ -241,7 +244,7 @@ func requestID(h http.Header) string {
 	return string(text[:])
 }
 
-// checkedURL is the middleware that refuses what checkURL does.
+// checkedURL is a middleware that refuses what checkURL refuses.
 func checkedURL(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := checkURL(r.URL); err != nil {
@@ -252,7 +255,7 @@ func checkedURL(next http.Handler) http.Handler {
 	})
 }
 
-// checkURL refuses what no service could keep.
+// checkURL refuses a path or query with text that cannot be stored.
 func checkURL(u *url.URL) error {
 	if !storable(u.Path) {
 		return contract.Invalid("path", "must be UTF-8 without the character U+0000")
@@ -270,11 +273,11 @@ func allowed(router chi.Router, r *http.Request) []string {
 	}
 	var methods []string
 	for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"} {
-		asked := method
+		served := router.Match(chi.NewRouteContext(), method, path)
 		if method == http.MethodHead {
-			asked = http.MethodGet
+			served = served || slices.Contains(methods, http.MethodGet)
 		}
-		if router.Match(chi.NewRouteContext(), asked, path) || asked != method && router.Match(chi.NewRouteContext(), method, path) {
+		if served {
 			methods = append(methods, method)
 		}
 	}

@@ -20,8 +20,8 @@ const (
 	// server that closes first can cut off a request that was just sent.
 	idleTimeout    = 2 * time.Minute
 	maxHeaderBytes = 32 << 10
-	// A connection of HTTP/2 that says nothing for so long is asked whether it lives. The middle of headers that do not come to their
-	// end is no place for an answer, so they are bounded too.
+	// silence is how long a connection of HTTP/2 may say nothing before it is asked whether it lives. It cannot answer
+	// in the middle of its headers, so headers that never end are bounded too.
 	silence      = 10 * time.Second
 	pingAnswer   = 5 * time.Second
 	drainTimeout = 10 * time.Second
@@ -46,15 +46,16 @@ type Server struct {
 	Listening func(net.Addr)
 }
 
-// Profile is a server for profiles of the process, see telemetry.ProfileHandler. A profile may take as long as its client
-// asks for, up to an hour.
+// Profile is a server of the process's profiles, see telemetry.ProfileHandler. A profile may take as long as its
+// client asks for, up to an hour.
 func Profile(addr string, cfg Config, logger *slog.Logger) Server {
-	return Server{Name: "profile", Addr: addr, Handler: cfg.Guard(telemetry.ProfileHandler()), Logger: logger, WriteTimeout: time.Hour}
+	handler := cfg.Guard(telemetry.ProfileHandler())
+	return Server{Name: "profile", Addr: addr, Handler: handler, Logger: logger, WriteTimeout: time.Hour}
 }
 
-// Run listens, serves until ctx ends, and drains: it closes the listener first, then ends what waits on Draining, then
-// waits for the requests in flight. Their contexts live on meanwhile and are cancelled only when the time to drain is over and they are
-// cut off, which is an error. A port that is taken is an error that names it.
+// Run listens, serves until ctx ends, and drains: it closes the listener, ends what waits on Draining, and waits for
+// the requests in flight. Their contexts are cancelled only when the time to drain is over and the requests are cut
+// off, which is an error. The error of a port that is taken names it.
 func Run(ctx context.Context, s Server) error {
 	listener := s.Listener
 	if listener == nil {
@@ -117,8 +118,8 @@ func Run(ctx context.Context, s Server) error {
 
 type drainingKey struct{}
 
-// Draining returns a context that ends when the server of this request begins to shut down. Whatever only waits (a stream of
-// events, ?wait=) ends with it; real work goes on. Outside of a server of Run it never ends.
+// Draining returns a context that ends when the server of this request begins to shut down. Whatever only waits (a
+// stream of events, ?wait=) should end with it; real work goes on. Outside of a server of Run it never ends.
 func Draining(ctx context.Context) context.Context {
 	if draining, ok := ctx.Value(drainingKey{}).(context.Context); ok {
 		return draining

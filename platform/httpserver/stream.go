@@ -8,9 +8,9 @@ import (
 // streamWriteTimeout bounds each write of a stream; the stream as a whole has no bound.
 const streamWriteTimeout = 30 * time.Second
 
-// Stream is the writer of an answer that lasts, such as server-sent events. Each write has 30 s and is sent at once; the server's
-// WriteTimeout does not apply. A handler that follows something for a stream ends with its request's context, when the client
-// leaves, and with Draining, when the server does.
+// Stream is the writer of an answer that lasts, such as server-sent events. Each write has 30 s and is sent at once;
+// the server's WriteTimeout does not apply. A handler that follows something for a stream ends with its request's
+// context, when the client leaves, and with Draining, when the server does.
 type Stream struct {
 	http.ResponseWriter
 	control *http.ResponseController
@@ -32,7 +32,8 @@ func (s *Stream) Unwrap() http.ResponseWriter { return s.ResponseWriter }
 // Flush sends the headers, before there is anything to write.
 func (s *Stream) Flush() { _ = s.control.Flush() }
 
-// Write sends p at once. An error means that the client has left, or takes nothing; the request's context has ended then.
+// Write sends p at once. An error means that the client has left, or takes nothing; the request's context has ended
+// then.
 func (s *Stream) Write(p []byte) (int, error) {
 	s.bound(time.Now().Add(streamWriteTimeout))
 	defer s.bound(time.Time{}) // in HTTP/2 a deadline ends a stream that rests, too

@@ -14,9 +14,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/contract"
 )
 
-// shape is what JSON of a Go type looks like. encoding/json matches names without regard to case, takes the last one of two
-// that are equal and UUIDs in any form, does not say in which element of a list an unknown name was, and not at all for which
-// field a type's own parser failed; walking the body against its shape does.
+// shape is what JSON of a Go type looks like.
 type shape struct {
 	typ     reflect.Type
 	fields  map[string]member // of an object; nil for other values
@@ -48,7 +46,7 @@ var (
 	textUnmarshaler = reflect.TypeFor[encoding.TextUnmarshaler]()
 )
 
-// build makes the shape of t; seen keeps a type that contains itself from being built without end.
+// build makes the shape of t; seen has the shapes under way, so that a type may contain itself.
 func build(t reflect.Type, seen map[reflect.Type]*shape) *shape {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
@@ -100,7 +98,7 @@ func (s *shape) addFields(t reflect.Type, seen map[reflect.Type]*shape) {
 	}
 }
 
-// complaint says in the words of JSON why a value does not fit its type, or "" when it does.
+// complaint says in the words of JSON why a value does not fit its type; "" when it does.
 func (s *shape) complaint(value []byte) string {
 	err := json.Unmarshal(value, reflect.New(s.typ).Interface())
 	if err == nil {

@@ -1,7 +1,7 @@
-// Package strictjson reads JSON objects that others have sent. encoding/json alone is too lenient for that: it matches names in any
-// case, takes the last one of two that are equal, and reads UUIDs in many forms and half of a surrogate pair as U+FFFD. It also does
-// not say in which element of a list something is wrong. So a body is first read by encoding/json, and then walked beside the shape
-// of its Go type.
+// Package strictjson reads JSON objects that others have sent. encoding/json alone is too lenient for that: it
+// matches names in any case, takes the last one of two that are equal, and reads UUIDs in many forms and half of a
+// surrogate pair as U+FFFD. It also does not say in which element of a list something is wrong. So a body is first
+// read by encoding/json, and then walked beside the shape of its Go type.
 package strictjson
 
 import (
@@ -41,19 +41,20 @@ type Variant interface {
 
 // Unmarshal reads a JSON object into the struct that dst points to. Its error is one of
 //
-//   - *SyntaxError for what is empty, no object, not valid JSON or UTF-8, nested too deeply, or followed by anything else, and for
-//     the character U+0000, which PostgreSQL cannot store, and half of a surrogate pair, which is none;
-//   - *UnknownFieldError for a name that dst does not have, or does not have in this variant. Names match exactly: "Amount" is not
-//     "amount";
-//   - contract.FieldErrors for a name that comes twice, and for a value of the wrong type or out of the type's range. A UUID has the
-//     form of 36 characters.
+//   - *SyntaxError for what is empty, no object, not valid JSON or UTF-8, nested too deeply, or followed by anything
+//     else, and for the character U+0000, which PostgreSQL cannot store, and half of a surrogate pair, which is none;
+//   - *UnknownFieldError for a name that dst does not have, or does not have in this variant. Names match exactly:
+//     "Amount" is not "amount";
+//   - contract.FieldErrors for a name that comes twice, and for a value of the wrong type or out of the type's range.
+//     A UUID has the form of 36 characters.
 //
-// The value null is like a name that does not come. What a field's own UnmarshalJSON or UnmarshalText returns as an error is the
-// field's Detail.
+// The value null is like a name that does not come. What a field's own UnmarshalJSON or UnmarshalText returns as an
+// error is the field's Detail.
 func Unmarshal(body []byte, dst any) error { return unmarshal(body, dst, false) }
 
-// UnmarshalEvent reads a JSON object as Unmarshal does, except that names which dst does not have mean nothing: the sender
-// may be a later version, or another system. A name that differs from one of dst only in its case is still refused.
+// UnmarshalEvent reads a JSON object as Unmarshal does, except that names which dst does not have mean nothing: the
+// sender may be a later version, or another system. A name that differs from one of dst only in its case is still
+// refused.
 func UnmarshalEvent(body []byte, dst any) error { return unmarshal(body, dst, true) }
 
 func unmarshal(body []byte, dst any, lenient bool) error {
@@ -94,8 +95,8 @@ func unmarshal(body []byte, dst any, lenient bool) error {
 	return err // A rule of the whole object, so the name of no field explains it: the fault is in dst's type.
 }
 
-// BadEscape names an escape in JSON that stands for no text that can be kept: U+0000, and half of a surrogate pair. It returns
-// "" when there is none. Escapes that are not valid are left to the parser.
+// BadEscape names an escape in JSON that stands for no text that can be kept: U+0000, and half of a surrogate pair.
+// It returns "" when there is none. Escapes that are not valid are left to the parser.
 func BadEscape(body []byte) string {
 	for {
 		i := bytes.IndexByte(body, '\\')

@@ -174,7 +174,8 @@ func TestUnmarshal(t *testing.T) {
 	}
 }
 
-// An event may have fields of a later version. What encoding/json would read in another way than most parsers is refused.
+// An event may have fields of a later version. What encoding/json would read in another way than most parsers is
+// refused.
 func TestUnmarshalEvent(t *testing.T) {
 	for body, field := range map[string]string{
 		`{"quantity":1,"colour":"red","size":{"x":[1],"x":2}}`:               "",
@@ -211,7 +212,8 @@ type animal struct {
 func (animal) Variant() string                { return "kind" }
 func (animal) Has(variant, field string) bool { return variant == "bird" || field != "wings" }
 
-// A field that belongs to another variant is unknown as soon as it is there, whatever its value; null is as if it were not.
+// A field that belongs to another variant is unknown as soon as it is there, whatever its value; null is as if it
+// were not.
 func TestVariants(t *testing.T) {
 	for body, field := range map[string]string{
 		`{"kind":"bird","wings":2}`:                           "",
@@ -254,8 +256,8 @@ func TestUnmarshalKeepsTheValues(t *testing.T) {
 	}
 }
 
-// FuzzUnmarshal: whatever is sent is refused with an error that says what is wrong, or read, and a name that is not one of the type's is never
-// accepted.
+// FuzzUnmarshal: whatever is sent is refused with an error that says what is wrong, or read, and a name that is not
+// one of the type's is never accepted.
 func FuzzUnmarshal(f *testing.F) {
 	for _, seed := range []string{`{"quantity":1,"lines":[{"parent":{}}]}`, `{"Amount":1}`, `[]`, `{"any":{"a":[1,"\\\"",{}]}}`, `{"\u0061mount":"1"}`, `{"labels":{"":""}}`,
 		`{"tags":[],"tags":[]}`, `{"reference":"\ud83d\ude00"}`, `{"account_id":"{018f5e3a-0000-7000-8000-000000000001}"}`} {

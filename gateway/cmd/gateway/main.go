@@ -16,8 +16,8 @@ import (
 	"github.com/altyn-pay/altyn/platform/telemetry"
 )
 
-const about = `gateway is the one address of Altyn's HTTP API: it passes /api/v1 on to the instances of orders and payments,
-and serves the documentation of both at /docs/. It keeps no state.`
+const about = `gateway is the one address of Altyn's HTTP API: it passes /api/v1 on to the instances of orders and
+payments, and serves the documentation of both at /docs/. It keeps no state.`
 
 func main() {
 	os.Exit(config.Program{Name: "gateway", About: about, Default: "serve", Commands: []config.Command{

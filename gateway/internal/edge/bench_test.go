@@ -12,9 +12,9 @@ import (
 	"testing"
 )
 
-// BenchmarkProxy sends orders of a usual size through a gateway on real sockets. Client and service are bare connections;
-// what an exchange between them costs without a gateway is measured first and taken off, so that gateway-cpu-µs/op is the
-// CPU time that the gateway adds to a request.
+// BenchmarkProxy sends orders of a usual size through a gateway on real sockets. Client and service are bare
+// connections; what an exchange between them costs without a gateway is measured first and taken off, so that
+// gateway-cpu-µs/op is the CPU time that the gateway adds to a request.
 func BenchmarkProxy(b *testing.B) {
 	defer debug.SetGCPercent(debug.SetGCPercent(400)) // As main does.
 	answer := strings.Repeat("x", 400)

@@ -7,16 +7,16 @@ import (
 )
 
 const (
-	// smallBody is the largest body that is read before it is passed on: http.Transport can then send it again when a kept
-	// connection turns out to be closed. Of a larger one this much is read first, so that no service waits for a client that sends
-	// nothing; the rest goes through.
+	// smallBody is the largest body that is read before it is passed on: http.Transport can then send it again when a
+	// kept connection turns out to be closed. Of a larger one this much is read first, so that no service waits for a
+	// client that sends nothing; the rest goes through.
 	smallBody = 64 << 10
 	// usualBody is the room that a body gets at first. Beyond it memory grows as the bytes arrive.
 	usualBody = 4 << 10
 )
 
-// readBody gives the request a body that can be passed on, of at most limit bytes, instead of the client's. All of a small one, or the
-// beginning of a large one, is in memory then. Its error is a *bodyError.
+// readBody gives the request a body that can be passed on, of at most limit bytes, instead of the client's. All of a
+// small one, or the beginning of a large one, is in memory then. Its error is a *bodyError.
 func readBody(w http.ResponseWriter, r *http.Request, limit int64) error {
 	if r.ContentLength == 0 {
 		return nil
@@ -39,7 +39,8 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) error {
 	return nil
 }
 
-// readBeginning reads a body, which has this length if that is not negative, up to smallBody. whole means that this is all of it.
+// readBeginning reads a body, which has this length if that is not negative, up to smallBody. whole means that this
+// is all of it.
 func readBeginning(from io.Reader, length int64) (begin []byte, whole bool, err error) {
 	limit := int64(smallBody)
 	if length >= 0 {

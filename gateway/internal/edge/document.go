@@ -31,8 +31,9 @@ type source struct {
 	prefixes []string
 }
 
-// documents serves the specification of what the gateway serves of some services, as one document. Without host and schemes a
-// browser's "Try it out" comes to the gateway. Where one of them is not there it is 503, which nobody keeps.
+// documents serves one specification of what the gateway serves of some services. It names no host and no schemes, so
+// that a browser's "Try it out" comes to the gateway. When a service's specification cannot be read, the answer is
+// 503, which nobody caches.
 func documents(sources ...source) http.HandlerFunc {
 	return httpserver.Handle(func(w http.ResponseWriter, r *http.Request) error {
 		ctx, cancel := context.WithTimeout(r.Context(), documentTimeout)
@@ -93,7 +94,7 @@ func (d document) tags() []any {
 	return tags
 }
 
-// reduce leaves of a document what lies under the prefixes, and what that needs.
+// reduce drops everything from a document but what lies under the prefixes, and what that refers to.
 func (d document) reduce(prefixes []string) {
 	delete(d, "host")
 	delete(d, "schemes")
@@ -131,7 +132,7 @@ func (d document) reduce(prefixes []string) {
 	d["definitions"] = needed
 }
 
-// addOwnAnswers adds to each operation the answers that the gateway gives where the service gives none.
+// addOwnAnswers adds to each operation the answers that the gateway gives when the service gives none.
 func (d document) addOwnAnswers() {
 	for _, item := range d.object("paths") {
 		methods, _ := item.(map[string]any)
@@ -143,7 +144,8 @@ func (d document) addOwnAnswers() {
 				continue
 			}
 			for status, code := range map[int]string{
-				http.StatusBadGateway: httpserver.CodeUpstreamUnavailable, http.StatusGatewayTimeout: httpserver.CodeUpstreamTimeout,
+				http.StatusBadGateway:     httpserver.CodeUpstreamUnavailable,
+				http.StatusGatewayTimeout: httpserver.CodeUpstreamTimeout,
 			} {
 				answer := map[string]any{"description": code, "schema": like["schema"]}
 				if id := document(like).object("headers")["X-Request-Id"]; id != nil {
@@ -155,7 +157,8 @@ func (d document) addOwnAnswers() {
 	}
 }
 
-// add adds a service's document. Definitions of the same name that are not the same get the service's before theirs.
+// add adds a service's document. When two definitions of one name differ, the added one gets the service's name as a
+// prefix.
 func (d document) add(service string, more document) {
 	if len(d) == 0 {
 		maps.Copy(d, more)
@@ -164,7 +167,7 @@ func (d document) add(service string, more document) {
 	info := d.object("info")
 	info["title"], info["description"] = "Altyn", "Orders and payments, as the gateway serves both."
 	definitions := d.object("definitions")
-	other := make(map[string]bool) // the names of those that are not the same
+	other := make(map[string]bool) // the names of those that differ
 	for changed := true; changed; {
 		changed = false
 		for name, definition := range more.object("definitions") {
@@ -198,8 +201,8 @@ func (d document) add(service string, more document) {
 	d["tags"] = append(d.tags(), more.tags()...)
 }
 
-// eachReference visits the names of the definitions that a part of a document refers to, and puts what visit returns in their
-// places.
+// eachReference visits the names of the definitions that a part of a document refers to, and replaces each by what
+// visit returns.
 func eachReference(part any, visit func(name string) string) {
 	switch part := part.(type) {
 	case map[string]any:

@@ -1,5 +1,5 @@
-// Package edge is what clients meet: one address for the API of both services, with their documentation beside it. It routes
-// by the path's prefix and keeps no state, so any number of gateways can stand side by side.
+// Package edge is what clients meet: one address for the API of both services, with its documentation. It routes by
+// the path's prefix and keeps no state, so any number of gateways can stand side by side.
 //
 // What a service answers passes through as it is, its own 404 and 405 too. The gateway answers by itself, with
 // application/problem+json, only where no service did:
@@ -39,7 +39,8 @@ var (
 	ordersPaths   = []string{"/api/v1/orders"}
 	streamPath    = "/api/v1/orders/{id}/stream" // server-sent events
 	paymentsPaths = []string{
-		"/api/v1/accounts", "/api/v1/holds", "/api/v1/transfers", "/api/v1/operations", "/api/v1/currencies", "/api/v1/payments",
+		"/api/v1/accounts", "/api/v1/holds", "/api/v1/transfers",
+		"/api/v1/operations", "/api/v1/currencies", "/api/v1/payments",
 	}
 )
 
@@ -76,7 +77,9 @@ func New(cfg Config, logger *slog.Logger, registerer prometheus.Registerer) (*Ga
 		return nil, fmt.Errorf("payments: %w", err)
 	}
 
-	router := httpserver.NewRouter(httpserver.Options{Logger: logger, Registerer: registerer, Classify: problemOf, Config: cfg.HTTP})
+	router := httpserver.NewRouter(httpserver.Options{
+		Logger: logger, Registerer: registerer, Classify: problemOf, Config: cfg.HTTP,
+	})
 	toOrders, toPayments := newProxy(cfg, orders), newProxy(cfg, payments)
 	route(router, ordersPaths, toOrders)
 	router.Method(http.MethodGet, streamPath, &streams{proxy: toOrders})
@@ -119,7 +122,7 @@ func route(router chi.Router, prefixes []string, handler http.Handler) {
 	}
 }
 
-// under tells whether a path lies under one of the prefixes.
+// under reports whether a path lies under one of the prefixes.
 func under(path string, prefixes []string) bool {
 	return slices.ContainsFunc(prefixes, func(prefix string) bool {
 		rest, ok := strings.CutPrefix(path, prefix)

@@ -10,7 +10,8 @@ import (
 
 var (
 	errTooManyStreams = errors.New("too many streams are open")
-	// These two are why the gateway itself ends a request to a service. A stream ends in good order when the gateway drains.
+	// These two are why the gateway itself ends a request to a service. A stream ends in good order when the gateway
+	// drains.
 	errUpstreamTimeout = errors.New("the service did not answer in time")
 	errDraining        = errors.New("the gateway drains")
 )

@@ -53,8 +53,8 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}).ServeHTTP(w, request)
 }
 
-// rewrite makes the client's headers the gateway's: it drops what is between the client and the gateway, and sets what only the
-// gateway may say of the client and of the request's way.
+// rewrite makes the client's headers the gateway's: it drops what is between the client and the gateway, and sets
+// what only the gateway may say of the client and of the request's way.
 func rewrite(pr *httputil.ProxyRequest) {
 	pr.Out.Host = "" // The service's own; the client's is X-Forwarded-Host.
 	header := pr.Out.Header

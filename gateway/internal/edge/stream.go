@@ -28,8 +28,8 @@ func (s *streams) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.proxy.ServeHTTP(out, r)
 }
 
-// isStream reports whether an answer is a stream of events. It has no time limit: it ends with its client, with its service, or when
-// the gateway drains. It then ends in good order, so that the client comes back elsewhere.
+// isStream reports whether an answer is a stream of events. It has no time limit: it ends with its client, with its
+// service, or when the gateway drains. It then ends in good order, so that the client comes back elsewhere.
 func isStream(response *http.Response) bool {
 	return response.StatusCode == http.StatusOK && response.ContentLength < 0 &&
 		strings.HasPrefix(response.Header.Get("Content-Type"), "text/event-stream")

@@ -1,8 +1,9 @@
-// Package upstream is a service as the gateway sees it: some addresses, any of which may be away. Requests go in turn to those that
-// are ready (Watch), and to the others when none is. An address that refuses connections is put aside for a second, and the request
-// goes to the next one, which is safe for any request, because nothing of it was sent. A request that was sent is not sent again:
-// repeating it is for the client to decide. (Only when a kept connection turns out to be closed, http.Transport sends what is safe to
-// repeat once more: GET, HEAD, OPTIONS, and what has an Idempotency-Key.)
+// Package upstream is a service as the gateway sees it: some addresses, any of which may be away. Requests go in turn
+// to those that are ready (Watch), and to the others when none is. An address that refuses connections is put aside
+// for a second, and the request goes to the next one, which is safe for any request, because nothing of it was sent.
+// A request that was sent is not sent again: repeating it is for the client to decide. (Only when a kept connection
+// turns out to be closed, http.Transport sends what is safe to repeat once more: GET, HEAD, OPTIONS, and what has an
+// Idempotency-Key.)
 package upstream
 
 import (
@@ -27,11 +28,14 @@ const (
 	// idleTimeout is shorter than the services keep idle connections (2 min), so that a request never meets one that is
 	// just being closed.
 	idleTimeout = 90 * time.Second
-	maxIdle     = 512     // connections kept to one address
-	maxConns    = 32_000  // requests at once to one address, open streams among them: those beyond wait until their time is over
-	buffer      = 2 << 10 // of each connection and direction: a usual request and its answer fit, and an open stream holds both
-	maxHeader   = 64 << 10
-	probeBytes  = 64 << 10
+	maxIdle     = 512 // connections kept to one address
+	// maxConns bounds the requests in flight to one address, open streams included. More of them wait until their time
+	// is over.
+	maxConns = 32_000
+	// buffer is the size of each connection's two buffers. A usual request and its answer fit; an open stream holds both.
+	buffer     = 2 << 10
+	maxHeader  = 64 << 10
+	probeBytes = 64 << 10
 )
 
 // ErrNoAddress means that every address of the service is put aside.
@@ -92,7 +96,7 @@ type dialError struct{ error }
 
 func (e *dialError) Unwrap() error { return e.error }
 
-// Check tells what is wrong with a list of base URLs.
+// Check reports what is wrong with a list of base URLs.
 func Check(urls []string) error {
 	_, err := parse(urls)
 	return err
@@ -116,9 +120,10 @@ func parse(urls []string) ([]*address, error) {
 	return addresses, nil
 }
 
-// RoundTrip sends the request to the next address that can be reached, trying each at most once. It returns ErrNoAddress when
-// there is none to try. Unlike other RoundTrippers it writes to the request, which is the gateway's own: the address into the URL,
-// and the host where it names none. It does not close the body, which has to outlive an attempt that could not connect.
+// RoundTrip sends the request to the next address that can be reached, trying each at most once. It returns
+// ErrNoAddress when there is none to try. Unlike other RoundTrippers it writes to the request, which is the gateway's
+// own: the address into the URL, and the host where it names none. It does not close the body, which has to outlive
+// an attempt that could not connect.
 func (u *Upstream) RoundTrip(request *http.Request) (*http.Response, error) {
 	if request.Body != nil && request.Body != http.NoBody {
 		request.Body = io.NopCloser(request.Body)

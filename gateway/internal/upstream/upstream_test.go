@@ -95,7 +95,8 @@ func (s *service) send(ctx context.Context, method, key, body string) error {
 	return err
 }
 
-// A request that meets the end of a connection that was used before may have arrived: only what is safe to repeat is sent again.
+// A request that meets the end of a connection that was used before may have arrived: only what is safe to repeat is
+// sent again.
 func TestRepetition(t *testing.T) {
 	for _, test := range []struct {
 		method, key string

@@ -12,14 +12,14 @@ import (
 )
 
 const (
-	// lookEvery is how often the instances are looked at. One that has become unready gets requests for so long.
+	// lookEvery is how often the instances are asked. One that has become unready gets requests for at most this long.
 	lookEvery   = time.Second
 	lookTimeout = time.Second
 	// maxInstances bounds the addresses of one host name.
 	maxInstances = 64
 )
 
-// Watch keeps looking which instances there are and which of them are ready, until ctx ends.
+// Watch keeps finding the instances and asking which of them are ready, until ctx ends.
 func (u *Upstream) Watch(ctx context.Context) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
@@ -33,7 +33,7 @@ func (u *Upstream) Watch(ctx context.Context) {
 	}
 }
 
-// look finds the instances and asks each whether it is ready. Where there is one only, it gets all requests anyhow.
+// look finds the instances and asks each whether it is ready. A single one is not asked: it gets all requests anyway.
 func (u *Upstream) look(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
@@ -49,7 +49,8 @@ func (u *Upstream) look(ctx context.Context) {
 			switch unready := err != nil; {
 			case a.unready.Swap(unready) == unready:
 			case unready:
-				u.logger.Warn("instance is not ready: the others get its requests", "upstream", u.name, "address", a.target, "error", err)
+				u.logger.Warn("instance is not ready: the others get its requests",
+					"upstream", u.name, "address", a.target, "error", err)
 			default:
 				u.logger.Info("instance is ready again", "upstream", u.name, "address", a.target)
 			}
@@ -59,7 +60,7 @@ func (u *Upstream) look(ctx context.Context) {
 	u.addresses.Store(&found)
 }
 
-// find returns an address for each instance: those that are present already, and new ones.
+// find returns an address for each instance: the present one, or a new one.
 func (u *Upstream) find(ctx context.Context, present []*address) (found []*address) {
 	type base struct{ scheme, host string }
 	var bases []base
@@ -71,7 +72,7 @@ func (u *Upstream) find(ctx context.Context, present []*address) (found []*addre
 	for _, b := range bases {
 		of := slices.DeleteFunc(slices.Clone(present), func(a *address) bool { return (base{a.scheme, a.host}) != b })
 		targets := u.targets(ctx, b.scheme, b.host)
-		if targets == nil { // nothing better is known
+		if targets == nil { // Nothing better is known.
 			found = append(found, of...)
 		}
 		for _, target := range targets {
@@ -86,8 +87,8 @@ func (u *Upstream) find(ctx context.Context, present []*address) (found []*addre
 	return found
 }
 
-// targets returns what a host name stands for, with the port; nil where that cannot be told, or must not be, since a certificate
-// is for the name.
+// targets returns the addresses of a host name, with the port. It is nil when they are not known, and for https,
+// whose certificates are for the name.
 func (u *Upstream) targets(ctx context.Context, scheme, host string) (targets []string) {
 	base := &url.URL{Host: host}
 	if _, err := netip.ParseAddr(base.Hostname()); err == nil || scheme != "http" {
