@@ -70,6 +70,9 @@ func variables(t *testing.T, service string) []string {
 	return names
 }
 
+// goVariables are those of Go itself, which every program has.
+var goVariables = []string{"GOGC", "GOMEMLIMIT"}
+
 // unknown lists the variables of the services' containers that the services themselves do not know.
 func unknown(file composeFile, known map[string][]string) []string {
 	var wrong []string
@@ -79,7 +82,7 @@ func unknown(file composeFile, known map[string][]string) []string {
 			continue
 		}
 		for variable := range container.Environment {
-			if !slices.Contains(known[service], variable) {
+			if !slices.Contains(known[service], variable) && !slices.Contains(goVariables, variable) {
 				wrong = append(wrong, name+": "+variable)
 			}
 		}
