@@ -17,11 +17,11 @@ import (
 	"github.com/altyn-pay/altyn/platform/kafka/internal/broker"
 )
 
-// batch is what a call has for one partition.
+// batch is the messages of a call for one partition.
 type batch struct {
 	*call
 	broker.Partition
-	of      int            // so many partitions
+	of      int            // how many partitions the topic has
 	leader  int32          // the broker's ID
 	list    []int          // the messages that are not sent yet, in their order
 	refused map[string]int // by key: the message that was refused for good
@@ -45,7 +45,7 @@ func (c *call) batches(name string, t broker.Topic, list []int) []*batch {
 	return slices.DeleteFunc(batches, func(b *batch) bool { return b == nil })
 }
 
-// send stores batches, those together that one broker leads.
+// send stores batches. Those whose partitions one broker leads share requests.
 func (c *call) send(ctx context.Context, batches []*batch) {
 	leaders := map[int32][]*batch{}
 	for _, b := range batches {
@@ -58,8 +58,7 @@ func (c *call) send(ctx context.Context, batches []*batch) {
 	wait.Wait()
 }
 
-// sendTogether stores batches in requests that carry something of each. One that fails leaves the others and goes on,
-// if it can, by itself.
+// sendTogether stores batches in shared requests. A batch that fails leaves them and, if it can, goes on by itself.
 func (c *call) sendTogether(ctx context.Context, batches []*batch) {
 	var alone sync.WaitGroup
 	for len(batches) > 0 {
@@ -91,7 +90,7 @@ func (c *call) sendTogether(ctx context.Context, batches []*batch) {
 	alone.Wait()
 }
 
-// sendAll stores a list of messages and returns false when the partition must stop here.
+// sendAll stores messages of one partition in their order. It returns false when the partition must stop there.
 func (b *batch) sendAll(ctx context.Context, list []int) bool {
 	for len(list) > 0 {
 		var next []int
@@ -104,7 +103,7 @@ func (b *batch) sendAll(ctx context.Context, list []int) bool {
 	return true
 }
 
-// cut takes the messages of the next request off the list.
+// cut splits a list into the messages of the next request and the rest. It skips messages that must not be sent.
 func (b *batch) cut(list []int) (next, rest []int, total int) {
 	next = make([]int, 0, min(len(list), maxAppendMessages))
 	for n, i := range list {
@@ -126,9 +125,9 @@ func (b *batch) cut(list []int) (next, rest []int, total int) {
 	return next, nil, total
 }
 
-// settle takes how a request with these messages of the partition ended, sends them again where that may help, and
-// returns false when the partition must stop here. When the broker refuses them for what one of them is, halves are
-// sent, so that only that message is refused.
+// settle handles the result of a request for these messages: it sends them again where that may help. It returns
+// false when the partition must stop there. When the broker refuses one of the messages, settle bisects the list, so
+// that only that message is refused.
 func (b *batch) settle(ctx context.Context, list []int, err error) bool {
 	err = b.whileStale(ctx, b.Partition, err, func() error { return b.request(ctx, []part{{b, list}})[0] })
 	switch half := len(list) / 2; {
@@ -144,12 +143,12 @@ func (b *batch) settle(ctx context.Context, list []int, err error) bool {
 	case !b.sendAll(ctx, list[:half]):
 		b.set(list[half:], ErrSkipped)
 		return false
-	default: // as a request of its own, without what is behind a refused message now
+	default: // cut leaves out what follows a message that was just refused
 		return b.sendAll(ctx, list[half:])
 	}
 }
 
-// refuse ends a message for good, and with it the later ones of its key.
+// refuse fails a message for good. Later messages of its key are skipped from now on.
 func (b *batch) refuse(i int, reason error) {
 	b.results[i] = reason
 	if b.refused == nil {
@@ -158,7 +157,7 @@ func (b *batch) refuse(i int, reason error) {
 	b.refused[string(b.messages[i].Key)] = i
 }
 
-// behind tells whether a message follows one of its key that was refused.
+// behind tells whether an earlier message of the same key was refused.
 func (b *batch) behind(i int) bool {
 	refused, ok := b.refused[string(b.messages[i].Key)]
 	return ok && i > refused
@@ -172,7 +171,7 @@ func (c *call) set(list []int, err error) {
 	}
 }
 
-// part is what a request has for one partition.
+// part is the messages of a request for one partition.
 type part struct {
 	*batch
 	list []int
@@ -188,7 +187,7 @@ func (c *call) request(ctx context.Context, parts []part) []error {
 	if deadline, ok := ctx.Deadline(); ok {
 		timeout = min(timeout, time.Until(deadline))
 	}
-	// The replicas have half of the time, so that the answer comes in time.
+	// The replicas get half of the time, so that the answer arrives within the rest.
 	request := &produce.Request{Acks: int16(kafkago.RequireAll), Timeout: int32(timeout.Milliseconds() / 2)}
 	for _, p := range parts {
 		t := slices.IndexFunc(request.Topics, func(t produce.RequestTopic) bool { return t.Topic == p.Topic })
@@ -220,7 +219,7 @@ func (c *call) request(ctx context.Context, parts []part) []error {
 // records reads messages as the library sends them.
 type records struct {
 	messages []Message
-	list     []int // of those that are still to be read
+	list     []int // the indexes that are still to be read
 
 	record     kafkago.Record
 	key, value contents

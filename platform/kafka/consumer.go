@@ -47,10 +47,10 @@ func NewConsumer(cfg Config, name string, topics []string, log *slog.Logger, met
 }
 
 // Run hands batches to handle until ctx ends, then finishes and commits the batch under way, leaves the group and
-// returns nil. A message is committed after its batch was handled, never before, so it is handled at least once; of
-// each partition in order. Only one batch is handled at a time. Run waits for topics that do not exist yet, and lives
-// through the loss of brokers, coordinators and offsets; an error means that the brokers refuse this configuration for
-// good.
+// returns nil. Offsets are committed after their batch was handled, never before, so every message is handled at
+// least once, and the messages of a partition in order. Only one batch is handled at a time. Run waits for topics
+// that do not exist yet, and lives through the loss of brokers, coordinators and offsets. An error means that the
+// brokers refuse this configuration for good.
 func (c *Consumer) Run(ctx context.Context, handle Handler) error {
 	pool, err := broker.Connect(c.cfg)
 	if err != nil {

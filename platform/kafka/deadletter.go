@@ -25,17 +25,19 @@ const (
 // deadLetterPrefix begins the headers that DeadLetter adds.
 const deadLetterPrefix = "dlq_"
 
-// truncatedHeader says of a dead letter that it is not the whole message.
+// truncatedHeader marks a dead letter that is not the whole message.
 const truncatedHeader = deadLetterPrefix + "truncated"
 
 // maxReasonBytes bounds the reason in a dead letter's headers.
 const maxReasonBytes = 1000
 
-// DeadLetter is the message that keeps m for an operator: the same key, value and headers on <topic>.dlq, with the
-// headers dlq_reason, dlq_topic, dlq_partition and dlq_offset from which it can be put back. The broker must never
-// refuse it for its size, or its reader would be stuck, so what exceeds MaxMessageBytes is cut off the value, and
-// then headers and key are left out; dlq_truncated then says so, and the original stays at its offset for its
-// retention. So it is with what is Unreadable, of which dlq_last_offset tells the end.
+// DeadLetter returns the message that keeps m for an operator: the same key, value and headers on <topic>.dlq, and
+// the headers dlq_reason, dlq_topic, dlq_partition and dlq_offset, from which it can be put back.
+//
+// The broker must never refuse a dead letter for its size, or the reader of m would be stuck. So what exceeds
+// MaxMessageBytes is cut off the value; if that is not enough, headers and key are left out. dlq_truncated then says
+// so, and the original stays at its offset for its retention. A message that is Unreadable has no value either;
+// dlq_last_offset is where it ends.
 func DeadLetter(m Message, reason string) Message {
 	if m.Unreadable != nil {
 		reason = m.Unreadable.Error()
@@ -68,7 +70,7 @@ func DeadLetter(m Message, reason string) Message {
 	return dead
 }
 
-// readable makes a reason of whatever an error says: one line of valid text, of bounded length and never empty.
+// readable turns whatever an error says into one line of valid text, of bounded length and never empty.
 func readable(reason string) string {
 	reason = strings.ToValidUTF8(reason, "?")
 	reason = strings.TrimSpace(strings.Map(func(r rune) rune {
@@ -77,7 +79,7 @@ func readable(reason string) string {
 		}
 		return r
 	}, reason))
-	for len(reason) > maxReasonBytes { // at the end of a letter
+	for len(reason) > maxReasonBytes { // cut between letters
 		_, size := utf8.DecodeLastRuneInString(reason)
 		reason = reason[:len(reason)-size]
 	}
@@ -87,8 +89,8 @@ func readable(reason string) string {
 	return reason
 }
 
-// Original is the message that a dead letter keeps, to be produced again: on the topic that it came from, with its key,
-// value and headers. It is false where there is no whole one: what was cut for its size, and what is no dead letter.
+// Original returns the message that a dead letter keeps, ready to be produced on the topic that it came from. It
+// returns false for a message that was cut for its size, and for one that is no dead letter.
 func Original(dead Message) (m Message, ok bool) {
 	topic, ok := strings.CutSuffix(dead.Topic, contract.DeadLetter(""))
 	if !ok || dead.Header(truncatedHeader) != "" {
@@ -103,7 +105,7 @@ func Original(dead Message) (m Message, ok bool) {
 	return m, true
 }
 
-// PanicError is the reason why a message cannot be read whose reader panicked.
+// PanicError is the reason of a dead letter whose reader panicked.
 type PanicError struct {
 	Value any
 	Stack []byte
@@ -111,8 +113,8 @@ type PanicError struct {
 
 func (e *PanicError) Error() string { return fmt.Sprintf("reading it panicked: %v", e.Value) }
 
-// Read calls a function that reads a message, and returns why the message cannot be read: what the consumer knows of
-// it, the function's error, or its panic, which concerns this message alone.
+// Read calls a function that reads a message, and returns why the message cannot be read: the consumer found it to be
+// Unreadable, or the function failed or panicked.
 func Read(m Message, read func() error) (reason error) {
 	if m.Unreadable != nil {
 		return m.Unreadable
@@ -125,11 +127,11 @@ func Read(m Message, read func() error) (reason error) {
 	return read()
 }
 
-// DeadLetters keeps messages that cannot be read, each with its reason, on the dead-letter topics of theirs, and
-// returns nil once all are safe. What the broker refuses for good, or still refuses after 10 s, goes to park instead,
-// so that it stops nobody; a broker that does not answer is waited for. Only the letters that were not kept are tried
-// again: a caller that had the whole batch delivered again would do the rest of it twice. An error means that ctx has
-// ended.
+// DeadLetters publishes messages that cannot be read, each with its reason, on the dead-letter topics of their
+// topics, and returns nil once all are safe. A letter that the broker refuses for good, or still refuses after 10 s,
+// goes to park instead, so that it stops nobody. DeadLetters waits for a broker that does not answer, and tries again
+// only the letters that were not kept: if the caller had the batch delivered again, it would handle the rest of it
+// twice. An error means that ctx has ended.
 func (p *Producer) DeadLetters(ctx context.Context, messages []Message, reasons []error,
 	park func(ctx context.Context, messages []Message, reasons []error) error) error {
 	type letter struct {

@@ -11,7 +11,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/kafka/internal/broker"
 )
 
-// The settings of a topic on which it depends whether a message that was acknowledged can be lost.
+// The settings of a topic that decide whether an acknowledged message can be lost.
 const (
 	minInSync       = "min.insync.replicas"
 	uncleanElection = "unclean.leader.election.enable"
@@ -20,9 +20,8 @@ const (
 	retentionBytes  = "retention.bytes"
 )
 
-// checkTopics looks for settings that endanger messages. Where there are to be replicas, and so nothing is to be lost
-// with a broker, those that may cost an acknowledged message are an error, which is permanent. Everything else is a
-// warning.
+// checkTopics looks for settings that endanger messages. Where KAFKA_REPLICATION_FACTOR asks for replicas, a setting
+// that may cost an acknowledged message is a permanent error. Everything else is a warning.
 func checkTopics(ctx context.Context, pool *broker.Pool, cfg Config, topics []kafkago.Topic) (
 	warnings []string, err error) {
 	request := &kafkago.DescribeConfigsRequest{}
@@ -77,8 +76,9 @@ func checkTopics(ctx context.Context, pool *broker.Pool, cfg Config, topics []ka
 	return append(refused, warnings...), nil
 }
 
-// dangers tells what is wrong with a topic of so many replicas: what may cost an acknowledged message when a broker
-// fails or the topic is cleaned, and what else is to be known. That a single broker has no replicas is neither.
+// dangers tells what is wrong with a topic whose partitions have so many replicas: what may cost an acknowledged
+// message when a broker fails or the topic is cleaned, and what else an operator should know. That a single broker
+// has no replicas is neither.
 func dangers(cfg Config, replicas int, settings map[string]string) (endangering, other []string) {
 	number := func(name string) (n int64, known bool) {
 		n, err := strconv.ParseInt(settings[name], 10, 64)
@@ -96,7 +96,8 @@ func dangers(cfg Config, replicas int, settings map[string]string) (endangering,
 	if n, known := number(minInSync); known {
 		switch least := int64(max(wanted, min(2, replicas))); {
 		case n < least:
-			endanger("%s is %d, so that a message counts which too few brokers have; it must be %d at least", minInSync, n, least)
+			endanger("%s is %d, so that a message counts which too few brokers have; it must be %d at least",
+				minInSync, n, least)
 		case n > int64(replicas):
 			endanger("%s is %d, but a partition has %d replicas: nothing can be written", minInSync, n, replicas)
 		}

@@ -13,8 +13,7 @@ import (
 // ErrSkipped is the result of a message that was not sent because an earlier one of its key or partition failed.
 var ErrSkipped = errors.New("kafka: not sent, because an earlier message failed")
 
-// partError is why a part of a topic takes no message: one of so many partitions, the only one of 1 where it is the
-// whole topic.
+// partError is why a partition takes no messages, or a whole topic, which then counts as one partition of one.
 type partError struct {
 	partitions, partition int
 	err                   error
@@ -23,14 +22,14 @@ type partError struct {
 func (e *partError) Error() string { return e.err.Error() }
 func (e *partError) Unwrap() error { return e.err }
 
-// permanentError is a refusal that will come again however often the message is sent.
+// permanentError is a refusal that sending again does not change.
 type permanentError struct{ error }
 
 func (e permanentError) Unwrap() error { return e.error }
 
-// Permanent tells whether an error of Produce will come again however often the message is sent: it is too large, its
-// record is invalid, or its topic has a name that cannot exist. Everything else heals, be it by an operator who grants
-// a right or creates a topic.
+// Permanent tells whether an error of Produce will come again however often the message is sent: the message is too
+// large, its record is invalid, or its topic has a name that cannot exist. Everything else heals, if need be when an
+// operator grants a right or creates a topic.
 func Permanent(err error) bool {
 	var permanent permanentError
 	return errors.As(err, &permanent)
@@ -46,7 +45,7 @@ func tooLarge(size int) error {
 	return permanentError{fmt.Errorf("kafka: a message of %d bytes is larger than the %d allowed", size, MaxMessageBytes)}
 }
 
-// refusesMessage tells whether the broker refused a request for what one of its messages is.
+// refusesMessage tells whether the broker refused a request because of one of its messages.
 func refusesMessage(err error) bool {
 	return broker.IsAny(err, kafkago.MessageSizeTooLarge, kafkago.RecordListTooLarge,
 		kafkago.InvalidTimestamp, kafkago.InvalidRecord)

@@ -41,9 +41,9 @@ func (e Event) Headers() []Header {
 	return headers
 }
 
-// EventOf reads what a message's headers say; what is missing or malformed is left zero.
+// EventOf reads the event from a message's headers. What is missing or malformed stays zero.
 func EventOf(m Message) (event Event) {
-	for _, h := range m.Headers { // of several with a name the last one counts, as in Header
+	for _, h := range m.Headers { // the last one of a name counts, as in Message.Header
 		switch h.Key {
 		case "ce_id":
 			event.ID = string(h.Value)
@@ -56,7 +56,7 @@ func EventOf(m Message) (event Event) {
 		case "ce_time":
 			at, _ := time.Parse(time.RFC3339Nano, string(h.Value))
 			event.Time = at.UTC()
-		case "traceparent": // anyone may have written it, and it is kept and passed on
+		case "traceparent": // checked, because anyone may have written it and it is passed on
 			event.Traceparent, _ = telemetry.ParseTraceparent(string(h.Value))
 		}
 	}

@@ -34,7 +34,7 @@ const MaxMessageBytes = broker.MaxMessageBytes
 // UnreadableError is the reason why a part of a record batch, or all of it, cannot be read however often it is fetched.
 type UnreadableError = broker.UnreadableError
 
-// Ping returns nil when one of the brokers is up and lets us in.
+// Ping returns nil when one of the brokers is up and accepts us.
 func Ping(ctx context.Context, cfg Config) error {
 	pool, err := broker.Connect(cfg)
 	if err != nil {

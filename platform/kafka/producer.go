@@ -16,12 +16,11 @@ import (
 )
 
 const (
-	// A partition gets at most this much in a request. The broker appends it as one record batch, whose size is what it
-	// limits.
+	// Bounds of what a request has for one partition. The broker stores it as one record batch, whose size it limits.
 	maxAppendMessages = 1000
 	maxAppendBytes    = 1_000_000
 
-	// A request that carries as much as this gets no more partitions. Brokers limit requests too, to 100 MB by default.
+	// maxRequestBytes closes a request to further partitions. Brokers limit requests too, to 100 MB by default.
 	maxRequestBytes = 4 << 20
 
 	// patience bounds how long a call waits for a topic that was just created to become usable.
@@ -29,18 +28,18 @@ const (
 	maxStaleBackoff = 320 * time.Millisecond
 )
 
-// partitioner chooses as Java's clients do, but gives messages without a key one partition.
+// partitioner chooses as Java's clients do, but puts all messages without a key into one partition.
 var partitioner = kafkago.Murmur2Balancer{Consistent: true}
 
 // Producer publishes messages. It is safe for concurrent use; calls that overlap are not ordered with each other.
 type Producer struct {
-	pool     *broker.Pool // of Publish
-	aside    *broker.Pool // of all else: what fails there and asks for metadata anew does not disturb Publish
+	pool     *broker.Pool // for Publish
+	aside    *broker.Pool // for all else, so that failures there, which refresh the metadata, do not disturb Publish
 	log      *slog.Logger
 	produced *prometheus.CounterVec
 
 	mu   sync.Mutex
-	away map[broker.Partition]bool // for which a call has waited in vain
+	away map[broker.Partition]bool // those that a call has waited for in vain
 }
 
 // NewProducer makes a producer; it connects when it is first used. It fails on an invalid configuration only.
@@ -83,8 +82,7 @@ func (p *Producer) Produce(ctx context.Context, messages []Message) []error {
 	return p.produce(ctx, p.aside, patience, messages)
 }
 
-// produce is Produce by the connections of a pool, with a patience of its own: without any, what is not known rightly
-// ends at once.
+// produce is Produce over the connections of a pool. With a patience of 0 it does not wait for stale metadata to heal.
 func (p *Producer) produce(ctx context.Context, pool *broker.Pool, patience time.Duration, messages []Message) []error {
 	c := call{Producer: p, pool: pool, patience: patience, messages: messages, results: make([]error, len(messages))}
 	if len(messages) == 0 {
@@ -110,7 +108,7 @@ func (p *Producer) produce(ctx context.Context, pool *broker.Pool, patience time
 			ready = append(ready, c.batches(name, t, indexes)...)
 			continue
 		}
-		late.Go(func() { // what is not there, perhaps not yet, must not delay the rest
+		late.Go(func() { // a topic that is missing, perhaps not yet created, must not delay the rest
 			if t, err := c.await(ctx, name, t.Err); err != nil {
 				c.set(indexes, err)
 			} else {
@@ -153,9 +151,8 @@ func (c *call) await(ctx context.Context, name string, reason error) (t broker.T
 	return t, err
 }
 
-// whileStale takes how a request ended and repeats it while it fails because the topic, or the partition's leader, is
-// not known rightly, as when a topic has just been created or a leader moved. Only the first call waits: what stays
-// away must not slow down the rest.
+// whileStale repeats a request that ended with err while it fails because of stale metadata, as when a topic was just
+// created or a leader moved. Only the first call waits for a target: what stays away must not slow down the rest.
 func (c *call) whileStale(ctx context.Context, target broker.Partition, err error, again func() error) error {
 	start := time.Now()
 	for failures := 0; ; failures++ {
@@ -202,7 +199,7 @@ func (p *Producer) setAway(target broker.Partition, reason error) {
 	}
 }
 
-// call is one of Produce.
+// call is one call of Produce.
 type call struct {
 	*Producer
 	pool     *broker.Pool

@@ -3,11 +3,7 @@ package kafka
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"slices"
-	"time"
-
-	kafkago "github.com/segmentio/kafka-go"
 
 	"github.com/altyn-pay/altyn/platform/kafka/internal/broker"
 	"github.com/altyn-pay/altyn/platform/outbox"
@@ -31,7 +27,7 @@ func (p Publisher) Publish(ctx context.Context, messages []outbox.Message) []err
 	return p.publish(ctx, p.producer.pool, messages)
 }
 
-// Retry implements outbox.Publisher. It asks for the metadata anew, by connections of its own.
+// Retry implements outbox.Publisher. It refreshes the metadata, over connections of its own.
 func (p Publisher) Retry(ctx context.Context, messages []outbox.Message) []error {
 	p.producer.aside.Forget()
 	results := p.publish(ctx, p.producer.aside, messages)
@@ -41,7 +37,7 @@ func (p Publisher) Retry(ctx context.Context, messages []outbox.Message) []error
 	return results
 }
 
-// catchUp has Publish know of a topic what Retry knows.
+// catchUp makes Publish refresh its metadata when it knows less of a topic than Retry.
 func (p *Producer) catchUp(ctx context.Context, topic string) {
 	was, err := p.pool.Topics(ctx, topic)
 	is, asideErr := p.aside.Topics(ctx, topic)
@@ -65,7 +61,7 @@ func (p Publisher) publish(ctx context.Context, pool *broker.Pool, messages []ou
 		if !errors.As(err, &part) {
 			continue
 		}
-		// Where no broker answers, nothing is to be told apart.
+		// When no broker answers at all, no partition is to blame.
 		if !acknowledged && !broker.IsAnswer(err) && !broker.IsStale(err) {
 			if !p.producer.answers(ctx) {
 				break
@@ -77,7 +73,7 @@ func (p Publisher) publish(ctx context.Context, pool *broker.Pool, messages []ou
 	return results
 }
 
-// answers tells whether any broker does.
+// answers tells whether any broker answers.
 func (p *Producer) answers(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, broker.DialTimeout)
 	defer cancel()
@@ -88,54 +84,3 @@ func (p *Producer) answers(ctx context.Context) bool {
 
 // Permanent implements outbox.Publisher.
 func (p Publisher) Permanent(err error) bool { return Permanent(err) }
-
-const (
-	// keepInterval is how often KeepTopics tries while the topics are not there.
-	keepInterval = time.Second
-	// lookInterval is how often it looks whether they still are.
-	lookInterval = 10 * time.Second
-)
-
-// KeepTopics ensures topics in the background until ctx ends, then returns nil: a service can start while the broker
-// is away, and a topic that is deleted is soon there again. A topic that cannot be what it must be when the service
-// starts, or endangers messages there, is an error; where it only might, the log says so.
-func KeepTopics(ctx context.Context, cfg Config, log *slog.Logger, topics ...string) error {
-	told := map[string]bool{} // warnings
-	for ensured, failed := false, false; ; {
-		warnings, err := ensureTopics(ctx, cfg, topics)
-		for _, warning := range warnings {
-			if !told[warning] {
-				told[warning] = true
-				log.Warn("a kafka topic endangers its messages", "problem", warning)
-			}
-		}
-		pause := lookInterval
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case err == nil:
-			ensured, failed = true, false
-		case !ensured && Permanent(err):
-			return err
-		default:
-			if pause = keepInterval; !failed || !ensured {
-				log.Warn("kafka topics are not as they must be", "error", err, "retry_in", keepInterval)
-			}
-			failed = true
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(pause):
-		}
-	}
-}
-
-// HasTopic tells whether a topic exists. What it knows may be some seconds old.
-func (p *Producer) HasTopic(ctx context.Context, topic string) (bool, error) {
-	_, err := p.pool.Partitions(ctx, topic)
-	if broker.IsAny(err, kafkago.UnknownTopicOrPartition, kafkago.InvalidTopic) {
-		return false, nil
-	}
-	return err == nil, err
-}

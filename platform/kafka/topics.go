@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"regexp"
 	"slices"
 	"strconv"
@@ -24,16 +25,18 @@ var topicName = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,249}$`)
 func ValidTopic(name string) bool { return topicName.MatchString(name) && name != "." && name != ".." }
 
 // EnsureTopics creates the topics that do not exist yet, with the configured number of partitions, replicas and
-// retention, and returns once each has a leader for all partitions. It waits for brokers that have just been started,
-// for at most a minute, and any number of callers may do so at once. A topic that exists is left as it is, but its
-// number of partitions must divide the number of lanes, or a partition would not always carry the same lanes, and,
-// where there are to be replicas, its settings must not endanger messages that were acknowledged.
+// retention, and returns once every partition has a leader. It waits up to a minute for brokers that have just been
+// started. Any number of callers may run at once.
+//
+// A topic that exists stays as it is. It must have a number of partitions that divides the number of lanes, so that a
+// partition always carries the same lanes, and, where replicas are configured, settings that endanger no acknowledged
+// message.
 func EnsureTopics(ctx context.Context, cfg Config, topics ...string) error {
 	_, err := ensureTopics(ctx, cfg, topics)
 	return err
 }
 
-// ensureTopics also returns what is to be said of topics that are used all the same.
+// ensureTopics also returns warnings about topics that are used all the same.
 func ensureTopics(ctx context.Context, cfg Config, topics []string) (warnings []string, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("kafka: ensure topics: %w", err)
@@ -116,3 +119,54 @@ func ensureOnce(ctx context.Context, pool *broker.Pool, cfg Config, topics []str
 
 // errCreated asks for another look: a topic that was just created has no leaders yet.
 var errCreated = errors.New("topics have no leaders yet")
+
+const (
+	// keepInterval is how often KeepTopics tries while topics are missing.
+	keepInterval = time.Second
+	// lookInterval is how often it looks whether they are still there.
+	lookInterval = 10 * time.Second
+)
+
+// KeepTopics ensures topics in the background until ctx ends, then returns nil. So a service can start while the
+// broker is away, and a topic that is deleted is soon there again. It fails when, at the start, a topic cannot be as
+// it must be or endangers messages; what only might endanger them is logged.
+func KeepTopics(ctx context.Context, cfg Config, log *slog.Logger, topics ...string) error {
+	told := map[string]bool{} // warnings
+	for ensured, failed := false, false; ; {
+		warnings, err := ensureTopics(ctx, cfg, topics)
+		for _, warning := range warnings {
+			if !told[warning] {
+				told[warning] = true
+				log.Warn("a kafka topic endangers its messages", "problem", warning)
+			}
+		}
+		pause := lookInterval
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err == nil:
+			ensured, failed = true, false
+		case !ensured && Permanent(err):
+			return err
+		default:
+			if pause = keepInterval; !failed || !ensured {
+				log.Warn("kafka topics are not as they must be", "error", err, "retry_in", keepInterval)
+			}
+			failed = true
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(pause):
+		}
+	}
+}
+
+// HasTopic tells whether a topic exists, by metadata that may be some seconds old.
+func (p *Producer) HasTopic(ctx context.Context, topic string) (bool, error) {
+	_, err := p.pool.Partitions(ctx, topic)
+	if broker.IsAny(err, kafkago.UnknownTopicOrPartition, kafkago.InvalidTopic) {
+		return false, nil
+	}
+	return err == nil, err
+}

@@ -33,7 +33,8 @@ func Producer(t testing.TB, cfg kafka.Config) *kafka.Producer {
 func Messages(topic string, first, n, keys int) []kafka.Message {
 	list := make([]kafka.Message, n)
 	for i := range list {
-		list[i] = kafka.Message{Topic: topic, Key: fmt.Appendf(nil, "key-%d", (first+i)%keys), Value: fmt.Append(nil, first+i)}
+		key := fmt.Appendf(nil, "key-%d", (first+i)%keys)
+		list[i] = kafka.Message{Topic: topic, Key: key, Value: fmt.Append(nil, first+i)}
 	}
 	return list
 }

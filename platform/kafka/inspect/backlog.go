@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	// A backlog that cannot be read or joined for this long is given up, so that a command ends.
+	// patience is how long a backlog is tried to be read or joined. Then it fails, so that a command ends.
 	patience   = 30 * time.Second
 	maxBackoff = time.Second
 
@@ -23,8 +23,7 @@ const (
 
 var errNothingComes = errors.New("a topic does not give the messages that it should have")
 
-// Backlog is what topics have at a moment, and how far a group has come in it. It serves commands, which end when
-// they are through, as a Consumer serves processes, which do not.
+// Backlog is what topics have at one moment, and how far a group has come in it.
 type Backlog struct {
 	pool   *broker.Pool
 	group  string
@@ -39,8 +38,8 @@ type span struct {
 	end     int64 // the offset after the last message at the backlog's moment
 }
 
-// OpenBacklog looks where topics end and where the group stands. What is produced afterwards is no part of the
-// backlog. A topic that does not exist has nothing. Close it.
+// OpenBacklog finds where topics end and where the group stands. What is produced afterwards is no part of the backlog;
+// a topic that does not exist is empty. The caller closes it.
 func OpenBacklog(ctx context.Context, cfg kafka.Config, name string, topics ...string) (*Backlog, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("kafka: backlog: %w", err)
@@ -87,8 +86,8 @@ func (b *Backlog) open(ctx context.Context, topics []string) error {
 	return nil
 }
 
-// stand takes over where the group stands. An offset that the partition does not have, any more or yet, is that of a
-// topic which was deleted and made again.
+// stand notes where the group stands. It ignores an offset outside of the partition: the topic was deleted and made
+// again.
 func (b *Backlog) stand(committed map[broker.Partition]int64) {
 	for p, offset := range committed {
 		if s := b.spans[p]; offset >= s.first && offset <= s.end {
@@ -101,7 +100,7 @@ func (b *Backlog) stand(committed map[broker.Partition]int64) {
 // Close drops the connections.
 func (b *Backlog) Close() { b.pool.Close() }
 
-// Len returns how many messages the group has not handled. Offsets that no message has are counted too.
+// Len returns how many offsets the group has not handled. A few of them may have no message.
 func (b *Backlog) Len() (n int64) {
 	for _, s := range b.spans {
 		n += s.end - s.handled
@@ -109,7 +108,8 @@ func (b *Backlog) Len() (n int64) {
 	return n
 }
 
-// Look hands over the whole backlog, partition by partition in order, with what the group has handled already.
+// Look calls see with every message of the backlog, partition by partition in order, and whether the group has handled
+// it.
 func (b *Backlog) Look(ctx context.Context, see func(m kafka.Message, handled bool)) error {
 	for _, p := range b.partitions() {
 		s := b.spans[p]
@@ -125,10 +125,12 @@ func (b *Backlog) Look(ctx context.Context, see func(m kafka.Message, handled bo
 	return nil
 }
 
-// Handle hands over what the group has not handled, in batches of at most 1,000 messages of one partition each, and
-// commits each batch once handle has returned nil. Its error ends the backlog there; the batch comes again with the
-// next one. So does what was handled and could not be committed. It joins the group meanwhile: of several at the same
-// time the last one goes on, and the others end with an error.
+// Handle calls handle with what the group has not handled, in batches of at most 1,000 messages of one partition each,
+// and commits each batch once handle has returned nil. An error of handle ends it; the next Backlog begins with that
+// batch. So it does with a batch that was handled and could not be committed.
+//
+// Handle is a member of the group while it runs. Of several at the same time the last one goes on, and the others end
+// with an error.
 func (b *Backlog) Handle(ctx context.Context, handle kafka.Handler) error {
 	if b.Len() == 0 {
 		return nil
@@ -141,11 +143,11 @@ func (b *Backlog) Handle(ctx context.Context, handle kafka.Handler) error {
 	}); err != nil {
 		return fmt.Errorf("kafka: join group %q: %w", b.group, err)
 	}
-	// What is not left by itself is given up after the session timeout.
+	// If this fails, the group gives the member up after the session timeout.
 	defer func() { _ = member.Leave() }()
 	b.stand(assigned.Offsets)
 
-	// The end of ctx ends it between two batches.
+	// The end of ctx takes effect between two batches.
 	working, end := context.WithCancelCause(context.WithoutCancel(ctx))
 	beating := make(chan struct{})
 	go func() {
@@ -199,8 +201,8 @@ func (b *Backlog) partitions() (list []broker.Partition) {
 	return list
 }
 
-// read hands over the messages of a partition from an offset on up to an end, and with them the offset after them; none
-// where offsets have no message.
+// read calls each with the messages of a partition between two offsets, and the offset after them. There may be no
+// messages, as some offsets have none.
 func (b *Backlog) read(ctx context.Context, p broker.Partition, from, end int64,
 	each func(messages []kafka.Message, next int64) error) error {
 	for from < end {
@@ -238,7 +240,7 @@ func (b *Backlog) read(ctx context.Context, p broker.Partition, from, end int64,
 	return nil
 }
 
-// patiently tries until it succeeds, the patience is over, or the error is one that stays.
+// patiently repeats try until it succeeds, the patience is over, or the error is one that stays.
 func (b *Backlog) patiently(ctx context.Context, try func() error) error {
 	for start, failures := time.Now(), 0; ; failures++ {
 		err := try()

@@ -1,5 +1,5 @@
-// Package inspect reads topics for commands and clients, which end, as package kafka does for services, which do not:
-// a Tail what comes from now on, a Backlog what is there at this moment.
+// Package inspect reads topics for commands and clients, which end, where package kafka serves processes that do not. A
+// Tail reads what comes from now on, a Backlog what is there at this moment.
 package inspect
 
 import (
@@ -21,8 +21,8 @@ const (
 	maxTopicBackoff = 320 * time.Millisecond
 )
 
-// Tail reads a topic from its present end on. It belongs to no group: every tail sees all messages, and leaves nothing
-// behind at the broker. It suits a client that waits for the answers to what it sends.
+// Tail reads a topic from its present end on. It belongs to no group: every tail sees all messages and leaves nothing
+// behind at the broker. It suits a client that waits for replies.
 type Tail struct {
 	pool    *broker.Pool
 	topic   string
@@ -52,8 +52,8 @@ func NewTail(ctx context.Context, cfg kafka.Config, topic string, log *slog.Logg
 	}
 }
 
-// Run hands over what comes, one call at a time, each partition's messages in order, until ctx ends. It lives through
-// the loss of brokers. Partitions that are added meanwhile are not seen. It can be called once.
+// Run calls handle with what comes, one call at a time, each partition's messages in order, until ctx ends. It lives
+// through the loss of brokers. It does not see partitions that are added meanwhile. It can be called once.
 func (t *Tail) Run(ctx context.Context, handle func(messages []kafka.Message)) {
 	defer t.pool.Close()
 	var mu sync.Mutex

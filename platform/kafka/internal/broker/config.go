@@ -30,10 +30,10 @@ type Config struct {
 	SASLPassword      string        `env:"KAFKA_SASL_PASSWORD" secret:"true" help:"password for Kafka"`
 }
 
-// DividesLanes tells whether each of so many partitions carries always the same lanes.
+// DividesLanes tells whether a topic can have so many partitions: each must always carry the same lanes.
 func DividesLanes(partitions int) bool { return partitions > 0 && contract.Lanes%partitions == 0 }
 
-// Validate tells everything that is wrong with the configuration.
+// Validate returns everything that is wrong with the configuration, a *config.Wrong each.
 func (c Config) Validate() error {
 	_, mechanismErr := c.mechanism()
 	errs := []error{mechanismErr}
@@ -65,7 +65,7 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// LeastInSync is how many brokers must have a message of a new topic before it is acknowledged.
+// LeastInSync is how many brokers must have a message of a new topic before it counts as acknowledged.
 func (c Config) LeastInSync() int { return cmp.Or(c.MinInSync, c.ReplicationFactor/2+1) }
 
 func (c Config) mechanism() (sasl.Mechanism, error) {

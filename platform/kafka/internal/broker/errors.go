@@ -10,9 +10,9 @@ import (
 	"github.com/segmentio/kafka-go/protocol/produce"
 )
 
-// IsStale tells whether an error may be due to metadata that is not yet, or no longer, true: a topic that was created
-// a moment ago or a partition whose leader moved. The library says so too, before it sends a request, when it knows no
-// leader or another one for a part of the partitions.
+// IsStale tells whether an error may come from metadata that is not yet true or no longer so: a topic was created a
+// moment ago, or a partition's leader moved. kafka-go itself returns such errors before it sends a request, when it
+// knows no leader of a partition, or different leaders of the partitions in it.
 func IsStale(err error) bool {
 	var produced *produce.Error
 	var fetched *fetch.Error
@@ -21,13 +21,13 @@ func IsStale(err error) bool {
 			kafkago.UnknownTopicID, protocol.ErrNoTopic, protocol.ErrNoPartition, protocol.ErrNoLeader)
 }
 
-// IsAnswer tells whether an error is what a broker answered, rather than the lack of an answer.
+// IsAnswer tells whether an error is a broker's answer rather than the lack of one.
 func IsAnswer(err error) bool {
 	var code kafkago.Error
 	return errors.As(err, &code)
 }
 
-// Answer is the error of a broker's answer; nil for the code 0.
+// Answer returns the error that a broker's answer stands for, nil for the code 0.
 func Answer(code int16, message string) error {
 	switch {
 	case code == 0:

@@ -15,16 +15,16 @@ import (
 )
 
 const (
-	// FetchWait is the usual wait of a fetch. A broker answers as soon as there is anything, or at the end of the wait.
-	// The wait bounds how long a connection that is no longer needed stays open.
+	// FetchWait is how long a fetch usually waits. A broker answers as soon as there is anything, or at its end. It bounds
+	// how long a connection that is no longer needed stays open.
 	FetchWait = time.Second
 
-	// What a partition, and all of them, give in one fetch; a single record batch may exceed both.
+	// Bounds of one fetch for a partition, and for all of them. A single record batch may exceed both.
 	maxPartitionBytes = 512 << 10
 	maxFetchBytes     = 2 << 20
 
-	// What the messages of a partition take in memory after one fetch: compressed ones may be many more than their bytes
-	// tell.
+	// maxPartitionMemory bounds what one fetch keeps of a partition in memory: a few compressed bytes may hold many
+	// messages.
 	maxPartitionMemory = 4 << 20
 )
 
@@ -36,24 +36,24 @@ type Partition struct {
 
 func (p Partition) String() string { return p.Topic + "/" + strconv.Itoa(p.ID) }
 
-// Position is from where on a partition is fetched.
+// Position is where to fetch a partition from.
 type Position struct {
 	Partition
 	Offset int64
 }
 
-// Fetched is what a partition has from a position on. What comes with an error is valid too.
+// Fetched is what was fetched from a position. Its messages are valid even if there is an error.
 type Fetched struct {
 	From     int64
 	Messages []Message
-	bytes    int   // of memory that the messages take
-	Next     int64 // the offset after the messages and what is left out
-	End      int64 // the offset after the partition's last message; negative where it was not told
+	bytes    int   // what the messages take in memory
+	Next     int64 // the offset to go on from
+	End      int64 // the offset after the partition's last message; negative where it is not known
 	Err      error
 }
 
-// Fetch asks the broker that leads the partitions for what is committed there, and waits for it until there is
-// anything. It returns one result per position.
+// Fetch asks the broker that leads these partitions for committed messages, and waits until there are some. It returns
+// one result per position.
 func (c *Pool) Fetch(ctx context.Context, wait time.Duration, positions ...Position) []Fetched {
 	request := &fetch.Request{
 		ReplicaID: -1, SessionEpoch: -1, // no session
@@ -83,7 +83,7 @@ func (c *Pool) Fetch(ctx context.Context, wait time.Duration, positions ...Posit
 	}
 	results := make([]Fetched, len(positions))
 	for i, p := range positions {
-		// A partition for which the bytes did not suffice may be missing in the answer.
+		// A partition may be missing in the answer when the others have used up its bytes.
 		if answered := answers[p.Partition]; answered == nil || err != nil {
 			results[i] = Fetched{From: p.Offset, Next: p.Offset, End: -1, Err: err}
 		} else {
@@ -93,15 +93,15 @@ func (c *Pool) Fetch(ctx context.Context, wait time.Duration, positions ...Posit
 	return results
 }
 
-// read takes what the broker answered: what is committed, of transactions too, and nothing of those that were aborted.
+// read reads the broker's answer: what is committed, within transactions or not, and nothing of aborted transactions.
 func (p Position) read(answered *fetchPartition) Fetched {
 	got := Fetched{From: p.Offset, Next: p.Offset, End: answered.HighWatermark, Err: Answer(answered.ErrorCode, "")}
 	if got.Err != nil {
 		return got
 	}
-	aborted := answered.AbortedTransactions // from their first offsets on, up to their end marks
+	aborted := answered.AbortedTransactions // each from its first offset to its end mark
 	slices.SortFunc(aborted, func(a, b fetch.ResponseTransaction) int { return cmp.Compare(a.FirstOffset, b.FirstOffset) })
-	dropped := map[int64]bool{} // by producer: whether its present transaction is one of them
+	dropped := map[int64]bool{} // producers whose current transaction was aborted
 	for i := range answered.Records.list {
 		batch := &answered.Records.list[i]
 		for len(aborted) > 0 && aborted[0].FirstOffset <= batch.last {
@@ -121,13 +121,13 @@ func (p Position) read(answered *fetchPartition) Fetched {
 		case !got.add(p.Partition, batch):
 			return got
 		}
-		got.Next = max(got.Next, batch.last+1) // offsets may have no record, such as those of end marks
+		got.Next = max(got.Next, batch.last+1) // some offsets have no record, such as end marks
 	}
 	return got
 }
 
-// add takes the batch's messages from the next offset on. What cannot be read becomes one message, which says why. It
-// returns false when it has taken as much as it may: the rest comes with the next fetch.
+// add appends the batch's messages from the next offset on. What cannot be read becomes one message that says why. It
+// returns false when it has taken as much as it may; the rest comes with the next fetch.
 func (got *Fetched) add(p Partition, batch *recordBatch) bool {
 	records, err := batch.records(got.Next)
 	got.Messages = slices.Grow(got.Messages, min(max(0, int(batch.count)), 1000))
@@ -161,8 +161,8 @@ func (c *Pool) FirstOffset(ctx context.Context, p Partition) (int64, error) {
 	return offsets[p.ID].FirstOffset, nil
 }
 
-// Ends returns the offset of the next message of each partition of a topic, or, of those with a transaction that is
-// open, the offset at which the first one begins, if only what is committed counts.
+// Ends returns the end of each partition of a topic: the offset of the next message, or, for ReadCommitted, the offset
+// where the first open transaction begins.
 func (c *Pool) Ends(ctx context.Context, topic string, isolation kafkago.IsolationLevel) ([]int64, error) {
 	counts, err := c.Partitions(ctx, topic)
 	if err != nil {
@@ -182,7 +182,7 @@ func (c *Pool) Ends(ctx context.Context, topic string, isolation kafkago.Isolati
 	return ends, nil
 }
 
-// offsets asks for offsets of a topic's partitions; the answer has all that were asked for.
+// offsets asks for offsets of a topic's partitions. It fails unless it gets all of them.
 func (c *Pool) offsets(ctx context.Context, topic string, isolation kafkago.IsolationLevel,
 	requests ...kafkago.OffsetRequest) (map[int]kafkago.PartitionOffsets, error) {
 	response, err := c.Client.ListOffsets(ctx, &kafkago.ListOffsetsRequest{

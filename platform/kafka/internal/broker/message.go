@@ -22,12 +22,12 @@ type Message struct {
 	Headers   []Header
 	Time      time.Time // of its production; zero means now
 
-	// Unreadable is set when consumed: it says why, and which offsets of the partition, could not be read. The message has
-	// nothing else but its place.
+	// Unreadable is set on a consumed message that stands for offsets which could not be read. Such a message has only its
+	// place.
 	Unreadable *UnreadableError
 }
 
-// UnreadableError is the reason why a part of a record batch, or all of it, cannot be read however often it is fetched.
+// UnreadableError is why a record batch, or a part of it, cannot be read however often it is fetched.
 type UnreadableError struct {
 	First, Last int64 // offsets
 	Cause       error
@@ -52,7 +52,7 @@ func (m Message) Header(name string) string {
 	return ""
 }
 
-// ShortHeader is a header for the log: its first 64 bytes, as anybody may have written it.
+// ShortHeader is a header for the log: its first 64 bytes, because anybody may have written it.
 func (m Message) ShortHeader(name string) string {
 	value := m.Header(name)
 	return value[:min(len(value), maxShort)]
@@ -60,7 +60,7 @@ func (m Message) ShortHeader(name string) string {
 
 const maxShort = 64
 
-// Size is an upper bound of what the message takes in a record batch.
+// Size is an upper bound of the bytes that the message takes in a record batch.
 func (m Message) Size() int {
 	// A record has at most 21 bytes of attributes, length, time and offset, and 5 bytes for each further length.
 	n := 36 + len(m.Key) + len(m.Value)
@@ -70,5 +70,5 @@ func (m Message) Size() int {
 	return n
 }
 
-// memory is about what a consumed message takes.
+// memory is about how much memory a consumed message takes.
 func (m Message) memory() int { return m.Size() + 160 + 40*len(m.Headers) }

@@ -21,7 +21,7 @@ func NewOutages(log *slog.Logger) *Outages {
 	return &Outages{log: log, current: map[string]string{}}
 }
 
-// Note says how a source (the group, a topic, a partition) fares: err, or nil when it is well.
+// Note notes the state of a source (the group, a topic, a partition): its error, or nil when it is well.
 func (o *Outages) Note(source string, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -47,7 +47,7 @@ func (o *Outages) Note(source string, err error) {
 	}
 }
 
-// kindOf is the kind of an outage: a broker's answer, or that none can be reached, in whatever way that shows.
+// kindOf is the kind of an outage: the code of a broker's answer, or that no broker answers, whatever the error.
 func kindOf(err error) string {
 	if code, ok := errors.AsType[kafkago.Error](err); ok {
 		return code.Title()

@@ -1,6 +1,6 @@
-// Package broker is the connections to Kafka's brokers: which of them leads which partition, and what partitions have
-// from an offset on. It makes up for what kafka-go does not do: one request for several partitions, reading committed
-// messages only, bounds on what is decompressed.
+// Package broker connects to Kafka's brokers: it knows which of them leads which partition, and fetches what partitions
+// have from an offset on. It does what kafka-go lacks: one request for several partitions, reading committed messages
+// alone, bounds on what is decompressed.
 package broker
 
 import (
@@ -23,8 +23,8 @@ const (
 	RequestTimeout = 10 * time.Second
 )
 
-// Pool is a pool of connections to all brokers. It knows which broker leads which partition; that knowledge grows
-// stale when brokers come and go, and the library would refresh it only every few seconds, hence Forget.
+// Pool is a pool of connections to all brokers. It caches which broker leads which partition. kafka-go would refresh
+// that only every few seconds; Forget does so at once.
 type Pool struct {
 	Client    *kafkago.Client
 	transport *kafkago.Transport
@@ -49,8 +49,9 @@ func Connect(cfg Config) (*Pool, error) {
 	return &Pool{Client: client, transport: transport}, nil
 }
 
-// Forget drops the connections and what is known of the brokers, so that the next request asks anew. Requests under
-// way are not disturbed. It has no effect right after another call, as all partitions notice a lost broker at once.
+// Forget drops the idle connections and what is known of the brokers, so that the next request asks again. It does not
+// disturb requests under way. A call within 20 ms of another one has no effect: all partitions notice a lost broker at
+// the same time.
 func (c *Pool) Forget() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -71,10 +72,10 @@ func (c *Pool) RoundTrip(ctx context.Context, request kafkago.Request) (kafkago.
 	return c.transport.RoundTrip(ctx, c.Client.Addr, request)
 }
 
-// Topic is what is known of a topic: for each partition the ID of the broker that leads it, negative where none does.
+// Topic is what is known of a topic: the ID of the broker that leads each partition, negative where none does.
 type Topic struct {
 	Leaders []int32
-	Err     error // of a topic that does not exist, for example
+	Err     error // such as that the topic does not exist
 }
 
 // Topics looks topics up. It costs no round trip while the brokers are known.
@@ -100,7 +101,7 @@ func (c *Pool) Topics(ctx context.Context, names ...string) (map[string]Topic, e
 	return topics, nil
 }
 
-// Partitions returns how many partitions each topic has, an error when one does not exist.
+// Partitions returns how many partitions each topic has. It fails when one of them does not exist.
 func (c *Pool) Partitions(ctx context.Context, topics ...string) (map[string]int, error) {
 	known, err := c.Topics(ctx, topics...)
 	if err != nil {

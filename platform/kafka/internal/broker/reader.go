@@ -10,39 +10,40 @@ import (
 )
 
 const (
-	// briefWait is that of a fetch which leaves out partitions of the broker, so that they are soon in the next one.
+	// briefWait replaces FetchWait when a fetch leaves out partitions of its broker, so that they are soon in the next
+	// one.
 	briefWait = 25 * time.Millisecond
 
 	maxFetchBackoff = 250 * time.Millisecond
 
 	nobody = -1 // leads a partition whose leader is not known
-	lone   = -2 // in place of the leader of a source that is fetched by itself
+	lone   = -2 // stands for the leader of a source that is fetched by itself
 )
 
-// Reader reads partitions. A broker has one request at a time, for all the partitions that it leads. One that has no
-// room for messages is left out. One in trouble is fetched by itself until it is well: its leader may have moved, and
-// an answer that cannot be read does not tell which partition is the cause.
+// Reader reads partitions. Each broker gets one request at a time, for all the partitions that it leads. A partition
+// that has no room for messages is left out. A partition in trouble is fetched by itself until it is well: its leader
+// may have moved, and an answer that cannot be read does not tell which partition is the cause.
 type Reader struct {
 	Pool    *Pool
 	Outages *Outages
 	Topics  []string
 	Sources []*Source
-	// Accept takes what came, before more of the source is fetched. It is called concurrently.
+	// Accept takes what was fetched, before more of the source is fetched. It is called concurrently.
 	Accept func(s *Source, got Fetched)
-	// Full tells whether a source has no room; nil for never. Room signals that one which had none may have some.
+	// Full tells whether a source has no room; nil means never. Room signals that a full source may have room again.
 	Full func(s *Source) bool
 	Room <-chan struct{}
 
-	turn int // the source that comes first, each in its turn: the first ones may take all the bytes of an answer
+	turn int // which source comes first; they take turns, because the first ones may use up the bytes of an answer
 }
 
 // Source is a partition that is being read.
 type Source struct {
 	Partition
 	Next     int64  // the offset to fetch from; negative for the first one
-	name     string // for the log; made once, as it is needed with each fetch
+	name     string // for Outages; made once, because each fetch needs it
 	failures int    // in a row
-	away     bool   // in a round, which alone may use it
+	away     bool   // in a round, which alone may use it until it comes back
 }
 
 // NewSource makes a source that begins at an offset.
@@ -82,7 +83,7 @@ func (r *Reader) Run(ctx context.Context) {
 	}
 }
 
-// due returns the rounds for which it is time.
+// due returns the rounds that can begin now.
 func (r *Reader) due(ctx context.Context, busy map[int32]bool) (rounds []round) {
 	var ready []*Source
 	for i := range r.Sources {
@@ -98,7 +99,7 @@ func (r *Reader) due(ctx context.Context, busy map[int32]bool) (rounds []round) 
 	if r.turn++; len(ready) == 0 {
 		return rounds
 	}
-	known, _ := r.Pool.Topics(ctx, r.Topics...) // without an answer, the requests will tell why
+	known, _ := r.Pool.Topics(ctx, r.Topics...) // if this fails, the fetches will tell why
 	leader := func(s *Source) int32 {
 		if leaders := known[s.Topic].Leaders; s.ID < len(leaders) {
 			return leaders[s.ID]
@@ -124,7 +125,7 @@ func (r *Reader) due(ctx context.Context, busy map[int32]bool) (rounds []round) 
 	return rounds
 }
 
-// do fetches and hands the sources back, those that failed after a pause; none when ctx has ended.
+// do fetches and hands the sources back, those that failed after a pause. It hands back none once ctx has ended.
 func (r *Reader) do(ctx context.Context, it round, back chan<- round) {
 	send := func(done round) {
 		select {
@@ -156,7 +157,7 @@ func (r *Reader) do(ctx context.Context, it round, back chan<- round) {
 	}
 }
 
-// fetch asks for what follows what each source has had. One whose offset is not known comes alone.
+// fetch asks for what comes next in each source. A source whose offset is not known yet comes alone.
 func (r *Reader) fetch(ctx context.Context, it round) []Fetched {
 	positions := make([]Position, len(it.sources))
 	for i, s := range it.sources {
@@ -172,7 +173,7 @@ func (r *Reader) fetch(ctx context.Context, it round) []Fetched {
 	return r.Pool.Fetch(ctx, it.wait, positions...)
 }
 
-// fail takes note of what a source was told instead of messages, or after them.
+// fail handles an error that a source got instead of messages, or after them.
 func (r *Reader) fail(s *Source, got Fetched) {
 	r.Outages.Note(s.name, got.Err)
 	s.failures++

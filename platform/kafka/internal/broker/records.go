@@ -13,9 +13,9 @@ import (
 	"github.com/segmentio/kafka-go/protocol/fetch"
 )
 
-// The library's own form of a fetch's answer keeps neither whose transaction a batch belongs to nor where it ends, and
-// decompresses whatever comes. So that of this package takes its place. Nothing else of the library fetches through a
-// Transport but Client.Fetch, which must not be used any more.
+// kafka-go's own type for the answer to a fetch drops which transaction a batch belongs to and where it ends, and it
+// decompresses whatever comes. So fetchResponse replaces it. The only other user would be kafka-go's Client.Fetch,
+// which must not be used.
 func init() { protocol.Register(&fetch.Request{}, &fetchResponse{}) }
 
 type fetchResponse struct {
@@ -44,35 +44,35 @@ type fetchPartition struct {
 	Records              recordBatches               `kafka:"min=v0,max=v11"`
 }
 
-// recordBatches are a partition's batches as they came, still compressed.
+// recordBatches are a partition's batches as they arrived, still compressed.
 type recordBatches struct{ list []recordBatch }
 
 type recordBatch struct {
 	base       int64 // the offset from which its records' offsets count
-	last       int64 // the offset of its last record, be that still there or not
+	last       int64 // the offset of its last record, which may be compacted away
 	size       int   // of the whole batch in bytes
 	attributes protocol.Attributes
 	firstTime  int64 // in milliseconds
 	maxTime    int64
 	producerID int64
 	count      int32
-	packed     []byte // the records; none where the batch is too large
+	packed     []byte // the records; nil if the batch is too large
 	damaged    bool   // its checksum is wrong
 }
 
 const (
 	batchPrefix = 8 + 4  // the base offset and the length of what follows
-	batchHeader = 61     // all before the records
-	checkedFrom = 21     // what the checksum is of, up to the end
-	logAppended = 1 << 3 // the attribute of a batch whose time is that of the broker
+	batchHeader = 61     // everything before the records
+	checkedFrom = 21     // the checksum covers the batch from here on
+	logAppended = 1 << 3 // the attribute of a batch that has the broker's time
 
-	maxHeaders = 10_000 // of a record: each may be two bytes there, and takes forty in memory
+	maxHeaders = 10_000 // of a record: a header of two bytes takes forty in memory
 )
 
 var checksums = crc32.MakeTable(crc32.Castagnoli)
 
-// ReadFrom implements io.ReaderFrom, by which the library reads a type that it does not know. The last batch may be cut
-// off, as the bytes that were asked for did not suffice.
+// ReadFrom implements io.ReaderFrom, by which kafka-go reads a type that it does not know. The last batch may be cut
+// off where the requested number of bytes ended.
 func (b *recordBatches) ReadFrom(r io.Reader) (int64, error) {
 	var prefix [4]byte
 	if _, err := io.ReadFull(r, prefix[:]); err != nil {
@@ -141,7 +141,7 @@ func (b *recordBatch) records(from int64) (*recordReader, error) {
 	return &recordReader{batch: b, from: from, rest: records}, err
 }
 
-// aborts tells whether a control batch ends its producer's transaction without effect.
+// aborts tells whether a control batch aborts its producer's transaction.
 func (b *recordBatch) aborts() bool {
 	records, err := b.records(b.base)
 	if err != nil {
@@ -160,8 +160,8 @@ type recordReader struct {
 
 var errMalformed = errors.New("its records are malformed")
 
-// next returns the next record, which shares no memory with the batch: a message that waits must not keep all others.
-// After the last one it returns io.EOF.
+// next returns the next record, and io.EOF after the last one. The record shares no memory with the batch, so that one
+// waiting message does not keep all others in memory.
 func (r *recordReader) next() (m Message, err error) {
 	for r.read < r.batch.count {
 		r.read++
@@ -191,7 +191,7 @@ func (r *recordReader) next() (m Message, err error) {
 	return m, io.EOF
 }
 
-// fields reads the parts of a record, one after another.
+// fields reads the fields of a record, one after another.
 type fields struct {
 	rest   []byte
 	failed bool
@@ -206,7 +206,7 @@ func (f *fields) number() int64 {
 	return n
 }
 
-// bytes reads a length and so many bytes; a negative length stands for nil.
+// bytes reads a length and that many bytes. A negative length means nil.
 func (f *fields) bytes() []byte {
 	n := f.number()
 	if f.failed || n < 0 {
@@ -242,7 +242,7 @@ var eventHeaders = [...]string{
 	"ce_specversion", "ce_id", "ce_type", "ce_source", "ce_time", "ce_subject", "content-type", "traceparent",
 }
 
-// name is a header's. Those that every event has are not made anew.
+// name makes a header's name. Those that every event has are shared.
 func name(b []byte) string {
 	for _, known := range eventHeaders {
 		if string(b) == known {

@@ -19,10 +19,10 @@ const maxUnpackedBytes = 8 << 20
 
 var errTooLarge = fmt.Errorf("it has more than the %d bytes allowed once decompressed", maxUnpackedBytes)
 
-// unpack decompresses what a record batch has behind its header. It never takes much more memory than limit, whatever
-// the packed data says of its own size.
+// unpack decompresses the records of a batch. It never takes much more memory than limit, whatever size the packed data
+// claims.
 func unpack(codec compress.Compression, packed []byte, limit int) ([]byte, error) {
-	if codec == compress.None || len(packed) == 0 { // a batch whose records are all compacted away
+	if codec == compress.None || len(packed) == 0 { // all records of the batch are compacted away
 		return packed, nil
 	}
 	switch codec {
@@ -36,7 +36,7 @@ func unpack(codec compress.Compression, packed []byte, limit int) ([]byte, error
 		var out bytes.Buffer
 		if n, err := io.CopyN(&out, r, int64(limit)+1); n > int64(limit) {
 			return nil, errTooLarge
-		} else if err != io.EOF { //nolint:errorlint // an end that comes too early is another one
+		} else if err != io.EOF { //nolint:errorlint // io.ErrUnexpectedEOF is a failure
 			return nil, err
 		}
 		return out.Bytes(), nil
@@ -70,7 +70,7 @@ func unpackSnappy(packed []byte, limit int) ([]byte, error) {
 	return out, nil
 }
 
-// appendSnappy decodes a block. What it says of its length counts before memory is taken for it.
+// appendSnappy decodes a block. It checks the length that the block claims before it takes memory.
 func appendSnappy(out, block []byte, limit int) ([]byte, error) {
 	n, err := s2.DecodedLen(block)
 	if err != nil {
@@ -86,10 +86,10 @@ func appendSnappy(out, block []byte, limit int) ([]byte, error) {
 	return append(out, decoded...), nil
 }
 
-const zstdBlock = 128 << 10 // the most that a block of zstd has
+const zstdBlock = 128 << 10 // the largest block of zstd
 
-// A zstd frame may ask for a window of up to 512 MiB, as those of the highest levels do. It costs nothing here, where
-// the output itself is the window, and the output is limited by its capacity.
+// zstdDecoder accepts windows of up to 512 MiB, which the highest levels of zstd ask for. They cost nothing here: the
+// output itself is the window, and its capacity limits it.
 var zstdDecoder = sync.OnceValues(func() (*zstd.Decoder, error) {
 	return zstd.NewReader(nil,
 		zstd.WithDecoderConcurrency(2), zstd.WithDecoderLowmem(true), zstd.WithDecodeAllCapLimit(true))
@@ -115,7 +115,7 @@ func unpackZstd(packed []byte, limit int) ([]byte, error) {
 		case err == nil && len(out) <= limit:
 			return out, nil
 		case err != nil && len(out) < size && !errors.Is(err, zstd.ErrDecoderSizeExceeded):
-			return nil, err // for which the room is not to blame: another block would have had it
+			return nil, err // not for lack of room: another block would have fitted
 		case size == limit:
 			return nil, errTooLarge
 		}

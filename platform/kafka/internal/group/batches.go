@@ -17,19 +17,18 @@ const (
 	maxChunkMessages = 250
 	maxChunkBytes    = 256 << 10
 
-	// A partition of which this much waits to be handled is not fetched. What is fetched ahead of a partition is bounded
-	// by this and one fetch.
+	// Stop fetching a partition once this much of it waits. So what is read ahead is bounded by this and one fetch.
 	maxWaitingMessages = 500
 	maxWaitingBytes    = 512 << 10
 )
 
-// partition is where this member stands in a partition.
+// partition is an assigned partition and where this member stands in it.
 type partition struct {
 	*broker.Source
-	waiting      []broker.Message // fetched, and not taken yet; the generation's mu guards it
-	waitingBytes int              // its size; guarded too
-	fetched      int64            // the offset after the last fetch; guarded too
-	taken        bool             // whether messages are being handled; guarded too
+	waiting      []broker.Message // fetched and not taken yet; guarded by the generation's mu
+	waitingBytes int              // their size; guarded by mu too
+	fetched      int64            // the offset after the last fetch; guarded by mu too
+	taken        bool             // whether messages are being handled; guarded by mu too
 	handled      atomic.Int64     // the next offset to handle; negative until it is known
 	end          atomic.Int64     // the offset after the last message
 	lag          prometheus.Gauge
@@ -46,7 +45,7 @@ func (p *partition) full() bool {
 	return len(p.waiting) >= maxWaitingMessages || p.waitingBytes >= maxWaitingBytes
 }
 
-// accept lets messages of a partition wait.
+// accept queues what was fetched of a partition.
 func (g *generation) accept(s *broker.Source, got broker.Fetched) {
 	p := g.partitions[s.Partition]
 	if s.Next < 0 {
@@ -60,7 +59,7 @@ func (g *generation) accept(s *broker.Source, got broker.Fetched) {
 	defer g.mu.Unlock()
 	if got.Next > got.From {
 		p.fetched = got.Next
-		// What has no message, such as the end mark of a transaction, is done with, unless something is before it.
+		// Offsets without a message, such as a transaction's end mark, count as handled unless a message before them waits.
 		if len(got.Messages) == 0 && len(p.waiting) == 0 && !p.taken {
 			g.advance(p, got.Next)
 		}
@@ -85,7 +84,7 @@ func (g *generation) full(s *broker.Source) bool {
 	return g.partitions[s.Partition].full()
 }
 
-// take returns all messages that wait, up to the bounds of a batch, a chunk of each partition at a time.
+// take returns the next batch: what waits, up to the bounds of a batch, a chunk of each partition at a time.
 func (g *generation) take() (batch []broker.Message) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -120,7 +119,7 @@ func (g *generation) take() (batch []broker.Message) {
 	return batch
 }
 
-// markHandled lets the offsets of a batch be committed. What follows it up to the next message is done with too.
+// markHandled makes the offsets of a batch ready to be committed, and those up to the next message with them.
 func (g *generation) markHandled(batch []broker.Message) {
 	counts := map[string]int{}
 	g.mu.Lock()
@@ -144,7 +143,7 @@ func (g *generation) markHandled(batch []broker.Message) {
 	}
 }
 
-// advance lets an offset of a partition be committed. The caller has locked mu.
+// advance makes an offset of a partition ready to be committed. The caller holds mu.
 func (g *generation) advance(p *partition, offset int64) {
 	p.handled.Store(offset)
 	p.observe()

@@ -27,8 +27,8 @@ const (
 
 var errPartitions = errors.New("the topics have other partitions now")
 
-// generation is the time during which this member has the same partitions. A reader fetches their messages; one
-// collector takes all that has arrived and has it handled; one committer follows the collector.
+// generation is the time during which this member has the same partitions. A reader fetches their messages, a collector
+// has all that has arrived handled as one batch, and a committer follows the collector.
 type generation struct {
 	*Group
 	member     *Member
@@ -40,8 +40,8 @@ type generation struct {
 	room       chan struct{} // signals that some were taken
 
 	mu      sync.Mutex
-	turns   []*partition               // those of which messages wait, in the order in which they are taken
-	handled map[broker.Partition]int64 // the offsets that are to be committed
+	turns   []*partition               // those with waiting messages, in the order in which they are taken
+	handled map[broker.Partition]int64 // the offsets to commit
 	dirty   chan struct{}              // signals that there are some
 }
 
@@ -60,8 +60,8 @@ func newGeneration(group *Group, m *Member, a Assignment, outages *broker.Outage
 	return g
 }
 
-// run returns when ctx or the generation ends, and the batch under way is done with and committed; so two handlers
-// never run at once in this process. It returns why the generation ended.
+// run returns once ctx or the generation has ended and the batch under way is handled and committed, so that two
+// handlers never run at once in this process. It returns why the generation ended.
 func (g *generation) run(parent context.Context) error {
 	g.Log.Info("kafka partitions assigned", "generation", g.member.generation, "partitions", g.assigned())
 	ctx, end := context.WithCancelCause(parent)
@@ -84,7 +84,7 @@ func (g *generation) run(parent context.Context) error {
 	end(nil)
 	workers.Wait()
 
-	// The group waits for this member until it joins again or leaves, so what was handled can still be committed.
+	// The group waits until this member joins again or leaves, so what was handled can still be committed.
 	finish, cancel := context.WithTimeout(alive, leaveTimeout)
 	defer cancel()
 	if err := g.commit(finish); err != nil {
@@ -149,7 +149,7 @@ func (g *generation) collect(ctx context.Context) {
 	}
 }
 
-// handleBatch repeats until the batch is handled; false when ctx ended before.
+// handleBatch tries until the batch is handled. It returns false when ctx ended before.
 func (g *generation) handleBatch(ctx, handling context.Context, batch []broker.Message) bool {
 	for failures := 0; ; failures++ {
 		err := g.call(handling, batch)
@@ -168,7 +168,7 @@ func (g *generation) handleBatch(ctx, handling context.Context, batch []broker.M
 	}
 }
 
-// call turns a panic of the handler into an error: it must not take the rest of the process with it.
+// call runs the handler. A panic becomes an error, so that it does not end the process.
 func (g *generation) call(ctx context.Context, batch []broker.Message) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -179,7 +179,7 @@ func (g *generation) call(ctx context.Context, batch []broker.Message) (err erro
 	return g.handle(ctx, batch)
 }
 
-// signal sends a signal to whoever waits for it, now or later.
+// signal wakes whoever receives from the channel, now or later.
 func signal(to chan<- struct{}) {
 	select {
 	case to <- struct{}{}:
@@ -187,9 +187,9 @@ func signal(to chan<- struct{}) {
 	}
 }
 
-// commitAsHandled commits beside the handling, until ctx ends: a broker takes up to 5 ms for it, which must neither
-// delay the messages that have arrived meanwhile nor halve the throughput. Nor need it follow every single message: a
-// commit covers what was handled until then, and the next one comes commitInterval later at the earliest.
+// commitAsHandled commits offsets until ctx ends. It runs beside the handling, because a commit takes up to 5 ms, which
+// would delay messages and halve the throughput. A commit covers all that was handled until then; the next one follows
+// commitInterval later at the earliest.
 func (g *generation) commitAsHandled(ctx context.Context, end context.CancelCauseFunc) {
 	ticker := time.NewTicker(commitInterval)
 	defer ticker.Stop()
@@ -221,7 +221,7 @@ func (g *generation) commitAsHandled(ctx context.Context, end context.CancelCaus
 	}
 }
 
-// commit stores the offsets of what was handled, if there are any that are not stored.
+// commit stores the offsets of what was handled since the last commit.
 func (g *generation) commit(ctx context.Context) error {
 	g.mu.Lock()
 	offsets := maps.Clone(g.handled)

@@ -22,7 +22,7 @@ const maxJoinBackoff = 500 * time.Millisecond
 // Handler is kafka.Handler.
 type Handler = func(ctx context.Context, messages []broker.Message) error
 
-// Group is a group and what this process, as a member of it, consumes.
+// Group is a consumer group, and what this process consumes as a member of it.
 type Group struct {
 	Name     string
 	Topics   []string
@@ -31,7 +31,7 @@ type Group struct {
 	Lag      *prometheus.GaugeVec   // by group, topic and partition
 }
 
-// Run is kafka.Consumer's.
+// Run is kafka.Consumer.Run over the connections of a pool.
 func (g *Group) Run(ctx context.Context, pool *broker.Pool, handle Handler) error {
 	member, outages := NewMember(pool, g.Name, g.Topics), broker.NewOutages(g.Log)
 	for failures := 0; ctx.Err() == nil; {

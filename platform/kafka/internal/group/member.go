@@ -19,7 +19,7 @@ const (
 	sessionTimeout    = 10 * time.Second
 	rebalanceTimeout  = 15 * time.Second
 
-	// leaveTimeout bounds what a member that stops does for the others: commit and leave.
+	// leaveTimeout bounds the last commit and the leave request of a member that stops.
 	leaveTimeout = 5 * time.Second
 
 	groupProtocol = "consumer" // the class of protocols that Kafka's own consumers use
@@ -30,9 +30,9 @@ var errSession = fmt.Errorf("no heartbeat was answered for %s", sessionTimeout)
 // balancer gives each member a contiguous range of each topic's partitions.
 var balancer = kafkago.RangeGroupBalancer{}
 
-// Member is this process in a consumer group. It speaks the group protocol by itself rather than through kafka-go's
-// ConsumerGroup, which forgets its member ID with every lost connection: the group would then wait ten seconds for a
-// member that is no more, each time a broker restarts.
+// Member is this process in a consumer group. It speaks the group protocol itself, because kafka-go's ConsumerGroup
+// forgets its member ID with every lost connection: each time a broker restarts, the group would wait ten seconds for
+// a member that no longer exists.
 type Member struct {
 	pool    *broker.Pool
 	waiting *kafkago.Client // for joining, which waits for the other members
@@ -43,7 +43,7 @@ type Member struct {
 	generation int
 }
 
-// Assignment is what a member has in a generation.
+// Assignment is the partitions of a member in a generation.
 type Assignment struct {
 	Offsets    map[broker.Partition]int64 // of the next message to handle; negative where nothing was committed yet
 	Partitions map[string]int             // how many partitions each topic had
@@ -56,7 +56,7 @@ func NewMember(pool *broker.Pool, group string, topics []string) *Member {
 	return &Member{pool: pool, waiting: &waiting, group: group, topics: topics}
 }
 
-// Join enters the group or its next generation. It takes as long as the other members need to finish their work.
+// Join enters the group or its next generation. It waits until the other members have finished their work.
 func (m *Member) Join(ctx context.Context) (Assignment, error) {
 	partitions, err := m.pool.Partitions(ctx, m.topics...)
 	if err != nil {
@@ -96,7 +96,7 @@ func (m *Member) joinGroup(ctx context.Context) (*kafkago.JoinGroupResponse, err
 	}
 }
 
-// syncGroup learns the member's partitions. The one that leads the group distributes them.
+// syncGroup gets the member's partitions. The member that leads the group distributes them.
 func (m *Member) syncGroup(ctx context.Context, joined *kafkago.JoinGroupResponse) (map[string][]int, error) {
 	request := &kafkago.SyncGroupRequest{
 		GroupID: m.group, GenerationID: m.generation, MemberID: m.id,
@@ -122,7 +122,7 @@ func (m *Member) syncGroup(ctx context.Context, joined *kafkago.JoinGroupRespons
 
 func (m *Member) distribute(ctx context.Context, joined []kafkago.JoinGroupResponseMember) (
 	[]kafkago.SyncGroupRequestAssignment, error) {
-	var topics []string // members of an older or newer version of a service may have others than this one
+	var topics []string // members of another version of a service may read other topics than this one
 	members := make([]kafkago.GroupMember, len(joined))
 	for i, member := range joined {
 		topics = append(topics, member.Metadata.Topics...)
@@ -148,7 +148,7 @@ func (m *Member) distribute(ctx context.Context, joined []kafkago.JoinGroupRespo
 	return assignments, nil
 }
 
-// Committed returns where the group stands in these partitions.
+// Committed returns the offsets that the group has committed of these partitions.
 func (m *Member) Committed(ctx context.Context, partitions map[string][]int) (map[broker.Partition]int64, error) {
 	offsets := map[broker.Partition]int64{}
 	if len(partitions) == 0 {
@@ -172,7 +172,7 @@ func (m *Member) Committed(ctx context.Context, partitions map[string][]int) (ma
 	return offsets, nil
 }
 
-// heartbeat tells the coordinator that the member lives, and learns whether the generation does.
+// heartbeat tells the coordinator that the member is alive. Its error may say that the generation is over.
 func (m *Member) heartbeat(ctx context.Context) error {
 	response, err := m.pool.Client.Heartbeat(ctx, &kafkago.HeartbeatRequest{
 		GroupID: m.group, GenerationID: int32(m.generation), MemberID: m.id,
@@ -188,7 +188,7 @@ func (m *Member) heartbeat(ctx context.Context) error {
 	return response.Error
 }
 
-// Commit stores where the group stands.
+// Commit stores offsets for the group.
 func (m *Member) Commit(ctx context.Context, offsets map[broker.Partition]int64) error {
 	topics := map[string][]kafkago.OffsetCommit{}
 	for p, offset := range offsets {
@@ -231,14 +231,14 @@ func (m *Member) evicted(err error) {
 	}
 }
 
-// GenerationOver tells whether an error of heartbeat or commit means that the partitions are no longer the member's;
-// after any other error it is worth asking again.
+// GenerationOver tells whether an error of a heartbeat or commit means that the partitions are no longer the member's.
+// After any other error it is worth trying again.
 func GenerationOver(err error) bool {
 	return broker.IsAny(err, kafkago.RebalanceInProgress, kafkago.IllegalGeneration, kafkago.UnknownMemberId)
 }
 
 // KeepAlive sends heartbeats until ctx ends. It calls end when the coordinator says that the generation is over, and
-// when the coordinator must have given the member up. beat, if set, learns how any other heartbeat fared.
+// when the coordinator must have given the member up. It calls beat, if set, with the result of any other heartbeat.
 func (m *Member) KeepAlive(ctx context.Context, end context.CancelCauseFunc, beat func(err error)) {
 	ticker := time.NewTicker(heartbeatInterval)
 	defer ticker.Stop()
