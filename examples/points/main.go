@@ -1,8 +1,8 @@
-// Command points keeps the loyalty points of customers. It is a service in a module of its own that uses Altyn's inbox and
-// outbox as they stand; docs/outbox-and-inbox.md explains it.
+// Command points keeps the loyalty points of customers. It is a service in a module of its own that uses Altyn's inbox
+// and outbox as they stand; docs/outbox-and-inbox.md explains it.
 //
-// A purchase comes over the topic "purchases" or as POST /purchases, by both ways if you like: its points are added once.
-// Each new total is published on the topic "points".
+// A purchase comes over the topic "purchases" or as POST /purchases, by both ways if you like: its points are added
+// once. Each new total is published on the topic "points".
 package main
 
 import (

@@ -21,8 +21,8 @@ import (
 
 func TestMain(m *testing.M) { postgrestest.Main(m) }
 
-// Purchases come by both ways, each more than once, with one that cannot be read in between: each counts once, and the last
-// event has the total.
+// Purchases come by both ways, each more than once, with one that cannot be read in between: each counts once, and
+// the last event has the total.
 func TestPointsAreAddedOnce(t *testing.T) {
 	db := postgrestest.Database(t, "points", migrations()...)
 	broker := kafkatest.Broker(t)
@@ -74,7 +74,8 @@ func TestPointsAreAddedOnce(t *testing.T) {
 		purchase := fmt.Sprintf(`{"id": %q, "customer": %q, "points": %d}`, uuid.New(), customer, points)
 		record := kafka.Message{Topic: "purchases", Key: []byte(customer.String()), Value: []byte(purchase)}
 		records = append(records, record, record)
-		response, err := http.Post("http://"+listener.Addr().String()+"/purchases", "application/json", strings.NewReader(purchase))
+		response, err := http.Post("http://"+listener.Addr().String()+"/purchases", "application/json",
+			strings.NewReader(purchase))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -164,8 +164,9 @@ func run(ctx context.Context, database pg.Config, broker kafka.Config, listener 
 	return group.Wait()
 }
 
-// park gets what the broker does not take as a dead letter either, which does not happen to a record that it took before.
-// Until it returns nil nothing else is consumed. A service that cannot afford that keeps the record: see inbox.Park.
+// park gets what the broker does not take as a dead letter either, which does not happen to a record that
+// it took before. Until it returns nil nothing else is consumed. A service that cannot afford that keeps
+// the record: see inbox.Park.
 func park(context.Context, []kafka.Message, []error) error {
 	return errors.New("refused as a dead letter")
 }

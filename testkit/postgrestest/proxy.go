@@ -86,7 +86,7 @@ func (p *Proxy) Lose(moment Moment, part string, n int) (lost <-chan struct{}) {
 	return l.lost
 }
 
-// Away(true) ends all connections and refuses new ones, as if the server had died, until Away(false).
+// Away ends all connections and refuses new ones, as if the server had died, until it is called with false.
 func (p *Proxy) Away(away bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

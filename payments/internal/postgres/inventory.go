@@ -13,7 +13,8 @@ import (
 )
 
 const (
-	MaxJoins = 500 // rows looked at in one transaction
+	// MaxJoins is how many rows one transaction looks at.
+	MaxJoins = 500
 
 	// A message whose order is not there is looked at again after its own age, within these bounds: a young one often,
 	// since its order may be on its way, and an old one seldom, since the settlement of its order has it looked at.
@@ -23,7 +24,8 @@ const (
 	// inventoryAge is how long a message is kept, be it for its order or to recognise another one about the same order. An
 	// order that comes a day after what was said of its goods fails by its own deadline.
 	inventoryAge = 24 * time.Hour
-	MaxForgotten = 1000 // rows deleted in one statement
+	// MaxForgotten is how many rows one statement deletes.
+	MaxForgotten = 1000
 )
 
 // Inventory is what the inventory system said of an order's goods.

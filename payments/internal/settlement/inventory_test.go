@@ -144,16 +144,7 @@ func (b *inventoryBundle) exec(query string, args ...any) {
 	}
 }
 
-func (b *inventoryBundle) count(query string, args ...any) (n int) {
-	b.Helper()
-	// As the service, whose own sessions it sees.
-	if err := b.Service.GetContext(b.Context(), &n, query, args...); err != nil {
-		b.Fatal(err)
-	}
-	return n
-}
-
-// until waits for a query to count n.
+// until waits for a query to count n. It asks as the service, whose own sessions it sees.
 func (b *inventoryBundle) until(n int, query string, args ...any) {
 	b.Helper()
 	postgrestest.AwaitCount(b, b.Service, n, query, args...)
