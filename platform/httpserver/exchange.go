@@ -1,30 +1,122 @@
 package httpserver
 
 import (
+	"cmp"
 	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
 	"net/http"
+	"runtime/debug"
+	"strings"
 	"time"
+
+	"github.com/go-chi/chi/v5"
+
+	"github.com/altyn-pay/altyn/platform/telemetry"
 )
+
+// observer is the middleware that wraps every request.
+type observer struct {
+	Options
+	metrics *metrics
+	bodies  budget
+}
 
 type exchangeKey struct{}
 
-// exchange is one request and its answer: the ResponseWriter that handlers see, and what the log will say.
+// exchange is one request and its answer: the ResponseWriter that handlers see, and what is logged and measured.
 type exchange struct {
 	http.ResponseWriter
-	entry
-}
-
-// entry is what is logged and measured of a request.
-type entry struct {
-	observer                        *observer
-	method, path, route, remote, id string
-	trace                           string // traceparent
-	start                           time.Time
+	observer  *observer
+	id, trace string // X-Request-Id, traceparent
+	start     time.Time
 
 	status  int // 0 until the answer begins
 	outcome int // logged in place of the status, see Outcome; 0 for none
 	bytes   int64
 	err     error // the cause of a 5xx
+}
+
+func (o *observer) observe(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		x := &exchange{ResponseWriter: w, observer: o, id: requestID(r.Header), start: time.Now()}
+		w.Header()["X-Request-Id"] = []string{x.id}
+		var ok bool
+		if x.trace, ok = telemetry.ParseTraceparent(r.Header.Get("Traceparent")); !ok {
+			x.trace = telemetry.NewTraceparent()
+		}
+		ctx := telemetry.WithTraceparent(context.WithValue(r.Context(), exchangeKey{}, x), x.trace)
+		r = r.WithContext(ctx)
+		if r.ContentLength != 0 {
+			body := newBody(w, r.Body, &o.bodies)
+			defer body.release()
+			r.Body = body
+		}
+
+		defer func() {
+			panicked := recover()
+			if panicked != nil && panicked != http.ErrAbortHandler { //nolint:errorlint // net/http compares so too
+				x.err = fmt.Errorf("panic: %v\n%s", panicked, debug.Stack())
+				if x.status == 0 {
+					WriteProblem(x, NewProblem(http.StatusInternalServerError, CodeInternal,
+						"the request failed for a reason that is not its own"))
+					panicked = nil
+				}
+			}
+			if x.status == 0 && (panicked != nil || r.Context().Err() != nil) {
+				x.status = StatusClientClosedRequest
+			}
+			x.finish(r)
+			if panicked != nil {
+				// The answer has begun: only a broken connection tells the client that it is not whole.
+				panic(http.ErrAbortHandler)
+			}
+		}()
+
+		next.ServeHTTP(x, r)
+	})
+}
+
+// finish measures and logs the request once it is over.
+func (x *exchange) finish(r *http.Request) {
+	took := time.Since(x.start)
+	route := cmp.Or(chi.RouteContext(r.Context()).RoutePattern(), "unmatched")
+	status := cmp.Or(x.outcome, x.status, http.StatusOK)
+	x.observer.metrics.observe(r.Method, route, status, took)
+
+	level := slog.LevelDebug
+	switch {
+	case route == "/healthz" || route == "/readyz" || route == "/metrics" || status == StatusClientClosedRequest:
+	case status >= 500 || x.err != nil:
+		level = slog.LevelError
+	case status >= 400:
+		level = slog.LevelInfo
+	}
+	ctx := context.Background()
+	if !x.observer.Logger.Enabled(ctx, level) {
+		return
+	}
+	attrs := make([]slog.Attr, 0, 10)
+	attrs = append(attrs,
+		slog.String("method", r.Method), slog.String("path", r.URL.Path), slog.String("route", route),
+		slog.Int("status", status), slog.Int64("bytes", x.bytes),
+		slog.Float64("duration_ms", float64(took.Microseconds())/1000), slog.String("remote", r.RemoteAddr),
+		slog.String("request_id", x.id), slog.String("trace_id", telemetry.TraceID(x.trace)))
+	if x.err != nil {
+		attrs = append(attrs, slog.Any("error", x.err))
+	}
+	x.observer.Logger.LogAttrs(ctx, level, "request", attrs...)
+}
+
+// requestID returns the ID that came with a request, or a new one.
+func requestID(h http.Header) string {
+	const maxLen = 128
+	id := h.Get("X-Request-Id")
+	if id != "" && len(id) <= maxLen && strings.IndexFunc(id, func(c rune) bool { return c <= ' ' || c > '~' }) < 0 {
+		return id
+	}
+	return fmt.Sprintf("%016x%016x", rand.Uint64(), rand.Uint64())
 }
 
 // problem returns the problem that answers err, and keeps the cause of a 5xx for the log. It is nil when the client

@@ -3,17 +3,11 @@ package httpserver
 import (
 	"cmp"
 	"context"
-	"encoding/binary"
-	"encoding/hex"
-	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net/http"
 	"net/url"
-	"runtime/debug"
 	"slices"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"github.com/go-chi/chi/v5"
@@ -21,7 +15,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/altyn-pay/altyn/platform/contract"
-	"github.com/altyn-pay/altyn/platform/telemetry"
 )
 
 // Options are what a router needs to know.
@@ -136,112 +129,6 @@ func RequestID(ctx context.Context) string {
 		return x.id
 	}
 	return ""
-}
-
-// observer is the middleware that wraps every request.
-type observer struct {
-	Options
-	metrics *metrics
-	bodies  budget
-}
-
-func (o *observer) observe(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		x := &exchange{ResponseWriter: w, entry: entry{
-			observer: o, method: r.Method, path: r.URL.Path, remote: r.RemoteAddr, id: requestID(r.Header), start: time.Now(),
-		}}
-		w.Header()["X-Request-Id"] = []string{x.id}
-		var ok bool
-		if x.trace, ok = telemetry.ParseTraceparent(header(r.Header, "Traceparent")); !ok {
-			x.trace = telemetry.NewTraceparent()
-		}
-		ctx := telemetry.WithTraceparent(context.WithValue(r.Context(), exchangeKey{}, x), x.trace)
-		r = r.WithContext(ctx)
-		if r.ContentLength != 0 {
-			body := newBody(w, r.Body, &o.bodies)
-			defer body.release()
-			r.Body = body
-		}
-
-		defer func() {
-			panicked := recover()
-			if panicked != nil && panicked != http.ErrAbortHandler { //nolint:errorlint // net/http compares so too
-				x.err = fmt.Errorf("panic: %v\n%s", panicked, debug.Stack())
-				if x.status == 0 {
-					WriteProblem(x, NewProblem(http.StatusInternalServerError, CodeInternal,
-						"the request failed for a reason that is not its own"))
-					panicked = nil
-				}
-			}
-			if x.status == 0 && (panicked != nil || r.Context().Err() != nil) {
-				x.status = StatusClientClosedRequest
-			}
-			x.route = route(r)
-			o.finish(&x.entry)
-			if panicked != nil {
-				// The answer has begun: only a broken connection tells the client that it is not whole.
-				panic(http.ErrAbortHandler)
-			}
-		}()
-
-		next.ServeHTTP(x, r)
-	})
-}
-
-// route is the pattern of the route that serves a request.
-func route(r *http.Request) string {
-	return cmp.Or(chi.RouteContext(r.Context()).RoutePattern(), "unmatched")
-}
-
-func (o *observer) finish(e *entry) {
-	took := time.Since(e.start)
-	status := cmp.Or(e.outcome, e.status, http.StatusOK)
-	o.metrics.observe(e.method, e.route, status, took)
-
-	level := slog.LevelDebug
-	switch {
-	case e.route == "/healthz" || e.route == "/readyz" || e.route == "/metrics" || status == StatusClientClosedRequest:
-	case status >= 500 || e.err != nil:
-		level = slog.LevelError
-	case status >= 400:
-		level = slog.LevelInfo
-	}
-	ctx := context.Background()
-	if !o.Logger.Enabled(ctx, level) {
-		return
-	}
-	attrs := make([]slog.Attr, 0, 10)
-	attrs = append(attrs,
-		slog.String("method", e.method), slog.String("path", e.path), slog.String("route", e.route),
-		slog.Int("status", status), slog.Int64("bytes", e.bytes),
-		slog.Float64("duration_ms", float64(took.Microseconds())/1000), slog.String("remote", e.remote),
-		slog.String("request_id", e.id), slog.String("trace_id", telemetry.TraceID(e.trace)))
-	if e.err != nil {
-		attrs = append(attrs, slog.Any("error", e.err))
-	}
-	o.Logger.LogAttrs(ctx, level, "request", attrs...)
-}
-
-// header is Header.Get for a name in its canonical form.
-func header(h http.Header, canonical string) string {
-	if values := h[canonical]; len(values) > 0 {
-		return values[0]
-	}
-	return ""
-}
-
-func requestID(h http.Header) string {
-	const maxLen = 128
-	id := header(h, "X-Request-Id")
-	if id != "" && len(id) <= maxLen && strings.IndexFunc(id, func(c rune) bool { return c <= ' ' || c > '~' }) < 0 {
-		return id
-	}
-	var random [16]byte
-	binary.NativeEndian.PutUint64(random[:8], rand.Uint64())
-	binary.NativeEndian.PutUint64(random[8:], rand.Uint64())
-	var text [32]byte
-	hex.Encode(text[:], random[:])
-	return string(text[:])
 }
 
 // checkedURL is a middleware that refuses what checkURL refuses.
