@@ -19,18 +19,22 @@ import (
 func guarded(cfg Config) chi.Router {
 	router := NewRouter(Options{Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(), Config: cfg})
 	served := func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(299) }
-	for _, path := range []string{"/orders", "/orders/{id}/stream", "/admin/parked", "/docs/*", "/healthz", "/readyz", "/metrics"} {
+	for _, path := range []string{"/orders", "/orders/{id}/stream", "/admin/parked", "/docs/*", "/healthz", "/readyz",
+		"/metrics"} {
 		router.Get(path, served)
 	}
-	for _, path := range []string{"/orders", "/orders/{id}/cancel", "/admin/parked/{id}/redrive", "/altyn.payments.v1.PaymentService/RefundPayment"} {
+	for _, path := range []string{"/orders", "/orders/{id}/cancel", "/admin/parked/{id}/redrive",
+		"/altyn.payments.v1.PaymentService/RefundPayment"} {
 		router.Post(path, served)
 	}
 	return router
 }
 
 var guardedCalls = []struct{ method, path string }{
-	{"GET", "/orders"}, {"HEAD", "/orders"}, {"GET", "/orders/1/stream"}, {"GET", "/admin/parked"}, {"GET", "/docs/"}, {"GET", "/docs/doc.json"},
-	{"POST", "/orders"}, {"POST", "/orders/1/cancel"}, {"POST", "/admin/parked/1/redrive"}, {"POST", "/altyn.payments.v1.PaymentService/RefundPayment"},
+	{"GET", "/orders"}, {"HEAD", "/orders"}, {"GET", "/orders/1/stream"}, {"GET", "/admin/parked"},
+	{"GET", "/docs/"}, {"GET", "/docs/doc.json"},
+	{"POST", "/orders"}, {"POST", "/orders/1/cancel"}, {"POST", "/admin/parked/1/redrive"},
+	{"POST", "/altyn.payments.v1.PaymentService/RefundPayment"},
 }
 
 func ask(t *testing.T, router http.Handler, method, path, host string, headers ...string) *http.Response {
@@ -48,7 +52,8 @@ func ask(t *testing.T, router http.Handler, method, path, host string, headers .
 }
 
 func TestPagesOfOtherSitesAreRefused(t *testing.T) {
-	router := guarded(Config{AllowedOrigins: []string{"https://shop.example", "HTTP://Localhost:3000", "https://port.example:443"}})
+	router := guarded(Config{AllowedOrigins: []string{"https://shop.example", "HTTP://Localhost:3000",
+		"https://port.example:443"}})
 	for _, call := range guardedCalls {
 		read := call.method != "POST"
 		for _, test := range []struct {
@@ -77,17 +82,20 @@ func TestPagesOfOtherSitesAreRefused(t *testing.T) {
 			{"http://localhost:3000", "same-site", false},
 			{"https://port.example", "cross-site", false},
 		} {
-			response := ask(t, router, call.method, call.path, "localhost:8080", "Origin", test.origin, "Sec-Fetch-Site", test.site)
+			response := ask(t, router, call.method, call.path, "localhost:8080", "Origin", test.origin, "Sec-Fetch-Site",
+				test.site)
 			want := 299
 			if test.refused {
 				want = http.StatusForbidden
 			}
 			if response.StatusCode != want {
-				t.Errorf("%s %s, Origin %q, Sec-Fetch-Site %q: %d", call.method, call.path, test.origin, test.site, response.StatusCode)
+				t.Errorf("%s %s, Origin %q, Sec-Fetch-Site %q: %d", call.method, call.path, test.origin, test.site,
+					response.StatusCode)
 			}
 			if test.refused {
 				body, _ := io.ReadAll(response.Body)
-				if !strings.Contains(string(body), `"code":"cross_origin"`) || response.Header.Get("Content-Type") != "application/problem+json" ||
+				if !strings.Contains(string(body), `"code":"cross_origin"`) ||
+					response.Header.Get("Content-Type") != "application/problem+json" ||
 					response.Header.Get("Access-Control-Allow-Origin") != "" {
 					t.Errorf("%s %s, Origin %q: %s %v", call.method, call.path, test.origin, body, response.Header)
 				}
@@ -119,7 +127,8 @@ func TestOtherHostsAreMisdirected(t *testing.T) {
 		}
 	}
 	// A page of the very site that the name belongs to gets nothing by being of the same origin.
-	if response := ask(t, router, "POST", "/orders/1/cancel", "evil.example", "Origin", "http://evil.example", "Sec-Fetch-Site", "same-origin"); response.StatusCode != 421 {
+	if response := ask(t, router, "POST", "/orders/1/cancel", "evil.example", "Origin", "http://evil.example",
+		"Sec-Fetch-Site", "same-origin"); response.StatusCode != 421 {
 		t.Errorf("rebound: %d", response.StatusCode)
 	}
 	if response := ask(t, router, "GET", "/nowhere", "evil.example"); response.StatusCode != 421 {
@@ -137,18 +146,22 @@ func TestOtherHostsAreMisdirected(t *testing.T) {
 func TestPagesOfAllowedSites(t *testing.T) {
 	const shop = "https://shop.example"
 	router := guarded(Config{AllowedOrigins: []string{shop}})
-	response := ask(t, router, "OPTIONS", "/orders/1/cancel", "localhost", "Origin", shop, "Access-Control-Request-Method", "POST",
+	response := ask(t, router, "OPTIONS", "/orders/1/cancel", "localhost", "Origin", shop,
+		"Access-Control-Request-Method", "POST",
 		"Access-Control-Request-Headers", "content-type,idempotency-key", "Access-Control-Request-Private-Network", "true", "Sec-Fetch-Site", "cross-site")
 	header := response.Header
-	if response.StatusCode != 204 || header.Get("Access-Control-Allow-Origin") != shop || header.Get("Access-Control-Allow-Methods") != "POST" ||
-		header.Get("Access-Control-Allow-Headers") != "content-type,idempotency-key" || header.Get("Access-Control-Max-Age") == "" ||
+	if response.StatusCode != 204 || header.Get("Access-Control-Allow-Origin") != shop ||
+		header.Get("Access-Control-Allow-Methods") != "POST" ||
+		header.Get("Access-Control-Allow-Headers") != "content-type,idempotency-key" ||
+		header.Get("Access-Control-Max-Age") == "" ||
 		header.Get("Access-Control-Allow-Private-Network") != "true" || header.Get("Access-Control-Allow-Credentials") != "" {
 		t.Errorf("preflight: %d %v", response.StatusCode, header)
 	}
 	for _, path := range []string{"/orders", "/nowhere"} { // the page can read errors too
 		header := ask(t, router, "POST", path, "localhost", "Origin", shop, "Sec-Fetch-Site", "cross-site").Header
 		exposed := header.Get("Access-Control-Expose-Headers")
-		for _, name := range []string{"Location", "Idempotent-Replayed", "Retry-After", "X-Request-Id", "Grpc-Status", "Grpc-Message"} {
+		for _, name := range []string{"Location", "Idempotent-Replayed", "Retry-After", "X-Request-Id", "Grpc-Status",
+			"Grpc-Message"} {
 			if !strings.Contains(exposed, name) {
 				t.Errorf("%s: %s is not exposed: %s", path, name, exposed)
 			}
@@ -158,13 +171,15 @@ func TestPagesOfAllowedSites(t *testing.T) {
 		}
 	}
 	for _, origin := range []string{"https://evil.example", "null"} {
-		response := ask(t, router, "OPTIONS", "/orders", "localhost", "Origin", origin, "Access-Control-Request-Method", "POST")
+		response := ask(t, router, "OPTIONS", "/orders", "localhost", "Origin", origin, "Access-Control-Request-Method",
+			"POST")
 		if response.StatusCode != 403 || response.Header.Get("Access-Control-Allow-Origin") != "" {
 			t.Errorf("preflight of %s: %d %v", origin, response.StatusCode, response.Header)
 		}
 	}
 	// Without allowed sites there is nothing of CORS in an answer.
-	if header := ask(t, guarded(Config{}), "GET", "/orders", "localhost").Header; header.Get("Vary") != "" || header.Get("Access-Control-Expose-Headers") != "" {
+	if header := ask(t, guarded(Config{}), "GET", "/orders", "localhost").Header; header.Get("Vary") != "" ||
+		header.Get("Access-Control-Expose-Headers") != "" {
 		t.Errorf("without allowed sites: %v", header)
 	}
 }
@@ -183,7 +198,8 @@ func TestConnectionMustNotNameWhatIsForTheService(t *testing.T) {
 			switch {
 			case refused == "" && response.StatusCode != 299:
 				t.Errorf("%s %s, Connection: %s: %d", call.method, call.path, value, response.StatusCode)
-			case refused != "" && (response.StatusCode != 400 || !strings.Contains(string(body), `"field":"Connection"`) || !strings.Contains(string(body), refused)):
+			case refused != "" && (response.StatusCode != 400 || !strings.Contains(string(body), `"field":"Connection"`) ||
+				!strings.Contains(string(body), refused)):
 				t.Errorf("%s %s, Connection: %s: %d %s", call.method, call.path, value, response.StatusCode, body)
 			}
 		}
@@ -192,12 +208,14 @@ func TestConnectionMustNotNameWhatIsForTheService(t *testing.T) {
 
 func TestAccessSettings(t *testing.T) {
 	for name, values := range map[string][]string{
-		"ALLOWED_ORIGINS":  {"*", "null", "shop.example", "https://shop.example/", "https://*.shop.example", "ftp://shop.example", "https://a@shop.example", "https://"},
+		"ALLOWED_ORIGINS": {"*", "null", "shop.example", "https://shop.example/", "https://*.shop.example",
+			"ftp://shop.example", "https://a@shop.example", "https://"},
 		"ALLOWED_HOSTS":    {"*", "http://orders", "orders/", "orders:x", "a@b", ":80"},
 		"HTTP_BODY_MEMORY": {"1KiB"},
 	} {
 		for _, value := range values {
-			if _, err := config.LoadFrom[Config](map[string]string{name: value}); err == nil || !strings.Contains(err.Error(), name) {
+			if _, err := config.LoadFrom[Config](map[string]string{name: value}); err == nil ||
+				!strings.Contains(err.Error(), name) {
 				t.Errorf("%s=%s: %v", name, value, err)
 			}
 		}

@@ -22,7 +22,8 @@ import (
 
 // decoding is a router that reads a JSON object.
 func decoding(memory config.Bytes) chi.Router {
-	router := NewRouter(Options{Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(), Config: Config{BodyMemory: memory}})
+	router := NewRouter(Options{Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
+		Config: Config{BodyMemory: memory}})
 	router.Post("/json", Handle(func(w http.ResponseWriter, r *http.Request) error {
 		return DecodeJSON(w, r, new(struct {
 			A string `json:"a"`
@@ -101,7 +102,8 @@ func TestBodiesShareTheirRoom(t *testing.T) {
 	defer leave()
 	go func() { _, _ = http.DefaultClient.Do(held.WithContext(ctx)) }()
 	<-arrived
-	if response, problem := post(large); response.StatusCode != 503 || problem.Code != CodeOverloaded || response.Header.Get("Retry-After") == "" {
+	if response, problem := post(large); response.StatusCode != 503 || problem.Code != CodeOverloaded ||
+		response.Header.Get("Retry-After") == "" {
 		t.Errorf("beside another: %s %v", response.Status, problem)
 	}
 	if response, _ := post(small); response.StatusCode != 200 {
@@ -157,11 +159,12 @@ func TestBodyOverHTTP2MustArriveInTime(t *testing.T) {
 		}()
 		var protocols http.Protocols
 		protocols.SetUnencryptedHTTP2(true)
-		transport := &http.Transport{Protocols: &protocols, DialContext: func(context.Context, string, string) (net.Conn, error) {
-			client, server := net.Pipe()
-			listener <- server
-			return client, nil
-		}}
+		transport := &http.Transport{Protocols: &protocols,
+			DialContext: func(context.Context, string, string) (net.Conn, error) {
+				client, server := net.Pipe()
+				listener <- server
+				return client, nil
+			}}
 		body, sender := io.Pipe()
 		go func() { _, _ = io.WriteString(sender, `{"a`) }()
 		request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://localhost/json", body)
@@ -174,7 +177,8 @@ func TestBodyOverHTTP2MustArriveInTime(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if took := time.Since(begin); response.ProtoMajor != 2 || response.StatusCode != http.StatusRequestTimeout || took != bodyTimeout {
+		if took := time.Since(begin); response.ProtoMajor != 2 || response.StatusCode != http.StatusRequestTimeout ||
+			took != bodyTimeout {
 			t.Errorf("HTTP/%d: %s after %s", response.ProtoMajor, response.Status, took)
 		}
 		response.Body.Close()
@@ -200,7 +204,8 @@ func TestHeadersMustArriveInTime(t *testing.T) {
 				ctx, stop := context.WithCancel(t.Context())
 				listener, done := make(pipes), make(chan error, 1)
 				go func() {
-					done <- Run(ctx, Server{Listener: listener, Handler: decoding(0), H2C: true, Logger: slog.New(slog.DiscardHandler)})
+					done <- Run(ctx, Server{Listener: listener, Handler: decoding(0), H2C: true,
+						Logger: slog.New(slog.DiscardHandler)})
 				}()
 				client, server := net.Pipe()
 				listener <- server

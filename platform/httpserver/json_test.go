@@ -43,16 +43,20 @@ func TestDecodeJSON(t *testing.T) {
 		{name: "charset", body: `{}`, contentType: "application/json; charset=UTF-8", status: 200},
 
 		{name: "no content type", body: `{}`, contentType: "-", status: 415, code: CodeUnsupportedMediaType},
-		{name: "form", body: `a=b`, contentType: "application/x-www-form-urlencoded", status: 415, code: CodeUnsupportedMediaType},
-		{name: "other charset", body: `{}`, contentType: "application/json; charset=koi8-r", status: 415, code: CodeUnsupportedMediaType},
-		{name: "broken content type", body: `{}`, contentType: "application/json;;;=", status: 415, code: CodeUnsupportedMediaType},
+		{name: "form", body: `a=b`, contentType: "application/x-www-form-urlencoded", status: 415,
+			code: CodeUnsupportedMediaType},
+		{name: "other charset", body: `{}`, contentType: "application/json; charset=koi8-r", status: 415,
+			code: CodeUnsupportedMediaType},
+		{name: "broken content type", body: `{}`, contentType: "application/json;;;=", status: 415,
+			code: CodeUnsupportedMediaType},
 		{name: "too large", body: `{"kind":"` + strings.Repeat("x", 1<<20) + `"}`, status: 413, code: CodeBodyTooLarge},
 
 		{name: "empty", status: 400, code: CodeInvalidJSON, detail: "the body is empty; it must be a JSON object"},
 		{name: "list", body: `[{}]`, status: 400, code: CodeInvalidJSON, detail: "the body must be a JSON object"},
 		{name: "cut off", body: `{"kind":"a`, status: 400, code: CodeInvalidJSON,
 			detail: "the body is not valid JSON: unexpected end of JSON input (at byte 10)"},
-		{name: "unknown", body: `{"Kind":"a"}`, status: 400, code: CodeUnknownField, field: "Kind", detail: `unknown field "Kind"`},
+		{name: "unknown", body: `{"Kind":"a"}`, status: 400, code: CodeUnknownField, field: "Kind",
+			detail: `unknown field "Kind"`},
 		{name: "of another variant", body: `{"kind":"small","gift":true}`, status: 400, code: CodeUnknownField, field: "gift",
 			detail: `unknown field "gift": it is not a field of the kind small`},
 		{name: "name twice", body: `{"quantity":1,"quantity":2}`, status: 400, code: CodeValidationFailed, field: "quantity",
@@ -86,7 +90,8 @@ func TestDecodeJSON(t *testing.T) {
 				if response.StatusCode != test.status || problem.Code != test.code {
 					t.Fatalf("got %d %q (%s); want %d %q", response.StatusCode, problem.Code, problem.Detail, test.status, test.code)
 				}
-				if test.field != "" && (len(problem.Errors) != 1 || problem.Errors[0].Field != test.field || problem.Errors[0].Detail == "") {
+				if test.field != "" && (len(problem.Errors) != 1 || problem.Errors[0].Field != test.field ||
+					problem.Errors[0].Detail == "") {
 					t.Errorf("errors %v; want the field %s", problem.Errors, test.field)
 				}
 				if test.detail != "" && problem.Detail != test.detail {

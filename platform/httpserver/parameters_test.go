@@ -50,7 +50,8 @@ func TestCursorsComeBackAtTheirListOnly(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for path, same := range map[string]bool{"/accounts/0198c5a7/entries": true, "/accounts/0198C5A8/entries": false, "/accounts": false} {
+	for path, same := range map[string]bool{"/accounts/0198c5a7/entries": true, "/accounts/0198C5A8/entries": false,
+		"/accounts": false} {
 		read := map[string]int64{}
 		_, err := Page(httptest.NewRequest("GET", path+"?cursor="+cursor, nil), &read)
 		if same != (err == nil) || same && !maps.Equal(read, position) {
@@ -76,7 +77,8 @@ func TestTimes(t *testing.T) {
 		"2026-01-31":                          "",
 	} {
 		at, err := TimeParam(httptest.NewRequest("GET", "/?at="+url.QueryEscape(text), nil), "at")
-		if want == "" && (fieldOf(err) != "at" || at != nil) || want != "" && (err != nil || at.Format(time.RFC3339Nano) != want) {
+		if want == "" && (fieldOf(err) != "at" || at != nil) ||
+			want != "" && (err != nil || at.Format(time.RFC3339Nano) != want) {
 			t.Errorf("%s: %v, %v, want %s", text, at, err, want)
 		}
 	}

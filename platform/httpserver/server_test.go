@@ -102,11 +102,12 @@ func TestRunDrains(t *testing.T) {
 
 func TestRunCutsOffWhatDoesNotEnd(t *testing.T) {
 	arrived, ended := make(chan struct{}), make(chan struct{})
-	r := start(t, Server{DrainTimeout: time.Millisecond, Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		close(arrived)
-		<-r.Context().Done()
-		close(ended)
-	})})
+	r := start(t, Server{DrainTimeout: time.Millisecond,
+		Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			close(arrived)
+			<-r.Context().Done()
+			close(ended)
+		})})
 	go func() {
 		if response, err := r.Get(r.url); err == nil {
 			response.Body.Close()

@@ -123,25 +123,32 @@ func TestUnmarshal(t *testing.T) {
 		{name: "unknown", body: `{"amount":"1","amont":"2"}`, want: unknown, field: "amont"},
 		{name: "other case", body: `{"Amount":"1"}`, want: unknown, field: "Amount"},
 		{name: "hidden", body: `{"Hidden":"1"}`, want: unknown, field: "Hidden"},
-		{name: "unknown within a list", body: `{"lines":[{}, {"parent":{"x.y":1}}]}`, want: unknown, field: "lines[1].parent.x.y"},
+		{name: "unknown within a list", body: `{"lines":[{}, {"parent":{"x.y":1}}]}`, want: unknown,
+			field: "lines[1].parent.x.y"},
 		{name: "unknown before a wrong type", body: `{"quantity":"x","z":1}`, want: unknown, field: "z"},
 
-		{name: "unknown and long", body: `{"` + strings.Repeat("é", kilobyte) + `":1}`, want: unknown, field: Shown(strings.Repeat("é", kilobyte))},
+		{name: "unknown and long", body: `{"` + strings.Repeat("é", kilobyte) + `":1}`, want: unknown,
+			field: Shown(strings.Repeat("é", kilobyte))},
 
 		{name: "name twice", body: `{"quantity":1,"quantity":2}`, want: invalid, field: "quantity"},
 		{name: "name twice, equal", body: `{"quantity":1,"quantity":1}`, want: invalid, field: "quantity"},
 		{name: "name twice, once escaped", body: `{"quantity":1,"\u0071uantity":1}`, want: invalid, field: "quantity"},
 		{name: "name twice, once null", body: `{"quantity":1,"quantity":null}`, want: invalid, field: "quantity"},
 		{name: "embedded name twice", body: `{"reference":"a","reference":"b"}`, want: invalid, field: "reference"},
-		{name: "name twice within a list", body: `{"lines":[{"tags":[]},{"tags":[],"tags":[]}]}`, want: invalid, field: "lines[1].tags"},
+		{name: "name twice within a list", body: `{"lines":[{"tags":[]},{"tags":[],"tags":[]}]}`, want: invalid,
+			field: "lines[1].tags"},
 		{name: "name twice in a map", body: `{"labels":{"a":"1","a":"2"}}`, want: invalid, field: "labels.a"},
 		{name: "names once in each element", body: `{"lines":[{"quantity":1},{"quantity":1}],"quantity":1}`},
-		{name: "UUID in braces", body: `{"account_id":"{018f5e3a-0000-7000-8000-000000000001}"}`, want: invalid, field: "account_id"},
-		{name: "UUID as a URN", body: `{"account_id":"urn:uuid:018f5e3a-0000-7000-8000-000000000001"}`, want: invalid, field: "account_id"},
-		{name: "UUID without dashes", body: `{"parent":{"account_id":"018f5e3a000070008000000000000001"}}`, want: invalid, field: "parent.account_id"},
+		{name: "UUID in braces", body: `{"account_id":"{018f5e3a-0000-7000-8000-000000000001}"}`, want: invalid,
+			field: "account_id"},
+		{name: "UUID as a URN", body: `{"account_id":"urn:uuid:018f5e3a-0000-7000-8000-000000000001"}`, want: invalid,
+			field: "account_id"},
+		{name: "UUID without dashes", body: `{"parent":{"account_id":"018f5e3a000070008000000000000001"}}`, want: invalid,
+			field: "parent.account_id"},
 		{name: "UUID in capitals", body: `{"account_id":"018F5E3A-0000-7000-8000-000000000001"}`},
 		{name: "UUID with an escape", body: `{"account_id":"\u003018f5e3a-0000-7000-8000-000000000001"}`},
-		{name: "UUID without dashes, with escapes", body: `{"account_id":"\u003018f5e3a000070008000000000000001"}`, want: invalid, field: "account_id"},
+		{name: "UUID without dashes, with escapes", body: `{"account_id":"\u003018f5e3a000070008000000000000001"}`,
+			want: invalid, field: "account_id"},
 
 		{name: "not a string", body: `{"reference":1}`, want: invalid, field: "reference"},
 		{name: "not a number", body: `{"quantity":"1"}`, want: invalid, field: "quantity"},
@@ -195,7 +202,8 @@ func TestUnmarshalEvent(t *testing.T) {
 			t.Errorf("%s: %v, want a complaint about %q", body, err, field)
 		}
 	}
-	for _, body := range []string{`{"colour":"\ud800"}`, `{"colour":"\u0000"}`, `[]`, `null`, ``, "{\"colour\":\"\xff\"}"} {
+	for _, body := range []string{`{"colour":"\ud800"}`, `{"colour":"\u0000"}`, `[]`, `null`, ``,
+		"{\"colour\":\"\xff\"}"} {
 		if UnmarshalEvent([]byte(body), new(order)) == nil {
 			t.Errorf("%q was read", body)
 		}
@@ -259,7 +267,8 @@ func TestUnmarshalKeepsTheValues(t *testing.T) {
 // FuzzUnmarshal: whatever is sent is refused with an error that says what is wrong, or read, and a name that is not
 // one of the type's is never accepted.
 func FuzzUnmarshal(f *testing.F) {
-	for _, seed := range []string{`{"quantity":1,"lines":[{"parent":{}}]}`, `{"Amount":1}`, `[]`, `{"any":{"a":[1,"\\\"",{}]}}`, `{"\u0061mount":"1"}`, `{"labels":{"":""}}`,
+	for _, seed := range []string{`{"quantity":1,"lines":[{"parent":{}}]}`, `{"Amount":1}`, `[]`,
+		`{"any":{"a":[1,"\\\"",{}]}}`, `{"\u0061mount":"1"}`, `{"labels":{"":""}}`,
 		`{"tags":[],"tags":[]}`, `{"reference":"\ud83d\ude00"}`, `{"account_id":"{018f5e3a-0000-7000-8000-000000000001}"}`} {
 		f.Add([]byte(seed))
 	}

@@ -34,7 +34,8 @@ func TestDurationsAreInMilliseconds(t *testing.T) {
 	for _, format := range []LogFormat{LogJSON, LogText} {
 		var out bytes.Buffer
 		NewLogger(&out, Config{LogFormat: format}, "orders").Warn("interrupted", "retry_in", 1500*time.Microsecond)
-		if text := out.String(); !strings.Contains(text, `"retry_in_ms":1.5`) && !strings.Contains(text, "retry_in_ms=1.5 ") && !strings.HasSuffix(text, "retry_in_ms=1.5\n") {
+		if text := out.String(); !strings.Contains(text, `"retry_in_ms":1.5`) &&
+			!strings.Contains(text, "retry_in_ms=1.5 ") && !strings.HasSuffix(text, "retry_in_ms=1.5\n") {
 			t.Errorf("%s: %s", format, text)
 		}
 	}
@@ -62,15 +63,17 @@ func TestLogEach(t *testing.T) {
 		}
 	}
 	var out bytes.Buffer
-	LogEach(NewLogger(&out, Config{LogLevel: slog.LevelWarn}, "payments"), slog.LevelInfo, "refused", "id", 3, func(int) (string, []any) {
-		t.Error("asked for what is not logged")
-		return "", nil
-	})
+	LogEach(NewLogger(&out, Config{LogLevel: slog.LevelWarn}, "payments"), slog.LevelInfo, "refused", "id", 3,
+		func(int) (string, []any) {
+			t.Error("asked for what is not logged")
+			return "", nil
+		})
 }
 
 // No call that writes a line of the log names a key twice, or one that each line has anyway.
 func TestNoKeyIsTwiceInALine(t *testing.T) {
-	methods := map[string]int{"Debug": 1, "Info": 1, "Warn": 1, "Error": 1, "DebugContext": 2, "InfoContext": 2, "WarnContext": 2,
+	methods := map[string]int{"Debug": 1, "Info": 1, "Warn": 1, "Error": 1, "DebugContext": 2, "InfoContext": 2,
+		"WarnContext":  2,
 		"ErrorContext": 2, "Log": 3, "LogAttrs": 3, "With": 0}
 	logger := regexp.MustCompile(`(?i)log(ger)?$`)
 	calls := 0

@@ -19,7 +19,8 @@ import (
 )
 
 func TestReadBeginning(t *testing.T) {
-	for _, size := range []int{0, 1, usualBody - 1, usualBody, usualBody + 1, 3 * usualBody, smallBody - 1, smallBody, smallBody + 1, 3 * smallBody} {
+	for _, size := range []int{0, 1, usualBody - 1, usualBody, usualBody + 1, 3 * usualBody, smallBody - 1, smallBody,
+		smallBody + 1, 3 * smallBody} {
 		text := bytes.Repeat([]byte("x"), size)
 		for _, announced := range []bool{true, false} {
 			for name, from := range map[string]io.Reader{
@@ -34,12 +35,14 @@ func TestReadBeginning(t *testing.T) {
 				}
 				begin, whole, err := readBeginning(from, length)
 				rest, _ := io.ReadAll(from)
-				if err != nil || len(begin)+len(rest) != size || len(begin) > smallBody || cap(begin) > smallBody || announced && whole != (size <= smallBody) || whole && len(rest) > 0 {
-					t.Errorf("%d bytes, announced %t, %s: %d, %t, %v, and %d remain", size, announced, name, len(begin), whole, err, len(rest))
+				if err != nil || len(begin)+len(rest) != size || len(begin) > smallBody || cap(begin) > smallBody ||
+					announced && whole != (size <= smallBody) || whole && len(rest) > 0 {
+					t.Errorf("%d bytes, announced %t, %s: %d, %t, %v, and %d remain", size, announced, name, len(begin), whole, err,
+						len(rest))
 				}
 			}
 			broken := io.MultiReader(bytes.NewReader(text), iotest.ErrReader(io.ErrUnexpectedEOF))
-			if begin, whole, err := readBeginning(broken, -1); size < smallBody && !errors.Is(err, io.ErrUnexpectedEOF) || whole {
+			if begin, whole, err := readBeginning(broken, -1); whole || size < smallBody && !errors.Is(err, io.ErrUnexpectedEOF) {
 				t.Errorf("%d bytes that break off: %d, %t, %v", size, len(begin), whole, err)
 			}
 		}
@@ -75,7 +78,8 @@ func TestBytesThatNeverCome(t *testing.T) {
 			t.Errorf("with %d bytes announced and 3 sent, a connection takes %d bytes", length, per)
 		}
 	}
-	if response, body, _ := g.do(t, newRequest(t, "POST", g.url+"/api/v1/orders", strings.NewReader("{}"))); response.StatusCode != 200 || asked.Load() != 1 {
+	response, body, _ := g.do(t, newRequest(t, "POST", g.url+"/api/v1/orders", strings.NewReader("{}")))
+	if response.StatusCode != 200 || asked.Load() != 1 {
 		t.Errorf("in the meantime: %s %s; the service was asked %d times", response.Status, body, asked.Load())
 	}
 }
@@ -91,13 +95,14 @@ func heap() int64 {
 func TestNoRoomForBodies(t *testing.T) {
 	arrived := make(chan struct{})
 	held := strings.Repeat("x", 1000<<10)
-	g := setup(t, func(cfg *Config) { cfg.HTTP.BodyMemory = 1 << 20 }, service(t, func(_ http.ResponseWriter, r *http.Request) {
-		if r.Header.Get("X-Held") != "" {
-			_, _ = io.ReadFull(r.Body, make([]byte, len(held)))
-			close(arrived)
-		}
-		_, _ = io.Copy(io.Discard, r.Body)
-	}))
+	g := setup(t, func(cfg *Config) { cfg.HTTP.BodyMemory = 1 << 20 },
+		service(t, func(_ http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("X-Held") != "" {
+				_, _ = io.ReadFull(r.Body, make([]byte, len(held)))
+				close(arrived)
+			}
+			_, _ = io.Copy(io.Discard, r.Body)
+		}))
 	blocked, end := io.Pipe() // never says more
 	defer end.Close()
 	request := newRequest(t, "POST", g.url+"/api/v1/orders", io.MultiReader(strings.NewReader(held), blocked))
@@ -110,12 +115,14 @@ func TestNoRoomForBodies(t *testing.T) {
 		response, _, problem := g.do(t, newRequest(t, "POST", g.url+"/api/v1/orders", strings.NewReader(held[:size])))
 		return response, problem
 	}
-	if response, problem := post(64 << 10); response.StatusCode != 503 || problem.Code != httpserver.CodeOverloaded || response.Header.Get("Retry-After") == "" {
+	if response, problem := post(64 << 10); response.StatusCode != 503 || problem.Code != httpserver.CodeOverloaded ||
+		response.Header.Get("Retry-After") == "" {
 		t.Errorf("beside another: %s %v", response.Status, problem)
 	}
 	if response, _ := post(1000); response.StatusCode != 200 {
 		t.Errorf("a small one: %s", response.Status)
 	}
 	leave()
-	wait.Until(t, "a large body is taken again", func() bool { response, _ := post(64 << 10); return response.StatusCode == 200 })
+	wait.Until(t, "a large body is taken again",
+		func() bool { response, _ := post(64 << 10); return response.StatusCode == 200 })
 }

@@ -227,7 +227,8 @@ func TestServiceAnswersPassThrough(t *testing.T) {
 	request := newRequest(t, "POST", g.url+"/api/v1/currencies", nil)
 	request.Header.Set("X-Request-Id", "mine")
 	response, _, problem := g.do(t, request)
-	if response.StatusCode != 405 || problem.Detail != "the service's own" || response.Header.Get("Allow") != "GET, HEAD" ||
+	if response.StatusCode != 405 || problem.Detail != "the service's own" ||
+		response.Header.Get("Allow") != "GET, HEAD" ||
 		response.Header.Get("Location") != "/api/v1/orders/1" || response.Header.Get("Idempotent-Replayed") != "true" {
 		t.Errorf("%s %v %v", response.Status, response.Header, problem)
 	}
@@ -301,13 +302,16 @@ func TestFailuresBecomeProblems(t *testing.T) {
 		{"nothing listens", closedAddress(t), nil, 502, httpserver.CodeUpstreamUnavailable},
 		{"the service breaks off", service(t, breakOff), nil, 502, httpserver.CodeUpstreamUnavailable},
 		{"the answer is no HTTP", talk(t, "SSH-2.0-OpenSSH_9.7\r\n"), nil, 502, httpserver.CodeUpstreamUnavailable},
-		{"it switches protocols", talk(t, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n"), nil, 502, httpserver.CodeUpstreamUnavailable},
-		{"it switches protocols though the body goes through", talk(t, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n"),
+		{"it switches protocols", talk(t, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n"),
+			nil, 502, httpserver.CodeUpstreamUnavailable},
+		{"it switches protocols though the body goes through",
+			talk(t, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n"),
 			struct{ io.Reader }{strings.NewReader("{}")}, 502, httpserver.CodeUpstreamUnavailable},
 		{"the service hangs", service(t, hang), nil, 504, httpserver.CodeUpstreamTimeout},
 		{"the service hangs with a body", service(t, hang), strings.NewReader("{}"), 504, httpserver.CodeUpstreamTimeout},
 		{"too large", service(t, readAll), strings.NewReader(large), 413, httpserver.CodeBodyTooLarge},
-		{"too large in chunks", service(t, readAll), struct{ io.Reader }{strings.NewReader(large)}, 413, httpserver.CodeBodyTooLarge},
+		{"too large in chunks", service(t, readAll), struct{ io.Reader }{strings.NewReader(large)}, 413,
+			httpserver.CodeBodyTooLarge},
 		{"just not too large", service(t, readAll), strings.NewReader(large[1:]), 200, ""},
 		{"just not too large in chunks", service(t, readAll), struct{ io.Reader }{strings.NewReader(large[1:])}, 200, ""},
 	} {
@@ -324,7 +328,8 @@ func TestFailuresBecomeProblems(t *testing.T) {
 			if strings.Contains(body, "127.0.0.1") {
 				t.Errorf("the service's address leaks: %s", body)
 			}
-			wait.Until(t, "what the service's fault is, and only that, is logged as an error", func() bool { return strings.Contains(g.log.String(), `"level":"ERROR"`) == (test.status >= 500) })
+			wait.Until(t, "what the service's fault is, and only that, is logged as an error",
+				func() bool { return strings.Contains(g.log.String(), `"level":"ERROR"`) == (test.status >= 500) })
 		})
 	}
 }
@@ -422,9 +427,12 @@ func TestReadiness(t *testing.T) {
 		body             string
 	}{
 		{"both", []string{ready}, []string{ready}, 200, `{"status":"ok","checks":{"orders":"ok","payments":"ok"}}`},
-		{"one of several", []string{dead, unready, ready}, []string{ready, dead}, 200, `{"status":"ok","checks":{"orders":"ok","payments":"ok"}}`},
-		{"one unready", []string{unready, dead}, []string{ready}, 503, `{"status":"unavailable","checks":{"orders":"failing","payments":"ok"}}`},
-		{"one dead", []string{ready}, []string{dead}, 503, `{"status":"unavailable","checks":{"orders":"ok","payments":"failing"}}`},
+		{"one of several", []string{dead, unready, ready}, []string{ready, dead}, 200,
+			`{"status":"ok","checks":{"orders":"ok","payments":"ok"}}`},
+		{"one unready", []string{unready, dead}, []string{ready}, 503,
+			`{"status":"unavailable","checks":{"orders":"failing","payments":"ok"}}`},
+		{"one dead", []string{ready}, []string{dead}, 503,
+			`{"status":"unavailable","checks":{"orders":"ok","payments":"failing"}}`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			g := setup(t, func(cfg *Config) { cfg.Orders, cfg.Payments = test.orders, test.payments }, ready)
@@ -466,7 +474,8 @@ func TestDocumentation(t *testing.T) {
 		if test.status >= 400 && (problem.Status != test.status || response.Header.Get("Cache-Control") != "no-store") {
 			t.Errorf("%s: %s, %v", test.path, body, response.Header)
 		}
-		if response.StatusCode != test.status || response.Header.Get("Location") != test.location || !strings.Contains(body, test.answer) {
+		if response.StatusCode != test.status || response.Header.Get("Location") != test.location ||
+			!strings.Contains(body, test.answer) {
 			t.Errorf("%s: %s, Location %q", test.path, response.Status, response.Header.Get("Location"))
 		}
 	}

@@ -24,7 +24,8 @@ func TestHeadersOfAnAnswer(t *testing.T) {
 			t.Errorf("%s: %q", name, header[name])
 		}
 	}
-	if body != "paid" || header.Get("Date") != "Mon, 02 Jan 2006 15:04:05 GMT" || len(header["X-Two"]) != 2 || len(header["X-Request-Id"]) != 1 ||
+	if body != "paid" || header.Get("Date") != "Mon, 02 Jan 2006 15:04:05 GMT" || len(header["X-Two"]) != 2 ||
+		len(header["X-Request-Id"]) != 1 ||
 		header.Get("X-Request-Id") == "its-own" || response.ContentLength != 4 {
 		t.Errorf("%q, %v", body, header)
 	}
@@ -64,7 +65,8 @@ func TestAnswerThatBreaksOffIsNotWhole(t *testing.T) {
 		}
 		wait.Until(t, "the lost answer is logged", func() bool {
 			log := g.log.String()
-			return strings.Contains(log, `"level":"ERROR"`) && strings.Contains(log, "unexpected EOF") && strings.Contains(log, "request_id")
+			return strings.Contains(log, `"level":"ERROR"`) && strings.Contains(log, "unexpected EOF") &&
+				strings.Contains(log, "request_id")
 		})
 	}
 }
@@ -85,7 +87,8 @@ func TestAnswerBeforeTheBody(t *testing.T) {
 
 // A path's methods are those that its service has for it, whatever a client asks with.
 func TestMethodsOfAPath(t *testing.T) {
-	router := httpserver.NewRouter(httpserver.Options{Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()})
+	router := httpserver.NewRouter(httpserver.Options{Logger: slog.New(slog.DiscardHandler),
+		Registerer: prometheus.NewRegistry()})
 	answer := func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }
 	router.Get("/api/v1/orders/{id}", answer)
 	router.Get("/api/v1/orders/{id}/stream", answer)
@@ -107,8 +110,10 @@ func TestMethodsOfAPath(t *testing.T) {
 				status = http.StatusNoContent
 			}
 			response, body, problem := g.do(t, newRequest(t, method, g.url+path, nil))
-			if response.StatusCode != status || response.Header.Get("Allow") != allow || status >= 400 && problem.Status != status {
-				t.Errorf("%s %s: %s, Allow %q, want %d, %q: %s", method, path, response.Status, response.Header.Get("Allow"), status, allow, body)
+			if response.StatusCode != status || response.Header.Get("Allow") != allow ||
+				status >= 400 && problem.Status != status {
+				t.Errorf("%s %s: %s, Allow %q, want %d, %q: %s", method, path, response.Status, response.Header.Get("Allow"),
+					status, allow, body)
 			}
 		}
 	}
@@ -117,8 +122,10 @@ func TestMethodsOfAPath(t *testing.T) {
 // The gateway has checked from where a request comes. To the service it is the gateway that asks.
 func TestPagesAreCheckedAtTheGateway(t *testing.T) {
 	const shop = "https://shop.example"
-	router := httpserver.NewRouter(httpserver.Options{Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()})
-	for _, path := range []string{"/api/v1/orders/{id}", "/api/v1/orders/{id}/cancel", "/api/v1/accounts/{id}", "/api/v1/orders/{id}/stream"} {
+	router := httpserver.NewRouter(httpserver.Options{Logger: slog.New(slog.DiscardHandler),
+		Registerer: prometheus.NewRegistry()})
+	for _, path := range []string{"/api/v1/orders/{id}", "/api/v1/orders/{id}/cancel", "/api/v1/accounts/{id}",
+		"/api/v1/orders/{id}/stream"} {
 		router.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Location", "/here") })
 	}
 	g := setup(t, func(cfg *Config) {
@@ -169,14 +176,16 @@ func TestPagesAreCheckedAtTheGateway(t *testing.T) {
 	preflight := newRequest(t, "OPTIONS", g.url+"/api/v1/orders/1/cancel", nil)
 	preflight.Header.Set("Origin", shop)
 	preflight.Header.Set("Access-Control-Request-Method", "POST")
-	if response, _, _ := g.do(t, preflight); response.StatusCode != 204 || response.Header.Get("Access-Control-Allow-Methods") != "POST" {
+	if response, _, _ := g.do(t, preflight); response.StatusCode != 204 ||
+		response.Header.Get("Access-Control-Allow-Methods") != "POST" {
 		t.Errorf("preflight: %s %v", response.Status, response.Header)
 	}
 	for _, name := range []string{"Idempotency-Key", "content-type", "Authorization", "Traceparent"} {
 		request := newRequest(t, "POST", g.url+"/api/v1/orders/1/cancel", nil)
 		request.Header.Set("Connection", name)
 		request.Header.Set(name, "k")
-		if response, body, problem := g.do(t, request); response.StatusCode != 400 || problem.Code != httpserver.CodeValidationFailed || !strings.Contains(body, name) {
+		if response, body, problem := g.do(t, request); response.StatusCode != 400 ||
+			problem.Code != httpserver.CodeValidationFailed || !strings.Contains(body, name) {
 			t.Errorf("Connection: %s: %s %s", name, response.Status, body)
 		}
 	}

@@ -27,13 +27,16 @@ func TestSpecificationsAreThoseOfTheGateway(t *testing.T) {
 	}
 	orders, payments := serve("orders"), serve("payments")
 	g := setup(t, func(cfg *Config) { cfg.Payments = []string{payments} }, orders)
-	for page, services := range map[string][]string{"orders.json": {"orders"}, "payments.json": {"payments"}, "doc.json": {"orders", "payments"}} {
+	for page, services := range map[string][]string{"orders.json": {"orders"}, "payments.json": {"payments"},
+		"doc.json": {"orders", "payments"}} {
 		response, body, _ := g.do(t, newRequest(t, "GET", g.url+"/docs/"+page, nil))
 		read := document{}
-		if err := json.Unmarshal([]byte(body), &read); err != nil || response.StatusCode != 200 || response.Header.Get("Cache-Control") != "no-cache" {
+		if err := json.Unmarshal([]byte(body), &read); err != nil || response.StatusCode != 200 ||
+			response.Header.Get("Cache-Control") != "no-cache" {
 			t.Fatalf("%s: %s %v %v", page, response.Status, response.Header, err)
 		}
-		if strings.Contains(body, "/admin") || strings.Contains(body, `"operators"`) || read["host"] != nil || read["schemes"] != nil || read["swagger"] != "2.0" {
+		if strings.Contains(body, "/admin") || strings.Contains(body, `"operators"`) || read["host"] != nil ||
+			read["schemes"] != nil || read["swagger"] != "2.0" {
 			t.Errorf("%s shows what the gateway does not serve", page)
 		}
 		want := 0
@@ -91,7 +94,8 @@ func TestDefinitionsOfTheSameNameStayApart(t *testing.T) {
 		t.Errorf("the definitions are %q, want %q", names, want)
 	}
 	text, err := json.Marshal(whole)
-	if err != nil || !strings.Contains(string(text), `"/b":{"get":{"x":[{"$ref":"#/definitions/PaymentsOuter"},{"$ref":"#/definitions/Same"}]}}`) ||
+	if err != nil || !strings.Contains(string(text),
+		`"/b":{"get":{"x":[{"$ref":"#/definitions/PaymentsOuter"},{"$ref":"#/definitions/Same"}]}}`) ||
 		!strings.Contains(string(text), `"PaymentsOuter":{"items":{"$ref":"#/definitions/PaymentsItem"}}`) {
 		t.Errorf("%s, %v", text, err)
 	}

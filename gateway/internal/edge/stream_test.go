@@ -113,7 +113,8 @@ func TestStreamThatBreaksOffIsNotWhole(t *testing.T) {
 	if err := g.stop(); err != nil {
 		t.Error(err)
 	}
-	if log := g.log.String(); !strings.Contains(log, `"level":"ERROR"`) || !strings.Contains(log, `"route":"/api/v1/orders/{id}/stream"`) {
+	if log := g.log.String(); !strings.Contains(log, `"level":"ERROR"`) ||
+		!strings.Contains(log, `"route":"/api/v1/orders/{id}/stream"`) {
 		t.Errorf("log %s", log)
 	}
 }
@@ -123,7 +124,8 @@ func TestStreamsOfAnyForm(t *testing.T) {
 	large := "data: " + strings.Repeat("0123456789", 1000) + "\n\n"
 	const head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nX-Request-Id: its-own\r\nX-Other: passes\r\n"
 	for _, test := range []struct{ answer, want string }{
-		{head + "Transfer-Encoding: chunked\r\n\r\n" + strconv.FormatInt(int64(len(large)), 16) + "\r\n" + large + "\r\n0\r\n\r\n", large},
+		{head + "Transfer-Encoding: chunked\r\n\r\n" +
+			strconv.FormatInt(int64(len(large)), 16) + "\r\n" + large + "\r\n0\r\n\r\n", large},
 		{head + "\r\n" + large, large},
 		{head + "Connection: close\r\n\r\n", ""},
 		{head + "Content-Length: 10\r\n\r\ndata: 17\n\n", "data: 17\n\n"},
@@ -135,7 +137,8 @@ func TestStreamsOfAnyForm(t *testing.T) {
 		if err != nil || string(body) != test.want {
 			t.Errorf("%.40q: got %.40q, %v", test.answer, body, err)
 		}
-		if header := response.Header; header.Get("X-Other") != "passes" || len(header["X-Request-Id"]) != 1 || header.Get("X-Request-Id") == "its-own" {
+		if header := response.Header; header.Get("X-Other") != "passes" || len(header["X-Request-Id"]) != 1 ||
+			header.Get("X-Request-Id") == "its-own" {
 			t.Errorf("headers %v", header)
 		}
 	}
@@ -157,7 +160,8 @@ func TestAnswersInPlaceOfAStream(t *testing.T) {
 	})
 	g := setup(t, nil, closedAddress(t), problem)
 	for range 3 { // the other address is put aside
-		if response, _, p := g.do(t, newRequest(t, "GET", g.url+path, nil)); response.StatusCode != 404 || p.Code != "order_not_found" {
+		if response, _, p := g.do(t, newRequest(t, "GET", g.url+path, nil)); response.StatusCode != 404 ||
+			p.Code != "order_not_found" {
 			t.Errorf("got %s, %+v", response.Status, p)
 		}
 	}
@@ -166,7 +170,8 @@ func TestAnswersInPlaceOfAStream(t *testing.T) {
 	if response, body, _ := g.do(t, request); response.StatusCode != 204 || body != "" {
 		t.Errorf("got %s, %q", response.Status, body)
 	}
-	if response, _, _ := g.do(t, newRequest(t, "HEAD", g.url+path, nil)); response.StatusCode != 200 || response.Header.Get("Content-Type") != "text/event-stream" {
+	if response, _, _ := g.do(t, newRequest(t, "HEAD", g.url+path, nil)); response.StatusCode != 200 ||
+		response.Header.Get("Content-Type") != "text/event-stream" {
 		t.Errorf("HEAD: %s, %v", response.Status, response.Header)
 	}
 
@@ -181,10 +186,13 @@ func TestAnswersInPlaceOfAStream(t *testing.T) {
 		code    string
 	}{
 		{"nothing listens", closedAddress(t), 502, httpserver.CodeUpstreamUnavailable},
-		{"the service breaks off", service(t, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }), 502, httpserver.CodeUpstreamUnavailable},
+		{"the service breaks off", service(t, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }),
+			502, httpserver.CodeUpstreamUnavailable},
 		{"the answer is no HTTP", talk(t, "SSH-2.0-OpenSSH_9.7\r\n"), 502, httpserver.CodeUpstreamUnavailable},
-		{"it switches protocols", talk(t, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n"), 502, httpserver.CodeUpstreamUnavailable},
-		{"too much header", talk(t, "HTTP/1.1 200 OK\r\nX-Large: "+strings.Repeat("x", 100<<10)+"\r\n\r\n"), 502, httpserver.CodeUpstreamUnavailable},
+		{"it switches protocols", talk(t, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n"),
+			502, httpserver.CodeUpstreamUnavailable},
+		{"too much header", talk(t, "HTTP/1.1 200 OK\r\nX-Large: "+strings.Repeat("x", 100<<10)+"\r\n\r\n"), 502,
+			httpserver.CodeUpstreamUnavailable},
 		{"a certificate that nobody knows", unknown.URL, 502, httpserver.CodeUpstreamUnavailable},
 		{"the service hangs", service(t, hang), 504, httpserver.CodeUpstreamTimeout},
 	} {
@@ -292,11 +300,12 @@ func TestDrainFinishesARequestInFlight(t *testing.T) {
 }
 
 func TestAnswerThatStallsIsCutOff(t *testing.T) {
-	g := setup(t, func(cfg *Config) { cfg.UpstreamTimeout = 50 * time.Millisecond }, service(t, func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.WriteString(w, `{"items":[`)
-		_ = http.NewResponseController(w).Flush()
-		<-r.Context().Done()
-	}))
+	g := setup(t, func(cfg *Config) { cfg.UpstreamTimeout = 50 * time.Millisecond },
+		service(t, func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.WriteString(w, `{"items":[`)
+			_ = http.NewResponseController(w).Flush()
+			<-r.Context().Done()
+		}))
 	response, err := g.Get(g.url + "/api/v1/orders")
 	if err != nil {
 		t.Fatal(err)

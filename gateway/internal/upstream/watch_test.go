@@ -33,15 +33,16 @@ func (i *instance) start(t *testing.T, addr string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := &httptest.Server{Listener: listener, Config: &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		i.host.Store(r.Host)
-		if r.URL.Path != "/readyz" {
-			i.posts.Add(1)
-		}
-		if i.unready.Load() {
-			w.WriteHeader(http.StatusServiceUnavailable)
-		}
-	})}}
+	server := &httptest.Server{Listener: listener,
+		Config: &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			i.host.Store(r.Host)
+			if r.URL.Path != "/readyz" {
+				i.posts.Add(1)
+			}
+			if i.unready.Load() {
+				w.WriteHeader(http.StatusServiceUnavailable)
+			}
+		})}}
 	server.Start()
 	t.Cleanup(server.Close)
 	i.addr = listener.Addr().String()
@@ -111,7 +112,8 @@ func TestRequestsGoToInstancesThatAreReady(t *testing.T) {
 	if x, y := counts(); x != 20 || y != 0 {
 		t.Errorf("the first again: %d and %d", x, y)
 	}
-	if lines := strings.Count(log.String(), "\n"); lines != 3 || strings.Count(log.String(), "is not ready") != 2 || strings.Count(log.String(), "ready again") != 1 {
+	if lines := strings.Count(log.String(), "\n"); lines != 3 || strings.Count(log.String(), "is not ready") != 2 ||
+		strings.Count(log.String(), "ready again") != 1 {
 		t.Errorf("logged %s", log.String())
 	}
 }
