@@ -89,11 +89,13 @@ func TestProgram(t *testing.T) {
 		{args: "migrat", code: 2, stderr: `orders: there is no command "migrat"; did you mean migrate?; see orders --help`},
 		{args: "--hlep", code: 2, stderr: `there is no command "--hlep"; did you mean --help?`},
 		{args: "serve now", code: 2, stderr: `serve: there is no argument "now"`},
-		{args: "", env: "DATABASE_PORT=many", code: 2, stderr: `orders: bad configuration: DATABASE_PORT: "many" must be a whole number`},
+		{args: "", env: "DATABASE_PORT=many", code: 2,
+			stderr: `orders: bad configuration: DATABASE_PORT: "many" must be a whole number`},
 		{args: "show --id 7", env: "DATABASE_PORT=many", code: 2, stderr: "DATABASE_PORT"},
 		{args: "show --id 7", ran: "7 3 0 1s false  []"},
 		{args: "show --id 7", env: "AMOUNT=9", ran: "7 9 0 1s false  []"},
-		{args: "show -id=7 a --amount 5 --rate 0.5 --wait 2m --json b --color red -- --c", env: "AMOUNT=9", ran: "7 5 0.5 2m0s true red [a b --c]"},
+		{args: "show -id=7 a --amount 5 --rate 0.5 --wait 2m --json b --color red -- --c", env: "AMOUNT=9",
+			ran: "7 5 0.5 2m0s true red [a b --c]"},
 		{args: "show --id 7 --json=false", ran: "7 3 0 1s false  []"},
 		{args: "show", code: 2, stderr: none("--id is missing")},
 		{args: "show --id=", code: 2, stderr: none("--id is missing")},
@@ -104,9 +106,11 @@ func TestProgram(t *testing.T) {
 		{args: "show ---amount 1", code: 2, stderr: none("there is no flag ---amount; did you mean --amount?")},
 		{args: "show --id 7 --amount", code: 2, stderr: none("--amount needs a value")},
 		{args: "show --id 7 -amount many", code: 2, stderr: none(`--amount: "many" must be a whole number`)},
-		{args: "show --id 7 --amount 99999999999999999999", code: 2, stderr: none(`--amount: "99999999999999999999" must be a whole number`)},
+		{args: "show --id 7 --amount 99999999999999999999", code: 2,
+			stderr: none(`--amount: "99999999999999999999" must be a whole number`)},
 		{args: "show --id 7 --rate x", code: 2, stderr: none(`--rate: "x" must be a number`)},
-		{args: "show --id 7 --wait=soon", code: 2, stderr: none(`--wait: "soon" must be a duration such as 250ms, 15s or 1h30m`)},
+		{args: "show --id 7 --wait=soon", code: 2,
+			stderr: none(`--wait: "soon" must be a duration such as 250ms, 15s or 1h30m`)},
 		{args: "show --id 7 --json=maybe", code: 2, stderr: none(`--json: "maybe" must be true or false`)},
 		{args: "show --id 7 --color blue", code: 2, stderr: none(`--color: "blue" must be red`)},
 		{args: "show --id 7 --color=", code: 2, stderr: none(`--color must be red`)},
@@ -162,15 +166,19 @@ Examples:
 func TestProgramsOfOneKind(t *testing.T) {
 	var got flags
 	var stdout, stderr bytes.Buffer
-	one := Program{Name: "bench", About: "Measures.", Stdout: &stdout, Stderr: &stderr, Env: map[string]string{"AMOUNT": "4"},
+	one := Program{Name: "bench", About: "Measures.", Stdout: &stdout, Stderr: &stderr,
+		Env:      map[string]string{"AMOUNT": "4"},
 		Commands: []Command{NewCommand("", "", func(_ context.Context, f flags) error { got = f; return nil })}}
-	if code := one.Run(t.Context(), []string{"-id", "7", "help"}); code != 0 || got.Amount != 4 || !reflect.DeepEqual(got.Parts, []string{"help"}) {
+	if code := one.Run(t.Context(), []string{"-id", "7", "help"}); code != 0 || got.Amount != 4 ||
+		!reflect.DeepEqual(got.Parts, []string{"help"}) {
 		t.Errorf("code %d, %+v, %s", code, got, stderr.String())
 	}
-	if code := one.Run(t.Context(), []string{"--amount", "5"}); code != 2 || stderr.String() != "bench: --id is missing; see bench --help\n" {
+	if code := one.Run(t.Context(), []string{"--amount", "5"}); code != 2 ||
+		stderr.String() != "bench: --id is missing; see bench --help\n" {
 		t.Errorf("code %d, %s", code, stderr.String())
 	}
-	if code := one.Run(t.Context(), []string{"--help"}); code != 0 || !strings.HasPrefix(stdout.String(), "Measures.\n\nUsage: bench --id ID [flags]") {
+	if code := one.Run(t.Context(), []string{"--help"}); code != 0 ||
+		!strings.HasPrefix(stdout.String(), "Measures.\n\nUsage: bench --id ID [flags]") {
 		t.Errorf("code %d, %s", code, stdout.String())
 	}
 	stdout.Reset()
@@ -178,7 +186,8 @@ func TestProgramsOfOneKind(t *testing.T) {
 		NewCommand("pay", "pays", func(context.Context, flags) error { return nil }),
 		NewCommand("hidden", "", func(context.Context, flags) error { return nil }),
 	}}
-	if code := none.Run(t.Context(), nil); code != 0 || !strings.Contains(stdout.String(), "  pay  pays\n") || strings.Contains(stdout.String(), "hidden") {
+	if code := none.Run(t.Context(), nil); code != 0 || !strings.Contains(stdout.String(), "  pay  pays\n") ||
+		strings.Contains(stdout.String(), "hidden") {
 		t.Errorf("code %d, %s", code, stdout.String())
 	}
 }

@@ -54,7 +54,8 @@ func TestLoadFromNamesEveryBadVariable(t *testing.T) {
 	if err == nil {
 		t.Fatal("no error")
 	}
-	for _, name := range []string{`DATABASE_PORT: "many"`, `DATABASE_TIMEOUT: "soon"`, `BODY: "1.5MiB"`, `LIMITS_PORT: "101" must be at most 100`,
+	for _, name := range []string{`DATABASE_PORT: "many"`, `DATABASE_TIMEOUT: "soon"`, `BODY: "1.5MiB"`,
+		`LIMITS_PORT: "101" must be at most 100`,
 		"must be a whole number", "must be a duration", "must be a size"} {
 		if !strings.Contains(err.Error(), name) {
 			t.Errorf("%q is missing in: %v", name, err)
@@ -73,7 +74,8 @@ func TestLoadFromNamesEveryBadVariable(t *testing.T) {
 func TestVariables(t *testing.T) {
 	vars := Variables[settings]()
 	want := []Variable{
-		{Name: "ADDR", Default: ":8080", Help: "address"}, {Name: "BROKERS", Default: "127.0.0.1:9092", Help: "addresses of brokers"},
+		{Name: "ADDR", Default: ":8080", Help: "address"},
+		{Name: "BROKERS", Default: "127.0.0.1:9092", Help: "addresses of brokers"},
 		{Name: "BODY", Default: "1MiB", Help: "largest body"}, {Name: "DATABASE_PORT", Default: "54320"},
 		{Name: "DATABASE_NAME", Default: "orders"}, {Name: "DATABASE_PASSWORD", Secret: true},
 		{Name: "DATABASE_TIMEOUT", Default: "5s"}, {Name: "LIMITS_PORT", Default: "10"},

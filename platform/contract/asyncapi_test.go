@@ -159,7 +159,8 @@ func TestAsyncAPIDescribesTheTypes(t *testing.T) {
 		{contract.Cancellation{}, []string{"cancellation"}},
 		{contract.Payment{}, []string{"payment"}},
 		{contract.Inventory{}, []string{"inventory"}},
-		{contract.Command{}, []string{"createAccount", "deposit", "withdraw", "transfer", "hold", "capture", "release", "cancel", "balanceQuestion"}},
+		{contract.Command{}, []string{"createAccount", "deposit", "withdraw", "transfer", "hold", "capture", "release",
+			"cancel", "balanceQuestion"}},
 		{contract.Reply{}, []string{"success", "refusal"}},
 		{contract.Operation{}, []string{"operation"}},
 		{contract.Account{}, []string{"account"}},
@@ -188,7 +189,8 @@ func TestAsyncAPIDescribesTheTypes(t *testing.T) {
 			}
 		}
 		if !maps.Equal(described, fields) {
-			t.Errorf("%T has the fields %v, described are %v", test.value, slices.Sorted(maps.Keys(fields)), slices.Sorted(maps.Keys(described)))
+			t.Errorf("%T has the fields %v, described are %v", test.value, slices.Sorted(maps.Keys(fields)),
+				slices.Sorted(maps.Keys(described)))
 		}
 	}
 }
@@ -211,7 +213,9 @@ func TestAsyncAPIDescribesTheFieldsOfEachOperation(t *testing.T) {
 	// Each field of a command is one of some operation.
 	for _, field := range reflect.VisibleFields(reflect.TypeFor[contract.Command]()) {
 		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
-		if !slices.ContainsFunc(contract.Operations(), func(operation string) bool { return contract.Command{}.Has(operation, name) }) {
+		if !slices.ContainsFunc(contract.Operations(), func(operation string) bool {
+			return contract.Command{}.Has(operation, name)
+		}) {
 			t.Errorf("no operation has %s", name)
 		}
 	}
@@ -221,8 +225,9 @@ func TestAsyncAPIDescribesTheFieldsOfEachOperation(t *testing.T) {
 func TestAsyncAPIDescribesTheTopics(t *testing.T) {
 	d := load(t)
 	for topic, names := range map[string][]string{
-		contract.TopicOrders:    {"order.placed", "order.cancelled"},
-		contract.TopicPayments:  {"payment.created", "payment.authorized", "payment.succeeded", "payment.failed", "payment.cancelled", "payment.refunded"},
+		contract.TopicOrders: {"order.placed", "order.cancelled"},
+		contract.TopicPayments: {"payment.created", "payment.authorized", "payment.succeeded", "payment.failed",
+			"payment.cancelled", "payment.refunded"},
 		contract.TopicInventory: {"inventory.completed"},
 		contract.TopicCommands:  {"command.create_account", "command.invoice", "command.release"},
 		contract.TopicReplies:   {"reply.transfer", "reply.without_id"},
@@ -266,10 +271,16 @@ func TestAsyncAPIRefuses(t *testing.T) {
 		{contract.TopicPayments, "payment.failed", func(p map[string]any) { p["colour"] = "red" }, "colour"},
 		{contract.TopicPayments, "payment.failed", func(p map[string]any) { delete(p, "version") }, "version"},
 		{contract.TopicPayments, "payment.failed", func(p map[string]any) { p["amount"] = 2500 }, "amount"},
-		{contract.TopicPayments, "payment.failed", func(p map[string]any) { p["created_at"] = "2026-01-15T09:30:00+03:00" }, "created_at"},
+		{contract.TopicPayments, "payment.failed", func(p map[string]any) {
+			p["created_at"] = "2026-01-15T09:30:00+03:00"
+		}, "created_at"},
 		{contract.TopicOrders, "order.placed", func(p map[string]any) { p["order_id"] = "1042" }, "order_id"},
-		{contract.TopicReplies, "reply.deposit", func(p map[string]any) { p["body"].(map[string]any)["colour"] = "red" }, "colour"},
-		{contract.TopicReplies, "reply.balance", func(p map[string]any) { p["body"].(map[string]any)["actual_balance"].(map[string]any)["RUB"] = "-1" }, "RUB"},
+		{contract.TopicReplies, "reply.deposit", func(p map[string]any) {
+			p["body"].(map[string]any)["colour"] = "red"
+		}, "colour"},
+		{contract.TopicReplies, "reply.balance", func(p map[string]any) {
+			p["body"].(map[string]any)["actual_balance"].(map[string]any)["RUB"] = "-1"
+		}, "RUB"},
 		{contract.TopicReplies, "reply.without_id", func(p map[string]any) { delete(p, "command_id") }, "command_id"},
 		{contract.TopicCommands, "command.deposit", func(p map[string]any) { p["amount"] = "1e3" }, "amount"},
 		{contract.TopicCommands, "command.deposit", func(p map[string]any) { p["amount"] = 0 }, "amount"},

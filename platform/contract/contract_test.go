@@ -40,7 +40,8 @@ func TestDerivedIDsDoNotCollide(t *testing.T) {
 
 func TestCheckText(t *testing.T) {
 	for text, ok := range map[string]bool{
-		"": true, strings.Repeat("я", 10): true, strings.Repeat("я", 11): false, "a\x00b": false, "a\xff": false, "line\nbreak": true,
+		"": true, strings.Repeat("я", 10): true, strings.Repeat("я", 11): false, "a\x00b": false, "a\xff": false,
+		"line\nbreak": true,
 	} {
 		if err := contract.CheckText(text, 10); (err == nil) != ok {
 			t.Errorf("CheckText(%q) = %v", text, err)

@@ -117,7 +117,8 @@ func updateExamples() error {
 			places = append(places, p)
 		}
 	}
-	slices.SortFunc(places, func(a, b place) int { return b.first - a.first }) // from the end, so that lines keep their numbers
+	// from the end, so that lines keep their numbers
+	slices.SortFunc(places, func(a, b place) int { return b.first - a.first })
 	lines := strings.Split(contract.AsyncAPI, "\n")
 	for _, p := range places {
 		text, err := os.ReadFile(golden(p.name))

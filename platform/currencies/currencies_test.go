@@ -63,11 +63,14 @@ func TestAgree(t *testing.T) {
 		{about: "the first start", lines: []string{"XAA,2", "XBB,3"}},
 		{about: "the next one", lines: []string{"XAA,2", "XBB,3"}},
 		{about: "a new currency", lines: []string{"XAA,2", "XBB,3", "XCC,0"}},
-		{about: "other digits, though it is not used yet: another instance may use it", lines: []string{"XAA,2", "XBB,4", "XCC,0"}, wants: "XBB has 4 digits here and 3 in the database"},
+		{about: "other digits, though it is not used yet: another instance may use it",
+			lines: []string{"XAA,2", "XBB,4", "XCC,0"}, wants: "XBB has 4 digits here and 3 in the database"},
 		{about: "one that was never used is gone", lines: []string{"XAA,2", "XCC,0"}},
 		{about: "and comes back with other digits", lines: []string{"XAA,2", "XBB,4", "XCC,0"}},
-		{about: "one that is used is gone", used: "XAA", lines: []string{"XBB,4", "XCC,0"}, wants: "XAA is missing and used in the database"},
-		{about: "all at once", lines: []string{"XAA,3", "XCC,1"}, wants: "XAA has 3 digits here and 2 in the database; XCC has 1 digits here and 0 in the database"},
+		{about: "one that is used is gone", used: "XAA", lines: []string{"XBB,4", "XCC,0"},
+			wants: "XAA is missing and used in the database"},
+		{about: "all at once", lines: []string{"XAA,3", "XCC,1"},
+			wants: "XAA has 3 digits here and 2 in the database; XCC has 1 digits here and 0 in the database"},
 		{about: "without a file", wants: "XAA is missing and used in the database"},
 		{about: "as it was", lines: []string{"XAA,2", "XCC,0"}},
 	} {
@@ -93,7 +96,8 @@ func TestAgreeOnADatabaseWithData(t *testing.T) {
 			use(t, db.Owner, table, code)
 		}
 	}
-	if err := pg.Migrate(t.Context(), db.Config, slog.New(slog.DiscardHandler), books, currencies.Migrations()); err != nil {
+	if err := pg.Migrate(t.Context(), db.Config, slog.New(slog.DiscardHandler), books,
+		currencies.Migrations()); err != nil {
 		t.Fatal(err)
 	}
 	err := currencies.Agree(t.Context(), db.Service, file(t, "XAA,2"), tables...)

@@ -14,24 +14,31 @@ import (
 // in one place, they are a closed list: clients may switch on them. Each comment begins with the status; make
 // generate turns them into docs/errors.md and into the enum in the Swagger documents.
 const (
-	CodeInvalidJSON          = "invalid_json"           // 400: the body is no JSON object
-	CodeUnknownField         = "unknown_field"          // 400: the body has a field that this call does not know; errors names it
-	CodeUnknownParameter     = "unknown_parameter"      // 400: the query has a parameter that this call does not know; errors names it
-	CodeValidationFailed     = "validation_failed"      // 400: errors names the fields and what is wrong with each
-	CodeCrossOrigin          = "cross_origin"           // 403: a page of another site asks; ALLOWED_ORIGINS names those that may
+	CodeInvalidJSON = "invalid_json" // 400: the body is no JSON object
+	// 400: the body has a field that this call does not know; errors names it
+	CodeUnknownField = "unknown_field"
+	// 400: the query has a parameter that this call does not know; errors names it
+	CodeUnknownParameter = "unknown_parameter"
+	CodeValidationFailed = "validation_failed" // 400: errors names the fields and what is wrong with each
+	// 403: a page of another site asks; ALLOWED_ORIGINS names those that may
+	CodeCrossOrigin          = "cross_origin"
 	CodeNotFound             = "not_found"              // 404: nothing is served at this path
 	CodeMethodNotAllowed     = "method_not_allowed"     // 405: the header Allow lists what is
 	CodeRequestTimeout       = "request_timeout"        // 408: the body did not arrive in time
 	CodeBodyTooLarge         = "body_too_large"         // 413: the body is larger than 1 MiB
 	CodeUnsupportedMediaType = "unsupported_media_type" // 415: the body must be application/json
-	CodeMisdirectedRequest   = "misdirected_request"    // 421: the Host is not one of this server; ALLOWED_HOSTS names further ones
+	// 421: the Host is not one of this server; ALLOWED_HOSTS names further ones
+	CodeMisdirectedRequest   = "misdirected_request"
 	CodeIdempotencyKeyReused = "idempotency_key_reused" // 422: the same Idempotency-Key came with another request before
 	CodeInternal             = "internal"               // 500: a fault of Altyn, logged under the request's ID
 	CodeUpstreamUnavailable  = "upstream_unavailable"   // 502: a service behind the gateway broke off; it may have done it
-	CodeUnavailable          = "unavailable"            // 503: the database or a service is not there; nothing was done, repeat the request
-	CodeOutcomeUnknown       = "outcome_unknown"        // 503: it may have been done; Location and location say where that can be seen
-	CodeOverloaded           = "overloaded"             // 503: there is no room for the request now; nothing was done
-	CodeUpstreamTimeout      = "upstream_timeout"       // 504: a service behind the gateway did not answer in time; it may still do it
+	// 503: the database or a service is not there; nothing was done, repeat the request
+	CodeUnavailable = "unavailable"
+	// 503: it may have been done; Location and location say where that can be seen
+	CodeOutcomeUnknown = "outcome_unknown"
+	CodeOverloaded     = "overloaded" // 503: there is no room for the request now; nothing was done
+	// 504: a service behind the gateway did not answer in time; it may still do it
+	CodeUpstreamTimeout = "upstream_timeout"
 )
 
 // StatusClientClosedRequest is the status in the log and the metrics of a request whose client left before the answer.

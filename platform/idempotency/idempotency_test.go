@@ -20,15 +20,16 @@ type prints map[uuid.UUID]uuid.UUID
 // claim makes claims over what exists of requests.
 func claim(t *testing.T, db postgrestest.DB, exists prints, claims ...idempotency.Claim) []idempotency.Outcome {
 	t.Helper()
-	out, err := idempotency.Make(t.Context(), db.Service, claims, func(_ context.Context, ids []uuid.UUID) (map[uuid.UUID]uuid.UUID, error) {
-		found := prints{}
-		for _, id := range ids {
-			if fingerprint, ok := exists[id]; ok {
-				found[id] = fingerprint
+	out, err := idempotency.Make(t.Context(), db.Service, claims,
+		func(_ context.Context, ids []uuid.UUID) (map[uuid.UUID]uuid.UUID, error) {
+			found := prints{}
+			for _, id := range ids {
+				if fingerprint, ok := exists[id]; ok {
+					found[id] = fingerprint
+				}
 			}
-		}
-		return found, nil
-	})
+			return found, nil
+		})
 	if err != nil || len(out) != len(claims) {
 		t.Fatalf("%v: %d outcomes of %d claims", err, len(out), len(claims))
 	}
@@ -55,7 +56,8 @@ func TestAKeyStandsForOneRequest(t *testing.T) {
 	}
 	// Many at once, one key twice, and one that stands for a request already: the first one gets it.
 	second := uuid.New()
-	for i, want := range claim(t, db, nil, idempotency.Claim{Key: second, Fingerprint: a}, idempotency.Claim{Key: second, Fingerprint: b},
+	for i, want := range claim(t, db, nil, idempotency.Claim{Key: second, Fingerprint: a},
+		idempotency.Claim{Key: second, Fingerprint: b},
 		idempotency.Claim{Key: key, Fingerprint: a}, idempotency.Claim{Key: second, Fingerprint: a}) {
 		if want != []idempotency.Outcome{free, reused, repeated, repeated}[i] {
 			t.Errorf("claim %d of many: %+v", i, want)
@@ -78,7 +80,8 @@ func TestOneOfManyGetsTheKey(t *testing.T) {
 			wait.Go(func() {
 				fingerprint := uuid.NewSHA1(keys[0], []byte{byte(n % 4)})
 				order := []int{n % 2, 1 - n%2}
-				claims := []idempotency.Claim{{Key: keys[order[0]], Fingerprint: fingerprint}, {Key: keys[order[1]], Fingerprint: fingerprint}}
+				claims := []idempotency.Claim{{Key: keys[order[0]], Fingerprint: fingerprint},
+					{Key: keys[order[1]], Fingerprint: fingerprint}}
 				out, err := idempotency.Make(context.Background(), db.Service, claims, nil)
 				if err != nil {
 					t.Error(err)
@@ -147,7 +150,8 @@ func TestKeysAreForever(t *testing.T) {
 			t.Errorf("%s went through", statement)
 		}
 	}
-	if _, err := idempotency.Make(t.Context(), db.Service, []idempotency.Claim{{Key: uuid.New(), Others: []uuid.UUID{uuid.New()}}},
+	if _, err := idempotency.Make(t.Context(), db.Service,
+		[]idempotency.Claim{{Key: uuid.New(), Others: []uuid.UUID{uuid.New()}}},
 		func(context.Context, []uuid.UUID) (map[uuid.UUID]uuid.UUID, error) { return nil, errors.New("away") }); err == nil {
 		t.Error("a claim was made though nobody could tell what exists")
 	}

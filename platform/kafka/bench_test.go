@@ -29,8 +29,10 @@ func benchmarkBrokers(b *testing.B, benchmark func(b *testing.B, cfg kafka.Confi
 func events(topic string, n int) []kafka.Message {
 	list := make([]kafka.Message, n)
 	for i := range list {
-		event := kafka.Event{ID: uuid.NewString(), Type: "order.placed", Source: "orders", Subject: uuid.NewString(), Time: time.Now()}
-		list[i] = kafka.Message{Topic: topic, Key: []byte(uuid.NewString()), Value: make([]byte, 300), Headers: event.Headers()}
+		event := kafka.Event{ID: uuid.NewString(), Type: "order.placed", Source: "orders", Subject: uuid.NewString(),
+			Time: time.Now()}
+		list[i] = kafka.Message{Topic: topic, Key: []byte(uuid.NewString()), Value: make([]byte, 300),
+			Headers: event.Headers()}
 	}
 	return list
 }

@@ -187,7 +187,9 @@ func waitGroup(t *testing.T, cluster *kfake.Cluster, group string, holds func(*k
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), deadline)
 	defer cancel()
-	if info, err := cluster.WaitGroupInfo(ctx, group, func(g *kfake.GroupInfo) bool { return g != nil && holds(g) }); err != nil {
+	if info, err := cluster.WaitGroupInfo(ctx, group, func(g *kfake.GroupInfo) bool {
+		return g != nil && holds(g)
+	}); err != nil {
 		t.Fatalf("group: %+v: %v", info, err)
 	}
 }

@@ -20,9 +20,11 @@ func settingsOf(t *testing.T, cfg kafka.Config, topic string) map[string]string 
 	t.Helper()
 	client := &kafkago.Client{Addr: kafkago.TCP(cfg.Brokers...), Transport: &kafkago.Transport{}}
 	defer client.Transport.(*kafkago.Transport).CloseIdleConnections()
-	response, err := client.DescribeConfigs(t.Context(), &kafkago.DescribeConfigsRequest{Resources: []kafkago.DescribeConfigRequestResource{{
-		ResourceType: kafkago.ResourceTypeTopic, ResourceName: topic, ConfigNames: []string{"min.insync.replicas", "unclean.leader.election.enable"},
-	}}})
+	response, err := client.DescribeConfigs(t.Context(),
+		&kafkago.DescribeConfigsRequest{Resources: []kafkago.DescribeConfigRequestResource{{
+			ResourceType: kafkago.ResourceTypeTopic, ResourceName: topic,
+			ConfigNames: []string{"min.insync.replicas", "unclean.leader.election.enable"},
+		}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,7 +38,8 @@ func settingsOf(t *testing.T, cfg kafka.Config, topic string) map[string]string 
 func TestNewTopicsLoseNothing(t *testing.T) {
 	check := func(t *testing.T, cfg kafka.Config, want string) {
 		t.Helper()
-		if got := settingsOf(t, cfg, kfaketest.Topic(t, cfg)); got["min.insync.replicas"] != want || got["unclean.leader.election.enable"] != "false" {
+		if got := settingsOf(t, cfg, kfaketest.Topic(t, cfg)); got["min.insync.replicas"] != want ||
+			got["unclean.leader.election.enable"] != "false" {
 			t.Errorf("with %d replicas and %d asked for: %v", cfg.ReplicationFactor, cfg.MinInSync, got)
 		}
 	}
@@ -61,18 +64,31 @@ func TestTopicsThatEndangerMessages(t *testing.T) {
 		refused, warned string // with three replicas asked for
 		alone           string // what is said where one is
 	}{
-		"right":                       {replicas: 3, settings: map[string]string{"min.insync.replicas": "2"}},
-		"stricter":                    {replicas: 3, settings: map[string]string{"min.insync.replicas": "3"}},
-		"without replicas":            {replicas: 1, refused: "a partition has 1 replicas"},
-		"of two replicas":             {replicas: 2, settings: map[string]string{"min.insync.replicas": "2"}, warned: "a partition has 2 replicas, not 3"},
-		"acknowledged by one":         {replicas: 3, refused: "min.insync.replicas is 1", alone: "min.insync.replicas is 1"},
-		"never to be written":         {replicas: 3, settings: map[string]string{"min.insync.replicas": "4"}, refused: "nothing can be written", alone: "nothing can be written"},
-		"led by whoever is left":      {replicas: 3, settings: map[string]string{"min.insync.replicas": "2", "unclean.leader.election.enable": "true"}, refused: "unclean.leader.election.enable is true", alone: "unclean.leader.election.enable is true"},
-		"compacted":                   {replicas: 3, settings: map[string]string{"min.insync.replicas": "2", "cleanup.policy": "compact"}, refused: "cleanup.policy is compact", alone: "cleanup.policy is compact"},
-		"compacted too":               {replicas: 3, settings: map[string]string{"min.insync.replicas": "2", "cleanup.policy": "compact,delete"}, refused: "cleanup.policy is compact,delete", alone: "cleanup.policy is compact,delete"},
-		"kept for an hour":            {replicas: 3, settings: map[string]string{"min.insync.replicas": "2", "retention.ms": "3600000"}, warned: "retention.ms is 3600000", alone: "retention.ms is 3600000"},
-		"kept for ever":               {replicas: 3, settings: map[string]string{"min.insync.replicas": "2", "retention.ms": "-1"}},
-		"kept up to a megabyte":       {replicas: 3, settings: map[string]string{"min.insync.replicas": "2", "retention.bytes": "1000000"}, warned: "retention.bytes is 1000000", alone: "retention.bytes is 1000000"},
+		"right":            {replicas: 3, settings: map[string]string{"min.insync.replicas": "2"}},
+		"stricter":         {replicas: 3, settings: map[string]string{"min.insync.replicas": "3"}},
+		"without replicas": {replicas: 1, refused: "a partition has 1 replicas"},
+		"of two replicas": {replicas: 2, settings: map[string]string{"min.insync.replicas": "2"},
+			warned: "a partition has 2 replicas, not 3"},
+		"acknowledged by one": {replicas: 3, refused: "min.insync.replicas is 1", alone: "min.insync.replicas is 1"},
+		"never to be written": {replicas: 3, settings: map[string]string{"min.insync.replicas": "4"},
+			refused: "nothing can be written", alone: "nothing can be written"},
+		"led by whoever is left": {replicas: 3,
+			settings: map[string]string{"min.insync.replicas": "2", "unclean.leader.election.enable": "true"},
+			refused:  "unclean.leader.election.enable is true", alone: "unclean.leader.election.enable is true"},
+		"compacted": {replicas: 3,
+			settings: map[string]string{"min.insync.replicas": "2", "cleanup.policy": "compact"},
+			refused:  "cleanup.policy is compact", alone: "cleanup.policy is compact"},
+		"compacted too": {replicas: 3,
+			settings: map[string]string{"min.insync.replicas": "2", "cleanup.policy": "compact,delete"},
+			refused:  "cleanup.policy is compact,delete", alone: "cleanup.policy is compact,delete"},
+		"kept for an hour": {replicas: 3,
+			settings: map[string]string{"min.insync.replicas": "2", "retention.ms": "3600000"},
+			warned:   "retention.ms is 3600000", alone: "retention.ms is 3600000"},
+		"kept for ever": {replicas: 3,
+			settings: map[string]string{"min.insync.replicas": "2", "retention.ms": "-1"}},
+		"kept up to a megabyte": {replicas: 3,
+			settings: map[string]string{"min.insync.replicas": "2", "retention.bytes": "1000000"},
+			warned:   "retention.bytes is 1000000", alone: "retention.bytes is 1000000"},
 		"a single broker's, as it is": {replicas: 1, refused: "a partition has 1 replicas"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -81,20 +97,26 @@ func TestTopicsThatEndangerMessages(t *testing.T) {
 			client := &kafkago.Client{Addr: kafkago.TCP(cfg.Brokers...), Transport: &kafkago.Transport{}}
 			defer client.Transport.(*kafkago.Transport).CloseIdleConnections()
 			topic := kafkago.TopicConfig{Topic: "orders", NumPartitions: 4, ReplicationFactor: int(test.replicas)}
-			topic.ConfigEntries = append(topic.ConfigEntries, kafkago.ConfigEntry{ConfigName: "retention.ms", ConfigValue: "2592000000"})
+			topic.ConfigEntries = append(topic.ConfigEntries,
+				kafkago.ConfigEntry{ConfigName: "retention.ms", ConfigValue: "2592000000"})
 			for setting, value := range test.settings {
 				topic.ConfigEntries = append(topic.ConfigEntries, kafkago.ConfigEntry{ConfigName: setting, ConfigValue: value})
 			}
-			if response, err := client.CreateTopics(t.Context(), &kafkago.CreateTopicsRequest{Topics: []kafkago.TopicConfig{topic}}); err != nil || response.Errors["orders"] != nil {
+			if response, err := client.CreateTopics(t.Context(),
+				&kafkago.CreateTopicsRequest{Topics: []kafkago.TopicConfig{topic}}); err != nil ||
+				response.Errors["orders"] != nil {
 				t.Fatal(err, response)
 			}
 			cfg.ReplicationFactor = 3
 			err := kafka.EnsureTopics(t.Context(), cfg, "orders")
-			if (err == nil) != (test.refused == "") || err != nil && (!kafka.Permanent(err) || !strings.Contains(err.Error(), test.refused) || !strings.Contains(err.Error(), `"orders"`)) {
+			if (err == nil) != (test.refused == "") ||
+				err != nil && (!kafka.Permanent(err) || !strings.Contains(err.Error(), test.refused) ||
+					!strings.Contains(err.Error(), `"orders"`)) {
 				t.Errorf("with three replicas: %v, want %q", err, test.refused)
 			}
 			said, err := start(t, cfg, test.warned != "", "orders")
-			if (err == nil) != (test.refused == "") || !strings.Contains(said, test.warned) || (test.warned == "") != (said == "") {
+			if (err == nil) != (test.refused == "") || !strings.Contains(said, test.warned) ||
+				(test.warned == "") != (said == "") {
 				t.Errorf("the start ends with %v and says %q", err, said)
 			}
 			cfg.ReplicationFactor = 1

@@ -20,7 +20,8 @@ func TestHeader(t *testing.T) {
 }
 
 func TestEventHeaders(t *testing.T) {
-	event := kafka.Event{ID: "1", Type: "order.placed", Source: "orders", Time: time.Date(2026, 7, 1, 14, 0, 0, 5999, time.FixedZone("", 7200))}
+	event := kafka.Event{ID: "1", Type: "order.placed", Source: "orders",
+		Time: time.Date(2026, 7, 1, 14, 0, 0, 5999, time.FixedZone("", 7200))}
 	got := map[string]string{}
 	for _, h := range event.Headers() {
 		got[h.Key] = string(h.Value)
@@ -39,7 +40,8 @@ func TestEventHeaders(t *testing.T) {
 	}
 
 	for name, value := range map[string]string{"ce_time": "yesterday", "traceparent": "00-\xff\x00"} {
-		if event := kafka.EventOf(kafka.Message{Headers: []kafka.Header{{Key: name, Value: []byte(value)}}}); event != (kafka.Event{}) {
+		if event := kafka.EventOf(kafka.Message{Headers: []kafka.Header{{Key: name,
+			Value: []byte(value)}}}); event != (kafka.Event{}) {
 			t.Errorf("a malformed %s makes %+v", name, event)
 		}
 	}
@@ -55,7 +57,8 @@ func TestDeadLetter(t *testing.T) {
 		t.Errorf("dead letter %+v", dead)
 	}
 	for name, want := range map[string]string{
-		"ce_id": "1", "dlq_reason": "not JSON", "dlq_topic": "orders", "dlq_partition": "3", "dlq_offset": "17", "dlq_truncated": "",
+		"ce_id": "1", "dlq_reason": "not JSON", "dlq_topic": "orders", "dlq_partition": "3", "dlq_offset": "17",
+		"dlq_truncated": "",
 	} {
 		if got := dead.Header(name); got != want {
 			t.Errorf("header %s is %q, not %q", name, got, want)
@@ -74,10 +77,11 @@ func TestDeadLetterFits(t *testing.T) {
 	large := bytes.Repeat([]byte("x"), 2*kafka.MaxMessageBytes)
 	for name, m := range map[string]kafka.Message{
 		"just too large with its headers": {Value: large[:kafka.MaxMessageBytes-200]},
-		"a large value":                   {Key: []byte("key"), Value: large, Headers: []kafka.Header{{Key: "a", Value: []byte("b")}}},
-		"large headers":                   {Key: []byte("key"), Value: []byte("value"), Headers: []kafka.Header{{Key: "a", Value: large}}},
-		"a large key":                     {Key: large, Value: []byte("value")},
-		"large everything":                {Key: large, Value: large, Headers: []kafka.Header{{Key: "a", Value: large}}},
+		"a large value": {Key: []byte("key"), Value: large,
+			Headers: []kafka.Header{{Key: "a", Value: []byte("b")}}},
+		"large headers":    {Key: []byte("key"), Value: []byte("value"), Headers: []kafka.Header{{Key: "a", Value: large}}},
+		"a large key":      {Key: large, Value: []byte("value")},
+		"large everything": {Key: large, Value: large, Headers: []kafka.Header{{Key: "a", Value: large}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m.Topic = "orders"

@@ -110,14 +110,17 @@ func TestFaultsAreOutlived(t *testing.T) {
 		return faults
 	}
 	for name, faults := range map[string][]kfake.Fault{
-		"no coordinator yet":         all(kerr.CoordinatorNotAvailable, 5, kmsg.FindCoordinator),
-		"another coordinator":        all(kerr.NotCoordinator, 3, kmsg.JoinGroup, kmsg.SyncGroup, kmsg.OffsetFetch, kmsg.Heartbeat, kmsg.OffsetCommit),
-		"the coordinator loads":      all(kerr.CoordinatorLoadInProgress, 3, kmsg.JoinGroup, kmsg.SyncGroup, kmsg.OffsetFetch, kmsg.Heartbeat, kmsg.OffsetCommit),
-		"the generation is over":     all(kerr.IllegalGeneration, 2, kmsg.SyncGroup, kmsg.Heartbeat, kmsg.OffsetCommit),
-		"the group rebalances":       all(kerr.RebalanceInProgress, 2, kmsg.SyncGroup, kmsg.Heartbeat, kmsg.OffsetCommit),
-		"the leader moves":           all(kerr.NotLeaderForPartition, 6, kmsg.Fetch, kmsg.ListOffsets),
-		"the topic is unknown":       all(kerr.UnknownTopicOrPartition, 6, kmsg.Fetch, kmsg.ListOffsets),
-		"the broker has no idea":     all(kerr.UnknownServerError, 3, kmsg.Fetch, kmsg.ListOffsets, kmsg.JoinGroup, kmsg.SyncGroup, kmsg.OffsetFetch, kmsg.Heartbeat, kmsg.OffsetCommit),
+		"no coordinator yet": all(kerr.CoordinatorNotAvailable, 5, kmsg.FindCoordinator),
+		"another coordinator": all(kerr.NotCoordinator, 3, kmsg.JoinGroup, kmsg.SyncGroup, kmsg.OffsetFetch,
+			kmsg.Heartbeat, kmsg.OffsetCommit),
+		"the coordinator loads": all(kerr.CoordinatorLoadInProgress, 3, kmsg.JoinGroup, kmsg.SyncGroup, kmsg.OffsetFetch,
+			kmsg.Heartbeat, kmsg.OffsetCommit),
+		"the generation is over": all(kerr.IllegalGeneration, 2, kmsg.SyncGroup, kmsg.Heartbeat, kmsg.OffsetCommit),
+		"the group rebalances":   all(kerr.RebalanceInProgress, 2, kmsg.SyncGroup, kmsg.Heartbeat, kmsg.OffsetCommit),
+		"the leader moves":       all(kerr.NotLeaderForPartition, 6, kmsg.Fetch, kmsg.ListOffsets),
+		"the topic is unknown":   all(kerr.UnknownTopicOrPartition, 6, kmsg.Fetch, kmsg.ListOffsets),
+		"the broker has no idea": all(kerr.UnknownServerError, 3, kmsg.Fetch, kmsg.ListOffsets, kmsg.JoinGroup,
+			kmsg.SyncGroup, kmsg.OffsetFetch, kmsg.Heartbeat, kmsg.OffsetCommit),
 		"the disk of the broker":     all(kerr.KafkaStorageError, 3, kmsg.Fetch, kmsg.ListOffsets),
 		"an acknowledgement is lost": all(kerr.RequestTimedOut, 2, kmsg.Produce, kmsg.OffsetCommit),
 	} {
@@ -198,7 +201,8 @@ func TestOffsetOutOfRange(t *testing.T) {
 			}
 			client := &kafkago.Client{Addr: kafkago.TCP(cfg.Brokers...), Transport: &kafkago.Transport{}}
 			defer client.Transport.(*kafkago.Transport).CloseIdleConnections()
-			if _, err := client.OffsetCommit(t.Context(), &kafkago.OffsetCommitRequest{GroupID: topic, GenerationID: -1, Topics: commits}); err != nil {
+			if _, err := client.OffsetCommit(t.Context(),
+				&kafkago.OffsetCommitRequest{GroupID: topic, GenerationID: -1, Topics: commits}); err != nil {
 				t.Fatal(err)
 			}
 		},
@@ -267,7 +271,8 @@ func TestTroubleIsLoggedOnce(t *testing.T) {
 
 func TestSASL(t *testing.T) {
 	cfg, _ := kfaketest.Cluster(t, kfake.EnableSASL(),
-		kfake.Superuser("PLAIN", "altyn", "secret"), kfake.Superuser("SCRAM-SHA-256", "altyn", "secret"), kfake.Superuser("SCRAM-SHA-512", "altyn", "secret"))
+		kfake.Superuser("PLAIN", "altyn", "secret"), kfake.Superuser("SCRAM-SHA-256", "altyn", "secret"),
+		kfake.Superuser("SCRAM-SHA-512", "altyn", "secret"))
 	cfg.SASLUser, cfg.SASLPassword = "altyn", "secret"
 	for _, mechanism := range []string{"plain", "scram-sha-256", "scram-sha-512"} {
 		cfg.SASLMechanism = mechanism

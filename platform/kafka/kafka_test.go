@@ -23,17 +23,20 @@ var silent = slog.New(slog.DiscardHandler)
 func TestMain(m *testing.M) {
 	localkafka.Child()
 	// sarama counts what it does in meters, which share a goroutine that never ends.
-	goleak.VerifyTestMain(kfaketest.WithApache{M: m}, goleak.IgnoreTopFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick"))
+	goleak.VerifyTestMain(kfaketest.WithApache{M: m},
+		goleak.IgnoreTopFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick"))
 }
 
 // consume runs a consumer until the test ends or stop is called, which waits for its end. The journal has what handle
 // (nil for nothing) succeeded with.
-func consume(t testing.TB, cfg kafka.Config, group string, topics []string, j *kfaketest.Journal, handle kafka.Handler) (stop func()) {
+func consume(t testing.TB, cfg kafka.Config, group string, topics []string, j *kfaketest.Journal,
+	handle kafka.Handler) (stop func()) {
 	t.Helper()
 	return consumeLogged(t, cfg, group, topics, j, handle, silent, prometheus.NewRegistry())
 }
 
-func consumeLogged(t testing.TB, cfg kafka.Config, group string, topics []string, j *kfaketest.Journal, handle kafka.Handler, log *slog.Logger, metrics prometheus.Registerer) (stop func()) {
+func consumeLogged(t testing.TB, cfg kafka.Config, group string, topics []string, j *kfaketest.Journal,
+	handle kafka.Handler, log *slog.Logger, metrics prometheus.Registerer) (stop func()) {
 	t.Helper()
 	c, err := kafka.NewConsumer(cfg, group, topics, log, metrics)
 	if err != nil {

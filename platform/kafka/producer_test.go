@@ -27,7 +27,8 @@ func TestMessagesArriveWhole(t *testing.T) {
 		topic, j := kfaketest.Topic(t, cfg), kfaketest.NewJournal()
 		at := time.Date(2026, 7, 1, 12, 0, 0, 123e6, time.UTC)
 		event := kafka.Event{
-			ID: uuid.NewString(), Type: "order.placed", Source: "orders", Subject: uuid.NewString(), Time: at.Add(456 * time.Microsecond),
+			ID: uuid.NewString(), Type: "order.placed", Source: "orders", Subject: uuid.NewString(),
+			Time:        at.Add(456 * time.Microsecond),
 			Traceparent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
 		}
 		sent := kafka.Message{Topic: topic, Key: []byte("key"), Value: []byte(`{"a":1}`), Headers: event.Headers(), Time: at}
@@ -35,7 +36,8 @@ func TestMessagesArriveWhole(t *testing.T) {
 		consume(t, cfg, topic, []string{topic}, j, nil)
 		got := j.Await(t, 2)
 		first, second := got[0], got[1]
-		if first.Topic != topic || string(first.Key) != "key" || string(first.Value) != `{"a":1}` || !first.Time.Equal(at) || first.Offset != 0 {
+		if first.Topic != topic || string(first.Key) != "key" || string(first.Value) != `{"a":1}` || !first.Time.Equal(at) ||
+			first.Offset != 0 {
 			t.Errorf("consumed %+v", first)
 		}
 		if kafka.EventOf(first) != event {
@@ -98,7 +100,8 @@ func TestMissingTopicDelaysNobodyTwice(t *testing.T) {
 					t.Errorf("message %d: %v", i, err)
 				}
 			}
-			if !errors.Is(results[0], kafkago.UnknownTopicOrPartition) || !strings.Contains(results[0].Error(), topic+".missing") {
+			if !errors.Is(results[0], kafkago.UnknownTopicOrPartition) ||
+				!strings.Contains(results[0].Error(), topic+".missing") {
 				t.Errorf("the reason is %v", results[0])
 			}
 		}
@@ -151,7 +154,8 @@ func carries(text string) func(kmsg.Request) bool {
 func TestMessageThatTheBrokerRefusesIsFound(t *testing.T) {
 	cfg, cluster := kfaketest.Cluster(t)
 	topic := kfaketest.Topic(t, cfg)
-	cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic, Err: kerr.InvalidRecord, Count: -1, When: carries("poison")})
+	cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic, Err: kerr.InvalidRecord, Count: -1,
+		When: carries("poison")})
 	list := kfaketest.Messages(topic, 0, 500, 5)
 	list[101].Value = []byte("poison") // of key-1
 	list[333].Value = []byte("poison") // of key-3
@@ -197,7 +201,8 @@ func TestErrorEndsThePartition(t *testing.T) {
 	cfg, cluster := kfaketest.Cluster(t)
 	topic := kfaketest.Topic(t, cfg)
 	producer := kfaketest.Producer(t, cfg)
-	cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic, Err: kerr.NotEnoughReplicas, When: carries("1500")})
+	cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic, Err: kerr.NotEnoughReplicas,
+		When: carries("1500")})
 	list := kfaketest.Messages(topic, 0, 3000, 1)
 	results := producer.Produce(t.Context(), list)
 	for i, err := range results {
@@ -255,7 +260,8 @@ func TestLostBrokerIsTransient(t *testing.T) {
 }
 
 func TestImpossibleTopicIsPermanent(t *testing.T) {
-	for i, err := range kfaketest.Producer(t, kfaketest.Broker(t)).Produce(t.Context(), kfaketest.Messages("no topic has blanks", 0, 2, 1)) {
+	for i, err := range kfaketest.Producer(t, kfaketest.Broker(t)).Produce(t.Context(),
+		kfaketest.Messages("no topic has blanks", 0, 2, 1)) {
 		if !kafka.Permanent(err) {
 			t.Errorf("message %d: %v", i, err)
 		}
@@ -276,7 +282,8 @@ func TestProducedAreCounted(t *testing.T) {
 		list[0].Value = make([]byte, 2<<20)
 		producer.Produce(t.Context(), list)
 	}
-	want := "# HELP altyn_kafka_produced_total Messages acknowledged by all in-sync replicas.\n# TYPE altyn_kafka_produced_total counter\n" +
+	want := "# HELP altyn_kafka_produced_total Messages acknowledged by all in-sync replicas.\n# TYPE " +
+		"altyn_kafka_produced_total counter\n" +
 		`altyn_kafka_produced_total{topic="` + topic + `"} 8` + "\n"
 	if err := testutil.GatherAndCompare(metrics, strings.NewReader(want)); err != nil {
 		t.Error(err)

@@ -53,16 +53,20 @@ func TestUnavailablePartsDelayNobody(t *testing.T) {
 		lost  bool
 	}{
 		{"too few replicas", func(cluster *kfake.Cluster, topic string) func() {
-			return cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic, Partitions: []int32{sick}, Err: kerr.NotEnoughReplicas, Count: -1}).Remove
+			return cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic, Partitions: []int32{sick},
+				Err: kerr.NotEnoughReplicas, Count: -1}).Remove
 		}, false, false},
 		{"no answer of the replicas", func(cluster *kfake.Cluster, topic string) func() {
-			return cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic, Partitions: []int32{sick}, Err: kerr.RequestTimedOut, Count: -1}).Remove
+			return cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic, Partitions: []int32{sick},
+				Err: kerr.RequestTimedOut, Count: -1}).Remove
 		}, false, false},
 		{"another leader", func(cluster *kfake.Cluster, topic string) func() {
-			return cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic, Partitions: []int32{sick}, Err: kerr.NotLeaderForPartition, Count: -1}).Remove
+			return cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic, Partitions: []int32{sick},
+				Err: kerr.NotLeaderForPartition, Count: -1}).Remove
 		}, false, false},
 		{"forbidden", func(cluster *kfake.Cluster, topic string) func() {
-			return cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic, Partitions: []int32{sick}, Err: kerr.TopicAuthorizationFailed, Count: -1}).Remove
+			return cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic, Partitions: []int32{sick},
+				Err: kerr.TopicAuthorizationFailed, Count: -1}).Remove
 		}, false, true},
 		{"deleted", func(cluster *kfake.Cluster, topic string) func() {
 			if err := cluster.DeleteTopic(topic); err != nil {
@@ -87,12 +91,15 @@ func TestUnavailablePartsDelayNobody(t *testing.T) {
 					want := i == sick || i < 4 && test.whole
 					if want != (part != nil) {
 						t.Errorf("message %d: %v", i, results[i])
-					} else if want && (part.Lost != test.lost || !test.whole && (part.Partitions != 4 || part.Partition != sick) || test.whole && part.Partitions != 1 && part.Partitions != 4) {
+					} else if want && (part.Lost != test.lost || !test.whole && (part.Partitions != 4 || part.Partition != sick) ||
+						test.whole && part.Partitions != 1 && part.Partitions != 4) {
 						t.Errorf("message %d: %+v", i, part)
 					}
 				}
 			}
-			if results := publisher.Publish(t.Context(), list); slices.ContainsFunc(results, func(err error) bool { return err != nil }) {
+			if results := publisher.Publish(t.Context(), list); slices.ContainsFunc(results, func(err error) bool {
+				return err != nil
+			}) {
 				t.Fatal(results)
 			}
 			heal := test.ill(cluster, topic)
@@ -167,7 +174,8 @@ func TestOneBrokerOfSeveralThatDoesNotAnswer(t *testing.T) {
 	})
 	for _, list := range [][]outbox.Message{list, {list[1], list[3]}} {
 		for i, part := range unavailable(t, publisher.Publish(t.Context(), list)) {
-			if want := contract.Partition(list[i].Key, 4); (part != nil) != (want%2 == 1) || part != nil && (part.Partition != want || part.Lost) {
+			if want := contract.Partition(list[i].Key, 4); (part != nil) != (want%2 == 1) ||
+				part != nil && (part.Partition != want || part.Lost) {
 				t.Errorf("partition %d: %+v", want, part)
 			}
 		}
@@ -183,7 +191,9 @@ func TestWhatCannotBeProducedDoesNotDisturbPublish(t *testing.T) {
 	list := outgoing(topic)
 	publish := func() {
 		t.Helper()
-		if results := publisher.Publish(t.Context(), list); slices.ContainsFunc(results, func(err error) bool { return err != nil }) {
+		if results := publisher.Publish(t.Context(), list); slices.ContainsFunc(results, func(err error) bool {
+			return err != nil
+		}) {
 			t.Fatal(results)
 		}
 	}

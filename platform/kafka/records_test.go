@@ -23,8 +23,10 @@ import (
 // bulk is a producer that makes one batch of all that it is given.
 func bulk(t *testing.T, cfg kafka.Config, codec string) *kgo.Client {
 	t.Helper()
-	codecs := map[string]kgo.CompressionCodec{"gzip": kgo.GzipCompression(), "snappy": kgo.SnappyCompression(), "lz4": kgo.Lz4Compression(), "zstd": kgo.ZstdCompression()}
-	client, err := kgo.NewClient(kgo.SeedBrokers(cfg.Brokers...), kgo.ProducerBatchCompression(codecs[codec]), kgo.RecordPartitioner(kgo.ManualPartitioner()),
+	codecs := map[string]kgo.CompressionCodec{"gzip": kgo.GzipCompression(), "snappy": kgo.SnappyCompression(),
+		"lz4": kgo.Lz4Compression(), "zstd": kgo.ZstdCompression()}
+	client, err := kgo.NewClient(kgo.SeedBrokers(cfg.Brokers...), kgo.ProducerBatchCompression(codecs[codec]),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ProducerBatchMaxBytes(64<<20), kgo.ProducerLinger(time.Minute), kgo.MaxBufferedRecords(10_000_000))
 	if err != nil {
 		t.Fatal(err)
@@ -38,7 +40,9 @@ func sendBatch(t *testing.T, client *kgo.Client, topic string, values ...[]byte)
 	t.Helper()
 	var failed error
 	for _, value := range values {
-		client.Produce(t.Context(), &kgo.Record{Topic: topic, Value: value}, func(_ *kgo.Record, err error) { failed = cmp.Or(failed, err) })
+		client.Produce(t.Context(), &kgo.Record{Topic: topic, Value: value}, func(_ *kgo.Record, err error) {
+			failed = cmp.Or(failed, err)
+		})
 	}
 	if err := client.Flush(t.Context()); err != nil || failed != nil {
 		t.Fatal(err, failed)
@@ -72,7 +76,8 @@ func TestLargeBatchIsNotRead(t *testing.T) {
 					if u := m.Unreadable; u != nil {
 						dead := kafka.DeadLetter(m, "another reason")
 						place = fmt.Sprintf("%d to %d: %s", u.First, u.Last, u.Cause)
-						if dead.Topic != topic+".dlq" || dead.Header("dlq_reason") != u.Error() || dead.Header("dlq_offset") != fmt.Sprint(u.First) ||
+						if dead.Topic != topic+".dlq" || dead.Header("dlq_reason") != u.Error() ||
+							dead.Header("dlq_offset") != fmt.Sprint(u.First) ||
 							dead.Header("dlq_last_offset") != fmt.Sprint(u.Last) || dead.Header("dlq_truncated") != "true" {
 							t.Errorf("the dead letter is %q", dead.Headers)
 						}
@@ -81,7 +86,8 @@ func TestLargeBatchIsNotRead(t *testing.T) {
 				}
 				const reason = "it has more than the 8388608 bytes allowed once decompressed"
 				if want := []string{
-					"0 before", "1 to 1: " + reason, "2 between", fmt.Sprintf("3 to %d: ", lines+2) + reason, fmt.Sprintf("%d after", lines+3),
+					"0 before", "1 to 1: " + reason, "2 between", fmt.Sprintf("3 to %d: ", lines+2) + reason,
+					fmt.Sprintf("%d after", lines+3),
 				}; !slices.Equal(places, want) {
 					t.Errorf("got %q, want %q", places, want)
 				}
@@ -118,8 +124,10 @@ func TestLargeBatchIsReadInPieces(t *testing.T) {
 // batchOf makes a record batch of what is given as its records.
 func batchOf(attributes int16, count int32, records []byte) []byte {
 	b := kmsg.RecordBatch{
-		PartitionLeaderEpoch: -1, Magic: 2, Attributes: attributes, LastOffsetDelta: max(count, 1) - 1, FirstTimestamp: 1, MaxTimestamp: 1,
-		ProducerID: -1, ProducerEpoch: -1, FirstSequence: -1, NumRecords: count, Records: records, Length: int32(49 + len(records)),
+		PartitionLeaderEpoch: -1, Magic: 2, Attributes: attributes, LastOffsetDelta: max(count, 1) - 1, FirstTimestamp: 1,
+		MaxTimestamp: 1,
+		ProducerID:   -1, ProducerEpoch: -1, FirstSequence: -1, NumRecords: count, Records: records,
+		Length: int32(49 + len(records)),
 	}
 	raw := b.AppendTo(nil)
 	binary.BigEndian.PutUint32(raw[17:], crc32.Checksum(raw[21:], crc32.MakeTable(crc32.Castagnoli)))
@@ -169,7 +177,8 @@ func TestMalformedBatches(t *testing.T) {
 		"noise as snappy":                      batchOf(2, 1, []byte("not snappy at all")),
 		"noise as lz4":                         batchOf(3, 1, []byte("not lz4 at all")),
 		"noise as zstd":                        batchOf(4, 1, []byte("not zstd at all")),
-		"headers without end":                  batchOf(0, 1, []byte{30, 0, 0, 0, 1, 1, 0xfe, 0xff, 0xff, 0xff, 0x0f, 0, 0, 0, 0, 0}),
+		"headers without end": batchOf(0, 1,
+			[]byte{30, 0, 0, 0, 1, 1, 0xfe, 0xff, 0xff, 0xff, 0x0f, 0, 0, 0, 0, 0}),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

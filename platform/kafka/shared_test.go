@@ -70,7 +70,8 @@ func TestBrokerGetsOneProduceRequest(t *testing.T) {
 		lead(t, cluster, one, 0, brokers)
 		lead(t, cluster, two, 1, brokers)
 		asked := observe(cluster, kmsg.Produce, nil)
-		kfaketest.Produce(t, kfaketest.Producer(t, cfg), append(kfaketest.Messages(one, 0, 100, 50), kfaketest.Messages(two, 100, 100, 50)...)...)
+		kfaketest.Produce(t, kfaketest.Producer(t, cfg),
+			append(kfaketest.Messages(one, 0, 100, 50), kfaketest.Messages(two, 100, 100, 50)...)...)
 		if asked.Hits() != brokers {
 			t.Errorf("%d requests to %d brokers", asked.Hits(), brokers)
 		}
@@ -259,7 +260,8 @@ func TestFetchingFromAPartitionInError(t *testing.T) {
 			return func() { healed.Store(true) }
 		},
 	}
-	for _, err := range []*kerr.Error{kerr.UnknownServerError, kerr.NotLeaderForPartition, kerr.KafkaStorageError, kerr.OffsetOutOfRange} {
+	for _, err := range []*kerr.Error{kerr.UnknownServerError, kerr.NotLeaderForPartition, kerr.KafkaStorageError,
+		kerr.OffsetOutOfRange} {
 		ills[err.Message] = func(cluster *kfake.Cluster) func() {
 			return cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Partitions: []int32{1}, Err: err, Count: -1}).Remove
 		}

@@ -82,7 +82,8 @@ func TestEnsureTopicsWaitsForTheBroker(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(cluster.Close)
-	cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.CreateTopics}, Err: kerr.InvalidReplicationFactor, Count: 2}) // too few brokers are up
+	// too few brokers are up
+	cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.CreateTopics}, Err: kerr.InvalidReplicationFactor, Count: 2})
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
@@ -123,17 +124,27 @@ func TestValidate(t *testing.T) {
 		t.Error(err)
 	}
 	for want, spoil := range map[string]func(*kafka.Config){
-		"KAFKA_BROKERS must be at least one":                                         func(c *kafka.Config) { c.Brokers = nil },
-		`KAFKA_BROKERS must be host:port, separated by commas: "localhost" is not`:   func(c *kafka.Config) { c.Brokers = []string{"localhost"} },
-		`KAFKA_BROKERS must be host:port, separated by commas: "localhost:0" is not`: func(c *kafka.Config) { c.Brokers = []string{"localhost:0"} },
-		"KAFKA_PARTITIONS must divide 64":                                            func(c *kafka.Config) { c.Partitions = 6 },
-		"KAFKA_PARTITIONS must divide 64: 1, 2":                                      func(c *kafka.Config) { c.Partitions = 0 },
-		"KAFKA_REPLICATION_FACTOR must be":                                           func(c *kafka.Config) { c.ReplicationFactor = 0 },
-		"KAFKA_MIN_INSYNC_REPLICAS must be 0 or from 1 to 1":                         func(c *kafka.Config) { c.MinInSync = 2 },
-		"KAFKA_MIN_INSYNC_REPLICAS must be 0 or from 2 to 3":                         func(c *kafka.Config) { c.ReplicationFactor, c.MinInSync = 3, 1 },
-		"KAFKA_MIN_INSYNC_REPLICAS must be 0 or from 2 to 5":                         func(c *kafka.Config) { c.ReplicationFactor, c.MinInSync = 5, 6 },
-		"KAFKA_RETENTION must be":                                                    func(c *kafka.Config) { c.Retention = -time.Second },
-		"KAFKA_SASL_MECHANISM must be":                                               func(c *kafka.Config) { c.SASLMechanism = "oauthbearer" },
+		"KAFKA_BROKERS must be at least one": func(c *kafka.Config) {
+			c.Brokers = nil
+		},
+		`KAFKA_BROKERS must be host:port, separated by commas: "localhost" is not`: func(c *kafka.Config) {
+			c.Brokers = []string{"localhost"}
+		},
+		`KAFKA_BROKERS must be host:port, separated by commas: "localhost:0" is not`: func(c *kafka.Config) {
+			c.Brokers = []string{"localhost:0"}
+		},
+		"KAFKA_PARTITIONS must divide 64":                    func(c *kafka.Config) { c.Partitions = 6 },
+		"KAFKA_PARTITIONS must divide 64: 1, 2":              func(c *kafka.Config) { c.Partitions = 0 },
+		"KAFKA_REPLICATION_FACTOR must be":                   func(c *kafka.Config) { c.ReplicationFactor = 0 },
+		"KAFKA_MIN_INSYNC_REPLICAS must be 0 or from 1 to 1": func(c *kafka.Config) { c.MinInSync = 2 },
+		"KAFKA_MIN_INSYNC_REPLICAS must be 0 or from 2 to 3": func(c *kafka.Config) {
+			c.ReplicationFactor, c.MinInSync = 3, 1
+		},
+		"KAFKA_MIN_INSYNC_REPLICAS must be 0 or from 2 to 5": func(c *kafka.Config) {
+			c.ReplicationFactor, c.MinInSync = 5, 6
+		},
+		"KAFKA_RETENTION must be":      func(c *kafka.Config) { c.Retention = -time.Second },
+		"KAFKA_SASL_MECHANISM must be": func(c *kafka.Config) { c.SASLMechanism = "oauthbearer" },
 	} {
 		cfg := kafkatest.Config("127.0.0.1:9092")
 		spoil(&cfg)

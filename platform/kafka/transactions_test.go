@@ -29,9 +29,11 @@ type franz struct{ *kgo.Client }
 
 func newFranz(cfg kafka.Config, id, codec string) (otherClient, error) {
 	codecs := map[string]kgo.CompressionCodec{
-		"none": kgo.NoCompression(), "gzip": kgo.GzipCompression(), "snappy": kgo.SnappyCompression(), "lz4": kgo.Lz4Compression(), "zstd": kgo.ZstdCompression(),
+		"none": kgo.NoCompression(), "gzip": kgo.GzipCompression(), "snappy": kgo.SnappyCompression(),
+		"lz4": kgo.Lz4Compression(), "zstd": kgo.ZstdCompression(),
 	}
-	options := []kgo.Opt{kgo.SeedBrokers(cfg.Brokers...), kgo.ProducerBatchCompression(codecs[codec]), kgo.RecordPartitioner(kgo.ManualPartitioner())}
+	options := []kgo.Opt{kgo.SeedBrokers(cfg.Brokers...), kgo.ProducerBatchCompression(codecs[codec]),
+		kgo.RecordPartitioner(kgo.ManualPartitioner())}
 	if id != "" {
 		options = append(options, kgo.TransactionalID(id))
 	}
@@ -192,7 +194,8 @@ func TestOnlyWhatIsCommittedIsRead(t *testing.T) {
 				}
 				afterwards := kfaketest.NewJournal()
 				consume(t, cfg, topic+"-later", []string{topic}, afterwards, nil)
-				for name, j := range map[string]*kfaketest.Journal{"consumer meanwhile": meanwhile, "consumer afterwards": afterwards, "tail": tail} {
+				for name, j := range map[string]*kfaketest.Journal{"consumer meanwhile": meanwhile,
+					"consumer afterwards": afterwards, "tail": tail} {
 					if got := values(j.Await(t, len(want))); !slices.Equal(got, want) {
 						t.Errorf("the %s got %q, want %q", name, got, want)
 					}
@@ -229,11 +232,13 @@ func awaitNoLag(t *testing.T, cfg kafka.Config, group, topic string) {
 	client := &kafkago.Client{Addr: kafkago.TCP(cfg.Brokers...), Transport: &kafkago.Transport{}}
 	defer client.Transport.(*kafkago.Transport).CloseIdleConnections()
 	wait.NoError(t, func() error { // no broker tells of a commit
-		ends, err := client.ListOffsets(t.Context(), &kafkago.ListOffsetsRequest{Topics: map[string][]kafkago.OffsetRequest{topic: {kafkago.LastOffsetOf(0)}}})
+		ends, err := client.ListOffsets(t.Context(),
+			&kafkago.ListOffsetsRequest{Topics: map[string][]kafkago.OffsetRequest{topic: {kafkago.LastOffsetOf(0)}}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		committed, err := client.OffsetFetch(t.Context(), &kafkago.OffsetFetchRequest{GroupID: group, Topics: map[string][]int{topic: {0}}})
+		committed, err := client.OffsetFetch(t.Context(),
+			&kafkago.OffsetFetchRequest{GroupID: group, Topics: map[string][]int{topic: {0}}})
 		if err != nil {
 			t.Fatal(err)
 		}

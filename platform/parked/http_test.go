@@ -77,7 +77,8 @@ func setup(t *testing.T) *bundle {
 	t.Parallel()
 	b := &bundle{T: t}
 	log := slog.New(slog.NewJSONHandler(&b.log, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	router := httpserver.NewRouter(httpserver.Options{Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()})
+	router := httpserver.NewRouter(httpserver.Options{Logger: slog.New(slog.DiscardHandler),
+		Registerer: prometheus.NewRegistry()})
 	parked.NewAPI(log, &b.one, &b.other).Mount(router)
 	server := httptest.NewServer(router)
 	t.Cleanup(server.Close)
@@ -111,7 +112,8 @@ func (b *bundle) call(method, path, body string) (status int, answer map[string]
 }
 
 func item(kind string, at time.Time) parked.Item {
-	i := parked.Item{ID: uuid.New(), Kind: kind, AccountID: uuid.New(), Reason: "cannot", Attempts: 8, ParkedAt: contract.Time(at)}
+	i := parked.Item{ID: uuid.New(), Kind: kind, AccountID: uuid.New(), Reason: "cannot", Attempts: 8,
+		ParkedAt: contract.Time(at)}
 	return i.Show("inbox", []byte(`{"amount":"1.00"}`))
 }
 
@@ -172,19 +174,23 @@ func TestRedriveAndDiscardAreAnsweredAndLogged(t *testing.T) {
 	first, second := item("payment", time.Now()), item("vital", time.Now())
 	b.one.items, b.other.items = []parked.Item{first}, []parked.Item{second}
 	status, got := b.call("POST", "/admin/parked/"+first.ID.String()+"/discard", `{"reason": "agreed in ticket 42"}`)
-	if status != 202 || got["id"] != first.ID.String() || got["source"] != "inbox" || got["kind"] != "payment" || got["attempts"] != 8.0 ||
+	if status != 202 || got["id"] != first.ID.String() || got["source"] != "inbox" || got["kind"] != "payment" ||
+		got["attempts"] != 8.0 ||
 		got["account_id"] != first.AccountID.String() || fmt.Sprint(got["payload"]) != "map[amount:1.00]" {
 		t.Errorf("discard: %d %v", status, got)
 	}
-	if status, got := b.call("POST", "/admin/parked/"+second.ID.String()+"/redrive", ""); status != 202 || got["id"] != second.ID.String() {
+	if status, got := b.call("POST", "/admin/parked/"+second.ID.String()+"/redrive", ""); status != 202 ||
+		got["id"] != second.ID.String() {
 		t.Errorf("redrive: %d %v", status, got)
 	}
 	if fmt.Sprint(b.one.done, b.other.done) != "[discarded: agreed in ticket 42] [redriven]" {
 		t.Errorf("done %q and %q", b.one.done, b.other.done)
 	}
 	lines := strings.Split(strings.TrimSpace(b.log.String()), "\n")
-	if len(lines) != 2 || !strings.Contains(lines[0], `"WARN","msg":"parked message discarded"`) || !strings.Contains(lines[0], first.ID.String()) ||
-		!strings.Contains(lines[0], `"reason":"agreed in ticket 42"`) || !strings.Contains(lines[1], `"parked message redriven"`) ||
+	if len(lines) != 2 || !strings.Contains(lines[0], `"WARN","msg":"parked message discarded"`) ||
+		!strings.Contains(lines[0], first.ID.String()) ||
+		!strings.Contains(lines[0], `"reason":"agreed in ticket 42"`) ||
+		!strings.Contains(lines[1], `"parked message redriven"`) ||
 		!strings.Contains(lines[1], `"error":"cannot"`) || !strings.Contains(lines[1], `"request_id":"`) {
 		t.Errorf("logged %q", lines)
 	}

@@ -33,10 +33,13 @@ func TestArraysThroughUnnest(t *testing.T) {
 	long := strings.Repeat("ж", 10_000)
 	at := time.Date(2026, 1, 2, 3, 4, 5, 678901999, time.FixedZone("", 3600))
 	sent := []row{
-		{uuid.Nil, uuid.NullUUID{}, math.MinInt16, math.MinInt32, math.MinInt64, false, `comma, "quote", back\slash, {brace}`, nil, sql.NullTime{}, 1},
-		{id, uuid.NullUUID{UUID: id, Valid: true}, math.MaxInt16, math.MaxInt32, math.MaxInt64, true, "NULL", []byte{0, 1, 0xff}, sql.NullTime{Time: at, Valid: true}, 2},
+		{uuid.Nil, uuid.NullUUID{}, math.MinInt16, math.MinInt32, math.MinInt64, false, `comma, "quote", back\slash, {brace}`,
+			nil, sql.NullTime{}, 1},
+		{id, uuid.NullUUID{UUID: id, Valid: true}, math.MaxInt16, math.MaxInt32, math.MaxInt64, true, "NULL",
+			[]byte{0, 1, 0xff}, sql.NullTime{Time: at, Valid: true}, 2},
 		{id, uuid.NullUUID{}, -1, -1, -1, true, "", []byte{}, sql.NullTime{Time: time.Unix(-1, 0), Valid: true}, 3},
-		{id, uuid.NullUUID{}, 0, 0, 0, true, long, []byte(long), sql.NullTime{Time: time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC), Valid: true}, 4},
+		{id, uuid.NullUUID{}, 0, 0, 0, true, long, []byte(long),
+			sql.NullTime{Time: time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC), Valid: true}, 4},
 	}
 	var (
 		uuids    pg.UUIDs
@@ -52,13 +55,15 @@ func TestArraysThroughUnnest(t *testing.T) {
 	for _, r := range sent {
 		uuids, optional = append(uuids, r.UUID), append(optional, r.Optional.UUID)
 		small, integers, big = append(small, r.Small), append(integers, r.Integer), append(big, r.Big)
-		flags, texts, blobs, times = append(flags, r.Flag), append(texts, r.Text), append(blobs, r.Blob), append(times, r.Time.Time)
+		flags, texts, blobs, times = append(flags, r.Flag), append(texts, r.Text), append(blobs, r.Blob),
+			append(times, r.Time.Time)
 	}
 	for _, way := range []string{"prepared", "again"} {
 		var got []row
 		if err := db.SelectContext(t.Context(), &got, `
 			SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::integer[], $5::bigint[], $6::boolean[], $7::text[],
-				$8::bytea[], $9::timestamptz[]) WITH ORDINALITY AS t (uuid, optional, small, integer, big, flag, text, blob, time, n)
+				$8::bytea[], $9::timestamptz[]) WITH ORDINALITY AS t (uuid, optional, small, integer, big, flag, text, blob, time,
+					n)
 			ORDER BY n`, uuids, optional, small, integers, big, flags, texts, blobs, times); err != nil {
 			t.Fatal(err)
 		}
@@ -76,11 +81,13 @@ func TestArraysThroughUnnest(t *testing.T) {
 		}
 	}
 	var count int
-	if err := db.GetContext(t.Context(), &count, `SELECT count(*) FROM unnest($1::uuid[])`, pg.UUIDs{}); err != nil || count != 0 {
+	if err := db.GetContext(t.Context(), &count, `SELECT count(*) FROM unnest($1::uuid[])`, pg.UUIDs{}); err != nil ||
+		count != 0 {
 		t.Errorf("an empty array has %d rows, %v", count, err)
 	}
 	var missing bool
-	if err := db.GetContext(t.Context(), &missing, `SELECT coalesce(cardinality($1::text[]), 0) = 0`, pg.Texts(nil)); err != nil || !missing {
+	if err := db.GetContext(t.Context(), &missing, `SELECT coalesce(cardinality($1::text[]), 0) = 0`,
+		pg.Texts(nil)); err != nil || !missing {
 		t.Errorf("a nil array has elements, %v", err)
 	}
 }

@@ -95,7 +95,8 @@ func TestWait(t *testing.T) {
 		port := uint16(listener.Addr().(*net.TCPAddr).Port)
 		listener.Close()
 
-		admin := pg.Config{Host: "127.0.0.1", Port: port, SSLMode: "disable", Database: "postgres", User: "postgres", Password: "postgres", MaxConns: 1}
+		admin := pg.Config{Host: "127.0.0.1", Port: port, SSLMode: "disable", Database: "postgres", User: "postgres",
+			Password: "postgres", MaxConns: 1}
 		db, err := pg.Open(admin)
 		if err != nil {
 			t.Fatal(err)

@@ -74,10 +74,13 @@ func TestListenersConnectionEnds(t *testing.T) {
 }
 
 func TestListenDSN(t *testing.T) {
-	cfg := Config{Host: "db.example", Port: 1, SSLMode: "verify-full", SSLRoots: "/with space/ca.pem", Database: "d'b", User: `u\`, Password: ` '\' `, Application: "orders"}
+	cfg := Config{Host: "db.example", Port: 1, SSLMode: "verify-full", SSLRoots: "/with space/ca.pem", Database: "d'b",
+		User: `u\`, Password: ` '\' `, Application: "orders"}
 	got, err := pq.NewConfig(listenDSN(cfg))
-	if err != nil || got.Host != cfg.Host || got.Port != cfg.Port || string(got.SSLMode) != cfg.SSLMode || got.SSLRootCert != cfg.SSLRoots ||
-		got.Database != cfg.Database || got.User != cfg.User || got.Password != cfg.Password || got.ApplicationName != cfg.Application ||
+	if err != nil || got.Host != cfg.Host || got.Port != cfg.Port || string(got.SSLMode) != cfg.SSLMode ||
+		got.SSLRootCert != cfg.SSLRoots ||
+		got.Database != cfg.Database || got.User != cfg.User || got.Password != cfg.Password ||
+		got.ApplicationName != cfg.Application ||
 		got.ConnectTimeout != connectTimeout {
 		t.Errorf("%v: %+v", err, got)
 	}

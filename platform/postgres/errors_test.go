@@ -114,7 +114,8 @@ func TestServerGoesAway(t *testing.T) {
 // untilActive waits until a statement like this runs.
 func untilActive(t *testing.T, db *sqlx.DB, statement string) {
 	t.Helper()
-	postgrestest.AwaitCount(t, db, 1, `SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE $1 AND pid <> pg_backend_pid()`, statement)
+	postgrestest.AwaitCount(t, db, 1, `SELECT count(*)
+		FROM pg_stat_activity WHERE state = 'active' AND query LIKE $1 AND pid <> pg_backend_pid()`, statement)
 }
 
 func TestTerminatedAndRefusedConnections(t *testing.T) {
@@ -133,7 +134,8 @@ func TestTerminatedAndRefusedConnections(t *testing.T) {
 		t.Errorf("terminated: %v", err)
 	}
 
-	if _, err := test.Owner.ExecContext(t.Context(), `ALTER DATABASE `+pq.QuoteIdentifier(test.Config.Database)+` CONNECTION LIMIT 1`); err != nil {
+	if _, err := test.Owner.ExecContext(t.Context(),
+		`ALTER DATABASE `+pq.QuoteIdentifier(test.Config.Database)+` CONNECTION LIMIT 1`); err != nil {
 		t.Fatal(err)
 	}
 	second, err := pg.Open(test.Config)

@@ -43,7 +43,8 @@ func TestWhatIsKnownOfACommit(t *testing.T) {
 		for moment, want := range map[postgrestest.Moment]int{postgrestest.BeforeCommit: 0, postgrestest.AfterCommit: 5} {
 			reset()
 			lost := proxy.Lose(moment, "UPDATE things", 1)
-			if err := run(); !pg.IsOutcomeUnknown(err) || !pg.IsTransient(err) || len(lost) != 1 || total(t, database.Owner) != want {
+			if err := run(); !pg.IsOutcomeUnknown(err) || !pg.IsTransient(err) || len(lost) != 1 ||
+				total(t, database.Owner) != want {
 				t.Errorf("%s, moment %d: %v, lost %d, total %d", name, moment, err, len(lost), total(t, database.Owner))
 			}
 			reset()

@@ -69,7 +69,8 @@ func TestMigrateGoesOnAfterAFailure(t *testing.T) {
 	db := postgrestest.Database(t, "orders")
 	broken := set("things", `CREATE TABLE a (n int);`, `CREATE TABLE b (n int); SELECT 1/0;`)
 	err := pg.Migrate(t.Context(), db.Config, discard, broken)
-	if err == nil || !strings.Contains(err.Error(), "00002_step.sql") || !strings.Contains(err.Error(), "division by zero") {
+	if err == nil || !strings.Contains(err.Error(), "00002_step.sql") ||
+		!strings.Contains(err.Error(), "division by zero") {
 		t.Errorf("got %v", err)
 	}
 	whole := set("things", `CREATE TABLE a (n int);`, `CREATE TABLE b (n int);`)
@@ -120,7 +121,8 @@ func TestCheckSchema(t *testing.T) {
 	}{
 		{"the same", set("things", `SELECT 1;`, `SELECT 2;`), ""},
 		{"the database is ahead", set("things", `SELECT 1;`), ""},
-		{"the database is behind", set("things", `SELECT 1;`, `SELECT 2;`, `SELECT 3;`), "set things is at version 2 and this program needs 3"},
+		{"the database is behind", set("things", `SELECT 1;`, `SELECT 2;`, `SELECT 3;`),
+			"set things is at version 2 and this program needs 3"},
 		{"never migrated", set("others", `SELECT 1;`), "set others is at version 0 and this program needs 1"},
 	}
 	for _, test := range tests {
@@ -128,7 +130,8 @@ func TestCheckSchema(t *testing.T) {
 		switch {
 		case test.want == "" && err != nil:
 			t.Errorf("%s: %v", test.name, err)
-		case test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), "migrate")):
+		case test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want) ||
+			!strings.Contains(err.Error(), "migrate")):
 			t.Errorf("%s: got %v", test.name, err)
 		}
 	}
@@ -204,11 +207,13 @@ func TestProvisionByPsql(t *testing.T) {
 
 	args := []string{"--no-psqlrc", "--set", "ON_ERROR_STOP=1", "--file", "provision.sql"}
 	for name, value := range map[string]string{
-		"database": cfg.Database, "owner": cfg.Owner, "owner_password": cfg.OwnerPassword, "user": cfg.User, "password": cfg.Password,
+		"database": cfg.Database, "owner": cfg.Owner, "owner_password": cfg.OwnerPassword, "user": cfg.User,
+		"password": cfg.Password,
 	} {
 		args = append(args, "--set", name+"="+value)
 	}
-	args = append(args, "host="+admin.Host+" port="+strings.TrimPrefix(admin.Address(), admin.Host+":")+" user=postgres password=postgres dbname=postgres")
+	args = append(args, "host="+admin.Host+" port="+strings.TrimPrefix(admin.Address(), admin.Host+":")+
+		" user=postgres password=postgres dbname=postgres")
 	if output, err := exec.CommandContext(t.Context(), psql, args...).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, output)
 	}

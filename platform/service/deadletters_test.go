@@ -69,7 +69,8 @@ func (b *bundle) deadLetter(topic string, n int) []kafka.Message {
 	messages, reasons := make([]kafka.Message, n), make([]error, n)
 	for i := range messages {
 		event := kafka.Event{ID: uuid.NewString(), Type: "test", Source: "/test", Traceparent: "trace"}
-		messages[i] = kafka.Message{Topic: topic, Partition: 1, Offset: int64(i), Key: []byte(fmt.Sprint("key-", i%3)), Value: []byte(fmt.Sprint(topic, " ", i)), Headers: event.Headers()}
+		messages[i] = kafka.Message{Topic: topic, Partition: 1, Offset: int64(i), Key: []byte(fmt.Sprint("key-", i%3)),
+			Value: []byte(fmt.Sprint(topic, " ", i)), Headers: event.Headers()}
 		reasons[i] = errors.New("cannot be read\nat all")
 	}
 	if err := b.producer.DeadLetters(b.Context(), messages, reasons, nil); err != nil {
@@ -118,15 +119,19 @@ func TestDeadLettersArePutBackOnce(t *testing.T) {
 	if got := b.putBack() + b.list(); got != "0 messages put back, 0 left out\n0 dead letters, 0 of them put back\n" {
 		t.Errorf("without any: %s", got)
 	}
-	want := map[string][]kafka.Message{contract.TopicOrders: b.deadLetter(contract.TopicOrders, 12), contract.TopicCommands: b.deadLetter(contract.TopicCommands, 3)}
+	want := map[string][]kafka.Message{contract.TopicOrders: b.deadLetter(contract.TopicOrders, 12),
+		contract.TopicCommands: b.deadLetter(contract.TopicCommands, 3)}
 	b.deadLetter(contract.TopicPayments, 5) // which the shop does not read
 
 	list := b.list()
-	if lines := strings.Split(list, "\n"); len(lines) != 18 || !strings.HasPrefix(lines[0], "topic ") || !strings.Contains(list, "\n15 dead letters, 0 of them put back\n") ||
-		!strings.Contains(list, "cannot be read at all") || !strings.Contains(list, "  key-2  ") || !strings.Contains(list, "billing.commands  1          2       20") {
+	if lines := strings.Split(list, "\n"); len(lines) != 18 || !strings.HasPrefix(lines[0], "topic ") ||
+		!strings.Contains(list, "\n15 dead letters, 0 of them put back\n") ||
+		!strings.Contains(list, "cannot be read at all") || !strings.Contains(list, "  key-2  ") ||
+		!strings.Contains(list, "billing.commands  1          2       20") {
 		t.Errorf("listed\n%s", list)
 	}
-	if got := b.putBack(); !strings.HasSuffix(got, "\n15 messages put back, 0 left out\n") || !strings.Contains(got, "15 of 15\n") {
+	if got := b.putBack(); !strings.HasSuffix(got, "\n15 messages put back, 0 left out\n") ||
+		!strings.Contains(got, "15 of 15\n") {
 		t.Errorf("told %s", got)
 	}
 	for range 2 { // the second time it does nothing
@@ -146,7 +151,8 @@ func TestDeadLettersArePutBackOnce(t *testing.T) {
 	if got := b.read(contract.TopicPayments); len(got) != 0 {
 		t.Errorf("of another service's: %+v", got)
 	}
-	if list := b.list(); !strings.Contains(list, "\n15 dead letters, 15 of them put back\n") || strings.Contains(list, "  no  ") {
+	if list := b.list(); !strings.Contains(list, "\n15 dead letters, 15 of them put back\n") ||
+		strings.Contains(list, "  no  ") {
 		t.Errorf("listed\n%s", list)
 	}
 	b.deadLetter(contract.TopicOrders, 1)
@@ -157,17 +163,21 @@ func TestDeadLettersArePutBackOnce(t *testing.T) {
 
 func TestWhatCannotBePutBackIsNamed(t *testing.T) {
 	b := setup(t)
-	large := kafka.Message{Topic: contract.TopicOrders, Partition: 2, Offset: 17, Key: []byte("key-0"), Value: make([]byte, kafka.MaxMessageBytes)}
-	if err := b.producer.DeadLetters(t.Context(), []kafka.Message{large}, []error{errors.New("too large")}, nil); err != nil {
+	large := kafka.Message{Topic: contract.TopicOrders, Partition: 2, Offset: 17, Key: []byte("key-0"),
+		Value: make([]byte, kafka.MaxMessageBytes)}
+	if err := b.producer.DeadLetters(t.Context(), []kafka.Message{large}, []error{errors.New("too large")},
+		nil); err != nil {
 		t.Fatal(err)
 	}
 	b.deadLetter(contract.TopicOrders, 3)
 	got := b.putBack()
-	if !strings.Contains(got, "left out: orders.dlq, partition ") || !strings.Contains(got, "(was orders, partition 2, offset 17): it is not whole\n") ||
+	if !strings.Contains(got, "left out: orders.dlq, partition ") ||
+		!strings.Contains(got, "(was orders, partition 2, offset 17): it is not whole\n") ||
 		!strings.HasSuffix(got, "3 messages put back, 1 left out\n") {
 		t.Errorf("told %s", got)
 	}
-	if list := b.list(); !strings.Contains(list, "  never  ") || !strings.Contains(list, "4 dead letters, 3 of them put back\n") {
+	if list := b.list(); !strings.Contains(list, "  never  ") ||
+		!strings.Contains(list, "4 dead letters, 3 of them put back\n") {
 		t.Errorf("listed\n%s", list)
 	}
 	if got := b.putBack(); got != "0 messages put back, 0 left out\n" {

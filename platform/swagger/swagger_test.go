@@ -37,7 +37,8 @@ func TestMount(t *testing.T) {
 		}
 		body, err := io.ReadAll(response.Body)
 		response.Body.Close()
-		if err != nil || response.StatusCode != 200 || !strings.HasPrefix(response.Header.Get("Content-Type"), test.contentType) ||
+		if err != nil || response.StatusCode != 200 ||
+			!strings.HasPrefix(response.Header.Get("Content-Type"), test.contentType) ||
 			!strings.Contains(string(body), test.contains) {
 			t.Errorf("%s: %s %v %v", test.path, response.Status, response.Header, err)
 		}
@@ -47,7 +48,8 @@ func TestMount(t *testing.T) {
 		t.Fatal(err)
 	}
 	response.Body.Close()
-	if response.StatusCode != 404 || response.Header.Get("Content-Type") != "application/problem+json" || response.Header.Get("Cache-Control") != "no-store" {
+	if response.StatusCode != 404 || response.Header.Get("Content-Type") != "application/problem+json" ||
+		response.Header.Get("Cache-Control") != "no-store" {
 		t.Errorf("a file that is not there: %s %v", response.Status, response.Header)
 	}
 }

@@ -157,7 +157,8 @@ func TestWhatIsOnlyShownLeavesTheProcessReady(t *testing.T) {
 			if code, body := probe(health.Ready()); code != test.code || body != test.body {
 				t.Errorf("got %d %s; want %d %s", code, body, test.code, test.body)
 			}
-			want := fmt.Sprintf("# HELP altyn_check_ok Whether a check of /readyz succeeds: 1 or 0.\n# TYPE altyn_check_ok gauge\n"+
+			want := fmt.Sprintf("# HELP altyn_check_ok Whether a check of /readyz succeeds: 1 or 0.\n# TYPE altyn_check_ok "+
+				"gauge\n"+
 				"altyn_check_ok{check=\"broker\"} %d\naltyn_check_ok{check=\"database\"} %d\n", test.metrics[0], test.metrics[1])
 			if err := testutil.GatherAndCompare(metrics, strings.NewReader(want)); err != nil {
 				t.Error(err)

@@ -47,7 +47,8 @@ type Results = watch.Hub[*ledger.Operation]
 
 // NewResults returns a hub whose Run, without a feed, looks for the results of other processes.
 func NewResults(store *postgres.Store, log *slog.Logger) *Results {
-	return watch.New(log, nil, func(ctx context.Context, ids []uuid.UUID, _ []int64) (map[uuid.UUID]*ledger.Operation, error) {
+	return watch.New(log, nil, func(ctx context.Context, ids []uuid.UUID,
+		_ []int64) (map[uuid.UUID]*ledger.Operation, error) {
 		return store.Settled(ctx, ids)
 	})
 }

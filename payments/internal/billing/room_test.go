@@ -37,10 +37,12 @@ func TestOneClientsMoneyIsNotInAnothersWay(t *testing.T) {
 		b.Post(path+"/withdrawals", money("0.5"))
 	}
 	for what, query := range map[string]string{
-		"what was earned":   `SELECT coalesce(sum(actual), 0) = 24e18 FROM balances WHERE account_id::text LIKE '00000000-0000-%02-%' OR account_id::text LIKE '%0002'`,
-		"the sum":           `SELECT sum(actual + frozen) = 0 FROM balances`,
-		"the vaults":        `SELECT count(*) > 5 FROM balances WHERE account_id::text LIKE '00000000-0000-80%' AND entries = 1`,
-		"their operations":  `SELECT count(*) FROM (SELECT FROM entries GROUP BY operation_id HAVING sum(amount + frozen) <> 0) e`,
+		"what was earned": `SELECT coalesce(sum(actual), 0) = 24e18
+			FROM balances WHERE account_id::text LIKE '00000000-0000-%02-%' OR account_id::text LIKE '%0002'`,
+		"the sum":    `SELECT sum(actual + frozen) = 0 FROM balances`,
+		"the vaults": `SELECT count(*) > 5 FROM balances WHERE account_id::text LIKE '00000000-0000-80%' AND entries = 1`,
+		"their operations": `SELECT count(*) FROM (SELECT FROM entries GROUP BY operation_id
+			HAVING sum(amount + frozen) <> 0) e`,
 		"the clients' sums": `SELECT sum(actual) = 24e18 FROM balances WHERE account_id IN (SELECT id FROM accounts)`,
 	} {
 		var right string

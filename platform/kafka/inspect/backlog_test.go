@@ -17,7 +17,8 @@ func TestBacklogIsHandledOnceUpToItsEnd(t *testing.T) {
 	kfaketest.Brokers(t, func(t *testing.T, cfg kafka.Config) {
 		one, other, producer := kfaketest.Topic(t, cfg), kfaketest.Topic(t, cfg)+"-b", kfaketest.Producer(t, cfg)
 		kfaketest.Ensure(t, cfg, other)
-		kfaketest.Produce(t, producer, append(kfaketest.Messages(one, 0, 5000, 20), kfaketest.Messages(other, 0, 10, 3)...)...)
+		kfaketest.Produce(t, producer,
+			append(kfaketest.Messages(one, 0, 5000, 20), kfaketest.Messages(other, 0, 10, 3)...)...)
 		b := kfaketest.Backlog(t, cfg, one, one, other, "missing")
 		kfaketest.Produce(t, producer, kfaketest.Messages(one, 5000, 100, 20)...) // too late
 		if b.Len() != 5010 {
@@ -34,7 +35,9 @@ func TestBacklogIsHandledOnceUpToItsEnd(t *testing.T) {
 			t.Errorf("then %d messages", b.Len())
 		}
 		seen := map[bool]int{}
-		if err := b.Look(t.Context(), func(_ kafka.Message, handled bool) { seen[handled]++ }); err != nil || seen[true] != 5010 || seen[false] != 100 {
+		if err := b.Look(t.Context(), func(_ kafka.Message, handled bool) {
+			seen[handled]++
+		}); err != nil || seen[true] != 5010 || seen[false] != 100 {
 			t.Errorf("seen %v, %v", seen, err)
 		}
 		if got := kfaketest.Handled(t, b); len(got) != 100 || string(got[0].Value) < "5" {
@@ -68,7 +71,8 @@ func TestBacklogGoesOnWhereItFailed(t *testing.T) {
 	}
 	again := kfaketest.Backlog(t, cfg, topic, topic)
 	got := kfaketest.Handled(t, again)
-	if len(got) == 0 || len(got) >= 3000 || string(got[len(got)-1].Value) != "2999" || string(got[0].Value) != fmt.Sprint(3000-len(got)) {
+	if len(got) == 0 || len(got) >= 3000 || string(got[len(got)-1].Value) != "2999" ||
+		string(got[0].Value) != fmt.Sprint(3000-len(got)) {
 		t.Errorf("handled %d more", len(got))
 	}
 }

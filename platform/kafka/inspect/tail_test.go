@@ -44,7 +44,8 @@ func TestTailSeesWhatComesAfterIt(t *testing.T) {
 
 func TestTailNeedsTheTopic(t *testing.T) {
 	cfg := kfaketest.Broker(t)
-	if _, err := inspect.NewTail(t.Context(), cfg, "missing", slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), `"missing"`) {
+	if _, err := inspect.NewTail(t.Context(), cfg, "missing", slog.New(slog.DiscardHandler)); err == nil ||
+		!strings.Contains(err.Error(), `"missing"`) {
 		t.Errorf("a topic that is not there: %v", err)
 	}
 }

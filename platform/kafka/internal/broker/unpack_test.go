@@ -82,11 +82,13 @@ func TestUnpackBombs(t *testing.T) {
 		codec  compress.Compression
 		packed []byte
 	}{
-		"a snappy block that announces 4 GB":    {compress.Snappy, binary.AppendUvarint(nil, 1<<32-1)},
-		"a snappy stream of many blocks":        {compress.Snappy, stream(bytes.Repeat([]byte{0}, 60<<10), 10_000)},
-		"a snappy stream with a huge length":    {compress.Snappy, append(append([]byte(nil), stream(nil, 0)...), 0xff, 0xff, 0xff, 0xff, 1)},
-		"a zstd frame that announces a content": {compress.Zstd, []byte{0x28, 0xb5, 0x2f, 0xfd, 0b1100_0000, 0x98, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0}},
-		"a zstd frame of a long distance":       {compress.Zstd, zstdLong(t)},
+		"a snappy block that announces 4 GB": {compress.Snappy, binary.AppendUvarint(nil, 1<<32-1)},
+		"a snappy stream of many blocks":     {compress.Snappy, stream(bytes.Repeat([]byte{0}, 60<<10), 10_000)},
+		"a snappy stream with a huge length": {compress.Snappy,
+			append(append([]byte(nil), stream(nil, 0)...), 0xff, 0xff, 0xff, 0xff, 1)},
+		"a zstd frame that announces a content": {compress.Zstd,
+			[]byte{0x28, 0xb5, 0x2f, 0xfd, 0b1100_0000, 0x98, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0}},
+		"a zstd frame of a long distance": {compress.Zstd, zstdLong(t)},
 	}
 	for _, codec := range compressions {
 		if codec != compress.Snappy { // whose packed form of it has 50 MB
@@ -140,7 +142,8 @@ func zstdLong(t *testing.T) []byte {
 // A window larger than the limit is allowed as long as the content is not.
 func TestUnpackZstdOfTheHighestLevels(t *testing.T) {
 	var out bytes.Buffer
-	w, err := zstd.NewWriter(&out, zstd.WithWindowSize(128<<20), zstd.WithEncoderLevel(zstd.SpeedBestCompression), zstd.WithEncoderConcurrency(1))
+	w, err := zstd.NewWriter(&out, zstd.WithWindowSize(128<<20), zstd.WithEncoderLevel(zstd.SpeedBestCompression),
+		zstd.WithEncoderConcurrency(1))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -106,7 +106,9 @@ func TestPartitionsTakeTurns(t *testing.T) {
 		t.Error("something is left")
 	}
 	for i := range 8 { // large ones
-		g.accept(g.partitions[much].Source, broker.Fetched{From: int64(3000 + i), Messages: []broker.Message{{Topic: "topic", Offset: int64(3000 + i), Value: make([]byte, 900_000)}}, End: 5000})
+		g.accept(g.partitions[much].Source,
+			broker.Fetched{From: int64(3000 + i),
+				Messages: []broker.Message{{Topic: "topic", Offset: int64(3000 + i), Value: make([]byte, 900_000)}}, End: 5000})
 	}
 	if batch := g.take(); !full(much) || len(batch) < 2 || len(batch) > 5 {
 		t.Errorf("%d large messages in a batch", len(batch))
