@@ -13,18 +13,18 @@ type argumentError string
 
 func (e argumentError) Error() string { return string(e) }
 
-// ExitStatus is that of wrong arguments.
+// ExitStatus is the exit code for wrong arguments.
 func (argumentError) ExitStatus() int { return exitWrong }
 
-// isArgument tells whether an error is about the arguments, so that the help of the command is of use.
+// isArgument tells whether an error is about the arguments, so that pointing at --help is of use.
 func isArgument(err error) bool {
 	wrong := (*Wrong)(nil)
 	return errors.As(err, new(argumentError)) || errors.As(err, &wrong) && strings.HasPrefix(wrong.Name, "--")
 }
 
 // parseArguments takes arguments apart and returns the values of the flags that were given, by their names with two
-// dashes. A flag begins with one dash or two; its value follows, or stands behind "=". Behind "--" nothing is a flag.
-// What is no flag goes into the field with the tag args. The first mistake is its error.
+// dashes. A flag begins with one dash or two; its value follows, or stands behind "=". After "--" nothing is a flag.
+// What is no flag goes into the field with the tag args. The error is the first mistake.
 func parseArguments(settings []setting, args []string) (given map[string]string, err error) {
 	given = make(map[string]string)
 	var rest []string

@@ -9,11 +9,11 @@ import (
 	"runtime/debug"
 )
 
-// version is what this code will be released as. A release build sets it:
+// version is the release that this code will become. A release build sets it:
 // go build -ldflags '-X github.com/altyn-pay/altyn/platform/config.version=0.1.0'.
 var version = "0.1.0-dev"
 
-// revision is the commit, where the linker sets it in the same way, as in images, whose build sees no repository.
+// revision is the commit. The linker sets it in the same way for images, whose build sees no repository.
 var revision = ""
 
 // Build says what a program was built from.

@@ -1,4 +1,4 @@
-// Package config is the command line and the settings of every program: what can be set, by which variable of the
+// Package config is the command line and the settings of every program: what can be set by which variable of the
 // environment or which flag, --help, --version, and errors that name what is wrong.
 //
 // A setting is a field of a struct, and its tags say all about it. A struct without a tag is flattened, so that a
@@ -31,7 +31,7 @@
 //	}
 //
 // A program that does one thing has one command, without a name. The exit code is 0 (done), 1 (failed), 2 (wrong
-// arguments or settings), or what the error says (Exit). A mistake in the arguments ends the reading; of the
-// variables, one error names every bad one with its value and what is allowed, so that they are repaired in one
-// round. Secrets are never shown.
+// arguments or settings), or the error's own (Exit). The first mistake in the arguments ends the reading. Of the
+// variables, one error names every bad one with its value and what is allowed, so that all can be repaired at once.
+// Secrets are never shown.
 package config

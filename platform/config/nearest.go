@@ -72,7 +72,7 @@ func abbreviates(name, full string) bool {
 	return rest == ""
 }
 
-// DidYouMean is what to say behind a name that is not known: the nearest one that is, if any.
+// DidYouMean returns what to add to an error about an unknown name: the nearest known one, if any.
 func DidYouMean(name string, known []string) string {
 	if near := Nearest(name, known); near != "" {
 		return fmt.Sprintf("; did you mean %s?", near)
@@ -80,7 +80,7 @@ func DidYouMean(name string, known []string) string {
 	return ""
 }
 
-// Misspelt is a variable of the environment that nothing reads, and the one that it most likely stands for.
+// Misspelt is a variable of the environment that nothing reads, and the one that it was probably meant to be.
 type Misspelt struct{ Name, Near string }
 
 // NearMisses lists the variables of the environment that are nearly one of vars, but none of them.

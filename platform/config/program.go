@@ -22,21 +22,21 @@ const (
 type Program struct {
 	Name  string
 	About string // what it is, for --help
-	More  string // what --help says behind the commands; may be empty
-	// Commands are what it can do. One without a name is all that the program does, and must be the only one.
+	More  string // what --help says after the commands; may be empty
+	// Commands are what it can do. A command without a name must be the only one.
 	Commands []Command
-	// Default is the command that runs without arguments; where it is empty the help is shown.
+	// Default is the command that runs without arguments. If it is empty, --help does.
 	Default string
-	// Env are the variables of the environment; nil for those of the process.
+	// Env is the environment; nil means that of the process.
 	Env map[string]string
-	// Stdout and Stderr are nil for those of the process.
+	// Stdout and Stderr default to those of the process.
 	Stdout, Stderr io.Writer
 }
 
 // Command is something that a program does. NewCommand makes one.
 type Command struct {
-	Name, Help string   // without help it is not listed
-	Group      string   // the heading above it in the help of the program; of the first one "Commands", if empty
+	Name, Help string   // a command without help is not listed
+	Group      string   // the heading above it in the program's help
 	About      string   // what there is to know beyond Help; may be empty
 	Examples   []string // arguments that it takes
 
@@ -44,9 +44,8 @@ type Command struct {
 	run      func(ctx context.Context, settings any) error
 }
 
-// NewCommand makes a command of the function that does it, whose settings are read from the flags and variables that
-// T describes. It works until it is done or ctx ends, which happens at SIGINT or SIGTERM; it returns nil when it was
-// ended so.
+// NewCommand makes a command of the function that does it. The settings are read from the flags and variables that T
+// describes. run works until it is done or ctx ends, which happens at SIGINT or SIGTERM; then it returns nil.
 func NewCommand[T any](name, help string, run func(ctx context.Context, settings T) error) Command {
 	return Command{
 		Name: name, Help: help,
@@ -64,13 +63,13 @@ func (c Command) Variables() (vars []Variable) {
 	return vars
 }
 
-// Exit ends a program with an exit code and without a word: the command has said all there is to say. Any other error
-// is printed; its exit code is 1, or that of its method ExitStatus.
+// Exit is an error that ends a program with an exit code and without a word, because the command has said everything.
+// Any other error is printed; its exit code is that of its method ExitStatus, or 1.
 type Exit int
 
 func (e Exit) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 
-// ExitStatus is the code.
+// ExitStatus is the exit code.
 func (e Exit) ExitStatus() int { return int(e) }
 
 // Main is all of a main: it reads the arguments and settings, runs the command that they name and returns the exit
@@ -101,7 +100,7 @@ func (p Program) Run(ctx context.Context, args []string) int {
 	if !errors.As(err, new(Exit)) {
 		fmt.Fprintf(p.Stderr, "%s: %v\n", p.Name, err)
 	}
-	// Not ExitCode: the errors of package exec have that, of other programs.
+	// Not ExitCode: errors of package exec have that method, and it is another program's code.
 	if code := interface{ ExitStatus() int }(nil); errors.As(err, &code) {
 		return code.ExitStatus()
 	}

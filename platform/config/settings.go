@@ -14,21 +14,21 @@ import (
 	"time"
 )
 
-// Validator is a struct of settings that checks what a type alone cannot express. It returns a *Wrong for each bad
+// Validator is a struct of settings that checks what types alone cannot express. Validate returns a *Wrong for each bad
 // setting, joined by errors.Join.
 type Validator interface{ Validate() error }
 
-// Defaulter is a struct of settings whose defaults, by the variables' names, replace those in the tags of the structs
-// within it: a service has its own database where postgres.Config cannot know one.
+// Defaulter is a struct of settings with defaults, by the variables' names, that replace those in the tags of the
+// structs within it. So a service names its own database, which postgres.Config cannot know.
 type Defaulter interface{ Defaults() map[string]string }
 
-// Wrong is a setting whose value cannot be used. A program that ends with one exits with code 2, also when it notices
-// the fault later than at its start, as with the content of a file that the variable names.
+// Wrong is a setting whose value cannot be used. A program that ends with this error exits with code 2, even when it
+// notices the fault after its start, as with the content of a file that the variable names.
 type Wrong struct {
 	Name  string // the variable, or the flag with its dashes
 	Value string // Load fills it in
 	Must  string // what is allowed, such as "must be 1 to 65535"
-	Err   error  // what lies behind it; may be nil
+	Err   error  // the cause; may be nil
 }
 
 // Invalid returns the *Wrong of a variable, or of a flag such as --wait. The format says what is allowed.
@@ -43,17 +43,17 @@ func (w *Wrong) Error() string {
 	return fmt.Sprintf("%s: %q %s", w.Name, w.Value, w.Must)
 }
 
-// Unwrap returns what lies behind it.
+// Unwrap returns the cause.
 func (w *Wrong) Unwrap() error { return w.Err }
 
-// ExitStatus is that of wrong settings.
+// ExitStatus is the exit code for wrong settings.
 func (w *Wrong) ExitStatus() int { return exitWrong }
 
 // Variable describes one setting.
 type Variable struct {
 	Name string // of the environment variable; empty where there is only a flag
 	Flag string // without dashes; empty where there is only a variable
-	// Arguments is what the help calls the arguments that are no flags, such as PART…; empty for any other setting.
+	// Arguments is how the help names the arguments that are no flags, such as PART…; empty for any other setting.
 	Arguments string
 	// Value is what stands for the flag's value in the help, such as ID. It is empty for a switch.
 	Value, Default, Help string
@@ -69,10 +69,10 @@ type setting struct {
 	field reflect.Value
 }
 
-// Load reads T from the environment of the process.
+// Load reads T from the environment of the process; see LoadFrom.
 func Load[T any]() (T, error) { return LoadFrom[T](environment()) }
 
-// LoadFrom reads T from the given variables. Its error names each variable that is bad.
+// LoadFrom reads T from the given variables. Its error names every bad variable.
 func LoadFrom[T any](lookup map[string]string) (T, error) {
 	var cfg T
 	err := read(&cfg, lookup, nil)
@@ -127,7 +127,7 @@ func read(target any, lookup map[string]string, args []string) error {
 // flag is the setting's flag with its dashes.
 func (s setting) flag() string { return "--" + s.Flag }
 
-// inspect lists the settings of a struct, and what within it has something to check, innermost structs first.
+// inspect lists the settings of a struct and its validators, innermost structs first.
 func inspect(target any) (settings []setting, validators []Validator) {
 	defaults := map[string]string{}
 	if d, ok := target.(Defaulter); ok {
@@ -236,7 +236,7 @@ func set(field reflect.Value, value string) error {
 	return nil
 }
 
-// list splits at commas. It forgives blanks and a trailing comma.
+// list splits at commas. It ignores blanks and empty elements.
 func list(value string) (items []string) {
 	for item := range strings.SplitSeq(value, ",") {
 		if item = strings.TrimSpace(item); item != "" {
@@ -259,7 +259,7 @@ func flatten(err error) []error {
 	return all
 }
 
-// text writes a field as its variable would.
+// text writes a field as its variable would be written.
 func text(field reflect.Value) string {
 	switch value := field.Interface().(type) {
 	case []string:
@@ -273,7 +273,7 @@ func text(field reflect.Value) string {
 	return fmt.Sprint(field.Interface())
 }
 
-// shown is a value as it may be shown.
+// shown returns a value in a form that may be shown.
 func (v Variable) shown(value string) string {
 	if v.Secret && value != "" {
 		return "(hidden)"

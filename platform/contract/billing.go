@@ -40,8 +40,8 @@ type Command struct {
 // Invoice is another name of the operation deposit.
 const Invoice = "invoice"
 
-// fields is the one table of what a command of an operation may have, beside operation and command_id. Other fields are
-// refused wherever a command comes in, and the documents are tested against it.
+// fields is the one table of the fields that each operation's command may have, beside operation and command_id. Other
+// fields are refused wherever a command comes in, and the documents are tested against it.
 var fields = []struct {
 	operation string
 	fields    []string
@@ -64,7 +64,7 @@ var fields = []struct {
 	{"balance", []string{"account_id", "wallet_id"}},
 }
 
-// Operations names what commands can ask for.
+// Operations returns the operations that commands can ask for.
 func Operations() []string {
 	names := make([]string, len(fields))
 	for i, f := range fields {
@@ -73,7 +73,8 @@ func Operations() []string {
 	return names
 }
 
-// Fields names what a command of an operation may have, beside operation and command_id; nil for what is no operation.
+// Fields returns the fields that an operation's command may have, beside operation and command_id; nil if there is no
+// such operation.
 func Fields(operation string) []string {
 	for _, f := range fields {
 		if f.operation == operation {
@@ -104,7 +105,8 @@ const (
 	ReplyToPrefix = TopicReplies + "."
 )
 
-// RepliesInstead names the topic for replies whose own topic cannot be reached, "" for what is no reply.
+// RepliesInstead returns the topic for replies whose own topic cannot be reached, "" for a topic that is not for
+// replies.
 func RepliesInstead(topic string) string {
 	if strings.HasPrefix(topic, ReplyToPrefix) {
 		return TopicReplies

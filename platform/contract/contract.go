@@ -20,7 +20,7 @@ const (
 	TopicReplies   = "billing.replies"
 )
 
-// DeadLetter names the topic where what could not be read from a topic is kept, with the reason in a header.
+// DeadLetter returns the topic for messages of a topic that could not be read. Each has the reason in a header.
 func DeadLetter(topic string) string { return topic + ".dlq" }
 
 // The event types, as in the header ce_type.
@@ -36,7 +36,7 @@ const (
 	PaymentRefundedType   = "payment.refunded"
 )
 
-// How the money of an order is taken.
+// How an order's money is taken.
 const (
 	CaptureAutomatic = "automatic" // debited at once
 	CaptureManual    = "manual"    // held until it is confirmed or rejected
@@ -48,7 +48,7 @@ const (
 	OnInsufficientWait   = "wait"   // it waits for money until its deadline
 )
 
-// The deadlines of what was given none by its client, from when it begins to wait.
+// The deadlines of requests whose clients gave none, counted from when they begin to wait.
 const (
 	InventoryExpiry = 15 * time.Minute   // of what waits for inventory
 	FundsExpiry     = 24 * time.Hour     // of what waits for money
@@ -81,8 +81,8 @@ type Order struct {
 	Repeated bool `json:"repeated,omitempty"`
 }
 
-// Cancellation is the payload of order.cancelled: the whole order, as it was placed, so that a cancellation which
-// overtakes it leaves a payment that is as complete, and why and when it was cancelled.
+// Cancellation is the payload of order.cancelled: the whole order as it was placed, so that a cancellation which
+// overtakes the order leaves a complete payment, and why and when it was cancelled.
 type Cancellation struct {
 	Order
 	Reason      string `json:"reason,omitempty"` // ReasonCancelled; earlier versions have what is now the Note here
@@ -93,7 +93,7 @@ type Cancellation struct {
 // ReasonCancelled is the reason of what was cancelled.
 const ReasonCancelled = "cancelled"
 
-// NoteOf is what a client said of a cancellation: earlier versions have it as the reason.
+// NoteOf returns what a client said of a cancellation, which earlier versions have as the reason.
 func NoteOf(reason, note string) string {
 	if note == "" && reason != ReasonCancelled {
 		return reason
@@ -130,8 +130,9 @@ const (
 	WaitingForInventory = "waiting_for_inventory" // it waits for word of the inventory until its deadline
 )
 
-// Payment is the payload of every event on the topic payments: the payment's whole state, totals and never deltas, so
-// that a reader needs only the highest Version it has seen and may meet the same event any number of times.
+// Payment is the payload of every event on the topic payments: the payment's whole state, with totals and never
+// deltas. So a reader needs to remember only the highest Version it has seen, and may see an event any number of
+// times.
 type Payment struct {
 	OrderID        uuid.UUID `json:"order_id"`
 	AccountID      uuid.UUID `json:"account_id"`
@@ -161,8 +162,8 @@ func DerivedID(scope string, account uuid.UUID, key string) uuid.UUID {
 	return version5(name)
 }
 
-// EventID identifies one transition of an order or a payment, so that an event published twice is recognisably the
-// same: a UUIDv5 over its subject and version.
+// EventID identifies one transition of an order or a payment: a UUIDv5 over its subject and version. So an event that
+// is published twice is recognisably the same.
 func EventID(eventType string, subject uuid.UUID, version int64) uuid.UUID {
 	name := make([]byte, 0, len(namespace)+len(subject)+len(eventType)+8)
 	name = append(append(name, namespace[:]...), subject[:]...)

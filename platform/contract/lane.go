@@ -6,14 +6,14 @@ import "github.com/google/uuid"
 // lane. The number of partitions of a topic must divide it.
 const Lanes = 64
 
-// Lane is the unit of order, parallelism and distribution of an account: the hash of Kafka's default partitioner over
-// the account ID as text, modulo Lanes. As the number of partitions divides Lanes, a partition carries always the same
-// lanes.
+// Lane returns the lane of an account, the unit of order, parallelism and distribution: the hash of Kafka's default
+// partitioner over the account ID as text, modulo Lanes. Because the number of partitions divides Lanes, a partition
+// always carries the same lanes.
 func Lane(account uuid.UUID) int16 {
 	return int16(Partition(account.String(), Lanes))
 }
 
-// Partition is where Kafka's default partitioner puts a key in a topic of so many partitions.
+// Partition returns the partition that Kafka's default partitioner chooses for a key, of so many partitions.
 func Partition(key string, partitions int) int {
 	return int(murmur2([]byte(key)) & 0x7fffffff % uint32(partitions))
 }

@@ -9,14 +9,14 @@ import (
 	"github.com/google/uuid"
 )
 
-// ErrID refuses what is no ID. Its text is made to be shown beside the field's name.
+// ErrID says that a text is no ID. It follows the field's name.
 var ErrID = errors.New("must be a UUID")
 
 // idLength is that of a UUID as 8-4-4-4-12 hexadecimal digits.
 const idLength = 36
 
-// ParseID reads a UUID in the one form that is taken anywhere, that of 36 characters. uuid.Parse also takes braces,
-// urn:uuid: and no dashes.
+// ParseID reads a UUID of 36 characters, the only form that is accepted. uuid.Parse also takes braces, urn:uuid: and no
+// dashes.
 func ParseID(text string) (uuid.UUID, error) {
 	if len(text) != idLength {
 		return uuid.Nil, ErrID
@@ -28,8 +28,8 @@ func ParseID(text string) (uuid.UUID, error) {
 	return id, nil
 }
 
-// CheckText tells what is wrong with a free text of at most limit characters: its length, or the character U+0000,
-// which PostgreSQL cannot store. The error's text is made to be shown beside the field's name.
+// CheckText returns what is wrong with a free text: more than limit characters, or the character U+0000, which
+// PostgreSQL cannot store. The error follows the field's name.
 func CheckText(text string, limit int) error {
 	switch {
 	case len(text) > limit && utf8.RuneCountInString(text) > limit:

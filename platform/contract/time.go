@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Time is a point in time as everything that goes out has it: RFC 3339 in UTC, always with six digits of a second, so
-// that times sort as text. It is read with any offset and any number of digits.
+// Time is a point in time in the form of everything that goes out: RFC 3339 in UTC, always with six digits of a
+// second, so that times sort as text. It is read with any offset and any number of digits.
 type Time time.Time
 
 // TimeFormat is how a Time in UTC is written, for time.Format.
@@ -14,7 +14,7 @@ const TimeFormat = "2006-01-02T15:04:05.000000Z"
 
 var errYear = errors.New("a time is not in the years 0 to 9999")
 
-// MarshalJSON writes the time; what is finer than a microsecond is cut off.
+// MarshalJSON writes the time, cut to microseconds.
 func (t Time) MarshalJSON() ([]byte, error) {
 	utc := time.Time(t).UTC()
 	if year := utc.Year(); year < 0 || year > 9999 {

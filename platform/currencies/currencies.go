@@ -1,6 +1,6 @@
-// Package currencies holds a service to the digits with which its database has the amounts of each currency. Amounts
-// are stored in minor units, so that with another number of digits every one of them would be worth something else.
-// It is not part of money, which does no I/O.
+// Package currencies makes sure that a service and its database agree on how many digits each currency has. Amounts
+// are stored in minor units: with another number of digits every one of them would be worth something else. The
+// package is not part of money because that does no I/O.
 package currencies
 
 import (
@@ -23,16 +23,16 @@ var files embed.FS
 // Migrations creates the table currencies. It comes after the tables that have amounts.
 func Migrations() pg.Migrations { return pg.Embedded("currencies", files) }
 
-// Disagreement says which currencies of a database are others than those that a service knows.
+// Disagreement says in what the currencies of a database differ from those that the service knows.
 type Disagreement []string
 
 func (d Disagreement) Error() string { return strings.Join(d, "; ") }
 
-// Agree records the currencies that a service knows from now on. It returns a Disagreement where one has other digits
-// in the database, or is used there and not known. One that is not known and was never used is forgotten. tables are
-// those that have amounts, each with a column currency.
+// Agree records the currencies that the service knows. It returns a Disagreement if one of them has other digits in
+// the database, or if the database uses one that is not known. It forgets a recorded currency that is neither known
+// nor used. tables are those that have amounts, each with a column currency.
 //
-// Any number of instances may start at once. Of two that have different digits for a new currency, one wins.
+// Any number of instances may start at once. Of two that give a new currency different digits, one wins.
 func Agree(ctx context.Context, db *sqlx.DB, known *money.Currencies, tables ...string) error {
 	list := known.List()
 	codes, digits := make(pg.Texts, len(list)), make(pg.Int16s, len(list))
@@ -44,7 +44,7 @@ func Agree(ctx context.Context, db *sqlx.DB, known *money.Currencies, tables ...
 		Digits int    `db:"digits"`
 	}
 	err := pg.InTx(ctx, db, func(tx *sqlx.Tx) error {
-		// Nothing is written where nothing is new. Rows are locked in one order by all instances.
+		// Writes only what is new. All instances lock the rows in one order.
 		if _, err := tx.ExecContext(ctx, `
 			INSERT INTO currencies (code, digits)
 			SELECT code, digits FROM unnest($1::text[], $2::smallint[]) AS known (code, digits)
@@ -79,7 +79,7 @@ func Agree(ctx context.Context, db *sqlx.DB, known *money.Currencies, tables ...
 	return nil
 }
 
-// forget deletes a currency that is not used. Where that cannot be found out in time, it may be.
+// forget deletes a currency unless it is used. If that cannot be found out in time, it counts as used.
 func forget(ctx context.Context, db *sqlx.DB, code string, tables []string) (used bool, err error) {
 	conditions := make([]string, len(tables))
 	for i, table := range tables {

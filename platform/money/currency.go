@@ -96,8 +96,8 @@ func parseCurrency(text string) (Currency, bool) {
 	return c, ok && err == nil && digits >= 0 && digits <= MaxDigits && codeForm.MatchString(c.Code)
 }
 
-// Foreign is an amount as somebody else has it, whose currency is not known here or has other digits. Its digits are
-// those that were written. Name stands for the currency where codes are stored, and Stored finds it.
+// Foreign is an amount in a currency that is unknown here or has other digits here. Its digits are those that the
+// amount was written with. Where codes are stored, Name stands for such a currency, and Stored finds it again.
 type Foreign struct {
 	Currency
 	Minor int64
@@ -122,7 +122,7 @@ func ParseForeign(code, text string) (Foreign, error) {
 	return Foreign{c, minor}, nil
 }
 
-// Stored finds the currency that is stored: a known one by its code, and a foreign one by its name.
+// Stored finds a stored currency: a known one by its code, a foreign one by its name.
 func (t *Currencies) Stored(code string) (Currency, bool) {
 	if c, ok := t.byCode[code]; ok {
 		return c, true

@@ -13,9 +13,10 @@ import (
 	"strings"
 )
 
-// The ways in which an amount can be refused. Their texts are made to be shown beside the field's name.
+// The ways in which an amount can be refused. Their texts follow the field's name.
 var (
-	ErrSyntax        = errors.New(`must be a decimal number such as "2500.00": digits, with at most one point between them`)
+	ErrSyntax = errors.New(
+		`must be a decimal number such as "2500.00": digits, with at most one point between them`)
 	ErrNotPositive   = errors.New("must be greater than zero")
 	ErrTooLarge      = errors.New("is too large")
 	ErrTooManyDigits = errors.New("has more decimal digits than its currency")
@@ -28,9 +29,9 @@ const maxText = 40
 // number, and a number never passes through a float.
 type Decimal string
 
-// UnmarshalJSON takes a JSON string or number; anything else is ErrSyntax, and so is the empty string: where an
-// amount may be left out, that means all there is, which nobody should get by an empty text. A number with an
-// exponent, as JavaScript and Python write small ones (1e-07), is taken as what it stands for (0.0000001).
+// UnmarshalJSON takes a JSON string or number. Anything else is ErrSyntax, and so is the empty string: leaving an
+// amount out may mean all there is, which nobody should get by an empty text. A number with an exponent, as
+// JavaScript and Python write small ones (1e-07), is taken as the number that it stands for (0.0000001).
 func (d *Decimal) UnmarshalJSON(data []byte) error {
 	data = bytes.TrimSpace(data)
 	switch {
@@ -58,9 +59,8 @@ const (
 	beyond   = maxShift + maxText // an exponent that moves the point beyond them, wherever it was
 )
 
-// plain writes a JSON number without its exponent, and without zeros that it does not need. One whose exponent is
-// beyond all amounts becomes another such number, which is as much too large or too exact; one of more than maxText
-// characters stays as it is.
+// plain writes a JSON number without exponent and superfluous zeros. A number whose exponent is beyond all amounts
+// becomes another number that is too large or too small as well; one of more than maxText characters stays as it is.
 func plain(number string) string {
 	i := strings.IndexAny(number, "eE")
 	if i < 0 || len(number) > maxText {

@@ -18,10 +18,10 @@ import (
 // Path is where the list is. The gateway does not serve it.
 const Path = "/admin/parked"
 
-// timeout bounds a call. What was begun is finished when the client leaves.
+// timeout bounds a call. A call goes on when its client leaves.
 const timeout = 10 * time.Second
 
-// The codes of problems that operators meet beside those of any HTTP call.
+// The codes of problems beside those of any HTTP call.
 const (
 	CodeNotFound       = "parked_not_found" // 404: nothing is parked under this ID
 	CodeNotDiscardable = "not_discardable"  // 422: it must take effect, so it can only be redriven
@@ -163,7 +163,7 @@ func (a *API) discard(w http.ResponseWriter, r *http.Request) error {
 	})
 }
 
-// act lets the source that has the item act on it, logs it and answers.
+// act has the source that holds the item act on it, logs that and answers.
 func (a *API) act(ctx context.Context, w http.ResponseWriter, done, reason string,
 	act func(Source) (Item, error)) error {
 	var item Item

@@ -1,7 +1,7 @@
 // Package parked is what a service has set aside for an operator: a message that failed again and again for a reason
-// that is not its client's, and behind which one account or one key stands still. An operator mends the cause. Then he
-// redrives the message, which gets another try in its old place, or discards it, so that what is behind it goes on
-// without it. Each place that parks is a Source; the API serves all of a service's together.
+// that is not its client's, and behind which one account or one key stands still. An operator mends the cause and then
+// redrives the message, which gives it another try in its old place, or discards it, so that what is behind it goes on.
+// Each place that parks is a Source; the API serves all sources of a service together.
 package parked
 
 import (
@@ -21,10 +21,10 @@ import (
 // Bounds of what an item shows, in bytes and in characters: a page of items is held in memory and sent at once.
 const (
 	MaxPayload = 16 << 10 // a larger payload is left out
-	MaxReason  = 1000     // of why it failed; a longer one is cut
+	MaxReason  = 1000     // a longer reason is cut
 )
 
-// Item is something that is parked. It stands at the head of what waits behind it, which is not listed.
+// Item is something that is parked. What waits behind it is not listed.
 type Item struct {
 	// of the message; of the source events, a name of its own
 	ID     uuid.UUID `db:"id" json:"id" swaggertype:"string" format:"uuid"`
@@ -40,8 +40,8 @@ type Item struct {
 	ParkedAt contract.Time   `db:"parked_at" json:"parked_at" format:"date-time" example:"2026-01-02T15:04:05.123456Z"`
 } // @name ParkedItem
 
-// Show completes an item as it was read from a table: payload is its text, or nil where it is left out. What is no
-// JSON is shown as a string.
+// Show completes an item that was read from a table. payload is its text, or nil to leave it out; what is no JSON is
+// shown as a string.
 func (i Item) Show(source string, payload []byte) Item {
 	i.Source = source
 	switch {
@@ -60,7 +60,7 @@ type Position struct {
 	ID uuid.UUID `json:"id"`
 }
 
-// Position is that of the item.
+// Position returns the item's place in the list.
 func (i Item) Position() Position { return Position{time.Time(i.ParkedAt).UTC(), i.ID} }
 
 // Compare sorts items as the sources do.
@@ -70,9 +70,9 @@ func Compare(a, b Item) int {
 
 // The refusals of a source.
 var (
-	// ErrNotFound: nothing of this ID is parked. It may have been redriven a moment ago.
+	// ErrNotFound says that nothing with this ID is parked. It may have been redriven a moment ago.
 	ErrNotFound = errors.New("nothing is parked under this ID")
-	// ErrNotDiscardable: it must take effect, or money would be left where it does not belong.
+	// ErrNotDiscardable says that the item must take effect, or money would be left where it does not belong.
 	ErrNotDiscardable = errors.New("this cannot be discarded")
 )
 
@@ -80,8 +80,8 @@ var (
 type Source interface {
 	// Parked lists what is parked after a position, sorted by ParkedAt and ID, at most limit items.
 	Parked(ctx context.Context, after Position, limit int) ([]Item, error)
-	// Redrive gives the item another try, in its old place before what waits behind it. It returns the item as it was, or,
-	// where the try has been made already and failed, as it is now.
+	// Redrive gives the item another try, in its old place before what waits behind it. It returns the item as it was, or
+	// as it is now if the try was made at once and failed.
 	Redrive(ctx context.Context, id uuid.UUID) (Item, error)
 	// Discard gives the item up and lets what waits behind it go on. It returns the item as it was.
 	Discard(ctx context.Context, id uuid.UUID, reason string) (Item, error)

@@ -9,8 +9,8 @@ import (
 )
 
 // The columns of many rows, as parameters of one statement: INSERT … SELECT FROM unnest($1::uuid[], $2::bigint[],
-// …). They are sent in the server's binary form, so that neither side writes or parses text, for which the
-// parameter must have exactly the type named here.
+// …). They are sent in the server's binary form, so that neither side writes or parses text. So the parameter must
+// have exactly the type named here.
 type (
 	UUIDs         []uuid.UUID // uuid[]
 	OptionalUUIDs []uuid.UUID // uuid[]; uuid.Nil is sent as NULL
@@ -86,8 +86,8 @@ func (a Times) BinaryValue() ([]byte, error) {
 }
 
 // array writes what array_recv of PostgreSQL's arrayfuncs.c reads: the number of dimensions, whether there are NULLs,
-// the type of the elements, the length and lower bound of the only dimension, and the elements, which have so many
-// bytes in all, each behind its length, which is -1 for NULL.
+// the type of the elements, the length and lower bound of the only dimension, and each element after its length,
+// which is -1 for NULL. bytes is the size of all elements together.
 func array[T any](elements []T, element oid.Oid, bytes int, encode func([]byte, T) []byte, null func(T) bool) (
 	[]byte, error) {
 	const header, length = 20, 4

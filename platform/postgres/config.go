@@ -18,8 +18,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/config"
 )
 
-// Config says where a service's database is and as whom to use it. The empty names and passwords are filled by
-// Defaults.
+// Config says where a service's database is and which roles use it. Defaults fills empty names and passwords.
 type Config struct {
 	Host     string `env:"POSTGRES_HOST" default:"127.0.0.1" help:"host of the PostgreSQL server"`
 	Port     uint16 `env:"POSTGRES_PORT" default:"54320" help:"port of the PostgreSQL server"`
@@ -42,7 +41,7 @@ type Config struct {
 	Application string
 }
 
-// Validate tells everything that is wrong with the configuration.
+// Validate returns everything that is wrong with the configuration, a *config.Wrong each.
 func (c Config) Validate() error {
 	var errs []error
 	if c.Port == 0 {
@@ -93,8 +92,8 @@ func (c Config) Address() string {
 	return net.JoinHostPort(c.Host, strconv.Itoa(int(c.Port)))
 }
 
-// Bounds of one session. A statement of a service is short: whatever lasts longer waits for something that will not
-// come, and its failure is retried by whoever sent it.
+// Bounds of one session. A service's statements are short: one that lasts longer waits for something that will not
+// come, and whoever sent it tries again.
 const (
 	connectTimeout    = 5 * time.Second
 	statementTimeout  = 30 * time.Second
@@ -106,8 +105,8 @@ const (
 	connectionLifetime = 30 * time.Minute
 	connectionIdleTime = 5 * time.Minute
 	ownerConns         = 4
-	// With one connection a process could not do anything beside what holds it. The upper bound is for slips of the
-	// finger.
+	// With a single connection, a process could do nothing while something holds it. The upper bound catches typing
+	// errors.
 	minConns, maxConns = 2, 10_000
 )
 

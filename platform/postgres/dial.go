@@ -71,7 +71,7 @@ func (c *boundedConn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// bound sets the deadline anew when a sixteenth of its time has passed: setting it costs as much as a small read.
+// bound renews the deadline once a sixteenth of its time has passed: setting it costs as much as a small read.
 func (c *boundedConn) bound() error {
 	if c.deadline {
 		return nil

@@ -3,8 +3,8 @@
 // IsTransient, IsUniqueViolation), and the schema (Provision, Migrate, CheckSchema).
 //
 // Every database has two roles. The owner creates the tables; the service's role reads and writes rows and can change
-// no schema. So a service that is broken into, or that has a bug, can neither drop a table nor undo the rights that a
-// migration took away from it.
+// no schema. So a service with a bug, or one that is broken into, can neither drop a table nor regain rights that a
+// migration took from it.
 //
 // SQL itself lives with the package whose tables it names.
 package postgres

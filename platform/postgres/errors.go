@@ -14,7 +14,7 @@ import (
 
 // IsUnavailable reports whether the database could not be reached, was lost, or cannot work at all for now (starting,
 // stopping, out of connections, disk or memory, read-only after a failover). The same request will work later.
-// Whether what it was doing may have been committed, IsOutcomeUnknown tells.
+// IsOutcomeUnknown tells whether the transaction may have been committed.
 func IsUnavailable(err error) bool {
 	var network *net.OpError
 	switch {
@@ -43,9 +43,10 @@ func IsUnavailable(err error) bool {
 	return false
 }
 
-// IsTransient reports whether the same work may succeed when it is tried again, because it failed for the state of
-// the database and not for what was asked: unavailable (see IsUnavailable), a serialization failure or deadlock, a
-// lock or a result that did not come in time. A cancelled context is none of them: whoever asked has left.
+// IsTransient reports whether the same work may succeed when it is tried again, because it failed for the database's
+// state and not for what was asked: the database is unavailable (see IsUnavailable), a serialization failure or
+// deadlock, a lock or a result that did not come in time. A cancelled context is not transient: whoever asked has
+// left.
 func IsTransient(err error) bool {
 	return IsUnavailable(err) ||
 		IsOutcomeUnknown(err) ||
@@ -54,14 +55,14 @@ func IsTransient(err error) bool {
 		pq.As(err, pqerror.LockNotAvailable, pqerror.QueryCanceled) != nil
 }
 
-// isConflict reports whether the transaction lost against concurrent ones, or against a change of the tables; it has
+// isConflict reports whether the transaction lost against concurrent ones, or against a change of the tables. It has
 // been rolled back.
 func isConflict(err error) bool {
 	return isStaleStatement(err) || pq.As(err, pqerror.TRSerializationFailure, pqerror.TRDeadlockDetected) != nil
 }
 
-// IsUniqueViolation reports whether err says that a row with this key is there already; constraint is the name of the
-// constraint or unique index that says so.
+// IsUniqueViolation reports whether a row with this key exists already; constraint is the violated constraint or unique
+// index.
 func IsUniqueViolation(err error, constraint string) bool {
 	pqErr := pq.As(err, pqerror.UniqueViolation)
 	return pqErr != nil && pqErr.Constraint == constraint

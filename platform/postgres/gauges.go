@@ -11,8 +11,8 @@ import (
 // gaugesTimeout bounds the query of one scrape.
 const gaugesTimeout = time.Second
 
-// Gauges is a collector of numbers that a query returns in one row, asked for at each scrape: one gauge per column, in
-// this order. When the database does not answer within a second, the gauges are missing from the scrape.
+// Gauges is a collector that runs a query at each scrape. The query returns one row with a number for each gauge, in
+// their order. When the database does not answer within a second, the gauges are missing from the scrape.
 func Gauges(db *sqlx.DB, query string, gauges ...prometheus.GaugeOpts) prometheus.Collector {
 	c := &gaugeCollector{db: db, query: query}
 	for _, g := range gauges {

@@ -14,18 +14,17 @@ import (
 
 const (
 	pingInterval = 10 * time.Second
-	// hearTimeout is how long nothing may come from the server, not even the answer to a ping, until the connection counts
-	// as lost.
+	// hearTimeout is how long the server may be silent, even to pings, until the connection counts as lost.
 	hearTimeout = 2 * pingInterval
-	// A lost connection is made again after a pause that grows between these.
+	// Bounds of the growing pause before a lost connection is made again.
 	firstReconnect = 20 * time.Millisecond
 	lastReconnect  = time.Second
 )
 
-// Listen hears what is notified (pg_notify) on the channel, on a connection of its own under the service's role,
-// until ctx ends; then it returns nil. A lost connection is made again; what is notified meanwhile is lost.
-// listening(true) says that from now on everything is heard, listening(false) that this is no longer so. Both are
-// called from several goroutines and must not block.
+// Listen calls heard with every notification (pg_notify) on the channel until ctx ends, then returns nil. It has a
+// connection of its own under the service's role. A lost connection is made again; notifications are lost meanwhile.
+// listening(true) says that from now on nothing is missed, listening(false) that this no longer holds. Both callbacks
+// are called from several goroutines and must not block.
 //
 // It needs a session of its own: a pooler that lends sessions for one transaction at a time passes no notifications
 // on.
@@ -51,7 +50,7 @@ func Listen(ctx context.Context, cfg Config, channel string, log *slog.Logger,
 	var workers sync.WaitGroup
 	workers.Go(func() { subscribe(ctx, listener, channel, log, listening) })
 	workers.Go(func() { ping(ctx, listener) })
-	stop := context.AfterFunc(ctx, func() { _ = listener.Close() }) // it fails only where it is closed already
+	stop := context.AfterFunc(ctx, func() { _ = listener.Close() }) // it fails only when it is closed already
 	defer stop()
 	for notification := range listener.Notify { // until it is closed
 		if notification == nil { // connected again
@@ -84,7 +83,7 @@ func subscribe(ctx context.Context, listener *pq.Listener, channel string, log *
 	}
 }
 
-// ping makes the server say something now and then, so that its silence means that the connection is lost.
+// ping makes the server answer now and then, so that silence means that the connection is lost.
 func ping(ctx context.Context, listener *pq.Listener) {
 	ticker := time.NewTicker(pingInterval)
 	defer ticker.Stop()
@@ -94,8 +93,8 @@ func ping(ctx context.Context, listener *pq.Listener) {
 			return
 		case <-ticker.C:
 			func() {
-				defer func() { _ = recover() }() // lib/pq panics where the ping itself is cancelled
-				_ = listener.Ping()              // a failure ends the connection, of which the listener tells
+				defer func() { _ = recover() }() // lib/pq panics when the ping itself is cancelled
+				_ = listener.Ping()              // a failure ends the connection, which the listener reports
 			}()
 		}
 	}

@@ -25,14 +25,14 @@ import (
 // that keeps tables of its own (the outbox, the inbox, a service) brings its own set. Applied versions are recorded
 // in the table "<Name>_migrations", so sets number their files independently.
 //
-// A table that a migration creates can be read and written (SELECT, INSERT, UPDATE, DELETE) by the service's role. A
+// The service's role can read and write (SELECT, INSERT, UPDATE, DELETE) every table that a migration creates. A
 // migration that takes some of this away finds the role's name in current_setting('altyn.service_role').
 type Migrations struct {
 	Name string
 	FS   fs.FS
 }
 
-// Embedded is the set of the files that a package has embedded as migrations/*.sql.
+// Embedded returns the set of files that a package has embedded as migrations/*.sql.
 func Embedded(name string, files embed.FS) Migrations {
 	sub, err := fs.Sub(files, "migrations")
 	if err != nil {
@@ -124,9 +124,9 @@ func (m Migrations) provider(db *sqlx.DB, options ...goose.ProviderOption) (*goo
 	)...)
 }
 
-// CheckSchema returns an error when the database lacks a migration of the sets. A service calls it at its start:
-// better not to start than to fail at the first order. A database that is ahead of the program is fine, since during
-// a deployment the old program runs on the new schema.
+// CheckSchema returns an error when the database lacks a migration of the sets. A service calls it at its start: better
+// not to start than to fail at the first order. A database may be ahead of the program, because during a deployment the
+// old program runs on the new schema.
 func CheckSchema(ctx context.Context, db *sqlx.DB, sets ...Migrations) error {
 	for _, set := range sets {
 		provider, err := set.provider(db)
@@ -159,8 +159,8 @@ func CheckSchema(ctx context.Context, db *sqlx.DB, sets ...Migrations) error {
 var provisionSQL string
 
 // Provision creates the roles and the database that cfg names, as the superuser that admin describes (by User,
-// Password and a Database that exists). What exists already stays, but for the roles' passwords, which it sets.
-// Concurrent callers take turns.
+// Password and a Database that exists). What exists already stays; only the roles' passwords are set again. Concurrent
+// callers take turns.
 func Provision(ctx context.Context, admin, cfg Config) error {
 	db, err := Open(admin)
 	if err != nil {

@@ -7,8 +7,9 @@ import (
 	"syscall"
 )
 
-// silent returns a function that reports whether an idle connection is open and has nothing to read, which nobody asked for. It
-// makes one system call that does not wait, whatever the connection's deadline. Once it has said no, the connection is of no use.
+// silent returns a function that reports whether an idle connection is open and has nothing to read, which nobody would
+// have asked for. It makes one system call that does not wait, whatever the connection's deadline. Once it has returned
+// false, the connection is of no use.
 func silent(conn net.Conn) func() bool {
 	socket, ok := conn.(syscall.Conn)
 	if !ok {

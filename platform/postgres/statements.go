@@ -13,9 +13,9 @@ import (
 // which only statements composed without end would reach, they are sent unprepared.
 const maxStatements = 256
 
-// preparing makes connections that prepare each parameterised statement when it is first used and keep it: the server
-// parses it once, and after a few executions plans it no more. For a transaction of some dozens of rows that is half
-// of its time in the server.
+// preparing makes connections that prepare each parameterised statement when it is first used, and keep it. The
+// server parses it once, and plans it no more after a few executions. That saves half of the server's time for a
+// transaction of some dozens of rows.
 type preparing struct {
 	driver.Connector
 }
@@ -58,8 +58,8 @@ type preparingConn struct {
 	statements map[string]statement // by their text
 }
 
-// ResetSession is called when the pool hands the connection out again. One that the server has ended meanwhile is
-// not: what is sent on it would have an unknown outcome, though nothing was done.
+// ResetSession is called before the pool hands the connection out again. It refuses a connection that the server has
+// ended meanwhile: a statement sent on it would have an unknown outcome, although nothing was done.
 func (c *preparingConn) ResetSession(ctx context.Context) error {
 	if !c.silent() {
 		return driver.ErrBadConn
@@ -94,8 +94,8 @@ func (c *preparingConn) ExecContext(ctx context.Context, query string, args []dr
 	return result, err
 }
 
-// statement returns the prepared statement of a text; nil where it is to be sent unprepared. Without parameters a
-// text may have several statements, which cannot be prepared.
+// statement returns the prepared statement for a text, nil if the text is to be sent unprepared. A text without
+// parameters may have several statements, which cannot be prepared.
 func (c *preparingConn) statement(ctx context.Context, query string, args []driver.NamedValue) (statement, error) {
 	if len(args) == 0 {
 		return nil, nil
@@ -127,8 +127,7 @@ func (c *preparingConn) forgetStale(query string, s statement, err error) {
 	}
 }
 
-// isStaleStatement tells that the server says "cached plan must not change result type", for which it has no code of
-// its own.
+// isStaleStatement tells whether the server said "cached plan must not change result type", for which it has no code.
 func isStaleStatement(err error) bool {
 	pqErr := pq.As(err, pqerror.FeatureNotSupported)
 	return pqErr != nil && pqErr.Routine == "RevalidateCachedQuery"

@@ -12,25 +12,25 @@ import (
 
 const (
 	txTries = 5
-	// The pause before the second try; it doubles for each further one and is drawn at random between zero and itself, so
-	// that transactions which met once do not meet again.
+	// txPause is the longest pause before the second try; it doubles with each further one. The pause itself is random, so
+	// that transactions which collided once do not collide again.
 	txPause = 10 * time.Millisecond
 )
 
 // InTx runs fn in one READ COMMITTED transaction and commits it, or rolls it back when fn returns an error or panics.
 //
 // fn is called again, up to 5 times in all, when the transaction loses against others (serialization failure 40001,
-// deadlock 40P01; it is rolled back by then). So fn must set what it returns to its caller afresh on each call, and
-// must have no effect outside the transaction.
+// deadlock 40P01) and was rolled back. So fn must set its results anew on each call, and must have no effect outside
+// the transaction.
 //
-// Once fn has returned nil, the commit is not cut off by the end of ctx; the session's time limits bound it. After an
-// error the transaction has had no effect, except when IsOutcomeUnknown(err). Statements that succeed only once (ON
-// CONFLICT DO NOTHING, a WHERE on the old state) make it safe to run it again, see UntilKnown.
+// Once fn has returned nil, the end of ctx does not cut the commit off; the session's time limits bound it. After an
+// error the transaction has had no effect, unless IsOutcomeUnknown(err). Statements that take effect only once (ON
+// CONFLICT DO NOTHING, a WHERE on the old state) make it safe to run the transaction again; see UntilKnown.
 func InTx(ctx context.Context, db *sqlx.DB, fn func(tx *sqlx.Tx) error) error {
 	return Retry(ctx, func() error { return inTxOnce(ctx, db, fn) })
 }
 
-// Retry calls fn, which is a transaction, such as a single statement, again when it loses against others; see InTx.
+// Retry calls fn, which runs one transaction or a single statement, again when that loses against others; see InTx.
 func Retry(ctx context.Context, fn func() error) error {
 	pause := txPause
 	for try := 1; ; try++ {
@@ -52,8 +52,8 @@ func inTxOnce(ctx context.Context, db *sqlx.DB, fn func(tx *sqlx.Tx) error) erro
 	if err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}
-	// After the commit this does nothing. Its error would hide why the transaction is given up; a connection on which the
-	// rollback fails is closed, and that rolls back too.
+	// After a commit this does nothing. Its error would hide why the transaction is rolled back; a connection on which the
+	// rollback fails is closed, which rolls back too.
 	defer func() { _ = tx.Rollback() }()
 
 	if err := fn(tx); err != nil {
@@ -65,8 +65,8 @@ func inTxOnce(ctx context.Context, db *sqlx.DB, fn func(tx *sqlx.Tx) error) erro
 	return nil
 }
 
-// begin waits for a connection no longer than ctx lasts, but gives back a transaction that the end of ctx does not roll
-// back by itself: database/sql would do so in the middle of a commit.
+// begin waits for a connection until ctx ends, but returns a transaction that the end of ctx does not roll back:
+// database/sql would do so in the middle of a commit.
 func begin(ctx context.Context, db *sqlx.DB) (*sqlx.Tx, error) {
 	txCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, cancel)
@@ -83,8 +83,8 @@ func begin(ctx context.Context, db *sqlx.DB) (*sqlx.Tx, error) {
 // readTimeout bounds one read, the wait for a free connection included.
 const readTimeout = 10 * time.Second
 
-// Detached returns a context for a read on behalf of a client. It goes on when the client leaves: cancelling a
-// statement closes its connection, and a crowd that leaves at once would empty the pool. It ends after 10 s.
+// Detached returns a context for a read on behalf of a client. It outlives the client, because cancelling a statement
+// closes its connection, and a crowd that leaves at once would empty the pool. It ends after 10 s.
 func Detached(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), readTimeout)
 }

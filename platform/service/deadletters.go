@@ -19,8 +19,8 @@ import (
 // screen is how many lines are laid out at a time.
 const screen = 1000
 
-// backlog is what the dead letters of the service's topics are at this moment. A consumer group's offsets remember
-// which were put back.
+// backlog opens the backlog of the service's dead letters. The offsets of a consumer group say which of them were put
+// back.
 func (p Program) backlog(ctx context.Context) (*inspect.Backlog, error) {
 	topics := make([]string, len(p.Reads))
 	for i, topic := range p.Reads {
@@ -40,7 +40,7 @@ func deadLetters(ctx context.Context, out io.Writer, program Program) error {
 	all, done := 0, 0
 	err = backlog.Look(ctx, func(m kafka.Message, handled bool) {
 		if all%screen == 0 {
-			_ = table.Flush() // what cannot be written is told at the end
+			_ = table.Flush() // an error of writing is returned at the end
 			fmt.Fprintln(table, "topic\tpartition\toffset\ttime\tsize\tput back\tkey\treason")
 		}
 		all++
@@ -65,7 +65,7 @@ func deadLetters(ctx context.Context, out io.Writer, program Program) error {
 	return err
 }
 
-// printable makes a text of any origin a cell of a table.
+// printable turns a text of any origin into a cell of a table.
 func printable(text string) string {
 	if text == "" {
 		return "-"
@@ -78,7 +78,7 @@ func printable(text string) string {
 	}, text)
 }
 
-// putBack produces what is in the dead letters, and was not put back before, on the topics that it came from.
+// putBack publishes the dead letters that were not put back before, on the topics that they came from.
 func putBack(ctx context.Context, out io.Writer, program Program) error {
 	backlog, err := program.backlog(ctx)
 	if err != nil {
@@ -107,7 +107,7 @@ type returner struct {
 	done, leftOut int
 }
 
-// handle is the kafka.Handler of dead letters. What can never be put back is named and left out.
+// handle is the kafka.Handler of dead letters. It names and leaves out what can never be put back.
 func (r *returner) handle(ctx context.Context, dead []kafka.Message) error {
 	for len(dead) > 0 {
 		var originals, sources []kafka.Message
@@ -128,7 +128,7 @@ func (r *returner) handle(ctx context.Context, dead []kafka.Message) error {
 			case kafka.Permanent(err):
 				refused++
 				r.leave(sources[i], err.Error())
-			case refused > 0: // only behind a refused one of its key
+			case refused > 0: // skipped behind a refused message of its key
 				dead = append(dead, sources[i])
 			default:
 				return err

@@ -1,6 +1,5 @@
 // Package service is the frame of a service with a database and a broker: its settings, its commands, and a process
-// that starts while either of them is away and ends in order. What the service does is put into the frame by its
-// main:
+// that starts while either of them is away and ends in order. The service's main fills the frame:
 //
 //	func main() {
 //		os.Exit(service.New(name, about, newProgram).Main())
@@ -29,7 +28,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/telemetry"
 )
 
-// Config are the settings that every service has. A service's own configuration embeds them.
+// Config is the settings that every service has. A service embeds them in its own.
 type Config struct {
 	Role       Role   `env:"ROLE" default:"all" help:"all, api (HTTP alone) or worker (the background work, with health and metrics)"`
 	Currencies string `env:"CURRENCIES_FILE" help:"file of further currencies, a line CODE,DIGITS each; the same for all services (default: none)"`
@@ -60,13 +59,13 @@ func (r *Role) UnmarshalText(text []byte) error {
 	return fmt.Errorf("must be %s, %s or %s", All, API, Worker)
 }
 
-// Defaults are the variables' defaults that follow from a service's name, for config.Defaulter.
+// Defaults returns the defaults that follow from a service's name, for config.Defaulter.
 func Defaults(name string) map[string]string {
 	cfg := pg.Config{}.Defaults(name)
 	return map[string]string{"POSTGRES_DATABASE": cfg.Database, "POSTGRES_USER": cfg.User, "POSTGRES_OWNER": cfg.Owner}
 }
 
-// Program is a service: what its main is made of.
+// Program is what makes a service out of the frame.
 type Program struct {
 	Name       string
 	Addr       string // of its HTTP server
@@ -75,13 +74,13 @@ type Program struct {
 	// Amounts are the tables that have amounts, with a column currency. The currencies' digits are recorded beside them
 	// (package currencies).
 	Amounts []string
-	// Reads are the topics that the service consumes. What cannot be read from them goes to their dead letters.
+	// Reads are the topics that the service consumes; their dead letters are what the commands are about.
 	Reads []string
-	// Classify is the service's one table from its errors to problems, see httpserver.Options.
+	// Classify is the service's table from errors to problems; see httpserver.Options.
 	Classify func(error) *httpserver.Problem
-	// Render answers with a problem in the form of another protocol, see httpserver.Options; nil where there is none.
+	// Render writes a problem in another protocol's form, if any; see httpserver.Options.
 	Render func(w http.ResponseWriter, r *http.Request, p *httpserver.Problem) bool
-	// Build puts the service into the frame: it adds routes, health checks and background work to the process.
+	// Build adds routes, health checks and background work to the process.
 	Build func(p *Process) error
 }
 
@@ -101,12 +100,12 @@ type Process struct {
 	verified chan struct{} // closed once the database is known to fit
 }
 
-// Go adds background work: a function that works until ctx ends and then returns nil. It ends after HTTP was drained,
-// so that the requests in flight are still served by it. Its error ends the process.
+// Go adds background work: a function that works until ctx ends and then returns nil. ctx ends after HTTP was
+// drained, so that requests in flight are still served. An error of the work ends the process.
 func (p *Process) Go(work func(ctx context.Context) error) { p.work = append(p.work, work) }
 
 // New makes a service's command line: serve, migrate, health, and the commands for dead letters. of makes the program
-// of the service's own settings.
+// from the service's own settings.
 func New[T any](name, about string, of func(T) Program) config.Program {
 	return config.Program{Name: name, About: about, Default: "serve", Commands: []config.Command{
 		config.NewCommand("serve", "run the service until SIGTERM", func(ctx context.Context, cfg T) error {
@@ -134,8 +133,8 @@ func (p Program) logger() *slog.Logger {
 	return telemetry.NewLogger(os.Stderr, p.Config.Telemetry, p.Name)
 }
 
-// Serve runs a process until ctx ends: then HTTP drains first, and after it the background work. Neither the database
-// nor the broker need be up. listening, if set, learns the bound address.
+// Serve runs a process until ctx ends; then it drains HTTP first and the background work after it. Neither the database
+// nor the broker need be up. It calls listening, if set, with the address that it listens on.
 func Serve(ctx context.Context, program Program, listening func(net.Addr)) (err error) {
 	cfg := program.Config
 	p := &Process{
@@ -169,7 +168,7 @@ func Serve(ctx context.Context, program Program, listening func(net.Addr)) (err 
 		return err
 	}
 
-	// The end of any part for another reason than ctx ends all.
+	// A part that ends for another reason than ctx ends all others.
 	group, failed := errgroup.WithContext(context.WithoutCancel(ctx))
 	serving, stopServing := context.WithCancel(failed)
 	defer stopServing()

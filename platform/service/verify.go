@@ -14,15 +14,15 @@ import (
 )
 
 const (
-	// startTimeout bounds how long the start waits for the database's answer: the service also starts while that is away.
+	// startTimeout bounds how long the start waits for the database. The service starts without it too.
 	startTimeout = 3 * time.Second
-	// verifyInterval is how often a database that could not answer is asked again.
+	// verifyInterval is how often a database that did not answer is asked again.
 	verifyInterval = time.Second
 )
 
 var errNotVerified = errors.New("the database has not been verified yet")
 
-// verifyAtStart looks whether the database fits before anything is served. While it is away, verify goes on.
+// verifyAtStart checks the database before anything is served. If it is away, verify goes on in the background.
 func (p *Process) verifyAtStart(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
@@ -33,8 +33,8 @@ func (p *Process) verifyAtStart(ctx context.Context) error {
 	return err
 }
 
-// verify waits until it is known that the database fits. It ends the process when the database lacks a migration, or
-// has other currencies: better that than to fail at the first request, or to take amounts for what they are not.
+// verify returns once the database is known to fit. Its error ends the process: the database lacks a migration, or has
+// other currencies. Better that than to fail at the first request, or to misread amounts.
 func (p *Process) verify(ctx context.Context) error {
 	for {
 		select {
@@ -76,7 +76,7 @@ func (p *Process) verifyOnce(ctx context.Context) error {
 	return err
 }
 
-// onlyVerified lets requests pass once the database is known to fit; documents are served without it.
+// onlyVerified refuses requests, but for documents, until the database is known to fit.
 func (p *Process) onlyVerified(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !strings.HasPrefix(r.URL.Path, "/docs") {

@@ -15,7 +15,7 @@ import (
 const (
 	// checkTimeout bounds one check.
 	checkTimeout = time.Second
-	// checkEvery is how long an answer of the checks is used again, so that a flood of probes costs the database nothing.
+	// checkEvery is how long a result of the checks is reused, so that a flood of probes costs the database nothing.
 	checkEvery = 100 * time.Millisecond
 )
 
@@ -24,7 +24,7 @@ type Health struct {
 	logger *slog.Logger
 	checks []*check
 
-	mu     sync.Mutex // held during a round of checks: probes that come meanwhile share its answer
+	mu     sync.Mutex // held during a round of checks; probes that come meanwhile share its result
 	round  time.Time
 	status map[string]string
 	ready  bool
@@ -36,21 +36,21 @@ type check struct {
 	name    string
 	needed  bool // the process is not ready without it
 	run     func(context.Context) error
-	running chan struct{} // one slot: a check that ignores its deadline is not started again beside itself
+	running chan struct{} // one slot, so that a check that ignores its deadline never runs twice at once
 	failing bool
 }
 
-// NewHealth returns a Health without checks. The logger learns when a check begins to fail, with the reason, and when
-// it recovers; probes see neither.
+// NewHealth returns a Health without checks. It logs when a check begins to fail, with the reason, and when it
+// recovers. Probes see no reasons.
 func NewHealth(logger *slog.Logger) *Health { return &Health{logger: logger} }
 
-// Add adds something that must work for the process to be ready. The check gets one second; its name is public. All
-// checks are added before the first probe.
+// Add adds a check that must succeed for the process to be ready. It gets one second; its name is public. All checks
+// must be added before the first probe.
 func (h *Health) Add(name string, run func(ctx context.Context) error) {
 	h.checks = append(h.checks, &check{name: name, needed: true, run: run, running: make(chan struct{}, 1)})
 }
 
-// Show adds something that the process can do without for a while: Ready shows whether it works, and stays ready.
+// Show adds a check of something that the process can do without for a while. Ready shows it and does not depend on it.
 func (h *Health) Show(name string, run func(ctx context.Context) error) {
 	h.checks = append(h.checks, &check{name: name, run: run, running: make(chan struct{}, 1)})
 }
@@ -78,8 +78,8 @@ func (h *Health) Live() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { writeHealth(w, true, nil) })
 }
 
-// Ready is /readyz: it runs the checks at once and answers with how each has ended: 200, or 503 when one fails that
-// is needed.
+// Ready is /readyz. It runs the checks in parallel and shows the result of each. It answers 200, or 503 when one that
+// is needed fails.
 func (h *Health) Ready() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ready, status := h.check(r.Context())
@@ -87,7 +87,7 @@ func (h *Health) Ready() http.Handler {
 	})
 }
 
-// IsReady is what Ready answers, for other protocols.
+// IsReady is Ready for other protocols.
 func (h *Health) IsReady(ctx context.Context) bool {
 	ready, _ := h.check(ctx)
 	return ready
@@ -100,7 +100,7 @@ func (h *Health) check(ctx context.Context) (ready bool, status map[string]strin
 		return h.ready, h.status
 	}
 
-	// The answer is shared, so the probe that happens to ask must not end it by going away.
+	// Other probes share the result, so it must not depend on the one that happens to ask.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), checkTimeout)
 	defer cancel()
 	errs := make([]error, len(h.checks))
@@ -122,7 +122,7 @@ func (h *Health) check(ctx context.Context) (ready bool, status map[string]strin
 	return h.ready, h.status
 }
 
-// bounded runs the check and gives up waiting when ctx ends, even for a check that does not.
+// bounded runs the check until ctx ends, even if the check ignores that.
 func (c *check) bounded(ctx context.Context) error {
 	select {
 	case c.running <- struct{}{}:

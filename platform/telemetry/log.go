@@ -12,7 +12,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/config"
 )
 
-// Config are the settings every process has.
+// Config is the settings of telemetry, which every process has.
 type Config struct {
 	LogLevel    slog.Level `env:"LOG_LEVEL" default:"info" help:"least level that is logged: debug (every request), info, warn or error"`
 	LogFormat   LogFormat  `env:"LOG_FORMAT" default:"json" help:"form of the log: json or text"`
@@ -70,9 +70,8 @@ const (
 	maxIDs   = 100
 )
 
-// LogEach logs what has happened to each of n things, named by an ID under key: a line with attributes for each of
-// the first ten, and the IDs alone of the others, many in a line. So each ID is found in the log, and a batch writes
-// few lines.
+// LogEach logs what happened to each of n things, each with an ID under key. The first ten get a line with attributes
+// each, the others share lines that have their IDs alone. So every ID is in the log, and a batch writes few lines.
 func LogEach(log *slog.Logger, level slog.Level, message, key string, n int,
 	thing func(i int) (id string, attributes []any)) {
 	ctx := context.Background()

@@ -5,8 +5,8 @@ import (
 	"net/http/pprof"
 )
 
-// ProfileHandler serves the profiles of the Go runtime under /debug/pprof/. They tell much of a process, so they get an
-// address of their own.
+// ProfileHandler serves the profiles of the Go runtime under /debug/pprof/. They reveal much, so they get an address of
+// their own.
 func ProfileHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
