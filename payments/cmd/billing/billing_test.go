@@ -36,7 +36,8 @@ func answered(t *testing.T, cfg kafka.Config, args ...string) contract.Reply {
 	t.Helper()
 	code, out, warnings := billing(t, cfg, append(args, "--json")...)
 	var r contract.Reply
-	if err := json.Unmarshal([]byte(out), &r); err != nil || code != exitDone || warnings != "" || strings.Count(out, "\n") != 1 {
+	if err := json.Unmarshal([]byte(out), &r); err != nil || code != exitDone || warnings != "" ||
+		strings.Count(out, "\n") != 1 {
 		t.Fatalf("%v: exit code %d, %v\n%s%s", args, code, err, out, warnings)
 	}
 	return r
@@ -49,10 +50,12 @@ func TestOneCommandAfterAnother(t *testing.T) {
 	b := uuid.NewString()
 	answered(t, cfg, "create-account", "--id", b)
 	answered(t, cfg, "deposit", "--account", a, "--amount", "777", "--currency", "RUB")
-	answered(t, cfg, "invoice", "--account", a, "--amount", "1", "--currency", "RUB", "--reference", "7", "--description", "d")
+	answered(t, cfg, "invoice", "--account", a, "--amount", "1", "--currency", "RUB", "--reference",
+		"7", "--description", "d")
 	answered(t, cfg, "transfer", "--from", a, "--to", b, "--amount", "111", "--currency", "RUB")
 	answered(t, cfg, "withdraw", "--account", a, "--amount", "7", "--currency", "RUB")
-	first := answered(t, cfg, "hold", "--account", a, "--amount", "60", "--currency", "RUB", "--expires-in", "15m").OperationID
+	first := answered(t, cfg, "hold", "--account", a, "--amount", "60", "--currency", "RUB",
+		"--expires-in", "15m").OperationID
 	second := answered(t, cfg, "hold", "--account", a, "--amount", "40", "--currency", "RUB").OperationID
 	answered(t, cfg, "capture", "--hold", first.String(), "--amount", "25")
 	answered(t, cfg, "release", "--hold", second.String())
@@ -79,25 +82,29 @@ func TestSeed(t *testing.T) {
 	if code != exitDone || warnings != "" {
 		t.Fatalf("exit code %d: %s", code, warnings)
 	}
-	for _, want := range []string{"USDT\n", " alice ", " bob2 ", " 75000.00 ", " 12000.000000\n", "billing transfer --from "} {
+	for _, want := range []string{"USDT\n", " alice ", " bob2 ", " 75000.00 ", " 12000.000000\n",
+		"billing transfer --from "} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is not in\n%s", want, out)
 		}
 	}
 	code, out, _ = billing(t, cfg, "seed", "--accounts", "1", "--json")
 	var list []seeded
-	if err := json.Unmarshal([]byte(out), &list); err != nil || code != exitDone || len(list) != 1 || list[0].Balances["EUR"] != "900.00" {
+	if err := json.Unmarshal([]byte(out), &list); err != nil || code != exitDone || len(list) != 1 ||
+		list[0].Balances["EUR"] != "900.00" {
 		t.Errorf("exit code %d, %v: %s", code, err, out)
 	}
 }
 
 func TestLoad(t *testing.T) {
 	t.Parallel()
-	code, out, warnings := billing(t, start(t, nil), "load", "--commands", "3000", "--accounts", "20", "--in-flight", "200")
+	code, out, warnings := billing(t, start(t, nil), "load", "--commands", "3000", "--accounts",
+		"20", "--in-flight", "200")
 	if code != exitDone {
 		t.Fatalf("exit code %d: %s%s", code, out, warnings)
 	}
-	for _, want := range []string{"3000 commands in ", "p99 ", "insufficient_funds", "capture", "release", "exactly one reply"} {
+	for _, want := range []string{"3000 commands in ", "p99 ", "insufficient_funds", "capture",
+		"release", "exactly one reply"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is not in\n%s", want, out)
 		}
@@ -111,7 +118,8 @@ func TestLoad(t *testing.T) {
 func TestLoadNotices(t *testing.T) {
 	t.Parallel()
 	// spoil changes one reply of an operation, sent so often, after some have been right.
-	spoil := func(operation string, copies func() []uuid.UUID, change func(r *contract.Reply)) func(int, contract.Command, *contract.Reply) []uuid.UUID {
+	spoil := func(operation string, copies func() []uuid.UUID, change func(r *contract.Reply)) func(int,
+		contract.Command, *contract.Reply) []uuid.UUID {
 		spoilt := false
 		return func(n int, c contract.Command, r *contract.Reply) []uuid.UUID {
 			if spoilt || n < 100 || c.Operation != operation || r.Status == statusError && operation != "balance" {
@@ -141,11 +149,16 @@ func TestLoadNotices(t *testing.T) {
 			id := uuid.New()
 			return []uuid.UUID{id, id}
 		}, nil), exitDone, "1 replies were delivered more than once"},
-		"a question answered twice": {spoil("balance", func() []uuid.UUID { return []uuid.UUID{uuid.New(), uuid.New()} }, nil), exitDone, "exactly one reply"},
-		"a second reply":            {spoil("transfer", func() []uuid.UUID { return []uuid.UUID{uuid.New(), uuid.New()} }, nil), exitRefused, "got a second reply"},
-		"no reply":                  {spoil("transfer", func() []uuid.UUID { return nil }, nil), exitUnknown, "no reply to command"},
-		"another amount":            {spoil("capture", once, body(func(o *contract.Operation) { o.Amount = "0.00" })), exitRefused, "about something else"},
-		"another account":           {spoil("deposit", once, body(func(o *contract.Operation) { o.AccountID = uuid.New() })), exitRefused, "about something else"},
+		"a question answered twice": {spoil("balance", func() []uuid.UUID { return []uuid.UUID{uuid.New(), uuid.New()} },
+			nil), exitDone, "exactly one reply"},
+		"a second reply": {spoil("transfer", func() []uuid.UUID { return []uuid.UUID{uuid.New(), uuid.New()} },
+			nil), exitRefused, "got a second reply"},
+		"no reply": {spoil("transfer", func() []uuid.UUID { return nil }, nil),
+			exitUnknown, "no reply to command"},
+		"another amount": {spoil("capture", once, body(func(o *contract.Operation) { o.Amount = "0.00" })),
+			exitRefused, "about something else"},
+		"another account": {spoil("deposit", once,
+			body(func(o *contract.Operation) { o.AccountID = uuid.New() })), exitRefused, "about something else"},
 		"a refusal that was none": {spoil("withdraw", once, func(r *contract.Reply) {
 			r.Code, r.Status, r.Reason, r.Body = 422, "error", "insufficient_funds", nil
 		}), exitRefused, "by the replies it must have"},
@@ -162,7 +175,8 @@ func TestLoadNotices(t *testing.T) {
 			if test.code == exitUnknown {
 				timeout = "8s" // which it takes
 			}
-			code, out, warnings := billing(t, start(t, test.spoil), "load", "--commands", "500", "--accounts", "5", "--in-flight", "50", "--timeout", timeout)
+			code, out, warnings := billing(t, start(t, test.spoil), "load", "--commands", "500", "--accounts", "5",
+				"--in-flight", "50", "--timeout", timeout)
 			if code != test.code || !strings.Contains(out+warnings, test.want) {
 				t.Errorf("exit code %d, want %d and %q in\n%s%s", code, test.code, test.want, out, warnings)
 			}
@@ -208,7 +222,8 @@ func TestOtherRepliesAreIgnored(t *testing.T) {
 		got <- outcome{r, err}
 	}()
 	// The command must be there before its reply: a client remembers it from then on.
-	tail, err := kafka.NewConsumer(cfg, "service", []string{contract.TopicCommands}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	tail, err := kafka.NewConsumer(cfg, "service", []string{contract.TopicCommands}, slog.New(slog.DiscardHandler),
+		prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -250,7 +265,8 @@ func TestNobodyAnswers(t *testing.T) {
 	defer cancel()
 	id := uuid.New()
 	_, err = c.call(ctx, contract.Command{CommandID: &id, Operation: "balance", AccountID: &id})
-	if text := fmt.Sprint(err); !errors.As(err, new(unknownError)) || !strings.Contains(text, "within 10ms") || !strings.Contains(text, "--command-id "+id.String()) {
+	if text := fmt.Sprint(err); !errors.As(err, new(unknownError)) || !strings.Contains(text, "within 10ms") ||
+		!strings.Contains(text, "--command-id "+id.String()) {
 		t.Errorf("no reply: %v", err)
 	}
 }
@@ -278,7 +294,8 @@ func TestUsage(t *testing.T) {
 			t.Errorf("billing %s: exit code %d, %s%s", test.args, code, out, warnings)
 		}
 	}
-	if code, _, warnings := billing(t, kafkatest.Config("nowhere"), "balance", "--account", exampleA); code != exitUsage || !strings.Contains(warnings, "KAFKA_BROKERS") {
+	if code, _, warnings := billing(t, kafkatest.Config("nowhere"), "balance", "--account",
+		exampleA); code != exitUsage || !strings.Contains(warnings, "KAFKA_BROKERS") {
 		t.Errorf("a bad environment: exit code %d, %s", code, warnings)
 	}
 }
@@ -288,7 +305,8 @@ func TestHelp(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{{}, {"--help"}, {"help"}} {
 		code, out, warnings := billing(t, kafka.Config{}, args...)
-		if code != exitDone || warnings != "" || !strings.Contains(out, "KAFKA_BROKERS") || !strings.Contains(out, "  release  ") {
+		if code != exitDone || warnings != "" || !strings.Contains(out, "KAFKA_BROKERS") ||
+			!strings.Contains(out, "  release  ") {
 			t.Errorf("billing %v: exit code %d, %s%s", args, code, out, warnings)
 		}
 	}
@@ -298,7 +316,8 @@ func TestHelp(t *testing.T) {
 			continue
 		}
 		code, out, _ := billing(t, kafka.Config{}, c.Name, "--help")
-		if code != exitDone || !strings.Contains(out, c.Help) || !strings.Contains(out, "--timeout DURATION") || len(c.Examples) == 0 {
+		if code != exitDone || !strings.Contains(out, c.Help) ||
+			!strings.Contains(out, "--timeout DURATION") || len(c.Examples) == 0 {
 			t.Errorf("billing %s --help: exit code %d, %s", c.Name, code, out)
 		}
 		if _, same, _ := billing(t, kafka.Config{}, "help", c.Name); same != out {
@@ -358,7 +377,8 @@ func TestCompletion(t *testing.T) {
 		}
 	}
 	_, fish, _ := billing(t, kafka.Config{}, "completion", "fish")
-	for _, want := range []string{"-a deposit -d 'put money on an account'", "__fish_seen_subcommand_from deposit' -l amount -x"} {
+	for _, want := range []string{"-a deposit -d 'put money on an account'",
+		"__fish_seen_subcommand_from deposit' -l amount -x"} {
 		if !strings.Contains(fish, want) {
 			t.Errorf("%s is not in %s", want, fish)
 		}

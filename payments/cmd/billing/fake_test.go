@@ -26,8 +26,9 @@ type core struct {
 
 	balances map[uuid.UUID]map[string]*balance
 	holds    map[uuid.UUID]held
-	spoil    func(n int, c contract.Command, r *contract.Reply) (copies []uuid.UUID) // of the nth command; the ce_ids of its replies
-	n        int
+	spoil    func(n int, c contract.Command,
+		r *contract.Reply) (copies []uuid.UUID) // of the nth command; the ce_ids of its replies
+	n int
 }
 
 // start runs a core until the test ends. spoil may be nil.
@@ -86,7 +87,8 @@ func (c *core) handle(ctx context.Context, messages []kafka.Message) error {
 		contracttest.Validate(c, contract.TopicReplies, payload)
 		for _, id := range ids {
 			event := kafka.Event{ID: id.String(), Type: contract.ReplyType, Source: "/payments"}
-			replies = append(replies, kafka.Message{Topic: contract.TopicReplies, Key: m.Key, Value: payload, Headers: event.Headers()})
+			replies = append(replies, kafka.Message{Topic: contract.TopicReplies, Key: m.Key, Value: payload,
+				Headers: event.Headers()})
 		}
 	}
 	for _, err := range c.producer.Produce(ctx, replies) {
@@ -99,8 +101,10 @@ func (c *core) handle(ctx context.Context, messages []kafka.Message) error {
 
 func (c *core) do(command contract.Command) contract.Reply {
 	id := contract.DerivedID(contract.TopicCommands, uuid.Nil, command.CommandID.String())
-	reply := contract.Reply{CommandID: command.CommandID, Operation: command.Operation, OperationID: &id, Code: 201, Status: "success"}
-	operation := contract.Operation{ID: id, Operation: command.Operation, CommandID: *command.CommandID, Amount: string(command.Amount),
+	reply := contract.Reply{CommandID: command.CommandID, Operation: command.Operation, OperationID: &id,
+		Code: 201, Status: "success"}
+	operation := contract.Operation{ID: id, Operation: command.Operation, CommandID: *command.CommandID,
+		Amount:   string(command.Amount),
 		Currency: command.Currency, Reference: command.Reference, Status: "success", CreatedAt: contract.Time(time.Now())}
 	refuse := func(code int, reason string) contract.Reply {
 		reply.Code, reply.Status, reply.Reason = code, "error", reason
@@ -108,7 +112,8 @@ func (c *core) do(command contract.Command) contract.Reply {
 	}
 	switch command.Operation {
 	case "create_account":
-		account := contract.Account{ID: id, Owner: command.Owner, Reference: command.Reference, CreatedAt: operation.CreatedAt, Balances: []contract.Balance{}}
+		account := contract.Account{ID: id, Owner: command.Owner, Reference: command.Reference,
+			CreatedAt: operation.CreatedAt, Balances: []contract.Balance{}}
 		if command.ID != nil {
 			account.ID = *command.ID
 		}

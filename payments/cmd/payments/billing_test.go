@@ -20,18 +20,25 @@ func TestMalformedCommands(t *testing.T) {
 	a, id := b.Account("1.00"), uuid.New()
 	replyTo := func(topic string) kafka.Header { return kafka.Header{Key: "reply_to", Value: []byte(topic)} }
 	deposit := func(amount string, headers ...kafka.Header) kafka.Message {
-		return paymentstest.Command(a, fmt.Sprintf(`{"command_id":"%s","operation":"deposit","account_id":"%s","amount":"%s","currency":"RUB"}`, uuid.New(), a, amount), headers...)
+		return paymentstest.Command(a,
+			fmt.Sprintf(`{"command_id":"%s","operation":"deposit","account_id":"%s","amount":"%s","currency":"RUB"}`,
+				uuid.New(), a, amount), headers...)
 	}
 	b.Produce(
 		paymentstest.Command(a, `not json`), paymentstest.Command(a, `[]`), paymentstest.Command(a, `null`),
 		paymentstest.Command(a, `{"operation":"deposit"}`),
 		paymentstest.Command(a, `{"command_id":"nonsense","operation":"deposit"}`),
-		paymentstest.Command(a, fmt.Sprintf(`{"command_id":"%s","operation":"deposit","account_id":"%s","amount":{},"currency":"RUB"}`, id, a)),
-		paymentstest.Command(a, fmt.Sprintf(`{"command_id":"%s","operation":"deposit","account_id":"%s","amount":"1","currency":"RUB","colour":"red"}`, id, a)),
-		paymentstest.Command(a, fmt.Sprintf(`{"operation":"deposit","account_id":"%s","amount":"1","currency":"RUB"}`, a), kafka.Header{Key: "ce_id", Value: []byte(id.String())}),
-		deposit("2", replyTo("billing.replies.mine")), deposit("3", replyTo("elsewhere")), deposit("4", replyTo("billing.replies.missing")),
+		paymentstest.Command(a,
+			fmt.Sprintf(`{"command_id":"%s","operation":"deposit","account_id":"%s","amount":{},"currency":"RUB"}`, id, a)),
+		paymentstest.Command(a,
+			fmt.Sprintf(`{"command_id":"%s","operation":"deposit","account_id":"%s","amount":"1","currency":"RUB","colour":"red"}`, id, a)),
+		paymentstest.Command(a, fmt.Sprintf(`{"operation":"deposit","account_id":"%s","amount":"1","currency":"RUB"}`, a),
+			kafka.Header{Key: "ce_id", Value: []byte(id.String())}),
+		deposit("2", replyTo("billing.replies.mine")), deposit("3", replyTo("elsewhere")),
+		deposit("4", replyTo("billing.replies.missing")),
 	)
-	if dead := b.Consume(contract.DeadLetter(contract.TopicCommands), func(m []kafka.Message) bool { return len(m) >= 3 }); len(dead) != 3 {
+	if dead := b.Consume(contract.DeadLetter(contract.TopicCommands),
+		func(m []kafka.Message) bool { return len(m) >= 3 }); len(dead) != 3 {
 		t.Errorf("%d dead letters", len(dead))
 	}
 	counts := map[string]int{}

@@ -73,9 +73,11 @@ func (b topicsOf) Produce(t testing.TB, messages ...kafka.Message) {
 }
 
 // Messages reads a topic from its beginning.
-func (b topicsOf) Messages(t testing.TB, topic string, done func(messages []kafka.Message) bool) (messages []kafka.Message) {
+func (b topicsOf) Messages(t testing.TB, topic string,
+	done func(messages []kafka.Message) bool) (messages []kafka.Message) {
 	t.Helper()
-	consumer, err := kafka.NewConsumer(b.cfg, "test-"+uuid.NewString(), []string{topic}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	consumer, err := kafka.NewConsumer(b.cfg, "test-"+uuid.NewString(), []string{topic}, slog.New(slog.DiscardHandler),
+		prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,7 +32,8 @@ func TestOtherDigitsThanStored(t *testing.T) {
 	account := b.Account("")
 	b.Post("/api/v1/accounts/"+account.String()+"/deposits", `{"amount": "1.25", "currency": "XTS"}`)
 	stop()
-	for lines, says := range map[string]string{"XTS,3": "XTS has 3 digits here and 2 in the database", "": "XTS is missing and used in the database"} {
+	for lines, says := range map[string]string{"XTS,3": "XTS has 3 digits here and 2 in the database",
+		"": "XTS is missing and used in the database"} {
 		for _, role := range []service.Role{service.All, service.API, service.Worker} {
 			cfg := service.Config{Role: role, Postgres: b.Settings.Postgres, Kafka: b.broker, Currencies: file(lines),
 				Telemetry: telemetry.Config{LogLevel: slog.LevelError + 1}}
@@ -44,7 +45,8 @@ func TestOtherDigitsThanStored(t *testing.T) {
 		}
 	}
 	b.URL, _ = b.Start("all")
-	b.Expect(b.Call("GET", "/api/v1/accounts/"+account.String()+"/balance", nil), 200, "actual_balance", map[string]any{"XTS": "1.25"})
+	b.Expect(b.Call("GET", "/api/v1/accounts/"+account.String()+"/balance", nil), 200, "actual_balance",
+		map[string]any{"XTS": "1.25"})
 }
 
 // While the database is away a service starts, and does nothing until it knows that its currencies are those of the

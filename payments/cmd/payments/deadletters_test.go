@@ -16,7 +16,8 @@ import (
 
 // deposit is a command.
 func deposit(account uuid.UUID, amount string) kafka.Message {
-	payload, err := json.Marshal(map[string]any{"command_id": uuid.New(), "operation": "deposit", "account_id": account, "amount": amount, "currency": "RUB"})
+	payload, err := json.Marshal(map[string]any{"command_id": uuid.New(), "operation": "deposit", "account_id": account,
+		"amount": amount, "currency": "RUB"})
 	if err != nil {
 		panic(err)
 	}
@@ -30,7 +31,8 @@ func TestDeadLettersThatAreRefusedAreParked(t *testing.T) {
 	account := b.Account("")
 	for _, topic := range reads {
 		b.controls.Refuse(contract.DeadLetter(topic), kafkatest.InvalidRecord, -1)
-		b.Produce(kafka.Message{Topic: topic, Key: []byte("key"), Value: []byte("\x00\xff"), Headers: []kafka.Header{{Key: "a", Value: []byte("\x00\xff")}}})
+		b.Produce(kafka.Message{Topic: topic, Key: []byte("key"), Value: []byte("\x00\xff"),
+			Headers: []kafka.Header{{Key: "a", Value: []byte("\x00\xff")}}})
 	}
 	b.Produce(deposit(account, "1.00"))
 	b.Until(1, `SELECT count(*) FROM operations WHERE account_id = $1 AND operation = 'deposit'`, account)
@@ -40,7 +42,8 @@ func TestDeadLettersThatAreRefusedAreParked(t *testing.T) {
 		item := item.(map[string]any)
 		payload := item["payload"].(map[string]any)
 		seen[payload["topic"].(string)] = true
-		if item["kind"] != "unreadable" || !strings.Contains(item["reason"].(string), "no dead letter") || payload["value"] != "AP8=" || payload["key"] != "a2V5" {
+		if item["kind"] != "unreadable" || !strings.Contains(item["reason"].(string), "no dead letter") ||
+			payload["value"] != "AP8=" || payload["key"] != "a2V5" {
 			t.Errorf("parked is %v", item)
 		}
 		path := fmt.Sprint("/admin/parked/", item["id"])

@@ -27,13 +27,15 @@ func goods(order uuid.UUID, status string, headers ...kafka.Header) kafka.Messag
 func TestInventoryMeetsOrders(t *testing.T) {
 	b := setup(t, "all", "worker")
 	const orders = 50
-	early, strange, late := paymentstest.Order(b.Account("1.00"), "1.00"), paymentstest.Order(b.Account("1.00"), "1.00"), paymentstest.Order(b.Account("1.00"), "1.00")
+	early, strange, late := paymentstest.Order(b.Account("1.00"), "1.00"), paymentstest.Order(b.Account("1.00"), "1.00"),
+		paymentstest.Order(b.Account("1.00"), "1.00")
 	records := []kafka.Message{
 		goods(early.OrderID, contract.InventoryCompleted), goods(early.OrderID, contract.InventoryFailed),
 		goods(strange.OrderID, contract.InventoryCompleted, kafka.Header{Key: "traceparent", Value: []byte("\xff\x00")}),
 		goods(late.OrderID, "PENDING"), goods(uuid.New(), contract.InventoryFailed),
 		{Topic: contract.TopicInventory, Value: []byte("nonsense")},
-		{Topic: contract.TopicInventory, Value: []byte(fmt.Sprintf(`{"order_id": "%s", "status": "COMPLETED"}`, late.OrderID))},
+		{Topic: contract.TopicInventory, Value: []byte(fmt.Sprintf(`{"order_id": "%s", "status": "COMPLETED"}`,
+			late.OrderID))},
 	}
 	for range orders {
 		records = append(records, paymentstest.Placed(paymentstest.Order(b.Account("1.00"), "1.00")))
@@ -51,7 +53,8 @@ func TestInventoryMeetsOrders(t *testing.T) {
 	b.Until(1, `SELECT count(*) FROM inventory WHERE joined_at IS NULL`)
 	b.Until(2, `SELECT count(*) FROM inventory WHERE joined_at IS NOT NULL AND traceparent = '' AND status = 'COMPLETED'`)
 	contracttest.Validate(t, contract.TopicInventory, records[0].Value)
-	if dead := len(b.Consume(contract.DeadLetter(contract.TopicInventory), func(m []kafka.Message) bool { return len(m) >= 4 })); dead != 4 {
+	if dead := len(b.Consume(contract.DeadLetter(contract.TopicInventory),
+		func(m []kafka.Message) bool { return len(m) >= 4 })); dead != 4 {
 		t.Errorf("%d dead letters", dead)
 	}
 }
@@ -68,7 +71,8 @@ func TestAnOrderWaitsForItsGoods(t *testing.T) {
 	b.Produce(goods(before.OrderID, contract.InventoryCompleted))
 	b.Until(1, `SELECT count(*) FROM inventory`)
 	// Hours ago: it is due again in an hour.
-	if _, err := b.Owner.ExecContext(t.Context(), `UPDATE inventory SET received_at = now() - interval '3 hours', look_at = now() + interval '1 hour'`); err != nil {
+	if _, err := b.Owner.ExecContext(t.Context(),
+		`UPDATE inventory SET received_at = now() - interval '3 hours', look_at = now() + interval '1 hour'`); err != nil {
 		t.Fatal(err)
 	}
 	b.Place(before, "succeeded")
@@ -82,10 +86,13 @@ func TestAnOrderWaitsForItsGoods(t *testing.T) {
 		goods(dear.OrderID, contract.InventoryCompleted),
 	)
 	for o, want := range map[contract.Order][]string{
-		before: {"1 created waiting_for_inventory 0.00-0.00", "2 created inventory_completed 0.00-0.00", "3 succeeded  10.00-0.00"},
-		after:  {"1 created waiting_for_inventory 0.00-0.00", "2 created inventory_completed 0.00-0.00", "3 succeeded  20.00-0.00"},
-		none:   {"1 created waiting_for_inventory 0.00-0.00", "2 failed out_of_stock 0.00-0.00"},
-		dear:   {"1 created waiting_for_inventory 0.00-0.00", "2 created inventory_completed 0.00-0.00", "3 failed insufficient_funds 0.00-0.00"},
+		before: {"1 created waiting_for_inventory 0.00-0.00", "2 created inventory_completed 0.00-0.00",
+			"3 succeeded  10.00-0.00"},
+		after: {"1 created waiting_for_inventory 0.00-0.00", "2 created inventory_completed 0.00-0.00",
+			"3 succeeded  20.00-0.00"},
+		none: {"1 created waiting_for_inventory 0.00-0.00", "2 failed out_of_stock 0.00-0.00"},
+		dear: {"1 created waiting_for_inventory 0.00-0.00", "2 created inventory_completed 0.00-0.00",
+			"3 failed insufficient_funds 0.00-0.00"},
 	} {
 		if got := b.Story(o, len(want)); !slices.Equal(got, want) {
 			t.Errorf("the events tell %q, want %q", got, want)

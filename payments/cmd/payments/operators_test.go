@@ -97,7 +97,9 @@ func (c *clients) paid(client int, numbers ...int) {
 	for _, n := range numbers {
 		want = append(want, c.orders[client][n].OrderID.String())
 	}
-	if err := c.Owner.Select(&got, `SELECT operation_id FROM entries WHERE account_id = $1 AND operation = 'payment' ORDER BY number`, c.accounts[client]); err != nil {
+	if err := c.Owner.Select(&got,
+		`SELECT operation_id FROM entries WHERE account_id = $1 AND operation = 'payment' ORDER BY number`,
+		c.accounts[client]); err != nil {
 		c.Fatal(err)
 	}
 	if !slices.Equal(got, want) {
@@ -129,12 +131,14 @@ func TestOneClientsPoisonIsNobodyElses(t *testing.T) {
 	items := b.parked(1)
 	stuck := c.orders[victim][bad]
 	if item := items[0]; item["id"] != stuck.OrderID.String() || item["source"] != "inbox" || item["kind"] != "payment" ||
-		item["account_id"] != stuck.AccountID.String() || item["attempts"] != 3.0 || !strings.Contains(item["reason"].(string), "this is poison") {
+		item["account_id"] != stuck.AccountID.String() || item["attempts"] != 3.0 ||
+		!strings.Contains(item["reason"].(string), "this is poison") {
 		t.Errorf("parked %v", item)
 	}
 	// While it is parked, the load goes on; what comes for its client waits behind it, whichever way it comes.
 	c.place(each, func(int, int, contract.Order) {})
-	deposit := b.Call("POST", fmt.Sprintf("/api/v1/accounts/%s/deposits?wait=0s", stuck.AccountID), `{"amount": "5.00", "currency": "RUB"}`)
+	deposit := b.Call("POST", fmt.Sprintf("/api/v1/accounts/%s/deposits?wait=0s", stuck.AccountID),
+		`{"amount": "5.00", "currency": "RUB"}`)
 	if deposit.Status != 202 {
 		t.Errorf("a deposit of that client: %v", deposit)
 	}
@@ -188,35 +192,41 @@ func TestWhatIsDiscardedEndsWithItsEvent(t *testing.T) {
 	withdrawal := contract.DerivedID(path, c.accounts[2], key)
 	b.poison(withdrawal)
 	body := `{"amount": "5.00", "currency": "RUB"}`
-	if got := b.Call("POST", path+"?wait=0s", body, "Idempotency-Key", key); got.Status != 202 || got.Body["id"] != withdrawal.String() {
+	if got := b.Call("POST", path+"?wait=0s", body, "Idempotency-Key", key); got.Status != 202 ||
+		got.Body["id"] != withdrawal.String() {
 		t.Fatalf("withdrawal %v", got)
 	}
 	command := uuid.New()
 	deposit := contract.DerivedID(contract.TopicCommands, c.accounts[0], command.String())
 	b.poison(deposit)
 	b.Produce(kafka.Message{Topic: contract.TopicCommands, Key: []byte(c.accounts[0].String()), Value: fmt.Appendf(nil,
-		`{"command_id": "%s", "operation": "deposit", "account_id": "%s", "amount": "1.00", "currency": "RUB"}`, command, c.accounts[0])})
+		`{"command_id": "%s", "operation": "deposit", "account_id": "%s", "amount": "1.00", "currency": "RUB"}`,
+		command, c.accounts[0])})
 
 	stuck := c.orders[1][bad]
 	kinds := map[string]string{}
 	for _, item := range b.parked(3) {
 		kinds[item["id"].(string)] = item["kind"].(string)
 		discard := "/admin/parked/" + item["id"].(string) + "/discard"
-		if got := b.Call("POST", discard, `{}`); got.Status != 400 || !strings.Contains(fmt.Sprint(got.Body["errors"]), "reason") {
+		if got := b.Call("POST", discard, `{}`); got.Status != 400 ||
+			!strings.Contains(fmt.Sprint(got.Body["errors"]), "reason") {
 			t.Errorf("without a reason: %v", got)
 		}
-		if got := b.Call("POST", discard, `{"reason": "agreed with the client"}`); got.Status != 202 || got.Body["id"] != item["id"] {
+		if got := b.Call("POST", discard, `{"reason": "agreed with the client"}`); got.Status != 202 ||
+			got.Body["id"] != item["id"] {
 			t.Errorf("discard: %v", got)
 		}
 	}
-	if want := map[string]string{stuck.OrderID.String(): "payment", withdrawal.String(): "withdraw", deposit.String(): "deposit"}; fmt.Sprint(kinds) != fmt.Sprint(want) {
+	if want := map[string]string{stuck.OrderID.String(): "payment", withdrawal.String(): "withdraw",
+		deposit.String(): "deposit"}; fmt.Sprint(kinds) != fmt.Sprint(want) {
 		t.Errorf("parked %v, want %v", kinds, want)
 	}
 	b.Until(0, `SELECT (SELECT count(*) FROM inbox) + (SELECT count(*) FROM inbox_stops)`)
 	c.paid(0, numbers(0, each)...)
 	c.paid(1, 0, 1, 3, 4)
 	c.paid(2, numbers(0, each)...)
-	if state := b.states(3 * each)[stuck.OrderID]; state.Status != contract.PaymentFailed || state.Reason != "discarded" || state.CapturedAmount != "0.00" || state.Version != 1 {
+	if state := b.states(3 * each)[stuck.OrderID]; state.Status != contract.PaymentFailed ||
+		state.Reason != "discarded" || state.CapturedAmount != "0.00" || state.Version != 1 {
 		t.Errorf("its payment %+v", state)
 	}
 	for id, operation := range map[uuid.UUID]string{stuck.OrderID: "payment", withdrawal: "withdraw", deposit: "deposit"} {
@@ -225,10 +235,12 @@ func TestWhatIsDiscardedEndsWithItsEvent(t *testing.T) {
 			t.Errorf("the %s %v", operation, got)
 		}
 	}
-	if got := b.Call("POST", path, body, "Idempotency-Key", key); got.Status != 422 || got.Body["code"] != "discarded" || got.Header.Get("Idempotent-Replayed") != "true" {
+	if got := b.Call("POST", path, body, "Idempotency-Key", key); got.Status != 422 || got.Body["code"] != "discarded" ||
+		got.Header.Get("Idempotent-Replayed") != "true" {
 		t.Errorf("the withdrawal repeated: %v", got)
 	}
-	if reply := b.Replies(1, contract.TopicReplies)[0]; reply.Reason != "discarded" || reply.Code != 422 || *reply.CommandID != command {
+	if reply := b.Replies(1, contract.TopicReplies)[0]; reply.Reason != "discarded" || reply.Code != 422 ||
+		*reply.CommandID != command {
 		t.Errorf("the deposit's reply %+v", reply)
 	}
 	b.Until(0, `SELECT count(*) FROM (SELECT FROM entries GROUP BY operation_id, currency HAVING sum(amount + frozen) <> 0) x`)
@@ -247,7 +259,8 @@ func TestACancellationIsNotDiscarded(t *testing.T) {
 	b.Produce(paymentstest.Cancelled(o, "changed my mind"))
 	item := b.parked(1)[0]
 	path := fmt.Sprint("/admin/parked/", item["id"])
-	if got := b.Call("POST", path+"/discard", `{"reason": "why not"}`); got.Status != 422 || got.Body["code"] != "not_discardable" || item["kind"] != "cancel" {
+	if got := b.Call("POST", path+"/discard", `{"reason": "why not"}`); got.Status != 422 ||
+		got.Body["code"] != "not_discardable" || item["kind"] != "cancel" {
 		t.Errorf("%v: %v", item, got)
 	}
 	if _, err := b.Owner.Exec(`DROP TRIGGER refuse ON payments`); err != nil {
@@ -268,7 +281,8 @@ func TestDeadLettersArePutBack(t *testing.T) {
 	b.URL, _ = b.Start("all")
 	account := b.Account("10.00")
 	early, good := paymentstest.Order(account, "2.00"), paymentstest.Order(account, "1.00")
-	if err := b.producer.DeadLetters(t.Context(), []kafka.Message{paymentstest.Placed(early)}, []error{errors.New("cannot be read yet")}, nil); err != nil {
+	if err := b.producer.DeadLetters(t.Context(), []kafka.Message{paymentstest.Placed(early)},
+		[]error{errors.New("cannot be read yet")}, nil); err != nil {
 		t.Fatal(err)
 	}
 	b.Produce(paymentstest.Placed(good))

@@ -133,7 +133,8 @@ func TestWhatCannotBeReadIsKeptAsADeadLetter(t *testing.T) {
 	if states := b.states(1); states[good.OrderID].Status != contract.PaymentSucceeded {
 		t.Errorf("the good one: %+v", states)
 	}
-	dead := b.Consume(contract.DeadLetter(contract.TopicOrders), func(m []kafka.Message) bool { return len(m) >= len(bad) })
+	dead := b.Consume(contract.DeadLetter(contract.TopicOrders),
+		func(m []kafka.Message) bool { return len(m) >= len(bad) })
 	for _, m := range dead {
 		if m.Header("dlq_reason") == "" || m.Header("dlq_topic") != contract.TopicOrders {
 			t.Errorf("dead letter %+v", m)
@@ -170,10 +171,12 @@ func TestTheServiceCannotChangeHistory(t *testing.T) {
 	b := setup(t, "all")
 	b.Account("1.00")
 	for _, statement := range []string{
-		`UPDATE entries SET amount = 2`, `DELETE FROM entries`, `TRUNCATE entries`, `DELETE FROM operations`, `DELETE FROM accounts`,
+		`UPDATE entries SET amount = 2`, `DELETE FROM entries`, `TRUNCATE entries`,
+		`DELETE FROM operations`, `DELETE FROM accounts`,
 		`DROP TABLE entries`, `ALTER TABLE entries ADD x int`, `CREATE TABLE x ()`,
 	} {
-		if _, err := b.Service.ExecContext(t.Context(), statement); err == nil || !strings.Contains(err.Error(), "denied") && !strings.Contains(err.Error(), "must be owner") {
+		if _, err := b.Service.ExecContext(t.Context(), statement); err == nil ||
+			!strings.Contains(err.Error(), "denied") && !strings.Contains(err.Error(), "must be owner") {
 			t.Errorf("%s: %v", statement, err)
 		}
 	}

@@ -36,7 +36,8 @@ func TestRefundsAreToldOfAgain(t *testing.T) {
 		return last
 	}
 	for told := 1; told <= 4; told++ {
-		events := refunds(b.Consume(contract.TopicPayments, func(messages []kafka.Message) bool { return len(refunds(messages)) > told }))
+		events := refunds(b.Consume(contract.TopicPayments,
+			func(messages []kafka.Message) bool { return len(refunds(messages)) > told }))
 		for _, e := range events {
 			if e.ID != events[0].ID {
 				t.Errorf("the event was published under the IDs %s and %s", events[0].ID, e.ID)
@@ -48,7 +49,8 @@ func TestRefundsAreToldOfAgain(t *testing.T) {
 		// Each pause is eight times the one before. It has passed.
 		b.Until(told, `SELECT told FROM retellings`)
 		var pause float64
-		if err := b.Owner.Get(&pause, `SELECT extract(epoch FROM due_at + interval '1 second' - clock_timestamp()) FROM retellings`); err != nil {
+		if err := b.Owner.Get(&pause,
+			`SELECT extract(epoch FROM due_at + interval '1 second' - clock_timestamp()) FROM retellings`); err != nil {
 			t.Fatal(err)
 		}
 		if want := math.Pow(8, float64(told)); pause > want || pause < want-5 {

@@ -15,7 +15,8 @@ import (
 // The state machine of a payment is written down in the code, in the schema and in docs/flows.md: they say the same.
 func TestTheStatesOfAPayment(t *testing.T) {
 	t.Parallel()
-	statuses := []string{"", contract.PaymentCreated, contract.PaymentAuthorized, contract.PaymentSucceeded, contract.PaymentFailed,
+	statuses := []string{"", contract.PaymentCreated, contract.PaymentAuthorized,
+		contract.PaymentSucceeded, contract.PaymentFailed,
 		contract.PaymentCancelled, contract.PaymentRefunded}
 	text, err := os.ReadFile(flowsPage)
 	if err != nil {
@@ -38,7 +39,8 @@ func TestTheStatesOfAPayment(t *testing.T) {
 				t.Errorf("from %q to %q: the code says %v, docs/flows.md does not", from, to, allowed)
 			}
 			_, err := db.Exec(`
-				INSERT INTO payments (order_id, lane, account_id, currency, amount, capture, previous, status, captured, refunded, version, created_at, updated_at)
+				INSERT INTO payments (order_id, lane, account_id, currency, amount, capture, previous, status, captured, refunded,
+					version, created_at, updated_at)
 				VALUES (gen_random_uuid(), 0, gen_random_uuid(), 'RUB', 1, 'manual', $1, $2, 0, 0, 1, now(), now())`, from, to)
 			if (err == nil) != allowed {
 				t.Errorf("from %q to %q: the code says %v, the schema %v", from, to, allowed, err)

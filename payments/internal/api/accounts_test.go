@@ -16,17 +16,20 @@ func TestAnAccountAndItsMoney(t *testing.T) {
 	b := setup(t, "all")
 	opened := b.Post("/api/v1/accounts", map[string]any{"owner": "alice", "reference": "customer-1"})
 	id := opened.Body["id"].(string)
-	if opened.Header.Get("Location") != "/api/v1/accounts/"+id || opened.Body["owner"] != "alice" || opened.Body["reference"] != "customer-1" ||
+	if opened.Header.Get("Location") != "/api/v1/accounts/"+id || opened.Body["owner"] != "alice" ||
+		opened.Body["reference"] != "customer-1" ||
 		len(opened.Body["balances"].([]any)) != 0 {
 		t.Errorf("opened %v", opened)
 	}
 	deposit := b.Post("/api/v1/accounts/"+id+"/deposits", `{"amount": 777, "currency": "RUB", "reference": "invoice-7"}`)
-	if got := deposit.Body; got["status"] != "success" || got["operation"] != "deposit" || got["amount"] != "777.00" || got["account_id"] != id ||
+	if got := deposit.Body; got["status"] != "success" || got["operation"] != "deposit" || got["amount"] != "777.00" ||
+		got["account_id"] != id ||
 		got["reference"] != "invoice-7" || deposit.Header.Get("Location") != "/api/v1/operations/"+got["id"].(string) {
 		t.Errorf("deposited %v", deposit)
 	}
 	b.Post("/api/v1/accounts/"+id+"/deposits", `{"amount": "0.000001", "currency": "USDT"}`)
-	if got := b.Call("GET", "/api/v1/operations/"+deposit.Body["id"].(string), nil); got.Status != 200 || !maps.Equal(got.Body, deposit.Body) {
+	if got := b.Call("GET", "/api/v1/operations/"+deposit.Body["id"].(string), nil); got.Status != 200 ||
+		!maps.Equal(got.Body, deposit.Body) {
 		t.Errorf("the operation reads %v, was %v", got, deposit.Body)
 	}
 	if got := b.Call("GET", "/api/v1/accounts/"+id+"/balance", nil).Body; fmt.Sprint(got) !=
@@ -37,7 +40,8 @@ func TestAnAccountAndItsMoney(t *testing.T) {
 		"[map[actual:777.00 currency:RUB frozen:0.00] map[actual:0.000001 currency:USDT frozen:0.000000]]" {
 		t.Errorf("balances %v", got)
 	}
-	for query, want := range map[string]int{"?owner=alice": 1, "?owner=bob": 0, "?reference=customer-1": 1, "?owner=alice&reference=x": 0, "": 1} {
+	for query, want := range map[string]int{"?owner=alice": 1, "?owner=bob": 0, "?reference=customer-1": 1,
+		"?owner=alice&reference=x": 0, "": 1} {
 		if got := b.Call("GET", "/api/v1/accounts"+query, nil).Body["items"].([]any); len(got) != want {
 			t.Errorf("accounts%s: %v", query, got)
 		}
@@ -73,7 +77,8 @@ func TestListsComeInPages(t *testing.T) {
 		t.Fatalf("%d entries", len(entries))
 	}
 	for i, e := range entries {
-		if e["amount"] != fmt.Sprintf("%d.00", i+1) || e["number"] != float64(i/2+1) || e["currency"] != []string{"RUB", "USD"}[i%2] {
+		if e["amount"] != fmt.Sprintf("%d.00", i+1) || e["number"] != float64(i/2+1) ||
+			e["currency"] != []string{"RUB", "USD"}[i%2] {
 			t.Errorf("entry %d of the statement: %v", i, e)
 		}
 	}
@@ -102,15 +107,20 @@ func TestBadInputNamesItsField(t *testing.T) {
 		{"POST", deposits, `{"amount": "1.00", "currency": "rub"}`, 400, "validation_failed", "currency"},
 		{"POST", deposits, `{"amount": "1.00"}`, 400, "validation_failed", "currency"},
 		{"POST", deposits, `{"amount": "1.00", "currency": "RUB", "amuont": 1}`, 400, "unknown_field", "amuont"},
-		{"POST", deposits, `{"amount": "1.00", "currency": "RUB", "description": "` + strings.Repeat("я", 1001) + `"}`, 400, "validation_failed", "description"},
-		{"POST", deposits, `{"amount": "1.00", "currency": "RUB", "reference": "` + strings.Repeat("я", 201) + `"}`, 400, "validation_failed", "reference"},
+		{"POST", deposits, `{"amount": "1.00", "currency": "RUB", "description": "` + strings.Repeat("я", 1001) + `"}`,
+			400, "validation_failed", "description"},
+		{"POST", deposits, `{"amount": "1.00", "currency": "RUB", "reference": "` + strings.Repeat("я", 201) + `"}`, 400,
+			"validation_failed", "reference"},
 		{"POST", deposits, `{"amount": "1.00", "currency": "RUB", "reference": "\u0000"}`, 400, "invalid_json", ""},
 		{"POST", deposits, `[]`, 400, "invalid_json", ""},
 		{"POST", deposits, `{`, 400, "invalid_json", ""},
 		{"POST", deposits + "?wait=1h", `{"amount": "1.00", "currency": "RUB"}`, 400, "validation_failed", "wait"},
-		{"POST", "/api/v1/accounts/nonsense/deposits", `{"amount": "1.00", "currency": "RUB"}`, 400, "validation_failed", "id"},
-		{"POST", "/api/v1/accounts/" + uuid.NewString() + "/deposits", `{"amount": "1.00", "currency": "RUB"}`, 404, "account_not_found", ""},
-		{"POST", "/api/v1/accounts/00000000-0000-0000-0000-000000000001/deposits", `{"amount": "1.00", "currency": "RUB"}`, 404, "account_not_found", ""},
+		{"POST", "/api/v1/accounts/nonsense/deposits", `{"amount": "1.00", "currency": "RUB"}`, 400,
+			"validation_failed", "id"},
+		{"POST", "/api/v1/accounts/" + uuid.NewString() + "/deposits", `{"amount": "1.00", "currency": "RUB"}`, 404,
+			"account_not_found", ""},
+		{"POST", "/api/v1/accounts/00000000-0000-0000-0000-000000000001/deposits", `{"amount": "1.00", "currency": "RUB"}`,
+			404, "account_not_found", ""},
 		{"POST", "/api/v1/accounts", `{"id": "nonsense"}`, 400, "validation_failed", "id"},
 		{"POST", "/api/v1/accounts", `{"id": "00000000-0000-0000-0000-000000000002"}`, 400, "validation_failed", "id"},
 		{"POST", "/api/v1/accounts", `{"id": "` + id + `"}`, 422, "account_exists", ""},
@@ -129,8 +139,10 @@ func TestBadInputNamesItsField(t *testing.T) {
 			body = test.body
 		}
 		got := b.Call(test.method, test.path, body)
-		if got.Status != test.status || got.Body["code"] != test.code || got.Header.Get("Content-Type") != "application/problem+json" {
-			t.Errorf("%s %s %s: %d %v, want %d %s", test.method, test.path, test.body, got.Status, got.Body, test.status, test.code)
+		if got.Status != test.status || got.Body["code"] != test.code ||
+			got.Header.Get("Content-Type") != "application/problem+json" {
+			t.Errorf("%s %s %s: %d %v, want %d %s", test.method, test.path, test.body, got.Status,
+				got.Body, test.status, test.code)
 			continue
 		}
 		if test.field != "" && !strings.Contains(fmt.Sprint(got.Body["errors"]), "field:"+test.field) {
@@ -170,15 +182,19 @@ func TestARequestWithAKeyTakesEffectOnce(t *testing.T) {
 	if len(ids) != 1 || replayed.Load() != 31 || b.Balance(id) != "10.00" {
 		t.Errorf("32 copies: IDs %v, %d replayed, balance %s", ids, replayed.Load(), b.Balance(id))
 	}
-	if got := b.Call("POST", path, `{"amount": "11.00", "currency": "RUB"}`, "Idempotency-Key", "once"); got.Status != 422 || got.Body["code"] != "idempotency_key_reused" {
+	if got := b.Call("POST", path, `{"amount": "11.00", "currency": "RUB"}`,
+		"Idempotency-Key", "once"); got.Status != 422 || got.Body["code"] != "idempotency_key_reused" {
 		t.Errorf("another request with the key: %v", got)
 	}
-	if got := b.Call("POST", path, `{"amount": 10, "currency": "RUB", "description": ""}`, "Idempotency-Key", "once"); got.Status != 201 || got.Header.Get("Idempotent-Replayed") != "true" {
+	if got := b.Call("POST", path, `{"amount": 10, "currency": "RUB", "description": ""}`,
+		"Idempotency-Key", "once"); got.Status != 201 || got.Header.Get("Idempotent-Replayed") != "true" {
 		t.Errorf("the same request, written otherwise: %v", got)
 	}
 	// The key is scoped to the path and the account.
 	other := b.Account("")
-	if got := b.Call("POST", fmt.Sprintf("/api/v1/accounts/%s/deposits", other), `{"amount": "11.00", "currency": "RUB"}`, "Idempotency-Key", "once"); got.Status != 201 || got.Header.Get("Idempotent-Replayed") != "" {
+	if got := b.Call("POST", fmt.Sprintf("/api/v1/accounts/%s/deposits", other),
+		`{"amount": "11.00", "currency": "RUB"}`, "Idempotency-Key", "once"); got.Status != 201 ||
+		got.Header.Get("Idempotent-Replayed") != "" {
 		t.Errorf("the key on another account: %v", got)
 	}
 	first := b.Post("/api/v1/accounts", `{"owner": "x"}`, "Idempotency-Key", "once")
@@ -190,7 +206,8 @@ func TestARequestWithAKeyTakesEffectOnce(t *testing.T) {
 	nobody := fmt.Sprintf("/api/v1/accounts/%s/deposits", uuid.New())
 	one := b.Call("POST", nobody, `{"amount": "1.00", "currency": "RUB"}`, "Idempotency-Key", "k")
 	two := b.Call("POST", nobody, `{"amount": "1.00", "currency": "RUB"}`, "Idempotency-Key", "k")
-	if one.Status != 404 || two.Status != 404 || one.Body["operation_id"] != two.Body["operation_id"] || two.Header.Get("Idempotent-Replayed") != "true" {
+	if one.Status != 404 || two.Status != 404 || one.Body["operation_id"] != two.Body["operation_id"] ||
+		two.Header.Get("Idempotent-Replayed") != "true" {
 		t.Errorf("an error: %v, then %v", one, two)
 	}
 }

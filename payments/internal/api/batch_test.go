@@ -14,7 +14,8 @@ import (
 )
 
 func withdrawal(account uuid.UUID, amount, more string) string {
-	return fmt.Sprintf(`{"operation": "withdraw", "account_id": %q, "amount": %s, "currency": "RUB"%s}`, account, amount, more)
+	return fmt.Sprintf(`{"operation": "withdraw", "account_id": %q, "amount": %s, "currency": "RUB"%s}`, account, amount,
+		more)
 }
 
 // left is what two accounts have.
@@ -34,8 +35,10 @@ func TestABatchsKeyCoversTheBatch(t *testing.T) {
 				return paymentstest.BatchOf(withdrawal(one, "1", ""), withdrawal(one, "0.001", ""), withdrawal(two, "2", ""))
 			}, "9.00 8.00",
 			[]func(one, two uuid.UUID) string{func(one, two uuid.UUID) string {
-				return " " + paymentstest.BatchOf(withdrawal(one, `"1"`, `, "on_insufficient": "reject", "description": "", "ticker": null`), withdrawal(one, "0.001", ""),
-					fmt.Sprintf(`{"currency": "RUB", "amount": 2, "account_id": %q, "operation": "withdraw"}`, strings.ToUpper(two.String())))
+				return " " + paymentstest.BatchOf(withdrawal(one, `"1"`,
+					`, "on_insufficient": "reject", "description": "", "ticker": null`), withdrawal(one, "0.001", ""),
+					fmt.Sprintf(`{"currency": "RUB", "amount": 2, "account_id": %q, "operation": "withdraw"}`,
+						strings.ToUpper(two.String())))
 			}},
 			[]func(one, two uuid.UUID) string{
 				func(one, two uuid.UUID) string {
@@ -49,10 +52,12 @@ func TestABatchsKeyCoversTheBatch(t *testing.T) {
 				},
 				func(one, two uuid.UUID) string { return paymentstest.BatchOf(withdrawal(one, "1", "")) },
 				func(one, two uuid.UUID) string {
-					return paymentstest.BatchOf(withdrawal(one, "1", `, "reference": "r"`), withdrawal(one, "0.001", ""), withdrawal(two, "2", ""))
+					return paymentstest.BatchOf(withdrawal(one, "1", `, "reference": "r"`), withdrawal(one, "0.001", ""),
+						withdrawal(two, "2", ""))
 				},
 				func(one, two uuid.UUID) string {
-					return paymentstest.BatchOf(withdrawal(one, "1", `, "command_id": "`+uuid.NewString()+`"`), withdrawal(one, "0.001", ""), withdrawal(two, "2", ""))
+					return paymentstest.BatchOf(withdrawal(one, "1", `, "command_id": "`+uuid.NewString()+`"`),
+						withdrawal(one, "0.001", ""), withdrawal(two, "2", ""))
 				},
 			},
 		},
@@ -99,13 +104,15 @@ func TestABatchsKeyCoversTheBatch(t *testing.T) {
 		}
 		for range 2 {
 			for _, other := range test.others {
-				if got := b.Call("POST", paymentstest.BatchPath, other(one, two), "Idempotency-Key", key); got.Status != 422 || got.Body["code"] != "idempotency_key_reused" {
+				if got := b.Call("POST", paymentstest.BatchPath, other(one, two), "Idempotency-Key", key); got.Status != 422 ||
+					got.Body["code"] != "idempotency_key_reused" {
 					t.Errorf("%s, then %s: %v", name, other(one, two), got)
 				}
 			}
 			for _, same := range append(test.same, test.first) {
 				got := b.Call("POST", paymentstest.BatchPath, same(one, two), "Idempotency-Key", `"`+key+`"`)
-				if got.Status != 200 || !reflect.DeepEqual(got.Body, first.Body) || got.Header.Get("Idempotent-Replayed") != "true" {
+				if got.Status != 200 || !reflect.DeepEqual(got.Body, first.Body) ||
+					got.Header.Get("Idempotent-Replayed") != "true" {
 					t.Errorf("%s, again as %s: %v", name, same(one, two), got)
 				}
 			}
@@ -123,7 +130,8 @@ func TestOneOfManyBatchesGetsTheKey(t *testing.T) {
 	second, _ := b.Start("all")
 	for i := range 5 {
 		one, two := b.Account("10.00"), b.Account("10.00")
-		bodies := []string{paymentstest.BatchOf(withdrawal(one, "1", ""), withdrawal(two, "1", "")), paymentstest.BatchOf(withdrawal(two, "1", ""), withdrawal(one, "1", ""))}
+		bodies := []string{paymentstest.BatchOf(withdrawal(one, "1", ""), withdrawal(two, "1", "")),
+			paymentstest.BatchOf(withdrawal(two, "1", ""), withdrawal(one, "1", ""))}
 		counts, mutex := map[string]int{}, sync.Mutex{}
 		var wait sync.WaitGroup
 		for n := range 8 {
@@ -150,13 +158,15 @@ func TestABatchIsFinishedAfterACrash(t *testing.T) {
 	sent := paymentstest.BatchOf(withdrawal(one, "1", ""), withdrawal(two, "1", ""))
 	first := b.Call("POST", paymentstest.BatchPath, sent, "Idempotency-Key", "k")
 	// As if it had ended after the key was stored: no trace of the operations.
-	for _, statement := range []string{`DELETE FROM entries WHERE operation = 'withdraw'`, `DELETE FROM operations WHERE operation = 'withdraw'`,
+	for _, statement := range []string{`DELETE FROM entries WHERE operation = 'withdraw'`,
+		`DELETE FROM operations WHERE operation = 'withdraw'`,
 		`UPDATE balances SET actual = 1000, entries = 1 WHERE account_id IN ('` + one.String() + `', '` + two.String() + `')`} {
 		if _, err := b.Owner.Exec(statement); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if got := b.Call("POST", paymentstest.BatchPath, paymentstest.BatchOf(withdrawal(one, "2", "")), "Idempotency-Key", "k"); got.Status != 422 || b.left(one, two) != "10.00 10.00" {
+	if got := b.Call("POST", paymentstest.BatchPath, paymentstest.BatchOf(withdrawal(one, "2", "")),
+		"Idempotency-Key", "k"); got.Status != 422 || b.left(one, two) != "10.00 10.00" {
 		t.Errorf("%s are left: %v", b.left(one, two), got)
 	}
 	got := b.Call("POST", paymentstest.BatchPath, sent, "Idempotency-Key", "k")
@@ -187,13 +197,17 @@ func TestBatchesOfTheVersionBefore(t *testing.T) {
 	if _, err := b.Owner.Exec(`DELETE FROM request_keys`); err != nil {
 		t.Fatal(err)
 	}
-	for _, other := range []string{paymentstest.BatchOf(a, c), paymentstest.BatchOf(c, a), paymentstest.BatchOf(c, invalid, a), paymentstest.BatchOf(withdrawal(one, "2", ""), invalid, c), paymentstest.BatchOf(a, c, c)} {
-		if got := b.Call("POST", paymentstest.BatchPath, other, "Idempotency-Key", "k"); got.Status != 422 || got.Body["code"] != "idempotency_key_reused" {
+	for _, other := range []string{paymentstest.BatchOf(a, c), paymentstest.BatchOf(c, a),
+		paymentstest.BatchOf(c, invalid, a), paymentstest.BatchOf(withdrawal(one, "2", ""), invalid, c),
+		paymentstest.BatchOf(a, c, c)} {
+		if got := b.Call("POST", paymentstest.BatchPath, other, "Idempotency-Key", "k"); got.Status != 422 ||
+			got.Body["code"] != "idempotency_key_reused" {
 			t.Errorf("%s: %v", other, got)
 		}
 	}
 	got := b.Call("POST", paymentstest.BatchPath, sent, "Idempotency-Key", "k")
-	if got.Status != 200 || !reflect.DeepEqual(got.Body, first.Body) || got.Header.Get("Idempotent-Replayed") != "true" || b.left(one, two) != "9.00 9.00" {
+	if got.Status != 200 || !reflect.DeepEqual(got.Body, first.Body) ||
+		got.Header.Get("Idempotent-Replayed") != "true" || b.left(one, two) != "9.00 9.00" {
 		t.Errorf("%s are left: %v", b.left(one, two), got)
 	}
 }
@@ -207,20 +221,25 @@ func TestQuotedKeysOfTheVersionBefore(t *testing.T) {
 		path, body, other, key string
 	}{
 		{withdrawals, `{"amount": "1", "currency": "RUB"}`, `{"amount": "2", "currency": "RUB"}`, `"k"`},
-		{paymentstest.BatchPath, paymentstest.BatchOf(withdrawal(account, "1", "")), paymentstest.BatchOf(withdrawal(account, "2", "")), `"k"#0`},
+		{paymentstest.BatchPath, paymentstest.BatchOf(withdrawal(account, "1", "")),
+			paymentstest.BatchOf(withdrawal(account, "2", "")), `"k"#0`},
 	} {
 		first := b.Call("POST", test.path, test.body, "Idempotency-Key", "as before")
 		left := b.Balance(account)
 		id := contract.DerivedID(test.path, account, test.key)
 		fingerprint := uuid.NewSHA1(id, []byte(`{"currency":"RUB","amount":100}withdraw`))
-		if _, err := b.Owner.Exec(`UPDATE operations SET id = $1, fingerprint = $2 WHERE seq = (SELECT max(seq) FROM operations)`, id, fingerprint); err != nil {
+		if _, err := b.Owner.Exec(
+			`UPDATE operations SET id = $1, fingerprint = $2 WHERE seq = (SELECT max(seq) FROM operations)`, id,
+			fingerprint); err != nil {
 			t.Fatal(err)
 		}
 		again := b.Call("POST", test.path, test.body, "Idempotency-Key", `"k"`)
-		if again.Status != first.Status || again.Header.Get("Idempotent-Replayed") != "true" || !strings.Contains(fmt.Sprint(again.Body), id.String()) {
+		if again.Status != first.Status || again.Header.Get("Idempotent-Replayed") != "true" ||
+			!strings.Contains(fmt.Sprint(again.Body), id.String()) {
 			t.Errorf("%s: %v", test.path, again)
 		}
-		if got := b.Call("POST", test.path, test.other, "Idempotency-Key", `"k"`); got.Status != 422 || got.Body["code"] != "idempotency_key_reused" {
+		if got := b.Call("POST", test.path, test.other, "Idempotency-Key", `"k"`); got.Status != 422 ||
+			got.Body["code"] != "idempotency_key_reused" {
 			t.Errorf("%s with another body: %v", test.path, got)
 		}
 		if got := b.Balance(account); got != left {
@@ -251,7 +270,8 @@ func TestABatchHasAResultForEachItem(t *testing.T) {
 		{"operation": "capture", "hold_id": uuid.New()},
 		{"operation": "balance", "account_id": a},
 	}
-	want := []string{"success", "success", "insufficient_funds", "success", "success", "amount", "operation", "success", "hold_not_found", "operation"}
+	want := []string{"success", "success", "insufficient_funds", "success", "success", "amount", "operation", "success",
+		"hold_not_found", "operation"}
 	for round := range 2 {
 		got := b.Call("POST", "/api/v1/operations/batch", map[string]any{"operations": items}, "Idempotency-Key", "b")
 		if got.Status != 200 {

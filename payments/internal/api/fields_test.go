@@ -16,8 +16,9 @@ import (
 // path, or another name.
 func TestBodiesHaveTheFieldsOfTheirOperations(t *testing.T) {
 	for operation, body := range map[string]any{
-		"create_account": api.NewAccount{}, "deposit": api.Amount{}, "withdraw": api.NewWithdrawal{}, "transfer": api.NewTransfer{},
-		"hold": api.NewHold{}, "capture": api.NewCapture{}, "release": struct{}{}, "cancel": api.CancelOperation{},
+		"create_account": api.NewAccount{}, "deposit": api.Amount{}, "withdraw": api.NewWithdrawal{},
+		"transfer": api.NewTransfer{},
+		"hold":     api.NewHold{}, "capture": api.NewCapture{}, "release": struct{}{}, "cancel": api.CancelOperation{},
 	} {
 		for _, field := range reflect.VisibleFields(reflect.TypeOf(body)) {
 			name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
@@ -41,7 +42,8 @@ func TestBatchIsDescribedWithTheFieldsOfEachOperation(t *testing.T) {
 		if operation == "balance" { // is asked for by GET
 			continue
 		}
-		if line := "\n- " + operation + ": " + strings.Join(contract.Fields(operation), ", ") + "\n"; !strings.Contains(description, line) {
+		if line := "\n- " + operation + ": " + strings.Join(contract.Fields(operation),
+			", ") + "\n"; !strings.Contains(description, line) {
 			t.Errorf("the description lacks the line %s", strings.TrimSpace(line))
 		}
 	}

@@ -32,7 +32,8 @@ func TestConnectionsSurviveClientsWhoLeave(t *testing.T) {
 		requests = append(requests, request)
 	}
 	if err := chi.Walk(router, func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
-		if path := strings.NewReplacer("{id}", id, "{order_id}", id).Replace(route); method == http.MethodGet && path != "/api/v1/currencies" {
+		if path := strings.NewReplacer("{id}", id, "{order_id}", id).Replace(route); method == http.MethodGet &&
+			path != "/api/v1/currencies" {
 			add(method, path, "")
 		}
 		return nil

@@ -15,14 +15,17 @@ func TestTheFourCommands(t *testing.T) {
 	b := setup(t, "all")
 	alice, bob := b.Account(""), b.Account("")
 	b.Post(fmt.Sprintf("/api/v1/accounts/%s/deposits", alice), `{"amount": "777", "currency": "RUB"}`)
-	got := b.Post("/api/v1/transfers", map[string]any{"from_account_id": alice, "to_account_id": bob, "amount": "111.00", "currency": "RUB"})
-	if got.Body["operation"] != "transfer" || got.Body["account_id"] != alice.String() || got.Body["to_account_id"] != bob.String() {
+	got := b.Post("/api/v1/transfers", map[string]any{"from_account_id": alice, "to_account_id": bob,
+		"amount": "111.00", "currency": "RUB"})
+	if got.Body["operation"] != "transfer" || got.Body["account_id"] != alice.String() ||
+		got.Body["to_account_id"] != bob.String() {
 		t.Errorf("transfer %v", got)
 	}
 	if b.Balance(alice) != "666.00" || b.Balance(bob) != "111.00" {
 		t.Errorf("balances %s and %s", b.Balance(alice), b.Balance(bob))
 	}
-	if list := b.Call("GET", fmt.Sprintf("/api/v1/accounts/%s/operations", bob), nil).Body["items"].([]any); len(list) != 2 {
+	if list := b.Call("GET", fmt.Sprintf("/api/v1/accounts/%s/operations", bob),
+		nil).Body["items"].([]any); len(list) != 2 {
 		t.Errorf("the payee's operations %v", list)
 	}
 }
@@ -42,7 +45,8 @@ func TestHolds(t *testing.T) {
 		t.Errorf("held: %s", got)
 	}
 	got := b.Call("GET", "/api/v1/holds/"+first, nil)
-	if got.Status != 200 || got.Body["status"] != "open" || got.Body["amount"] != "60.00" || got.Body["captured_amount"] != "0.00" || got.Body["account_id"] != account.String() {
+	if got.Status != 200 || got.Body["status"] != "open" || got.Body["amount"] != "60.00" ||
+		got.Body["captured_amount"] != "0.00" || got.Body["account_id"] != account.String() {
 		t.Errorf("hold %v", got)
 	}
 	expires, err := time.Parse(time.RFC3339, got.Body["expires_at"].(string))
@@ -86,7 +90,8 @@ func TestHolds(t *testing.T) {
 		}
 	}
 	for body, field := range map[string]string{
-		`{"amount": "1", "currency": "RUB", "expires_in": "soon"}`: "expires_in", `{"amount": "1", "currency": "RUB", "expires_in": "0s"}`: "expires_in",
+		`{"amount": "1", "currency": "RUB", "expires_in": "soon"}`:  "expires_in",
+		`{"amount": "1", "currency": "RUB", "expires_in": "0s"}`:    "expires_in",
 		`{"amount": "1", "currency": "RUB", "expires_in": "9000h"}`: "expires_in",
 	} {
 		if got := b.Call("POST", path+"holds", body); got.Status != 400 || !strings.Contains(fmt.Sprint(got.Body), field) {
@@ -98,7 +103,8 @@ func TestHolds(t *testing.T) {
 func TestAHoldExpires(t *testing.T) {
 	b := setup(t, "all", "worker")
 	account := b.Account("100.00")
-	id := b.Post(fmt.Sprintf("/api/v1/accounts/%s/holds", account), `{"amount": "60.00", "currency": "RUB", "expires_in": "1s"}`).Body["id"].(string)
+	id := b.Post(fmt.Sprintf("/api/v1/accounts/%s/holds", account),
+		`{"amount": "60.00", "currency": "RUB", "expires_in": "1s"}`).Body["id"].(string)
 	b.Until(1, `SELECT count(*) FROM holds WHERE status = 'expired'`)
 	if got := b.Call("POST", "/api/v1/holds/"+id+"/capture", nil); got.Body["code"] != "hold_not_open" {
 		t.Errorf("a capture afterwards: %v", got)

@@ -60,7 +60,8 @@ func TestTheClockStepsBack(t *testing.T) {
 	b.deposits(account, "RUB", 2)
 	b.deposits(account, "USD", 1)
 	var times []time.Time
-	if err := b.Owner.Select(&times, `SELECT created_at FROM entries WHERE account_id = $1 AND currency = 'RUB' ORDER BY number`, account); err != nil {
+	if err := b.Owner.Select(&times,
+		`SELECT created_at FROM entries WHERE account_id = $1 AND currency = 'RUB' ORDER BY number`, account); err != nil {
 		t.Fatal(err)
 	}
 	if !slices.IsSortedFunc(times, time.Time.Compare) || len(times) != 4 {
@@ -90,13 +91,15 @@ func TestTimesThatRunAgainstTheNumbers(t *testing.T) {
 	begin := time.Date(2026, 1, 2, 3, 0, 0, 0, time.UTC)
 	minutes := []int{10, 20, 30, 15, 16, 25, 5, 40, 50} // of the entries, by number
 	for i, minute := range minutes {
-		if _, err := b.Owner.Exec(`UPDATE entries SET created_at = $3 WHERE account_id = $1 AND currency = 'RUB' AND number = $2`,
+		if _, err := b.Owner.Exec(
+			`UPDATE entries SET created_at = $3 WHERE account_id = $1 AND currency = 'RUB' AND number = $2`,
 			account, i+1, begin.Add(time.Duration(minute)*time.Minute)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for at, want := range map[int]string{
-		9: "map[]", 10: "map[RUB:1.00]", 19: "map[RUB:1.00]", 29: "map[RUB:2.00]", 30: "map[RUB:7.00]", 40: "map[RUB:8.00]", 60: "map[RUB:9.00]",
+		9: "map[]", 10: "map[RUB:1.00]", 19: "map[RUB:1.00]", 29: "map[RUB:2.00]", 30: "map[RUB:7.00]",
+		40: "map[RUB:8.00]", 60: "map[RUB:9.00]",
 	} {
 		if got := b.had(account, begin.Add(time.Duration(at)*time.Minute)); got != want {
 			t.Errorf("after %d minutes there was %s, not %s", at, got, want)
@@ -122,7 +125,8 @@ func TestPointsInTime(t *testing.T) {
 		b.Post(path+"deposits", map[string]any{"amount": "1", "currency": []string{"RUB", "USD"}[i%2]})
 	}
 	var entries []time.Time
-	if err := b.Owner.Select(&entries, `SELECT created_at FROM entries WHERE account_id = $1 ORDER BY created_at`, account); err != nil {
+	if err := b.Owner.Select(&entries, `SELECT created_at FROM entries WHERE account_id = $1 ORDER BY created_at`,
+		account); err != nil {
 		t.Fatal(err)
 	}
 	for i := range entries {
@@ -141,12 +145,14 @@ func TestPointsInTime(t *testing.T) {
 			t.Errorf("from entry %d: %d, to it: %d", i, len(from), len(to))
 		}
 	}
-	if got := fmt.Sprint(b.Call("GET", path+"balance?at=2000-01-01T00:00:00Z", nil).Body["actual_balance"]); got != "map[]" {
+	if got := fmt.Sprint(b.Call("GET", path+"balance?at=2000-01-01T00:00:00Z",
+		nil).Body["actual_balance"]); got != "map[]" {
 		t.Errorf("long ago: %s", got)
 	}
 	// A nanosecond before an entry it is not there yet, whatever the offset, and the first year is as good as another.
 	before := entries[0].Add(-time.Nanosecond)
-	for _, at := range []string{before.UTC().Format(time.RFC3339Nano), url.QueryEscape(before.In(time.FixedZone("", -86340)).Format(time.RFC3339Nano)),
+	for _, at := range []string{before.UTC().Format(time.RFC3339Nano),
+		url.QueryEscape(before.In(time.FixedZone("", -86340)).Format(time.RFC3339Nano)),
 		"0001-01-01T00:00:00Z"} {
 		if got := fmt.Sprint(b.Call("GET", path+"balance?at="+at, nil).Body["actual_balance"]); got != "map[]" {
 			t.Errorf("at %s: %s", at, got)
@@ -159,7 +165,8 @@ func TestPointsInTime(t *testing.T) {
 		}
 	}
 	for _, at := range []string{"9999-12-31T23:59:59.999999999Z", "9999-12-31T23:59:59%2B23:59"} {
-		if got := fmt.Sprint(b.Call("GET", path+"balance?at="+at, nil).Body["actual_balance"]); got != "map[RUB:5.00 USD:4.00]" {
+		if got := fmt.Sprint(b.Call("GET", path+"balance?at="+at,
+			nil).Body["actual_balance"]); got != "map[RUB:5.00 USD:4.00]" {
 			t.Errorf("at %s: %s", at, got)
 		}
 	}
@@ -174,7 +181,8 @@ func TestAStatementInManyCurrenciesComesInPages(t *testing.T) {
 	for _, c := range b.Call("GET", "/api/v1/currencies", nil).Body["items"].([]any) {
 		currency := c.(map[string]any)["code"].(string)
 		currencies = append(currencies, currency)
-		operations = append(operations, map[string]any{"operation": "deposit", "account_id": account, "amount": "1", "currency": currency})
+		operations = append(operations, map[string]any{"operation": "deposit", "account_id": account,
+			"amount": "1", "currency": currency})
 	}
 	b.Call("POST", "/api/v1/operations/batch", map[string]any{"operations": operations})
 	path, seen, cursor := fmt.Sprintf("/api/v1/accounts/%s/entries?limit=50", account), 0, ""

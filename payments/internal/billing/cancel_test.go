@@ -32,9 +32,11 @@ func TestAWaitingOperationIsCancelled(t *testing.T) {
 	b.Expect(behind, http.StatusAccepted, "status", "created", "reason", "waiting_for_funds")
 
 	b.Expect(b.Call("POST", head+"/cancel", `{"because": "x"}`), 400, "code", "unknown_field")
-	b.Expect(b.Call("POST", head+"/cancel", map[string]any{"reason": fmt.Sprintf("%0201d", 0)}), 400, "code", "validation_failed")
+	b.Expect(b.Call("POST", head+"/cancel", map[string]any{"reason": fmt.Sprintf("%0201d", 0)}), 400,
+		"code", "validation_failed")
 	got := b.Call("POST", head+"/cancel", `{"reason": "no longer needed"}`, "Idempotency-Key", "enough")
-	b.Expect(got, 200, "operation", "withdraw", "status", "error", "reason", "cancelled", "note", "no longer needed", "description", "rent")
+	b.Expect(got, 200, "operation", "withdraw", "status", "error", "reason", "cancelled", "note",
+		"no longer needed", "description", "rent")
 	if got.Header.Get("Location") != head || got.Header.Get("Idempotent-Replayed") != "" || got.Body["settled_at"] == nil {
 		t.Errorf("cancelled: %v", got)
 	}
@@ -75,7 +77,8 @@ func TestAnOrdersPaymentIsNotCancelledAsAnOperation(t *testing.T) {
 	b.Place(o, "created")
 	b.Place(paid, "succeeded")
 	for _, o := range []contract.Order{o, paid} {
-		b.Expect(b.Call("POST", fmt.Sprintf("/api/v1/operations/%s/cancel", o.OrderID), nil), 422, "code", "operation_of_order",
+		b.Expect(b.Call("POST", fmt.Sprintf("/api/v1/operations/%s/cancel", o.OrderID), nil), 422,
+			"code", "operation_of_order",
 			"operation_id", o.OrderID)
 	}
 	b.Until(1, `SELECT count(*) FROM payments WHERE status = 'created'`)
@@ -91,13 +94,16 @@ func TestTheCommandCancel(t *testing.T) {
 	withdraw := paymentstest.Command(account, fmt.Sprintf(
 		`{"command_id":%q,"operation":"withdraw","account_id":%q,"amount":"50.00","currency":"RUB","on_insufficient":"wait"}`, waits, account))
 	cancel := func(number uuid.UUID, operation any, more string) kafka.Message {
-		return paymentstest.Command(account, fmt.Sprintf(`{"command_id":%q,"operation":"cancel","operation_id":%q%s}`, number, operation, more))
+		return paymentstest.Command(account, fmt.Sprintf(`{"command_id":%q,"operation":"cancel","operation_id":%q%s}`,
+			number, operation, more))
 	}
 	first, second := uuid.New(), uuid.New()
 	b.Produce(withdraw)
 	b.Until(1, `SELECT count(*) FROM waits`)
-	b.Produce(cancel(first, id, `,"reason":"no longer needed"`), cancel(first, id, `,"reason":"no longer needed"`), withdraw, cancel(second, id, ""),
-		cancel(uuid.New(), uuid.New(), ""), paymentstest.Command(account, fmt.Sprintf(`{"command_id":%q,"operation":"cancel"}`, uuid.New())))
+	b.Produce(cancel(first, id, `,"reason":"no longer needed"`), cancel(first, id, `,"reason":"no longer needed"`),
+		withdraw, cancel(second, id, ""),
+		cancel(uuid.New(), uuid.New(), ""), paymentstest.Command(account,
+			fmt.Sprintf(`{"command_id":%q,"operation":"cancel"}`, uuid.New())))
 	var got []string
 	for _, r := range b.Replies(7, contract.TopicReplies) {
 		if r.OperationID != nil && *r.OperationID != id {
@@ -118,8 +124,10 @@ func TestTheCommandCancel(t *testing.T) {
 
 	other := b.waiting(account, "50.00")[len("/api/v1/operations/"):]
 	batch := b.Call("POST", "/api/v1/operations/batch", map[string]any{"operations": []map[string]any{
-		{"operation": "cancel", "operation_id": other, "reason": "in a batch"}, {"operation": "cancel", "operation_id": other},
-		{"operation": "cancel", "operation_id": uuid.New()}, {"operation": "withdraw", "account_id": account, "amount": "10", "currency": "RUB"},
+		{"operation": "cancel", "operation_id": other, "reason": "in a batch"},
+		{"operation": "cancel", "operation_id": other},
+		{"operation": "cancel", "operation_id": uuid.New()},
+		{"operation": "withdraw", "account_id": account, "amount": "10", "currency": "RUB"},
 	}})
 	items := batch.Body["items"].([]any)
 	for i, want := range []map[string]any{
@@ -152,7 +160,8 @@ func TestACancellationRaces(t *testing.T) {
 		ids[i] = contract.DerivedID(contract.TopicCommands, of[i], key.String())
 		commands = append(commands, paymentstest.Command(of[i], fmt.Sprintf(
 			`{"command_id":%q,"operation":"withdraw","account_id":%q,"amount":"5.00","currency":"RUB","on_insufficient":"wait","expires_in":"1s"}`, key, of[i])))
-		cancels = append(cancels, paymentstest.Command(of[i], fmt.Sprintf(`{"command_id":%q,"operation":"cancel","operation_id":%q}`, uuid.New(), ids[i])))
+		cancels = append(cancels, paymentstest.Command(of[i],
+			fmt.Sprintf(`{"command_id":%q,"operation":"cancel","operation_id":%q}`, uuid.New(), ids[i])))
 	}
 	b.Produce(commands...)
 	b.Until(accounts, `SELECT count(*) FROM operations WHERE operation = 'withdraw'`)
@@ -201,7 +210,8 @@ func TestTheLongestWaitForMoney(t *testing.T) {
 	}
 	// Behind it everything has a deadline; of a hold of a year, too.
 	b.Expect(b.Call("POST", path+"withdrawals", `{"amount": "1", "currency": "RUB"}`), 202, "reason", "waiting_for_funds")
-	b.Expect(b.Call("POST", path+"holds", `{"amount": "1", "currency": "RUB", "expires_in": "8760h"}`), 202, "reason", "waiting_for_funds")
+	b.Expect(b.Call("POST", path+"holds", `{"amount": "1", "currency": "RUB", "expires_in": "8760h"}`), 202,
+		"reason", "waiting_for_funds")
 	b.Until(1, `SELECT count(*) FROM waits WHERE expires_at < now() + interval '24 hours'`)
 	b.Until(3, `SELECT count(*) FROM waits WHERE expires_at < now() + interval '30 days 1 second'`)
 }
@@ -211,7 +221,8 @@ func TestTheLongestWaitForMoney(t *testing.T) {
 func TestEarlierNotes(t *testing.T) {
 	b := setup(t, "all")
 	account := b.Account("100.00")
-	before, rejected, inFlight := paymentstest.Order(account, "1.00"), b.Held(account, "2.00"), paymentstest.Order(account, "3.00")
+	before, rejected, inFlight := paymentstest.Order(account, "1.00"), b.Held(account, "2.00"),
+		paymentstest.Order(account, "3.00")
 	b.Place(before, "succeeded")
 	b.Produce(paymentstest.Cancelled(before, "")) // leaves no reason
 	b.Until(1, `SELECT count(*) FROM payments WHERE order_id = $1 AND status = 'cancelled'`, before.OrderID)
@@ -227,7 +238,8 @@ func TestEarlierNotes(t *testing.T) {
 	b.Produce(paymentstest.Cancelled(inFlight, "changed my mind"))
 	b.Until(1, `SELECT count(*) FROM payments WHERE order_id = $1`, inFlight.OrderID)
 	for _, o := range []contract.Order{before, inFlight} {
-		b.Expect(b.Call("GET", "/api/v1/payments/"+o.OrderID.String(), nil), 200, "reason", "cancelled", "note", "changed my mind")
+		b.Expect(b.Call("GET", "/api/v1/payments/"+o.OrderID.String(), nil), 200, "reason", "cancelled",
+			"note", "changed my mind")
 	}
 	list := b.Call("GET", fmt.Sprintf("/api/v1/accounts/%s/operations", account), nil).Body["items"].([]any)
 	found := slices.ContainsFunc(list, func(item any) bool {

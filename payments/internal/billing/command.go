@@ -1,6 +1,7 @@
 package billing
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -44,142 +45,150 @@ func (r Reader) Request(c contract.Command, named postgres.Named) (ledger.Reques
 			return ledger.Request{}, contract.Invalid(text.field, "%v", err)
 		}
 	}
+	f := fields{c, named, r.currencies, nil}
 	var request ledger.Request
-	var err error
 	switch ledger.Kind(c.Operation) {
 	case ledger.KindCreateAccount:
 		request.Command = ledger.CreateAccount{Owner: c.Owner, Reference: c.Reference}
-		if err := same(&c.ID, "id", c); err != nil {
-			return request, err
-		}
-		if c.ID != nil {
-			if request.AccountID = *c.ID; *c.ID == uuid.Nil || ledger.IsSystem(*c.ID) {
-				return request, contract.Invalid("id", "is reserved")
+		if id := f.same("id", c.ID); id != nil {
+			if request.AccountID = *id; *id == uuid.Nil || ledger.IsSystem(*id) {
+				f.wrong("id", "is reserved")
 			}
 		}
-	case ledger.KindCancel: // of an operation; an order is cancelled where it was placed
-		cancel := ledger.CancelOperation{Note: c.Reason}
-		if err := required(&cancel.OperationID, "operation_id", c.OperationID); err != nil {
-			return request, err
+	case ledger.KindDeposit:
+		request.AccountID = f.id("account_id", c.AccountID)
+		request.Command = ledger.Deposit{
+			Currency: c.Currency, Amount: f.amount(c.Currency), Reference: c.Reference, Description: c.Description,
 		}
+	case ledger.KindWithdrawal:
+		request.AccountID = f.id("account_id", c.AccountID)
+		request.Command = ledger.Withdrawal{
+			WaitForFunds: f.waits(), ExpiresIn: f.expiry(ledger.MaxFundsExpiry),
+			Currency: c.Currency, Amount: f.amount(c.Currency), Reference: c.Reference, Description: c.Description,
+		}
+	case ledger.KindTransfer:
+		request.AccountID = f.id("from_account_id", f.same("from_account_id", c.FromAccountID))
+		request.Command = ledger.Transfer{
+			ToAccountID: f.id("to_account_id", c.ToAccountID),
+			Currency:    c.Currency, Amount: f.amount(c.Currency), Reference: c.Reference, Description: c.Description,
+		}
+	case ledger.KindHoldFunds:
+		request.AccountID = f.id("account_id", c.AccountID)
+		request.Command = ledger.HoldFunds{
+			ExpiresIn: f.expiry(maxExpiry),
+			Currency:  c.Currency, Amount: f.amount(c.Currency), Reference: c.Reference, Description: c.Description,
+		}
+	case ledger.KindCapture:
+		hold := f.hold()
+		capture := ledger.Capture{HoldID: f.id("hold_id", c.HoldID), Reference: c.Reference, Description: c.Description}
+		if c.Amount != "" {
+			capture.Currency, capture.Amount = hold.Currency, f.amount(hold.Currency)
+		}
+		request.AccountID, request.Command = hold.AccountID, capture
+	case ledger.KindRelease:
+		request.AccountID = f.hold().AccountID
+		request.Command = ledger.Release{HoldID: f.id("hold_id", c.HoldID), Reference: c.Reference, Description: c.Description}
+	case ledger.KindCancel: // of an operation; an order is cancelled where it was placed
+		cancel := ledger.CancelOperation{OperationID: f.id("operation_id", c.OperationID), Note: c.Reason}
 		var ok bool
 		if request.AccountID, ok = named.Operations[cancel.OperationID]; !ok {
-			return request, &Refusal{Reason: ledger.OperationNotFound}
+			f.fail(&Refusal{Reason: ledger.OperationNotFound})
 		}
 		request.Command = cancel
 	case ledger.KindBalanceQuery:
-		request.Command = ledger.BalanceQuery{}
-		err = required(&request.AccountID, "account_id", c.AccountID)
-	case ledger.KindCapture:
-		capture := ledger.Capture{Reference: c.Reference, Description: c.Description}
-		hold, err := theHold(&capture.HoldID, c, named)
-		if err != nil {
-			return request, err
-		}
-		if request.AccountID = hold.AccountID; c.Amount != "" {
-			capture.Currency = hold.Currency
-			if capture.Amount, err = r.minor(hold.Currency, c.Amount); err != nil {
-				return request, err
-			}
-		}
-		request.Command = capture
-	case ledger.KindRelease:
-		release := ledger.Release{Reference: c.Reference, Description: c.Description}
-		hold, err := theHold(&release.HoldID, c, named)
-		if err != nil {
-			return request, err
-		}
-		request.AccountID, request.Command = hold.AccountID, release
-	case ledger.KindDeposit:
-		if err := required(&request.AccountID, "account_id", c.AccountID); err != nil {
-			return request, err
-		}
-		deposit := ledger.Deposit{Currency: c.Currency, Reference: c.Reference, Description: c.Description}
-		deposit.Amount, err = r.minor(c.Currency, c.Amount)
-		request.Command = deposit
-	case ledger.KindWithdrawal:
-		if err := required(&request.AccountID, "account_id", c.AccountID); err != nil {
-			return request, err
-		}
-		withdrawal := ledger.Withdrawal{Currency: c.Currency, Reference: c.Reference, Description: c.Description}
-		switch c.OnInsufficient {
-		case "", contract.OnInsufficientReject:
-		case contract.OnInsufficientWait:
-			withdrawal.WaitForFunds = true
-		default:
-			return request, contract.Invalid("on_insufficient",
-				"must be %s or %s", contract.OnInsufficientReject, contract.OnInsufficientWait)
-		}
-		if withdrawal.ExpiresIn, err = expiry(c.ExpiresIn, ledger.MaxFundsExpiry); err != nil {
-			return request, err
-		}
-		withdrawal.Amount, err = r.minor(c.Currency, c.Amount)
-		request.Command = withdrawal
-	case ledger.KindTransfer:
-		if err := same(&c.FromAccountID, "from_account_id", c); err != nil {
-			return request, err
-		}
-		if err := required(&request.AccountID, "from_account_id", c.FromAccountID); err != nil {
-			return request, err
-		}
-		transfer := ledger.Transfer{Currency: c.Currency, Reference: c.Reference, Description: c.Description}
-		if err := required(&transfer.ToAccountID, "to_account_id", c.ToAccountID); err != nil {
-			return request, err
-		}
-		transfer.Amount, err = r.minor(c.Currency, c.Amount)
-		request.Command = transfer
-	case ledger.KindHoldFunds:
-		if err := required(&request.AccountID, "account_id", c.AccountID); err != nil {
-			return request, err
-		}
-		hold := ledger.HoldFunds{Currency: c.Currency, Reference: c.Reference, Description: c.Description}
-		if hold.ExpiresIn, err = expiry(c.ExpiresIn, maxExpiry); err != nil {
-			return request, err
-		}
-		hold.Amount, err = r.minor(c.Currency, c.Amount)
-		request.Command = hold
+		request.AccountID, request.Command = f.id("account_id", c.AccountID), ledger.BalanceQuery{}
 	default:
-		return request, contract.Invalid("operation", "must be one of %s", strings.Join(contract.Operations(), ", "))
+		f.wrong("operation", "must be one of %s", strings.Join(contract.Operations(), ", "))
 	}
-	return request, err
+	return request, f.err
 }
 
-// minor reads an amount of a currency.
-func (r Reader) minor(code string, amount money.Decimal) (int64, error) {
-	currency, ok := r.currencies.Lookup(code)
+// fields reads the fields of a command. Its error is about the first one that is wrong.
+type fields struct {
+	command    contract.Command
+	named      postgres.Named
+	currencies *money.Currencies
+	err        error
+}
+
+func (f *fields) fail(err error) {
+	if f.err == nil {
+		f.err = err
+	}
+}
+
+func (f *fields) wrong(field, format string, args ...any) {
+	f.fail(contract.Invalid(field, format, args...))
+}
+
+// id reads an ID that must be there.
+func (f *fields) id(field string, id *uuid.UUID) uuid.UUID {
+	if id == nil || *id == uuid.Nil {
+		f.wrong(field, "is required")
+		return uuid.Nil
+	}
+	return *id
+}
+
+// same reads an ID for which account_id may stand. Both may be there when they are equal.
+func (f *fields) same(field string, id *uuid.UUID) *uuid.UUID {
+	account := f.command.AccountID
+	if id == nil || account == nil {
+		return cmp.Or(id, account)
+	}
+	if *id != *account {
+		name := "account_id"
+		if f.command.WalletID != nil {
+			name = "wallet_id"
+		}
+		f.wrong(name, "is another name of %s, which is another one", field)
+		return nil
+	}
+	return id
+}
+
+// hold finds the hold that the command is about.
+func (f *fields) hold() postgres.NamedHold {
+	hold, ok := f.named.Holds[f.id("hold_id", f.command.HoldID)]
 	if !ok {
-		return 0, contract.Invalid("currency", "must be one of the codes that /api/v1/currencies lists, such as RUB")
+		f.fail(&Refusal{Reason: ledger.HoldNotFound})
 	}
-	minor, err := currency.Parse(string(amount))
+	return hold
+}
+
+// amount reads the amount, which is of a currency.
+func (f *fields) amount(code string) int64 {
+	currency, ok := f.currencies.Lookup(code)
+	if !ok {
+		f.wrong("currency", "must be one of the codes that /api/v1/currencies lists, such as RUB")
+		return 0
+	}
+	minor, err := currency.Parse(string(f.command.Amount))
 	if err != nil {
-		return 0, contract.Invalid("amount", "%v", err)
+		f.wrong("amount", "%v", err)
 	}
-	return minor, nil
+	return minor
+}
+
+// waits reads whether the command waits for money that is not there.
+func (f *fields) waits() bool {
+	how := f.command.OnInsufficient
+	if how != "" && how != contract.OnInsufficientReject && how != contract.OnInsufficientWait {
+		f.wrong("on_insufficient", "must be %s or %s", contract.OnInsufficientReject, contract.OnInsufficientWait)
+	}
+	return how == contract.OnInsufficientWait
 }
 
 // expiry reads how long something waits or is held; 0 where that is not said.
-func expiry(text string, longest time.Duration) (time.Duration, error) {
-	if text == "" {
-		return 0, nil
+func (f *fields) expiry(longest time.Duration) time.Duration {
+	if f.command.ExpiresIn == "" {
+		return 0
 	}
-	expiry, err := time.ParseDuration(text)
+	expiry, err := time.ParseDuration(f.command.ExpiresIn)
 	if err != nil || expiry < minExpiry || expiry > longest {
-		return 0, contract.Invalid("expires_in",
-			"must be a duration from %gs to %gh, such as 15m", minExpiry.Seconds(), longest.Hours())
+		f.wrong("expires_in", "must be a duration from %gs to %gh, such as 15m", minExpiry.Seconds(), longest.Hours())
 	}
-	return expiry, nil
-}
-
-// theHold finds the hold that a command is about.
-func theHold(id *uuid.UUID, c contract.Command, named postgres.Named) (postgres.NamedHold, error) {
-	if err := required(id, "hold_id", c.HoldID); err != nil {
-		return postgres.NamedHold{}, err
-	}
-	hold, ok := named.Holds[*id]
-	if !ok {
-		return hold, &Refusal{Reason: ledger.HoldNotFound}
-	}
-	return hold, nil
+	return expiry
 }
 
 // Step makes the ledger request of a step of an order's payment: a Confirm, a Reject or a Refund. account is who pays
@@ -238,28 +247,5 @@ func canonical(c *contract.Command) error {
 		}
 		c.Reference = c.OrderID
 	}
-	return nil
-}
-
-// same lets account_id stand for the field of that name. Both may be there when they are equal.
-func same(to **uuid.UUID, field string, c contract.Command) error {
-	if *to != nil && c.AccountID != nil && **to != *c.AccountID {
-		name := "account_id"
-		if c.WalletID != nil {
-			name = "wallet_id"
-		}
-		return contract.Invalid(name, "is another name of %s, which is another one", field)
-	}
-	if *to == nil {
-		*to = c.AccountID
-	}
-	return nil
-}
-
-func required(to *uuid.UUID, field string, from *uuid.UUID) error {
-	if from == nil || *from == uuid.Nil {
-		return contract.Invalid(field, "is required")
-	}
-	*to = *from
 	return nil
 }

@@ -33,9 +33,11 @@ type seen map[string]bool
 func (s seen) next(b *bundle, id uuid.UUID) (reply contract.Reply) {
 	b.Helper()
 	fresh := func(m kafka.Message) bool {
-		return strings.Contains(string(m.Value), `"command_id":"`+id.String()+`"`) && !s[fmt.Sprint(m.Partition, "/", m.Offset)]
+		return strings.Contains(string(m.Value), `"command_id":"`+id.String()+`"`) &&
+			!s[fmt.Sprint(m.Partition, "/", m.Offset)]
 	}
-	messages := b.Consume(contract.TopicReplies, func(messages []kafka.Message) bool { return slices.ContainsFunc(messages, fresh) })
+	messages := b.Consume(contract.TopicReplies,
+		func(messages []kafka.Message) bool { return slices.ContainsFunc(messages, fresh) })
 	m := messages[slices.IndexFunc(messages, fresh)]
 	s[fmt.Sprint(m.Partition, "/", m.Offset)] = true
 	if err := json.Unmarshal(m.Value, &reply); err != nil {
@@ -59,10 +61,11 @@ func TestACommandIsOneWhicheverWayItComesIn(t *testing.T) {
 		"create_account": `"owner": "x"`,
 		"deposit":        fmt.Sprintf(`"account_id": %q, "amount": 1, "currency": "RUB"`, account),
 		"withdraw":       fmt.Sprintf(`"account_id": %q, "amount": 1, "currency": "RUB"`, account),
-		"transfer":       fmt.Sprintf(`"account_id": %q, "to_account_id": %q, "amount": 1, "currency": "RUB"`, account, other),
-		"hold":           fmt.Sprintf(`"account_id": %q, "amount": 1, "currency": "RUB"`, account),
-		"capture":        fmt.Sprintf(`"hold_id": %q`, hold()),
-		"release":        fmt.Sprintf(`"hold_id": %q`, hold()),
+		"transfer": fmt.Sprintf(`"account_id": %q, "to_account_id": %q, "amount": 1, "currency": "RUB"`, account,
+			other),
+		"hold":    fmt.Sprintf(`"account_id": %q, "amount": 1, "currency": "RUB"`, account),
+		"capture": fmt.Sprintf(`"hold_id": %q`, hold()),
+		"release": fmt.Sprintf(`"hold_id": %q`, hold()),
 	} {
 		for _, brokerFirst := range []bool{true, false} {
 			if operation == "capture" || operation == "release" {
@@ -87,8 +90,10 @@ func TestACommandIsOneWhicheverWayItComesIn(t *testing.T) {
 			take(0)
 			take(1)
 			made, ok := item["operation"].(map[string]any)
-			if !ok || reply.Code != 201 || reply.OperationID.String() != made["id"] || made["command_id"] != id.String() || b.entries() != before {
-				t.Errorf("%s, broker first %t: %v and %+v, %d entries more", operation, brokerFirst, item, reply, b.entries()-before)
+			if !ok || reply.Code != 201 || reply.OperationID.String() != made["id"] ||
+				made["command_id"] != id.String() || b.entries() != before {
+				t.Errorf("%s, broker first %t: %v and %+v, %d entries more", operation, brokerFirst, item,
+					reply, b.entries()-before)
 			}
 			// Another request with this ID is refused at both.
 			changed := strings.Replace(text, `"operation": `, `"reference": "other", "operation": `, 1)
@@ -109,8 +114,10 @@ func TestACommandOfABatchThatWaitsIsAnswered(t *testing.T) {
 	account := b.Account("")
 	path := fmt.Sprintf("/api/v1/accounts/%s/", account)
 	id, stranger := uuid.New(), uuid.New()
-	text := fmt.Sprintf(`{"command_id": %q, "operation": "withdraw", "account_id": %q, "amount": "5.00", "currency": "RUB", "on_insufficient": "wait"}`, id, account)
-	got := b.Call("POST", paymentstest.BatchPath+"?wait=0s", paymentstest.BatchOf(text)).Body["items"].([]any)[0].(map[string]any)
+	text := fmt.Sprintf(
+		`{"command_id": %q, "operation": "withdraw", "account_id": %q, "amount": "5.00", "currency": "RUB", "on_insufficient": "wait"}`, id, account)
+	got := b.Call("POST", paymentstest.BatchPath+"?wait=0s",
+		paymentstest.BatchOf(text)).Body["items"].([]any)[0].(map[string]any)
 	b.Until(1, `SELECT count(*) FROM waits`)
 	b.Produce(toBroker(text), toBroker(text),
 		toBroker(fmt.Sprintf(`{"command_id": %q, "operation": "balance", "account_id": %q}`, stranger, account)))
@@ -120,7 +127,8 @@ func TestACommandOfABatchThatWaitsIsAnswered(t *testing.T) {
 		t.Errorf("in a batch again: %v", out)
 	}
 	b.Post(path+"deposits", `{"amount": "5.00", "currency": "RUB"}`)
-	if reply := replies.next(b, id); reply.Code != 201 || reply.OperationID.String() != got["operation"].(map[string]any)["id"] {
+	if reply := replies.next(b, id); reply.Code != 201 ||
+		reply.OperationID.String() != got["operation"].(map[string]any)["id"] {
 		t.Errorf("the reply %+v to %v", reply, got)
 	}
 	b.Until(0, `SELECT count(*) FROM waits`)
@@ -134,7 +142,8 @@ func TestCommandsOfBatchesOfTheVersionBefore(t *testing.T) {
 	b := setup(t, "all")
 	account := b.Account("10.00")
 	id := uuid.New()
-	text := fmt.Sprintf(`{"command_id": %q, "operation": "withdraw", "account_id": %q, "amount": "1.00", "currency": "RUB"}`, id, account)
+	text := fmt.Sprintf(
+		`{"command_id": %q, "operation": "withdraw", "account_id": %q, "amount": "1.00", "currency": "RUB"}`, id, account)
 	// The version before took the ID as it takes an Idempotency-Key.
 	before := contract.DerivedID(paymentstest.BatchPath, account, id.String())
 	first := b.item(text)
@@ -144,10 +153,12 @@ func TestCommandsOfBatchesOfTheVersionBefore(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if again := b.item(text); again["operation"] == nil || again["operation"].(map[string]any)["id"] != before.String() || b.Balance(account) != "9.00" {
+	if again := b.item(text); again["operation"] == nil ||
+		again["operation"].(map[string]any)["id"] != before.String() || b.Balance(account) != "9.00" {
 		t.Errorf("%s is left: %v", b.Balance(account), again)
 	}
-	if again := b.item(strings.Replace(text, "1.00", "2.00", 1)); !strings.Contains(fmt.Sprint(again), "idempotency_key_reused") || b.Balance(account) != "9.00" {
+	if again := b.item(strings.Replace(text, "1.00", "2.00", 1)); !strings.Contains(fmt.Sprint(again),
+		"idempotency_key_reused") || b.Balance(account) != "9.00" {
 		t.Errorf("%s is left: %v", b.Balance(account), again)
 	}
 }
@@ -183,11 +194,13 @@ func TestAnAccountsKeyIsOneAccount(t *testing.T) {
 	}
 	for name, open := range ways {
 		one, two := uuid.NewString(), uuid.NewString()
-		choices := []string{`"owner": "x"`, `"owner": "x", "id": "` + one + `"`, `"owner": "x", "id": "` + two + `"`, `"owner": "y"`}
+		choices := []string{`"owner": "x"`, `"owner": "x", "id": "` + one + `"`,
+			`"owner": "x", "id": "` + two + `"`, `"owner": "y"`}
 		for first, choice := range choices {
 			key, before := uuid.New(), count()
 			if first > 0 { // the chosen IDs are free again
-				choices = strings.Split(strings.NewReplacer(one, uuid.NewString(), two, uuid.NewString()).Replace(strings.Join(choices, "|")), "|")
+				choices = strings.Split(strings.NewReplacer(one, uuid.NewString(), two,
+					uuid.NewString()).Replace(strings.Join(choices, "|")), "|")
 				one, two = strings.Split(choices[1], `"`)[7], strings.Split(choices[2], `"`)[7]
 				choice = choices[first]
 			}

@@ -15,7 +15,8 @@ func TestAnOrderInAnotherCurrencyFails(t *testing.T) {
 	b := setup(t, "all")
 	account := b.Account("1000.00")
 	foreign := map[string]contract.Order{}
-	for amount, currency := range map[string]string{"10.000": "RUB", "10": "RUB", "10.0": "RUB", "10.01": "XQQ", "7": "XQX", "0.000000000000000001": "RUB", "10.00": "JPY"} {
+	for amount, currency := range map[string]string{"10.000": "RUB", "10": "RUB", "10.0": "RUB", "10.01": "XQQ",
+		"7": "XQX", "0.000000000000000001": "RUB", "10.00": "JPY"} {
 		o := paymentstest.Order(account, amount)
 		o.Currency = currency
 		foreign[amount] = o
@@ -58,16 +59,21 @@ func TestAnOrderInAnotherCurrencyFails(t *testing.T) {
 			}
 			return '0'
 		}, zero)
-		if p.Status != "failed" || p.Reason != "currency_mismatch" || p.Amount != amount || p.Currency != o.Currency || p.CapturedAmount != zero || p.Version != 1 {
+		if p.Status != "failed" || p.Reason != "currency_mismatch" || p.Amount != amount || p.Currency != o.Currency ||
+			p.CapturedAmount != zero || p.Version != 1 {
 			t.Errorf("%s: %+v", amount, p)
 		}
-		b.Expect(b.Call("GET", "/api/v1/payments/"+o.OrderID.String(), nil), 200, "status", "failed", "reason", "currency_mismatch", "amount", amount, "currency", o.Currency)
-		b.Expect(b.Call("GET", "/api/v1/operations/"+o.OrderID.String(), nil), 200, "status", "error", "reason", "currency_mismatch", "amount", amount, "currency", o.Currency)
+		b.Expect(b.Call("GET", "/api/v1/payments/"+o.OrderID.String(), nil), 200, "status", "failed", "reason",
+			"currency_mismatch", "amount", amount, "currency", o.Currency)
+		b.Expect(b.Call("GET", "/api/v1/operations/"+o.OrderID.String(), nil), 200, "status", "error", "reason",
+			"currency_mismatch", "amount", amount, "currency", o.Currency)
 	}
-	if events := published[early.OrderID]; len(events) != 1 || !strings.Contains(events[0], `"amount":"30.000"`) || !strings.Contains(events[0], `"status":"cancelled"`) {
+	if events := published[early.OrderID]; len(events) != 1 || !strings.Contains(events[0], `"amount":"30.000"`) ||
+		!strings.Contains(events[0], `"status":"cancelled"`) {
 		t.Errorf("cancelled before it came: %v", events)
 	}
-	if events := published[begun.OrderID]; len(events) < 2 || !strings.Contains(events[len(events)-1], `"status":"cancelled"`) {
+	if events := published[begun.OrderID]; len(events) < 2 ||
+		!strings.Contains(events[len(events)-1], `"status":"cancelled"`) {
 		t.Errorf("a payment that had begun: %v", events)
 	}
 	if got := b.Balances(account); got != "1000.00 0.00" {

@@ -48,7 +48,8 @@ func TestReasonsHaveTheirStatuses(t *testing.T) {
 		if status == "" { // a reason for which something waits
 			continue
 		}
-		if p := billing.Problem(&billing.Refusal{Reason: ledger.Reason(reason[1])}); strconv.Itoa(p.Status) != status || p.Code != reason[1] {
+		if p := billing.Problem(&billing.Refusal{Reason: ledger.Reason(reason[1])}); strconv.Itoa(p.Status) != status ||
+			p.Code != reason[1] {
 			t.Errorf("%s is %d %s, docs/errors.md says %s", reason[1], p.Status, p.Code, status)
 		}
 	}
@@ -66,14 +67,18 @@ func TestWhatErrorsAre(t *testing.T) {
 	}{
 		{contract.Invalid("amount", "is too large"), 400, "validation_failed", codes.InvalidArgument, "amount is too large"},
 		{&billing.Refusal{Reason: ledger.HoldNotFound}, 404, "hold_not_found", codes.NotFound, "there is no such hold"},
-		{&billing.Refusal{Reason: ledger.InsufficientFunds, Operation: uuid.New()}, 422, "insufficient_funds", codes.FailedPrecondition,
+		{&billing.Refusal{Reason: ledger.InsufficientFunds, Operation: uuid.New()}, 422, "insufficient_funds",
+			codes.FailedPrecondition,
 			"the operation ended in error: insufficient funds"},
 		{idempotency.ErrReused, 422, "idempotency_key_reused", codes.FailedPrecondition, ""},
 		{lost, 503, "outcome_unknown", codes.Unknown, "it is not known whether this was done"},
-		{groupcommit.ErrBusy, 503, "overloaded", codes.Unavailable, "there is no room for more at the moment; try again later"},
+		{groupcommit.ErrBusy, 503, "overloaded", codes.Unavailable,
+			"there is no room for more at the moment; try again later"},
 		{outbox.ErrFull, 503, "overloaded", codes.Unavailable, "there is no room for more at the moment; try again later"},
-		{driver.ErrBadConn, 503, "unavailable", codes.Unavailable, "the service cannot do this at the moment; try again shortly"},
-		{context.DeadlineExceeded, 503, "unavailable", codes.Unavailable, "the service cannot do this at the moment; try again shortly"},
+		{driver.ErrBadConn, 503, "unavailable", codes.Unavailable,
+			"the service cannot do this at the moment; try again shortly"},
+		{context.DeadlineExceeded, 503, "unavailable", codes.Unavailable,
+			"the service cannot do this at the moment; try again shortly"},
 	} {
 		err := fmt.Errorf("somewhere: %w", test.err)
 		p := billing.Problem(err)

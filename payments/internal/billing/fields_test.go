@@ -22,17 +22,22 @@ func TestFieldsOfOtherOperations(t *testing.T) {
 	b := setup(t, "all")
 	account, other := b.Account("100.00"), b.Account("")
 	hold := b.Post(fmt.Sprintf("/api/v1/accounts/%s/holds", account), `{"amount": "10.00", "currency": "RUB"}`).Body["id"]
-	waits := b.Call("POST", fmt.Sprintf("/api/v1/accounts/%s/withdrawals", account), `{"amount": "1000", "currency": "RUB", "on_insufficient": "wait"}`).Body["id"]
+	waits := b.Call("POST", fmt.Sprintf("/api/v1/accounts/%s/withdrawals", account),
+		`{"amount": "1000", "currency": "RUB", "on_insufficient": "wait"}`).Body["id"]
 	valid := map[string]map[string]any{
 		"create_account": {"id": uuid.New()}, "deposit": {"account_id": account, "amount": "1", "currency": "RUB"},
-		"invoice": {"account_id": account, "amount": "1", "currency": "RUB"}, "withdraw": {"account_id": account, "amount": "1", "currency": "RUB"},
+		"invoice":  {"account_id": account, "amount": "1", "currency": "RUB"},
+		"withdraw": {"account_id": account, "amount": "1", "currency": "RUB"},
 		"transfer": {"from_account_id": account, "to_account_id": other, "amount": "1", "currency": "RUB"},
-		"hold":     {"account_id": account, "amount": "1", "currency": "RUB"}, "capture": {"hold_id": hold}, "release": {"hold_id": hold},
-		"cancel": {"operation_id": waits}, "balance": {"account_id": account},
+		"hold":     {"account_id": account, "amount": "1", "currency": "RUB"}, "capture": {"hold_id": hold},
+		"release": {"hold_id": hold},
+		"cancel":  {"operation_id": waits}, "balance": {"account_id": account},
 	}
 	values := map[string]any{
-		"id": account, "owner": "x", "account_id": account, "from_account_id": account, "to_account_id": other, "hold_id": hold,
-		"operation_id": waits, "reason": "x", "amount": "1.00", "currency": "RUB", "expires_in": "15m", "reference": "x", "description": "x",
+		"id": account, "owner": "x", "account_id": account, "from_account_id": account,
+		"to_account_id": other, "hold_id": hold,
+		"operation_id": waits, "reason": "x", "amount": "1.00", "currency": "RUB", "expires_in": "15m",
+		"reference": "x", "description": "x",
 		"on_insufficient": "wait", "wallet_id": account, "ticker": "RUB", "orderID": "x",
 	}
 	before := b.entries()
@@ -52,8 +57,10 @@ func TestFieldsOfOtherOperations(t *testing.T) {
 			}
 			for _, value := range of {
 				item[name] = value
-				got := b.Call("POST", paymentstest.BatchPath, map[string]any{"operations": []any{map[string]any{"operation": "dance"}, item}})
-				if path := "operations[1]." + name; got.Status != 400 || got.Body["code"] != "unknown_field" || !strings.Contains(fmt.Sprint(got.Body["errors"]), "field:"+path) {
+				got := b.Call("POST", paymentstest.BatchPath,
+					map[string]any{"operations": []any{map[string]any{"operation": "dance"}, item}})
+				if path := "operations[1]." + name; got.Status != 400 || got.Body["code"] != "unknown_field" ||
+					!strings.Contains(fmt.Sprint(got.Body["errors"]), "field:"+path) {
 					t.Errorf("%s with %s %q in a batch: %v", operation, name, value, got)
 				}
 				id := uuid.New()
@@ -109,7 +116,8 @@ func TestFieldsOfOtherOperations(t *testing.T) {
 func TestAnEmptyAmountIsNotAll(t *testing.T) {
 	b := setup(t, "all")
 	account := b.Account("100.00")
-	hold := b.Post(fmt.Sprintf("/api/v1/accounts/%s/holds", account), `{"amount": "10.00", "currency": "RUB"}`).Body["id"].(string)
+	hold := b.Post(fmt.Sprintf("/api/v1/accounts/%s/holds", account),
+		`{"amount": "10.00", "currency": "RUB"}`).Body["id"].(string)
 	held, paid := b.Held(account, "20.00"), b.Held(account, "30.00")
 	b.Step(paid, "confirm", "")
 	before := b.entries()
@@ -121,7 +129,8 @@ func TestAnEmptyAmountIsNotAll(t *testing.T) {
 		"/api/v1/accounts/" + account.String() + "/deposits":     `{"amount": "", "currency": "RUB"}`,
 		paymentstest.BatchPath:                                   paymentstest.BatchOf(capture + `}`),
 	} {
-		if got := b.Call("POST", path, body); got.Status != 400 || !strings.Contains(fmt.Sprint(got.Body["errors"]), "amount") {
+		if got := b.Call("POST", path, body); got.Status != 400 ||
+			!strings.Contains(fmt.Sprint(got.Body["errors"]), "amount") {
 			t.Errorf("%s: %v", path, got)
 		}
 	}
@@ -149,7 +158,8 @@ func TestOtherNamesOfAnAccount(t *testing.T) {
 	b := setup(t, "all")
 	account, other := b.Account("100.00"), b.Account("")
 	transfer := func(names string) string {
-		return fmt.Sprintf(`{"operation": "transfer", "to_account_id": %q, "amount": "1", "currency": "RUB", %s}`, other, names)
+		return fmt.Sprintf(`{"operation": "transfer", "to_account_id": %q, "amount": "1", "currency": "RUB", %s}`, other,
+			names)
 	}
 	for _, test := range []struct {
 		item  string
@@ -170,27 +180,38 @@ func TestOtherNamesOfAnAccount(t *testing.T) {
 		{transfer(`"from_account_id": "` + account.String() + `", "account_id": "$1"`), "account_id"},
 		{transfer(`"from_account_id": "` + account.String() + `", "wallet_id": "$1"`), "wallet_id"},
 		{transfer(`"account_id": "` + account.String() + `", "wallet_id": "$1"`), "wallet_id"},
-		{fmt.Sprintf(`{"operation": "deposit", "account_id": %q, "amount": 1, "currency": "RUB", "ticker": "USD"}`, account), "ticker"},
+		{fmt.Sprintf(`{"operation": "deposit", "account_id": %q, "amount": 1, "currency": "RUB", "ticker": "USD"}`,
+			account), "ticker"},
 		{fmt.Sprintf(`{"operation": "deposit", "account_id": %q, "amount": 1, "currency": "RUB", "reference": "a", "orderID": "b"}`, account), "orderID"},
 	} {
 		first, second := uuid.NewString(), uuid.NewString()
 		item := strings.NewReplacer("$1", first, "$2", second).Replace(test.item)
 		got := b.Call("POST", paymentstest.BatchPath, paymentstest.BatchOf(item)).Body["items"].([]any)[0].(map[string]any)
 		command := uuid.New()
-		b.Produce(kafka.Message{Topic: contract.TopicCommands, Value: []byte(`{"command_id": "` + command.String() + `", ` + strings.NewReplacer("$1", second, "$2", first).Replace(test.item)[1:])})
+		b.Produce(kafka.Message{Topic: contract.TopicCommands,
+			Value: []byte(`{"command_id": "` + command.String() + `", ` + strings.NewReplacer("$1", second, "$2",
+				first).Replace(test.item)[1:])})
 		all := b.Consume(contract.TopicReplies, func(messages []kafka.Message) bool {
-			return slices.ContainsFunc(messages, func(m kafka.Message) bool { return strings.Contains(string(m.Value), command.String()) })
+			return slices.ContainsFunc(messages, func(m kafka.Message) bool {
+				return strings.Contains(string(m.Value),
+					command.String())
+			})
 		})
-		reply := string(all[slices.IndexFunc(all, func(m kafka.Message) bool { return strings.Contains(string(m.Value), command.String()) })].Value)
+		reply := string(all[slices.IndexFunc(all, func(m kafka.Message) bool {
+			return strings.Contains(string(m.Value),
+				command.String())
+		})].Value)
 		if test.field == "" {
 			if got["operation"] == nil || !strings.Contains(reply, `"code":201`) {
 				t.Errorf("%s: %v and %s", item, got, reply)
-			} else if account := got["operation"].(map[string]any)["account_id"]; strings.Contains(test.item, "\"$1\"") && account != first {
+			} else if account := got["operation"].(map[string]any)["account_id"]; strings.Contains(test.item,
+				"\"$1\"") && account != first {
 				t.Errorf("%s: the account %v", item, account)
 			}
 			continue
 		}
-		if !strings.Contains(fmt.Sprint(got["problem"]), "operations[0]."+test.field+" ") || !strings.Contains(reply, test.field+" ") {
+		if !strings.Contains(fmt.Sprint(got["problem"]), "operations[0]."+test.field+" ") ||
+			!strings.Contains(reply, test.field+" ") {
 			t.Errorf("%s: %v and %s", item, got, reply)
 		}
 	}

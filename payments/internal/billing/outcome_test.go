@@ -32,12 +32,15 @@ type attempt struct {
 // attempts makes an attempt of each route.
 func attempts() map[string]func(*bundle) attempt {
 	operations := func(kind, path string, account uuid.UUID, body any) attempt {
-		return attempt{path, body, `SELECT count(*) FROM operations WHERE account_id = $1 AND status = 'success' AND operation = '` + kind + `'`, account, 1}
+		return attempt{path, body,
+			`SELECT count(*) FROM operations WHERE account_id = $1 AND status = 'success' AND operation = '` + kind + `'`,
+			account, 1}
 	}
 	ofAccount := func(kind, path string) func(*bundle) attempt {
 		return func(b *bundle) attempt {
 			account := b.Account("100.00")
-			a := operations(kind, "/api/v1/accounts/"+account.String()+"/"+path, account, map[string]any{"amount": "7.00", "currency": "RUB"})
+			a := operations(kind, "/api/v1/accounts/"+account.String()+"/"+path, account,
+				map[string]any{"amount": "7.00", "currency": "RUB"})
 			if kind == "deposit" {
 				a.once = 2
 			}
@@ -61,7 +64,8 @@ func attempts() map[string]func(*bundle) attempt {
 			}
 			a := operations(kind, "/api/v1/payments/"+o.OrderID.String()+"/"+step, account, nil)
 			if procedure != "" {
-				a.path, a.body = "/"+paymentsv1connect.PaymentServiceName+"/"+procedure, map[string]any{"orderId": o.OrderID.String()}
+				a.path, a.body = "/"+paymentsv1connect.PaymentServiceName+"/"+procedure,
+					map[string]any{"orderId": o.OrderID.String()}
 			}
 			return a
 		}
@@ -69,7 +73,8 @@ func attempts() map[string]func(*bundle) attempt {
 	return map[string]func(*bundle) attempt{
 		"/api/v1/accounts": func(*bundle) attempt {
 			owner := uuid.NewString()
-			return attempt{"/api/v1/accounts", map[string]any{"owner": owner}, `SELECT count(*) FROM accounts WHERE owner = $1`, owner, 1}
+			return attempt{"/api/v1/accounts", map[string]any{"owner": owner},
+				`SELECT count(*) FROM accounts WHERE owner = $1`, owner, 1}
 		},
 		"/api/v1/accounts/{id}/deposits":    ofAccount("deposit", "deposits"),
 		"/api/v1/accounts/{id}/withdrawals": ofAccount("withdraw", "withdrawals"),
@@ -84,7 +89,8 @@ func attempts() map[string]func(*bundle) attempt {
 		"/api/v1/operations/batch": func(b *bundle) attempt {
 			account := b.Account("100.00")
 			withdraw := map[string]any{"operation": "withdraw", "account_id": account, "amount": "7.00", "currency": "RUB"}
-			a := operations("withdraw", "/api/v1/operations/batch", account, map[string]any{"operations": []any{withdraw, withdraw}})
+			a := operations("withdraw", "/api/v1/operations/batch", account,
+				map[string]any{"operations": []any{withdraw, withdraw}})
 			a.once = 2
 			return a
 		},
@@ -159,7 +165,8 @@ func proxied(t *testing.T, roles ...service.Role) (*bundle, *postgrestest.Proxy)
 // accepting is in the text of a statement of every transaction that accepts requests.
 const accepting = "pg_try_advisory_xact_lock"
 
-var moments = map[string]postgrestest.Moment{"before the commit": postgrestest.BeforeCommit, "after the commit": postgrestest.AfterCommit}
+var moments = map[string]postgrestest.Moment{"before the commit": postgrestest.BeforeCommit,
+	"after the commit": postgrestest.AfterCommit}
 
 // The connection is lost once: the request is settled all the same, once, and its answer is that of a request that
 // nobody has sent before.
@@ -180,7 +187,8 @@ func TestTheAnswerToACommitIsLost(t *testing.T) {
 			}
 			again := b.Call("POST", a.path, a.body, "Idempotency-Key", key)
 			if again.Status >= 300 || again.Header.Get("Idempotent-Replayed") != "true" || b.effects(a) != a.once {
-				t.Errorf("%s again: %d %v %v; it has taken effect %d times, not %d", route, again.Status, again.Header, again.Body, b.effects(a), a.once)
+				t.Errorf("%s again: %d %v %v; it has taken effect %d times, not %d", route, again.Status, again.Header,
+					again.Body, b.effects(a), a.once)
 			}
 		}
 	}
@@ -239,7 +247,8 @@ func unknown(got paymentstest.Answer) (places []string) {
 	if items, ok := got.Body["items"].([]any); ok && got.Status == 200 {
 		for _, item := range items {
 			problem, _ := item.(map[string]any)["problem"].(map[string]any)
-			if id, location := fmt.Sprint(problem["operation_id"]), fmt.Sprint(problem["location"]); problem["code"] == "outcome_unknown" && strings.HasSuffix(location, id) {
+			if id, location := fmt.Sprint(problem["operation_id"]),
+				fmt.Sprint(problem["location"]); problem["code"] == "outcome_unknown" && strings.HasSuffix(location, id) {
 				places = append(places, location)
 			}
 		}
@@ -253,7 +262,8 @@ func unknown(got paymentstest.Answer) (places []string) {
 		return nil
 	}
 	location := got.Header.Get("Location")
-	if got.Status == 503 && got.Body["code"] == "outcome_unknown" && got.Body["location"] == location && got.Header.Get("Retry-After") == "" &&
+	if got.Status == 503 && got.Body["code"] == "outcome_unknown" && got.Body["location"] == location &&
+		got.Header.Get("Retry-After") == "" &&
 		strings.HasSuffix(location, fmt.Sprint(got.Body["operation_id"])) {
 		return []string{location}
 	}
@@ -280,7 +290,8 @@ func TestTheAnswerToACommitOfAStoredRequestIsLost(t *testing.T) {
 		a := b.of("/api/v1/accounts/{id}/withdrawals")
 		lost := proxy.Lose(moment, "INSERT INTO inbox", 1)
 		got := b.Call("POST", a.path, a.body, "Idempotency-Key", "k")
-		if len(lost) != 1 || got.Status != http.StatusCreated || got.Header.Get("Idempotent-Replayed") != "" || b.effects(a) != 1 {
+		if len(lost) != 1 || got.Status != http.StatusCreated ||
+			got.Header.Get("Idempotent-Replayed") != "" || b.effects(a) != 1 {
 			t.Errorf("lost %s: %d %v %v; it has taken effect %d times", name, got.Status, got.Header, got.Body, b.effects(a))
 		}
 	}

@@ -23,7 +23,8 @@ func TestAManualPaymentIsConfirmedAndRefunded(t *testing.T) {
 	o.Capture = contract.CaptureManual
 	b.Expect(b.Step(o, "confirm", ""), 404, "code", "payment_not_found")
 	b.Place(o, "authorized")
-	b.Expect(b.Call("GET", "/api/v1/payments/"+o.OrderID.String()+"?wait=5s", nil), 200, "status", "authorized", "capture", "manual", "version", 1)
+	b.Expect(b.Call("GET", "/api/v1/payments/"+o.OrderID.String()+"?wait=5s", nil), 200, "status", "authorized",
+		"capture", "manual", "version", 1)
 	if got := b.Balances(account); got != "30.00 70.00" {
 		t.Errorf("held: %s", got)
 	}
@@ -46,7 +47,8 @@ func TestAManualPaymentIsConfirmedAndRefunded(t *testing.T) {
 	if again.Header.Get("Idempotent-Replayed") != "true" {
 		t.Error("the second one is a repetition")
 	}
-	shouted := b.Call("POST", "/api/v1/payments/"+strings.ToUpper(o.OrderID.String())+"/confirm", `{"amount": "50.00"}`, "Idempotency-Key", "once")
+	shouted := b.Call("POST", "/api/v1/payments/"+strings.ToUpper(o.OrderID.String())+"/confirm", `{"amount": "50.00"}`,
+		"Idempotency-Key", "once")
 	b.Expect(shouted, 200, "status", "succeeded", "version", 2)
 	b.Expect(b.Step(o, "confirm", `{"amount": "49.00"}`, "Idempotency-Key", "once"), 422, "code", "idempotency_key_reused")
 	b.Expect(b.Step(o, "confirm", ""), 422, "code", "payment_not_authorized")
@@ -55,20 +57,23 @@ func TestAManualPaymentIsConfirmedAndRefunded(t *testing.T) {
 		t.Errorf("captured: %s", got)
 	}
 
-	b.Expect(b.Step(o, "refund", `{"amount": "20.00", "reason": "one was broken"}`), 200, "status", "refunded", "refunded_amount", "20.00",
+	b.Expect(b.Step(o, "refund", `{"amount": "20.00", "reason": "one was broken"}`), 200, "status", "refunded",
+		"refunded_amount", "20.00",
 		"captured_amount", "50.00", "note", "one was broken")
 	b.Expect(b.Step(o, "refund", `{"amount": "30.01"}`), 422, "code", "amount_exceeds_captured")
 	b.Expect(b.Step(o, "refund", "", "Idempotency-Key", "rest"), 200, "status", "refunded", "refunded_amount", "50.00")
 	b.Expect(b.Step(o, "refund", ""), 422, "code", "amount_exceeds_captured")
 	failed := b.Step(o, "refund", "", "Idempotency-Key", "too late")
 	b.Expect(failed, 422, "code", "amount_exceeds_captured")
-	if failed = b.Step(o, "refund", "", "Idempotency-Key", "too late"); failed.Status != 422 || failed.Header.Get("Idempotent-Replayed") != "true" {
+	if failed = b.Step(o, "refund", "", "Idempotency-Key", "too late"); failed.Status != 422 ||
+		failed.Header.Get("Idempotent-Replayed") != "true" {
 		t.Errorf("a refusal repeated: %v", failed)
 	}
 	if got := b.Balances(account); got != "100.00 0.00" {
 		t.Errorf("refunded: %s", got)
 	}
-	want := []string{"1 authorized  0.00-0.00", "2 succeeded  50.00-0.00", "3 refunded  50.00-20.00", "4 refunded  50.00-50.00"}
+	want := []string{"1 authorized  0.00-0.00", "2 succeeded  50.00-0.00", "3 refunded  50.00-20.00",
+		"4 refunded  50.00-50.00"}
 	if got := b.Story(o, len(want)); !slices.Equal(got, want) {
 		t.Errorf("the events tell %q", got)
 	}
@@ -78,7 +83,8 @@ func TestAManualPaymentIsConfirmedAndRefunded(t *testing.T) {
 			kinds = append(kinds, op["operation"].(string))
 		}
 	}
-	if want := []string{"refund", "refund", "capture", "payment", "deposit", "create_account"}; !slices.Equal(kinds, want) {
+	if want := []string{"refund", "refund", "capture", "payment", "deposit",
+		"create_account"}; !slices.Equal(kinds, want) {
 		t.Errorf("operations %v", kinds)
 	}
 }
@@ -90,7 +96,8 @@ func TestARejectedAndAnExpiredPaymentGiveTheMoneyBack(t *testing.T) {
 	rejected.Capture, expired.Capture = contract.CaptureManual, contract.CaptureManual
 	b.Place(rejected, "authorized")
 	b.Expect(b.Step(rejected, "reject", `{"reason": "`+strings.Repeat("x", 201)+`"}`), 400, "code", "validation_failed")
-	b.Expect(b.Step(rejected, "reject", `{"reason": "out of fashion"}`), 200, "status", "failed", "reason", "rejected", "version", 2)
+	b.Expect(b.Step(rejected, "reject", `{"reason": "out of fashion"}`), 200, "status", "failed", "reason",
+		"rejected", "version", 2)
 	soon := time.Now().Add(300 * time.Millisecond).UTC()
 	expired.ExpiresAt = (*contract.Time)(&soon)
 	b.Place(expired, "failed")
@@ -102,9 +109,11 @@ func TestARejectedAndAnExpiredPaymentGiveTheMoneyBack(t *testing.T) {
 		t.Errorf("the events tell %q", got)
 	}
 	b.Expect(b.Call("GET", "/api/v1/holds/"+expired.OrderID.String(), nil), 200, "status", "expired")
-	b.Expect(b.Call("GET", "/api/v1/payments/"+rejected.OrderID.String(), nil), 200, "reason", "rejected", "note", "out of fashion")
+	b.Expect(b.Call("GET", "/api/v1/payments/"+rejected.OrderID.String(), nil), 200, "reason", "rejected",
+		"note", "out of fashion")
 	var note string
-	if err := b.Owner.Get(&note, `SELECT note FROM operations WHERE order_id = $1 AND operation = 'release'`, rejected.OrderID); err != nil || note != "out of fashion" {
+	if err := b.Owner.Get(&note, `SELECT note FROM operations WHERE order_id = $1 AND operation = 'release'`,
+		rejected.OrderID); err != nil || note != "out of fashion" {
 		t.Errorf("%v: the note is %q", err, note)
 	}
 }
@@ -112,7 +121,8 @@ func TestARejectedAndAnExpiredPaymentGiveTheMoneyBack(t *testing.T) {
 func TestCancellations(t *testing.T) {
 	b := setup(t, "all")
 	account := b.Account("100.00")
-	paid, held, overtaken, refused := paymentstest.Order(account, "10.00"), paymentstest.Order(account, "20.00"), paymentstest.Order(account, "30.00"), paymentstest.Order(account, "500.00")
+	paid, held, overtaken, refused := paymentstest.Order(account, "10.00"), paymentstest.Order(account, "20.00"),
+		paymentstest.Order(account, "30.00"), paymentstest.Order(account, "500.00")
 	waiting := paymentstest.Order(account, "40.00")
 	held.Capture, waiting.AwaitInventory = contract.CaptureManual, true
 	b.Place(paid, "succeeded")
@@ -131,11 +141,15 @@ func TestCancellations(t *testing.T) {
 	if got := b.Balances(account); got != "100.00 0.00" {
 		t.Errorf("in the end: %s", got)
 	}
-	b.Expect(b.Call("GET", "/api/v1/payments/"+paid.OrderID.String(), nil), 200, "captured_amount", "10.00", "refunded_amount", "10.00", "status", "cancelled")
+	b.Expect(b.Call("GET", "/api/v1/payments/"+paid.OrderID.String(), nil), 200, "captured_amount", "10.00",
+		"refunded_amount", "10.00", "status", "cancelled")
 	b.Expect(b.Call("GET", "/api/v1/payments/"+refused.OrderID.String(), nil), 200, "status", "failed", "version", 1)
-	b.Expect(b.Call("GET", "/api/v1/operations/"+overtaken.OrderID.String(), nil), 200, "status", "error", "reason", "cancelled", "operation", "payment")
-	b.Expect(b.Call("GET", "/api/v1/operations/"+waiting.OrderID.String(), nil), 200, "status", "error", "reason", "cancelled")
-	if got, want := b.Story(waiting, 2), []string{"1 created waiting_for_inventory 0.00-0.00", "2 cancelled cancelled 0.00-0.00"}; !slices.Equal(got, want) {
+	b.Expect(b.Call("GET", "/api/v1/operations/"+overtaken.OrderID.String(), nil), 200, "status", "error", "reason",
+		"cancelled", "operation", "payment")
+	b.Expect(b.Call("GET", "/api/v1/operations/"+waiting.OrderID.String(), nil), 200, "status",
+		"error", "reason", "cancelled")
+	if got, want := b.Story(waiting, 2), []string{"1 created waiting_for_inventory 0.00-0.00",
+		"2 cancelled cancelled 0.00-0.00"}; !slices.Equal(got, want) {
 		t.Errorf("the events tell %q", got)
 	}
 	b.Until(0, `SELECT count(*) FROM waits`)
@@ -153,13 +167,17 @@ func TestWhatWaitsForMoneyIsServedInOrder(t *testing.T) {
 	begin := time.Now()
 	behind := b.Call("POST", path+"withdrawals", `{"amount": "5.00", "currency": "RUB"}`, "Idempotency-Key", "behind")
 	b.Expect(behind, http.StatusAccepted, "status", "created", "reason", "waiting_for_funds")
-	if behind.Header.Get("Location") != "/api/v1/operations/"+behind.Body["id"].(string) || time.Since(begin) > 4*time.Second {
+	if behind.Header.Get("Location") != "/api/v1/operations/"+behind.Body["id"].(string) ||
+		time.Since(begin) > 4*time.Second {
 		t.Errorf("after %s: %v", time.Since(begin), behind.Header)
 	}
-	b.Expect(b.Call("POST", path+"withdrawals", `{"amount": "5.00", "currency": "RUB"}`, "Idempotency-Key", "behind"), http.StatusAccepted, "id", behind.Body["id"])
-	b.Expect(b.Call("POST", path+"withdrawals", `{"amount": "6.00", "currency": "RUB"}`, "Idempotency-Key", "behind"), 422, "code", "idempotency_key_reused")
+	b.Expect(b.Call("POST", path+"withdrawals", `{"amount": "5.00", "currency": "RUB"}`, "Idempotency-Key", "behind"),
+		http.StatusAccepted, "id", behind.Body["id"])
+	b.Expect(b.Call("POST", path+"withdrawals", `{"amount": "6.00", "currency": "RUB"}`, "Idempotency-Key", "behind"),
+		422, "code", "idempotency_key_reused")
 	begin = time.Now()
-	b.Expect(b.Call("POST", path+"withdrawals?wait=10s", `{"amount": "6.00", "currency": "RUB"}`, "Idempotency-Key", "behind"), 422, "code", "idempotency_key_reused")
+	b.Expect(b.Call("POST", path+"withdrawals?wait=10s", `{"amount": "6.00", "currency": "RUB"}`,
+		"Idempotency-Key", "behind"), 422, "code", "idempotency_key_reused")
 	if time.Since(begin) > 8*time.Second {
 		t.Error("another request under the key waits for the money of the first one")
 	}
@@ -179,7 +197,8 @@ func TestWhatWaitsForMoneyIsServedInOrder(t *testing.T) {
 
 	waited := make(chan paymentstest.Answer, 1)
 	go func() { waited <- b.Call("GET", "/api/v1/operations/"+behind.Body["id"].(string)+"?wait=20s", nil) }()
-	b.Post("/api/v1/transfers", map[string]any{"from_account_id": rich, "to_account_id": account, "amount": "20.00", "currency": "RUB"})
+	b.Post("/api/v1/transfers", map[string]any{"from_account_id": rich, "to_account_id": account,
+		"amount": "20.00", "currency": "RUB"})
 	b.Expect(<-waited, 200, "status", "success")
 	b.Until(1, `SELECT count(*) FROM waits`)
 	if got := b.Balances(account); got != "11.99 3.00" {
@@ -189,11 +208,13 @@ func TestWhatWaitsForMoneyIsServedInOrder(t *testing.T) {
 	b.Until(0, `SELECT count(*) FROM waits`)
 	var reply contract.Reply
 	for _, m := range b.Consume(contract.TopicReplies, func(messages []kafka.Message) bool { return len(messages) > 0 }) {
-		if err := json.Unmarshal(m.Value, &reply); err != nil || reply.CommandID == nil || *reply.CommandID != command || reply.Code != 201 {
+		if err := json.Unmarshal(m.Value, &reply); err != nil || reply.CommandID == nil ||
+			*reply.CommandID != command || reply.Code != 201 {
 			t.Errorf("%v: reply %s", err, m.Value)
 		}
 	}
-	if got, want := b.Story(first, 2), []string{"1 created waiting_for_funds 0.00-0.00", "2 succeeded  50.00-0.00"}; !slices.Equal(got, want) {
+	if got, want := b.Story(first, 2), []string{"1 created waiting_for_funds 0.00-0.00",
+		"2 succeeded  50.00-0.00"}; !slices.Equal(got, want) {
 		t.Errorf("the events tell %q", got)
 	}
 	if got := b.Balances(account); got != "11.99 3.00" {
@@ -205,8 +226,10 @@ func TestWhatWaitsForMoneyExpires(t *testing.T) {
 	b := setup(t, "all")
 	account := b.Account("10.00")
 	path := fmt.Sprintf("/api/v1/accounts/%s/", account)
-	b.Expect(b.Call("POST", path+"withdrawals", `{"amount": "50.00", "currency": "RUB", "on_insufficient": "perhaps"}`), 400, "code", "validation_failed")
-	b.Expect(b.Call("POST", path+"withdrawals", `{"amount": "50.00", "currency": "RUB", "on_insufficient": "wait", "expires_in": "1s"}`), http.StatusAccepted)
+	b.Expect(b.Call("POST", path+"withdrawals", `{"amount": "50.00", "currency": "RUB", "on_insufficient": "perhaps"}`),
+		400, "code", "validation_failed")
+	b.Expect(b.Call("POST", path+"withdrawals",
+		`{"amount": "50.00", "currency": "RUB", "on_insufficient": "wait", "expires_in": "1s"}`), http.StatusAccepted)
 	behind := b.Call("POST", path+"withdrawals?wait=20s", `{"amount": "4.00", "currency": "RUB"}`)
 	b.Expect(behind, http.StatusCreated, "status", "success")
 	b.Until(1, `SELECT count(*) FROM operations WHERE status = 'error' AND reason = 'expired'`)

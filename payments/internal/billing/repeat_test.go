@@ -19,7 +19,8 @@ func TestARepetitionIsAnsweredWithThePresentState(t *testing.T) {
 	b := setup(t, "all")
 	account := b.Account("1000.00")
 	orders := map[string]contract.Order{}
-	for _, name := range []string{"paid", "failed", "goods", "money", "held", "refunded", "cancelled", "cancelled first", "cancelled too late", "lost", "lost with its cancellation"} {
+	for _, name := range []string{"paid", "failed", "goods", "money", "held", "refunded", "cancelled", "cancelled first",
+		"cancelled too late", "lost", "lost with its cancellation"} {
 		orders[name] = paymentstest.Order(account, "10.00")
 	}
 	change := func(name string, change func(*contract.Order)) {
@@ -33,7 +34,8 @@ func TestARepetitionIsAnsweredWithThePresentState(t *testing.T) {
 	change("money", func(o *contract.Order) { o.AccountID, o.OnInsufficient = b.Account(""), contract.OnInsufficientWait })
 	change("held", func(o *contract.Order) { o.Capture = contract.CaptureManual })
 
-	for name, status := range map[string]string{"paid": "succeeded", "failed": "failed", "goods": "created", "money": "created", "held": "authorized",
+	for name, status := range map[string]string{"paid": "succeeded", "failed": "failed", "goods": "created",
+		"money": "created", "held": "authorized",
 		"refunded": "succeeded", "cancelled": "succeeded", "cancelled too late": "failed"} {
 		b.Place(orders[name], status)
 	}

@@ -63,7 +63,8 @@ func TestCommandsAreAnsweredInOrder(t *testing.T) {
 	if body := byID[ids[1]].Body.(map[string]any); body["id"] != a.String() || body["owner"] != "alice" {
 		t.Errorf("the account: %v", body)
 	}
-	if body := byID[ids[2]].Body.(map[string]any); body["operation"] != "deposit" || body["command_id"] != ids[2].String() || body["reference"] != "7" {
+	if body := byID[ids[2]].Body.(map[string]any); body["operation"] != "deposit" ||
+		body["command_id"] != ids[2].String() || body["reference"] != "7" {
 		t.Errorf("the invoice: %v", body)
 	}
 
@@ -97,8 +98,10 @@ func TestARepeatedCommandIsAnsweredAgain(t *testing.T) {
 	b := setup(t)
 	a := uuid.New()
 	id := uuid.New()
-	one := paymentstest.Command(a, fmt.Sprintf(`{"command_id":"%s","operation":"create_account","id":"%s","owner":"x"}`, id, a))
-	other := paymentstest.Command(a, fmt.Sprintf(`{"command_id":"%s","operation":"create_account","id":"%s","owner":"y"}`, id, a))
+	one := paymentstest.Command(a, fmt.Sprintf(`{"command_id":"%s","operation":"create_account","id":"%s","owner":"x"}`,
+		id, a))
+	other := paymentstest.Command(a,
+		fmt.Sprintf(`{"command_id":"%s","operation":"create_account","id":"%s","owner":"y"}`, id, a))
 	b.Produce(one, one, other, one)
 	b.URL, _ = b.Start("all")
 	codes := map[int]int{}
@@ -116,10 +119,14 @@ func TestAHugeCommandIsAnswered(t *testing.T) {
 	a := b.Account("")
 	huge := strings.Repeat("<", 900_000) // written as \u003c in a reply: six times as long
 	b.Produce(
-		paymentstest.Command(a, fmt.Sprintf(`{"command_id":"%s","operation":"deposit","account_id":"%s","%s":1}`, uuid.New(), a, huge)),
+		paymentstest.Command(a, fmt.Sprintf(`{"command_id":"%s","operation":"deposit","account_id":"%s","%s":1}`,
+			uuid.New(), a, huge)),
 		paymentstest.Command(a, fmt.Sprintf(`{"command_id":"%s","operation":"%s","account_id":"%s"}`, uuid.New(), huge, a)),
-		paymentstest.Command(a, fmt.Sprintf(`{"command_id":"%s","operation":"deposit","account_id":"%s","amount":"1","currency":"RUB","reference":"%s"}`, uuid.New(), a, huge)),
-		paymentstest.Command(a, fmt.Sprintf(`{"command_id":"%s","operation":"deposit","account_id":"%s","amount":"1","currency":"RUB"}`, uuid.New(), a)),
+		paymentstest.Command(a,
+			fmt.Sprintf(`{"command_id":"%s","operation":"deposit","account_id":"%s","amount":"1","currency":"RUB","reference":"%s"}`, uuid.New(), a, huge)),
+		paymentstest.Command(a,
+			fmt.Sprintf(`{"command_id":"%s","operation":"deposit","account_id":"%s","amount":"1","currency":"RUB"}`,
+				uuid.New(), a)),
 	)
 	codes := map[int]int{}
 	for _, reply := range b.Replies(4, contract.TopicReplies) {
@@ -138,14 +145,17 @@ func TestTheLastUnitGoesToOne(t *testing.T) {
 	var won atomic.Int32
 	for range 32 {
 		wait.Go(func() {
-			if b.Call("POST", fmt.Sprintf("/api/v1/accounts/%s/withdrawals", account), `{"amount": "1.00", "currency": "RUB"}`).Status == 201 {
+			if b.Call("POST", fmt.Sprintf("/api/v1/accounts/%s/withdrawals", account),
+				`{"amount": "1.00", "currency": "RUB"}`).Status == 201 {
 				won.Add(1)
 			}
 		})
 	}
 	var commands []kafka.Message
 	for range 32 {
-		commands = append(commands, paymentstest.Command(account, fmt.Sprintf(`{"command_id":"%s","operation":"withdraw","account_id":"%s","amount":"1.00","currency":"RUB"}`, uuid.New(), account)))
+		commands = append(commands, paymentstest.Command(account,
+			fmt.Sprintf(`{"command_id":"%s","operation":"withdraw","account_id":"%s","amount":"1.00","currency":"RUB"}`,
+				uuid.New(), account)))
 	}
 	b.Produce(commands...)
 	wait.Wait()
@@ -165,7 +175,8 @@ func TestACommandThatWaitsIsAnsweredOnceItHasEnded(t *testing.T) {
 	b := setup(t, "all")
 	account, id := b.Account("10.00"), uuid.New()
 	withdraw := func(amount string) kafka.Message {
-		return paymentstest.Command(account, fmt.Sprintf(`{"command_id": %q, "operation": "withdraw", "account_id": %q, "amount": %q, "currency": "RUB", "on_insufficient": "wait"}`,
+		return paymentstest.Command(account, fmt.Sprintf(
+			`{"command_id": %q, "operation": "withdraw", "account_id": %q, "amount": %q, "currency": "RUB", "on_insufficient": "wait"}`,
 			id, account, amount))
 	}
 	b.Produce(withdraw("50.00"))

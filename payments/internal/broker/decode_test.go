@@ -25,24 +25,38 @@ func TestACommandsIdentity(t *testing.T) {
 		operation   string
 		wrong, dead bool
 	}{
-		{name: "its own ID", value: `{"command_id":"` + own.String() + `","operation":"deposit"}`, want: own, operation: "deposit"},
+		{name: "its own ID", value: `{"command_id":"` + own.String() + `","operation":"deposit"}`,
+			want: own, operation: "deposit"},
 		{name: "the event's", value: `{"operation":"deposit"}`, want: header, operation: "deposit"},
 		{name: "null", value: `{"command_id":null,"operation":"deposit"}`, want: header, operation: "deposit"},
 		{name: "no UUID", value: `{"command_id":"7","operation":"deposit"}`, operation: "deposit", wrong: true},
-		{name: "nil", value: `{"command_id":"` + uuid.Nil.String() + `","operation":"deposit"}`, operation: "deposit", wrong: true},
-		{name: "an unknown field", value: `{"command_id":"` + own.String() + `","operation":"deposit","x":1}`, want: own, operation: "deposit", wrong: true},
-		{name: "half a surrogate", value: `{"command_id":"` + own.String() + `","operation":"deposit","reference":"\ud83d"}`, want: own, operation: "deposit", wrong: true},
-		{name: "another name twice", value: `{"operation":"deposit","reference":"a","reference":"b","command_id":"` + own.String() + `"}`, want: own, operation: "deposit", wrong: true},
-		{name: "its ID twice", value: `{"command_id":"` + own.String() + `","operation":"deposit","command_id":"` + own.String() + `"}`, operation: "deposit", wrong: true},
-		{name: "in another case", value: `{"COMMAND_ID":"` + own.String() + `","operation":"deposit"}`, want: header, operation: "deposit", wrong: true},
-		{name: "in braces", value: `{"command_id":"{` + own.String() + `}","operation":"deposit"}`, operation: "deposit", wrong: true},
-		{name: "a URN and more", value: `{"command_id":"urn:uuid:` + own.String() + `","operation":"deposit","x":1}`, operation: "deposit", wrong: true},
-		{name: "a field of another type", value: `{"operation":7,"command_id":"` + own.String() + `"}`, want: own, wrong: true},
+		{name: "nil", value: `{"command_id":"` + uuid.Nil.String() + `","operation":"deposit"}`,
+			operation: "deposit", wrong: true},
+		{name: "an unknown field", value: `{"command_id":"` + own.String() + `","operation":"deposit","x":1}`, want: own,
+			operation: "deposit", wrong: true},
+		{name: "half a surrogate",
+			value: `{"command_id":"` + own.String() + `","operation":"deposit","reference":"\ud83d"}`, want: own,
+			operation: "deposit", wrong: true},
+		{name: "another name twice",
+			value: `{"operation":"deposit","reference":"a","reference":"b","command_id":"` + own.String() + `"}`, want: own,
+			operation: "deposit", wrong: true},
+		{name: "its ID twice",
+			value:     `{"command_id":"` + own.String() + `","operation":"deposit","command_id":"` + own.String() + `"}`,
+			operation: "deposit", wrong: true},
+		{name: "in another case", value: `{"COMMAND_ID":"` + own.String() + `","operation":"deposit"}`, want: header,
+			operation: "deposit", wrong: true},
+		{name: "in braces", value: `{"command_id":"{` + own.String() + `}","operation":"deposit"}`,
+			operation: "deposit", wrong: true},
+		{name: "a URN and more", value: `{"command_id":"urn:uuid:` + own.String() + `","operation":"deposit","x":1}`,
+			operation: "deposit", wrong: true},
+		{name: "a field of another type", value: `{"operation":7,"command_id":"` + own.String() + `"}`,
+			want: own, wrong: true},
 		{name: "no object", value: `[]`, dead: true},
 		{name: "null alone", value: `null`, dead: true},
 		{name: "nothing", value: ``, dead: true},
 	} {
-		record := kafka.Message{Topic: contract.TopicCommands, Value: []byte(test.value), Headers: kafka.Event{ID: header.String()}.Headers()}
+		record := kafka.Message{Topic: contract.TopicCommands, Value: []byte(test.value),
+			Headers: kafka.Event{ID: header.String()}.Headers()}
 		c, err := receive(record)
 		if test.dead {
 			if err == nil {
@@ -50,12 +64,15 @@ func TestACommandsIdentity(t *testing.T) {
 			}
 			continue
 		}
-		if err != nil || c.reply.CommandID != test.want || c.reply.Operation != test.operation || (c.problem != nil) != test.wrong {
+		if err != nil || c.reply.CommandID != test.want || c.reply.Operation != test.operation ||
+			(c.problem != nil) != test.wrong {
 			t.Errorf("%s: %v, %+v", test.name, err, c)
 		}
 	}
-	for _, id := range []string{"{" + header.String() + "}", "urn:uuid:" + header.String(), strings.ReplaceAll(header.String(), "-", "")} {
-		record := kafka.Message{Topic: contract.TopicCommands, Value: []byte(`{"operation":"deposit"}`), Headers: kafka.Event{ID: id}.Headers()}
+	for _, id := range []string{"{" + header.String() + "}", "urn:uuid:" + header.String(),
+		strings.ReplaceAll(header.String(), "-", "")} {
+		record := kafka.Message{Topic: contract.TopicCommands, Value: []byte(`{"operation":"deposit"}`),
+			Headers: kafka.Event{ID: id}.Headers()}
 		if c, err := receive(record); err != nil || c.problem == nil || c.reply.CommandID != uuid.Nil {
 			t.Errorf("ce_id %s: %v, %+v", id, err, c)
 		}
@@ -73,14 +90,16 @@ func TestEventsAreReadStrictly(t *testing.T) {
 		name, valid string
 		read        func(payload []byte) error
 	}{
-		{"order.placed", `{"order_id": "` + order + `", "account_id": "` + account + `", "amount": "1.00", "currency": "RUB", "capture": "manual", "created_at": "2026-01-01T00:00:00Z", "reference": "r"}`, func(payload []byte) error {
-			_, err := orderPlaced(currencies, payload)
-			return err
-		}},
-		{"order.cancelled", `{"order_id": "` + order + `", "account_id": "` + account + `", "amount": "1.00", "currency": "RUB", "capture": "manual", "created_at": "2026-01-01T00:00:00Z", "cancelled_at": "2026-01-01T00:00:00Z"}`, func(payload []byte) error {
-			_, err := orderCancelled(currencies, payload)
-			return err
-		}},
+		{"order.placed",
+			`{"order_id": "` + order + `", "account_id": "` + account + `", "amount": "1.00", "currency": "RUB", "capture": "manual", "created_at": "2026-01-01T00:00:00Z", "reference": "r"}`, func(payload []byte) error {
+				_, err := orderPlaced(currencies, payload)
+				return err
+			}},
+		{"order.cancelled",
+			`{"order_id": "` + order + `", "account_id": "` + account + `", "amount": "1.00", "currency": "RUB", "capture": "manual", "created_at": "2026-01-01T00:00:00Z", "cancelled_at": "2026-01-01T00:00:00Z"}`, func(payload []byte) error {
+				_, err := orderCancelled(currencies, payload)
+				return err
+			}},
 	} {
 		for name, change := range map[string]struct {
 			from, to string
@@ -114,12 +133,14 @@ func TestAPanicConcernsOneMessage(t *testing.T) {
 	command := func(fields string) kafka.Message {
 		return kafka.Message{Topic: contract.TopicCommands, Value: []byte(`{"command_id": "` + id + `", ` + fields + `}`)}
 	}
-	placed := []byte(`{"order_id": "` + id + `", "account_id": "` + account + `", "amount": "1.00", "currency": "RUB", "capture": "manual", "created_at": "2026-01-01T00:00:00Z"}`)
+	placed := []byte(
+		`{"order_id": "` + id + `", "account_id": "` + account + `", "amount": "1.00", "currency": "RUB", "capture": "manual", "created_at": "2026-01-01T00:00:00Z"}`)
 	records := []kafka.Message{
 		command(`"operation": "create_account"`),
 		{Topic: contract.TopicOrders, Value: placed, Headers: kafka.Event{Type: contract.OrderPlacedType}.Headers()},
 		command(`"operation": "deposit", "account_id": "` + account + `", "amount": "1.00", "currency": "RUB"`),
-		{Topic: contract.TopicCommands, Offset: 7, Unreadable: &kafka.UnreadableError{First: 7, Last: 9, Cause: errors.New("it is damaged")}},
+		{Topic: contract.TopicCommands, Offset: 7, Unreadable: &kafka.UnreadableError{First: 7, Last: 9,
+			Cause: errors.New("it is damaged")}},
 		command(`"operation": "balance", "account_id": "` + account + `"`),
 	}
 	messages, reasons, err := decoder.Decode(t.Context(), records)
@@ -127,7 +148,8 @@ func TestAPanicConcernsOneMessage(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, want := range []string{"", "panicked", "panicked", "offsets 7 to 9 cannot be read: it is damaged", ""} {
-		if want == "" && (reasons[i] != nil || messages[i].ID == uuid.Nil) || want != "" && (reasons[i] == nil || !strings.Contains(reasons[i].Error(), want)) {
+		if want == "" && (reasons[i] != nil || messages[i].ID == uuid.Nil) || want != "" &&
+			(reasons[i] == nil || !strings.Contains(reasons[i].Error(), want)) {
 			t.Errorf("record %d: %v, want %q", i, reasons[i], want)
 		}
 	}

@@ -27,7 +27,8 @@ import (
 // local is a router with the service, asked for under a name that it serves. There is no API behind it: a request
 // that is understood ends in a panic, which is the code internal.
 func local() http.Handler {
-	router := httpserver.NewRouter(httpserver.Options{Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(), Render: Render})
+	router := httpserver.NewRouter(httpserver.Options{Logger: slog.New(slog.DiscardHandler),
+		Registerer: prometheus.NewRegistry(), Render: Render})
 	New(nil, nil).Routes(router)
 	return router
 }
@@ -42,7 +43,8 @@ func answer(t *testing.T, handler http.Handler, request *http.Request) string {
 	if err != nil {
 		t.Error(err)
 	}
-	return fmt.Sprintf("%d Grpc-Status: %s%s %s %s", result.StatusCode, result.Header.Get("Grpc-Status"), result.Trailer.Get("Grpc-Status"), text, recorder.Body)
+	return fmt.Sprintf("%d Grpc-Status: %s%s %s %s", result.StatusCode, result.Header.Get("Grpc-Status"),
+		result.Trailer.Get("Grpc-Status"), text, recorder.Body)
 }
 
 // methods are those of the service.
@@ -61,7 +63,8 @@ func envelope(message []byte) []byte {
 
 // isInvalid tells whether an answer is invalid_argument and has a text.
 func isInvalid(answer, text string) bool {
-	code := strings.Contains(answer, `"code":"invalid_argument"`) || strings.Contains(strings.ToLower(answer), "grpc-status: 3")
+	code := strings.Contains(answer, `"code":"invalid_argument"`) ||
+		strings.Contains(strings.ToLower(answer), "grpc-status: 3")
 	return code && strings.Contains(strings.ReplaceAll(answer, `\"`, `"`), text)
 }
 
@@ -88,15 +91,18 @@ func TestJSONWithAFieldThatIsNotKnownIsRefused(t *testing.T) {
 				"application/json": body, "application/json; charset=utf-8": body, "application/json;charset=UTF-8": body,
 				"application/grpc+json": envelope(body), "application/grpc-web+json": envelope(body),
 			} {
-				request := httptest.NewRequest("POST", "http://localhost/"+paymentsv1connect.PaymentServiceName+"/"+method, bytes.NewReader(sent))
+				request := httptest.NewRequest("POST", "http://localhost/"+paymentsv1connect.PaymentServiceName+"/"+method,
+					bytes.NewReader(sent))
 				request.Header.Set("Content-Type", contentType)
 				if got := answer(t, router, request); !isInvalid(got, test.text) {
 					t.Errorf("%s, %s, %s: %s", method, contentType, body, got)
 				}
 			}
 			if strings.HasPrefix(method, "Get") {
-				query := url.Values{"encoding": {"json"}, "connect": {"v1"}, "base64": {"1"}, "message": {base64.RawURLEncoding.EncodeToString(body)}}
-				request := httptest.NewRequest("GET", "http://localhost/"+paymentsv1connect.PaymentServiceName+"/"+method+"?"+query.Encode(), nil)
+				query := url.Values{"encoding": {"json"}, "connect": {"v1"}, "base64": {"1"},
+					"message": {base64.RawURLEncoding.EncodeToString(body)}}
+				request := httptest.NewRequest("GET",
+					"http://localhost/"+paymentsv1connect.PaymentServiceName+"/"+method+"?"+query.Encode(), nil)
 				if got := answer(t, router, request); !isInvalid(got, test.text) {
 					t.Errorf("GET %s, %s: %s", method, body, got)
 				}
@@ -104,7 +110,8 @@ func TestJSONWithAFieldThatIsNotKnownIsRefused(t *testing.T) {
 		}
 		// What is known is read, in both spellings.
 		for _, name := range []string{first.JSONName(), first.TextName()} {
-			request := httptest.NewRequest("POST", "http://localhost/"+paymentsv1connect.PaymentServiceName+"/"+method, strings.NewReader(fmt.Sprintf(`{%q:%q}`, name, uuid.NewString())))
+			request := httptest.NewRequest("POST", "http://localhost/"+paymentsv1connect.PaymentServiceName+"/"+method,
+				strings.NewReader(fmt.Sprintf(`{%q:%q}`, name, uuid.NewString())))
 			request.Header.Set("Content-Type", "application/json")
 			if got := answer(t, router, request); !strings.HasPrefix(got, "500 ") {
 				t.Errorf("%s with %s: %s", method, name, got)
@@ -115,8 +122,10 @@ func TestJSONWithAFieldThatIsNotKnownIsRefused(t *testing.T) {
 
 func TestJSONThatIsNoneIsRefused(t *testing.T) {
 	router := local()
-	for _, body := range []string{"", "[]", "null", "1", "{", `{"orderId"`, `{"orderId":"a"} {}`, `{"orderId":"\ud800"}`, `{"orderId":{"amonut":1}}`, "{\"orderId\":\"\xff\"}"} {
-		request := httptest.NewRequest("POST", "http://localhost"+paymentsv1connect.PaymentServiceRefundPaymentProcedure, strings.NewReader(body))
+	for _, body := range []string{"", "[]", "null", "1", "{", `{"orderId"`, `{"orderId":"a"} {}`, `{"orderId":"\ud800"}`,
+		`{"orderId":{"amonut":1}}`, "{\"orderId\":\"\xff\"}"} {
+		request := httptest.NewRequest("POST", "http://localhost"+paymentsv1connect.PaymentServiceRefundPaymentProcedure,
+			strings.NewReader(body))
 		request.Header.Set("Content-Type", "application/json")
 		if got := answer(t, router, request); !isInvalid(got, "") {
 			t.Errorf("%q: %s", body, got)
@@ -146,8 +155,10 @@ func TestBinaryWithAFieldThatIsNotKnownIsRefused(t *testing.T) {
 			ok   bool
 		}{{nil, true}, {later, false}, {nested, false}} {
 			body := append(bytes.Clone(whole), test.more...)
-			for contentType, sent := range map[string][]byte{"application/proto": body, "application/grpc": envelope(body), "application/grpc-web+proto": envelope(body)} {
-				request := httptest.NewRequest("POST", "http://localhost/"+paymentsv1connect.PaymentServiceName+"/"+method, bytes.NewReader(sent))
+			for contentType, sent := range map[string][]byte{"application/proto": body, "application/grpc": envelope(body),
+				"application/grpc-web+proto": envelope(body)} {
+				request := httptest.NewRequest("POST", "http://localhost/"+paymentsv1connect.PaymentServiceName+"/"+method,
+					bytes.NewReader(sent))
 				request.Header.Set("Content-Type", contentType)
 				if got := answer(t, router, request); isInvalid(got, "99") == test.ok {
 					t.Errorf("%s, %s, %x: %s", method, contentType, test.more, got)

@@ -32,31 +32,41 @@ func TestFailureSaysWhatTheProblemSays(t *testing.T) {
 		message string
 		details []proto.Message
 	}{
-		{contract.Invalid("amount", "is too large"), connect.CodeInvalidArgument, "the request is not valid: amount is too large", []proto.Message{
-			&errdetails.ErrorInfo{Reason: "validation_failed", Domain: "altyn"},
-			&errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{{Field: "amount", Description: "is too large"}}},
-		}},
+		{contract.Invalid("amount", "is too large"), connect.CodeInvalidArgument,
+			"the request is not valid: amount is too large", []proto.Message{
+				&errdetails.ErrorInfo{Reason: "validation_failed", Domain: "altyn"},
+				&errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{{Field: "amount",
+					Description: "is too large"}}},
+			}},
 		{recorded, connect.CodeFailedPrecondition, "it is too much", []proto.Message{
-			&errdetails.ErrorInfo{Reason: "amount_exceeds_hold", Domain: "altyn", Metadata: map[string]string{"operation_id": "the operation"}},
+			&errdetails.ErrorInfo{Reason: "amount_exceeds_hold", Domain: "altyn",
+				Metadata: map[string]string{"operation_id": "the operation"}},
 		}},
-		{httpserver.NewProblem(http.StatusNotFound, "payment_not_found", "there is none"), connect.CodeNotFound, "there is none", []proto.Message{
-			&errdetails.ErrorInfo{Reason: "payment_not_found", Domain: "altyn"},
-		}},
-		{httpserver.NewProblem(http.StatusConflict, "busy", "not now"), connect.CodeFailedPrecondition, "not now", []proto.Message{
-			&errdetails.ErrorInfo{Reason: "busy", Domain: "altyn"},
-		}},
-		{httpserver.NewProblem(http.StatusRequestEntityTooLarge, "body_too_large", "too large"), connect.CodeResourceExhausted, "too large", []proto.Message{
-			&errdetails.ErrorInfo{Reason: "body_too_large", Domain: "altyn"},
-		}},
-		{httpserver.NewProblem(http.StatusGatewayTimeout, "upstream_timeout", "too late"), connect.CodeDeadlineExceeded, "too late", []proto.Message{
-			&errdetails.ErrorInfo{Reason: "upstream_timeout", Domain: "altyn"},
-		}},
-		{httpserver.Unavailable(errors.New("secret")), connect.CodeUnavailable, "the service cannot do this at the moment; try again shortly", []proto.Message{
-			&errdetails.ErrorInfo{Reason: "unavailable", Domain: "altyn"}, &errdetails.RetryInfo{RetryDelay: durationpb.New(time.Second)},
-		}},
+		{httpserver.NewProblem(http.StatusNotFound, "payment_not_found", "there is none"), connect.CodeNotFound,
+			"there is none", []proto.Message{
+				&errdetails.ErrorInfo{Reason: "payment_not_found", Domain: "altyn"},
+			}},
+		{httpserver.NewProblem(http.StatusConflict, "busy", "not now"), connect.CodeFailedPrecondition,
+			"not now", []proto.Message{
+				&errdetails.ErrorInfo{Reason: "busy", Domain: "altyn"},
+			}},
+		{httpserver.NewProblem(http.StatusRequestEntityTooLarge, "body_too_large", "too large"),
+			connect.CodeResourceExhausted, "too large", []proto.Message{
+				&errdetails.ErrorInfo{Reason: "body_too_large", Domain: "altyn"},
+			}},
+		{httpserver.NewProblem(http.StatusGatewayTimeout, "upstream_timeout", "too late"), connect.CodeDeadlineExceeded,
+			"too late", []proto.Message{
+				&errdetails.ErrorInfo{Reason: "upstream_timeout", Domain: "altyn"},
+			}},
+		{httpserver.Unavailable(errors.New("secret")), connect.CodeUnavailable,
+			"the service cannot do this at the moment; try again shortly", []proto.Message{
+				&errdetails.ErrorInfo{Reason: "unavailable", Domain: "altyn"},
+				&errdetails.RetryInfo{RetryDelay: durationpb.New(time.Second)},
+			}},
 		{httpserver.OutcomeUnknown("/there", errors.New("secret")), connect.CodeUnknown,
 			"it is not known whether this was done; look at /there before you ask for it again", []proto.Message{
-				&errdetails.ErrorInfo{Reason: "outcome_unknown", Domain: "altyn", Metadata: map[string]string{"location": "/there"}},
+				&errdetails.ErrorInfo{Reason: "outcome_unknown", Domain: "altyn",
+					Metadata: map[string]string{"location": "/there"}},
 			}},
 		{errors.New("secret"), connect.CodeInternal, "the request failed for a reason that is not its own", []proto.Message{
 			&errdetails.ErrorInfo{Reason: "internal", Domain: "altyn"},
@@ -102,23 +112,29 @@ func TestRefusalsOfTheRouterHaveTheFormOfTheProtocol(t *testing.T) {
 		method, path, contentType, origin, host string
 		want                                    []string
 	}{
-		{"POST", paymentsv1connect.PaymentServiceRefundPaymentProcedure, "application/json", "https://evil.example", "localhost",
+		{"POST", paymentsv1connect.PaymentServiceRefundPaymentProcedure, "application/json",
+			"https://evil.example", "localhost",
 			[]string{"403 ", `"code":"permission_denied"`, `"cross_origin"`}},
-		{"POST", paymentsv1connect.PaymentServiceRefundPaymentProcedure, "application/proto", "https://evil.example", "localhost",
+		{"POST", paymentsv1connect.PaymentServiceRefundPaymentProcedure, "application/proto",
+			"https://evil.example", "localhost",
 			[]string{"403 ", `"code":"permission_denied"`, `"cross_origin"`}},
-		{"POST", paymentsv1connect.PaymentServiceRefundPaymentProcedure, "application/grpc-web+proto", "https://evil.example", "localhost",
+		{"POST", paymentsv1connect.PaymentServiceRefundPaymentProcedure, "application/grpc-web+proto",
+			"https://evil.example", "localhost",
 			[]string{"200 ", "Grpc-Status: 7 ", "ALLOWED_ORIGINS"}},
-		{"POST", paymentsv1connect.PaymentServiceRefundPaymentProcedure, "application/grpc", "https://evil.example", "localhost",
+		{"POST", paymentsv1connect.PaymentServiceRefundPaymentProcedure, "application/grpc",
+			"https://evil.example", "localhost",
 			[]string{"200 ", "Grpc-Status: 7 ", "ALLOWED_ORIGINS"}},
 		{"GET", paymentsv1connect.PaymentServiceGetBalanceProcedure, "", "https://evil.example", "localhost",
 			[]string{"403 ", `"code":"permission_denied"`, `"cross_origin"`}},
-		{"POST", paymentsv1connect.PaymentServiceRefundPaymentProcedure, "text/plain", "https://evil.example", "localhost", // of a form
+		{"POST", paymentsv1connect.PaymentServiceRefundPaymentProcedure, "text/plain", "https://evil.example",
+			"localhost", // of a form
 			[]string{"403 ", `"code":"cross_origin"`}},
 		{"POST", paymentsv1connect.PaymentServiceRefundPaymentProcedure, "application/json", "", "evil.example",
 			[]string{"421 ", `"code":"permission_denied"`, `"misdirected_request"`}},
 		{"POST", paymentsv1connect.PaymentServiceRefundPaymentProcedure, "application/grpc", "", "evil.example",
 			[]string{"200 ", "Grpc-Status: 7 ", "ALLOWED_HOSTS"}},
-		{"POST", "/api/v1/transfers", "application/json", "https://evil.example", "localhost", []string{"403 ", `"code":"cross_origin"`}},
+		{"POST", "/api/v1/transfers", "application/json", "https://evil.example", "localhost",
+			[]string{"403 ", `"code":"cross_origin"`}},
 		{"POST", "/altyn.payments.v1.PaymentService/Nothing", "application/grpc", "", "localhost", []string{"404 "}},
 	} {
 		request := httptest.NewRequest(test.method, test.path, strings.NewReader("{}"))
@@ -131,7 +147,8 @@ func TestRefusalsOfTheRouterHaveTheFormOfTheProtocol(t *testing.T) {
 		got := answer(t, router, request)
 		for _, want := range test.want {
 			if !strings.Contains(got, want) {
-				t.Errorf("%s %s, %s, Origin %q, Host %s: %s, lacks %s", test.method, test.path, test.contentType, test.origin, test.host, got, want)
+				t.Errorf("%s %s, %s, Origin %q, Host %s: %s, lacks %s", test.method, test.path, test.contentType,
+					test.origin, test.host, got, want)
 			}
 		}
 	}
@@ -140,18 +157,21 @@ func TestRefusalsOfTheRouterHaveTheFormOfTheProtocol(t *testing.T) {
 // A body that finds no room is answered in the form of the protocol, as by the API.
 func TestABodyWithoutRoom(t *testing.T) {
 	router := httpserver.NewRouter(httpserver.Options{
-		Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(), Render: Render, Config: httpserver.Config{BodyMemory: 1},
+		Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(), Render: Render,
+		Config: httpserver.Config{BodyMemory: 1},
 	})
 	New(nil, nil).Routes(router)
 	body := []byte(`{"reason":"` + strings.Repeat("x", 64<<10) + `"}`)
 	for contentType, want := range map[string]string{
-		"application/json": `"code":"unavailable"`, "application/grpc+json": "Grpc-Status: 14", "application/grpc-web+json": "Grpc-Status: 14",
+		"application/json": `"code":"unavailable"`, "application/grpc+json": "Grpc-Status: 14",
+		"application/grpc-web+json": "Grpc-Status: 14",
 	} {
 		sent := body
 		if strings.Contains(contentType, "grpc") {
 			sent = envelope(body)
 		}
-		request := httptest.NewRequest("POST", "http://localhost"+paymentsv1connect.PaymentServiceRejectPaymentProcedure, bytes.NewReader(sent))
+		request := httptest.NewRequest("POST", "http://localhost"+paymentsv1connect.PaymentServiceRejectPaymentProcedure,
+			bytes.NewReader(sent))
 		request.Header.Set("Content-Type", contentType)
 		got := answer(t, router, request)
 		if !strings.Contains(strings.ToLower(got), strings.ToLower(want)) || !strings.Contains(got, "room") {

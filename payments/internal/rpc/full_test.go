@@ -45,14 +45,17 @@ func TestWithoutRoomStepsOfPaymentsAreRefused(t *testing.T) {
 			t.Errorf("%s: no Retry-After", step)
 		}
 	}
-	if got := b.Step(first, "confirm", "", "Idempotency-Key", "before"); got.Status != 200 || got.Header.Get("Idempotent-Replayed") != "true" {
+	if got := b.Step(first, "confirm", "", "Idempotency-Key", "before"); got.Status != 200 ||
+		got.Header.Get("Idempotent-Replayed") != "true" {
 		t.Errorf("repeated: %v", got)
 	}
-	b.Expect(b.Post("/api/v1/accounts/"+account.String()+"/deposits", map[string]string{"amount": "1.00", "currency": "RUB"}), 201)
+	b.Expect(b.Post("/api/v1/accounts/"+account.String()+"/deposits",
+		map[string]string{"amount": "1.00", "currency": "RUB"}), 201)
 	if got := b.Call("GET", "/readyz", nil); got.Status != 200 {
 		t.Errorf("/readyz: %v", got)
 	}
-	_, err := invoke[paymentsv1.ConfirmPaymentResponse](b, conn, "ConfirmPayment", &paymentsv1.ConfirmPaymentRequest{OrderId: second.OrderID.String()})
+	_, err := invoke[paymentsv1.ConfirmPaymentResponse](b, conn, "ConfirmPayment",
+		&paymentsv1.ConfirmPaymentRequest{OrderId: second.OrderID.String()})
 	if status.Code(err) != codes.Unavailable {
 		t.Errorf("gRPC: %v", err)
 	}

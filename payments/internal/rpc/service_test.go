@@ -41,7 +41,8 @@ const paymentService = "altyn.payments.v1.PaymentService"
 // stock is a connection of grpc-go, which knows nothing of Connect.
 func (b *bundle) stock() *grpc.ClientConn {
 	b.Helper()
-	conn, err := grpc.NewClient("passthrough:///"+strings.TrimPrefix(b.URL, "http://"), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient("passthrough:///"+strings.TrimPrefix(b.URL, "http://"),
+		grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -117,12 +118,15 @@ func TestAStockClientSeesPaymentsAndBalances(t *testing.T) {
 	b.Produce(paymentstest.Placed(paid), paymentstest.Placed(failed))
 
 	wait := durationpb.New(20 * time.Second)
-	got, err := invoke[paymentsv1.GetPaymentResponse](b, conn, "GetPayment", &paymentsv1.GetPaymentRequest{OrderId: failed.OrderID.String(), Wait: wait})
-	if p := got.GetPayment(); err != nil || p.GetStatus() != paymentsv1.PaymentStatus_PAYMENT_STATUS_FAILED || p.GetReason() != "insufficient_funds" {
+	got, err := invoke[paymentsv1.GetPaymentResponse](b, conn, "GetPayment",
+		&paymentsv1.GetPaymentRequest{OrderId: failed.OrderID.String(), Wait: wait})
+	if p := got.GetPayment(); err != nil || p.GetStatus() != paymentsv1.PaymentStatus_PAYMENT_STATUS_FAILED ||
+		p.GetReason() != "insufficient_funds" {
 		t.Errorf("the second payment is %v, %v", got, err)
 	}
 	var header metadata.MD
-	got, err = invoke[paymentsv1.GetPaymentResponse](b, conn, "GetPayment", &paymentsv1.GetPaymentRequest{OrderId: paid.OrderID.String(), Wait: wait}, grpc.Header(&header))
+	got, err = invoke[paymentsv1.GetPaymentResponse](b, conn, "GetPayment",
+		&paymentsv1.GetPaymentRequest{OrderId: paid.OrderID.String(), Wait: wait}, grpc.Header(&header))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,24 +137,30 @@ func TestAStockClientSeesPaymentsAndBalances(t *testing.T) {
 	p, rest := got.GetPayment(), b.Call("GET", "/api/v1/payments/"+paid.OrderID.String(), nil).Body
 	for field, value := range map[string]any{
 		"order_id": p.GetOrderId(), "account_id": p.GetAccountId(), "amount": p.GetAmount(), "currency": p.GetCurrency(),
-		"capture": strings.ToLower(strings.TrimPrefix(p.GetCapture().String(), "CAPTURE_METHOD_")),
-		"status":  strings.ToLower(strings.TrimPrefix(p.GetStatus().String(), "PAYMENT_STATUS_")), "captured_amount": p.GetCapturedAmount(),
+		"capture":         strings.ToLower(strings.TrimPrefix(p.GetCapture().String(), "CAPTURE_METHOD_")),
+		"status":          strings.ToLower(strings.TrimPrefix(p.GetStatus().String(), "PAYMENT_STATUS_")),
+		"captured_amount": p.GetCapturedAmount(),
 		"refunded_amount": p.GetRefundedAmount(), "version": float64(p.GetVersion()),
-		"created_at": contract.Time(p.GetCreatedAt().AsTime()).String(), "updated_at": contract.Time(p.GetUpdatedAt().AsTime()).String(),
+		"created_at": contract.Time(p.GetCreatedAt().AsTime()).String(),
+		"updated_at": contract.Time(p.GetUpdatedAt().AsTime()).String(),
 	} {
 		if rest[field] != value {
 			t.Errorf("%s is %v over HTTP, %v over gRPC", field, rest[field], value)
 		}
 	}
-	if p.GetStatus() != paymentsv1.PaymentStatus_PAYMENT_STATUS_SUCCEEDED || p.GetCapturedAmount() != "7.00" || p.GetReason() != "" {
+	if p.GetStatus() != paymentsv1.PaymentStatus_PAYMENT_STATUS_SUCCEEDED ||
+		p.GetCapturedAmount() != "7.00" || p.GetReason() != "" {
 		t.Errorf("the first payment is %v", p)
 	}
 
-	balance, err := invoke[paymentsv1.GetBalanceResponse](b, conn, "GetBalance", &paymentsv1.GetBalanceRequest{AccountId: account.String()})
-	if err != nil || !maps.Equal(balance.GetActualBalance(), map[string]string{"RUB": "3.00"}) || !maps.Equal(balance.GetFrozenBalance(), map[string]string{"RUB": "0.00"}) {
+	balance, err := invoke[paymentsv1.GetBalanceResponse](b, conn, "GetBalance",
+		&paymentsv1.GetBalanceRequest{AccountId: account.String()})
+	if err != nil || !maps.Equal(balance.GetActualBalance(), map[string]string{"RUB": "3.00"}) ||
+		!maps.Equal(balance.GetFrozenBalance(), map[string]string{"RUB": "0.00"}) {
 		t.Errorf("balance %v, %v", balance, err)
 	}
-	balance, err = invoke[paymentsv1.GetBalanceResponse](b, conn, "GetBalance", &paymentsv1.GetBalanceRequest{AccountId: account.String(), At: timestamppb.New(before)})
+	balance, err = invoke[paymentsv1.GetBalanceResponse](b, conn, "GetBalance",
+		&paymentsv1.GetBalanceRequest{AccountId: account.String(), At: timestamppb.New(before)})
 	if err != nil || len(balance.GetActualBalance()) != 0 {
 		t.Errorf("balance of an hour ago %v, %v", balance, err)
 	}
@@ -173,14 +183,22 @@ func TestErrorsOfGRPCHaveDetails(t *testing.T) {
 		request      proto.Message
 		want         refusal
 	}{
-		{"no such payment", "GetPayment", payment(uuid.NewString(), 0), refusal{code: codes.NotFound, reason: "payment_not_found"}},
-		{"no such account", "GetBalance", balance(uuid.NewString()), refusal{code: codes.NotFound, reason: "account_not_found"}},
-		{"no order", "GetPayment", payment("", 0), refusal{code: codes.InvalidArgument, reason: "validation_failed", fields: []string{"order_id"}}},
-		{"another form of a UUID", "GetPayment", payment("{"+uuid.NewString()+"}", 0), refusal{code: codes.InvalidArgument, reason: "validation_failed", fields: []string{"order_id"}}},
-		{"a long wait", "GetPayment", payment(uuid.NewString(), 31*time.Second), refusal{code: codes.InvalidArgument, reason: "validation_failed", fields: []string{"wait"}}},
-		{"a negative wait", "GetPayment", payment(uuid.NewString(), -1), refusal{code: codes.InvalidArgument, reason: "validation_failed", fields: []string{"wait"}}},
-		{"no UUID of an account", "GetBalance", balance("x"), refusal{code: codes.InvalidArgument, reason: "validation_failed", fields: []string{"account_id"}}},
-		{"no time", "GetBalance", &paymentsv1.GetBalanceRequest{AccountId: account, At: &timestamppb.Timestamp{Nanos: -1}}, refusal{code: codes.InvalidArgument, reason: "validation_failed", fields: []string{"at"}}},
+		{"no such payment", "GetPayment", payment(uuid.NewString(), 0),
+			refusal{code: codes.NotFound, reason: "payment_not_found"}},
+		{"no such account", "GetBalance", balance(uuid.NewString()),
+			refusal{code: codes.NotFound, reason: "account_not_found"}},
+		{"no order", "GetPayment", payment("", 0), refusal{code: codes.InvalidArgument, reason: "validation_failed",
+			fields: []string{"order_id"}}},
+		{"another form of a UUID", "GetPayment", payment("{"+uuid.NewString()+"}", 0),
+			refusal{code: codes.InvalidArgument, reason: "validation_failed", fields: []string{"order_id"}}},
+		{"a long wait", "GetPayment", payment(uuid.NewString(), 31*time.Second),
+			refusal{code: codes.InvalidArgument, reason: "validation_failed", fields: []string{"wait"}}},
+		{"a negative wait", "GetPayment", payment(uuid.NewString(), -1),
+			refusal{code: codes.InvalidArgument, reason: "validation_failed", fields: []string{"wait"}}},
+		{"no UUID of an account", "GetBalance", balance("x"),
+			refusal{code: codes.InvalidArgument, reason: "validation_failed", fields: []string{"account_id"}}},
+		{"no time", "GetBalance", &paymentsv1.GetBalanceRequest{AccountId: account, At: &timestamppb.Timestamp{Nanos: -1}},
+			refusal{code: codes.InvalidArgument, reason: "validation_failed", fields: []string{"at"}}},
 		{"a fault of Altyn", "GetBalance", balance(account), refusal{code: codes.Internal, reason: "internal"}},
 		{"more than 1 MiB", "GetBalance", balance(strings.Repeat("x", 1<<20)), refusal{code: codes.ResourceExhausted}},
 		{"no such method", "GetNothing", balance(account), refusal{code: codes.Unimplemented}},
@@ -247,7 +265,8 @@ func TestReflectionTellsOfTheService(t *testing.T) {
 				t.Errorf("%s: the files of %s are %v", version, name, answer)
 			}
 		}
-		if answer := ask(symbol("altyn.payments.v1.Nothing")); answer.GetErrorResponse().GetErrorCode() != int32(codes.NotFound) {
+		if answer := ask(symbol(
+			"altyn.payments.v1.Nothing")); answer.GetErrorResponse().GetErrorCode() != int32(codes.NotFound) {
 			t.Errorf("%s: what is not there is %v", version, answer)
 		}
 		if err := stream.CloseSend(); err != nil {
@@ -277,7 +296,8 @@ func TestGRPCHealthIsReadiness(t *testing.T) {
 	}
 	becomes("", grpc_health_v1.HealthCheckResponse_SERVING)
 	becomes(paymentService, grpc_health_v1.HealthCheckResponse_SERVING)
-	if _, err := health.Check(t.Context(), &grpc_health_v1.HealthCheckRequest{Service: "altyn.payments.v1.Nothing"}); status.Code(err) != codes.NotFound {
+	if _, err := health.Check(t.Context(),
+		&grpc_health_v1.HealthCheckRequest{Service: "altyn.payments.v1.Nothing"}); status.Code(err) != codes.NotFound {
 		t.Errorf("an unknown service: %v", err)
 	}
 	// As long as the database does not answer in time, the service is not ready.
@@ -303,7 +323,8 @@ func TestConnectIsPlainHTTP(t *testing.T) {
 	account := b.Account("10.00")
 	balance := "/" + paymentService + "/GetBalance"
 	const want = "map[actualBalance:map[RUB:10.00] frozenBalance:map[RUB:0.00]]"
-	if got := b.Call("POST", balance, map[string]any{"account_id": account}); got.Status != 200 || fmt.Sprint(got.Body) != want {
+	if got := b.Call("POST", balance, map[string]any{"account_id": account}); got.Status != 200 ||
+		fmt.Sprint(got.Body) != want {
 		t.Errorf("POST: %v", got)
 	}
 	encoded, err := proto.Marshal(&paymentsv1.GetBalanceRequest{AccountId: account.String()})
@@ -311,8 +332,9 @@ func TestConnectIsPlainHTTP(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, query := range map[string]url.Values{
-		"JSON":     {"connect": {"v1"}, "encoding": {"json"}, "message": {`{"accountId":"` + account.String() + `"}`}},
-		"protobuf": {"connect": {"v1"}, "encoding": {"proto"}, "base64": {"1"}, "message": {base64.RawURLEncoding.EncodeToString(encoded)}},
+		"JSON": {"connect": {"v1"}, "encoding": {"json"}, "message": {`{"accountId":"` + account.String() + `"}`}},
+		"protobuf": {"connect": {"v1"}, "encoding": {"proto"}, "base64": {"1"},
+			"message": {base64.RawURLEncoding.EncodeToString(encoded)}},
 	} {
 		response, err := http.Get(b.URL + balance + "?" + query.Encode())
 		if err != nil {
@@ -330,11 +352,13 @@ func TestConnectIsPlainHTTP(t *testing.T) {
 			t.Errorf("GET in %s: %s %q %v", name, response.Status, body, err)
 		}
 	}
-	if got := b.Call("GET", "/"+paymentService+"/ConfirmPayment?connect=v1&encoding=json&message=%7B%7D", nil); got.Status != http.StatusMethodNotAllowed || got.Header.Get("Allow") != "POST, OPTIONS" {
+	if got := b.Call("GET", "/"+paymentService+"/ConfirmPayment?connect=v1&encoding=json&message=%7B%7D",
+		nil); got.Status != http.StatusMethodNotAllowed || got.Header.Get("Allow") != "POST, OPTIONS" {
 		t.Errorf("GET of what has an effect: %v", got)
 	}
 	missing := b.Call("POST", balance, map[string]any{"account_id": uuid.New()})
-	if missing.Status != http.StatusNotFound || missing.Body["code"] != "not_found" || !strings.Contains(fmt.Sprint(missing.Body["details"]), "reason:account_not_found") {
+	if missing.Status != http.StatusNotFound || missing.Body["code"] != "not_found" ||
+		!strings.Contains(fmt.Sprint(missing.Body["details"]), "reason:account_not_found") {
 		t.Errorf("no such account: %v", missing)
 	}
 }
@@ -347,7 +371,8 @@ func TestGRPCWeb(t *testing.T) {
 		t.Fatal(err)
 	}
 	frame := append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(message))), message...)
-	response, err := http.Post(b.URL+"/"+paymentService+"/GetBalance", "application/grpc-web+proto", bytes.NewReader(frame))
+	response, err := http.Post(b.URL+"/"+paymentService+"/GetBalance",
+		"application/grpc-web+proto", bytes.NewReader(frame))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -375,7 +400,8 @@ func TestAnOpenGRPCConnectionDoesNotDelayTheEnd(t *testing.T) {
 	var stop func()
 	b.URL, stop = b.Start("api")
 	conn := b.stock()
-	if _, err := invoke[paymentsv1.GetBalanceResponse](b, conn, "GetBalance", &paymentsv1.GetBalanceRequest{AccountId: uuid.NewString()}); status.Code(err) != codes.NotFound {
+	if _, err := invoke[paymentsv1.GetBalanceResponse](b, conn, "GetBalance",
+		&paymentsv1.GetBalanceRequest{AccountId: uuid.NewString()}); status.Code(err) != codes.NotFound {
 		t.Error(err)
 	}
 	stop() // reports what was cut off
