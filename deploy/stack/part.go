@@ -119,7 +119,8 @@ func (p *part) launch(ctx context.Context, pause time.Duration) error {
 		return err
 	}
 	p.mu.Lock()
-	p.run, p.wanted, p.since = run, true, time.Now()
+	p.run, p.since = run, time.Now()
+	p.wanted = true
 	p.mu.Unlock()
 	p.changed()
 	p.keepers.Go(func() { p.keep(ctx, run, pause) })

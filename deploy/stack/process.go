@@ -46,7 +46,8 @@ func startProcess(log, program string, env []string, args ...string) (*process, 
 	defer lifeline.Close()
 
 	cmd := exec.Command("/bin/sh", append([]string{"-c", guard, "guard.sh", program}, args...)...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = lifeline, output, output
+	cmd.Stdin = lifeline
+	cmd.Stdout, cmd.Stderr = output, output
 	cmd.Env = env
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {

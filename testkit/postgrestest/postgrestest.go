@@ -66,9 +66,8 @@ func Open(ctx context.Context, service string, sets ...pg.Migrations) (db DB, dr
 	}
 	ctx, cancel := context.WithTimeout(ctx, databaseTimeout)
 	defer cancel()
-	db.Config = admin.server
-	db.Config.User, db.Config.Password, db.Config.Database, db.Config.Application, db.Config.MaxConns = "", "", "", "", 16
-	db.Config = db.Config.Defaults(service)
+	server := admin.server
+	db.Config = pg.Config{Host: server.Host, Port: server.Port, SSLMode: server.SSLMode, MaxConns: 16}.Defaults(service)
 	if err := admin.createDatabase(ctx, &db.Config, service, sets); err != nil {
 		return db, nil, fmt.Errorf("make a test database: %w", err)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/altyn-pay/altyn/deploy/load"
 	"github.com/altyn-pay/altyn/platform/contract"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 // filling puts paid orders into both databases, as a year of the services' work would have left them: each order with
@@ -143,16 +144,18 @@ func (d *filledDatabase) prepare(ctx context.Context, f *filling) (err error) {
 	for from := 0; from < len(f.accounts); from += perStatement {
 		part := f.accounts[from:min(from+perStatement, len(f.accounts))]
 		n := len(part)
-		ids, lanes, ranks, inLanes, opened := make(pq.StringArray, n), make(pq.Int64Array, n), make(pq.Int64Array, n),
-			make(pq.Int64Array, n), make(pq.Int64Array, n)
+		ids, lanes := make(pg.UUIDs, n), make(pg.Int16s, n)
+		ranks, inLanes, opened := make(pg.Int64s, n), make(pg.Int64s, n), make(pg.Int64s, n)
 		for i, a := range part {
-			ids[i], lanes[i], ranks[i], inLanes[i], opened[i] = a.id.String(), int64(a.lane), a.rank, a.inLane, a.opened
+			ids[i], lanes[i] = a.id, a.lane
+			ranks[i], inLanes[i] = a.rank, a.inLane
+			opened[i] = a.opened
 		}
 		if _, err := d.conn.ExecContext(ctx, `
 			INSERT INTO filled_accounts
 			SELECT $1::bigint + n - 1, id, lane, rank, in_lane, timestamptz 'epoch' + opened * interval '1 microsecond', $7, $8
-			FROM unnest($2::uuid[], $3::smallint[], $4::bigint[], $5::bigint[], $6::bigint[]) WITH ORDINALITY AS a (id, lane,
-				rank, in_lane, opened, n)`,
+			FROM unnest($2::uuid[], $3::smallint[], $4::bigint[], $5::bigint[], $6::bigint[])
+				WITH ORDINALITY AS a (id, lane, rank, in_lane, opened, n)`,
 			from, ids, lanes, ranks, inLanes, opened, fundsInMinor, amountInMinor); err != nil {
 			return fmt.Errorf("fill: accounts: %w", err)
 		}

@@ -119,7 +119,8 @@ func (s *Settings) options(at place, withServices bool) stack.Options {
 		opts.Postgres.Running = &running
 		if s.AdminUser != "" {
 			admin := running
-			admin.Database, admin.User, admin.Password, admin.MaxConns = "postgres", s.AdminUser, s.AdminPassword, 2
+			admin.Database, admin.MaxConns = "postgres", 2
+			admin.User, admin.Password = s.AdminUser, s.AdminPassword
 			opts.Postgres.Admin = &admin
 		}
 	}

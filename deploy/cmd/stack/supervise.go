@@ -65,7 +65,8 @@ func runStack(ctx context.Context, settings Settings, at place, verb string, tol
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	book := &book{place: at, log: log, state: state{Verb: verb, Since: time.Now()}}
 	opts := settings.options(at, withServices)
-	opts.Logger, opts.Progress, opts.Changed = log, told.progress, book.parts
+	opts.Logger, opts.Progress = log, told.progress
+	opts.Changed = book.parts
 	book.parts(nil)
 	s, err := stack.Start(ctx, opts)
 	if err != nil {

@@ -67,7 +67,8 @@ func run(args []string) (code int, err error) {
 	fmt.Fprintf(os.Stderr, "%s on %s\n", server, address)
 
 	cmd := exec.Command(args[0], args[1:]...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.Stdin = os.Stdin
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.Env = append(os.Environ(), postgrestest.Variable+"="+address)
 	if err := cmd.Start(); err != nil {
 		return 1, err
