@@ -52,7 +52,7 @@ type stop struct {
 // stop makes an account's queue stand still after its head message has failed: for a while, or, after too many
 // attempts, until an operator acts.
 func (w *Worker[B]) stop(ctx context.Context, m Stored, cause error) error {
-	return pg.InTx(ctx, w.db, func(tx *sqlx.Tx) error {
+	return pg.InTx(ctx, w.inbox.db, func(tx *sqlx.Tx) error {
 		if err := lockLane(ctx, tx, m.Lane); err != nil {
 			return err
 		}
@@ -96,13 +96,13 @@ func (w *Worker[B]) stop(ctx context.Context, m Stored, cause error) error {
 // were due.
 func (w *Worker[B]) probe(ctx context.Context) (int, error) {
 	var due []stop
-	if err := w.db.SelectContext(ctx, &due, `
+	if err := w.inbox.db.SelectContext(ctx, &due, `
 		SELECT account_id, lane FROM inbox_stops
 		WHERE retry_at <= clock_timestamp() ORDER BY retry_at LIMIT $1`, maxProbes); err != nil {
 		return 0, fmt.Errorf("inbox: find stops: %w", err)
 	}
 	for _, s := range due {
-		if err := pg.InTx(ctx, w.db, func(tx *sqlx.Tx) error {
+		if err := pg.InTx(ctx, w.inbox.db, func(tx *sqlx.Tx) error {
 			if err := lockLane(ctx, tx, s.Lane); err != nil {
 				return err
 			}

@@ -33,7 +33,6 @@ type Worker[B any] struct {
 	Describe func(m Message[B]) []any
 
 	inbox  *Inbox[B]
-	db     *sqlx.DB
 	handle Handler[B]
 	retry  Retry
 	log    *slog.Logger
@@ -49,7 +48,7 @@ type Worker[B any] struct {
 func NewWorker[B any](inbox *Inbox[B], handle Handler[B], retry Retry, log *slog.Logger,
 	metrics prometheus.Registerer) *Worker[B] {
 	w := &Worker[B]{
-		inbox: inbox, db: inbox.db, handle: handle, retry: retry, log: log, wake: stage.NewSignal(), poll: stage.NewPoll(),
+		inbox: inbox, handle: handle, retry: retry, log: log, wake: stage.NewSignal(), poll: stage.NewPoll(),
 		batches: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "altyn_inbox_batch_size", Help: "Messages settled in one transaction.",
 			Buckets: prometheus.ExponentialBuckets(1, 4, 6)}),
@@ -99,7 +98,7 @@ func (w *Worker[B]) Run(ctx context.Context) error {
 // hasWork looks whether any message is ready, which costs a fraction of a settlement that finds none.
 func (w *Worker[B]) hasWork(ctx context.Context) (bool, error) {
 	var ready bool
-	err := w.db.GetContext(ctx, &ready, `SELECT EXISTS (SELECT FROM inbox WHERE NOT stopped)`)
+	err := w.inbox.db.GetContext(ctx, &ready, `SELECT EXISTS (SELECT FROM inbox WHERE NOT stopped)`)
 	if err != nil {
 		return false, fmt.Errorf("inbox: look for messages: %w", err)
 	}
@@ -128,7 +127,7 @@ func (w *Worker[B]) settle(ctx context.Context, only []Stored) ([]Stored, error)
 		committed func()
 		begin     = time.Now()
 	)
-	err := pg.InTx(ctx, w.db, func(tx *sqlx.Tx) (err error) {
+	err := pg.InTx(ctx, w.inbox.db, func(tx *sqlx.Tx) (err error) {
 		committed = nil
 		if batch, err = claim(ctx, tx, only, batchSize); err != nil || len(batch.rows) == 0 {
 			return err

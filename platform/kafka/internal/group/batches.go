@@ -75,7 +75,7 @@ func (g *generation) accept(s *broker.Source, got broker.Fetched) {
 	for i := range got.Messages {
 		p.waitingBytes += got.Messages[i].Size()
 	}
-	signal(g.arrived)
+	g.arrived.Send()
 }
 
 func (g *generation) full(s *broker.Source) bool {
@@ -114,7 +114,7 @@ func (g *generation) take() (batch []broker.Message) {
 		}
 	}
 	if freed {
-		signal(g.room)
+		g.room.Send()
 	}
 	return batch
 }
@@ -148,5 +148,5 @@ func (g *generation) advance(p *partition, offset int64) {
 	p.handled.Store(offset)
 	p.observe()
 	g.handled[p.Partition] = offset
-	signal(g.dirty)
+	g.dirty.Send()
 }

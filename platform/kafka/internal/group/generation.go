@@ -36,20 +36,20 @@ type generation struct {
 	outages    *broker.Outages
 	handle     Handler
 	partitions map[broker.Partition]*partition
-	arrived    chan struct{} // signals that messages wait
-	room       chan struct{} // signals that some were taken
+	arrived    stage.Signal // messages wait
+	room       stage.Signal // some were taken
 
 	mu      sync.Mutex
 	turns   []*partition               // those with waiting messages, in the order in which they are taken
 	handled map[broker.Partition]int64 // the offsets to commit
-	dirty   chan struct{}              // signals that there are some
+	dirty   stage.Signal               // there are some
 }
 
 func newGeneration(group *Group, m *Member, a Assignment, outages *broker.Outages, handle Handler) *generation {
 	g := &generation{
 		Group: group, member: m, counts: a.Partitions, outages: outages, handle: handle,
-		partitions: map[broker.Partition]*partition{}, arrived: make(chan struct{}, 1), room: make(chan struct{}, 1),
-		handled: map[broker.Partition]int64{}, dirty: make(chan struct{}, 1),
+		partitions: map[broker.Partition]*partition{}, arrived: stage.NewSignal(), room: stage.NewSignal(),
+		handled: map[broker.Partition]int64{}, dirty: stage.NewSignal(),
 	}
 	for id, offset := range a.Offsets {
 		lag := group.Lag.WithLabelValues(group.Name, id.Topic, strconv.Itoa(id.ID))
@@ -179,14 +179,6 @@ func (g *generation) call(ctx context.Context, batch []broker.Message) (err erro
 	return g.handle(ctx, batch)
 }
 
-// signal wakes whoever receives from the channel, now or later.
-func signal(to chan<- struct{}) {
-	select {
-	case to <- struct{}{}:
-	default:
-	}
-}
-
 // commitAsHandled commits offsets until ctx ends. It runs beside the handling, because a commit takes up to 5 ms, which
 // would delay messages and halve the throughput. A commit covers all that was handled until then; the next one follows
 // commitInterval later at the earliest.
@@ -217,7 +209,7 @@ func (g *generation) commitAsHandled(ctx context.Context, end context.CancelCaus
 		g.member.pool.Forget()
 		broker.Backoff(ctx, failures, maxCommitBackoff)
 		failures++
-		signal(g.dirty)
+		g.dirty.Send()
 	}
 }
 
