@@ -149,6 +149,18 @@ func TestSlowBodiesStopNobody(t *testing.T) {
 	}
 }
 
+// h2cOver returns a client that speaks HTTP/2 to the server of the listener.
+func h2cOver(listener pipes) *http.Transport {
+	var protocols http.Protocols
+	protocols.SetUnencryptedHTTP2(true)
+	dial := func(context.Context, string, string) (net.Conn, error) {
+		client, server := net.Pipe()
+		listener <- server
+		return client, nil
+	}
+	return &http.Transport{Protocols: &protocols, DialContext: dial}
+}
+
 // A body over HTTP/2 must arrive in time too.
 func TestBodyOverHTTP2MustArriveInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -157,14 +169,7 @@ func TestBodyOverHTTP2MustArriveInTime(t *testing.T) {
 		go func() {
 			done <- Run(ctx, Server{Listener: listener, Handler: decoding(0), H2C: true, Logger: slog.New(slog.DiscardHandler)})
 		}()
-		var protocols http.Protocols
-		protocols.SetUnencryptedHTTP2(true)
-		transport := &http.Transport{Protocols: &protocols,
-			DialContext: func(context.Context, string, string) (net.Conn, error) {
-				client, server := net.Pipe()
-				listener <- server
-				return client, nil
-			}}
+		transport := h2cOver(listener)
 		body, sender := io.Pipe()
 		go func() { _, _ = io.WriteString(sender, `{"a`) }()
 		request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://localhost/json", body)

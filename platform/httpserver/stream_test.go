@@ -180,30 +180,44 @@ func TestStreamInHTTP10(t *testing.T) {
 
 // In HTTP/2 a deadline is the stream's own and ends it at once, even while nothing is written.
 func TestStreamInHTTP2(t *testing.T) {
-	e := newEndless(func(ctx context.Context, body io.Writer) error {
-		if _, err := io.WriteString(body, "one\n"); err != nil {
-			return err
+	synctest.Test(t, func(t *testing.T) {
+		e := newEndless(func(_ context.Context, body io.Writer) error {
+			for _, text := range []string{"one\n", "two\n", "three\n"} {
+				if _, err := io.WriteString(body, text); err != nil {
+					return err
+				}
+				<-time.After(2 * max(defaultWriteTimeout, streamWriteTimeout))
+			}
+			return nil
+		})
+		ctx, stop := context.WithCancel(t.Context())
+		listener, done := make(pipes), make(chan error, 1)
+		go func() {
+			done <- Run(ctx, Server{
+				Listener: listener, Handler: e.Handler, H2C: true, Logger: slog.New(slog.DiscardHandler),
+			})
+		}()
+		transport := h2cOver(listener)
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost/stream", nil)
+		if err != nil {
+			t.Fatal(err)
 		}
-		<-time.After(3 * shortWriteTimeout)
-		_, err := io.WriteString(body, "two\n")
-		return err
+		response, err := transport.RoundTrip(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(response.Body)
+		if string(body) != "one\ntwo\nthree\n" || err != nil || response.ProtoMajor != 2 {
+			t.Errorf("%s: got %q, %v", response.Proto, body, err)
+		}
+		response.Body.Close()
+		transport.CloseIdleConnections()
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
 	})
-	r := start(t, Server{Handler: e.Handler, H2C: true, WriteTimeout: shortWriteTimeout})
-	var protocols http.Protocols
-	protocols.SetUnencryptedHTTP2(true)
-	transport := &http.Transport{Protocols: &protocols}
-	defer transport.CloseIdleConnections()
-	response, err := (&http.Client{Transport: transport}).Get(r.url + "/stream")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	if body, err := io.ReadAll(response.Body); string(body) != "one\ntwo\n" || err != nil || response.ProtoMajor != 2 {
-		t.Errorf("%s: got %q, %v", response.Proto, body, err)
-	}
 }
-
-const shortWriteTimeout = 20 * time.Millisecond
 
 // A client that is there and takes nothing holds a write for so long, and no longer. It is no error of the server.
 func TestStreamWhoseClientTakesNothing(t *testing.T) {
