@@ -19,16 +19,18 @@ import (
 func TestTheStoredFormOfRequestsStays(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2026, 1, 2, 3, 4, 5, 678_900_000, time.UTC)
-	reply := json.RawMessage(`{"topic":"billing.replies.a\u0026b","command_id":"751af8b4-32a7-55bc-9fad-8bfbcbbf4237","operation":"withdraw"}`)
-	refused := json.RawMessage(`{"topic":"billing.replies","command_id":"00000000-0000-0000-0000-000000000000","operation":"dance",` +
-		`"code":400,"reason":"validation_failed","detail":"operation must be one of a, b"}`)
+	reply := json.RawMessage(`{"topic":"billing.replies.a\u0026b",` +
+		`"command_id":"751af8b4-32a7-55bc-9fad-8bfbcbbf4237","operation":"withdraw"}`)
+	refused := json.RawMessage(`{"topic":"billing.replies","command_id":"00000000-0000-0000-0000-000000000000",` +
+		`"operation":"dance","code":400,"reason":"validation_failed","detail":"operation must be one of a, b"}`)
 	requests := []ledger.Request{
 		{Command: ledger.CreateAccount{}},
 		{Command: ledger.CreateAccount{Owner: "Ann <ann@example.org> & Söhne", Reference: "r"}},
 		{Command: ledger.Deposit{Currency: "RUB", Amount: 7}},
 		{Command: ledger.Deposit{Currency: "RUB", Amount: 7, Reference: "r", Description: "d"}, CommandID: id(9)},
 		{Command: ledger.Withdrawal{Currency: "RUB", Amount: 7}},
-		{Command: ledger.Withdrawal{Currency: "RUB", Amount: 7, ExpiresIn: time.Minute, Reference: "r", Description: "d", WaitForFunds: true}, Reply: reply},
+		{Command: ledger.Withdrawal{Currency: "RUB", Amount: 7, ExpiresIn: time.Minute, Reference: "r", Description: "d",
+			WaitForFunds: true}, Reply: reply},
 		{Command: ledger.Transfer{Currency: "RUB", Amount: 7, ToAccountID: id(2)}},
 		{Command: ledger.Transfer{Currency: "RUB", Amount: 7, ToAccountID: id(2), Reference: "r", Description: "d"}},
 		{Command: ledger.HoldFunds{Currency: "RUB", Amount: 7}},
@@ -38,7 +40,8 @@ func TestTheStoredFormOfRequestsStays(t *testing.T) {
 		{Command: ledger.Release{HoldID: id(3)}},
 		{Command: ledger.Release{HoldID: id(3), Reference: "r", Description: "d"}},
 		{Command: ledger.Payment{Currency: "RUB", Amount: 7, OrderID: id(4), Capture: "automatic"}},
-		{Command: ledger.Payment{Currency: "RUB", Amount: 7, OrderID: id(4), Capture: "manual", Reference: "r", Description: "d", AwaitInventory: true,
+		{Command: ledger.Payment{Currency: "RUB", Amount: 7, OrderID: id(4), Capture: "manual", Reference: "r",
+			Description: "d", AwaitInventory: true,
 			WaitForFunds: true, AcceptedAt: at, ExpiresAt: at.Add(time.Hour), Refused: ledger.CurrencyMismatch, Repeated: true}},
 		{Command: ledger.Confirm{OrderID: id(4)}},
 		{Command: ledger.Confirm{OrderID: id(4), Amount: 5}},
@@ -47,7 +50,8 @@ func TestTheStoredFormOfRequestsStays(t *testing.T) {
 		{Command: ledger.Refund{OrderID: id(4)}},
 		{Command: ledger.Refund{OrderID: id(4), Amount: 5, Note: "n"}},
 		{Command: ledger.Cancel{OrderID: id(4), Currency: "RUB", Amount: 7, Capture: "automatic"}},
-		{Command: ledger.Cancel{OrderID: id(4), Currency: "RUB", Amount: 7, Capture: "manual", Reference: "r", Description: "d", Note: "n",
+		{Command: ledger.Cancel{OrderID: id(4), Currency: "RUB", Amount: 7, Capture: "manual", Reference: "r",
+			Description: "d", Note: "n",
 			Refused: ledger.CurrencyMismatch, Repeated: true}},
 		{Command: ledger.Inventory{OrderID: id(4)}},
 		{Command: ledger.Inventory{OrderID: id(4), InStock: true}},
@@ -106,7 +110,8 @@ func TestTheStoredFormOfRequestsStays(t *testing.T) {
 		t.Fatalf("%d lines, %v", n, err)
 	}
 	for _, kind := range slices.Concat(ledger.Operations(), []ledger.Kind{
-		ledger.KindCancel, ledger.KindInventory, ledger.KindExpire, ledger.KindResume, ledger.KindCancelOperation, ledger.KindBalanceQuery, ledger.KindRefusal,
+		ledger.KindCancel, ledger.KindInventory, ledger.KindExpire, ledger.KindResume, ledger.KindCancelOperation,
+		ledger.KindBalanceQuery, ledger.KindRefusal,
 	}) {
 		if !kinds[kind] {
 			t.Errorf("there is no line of %s", kind)
@@ -120,7 +125,8 @@ func TestWhatCannotBeDecoded(t *testing.T) {
 		kind    ledger.Kind
 		payload string
 	}{
-		{"dance", `{}`}, {ledger.KindDeposit, `[]`}, {ledger.KindDeposit, `{"amount":"7"}`}, {ledger.KindDeposit, `{"command_id":7}`},
+		{"dance", `{}`}, {ledger.KindDeposit, `[]`}, {ledger.KindDeposit, `{"amount":"7"}`},
+		{ledger.KindDeposit, `{"command_id":7}`},
 	} {
 		var r ledger.Request
 		if err := r.Decode(test.kind, []byte(test.payload)); err == nil {

@@ -18,7 +18,8 @@ const most = math.MaxInt64 / 2
 // units: none of them notices, and nothing wraps.
 func TestSystemAccountsAlwaysHaveRoom(t *testing.T) {
 	t.Parallel()
-	for _, amount := range []int64{most, most - 1, most/2 + 1, most / 2} { // at the edge, where a vault is needed and where not
+	// at the edge, where a vault is needed and where not
+	for _, amount := range []int64{most, most - 1, most/2 + 1, most / 2} {
 		s := newState()
 		seq := int64(0)
 		do := func(request, account uuid.UUID, c ledger.Command) {
@@ -66,7 +67,8 @@ func TestSystemAccountsAlwaysHaveRoom(t *testing.T) {
 			sum.Add(sum, big.NewInt(balance.Actual))
 		}
 		of := func(n int64) *big.Int { return new(big.Int).Mul(big.NewInt(n), big.NewInt(amount)) }
-		if inside.Cmp(of(clients)) != 0 || earned.Cmp(of(3*clients)) != 0 || new(big.Int).Neg(outside).Cmp(of(4*clients)) != 0 {
+		if inside.Cmp(of(clients)) != 0 || earned.Cmp(of(3*clients)) != 0 ||
+			new(big.Int).Neg(outside).Cmp(of(4*clients)) != 0 {
 			t.Errorf("operations of %d: clients have %d, %d was earned, outside is %d", amount, inside, earned, outside)
 		}
 	}
@@ -76,8 +78,10 @@ func TestSystemAccountsAlwaysHaveRoom(t *testing.T) {
 // once there is room.
 func TestACancellationWaitsForRoom(t *testing.T) {
 	t.Parallel()
-	s := newScript().deposit(most).order(1, most).deposit(most).order(2, most).deposit(most).cancel(1, most).cancel(2, most)
-	if p, q := s.orders[id(1)], s.orders[id(2)]; p.Status != contract.PaymentCancelled || q.Status != contract.PaymentSucceeded {
+	s := newScript().deposit(most).order(1, most).deposit(most).order(2, most).deposit(most).cancel(1, most).cancel(2,
+		most)
+	if p, q := s.orders[id(1)], s.orders[id(2)]; p.Status != contract.PaymentCancelled ||
+		q.Status != contract.PaymentSucceeded {
 		t.Fatalf("the payments are %s and %s", p.Status, q.Status)
 	}
 	s.withdraw(most, false).cancel(2, most)

@@ -16,7 +16,8 @@ func expired(d Deadline) Message {
 		c = ledger.Expire{HoldID: d.ID}
 	}
 	return message(ledger.Request{
-		ID: contract.DerivedID("expiry", d.AccountID, d.ID.String()), Lane: contract.Lane(d.AccountID), AccountID: d.AccountID, Command: c,
+		ID: contract.DerivedID("expiry", d.AccountID, d.ID.String()), Lane: contract.Lane(d.AccountID),
+		AccountID: d.AccountID, Command: c,
 	})
 }
 

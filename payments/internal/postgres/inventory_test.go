@@ -49,8 +49,8 @@ func (b *bundle) payIn(tx *sqlx.Tx, orders ...uuid.UUID) error {
 	for _, order := range orders {
 		account := payer(order)
 		if _, err := tx.ExecContext(b.Context(), `
-			INSERT INTO payments (order_id, lane, account_id, currency, amount, capture, status, reason, captured, refunded, version,
-				created_at, updated_at)
+			INSERT INTO payments (order_id, lane, account_id, currency, amount, capture, status, reason, captured, refunded,
+				version, created_at, updated_at)
 			VALUES ($1, $2, $3, 'RUB', 100, 'automatic', 'created', 'waiting_for_inventory', 0, 0, 1, now(), now())`,
 			order, contract.Lane(account), account); err != nil {
 			return err
@@ -65,7 +65,8 @@ func payer(order uuid.UUID) uuid.UUID { return contract.DerivedID("test", order,
 // about is the message that tells an account's queue of its goods.
 func about(m Inventory, account uuid.UUID) Message {
 	return message(ledger.Request{
-		ID: contract.DerivedID(contract.TopicInventory, account, m.OrderID.String()), AccountID: account, Lane: contract.Lane(account),
+		ID: contract.DerivedID(contract.TopicInventory, account, m.OrderID.String()), AccountID: account,
+		Lane:    contract.Lane(account),
 		Command: ledger.Inventory{OrderID: m.OrderID, InStock: m.Status == contract.InventoryCompleted},
 	})
 }
@@ -86,7 +87,8 @@ func (b *bundle) join() (joined int) {
 // queued reads which accounts are told of their goods.
 func (b *bundle) queued() (accounts []uuid.UUID) {
 	b.Helper()
-	b.must(b.Service.SelectContext(b.Context(), &accounts, `SELECT account_id FROM inbox WHERE kind = 'inventory' ORDER BY seq`))
+	b.must(b.Service.SelectContext(b.Context(), &accounts,
+		`SELECT account_id FROM inbox WHERE kind = 'inventory' ORDER BY seq`))
 	return accounts
 }
 
@@ -97,11 +99,13 @@ func TestInventoryBeforeItsOrder(t *testing.T) {
 	} {
 		order := uuid.New()
 		b.add(1, completed(order))
-		b.exec(`UPDATE inventory SET received_at = clock_timestamp() - make_interval(secs => $2) WHERE order_id = $1`, order, age.Seconds())
+		b.exec(`UPDATE inventory SET received_at = clock_timestamp() - make_interval(secs => $2) WHERE order_id = $1`, order,
+			age.Seconds())
 		b.join()
 		var later float64 // from its coming to the next look
 		if err := b.Owner.GetContext(t.Context(), &later, `
-			SELECT extract(epoch FROM look_at - received_at) FROM inventory WHERE order_id = $1 AND joined_at IS NULL`, order); err != nil {
+			SELECT extract(epoch FROM look_at - received_at) FROM inventory
+			WHERE order_id = $1 AND joined_at IS NULL`, order); err != nil {
 			t.Fatal(err)
 		}
 		// It gets older while the test looks.
@@ -245,7 +249,8 @@ func TestACrashBetweenTheStepsOfALook(t *testing.T) {
 	order, early := uuid.New(), uuid.New()
 	b.add(2, completed(order), completed(early))
 	b.pay(order)
-	b.exec(`CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$`)
+	b.exec(`CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS $$
+		BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$`)
 	for _, when := range []string{
 		`AFTER INSERT ON inbox`,
 		`BEFORE UPDATE ON inventory FOR EACH ROW WHEN (NEW.joined_at IS NOT NULL)`,
@@ -322,7 +327,8 @@ func TestTheFirstInventoryMessageWins(t *testing.T) {
 	b.add(0, goods(x, uuid.New(), contract.InventoryFailed), goods(z, key, contract.InventoryFailed))
 	b.pay(x, y, z)
 	b.join()
-	b.add(0, goods(x, uuid.New(), contract.InventoryFailed), goods(x, key, contract.InventoryFailed)) // and after it has joined
+	// and after it has joined
+	b.add(0, goods(x, uuid.New(), contract.InventoryFailed), goods(x, key, contract.InventoryFailed))
 	b.join()
 	got := map[string]bool{}
 	var payloads []string
@@ -330,7 +336,8 @@ func TestTheFirstInventoryMessageWins(t *testing.T) {
 	for _, payload := range payloads {
 		got[payload] = true
 	}
-	want := map[string]bool{fmt.Sprintf(`{"order_id":"%s","in_stock":true}`, x): true, fmt.Sprintf(`{"order_id":"%s"}`, y): true}
+	want := map[string]bool{fmt.Sprintf(`{"order_id":"%s","in_stock":true}`, x): true,
+		fmt.Sprintf(`{"order_id":"%s"}`, y): true}
 	if n := len(b.queued()); !maps.Equal(got, want) || n != 2 || b.count(kept) != 2 {
 		t.Errorf("%d rows, %d messages %v, want %v", b.count(kept), n, got, want)
 	}
@@ -374,8 +381,10 @@ func TestInventoryIsReceivedInACircle(t *testing.T) {
 		return goods(uuid.UUID{order}, uuid.UUID{key}, contract.InventoryCompleted)
 	}
 	// Whoever has a trace is held up between the two.
-	b.exec(`CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_xact_lock(7); RETURN NEW; END $$`)
-	b.exec(`CREATE TRIGGER hold BEFORE INSERT ON inventory FOR EACH ROW WHEN (NEW.traceparent <> '') EXECUTE FUNCTION hold()`)
+	b.exec(`CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS $$
+		BEGIN PERFORM pg_advisory_xact_lock(7); RETURN NEW; END $$`)
+	b.exec(`CREATE TRIGGER hold BEFORE INSERT ON inventory
+		FOR EACH ROW WHEN (NEW.traceparent <> '') EXECUTE FUNCTION hold()`)
 	held, err := b.Owner.BeginTxx(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -419,7 +428,8 @@ func TestInventoryIsReceivedInACircle(t *testing.T) {
 func TestACrashWhileInventoryIsReceived(t *testing.T) {
 	b := setup(t)
 	batch := []Inventory{completed(uuid.New()), completed(uuid.New()), completed(uuid.New())}
-	b.exec(`CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$`)
+	b.exec(`CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS $$
+		BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$`)
 	b.exec(`CREATE TRIGGER die AFTER INSERT ON inventory EXECUTE FUNCTION die()`)
 	if _, err := b.AddInventory(t.Context(), batch); !pg.IsUnavailable(err) || b.count(kept) != 0 {
 		t.Errorf("%v, and %d rows", err, b.count(kept))

@@ -25,23 +25,27 @@ func TestWhatIsStoredIsRead(t *testing.T) {
 		b.request(alice, ledger.Deposit{Currency: "RUB", Amount: 100, Reference: "r", Description: "d"}),
 		b.request(alice, ledger.Transfer{Currency: "RUB", Amount: 30, ToAccountID: bob}),
 		b.request(alice, ledger.Payment{OrderID: order, Currency: "RUB", Amount: 50, Capture: contract.CaptureManual}),
-		b.request(bob, ledger.Payment{OrderID: waiting, Currency: "RUB", Amount: 90, Capture: contract.CaptureAutomatic, WaitForFunds: true}),
+		b.request(bob, ledger.Payment{OrderID: waiting, Currency: "RUB", Amount: 90, Capture: contract.CaptureAutomatic,
+			WaitForFunds: true}),
 		b.request(bob, ledger.Withdrawal{Currency: "RUB", Amount: 1}), // waits behind it
 	}
 	requests[2].CommandID, requests[2].Fingerprint = uuid.New(), uuid.NullUUID{UUID: uuid.New(), Valid: true}
 	requests[6].Traceparent, requests[6].Reply = "00-1-2-01", json.RawMessage(`{"topic":"t"}`)
 	settled := b.settle(requests...)
 	b.reads(requests, settled)
-	if accounts, err := b.Accounts(t.Context(), "", "", 1<<62, 10); err != nil || len(accounts) != 2 || accounts[0].ID != bob ||
+	if accounts, err := b.Accounts(t.Context(), "", "", 1<<62, 10); err != nil || len(accounts) != 2 ||
+		accounts[0].ID != bob ||
 		accounts[1].Owner != "Alice" || accounts[1].Reference != "a" {
 		t.Errorf("accounts %+v, %v", accounts, err)
 	}
-	if accounts, err := b.Accounts(t.Context(), "Bob", "", 1<<62, 10); err != nil || len(accounts) != 1 || accounts[0].ID != bob {
+	if accounts, err := b.Accounts(t.Context(), "Bob", "", 1<<62, 10); err != nil || len(accounts) != 1 ||
+		accounts[0].ID != bob {
 		t.Errorf("accounts of Bob %+v, %v", accounts, err)
 	}
 	hold, err := b.Hold(t.Context(), order)
 	if want := (ledger.Hold{
-		ID: order, Lane: contract.Lane(alice), AccountID: alice, Currency: "RUB", Amount: 50, Status: ledger.Open, OrderID: order,
+		ID: order, Lane: contract.Lane(alice), AccountID: alice, Currency: "RUB", Amount: 50, Status: ledger.Open,
+		OrderID:   order,
 		ExpiresAt: hold.ExpiresAt, CreatedAt: settled[4].SettledAt,
 	}); err != nil || hold != want || hold.ExpiresAt != requests[4].ReceivedAt.Add(ledger.HoldExpiry) {
 		t.Errorf("hold %+v, %v, want %+v", hold, err, want)
@@ -135,7 +139,8 @@ func TestWhatCommandsNameIsFound(t *testing.T) {
 	queued := b.request(other, ledger.HoldFunds{Currency: "EUR", Amount: 3})
 	discarded := b.request(other, ledger.Deposit{Currency: "RUB", Amount: 1})
 	cancelled := b.request(account, ledger.CancelOperation{OperationID: behind.ID})
-	b.settle(b.request(account, ledger.CreateAccount{}), b.request(account, ledger.Deposit{Currency: "RUB", Amount: 1}), held,
+	b.settle(b.request(account, ledger.CreateAccount{}), b.request(account, ledger.Deposit{Currency: "RUB", Amount: 1}),
+		held,
 		b.request(account, ledger.Withdrawal{Currency: "USDT", Amount: 1, WaitForFunds: true}), behind)
 	b.accept(queued, discarded, cancelled, b.request(other, ledger.Payment{OrderID: order, Currency: "EUR", Amount: 4}))
 	b.exec(`UPDATE inbox SET kind = 'discarded', payload = json_build_object('kind', kind, 'payload', payload::json)::text
@@ -149,10 +154,12 @@ func TestWhatCommandsNameIsFound(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := map[uuid.UUID]NamedHold{held.ID: {account, "RUB"}, behind.ID: {account, "USDT"}, queued.ID: {other, "EUR"}}; !maps.Equal(named.Holds, want) {
+	if want := map[uuid.UUID]NamedHold{held.ID: {account, "RUB"}, behind.ID: {account, "USDT"},
+		queued.ID: {other, "EUR"}}; !maps.Equal(named.Holds, want) {
 		t.Errorf("holds %v, want %v", named.Holds, want)
 	}
-	if want := map[uuid.UUID]uuid.UUID{held.ID: account, behind.ID: account, queued.ID: other, discarded.ID: other}; !maps.Equal(named.Operations, want) {
+	if want := map[uuid.UUID]uuid.UUID{held.ID: account, behind.ID: account, queued.ID: other,
+		discarded.ID: other}; !maps.Equal(named.Operations, want) {
 		t.Errorf("operations %v, want %v", named.Operations, want)
 	}
 	if payer, currency, err := b.PayerOf(t.Context(), order); payer != other || currency != "EUR" || err != nil {
@@ -164,12 +171,14 @@ func TestWhatCommandsNameIsFound(t *testing.T) {
 func TestWhatWasAcceptedIsFound(t *testing.T) {
 	b := setup(t)
 	account, fingerprint := uuid.New(), uuid.NullUUID{UUID: uuid.New(), Valid: true}
-	settled, queued := b.request(account, ledger.CreateAccount{}), b.request(account, ledger.Deposit{Currency: "RUB", Amount: 1})
+	settled, queued := b.request(account, ledger.CreateAccount{}),
+		b.request(account, ledger.Deposit{Currency: "RUB", Amount: 1})
 	settled.Fingerprint = fingerprint
 	b.settle(settled)
 	b.accept(queued)
 	got, err := b.Accepted(t.Context(), []uuid.UUID{settled.ID, queued.ID, uuid.New()})
-	if want := map[uuid.UUID]uuid.UUID{settled.ID: fingerprint.UUID, queued.ID: uuid.Nil}; err != nil || !maps.Equal(got, want) {
+	if want := map[uuid.UUID]uuid.UUID{settled.ID: fingerprint.UUID, queued.ID: uuid.Nil}; err != nil ||
+		!maps.Equal(got, want) {
 		t.Errorf("%v, %v, want %v", got, err, want)
 	}
 }
@@ -193,7 +202,8 @@ func TestMessagesAreReadAsTheyWereAccepted(t *testing.T) {
 			t.Fatal(err)
 		}
 		got, err := codec{}.Decode(inbox.Stored{
-			ID: m.ID, Lane: m.Lane, AccountID: m.AccountID, Kind: m.Kind, Body: text, Fingerprint: m.Fingerprint, Traceparent: m.Traceparent,
+			ID: m.ID, Lane: m.Lane, AccountID: m.AccountID, Kind: m.Kind, Body: text, Fingerprint: m.Fingerprint,
+			Traceparent: m.Traceparent,
 		})
 		if err != nil || !reflect.DeepEqual(*got, request) {
 			t.Errorf("%s is read as %+v, %v\nwant %+v", text, got, err, request)
@@ -204,7 +214,8 @@ func TestMessagesAreReadAsTheyWereAccepted(t *testing.T) {
 		{Kind: Unreadable, Body: `{"reason": "not an order"}`}, {Kind: Unreadable, Body: `7`},
 	} {
 		bad.ID, bad.AccountID = uuid.New(), account
-		if got, err := (codec{}).Decode(bad); err == nil || bad.Body == `{"reason": "not an order"}` && err.Error() != "not an order" {
+		if got, err := (codec{}).Decode(bad); err == nil || bad.Body == `{"reason": "not an order"}` &&
+			err.Error() != "not an order" {
 			t.Errorf("%s %s is read as %+v, %v", bad.Kind, bad.Body, got, err)
 		}
 		bad.Discarded = true

@@ -17,8 +17,8 @@ import (
 	"github.com/altyn-pay/altyn/testkit/postgrestest"
 )
 
-// BenchmarkSettle accepts payments of a thousand accounts and settles them, some at a time; one operation is one payment. The
-// server of the tests does not sync, so what is measured is the work alone.
+// BenchmarkSettle accepts payments of a thousand accounts and settles them, some at a time; one operation is one
+// payment. The server of the tests does not sync, so what is measured is the work alone.
 func BenchmarkSettle(b *testing.B) {
 	for _, size := range []int{1, 30, 300, 1000} {
 		b.Run(strconv.Itoa(size), func(b *testing.B) { benchmarkSettle(b, size) })

@@ -107,8 +107,8 @@ func (b *inventoryBundle) payIn(tx *sqlx.Tx, orders ...uuid.UUID) error {
 	for _, order := range orders {
 		account := payer(order)
 		if _, err := tx.ExecContext(b.Context(), `
-			INSERT INTO payments (order_id, lane, account_id, currency, amount, capture, status, reason, captured, refunded, version,
-				created_at, updated_at)
+			INSERT INTO payments (order_id, lane, account_id, currency, amount, capture, status, reason, captured, refunded,
+				version, created_at, updated_at)
 			VALUES ($1, $2, $3, 'RUB', 100, 'automatic', 'created', 'waiting_for_inventory', 0, 0, 1, now(), now())`,
 			order, contract.Lane(account), account); err != nil {
 			return err
@@ -210,9 +210,11 @@ func TestUnreadableAndIgnoredInventory(t *testing.T) {
 	strange := completed(other)
 	strange.Headers = []kafka.Header{{Key: "traceparent", Value: []byte("\xff\x00")}}
 	b.receive(append(slices.Clone(bad),
-		goods(order, uuid.New(), "PENDING"), goods(order, uuid.New(), "completed"), goods(order, uuid.New(), strings.Repeat("Ж", 1000)),
+		goods(order, uuid.New(), "PENDING"), goods(order, uuid.New(), "completed"),
+		goods(order, uuid.New(), strings.Repeat("Ж", 1000)),
 		text(`{"order_id": "%s", "idempotent_key": "%s"}`, order, order),
-		text(`{"order_id": "%s", "idempotent_key": "%s", "status": "FAILED", "warehouse": {"id": 7}, "items": []}`, order, uuid.New()),
+		text(`{"order_id": "%s", "idempotent_key": "%s", "status": "FAILED", "warehouse": {"id": 7}, "items": []}`, order,
+			uuid.New()),
 		strange,
 	)...)
 	b.counted(map[string]float64{"unreadable": float64(len(bad)), "ignored": 4, "stored": 2})
@@ -220,12 +222,14 @@ func TestUnreadableAndIgnoredInventory(t *testing.T) {
 		t.Fatalf("dead letters %q", b.letters)
 	}
 	for i, letter := range b.letters {
-		if value, reason, _ := strings.Cut(letter, ": "); !strings.HasPrefix(letter, string(bad[i].Value)+": ") || reason == "" {
+		if value, reason, _ := strings.Cut(letter, ": "); !strings.HasPrefix(letter, string(bad[i].Value)+": ") ||
+			reason == "" {
 			t.Errorf("dead letter %d is %q because of %q, of %q", i, value, reason, bad[i].Value)
 		}
 	}
 	var status string
-	if err := b.Owner.GetContext(t.Context(), &status, `SELECT status FROM inventory WHERE order_id = $1`, order); err != nil || status != contract.InventoryFailed {
+	if err := b.Owner.GetContext(t.Context(), &status, `SELECT status FROM inventory WHERE order_id = $1`,
+		order); err != nil || status != contract.InventoryFailed {
 		t.Errorf("what was ignored first does not count: %s, %v", status, err)
 	}
 }
@@ -248,7 +252,8 @@ func TestInventoryMessagesAreReadStrictly(t *testing.T) {
 		"no dashes":        {order, strings.ReplaceAll(order, "-", ""), false},
 		"two objects":      {`{"`, `{}{"`, false},
 	} {
-		if _, err := readInventory(kafka.Message{Value: []byte(strings.Replace(valid, change.from, change.to, 1))}); (err == nil) != change.right {
+		if _, err := readInventory(kafka.Message{Value: []byte(strings.Replace(valid, change.from, change.to,
+			1))}); (err == nil) != change.right {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -273,7 +278,8 @@ func TestInventoryJoinsTheQueueOfItsOrdersAccount(t *testing.T) {
 	}
 	for i, order := range []uuid.UUID{there, gone} {
 		m, account := messages[i], payer(order)
-		if m.ID != contract.DerivedID("inventory", account, order.String()) || m.AccountID != account || m.Lane != contract.Lane(account) || m.Fingerprint.Valid {
+		if m.ID != contract.DerivedID("inventory", account, order.String()) || m.AccountID != account ||
+			m.Lane != contract.Lane(account) || m.Fingerprint.Valid {
 			t.Errorf("message %+v", m)
 		}
 		if r := billing.Request(m); r.Command != (ledger.Inventory{OrderID: order, InStock: order == there}) {
@@ -292,7 +298,8 @@ func TestInventoryJoinsTheQueueOfItsOrdersAccount(t *testing.T) {
 func TestRunSurvivesTheDatabase(t *testing.T) {
 	b := setupInventory(t)
 	order := uuid.New()
-	b.exec(`CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM nextval('failures'); RAISE 'no'; END $$`)
+	b.exec(`CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$
+		BEGIN PERFORM nextval('failures'); RAISE 'no'; END $$`)
 	b.exec(`CREATE SEQUENCE failures`)
 	b.exec(`CREATE TRIGGER fail BEFORE UPDATE ON inventory EXECUTE FUNCTION fail()`)
 	b.start(b.Inventory)

@@ -15,8 +15,8 @@ import (
 	"github.com/altyn-pay/altyn/testkit/outboxtest"
 )
 
-// A command that waits since it came in a batch over HTTP, which asks for no reply, gets its one reply when it has come over the
-// broker, however it ends and whatever of all this is settled together.
+// A command that waits since it came in a batch over HTTP, which asks for no reply, gets its one reply when it has
+// come over the broker, however it ends and whatever of all this is settled together.
 func TestWhatWaitsIsAnsweredOnceItIsAskedFor(t *testing.T) {
 	t.Parallel()
 	db, settle := setupSettlement(t)
@@ -78,8 +78,10 @@ func TestWhatWaitsIsAnsweredOnceItIsAskedFor(t *testing.T) {
 				t.Errorf("%s, batches end after %03b: the replies %q, want %q", ending, splits, got, want)
 			}
 			var op, waiting string
-			if err := db.Owner.QueryRow(`SELECT command_id::text, (SELECT count(*) FROM waits)::text FROM operations WHERE id = $1`, waits.ID).Scan(&op, &waiting); err != nil ||
-				op != command.String() || waiting != "0" {
+			err := db.Owner.QueryRow(`
+				SELECT command_id::text, (SELECT count(*) FROM waits)::text FROM operations WHERE id = $1`,
+				waits.ID).Scan(&op, &waiting)
+			if err != nil || op != command.String() || waiting != "0" {
 				t.Errorf("%s: %v, the command %s, %s wait", ending, err, op, waiting)
 			}
 		}

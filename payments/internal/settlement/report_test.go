@@ -17,7 +17,8 @@ import (
 	"github.com/altyn-pay/altyn/platform/telemetry"
 )
 
-// What was refused or has expired is found in the log by its ID, also among many in one batch; what succeeds leaves no line.
+// What was refused or has expired is found in the log by its ID, also among many in one batch; what succeeds leaves no
+// line.
 func TestTheLogNamesWhatDidNotSucceed(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
@@ -56,7 +57,8 @@ func TestTheLogNamesWhatDidNotSucceed(t *testing.T) {
 			OrderID: waits.ID, Currency: "RUB", Amount: 1000, Capture: contract.CaptureAutomatic,
 		}}),
 		request(ledger.Request{
-			Command: ledger.Refusal{}, Reply: billing.ReplyTo{CommandID: command, Operation: "dance", Reason: "validation_failed"}.Encode(),
+			Command: ledger.Refusal{}, Reply: billing.ReplyTo{CommandID: command, Operation: "dance",
+				Reason: "validation_failed"}.Encode(),
 		}),
 	})
 	text := out.String()
@@ -72,7 +74,8 @@ func TestTheLogNamesWhatDidNotSucceed(t *testing.T) {
 		t.Errorf("%d lines", n)
 	}
 	var line map[string]any
-	if err := json.Unmarshal(out.Bytes()[:bytes.IndexByte(out.Bytes(), '\n')], &line); err != nil || line["reason"] != "insufficient_funds" ||
+	if err := json.Unmarshal(out.Bytes()[:bytes.IndexByte(out.Bytes(), '\n')], &line); err != nil ||
+		line["reason"] != "insufficient_funds" ||
 		line["order_id"] != line["operation_id"] || line["account_id"] != account.String() || line["level"] != "INFO" {
 		t.Errorf("%v: %v", err, line)
 	}

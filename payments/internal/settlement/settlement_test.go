@@ -25,7 +25,8 @@ func setupSettlement(t *testing.T) (db postgrestest.DB, settle func(batch []post
 	return setupLogged(t, slog.New(slog.DiscardHandler))
 }
 
-func setupLogged(t *testing.T, log *slog.Logger) (db postgrestest.DB, settle func(batch []postgres.Message) []*ledger.Operation) {
+func setupLogged(t *testing.T, log *slog.Logger) (db postgrestest.DB,
+	settle func(batch []postgres.Message) []*ledger.Operation) {
 	db = postgrestest.Database(t, "payments", postgres.Migrations()...)
 	currencies, err := money.LoadCurrencies("")
 	if err != nil {
@@ -69,7 +70,8 @@ func stored(t *testing.T, db postgrestest.DB) []postgres.Message {
 	return messages
 }
 
-// Many accounts that are credited at once have their queues served together, a part of each at a time, until they are empty.
+// Many accounts that are credited at once have their queues served together, a part of each at a time, until they are
+// empty.
 func TestManyQueuesAreServedTogether(t *testing.T) {
 	t.Parallel()
 	const accounts, orders = 600, 6
@@ -91,7 +93,8 @@ func TestManyQueuesAreServedTogether(t *testing.T) {
 		for range orders {
 			order := uuid.New()
 			pay = append(pay, message(ledger.Request{ID: order, AccountID: id, Command: ledger.Payment{
-				OrderID: order, Currency: "RUB", Amount: 10, Capture: contract.CaptureAutomatic, WaitForFunds: true, AcceptedAt: time.Now(),
+				OrderID: order, Currency: "RUB", Amount: 10, Capture: contract.CaptureAutomatic, WaitForFunds: true,
+				AcceptedAt: time.Now(),
 			}}))
 		}
 		deposit = append(deposit, message(ledger.Request{
@@ -125,13 +128,14 @@ func TestManyQueuesAreServedTogether(t *testing.T) {
 	}
 }
 
-// An account whose creation was rolled back may have left a balance of nothing: it does not exist all the same, neither as the
-// owner of the balance nor as a payee.
+// An account whose creation was rolled back may have left a balance of nothing: it does not exist all the same,
+// neither as the owner of the balance nor as a payee.
 func TestABalanceOfNothingIsNoAccount(t *testing.T) {
 	t.Parallel()
 	db, settle := setupSettlement(t)
 	id, other := uuid.New(), uuid.New()
-	if _, err := db.Service.ExecContext(t.Context(), `INSERT INTO balances (account_id, lane, currency) VALUES ($1, $2, 'RUB')`,
+	if _, err := db.Service.ExecContext(t.Context(),
+		`INSERT INTO balances (account_id, lane, currency) VALUES ($1, $2, 'RUB')`,
 		id, contract.Lane(id)); err != nil {
 		t.Fatal(err)
 	}
