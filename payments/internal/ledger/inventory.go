@@ -24,7 +24,7 @@ func (c Inventory) needs(b *Book, _ Request, n *Needs) { n.wait(b, c.OrderID) }
 
 func (Inventory) operation() Operation { return Operation{} }
 
-func (c Inventory) apply(b *Book, r Request) *Operation {
+func (c Inventory) apply(b *Book, r Request) *Operation { //nolint:unparam // as every Command
 	w, ok := b.waits[c.OrderID]
 	if !ok || w.Request.AccountID != r.AccountID || w.For != WaitingForInventory {
 		return nil

@@ -119,9 +119,22 @@ type Needs struct {
 	Whole []uuid.UUID
 }
 
-func (n *Needs) account(id uuid.UUID) { n.Accounts[id] = n.Accounts[id] }
-func (n *Needs) takes(key Key)        { n.Balances[key] = n.Balances[key] }
-func (n *Needs) gives(key Key)        { n.Balances[key] = true }
+// account adds an account whose existence matters.
+func (n *Needs) account(id uuid.UUID) {
+	if !n.Accounts[id] {
+		n.Accounts[id] = false
+	}
+}
+
+// takes adds a balance from which money is taken.
+func (n *Needs) takes(key Key) {
+	if !n.Balances[key] {
+		n.Balances[key] = false
+	}
+}
+
+// gives adds a balance that is given money.
+func (n *Needs) gives(key Key) { n.Balances[key] = true }
 
 // spends adds what a movement of money from one balance to another touches.
 func (n *Needs) spends(from, to Key) {

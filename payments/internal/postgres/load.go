@@ -203,7 +203,9 @@ func nameBalances(ctx context.Context, tx *sqlx.Tx, needs ledger.Needs) error {
 		return fmt.Errorf("name balances: %w", err)
 	}
 	for _, key := range rows {
-		needs.Balances[key] = needs.Balances[key]
+		if !needs.Balances[key] {
+			needs.Balances[key] = false
+		}
 	}
 	return nil
 }

@@ -314,7 +314,8 @@ func TestRunSurvivesTheDatabase(t *testing.T) {
 func TestRunForgets(t *testing.T) {
 	b := setupInventory(t)
 	b.receive(completed(uuid.New()), completed(uuid.New()))
-	b.exec(`UPDATE inventory SET received_at = now() - interval '25 hours'`)
+	// Not due: while they are joined, nobody else has them.
+	b.exec(`UPDATE inventory SET received_at = now() - interval '25 hours', look_at = now() + interval '1 hour'`)
 	b.start(b.Inventory)
 	b.until(0, kept)
 }
