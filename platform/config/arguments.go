@@ -44,7 +44,7 @@ func parseArguments(settings []setting, args []string) (given map[string]string,
 		i := slices.IndexFunc(settings, func(s setting) bool { return s.Flag == name && name != "" })
 		if i < 0 {
 			typed, _, _ := strings.Cut(arg, "=")
-			return nil, argumentError("there is no flag " + typed + DidYouMean("--"+name, flagNames(settings)))
+			return nil, argumentError("there is no flag " + typed + didYouMean("--"+name, flagNames(settings)))
 		}
 		switch s := settings[i]; {
 		case assigned:

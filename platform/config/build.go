@@ -66,8 +66,8 @@ func Announce[T any](log *slog.Logger, cfg T) {
 	build := ThisBuild()
 	log.LogAttrs(context.Background(), slog.LevelInfo, "starting",
 		slog.String("version", build.Version), slog.String("revision", build.Revision), slog.String("go", build.Go),
-		slog.GroupAttrs("settings", Effective(cfg)...))
-	for _, m := range NearMisses(os.Environ(), Variables[T]()) {
+		slog.GroupAttrs("settings", effective(cfg)...))
+	for _, m := range nearMisses(os.Environ(), Variables[T]()) {
 		log.Warn("nothing reads this variable of the environment", "variable", m.Name, "did_you_mean", m.Near)
 	}
 }

@@ -115,7 +115,7 @@ func printVariables(w io.Writer, vars []Variable) {
 
 // PrintNearMisses warns of each variable of the environment that is nearly one of vars. A service logs them (Announce).
 func PrintNearMisses(w io.Writer, vars []Variable) {
-	for _, m := range NearMisses(os.Environ(), vars) {
+	for _, m := range nearMisses(os.Environ(), vars) {
 		fmt.Fprintf(w, "warning: nothing reads the variable %s; did you mean %s?\n", m.Name, m.Near)
 	}
 }

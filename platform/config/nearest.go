@@ -7,11 +7,11 @@ import (
 	"strings"
 )
 
-// Nearest returns the known name that a misspelt one most likely stands for, or "" when none is near. A name is near
+// nearest returns the known name that a misspelt one most likely stands for, or "" when none is near. A name is near
 // when it differs by letter case alone, by at most two typing slips (letters left out, added, replaced or swapped;
 // one slip in names of up to four letters), or when it abbreviates a known name that begins with the same word, as
 // POSTGRES_PASS does.
-func Nearest(name string, known []string) string {
+func nearest(name string, known []string) string {
 	best, least := "", 3
 	if len(name) <= 4 {
 		least = 2
@@ -72,35 +72,35 @@ func abbreviates(name, full string) bool {
 	return rest == ""
 }
 
-// DidYouMean returns what to add to an error about an unknown name: the nearest known one, if any.
-func DidYouMean(name string, known []string) string {
-	if near := Nearest(name, known); near != "" {
+// didYouMean returns what to add to an error about an unknown name: the nearest known one, if any.
+func didYouMean(name string, known []string) string {
+	if near := nearest(name, known); near != "" {
 		return fmt.Sprintf("; did you mean %s?", near)
 	}
 	return ""
 }
 
-// Misspelt is a variable of the environment that nothing reads, and the one that it was probably meant to be.
-type Misspelt struct{ Name, Near string }
+// misspelt is a variable of the environment that nothing reads, and the one that it was probably meant to be.
+type misspelt struct{ Name, Near string }
 
-// NearMisses lists the variables of the environment that are nearly one of vars, but none of them.
-func NearMisses(environ []string, vars []Variable) []Misspelt {
+// nearMisses lists the variables of the environment that are nearly one of vars, but none of them.
+func nearMisses(environ []string, vars []Variable) []misspelt {
 	var known []string
 	for _, v := range vars {
 		if v.Name != "" {
 			known = append(known, v.Name)
 		}
 	}
-	var misses []Misspelt
+	var misses []misspelt
 	for _, variable := range environ {
 		name, _, _ := strings.Cut(variable, "=")
 		if slices.Contains(known, name) {
 			continue
 		}
-		if near := Nearest(name, known); near != "" {
-			misses = append(misses, Misspelt{name, near})
+		if near := nearest(name, known); near != "" {
+			misses = append(misses, misspelt{name, near})
 		}
 	}
-	slices.SortFunc(misses, func(a, b Misspelt) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(misses, func(a, b misspelt) int { return cmp.Compare(a.Name, b.Name) })
 	return misses
 }

@@ -26,7 +26,7 @@ func TestNearest(t *testing.T) {
 		"GOLDEN": "", "RULE": "ROLE",
 		"POSTGRES_PORT_5432_TCP_ADDR": "", "KAFKA_SERVICE_HOST": "", "ORDERS_PORT": "",
 	} {
-		if got := Nearest(name, known); got != want {
+		if got := nearest(name, known); got != want {
 			t.Errorf("%s: got %q, want %q", name, got, want)
 		}
 	}
@@ -65,7 +65,7 @@ func TestSecretsAreNotInErrors(t *testing.T) {
 		!strings.Contains(err.Error(), `URL: "http://(hidden)@host"`) {
 		t.Errorf("got %v", err)
 	}
-	if names := Effective(secrets{Log: "x"}); !slices.ContainsFunc(names, func(a slog.Attr) bool {
+	if names := effective(secrets{Log: "x"}); !slices.ContainsFunc(names, func(a slog.Attr) bool {
 		return a.Equal(slog.String("LOG", "x"))
 	}) {
 		t.Errorf("got %v", names)

@@ -55,13 +55,7 @@ func NewCommand[T any](name, help string, run func(ctx context.Context, settings
 }
 
 // Variables lists the settings of the command.
-func (c Command) Variables() (vars []Variable) {
-	settings, _ := inspect(c.settings())
-	for _, s := range settings {
-		vars = append(vars, s.Variable)
-	}
-	return vars
-}
+func (c Command) Variables() []Variable { return variables(c.settings()) }
 
 // Exit is an error that ends a program with an exit code and without a word, because the command has said everything.
 // Any other error is printed; its exit code is that of its method ExitStatus, or 1.
@@ -132,7 +126,7 @@ func (p Program) run(ctx context.Context, args []string) error {
 		for _, c := range p.Commands {
 			names = append(names, c.Name)
 		}
-		return argumentError(fmt.Sprintf("there is no command %q%s; see %s --help", name, DidYouMean(name, names), p.Name))
+		return argumentError(fmt.Sprintf("there is no command %q%s; see %s --help", name, didYouMean(name, names), p.Name))
 	}
 	c := p.Commands[i]
 	if isHelp(args) {

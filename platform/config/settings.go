@@ -284,8 +284,8 @@ func (v Variable) shown(value string) string {
 // userinfo is the part of a URL that may have a password.
 var userinfo = regexp.MustCompile(`://[^/@\s]*@`)
 
-// Effective lists the variables of a configuration with the values in force, for the log. Secrets are hidden.
-func Effective[T any](cfg T) []slog.Attr {
+// effective lists the variables of a configuration with the values in force, for the log. Secrets are hidden.
+func effective[T any](cfg T) []slog.Attr {
 	settings, _ := inspect(&cfg)
 	attrs := make([]slog.Attr, len(settings))
 	for i, s := range settings {
@@ -295,8 +295,10 @@ func Effective[T any](cfg T) []slog.Attr {
 }
 
 // Variables lists the variables of T in the order of its fields.
-func Variables[T any]() (vars []Variable) {
-	settings, _ := inspect(new(T))
+func Variables[T any]() []Variable { return variables(new(T)) }
+
+func variables(target any) (vars []Variable) {
+	settings, _ := inspect(target)
 	for _, s := range settings {
 		vars = append(vars, s.Variable)
 	}
