@@ -346,9 +346,9 @@ func TestParameters(t *testing.T) {
 		{"wait=31s", 0, false, "wait"}, {"wait=-1s", 0, false, "wait"}, {"wait=5", 0, false, "wait"},
 		{"wait=", 0, false, "wait"},
 	} {
-		wait, asked, err := Wait(httptest.NewRequest("GET", "/?"+test.query, nil))
-		if wait != test.wait || asked != test.asked || fieldOf(err) != test.bad {
-			t.Errorf("wait %q: %v, %v, %v", test.query, wait, asked, err)
+		got, asked, err := Wait(httptest.NewRequest("GET", "/?"+test.query, nil))
+		if got != test.wait || asked != test.asked || fieldOf(err) != test.bad {
+			t.Errorf("wait %q: %v, %v, %v", test.query, got, asked, err)
 		}
 	}
 	for _, test := range []struct {

@@ -276,14 +276,14 @@ func TestALargePayloadIsLeftOut(t *testing.T) {
 func TestRetryPauses(t *testing.T) {
 	sum := time.Duration(0)
 	for attempts := 1; attempts < DefaultRetry.Attempts; attempts++ {
-		pause, parked := DefaultRetry.after(attempts)
-		if want := 100 * time.Millisecond << (attempts - 1); pause != want || parked {
-			t.Errorf("after %d attempts: %s, %t", attempts, pause, parked)
+		pause, park := DefaultRetry.after(attempts)
+		if want := 100 * time.Millisecond << (attempts - 1); pause != want || park {
+			t.Errorf("after %d attempts: %s, %t", attempts, pause, park)
 		}
 		sum += pause
 	}
-	if _, parked := DefaultRetry.after(DefaultRetry.Attempts); !parked || sum != 12700*time.Millisecond {
-		t.Errorf("parked %t after %s", parked, sum)
+	if _, park := DefaultRetry.after(DefaultRetry.Attempts); !park || sum != 12700*time.Millisecond {
+		t.Errorf("parked %t after %s", park, sum)
 	}
 	long := Retry{Attempts: 1 << 40, First: time.Second, Longest: time.Minute}
 	if pause, _ := long.after(1 << 39); pause != time.Minute {

@@ -38,9 +38,9 @@ func (b bundle) count(t testing.TB, query string, args ...any) (n int) {
 }
 
 // cancellations are the events of an order's cancellation, or of all.
-func (b bundle) cancellations(t testing.TB, order string) []outbox.Message {
+func (b bundle) cancellations(t testing.TB, id string) []outbox.Message {
 	t.Helper()
-	return outboxtest.Of(outboxtest.Messages(t, b.db.Service), contract.OrderCancelledType, order)
+	return outboxtest.Of(outboxtest.Messages(t, b.db.Service), contract.OrderCancelledType, id)
 }
 
 func TestCancel(t *testing.T) {

@@ -117,16 +117,16 @@ func TestAStockClientSeesPaymentsAndBalances(t *testing.T) {
 	before := time.Now().Add(-time.Hour)
 	b.Produce(paymentstest.Placed(paid), paymentstest.Placed(failed))
 
-	wait := durationpb.New(20 * time.Second)
+	patience := durationpb.New(20 * time.Second)
 	got, err := invoke[paymentsv1.GetPaymentResponse](b, conn, "GetPayment",
-		&paymentsv1.GetPaymentRequest{OrderId: failed.OrderID.String(), Wait: wait})
+		&paymentsv1.GetPaymentRequest{OrderId: failed.OrderID.String(), Wait: patience})
 	if p := got.GetPayment(); err != nil || p.GetStatus() != paymentsv1.PaymentStatus_PAYMENT_STATUS_FAILED ||
 		p.GetReason() != "insufficient_funds" {
 		t.Errorf("the second payment is %v, %v", got, err)
 	}
 	var header metadata.MD
 	got, err = invoke[paymentsv1.GetPaymentResponse](b, conn, "GetPayment",
-		&paymentsv1.GetPaymentRequest{OrderId: paid.OrderID.String(), Wait: wait}, grpc.Header(&header))
+		&paymentsv1.GetPaymentRequest{OrderId: paid.OrderID.String(), Wait: patience}, grpc.Header(&header))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -174,8 +174,8 @@ func TestErrorsOfGRPCHaveDetails(t *testing.T) {
 		WITH a AS (INSERT INTO accounts (id, lane, owner, created_at) VALUES ($1, $2, '', now()) RETURNING id, lane)
 		INSERT INTO balances (account_id, lane, currency, actual, frozen, entries) SELECT id, lane, 'QQQ', 1, 0, 1 FROM a`,
 		account, contract.Lane(uuid.MustParse(account)))
-	payment := func(id string, wait time.Duration) proto.Message {
-		return &paymentsv1.GetPaymentRequest{OrderId: id, Wait: durationpb.New(wait)}
+	payment := func(id string, patience time.Duration) proto.Message {
+		return &paymentsv1.GetPaymentRequest{OrderId: id, Wait: durationpb.New(patience)}
 	}
 	balance := func(id string) proto.Message { return &paymentsv1.GetBalanceRequest{AccountId: id} }
 	for _, test := range []struct {
