@@ -23,14 +23,11 @@ func NewStream(w http.ResponseWriter) *Stream {
 	return s
 }
 
-// End gives the end of the answer its time.
+// End gives the end of the answer 30 s.
 func (s *Stream) End() { s.bound(time.Now().Add(streamWriteTimeout)) }
 
 // Unwrap lets http.ResponseController reach what the server's own writer can do.
 func (s *Stream) Unwrap() http.ResponseWriter { return s.ResponseWriter }
-
-// Flush sends the headers, before there is anything to write.
-func (s *Stream) Flush() { _ = s.control.Flush() }
 
 // Write sends p at once. An error means that the client has left, or takes nothing; the request's context has ended
 // then.
