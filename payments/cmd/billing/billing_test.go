@@ -370,7 +370,8 @@ func TestCompletion(t *testing.T) {
 		"billing load --in":     "--in-flight",
 	} {
 		words := strings.Fields(line)
-		ask := script + "\nCOMP_WORDS=(" + line + "); COMP_CWORD=" + strconv.Itoa(len(words)-1) + `; _billing; echo "${COMPREPLY[@]}"`
+		ask := script + "\nCOMP_WORDS=(" + line + "); COMP_CWORD=" + strconv.Itoa(len(words)-1) +
+			`; _billing; echo "${COMPREPLY[@]}"`
 		out, err := exec.CommandContext(t.Context(), shell, "--norc", "-c", ask).CombinedOutput()
 		if err != nil || strings.TrimSpace(string(out)) != want {
 			t.Errorf("%s: %v, %s", line, err, out)

@@ -31,7 +31,8 @@ func TestMalformedCommands(t *testing.T) {
 		paymentstest.Command(a,
 			fmt.Sprintf(`{"command_id":"%s","operation":"deposit","account_id":"%s","amount":{},"currency":"RUB"}`, id, a)),
 		paymentstest.Command(a,
-			fmt.Sprintf(`{"command_id":"%s","operation":"deposit","account_id":"%s","amount":"1","currency":"RUB","colour":"red"}`, id, a)),
+			fmt.Sprintf(`{"command_id":"%s","operation":"deposit","account_id":"%s","amount":"1","currency":"RUB",
+				"colour":"red"}`, id, a)),
 		paymentstest.Command(a, fmt.Sprintf(`{"operation":"deposit","account_id":"%s","amount":"1","currency":"RUB"}`, a),
 			kafka.Header{Key: "ce_id", Value: []byte(id.String())}),
 		deposit("2", replyTo("billing.replies.mine")), deposit("3", replyTo("elsewhere")),
@@ -47,7 +48,8 @@ func TestMalformedCommands(t *testing.T) {
 	}
 	for want, n := range map[string]int{
 		"false 400 validation_failed command_id must be a UUID": 2,
-		"true 400 validation_failed the request is not valid: amount must be a decimal number such as \"2500.00\": digits, with at most one point between them": 1,
+		"true 400 validation_failed the request is not valid: amount must be a decimal number such as \"2500.00\": " +
+			"digits, with at most one point between them": 1,
 		"true 400 unknown_field unknown field \"colour\"": 1,
 		"true 201  ": 3,
 	} {

@@ -54,7 +54,8 @@ func TestOtherDigitsThanStored(t *testing.T) {
 func TestNothingIsServedBeforeTheCurrenciesAreKnown(t *testing.T) {
 	b := setup(t)
 	proxy := b.Through()
-	if _, err := b.Owner.Exec(`INSERT INTO currencies (code, digits) VALUES ('XTS', 2); INSERT INTO balances (account_id, lane, currency)
+	if _, err := b.Owner.Exec(`INSERT INTO currencies (code, digits) VALUES ('XTS', 2);
+		INSERT INTO balances (account_id, lane, currency)
 		VALUES (gen_random_uuid(), 0, 'XTS')`); err != nil {
 		t.Fatal(err)
 	}

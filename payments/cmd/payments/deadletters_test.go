@@ -70,11 +70,13 @@ func TestADeadLetterThatIsTriedAgainGrowsNothing(t *testing.T) {
 	stop()
 	// The account's queue stands still, so that its command waits.
 	if _, err := b.Owner.ExecContext(t.Context(), `
-		INSERT INTO inbox (id, lane, account_id, kind, payload, stopped) VALUES ($1, $2, $1, 'deposit', '{}', true)`, account, contract.Lane(account)); err != nil {
+		INSERT INTO inbox (id, lane, account_id, kind, payload, stopped) VALUES ($1, $2, $1, 'deposit', '{}', true)`,
+		account, contract.Lane(account)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := b.Owner.ExecContext(t.Context(), `
-		INSERT INTO inbox_stops (account_id, lane, message_id, attempts, reason) VALUES ($1, $2, $1, 8, 'test')`, account, contract.Lane(account)); err != nil {
+		INSERT INTO inbox_stops (account_id, lane, message_id, attempts, reason) VALUES ($1, $2, $1, 8, 'test')`,
+		account, contract.Lane(account)); err != nil {
 		t.Fatal(err)
 	}
 	refused := b.controls.Refuse(contract.DeadLetter(contract.TopicInventory), kafkatest.NotEnoughReplicas, 8)

@@ -52,8 +52,8 @@ import (
 
 const (
 	name  = "payments"
-	about = `payments is the billing core of Altyn: accounts in several currencies over HTTP and as commands over Kafka, and
-the payment of orders, which it receives and answers over Kafka. Its database must be migrated first.`
+	about = `payments is the billing core of Altyn: accounts in several currencies over HTTP and as commands over Kafka,
+and the payment of orders, which it receives and answers over Kafka. Its database must be migrated first.`
 )
 
 // Config is all that can be set.

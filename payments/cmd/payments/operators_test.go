@@ -158,7 +158,8 @@ func TestOneClientsPoisonIsNobodyElses(t *testing.T) {
 	if got := b.Call("POST", path+"/redrive", nil); got.Status != 202 || got.Body["id"] != stuck.OrderID.String() {
 		t.Errorf("redrive: %v", got)
 	}
-	b.Until(1, `SELECT count(*) FROM inbox_stops WHERE message_id = $1 AND retry_at IS NULL AND NOT probing AND stopped_at > $2::timestamptz`,
+	b.Until(1, `SELECT count(*) FROM inbox_stops WHERE message_id = $1 AND retry_at IS NULL AND NOT probing
+		AND stopped_at > $2::timestamptz`,
 		stuck.OrderID, items[0]["parked_at"])
 	mend()
 	if got := b.Call("POST", path+"/redrive", nil); got.Status != 202 {
@@ -173,7 +174,8 @@ func TestOneClientsPoisonIsNobodyElses(t *testing.T) {
 	if got := b.Call("POST", path+"/redrive", nil); got.Status != 404 || got.Body["code"] != "parked_not_found" {
 		t.Errorf("once more: %v", got)
 	}
-	b.Until(0, `SELECT count(*) FROM (SELECT FROM entries GROUP BY operation_id, currency HAVING sum(amount + frozen) <> 0) x`)
+	b.Until(0, `SELECT count(*) FROM (
+		SELECT FROM entries GROUP BY operation_id, currency HAVING sum(amount + frozen) <> 0) x`)
 }
 
 // What will never succeed is discarded: it ends with an error and its event, and its client's queue goes on.
@@ -243,7 +245,8 @@ func TestWhatIsDiscardedEndsWithItsEvent(t *testing.T) {
 		*reply.CommandID != command {
 		t.Errorf("the deposit's reply %+v", reply)
 	}
-	b.Until(0, `SELECT count(*) FROM (SELECT FROM entries GROUP BY operation_id, currency HAVING sum(amount + frozen) <> 0) x`)
+	b.Until(0, `SELECT count(*) FROM (
+		SELECT FROM entries GROUP BY operation_id, currency HAVING sum(amount + frozen) <> 0) x`)
 }
 
 // What no client has asked for must take effect: here the cancellation of an order.

@@ -82,7 +82,8 @@ func TestOrdersArePaidOnceHoweverOftenTheyCome(t *testing.T) {
 			t.Errorf("account %s has %s", account, got)
 		}
 	}
-	b.Until(0, `SELECT count(*) FROM (SELECT FROM entries GROUP BY operation_id, currency HAVING sum(amount + frozen) <> 0) x`)
+	b.Until(0, `SELECT count(*) FROM (
+		SELECT FROM entries GROUP BY operation_id, currency HAVING sum(amount + frozen) <> 0) x`)
 }
 
 func TestOrdersOfOneAccountAreSettledInTheirOrder(t *testing.T) {

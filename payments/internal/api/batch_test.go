@@ -160,7 +160,8 @@ func TestABatchIsFinishedAfterACrash(t *testing.T) {
 	// As if it had ended after the key was stored: no trace of the operations.
 	for _, statement := range []string{`DELETE FROM entries WHERE operation = 'withdraw'`,
 		`DELETE FROM operations WHERE operation = 'withdraw'`,
-		`UPDATE balances SET actual = 1000, entries = 1 WHERE account_id IN ('` + one.String() + `', '` + two.String() + `')`} {
+		`UPDATE balances SET actual = 1000, entries = 1 WHERE account_id IN ('` +
+			one.String() + `', '` + two.String() + `')`} {
 		if _, err := b.Owner.Exec(statement); err != nil {
 			t.Fatal(err)
 		}
@@ -174,7 +175,9 @@ func TestABatchIsFinishedAfterACrash(t *testing.T) {
 		t.Errorf("%s are left: %v", b.left(one, two), got)
 	}
 	for i, item := range got.Body["items"].([]any) {
-		if before := first.Body["items"].([]any)[i]; item.(map[string]any)["operation"].(map[string]any)["id"] != before.(map[string]any)["operation"].(map[string]any)["id"] {
+		before := first.Body["items"].([]any)[i]
+		id := func(item any) any { return item.(map[string]any)["operation"].(map[string]any)["id"] }
+		if id(item) != id(before) {
 			t.Errorf("item %d is %v, was %v", i, item, before)
 		}
 	}

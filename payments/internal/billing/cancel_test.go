@@ -92,7 +92,8 @@ func TestTheCommandCancel(t *testing.T) {
 	waits := uuid.New()
 	id := contract.DerivedID(contract.TopicCommands, account, waits.String())
 	withdraw := paymentstest.Command(account, fmt.Sprintf(
-		`{"command_id":%q,"operation":"withdraw","account_id":%q,"amount":"50.00","currency":"RUB","on_insufficient":"wait"}`, waits, account))
+		`{"command_id":%q,"operation":"withdraw","account_id":%q,"amount":"50.00","currency":"RUB",
+			"on_insufficient":"wait"}`, waits, account))
 	cancel := func(number uuid.UUID, operation any, more string) kafka.Message {
 		return paymentstest.Command(account, fmt.Sprintf(`{"command_id":%q,"operation":"cancel","operation_id":%q%s}`,
 			number, operation, more))
@@ -159,7 +160,8 @@ func TestACancellationRaces(t *testing.T) {
 		key := uuid.New()
 		ids[i] = contract.DerivedID(contract.TopicCommands, of[i], key.String())
 		commands = append(commands, paymentstest.Command(of[i], fmt.Sprintf(
-			`{"command_id":%q,"operation":"withdraw","account_id":%q,"amount":"5.00","currency":"RUB","on_insufficient":"wait","expires_in":"1s"}`, key, of[i])))
+			`{"command_id":%q,"operation":"withdraw","account_id":%q,"amount":"5.00","currency":"RUB",
+				"on_insufficient":"wait","expires_in":"1s"}`, key, of[i])))
 		cancels = append(cancels, paymentstest.Command(of[i],
 			fmt.Sprintf(`{"command_id":%q,"operation":"cancel","operation_id":%q}`, uuid.New(), ids[i])))
 	}

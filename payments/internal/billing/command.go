@@ -87,7 +87,9 @@ func (r Reader) Request(c contract.Command, named postgres.Named) (ledger.Reques
 		request.AccountID, request.Command = hold.AccountID, capture
 	case ledger.KindRelease:
 		request.AccountID = f.hold().AccountID
-		request.Command = ledger.Release{HoldID: f.id("hold_id", c.HoldID), Reference: c.Reference, Description: c.Description}
+		request.Command = ledger.Release{
+			HoldID: f.id("hold_id", c.HoldID), Reference: c.Reference, Description: c.Description,
+		}
 	case ledger.KindCancel: // of an operation; an order is cancelled where it was placed
 		cancel := ledger.CancelOperation{OperationID: f.id("operation_id", c.OperationID), Note: c.Reason}
 		var ok bool

@@ -115,7 +115,8 @@ func TestACommandOfABatchThatWaitsIsAnswered(t *testing.T) {
 	path := fmt.Sprintf("/api/v1/accounts/%s/", account)
 	id, stranger := uuid.New(), uuid.New()
 	text := fmt.Sprintf(
-		`{"command_id": %q, "operation": "withdraw", "account_id": %q, "amount": "5.00", "currency": "RUB", "on_insufficient": "wait"}`, id, account)
+		`{"command_id": %q, "operation": "withdraw", "account_id": %q, "amount": "5.00", "currency": "RUB",
+			"on_insufficient": "wait"}`, id, account)
 	got := b.Call("POST", paymentstest.BatchPath+"?wait=0s",
 		paymentstest.BatchOf(text)).Body["items"].([]any)[0].(map[string]any)
 	b.Until(1, `SELECT count(*) FROM waits`)
@@ -147,7 +148,10 @@ func TestCommandsOfBatchesOfTheVersionBefore(t *testing.T) {
 	// The version before took the ID as it takes an Idempotency-Key.
 	before := contract.DerivedID(paymentstest.BatchPath, account, id.String())
 	first := b.item(text)
-	for _, statement := range []string{`UPDATE operations SET id = $1, command_id = NULL, fingerprint = $3 WHERE id = $2`, `UPDATE entries SET operation_id = $1 WHERE operation_id = $2 AND $3::uuid IS NOT NULL`} {
+	for _, statement := range []string{
+		`UPDATE operations SET id = $1, command_id = NULL, fingerprint = $3 WHERE id = $2`,
+		`UPDATE entries SET operation_id = $1 WHERE operation_id = $2 AND $3::uuid IS NOT NULL`,
+	} {
 		fingerprint := uuid.NewSHA1(before, []byte(`{"currency":"RUB","amount":100}withdraw`))
 		if _, err := b.Owner.Exec(statement, before, first["operation"].(map[string]any)["id"], fingerprint); err != nil {
 			t.Fatal(err)

@@ -182,7 +182,8 @@ func TestOtherNamesOfAnAccount(t *testing.T) {
 		{transfer(`"account_id": "` + account.String() + `", "wallet_id": "$1"`), "wallet_id"},
 		{fmt.Sprintf(`{"operation": "deposit", "account_id": %q, "amount": 1, "currency": "RUB", "ticker": "USD"}`,
 			account), "ticker"},
-		{fmt.Sprintf(`{"operation": "deposit", "account_id": %q, "amount": 1, "currency": "RUB", "reference": "a", "orderID": "b"}`, account), "orderID"},
+		{fmt.Sprintf(`{"operation": "deposit", "account_id": %q, "amount": 1, "currency": "RUB", "reference": "a",
+			"orderID": "b"}`, account), "orderID"},
 	} {
 		first, second := uuid.NewString(), uuid.NewString()
 		item := strings.NewReplacer("$1", first, "$2", second).Replace(test.item)

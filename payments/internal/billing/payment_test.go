@@ -134,7 +134,8 @@ func TestCancellations(t *testing.T) {
 		b.Produce(paymentstest.Cancelled(o, "changed my mind"), paymentstest.Cancelled(o, "changed my mind"))
 	}
 	for _, o := range []contract.Order{paid, held, waiting, overtaken} {
-		b.Until(1, `SELECT count(*) FROM payments WHERE order_id = $1 AND status = 'cancelled' AND reason = 'cancelled' AND note = 'changed my mind'`, o.OrderID)
+		b.Until(1, `SELECT count(*) FROM payments WHERE order_id = $1 AND status = 'cancelled'
+			AND reason = 'cancelled' AND note = 'changed my mind'`, o.OrderID)
 	}
 	b.Place(overtaken, "cancelled")
 	b.Until(0, `SELECT count(*) FROM inbox`)
@@ -186,7 +187,8 @@ func TestWhatWaitsForMoneyIsServedInOrder(t *testing.T) {
 	b.Expect(b.Call("POST", "/api/v1/holds/"+held.Body["id"].(string)+"/capture", nil), 404, "code", "hold_not_found")
 	command := uuid.New()
 	b.Produce(kafka.Message{Topic: contract.TopicCommands, Key: []byte(account.String()), Value: []byte(fmt.Sprintf(
-		`{"command_id": %q, "operation": "withdraw", "account_id": %q, "amount": "100.00", "currency": "RUB", "on_insufficient": "wait", "expires_in": "1h"}`, command, account))})
+		`{"command_id": %q, "operation": "withdraw", "account_id": %q, "amount": "100.00", "currency": "RUB",
+			"on_insufficient": "wait", "expires_in": "1h"}`, command, account))})
 	b.Until(4, `SELECT count(*) FROM waits`)
 	b.Until(4, `SELECT waiting FROM balances WHERE account_id = $1`, account)
 	// Another currency is another queue, and what gives money passes.

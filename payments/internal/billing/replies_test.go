@@ -123,7 +123,8 @@ func TestAHugeCommandIsAnswered(t *testing.T) {
 			uuid.New(), a, huge)),
 		paymentstest.Command(a, fmt.Sprintf(`{"command_id":"%s","operation":"%s","account_id":"%s"}`, uuid.New(), huge, a)),
 		paymentstest.Command(a,
-			fmt.Sprintf(`{"command_id":"%s","operation":"deposit","account_id":"%s","amount":"1","currency":"RUB","reference":"%s"}`, uuid.New(), a, huge)),
+			fmt.Sprintf(`{"command_id":"%s","operation":"deposit","account_id":"%s","amount":"1","currency":"RUB",
+				"reference":"%s"}`, uuid.New(), a, huge)),
 		paymentstest.Command(a,
 			fmt.Sprintf(`{"command_id":"%s","operation":"deposit","account_id":"%s","amount":"1","currency":"RUB"}`,
 				uuid.New(), a)),
@@ -176,7 +177,8 @@ func TestACommandThatWaitsIsAnsweredOnceItHasEnded(t *testing.T) {
 	account, id := b.Account("10.00"), uuid.New()
 	withdraw := func(amount string) kafka.Message {
 		return paymentstest.Command(account, fmt.Sprintf(
-			`{"command_id": %q, "operation": "withdraw", "account_id": %q, "amount": %q, "currency": "RUB", "on_insufficient": "wait"}`,
+			`{"command_id": %q, "operation": "withdraw", "account_id": %q, "amount": %q, "currency": "RUB",
+				"on_insufficient": "wait"}`,
 			id, account, amount))
 	}
 	b.Produce(withdraw("50.00"))

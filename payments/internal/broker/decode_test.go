@@ -91,12 +91,15 @@ func TestEventsAreReadStrictly(t *testing.T) {
 		read        func(payload []byte) error
 	}{
 		{"order.placed",
-			`{"order_id": "` + order + `", "account_id": "` + account + `", "amount": "1.00", "currency": "RUB", "capture": "manual", "created_at": "2026-01-01T00:00:00Z", "reference": "r"}`, func(payload []byte) error {
+			`{"order_id": "` + order + `", "account_id": "` + account + `", "amount": "1.00",
+				"currency": "RUB", "capture": "manual", "created_at": "2026-01-01T00:00:00Z", "reference": "r"}`, func(payload []byte) error {
 				_, err := orderPlaced(currencies, payload)
 				return err
 			}},
 		{"order.cancelled",
-			`{"order_id": "` + order + `", "account_id": "` + account + `", "amount": "1.00", "currency": "RUB", "capture": "manual", "created_at": "2026-01-01T00:00:00Z", "cancelled_at": "2026-01-01T00:00:00Z"}`, func(payload []byte) error {
+			`{"order_id": "` + order + `", "account_id": "` + account + `", "amount": "1.00",
+				"currency": "RUB", "capture": "manual", "created_at": "2026-01-01T00:00:00Z",
+				"cancelled_at": "2026-01-01T00:00:00Z"}`, func(payload []byte) error {
 				_, err := orderCancelled(currencies, payload)
 				return err
 			}},
@@ -134,7 +137,8 @@ func TestAPanicConcernsOneMessage(t *testing.T) {
 		return kafka.Message{Topic: contract.TopicCommands, Value: []byte(`{"command_id": "` + id + `", ` + fields + `}`)}
 	}
 	placed := []byte(
-		`{"order_id": "` + id + `", "account_id": "` + account + `", "amount": "1.00", "currency": "RUB", "capture": "manual", "created_at": "2026-01-01T00:00:00Z"}`)
+		`{"order_id": "` + id + `", "account_id": "` + account + `", "amount": "1.00",
+			"currency": "RUB", "capture": "manual", "created_at": "2026-01-01T00:00:00Z"}`)
 	records := []kafka.Message{
 		command(`"operation": "create_account"`),
 		{Topic: contract.TopicOrders, Value: placed, Headers: kafka.Event{Type: contract.OrderPlacedType}.Headers()},

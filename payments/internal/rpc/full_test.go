@@ -27,7 +27,8 @@ func TestWithoutRoomStepsOfPaymentsAreRefused(t *testing.T) {
 	for lane := range 2 {
 		if _, err := b.Service.Exec(`
 			INSERT INTO outbox_waiting (topic, partitions, partition, seq, lane, count, messages, created_at)
-			SELECT 'nowhere', 1, 0, -$1::bigint - 1, (l + $1) % 64, 64, '', now() FROM (SELECT $2::smallint AS l) l`, lane, contract.Lane(account)); err != nil {
+			SELECT 'nowhere', 1, 0, -$1::bigint - 1, (l + $1) % 64, 64, '', now() FROM (SELECT $2::smallint AS l) l`,
+			lane, contract.Lane(account)); err != nil {
 			t.Fatal(err)
 		}
 	}

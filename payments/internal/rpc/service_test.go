@@ -234,7 +234,9 @@ func TestReflectionTellsOfTheService(t *testing.T) {
 	conn := b.stock()
 	type request = grpc_reflection_v1.ServerReflectionRequest
 	symbol := func(name string) *request {
-		return &request{MessageRequest: &grpc_reflection_v1.ServerReflectionRequest_FileContainingSymbol{FileContainingSymbol: name}}
+		return &request{MessageRequest: &grpc_reflection_v1.ServerReflectionRequest_FileContainingSymbol{
+			FileContainingSymbol: name,
+		}}
 	}
 	for _, version := range []string{"v1", "v1alpha"} { // whose messages are the same
 		stream, err := conn.NewStream(t.Context(), &grpc.StreamDesc{ServerStreams: true, ClientStreams: true},
@@ -254,7 +256,8 @@ func TestReflectionTellsOfTheService(t *testing.T) {
 			return &answer
 		}
 		var names []string
-		for _, service := range ask(&request{MessageRequest: &grpc_reflection_v1.ServerReflectionRequest_ListServices{}}).GetListServicesResponse().GetService() {
+		all := ask(&request{MessageRequest: &grpc_reflection_v1.ServerReflectionRequest_ListServices{}})
+		for _, service := range all.GetListServicesResponse().GetService() {
 			names = append(names, service.GetName())
 		}
 		if !slices.Equal(names, []string{paymentService, "grpc.health.v1.Health"}) {

@@ -205,7 +205,8 @@ func TestAStepThatHasNoResultInTime(t *testing.T) {
 	if late.Status != http.StatusGatewayTimeout || late.Body["code"] != "deadline_exceeded" {
 		t.Errorf("a deadline: %v", late)
 	}
-	if want := `altyn_http_requests_total{code="499",method="POST",route="/` + paymentService + `/ConfirmPayment"} 1`; !strings.Contains(b.metrics(), want) {
+	want := `altyn_http_requests_total{code="499",method="POST",route="/` + paymentService + `/ConfirmPayment"} 1`
+	if !strings.Contains(b.metrics(), want) {
 		t.Errorf("the metrics lack %s", want)
 	}
 
