@@ -1,5 +1,5 @@
-// Package docs is the specification of the HTTP API of payments. The comments of its handlers say what it is made of; go generate
-// ./payments/cmd/payments writes it anew.
+// Package docs is the specification of the HTTP API of payments. The comments of its handlers say what it is made of;
+// go generate ./payments/cmd/payments writes it anew.
 package docs
 
 import _ "embed"

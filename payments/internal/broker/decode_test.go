@@ -92,7 +92,8 @@ func TestEventsAreReadStrictly(t *testing.T) {
 	}{
 		{"order.placed",
 			`{"order_id": "` + order + `", "account_id": "` + account + `", "amount": "1.00",
-				"currency": "RUB", "capture": "manual", "created_at": "2026-01-01T00:00:00Z", "reference": "r"}`, func(payload []byte) error {
+				"currency": "RUB", "capture": "manual", "created_at": "2026-01-01T00:00:00Z", "reference": "r"}`,
+			func(payload []byte) error {
 				_, err := orderPlaced(currencies, payload)
 				return err
 			}},
