@@ -25,10 +25,10 @@ type claimed struct {
 	probed []Stored // those messages
 }
 
-// claim takes lanes that have ready messages, from a random one on, until one batch is full, and reads the batch,
-// sorted by arrival. A non-nil only restricts it to these messages, as far as no others of their accounts are before
-// them. The locks are taken in a statement of their own and the messages are read by a later one: a statement that
-// locks and reads would read what was there before the lock.
+// claim locks lanes that have ready messages, from a random one on, until one batch is full, and reads the batch,
+// sorted by arrival. A non-nil only restricts it to these messages, except those with others of their account before
+// them. The locks are taken in a statement of their own and the messages are read by a later one: a statement that did
+// both would read what was there before the lock.
 func claim(ctx context.Context, tx *sqlx.Tx, only []Stored, limit int) (claimed, error) {
 	var lanes pg.Int16s
 	var err error
@@ -40,7 +40,7 @@ func claim(ctx context.Context, tx *sqlx.Tx, only []Stored, limit int) (claimed,
 	if err != nil || len(lanes) == 0 {
 		return claimed{}, err
 	}
-	var lasts any // pg.Int64s, of what is wanted, by lane; nil matches all
+	var lasts any // pg.Int64s: the last wanted number of each lane; nil matches all
 	if only != nil {
 		lasts = lastWanted(lanes, only)
 	}
@@ -73,8 +73,8 @@ func lastWanted(lanes pg.Int16s, only []Stored) pg.Int64s {
 	return lasts
 }
 
-// restrict leaves only these messages of the rows, and of them those that overtake no other of their account: it may
-// not have been settled, because another worker held its lane for a moment.
+// restrict returns the rows of the messages in only, except those that would overtake an earlier message of their
+// account: that one may be unsettled because another worker held its lane for a moment.
 func restrict(rows []claimedRow, only []Stored) []claimedRow {
 	wanted, before := make(map[int64]bool, len(only)), make(map[uuid.UUID]bool)
 	for _, m := range only {
@@ -135,8 +135,8 @@ func lockReadyLanes(ctx context.Context, tx *sqlx.Tx, limit int) (held pg.Int16s
 }
 
 // leaveStopped takes the messages of stopped accounts out of the batch and flags them, so that they are not claimed
-// again before their account is woken. Messages are inserted without a look at the stops; here, under the lane's lock,
-// the look cannot race with the waking.
+// again before their account is woken. Insert does not look at the stops; here, under the lane's lock, looking at them
+// cannot race with waking an account.
 func leaveStopped(ctx context.Context, tx *sqlx.Tx, rows []claimedRow) (claimed, error) {
 	c := claimed{rows: make([]Stored, 0, len(rows))}
 	var (
@@ -158,7 +158,7 @@ func leaveStopped(ctx context.Context, tx *sqlx.Tx, rows []claimedRow) (claimed,
 	if len(flagged) == 0 {
 		return c, nil
 	}
-	// NOT stopped is true of them all, and lets the index find them in however long a queue.
+	// NOT stopped is true for all of them; it is there for the index, which finds them in a queue of any length.
 	if _, err := tx.ExecContext(ctx, `
 		UPDATE inbox SET stopped = true WHERE seq = ANY($1::bigint[]) AND lane = ANY($2::smallint[]) AND NOT stopped`,
 		flagged, lanes); err != nil {
@@ -179,8 +179,8 @@ func (c *claimed) remove(ctx context.Context, tx *sqlx.Tx) error {
 		ids[i], seqs[i], lanes[i] = m.ID, m.Seq, m.Lane
 	}
 	slices.Sort(lanes)
-	// Found by ID and told apart by arrival number, as another of these lanes may have the ID too. No join: its plan
-	// would be made while the queue is empty, and read all of a long one.
+	// Find them by ID and tell them apart by arrival number, since another of these lanes may have the same ID. No join:
+	// its plan is made while the queue is empty, and would read all of a long one.
 	result, err := tx.ExecContext(ctx, `
 		DELETE FROM inbox WHERE id = ANY($1::uuid[]) AND lane = ANY($2::smallint[]) AND seq = ANY($3::bigint[])`,
 		ids, slices.Compact(lanes), seqs)

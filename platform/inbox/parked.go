@@ -12,11 +12,12 @@ import (
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
-// discardedKind is the kind of a message that an operator has given up. It is settled in its place in the queue, so
-// that the handler can end what the message was about.
+// discardedKind is the kind of a message that an operator has given up. It is still settled in its turn, so that the
+// handler can end what the message was about.
 const discardedKind = "discarded"
 
-// KindSQL is what the kind of a row of the table inbox is, or was before an operator gave the message up.
+// KindSQL is an SQL expression for the kind of a row of the table inbox, or the kind that it had before an operator
+// gave it up.
 const KindSQL = `CASE kind WHEN '` + discardedKind + `' THEN payload::json->>'kind' ELSE kind END`
 
 // discarded is the payload of such a message. Everything else of the message stays as it was.
@@ -39,8 +40,8 @@ func undiscard(m Stored) (Stored, error) {
 	return m, nil
 }
 
-// Parked is the parked.Source of an inbox: the messages that were tried too often, each the head of its account's
-// queue. Like a worker it changes an account's stop under the lock of the account's lane alone.
+// Parked is the parked.Source of an inbox: the messages that were tried too often, each at the head of its account's
+// queue. Like a worker, it changes an account's stop only while it holds the lock of the account's lane.
 type Parked struct {
 	db          *sqlx.DB
 	discardable func(kind string) bool
@@ -55,8 +56,8 @@ func NewParked(db *sqlx.DB, discardable func(kind string) bool, wake func()) *Pa
 	return &Parked{db: db, discardable: discardable, wake: wake}
 }
 
-// Park stores messages that cannot take effect, with the reasons: each is parked from the start, at the head of the
-// queue of an account that must be its own. One that is there already stays as it is.
+// Park stores messages that cannot take effect, with the reasons. Each is parked from the start, at the head of the
+// queue of an account that must have no other messages. One that is there already stays as it is.
 func Park(ctx context.Context, db *sqlx.DB, messages []Stored, reasons []error) error {
 	n := len(messages)
 	ids, accounts, lanes := make(pg.UUIDs, n), make(pg.UUIDs, n), make(pg.Int16s, n)
@@ -91,7 +92,7 @@ type parkedRow struct {
 	Text []byte `db:"payload"`
 }
 
-// parkedRows selects what is parked: what has no further try before it and is in none.
+// parkedRows selects what is parked: stopped accounts with no retry scheduled or under way.
 var parkedRows = fmt.Sprintf(`
 	SELECT m.id, m.lane, m.kind, m.account_id, left(s.reason, %d) AS reason, s.attempts, s.stopped_at AS parked_at,
 		CASE WHEN octet_length(m.payload) <= %d THEN m.payload END AS payload
@@ -118,8 +119,8 @@ func (p *Parked) Redrive(ctx context.Context, id uuid.UUID) (parked.Item, error)
 	return p.release(ctx, id, func(*sqlx.Tx, parkedRow) error { return nil })
 }
 
-// Discard implements parked.Source: the handler gets the message in its place once more, as Discarded. One that fails
-// as that too is parked again, and may be discarded again.
+// Discard implements parked.Source: the handler gets the message once more, in its turn and marked as Discarded. If it
+// fails again, it is parked again, and may be discarded again.
 func (p *Parked) Discard(ctx context.Context, id uuid.UUID, reason string) (parked.Item, error) {
 	return p.release(ctx, id, func(tx *sqlx.Tx, row parkedRow) error {
 		var m Stored
@@ -146,7 +147,7 @@ func (p *Parked) Discard(ctx context.Context, id uuid.UUID, reason string) (park
 	})
 }
 
-// discard wraps a message, once: one that was discarded before only gets the new reason.
+// discard wraps a message. One that was discarded before is not wrapped twice; it gets the new reason.
 func discard(m Stored, reason string) (discarded, error) {
 	was, err := undiscard(m)
 	if err != nil {
@@ -159,7 +160,7 @@ func discard(m Stored, reason string) (discarded, error) {
 	return d, nil
 }
 
-// release lets a parked message be claimed once more, after change.
+// release calls change, and lets a parked message be claimed once more.
 func (p *Parked) release(ctx context.Context, id uuid.UUID,
 	change func(tx *sqlx.Tx, row parkedRow) error) (parked.Item, error) {
 	var row parkedRow
@@ -170,7 +171,7 @@ func (p *Parked) release(ctx context.Context, id uuid.UUID,
 		if err := lockLane(ctx, tx, row.Lane); err != nil {
 			return err
 		}
-		// What was read before the lock may be no longer so.
+		// It may have changed before the lock was taken.
 		if row, err = find(ctx, tx, id); err != nil {
 			return err
 		}

@@ -20,7 +20,7 @@ import (
 // ErrFull is the error of a request for which the outbox has no room. Nothing was done.
 var ErrFull = errors.New("the outbox has no room")
 
-// Limits bound what waits to be published, so that a broker that is away does not fill the disk.
+// Limits bounds what waits to be published, so that the disk does not fill up while the broker is unavailable.
 type Limits struct {
 	Messages int           `env:"OUTBOX_MAX_MESSAGES" default:"1000000" help:"how many messages may wait for the broker; beyond, new orders are refused as overloaded"`
 	Age      time.Duration `env:"OUTBOX_MAX_AGE" default:"1h" help:"how long a message may wait for the broker; beyond, new orders of its lane are refused as overloaded"`
@@ -40,12 +40,12 @@ func (l Limits) Validate() error {
 
 const (
 	lookEvery = time.Second
-	// lookShare is how much of the time is spent on looking at most: one part of so many.
+	// lookShare bounds the time spent on looking: at most one part in lookShare.
 	lookShare = 20
 )
 
-// Backlog knows the lanes for which the outbox has no room. It goes by lanes, so that those whose partition is away do
-// not keep the others from going on.
+// Backlog knows the lanes for which the outbox has no room. It decides per lane, so that lanes whose partition is
+// unavailable do not stop the others.
 type Backlog struct {
 	db     *sqlx.DB
 	limits Limits
@@ -63,10 +63,12 @@ func NewBacklog(db *sqlx.DB, limits Limits, log *slog.Logger, metrics prometheus
 	return b
 }
 
-// Full tells whether there is no room for messages of a lane. It costs nothing, and is a few seconds old at most.
+// Full reports whether there is no room for messages of a lane. It costs nothing; its answer is at most a few seconds
+// old.
 func (b *Backlog) Full(lane int16) bool { return b.full.Load()&(1<<lane) != 0 }
 
-// Run looks at the outbox now and then until ctx ends, then returns nil. It survives the loss of the database.
+// Run looks at the outbox every second or less often until ctx ends, then returns nil. It survives the loss of the
+// database.
 func (b *Backlog) Run(ctx context.Context) error {
 	var next time.Time
 	once := func(ctx context.Context) (int, error) {
@@ -81,7 +83,7 @@ func (b *Backlog) Run(ctx context.Context) error {
 	return stage.Loop{Name: "looking for room in the outbox", Log: b.log, Every: lookEvery, Once: once}.Run(ctx)
 }
 
-// look counts what waits. Once all of it is too much, those lanes are full that have their share of what may wait.
+// look counts what waits. Once the total is too much, the lanes that hold more than their share are full.
 func (b *Backlog) look(ctx context.Context) error {
 	var lanes []struct {
 		Lane     int16 `db:"lane"`

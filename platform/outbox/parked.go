@@ -13,11 +13,11 @@ import (
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
-// behind is the reason of a parked message that was never refused: it waits for one of its topic and key that was.
+// behind is the reason of a parked message that was not refused itself: an earlier one of its topic and key was.
 const behind = "behind a parked message of its key"
 
 // Parked is the parked.Source of an outbox: the messages that the broker refused for good. Redriving one puts all
-// parked messages of its topic and key back in their order; discarding it does so without it.
+// parked messages of its topic and key back in their order; discarding one puts back all the others.
 type Parked struct {
 	db   *sqlx.DB
 	wake func()
@@ -36,7 +36,7 @@ type parkedRow struct {
 	Text  []byte `db:"payload"`
 }
 
-// item tells whose message it is where the key says it.
+// item returns what operators see. A key that is a UUID is taken for the account.
 func (r parkedRow) item() parked.Item {
 	if account, err := uuid.Parse(r.Key); err == nil {
 		r.AccountID = account
@@ -79,8 +79,8 @@ func (p *Parked) Discard(ctx context.Context, id uuid.UUID, _ string) (parked.It
 	})
 }
 
-// putBack moves what is parked of an item's topic and key back into the outbox, after change. As it all becomes
-// visible at once and with its old numbers, which are below those of its key's later messages, the relay publishes it
+// putBack calls change and moves what is parked of the item's topic and key back into the outbox. All of it becomes
+// visible at once and keeps its numbers, which are below those of later messages of the key, so the relay publishes it
 // in order.
 func (p *Parked) putBack(ctx context.Context, id uuid.UUID,
 	change func(*sqlx.Tx, parkedRow) error) (parked.Item, error) {
@@ -131,8 +131,8 @@ func moveBack(ctx context.Context, tx *sqlx.Tx, topic, key string) (more bool, e
 	return len(messages) == batchSize, rows.insert(ctx, tx)
 }
 
-// lockParked takes turns, until the transaction ends, with whoever else moves messages to or from outbox_parked.
-// Without it the relay could park a message behind others that are being put back, and they would be behind it.
+// lockParked excludes, until the transaction ends, everyone else who moves messages to or from outbox_parked. Otherwise
+// the relay could park a message behind others just while these are put back.
 func lockParked(ctx context.Context, tx *sqlx.Tx) error {
 	if _, err := tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock($1, 1)`, lockClass); err != nil {
 		return fmt.Errorf("outbox: lock what is parked: %w", err)
@@ -140,10 +140,10 @@ func lockParked(ctx context.Context, tx *sqlx.Tx) error {
 	return nil
 }
 
-// messageKey is what the order of messages is about.
+// messageKey is what messages are ordered by: those with the same topic and key keep their order.
 type messageKey struct{ topic, key string }
 
-// parkedKeys returns those keys of messages of which something is parked.
+// parkedKeys returns the keys of messages that have something parked. which selects the messages to ask about.
 func parkedKeys(ctx context.Context, tx *sqlx.Tx, rows []openRow,
 	which func(openMessage) bool) (map[messageKey]bool, error) {
 	var topics, keys pg.Texts

@@ -36,7 +36,7 @@ func (row openRow) changed() bool {
 		slices.ContainsFunc(row.open, func(m openMessage) bool { return m.behind || m.reason != "" || m.to != row.from })
 }
 
-// goesTo returns where a row is to be stored as it is, if that is so.
+// goesTo returns where a row is to be stored, if it can be stored unchanged.
 func (row openRow) goesTo() (to *waitingPart, whole bool) {
 	if row.begun || row.rerouted || len(row.open) == 0 {
 		return nil, false
@@ -45,8 +45,8 @@ func (row openRow) goesTo() (to *waitingPart, whole bool) {
 	return to, !slices.ContainsFunc(row.open, func(m openMessage) bool { return m.behind || m.reason != "" || m.to != to })
 }
 
-// stuck tells why a message that could have been published stays where it is, though its part is available. The first
-// is the cause; later ones of its key were only not sent.
+// stuck returns why a message that could have been published was not, where its part is available. The first such
+// message has the cause; later ones of its key were just not sent.
 func (row openRow) stuck() error {
 	for _, m := range row.open {
 		if m.err != nil && m.reason == "" && m.to == row.from {
@@ -68,8 +68,8 @@ func toSend(rows []openRow) (messages []Message) {
 	return messages
 }
 
-// read returns what is to be published. What is behind a parked message is found in the transaction that reads it:
-// were that one put back in between, it would be overtaken.
+// read returns what is to be published. It reads the rows and what is parked in one transaction: were a parked message
+// put back in between, a later one of its key would overtake it.
 func (l *leader) read(ctx context.Context) ([]openRow, error) {
 	rows, parked, err := l.readRows(ctx, l.conn)
 	if err != nil || !parked {
@@ -95,8 +95,8 @@ func (l *leader) read(ctx context.Context) ([]openRow, error) {
 	return rows, tx.Commit()
 }
 
-// firstRows selects, of the rows of a table in their order, those that are needed for so many messages; it also tells
-// whether anything is parked.
+// firstRows is a query for the first rows of a table that together have limit messages. Each row also tells whether
+// anything is parked.
 func firstRows(table, condition, limit string) string {
 	return `
 		SELECT seq, lane, messages, created_at, EXISTS (SELECT FROM outbox_parked)

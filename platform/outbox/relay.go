@@ -20,7 +20,7 @@ const (
 	// lockClass is the first half of the advisory lock's key, Altyn's own in these databases.
 	lockClass = 0x616c7402
 
-	batchSize = 1000 // messages published at a time, and those that share a row with the last of them
+	batchSize = 1000 // messages published at a time; the rest of the last row comes on top
 
 	// deleteAtOnce is how many published rows are deleted together. Fewer wait for others, until the relay next looks by
 	// itself: a statement and a commit for each would cost as much as publishing it. If the relay dies in between, they
@@ -131,7 +131,7 @@ func (r *Relay) lead(ctx context.Context) error {
 	if err := l.run(running); err != nil {
 		return err
 	}
-	// What the broker has is deleted even when the process is being stopped, or it would be published again.
+	// Delete what the broker has, even when the process is stopping: otherwise it would be published again.
 	return l.deletePublished(context.WithoutCancel(ctx))
 }
 

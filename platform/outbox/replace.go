@@ -10,10 +10,12 @@ import (
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
-// takeApart replaces rows by what is left of them: messages that were refused are parked, each with its reason, and so
-// are those that were seen behind a parked one of their key, if it is still there; the others are stored where they
-// wait, under the numbers that they have. What was published before is deleted with it: were only one of them, and the
-// relay were lost then, an earlier message of a key could be published again after a later one.
+// takeApart replaces rows by what is left of them, in one transaction. Refused messages are parked, each with its
+// reason, and so are messages behind a parked one of their key, if that is still there. The others are stored where
+// they wait, and keep their numbers.
+//
+// Rows that were published before are deleted in the same transaction. Otherwise, if the relay died in between, an
+// earlier message of a key could be published again after a later one.
 func (l *leader) takeApart(ctx context.Context, rows []openRow) error {
 	tx, err := l.conn.BeginTxx(ctx, nil)
 	if err != nil {
@@ -32,7 +34,7 @@ func (l *leader) takeApart(ctx context.Context, rows []openRow) error {
 	return nil
 }
 
-// replace returns how many messages it has parked.
+// replace does that in the transaction tx, and returns how many messages it has parked.
 func (l *leader) replace(ctx context.Context, tx *sqlx.Tx, rows []openRow) (n int, err error) {
 	if err := lockParked(ctx, tx); err != nil {
 		return 0, err

@@ -12,19 +12,19 @@ import (
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
-// Row is how messages are stored: those of a transaction that have the same lane share rows, as a row is the price of
-// being stored, read and deleted.
+// Row is how messages are stored. Messages of one transaction and one lane share rows, because storing, reading and
+// deleting costs as much for a row of one message as for a row of many.
 type Row struct {
-	Seq       int64     `db:"seq"` // of its first message; the others' follow
+	Seq       int64     `db:"seq"` // of its first message; those of the others follow
 	Lane      int16     `db:"lane"`
 	Messages  string    `db:"messages"`
 	CreatedAt time.Time `db:"created_at"`
 }
 
 const (
-	// rowMessages bounds the messages of a row: from row to row the database counts on by so many.
+	// rowMessages bounds the messages of a row. The numbers of consecutive rows are this far apart.
 	rowMessages = 100
-	// rowBytes ends a row: what has as many gets no further message. With one more of the usual size it fits into a page.
+	// rowBytes ends a row: one that has this many bytes gets no further message, so that it fits into a page.
 	rowBytes = 7000
 )
 
@@ -51,7 +51,7 @@ func (m Message) writeTo(text *strings.Builder) {
 	}
 }
 
-// size is the room for a message, in bytes: it may need less.
+// size is an upper bound for the bytes that a message needs.
 func (m Message) size() int {
 	const id, lengths = 36, 7 * len("1048576:,") // of the largest message
 	return id + len(m.Type) + len(m.Topic) + len(m.Key) + len(m.Subject) + len(m.Payload) + len(m.Traceparent) + lengths

@@ -14,13 +14,14 @@ import (
 const (
 	separator = " "
 	ofVersion = ":"
-	// maxAnnounced is how many changes go into one notification, of which PostgreSQL allows less than 8,000 bytes: an ID
-	// has 36 of them, a version up to 19.
+	// maxAnnounced is how many changes go into one notification. PostgreSQL allows less than 8,000 bytes; an ID has 36, a
+	// version up to 19.
 	maxAnnounced = 100
 )
 
-// Announcements are what a transaction notifies the channel of a Listen of, so that every process hears of these
-// changes once it is committed. Transactions that notify commit one after another: let one carry many changes.
+// Announcements returns the texts with which a transaction notifies a channel of changes, so that every process that
+// listens on it hears of them after the commit. Transactions that notify commit one after another, so one should carry
+// many changes.
 func Announcements(changes []Change) (texts []string) {
 	for len(changes) > 0 {
 		part := changes[:min(len(changes), maxAnnounced)]
@@ -34,14 +35,14 @@ func Announcements(changes []Change) (texts []string) {
 	return texts
 }
 
-// Listen is the feed of the announcements on a channel of a database.
+// Listen returns the feed of the announcements on a channel of a database.
 func Listen(cfg pg.Config, channel string, log *slog.Logger) Feed {
 	return func(ctx context.Context, heard func([]Change), listening func(bool)) error {
 		return pg.Listen(ctx, cfg, channel, log, func(text string) { heard(parse(text)) }, listening)
 	}
 }
 
-// parse leaves out what is no change: anybody who may connect to the database may notify.
+// parse ignores what is not a change: anyone who may connect to the database may send notifications.
 func parse(text string) []Change {
 	words := strings.Split(text, separator)
 	changes := make([]Change, 0, len(words))

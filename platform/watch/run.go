@@ -11,15 +11,15 @@ import (
 )
 
 const (
-	// Without a feed a row is looked at after a sixteenth of the time that somebody has waited for it: what has not come
-	// for seconds is not missed for a moment more. Most changes are this process's own, and come before the first look.
+	// Without a feed, the pause between two looks at a row is a sixteenth of the time that somebody has waited for it: who
+	// has waited for seconds can wait a moment more. Most changes are this process's own and come before the first look.
 	pollTick  = 20 * time.Millisecond
 	firstLook = 2 * pollTick
 	pollShare = 16
 	pollPause = 250 * time.Millisecond
 
-	// With a feed, which may fail to tell of a change, each row is looked at now and then, and more often while it tells
-	// of none.
+	// With a feed, each row is still looked at now and then, in case the feed misses a change, and more often while the
+	// feed is down.
 	sweepTick  = 500 * time.Millisecond
 	sweepPause = 4 * sweepTick
 )
@@ -30,19 +30,19 @@ type Change struct {
 	Version int64
 }
 
-// Feed tells of the changes that any process commits, this one's too, until ctx ends; then it returns nil. heard gets
-// what can be read by now; changes of unknown rows do no harm. listening(true) says that from now on everything is
-// heard; what was changed before may not have been. listening(false) says that this is no longer so. Both may be
-// called by any goroutine.
+// Feed reports the changes that any process commits, this one included, until ctx ends; then it returns nil. It calls
+// heard with changes that are committed; rows that nobody watches do no harm. It calls listening(true) when it hears of
+// every change from now on, though it may have missed earlier ones, and listening(false) when it no longer does. It may
+// call both from any goroutine.
 type Feed func(ctx context.Context, heard func([]Change), listening func(bool)) error
 
-// source is what a hub learns of changes from.
+// source is how a hub learns of changes.
 type source int
 
 const (
 	polls source = iota // it has no feed
-	deaf                // its feed hears nothing at present
-	hears
+	deaf                // its feed is down
+	hears               // its feed reports every change
 )
 
 // Run sees the changes of other processes until ctx ends, then returns nil; feed may be nil. It survives the loss of
@@ -88,7 +88,7 @@ func (h *Hub[T]) listening(now bool) {
 	h.wake.Send()
 }
 
-// look reads the rows that are due. Those that it cannot read stay due.
+// look reads the rows that are due, and returns how many. Those that it cannot read stay due.
 func (h *Hub[T]) look(ctx context.Context) (n int, err error) {
 	ids := h.due(time.Now())
 	left, err := h.read(ctx, ids)
@@ -100,7 +100,7 @@ func (h *Hub[T]) look(ctx context.Context) (n int, err error) {
 	return len(ids) - len(left), err
 }
 
-// due returns the watched rows that have changed, and once in a tick those that were not looked at for long.
+// due returns the watched rows that have changed, and once per tick those whose pause is over.
 func (h *Hub[T]) due(now time.Time) (ids []uuid.UUID) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -43,7 +43,7 @@ type Hub[T any] struct {
 type row[T any] struct {
 	watches []*Watch[T]
 	since   time.Time // its last waiter has come
-	looked  time.Time // it was last looked at without a hint
+	looked  time.Time // it was last looked at without a report of a change
 }
 
 // Watch is one waiter's subscription. It must be closed.
@@ -106,7 +106,7 @@ func (w *Watch[T]) Close() {
 	}
 }
 
-// Seen says that the waiter has this state from elsewhere: only newer ones are delivered from now on.
+// Seen says that the waiter has got this state elsewhere: from now on only newer ones are delivered.
 func (w *Watch[T]) Seen(state T) {
 	h := w.hub
 	h.mu.Lock()
@@ -120,7 +120,7 @@ func (w *Watch[T]) Seen(state T) {
 	}
 }
 
-// Changes delivers states; one that was not received is replaced by the next.
+// Changes delivers states. A state that was not received in time is replaced by the next.
 func (w *Watch[T]) Changes() <-chan T { return w.changes }
 
 // Until receives states until one satisfies done and returns it, or false when ctx ends first.
