@@ -24,9 +24,7 @@ type CreateAccount struct {
 	Reference string `json:"reference,omitempty"`
 }
 
-// Kind is KindCreateAccount.
-func (CreateAccount) Kind() Kind { return KindCreateAccount }
-
+func (CreateAccount) kind() Kind                    { return KindCreateAccount }
 func (CreateAccount) references(Request) References { return References{} }
 
 // The answer to a creation, be it a repeated one, has all of the account.

@@ -27,9 +27,7 @@ type Cancel struct {
 	Repeated    bool      `json:"repeated,omitempty"`
 }
 
-// Kind is KindCancel.
-func (Cancel) Kind() Kind { return KindCancel }
-
+func (Cancel) kind() Kind { return KindCancel }
 func (c Cancel) references(Request) References {
 	return References{Hold: c.OrderID, Order: c.OrderID, Wait: c.OrderID}
 }

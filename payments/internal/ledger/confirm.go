@@ -17,12 +17,10 @@ type Confirm struct {
 	OrderID uuid.UUID `json:"order_id,omitzero"`
 }
 
-// Kind is KindConfirm.
-func (Confirm) Kind() Kind { return KindConfirm }
+func (Confirm) kind() Kind { return KindConfirm }
 
 // The hold of an order has the order's ID.
-func (c Confirm) references(Request) References { return References{Hold: c.OrderID, Order: c.OrderID} }
-
+func (c Confirm) references(Request) References      { return References{Hold: c.OrderID, Order: c.OrderID} }
 func (c Confirm) needs(b *Book, _ Request, n *Needs) { n.payment(b, c.OrderID) }
 
 func (c Confirm) operation() Operation {
@@ -55,11 +53,8 @@ type Reject struct {
 	Note    string    `json:"note,omitempty"` // why, in the client's words
 }
 
-// Kind is KindReject.
-func (Reject) Kind() Kind { return KindReject }
-
-func (c Reject) references(Request) References { return References{Hold: c.OrderID, Order: c.OrderID} }
-
+func (Reject) kind() Kind                           { return KindReject }
+func (c Reject) references(Request) References      { return References{Hold: c.OrderID, Order: c.OrderID} }
 func (c Reject) needs(b *Book, _ Request, n *Needs) { n.payment(b, c.OrderID) }
 
 func (c Reject) operation() Operation {

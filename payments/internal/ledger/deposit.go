@@ -11,9 +11,7 @@ type Deposit struct {
 	Description string `json:"description,omitempty"`
 }
 
-// Kind is KindDeposit.
-func (Deposit) Kind() Kind { return KindDeposit }
-
+func (Deposit) kind() Kind                    { return KindDeposit }
 func (Deposit) references(Request) References { return References{} }
 
 func (c Deposit) needs(_ *Book, r Request, n *Needs) {

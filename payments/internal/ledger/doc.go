@@ -31,7 +31,7 @@
 //		Amount   int64  `json:"amount,omitempty"`
 //	}
 //
-//	func (Fee) Kind() Kind { return KindFee }
+//	func (Fee) kind() Kind { return KindFee }
 //
 //	// It is about no hold, payment or operation that is there already.
 //	func (Fee) references(Request) References { return References{} }

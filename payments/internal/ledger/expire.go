@@ -17,9 +17,7 @@ type Expire struct {
 	WaitID uuid.UUID `json:"wait_id,omitzero"`
 }
 
-// Kind is KindExpire.
-func (Expire) Kind() Kind { return KindExpire }
-
+func (Expire) kind() Kind { return KindExpire }
 func (c Expire) references(Request) References {
 	if c.WaitID != uuid.Nil {
 		return References{Order: c.WaitID, Wait: c.WaitID}

@@ -47,9 +47,7 @@ type HoldFunds struct {
 	Description string        `json:"description,omitempty"`
 }
 
-// Kind is KindHoldFunds.
-func (HoldFunds) Kind() Kind { return KindHoldFunds }
-
+func (HoldFunds) kind() Kind                    { return KindHoldFunds }
 func (HoldFunds) references(Request) References { return References{} }
 
 // A later request of the same batch may capture the hold.
@@ -135,11 +133,8 @@ type Capture struct {
 	Description string    `json:"description,omitempty"`
 }
 
-// Kind is KindCapture.
-func (Capture) Kind() Kind { return KindCapture }
-
-func (c Capture) references(Request) References { return References{Hold: c.HoldID} }
-
+func (Capture) kind() Kind                           { return KindCapture }
+func (c Capture) references(Request) References      { return References{Hold: c.HoldID} }
 func (c Capture) needs(b *Book, _ Request, n *Needs) { n.hold(b, c.HoldID) }
 
 func (c Capture) operation() Operation {
@@ -169,11 +164,8 @@ type Release struct {
 	Description string    `json:"description,omitempty"`
 }
 
-// Kind is KindRelease.
-func (Release) Kind() Kind { return KindRelease }
-
-func (c Release) references(Request) References { return References{Hold: c.HoldID} }
-
+func (Release) kind() Kind                           { return KindRelease }
+func (c Release) references(Request) References      { return References{Hold: c.HoldID} }
 func (c Release) needs(b *Book, _ Request, n *Needs) { n.hold(b, c.HoldID) }
 
 func (c Release) operation() Operation {

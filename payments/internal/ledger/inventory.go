@@ -13,18 +13,15 @@ type Inventory struct {
 	InStock bool      `json:"in_stock,omitempty"`
 }
 
-// Kind is KindInventory.
-func (Inventory) Kind() Kind { return KindInventory }
-
+func (Inventory) kind() Kind { return KindInventory }
 func (c Inventory) references(Request) References {
 	return References{Order: c.OrderID, Wait: c.OrderID}
 }
 
 func (c Inventory) needs(b *Book, _ Request, n *Needs) { n.wait(b, c.OrderID) }
+func (Inventory) operation() Operation                 { return Operation{} }
 
-func (Inventory) operation() Operation { return Operation{} }
-
-func (c Inventory) apply(b *Book, r Request) *Operation { //nolint:unparam // as every Command
+func (c Inventory) apply(b *Book, r Request) *Operation {
 	w, ok := b.waits[c.OrderID]
 	if !ok || w.Request.AccountID != r.AccountID || w.For != WaitingForInventory {
 		return nil

@@ -49,9 +49,7 @@ type CancelOperation struct {
 	Note        string    `json:"note,omitempty"` // why, in the client's words
 }
 
-// Kind is KindCancelOperation.
-func (CancelOperation) Kind() Kind { return KindCancelOperation }
-
+func (CancelOperation) kind() Kind { return KindCancelOperation }
 func (c CancelOperation) references(Request) References {
 	return References{Wait: c.OperationID, Operation: c.OperationID}
 }

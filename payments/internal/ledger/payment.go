@@ -121,9 +121,7 @@ type Payment struct {
 	Repeated       bool      `json:"repeated,omitempty"`   // orders asks again, since it has heard no answer
 }
 
-// Kind is KindPayment.
-func (Payment) Kind() Kind { return KindPayment }
-
+func (Payment) kind() Kind { return KindPayment }
 func (c Payment) references(Request) References {
 	if !c.Repeated { // its payment begins with it
 		return References{}

@@ -7,9 +7,7 @@ const KindBalanceQuery Kind = "balance"
 // from the book at that point. It changes nothing and leaves no record.
 type BalanceQuery struct{}
 
-// Kind is KindBalanceQuery.
-func (BalanceQuery) Kind() Kind { return KindBalanceQuery }
-
+func (BalanceQuery) kind() Kind                    { return KindBalanceQuery }
 func (BalanceQuery) references(Request) References { return References{} }
 
 func (BalanceQuery) needs(_ *Book, r Request, n *Needs) {
@@ -17,8 +15,7 @@ func (BalanceQuery) needs(_ *Book, r Request, n *Needs) {
 	n.Whole = append(n.Whole, r.AccountID)
 }
 
-func (BalanceQuery) operation() Operation { return Operation{} }
-
+func (BalanceQuery) operation() Operation            { return Operation{} }
 func (BalanceQuery) apply(*Book, Request) *Operation { return nil }
 
 // KindRefusal is the kind of Refusal.
@@ -28,13 +25,10 @@ const KindRefusal Kind = "refusal"
 // to be answered in its turn; its Reply says why it is refused.
 type Refusal struct{}
 
-// Kind is KindRefusal.
-func (Refusal) Kind() Kind { return KindRefusal }
-
+func (Refusal) kind() Kind                    { return KindRefusal }
 func (Refusal) references(Request) References { return References{} }
 
 func (Refusal) needs(*Book, Request, *Needs) {}
 
-func (Refusal) operation() Operation { return Operation{} }
-
+func (Refusal) operation() Operation            { return Operation{} }
 func (Refusal) apply(*Book, Request) *Operation { return nil }

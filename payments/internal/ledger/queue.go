@@ -184,9 +184,7 @@ type Resume struct {
 	Currency string `json:"currency,omitempty"`
 }
 
-// Kind is KindResume.
-func (Resume) Kind() Kind { return KindResume }
-
+func (Resume) kind() Kind                        { return KindResume }
 func (c Resume) references(r Request) References { return References{Queue: r.balance(c.Currency)} }
 
 func (c Resume) needs(b *Book, r Request, n *Needs) {
@@ -200,7 +198,7 @@ func (c Resume) needs(b *Book, r Request, n *Needs) {
 
 func (Resume) operation() Operation { return Operation{} }
 
-func (c Resume) apply(b *Book, r Request) *Operation { //nolint:unparam // as every Command
+func (c Resume) apply(b *Book, r Request) *Operation {
 	key := r.balance(c.Currency)
 	for queue := b.queues[key]; len(queue) > 0; queue = b.queues[key] {
 		head := queue[0]

@@ -18,11 +18,8 @@ type Refund struct {
 	Note    string    `json:"note,omitempty"` // why, in the client's words
 }
 
-// Kind is KindRefund.
-func (Refund) Kind() Kind { return KindRefund }
-
-func (c Refund) references(Request) References { return References{Order: c.OrderID} }
-
+func (Refund) kind() Kind                           { return KindRefund }
+func (c Refund) references(Request) References      { return References{Order: c.OrderID} }
 func (c Refund) needs(b *Book, _ Request, n *Needs) { n.payment(b, c.OrderID) }
 
 func (c Refund) operation() Operation {

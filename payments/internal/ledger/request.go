@@ -28,8 +28,8 @@ type Request struct {
 // Command is what a request asks for. Each kind has a type, in a file of its own, with all that the book must know of
 // it. Amounts are in minor units and positive.
 type Command interface {
-	// Kind is the command's name in JSON and in the database.
-	Kind() Kind
+	// kind is the command's name in JSON and in the database.
+	kind() Kind
 	// references names the stored rows that needs and apply look up.
 	references(r Request) References
 	// needs adds the accounts and balances that apply may touch. What references names is in the book by then.
@@ -94,7 +94,7 @@ func Operations() (visible []Kind) {
 func (k Kind) Discardable() bool { return !kinds[k].internal }
 
 // Kind is the kind of the request's command.
-func (r Request) Kind() Kind { return r.Command.Kind() }
+func (r Request) Kind() Kind { return r.Command.kind() }
 
 // References names the stored rows that a request is about. They are in the request's lane. The caller puts in what the
 // database has of them before it calls Needs.

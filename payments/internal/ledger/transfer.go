@@ -18,9 +18,7 @@ type Transfer struct {
 	Description string    `json:"description,omitempty"`
 }
 
-// Kind is KindTransfer.
-func (Transfer) Kind() Kind { return KindTransfer }
-
+func (Transfer) kind() Kind                    { return KindTransfer }
 func (Transfer) references(Request) References { return References{} }
 
 func (c Transfer) needs(_ *Book, r Request, n *Needs) {

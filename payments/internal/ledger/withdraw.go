@@ -16,9 +16,7 @@ type Withdrawal struct {
 	WaitForFunds bool `json:"wait_for_funds,omitempty"`
 }
 
-// Kind is KindWithdrawal.
-func (Withdrawal) Kind() Kind { return KindWithdrawal }
-
+func (Withdrawal) kind() Kind                    { return KindWithdrawal }
 func (Withdrawal) references(Request) References { return References{} }
 
 func (c Withdrawal) needs(_ *Book, r Request, n *Needs) {
