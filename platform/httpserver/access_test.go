@@ -108,11 +108,15 @@ func TestOtherHostsAreMisdirected(t *testing.T) {
 	router := guarded(Config{AllowedHosts: []string{"orders", "Altyn.Example:8443", "10.1.2.3", "[fd00::1]"}})
 	for _, call := range guardedCalls {
 		for host, served := range map[string]bool{
-			"localhost": true, "localhost:8080": true, "LocalHost:1": true, "localhost.": true, "127.0.0.1:8080": true, "127.255.1.2": true,
-			"[::1]:8080": true, "[::1]": true, "[::ffff:127.0.0.1]:80": true, "": true,
-			"orders": true, "ORDERS:8080": true, "orders.": true, "altyn.example:8443": true, "10.1.2.3:99": true, "[fd00::1]:80": true,
-			"evil.example": false, "evil.example:8080": false, "localhost.evil.example": false, "127.0.0.1.evil.example:8080": false,
-			"0.0.0.0:8080": false, "[::]:8080": false, "10.1.2.4": false, "[fd00::2]": false, "altyn.example": false, "altyn.example:80": false,
+			"localhost": true, "localhost:8080": true, "LocalHost:1": true, "localhost.": true, "127.0.0.1:8080": true,
+			"127.255.1.2": true,
+			"[::1]:8080":  true, "[::1]": true, "[::ffff:127.0.0.1]:80": true, "": true,
+			"orders": true, "ORDERS:8080": true, "orders.": true, "altyn.example:8443": true, "10.1.2.3:99": true,
+			"[fd00::1]:80": true,
+			"evil.example": false, "evil.example:8080": false, "localhost.evil.example": false,
+			"127.0.0.1.evil.example:8080": false,
+			"0.0.0.0:8080":                false, "[::]:8080": false, "10.1.2.4": false, "[fd00::2]": false,
+			"altyn.example": false, "altyn.example:80": false,
 			"2130706433": false, "127.1": false, "localhost:x": false, "localhost@evil.example": false, "orders:8080:1": false,
 		} {
 			response := ask(t, router, call.method, call.path, host)
@@ -148,7 +152,8 @@ func TestPagesOfAllowedSites(t *testing.T) {
 	router := guarded(Config{AllowedOrigins: []string{shop}})
 	response := ask(t, router, "OPTIONS", "/orders/1/cancel", "localhost", "Origin", shop,
 		"Access-Control-Request-Method", "POST",
-		"Access-Control-Request-Headers", "content-type,idempotency-key", "Access-Control-Request-Private-Network", "true", "Sec-Fetch-Site", "cross-site")
+		"Access-Control-Request-Headers", "content-type,idempotency-key", "Access-Control-Request-Private-Network", "true",
+		"Sec-Fetch-Site", "cross-site")
 	header := response.Header
 	if response.StatusCode != 204 || header.Get("Access-Control-Allow-Origin") != shop ||
 		header.Get("Access-Control-Allow-Methods") != "POST" ||
@@ -187,9 +192,12 @@ func TestPagesOfAllowedSites(t *testing.T) {
 func TestConnectionMustNotNameWhatIsForTheService(t *testing.T) {
 	router := guarded(Config{})
 	for value, refused := range map[string]string{
-		"": "", "close": "", "keep-alive": "", "Keep-Alive, Upgrade, HTTP2-Settings": "", "TE, Trailer": "", "X-Hop": "", "Proxy-Connection,": "",
-		"Idempotency-Key": "Idempotency-Key", "close, idempotency-KEY": "idempotency-KEY", "Content-Type": "Content-Type", "authorization": "authorization",
-		"traceparent": "traceparent", "X-Request-ID": "X-Request-ID", "Content-Length": "Content-Length", "Host": "Host", "Accept": "Accept", "Cookie": "Cookie",
+		"": "", "close": "", "keep-alive": "", "Keep-Alive, Upgrade, HTTP2-Settings": "", "TE, Trailer": "", "X-Hop": "",
+		"Proxy-Connection,": "",
+		"Idempotency-Key":   "Idempotency-Key", "close, idempotency-KEY": "idempotency-KEY", "Content-Type": "Content-Type",
+		"authorization": "authorization",
+		"traceparent":   "traceparent", "X-Request-ID": "X-Request-ID", "Content-Length": "Content-Length", "Host": "Host",
+		"Accept": "Accept", "Cookie": "Cookie",
 		"Origin": "Origin", "Sec-Fetch-Site": "Sec-Fetch-Site", "keep-alive, Last-Event-ID": "Last-Event-ID",
 	} {
 		for _, call := range guardedCalls {

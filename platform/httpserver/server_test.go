@@ -174,7 +174,8 @@ func TestBodyMustArriveInTime(t *testing.T) {
 		listener <- server
 		start := time.Now()
 		go func() {
-			_, _ = io.WriteString(client, "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
+			_, _ = io.WriteString(client,
+				"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
 		}()
 		response, err := http.ReadResponse(bufio.NewReader(client), nil)
 		if err != nil {

@@ -198,7 +198,8 @@ func TestUnmarshalEvent(t *testing.T) {
 		`{"colour":[1,2,"x"],"quantity":"x"}`:                                "quantity",
 	} {
 		err := UnmarshalEvent([]byte(body), new(order))
-		if complains := err != nil && strings.HasPrefix(err.Error(), field+" "); complains != (field != "") || err != nil && !complains {
+		if complains := err != nil && strings.HasPrefix(err.Error(), field+" "); complains != (field != "") ||
+			err != nil && !complains {
 			t.Errorf("%s: %v, want a complaint about %q", body, err, field)
 		}
 	}
@@ -252,7 +253,8 @@ func TestVariants(t *testing.T) {
 
 func TestUnmarshalKeepsTheValues(t *testing.T) {
 	var got order
-	body := []byte(`{"amount":0.10,"quantity":-7,"reference":"№ 1 \"x\"","tags":["a","b"],"lines":[{"quantity":3}],"labels":{"k":"v"}}`)
+	body := []byte(`{"amount":0.10,"quantity":-7,"reference":"№ 1 ` +
+		`\"x\"","tags":["a","b"],"lines":[{"quantity":3}],"labels":{"k":"v"}}`)
 	if err := Unmarshal(body, &got); err != nil {
 		t.Fatal(err)
 	}

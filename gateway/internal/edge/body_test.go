@@ -24,7 +24,8 @@ func TestReadBeginning(t *testing.T) {
 		text := bytes.Repeat([]byte("x"), size)
 		for _, announced := range []bool{true, false} {
 			for name, from := range map[string]io.Reader{
-				"at once": bytes.NewReader(text), "in halves": iotest.HalfReader(bytes.NewReader(text)), "with its end": iotest.DataErrReader(bytes.NewReader(text)),
+				"at once": bytes.NewReader(text), "in halves": iotest.HalfReader(bytes.NewReader(text)),
+				"with its end": iotest.DataErrReader(bytes.NewReader(text)),
 			} {
 				length := int64(-1)
 				if announced {
@@ -42,7 +43,8 @@ func TestReadBeginning(t *testing.T) {
 				}
 			}
 			broken := io.MultiReader(bytes.NewReader(text), iotest.ErrReader(io.ErrUnexpectedEOF))
-			if begin, whole, err := readBeginning(broken, -1); whole || size < smallBody && !errors.Is(err, io.ErrUnexpectedEOF) {
+			if begin, whole, err := readBeginning(broken, -1); whole ||
+				size < smallBody && !errors.Is(err, io.ErrUnexpectedEOF) {
 				t.Errorf("%d bytes that break off: %d, %t, %v", size, len(begin), whole, err)
 			}
 		}
@@ -66,7 +68,8 @@ func TestBytesThatNeverCome(t *testing.T) {
 			}
 			defer connection.Close()
 			// The interim answer says that the gateway waits for the body.
-			fmt.Fprintf(connection, "POST /api/v1/orders HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n", length)
+			fmt.Fprintf(connection, "POST /api/v1/orders HTTP/1.1\r\nHost: localhost\r\nContent-Type: "+
+				"application/json\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n", length)
 			if _, err := io.ReadFull(connection, make([]byte, len("HTTP/1.1 100 Continue\r\n\r\n"))); err != nil {
 				t.Fatal(err)
 			}

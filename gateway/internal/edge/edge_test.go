@@ -251,7 +251,8 @@ func TestHeadersToTheService(t *testing.T) {
 		"X-Forwarded-Port": "1", "X-Forwarded-Prefix": "/x", "Forwarded": "for=6.6.6.6", "X-Real-Ip": "6.6.6.6",
 		"X-Original-Url": "/admin", "X-Rewrite-Url": "/admin",
 		"Connection": "X-Hop, Upgrade", "X-Hop": "1", "Upgrade": "h2c", "Proxy-Authorization": "x", "Keep-Alive": "x",
-		"Idempotency-Key": "k", "Content-Type": "application/json", "X-Request-Id": "id-1", "Traceparent": trace, "Tracestate": "a=b",
+		"Idempotency-Key": "k", "Content-Type": "application/json", "X-Request-Id": "id-1", "Traceparent": trace,
+		"Tracestate": "a=b",
 	} {
 		request.Header.Set(name, value)
 	}
@@ -260,9 +261,11 @@ func TestHeadersToTheService(t *testing.T) {
 	}
 	for name, want := range map[string]string{
 		"X-Forwarded-For": "127.0.0.1", "X-Forwarded-Host": gatewayHost, "X-Forwarded-Proto": "http",
-		"X-Forwarded-Port": "", "X-Forwarded-Prefix": "", "Forwarded": "", "X-Real-Ip": "", "X-Original-Url": "", "X-Rewrite-Url": "",
-		"Connection": "", "X-Hop": "", "Upgrade": "", "Proxy-Authorization": "", "Keep-Alive": "",
-		"Idempotency-Key": "k", "Content-Type": "application/json", "X-Request-Id": "id-1", "Traceparent": trace, "Tracestate": "a=b",
+		"X-Forwarded-Port": "", "X-Forwarded-Prefix": "", "Forwarded": "", "X-Real-Ip": "", "X-Original-Url": "",
+		"X-Rewrite-Url": "",
+		"Connection":    "", "X-Hop": "", "Upgrade": "", "Proxy-Authorization": "", "Keep-Alive": "",
+		"Idempotency-Key": "k", "Content-Type": "application/json", "X-Request-Id": "id-1", "Traceparent": trace,
+		"Tracestate": "a=b",
 	} {
 		if got := strings.Join(seen.Values(name), ","); got != want {
 			t.Errorf("%s: %q reached the service; want %q", name, got, want)
@@ -466,7 +469,8 @@ func TestDocumentation(t *testing.T) {
 		{"/docs/", 200, "", `urls: [{"name":"orders","url":"orders.json"},{"name":"payments","url":"payments.json"}]`},
 		{"/docs/swagger-ui-bundle.js", 200, "", "swagger"},
 		{"/docs/orders.json", 200, "", `"swagger":"2.0"`},
-		{"/docs/payments.json", 503, "", `"detail":"the specification of payments cannot be read at the moment; try again shortly","code":"unavailable"`},
+		{"/docs/payments.json", 503, "",
+			`"detail":"the specification of payments cannot be read at the moment; try again shortly","code":"unavailable"`},
 		{"/docs/doc.json", 503, "", "the specification of payments cannot"},
 		{"/docs/other.json", 404, "", "not_found"},
 	} {

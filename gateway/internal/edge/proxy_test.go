@@ -14,8 +14,10 @@ import (
 )
 
 func TestHeadersOfAnAnswer(t *testing.T) {
-	g := setup(t, nil, talk(t, "HTTP/1.1 200 OK\r\nConnection: X-Hop\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\nUpgrade: h2c\r\n"+
-		"Proxy-Authenticate: Basic\r\nDate: Mon, 02 Jan 2006 15:04:05 GMT\r\nX-Request-Id: its-own\r\nX-Two: a\r\nX-Two: b\r\n"+
+	g := setup(t, nil, talk(t, "HTTP/1.1 200 OK\r\nConnection: X-Hop\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\nUpgrade: "+
+		"h2c\r\n"+
+		"Proxy-Authenticate: Basic\r\nDate: Mon, 02 Jan 2006 15:04:05 GMT\r\nX-Request-Id: its-own\r\nX-Two: a\r\nX-Two: "+
+		"b\r\n"+
 		"Content-Length: 4\r\n\r\npaid"))
 	response, body, _ := g.do(t, newRequest(t, "GET", g.url+"/api/v1/orders", nil))
 	header := response.Header
@@ -52,7 +54,8 @@ func TestClientsConnectionIsItsOwn(t *testing.T) {
 
 func TestAnswerThatBreaksOffIsNotWhole(t *testing.T) {
 	for _, answer := range []string{
-		"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\npaid", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npaid\r\n",
+		"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\npaid",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npaid\r\n",
 	} {
 		g := setup(t, nil, talk(t, answer))
 		response, err := g.Get(g.url + "/api/v1/orders")
@@ -97,8 +100,9 @@ func TestMethodsOfAPath(t *testing.T) {
 	router.Post("/api/v1/accounts", answer)
 	g := setup(t, nil, service(t, router.ServeHTTP))
 	for path, allow := range map[string]string{
-		"/api/v1/orders/1": "GET, HEAD, OPTIONS", "/api/v1/orders/1/stream": "GET, HEAD, OPTIONS", "/api/v1/orders/1/cancel": "POST, OPTIONS",
-		"/api/v1/accounts": "GET, HEAD, POST, OPTIONS", "/api/v1/orders/1/nothing": "", "/api/v1/nothing": "",
+		"/api/v1/orders/1": "GET, HEAD, OPTIONS", "/api/v1/orders/1/stream": "GET, HEAD, OPTIONS",
+		"/api/v1/orders/1/cancel": "POST, OPTIONS",
+		"/api/v1/accounts":        "GET, HEAD, POST, OPTIONS", "/api/v1/orders/1/nothing": "", "/api/v1/nothing": "",
 		"/readyz": "GET, HEAD, OPTIONS", "/docs/orders.json": "GET, HEAD, OPTIONS",
 	} {
 		for _, method := range []string{"OPTIONS", "PUT", "PATCH", "DELETE", "TRACE", "PROPFIND"} {
