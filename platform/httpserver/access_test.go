@@ -228,7 +228,9 @@ func TestAccessSettings(t *testing.T) {
 			}
 		}
 	}
-	cfg, err := config.LoadFrom[Config](map[string]string{"ALLOWED_ORIGINS": "https://shop.example, http://localhost:3000,", "ALLOWED_HOSTS": "orders,[::2]:1,"})
+	cfg, err := config.LoadFrom[Config](map[string]string{
+		"ALLOWED_ORIGINS": "https://shop.example, http://localhost:3000,", "ALLOWED_HOSTS": "orders,[::2]:1,",
+	})
 	if err != nil || len(cfg.AllowedOrigins) != 2 || len(cfg.AllowedHosts) != 2 || cfg.BodyMemory != 32<<20 {
 		t.Errorf("%+v, %v", cfg, err)
 	}

@@ -90,7 +90,9 @@ func (i ibm) end(commit bool) error {
 
 func (i ibm) close() { _ = i.Close() }
 
-var libraries = map[string]func(cfg kafka.Config, id, codec string) (otherClient, error){"franz-go": newFranz, "sarama": newIBM}
+var libraries = map[string]func(cfg kafka.Config, id, codec string) (otherClient, error){
+	"franz-go": newFranz, "sarama": newIBM,
+}
 
 var codecs = []string{"none", "gzip", "snappy", "lz4", "zstd"}
 

@@ -105,7 +105,8 @@ func (b *bundle) call(method, path, body string) (status int, answer map[string]
 	if err := json.Unmarshal(text, &answer); err != nil {
 		b.Fatalf("%s %s: %s", method, path, text)
 	}
-	if problem := response.Header.Get("Content-Type") == "application/problem+json"; problem != (response.StatusCode >= 400) {
+	problem := response.Header.Get("Content-Type") == "application/problem+json"
+	if problem != (response.StatusCode >= 400) {
 		b.Errorf("%s %s: %d as %s", method, path, response.StatusCode, response.Header.Get("Content-Type"))
 	}
 	return response.StatusCode, answer

@@ -89,7 +89,8 @@ func TestUnmarshal(t *testing.T) {
 		name, body  string
 		want, field string
 	}{
-		{name: "whole", body: ` {"amount":12.50,"quantity":1,"reference":"r","urgent":true,"at":"2026-01-02T03:04:05Z","Plain":"p",
+		{name: "whole", body: ` {"amount":12.50,"quantity":1,"reference":"r","urgent":true,"at":"2026-01-02T03:04:05Z",
+			"Plain":"p",
 			"tags":["a","b"],"labels":{"any":"name"},"lines":[{"amount":"1"},{}],"parent":{"tags":[]},"any":{"x":[1,{"y":2}]},
 			"account_id":"018f5e3a-0000-7000-8000-000000000001","weight":1e3,"careless":1} `},
 		{name: "empty object", body: `{}`},
@@ -295,7 +296,8 @@ func FuzzUnmarshal(f *testing.F) {
 }
 
 func BenchmarkUnmarshal(b *testing.B) {
-	body := []byte(`{"account_id":"018f5e3a-0000-7000-8000-000000000001","amount":"2500.00","quantity":1,"reference":"invoice 17"}`)
+	body := []byte(`{"account_id":"018f5e3a-0000-7000-8000-000000000001","amount":"2500.00",` +
+		`"quantity":1,"reference":"invoice 17"}`)
 	b.ReportAllocs()
 	for b.Loop() {
 		var o order

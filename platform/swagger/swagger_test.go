@@ -10,7 +10,8 @@ import (
 	"github.com/go-chi/chi/v5"
 )
 
-const document = `{"swagger":"2.0","host":"localhost:8080","schemes":["http"],"basePath":"/","paths":{"/api/v1/orders":{}}}`
+const document = `{"swagger":"2.0","host":"localhost:8080","schemes":["http"],"basePath":"/",` +
+	`"paths":{"/api/v1/orders":{}}}`
 
 func TestMount(t *testing.T) {
 	router := chi.NewRouter()

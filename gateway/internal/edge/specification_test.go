@@ -83,7 +83,8 @@ func TestDefinitionsOfTheSameNameStayApart(t *testing.T) {
 	}
 	whole := parse(`{"info":{},"paths":{"/a":{"get":{"x":{"$ref":"#/definitions/Outer"}}}},
 		"definitions":{"Same":{"type":"string"},"Item":{"type":"string"},"Outer":{"items":{"$ref":"#/definitions/Item"}}}}`)
-	whole.add("payments", parse(`{"info":{},"paths":{"/b":{"get":{"x":[{"$ref":"#/definitions/Outer"},{"$ref":"#/definitions/Same"}]}}},
+	whole.add("payments", parse(`{"info":{},
+		"paths":{"/b":{"get":{"x":[{"$ref":"#/definitions/Outer"},{"$ref":"#/definitions/Same"}]}}},
 		"definitions":{"Same":{"type":"string"},"Item":{"type":"number"},"Outer":{"items":{"$ref":"#/definitions/Item"}}}}`))
 	var names []string
 	for name := range whole.object("definitions") {
