@@ -53,7 +53,7 @@ func TestWhenALoopBegins(t *testing.T) {
 		at     []time.Duration
 	}{
 		"idle": {Loop{}, returns(), 90 * ms, []time.Duration{0, 25 * ms, 50 * ms, 75 * ms}},
-		"found what nobody has told it of": {Loop{}, returns(0, 1, 0), 40 * ms,
+		"found what nobody has told it of": {Loop{}, returns(0, 1, 0), 38 * ms,
 			[]time.Duration{0, 25 * ms, 30 * ms, 35 * ms}},
 		"every so often": {Loop{Every: 40 * ms}, returns(3, 3), 90 * ms, []time.Duration{0, 40 * ms, 80 * ms}},
 		"a full batch": {Loop{Every: 40 * ms, Full: 3}, returns(3, 4, 2), 50 * ms,
