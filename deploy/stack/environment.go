@@ -12,7 +12,7 @@ import (
 // and a collection costs by what lives, so there may be much garbage. Where much lives, such as thousands of open
 // streams, the limit bounds both.
 const (
-	GCPercent   = 400 // GOGC
+	GCPercent   = 250 // GOGC
 	memoryLimit = "350MiB"
 )
 
