@@ -72,6 +72,7 @@ const (
 	startTimeout = 2 * time.Minute // recovery after a crash is part of it
 	startTries   = 20
 	startPause   = 200 * time.Millisecond
+	portTries    = 5
 )
 
 // Start returns a server that answers. Where needed, it fetches the binaries, creates the data and recovers from a
@@ -105,7 +106,7 @@ func Start(ctx context.Context, opts Options) (_ *Server, err error) {
 	if err := data.stopLeftover(ctx); err != nil {
 		return nil, err
 	}
-	if _, err := choosePort(opts.Port); err != nil { // known before the work of initdb
+	if _, err := choosePort(ctx, opts.Port); err != nil { // known before the work of initdb
 		return nil, err
 	}
 	if err := data.initialise(ctx, bin, opts.NoSync); err != nil {
@@ -118,7 +119,7 @@ func Start(ctx context.Context, opts Options) (_ *Server, err error) {
 // processes of a killed postmaster have yet to notice its death.
 func launch(ctx context.Context, opts Options, data *folder, bin binaries) (*Server, error) {
 	for try := 1; ; try++ {
-		port, err := choosePort(opts.Port)
+		port, err := choosePort(ctx, opts.Port)
 		if err != nil {
 			return nil, err
 		}
@@ -152,14 +153,26 @@ func launch(ctx context.Context, opts Options, data *folder, bin binaries) (*Ser
 	}
 }
 
-// choosePort returns the port if nobody listens there; for 0 it returns any free one.
-func choosePort(port uint16) (uint16, error) {
-	listener, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(int(port))))
-	if err != nil {
-		return 0, fmt.Errorf("localpostgres: port %d is not free: %w", port, err)
+// choosePort returns the port if nobody listens there; for 0 it returns any free one. It looks again at one that seems
+// taken, a few times: the processes of a postmaster that was killed may have yet to notice it, and a program that is
+// being started inherits the listener of an earlier look until it is executed.
+func choosePort(ctx context.Context, port uint16) (uint16, error) {
+	for try := 1; ; try++ {
+		listener, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(int(port))))
+		if err == nil {
+			defer listener.Close()
+			return uint16(listener.Addr().(*net.TCPAddr).Port), nil
+		}
+		err = fmt.Errorf("localpostgres: port %d is not free: %w", port, err)
+		if try == portTries || !errors.Is(err, syscall.EADDRINUSE) {
+			return 0, err
+		}
+		select {
+		case <-ctx.Done():
+			return 0, err
+		case <-time.After(startPause):
+		}
 	}
-	defer listener.Close()
-	return uint16(listener.Addr().(*net.TCPAddr).Port), nil
 }
 
 func serverSettings(port uint16, opts Options) map[string]string {
