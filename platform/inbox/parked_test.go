@@ -240,6 +240,32 @@ func TestWhatAnotherWorkerHasSettledIsNotStopped(t *testing.T) {
 	b.until(0, `SELECT count(*) FROM inbox_stops`)
 }
 
+// Two workers may claim a message one after the other before the first one has stopped its account: that is one attempt,
+// and the account waits no longer than it should.
+func TestAFailureThatTwoWorkersHaveSeenIsOneAttempt(t *testing.T) {
+	b := setup(t)
+	w := NewWorker(b.inbox(), b.handle, quick, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	m := b.send(1, uuid.New())[0]
+	for attempt := 1; attempt <= quick.Attempts; attempt++ {
+		for range 2 {
+			if err := w.stop(t.Context(), m, errors.New("cannot")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b.until(attempt, `SELECT attempts FROM inbox_stops WHERE message_id = $1`, m.ID)
+		if attempt < quick.Attempts {
+			wait.NoError(t, func() error {
+				n, err := w.probe(t.Context())
+				if err == nil && n == 0 {
+					err = errors.New("the account is not due")
+				}
+				return err
+			})
+		}
+	}
+	b.parked(m)
+}
+
 // A stop whose message was deleted by hand ends by itself.
 func TestAStopWithoutItsMessageEnds(t *testing.T) {
 	b := setup(t)

@@ -50,7 +50,8 @@ type stop struct {
 }
 
 // stop makes an account's queue stand still after its head message has failed: for a while, or, after too many
-// attempts, until an operator acts.
+// attempts, until an operator acts. Between the failure and the stop another worker may have claimed the message too and
+// have failed; the account then stands still already, and the second failure is no further attempt.
 func (w *Worker[B]) stop(ctx context.Context, m Stored, cause error) error {
 	return pg.InTx(ctx, w.inbox.db, func(tx *sqlx.Tx) error {
 		if err := lockLane(ctx, tx, m.Lane); err != nil {
@@ -63,9 +64,10 @@ func (w *Worker[B]) stop(ctx context.Context, m Stored, cause error) error {
 			ON CONFLICT (account_id, lane) DO UPDATE SET
 				attempts = CASE WHEN inbox_stops.message_id = excluded.message_id THEN inbox_stops.attempts + 1 ELSE 1 END,
 				message_id = excluded.message_id, reason = excluded.reason, probing = false, stopped_at = clock_timestamp()
+			WHERE inbox_stops.probing OR inbox_stops.message_id <> excluded.message_id
 			RETURNING attempts`, m.AccountID, m.Lane, m.ID, pg.Storable(cause.Error()))
 		if errors.Is(err, sql.ErrNoRows) {
-			return nil // another worker has settled it meanwhile
+			return nil // another worker has settled it meanwhile, or has stopped its account
 		}
 		if err != nil {
 			return fmt.Errorf("inbox: stop: %w", err)
