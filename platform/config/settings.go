@@ -69,9 +69,6 @@ type setting struct {
 	field reflect.Value
 }
 
-// Load reads T from the environment of the process; see LoadFrom.
-func Load[T any]() (T, error) { return LoadFrom[T](environment()) }
-
 // LoadFrom reads T from the given variables. Its error names every bad variable.
 func LoadFrom[T any](lookup map[string]string) (T, error) {
 	var cfg T

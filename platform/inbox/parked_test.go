@@ -240,8 +240,8 @@ func TestWhatAnotherWorkerHasSettledIsNotStopped(t *testing.T) {
 	b.until(0, `SELECT count(*) FROM inbox_stops`)
 }
 
-// Two workers may claim a message one after the other before the first one has stopped its account: that is one attempt,
-// and the account waits no longer than it should.
+// Two workers may claim a message one after the other before the first one has stopped its account: that is one
+// attempt, and the account waits no longer than it should.
 func TestAFailureThatTwoWorkersHaveSeenIsOneAttempt(t *testing.T) {
 	b := setup(t)
 	w := NewWorker(b.inbox(), b.handle, quick, slog.New(slog.DiscardHandler), prometheus.NewRegistry())

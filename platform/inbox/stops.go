@@ -50,8 +50,8 @@ type stop struct {
 }
 
 // stop makes an account's queue stand still after its head message has failed: for a while, or, after too many
-// attempts, until an operator acts. Between the failure and the stop another worker may have claimed the message too and
-// have failed; the account then stands still already, and the second failure is no further attempt.
+// attempts, until an operator acts. Between the failure and the stop another worker may have claimed the message too
+// and have failed; the account then stands still already, and the second failure is no further attempt.
 func (w *Worker[B]) stop(ctx context.Context, m Stored, cause error) error {
 	return pg.InTx(ctx, w.inbox.db, func(tx *sqlx.Tx) error {
 		if err := lockLane(ctx, tx, m.Lane); err != nil {

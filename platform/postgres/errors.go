@@ -60,10 +60,3 @@ func IsTransient(err error) bool {
 func isConflict(err error) bool {
 	return isStaleStatement(err) || pq.As(err, pqerror.TRSerializationFailure, pqerror.TRDeadlockDetected) != nil
 }
-
-// IsUniqueViolation reports whether a row with this key exists already; constraint is the violated constraint or unique
-// index.
-func IsUniqueViolation(err error, constraint string) bool {
-	pqErr := pq.As(err, pqerror.UniqueViolation)
-	return pqErr != nil && pqErr.Constraint == constraint
-}

@@ -54,17 +54,6 @@ func TestKindsOfErrors(t *testing.T) {
 	}
 }
 
-func TestUniqueViolation(t *testing.T) {
-	db := thingsDatabase(t)
-	_, err := db.ExecContext(t.Context(), `INSERT INTO things VALUES (1, 1)`)
-	if !pg.IsUniqueViolation(err, "things_pkey") || pg.IsUniqueViolation(err, "other") {
-		t.Errorf("got %v", err)
-	}
-	if pg.IsUniqueViolation(nil, "things_pkey") {
-		t.Error("nil is none")
-	}
-}
-
 // What the driver really returns when a server goes away, at every point of a transaction.
 func TestServerGoesAway(t *testing.T) {
 	for _, mode := range []localpostgres.StopMode{localpostgres.Fast, localpostgres.Immediate, localpostgres.Kill} {

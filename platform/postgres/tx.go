@@ -88,3 +88,20 @@ const readTimeout = 10 * time.Second
 func Detached(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), readTimeout)
 }
+
+// ExecExactly runs a statement that must change exactly n rows. Any other number is an error, so that the transaction
+// rolls back; what says in it what the statement was to do.
+func ExecExactly(ctx context.Context, tx sqlx.ExecerContext, what string, n int, query string, args ...any) error {
+	result, err := tx.ExecContext(ctx, query, args...)
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	changed, err := result.RowsAffected()
+	if err == nil && changed != int64(n) {
+		err = fmt.Errorf("%d rows changed instead of %d", changed, n)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
+}

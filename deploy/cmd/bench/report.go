@@ -137,15 +137,6 @@ func pgbenchOf(rounds []Round) *Spread {
 	return &all
 }
 
-// result returns that of a workload on the empty database.
-func (r *Report) result(name string) (Result, bool) {
-	i := slices.IndexFunc(r.Results, func(result Result) bool { return result.Name == name })
-	if i < 0 {
-		return Result{}, false
-	}
-	return r.Results[i], true
-}
-
 // write writes the report to a file.
 func (r Report) write(out string) error {
 	text, err := json.MarshalIndent(r, "", "  ")

@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -97,7 +98,7 @@ func TestResults(t *testing.T) {
 			t.Errorf("%s, %v: reached is %v", result.Name, result.Figure, result.Reached)
 		}
 	}
-	hot, _ := r.result("hot")
+	hot := r.Results[slices.IndexFunc(r.Results, func(result Result) bool { return result.Name == "hot" })]
 	if math.Abs(hot.Figure.Median-0.95) > 1e-9 || math.Abs(hot.Ratio.Median-1.9) > 1e-9 {
 		t.Errorf("hot beside uniform is %v, beside pgbench %v", hot.Figure, hot.Ratio)
 	}

@@ -123,7 +123,7 @@ func (s *Store) SaveCancellations(ctx context.Context, tx *sqlx.Tx, cancellation
 		fingerprints[i] = c.Fingerprint
 		notes[i], at[i] = c.Note, c.At
 	}
-	return exec(ctx, tx, "save cancellations", n, `
+	return pg.ExecExactly(ctx, tx, "save cancellations", n, `
 		WITH watched AS (
 			INSERT INTO unsettled (order_id, due_at) SELECT unnest($1::uuid[]), clock_timestamp()
 			ON CONFLICT (order_id) DO UPDATE SET due_at = excluded.due_at

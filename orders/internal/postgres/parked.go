@@ -42,7 +42,7 @@ func (s *Store) Park(ctx context.Context, tx *sqlx.Tx, events []Parked) error {
 			return err
 		}
 	}
-	return exec(ctx, tx, "park events", n, `
+	return pg.ExecExactly(ctx, tx, "park events", n, `
 		INSERT INTO parked_events (topic, "partition", "offset", key, headers, payload, reason)
 		SELECT * FROM unnest($1::text[], $2::integer[], $3::bigint[], $4::bytea[], $5::text[]::json[], $6::bytea[],
 			$7::text[])

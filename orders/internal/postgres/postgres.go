@@ -101,21 +101,5 @@ func (s *Store) Announce(ctx context.Context, tx *sqlx.Tx, events ...order.Event
 	return outbox.Append(ctx, tx, messages...)
 }
 
-// exec runs a statement that must change exactly n rows; any other number is an error.
-func exec(ctx context.Context, tx *sqlx.Tx, what string, n int, query string, args ...any) error {
-	result, err := tx.ExecContext(ctx, query, args...)
-	if err != nil {
-		return fmt.Errorf("%s: %w", what, err)
-	}
-	changed, err := result.RowsAffected()
-	if err == nil && changed != int64(n) {
-		err = fmt.Errorf("%d rows changed instead of %d", changed, n)
-	}
-	if err != nil {
-		return fmt.Errorf("%s: %w", what, err)
-	}
-	return nil
-}
-
 func texts(n int) pg.Texts    { return make(pg.Texts, n) }
 func bigints(n int) pg.Int64s { return make(pg.Int64s, n) }

@@ -193,7 +193,7 @@ func (s *Store) SaveUnsettled(ctx context.Context, tx *sqlx.Tx, changed []Unsett
 		askedAt[i], due[i] = u.Watched.AskedAt, u.Watched.DueAt
 	}
 	if n > 0 {
-		if err := exec(ctx, tx, "save unsettled orders", n, `
+		if err := pg.ExecExactly(ctx, tx, "save unsettled orders", n, `
 			UPDATE unsettled SET version = c.version, asked = c.asked, asked_at = c.asked_at, due_at = c.due_at
 			FROM unnest($1::uuid[], $2::bigint[], $3::integer[], $4::timestamptz[], $5::timestamptz[])
 				AS c (order_id, version, asked, asked_at, due_at)
@@ -204,6 +204,6 @@ func (s *Store) SaveUnsettled(ctx context.Context, tx *sqlx.Tx, changed []Unsett
 	if len(settled) == 0 {
 		return nil
 	}
-	return exec(ctx, tx, "forget settled orders", len(settled), `
+	return pg.ExecExactly(ctx, tx, "forget settled orders", len(settled), `
 		DELETE FROM unsettled WHERE order_id = ANY($1::uuid[])`, pg.UUIDs(settled))
 }

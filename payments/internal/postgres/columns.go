@@ -1,12 +1,9 @@
 package postgres
 
 import (
-	"context"
-	"fmt"
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jmoiron/sqlx"
 
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
@@ -28,20 +25,4 @@ func column[A ~[]V, V any](n int, value func(i int) V) A {
 		values[i] = value(i)
 	}
 	return values
-}
-
-// exec runs a statement that must change exactly n rows: anything else is a broken promise, and rolls back.
-func exec(ctx context.Context, tx *sqlx.Tx, what string, n int, query string, args ...any) error {
-	result, err := tx.ExecContext(ctx, query, args...)
-	if err != nil {
-		return fmt.Errorf("%s: %w", what, err)
-	}
-	changed, err := result.RowsAffected()
-	if err == nil && changed != int64(n) {
-		err = fmt.Errorf("%d rows changed instead of %d", changed, n)
-	}
-	if err != nil {
-		return fmt.Errorf("%s: %w", what, err)
-	}
-	return nil
 }

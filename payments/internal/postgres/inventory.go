@@ -170,7 +170,7 @@ func (s *Store) enqueue(ctx context.Context, tx *sqlx.Tx, orders []uuid.UUID, me
 	if _, err := s.inbox.Insert(ctx, tx, messages); err != nil {
 		return err
 	}
-	return exec(ctx, tx, "join inventory", len(orders), `
+	return pg.ExecExactly(ctx, tx, "join inventory", len(orders), `
 		UPDATE inventory SET joined_at = clock_timestamp() WHERE order_id = ANY($1::uuid[])`, pg.UUIDs(orders))
 }
 
@@ -179,7 +179,7 @@ func postpone(ctx context.Context, tx *sqlx.Tx, orders []uuid.UUID) error {
 	if len(orders) == 0 {
 		return nil
 	}
-	return exec(ctx, tx, "postpone inventory", len(orders), `
+	return pg.ExecExactly(ctx, tx, "postpone inventory", len(orders), `
 		UPDATE inventory SET look_at = clock_timestamp()
 			+ least(greatest(clock_timestamp() - received_at, make_interval(secs => $2)), make_interval(secs => $3))
 		WHERE order_id = ANY($1::uuid[])`, pg.UUIDs(orders), minLook.Seconds(), maxLook.Seconds())

@@ -37,7 +37,7 @@ func saveRetellings(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) er
 		return nil
 	}
 	// Retell adds its first pause to this time: a settlement does not know it.
-	return exec(ctx, tx, "save what is told again", len(orders), `
+	return pg.ExecExactly(ctx, tx, "save what is told again", len(orders), `
 		INSERT INTO retellings (order_id, lane, due_at)
 		SELECT *, clock_timestamp() FROM unnest($1::uuid[], $2::smallint[])
 		ON CONFLICT (order_id, lane) DO UPDATE SET told = 0, due_at = excluded.due_at`, orders, lanes)

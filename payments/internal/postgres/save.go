@@ -13,6 +13,7 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 // Save stores what a batch has changed, one statement per table. Its entries get one time, which is not before
@@ -95,7 +96,7 @@ func saveBalances(
 		return nil
 	}
 	keys := slices.Collect(maps.Keys(balances))
-	return exec(ctx, tx, "save balances", n, `
+	return pg.ExecExactly(ctx, tx, "save balances", n, `
 		UPDATE balances SET actual = c.actual, frozen = c.frozen, entries = c.entries, waiting = c.waiting,
 			entered_at = coalesce($1::timestamptz, entered_at)
 		FROM unnest($2::uuid[], $3::text[], $4::smallint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[])
@@ -116,7 +117,7 @@ func saveAccounts(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) erro
 	if n == 0 {
 		return nil
 	}
-	return exec(ctx, tx, "save accounts", n, `
+	return pg.ExecExactly(ctx, tx, "save accounts", n, `
 		INSERT INTO accounts (id, lane, owner, reference, created_at)
 		SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::text[], $5::timestamptz[])`,
 		uuids(n, func(i int) uuid.UUID { return accounts[i].ID }),
@@ -131,7 +132,7 @@ func saveOperations(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) er
 	if n == 0 {
 		return nil
 	}
-	return exec(ctx, tx, "save operations", n, `
+	return pg.ExecExactly(ctx, tx, "save operations", n, `
 		INSERT INTO operations (`+operationColumns+`)
 		SELECT unnest($1::uuid[]), unnest($2::smallint[]), unnest($3::bigint[]), unnest($4::text[]), unnest($5::uuid[]),
 			unnest($6::uuid[]), unnest($7::uuid[]), unnest($8::uuid[]), unnest($9::uuid[]), unnest($10::text[]),
@@ -166,7 +167,7 @@ func completeOperations(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes
 		return nil
 	}
 	op := func(i int) *ledger.Operation { return changes.Completed[i].Operation }
-	return exec(ctx, tx, "complete operations", n, `
+	return pg.ExecExactly(ctx, tx, "complete operations", n, `
 		UPDATE operations SET status = c.status, reason = c.reason, note = c.note, hold_id = c.hold_id,
 			settled_at = c.settled_at
 		FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::text[], $5::text[], $6::uuid[], $7::timestamptz[])
@@ -186,7 +187,7 @@ func saveHolds(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) error {
 	if n == 0 {
 		return nil
 	}
-	return exec(ctx, tx, "save holds", n, `
+	return pg.ExecExactly(ctx, tx, "save holds", n, `
 		INSERT INTO holds (`+holdColumns+`)
 		SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::uuid[], $4::text[], $5::bigint[], $6::bigint[], $7::text[],
 			$8::uuid[], $9::timestamptz[], $10::timestamptz[])
@@ -233,7 +234,7 @@ func insertPayments(ctx context.Context, tx *sqlx.Tx, payments []*ledger.OrderPa
 	if n == 0 {
 		return nil
 	}
-	return exec(ctx, tx, "save payments", n, `
+	return pg.ExecExactly(ctx, tx, "save payments", n, `
 		INSERT INTO payments (`+paymentColumns+`, previous)
 		SELECT unnest($1::uuid[]), unnest($2::smallint[]), unnest($3::uuid[]), unnest($4::text[]), unnest($5::bigint[]),
 			unnest($6::text[]), unnest($7::text[]), unnest($8::text[]), unnest($9::text[]), unnest($10::bigint[]),
@@ -261,7 +262,7 @@ func updatePayments(ctx context.Context, tx *sqlx.Tx, payments []*ledger.OrderPa
 	if n == 0 {
 		return nil
 	}
-	return exec(ctx, tx, "change payments", n, `
+	return pg.ExecExactly(ctx, tx, "change payments", n, `
 		UPDATE payments SET status = c.status, reason = c.reason, note = c.note, previous = c.previous, captured = c.captured,
 			refunded = c.refunded, version = c.version, updated_at = c.updated_at
 		FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bigint[],
@@ -285,7 +286,7 @@ func endWaits(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) error {
 	if n == 0 {
 		return nil
 	}
-	return exec(ctx, tx, "end what waits", n, `
+	return pg.ExecExactly(ctx, tx, "end what waits", n, `
 		DELETE FROM waits USING unnest($1::uuid[], $2::smallint[]) AS ended (id, lane)
 		WHERE waits.id = ended.id AND waits.lane = ended.lane`,
 		uuids(n, func(i int) uuid.UUID { return waits[i].Request.ID }),
@@ -302,7 +303,7 @@ func saveWaits(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) error {
 		return err
 	}
 	r := func(i int) *ledger.Request { return &waits[i].Request }
-	return exec(ctx, tx, "save what waits", n, `
+	return pg.ExecExactly(ctx, tx, "save what waits", n, `
 		INSERT INTO waits (currency, `+waitColumns+`)
 		SELECT * FROM unnest($1::text[], $2::uuid[], $3::smallint[], $4::uuid[], $5::text[], $6::bigint[],
 			$7::timestamptz[], $8::text[], $9::bigint[], $10::text[], $11::uuid[], $12::text[], $13::timestamptz[])`,
@@ -331,7 +332,7 @@ func askWaits(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) error {
 	if err != nil {
 		return err
 	}
-	return exec(ctx, tx, "ask for the replies of what waits", n, `
+	return pg.ExecExactly(ctx, tx, "ask for the replies of what waits", n, `
 		UPDATE waits SET payload = asked.payload
 		FROM unnest($1::uuid[], $2::smallint[], $3::text[]) AS asked (id, lane, payload)
 		WHERE waits.id = asked.id AND waits.lane = asked.lane`,
