@@ -31,6 +31,13 @@ type core struct {
 	n int
 }
 
+type balance struct{ actual, frozen int64 }
+
+type held struct {
+	account uuid.UUID
+	amount  int64
+}
+
 // start runs a core until the test ends. spoil may be nil.
 func start(t *testing.T, spoil func(n int, c contract.Command, r *contract.Reply) []uuid.UUID) kafka.Config {
 	t.Helper()
@@ -169,7 +176,7 @@ func (c *core) do(command contract.Command) contract.Reply {
 			c.at(c.balances[*command.ToAccountID], currency.Code).actual += amount
 		case "hold":
 			at.frozen += amount
-			c.holds[id] = held{id, *payer, amount}
+			c.holds[id] = held{*payer, amount}
 		}
 	case "capture":
 		at.frozen -= ended.amount

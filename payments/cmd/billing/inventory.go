@@ -4,8 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"strings"
-	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/altyn-pay/altyn/platform/config"
 	"github.com/altyn-pay/altyn/platform/contract"
@@ -41,33 +41,20 @@ out_of_stock.`
 	return c
 }
 
-// tell publishes a message of the inventory system. The message is sent again until the broker has it or the time is
-// over: its key makes repetitions harmless.
+// tell publishes a message of the inventory system.
 func (t terminal) tell(ctx context.Context, i inventory) error {
 	ctx, cancel := i.Timeout.begin(ctx)
 	defer cancel()
-	message := contract.Inventory{IdempotentKey: newCommandID(), OrderID: *i.Order.value, Status: string(i.Status)}
+	message := contract.Inventory{IdempotentKey: newCommandID(), OrderID: uuid.UUID(i.Order), Status: string(i.Status)}
 	value, err := json.Marshal(message)
 	if err != nil {
 		return err
 	}
-	producer, _, err := newProducer(i.Kafka, t.stderr)
+	s, err := newSender(i.Kafka, t.stderr)
 	if err != nil {
 		return err
 	}
-	defer producer.Close()
-	record := kafka.Message{Topic: contract.TopicInventory, Key: []byte(message.OrderID.String()), Value: value}
-	for pause := minPause; ; pause = min(2*pause, maxPause) {
-		err := producer.Produce(ctx, []kafka.Message{record})[0]
-		if err == nil || kafka.Permanent(err) {
-			return err
-		}
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-			return unknownError{fmt.Errorf(
-				"the broker at %s (KAFKA_BROKERS) did not take it %w: %w; is the stack running (make start)?",
-				strings.Join(i.Kafka.Brokers, ","), context.Cause(ctx), err)}
-		}
-	}
+	defer s.Close()
+	return s.deliver(ctx, kafka.Message{
+		Topic: contract.TopicInventory, Key: []byte(message.OrderID.String()), Value: value})
 }

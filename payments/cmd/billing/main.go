@@ -25,9 +25,7 @@ const (
 const about = `billing is a client of Altyn's billing core. It speaks to the broker only, as any outside system would:
 a command is one message on the topic billing.commands, its reply one message on billing.replies.`
 
-const more = `billing completion <shell> completes commands and flags in bash, zsh or fish.
-
-The first steps (make start brings the stack up):
+const more = `The first steps (make start brings the stack up):
 
   $ billing create-account --owner alice      the reply's body has the account's id; call it A
   $ billing create-account --owner bob        and B
@@ -48,9 +46,7 @@ func program(stdout, stderr io.Writer) config.Program {
 		c.Group = "To play"
 		commands = append(commands, c)
 	}
-	p := config.Program{Name: "billing", About: about, More: more, Commands: commands, Stdout: stdout, Stderr: stderr}
-	p.Commands = append(p.Commands, completionCommand(p))
-	return p
+	return config.Program{Name: "billing", About: about, More: more, Commands: commands, Stdout: stdout, Stderr: stderr}
 }
 
 // terminal is where the commands print.

@@ -7,26 +7,32 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/google/uuid"
 
 	"github.com/altyn-pay/altyn/platform/config"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/kafka"
-	"github.com/altyn-pay/altyn/platform/money"
 )
 
 const statusError = "error"
 
-// id is a UUID as a flag; nil where it is not given.
-type id struct{ value *uuid.UUID }
+// id is a UUID as a flag; zero where it is not given.
+type id uuid.UUID
 
 // UnmarshalText reads a UUID.
 func (i *id) UnmarshalText(text []byte) error {
 	parsed, err := contract.ParseID(string(text))
-	i.value = &parsed
+	if err == nil && parsed == uuid.Nil {
+		err = contract.ErrID
+	}
+	*i = id(parsed)
 	return err
 }
+
+// MarshalText writes the UUID.
+func (i id) MarshalText() ([]byte, error) { return uuid.UUID(i).MarshalText() }
 
 // amount is an amount as a flag. What is wrong with it is for the service to say, but for an empty one, as of a
 // variable that is not set: left out, it may mean all there is.
@@ -41,108 +47,69 @@ func (a *amount) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// sending is what all commands have in common.
-type sending struct {
-	CommandID id      `flag:"command-id" value:"ID" help:"of the command (default: a fresh one)"`
-	JSON      bool    `flag:"json" help:"print the reply in one line, as it came"`
-	Timeout   timeout `flag:"timeout" value:"DURATION" default:"10s" help:"how long to wait for a reply"`
-	Kafka     kafka.Config
-}
-
-// texts are those that an operation keeps.
-type texts struct {
-	Reference   string `flag:"reference" help:"your own ID of it, kept and returned"`
-	Description string `flag:"description" help:"for people"`
-}
-
-// value is an amount of a currency.
-type value struct {
-	Amount   amount `flag:"amount" value:"AMOUNT" required:"true" help:"a decimal number such as 2500.00"`
-	Currency string `flag:"currency" value:"CODE" required:"true" help:"the currency, such as USD, RUB, EUR or USDT"`
-}
-
-// The flags of the commands. Each type's request is the command that they make, without its operation.
+// The flags of the commands. Their JSON is the message that they make, without its operation.
 type (
+	// sending is what all commands have in common.
+	sending struct {
+		CommandID id           `json:"command_id,omitzero" flag:"command-id" value:"ID" help:"of the command (default: a fresh one)"`
+		JSON      bool         `json:"-" flag:"json" help:"print the reply in one line, as it came"`
+		Timeout   timeout      `json:"-" flag:"timeout" value:"DURATION" default:"10s" help:"how long to wait for a reply"`
+		Kafka     kafka.Config `json:"-"`
+	}
+	// texts are those that an operation keeps.
+	texts struct {
+		Reference   string `json:"reference" flag:"reference" help:"your own ID of it, kept and returned"`
+		Description string `json:"description" flag:"description" help:"for people"`
+	}
+	// value is an amount of a currency.
+	value struct {
+		Amount   amount `json:"amount" flag:"amount" value:"AMOUNT" required:"true" help:"a decimal number such as 2500.00"`
+		Currency string `json:"currency" flag:"currency" value:"CODE" required:"true" help:"the currency, such as USD, RUB, EUR or USDT"`
+	}
 	newAccount struct {
-		ID        id     `flag:"id" value:"ID" help:"of the new account (default: the service makes one)"`
-		Owner     string `flag:"owner" value:"NAME" help:"whose account it is"`
-		Reference string `flag:"reference" help:"your own ID of it, kept and returned"`
+		ID        id     `json:"id,omitzero" flag:"id" value:"ID" help:"of the new account (default: the service makes one)"`
+		Owner     string `json:"owner" flag:"owner" value:"NAME" help:"whose account it is"`
+		Reference string `json:"reference" flag:"reference" help:"your own ID of it, kept and returned"`
 		sending
 	}
 	movement struct {
-		Account id `flag:"account" value:"ID" required:"true" help:"the account"`
+		Account id `json:"account_id" flag:"account" value:"ID" required:"true" help:"the account"`
 		value
 		texts
 		sending
 	}
 	transfer struct {
-		From id `flag:"from" value:"ID" required:"true" help:"the account that pays"`
-		To   id `flag:"to" value:"ID" required:"true" help:"the account that is paid"`
+		From id `json:"from_account_id" flag:"from" value:"ID" required:"true" help:"the account that pays"`
+		To   id `json:"to_account_id" flag:"to" value:"ID" required:"true" help:"the account that is paid"`
 		value
 		texts
 		sending
 	}
 	newHold struct {
 		movement
-		ExpiresIn string `flag:"expires-in" value:"DURATION" help:"until it is released, such as 15m (default 7 days)"`
+		ExpiresIn string `json:"expires_in" flag:"expires-in" value:"DURATION" help:"until it is released, such as 15m (default 7 days)"`
 	}
 	capture struct {
 		release
-		Amount amount `flag:"amount" value:"AMOUNT" help:"a decimal number such as 2500.00 (default: all of it)"`
+		Amount amount `json:"amount,omitempty" flag:"amount" value:"AMOUNT" help:"a decimal number such as 2500.00 (default: all of it)"`
 	}
 	release struct {
-		Hold id `flag:"hold" value:"ID" required:"true" help:"the hold: the operation_id in the reply to the command hold"`
+		Hold id `json:"hold_id" flag:"hold" value:"ID" required:"true" help:"the hold: the operation_id in the reply to the command hold"`
 		texts
 		sending
 	}
 	cancellation struct {
-		Operation id     `flag:"operation" value:"ID" required:"true" help:"its id in the list of the account's operations"`
-		Reason    string `flag:"reason" help:"why; it is kept as the operation's note"`
+		Operation id     `json:"operation_id" flag:"operation" value:"ID" required:"true" help:"its id in the list of the account's operations"`
+		Reason    string `json:"reason" flag:"reason" help:"why; it is kept as the operation's note"`
 		sending
 	}
 	question struct {
-		Account id `flag:"account" value:"ID" required:"true" help:"the account"`
+		Account id `json:"account_id" flag:"account" value:"ID" required:"true" help:"the account"`
 		sending
 	}
 )
 
 func (s sending) options() sending { return s }
-
-func (a newAccount) request() contract.Command {
-	return contract.Command{ID: a.ID.value, Owner: a.Owner, Reference: a.Reference}
-}
-
-func (m movement) request() contract.Command {
-	return contract.Command{AccountID: m.Account.value, Amount: money.Decimal(m.Amount), Currency: m.Currency,
-		Reference: m.Reference, Description: m.Description}
-}
-
-func (t transfer) request() contract.Command {
-	return contract.Command{FromAccountID: t.From.value, ToAccountID: t.To.value, Amount: money.Decimal(t.Amount),
-		Currency: t.Currency, Reference: t.Reference, Description: t.Description}
-}
-
-func (h newHold) request() contract.Command {
-	c := h.movement.request()
-	c.ExpiresIn = h.ExpiresIn
-	return c
-}
-
-func (c capture) request() contract.Command {
-	r := c.release.request()
-	r.Amount = money.Decimal(c.Amount)
-	return r
-}
-
-func (r release) request() contract.Command {
-	return contract.Command{HoldID: r.Hold.value, Reference: r.Reference, Description: r.Description}
-}
-
-func (c cancellation) request() contract.Command {
-	return contract.Command{OperationID: c.Operation.value, Reason: c.Reason}
-}
-
-func (q question) request() contract.Command { return contract.Command{AccountID: q.Account.value} }
 
 const (
 	exampleA    = "019b3c5e-7a40-7c4e-8d7c-6a1f0e9f2b11"
@@ -189,31 +156,27 @@ func operations(t terminal) []config.Command {
 }
 
 // operation makes a command that sends one message and prints the reply.
-func operation[T interface {
-	request() contract.Command
-	options() sending
-}](t terminal, name, help, about string, examples ...string) config.Command {
+func operation[T interface{ options() sending }](
+	t terminal, name, help, about string, examples ...string) config.Command {
 	c := config.NewCommand(name, help, func(ctx context.Context, flags T) error {
-		command := flags.request()
-		command.Operation = operationOf(name)
+		command := contract.Command{Operation: strings.ReplaceAll(name, "-", "_")}
+		text, err := json.Marshal(flags)
+		if err == nil {
+			err = json.Unmarshal(text, &command)
+		}
+		if err != nil {
+			return err
+		}
 		return t.send(ctx, command, flags.options())
 	})
 	c.Group, c.About, c.Examples = "Accounts and money", about, examples
 	return c
 }
 
-// operationOf is the operation in the message of a command.
-func operationOf(name string) string {
-	if name == "create-account" {
-		return "create_account"
-	}
-	return name
-}
-
 // send sends a command and prints its reply.
 func (t terminal) send(ctx context.Context, command contract.Command, s sending) error {
 	fresh := newCommandID()
-	command.CommandID = cmp.Or(s.CommandID.value, &fresh)
+	command.CommandID = cmp.Or(command.CommandID, &fresh)
 	ctx, cancel := s.Timeout.begin(ctx)
 	defer cancel()
 	client, err := dial(ctx, s.Kafka, t.stderr)
@@ -240,12 +203,3 @@ func (t terminal) send(ctx context.Context, command contract.Command, s sending)
 }
 
 func newCommandID() uuid.UUID { return uuid.Must(uuid.NewV7()) }
-
-// key is what keeps commands in order: the account that is charged, or what is known in its place.
-func key(c contract.Command) string {
-	id := cmp.Or(c.AccountID, c.FromAccountID, c.ID, c.HoldID, c.OperationID, c.CommandID)
-	return id.String()
-}
-
-// decimal is an amount as commands carry it.
-func decimal(c money.Currency, minor int64) money.Decimal { return money.Decimal(c.Format(minor)) }

@@ -2,8 +2,8 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
+	"text/tabwriter"
 
 	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
@@ -17,7 +17,6 @@ import (
 // seeding is the flags of seed.
 type seeding struct {
 	Accounts int     `flag:"accounts" default:"4" help:"how many to open"`
-	JSON     bool    `flag:"json" help:"print a JSON array instead of a table"`
 	Timeout  timeout `flag:"timeout" value:"DURATION" default:"10s" help:"how long to wait for a reply"`
 	Kafka    kafka.Config
 }
@@ -36,23 +35,17 @@ func within(flag string, n, least, most int) error {
 func (t terminal) seedCommand() config.Command {
 	c := config.NewCommand("seed", "open accounts with money in USD, RUB, EUR and USDT", t.seed)
 	c.About = "Each run opens new accounts. They are printed with their balances, as the billing core tells them."
-	c.Examples = []string{"", "--accounts 10", "--accounts 1 --json | jq -r .[0].id"}
+	c.Examples = []string{"", "--accounts 10"}
 	return c
 }
 
-// seeds is what the first account gets; the second one gets twice as much, and so on.
-var seeds = []struct{ currency, amount string }{
-	{"USD", "1000.00"}, {"RUB", "75000.00"}, {"EUR", "900.00"}, {"USDT", "1000.000000"},
-}
+// seeds are what the first account gets; the second one gets twice as much, and so on.
+var seeds = []struct {
+	currency string
+	units    int
+}{{"USD", 1000}, {"RUB", 75000}, {"EUR", 900}, {"USDT", 1000}}
 
 var owners = []string{"alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi", "ivan", "judy"}
-
-// seeded is an account as it is printed.
-type seeded struct {
-	ID       uuid.UUID         `json:"id"`
-	Owner    string            `json:"owner"`
-	Balances map[string]string `json:"balances"`
-}
 
 func (t terminal) seed(ctx context.Context, s seeding) error {
 	dialing, cancel := s.Timeout.begin(ctx)
@@ -62,90 +55,64 @@ func (t terminal) seed(ctx context.Context, s seeding) error {
 		return err
 	}
 	defer client.close()
-	list := make([]seeded, s.Accounts)
+	lines := make([]string, s.Accounts)
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(32)
-	for i := range list {
+	for i := range lines {
 		group.Go(func() (err error) {
-			list[i], err = client.seed(ctx, i, s.Timeout)
+			lines[i], err = client.seed(ctx, i, s.Timeout)
 			return err
 		})
 	}
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	if s.JSON {
-		return json.NewEncoder(t.stdout).Encode(list)
+	table := tabwriter.NewWriter(t.stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprint(table, "ACCOUNT\tOWNER\t")
+	for _, seed := range seeds {
+		fmt.Fprint(table, seed.currency, "\t")
 	}
-	t.table(list)
-	return nil
+	fmt.Fprintln(table)
+	for _, line := range lines {
+		fmt.Fprintln(table, line)
+	}
+	return table.Flush()
 }
 
-// seed opens one account and puts money on it.
-func (c *client) seed(ctx context.Context, i int, timeout timeout) (seeded, error) {
-	s := seeded{ID: newCommandID(), Owner: owners[i%len(owners)]}
+// seed opens one account, puts money on it and returns its line of the table.
+func (c *client) seed(ctx context.Context, i int, timeout timeout) (line string, err error) {
+	account, owner := newCommandID(), owners[i%len(owners)]
 	if round := i / len(owners); round > 0 {
-		s.Owner += fmt.Sprint(round + 1)
+		owner += fmt.Sprint(round + 1)
 	}
-	create := contract.Command{Operation: "create_account", ID: &s.ID, Owner: s.Owner}
-	if _, err := c.must(ctx, timeout, create); err != nil {
-		return s, err
-	}
-	currencies, err := money.LoadCurrencies("")
-	if err != nil {
-		return s, err
+	if err := c.open(ctx, timeout, account, owner); err != nil {
+		return "", err
 	}
 	for _, seed := range seeds {
-		currency, _ := currencies.Lookup(seed.currency)
-		minor, err := currency.Parse(seed.amount)
-		if err != nil {
-			return s, err
-		}
-		if _, err := c.must(ctx, timeout, contract.Command{Operation: "deposit", AccountID: &s.ID, Currency: seed.currency,
-			Amount: decimal(currency, minor*int64(i+1))}); err != nil {
-			return s, err
+		if _, err := c.must(ctx, timeout, contract.Command{Operation: "deposit", AccountID: &account,
+			Currency: seed.currency, Amount: money.Decimal(fmt.Sprint(seed.units * (i + 1)))}); err != nil {
+			return "", err
 		}
 	}
-	reply, err := c.must(ctx, timeout, contract.Command{Operation: "balance", AccountID: &s.ID})
-	if err != nil {
-		return s, err
-	}
-	var balances contract.Balances
-	err = reply.body(&balances)
-	s.Balances = balances.Actual
-	return s, err
-}
-
-// must sends a command under a fresh ID; an error reply is an error.
-func (c *client) must(ctx context.Context, timeout timeout, command contract.Command) (reply, error) {
-	id := newCommandID()
-	command.CommandID = &id
-	ctx, cancel := timeout.begin(ctx)
-	defer cancel()
-	r, err := c.call(ctx, command)
-	if err == nil && r.Status == statusError {
-		err = fmt.Errorf("%s was refused: %d %s %s", command.Operation, r.Code, r.Reason, r.Detail)
-	}
-	return r, err
-}
-
-func (t terminal) table(list []seeded) {
-	fmt.Fprintf(t.stdout, "%-36s  %-8s", "ACCOUNT", "OWNER")
+	balances, err := c.balances(ctx, timeout, account)
+	line = fmt.Sprint(account, "\t", owner, "\t")
 	for _, seed := range seeds {
-		fmt.Fprintf(t.stdout, "  %16s", seed.currency)
+		line += balances.Actual[seed.currency] + "\t"
 	}
-	fmt.Fprintln(t.stdout)
-	for _, s := range list {
-		fmt.Fprintf(t.stdout, "%-36s  %-8s", s.ID, s.Owner)
-		for _, seed := range seeds {
-			fmt.Fprintf(t.stdout, "  %16s", s.Balances[seed.currency])
-		}
-		fmt.Fprintln(t.stdout)
+	return line, err
+}
+
+// open opens an account.
+func (c *client) open(ctx context.Context, timeout timeout, account uuid.UUID, owner string) error {
+	_, err := c.must(ctx, timeout, contract.Command{Operation: "create_account", ID: &account, Owner: owner})
+	return err
+}
+
+// balances asks what an account has.
+func (c *client) balances(ctx context.Context, timeout timeout, account uuid.UUID) (b contract.Balances, err error) {
+	reply, err := c.must(ctx, timeout, contract.Command{Operation: "balance", AccountID: &account})
+	if err == nil {
+		err = reply.body(&b)
 	}
-	first, last := list[0].ID, list[len(list)-1].ID
-	fmt.Fprintf(t.stdout, "\nTry:\n  billing deposit --account %s --amount 777 --currency RUB\n", first)
-	if first != last {
-		fmt.Fprintf(t.stdout, "  billing transfer --from %s --to %s --amount 111 --currency RUB\n", first, last)
-	}
-	fmt.Fprintf(t.stdout, "  billing balance --account %s\n", first)
+	return b, err
 }
