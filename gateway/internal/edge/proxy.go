@@ -34,13 +34,12 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		httpserver.NotFound(w, r)
 		return
 	}
-	ctx, cancel := context.WithCancelCause(r.Context())
-	defer cancel(nil)
-	request := r.WithContext(ctx)
-	if err := readBody(w, request, p.maxBody); err != nil {
+	if err := readBody(w, r, p.maxBody); err != nil {
 		httpserver.Error(w, r, err)
 		return
 	}
+	ctx, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
 	h := &hop{w: w, r: r, ctx: ctx, cancel: cancel, service: p.service}
 	h.stop = time.AfterFunc(p.timeout, func() { cancel(errUpstreamTimeout) }).Stop
 	defer func() { h.stop() }()
@@ -50,7 +49,7 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		ErrorHandler: func(_ http.ResponseWriter, _ *http.Request, err error) { h.fail(err) },
 		BufferPool:   buffers,
 		ErrorLog:     silent,
-	}).ServeHTTP(w, request)
+	}).ServeHTTP(w, r)
 }
 
 // rewrite makes the client's headers the gateway's: it drops what is between the client and the gateway, and sets
@@ -73,8 +72,8 @@ func rewrite(pr *httputil.ProxyRequest) {
 	if len(header["Traceparent"]) != 1 || header["Traceparent"][0] != trace {
 		delete(header, "Tracestate") // It belongs to a trace that ends here.
 	}
-	header.Set("Traceparent", trace)
-	header.Set("X-Request-Id", httpserver.RequestID(pr.In.Context()))
+	header["Traceparent"] = []string{trace}
+	header["X-Request-Id"] = []string{httpserver.RequestID(pr.In.Context())}
 }
 
 // hop is one request's way to a service and its answer's way back.
@@ -89,7 +88,12 @@ type hop struct {
 
 // RoundTrip implements http.RoundTripper for the ReverseProxy, whose own context would let interim answers through.
 func (h *hop) RoundTrip(request *http.Request) (*http.Response, error) {
-	response, err := h.service.RoundTrip(request.WithContext(h.ctx))
+	request = request.WithContext(h.ctx)
+	if request.GetBody != nil {
+		// As it is known to be in memory, http.Transport sends it together with the headers.
+		request.Body, _ = request.GetBody()
+	}
+	response, err := h.service.RoundTrip(request)
 	if err != nil {
 		return nil, err
 	}
