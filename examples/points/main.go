@@ -8,43 +8,34 @@ package main
 import (
 	"context"
 	"log/slog"
-	"net"
 	"os"
-	"os/signal"
-	"syscall"
-	"time"
 
+	"github.com/altyn-pay/altyn/platform/config"
+	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/kafka"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := start(ctx); err != nil {
-		slog.Error("ended", "error", err)
-		os.Exit(1)
-	}
+	os.Exit(config.Program{Name: "points", About: "points keeps the loyalty points of customers.",
+		Commands: []config.Command{config.NewCommand("", "", start)}}.Main())
 }
 
-// start runs the service on what `make env` has started.
-func start(ctx context.Context) error {
-	database := pg.Config{Host: "127.0.0.1", Port: 54320, SSLMode: "disable", MaxConns: 8}
+// settings have defaults that fit what `make env` starts.
+type settings struct {
+	Postgres pg.Config
+	Kafka    kafka.Config
+}
+
+func start(ctx context.Context, s settings) error {
+	database := s.Postgres.Defaults("points")
 	admin := database
 	admin.User, admin.Password, admin.Database = "postgres", "postgres", "postgres"
-	database = database.Defaults("points")
 	if err := pg.Provision(ctx, admin, database); err != nil {
 		return err
 	}
 	if err := pg.Migrate(ctx, database, slog.Default(), migrations()...); err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:8200")
-	if err != nil {
-		return err
-	}
-	broker := kafka.Config{
-		Brokers: []string{"127.0.0.1:9092"}, Partitions: 4, ReplicationFactor: 1, Retention: 30 * 24 * time.Hour,
-	}
-	return run(ctx, database, broker, listener)
+	return run(ctx, database, s.Kafka, httpserver.Server{Name: "points", Addr: "127.0.0.1:8200"})
 }

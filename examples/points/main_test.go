@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/testkit/kafkatest"
 	"github.com/altyn-pay/altyn/testkit/postgrestest"
@@ -35,7 +36,7 @@ func TestPointsAreAddedOnce(t *testing.T) {
 	defer running.Wait()
 	defer stop()
 	running.Go(func() {
-		if err := run(ctx, db.Config, broker, listener); err != nil {
+		if err := run(ctx, db.Config, broker, httpserver.Server{Name: "points", Listener: listener}); err != nil {
 			t.Error(err)
 		}
 	})

@@ -6,9 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
-	"net"
 	"net/http"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
@@ -16,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/inbox"
 	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/platform/outbox"
@@ -111,7 +110,7 @@ func accept(intake *inbox.Intake[Purchase]) http.HandlerFunc {
 }
 
 // run serves until ctx ends.
-func run(ctx context.Context, database pg.Config, broker kafka.Config, listener net.Listener) error {
+func run(ctx context.Context, database pg.Config, broker kafka.Config, server httpserver.Server) error {
 	log, metrics := slog.Default(), prometheus.NewRegistry()
 	db, err := pg.Open(database)
 	if err != nil {
@@ -144,23 +143,14 @@ func run(ctx context.Context, database pg.Config, broker kafka.Config, listener 
 	}
 	router := http.NewServeMux()
 	router.Handle("POST /purchases", accept(intake))
-	server := &http.Server{Handler: router, ReadTimeout: 10 * time.Second}
+	server.Handler, server.Logger = router, log
 
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return kafka.KeepTopics(ctx, broker, log, "purchases", "purchases.dlq", "points") })
 	group.Go(func() error { return consumer.Run(ctx, receive) })
 	group.Go(func() error { return worker.Run(ctx) })
 	group.Go(func() error { return relay.Run(ctx) })
-	group.Go(func() error {
-		<-ctx.Done()
-		return server.Shutdown(context.WithoutCancel(ctx))
-	})
-	group.Go(func() error {
-		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			return err
-		}
-		return nil
-	})
+	group.Go(func() error { return httpserver.Run(ctx, server) })
 	return group.Wait()
 }
 

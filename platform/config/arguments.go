@@ -2,9 +2,10 @@ package config
 
 import (
 	"errors"
+	"flag"
+	"fmt"
+	"io"
 	"reflect"
-	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -22,40 +23,38 @@ func isArgument(err error) bool {
 	return errors.As(err, new(argumentError)) || errors.As(err, &wrong) && strings.HasPrefix(wrong.Name, "--")
 }
 
-// parseArguments takes arguments apart and returns the values of the flags that were given, by their names with two
-// dashes. A flag begins with one dash or two; its value follows, or stands behind "=". After "--" nothing is a flag.
-// What is no flag goes into the field with the tag args. The error is the first mistake.
+// parseArguments takes arguments apart as package flag does, but that flags may also follow what is no flag. It returns
+// the values of the flags that were given, by their names with two dashes. What is no flag goes into the field with the
+// tag args. The error is the first mistake, or flag.ErrHelp.
 func parseArguments(settings []setting, args []string) (given map[string]string, err error) {
 	given = make(map[string]string)
+	flags := flag.NewFlagSet("", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	for _, s := range settings {
+		keep := func(value string) error { given[s.flag()] = value; return nil }
+		switch {
+		case s.Flag == "":
+		case s.Value == "":
+			flags.BoolFunc(s.Flag, s.Help, keep)
+		default:
+			flags.Func(s.Flag, s.Help, keep)
+		}
+	}
 	var rest []string
 	for len(args) > 0 {
-		arg := args[0]
-		args = args[1:]
-		if arg == "--" {
-			rest = append(rest, args...)
+		if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+			return nil, err
+		} else if err != nil {
+			return nil, argumentError(err.Error())
+		}
+		left := flags.Args()
+		if n := len(args) - len(left); n > 0 && args[n-1] == "--" {
+			rest = append(rest, left...)
 			break
 		}
-		name, ok := strings.CutPrefix(arg, "-")
-		if !ok || name == "" {
-			rest = append(rest, arg)
-			continue
+		if args = left; len(args) > 0 {
+			rest, args = append(rest, args[0]), args[1:]
 		}
-		name, value, assigned := strings.Cut(strings.TrimPrefix(name, "-"), "=")
-		i := slices.IndexFunc(settings, func(s setting) bool { return s.Flag == name && name != "" })
-		if i < 0 {
-			typed, _, _ := strings.Cut(arg, "=")
-			return nil, argumentError("there is no flag " + typed + didYouMean("--"+name, flagNames(settings)))
-		}
-		switch s := settings[i]; {
-		case assigned:
-		case s.Value == "":
-			value = "true"
-		case len(args) == 0:
-			return nil, &Wrong{Name: s.flag(), Must: "needs a value"}
-		default:
-			value, args = args[0], args[1:]
-		}
-		given["--"+name] = value
 	}
 	for _, s := range settings {
 		if s.Required && given[s.flag()] == "" {
@@ -67,17 +66,7 @@ func parseArguments(settings []setting, args []string) (given map[string]string,
 		}
 	}
 	if len(rest) > 0 {
-		return nil, argumentError("there is no argument " + strconv.Quote(rest[0]))
+		return nil, argumentError(fmt.Sprintf("there is no argument %q", rest[0]))
 	}
 	return given, nil
-}
-
-// flagNames lists the flags with their dashes.
-func flagNames(settings []setting) (names []string) {
-	for _, s := range settings {
-		if s.Flag != "" {
-			names = append(names, s.flag())
-		}
-	}
-	return names
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"log/slog"
 	"net/http"
-	"os"
 	"runtime/debug"
 )
 
@@ -60,14 +59,10 @@ func (b Build) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	_ = json.NewEncoder(w).Encode(b) // A client that is gone misses nothing.
 }
 
-// Announce writes a program's first log line, with its build and the settings in force (never a secret), and a
-// warning for each variable of the environment that is nearly one of its settings.
+// Announce writes a program's first log line, with its build and the settings in force (never a secret).
 func Announce[T any](log *slog.Logger, cfg T) {
 	build := ThisBuild()
 	log.LogAttrs(context.Background(), slog.LevelInfo, "starting",
 		slog.String("version", build.Version), slog.String("revision", build.Revision), slog.String("go", build.Go),
 		slog.GroupAttrs("settings", effective(cfg)...))
-	for _, m := range nearMisses(os.Environ(), Variables[T]()) {
-		log.Warn("nothing reads this variable of the environment", "variable", m.Name, "did_you_mean", m.Near)
-	}
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -111,13 +110,6 @@ func printVariables(w io.Writer, vars []Variable) {
 		fmt.Fprintf(table, "  %s\t%s\t%s\n", v.Name, v.Default, v.Help)
 	}
 	table.Flush()
-}
-
-// PrintNearMisses warns of each variable of the environment that is nearly one of vars. A service logs them (Announce).
-func PrintNearMisses(w io.Writer, vars []Variable) {
-	for _, m := range nearMisses(os.Environ(), vars) {
-		fmt.Fprintf(w, "warning: nothing reads the variable %s; did you mean %s?\n", m.Name, m.Near)
-	}
 }
 
 // Row is a variable's row in a Markdown table: | `NAME` | default | what it is |.

@@ -3,6 +3,7 @@ package config
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -113,8 +114,8 @@ func (p Program) run(ctx context.Context, args []string) error {
 		return nil
 	case single:
 	case first == "help" && len(args) > 1:
-		name, args = args[1], append(slices.Clone(args[2:]), "--help")
-	case first == "help" || isHelp(args[:min(1, len(args))]) || first == "" && name == "":
+		name, args = args[1], []string{"--help"}
+	case first == "help" || first == "--help" || first == "-help" || first == "-h" || first == "" && name == "":
 		p.help()
 		return nil
 	case first != "":
@@ -122,19 +123,15 @@ func (p Program) run(ctx context.Context, args []string) error {
 	}
 	i := slices.IndexFunc(p.Commands, func(c Command) bool { return c.Name == name })
 	if i < 0 {
-		names := []string{"--help", "--version"}
-		for _, c := range p.Commands {
-			names = append(names, c.Name)
-		}
-		return argumentError(fmt.Sprintf("there is no command %q%s; see %s --help", name, didYouMean(name, names), p.Name))
+		return argumentError(fmt.Sprintf("there is no command %q; see %s --help", name, p.Name))
 	}
 	c := p.Commands[i]
-	if isHelp(args) {
+	settings := c.settings()
+	err := read(settings, p.Env, args)
+	if errors.Is(err, flag.ErrHelp) {
 		p.explain(c)
 		return nil
 	}
-	settings := c.settings()
-	err := read(settings, p.Env, args)
 	if err == nil {
 		err = c.run(ctx, settings)
 	}
@@ -146,19 +143,6 @@ func (p Program) run(ctx context.Context, args []string) error {
 		}
 	}
 	return err
-}
-
-// isHelp tells whether the arguments ask for help.
-func isHelp(args []string) bool {
-	for _, arg := range args {
-		switch arg {
-		case "--help", "-help", "-h":
-			return true
-		case "--":
-			return false
-		}
-	}
-	return false
 }
 
 // environment returns the variables of the process.

@@ -1,7 +1,10 @@
 package config
 
 import (
+	"bytes"
+	"log/slog"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -97,5 +100,43 @@ func TestBytes(t *testing.T) {
 		if err := got.UnmarshalText([]byte(text)); err == nil {
 			t.Errorf("%q was read as %d", text, got)
 		}
+	}
+}
+
+// What is logged at the start has every setting with its value, and no secret.
+func TestAnnounce(t *testing.T) {
+	cfg, err := LoadFrom[settings](map[string]string{"DATABASE_PASSWORD": "s3cret", "BROKERS": "a:1,b:2",
+		"DATABASE_TIMEOUT": "250ms"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	Announce(slog.New(slog.NewJSONHandler(&out, nil)), cfg)
+	for _, want := range []string{`"version":"`, `"BROKERS":"a:1,b:2"`, `"DATABASE_PASSWORD":"(hidden)"`,
+		`"DATABASE_TIMEOUT":"250ms"`} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%s is missing in %s", want, out.String())
+		}
+	}
+	if strings.Contains(out.String(), "s3cret") {
+		t.Errorf("a secret was logged: %s", out.String())
+	}
+}
+
+func TestSecretsAreNotInErrors(t *testing.T) {
+	type secrets struct {
+		Key int    `env:"KEY" secret:"true"`
+		URL int    `env:"URL"`
+		Log string `env:"LOG"`
+	}
+	_, err := LoadFrom[secrets](map[string]string{"KEY": "s3cret", "URL": "http://me:s3cret@host"})
+	if err == nil || strings.Contains(err.Error(), "s3cret") ||
+		!strings.Contains(err.Error(), `URL: "http://(hidden)@host"`) {
+		t.Errorf("got %v", err)
+	}
+	if names := effective(secrets{Log: "x"}); !slices.ContainsFunc(names, func(a slog.Attr) bool {
+		return a.Equal(slog.String("LOG", "x"))
+	}) {
+		t.Errorf("got %v", names)
 	}
 }

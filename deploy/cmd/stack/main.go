@@ -94,7 +94,6 @@ func program() config.Program {
 func verb[T interface{ common() Settings }](name, help string,
 	do func(context.Context, *client, T) error) config.Command {
 	return config.NewCommand(name, help, func(ctx context.Context, given T) error {
-		config.PrintNearMisses(os.Stderr, append(config.Variables[Settings](), config.Variables[service.Config]()...))
 		if _, err := config.LoadFrom[service.Config](stack.Shared()); err != nil {
 			return err
 		}

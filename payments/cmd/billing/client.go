@@ -15,7 +15,6 @@ import (
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/altyn-pay/altyn/platform/config"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/groupcommit"
 	"github.com/altyn-pay/altyn/platform/kafka"
@@ -45,9 +44,7 @@ type sender struct {
 	group   *groupcommit.Group[kafka.Message, error]
 }
 
-// newSender makes a sender, after a warning of variables of the environment that are nearly one that is read.
 func newSender(cfg kafka.Config, warnings io.Writer) (*sender, error) {
-	config.PrintNearMisses(warnings, config.Variables[kafka.Config]())
 	log := slog.New(slog.NewTextHandler(warnings, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	producer, err := kafka.NewProducer(cfg, log, prometheus.NewRegistry())
 	if err != nil {
