@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,41 +18,19 @@ const bodyTimeout = 15 * time.Second
 // anyhow. So small requests pass even when large ones have taken all the room.
 const freeBody = 4 << 10
 
-// returnAfter is the earliest time after a flood of bodies at which its memory is given back to the system.
-const returnAfter = 2 * time.Second
-
 // budget bounds the bytes of all requests' bodies that are in memory at a time.
 type budget struct {
 	limit int64
 	taken atomic.Int64
-	flood atomic.Bool
 }
 
 // take takes n more bytes and reports whether there was room for them. A negative n gives bytes back.
 func (b *budget) take(n int64) bool {
-	taken := b.taken.Add(n)
-	if n <= 0 {
-		return true
-	}
-	if taken > b.limit/4 && b.flood.CompareAndSwap(false, true) {
-		time.AfterFunc(returnAfter, b.ebb)
-	}
-	if taken > b.limit {
+	if b.taken.Add(n) > b.limit && n > 0 {
 		b.taken.Add(-n)
 		return false
 	}
 	return true
-}
-
-// ebb gives memory back to the system once the flood is over. Go alone would keep it, since an idle process collects
-// garbage only every two minutes.
-func (b *budget) ebb() {
-	if b.taken.Load() > b.limit/4 {
-		time.AfterFunc(returnAfter, b.ebb)
-		return
-	}
-	b.flood.Store(false)
-	debug.FreeOSMemory()
 }
 
 // waitingBody is what else a request takes until its body is whole: its goroutine, and the buffers of its connection

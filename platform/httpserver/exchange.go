@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/chi/v5/middleware"
 
 	"github.com/altyn-pay/altyn/platform/telemetry"
 )
@@ -29,20 +30,21 @@ type exchangeKey struct{}
 
 // exchange is one request and its answer: the ResponseWriter that handlers see, and what is logged and measured.
 type exchange struct {
-	http.ResponseWriter
+	middleware.WrapResponseWriter
 	observer  *observer
 	id, trace string // X-Request-Id, traceparent
 	start     time.Time
 
-	status  int // 0 until the answer begins
-	outcome int // logged in place of the status, see Outcome; 0 for none
-	bytes   int64
+	outcome int   // logged in place of the status, see Outcome; 0 for none
 	err     error // the cause of a 5xx
 }
 
 func (o *observer) observe(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		x := &exchange{ResponseWriter: w, observer: o, id: requestID(r.Header), start: time.Now()}
+		x := &exchange{
+			WrapResponseWriter: middleware.NewWrapResponseWriter(w, r.ProtoMajor),
+			observer:           o, id: requestID(r.Header), start: time.Now(),
+		}
 		w.Header()["X-Request-Id"] = []string{x.id}
 		var ok bool
 		if x.trace, ok = telemetry.ParseTraceparent(r.Header.Get("Traceparent")); !ok {
@@ -60,14 +62,14 @@ func (o *observer) observe(next http.Handler) http.Handler {
 			panicked := recover()
 			if panicked != nil && panicked != http.ErrAbortHandler { //nolint:errorlint // net/http compares so too
 				x.err = fmt.Errorf("panic: %v\n%s", panicked, debug.Stack())
-				if x.status == 0 {
+				if x.Status() == 0 {
 					WriteProblem(x, NewProblem(http.StatusInternalServerError, CodeInternal,
 						"the request failed for a reason that is not its own"))
 					panicked = nil
 				}
 			}
-			if x.status == 0 && (panicked != nil || r.Context().Err() != nil) {
-				x.status = StatusClientClosedRequest
+			if x.Status() == 0 && (panicked != nil || r.Context().Err() != nil) {
+				x.outcome = cmp.Or(x.outcome, StatusClientClosedRequest)
 			}
 			x.finish(r)
 			if panicked != nil {
@@ -84,7 +86,7 @@ func (o *observer) observe(next http.Handler) http.Handler {
 func (x *exchange) finish(r *http.Request) {
 	took := time.Since(x.start)
 	route := cmp.Or(chi.RouteContext(r.Context()).RoutePattern(), "unmatched")
-	status := cmp.Or(x.outcome, x.status, http.StatusOK)
+	status := cmp.Or(x.outcome, x.Status(), http.StatusOK)
 	x.observer.metrics.observe(r.Method, route, status, took)
 
 	level := slog.LevelDebug
@@ -102,7 +104,7 @@ func (x *exchange) finish(r *http.Request) {
 	attrs := make([]slog.Attr, 0, 10)
 	attrs = append(attrs,
 		slog.String("method", r.Method), slog.String("path", r.URL.Path), slog.String("route", route),
-		slog.Int("status", status), slog.Int64("bytes", x.bytes),
+		slog.Int("status", status), slog.Int("bytes", x.BytesWritten()),
 		slog.Float64("duration_ms", float64(took.Microseconds())/1000), slog.String("remote", r.RemoteAddr),
 		slog.String("request_id", x.id), slog.String("trace_id", telemetry.TraceID(x.trace)))
 	if x.err != nil {
@@ -146,32 +148,12 @@ func (x *exchange) problem(ctx context.Context, err error) *Problem {
 	return p
 }
 
-// Unwrap lets http.ResponseController reach what the server's own writer can do.
-func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
-
-func (x *exchange) WriteHeader(status int) {
-	final := status >= 200 || status == http.StatusSwitchingProtocols
-	if final && x.status == 0 {
-		x.status = status
-	}
-	x.ResponseWriter.WriteHeader(status)
-}
-
-func (x *exchange) Write(p []byte) (int, error) {
-	if x.status == 0 {
-		x.WriteHeader(http.StatusOK)
-	}
-	n, err := x.ResponseWriter.Write(p)
-	x.bytes += int64(n)
-	return n, err
-}
-
 // FlushError is what http.ResponseController calls.
 func (x *exchange) FlushError() error {
-	if x.status == 0 {
+	if x.Status() == 0 {
 		x.WriteHeader(http.StatusOK)
 	}
-	return http.NewResponseController(x.ResponseWriter).Flush()
+	return http.NewResponseController(x.Unwrap()).Flush()
 }
 
 // Flush implements http.Flusher.

@@ -8,24 +8,11 @@ import (
 	"mime"
 	"net/http"
 	"strconv"
-	"sync"
 
 	"github.com/altyn-pay/altyn/platform/strictjson"
 )
 
-const (
-	maxBody = 1 << 20
-	// maxPooled is the size of the largest buffer that is kept for another request.
-	maxPooled = 64 << 10
-)
-
-var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
-
-func release(buffer *bytes.Buffer) {
-	if buffer.Cap() <= maxPooled {
-		buffers.Put(buffer)
-	}
-}
+const maxBody = 1 << 20
 
 // DecodeJSON reads the request's body, one JSON object, into the struct that dst points to, as strictjson.Unmarshal
 // does. Answered with Error, its errors are
@@ -38,13 +25,14 @@ func DecodeJSON(w http.ResponseWriter, r *http.Request, dst any) error {
 	if err := checkMediaType(r.Header); err != nil {
 		return err
 	}
-	buffer := buffers.Get().(*bytes.Buffer)
-	buffer.Reset()
-	defer release(buffer)
-	if err := readBody(w, r, buffer); err != nil {
-		return err
+	if r.ContentLength > maxBody {
+		return BodyProblem(&http.MaxBytesError{Limit: maxBody})
 	}
-	return strictjson.Unmarshal(buffer.Bytes(), dst)
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody)) // takes memory for what arrives, not what is announced
+	if err != nil {
+		return BodyProblem(err)
+	}
+	return strictjson.Unmarshal(body, dst)
 }
 
 // DecodeOptionalJSON is DecodeJSON for a call whose fields are all optional: without a body it leaves dst as it is.
@@ -71,25 +59,11 @@ func checkMediaType(header http.Header) error {
 	return nil
 }
 
-func readBody(w http.ResponseWriter, r *http.Request, buffer *bytes.Buffer) error {
-	if r.ContentLength > maxBody {
-		return BodyProblem(&http.MaxBytesError{Limit: maxBody})
-	}
-	// A length that is only announced takes no memory: the buffer grows as the bytes arrive.
-	buffer.Grow(int(min(max(r.ContentLength, 0), freeBody)) + bytes.MinRead)
-	if _, err := buffer.ReadFrom(http.MaxBytesReader(w, r.Body, maxBody)); err != nil {
-		return BodyProblem(err)
-	}
-	return nil
-}
-
 // WriteJSON answers with v as JSON. When v cannot be encoded it writes nothing, so that the error can still be
 // answered.
 func WriteJSON(w http.ResponseWriter, status int, v any) error {
-	buffer := buffers.Get().(*bytes.Buffer)
-	buffer.Reset()
-	defer release(buffer)
-	encoder := json.NewEncoder(buffer)
+	var buffer bytes.Buffer
+	encoder := json.NewEncoder(&buffer)
 	encoder.SetEscapeHTML(false) // The content type and nosniff keep browsers from reading it as HTML.
 	if err := encoder.Encode(v); err != nil {
 		return fmt.Errorf("encode the answer: %w", err)
@@ -99,7 +73,7 @@ func WriteJSON(w http.ResponseWriter, status int, v any) error {
 	header.Set("Content-Length", strconv.Itoa(buffer.Len()))
 	header.Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
-	_, _ = io.Copy(w, buffer) // A client that is gone misses nothing.
+	_, _ = w.Write(buffer.Bytes()) // A client that is gone misses nothing.
 	return nil
 }
 

@@ -95,12 +95,12 @@ func Error(w http.ResponseWriter, r *http.Request, err error) {
 	p := x.problem(r.Context(), err)
 	switch {
 	case p == nil:
-		if x != nil && x.status == 0 {
-			x.status = StatusClientClosedRequest
+		if x != nil && x.Status() == 0 {
+			x.outcome = StatusClientClosedRequest
 		}
 	case x == nil:
 		WriteProblem(w, p)
-	case x.status != 0:
+	case x.Status() != 0:
 		panic(http.ErrAbortHandler)
 	case x.observer.Render == nil || !x.observer.Render(w, r, p):
 		WriteProblem(w, p)
