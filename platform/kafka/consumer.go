@@ -19,29 +19,26 @@ type Handler func(ctx context.Context, messages []Message) error
 
 // Consumer reads topics as a member of a consumer group, which shares their partitions among its members.
 type Consumer struct {
-	cfg   Config
+	pool  *broker.Pool
 	group group.Group
 }
 
 // NewConsumer makes a consumer; Run runs it. It fails on an invalid configuration only.
 func NewConsumer(cfg Config, name string, topics []string, log *slog.Logger, metrics prometheus.Registerer) (
 	*Consumer, error) {
-	err := cfg.Validate()
+	pool, err := broker.Connect(cfg)
 	if name == "" || len(topics) == 0 {
 		err = errors.Join(err, errors.New("a group and a topic are needed"))
-	}
-	if err != nil {
-		return nil, fmt.Errorf("kafka: consumer: %w", err)
 	}
 	consumed, errConsumed := register(metrics, prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "altyn_kafka_consumed_total", Help: "Messages handled."}, []string{"group", "topic"}))
 	lag, errLag := register(metrics, prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "altyn_kafka_consumer_lag", Help: "Messages of a partition assigned to this process that are not handled yet."},
 		[]string{"group", "topic", "partition"}))
-	if err := errors.Join(errConsumed, errLag); err != nil {
+	if err := errors.Join(err, errConsumed, errLag); err != nil {
 		return nil, fmt.Errorf("kafka: consumer: %w", err)
 	}
-	return &Consumer{cfg, group.Group{
+	return &Consumer{pool, group.Group{
 		Name: name, Topics: topics, Log: log.With("group", name), Consumed: consumed, Lag: lag,
 	}}, nil
 }
@@ -52,10 +49,6 @@ func NewConsumer(cfg Config, name string, topics []string, log *slog.Logger, met
 // that do not exist yet, and lives through the loss of brokers, coordinators and offsets. An error means that the
 // brokers refuse this configuration for good.
 func (c *Consumer) Run(ctx context.Context, handle Handler) error {
-	pool, err := broker.Connect(c.cfg)
-	if err != nil {
-		return fmt.Errorf("kafka: consumer: %w", err)
-	}
-	defer pool.Close()
-	return c.group.Run(ctx, pool, handle)
+	defer c.pool.Close()
+	return c.group.Run(ctx, c.pool, handle)
 }

@@ -16,11 +16,8 @@ import (
 	"github.com/altyn-pay/altyn/platform/kafka/internal/broker"
 )
 
-const (
-	// deadLetterPatience is how long dead letters are tried before they are parked.
-	deadLetterPatience   = 10 * time.Second
-	maxDeadLetterBackoff = 500 * time.Millisecond
-)
+// deadLetterPatience is how long dead letters are tried before they are parked.
+const deadLetterPatience = 10 * time.Second
 
 // deadLetterPrefix begins the headers that DeadLetter adds.
 const deadLetterPrefix = "dlq_"
@@ -181,7 +178,7 @@ func (p *Producer) DeadLetters(ctx context.Context, messages []Message, reasons 
 		if failures == 0 {
 			p.log.Warn("dead letters not kept, trying again", "messages", len(letters)+len(parked), "error", failed)
 		}
-		if !broker.Backoff(ctx, failures, maxDeadLetterBackoff) {
+		if !broker.Backoff(ctx, failures) {
 			return fmt.Errorf("kafka: keep %d dead letters: %w", len(letters)+len(parked), errors.Join(failed, ctx.Err()))
 		}
 	}

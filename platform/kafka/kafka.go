@@ -11,8 +11,10 @@ package kafka
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
+	"github.com/prometheus/client_golang/prometheus"
 	kafkago "github.com/segmentio/kafka-go"
 
 	"github.com/altyn-pay/altyn/platform/kafka/internal/broker"
@@ -45,4 +47,15 @@ func Ping(ctx context.Context, cfg Config) error {
 		return fmt.Errorf("kafka: ping: %w", err)
 	}
 	return nil
+}
+
+// register adds a collector, or returns the one of that name that another producer or consumer of the process added.
+func register[C prometheus.Collector](metrics prometheus.Registerer, collector C) (C, error) {
+	err := metrics.Register(collector)
+	if already, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
+		if existing, ok := already.ExistingCollector.(C); ok {
+			return existing, nil
+		}
+	}
+	return collector, err
 }

@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -24,8 +25,7 @@ const (
 	maxRequestBytes = 4 << 20
 
 	// patience bounds how long a call waits for a topic that was just created to become usable.
-	patience        = 3 * time.Second
-	maxStaleBackoff = 320 * time.Millisecond
+	patience = 3 * time.Second
 )
 
 // partitioner chooses as Java's clients do, but puts all messages without a key into one partition.
@@ -44,20 +44,11 @@ type Producer struct {
 
 // NewProducer makes a producer; it connects when it is first used. It fails on an invalid configuration only.
 func NewProducer(cfg Config, log *slog.Logger, metrics prometheus.Registerer) (*Producer, error) {
-	if err := cfg.Validate(); err != nil {
-		return nil, fmt.Errorf("kafka: producer: %w", err)
-	}
 	pool, err := broker.Connect(cfg)
-	if err != nil {
-		return nil, fmt.Errorf("kafka: producer: %w", err)
-	}
-	aside, err := broker.Connect(cfg)
-	if err != nil {
-		return nil, fmt.Errorf("kafka: producer: %w", err)
-	}
-	produced, err := register(metrics, prometheus.NewCounterVec(prometheus.CounterOpts{
+	aside, errAside := broker.Connect(cfg)
+	produced, errProduced := register(metrics, prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "altyn_kafka_produced_total", Help: "Messages acknowledged by all in-sync replicas."}, []string{"topic"}))
-	if err != nil {
+	if err := cmp.Or(err, errAside, errProduced); err != nil {
 		return nil, fmt.Errorf("kafka: producer: %w", err)
 	}
 	return &Producer{pool: pool, aside: aside, log: log, produced: produced, away: map[broker.Partition]bool{}}, nil
@@ -173,7 +164,7 @@ func (c *call) whileStale(ctx context.Context, target broker.Partition, err erro
 			c.setAway(target, err)
 			return err
 		}
-		if !broker.Backoff(ctx, failures, maxStaleBackoff) {
+		if !broker.Backoff(ctx, failures) {
 			return err
 		}
 		err = again()

@@ -14,6 +14,7 @@ import (
 
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/kafka/internal/broker"
+	"github.com/altyn-pay/altyn/platform/stage"
 )
 
 // ensureTimeout bounds EnsureTopics where the caller's context has no deadline.
@@ -38,9 +39,6 @@ func EnsureTopics(ctx context.Context, cfg Config, topics ...string) error {
 
 // ensureTopics also returns warnings about topics that are used all the same.
 func ensureTopics(ctx context.Context, cfg Config, topics []string) (warnings []string, err error) {
-	if err := cfg.Validate(); err != nil {
-		return nil, fmt.Errorf("kafka: ensure topics: %w", err)
-	}
 	if len(topics) == 0 {
 		return nil, nil
 	}
@@ -51,16 +49,13 @@ func ensureTopics(ctx context.Context, cfg Config, topics []string) (warnings []
 		return nil, fmt.Errorf("kafka: ensure topics: %w", err)
 	}
 	defer pool.Close()
-	for failures := 0; ; failures++ {
-		warnings, err := ensureOnce(ctx, pool, cfg, topics)
-		if err == nil {
-			return warnings, nil
-		}
-		if Permanent(err) || !broker.Backoff(ctx, failures, time.Second) {
-			return nil, fmt.Errorf("kafka: ensure topics: %w", err)
-		}
-		pool.Forget()
+	if err := pool.Try(ctx, ensureTimeout, Permanent, func() (err error) {
+		warnings, err = ensureOnce(ctx, pool, cfg, topics)
+		return err
+	}); err != nil {
+		return nil, fmt.Errorf("kafka: ensure topics: %w", err)
 	}
+	return warnings, nil
 }
 
 func ensureOnce(ctx context.Context, pool *broker.Pool, cfg Config, topics []string) (warnings []string, err error) {
@@ -120,46 +115,33 @@ func ensureOnce(ctx context.Context, pool *broker.Pool, cfg Config, topics []str
 // errCreated asks for another look: a topic that was just created has no leaders yet.
 var errCreated = errors.New("topics have no leaders yet")
 
-const (
-	// keepInterval is how often KeepTopics tries while topics are missing.
-	keepInterval = time.Second
-	// lookInterval is how often it looks whether they are still there.
-	lookInterval = 10 * time.Second
-)
+// lookInterval is how often KeepTopics looks whether topics are still there.
+const lookInterval = 10 * time.Second
 
 // KeepTopics ensures topics in the background until ctx ends, then returns nil. So a service can start while the
 // broker is away, and a topic that is deleted is soon there again. It fails when, at the start, a topic cannot be as
 // it must be or endangers messages; what only might endanger them is logged.
-func KeepTopics(ctx context.Context, cfg Config, log *slog.Logger, topics ...string) error {
-	told := map[string]bool{} // warnings
-	for ensured, failed := false, false; ; {
-		warnings, err := ensureTopics(ctx, cfg, topics)
-		for _, warning := range warnings {
-			if !told[warning] {
-				told[warning] = true
-				log.Warn("a kafka topic endangers its messages", "problem", warning)
+func KeepTopics(ctx context.Context, cfg Config, log *slog.Logger, topics ...string) (refused error) {
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	told, ensured := map[string]bool{}, false
+	_ = stage.Loop{Name: "keeping of kafka topics", Log: log, Every: lookInterval,
+		Once: func(context.Context) (int, error) {
+			warnings, err := ensureTopics(ctx, cfg, topics)
+			for _, warning := range warnings {
+				if !told[warning] {
+					told[warning] = true
+					log.Warn("a kafka topic endangers its messages", "problem", warning)
+				}
 			}
-		}
-		pause := lookInterval
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case err == nil:
-			ensured, failed = true, false
-		case !ensured && Permanent(err):
-			return err
-		default:
-			if pause = keepInterval; !failed || !ensured {
-				log.Warn("kafka topics are not as they must be", "error", err, "retry_in", keepInterval)
+			if !ensured && Permanent(err) {
+				refused = err
+				end()
 			}
-			failed = true
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(pause):
-		}
-	}
+			ensured = ensured || err == nil
+			return 0, err
+		}}.Run(ctx) // which always returns nil
+	return refused
 }
 
 // HasTopic tells whether a topic exists, by metadata that may be some seconds old.

@@ -172,7 +172,7 @@ func (b *Broker) start(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err = await(ctx, running, b.Port); err == nil {
+		if err = b.await(ctx, running); err == nil {
 			b.mu.Lock()
 			b.running = running
 			b.mu.Unlock()
@@ -193,8 +193,8 @@ func (b *Broker) start(ctx context.Context) error {
 	}
 }
 
-func await(ctx context.Context, running running, port int) error {
-	cfg := kafka.Config{Brokers: []string{address(port)}}
+func (b *Broker) await(ctx context.Context, running running) error {
+	cfg := b.Config()
 	poll := time.NewTicker(pollInterval)
 	defer poll.Stop()
 	for {

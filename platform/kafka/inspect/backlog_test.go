@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"testing"
 
 	kafkago "github.com/segmentio/kafka-go"
@@ -75,31 +74,6 @@ func TestBacklogGoesOnWhereItFailed(t *testing.T) {
 		string(got[0].Value) != fmt.Sprint(3000-len(got)) {
 		t.Errorf("handled %d more", len(got))
 	}
-}
-
-// Of two at the same time the later one goes on and the earlier one ends with an error; nothing is left.
-func TestBacklogGivesWay(t *testing.T) {
-	kfaketest.Brokers(t, func(t *testing.T, cfg kafka.Config) {
-		topic, producer := kfaketest.Topic(t, cfg), kfaketest.Producer(t, cfg)
-		kfaketest.Produce(t, producer, kfaketest.Messages(topic, 0, 4, 1)...)
-		first, second := kfaketest.Backlog(t, cfg, topic, topic), kfaketest.Backlog(t, cfg, topic, topic)
-		begun := make(chan struct{})
-		ended := make(chan error, 1)
-		go func() {
-			ended <- first.Handle(t.Context(), func(ctx context.Context, _ []kafka.Message) error {
-				close(begun)
-				<-ctx.Done() // until it is told
-				return ctx.Err()
-			})
-		}()
-		<-begun
-		if got := kfaketest.Handled(t, second); len(got) != 4 {
-			t.Errorf("the second one handled %d", len(got))
-		}
-		if err := <-ended; err == nil || !strings.Contains(err.Error(), "another one") {
-			t.Errorf("the first one: %v", err)
-		}
-	})
 }
 
 // The end of its context ends it behind a batch that is committed.

@@ -15,41 +15,35 @@ import (
 	"github.com/altyn-pay/altyn/platform/kafka/internal/broker"
 )
 
-const (
-	// topicPatience bounds how long a topic that was just created is waited for.
-	topicPatience   = 3 * time.Second
-	maxTopicBackoff = 320 * time.Millisecond
-)
+// topicPatience bounds how long a topic that was just created is waited for.
+const topicPatience = 3 * time.Second
 
 // Tail reads a topic from its present end on. It belongs to no group: every tail sees all messages and leaves nothing
 // behind at the broker. It suits a client that waits for replies.
 type Tail struct {
 	pool    *broker.Pool
 	topic   string
-	next    []int64 // by partition: the offset that Run starts from
+	from    map[int]kafkago.PartitionOffsets // by partition: Run starts from their ends
 	outages *broker.Outages
 }
 
 // NewTail finds the ends of the topic's partitions: Run will see whatever is produced after it has returned. It waits
 // up to 3 s for a topic that has just been created, and fails when the brokers or the topic are not there.
 func NewTail(ctx context.Context, cfg kafka.Config, topic string, log *slog.Logger) (*Tail, error) {
-	if err := cfg.Validate(); err != nil {
-		return nil, fmt.Errorf("kafka: tail: %w", err)
-	}
 	pool, err := broker.Connect(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("kafka: tail: %w", err)
 	}
-	for start, failures := time.Now(), 0; ; failures++ {
-		next, err := pool.Ends(ctx, topic, kafkago.ReadUncommitted)
-		if err == nil {
-			return &Tail{pool: pool, topic: topic, next: next, outages: broker.NewOutages(log)}, nil
-		}
-		pool.Forget()
-		if !broker.IsStale(err) || time.Since(start) > topicPatience || !broker.Backoff(ctx, failures, maxTopicBackoff) {
-			return nil, fmt.Errorf("kafka: tail: %w", err)
-		}
+	t := &Tail{pool: pool, topic: topic, outages: broker.NewOutages(log)}
+	stays := func(err error) bool { return !broker.IsStale(err) }
+	if err := pool.Try(ctx, topicPatience, stays, func() (err error) {
+		t.from, err = pool.Offsets(ctx, kafkago.ReadUncommitted, topic)
+		return err
+	}); err != nil {
+		pool.Close()
+		return nil, fmt.Errorf("kafka: tail: %w", err)
 	}
+	return t, nil
 }
 
 // Run calls handle with what comes, one call at a time, each partition's messages in order, until ctx ends. It lives
@@ -65,8 +59,8 @@ func (t *Tail) Run(ctx context.Context, handle func(messages []kafka.Message)) {
 				handle(got.Messages)
 			}
 		}}
-	for partition, next := range t.next {
-		r.Sources = append(r.Sources, broker.NewSource(broker.Partition{Topic: t.topic, ID: partition}, next))
+	for id, offsets := range t.from {
+		r.Sources = append(r.Sources, broker.NewSource(broker.Partition{Topic: t.topic, ID: id}, offsets.LastOffset))
 	}
 	r.Run(ctx)
 }

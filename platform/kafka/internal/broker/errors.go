@@ -3,6 +3,7 @@ package broker
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	kafkago "github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol"
@@ -27,6 +28,12 @@ func IsAnswer(err error) bool {
 	return errors.As(err, &code)
 }
 
+// IsRefusal tells whether the brokers refuse this configuration for good.
+func IsRefusal(err error) bool {
+	return IsAny(err, kafkago.InvalidGroupId, kafkago.InvalidSessionTimeout, kafkago.UnsupportedVersion,
+		kafkago.UnsupportedSASLMechanism, kafkago.SASLAuthenticationFailed)
+}
+
 // Answer returns the error that a broker's answer stands for, nil for the code 0.
 func Answer(code int16, message string) error {
 	switch {
@@ -41,10 +48,5 @@ func Answer(code int16, message string) error {
 
 // IsAny tells whether an error is, or wraps, one of the targets.
 func IsAny(err error, targets ...error) bool {
-	for _, target := range targets {
-		if errors.Is(err, target) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(targets, func(target error) bool { return errors.Is(err, target) })
 }

@@ -152,54 +152,35 @@ func (got *Fetched) add(p Partition, batch *recordBatch) bool {
 	return true
 }
 
-// FirstOffset returns the offset of the oldest message that a partition still has.
-func (c *Pool) FirstOffset(ctx context.Context, p Partition) (int64, error) {
-	offsets, err := c.offsets(ctx, p.Topic, kafkago.ReadUncommitted, kafkago.FirstOffsetOf(p.ID))
-	if err != nil {
-		return 0, err
+// Offsets returns the first and the last offset of these partitions of a topic, or of all: those of the oldest message
+// that it still has, and of the next one, or, for ReadCommitted, of the first open transaction.
+func (c *Pool) Offsets(ctx context.Context, isolation kafkago.IsolationLevel, topic string, ids ...int) (
+	map[int]kafkago.PartitionOffsets, error) {
+	if len(ids) == 0 {
+		counts, err := c.Partitions(ctx, topic)
+		if err != nil {
+			return nil, err
+		}
+		for id := range counts[topic] {
+			ids = append(ids, id)
+		}
 	}
-	return offsets[p.ID].FirstOffset, nil
-}
-
-// Ends returns the end of each partition of a topic: the offset of the next message, or, for ReadCommitted, the offset
-// where the first open transaction begins.
-func (c *Pool) Ends(ctx context.Context, topic string, isolation kafkago.IsolationLevel) ([]int64, error) {
-	counts, err := c.Partitions(ctx, topic)
-	if err != nil {
-		return nil, err
+	var requests []kafkago.OffsetRequest
+	for _, id := range ids {
+		requests = append(requests, kafkago.FirstOffsetOf(id), kafkago.LastOffsetOf(id))
 	}
-	ends, requests := make([]int64, counts[topic]), make([]kafkago.OffsetRequest, counts[topic])
-	for id := range requests {
-		requests[id] = kafkago.LastOffsetOf(id)
-	}
-	offsets, err := c.offsets(ctx, topic, isolation, requests...)
-	if err != nil {
-		return nil, err
-	}
-	for id := range ends {
-		ends[id] = offsets[id].LastOffset
-	}
-	return ends, nil
-}
-
-// offsets asks for offsets of a topic's partitions. It fails unless it gets all of them.
-func (c *Pool) offsets(ctx context.Context, topic string, isolation kafkago.IsolationLevel,
-	requests ...kafkago.OffsetRequest) (map[int]kafkago.PartitionOffsets, error) {
 	response, err := c.Client.ListOffsets(ctx, &kafkago.ListOffsetsRequest{
 		Topics: map[string][]kafkago.OffsetRequest{topic: requests}, IsolationLevel: isolation,
 	})
 	if err != nil {
 		return nil, err
 	}
-	offsets := map[int]kafkago.PartitionOffsets{}
+	offsets := make(map[int]kafkago.PartitionOffsets, len(ids))
 	for _, p := range response.Topics[topic] {
 		if p.Error != nil {
 			return nil, p.Error
 		}
 		offsets[p.Partition] = p
-	}
-	if len(offsets) != len(requests) {
-		return nil, kafkago.UnknownTopicOrPartition
 	}
 	return offsets, nil
 }

@@ -5,6 +5,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"sync"
@@ -12,6 +13,8 @@ import (
 
 	kafkago "github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol/metadata"
+
+	"github.com/altyn-pay/altyn/platform/stage"
 )
 
 const (
@@ -21,6 +24,8 @@ const (
 	DialTimeout = 2 * time.Second
 	// RequestTimeout bounds one request. A broker that does not answer in this time is as good as lost.
 	RequestTimeout = 10 * time.Second
+
+	maxBackoff = 500 * time.Millisecond
 )
 
 // Pool is a pool of connections to all brokers. It caches which broker leads which partition. kafka-go would refresh
@@ -35,6 +40,9 @@ type Pool struct {
 
 // Connect makes a pool; it connects when it is first used. Its error is one of the configuration.
 func Connect(cfg Config) (*Pool, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
 	mechanism, err := cfg.mechanism()
 	if err != nil {
 		return nil, err
@@ -117,15 +125,25 @@ func (c *Pool) Partitions(ctx context.Context, topics ...string) (map[string]int
 	return counts, nil
 }
 
-// Backoff waits before the next attempt: 20 ms after the first failure, twice as long after each further one, up to
-// limit. It returns false when ctx ended first.
-func Backoff(ctx context.Context, failures int, limit time.Duration) bool {
-	timer := time.NewTimer(min(limit, 20*time.Millisecond<<min(failures, 10)))
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return ctx.Err() == nil
+// Try repeats a request until it succeeds, the patience is over, or stays says that its error will not go away.
+func (c *Pool) Try(ctx context.Context, patience time.Duration, stays func(error) bool, request func() error) error {
+	for start, failures := time.Now(), 0; ; failures++ {
+		err := request()
+		if err == nil {
+			return nil
+		}
+		if IsStale(err) || !IsAnswer(err) {
+			c.Forget()
+		}
+		if stays(err) || time.Since(start) > patience || !Backoff(ctx, failures) {
+			return errors.Join(ctx.Err(), err)
+		}
 	}
+}
+
+// Backoff waits before the next attempt: 20 ms after the first failure, twice as long after each further one, up to
+// 500 ms. It returns false when ctx ended first.
+func Backoff(ctx context.Context, failures int) bool {
+	stage.Wait(ctx, min(maxBackoff, 20*time.Millisecond<<min(failures, 10)))
+	return ctx.Err() == nil
 }

@@ -14,8 +14,6 @@ const (
 	// one.
 	briefWait = 25 * time.Millisecond
 
-	maxFetchBackoff = 250 * time.Millisecond
-
 	nobody = -1 // leads a partition whose leader is not known
 	lone   = -2 // stands for the leader of a source that is fetched by itself
 )
@@ -152,7 +150,7 @@ func (r *Reader) do(ctx context.Context, it round, back chan<- round) {
 		well.sources = append(well.sources, s)
 	}
 	send(well)
-	if len(failed.sources) > 0 && Backoff(ctx, failures, maxFetchBackoff) {
+	if len(failed.sources) > 0 && Backoff(ctx, failures) {
 		send(failed)
 	}
 }
@@ -163,11 +161,11 @@ func (r *Reader) fetch(ctx context.Context, it round) []Fetched {
 	for i, s := range it.sources {
 		positions[i] = Position{s.Partition, s.Next}
 		if s.Next < 0 {
-			first, err := r.Pool.FirstOffset(ctx, s.Partition)
+			offsets, err := r.Pool.Offsets(ctx, kafkago.ReadUncommitted, s.Topic, s.ID)
 			if err != nil {
 				return []Fetched{{From: s.Next, Next: s.Next, End: -1, Err: err}}
 			}
-			positions[i].Offset = first
+			positions[i].Offset = offsets[s.ID].FirstOffset
 		}
 	}
 	return r.Pool.Fetch(ctx, it.wait, positions...)

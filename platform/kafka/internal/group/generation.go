@@ -20,9 +20,6 @@ const (
 	handleGrace = 10 * time.Second
 	// commitInterval bounds how often offsets are committed, and with it how much is handled again after a crash.
 	commitInterval = 200 * time.Millisecond
-
-	maxHandleBackoff = 2 * time.Second
-	maxCommitBackoff = 250 * time.Millisecond
 )
 
 var errPartitions = errors.New("the topics have other partitions now")
@@ -45,13 +42,13 @@ type generation struct {
 	dirty   stage.Signal               // there are some
 }
 
-func newGeneration(group *Group, m *Member, a Assignment, outages *broker.Outages, handle Handler) *generation {
+func newGeneration(group *Group, m *Member, a assignment, outages *broker.Outages, handle Handler) *generation {
 	g := &generation{
-		Group: group, member: m, counts: a.Partitions, outages: outages, handle: handle,
+		Group: group, member: m, counts: a.partitions, outages: outages, handle: handle,
 		partitions: map[broker.Partition]*partition{}, arrived: stage.NewSignal(), room: stage.NewSignal(),
 		handled: map[broker.Partition]int64{}, dirty: stage.NewSignal(),
 	}
-	for id, offset := range a.Offsets {
+	for id, offset := range a.offsets {
 		lag := group.Lag.WithLabelValues(group.Name, id.Topic, strconv.Itoa(id.ID))
 		p := &partition{Source: broker.NewSource(id, offset), lag: lag}
 		p.handled.Store(offset)
@@ -71,7 +68,7 @@ func (g *generation) run(parent context.Context) error {
 
 	var workers, heart sync.WaitGroup
 	heart.Go(func() {
-		g.member.KeepAlive(alive, end, func(err error) {
+		g.member.keepAlive(alive, end, func(err error) {
 			g.outages.Note("group", err)
 			if counts, err := g.member.pool.Partitions(alive, g.Topics...); err == nil && !maps.Equal(counts, g.counts) {
 				end(errPartitions)
@@ -162,7 +159,7 @@ func (g *generation) handleBatch(ctx, handling context.Context, batch []broker.M
 		if failures == 0 {
 			g.Log.Warn("kafka messages not handled, trying again", "messages", len(batch), "error", err)
 		}
-		if !broker.Backoff(ctx, failures, maxHandleBackoff) {
+		if !broker.Backoff(ctx, failures) {
 			return false
 		}
 	}
@@ -196,7 +193,7 @@ func (g *generation) commitAsHandled(ctx context.Context, end context.CancelCaus
 		switch {
 		case ctx.Err() != nil:
 			return
-		case GenerationOver(err):
+		case generationOver(err):
 			end(err)
 			return
 		}
@@ -207,7 +204,7 @@ func (g *generation) commitAsHandled(ctx context.Context, end context.CancelCaus
 			continue
 		}
 		g.member.pool.Forget()
-		broker.Backoff(ctx, failures, maxCommitBackoff)
+		broker.Backoff(ctx, failures)
 		failures++
 		g.dirty.Send()
 	}

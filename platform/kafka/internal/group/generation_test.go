@@ -54,7 +54,7 @@ func TestPartitionsTakeTurns(t *testing.T) {
 		Lag: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "lag"}, metrics),
 	}
 	much, little := broker.Partition{Topic: "topic", ID: 0}, broker.Partition{Topic: "topic", ID: 1}
-	assigned := Assignment{Offsets: map[broker.Partition]int64{much: 0, little: -1}}
+	assigned := assignment{offsets: map[broker.Partition]int64{much: 0, little: -1}}
 	g := newGeneration(group, nil, assigned, broker.NewOutages(group.Log), nil)
 	arrive := func(id broker.Partition, from int64, n int) {
 		got := broker.Fetched{From: from, Next: from + int64(n), End: 5000}

@@ -9,15 +9,12 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	kafkago "github.com/segmentio/kafka-go"
 
 	"github.com/altyn-pay/altyn/platform/kafka/internal/broker"
 )
-
-const maxJoinBackoff = 500 * time.Millisecond
 
 // Handler is kafka.Handler.
 type Handler = func(ctx context.Context, messages []broker.Message) error
@@ -35,12 +32,11 @@ type Group struct {
 func (g *Group) Run(ctx context.Context, pool *broker.Pool, handle Handler) error {
 	member, outages := NewMember(pool, g.Name, g.Topics), broker.NewOutages(g.Log)
 	for failures := 0; ctx.Err() == nil; {
-		assigned, err := member.Join(ctx)
+		assigned, err := member.join(ctx)
 		if ctx.Err() != nil {
 			break
 		}
-		if broker.IsAny(err, kafkago.InvalidGroupId, kafkago.InvalidSessionTimeout, kafkago.UnsupportedVersion,
-			kafkago.UnsupportedSASLMechanism, kafkago.SASLAuthenticationFailed) {
+		if broker.IsRefusal(err) {
 			return fmt.Errorf("kafka: consumer group %q: %w", g.Name, err)
 		}
 		outages.Note("group", err)
@@ -56,10 +52,10 @@ func (g *Group) Run(ctx context.Context, pool *broker.Pool, handle Handler) erro
 			failures = 0
 			continue
 		}
-		broker.Backoff(ctx, failures, maxJoinBackoff)
+		broker.Backoff(ctx, failures)
 		failures++
 	}
-	if err := member.Leave(); err != nil {
+	if err := member.leave(); err != nil {
 		g.Log.Info("kafka consumer group not left; it will notice after the session timeout", "error", err)
 	}
 	return nil

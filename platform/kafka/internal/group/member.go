@@ -40,39 +40,39 @@ type Member struct {
 	topics  []string
 
 	id         string // given by the coordinator; empty before the first join and after an eviction
-	generation int
+	generation int    // negative before the first join: offsets can be committed while the group has no members
 }
 
-// Assignment is the partitions of a member in a generation.
-type Assignment struct {
-	Offsets    map[broker.Partition]int64 // of the next message to handle; negative where nothing was committed yet
-	Partitions map[string]int             // how many partitions each topic had
+// assignment is the partitions of a member in a generation.
+type assignment struct {
+	offsets    map[broker.Partition]int64 // of the next message to handle; negative where nothing was committed yet
+	partitions map[string]int             // how many partitions each topic had
 }
 
 // NewMember makes a member that has not joined yet.
 func NewMember(pool *broker.Pool, group string, topics []string) *Member {
 	waiting := *pool.Client
 	waiting.Timeout += rebalanceTimeout
-	return &Member{pool: pool, waiting: &waiting, group: group, topics: topics}
+	return &Member{pool: pool, waiting: &waiting, group: group, topics: topics, generation: -1}
 }
 
-// Join enters the group or its next generation. It waits until the other members have finished their work.
-func (m *Member) Join(ctx context.Context) (Assignment, error) {
+// join enters the group or its next generation. It waits until the other members have finished their work.
+func (m *Member) join(ctx context.Context) (assignment, error) {
 	partitions, err := m.pool.Partitions(ctx, m.topics...)
 	if err != nil {
-		return Assignment{}, err
+		return assignment{}, err
 	}
 	joined, err := m.joinGroup(ctx)
 	if err != nil {
-		return Assignment{}, err
+		return assignment{}, err
 	}
 	m.id, m.generation = joined.MemberID, joined.GenerationID
 	assigned, err := m.syncGroup(ctx, joined)
 	if err != nil {
-		return Assignment{}, err
+		return assignment{}, err
 	}
 	offsets, err := m.Committed(ctx, assigned)
-	return Assignment{Offsets: offsets, Partitions: partitions}, err
+	return assignment{offsets, partitions}, err
 }
 
 func (m *Member) joinGroup(ctx context.Context) (*kafkago.JoinGroupResponse, error) {
@@ -208,8 +208,8 @@ func (m *Member) Commit(ctx context.Context, offsets map[broker.Partition]int64)
 	return err
 }
 
-// Leave gives the partitions to the other members at once instead of after the session timeout.
-func (m *Member) Leave() error {
+// leave gives the partitions to the other members at once instead of after the session timeout.
+func (m *Member) leave() error {
 	if m.id == "" {
 		return nil
 	}
@@ -231,15 +231,15 @@ func (m *Member) evicted(err error) {
 	}
 }
 
-// GenerationOver tells whether an error of a heartbeat or commit means that the partitions are no longer the member's.
+// generationOver tells whether an error of a heartbeat or commit means that the partitions are no longer the member's.
 // After any other error it is worth trying again.
-func GenerationOver(err error) bool {
+func generationOver(err error) bool {
 	return broker.IsAny(err, kafkago.RebalanceInProgress, kafkago.IllegalGeneration, kafkago.UnknownMemberId)
 }
 
-// KeepAlive sends heartbeats until ctx ends. It calls end when the coordinator says that the generation is over, and
-// when the coordinator must have given the member up. It calls beat, if set, with the result of any other heartbeat.
-func (m *Member) KeepAlive(ctx context.Context, end context.CancelCauseFunc, beat func(err error)) {
+// keepAlive sends heartbeats until ctx ends. It calls end when the coordinator says that the generation is over, and
+// when the coordinator must have given the member up. It calls beat with the result of any other heartbeat.
+func (m *Member) keepAlive(ctx context.Context, end context.CancelCauseFunc, beat func(err error)) {
 	ticker := time.NewTicker(heartbeatInterval)
 	defer ticker.Stop()
 	for last := time.Now(); ; {
@@ -252,7 +252,7 @@ func (m *Member) KeepAlive(ctx context.Context, end context.CancelCauseFunc, bea
 		switch {
 		case ctx.Err() != nil:
 			return
-		case GenerationOver(err):
+		case generationOver(err):
 			end(err)
 			continue
 		case err == nil:
@@ -263,8 +263,6 @@ func (m *Member) KeepAlive(ctx context.Context, end context.CancelCauseFunc, bea
 				end(errSession)
 			}
 		}
-		if beat != nil {
-			beat(err)
-		}
+		beat(err)
 	}
 }
