@@ -22,7 +22,8 @@ const (
 //   - schemas have the names of their types, without Go's packages;
 //   - the code of a problem is one of the service's codes;
 //   - IDs and times have their formats, and the bodies of requests have an example;
-//   - every call has the answers that any call can have, and every answer its headers.
+//   - every call speaks JSON unless it says otherwise, has the answers that any call can have, and every answer its
+//     headers.
 func complete(spec object, codes []code, examples object) (object, error) {
 	spec, err := rename(spec)
 	if err != nil {
@@ -126,12 +127,14 @@ func completeOperation(operation, definitions, examples object) error {
 		return errors.New("it has no @ID")
 	}
 	parameters, _ := operation["parameters"].([]any)
+	const media = "application/json"
 	body, repeatable := operation["consumes"] != nil, false // one whose fields are all optional may have none to describe
 	for _, parameter := range parameters {
 		parameter := parameter.(object)
 		switch parameter["in"] {
 		case "body":
 			giveExample(parameter, definitions, examples)
+			body, operation["consumes"] = true, []any{media}
 			continue
 		case "header":
 			repeatable = repeatable || parameter["name"] == "Idempotency-Key"
@@ -166,7 +169,10 @@ func completeOperation(operation, definitions, examples object) error {
 	for status, response := range responses {
 		describeHeaders(status, response.(object), operation, repeatable)
 	}
-	produces, _ := operation["produces"].([]any)
+	produces, ok := operation["produces"].([]any)
+	if !ok {
+		produces = []any{media}
+	}
 	if !slices.Contains(produces, any(problemJSON)) {
 		operation["produces"] = append(produces, problemJSON)
 	}

@@ -60,7 +60,7 @@ const small = `{"swagger": "2.0", "definitions": {
 		"note": {"type": "string"}
 	}}
 }, "paths": {"/orders": {"post": {"operationId": "placeOrder",
-	"consumes": ["application/json"], "produces": ["application/json"], "parameters": [
+	"parameters": [
 	{"in": "query", "name": "wait", "type": "string", "example": "5s"},
 	{"in": "header", "name": "Idempotency-Key", "type": "string"},
 	{"in": "body", "name": "order", "schema": {"$ref": "#/definitions/api.Order"}}

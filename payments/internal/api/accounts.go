@@ -25,18 +25,12 @@ type NewAccount struct {
 //	@Summary		Open an account
 //	@Description	An account has a balance in every currency that it was ever given.
 //	@Tags			accounts
-//	@Accept			json
-//	@Produce		json
 //	@Param			request			body		NewAccount	false	"all fields are optional"
 //	@Param			Idempotency-Key	header		string		false	"1–255 characters; the same key with the same request is the same account"
 //	@Param			wait			query		string		false	"wait so long for the result, at most 30s"	example(5s)
 //	@Success		201				{object}	contract.Account
 //	@Success		202				{object}	contract.Operation	"not settled yet; Location names the operation"
-//	@Failure		400				{object}	httpserver.Problem
-//	@Failure		413				{object}	httpserver.Problem
-//	@Failure		415				{object}	httpserver.Problem
 //	@Failure		422				{object}	httpserver.Problem	"account_exists, cancelled, discarded, idempotency_key_reused"
-//	@Failure		503				{object}	httpserver.Problem	"unavailable, overloaded, or outcome_unknown: Location names the operation"
 //	@Router			/api/v1/accounts [post]
 func (a *API) createAccount(w http.ResponseWriter, r *http.Request) error {
 	var request NewAccount
@@ -54,13 +48,11 @@ func (a *API) createAccount(w http.ResponseWriter, r *http.Request) error {
 //	@ID			listAccounts
 //	@Summary	List accounts, newest first
 //	@Tags		accounts
-//	@Produce	json
 //	@Param		owner		query		string	false	"only those of this owner"
 //	@Param		reference	query		string	false	"only those with this reference"
 //	@Param		limit		query		int		false	"1–200, default 50"
 //	@Param		cursor		query		string	false	"next_cursor of the page before"
 //	@Success	200			{object}	httpserver.List[contract.Account]
-//	@Failure	400			{object}	httpserver.Problem
 //	@Router		/api/v1/accounts [get]
 func (a *API) listAccounts(w http.ResponseWriter, r *http.Request) error {
 	limit, position, err := below(r)
@@ -101,10 +93,8 @@ func (a *API) accountOf(r *http.Request) (postgres.Account, error) {
 //	@ID			getAccount
 //	@Summary	Look at an account
 //	@Tags		accounts
-//	@Produce	json
 //	@Param		id	path		string	true	"ID of the account"	format(uuid)	example(01a0a3c5-96a1-7c4e-8d7c-6a1f0e9f2b11)
 //	@Success	200	{object}	contract.Account
-//	@Failure	400	{object}	httpserver.Problem
 //	@Failure	404	{object}	httpserver.Problem	"account_not_found"
 //	@Router		/api/v1/accounts/{id} [get]
 func (a *API) getAccount(w http.ResponseWriter, r *http.Request) error {
@@ -124,11 +114,9 @@ func (a *API) getAccount(w http.ResponseWriter, r *http.Request) error {
 //	@ID			getBalance
 //	@Summary	Look at the balances of an account
 //	@Tags		accounts
-//	@Produce	json
 //	@Param		id	path		string	true	"ID of the account"							format(uuid)	example(01a0a3c5-96a1-7c4e-8d7c-6a1f0e9f2b11)
 //	@Param		at	query		string	false	"as they were at this time (RFC 3339); default: now"	format(date-time)
 //	@Success	200	{object}	contract.Balances
-//	@Failure	400	{object}	httpserver.Problem
 //	@Failure	404	{object}	httpserver.Problem	"account_not_found"
 //	@Router		/api/v1/accounts/{id}/balance [get]
 func (a *API) getBalance(w http.ResponseWriter, r *http.Request) error {
@@ -152,12 +140,10 @@ func (a *API) getBalance(w http.ResponseWriter, r *http.Request) error {
 //	@ID			listAccountOperations
 //	@Summary	List the operations of an account, newest first
 //	@Tags		operations
-//	@Produce	json
 //	@Param		id		path		string	true	"ID of the account"	format(uuid)	example(01a0a3c5-96a1-7c4e-8d7c-6a1f0e9f2b11)
 //	@Param		limit	query		int		false	"1–200, default 50"
 //	@Param		cursor	query		string	false	"next_cursor of the page before"
 //	@Success	200		{object}	httpserver.List[contract.Operation]
-//	@Failure	400		{object}	httpserver.Problem
 //	@Failure	404		{object}	httpserver.Problem	"account_not_found"
 //	@Router		/api/v1/accounts/{id}/operations [get]
 func (a *API) listOperations(w http.ResponseWriter, r *http.Request) error {
@@ -187,14 +173,12 @@ func (a *API) listOperations(w http.ResponseWriter, r *http.Request) error {
 //	@Summary		The statement of an account, oldest entry first
 //	@Description	Entries are numbered per currency without gaps. A statement in several currencies is in the order of time.
 //	@Tags			accounts
-//	@Produce		json
 //	@Param			id		path		string	true	"ID of the account"	format(uuid)	example(01a0a3c5-96a1-7c4e-8d7c-6a1f0e9f2b11)
 //	@Param			from	query		string	false	"only entries from this time on (RFC 3339)"	format(date-time)
 //	@Param			to		query		string	false	"only entries before this time (RFC 3339)"	format(date-time)
 //	@Param			limit	query		int		false	"1–200, default 50"
 //	@Param			cursor	query		string	false	"next_cursor of the page before"
 //	@Success		200		{object}	httpserver.List[Entry]
-//	@Failure		400		{object}	httpserver.Problem
 //	@Failure		404		{object}	httpserver.Problem	"account_not_found"
 //	@Router			/api/v1/accounts/{id}/entries [get]
 func (a *API) listEntries(w http.ResponseWriter, r *http.Request) error {

@@ -126,7 +126,6 @@ func below(r *http.Request) (limit int, position int64, err error) {
 //	@ID			listCurrencies
 //	@Summary	List the currencies and their numbers of decimal digits
 //	@Tags		currencies
-//	@Produce	json
 //	@Success	200	{object}	CurrencyList
 //	@Router		/api/v1/currencies [get]
 func (a *API) listCurrencies(w http.ResponseWriter, _ *http.Request) error {

@@ -51,18 +51,12 @@ type BatchItem struct {
 //	@Description	- release: hold_id, reference, orderID, description
 //	@Description	- cancel: operation_id, reason
 //	@Tags			operations
-//	@Accept			json
-//	@Produce		json
 //	@Param			request			body		Batch	true	"the operations"
 //	@Param			Idempotency-Key	header		string	false	"1–255 characters; the same key with the same body is the same batch"
 //	@Param			wait			query		string	false	"wait so long for the results, at most 30s; default 5s"	example(5s)
 //	@Success		200				{object}	BatchResult
 //	@Header			200				{string}	Idempotent-Replayed	"true when the same batch came with this key before"
-//	@Failure		400				{object}	httpserver.Problem
-//	@Failure		413				{object}	httpserver.Problem
-//	@Failure		415				{object}	httpserver.Problem
 //	@Failure		422				{object}	httpserver.Problem	"idempotency_key_reused"
-//	@Failure		503				{object}	httpserver.Problem	"unavailable or overloaded"
 //	@Router			/api/v1/operations/batch [post]
 func (a *API) batch(w http.ResponseWriter, r *http.Request) error {
 	call, err := callOf(r)

@@ -57,20 +57,14 @@ func (m Amount) command(kind ledger.Kind, account *uuid.UUID) contract.Command {
 //	@Summary		Deposit money (an invoice)
 //	@Description	Waits up to 5s for the result, or as long as ?wait= says; 202 where there is none yet.
 //	@Tags			operations
-//	@Accept			json
-//	@Produce		json
 //	@Param			id				path		string	true	"ID of the account"	format(uuid)	example(01a0a3c5-96a1-7c4e-8d7c-6a1f0e9f2b11)
 //	@Param			request			body		Amount	true	"amount and currency"
 //	@Param			Idempotency-Key	header		string	false	"1–255 characters; the same key with the same request is the same deposit"
 //	@Param			wait			query		string	false	"wait so long for the result, at most 30s"	example(5s)
 //	@Success		201				{object}	contract.Operation
 //	@Success		202				{object}	contract.Operation	"not settled yet; Location names the operation"
-//	@Failure		400				{object}	httpserver.Problem
 //	@Failure		404				{object}	httpserver.Problem	"account_not_found"
-//	@Failure		413				{object}	httpserver.Problem
-//	@Failure		415				{object}	httpserver.Problem
 //	@Failure		422				{object}	httpserver.Problem	"balance_too_large, cancelled, discarded, idempotency_key_reused"
-//	@Failure		503				{object}	httpserver.Problem	"unavailable, overloaded, or outcome_unknown: Location names the operation"
 //	@Router			/api/v1/accounts/{id}/deposits [post]
 func (a *API) deposit(w http.ResponseWriter, r *http.Request) error {
 	id, err := httpserver.PathUUID(r, "id")
@@ -92,20 +86,14 @@ func (a *API) deposit(w http.ResponseWriter, r *http.Request) error {
 //	@Description	withdrawal of more than there is waits for money, and with it the later debits of the account in that currency; it is
 //	@Description	created meanwhile, with the reason waiting_for_funds, and answers 202 at once.
 //	@Tags			operations
-//	@Accept			json
-//	@Produce		json
 //	@Param			id				path		string	true	"ID of the account"	format(uuid)	example(01a0a3c5-96a1-7c4e-8d7c-6a1f0e9f2b11)
 //	@Param			request			body		NewWithdrawal	true	"amount and currency"
 //	@Param			Idempotency-Key	header		string	false	"1–255 characters; the same key with the same request is the same withdrawal"
 //	@Param			wait			query		string	false	"wait so long for the result, at most 30s"	example(5s)
 //	@Success		201				{object}	contract.Operation
 //	@Success		202				{object}	contract.Operation	"not settled yet; Location names the operation"
-//	@Failure		400				{object}	httpserver.Problem
 //	@Failure		404				{object}	httpserver.Problem	"account_not_found"
-//	@Failure		413				{object}	httpserver.Problem
-//	@Failure		415				{object}	httpserver.Problem
 //	@Failure		422				{object}	httpserver.Problem	"insufficient_funds, expired, cancelled, discarded, idempotency_key_reused"
-//	@Failure		503				{object}	httpserver.Problem	"unavailable, overloaded, or outcome_unknown: Location names the operation"
 //	@Router			/api/v1/accounts/{id}/withdrawals [post]
 func (a *API) withdraw(w http.ResponseWriter, r *http.Request) error {
 	id, err := httpserver.PathUUID(r, "id")
@@ -127,19 +115,13 @@ func (a *API) withdraw(w http.ResponseWriter, r *http.Request) error {
 //	@Summary		Transfer money to another account
 //	@Description	Counts in the payer's queue. Waits up to 5s for the result, or as long as ?wait= says; 202 where there is none yet.
 //	@Tags			operations
-//	@Accept			json
-//	@Produce		json
 //	@Param			request			body		NewTransfer	true	"payer, payee, amount and currency"
 //	@Param			Idempotency-Key	header		string		false	"1–255 characters; the same key with the same request is the same transfer"
 //	@Param			wait			query		string		false	"wait so long for the result, at most 30s"	example(5s)
 //	@Success		201				{object}	contract.Operation
 //	@Success		202				{object}	contract.Operation	"not settled yet; Location names the operation"
-//	@Failure		400				{object}	httpserver.Problem
 //	@Failure		404				{object}	httpserver.Problem	"account_not_found"
-//	@Failure		413				{object}	httpserver.Problem
-//	@Failure		415				{object}	httpserver.Problem
 //	@Failure		422				{object}	httpserver.Problem	"insufficient_funds, expired, same_account, balance_too_large, cancelled, discarded, idempotency_key_reused"
-//	@Failure		503				{object}	httpserver.Problem	"unavailable, overloaded, or outcome_unknown: Location names the operation"
 //	@Router			/api/v1/transfers [post]
 func (a *API) transfer(w http.ResponseWriter, r *http.Request) error {
 	var body NewTransfer
@@ -157,20 +139,14 @@ func (a *API) transfer(w http.ResponseWriter, r *http.Request) error {
 //	@Summary		Hold money: it moves from the actual to the frozen balance
 //	@Description	The operation's ID names the hold. When it expires, the money is released.
 //	@Tags			holds
-//	@Accept			json
-//	@Produce		json
 //	@Param			id				path		string	true	"ID of the account"	format(uuid)	example(01a0a3c5-96a1-7c4e-8d7c-6a1f0e9f2b11)
 //	@Param			request			body		NewHold	true	"amount and currency"
 //	@Param			Idempotency-Key	header		string	false	"1–255 characters; the same key with the same request is the same hold"
 //	@Param			wait			query		string	false	"wait so long for the result, at most 30s"	example(5s)
 //	@Success		201				{object}	contract.Operation
 //	@Success		202				{object}	contract.Operation	"not settled yet; Location names the operation"
-//	@Failure		400				{object}	httpserver.Problem
 //	@Failure		404				{object}	httpserver.Problem	"account_not_found"
-//	@Failure		413				{object}	httpserver.Problem
-//	@Failure		415				{object}	httpserver.Problem
 //	@Failure		422				{object}	httpserver.Problem	"insufficient_funds, expired, cancelled, discarded, idempotency_key_reused"
-//	@Failure		503				{object}	httpserver.Problem	"unavailable, overloaded, or outcome_unknown: Location names the operation"
 //	@Router			/api/v1/accounts/{id}/holds [post]
 func (a *API) holdFunds(w http.ResponseWriter, r *http.Request) error {
 	id, err := httpserver.PathUUID(r, "id")
@@ -191,10 +167,8 @@ func (a *API) holdFunds(w http.ResponseWriter, r *http.Request) error {
 //	@ID			getHold
 //	@Summary	Look at a hold
 //	@Tags		holds
-//	@Produce	json
 //	@Param		id	path		string	true	"ID of the hold"	format(uuid)
 //	@Success	200	{object}	Hold
-//	@Failure	400	{object}	httpserver.Problem
 //	@Failure	404	{object}	httpserver.Problem	"hold_not_found"
 //	@Router		/api/v1/holds/{id} [get]
 func (a *API) getHold(w http.ResponseWriter, r *http.Request) error {
@@ -219,20 +193,14 @@ func (a *API) getHold(w http.ResponseWriter, r *http.Request) error {
 //	@Summary		Capture a hold, whole or in part
 //	@Description	What is captured is earned; the rest of the hold is released.
 //	@Tags			holds
-//	@Accept			json
-//	@Produce		json
 //	@Param			id				path		string		true	"ID of the hold"	format(uuid)
 //	@Param			request			body		NewCapture	false	"the amount; default: the whole hold"
 //	@Param			Idempotency-Key	header		string		false	"1–255 characters"
 //	@Param			wait			query		string		false	"wait so long for the result, at most 30s"	example(5s)
 //	@Success		201				{object}	contract.Operation
 //	@Success		202				{object}	contract.Operation	"not settled yet; Location names the operation"
-//	@Failure		400				{object}	httpserver.Problem
 //	@Failure		404				{object}	httpserver.Problem	"hold_not_found"
-//	@Failure		413				{object}	httpserver.Problem
-//	@Failure		415				{object}	httpserver.Problem
 //	@Failure		422				{object}	httpserver.Problem	"hold_not_open, hold_of_order, amount_exceeds_hold, cancelled, discarded, idempotency_key_reused"
-//	@Failure		503				{object}	httpserver.Problem	"unavailable, overloaded, or outcome_unknown: Location names the operation"
 //	@Router			/api/v1/holds/{id}/capture [post]
 func (a *API) capture(w http.ResponseWriter, r *http.Request) error {
 	return a.ofHold(w, r, ledger.KindCapture)
@@ -244,17 +212,13 @@ func (a *API) capture(w http.ResponseWriter, r *http.Request) error {
 //	@Summary	Release a hold: its money moves back to the actual balance
 //	@Tags		holds
 //	@Accept		json
-//	@Produce	json
 //	@Param		id				path		string	true	"ID of the hold"	format(uuid)
 //	@Param		Idempotency-Key	header		string	false	"1–255 characters"
 //	@Param		wait			query		string	false	"wait so long for the result, at most 30s"	example(5s)
 //	@Success	201				{object}	contract.Operation
 //	@Success	202				{object}	contract.Operation	"not settled yet; Location names the operation"
-//	@Failure	400				{object}	httpserver.Problem
 //	@Failure	404				{object}	httpserver.Problem	"hold_not_found"
-//	@Failure	415				{object}	httpserver.Problem
 //	@Failure	422				{object}	httpserver.Problem	"hold_not_open, hold_of_order, cancelled, discarded, idempotency_key_reused"
-//	@Failure	503				{object}	httpserver.Problem	"unavailable, overloaded, or outcome_unknown: Location names the operation"
 //	@Router		/api/v1/holds/{id}/release [post]
 func (a *API) release(w http.ResponseWriter, r *http.Request) error {
 	return a.ofHold(w, r, ledger.KindRelease)
@@ -291,8 +255,6 @@ type CancelOperation struct {
 //	@Description	It ends in error, with the reason cancelled; what waited behind it goes on. A cancellation takes its place in the account's
 //	@Description	queue: what is ahead of it there, takes effect first. The payment of an order is cancelled with its order.
 //	@Tags			operations
-//	@Accept			json
-//	@Produce		json
 //	@Param			id				path		string			true	"ID of the operation"	format(uuid)
 //	@Param			request			body		CancelOperation	false	"why; it is kept as the operation's note"
 //	@Param			Idempotency-Key	header		string			false	"1–255 characters; the same key with the same request is the same cancellation"
@@ -300,12 +262,8 @@ type CancelOperation struct {
 //	@Success		200				{object}	contract.Operation
 //	@Header			200				{string}	Location			"where it is"
 //	@Success		202				{object}	contract.Operation	"not settled yet; Location names the operation"
-//	@Failure		400				{object}	httpserver.Problem
 //	@Failure		404				{object}	httpserver.Problem	"operation_not_found"
-//	@Failure		413				{object}	httpserver.Problem
-//	@Failure		415				{object}	httpserver.Problem
 //	@Failure		422				{object}	httpserver.Problem	"operation_final, operation_of_order, idempotency_key_reused"
-//	@Failure		503				{object}	httpserver.Problem	"unavailable, overloaded, or outcome_unknown: Location names the operation"
 //	@Router			/api/v1/operations/{id}/cancel [post]
 func (a *API) cancel(w http.ResponseWriter, r *http.Request) error {
 	id, err := httpserver.PathUUID(r, "id")
@@ -324,11 +282,9 @@ func (a *API) cancel(w http.ResponseWriter, r *http.Request) error {
 //	@ID			getOperation
 //	@Summary	Look at an operation
 //	@Tags		operations
-//	@Produce	json
 //	@Param		id		path		string	true	"ID of the operation"	format(uuid)
 //	@Param		wait	query		string	false	"wait so long for it to be final, at most 30s"	example(5s)
 //	@Success	200		{object}	contract.Operation
-//	@Failure	400		{object}	httpserver.Problem
 //	@Failure	404		{object}	httpserver.Problem	"operation_not_found"
 //	@Router		/api/v1/operations/{id} [get]
 func (a *API) getOperation(w http.ResponseWriter, r *http.Request) error {

@@ -54,11 +54,9 @@ func (a *API) step(w http.ResponseWriter, r *http.Request, step billing.Step) er
 //	@ID			getPayment
 //	@Summary	Look at the payment of an order
 //	@Tags		payments
-//	@Produce	json
 //	@Param		order_id	path		string	true	"ID of the order"	format(uuid)
 //	@Param		wait		query		string	false	"wait so long for it to be decided, at most 30s"	example(5s)
 //	@Success	200			{object}	contract.Payment
-//	@Failure	400			{object}	httpserver.Problem
 //	@Failure	404			{object}	httpserver.Problem	"payment_not_found"
 //	@Router		/api/v1/payments/{order_id} [get]
 func (a *API) getPayment(w http.ResponseWriter, r *http.Request) error {
@@ -83,20 +81,14 @@ func (a *API) getPayment(w http.ResponseWriter, r *http.Request) error {
 //	@Summary		Confirm a payment that is authorized, whole or in part
 //	@Description	What was held is captured; the rest goes back to the client. The order becomes paid.
 //	@Tags			payments
-//	@Accept			json
-//	@Produce		json
 //	@Param			order_id		path		string			true	"ID of the order"	format(uuid)
 //	@Param			request			body		ConfirmPayment	false	"the amount; default: all that is held"
 //	@Param			Idempotency-Key	header		string			false	"1–255 characters; the same key with the same request is the same step"
 //	@Param			wait			query		string			false	"wait so long for the result, at most 30s"	example(5s)
 //	@Success		200				{object}	contract.Payment
 //	@Success		202				{object}	contract.Payment	"no result yet; Location names the operation"
-//	@Failure		400				{object}	httpserver.Problem
 //	@Failure		404				{object}	httpserver.Problem	"payment_not_found"
-//	@Failure		413				{object}	httpserver.Problem
-//	@Failure		415				{object}	httpserver.Problem
 //	@Failure		422				{object}	httpserver.Problem	"payment_not_authorized, amount_exceeds_hold, balance_too_large, discarded, idempotency_key_reused"
-//	@Failure		503				{object}	httpserver.Problem	"unavailable, overloaded, or outcome_unknown: Location names the operation"
 //	@Router			/api/v1/payments/{order_id}/confirm [post]
 func (a *API) confirm(w http.ResponseWriter, r *http.Request) error {
 	var body ConfirmPayment
@@ -112,20 +104,14 @@ func (a *API) confirm(w http.ResponseWriter, r *http.Request) error {
 //	@Summary		Reject a payment that is authorized
 //	@Description	What was held goes back to the client. The order becomes failed, with the reason rejected.
 //	@Tags			payments
-//	@Accept			json
-//	@Produce		json
 //	@Param			order_id		path		string			true	"ID of the order"	format(uuid)
 //	@Param			request			body		RejectPayment	false	"why; it is kept as the note"
 //	@Param			Idempotency-Key	header		string			false	"1–255 characters; the same key with the same request is the same step"
 //	@Param			wait			query		string			false	"wait so long for the result, at most 30s"	example(5s)
 //	@Success		200				{object}	contract.Payment
 //	@Success		202				{object}	contract.Payment	"no result yet; Location names the operation"
-//	@Failure		400				{object}	httpserver.Problem
 //	@Failure		404				{object}	httpserver.Problem	"payment_not_found"
-//	@Failure		413				{object}	httpserver.Problem
-//	@Failure		415				{object}	httpserver.Problem
 //	@Failure		422				{object}	httpserver.Problem	"payment_not_authorized, discarded, idempotency_key_reused"
-//	@Failure		503				{object}	httpserver.Problem	"unavailable, overloaded, or outcome_unknown: Location names the operation"
 //	@Router			/api/v1/payments/{order_id}/reject [post]
 func (a *API) reject(w http.ResponseWriter, r *http.Request) error {
 	var body RejectPayment
@@ -141,20 +127,14 @@ func (a *API) reject(w http.ResponseWriter, r *http.Request) error {
 //	@Summary		Refund a payment, whole or in parts
 //	@Description	Never more than was captured. The order stays paid and shows the refunded amount.
 //	@Tags			payments
-//	@Accept			json
-//	@Produce		json
 //	@Param			order_id		path		string			true	"ID of the order"	format(uuid)
 //	@Param			request			body		RefundPayment	false	"the amount, by default all that is left of what was captured, and why"
 //	@Param			Idempotency-Key	header		string			false	"1–255 characters; the same key with the same request is the same step"
 //	@Param			wait			query		string			false	"wait so long for the result, at most 30s"	example(5s)
 //	@Success		200				{object}	contract.Payment
 //	@Success		202				{object}	contract.Payment	"no result yet; Location names the operation"
-//	@Failure		400				{object}	httpserver.Problem
 //	@Failure		404				{object}	httpserver.Problem	"payment_not_found"
-//	@Failure		413				{object}	httpserver.Problem
-//	@Failure		415				{object}	httpserver.Problem
 //	@Failure		422				{object}	httpserver.Problem	"payment_not_captured, amount_exceeds_captured, too_many_refunds, balance_too_large, discarded, idempotency_key_reused"
-//	@Failure		503				{object}	httpserver.Problem	"unavailable, overloaded, or outcome_unknown: Location names the operation"
 //	@Router			/api/v1/payments/{order_id}/refund [post]
 func (a *API) refund(w http.ResponseWriter, r *http.Request) error {
 	var body RefundPayment
