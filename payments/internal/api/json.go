@@ -43,7 +43,7 @@ type CurrencyList struct {
 
 func (a *API) entry(e postgres.Entry) (Entry, error) {
 	out := Entry{
-		Number: e.Number, OperationID: e.OperationID, Operation: e.Operation, Currency: e.Currency,
+		Number: e.Number, OperationID: e.OperationID, Operation: string(e.Operation), Currency: e.Currency,
 		CreatedAt: contract.Time(e.CreatedAt),
 	}
 	for _, field := range []struct {

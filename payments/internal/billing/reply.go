@@ -97,7 +97,7 @@ func (p Presenter) fill(reply *contract.Reply, how ReplyTo, book *ledger.Book, r
 		reply.Code, reply.Status = http.StatusOK, string(ledger.Success)
 		var balances []postgres.Balance
 		for code, b := range book.Balances(r.AccountID) {
-			balances = append(balances, postgres.Balance{Currency: code, Actual: b.Actual, Frozen: b.Frozen})
+			balances = append(balances, postgres.Balance{Key: ledger.Key{Currency: code}, Balance: b})
 		}
 		reply.Body, err = p.Balances(balances)
 	case op.Fingerprint != r.Fingerprint:
@@ -115,9 +115,7 @@ func (p Presenter) fill(reply *contract.Reply, how ReplyTo, book *ledger.Book, r
 	default:
 		reply.Code, reply.Status, reply.OperationID = Code(op), string(op.Status), &op.ID
 		if account, ok := book.Account(op.AccountID); ok && op.Kind == ledger.KindCreateAccount {
-			reply.Body, err = p.Account(postgres.Account{
-				ID: account.ID, Owner: account.Owner, Reference: account.Reference, CreatedAt: account.CreatedAt,
-			})
+			reply.Body, err = p.Account(postgres.Account{Account: account})
 		} else {
 			reply.Body, err = p.Operation(op)
 		}

@@ -29,22 +29,22 @@ func (k Key) beside(system uuid.UUID) Key { return Key{system, k.Currency, k.Lan
 
 // Balance is what an account has of one currency, in minor units.
 type Balance struct {
-	Actual  int64 // free to use
-	Frozen  int64 // set aside by holds
-	Entries int64 // how many entries there are, which is the number of the last one
-	Waiting int64 // how many requests wait for money
+	Actual  int64 `db:"actual"`  // free to use
+	Frozen  int64 `db:"frozen"`  // set aside by holds
+	Entries int64 `db:"entries"` // how many entries there are, which is the number of the last one
+	Waiting int64 `db:"waiting"` // how many requests wait for money
 }
 
 // Entry is one line of an account's statement: what an operation changed, and what was there afterwards.
 type Entry struct {
 	Key
-	Number       int64 // per balance, without gaps, from 1
-	OperationID  uuid.UUID
-	Operation    Kind
-	Amount       int64 // change of the actual balance
-	Frozen       int64 // change of the frozen balance
-	BalanceAfter int64
-	FrozenAfter  int64
+	Number       int64     `db:"number"` // per balance, without gaps, from 1
+	OperationID  uuid.UUID `db:"operation_id"`
+	Operation    Kind      `db:"operation"`
+	Amount       int64     `db:"amount"` // change of the actual balance
+	Frozen       int64     `db:"frozen"` // change of the frozen balance
+	BalanceAfter int64     `db:"balance_after"`
+	FrozenAfter  int64     `db:"frozen_after"`
 }
 
 const (

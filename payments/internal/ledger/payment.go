@@ -37,7 +37,7 @@ type OrderPayment struct {
 	CreatedAt time.Time `db:"created_at"`
 	UpdatedAt time.Time `db:"updated_at"`
 
-	Previous    string // the status before this one
+	Previous    string `db:"previous"` // the status before this one
 	Traceparent string // of the message that caused this version; it is not stored
 }
 

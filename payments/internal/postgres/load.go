@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"maps"
 	"slices"
@@ -162,13 +161,10 @@ func loadQueues(
 		return nil
 	}
 	accounts, currencies, lanes := keyColumns(queues)
-	var rows []struct {
-		waitRow
-		Currency string `db:"currency"`
-	}
+	var rows []waitRow
 	if err := tx.SelectContext(ctx, &rows, `
 		SELECT w.* FROM unnest($1::uuid[], $2::text[], $3::smallint[]) AS q (account_id, currency, lane) CROSS JOIN LATERAL (
-			SELECT currency, `+waitColumns+` FROM waits
+			SELECT `+waitColumns+` FROM waits
 			WHERE account_id = q.account_id AND currency = q.currency AND lane = q.lane AND what = 'waiting_for_funds'
 			ORDER BY seq LIMIT $4
 		) w ORDER BY w.seq`,
@@ -181,8 +177,7 @@ func loadQueues(
 		if err != nil {
 			return fmt.Errorf("decode waiting request %s: %w", row.ID, err)
 		}
-		key := ledger.Key{AccountID: row.AccountID, Currency: row.Currency, Lane: row.Lane}
-		heads[key] = append(heads[key], wait)
+		heads[wait.Key()] = append(heads[wait.Key()], wait)
 		payments.add(wait.Request.Operation().OrderID, row.Lane)
 	}
 	for key, head := range heads {
@@ -216,44 +211,31 @@ func nameBalances(ctx context.Context, tx *sqlx.Tx, needs ledger.Needs) error {
 func lockBalances(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, keys map[ledger.Key]bool) (
 	missing map[ledger.Key]bool, err error) {
 	accounts, currencies, lanes := keyColumns(keys)
-	rows, err := tx.QueryContext(ctx, `
+	var rows []Balance
+	if err := tx.SelectContext(ctx, &rows, `
 		SELECT locked.* FROM unnest($1::uuid[], $2::text[], $3::smallint[])
 			AS wanted (wanted_account, wanted_currency, wanted_lane) CROSS JOIN LATERAL (
 			SELECT account_id, lane, currency, actual, frozen, entries, waiting,
-				CASE WHEN entered_at > clock_timestamp() THEN entered_at END FROM balances
+				CASE WHEN entered_at > clock_timestamp() THEN entered_at END AS entered_at FROM balances
 			WHERE account_id = wanted_account AND currency = wanted_currency AND lane = wanted_lane FOR UPDATE
-		) locked`, accounts, currencies, lanes)
-	if err != nil {
+		) locked`, accounts, currencies, lanes); err != nil {
 		return nil, fmt.Errorf("lock balances: %w", err)
 	}
-	defer rows.Close()
 	missing = make(map[ledger.Key]bool)
 	for key, needed := range keys {
 		if needed {
 			missing[key] = true
 		}
 	}
-	for rows.Next() {
-		var (
-			key     ledger.Key
-			balance ledger.Balance
-			entered sql.NullTime
-		)
-		if err := rows.Scan(&key.AccountID, &key.Lane, &key.Currency,
-			&balance.Actual, &balance.Frozen, &balance.Entries, &balance.Waiting, &entered); err != nil {
-			return nil, fmt.Errorf("lock balances: %w", err)
+	for _, row := range rows {
+		if row.EnteredAt.Time.After(book.Entered) {
+			book.Entered = row.EnteredAt.Time
 		}
-		if entered.Time.After(book.Entered) {
-			book.Entered = entered.Time
+		book.PutBalance(row.Key, row.Balance)
+		delete(missing, row.Key)
+		if _, known := book.Account(row.AccountID); !known && row.Entries > 0 && !ledger.IsSystem(row.AccountID) {
+			book.PutAccount(ledger.Account{ID: row.AccountID, Lane: row.Lane})
 		}
-		book.PutBalance(key, balance)
-		delete(missing, key)
-		if _, known := book.Account(key.AccountID); !known && balance.Entries > 0 && !ledger.IsSystem(key.AccountID) {
-			book.PutAccount(ledger.Account{ID: key.AccountID, Lane: key.Lane})
-		}
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("lock balances: %w", err)
 	}
 	return missing, nil
 }

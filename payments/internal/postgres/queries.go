@@ -2,8 +2,8 @@ package postgres
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
-	"time"
 
 	"github.com/google/uuid"
 
@@ -14,20 +14,16 @@ import (
 
 // Account is an account with its balances, sorted by currency.
 type Account struct {
-	ID        uuid.UUID `db:"id"`
-	Owner     string    `db:"owner"`
-	Reference string    `db:"reference"`
-	Seq       int64     `db:"seq"`
-	CreatedAt time.Time `db:"created_at"`
-	Balances  []Balance `db:"-"`
+	ledger.Account
+	Seq      int64     `db:"seq"`
+	Balances []Balance `db:"-"`
 }
 
-// Balance is what an account has of one currency, in minor units.
+// Balance is what an account has of one currency, as it is stored.
 type Balance struct {
-	AccountID uuid.UUID `db:"account_id"`
-	Currency  string    `db:"currency"`
-	Actual    int64     `db:"actual"`
-	Frozen    int64     `db:"frozen"`
+	ledger.Key
+	ledger.Balance
+	EnteredAt sql.NullTime `db:"entered_at"` // the time of its last entry
 }
 
 // Account reads one account, or returns ErrNotFound.

@@ -10,10 +10,13 @@ import (
 	"github.com/altyn-pay/altyn/platform/contract"
 )
 
-// The columns of the tables, in the order in which Save writes them, and what makes the ledger's types of rows.
-
-const operationColumns = `id, lane, seq, operation, account_id, to_account_id, hold_id, order_id, command_id,
-	currency, amount, status, reason, reference, description, note, fingerprint, created_at, settled_at`
+// The columns of the tables, and what makes the ledger's types of rows.
+var (
+	operationColumns = columnsOf[operationRow]().String()
+	holdColumns      = columnsOf[ledger.Hold]().String()
+	paymentColumns   = columnsOf[ledger.OrderPayment]().String()
+	waitColumns      = columnsOf[waitRow]().String()
+)
 
 // operationRow is an operation as it is stored.
 type operationRow struct {
@@ -31,15 +34,10 @@ func (r operationRow) operation() ledger.Operation {
 	return op
 }
 
-const holdColumns = `id, lane, account_id, currency, amount, captured, status, order_id, expires_at, created_at`
-
 func holdOf(row ledger.Hold) ledger.Hold {
 	row.ExpiresAt, row.CreatedAt = row.ExpiresAt.UTC(), row.CreatedAt.UTC()
 	return row
 }
-
-const paymentColumns = `order_id, lane, account_id, currency, amount, capture, status, reason, note, captured,
-	refunded, version, created_at, updated_at`
 
 func paymentOf(row ledger.OrderPayment) ledger.OrderPayment {
 	row.CreatedAt, row.UpdatedAt = row.CreatedAt.UTC(), row.UpdatedAt.UTC()
@@ -50,14 +48,12 @@ func paymentOf(row ledger.OrderPayment) ledger.OrderPayment {
 	return row
 }
 
-const waitColumns = `id, lane, account_id, what, seq, expires_at, kind, arrival, payload, fingerprint,
-	traceparent, received_at`
-
 // waitRow is a request that waits, as it is stored.
 type waitRow struct {
 	ID          uuid.UUID     `db:"id"`
 	Lane        int16         `db:"lane"`
 	AccountID   uuid.UUID     `db:"account_id"`
+	Currency    string        `db:"currency"`
 	What        ledger.Reason `db:"what"`
 	Seq         int64         `db:"seq"`
 	ExpiresAt   sql.NullTime  `db:"expires_at"`

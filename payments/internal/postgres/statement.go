@@ -6,21 +6,15 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/platform/contract"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 // Entry is one line of a statement.
 type Entry struct {
-	Number       int64     `db:"number"`
-	OperationID  uuid.UUID `db:"operation_id"`
-	Operation    string    `db:"operation"`
-	Currency     string    `db:"currency"`
-	Amount       int64     `db:"amount"`
-	Frozen       int64     `db:"frozen"`
-	BalanceAfter int64     `db:"balance_after"`
-	FrozenAfter  int64     `db:"frozen_after"`
-	CreatedAt    time.Time `db:"created_at"`
+	ledger.Entry
+	CreatedAt time.Time `db:"created_at"`
 }
 
 // Entries reads an account's statement, oldest first. In each currency it begins behind the number in after. If from
@@ -54,10 +48,10 @@ func (s *Store) Entries(
 		names, firsts, lasts = append(names, currency), append(firsts, first), append(lasts, last)
 	}
 	entries, err := list[Entry](ctx, s, "read entries", `
-		SELECT `+entryColumns+` FROM unnest($3::text[], $4::bigint[], $5::bigint[]) AS part (currency, first, last)
+		SELECT `+statementColumns+` FROM unnest($3::text[], $4::bigint[], $5::bigint[]) AS part (currency, first, last)
 		CROSS JOIN LATERAL (
-			SELECT `+entryColumns+`, max(created_at) OVER (ORDER BY number) AS passed FROM (
-				SELECT `+entryColumns+` FROM entries e
+			SELECT `+statementColumns+`, max(created_at) OVER (ORDER BY number) AS passed FROM (
+				SELECT `+statementColumns+` FROM entries e
 				WHERE account_id = $1 AND e.currency = part.currency AND lane = $2 AND number > first AND number <= last
 				ORDER BY number LIMIT $6
 			) e
@@ -69,7 +63,7 @@ func (s *Store) Entries(
 	return entries, err
 }
 
-const entryColumns = `number, operation_id, operation, e.currency, amount, frozen, balance_after, frozen_after,
+const statementColumns = `number, operation_id, operation, e.currency, amount, frozen, balance_after, frozen_after,
 	created_at`
 
 // BalancesAt reads what an account had at a point in time, by currency: it counts all entries up to then, inclusive.

@@ -109,7 +109,9 @@ func (b *bundle) has(account uuid.UUID, currency string, actual, frozen int64) {
 	b.Helper()
 	got, err := b.Account(b.Context(), account)
 	b.must(err)
-	if want := []Balance{{account, currency, actual, frozen}}; !slices.Equal(got.Balances, want) {
+	if want := []Balance{{
+		Key: ledger.Key{AccountID: account, Currency: currency}, Balance: ledger.Balance{Actual: actual, Frozen: frozen},
+	}}; !slices.Equal(got.Balances, want) {
 		b.Errorf("the account has %+v, want %+v", got.Balances, want)
 	}
 }
