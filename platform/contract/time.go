@@ -20,7 +20,8 @@ func (t Time) MarshalText() ([]byte, error) {
 	if year := utc.Year(); year < 0 || year > 9999 {
 		return nil, errYear
 	}
-	return utc.AppendFormat(make([]byte, 0, len(TimeFormat)), TimeFormat), nil
+	const nanoseconds = 3 // digits that AppendFormat writes first and cuts off
+	return utc.AppendFormat(make([]byte, 0, len(TimeFormat)+nanoseconds), TimeFormat), nil
 }
 
 // UnmarshalJSON reads a time.

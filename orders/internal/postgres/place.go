@@ -41,38 +41,23 @@ func (s *Store) Place(ctx context.Context, placements []*Placement) ([]Placed, e
 		}
 	}
 	var results []Placed
-	tried := false
-	if err := pg.UntilKnown(ctx, func() (err error) {
-		results, err = s.place(ctx, placements, first, tried)
-		tried = true
-		return err
+	tries := 0
+	if err := pg.UntilKnown(ctx, func() error {
+		tries++
+		var taken []uuid.UUID
+		err := pg.Retry(ctx, func() (err error) {
+			taken, err = s.insertOrders(ctx, first)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if results, err = s.results(ctx, placements, taken, tries > 1); err != nil {
+			return pg.OutcomeUnknown(err) // the others are stored
+		}
+		return nil
 	}); err != nil {
 		return nil, fmt.Errorf("place %d orders: %w", len(placements), err)
-	}
-	return results, nil
-}
-
-// place is one try to place orders. tried reports that there was one before, which may have been committed.
-func (s *Store) place(ctx context.Context, placements, first []*Placement, tried bool) ([]Placed, error) {
-	var inserted map[uuid.UUID]bool
-	if err := pg.Retry(ctx, func() (err error) {
-		inserted, err = s.insertOrders(ctx, first)
-		return err
-	}); err != nil {
-		return nil, err
-	}
-	results := make([]Placed, len(placements))
-	var taken []uuid.UUID
-	for i, p := range placements {
-		if !inserted[p.Order.ID] {
-			taken = append(taken, p.Order.ID)
-			continue
-		}
-		delete(inserted, p.Order.ID)
-		results[i] = Placed{Order: &p.Order, New: true}
-	}
-	if err := s.fillTaken(ctx, placements, results, taken, tried); err != nil {
-		return nil, pg.OutcomeUnknown(err) // the others are stored
 	}
 	return results, nil
 }
@@ -92,10 +77,10 @@ const placeOrders = `
 		ORDER BY n
 		ON CONFLICT (id) DO NOTHING RETURNING id
 	), announced AS (%s)
-	SELECT id FROM placed`
+	SELECT id FROM unnest($1::uuid[]) AS id WHERE id NOT IN (SELECT id FROM placed)`
 
-// insertOrders stores the orders whose IDs are free, and returns those IDs.
-func (s *Store) insertOrders(ctx context.Context, placements []*Placement) (map[uuid.UUID]bool, error) {
+// insertOrders stores the orders whose IDs are free, and returns the other IDs.
+func (s *Store) insertOrders(ctx context.Context, placements []*Placement) (taken []uuid.UUID, err error) {
 	n := len(placements)
 	ids, accounts, fingerprints := make(pg.UUIDs, n), make(pg.UUIDs, n), make(pg.UUIDs, n)
 	amounts, currencies := bigints(n), texts(n)
@@ -122,44 +107,43 @@ func (s *Store) insertOrders(ctx context.Context, placements []*Placement) (map[
 		ids, accounts, amounts, currencies, descriptions, references, captures, await, onInsufficient,
 		expires, statuses, versions, fingerprints, created,
 	})
-	var stored []uuid.UUID
 	if err := pg.InStatement(ctx, s.db, func(conn *sqlx.Conn) error {
-		return conn.SelectContext(ctx, &stored, fmt.Sprintf(placeOrders, announce), args...)
+		return conn.SelectContext(ctx, &taken, fmt.Sprintf(placeOrders, announce), args...)
 	}); err != nil {
 		return nil, fmt.Errorf("insert orders: %w", err)
 	}
-	inserted := make(map[uuid.UUID]bool, len(stored))
-	for _, id := range stored {
-		inserted[id] = true
-	}
-	return inserted, nil
+	return taken, nil
 }
 
-// fillTaken fills in the results of the placements whose IDs were taken. An order that was placed at the very same time
-// was placed by the try before this one.
-func (s *Store) fillTaken(ctx context.Context, placements []*Placement, results []Placed, taken []uuid.UUID,
-	tried bool) error {
-	if len(taken) == 0 {
-		return nil
+// results returns the result of each placement after those were stored whose IDs were not taken. tried reports that
+// there was a try before, which may have been committed: an order that was placed at the very same time is of that try.
+func (s *Store) results(ctx context.Context, placements []*Placement, taken []uuid.UUID, tried bool) ([]Placed, error) {
+	var there map[uuid.UUID]order.Order
+	if len(taken) > 0 {
+		var err error
+		if there, err = selectOrders(ctx, s.db, `
+			SELECT `+orderColumns+` FROM orders WHERE id = ANY($1::uuid[])`, taken); err != nil {
+			return nil, err
+		}
+		if len(there) < len(taken) {
+			return nil, fmt.Errorf("of %d orders that are not new only %d are there", len(taken), len(there))
+		}
 	}
-	orders, err := selectOrders(ctx, s.db, `SELECT `+orderColumns+` FROM orders WHERE id = ANY($1::uuid[])`, taken)
-	if err != nil {
-		return err
-	}
-	again := make(map[uuid.UUID]bool, len(taken))
+	results := make([]Placed, len(placements))
+	first := make(map[uuid.UUID]*order.Order, len(placements))
 	for i, p := range placements {
-		if results[i].New {
-			again[p.Order.ID] = true
+		if o := first[p.Order.ID]; o != nil {
+			results[i] = Placed{Order: o}
 			continue
 		}
-		o, ok := orders[p.Order.ID]
-		if !ok {
-			return fmt.Errorf("order %s is neither new nor there", p.Order.ID)
+		if o, ok := there[p.Order.ID]; ok {
+			results[i] = Placed{Order: &o, New: tried && o.CreatedAt.Equal(p.Order.CreatedAt)}
+		} else {
+			results[i] = Placed{Order: &p.Order, New: true}
 		}
-		results[i] = Placed{Order: &o, New: tried && !again[o.ID] && o.CreatedAt.Equal(p.Order.CreatedAt)}
-		again[o.ID] = true
+		first[p.Order.ID] = results[i].Order
 	}
-	return nil
+	return results, nil
 }
 
 // Claim makes a key stand for a batch, or returns idempotency.ErrReused. repeated reports that it stood for the batch
