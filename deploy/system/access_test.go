@@ -83,7 +83,7 @@ func TestTheDoorsAreShutToOthers(t *testing.T) {
 		{"GET", gateway + path + "/stream", "", ""},
 		{"GET", payments + "/api/v1/accounts/" + account.String() + "/balance", "", ""},
 		{"GET", orders + "/admin/parked", "", ""},
-		{"GET", gateway + "/docs/doc.json", "", ""},
+		{"GET", gateway + "/docs/orders.json", "", ""},
 	} {
 		page, err := url.Parse(door.to)
 		if err != nil {
@@ -158,7 +158,7 @@ func TestTheDoorsAreShutToOthers(t *testing.T) {
 	if err := b.Stop("payments"); err != nil {
 		t.Fatal(err)
 	}
-	if response, text := b.ask("GET", gateway+"/docs/doc.json", ""); response.StatusCode != 503 ||
+	if response, text := b.ask("GET", gateway+"/docs/payments.json", ""); response.StatusCode != 503 ||
 		response.Header.Get("Content-Type") != "application/problem+json" ||
 		response.Header.Get("Cache-Control") != "no-store" || !strings.Contains(text, "payments") {
 		t.Errorf("without payments: %s %v %s", response.Status, response.Header, text)

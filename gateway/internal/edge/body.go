@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"io"
 	"net/http"
+
+	"github.com/altyn-pay/altyn/platform/httpserver"
 )
 
 const (
@@ -16,26 +18,26 @@ const (
 )
 
 // readBody gives the request a body that can be passed on, of at most limit bytes, instead of the client's. All of a
-// small one, or the beginning of a large one, is in memory then. Its error is a *bodyError.
+// small one, or the beginning of a large one, is in memory then. Its error is an *httpserver.Problem.
 func readBody(w http.ResponseWriter, r *http.Request, limit int64) error {
 	if r.ContentLength == 0 {
 		return nil
 	}
 	if r.ContentLength > limit {
-		return &bodyError{&http.MaxBytesError{Limit: limit}}
+		return httpserver.BodyProblem(&http.MaxBytesError{Limit: limit})
 	}
 	rest := http.MaxBytesReader(w, r.Body, limit)
 	begin, whole, err := readBeginning(rest, r.ContentLength)
 	switch {
 	case err != nil:
-		return &bodyError{err}
+		return httpserver.BodyProblem(err)
 	case whole:
 		r.ContentLength, r.TransferEncoding = int64(len(begin)), nil
 		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(begin)), nil }
 		r.Body, err = r.GetBody()
 		return err
 	}
-	r.Body = io.NopCloser(body{io.MultiReader(bytes.NewReader(begin), rest)})
+	r.Body = io.NopCloser(io.MultiReader(bytes.NewReader(begin), body{rest}))
 	return nil
 }
 
@@ -69,7 +71,7 @@ type body struct{ io.Reader }
 func (b body) Read(p []byte) (int, error) {
 	n, err := b.Reader.Read(p)
 	if err != nil && err != io.EOF {
-		err = &bodyError{err}
+		err = httpserver.BodyProblem(err)
 	}
 	return n, err
 }

@@ -105,10 +105,8 @@ func New(cfg Config, logger *slog.Logger, registerer prometheus.Registerer) (*Ga
 
 	router.Get("/", http.RedirectHandler("/docs/", http.StatusFound).ServeHTTP)
 	router.Get("/docs", http.RedirectHandler("/docs/", http.StatusMovedPermanently).ServeHTTP)
-	ofOrders, ofPayments := source{"orders", orders, ordersPaths}, source{"payments", payments, paymentsPaths}
-	router.Get("/docs/orders.json", documents(ofOrders))
-	router.Get("/docs/payments.json", documents(ofPayments))
-	router.Get("/docs/doc.json", documents(ofOrders, ofPayments))
+	router.Get("/docs/orders.json", specification("orders", orders, ordersPaths))
+	router.Get("/docs/payments.json", specification("payments", payments, paymentsPaths))
 	router.Get("/docs/*", swagger.UI(
 		swagger.Spec{Name: "orders", URL: "orders.json"}, swagger.Spec{Name: "payments", URL: "payments.json"}).ServeHTTP)
 

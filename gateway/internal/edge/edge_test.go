@@ -471,7 +471,6 @@ func TestDocumentation(t *testing.T) {
 		{"/docs/orders.json", 200, "", `"swagger":"2.0"`},
 		{"/docs/payments.json", 503, "",
 			`"detail":"the specification of payments cannot be read at the moment; try again shortly","code":"unavailable"`},
-		{"/docs/doc.json", 503, "", "the specification of payments cannot"},
 		{"/docs/other.json", 404, "", "not_found"},
 	} {
 		response, body, problem := g.do(t, newRequest(t, "GET", g.url+test.path, nil))

@@ -11,11 +11,32 @@ import (
 	"path"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/altyn-pay/altyn/gateway/internal/upstream"
 	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/telemetry"
 )
+
+// Why the gateway itself ends a request to a service. A stream ends in good order when the gateway drains.
+var (
+	errUpstreamTimeout = errors.New("the service did not answer in time")
+	errDraining        = errors.New("the gateway drains")
+)
+
+// problemOf is the one table from what can go wrong between a client and a service to what the client sees.
+func problemOf(err error) *httpserver.Problem {
+	switch {
+	case errors.Is(err, upstream.ErrNoAddress):
+		return httpserver.Unavailable(err)
+	case errors.Is(err, errUpstreamTimeout):
+		return httpserver.NewProblem(http.StatusGatewayTimeout, httpserver.CodeUpstreamTimeout,
+			"the service did not answer in time; what it was asked for may still happen").Because(err)
+	}
+	return httpserver.NewProblem(http.StatusBadGateway, httpserver.CodeUpstreamUnavailable,
+		"the service could not be reached or broke off its answer; what it was asked for may have happened").Because(err)
+}
 
 // proxy passes requests on to one service.
 type proxy struct {
@@ -50,6 +71,26 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		BufferPool:   buffers,
 		ErrorLog:     silent,
 	}).ServeHTTP(w, r)
+}
+
+// maxStreams bounds the open streams of a gateway; one more is told to come again.
+const maxStreams = 20_000
+
+// streams passes streams of events on. Any other answer in place of a stream passes too.
+type streams struct {
+	*proxy
+	open atomic.Int64
+}
+
+func (s *streams) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	defer s.open.Add(-1)
+	if s.open.Add(1) > maxStreams {
+		httpserver.Error(w, r, httpserver.Unavailable(errors.New("too many streams are open")))
+		return
+	}
+	out := httpserver.NewStream(w)
+	defer out.End()
+	s.proxy.ServeHTTP(out, r)
 }
 
 // rewrite makes the client's headers the gateway's: it drops what is between the client and the gateway, and sets
@@ -134,6 +175,13 @@ func (a *answer) Read(p []byte) (int, error) {
 		a.hop.fail(err)
 	}
 	return n, err
+}
+
+// isStream reports whether an answer is a stream of events. It has no time limit: it ends with its client, with its
+// service, or when the gateway drains. It then ends in good order, so that the client comes back elsewhere.
+func isStream(response *http.Response) bool {
+	return response.StatusCode == http.StatusOK && response.ContentLength < 0 &&
+		strings.HasPrefix(response.Header.Get("Content-Type"), "text/event-stream")
 }
 
 // copyBuffer is small because most answers are, and because every open stream holds one.
