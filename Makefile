@@ -113,7 +113,7 @@ fresh-generated:
 build-apart: # each module by itself
 	@for module in $(MODULES); do echo "$$module: GOWORK=off go build ./..."; GOWORK=off go -C $$module build -o /dev/null ./... || exit 1; done
 
-# What can be set: go run ./deploy/cmd/bench --help. The whole takes a quarter of an hour to half an hour.
+# What can be set: go run ./deploy/cmd/bench --help. The whole takes some half an hour.
 bench: ## measure orders and operations per second, beside pgbench on the same PostgreSQL
 	go run ./deploy/cmd/bench
 demo: ## place a few thousand orders on the running stack and add everything up

@@ -8,11 +8,15 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/altyn-pay/altyn/deploy/stack"
+	"github.com/altyn-pay/altyn/platform/config"
 	"github.com/altyn-pay/altyn/testkit/localkafka"
 )
 
@@ -21,26 +25,117 @@ func main() {
 	os.Exit(program(run).Main())
 }
 
-func run(ctx context.Context, s settings) error {
-	debug.SetGCPercent(stack.GCPercent) // as in the services: what the generator collects is taken from them
-	err := measure(ctx, s)
-	if ctx.Err() != nil { // whatever failed then
-		return errors.New("interrupted: everything was stopped and removed")
-	}
-	return err
+// settings of a run.
+type settings struct {
+	Workload string          `flag:"workload" env:"WORKLOAD" value:"NAMES" default:"all" help:"workloads, with commas between, or all"`
+	Duration time.Duration   `flag:"duration" env:"DURATION" default:"10s" help:"how long each measurement takes"`
+	Repeats  int             `flag:"repeats" env:"REPEATS" default:"3" help:"rounds of measurements"`
+	Kafka    localkafka.Kind `flag:"kafka" env:"KAFKA" value:"KIND" help:"apache or embedded; default: Apache Kafka where it can run"`
+	Rate     float64         `flag:"rate" env:"RATE" default:"500" help:"orders per second of the workload latency; its goal is for the default"`
+	Stored   int             `flag:"stored" env:"STORED" default:"2000000" help:"orders that are stored already when the workload stored begins"`
+	Soak     int             `flag:"soak" env:"SOAK" default:"1000000" help:"orders of the workload soak"`
+	Out      string          `flag:"out" value:"FILE" help:"where the result is written as JSON; default: deploy/bench/latest.json when all is measured"`
 }
 
-func measure(ctx context.Context, s settings) error {
+// These parts are no workloads. Each has a stack of its own.
+const (
+	storedName = "stored"
+	soakName   = "soak"
+)
+
+const about = `bench measures how many orders and billing operations Altyn settles per second, beside what pgbench
+(TPC-B, scale 20, -c 8 -j 2 -M prepared) does on the same PostgreSQL in the same run. It starts stacks of its own,
+durable, on free ports and with temporary data, and removes them at the end.
+
+The speed of a machine wanders, so it measures in rounds: each runs every workload, after a quarter of the time to warm
+up, and pgbench for half of the time before and after each; a workload's ratio is to the mean of the two. Printed are
+the median of the rounds and the spread. The books are audited after the measurements of each stack.
+
+Workloads:
+`
+
+func program(run func(context.Context, settings) error) config.Program {
+	var text strings.Builder
+	text.WriteString(about)
+	for _, w := range workloads {
+		fmt.Fprintf(&text, "  %-15s%s: %s\n", w.name, w.title, w.goal)
+	}
+	fmt.Fprintf(&text, "  %-15severy workload with a rate, with --stored orders stored: each ≥ %.1f of an empty stack\n",
+		storedName, storedTimes)
+	fmt.Fprintf(&text, "  %-15s--soak orders in one go: %s\n", soakName, soakGoal)
+	return config.Program{Name: "bench", About: text.String(), Commands: []config.Command{config.NewCommand("", "", run)}}
+}
+
+// Validate checks the names and numbers.
+func (s settings) Validate() error {
+	var errs []error
+	for _, name := range s.names() {
+		if !slices.Contains(known(), name) {
+			errs = append(errs, config.Invalid("--workload", "must be all, or some of %s", strings.Join(known(), ", ")))
+		}
+	}
+	if !slices.Contains([]localkafka.Kind{"", localkafka.Apache, localkafka.Embedded}, s.Kafka) {
+		errs = append(errs, config.Invalid("--kafka", "must be apache or embedded"))
+	}
+	if s.Duration < time.Second {
+		errs = append(errs, config.Invalid("--duration", "must be at least 1s"))
+	}
+	if s.Repeats < 1 {
+		errs = append(errs, config.Invalid("--repeats", "must be at least 1"))
+	}
+	if s.Stored < batchOf {
+		errs = append(errs, config.Invalid("--stored", "must be at least %d", batchOf))
+	}
+	if s.Soak < soakSamples {
+		errs = append(errs, config.Invalid("--soak", "must be at least %d", soakSamples))
+	}
+	if !(s.Rate >= 1) { // nor NaN
+		errs = append(errs, config.Invalid("--rate", "must be at least 1"))
+	}
+	return errors.Join(errs...)
+}
+
+// known are the names of all that can be measured.
+func known() []string {
+	var names []string
+	for _, w := range workloads {
+		names = append(names, w.name)
+	}
+	return append(names, storedName, soakName)
+}
+
+// names returns what to measure.
+func (s settings) names() []string {
+	if s.Workload == "all" {
+		return known()
+	}
+	names := strings.Split(s.Workload, ",")
+	for i := range names {
+		names[i] = strings.TrimSpace(names[i])
+	}
+	return names
+}
+
+// file returns where to write the result; "" for nowhere. Only a whole run replaces the last result.
+func (s settings) file() (string, error) {
+	if s.Out != "" || s.Workload != "all" {
+		return s.Out, nil
+	}
+	root, err := stack.Root()
+	return filepath.Join(root, "deploy", "bench", "latest.json"), err
+}
+
+func run(ctx context.Context, s settings) error {
+	debug.SetGCPercent(stack.GCPercent) // as in the services: what the generator collects is taken from them
 	out, err := s.file()
 	if err != nil {
 		return err
 	}
-	b := bench{settings: s, say: func(line string) { fmt.Fprintln(os.Stderr, line) }}
-	if b.measured, err = choose(s.Workload); err != nil {
-		return err
-	}
-	report, err := b.measure(ctx)
-	if err != nil {
+	report, err := measure(ctx, s)
+	switch {
+	case ctx.Err() != nil: // whatever failed then
+		return errors.New("interrupted: everything was stopped and removed")
+	case err != nil:
 		return err
 	}
 	fmt.Println()
@@ -58,46 +153,44 @@ func measure(ctx context.Context, s settings) error {
 // bench is one run.
 type bench struct {
 	settings
-	measured map[string]bool // by name
-	pgbench  string          // the program
-	binaries string          // of the services
-	say      func(line string)
+	binaries string // of the services
 	report   Report
 }
 
+func say(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }
+
 // measure runs the chosen parts: the workloads on an empty database, then on one with many orders, then the soak.
 // Each has a stack of its own, so that none suffers from what another left behind.
-func (b *bench) measure(ctx context.Context) (report Report, err error) {
-	rated := b.chosen(true)
-	if len(rated) > 0 {
-		if b.pgbench, err = findPgbench(); err != nil {
-			return report, err
-		}
-	}
+func measure(ctx context.Context, s settings) (_ Report, err error) {
+	b := bench{settings: s, report: Report{
+		At: time.Now().UTC().Truncate(time.Second), Cores: runtime.NumCPU(), Duration: s.Duration.String(),
+		Clients: clients, Accounts: accounts, Audits: map[string]string{}, PeakRSS: map[string]float64{},
+	}}
 	if b.binaries, err = os.MkdirTemp("", "altyn-bench-"); err != nil {
-		return report, err
+		return b.report, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(b.binaries)) }()
-	if err := stack.Build(ctx, stack.BuildOptions{Dir: b.binaries, Progress: b.say}); err != nil {
-		return report, err
+	if err := stack.Build(ctx, stack.BuildOptions{Dir: b.binaries}); err != nil {
+		return b.report, err
 	}
-	b.report = Report{At: time.Now().UTC().Truncate(time.Second), Cores: runtime.NumCPU(), Duration: b.Duration.String(),
-		Clients:  b.Clients,
-		Accounts: b.Accounts, Audits: map[string]string{}, PeakRSS: map[string]int64{}}
-	for _, part := range []struct {
-		name   string
-		wanted bool
-		run    func(ctx context.Context, s *site) error
-	}{
-		{"the empty database", len(b.chosen(false)) > 0, b.empty},
-		{"the filled database", b.measured[storedName], b.filled},
-		{"the soak", b.measured[soakName], b.soaked},
-	} {
-		if !part.wanted {
-			continue
+	names := s.names()
+	chosen := slices.DeleteFunc(slices.Clone(workloads), func(w workload) bool { return !slices.Contains(names, w.name) })
+	if len(chosen) > 0 {
+		if err := b.on(ctx, "the empty database", func(ctx context.Context, s *site) (err error) {
+			b.report.Results, err = b.empty(ctx, s, chosen)
+			return err
+		}); err != nil {
+			return b.report, err
 		}
-		if err := b.on(ctx, part.name, part.run); err != nil {
-			return report, fmt.Errorf("%s: %w", part.name, err)
+	}
+	if slices.Contains(names, storedName) {
+		if err := b.on(ctx, "the filled database", b.stored); err != nil {
+			return b.report, err
+		}
+	}
+	if slices.Contains(names, soakName) {
+		if err := b.on(ctx, "the soak", b.soak); err != nil {
+			return b.report, err
 		}
 	}
 	return b.report, nil
@@ -105,6 +198,11 @@ func (b *bench) measure(ctx context.Context) (report Report, err error) {
 
 // on runs a part of the benchmark on a fresh stack, and then audits the books.
 func (b *bench) on(ctx context.Context, name string, run func(ctx context.Context, s *site) error) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("%s: %w", name, err)
+		}
+	}()
 	s, err := b.start(ctx)
 	if err != nil {
 		return err
@@ -114,45 +212,24 @@ func (b *bench) on(ctx context.Context, name string, run func(ctx context.Contex
 	if err := run(ctx, s); err != nil {
 		return err
 	}
-	peaks, err := s.peakRSS()
-	if err != nil {
-		return err
+	for _, service := range services {
+		b.report.PeakRSS[service] = max(b.report.PeakRSS[service], memory(s.Part(service).PID).peak)
 	}
-	for service, bytes := range peaks {
-		b.report.PeakRSS[service] = max(b.report.PeakRSS[service], bytes)
-	}
-	if _, audited := b.report.Audits[name]; audited { // with a word on why not
-		return nil
-	}
-	b.say("auditing the books of " + name)
+	say("auditing the books of %s", name)
 	b.report.Audits[name], err = s.audit(ctx)
 	return err
 }
 
-// start starts a stack to measure.
+// start starts a stack to measure, with accounts for the load.
 func (b *bench) start(ctx context.Context) (*site, error) {
-	s, err := start(ctx, stack.Options{Binaries: b.binaries, Kafka: stack.Kafka{Kind: b.Kafka}, Progress: b.say})
+	s, err := start(ctx, stack.Options{Binaries: b.binaries, Kafka: stack.Kafka{Kind: b.Kafka},
+		Progress: func(line string) { say("%s", line) }})
 	if err != nil {
 		return nil, err
 	}
-	s.clients, s.rate = b.Clients, b.Rate
-	if err := s.age(ctx); err != nil {
+	s.rate = b.Rate
+	if err := errors.Join(s.age(ctx), s.open(ctx, accounts)); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
 	return s, nil
-}
-
-// empty measures the workloads on a database that begins empty.
-func (b *bench) empty(ctx context.Context, s *site) error {
-	if b.measured[storedName] { // better to know it now
-		if err := enoughDisk(s.Server().DataDir, b.Stored); err != nil {
-			return err
-		}
-	}
-	if err := s.open(ctx, b.Accounts); err != nil {
-		return err
-	}
-	rounds, err := b.rounds(ctx, s, b.chosen(false))
-	b.report.add(b.chosen(false), rounds)
-	return err
 }

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/google/uuid"
@@ -17,7 +16,7 @@ const (
 	batchOf      = 100
 	batchClients = 8
 
-	openRate     = 500  // orders per second of the open loop, unless -rate says otherwise
+	openRate     = 500  // orders per second of the open loop, of which the goal is
 	openInFlight = 2000 // orders of the open loop that may be without an answer
 )
 
@@ -25,34 +24,34 @@ func newOrder(account uuid.UUID) string {
 	return fmt.Sprintf(`{"account_id":"%s","amount":"1.00","currency":"RUB"}`, account)
 }
 
-// runOrders places orders one per request.
-func runOrders(ctx context.Context, s *site, what string, duration time.Duration) (outcome, error) {
-	bodies := make([][]byte, len(s.accounts))
-	for i, account := range s.accounts {
-		bodies[i] = []byte(newOrder(account))
-	}
-	return s.placeOrders(ctx, what, s.clients, duration, func(i int) (int, error) {
-		return 1, s.gateway.Call("POST", load.OrdersPath, "", bodies[i%len(bodies)], nil)
-	})
+// place places an order.
+func (s *site) place(i int) (int, error) {
+	return 1, s.gateway.Call("POST", load.OrdersPath, "", s.bodies[i%len(s.bodies)], nil)
 }
 
-// runOrderBatches places 100 orders per request.
-func runOrderBatches(ctx context.Context, s *site, what string, duration time.Duration) (outcome, error) {
-	return s.placeOrders(ctx, what, batchClients, duration, func(i int) (int, error) {
-		body := batch("orders", batchOf, func(n int) string { return newOrder(s.account(i*batchOf + n)) })
-		return batchOf, s.gateway.Call("POST", load.OrdersPath+"/batch", "", body, nil)
-	})
+// placeBatch places 100 orders in a request.
+func (s *site) placeBatch(i int) (int, error) {
+	body := batch("orders", batchOf, func(n int) string { return newOrder(s.account(i*batchOf + n)) })
+	return batchOf, s.gateway.Call("POST", load.OrdersPath+"/batch", "", body, nil)
+}
+
+func runOrders(ctx context.Context, s *site, duration time.Duration) (outcome, error) {
+	return s.placeOrders(ctx, clients, duration, s.place)
+}
+
+func runOrderBatches(ctx context.Context, s *site, duration time.Duration) (outcome, error) {
+	return s.placeOrders(ctx, batchClients, duration, s.placeBatch)
 }
 
 // placeOrders places orders in a closed loop and ends when the last of them is paid.
-func (s *site) placeOrders(ctx context.Context, what string, clients int, duration time.Duration,
+func (s *site) placeOrders(ctx context.Context, clients int, duration time.Duration,
 	place func(i int) (int, error)) (outcome, error) {
 	last, err := s.lastOrder(ctx)
 	if err != nil {
 		return outcome{}, err
 	}
 	begin := time.Now()
-	n, err := closedLoop(ctx, what, clients, duration, place)
+	n, err := closedLoop(ctx, clients, duration, place)
 	if err != nil {
 		return outcome{}, err
 	}
@@ -109,27 +108,20 @@ func (s *site) paid(ctx context.Context, after int64, n int) error {
 	return nil
 }
 
-// Latency is how long single orders took at a fixed rate, in milliseconds.
+// Latency is how long single orders took at a fixed rate, in milliseconds: from the time at which the request was due
+// to the answer with the final status, as the client saw it.
 type Latency struct {
-	// As the client saw it, from the time at which the request was due to the answer with the final status.
 	P50 float64 `json:"p50_ms"`
 	P99 float64 `json:"p99_ms"`
 	Max float64 `json:"max_ms"`
-	// By the service's own times: updated_at − created_at.
-	ServiceP50 float64 `json:"service_p50_ms"`
-	ServiceP99 float64 `json:"service_p99_ms"`
 	// Late counts requests that were sent after the next one was due, because the generator did not keep up.
 	Late   int     `json:"sent_late"`
 	Latest float64 `json:"sent_late_by_at_most_ms"`
 }
 
 // runLatency places orders at a fixed rate, and waits for the final status of each.
-func runLatency(ctx context.Context, s *site, what string, duration time.Duration) (outcome, error) {
+func runLatency(ctx context.Context, s *site, duration time.Duration) (outcome, error) {
 	loop := load.OpenLoop{Rate: s.rate, Duration: duration, InFlight: openInFlight}
-	orders := int(s.rate * duration.Seconds())
-	progress := load.NewProgress(os.Stderr, what, orders)
-	defer progress.Close()
-	took := make([]time.Duration, orders+1)
 	begin := time.Now()
 	timed, err := loop.Run(ctx, func(i int) error {
 		var order load.Order
@@ -140,18 +132,10 @@ func runLatency(ctx context.Context, s *site, what string, duration time.Duratio
 		if order.Status != "paid" {
 			return fmt.Errorf("order %s is %s %s", order.ID, order.Status, order.Reason)
 		}
-		took[i] = order.UpdatedAt.Sub(order.CreatedAt)
-		progress.Add(1)
 		return nil
 	})
-	if err != nil {
-		return outcome{}, err
-	}
-	n := len(timed.Latencies)
-	service := sorted(took[:n])
-	return outcome{operations: n, took: time.Since(begin), latency: &Latency{
+	return outcome{operations: len(timed.Latencies), took: time.Since(begin), latency: &Latency{
 		P50: ms(timed.Quantile(0.5)), P99: ms(timed.Quantile(0.99)), Max: ms(timed.Quantile(1)),
-		ServiceP50: ms(load.Quantile(service, 0.5)), ServiceP99: ms(load.Quantile(service, 0.99)),
 		Late: timed.Late, Latest: ms(timed.Latest),
-	}}, nil
+	}}, err
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -32,16 +31,13 @@ func TestDefaults(t *testing.T) {
 	s, said := parsed(t, nil)
 	want := settings{
 		Workload: "all", Duration: 10 * time.Second, Repeats: 3, Rate: openRate,
-		Stored: 10_000_000, Soak: 1_000_000, Clients: 64, Accounts: 1000,
+		Stored: 2_000_000, Soak: 1_000_000,
 	}
 	if s != want || said != "" {
 		t.Errorf("%+v %s", s, said)
 	}
-	measured, err := choose(s.Workload)
-	b := bench{measured: measured}
-	if err != nil || len(measured) != len(workloads)+2 ||
-		len(b.chosen(false)) != len(workloads) || len(b.chosen(true)) != len(workloads)-1 {
-		t.Errorf("%v %v", measured, err)
+	if names := s.names(); len(names) != len(workloads)+2 {
+		t.Error(names)
 	}
 	if file, err := s.file(); err != nil || !filepath.IsAbs(file) ||
 		!strings.HasSuffix(file, "/deploy/bench/latest.json") {
@@ -57,10 +53,13 @@ func TestVariablesAndFlags(t *testing.T) {
 	s, said := parsed(t, env, "-repeats", "1") // a flag counts more
 	want := settings{
 		Workload: "orders, soak", Duration: 2 * time.Second, Repeats: 1, Kafka: localkafka.Embedded, Rate: 100,
-		Stored: 1000, Soak: 2000, Clients: 64, Accounts: 1000,
+		Stored: 1000, Soak: 2000,
 	}
 	if s != want {
 		t.Errorf("%+v %s", s, said)
+	}
+	if names := s.names(); !slices.Equal(names, []string{"orders", "soak"}) {
+		t.Error(names)
 	}
 	if file, err := s.file(); file != "" || err != nil {
 		t.Errorf("a part of the workloads would replace the whole result: %s %v", file, err)
@@ -68,26 +67,6 @@ func TestVariablesAndFlags(t *testing.T) {
 	s, _ = parsed(t, env, "-out", "part.json")
 	if file, err := s.file(); file != "part.json" || err != nil {
 		t.Errorf("%s: %v", file, err)
-	}
-}
-
-func TestChoice(t *testing.T) {
-	rated := []string{"billing", "billing-batch", "commands", "hot", "orders", "orders-batch"}
-	for names, want := range map[string][]string{
-		"orders":         {"orders"},
-		"orders,latency": {"latency", "orders"},
-		"hot":            {"billing", "hot"}, // which it is compared with
-		"soak":           {"soak"},
-		"stored":         append(slices.Clone(rated), "stored"),
-		"stored,latency": append(slices.Clone(rated), "latency", "stored"),
-		"stored,orders":  {"orders", "stored"},
-		"all":            append(slices.Clone(rated), "latency", "soak", "stored"),
-	} {
-		slices.Sort(want)
-		chosen, err := choose(names)
-		if got := slices.Sorted(maps.Keys(chosen)); err != nil || !slices.Equal(got, want) {
-			t.Errorf("%s: %v, not %v: %v", names, got, want, err)
-		}
 	}
 }
 

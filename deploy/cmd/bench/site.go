@@ -1,13 +1,9 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -19,18 +15,23 @@ import (
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
+// Every workload spreads its load over so many accounts, and one with one order or operation per request has so many
+// clients.
+const (
+	clients  = 64
+	accounts = 1000
+)
+
 // site is a running stack with what the workloads need of it.
 type site struct {
 	*stack.Stack
-	prefix   string // of progress lines
-	clients  int
 	rate     float64     // of the open loop
 	accounts []uuid.UUID // that the load is spread over; they have money
+	bodies   [][]byte    // requests for an order, one of each account
 
 	gateway, payments *load.Client
-	orders, billing   *sqlx.DB          // the databases of orders and payments, as their owners
-	admin             *sqlx.DB          // the server's database, as its superuser
-	metrics           map[string]string // where each service's metrics are
+	orders, billing   *sqlx.DB // the databases of orders and payments, as their owners
+	admin             *sqlx.DB // the server's database, as its superuser
 }
 
 // services are Altyn's own parts of a stack.
@@ -39,30 +40,16 @@ var services = []string{stack.Gateway, stack.Orders, stack.Payments}
 // start brings up a stack with one instance of each service.
 func start(ctx context.Context, opts stack.Options) (_ *site, err error) {
 	opts.Services = stack.Instances(1, 1, 0)
-	port, err := stack.FreePort()
-	if err != nil {
-		return nil, err
-	}
-	metrics := map[string]string{}
-	for i := range opts.Services {
-		if service := &opts.Services[i]; service.Program == stack.Gateway {
-			service.AdminAddr = fmt.Sprintf("127.0.0.1:%d", port)
-			metrics[stack.Gateway] = "http://" + service.AdminAddr + "/metrics"
-		}
-	}
 	running, err := stack.Start(ctx, opts)
 	if err != nil {
 		return nil, err
 	}
-	s := &site{Stack: running, metrics: metrics}
+	s := &site{Stack: running}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.close())
 		}
 	}()
-	for _, name := range []string{stack.Orders, stack.Payments} {
-		metrics[name] = running.URL(name) + "/metrics"
-	}
 	s.gateway, s.payments = load.New(running.URL(stack.Gateway)), load.New(running.URL(stack.Payments))
 	for name, db := range map[string]**sqlx.DB{stack.Orders: &s.orders, stack.Payments: &s.billing} {
 		cfg, err := running.Database(name)
@@ -117,17 +104,13 @@ func (s *site) close() error {
 // account returns the account of the i-th order or operation.
 func (s *site) account(i int) uuid.UUID { return s.accounts[i%len(s.accounts)] }
 
-// funds is what an account of the load gets, enough for any number of orders of 1.00 RUB.
-const (
-	funds         = "1000000000.00"
-	fundsInMinor  = 100_000_000_000
-	amountInMinor = 100 // of an order
-	currency      = "RUB"
-)
-
-// open opens accounts with money for the load.
+// open opens accounts with money for any number of orders of 1.00 RUB.
 func (s *site) open(ctx context.Context, accounts int) (err error) {
-	s.accounts, err = s.gateway.Accounts(ctx, accounts, s.clients, funds, currency)
+	s.accounts, err = s.gateway.Accounts(ctx, accounts, clients, "1000000000.00", "RUB")
+	s.bodies = make([][]byte, len(s.accounts))
+	for i, account := range s.accounts {
+		s.bodies[i] = []byte(newOrder(account))
+	}
 	return err
 }
 
@@ -138,59 +121,6 @@ func (s *site) audit(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("the books are wrong: %w", err)
 	}
-	return fmt.Sprintf("the books are right: %s orders and their payments agree, the entries of %s operations add up "+
-		"(audited in %s)",
-		grouped(books.Orders), grouped(books.Operations), time.Since(began).Round(100*time.Millisecond)), nil
-}
-
-// peakRSS returns the most memory that each service ever had, in bytes.
-func (s *site) peakRSS() (map[string]int64, error) { return s.memory("VmHWM") }
-
-func (s *site) memory(field string) (map[string]int64, error) {
-	bytes := map[string]int64{}
-	for _, name := range services {
-		n, err := memory(procDir, s.Part(name).PID, field)
-		if err != nil {
-			return nil, err
-		}
-		if n > 0 { // else the system does not tell
-			bytes[name] = n
-		}
-	}
-	return bytes, nil
-}
-
-// goroutines counts each service's goroutines, as its metrics say.
-func (s *site) goroutines(ctx context.Context) (map[string]int64, error) {
-	counts := map[string]int64{}
-	for _, name := range services {
-		n, err := gauge(ctx, s.metrics[name], "go_goroutines")
-		if err != nil {
-			return nil, fmt.Errorf("metrics of %s: %w", name, err)
-		}
-		counts[name] = int64(n)
-	}
-	return counts, nil
-}
-
-// gauge reads a metric without labels.
-func gauge(ctx context.Context, url, name string) (float64, error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return 0, err
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return 0, err
-	}
-	defer response.Body.Close()
-	lines := bufio.NewScanner(response.Body)
-	for lines.Scan() {
-		if text, ok := strings.CutPrefix(lines.Text(), name+" "); ok {
-			return strconv.ParseFloat(text, 64)
-		}
-	}
-	return 0, errors.Join(fmt.Errorf("%s has no %s (%s)", url, name, response.Status), lines.Err())
+	return fmt.Sprintf("the books are right: %d orders and their payments agree, the entries of %d operations add up "+
+		"(audited in %s)", books.Orders, books.Operations, time.Since(began).Round(100*time.Millisecond)), nil
 }

@@ -3,8 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
-	"sync/atomic"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -16,129 +17,143 @@ import (
 type Soak struct {
 	Orders    int      `json:"orders"`
 	PerSecond float64  `json:"per_second"`
-	Rule      string   `json:"rule"`
-	Grows     []string `json:"grows,omitempty"` // what is against the rule
-	Reached   bool     `json:"reached"`
+	Reached   bool     `json:"reached"` // nothing grows
 	Growth    []Growth `json:"growth"`
 	Samples   []Sample `json:"samples"`
 }
 
+// Sample is the state of the system after so many orders of a soak.
+type Sample struct {
+	Orders    int                `json:"orders"`     // placed so far
+	PerSecond float64            `json:"per_second"` // since the sample before
+	Figures   map[string]float64 `json:"figures"`    // by their unit and what they are about
+}
+
 const (
-	soakGoal = "no growth of tables' dead space, queues, memory or goroutines"
+	soakGoal = "no growth of tables' dead space, queues or memory"
 	// soakSamples are taken, evenly over the orders.
 	soakSamples = 24
 )
 
-// soaked places many orders, one per request, and watches what grows.
-func (b *bench) soaked(ctx context.Context, s *site) error {
-	if err := s.open(ctx, b.Accounts); err != nil {
-		return err
-	}
-	soak, err := s.soak(ctx, b.Soak)
-	b.report.Soak = &soak
-	return err
-}
-
-func (s *site) soak(ctx context.Context, orders int) (Soak, error) {
-	soak := Soak{Orders: orders, Rule: growthRule}
+// soak places many orders, one per request, and watches what grows.
+func (b *bench) soak(ctx context.Context, s *site) error {
 	last, err := s.lastOrder(ctx)
 	if err != nil {
-		return soak, err
+		return err
 	}
-	bodies := make([][]byte, len(s.accounts))
-	for i, account := range s.accounts {
-		bodies[i] = []byte(newOrder(account))
-	}
-	progress := load.NewProgress(os.Stderr, "soak", orders)
-	defer progress.Close()
-
-	ctx, fail := context.WithCancelCause(ctx)
-	defer fail(nil)
+	soak := Soak{}
 	begin := time.Now()
-	var placed atomic.Int64
-	due := make(chan struct{}, soakSamples) // has room for all, so that it never blocks who places orders
-	sampled := make(chan error, 1)
-	go func() {
-		for range due {
-			sample, err := s.sample(ctx, int(placed.Load()), begin)
-			if err != nil {
-				fail(err)
-				sampled <- err
-				return
-			}
-			soak.Samples = append(soak.Samples, sample)
-		}
-		sampled <- nil
-	}()
-	err = load.Each(ctx, orders, s.clients, func(i int) error {
-		if err := s.gateway.Call("POST", load.OrdersPath, "", bodies[i%len(bodies)], nil); err != nil {
+	for len(soak.Samples) < soakSamples {
+		began, before := time.Now(), soak.Orders
+		soak.Orders = b.Soak * (len(soak.Samples) + 1) / soakSamples
+		if err := load.Each(ctx, soak.Orders-before, clients, func(i int) error {
+			_, err := s.place(i)
+			return err
+		}); err != nil {
 			return err
 		}
-		progress.Add(1)
-		n := int(placed.Add(1))
-		if n*soakSamples/orders > (n-1)*soakSamples/orders {
-			due <- struct{}{}
+		rate := float64(soak.Orders-before) / time.Since(began).Seconds()
+		say("soak: %d of %d orders, %.0f/s", soak.Orders, b.Soak, rate)
+		figures, err := s.figures(ctx, soak.Orders)
+		if err != nil {
+			return fmt.Errorf("sample: %w", err)
 		}
-		return nil
-	})
-	close(due)
-	if sampleErr := <-sampled; sampleErr != nil {
-		err = sampleErr
-	}
-	if err != nil {
-		return soak, err
+		soak.Samples = append(soak.Samples, Sample{soak.Orders, rate, figures})
 	}
 	if err := s.final(ctx, last); err != nil {
-		return soak, err
+		return err
 	}
-	soak.PerSecond = float64(orders) / time.Since(begin).Seconds()
-	for i := range soak.Samples {
-		before := Sample{}
-		if i > 0 {
-			before = soak.Samples[i-1]
-		}
-		now := &soak.Samples[i]
-		now.PerSecond = float64(now.Orders-before.Orders) / (now.Seconds - before.Seconds)
-	}
+	soak.PerSecond = float64(soak.Orders) / time.Since(begin).Seconds()
 	soak.Growth = growth(soak.Samples)
-	soak.Grows = verdict(soak.Growth)
-	soak.Reached = len(soak.Grows) == 0
-	return soak, s.paid(ctx, last, orders)
+	soak.Reached = !slices.ContainsFunc(soak.Growth, Growth.Grows)
+	b.report.Soak = &soak
+	return s.paid(ctx, last, soak.Orders)
 }
 
-// sample looks at everything that might grow.
-func (s *site) sample(ctx context.Context, orders int, begin time.Time) (Sample, error) {
-	sample := Sample{Orders: orders, Seconds: time.Since(begin).Seconds(), Depths: map[string]int64{},
-		Tables: map[string]Table{}}
+// The units of figures, and by what the last third of a soak may exceed the middle third beside a tenth: by what comes
+// and goes between two runs of autovacuum, and by what is nothing.
+const (
+	unitWaiting  = "rows waiting"
+	unitMB       = "MB"
+	unitDead     = "dead rows"
+	unitDeadPart = "% dead"
+	unitPerOrder = "bytes per order"
+)
+
+var slack = map[string]float64{unitWaiting: 1000, unitMB: 4, unitDead: 20_000, unitDeadPart: 5}
+
+// growing are the tables to which every order adds rows for good. All others must keep their size.
+var growing = []string{"orders.orders", "orders.order_history", "payments.operations", "payments.entries",
+	"payments.payments"}
+
+// figures looks at everything that might grow.
+func (s *site) figures(ctx context.Context, orders int) (map[string]float64, error) {
+	figures := map[string]float64{}
+	add := func(unit, what string, value float64) { figures[unit+": "+what] = value }
 	for _, database := range []struct {
 		name   string
 		db     *sqlx.DB
 		queues []string
 	}{{"orders", s.orders, []string{"outbox"}}, {"payments", s.billing, []string{"inbox", "outbox"}}} {
 		for _, queue := range database.queues {
-			var depth int64
+			var depth float64
 			if err := database.db.GetContext(ctx, &depth, `SELECT count(*) FROM `+queue); err != nil {
-				return sample, fmt.Errorf("sample: %w", err)
+				return nil, err
 			}
-			sample.Depths[database.name+"."+queue] = depth
+			add(unitWaiting, database.name+"."+queue, depth)
 		}
 		var tables []struct {
 			Name              string
-			Bytes, Live, Dead int64
+			Bytes, Live, Dead float64
 		}
 		if err := database.db.SelectContext(ctx, &tables, `
 			SELECT relname AS name, pg_total_relation_size(relid) AS bytes, n_live_tup AS live, n_dead_tup AS dead
 			FROM pg_stat_user_tables`); err != nil {
-			return sample, fmt.Errorf("sample: %w", err)
+			return nil, err
 		}
 		for _, t := range tables {
-			sample.Tables[database.name+"."+t.Name] = Table{t.Bytes, t.Live, t.Dead}
+			if name := database.name + "." + t.Name; slices.Contains(growing, name) {
+				add(unitPerOrder, name, t.Bytes/float64(orders))
+				add(unitDeadPart, name, 100*t.Dead/max(t.Live+t.Dead, 1))
+			} else {
+				add(unitMB, name, t.Bytes/1e6)
+				add(unitDead, name, t.Dead)
+			}
 		}
 	}
-	var err error
-	if sample.RSS, err = s.memory("VmRSS"); err != nil {
-		return sample, err
+	for _, service := range services {
+		add(unitMB, "memory of "+service, memory(s.Part(service).PID).now/1e6)
 	}
-	sample.Routines, err = s.goroutines(ctx)
-	return sample, err
+	return figures, nil
+}
+
+// Growth compares the median of a figure in the soak's middle third with that in its last third. In the first third
+// the system reaches its size.
+type Growth struct {
+	What   string  `json:"what"`
+	Middle float64 `json:"middle_third"`
+	Last   float64 `json:"last_third"`
+	Most   float64 `json:"at_most"` // for the last third: more is growth
+}
+
+// Grows reports whether the last third exceeds what the middle one allows.
+func (g Growth) Grows() bool { return g.Last > g.Most }
+
+func growth(samples []Sample) []Growth {
+	n := len(samples)
+	var all []Growth
+	for _, what := range slices.Sorted(maps.Keys(samples[n-1].Figures)) {
+		third := func(samples []Sample) float64 {
+			values := make([]float64, len(samples))
+			for i, s := range samples {
+				values[i] = s.Figures[what]
+			}
+			return median(values)
+		}
+		g := Growth{What: what, Middle: third(samples[n/3 : n-n/3]), Last: third(samples[n-n/3:])}
+		unit, _, _ := strings.Cut(what, ": ")
+		g.Most = 1.1*g.Middle + slack[unit]
+		all = append(all, g)
+	}
+	return all
 }

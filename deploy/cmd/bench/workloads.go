@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -17,33 +16,36 @@ type workload struct {
 	name  string
 	title string
 	goal  goal
-	// run works for a while and returns when all that it began has a result. The progress line shows what.
-	run func(ctx context.Context, s *site, what string, duration time.Duration) (outcome, error)
+	// run works for a while and returns when all that it began has a result.
+	run func(ctx context.Context, s *site, duration time.Duration) (outcome, error)
 }
 
 var workloads = []workload{
-	{"orders", "orders through the gateway, one per request", goal{times: 1, of: pgbenchName}, runOrders},
-	{"orders-batch", "orders through the gateway, 100 per request", goal{times: 2, of: pgbenchName}, runOrderBatches},
-	{"billing", "billing operations, one per request", goal{times: 1.5, of: pgbenchName}, runOperations},
-	{"hot", "the same on one hot account", goal{times: 0.9, of: "billing"}, runHotOperations},
-	{"billing-batch", "billing operations, 100 per request", goal{times: 5, of: pgbenchName}, runOperationBatches},
-	{"commands", "commands over the broker with replies", goal{times: 5, of: pgbenchName}, runCommands},
+	{"orders", "orders through the gateway, one per request", goal{times: 1}, runOrders},
+	{"orders-batch", "orders through the gateway, 100 per request", goal{times: 2}, runOrderBatches},
+	{"billing", "billing operations, one per request", goal{times: 1.5}, runOperations},
+	{"hot", "the same on one hot account", goal{times: 1.4}, runHotOperations},
+	{"billing-batch", "billing operations, 100 per request", goal{times: 5}, runOperationBatches},
+	{"commands", "commands over the broker with replies", goal{times: 5}, runCommands},
 	{"latency", "orders in an open loop, accepted → final, p50 / p99",
 		goal{p50: 10 * time.Millisecond, p99: 50 * time.Millisecond}, runLatency},
 }
 
-// goal is what a workload should reach.
+// goal is what a workload should reach: a rate of so many times that of pgbench, or latencies.
 type goal struct {
-	times    float64 // at least so many times the rate
-	of       string  // of pgbench or another workload, in the same round; empty for a latency
+	times    float64
 	p50, p99 time.Duration
 }
 
 func (g goal) String() string {
-	if g.of == "" {
+	if g.times == 0 {
 		return fmt.Sprintf("≤ %.0f / %.0f ms at %d/s", ms(g.p50), ms(g.p99), openRate)
 	}
-	return fmt.Sprintf("≥ %.1f × %s", g.times, g.of)
+	return atLeast(g.times, pgbenchName)
+}
+
+func atLeast(times float64, yardstick string) string {
+	return fmt.Sprintf("≥ %.1f × %s", times, yardstick)
 }
 
 // outcome is that of one run of a workload.
@@ -53,94 +55,70 @@ type outcome struct {
 	latency    *Latency
 }
 
-// Measurement is one run of a workload in one round.
-type Measurement struct {
-	Operations int     `json:"operations"`
-	PerSecond  float64 `json:"per_second"`
-	// PgbenchTPS is the mean of pgbench's rates right before and after, and Ratio the ratio to it. Both are 0 if pgbench
-	// was not measured.
-	PgbenchTPS float64  `json:"pgbench_tps,omitempty"`
-	Ratio      float64  `json:"ratio_to_pgbench,omitempty"`
-	Latency    *Latency `json:"latency,omitempty"`
-	// CPU is the processor time of each process and WAL the bytes that PostgreSQL logged, both per operation. CPU is
-	// empty where there is no /proc.
-	CPU map[string]float64 `json:"cpu_us_per_operation,omitempty"`
-	WAL float64            `json:"wal_bytes_per_operation"`
-}
+// yardstick measures, for half of a duration, the rate that a workload is compared with.
+type yardstick func(ctx context.Context, w workload, duration time.Duration) (rate float64, err error)
 
-// Round has every workload once, with pgbench in between.
-type Round struct {
-	PgbenchTPS   float64                `json:"pgbench_tps,omitempty"` // the median of those beside the workloads
-	Measurements map[string]Measurement `json:"workloads"`
-}
-
-// warmUp is how long a measurement runs before it counts.
-func warmUp(duration time.Duration) time.Duration { return duration / 4 }
-
-// rounds measures workloads in rounds, beside pgbench if one of their goals refers to it.
-func (b *bench) rounds(ctx context.Context, s *site, workloads []workload) (rounds []Round, err error) {
-	var y *yardstick
-	for _, w := range workloads {
-		if w.goal.of != "" && y == nil {
-			if y, err = b.yardstick(ctx, s); err != nil {
-				return nil, err
-			}
-			defer func() { err = errors.Join(err, y.drop(ctx)) }()
-		}
+// empty measures workloads on a database that begins empty, beside pgbench.
+func (b *bench) empty(ctx context.Context, s *site, workloads []workload) ([]Result, error) {
+	pgbench, err := newPgbench(ctx, s)
+	if err != nil {
+		return nil, err
 	}
+	results, err := b.rounds(ctx, s, workloads, pgbench)
+	for i, w := range workloads {
+		results[i].judge(w.goal, w.goal.String())
+	}
+	return results, err
+}
+
+// rounds measures workloads in rounds, those with a rate between two measurements of the yardstick.
+func (b *bench) rounds(ctx context.Context, s *site, workloads []workload, beside yardstick) ([]Result, error) {
+	results := make([]Result, len(workloads))
 	for n := range b.Repeats {
-		round := Round{Measurements: map[string]Measurement{}}
-		what := func(name string) string { return fmt.Sprintf("%sround %d/%d, %s", s.prefix, n+1, b.Repeats, name) }
-		var (
-			before  float64 // pgbench's rate before a workload
-			pgbench []float64
-		)
-		for _, w := range workloads {
-			beside := y != nil && w.goal.of != ""
-			if beside && before == 0 {
-				b.say(what(pgbenchName))
-				if before, err = y.measure(ctx, s, b.Duration); err != nil {
-					return nil, err
-				}
-			}
-			m, err := s.measure(ctx, w, what(w.name), b.Duration)
+		for i, w := range workloads {
+			m, err := s.compare(ctx, w, b.Duration, beside)
 			if err != nil {
-				return nil, fmt.Errorf("%s: %w", w.name, err)
+				return results, fmt.Errorf("%s: %w", w.name, err)
 			}
-			if beside {
-				b.say(what(pgbenchName))
-				after, err := y.measure(ctx, s, b.Duration)
-				if err != nil {
-					return nil, err
-				}
-				m.PgbenchTPS = (before + after) / 2
-				m.Ratio, before = m.PerSecond/m.PgbenchTPS, after
-				pgbench = append(pgbench, m.PgbenchTPS)
-			}
-			round.Measurements[w.name] = m
+			say("round %d/%d, %s: %.0f/s, %.2f times the yardstick's", n+1, b.Repeats, w.name, m.PerSecond, m.Ratio)
+			results[i].Name, results[i].Title = w.name, w.title
+			results[i].Rounds = append(results[i].Rounds, m)
 		}
-		if len(pgbench) > 0 {
-			round.PgbenchTPS = median(pgbench)
-		}
-		rounds = append(rounds, round)
 	}
-	return rounds, nil
+	return results, nil
 }
 
-// measure runs a workload once to warm up and once to measure.
-func (s *site) measure(ctx context.Context, w workload, what string,
-	duration time.Duration) (m Measurement, err error) {
+func (s *site) compare(ctx context.Context, w workload, duration time.Duration,
+	beside yardstick) (m Measurement, err error) {
+	if w.goal.times == 0 {
+		return s.measure(ctx, w, duration)
+	}
+	before, err := beside(ctx, w, duration)
+	if err != nil {
+		return m, err
+	}
+	if m, err = s.measure(ctx, w, duration); err != nil {
+		return m, err
+	}
+	after, err := beside(ctx, w, duration)
+	m.Yardstick = (before + after) / 2
+	m.Ratio = m.PerSecond / m.Yardstick
+	return m, err
+}
+
+// measure runs a workload once to warm up, for a quarter of the duration, and once to measure.
+func (s *site) measure(ctx context.Context, w workload, duration time.Duration) (m Measurement, err error) {
 	if err := s.quiet(ctx); err != nil {
 		return m, err
 	}
-	if _, err := w.run(ctx, s, what+", warming up", warmUp(duration)); err != nil {
+	if _, err := w.run(ctx, s, duration/4); err != nil {
 		return m, err
 	}
 	before, err := s.usage(ctx)
 	if err != nil {
 		return m, err
 	}
-	found, err := w.run(ctx, s, what, duration)
+	found, err := w.run(ctx, s, duration)
 	if err != nil {
 		return m, err
 	}
@@ -149,16 +127,13 @@ func (s *site) measure(ctx context.Context, w workload, what string,
 		return m, err
 	}
 	if found.operations == 0 {
-		return m, errors.New("nothing was done in time")
+		return m, errors.New("nothing was done in this time")
 	}
 	n := float64(found.operations)
 	m = Measurement{Operations: found.operations, PerSecond: n / found.took.Seconds(), Latency: found.latency,
-		WAL: float64(after.wal-before.wal) / n}
-	if used := after.cpu.since(before.cpu); len(used) > 0 {
-		m.CPU = map[string]float64{}
-		for name, took := range used {
-			m.CPU[name] = float64(took.Microseconds()) / n
-		}
+		CPU: after.cpu.since(before.cpu), WAL: float64(after.wal-before.wal) / n}
+	for name := range m.CPU {
+		m.CPU[name] *= 1e6 / n
 	}
 	return m, nil
 }
@@ -186,22 +161,17 @@ func (s *site) quiet(ctx context.Context) error {
 }
 
 func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-timer.C:
+	case <-time.After(d):
 		return nil
 	}
 }
 
-// closedLoop calls do from all clients for a while. Each calls again when its last call has returned. It returns the
-// sum of the operations that do counted.
-func closedLoop(ctx context.Context, what string, clients int, duration time.Duration,
-	do func(i int) (operations int, err error)) (int, error) {
-	progress := load.NewProgress(os.Stderr, what, 0)
-	defer progress.Close()
+// closedLoop calls do from so many clients for a while. Each calls again when its last call has returned. It returns
+// the sum of the operations that do counted.
+func closedLoop(ctx context.Context, clients int, duration time.Duration, do func(i int) (int, error)) (int, error) {
 	begin := time.Now()
 	var total atomic.Int64
 	err := load.Each(ctx, clients, clients, func(client int) error {
@@ -211,7 +181,6 @@ func closedLoop(ctx context.Context, what string, clients int, duration time.Dur
 				return err
 			}
 			total.Add(int64(n))
-			progress.Add(n)
 		}
 		return ctx.Err()
 	})

@@ -71,22 +71,22 @@ func run(ctx context.Context, s settings) error {
 }
 
 func place(ctx context.Context, client *load.Client, s settings, accounts []uuid.UUID, each int) error {
-	progress := load.NewProgress(os.Stdout, "orders placed", each*len(accounts))
-	defer progress.Close()
-	return load.Each(ctx, each*len(accounts), s.Clients, func(i int) error {
+	began, n := time.Now(), each*len(accounts)
+	err := load.Each(ctx, n, s.Clients, func(i int) error {
 		order := load.NewOrder{AccountID: accounts[i%len(accounts)], Amount: "1.00", Currency: "RUB"}
 		if err := client.Retry(ctx, "/api/v1/orders", uuid.NewString(), order, nil); err != nil {
 			return fmt.Errorf("place an order: %w", err)
 		}
-		progress.Add(1)
 		return nil
 	})
+	if err == nil {
+		fmt.Printf("Placed %d orders, %.0f a second.\n", n, float64(n)/time.Since(began).Seconds())
+	}
+	return err
 }
 
 // finals waits until all orders of the accounts are final, and returns them.
 func finals(ctx context.Context, client *load.Client, accounts []uuid.UUID, each int) ([]load.Order, error) {
-	progress := load.NewProgress(os.Stdout, "orders final", each*len(accounts))
-	defer progress.Close()
 	orders := make([]load.Order, 0, each*len(accounts))
 	for _, account := range accounts {
 		for cursor := ""; ; {
@@ -108,7 +108,6 @@ func finals(ctx context.Context, client *load.Client, accounts []uuid.UUID, each
 					}
 				}
 				orders = append(orders, order)
-				progress.Add(1)
 			}
 			if page.NextCursor == "" {
 				break
