@@ -81,7 +81,7 @@ func splitHost(text string) (name, port string, ok bool) {
 // exposedHeaders are the headers of answers that a page of an allowed origin may read. Those of the last line belong
 // to Connect and gRPC-Web.
 var exposedHeaders = []string{
-	"Location", "Idempotent-Replayed", "Retry-After", "X-Request-Id", "Allow",
+	"Location", "Idempotent-Replayed", "Retry-After", "X-Request-Id", "Allow", "WWW-Authenticate",
 	"Grpc-Status", "Grpc-Message", "Grpc-Status-Details-Bin", "Content-Encoding", "Connect-Content-Encoding",
 }
 

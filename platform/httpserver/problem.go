@@ -20,6 +20,9 @@ const (
 	// 400: the query has a parameter that this call does not know; errors names it
 	CodeUnknownParameter = "unknown_parameter"
 	CodeValidationFailed = "validation_failed" // 400: errors names the fields and what is wrong with each
+	CodeUnauthenticated  = "unauthenticated"   // 401: no token, or one that is not valid; WWW-Authenticate says why
+	// 403: the token lacks the scope that detail and WWW-Authenticate name
+	CodeInsufficientScope = "insufficient_scope"
 	// 403: a page of another site asks; ALLOWED_ORIGINS names those that may
 	CodeCrossOrigin          = "cross_origin"
 	CodeNotFound             = "not_found"              // 404: nothing is served at this path
@@ -61,7 +64,8 @@ type Problem struct {
 	// Location is where an outcome that is unknown will be; it is the answer's header too.
 	Location string `json:"location,omitempty"`
 
-	cause error
+	cause     error
+	challenge string // WWW-Authenticate
 }
 
 // NewProblem returns a problem whose title is the status's own.
@@ -69,9 +73,9 @@ func NewProblem(status int, code, detail string) *Problem {
 	return &Problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Code: code, Detail: detail}
 }
 
-// AsProblem returns the *Problem in err, or the 400 that it stands for: contract.FieldErrors, or an error of
-// strictjson. It is nil for any other error. Handle does this by itself; only an answer that reports several errors
-// needs it.
+// AsProblem returns the *Problem in err, or the one that it stands for: contract.FieldErrors or an error of strictjson,
+// 400; identity.ErrUnauthenticated, 401; *identity.MissingScope, 403. It is nil for any other error. Handle does this
+// by itself; only an answer that reports several errors needs it.
 func AsProblem(err error) *Problem {
 	var p *Problem
 	var fields contract.FieldErrors
@@ -93,7 +97,7 @@ func AsProblem(err error) *Problem {
 	case errors.As(err, &syntax):
 		return NewProblem(http.StatusBadRequest, CodeInvalidJSON, syntax.Error())
 	}
-	return nil
+	return notAllowed(err)
 }
 
 func invalid(fields ...contract.FieldError) *Problem {
@@ -156,6 +160,7 @@ func WriteProblem(w http.ResponseWriter, p *Problem) {
 	header.Set("Content-Length", strconv.Itoa(len(body)))
 	header.Set("X-Content-Type-Options", "nosniff")
 	header.Set("Cache-Control", "no-store")
+	p.setChallenge(header)
 	switch {
 	case p.Code == CodeOutcomeUnknown:
 		if p.Location != "" {

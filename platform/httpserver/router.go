@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/identity"
 )
 
 // Options are what a router needs to know.
@@ -27,6 +28,9 @@ type Options struct {
 	// Render answers with a problem in another form than problem+json when the request's protocol has one of its own,
 	// and reports whether it did. Optional.
 	Render func(w http.ResponseWriter, r *http.Request, p *Problem) bool
+	// Authenticate tells who asks; its errors are answered as by Error. Without it nobody is known, and Mount's routes are
+	// closed but for public ones.
+	Authenticate func(r *http.Request) (identity.Identity, error)
 	// Config says which pages and hosts are served, and how much memory bodies may take.
 	Config Config
 }
@@ -102,8 +106,11 @@ func Error(w http.ResponseWriter, r *http.Request, err error) {
 		WriteProblem(w, p)
 	case x.Status() != 0:
 		panic(http.ErrAbortHandler)
-	case x.observer.Render == nil || !x.observer.Render(w, r, p):
-		WriteProblem(w, p)
+	default:
+		p.setChallenge(w.Header())
+		if x.observer.Render == nil || !x.observer.Render(w, r, p) {
+			WriteProblem(w, p)
+		}
 	}
 }
 

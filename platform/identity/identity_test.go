@@ -181,7 +181,8 @@ func TestContext(t *testing.T) {
 
 func TestNames(t *testing.T) {
 	for name, ok := range map[string]bool{
-		"default": true, "A_b-9": true, "a.b": false, strings.Repeat("x", 64): true, "": false, strings.Repeat("x", 65): false,
+		"default": true, "A_b-9": true, "a.b": false,
+		strings.Repeat("x", 64): true, "": false, strings.Repeat("x", 65): false,
 		"a b": false, "a\n": false, "ж": false, "a/b": false, "a\x00": false,
 	} {
 		if err := identity.CheckTenant(name); (err == nil) != ok {

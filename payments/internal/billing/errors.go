@@ -130,6 +130,8 @@ func GRPC(p *httpserver.Problem) codes.Code {
 	switch p.Status {
 	case http.StatusBadRequest:
 		return codes.InvalidArgument
+	case http.StatusUnauthorized:
+		return codes.Unauthenticated
 	case http.StatusForbidden, http.StatusMisdirectedRequest:
 		return codes.PermissionDenied
 	case http.StatusNotFound:

@@ -17,7 +17,9 @@ import (
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/groupcommit"
+	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/idempotency"
+	"github.com/altyn-pay/altyn/platform/identity"
 	"github.com/altyn-pay/altyn/platform/outbox"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
@@ -71,6 +73,10 @@ func TestWhatErrorsAre(t *testing.T) {
 			codes.FailedPrecondition,
 			"the operation ended in error: insufficient funds"},
 		{idempotency.ErrReused, 422, "idempotency_key_reused", codes.FailedPrecondition, ""},
+		{&identity.MissingScope{Scope: identity.MoneyOut}, 403, "insufficient_scope", codes.PermissionDenied,
+			"the token lacks the scope money:out"},
+		{httpserver.Unauthenticated("invalid_token", "the token has expired"), 401, "unauthenticated",
+			codes.Unauthenticated, "the token has expired"},
 		{lost, 503, "outcome_unknown", codes.Unknown, "it is not known whether this was done"},
 		{groupcommit.ErrBusy, 503, "overloaded", codes.Unavailable,
 			"there is no room for more at the moment; try again later"},
