@@ -54,7 +54,7 @@ func TestDecodeJSON(t *testing.T) {
 		{name: "empty", status: 400, code: CodeInvalidJSON, detail: "the body is empty; it must be a JSON object"},
 		{name: "list", body: `[{}]`, status: 400, code: CodeInvalidJSON, detail: "the body must be a JSON object"},
 		{name: "cut off", body: `{"kind":"a`, status: 400, code: CodeInvalidJSON,
-			detail: "the body is not valid JSON: unexpected end of JSON input (at byte 10)"},
+			detail: "the body is not valid JSON: unexpected EOF (at byte 10)"},
 		{name: "unknown", body: `{"Kind":"a"}`, status: 400, code: CodeUnknownField, field: "Kind",
 			detail: `unknown field "Kind"`},
 		{name: "of another variant", body: `{"kind":"small","gift":true}`, status: 400, code: CodeUnknownField, field: "gift",

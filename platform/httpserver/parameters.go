@@ -127,7 +127,8 @@ func readCursor(r *http.Request, cursor string, position any) error {
 		return BadCursor()
 	}
 	text, ok := bytes.CutPrefix(raw, listTag(r))
-	if !ok || string(text) == "null" || strictjson.BadEscape(text) != "" || json.Unmarshal(text, position) != nil {
+	nul := bytes.Contains(text, []byte(`\u0000`)) // which PostgreSQL cannot store
+	if !ok || nul || string(text) == "null" || json.Unmarshal(text, position) != nil {
 		return BadCursor()
 	}
 	if again, err := json.Marshal(position); err != nil || !bytes.Equal(again, text) {

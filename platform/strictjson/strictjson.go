@@ -1,19 +1,21 @@
-// Package strictjson reads JSON objects that others have sent. encoding/json alone is too lenient for that: it
-// matches names in any case, takes the last one of two that are equal, and reads UUIDs in many forms and half of a
-// surrogate pair as U+FFFD. It also does not say in which element of a list something is wrong. So a body is first
-// read by encoding/json, and then walked beside the shape of its Go type.
+// Package strictjson reads JSON objects that others have sent. It refuses names in another case, names that come twice,
+// UUIDs in other forms than the usual one, and text that cannot be stored, and says in which field something is wrong,
+// without a word of Go.
 package strictjson
 
 import (
 	"bytes"
-	"encoding/json"
+	v1 "encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
-	"strconv"
 	"strings"
-	"unicode/utf16"
+	"time"
 	"unicode/utf8"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/google/uuid"
 
 	"github.com/altyn-pay/altyn/platform/contract"
 )
@@ -58,77 +60,184 @@ func Unmarshal(body []byte, dst any) error { return unmarshal(body, dst, false) 
 func UnmarshalEvent(body []byte, dst any) error { return unmarshal(body, dst, true) }
 
 func unmarshal(body []byte, dst any, lenient bool) error {
-	start := skipSpace(body, 0)
-	switch bad := BadEscape(body); {
-	case start == len(body):
+	switch start := bytes.TrimLeft(body, " \t\r\n"); {
+	case len(start) == 0:
 		return &SyntaxError{"is empty; it must be a JSON object"}
-	case !utf8.Valid(body):
-		return &SyntaxError{"is not valid UTF-8"}
-	case bad != "":
-		return &SyntaxError{"contains " + bad}
-	}
-
-	err := json.Unmarshal(body, dst)
-	var syntax *json.SyntaxError
-	var misuse *json.InvalidUnmarshalError
-	switch {
-	case errors.As(err, &misuse):
-		return err
-	case errors.As(err, &syntax) && !json.Valid(body): // A field's own parser may report a syntax error of its own.
-		return &SyntaxError{fmt.Sprintf("is not valid JSON: %v (at byte %d)", syntax, syntax.Offset)}
-	case body[start] != '{':
+	case start[0] != '{':
 		return &SyntaxError{"must be a JSON object"}
 	}
-
 	s := shapeOf(reflect.TypeOf(dst))
-	w := walk{body: body, lenient: lenient}
-	if _, bad := w.check(s, start); bad != nil {
-		return bad.err()
+	err := json.Unmarshal(body, dst, allKnown)
+	if err != nil || s.variants {
+		w := walk{Decoder: jsontext.NewDecoder(bytes.NewBuffer(body)), lenient: lenient}
+		if wrong := w.check(s); wrong != nil {
+			err = wrong
+		} else if lenient {
+			err = json.Unmarshal(body, dst, json.WithUnmarshalers(ids))
+		}
 	}
-	if err == nil {
+	var syntax *jsontext.SyntacticError
+	var semantic *json.SemanticError
+	switch {
+	case errors.Is(err, jsontext.ErrDuplicateName) && errors.As(err, &syntax):
+		return contract.Invalid(path(syntax.JSONPointer), "comes twice")
+	case errors.As(err, &syntax):
+		return &SyntaxError{fmt.Sprintf("is not valid JSON: %v (at byte %d)", syntax.Err, syntax.ByteOffset)}
+	case errors.As(err, &semantic) && semantic.JSONPointer != "":
+		return contract.Invalid(path(semantic.JSONPointer), "%s", complaint(semantic))
+	case err == nil && hasNUL(body):
+		return &SyntaxError{"contains the character U+0000"}
+	}
+	return err
+}
+
+// ids reads a UUID in the form that contract.ParseID reads.
+var ids = json.UnmarshalFunc(func(value []byte, id *uuid.UUID) (err error) {
+	if string(value) == "null" {
 		return nil
 	}
-	w.complain = true
-	if _, bad := w.check(s, start); bad != nil {
-		return bad.err()
+	var buffer [64]byte
+	text, err := jsontext.AppendUnquote(buffer[:0], value)
+	if err != nil {
+		return contract.ErrID
 	}
-	return err // A rule of the whole object, so the name of no field explains it: the fault is in dst's type.
+	*id, err = contract.ParseID(string(text))
+	return err
+})
+
+var allKnown = json.JoinOptions(json.WithUnmarshalers(ids), json.RejectUnknownMembers(true))
+
+// walk compares the names in a body with a shape. So what is wrong with a name is said before what is wrong with a
+// value.
+type walk struct {
+	*jsontext.Decoder
+	lenient bool // Names that the shape does not have mean nothing.
 }
 
-// BadEscape names an escape in JSON that stands for no text that can be kept: U+0000, and half of a surrogate pair.
-// It returns "" when there is none. Escapes that are not valid are left to the parser.
-func BadEscape(body []byte) string {
+// anything is the shape of what is not read.
+var anything = &shape{}
+
+// check walks the next value.
+func (w *walk) check(s *shape) error {
+	switch kind := w.PeekKind(); {
+	case kind == '{' && (s.fields != nil || s.elem != nil):
+		return w.checkObject(s)
+	case kind == '[' && s.elem != nil:
+		_, err := w.ReadToken()
+		for err == nil && w.PeekKind() != ']' {
+			err = w.check(s.elem)
+		}
+		if err == nil {
+			_, err = w.ReadToken()
+		}
+		return err
+	}
+	return w.SkipValue()
+}
+
+func (w *walk) checkObject(s *shape) error {
+	var variant string
+	var given []string // the fields that came with a value
+	if _, err := w.ReadToken(); err != nil {
+		return err
+	}
+	for w.PeekKind() != '}' {
+		token, err := w.ReadToken()
+		if err != nil {
+			return err
+		}
+		name := token.String()
+		child, known := s.fields[name]
+		switch {
+		case s.fields == nil:
+			child = s.elem
+		case !known && !w.lenient:
+			return unknownField(w.StackPointer(), "is not a field of this request", false)
+		case !known && s.misspelt(name):
+			return contract.Invalid(path(w.StackPointer()), "differs from the name of a field only in its case")
+		case !known:
+			child = anything
+		case w.PeekKind() != 'n': // null is like nothing
+			given = append(given, name)
+		}
+		if s.variant != nil && name == s.variant.Variant() && w.PeekKind() == '"' {
+			if token, err = w.ReadToken(); err != nil {
+				return err
+			}
+			variant = token.String()
+		} else if err := w.check(child); err != nil {
+			return err
+		}
+	}
+	for _, name := range given {
+		if s.variant != nil && !s.variant.Has(variant, name) {
+			field := w.StackPointer().Parent().AppendToken(name)
+			return unknownField(field, "is not a field of the "+s.variant.Variant()+" "+Shown(variant), true)
+		}
+	}
+	_, err := w.ReadToken()
+	return err
+}
+
+func unknownField(field jsontext.Pointer, detail string, otherVariant bool) error {
+	return &UnknownFieldError{contract.FieldError{Field: path(field), Detail: detail}, otherVariant}
+}
+
+// path writes the pointer /orders/3/amount as orders[3].amount.
+func path(pointer jsontext.Pointer) string {
+	var text strings.Builder
+	for name := range pointer.Tokens() {
+		switch {
+		case strings.Trim(name, "0123456789") == "" && text.Len() > 0 && name != "":
+			fmt.Fprintf(&text, "[%s]", name)
+		case text.Len() > 0:
+			text.WriteString("." + Shown(name))
+		default:
+			text.WriteString(Shown(name))
+		}
+	}
+	return text.String()
+}
+
+// complaint says in the words of JSON why a value does not fit its type.
+func complaint(err *json.SemanticError) string {
+	if errors.As(err.Err, new(*time.ParseError)) && err.GoType == reflect.TypeFor[time.Time]() {
+		return "must be a time such as 2006-01-02T15:04:05Z"
+	}
+	switch kind := err.GoType.Kind(); {
+	case readsItself(err.GoType):
+		// The type explains itself, unless it passes on what encoding/json says, which names Go types.
+		if err.Err != nil && !errors.As(err.Err, new(*v1.SyntaxError)) && !errors.As(err.Err, new(*v1.UnmarshalTypeError)) {
+			return err.Err.Error()
+		}
+	case kind == reflect.String:
+		return "must be a string"
+	case kind == reflect.Bool:
+		return "must be true or false"
+	case kind >= reflect.Int && kind <= reflect.Uint64:
+		return "must be a whole number that is not too large"
+	case kind == reflect.Float32, kind == reflect.Float64:
+		return "must be a number that is not too large"
+	case kind == reflect.Struct, kind == reflect.Map:
+		return "must be an object"
+	case kind == reflect.Slice, kind == reflect.Array:
+		return "must be a list"
+	}
+	return "has a value of the wrong type"
+}
+
+// hasNUL reports whether an escape in valid JSON stands for U+0000.
+func hasNUL(body []byte) bool {
 	for {
 		i := bytes.IndexByte(body, '\\')
-		if i < 0 || i+1 == len(body) {
-			return ""
+		if i < 0 {
+			return false
 		}
-		unit, ok := escapedUnit(body[i:])
-		if !ok {
-			body = body[i+2:]
-			continue
+		if body = body[i:]; bytes.HasPrefix(body, []byte(`\u0000`)) {
+			return true
 		}
-		body = body[i+6:]
-		switch {
-		case unit == 0:
-			return "the character U+0000"
-		case utf16.IsSurrogate(unit):
-			low, _ := escapedUnit(body)
-			if utf16.DecodeRune(unit, low) == utf8.RuneError {
-				return fmt.Sprintf("half of a surrogate pair, \\u%04x", unit)
-			}
-			body = body[6:]
-		}
+		body = body[2:]
 	}
-}
-
-// escapedUnit reads an escape such as \u00e9.
-func escapedUnit(body []byte) (unit rune, ok bool) {
-	if len(body) < 6 || body[0] != '\\' || body[1] != 'u' {
-		return 0, false
-	}
-	n, err := strconv.ParseUint(string(body[2:6]), 16, 16)
-	return rune(n), err == nil
 }
 
 // maxShown bounds what an error repeats of a name, in characters.

@@ -186,7 +186,8 @@ func TestUnmarshal(t *testing.T) {
 // refused.
 func TestUnmarshalEvent(t *testing.T) {
 	for body, field := range map[string]string{
-		`{"quantity":1,"colour":"red","size":{"x":[1],"x":2}}`:               "",
+		`{"quantity":1,"colour":"red","size":{"x":[1],"y":2}}`:               "",
+		`{"quantity":1,"size":{"x":[1],"x":2}}`:                              "size.x",
 		`{"lines":[{"colour":{}}]}`:                                          "",
 		`{"QUANTITY":1}`:                                                     "QUANTITY",
 		`{"quantity":1,"Quantity":2}`:                                        "Quantity",
