@@ -8,14 +8,15 @@ import (
 
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/platform/contract"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 // The columns of the tables, and what makes the ledger's types of rows.
 var (
-	operationColumns = columnsOf[operationRow]().String()
-	holdColumns      = columnsOf[ledger.Hold]().String()
-	paymentColumns   = columnsOf[ledger.OrderPayment]().String()
-	waitColumns      = columnsOf[waitRow]().String()
+	operationColumns = pg.ColumnsOf[operationRow]().String()
+	holdColumns      = pg.ColumnsOf[ledger.Hold]().String()
+	paymentColumns   = pg.ColumnsOf[ledger.OrderPayment]().String()
+	waitColumns      = pg.ColumnsOf[waitRow]().String()
 )
 
 // operationRow is an operation as it is stored.

@@ -14,44 +14,45 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 // The statements of Save, one for each table and what is done to it.
 var (
-	insertAccounts   = insert[ledger.Account]("accounts", "")
-	insertOperations = insert[ledger.Operation]("operations", "")
+	insertAccounts   = pg.Insert[ledger.Account]("accounts", "")
+	insertOperations = pg.Insert[ledger.Operation]("operations", "")
 	// Operations that were Created have ended, or wait for something else now.
-	completeOperations = update[ledger.Operation]("operations", []string{"id", "lane"},
+	completeOperations = pg.Update[ledger.Operation]("operations", []string{"id", "lane"},
 		[]string{"status", "reason", "note", "hold_id", "settled_at"}, "operations.status = 'created'")
-	saveHolds = insert[ledger.Hold]("holds", `
+	saveHolds = pg.Insert[ledger.Hold]("holds", `
 		ON CONFLICT (id, lane) DO UPDATE SET status = excluded.status, captured = excluded.captured
 		WHERE holds.status = 'open'`)
-	insertPayments = insert[ledger.OrderPayment]("payments", "")
-	updatePayments = update[ledger.OrderPayment]("payments", []string{"order_id", "lane"},
+	insertPayments = pg.Insert[ledger.OrderPayment]("payments", "")
+	updatePayments = pg.Update[ledger.OrderPayment]("payments", []string{"order_id", "lane"},
 		[]string{"status", "reason", "note", "previous", "captured", "refunded", "version", "updated_at"},
 		"payments.version < c.version")
-	insertWaits = insert[waitRow]("waits", "")
-	updateWaits = update[waitRow]("waits", []string{"id", "lane"}, []string{"payload"}, "true")
+	insertWaits = pg.Insert[waitRow]("waits", "")
+	updateWaits = pg.Update[waitRow]("waits", []string{"id", "lane"}, []string{"payload"}, "true")
 
-	waitKeys    = columnsOf[waitRow]().only("id", "lane")
-	deleteWaits = statement[waitRow]{"delete from waits", waitKeys,
-		"DELETE FROM waits USING " + waitKeys.rows() + " WHERE waits.id = c.id AND waits.lane = c.lane"}
+	waitKeys    = pg.ColumnsOf[waitRow]().Only("id", "lane")
+	deleteWaits = pg.Statement[waitRow]{What: "delete from waits", Columns: waitKeys,
+		Query: "DELETE FROM waits USING " + waitKeys.Rows() + " WHERE waits.id = c.id AND waits.lane = c.lane"}
 
-	balanceColumns = columnsOf[Balance]()
-	updateBalances = statement[Balance]{"update balances", balanceColumns, `
+	balanceColumns = pg.ColumnsOf[Balance]()
+	updateBalances = pg.Statement[Balance]{What: "update balances", Columns: balanceColumns, Query: `
 		UPDATE balances SET actual = c.actual, frozen = c.frozen, entries = c.entries, waiting = c.waiting,
 			entered_at = coalesce(c.entered_at, balances.entered_at)
-		FROM ` + balanceColumns.rows() + `
+		FROM ` + balanceColumns.Rows() + `
 		WHERE balances.account_id = c.account_id AND balances.currency = c.currency AND balances.lane = c.lane`}
 
-	entryColumns  = columnsOf[ledger.Entry]()
+	entryColumns  = pg.ColumnsOf[ledger.Entry]()
 	insertEntries = fmt.Sprintf(`
 		WITH now (at) AS MATERIALIZED (
 			SELECT greatest(clock_timestamp(), $%d::timestamptz)
 		), stored AS (
 			INSERT INTO entries (%s, created_at) SELECT %s, (SELECT at FROM now) RETURNING 1
 		) SELECT (SELECT count(*) FROM stored), at FROM now`,
-		len(entryColumns)+1, entryColumns, entryColumns.unnested())
+		len(entryColumns)+1, entryColumns, entryColumns.Unnested())
 )
 
 // Save stores what a batch has changed, one statement per table. Its entries get one time, which is not before
@@ -92,16 +93,16 @@ func (s *Store) Save(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes, n
 		return err
 	}
 	for _, save := range []func(context.Context, *sqlx.Tx) error{
-		updateBalances.of(balances),
-		insertAccounts.of(pointers(changes.Accounts)),
-		insertOperations.of(changes.Operations),
-		completeOperations.of(completed),
-		saveHolds.of(slices.Collect(maps.Values(changes.Holds))),
-		insertPayments.of(begun),
-		updatePayments.of(changed),
-		deleteWaits.of(ended),
-		insertWaits.of(waits),
-		updateWaits.of(asked), // they have got a Reply
+		updateBalances.Of(balances),
+		insertAccounts.Of(pg.Pointers(changes.Accounts)),
+		insertOperations.Of(changes.Operations),
+		completeOperations.Of(completed),
+		saveHolds.Of(slices.Collect(maps.Values(changes.Holds))),
+		insertPayments.Of(begun),
+		updatePayments.Of(changed),
+		deleteWaits.Of(ended),
+		insertWaits.Of(waits),
+		updateWaits.Of(asked), // they have got a Reply
 	} {
 		if err := save(ctx, tx); err != nil {
 			return err
@@ -116,7 +117,7 @@ func saveEntries(ctx context.Context, tx *sqlx.Tx, entries []ledger.Entry, notBe
 	if len(entries) == 0 {
 		return entered, nil
 	}
-	args := append(entryColumns.arrays(pointers(entries)), sql.NullTime{Time: notBefore, Valid: !notBefore.IsZero()})
+	args := append(entryColumns.Arrays(pg.Pointers(entries)), sql.NullTime{Time: notBefore, Valid: !notBefore.IsZero()})
 	var stored int
 	if err := tx.QueryRowxContext(ctx, insertEntries, args...).Scan(&stored, &entered); err != nil {
 		return entered, fmt.Errorf("save entries: %w", err)

@@ -1,0 +1,192 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
+)
+
+// Columns are those fields of a struct that have a db tag, in their order. They are read by name (sqlx), and written
+// as one array for all rows.
+type Columns[R any] []column
+
+type column struct {
+	reflect.StructField
+	parameter int // its number in the statement
+}
+
+func (c column) name() string { return c.Tag.Get("db") }
+
+// ColumnsOf returns all columns of R, as the first parameters of a statement.
+func ColumnsOf[R any]() (all Columns[R]) {
+	for _, field := range reflect.VisibleFields(reflect.TypeFor[R]()) {
+		if field.Tag.Get("db") != "" {
+			all = append(all, column{field, len(all) + 1})
+		}
+	}
+	return all
+}
+
+// Only returns those of the columns that are named, as the first parameters of a statement.
+func (c Columns[R]) Only(names ...string) (some Columns[R]) {
+	for _, column := range c {
+		if slices.Contains(names, column.name()) {
+			some = append(some, column)
+		}
+	}
+	if len(some) != len(names) {
+		panic(fmt.Sprintf("postgres: %T has not all of the columns %v", *new(R), names))
+	}
+	return some.After(0)
+}
+
+// After returns the columns as the parameters after the first n.
+func (c Columns[R]) After(n int) Columns[R] {
+	c = slices.Clone(c)
+	for i := range c {
+		c[i].parameter = n + i + 1
+	}
+	return c
+}
+
+// list writes something for each column; %[1]s is its name, %[2]d its parameter and %[3]s the type of its array.
+func (c Columns[R]) list(format, separator string) string {
+	parts := make([]string, len(c))
+	for i, column := range c {
+		parts[i] = fmt.Sprintf(format, column.name(), column.parameter, arrayType(column))
+	}
+	return strings.Join(parts, separator)
+}
+
+func (c Columns[R]) String() string { return c.list("%[1]s", ", ") }
+
+// Unnested is the columns of all rows in a SELECT list, which makes the rows one after the other; in FROM each column
+// would be a table of its own first, for a quarter of an insert's time.
+func (c Columns[R]) Unnested() string { return c.list("unnest($%[2]d::%[3]s)", ", ") }
+
+// Rows is the columns of all rows as the table c.
+func (c Columns[R]) Rows() string {
+	return "unnest(" + c.list("$%[2]d::%[3]s", ", ") + ") AS c (" + c.String() + ")"
+}
+
+// Arrays are the columns' parameters of a statement. An ID that is uuid.Nil and a time that is zero are NULL.
+func (c Columns[R]) Arrays(rows []*R) []any {
+	arrays := make([]any, len(c))
+	for i, column := range c {
+		arrays[i] = arrayOf(column, len(rows), func(row int) reflect.Value {
+			return reflect.ValueOf(rows[row]).Elem().FieldByIndex(column.Index)
+		})
+	}
+	return arrays
+}
+
+// arrayOf makes the array of a column of n rows.
+func arrayOf(column column, n int, value func(row int) reflect.Value) any {
+	pointer := func(row int) any { return value(row).Addr().Interface() }
+	switch column.Type {
+	case reflect.TypeFor[uuid.UUID]():
+		return collect[OptionalUUIDs](n, func(row int) uuid.UUID { return *pointer(row).(*uuid.UUID) })
+	case reflect.TypeFor[uuid.NullUUID]():
+		return collect[OptionalUUIDs](n, func(row int) uuid.UUID { return pointer(row).(*uuid.NullUUID).UUID })
+	case reflect.TypeFor[time.Time]():
+		return collect[Times](n, func(row int) time.Time { return *pointer(row).(*time.Time) })
+	case reflect.TypeFor[*time.Time]():
+		return collect[Times](n, func(row int) time.Time {
+			if at := *pointer(row).(**time.Time); at != nil {
+				return *at
+			}
+			return time.Time{}
+		})
+	case reflect.TypeFor[sql.NullTime]():
+		return collect[Times](n, func(row int) time.Time { return pointer(row).(*sql.NullTime).Time })
+	}
+	switch column.Type.Kind() {
+	case reflect.Bool:
+		return collect[Bools](n, func(row int) bool { return value(row).Bool() })
+	case reflect.Int:
+		return collect[Int32s](n, func(row int) int32 { return int32(value(row).Int()) })
+	case reflect.Int16:
+		return collect[Int16s](n, func(row int) int16 { return int16(value(row).Int()) })
+	case reflect.Int64:
+		return collect[Int64s](n, func(row int) int64 { return value(row).Int() })
+	case reflect.String:
+		return collect[Texts](n, func(row int) string { return value(row).String() })
+	}
+	panic(fmt.Sprintf("postgres: the column %s cannot be written", column.Name))
+}
+
+func collect[A ~[]V, V any](n int, value func(i int) V) A {
+	values := make(A, n)
+	for i := range values {
+		values[i] = value(i)
+	}
+	return values
+}
+
+// arrayType is the SQL type of a column's array.
+func arrayType(column column) string {
+	switch arrayOf(column, 0, nil).(type) {
+	case Bools:
+		return "boolean[]"
+	case Int32s:
+		return "integer[]"
+	case OptionalUUIDs:
+		return "uuid[]"
+	case Times:
+		return "timestamptz[]"
+	case Int16s:
+		return "smallint[]"
+	case Int64s:
+		return "bigint[]"
+	}
+	return "text[]"
+}
+
+// Statement writes rows, all of them or none.
+type Statement[R any] struct {
+	What    string // it does, for its errors
+	Columns Columns[R]
+	Query   string
+}
+
+// Insert makes a statement that inserts rows; end may say what happens in a conflict.
+func Insert[R any](table, end string) Statement[R] {
+	c := ColumnsOf[R]()
+	return Statement[R]{"insert into " + table, c,
+		"INSERT INTO " + table + " (" + c.String() + ") SELECT " + c.Unnested() + " " + end}
+}
+
+// Update makes a statement that sets columns of the rows with these keys, where a further condition holds.
+func Update[R any](table string, keys, sets []string, condition string) Statement[R] {
+	all := ColumnsOf[R]()
+	both := all.Only(append(keys, sets...)...)
+	return Statement[R]{"update " + table, both,
+		"UPDATE " + table + " SET " + all.Only(sets...).list("%[1]s = c.%[1]s", ", ") + " FROM " + both.Rows() +
+			" WHERE " + all.Only(keys...).list(table+".%[1]s = c.%[1]s", " AND ") + " AND " + condition}
+}
+
+// Of returns what runs the statement with rows; without rows it does nothing.
+func (s Statement[R]) Of(rows []*R) func(context.Context, *sqlx.Tx) error {
+	return func(ctx context.Context, tx *sqlx.Tx) error {
+		if len(rows) == 0 {
+			return nil
+		}
+		return ExecExactly(ctx, tx, s.What, len(rows), s.Query, s.Columns.Arrays(rows)...)
+	}
+}
+
+// Pointers returns pointers to all rows.
+func Pointers[R any](rows []R) []*R {
+	pointers := make([]*R, len(rows))
+	for i := range rows {
+		pointers[i] = &rows[i]
+	}
+	return pointers
+}
