@@ -28,8 +28,8 @@ func (s *Store) Park(ctx context.Context, tx *sqlx.Tx, events []Parked) error {
 	if n == 0 {
 		return nil
 	}
-	topics, headers, reasons := texts(n), texts(n), texts(n)
-	partitions, offsets := make(pg.Int32s, n), bigints(n)
+	topics, headers, reasons := make(pg.Texts, n), make(pg.Texts, n), make(pg.Texts, n)
+	partitions, offsets := make(pg.Int32s, n), make(pg.Int64s, n)
 	keys, payloads := make(pg.Blobs, n), make(pg.Blobs, n)
 	for i, p := range events {
 		m := p.Message

@@ -64,49 +64,20 @@ func (s *Store) Place(ctx context.Context, placements []*Placement) ([]Placed, e
 
 // placeOrders stores the orders whose IDs are free and, in place of %s, their events. As a single statement it is a
 // transaction of its own. Rows are inserted, and seq is assigned, in the order in which the requests arrived.
-const placeOrders = `
+var placeOrders = `
 	WITH placed AS (
-		INSERT INTO orders (id, account_id, amount, currency, description, reference, capture, await_inventory,
-			on_insufficient, expires_at, status, version, fingerprint, created_at, updated_at)
-		SELECT id, account_id, amount, currency, description, reference, capture, await_inventory,
-			on_insufficient, expires_at, status, version, fingerprint, created_at, created_at
-		FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::boolean[],
-			$9::text[], $10::timestamptz[], $11::text[], $12::bigint[], $13::uuid[], $14::timestamptz[]) WITH ORDINALITY
-			AS o (id, account_id, amount, currency, description, reference, capture, await_inventory,
-				on_insufficient, expires_at, status, version, fingerprint, created_at, n)
-		ORDER BY n
+		INSERT INTO orders (` + orderColumns.String() + `) SELECT ` + orderColumns.Unnested() + `
 		ON CONFLICT (id) DO NOTHING RETURNING id
 	), announced AS (%s)
 	SELECT id FROM unnest($1::uuid[]) AS id WHERE id NOT IN (SELECT id FROM placed)`
 
 // insertOrders stores the orders whose IDs are free, and returns the other IDs.
 func (s *Store) insertOrders(ctx context.Context, placements []*Placement) (taken []uuid.UUID, err error) {
-	n := len(placements)
-	ids, accounts, fingerprints := make(pg.UUIDs, n), make(pg.UUIDs, n), make(pg.UUIDs, n)
-	amounts, currencies := bigints(n), texts(n)
-	descriptions, references := texts(n), texts(n)
-	captures, await, onInsufficient := texts(n), make(pg.Bools, n), texts(n)
-	statuses, versions := texts(n), bigints(n)
-	expires, created := make(pg.Times, n), make(pg.Times, n)
-	events := make([]outbox.Message, n)
+	orders, events := make([]*order.Order, len(placements)), make([]outbox.Message, len(placements))
 	for i, p := range placements {
-		o := &p.Order
-		ids[i], accounts[i] = o.ID, o.AccountID
-		amounts[i], currencies[i] = o.Amount, o.Currency
-		descriptions[i], references[i] = o.Description, o.Reference
-		captures[i], await[i] = o.Capture, o.AwaitInventory
-		onInsufficient[i] = o.OnInsufficient
-		statuses[i], versions[i] = string(o.Status), o.Version
-		fingerprints[i], created[i] = o.Fingerprint, o.CreatedAt
-		if o.ExpiresAt != nil {
-			expires[i] = *o.ExpiresAt
-		}
-		events[i] = message(p.Event)
+		orders[i], events[i] = &p.Order, message(p.Event)
 	}
-	announce, args := outbox.Insertion(events, `subject IN (SELECT id::text FROM placed)`, []any{
-		ids, accounts, amounts, currencies, descriptions, references, captures, await, onInsufficient,
-		expires, statuses, versions, fingerprints, created,
-	})
+	announce, args := outbox.Insertion(events, `subject IN (SELECT id::text FROM placed)`, orderColumns.Arrays(orders))
 	if err := pg.InStatement(ctx, s.db, func(conn *sqlx.Conn) error {
 		return conn.SelectContext(ctx, &taken, fmt.Sprintf(placeOrders, announce), args...)
 	}); err != nil {
@@ -122,7 +93,7 @@ func (s *Store) results(ctx context.Context, placements []*Placement, taken []uu
 	if len(taken) > 0 {
 		var err error
 		if there, err = selectOrders(ctx, s.db, `
-			SELECT `+orderColumns+` FROM orders WHERE id = ANY($1::uuid[])`, taken); err != nil {
+			SELECT `+orderColumns.String()+` FROM orders WHERE id = ANY($1::uuid[])`, taken); err != nil {
 			return nil, err
 		}
 		if len(there) < len(taken) {

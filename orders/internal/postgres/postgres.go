@@ -44,9 +44,7 @@ func (s *Store) InTx(ctx context.Context, fn func(tx *sqlx.Tx) error) error {
 	return pg.InTx(ctx, s.db, fn)
 }
 
-const orderColumns = `id, account_id, amount, currency, description, reference, capture, await_inventory,
-	on_insufficient, expires_at, status, reason, note, captured, refunded, version, payment_version, fingerprint,
-	created_at, updated_at`
+var orderColumns = pg.ColumnsOf[order.Order]()
 
 func selectOrders(ctx context.Context, db sqlx.QueryerContext, query string, ids []uuid.UUID) (
 	map[uuid.UUID]order.Order, error) {
@@ -100,6 +98,3 @@ func (s *Store) Announce(ctx context.Context, tx *sqlx.Tx, events ...order.Event
 	}
 	return outbox.Append(ctx, tx, messages...)
 }
-
-func texts(n int) pg.Texts    { return make(pg.Texts, n) }
-func bigints(n int) pg.Int64s { return make(pg.Int64s, n) }

@@ -20,7 +20,7 @@ func (s *Store) Order(ctx context.Context, id uuid.UUID) (order.Order, error) {
 	ctx, cancel := pg.Detached(ctx)
 	defer cancel()
 	var o order.Order
-	err := s.db.GetContext(ctx, &o, `SELECT `+orderColumns+` FROM orders WHERE id = $1`, id)
+	err := s.db.GetContext(ctx, &o, `SELECT `+orderColumns.String()+` FROM orders WHERE id = $1`, id)
 	if errors.Is(err, sql.ErrNoRows) {
 		return order.Order{}, ErrNotFound
 	}
@@ -34,7 +34,7 @@ func (s *Store) Order(ctx context.Context, id uuid.UUID) (order.Order, error) {
 func (s *Store) Newer(ctx context.Context, ids []uuid.UUID, seen []int64) (map[uuid.UUID]order.Order, error) {
 	var rows []order.Order
 	if err := s.db.SelectContext(ctx, &rows, `
-		SELECT `+orderColumns+` FROM unnest($1::uuid[], $2::bigint[]) AS seen (order_id, seen_version)
+		SELECT `+orderColumns.String()+` FROM unnest($1::uuid[], $2::bigint[]) AS seen (order_id, seen_version)
 		JOIN orders ON id = order_id
 		WHERE version > seen_version`, pg.UUIDs(ids), pg.Int64s(seen)); err != nil {
 		return nil, fmt.Errorf("read what is new of %d orders: %w", len(ids), err)
@@ -51,7 +51,7 @@ func (s *Store) Transitions(ctx context.Context, id uuid.UUID) ([]order.Transiti
 	defer cancel()
 	var transitions []order.Transition
 	if err := s.db.SelectContext(ctx, &transitions, `
-		SELECT order_id, number, at, from_status, to_status, reason, note, event_id
+		SELECT `+steps.String()+`
 		FROM order_history WHERE order_id = $1 ORDER BY number LIMIT `+strconv.Itoa(maxTransitions), id); err != nil {
 		return nil, fmt.Errorf("read the history of order %s: %w", id, err)
 	}
@@ -106,7 +106,7 @@ func (s *Store) List(ctx context.Context, filter Filter, before int64, limit int
 		Seq int64 `db:"seq"`
 	}
 	if err := s.db.SelectContext(ctx, &rows, `
-		SELECT seq, `+orderColumns+` FROM orders WHERE `+where+`
+		SELECT seq, `+orderColumns.String()+` FROM orders WHERE `+where+`
 		ORDER BY seq DESC LIMIT `+strconv.Itoa(limit+1), args...); err != nil {
 		return nil, 0, fmt.Errorf("list orders: %w", err)
 	}

@@ -96,18 +96,21 @@ func (s *Store) Sweep(ctx context.Context, tx *sqlx.Tx, patience time.Duration) 
 	return nil
 }
 
+// unsettledRow is what is remembered of a watched order.
+type unsettledRow struct {
+	OrderID uuid.UUID    `db:"order_id"`
+	Version int64        `db:"version"`
+	Asked   int          `db:"asked"`
+	AskedAt sql.NullTime `db:"asked_at"`
+	DueAt   time.Time    `db:"due_at"`
+}
+
 // Due returns watched orders that are due, the longest due first. It locks them until the transaction ends, so that a
 // cancellation that begins meanwhile has its order watched anew.
 func (s *Store) Due(ctx context.Context, tx *sqlx.Tx, limit int) ([]Unsettled, error) {
-	var watched []struct {
-		OrderID uuid.UUID    `db:"order_id"`
-		Version int64        `db:"version"`
-		Asked   int          `db:"asked"`
-		AskedAt sql.NullTime `db:"asked_at"`
-		DueAt   time.Time    `db:"due_at"`
-	}
+	var watched []unsettledRow
 	if err := tx.SelectContext(ctx, &watched, `
-		SELECT order_id, version, asked, asked_at, due_at FROM unsettled WHERE due_at <= clock_timestamp()
+		SELECT `+pg.ColumnsOf[unsettledRow]().String()+` FROM unsettled WHERE due_at <= clock_timestamp()
 		ORDER BY due_at LIMIT $1 FOR UPDATE SKIP LOCKED`, limit); err != nil {
 		return nil, fmt.Errorf("read unsettled orders: %w", err)
 	}
@@ -118,7 +121,7 @@ func (s *Store) Due(ctx context.Context, tx *sqlx.Tx, limit int) ([]Unsettled, e
 	for i, w := range watched {
 		ids[i] = w.OrderID
 	}
-	orders, err := selectOrders(ctx, tx, `SELECT `+orderColumns+` FROM orders WHERE id = ANY($1::uuid[])`, ids)
+	orders, err := selectOrders(ctx, tx, `SELECT `+orderColumns.String()+` FROM orders WHERE id = ANY($1::uuid[])`, ids)
 	if err != nil {
 		return nil, err
 	}
@@ -146,7 +149,7 @@ func (s *Store) Held(ctx context.Context, tx *sqlx.Tx, orders []Unsettled, patie
 	if len(orders) == 0 {
 		return nil, nil
 	}
-	ids, keys, lanes := make(pg.UUIDs, len(orders)), texts(len(orders)), make(pg.Int16s, len(orders))
+	ids, keys, lanes := make(pg.UUIDs, len(orders)), make(pg.Texts, len(orders)), make(pg.Int16s, len(orders))
 	for i, u := range orders {
 		account := u.Order.AccountID
 		ids[i], keys[i], lanes[i] = u.Order.ID, account.String(), contract.Lane(account)
@@ -183,26 +186,18 @@ func (s *Store) Held(ctx context.Context, tx *sqlx.Tx, orders []Unsettled, patie
 	return result, nil
 }
 
+var updateUnsettled = pg.Update[unsettledRow]("unsettled", []string{"order_id"},
+	[]string{"version", "asked", "asked_at", "due_at"}, "true")
+
 // SaveUnsettled stores watched orders that Due has returned, and forgets those that are settled.
 func (s *Store) SaveUnsettled(ctx context.Context, tx *sqlx.Tx, changed []Unsettled, settled []uuid.UUID) error {
-	n := len(changed)
-	ids, versions, asked := make(pg.UUIDs, n), bigints(n), make(pg.Int32s, n)
-	askedAt, due := make(pg.Times, n), make(pg.Times, n)
+	rows := make([]*unsettledRow, len(changed))
 	for i, u := range changed {
-		ids[i], versions[i], asked[i] = u.Order.ID, u.Watched.Version, int32(u.Watched.Asked)
-		askedAt[i], due[i] = u.Watched.AskedAt, u.Watched.DueAt
+		w := u.Watched
+		rows[i] = &unsettledRow{u.Order.ID, w.Version, w.Asked, sql.NullTime{Time: w.AskedAt}, w.DueAt}
 	}
-	if n > 0 {
-		if err := pg.ExecExactly(ctx, tx, "save unsettled orders", n, `
-			UPDATE unsettled SET version = c.version, asked = c.asked, asked_at = c.asked_at, due_at = c.due_at
-			FROM unnest($1::uuid[], $2::bigint[], $3::integer[], $4::timestamptz[], $5::timestamptz[])
-				AS c (order_id, version, asked, asked_at, due_at)
-			WHERE unsettled.order_id = c.order_id`, ids, versions, asked, askedAt, due); err != nil {
-			return err
-		}
-	}
-	if len(settled) == 0 {
-		return nil
+	if err := updateUnsettled.Of(rows)(ctx, tx); err != nil || len(settled) == 0 {
+		return err
 	}
 	return pg.ExecExactly(ctx, tx, "forget settled orders", len(settled), `
 		DELETE FROM unsettled WHERE order_id = ANY($1::uuid[])`, pg.UUIDs(settled))
