@@ -94,8 +94,6 @@ func (s *Stack) addPostgres() {
 
 type postgresServer struct{ *localpostgres.Server }
 
-func (r postgresServer) PID() int { return r.Server.PID }
-
 func (r postgresServer) Stop(kill bool) error {
 	if kill {
 		return r.Server.Stop(localpostgres.Kill)
@@ -117,39 +115,26 @@ func (s *Stack) addKafka() {
 			return nil, err
 		}
 		broker, err := localkafka.Start(ctx, localkafka.Options{
-			DataDir: s.dataDir(KafkaName), Port: int(opts.Port), Kind: opts.Kind, Log: log, Progress: s.opts.Progress,
+			DataDir: s.dataDir(KafkaName), Port: opts.Port, Kind: opts.Kind, Log: log, Progress: s.opts.Progress,
 		})
 		if err != nil {
 			return nil, errors.Join(err, log.Close())
 		}
-		k := kafkaBroker{Broker: broker, done: make(chan struct{})}
 		s.keepers.Go(func() {
 			<-broker.Done()
-			_ = broker.Stop() // it has ended; this gives up its data
 			log.Close()
-			close(k.done)
 		})
-		return k, nil
+		return kafkaBroker{broker}, nil
 	})
 }
 
-type kafkaBroker struct {
-	*localkafka.Broker
-	done chan struct{}
-}
-
-func (b kafkaBroker) Done() <-chan struct{} { return b.done }
+type kafkaBroker struct{ *localkafka.Broker }
 
 func (b kafkaBroker) Stop(kill bool) error {
-	stop := b.Broker.Stop
 	if kill {
-		stop = b.Kill
+		return b.Kill()
 	}
-	if err := stop(); err != nil {
-		return err
-	}
-	<-b.done
-	return nil
+	return b.Broker.Stop()
 }
 
 // migrate makes the roles and databases, if that is up to the stack, and migrates their schemas.

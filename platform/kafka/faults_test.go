@@ -46,6 +46,30 @@ func (l *logWriter) Write(line []byte) (int, error) {
 	return l.w.Write(line)
 }
 
+// broker is one that can be started again on its port and data.
+type broker struct{ *localkafka.Broker }
+
+func startBroker(t *testing.T, kind localkafka.Kind) *broker {
+	t.Helper()
+	started, err := localkafka.Start(t.Context(), localkafka.Options{Kind: kind, DataDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &broker{started}
+	t.Cleanup(func() {
+		if err := b.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return b
+}
+
+func (b *broker) restart() (err error) {
+	again := localkafka.Options{Kind: b.Kind, DataDir: b.DataDir, Port: b.Port}
+	b.Broker, err = localkafka.Start(context.Background(), again)
+	return err
+}
+
 // The broker dies while messages flow, several times. Nothing is lost, keys stay in order.
 func TestBrokerIsKilled(t *testing.T) {
 	for _, kind := range []localkafka.Kind{localkafka.Embedded, localkafka.Apache} {
@@ -53,15 +77,7 @@ func TestBrokerIsKilled(t *testing.T) {
 			if kind == localkafka.Apache {
 				kfaketest.NeedApache(t)
 			}
-			broker, err := localkafka.Start(t.Context(), localkafka.Options{Kind: kind})
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() {
-				if err := broker.Stop(); err != nil {
-					t.Error(err)
-				}
-			})
+			broker := startBroker(t, kind)
 			cfg := broker.Config()
 			topic, j := kfaketest.Topic(t, cfg), kfaketest.NewJournal()
 			consume(t, cfg, topic, []string{topic}, j, nil)
@@ -73,7 +89,7 @@ func TestBrokerIsKilled(t *testing.T) {
 				j.Await(t, n)
 				killed := make(chan error, 1)
 				go func() {
-					killed <- errors.Join(broker.Kill(), broker.Restart(context.Background()))
+					killed <- errors.Join(broker.Kill(), broker.restart())
 				}()
 				for alive := true; alive; n += 50 {
 					kfaketest.ProduceAll(t, producer, kfaketest.Messages(topic, n, 50, 20)...)
@@ -235,15 +251,7 @@ func TestOffsetOutOfRange(t *testing.T) {
 
 // A lost broker is logged once, not with every attempt of every partition.
 func TestTroubleIsLoggedOnce(t *testing.T) {
-	broker, err := localkafka.Start(t.Context(), localkafka.Options{InProcess: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := broker.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
+	broker := startBroker(t, localkafka.Embedded)
 	cfg := broker.Config()
 	topic, j := kfaketest.Topic(t, cfg), kfaketest.NewJournal()
 	var log strings.Builder
@@ -253,7 +261,7 @@ func TestTroubleIsLoggedOnce(t *testing.T) {
 	kfaketest.Produce(t, producer, kfaketest.Messages(topic, 0, 10, 10)...)
 	j.Await(t, 10)
 	stopped := make(chan error, 1)
-	go func() { stopped <- broker.Restart(context.Background()) }()
+	go func() { stopped <- errors.Join(broker.Stop(), broker.restart()) }()
 	<-warned
 	if err := <-stopped; err != nil {
 		t.Fatal(err)

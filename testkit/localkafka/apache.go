@@ -2,12 +2,9 @@ package localkafka
 
 import (
 	"context"
-	"crypto/rand"
 	_ "embed"
-	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -16,11 +13,15 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/altyn-pay/altyn/testkit/internal/local"
 )
 
 const (
 	apacheVersion = "4.3.1" // as in pom.xml
 	minJava       = 17
+
+	clusterID = "YWx0eW4tbG9jYWxrYWZrYQ" // 16 bytes in Base64: altyn-localkafka
 
 	fetchTimeout = 10 * time.Minute
 	toolTimeout  = time.Minute
@@ -90,41 +91,30 @@ func findJava(ctx context.Context) (string, error) {
 		"KAFKA=embedded", minJava, java, first)
 }
 
-// fetch fills the folder, which appears only when it is complete.
+// fetch fills the folder.
 func fetch(ctx context.Context, home string) error {
 	maven, err := exec.LookPath("mvn")
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(home), 0o755); err != nil {
-		return err
-	}
-	temporary, err := os.MkdirTemp(filepath.Dir(home), "kafka-fetch-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(temporary)
-	project := filepath.Join(temporary, "pom.xml")
-	if err := os.WriteFile(project, pom, 0o644); err != nil {
-		return err
-	}
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
-	output, err := exec.CommandContext(ctx, maven, "--batch-mode", "--quiet", "--file", project, mavenGoal,
-		"-DoutputDirectory="+filepath.Join(temporary, "libs")).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("mvn: %w: %s", err, lastLines(output, 5))
-	}
-	if _, err := os.Stat(filepath.Join(temporary, "libs", "kafka_2.13-"+apacheVersion+".jar")); err != nil {
-		return fmt.Errorf("mvn: %w", err)
-	}
-	if err := os.Chmod(temporary, 0o755); err != nil {
-		return err
-	}
-	if err := os.Rename(temporary, home); err != nil && !errors.Is(err, fs.ErrExist) { // another process was faster
-		return err
-	}
-	return nil
+	return local.Complete(home, func(unfinished string) error {
+		project := filepath.Join(unfinished, "pom.xml")
+		if err := os.WriteFile(project, pom, 0o644); err != nil {
+			return err
+		}
+		libs := filepath.Join(unfinished, "libs")
+		output, err := exec.CommandContext(ctx, maven, "--batch-mode", "--quiet", "--file", project, mavenGoal,
+			"-DoutputDirectory="+libs).CombinedOutput()
+		if err == nil {
+			_, err = os.Stat(filepath.Join(libs, "kafka_2.13-"+apacheVersion+".jar"))
+		}
+		if err != nil {
+			return fmt.Errorf("mvn: %w: %s", err, lastLines(output, 5))
+		}
+		return nil
+	})
 }
 
 func lastLines(output []byte, n int) string {
@@ -132,66 +122,57 @@ func lastLines(output []byte, n int) string {
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
 
-// command runs a class of Apache Kafka without the JVM's second compiler, which costs more than it gives on a small
-// machine and in a short life: a third of the orders per second and two thirds of the latency, on two cores.
-func (a *apache) command(class string, args ...string) []string {
-	return append([]string{a.java, "-Xmx512m", "-Xms256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
-		"-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
-		"-cp", filepath.Join(a.libs, "*"), class}, args...)
+// run returns the command that runs a class of Apache Kafka without the JVM's second compiler, which costs more than it
+// gives on a small machine and in a short life: a third of the orders per second and two thirds of the latency, on two
+// cores.
+func (a *apache) run(ctx context.Context, class string, args ...string) *exec.Cmd {
+	return exec.CommandContext(ctx, a.java, append([]string{"-Xmx512m", "-Xms256m", "-XX:+UseSerialGC",
+		"-XX:TieredStopAtLevel=1", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+		"-cp", filepath.Join(a.libs, "*"), class}, args...)...)
 }
 
-func (a *apache) launch(f *folder, port int, log io.Writer) (running, error) {
-	controller, err := choosePort(0)
+func (a *apache) command(folder string, port uint16) (*exec.Cmd, error) {
+	controller, err := local.FreePort(context.Background(), 0)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := os.Stat(f.data()); errors.Is(err, fs.ErrNotExist) {
-		if err := a.format(f, port, controller); err != nil {
+	data := filepath.Join(folder, dataFolder)
+	if _, err := os.Stat(data); errors.Is(err, fs.ErrNotExist) {
+		if err := a.format(folder, port, controller); err != nil {
 			return nil, err
 		}
 	}
-	config := filepath.Join(f.path, "server.properties")
-	if err := os.WriteFile(config, properties(port, controller, f.data()), 0o644); err != nil {
+	config := filepath.Join(folder, "server.properties")
+	if err := os.WriteFile(config, properties(port, controller, data), 0o644); err != nil {
 		return nil, err
 	}
-	return startProcess(f, log, nil, a.command("kafka.Kafka", config)...)
+	return a.run(context.Background(), "kafka.Kafka", config), nil
 }
 
-// format makes the folder that Kafka starts from. It appears only when it is complete.
-func (a *apache) format(f *folder, port, controller int) error {
-	temporary := f.data() + ".new"
-	if err := os.RemoveAll(temporary); err != nil {
+// format makes the data that Kafka starts from. They appear only when they are complete.
+func (a *apache) format(folder string, port, controller uint16) error {
+	data := filepath.Join(folder, dataFolder)
+	unfinished, config := data+".new", filepath.Join(folder, "format.properties")
+	if err := os.RemoveAll(unfinished); err != nil {
 		return err
 	}
-	config := filepath.Join(f.path, "format.properties")
-	if err := os.WriteFile(config, properties(port, controller, temporary), 0o644); err != nil {
+	if err := os.WriteFile(config, properties(port, controller, unfinished), 0o644); err != nil {
 		return err
 	}
 	defer os.Remove(config)
 	ctx, cancel := context.WithTimeout(context.Background(), toolTimeout)
 	defer cancel()
-	command := a.command("kafka.tools.StorageTool", "format", "--standalone", "--config", config, "--cluster-id",
-		clusterID())
-	if output, err := exec.CommandContext(ctx, command[0], command[1:]...).CombinedOutput(); err != nil {
+	output, err := a.run(ctx, "kafka.tools.StorageTool", "format", "--standalone", "--config", config,
+		"--cluster-id", clusterID).CombinedOutput()
+	if err != nil {
 		return fmt.Errorf("kafka.tools.StorageTool: %w: %s", err, lastLines(output, 5))
 	}
-	return os.Rename(temporary, f.data())
-}
-
-// clusterID returns a random cluster ID in Kafka's notation, which must not begin with a dash.
-func clusterID() string {
-	for {
-		var id [16]byte
-		_, _ = rand.Read(id[:]) // never fails
-		if text := base64.RawURLEncoding.EncodeToString(id[:]); text[0] != '-' {
-			return text
-		}
-	}
+	return os.Rename(unfinished, data)
 }
 
 // properties configures one broker that is its own controller. Its session is short: after a crash it cannot come
 // back before its old session has ended.
-func properties(port, controller int, data string) []byte {
+func properties(port, controller uint16, data string) []byte {
 	return fmt.Appendf(nil, `process.roles=broker,controller
 node.id=1
 controller.quorum.bootstrap.servers=%[2]s
@@ -211,7 +192,7 @@ transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
-`, address(port), address(controller), data, offsetsRetentionMinutes)
+`, local.Address(port), local.Address(controller), data, offsetsRetentionMinutes)
 }
 
 // offsetsRetentionMinutes keeps an absent group's offsets for as long as the messages that it has yet to read.

@@ -1,18 +1,17 @@
 package localkafka
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
+	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"strconv"
-	"sync"
 	"syscall"
 
 	"github.com/twmb/franz-go/pkg/kfake"
-
-	"github.com/altyn-pay/altyn/testkit/internal/logtail"
 )
 
 // These variables make a process the embedded broker.
@@ -24,71 +23,40 @@ const (
 // hooked says that Child was called, so that this program can be started again as a broker.
 var hooked bool
 
-// Child must come first in main or TestMain of a program that starts an embedded broker in a process of its own. That
-// process is the same program once more; there, Child runs the broker and does not return.
+// Child must come first in main or TestMain of a program that starts an embedded broker. That is the same program once
+// more, in a process of its own; there, Child runs the broker and does not return.
 func Child() {
 	port, err := strconv.Atoi(os.Getenv(childPort))
 	if err != nil {
 		hooked = true
 		return
 	}
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGTERM, os.Interrupt)
-	cluster, err := newCluster(port, os.Getenv(childData), os.Stderr)
+	ctx, _ := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	cluster, err := kfake.NewCluster(
+		kfake.NumBrokers(1), kfake.Ports(port), kfake.ClusterID("altyn"),
+		kfake.DataDir(os.Getenv(childData)), kfake.SyncWrites(),
+		kfake.BrokerConfigs(map[string]string{"offsets.retention.minutes": strconv.Itoa(offsetsRetentionMinutes)}),
+		kfake.WithLogger(kfake.BasicLogger(os.Stderr, kfake.LogLevelError)),
+	)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	<-signals
+	<-ctx.Done()
 	cluster.Close()
 	os.Exit(0)
 }
 
-func newCluster(port int, data string, log io.Writer) (*kfake.Cluster, error) {
-	return kfake.NewCluster(
-		kfake.NumBrokers(1), kfake.Ports(port), kfake.ClusterID("altyn"),
-		kfake.DataDir(data), kfake.SyncWrites(),
-		kfake.BrokerConfigs(map[string]string{"offsets.retention.minutes": strconv.Itoa(offsetsRetentionMinutes)}),
-		kfake.WithLogger(kfake.BasicLogger(log, kfake.LogLevelError)),
-	)
-}
-
-func launchEmbedded(f *folder, port int, inProcess bool, log io.Writer) (running, error) {
-	if inProcess {
-		tail := &logtail.Tail{Next: log}
-		cluster, err := newCluster(port, f.data(), tail)
-		if err != nil {
-			return nil, err
-		}
-		return &embedded{cluster: cluster, tail: tail, ended: make(chan struct{})}, nil
-	}
+func embedded(folder string, port uint16) (*exec.Cmd, error) {
 	if !hooked {
-		return nil, errors.New("main (or TestMain) must call localkafka.Child first, for an embedded broker in a process " +
-			"of its own")
+		return nil, errors.New("main (or TestMain) must call localkafka.Child first, for an embedded broker")
 	}
 	program, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	return startProcess(f, log, []string{childPort + "=" + strconv.Itoa(port), childData + "=" + f.data()}, program)
-}
-
-// embedded is the broker in this process.
-type embedded struct {
-	cluster *kfake.Cluster
-	tail    *logtail.Tail
-	once    sync.Once
-	ended   chan struct{}
-}
-
-func (e *embedded) pid() int              { return os.Getpid() }
-func (e *embedded) done() <-chan struct{} { return e.ended }
-func (e *embedded) log() string           { return e.tail.String() }
-
-func (e *embedded) signal(syscall.Signal) error {
-	e.once.Do(func() {
-		e.cluster.Close()
-		close(e.ended)
-	})
-	return nil
+	data := filepath.Join(folder, dataFolder)
+	cmd := exec.Command(program, data) // the argument is for local.Program
+	cmd.Env = append(os.Environ(), childPort+"="+strconv.Itoa(int(port)), childData+"="+data)
+	return cmd, nil
 }

@@ -41,11 +41,11 @@ func serverAccount() (account, error) {
 		uid, uidErr := strconv.Atoi(found.Uid)
 		gid, gidErr := strconv.Atoi(found.Gid)
 		if err := errors.Join(uidErr, gidErr); err != nil {
-			return account{}, fmt.Errorf("localpostgres: user %s: %w", name, err)
+			return account{}, fmt.Errorf("user %s: %w", name, err)
 		}
 		return account{name: name, uid: uid, gid: gid, instead: true}, nil
 	}
-	return account{}, errors.New("localpostgres: PostgreSQL does not run as root, and this machine has no user " +
+	return account{}, errors.New("PostgreSQL does not run as root, and this machine has no user " +
 		"postgres or nobody")
 }
 
@@ -95,47 +95,17 @@ func (a account) reaches(dir string) bool {
 	if !a.instead {
 		return true
 	}
-	dir, err := filepath.Abs(dir)
-	if err != nil {
-		return false
-	}
-	if resolved, err := filepath.EvalSymlinks(dir); err == nil {
-		dir = resolved
-	} else if errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
 		return a.reaches(filepath.Dir(dir))
-	} else {
-		return false
 	}
-	for ; ; dir = filepath.Dir(dir) {
-		info, err := os.Stat(dir)
-		if err != nil || !a.enters(info) {
-			return false
-		}
-		if dir == filepath.Dir(dir) {
-			return true
-		}
-	}
-}
-
-// enters reports whether the folder's mode lets the account in.
-func (a account) enters(info fs.FileInfo) bool {
-	bit := fs.FileMode(0o001)
-	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
-		switch {
-		case int(stat.Uid) == a.uid:
-			bit = 0o100
-		case int(stat.Gid) == a.gid:
-			bit = 0o010
-		}
-	}
-	return info.Mode()&bit != 0
+	return a.command(context.Background(), "/", "/bin/sh", "-c", `cd "$0"`, dir).Run() == nil
 }
 
 // folder is Folder for this account.
 func (a account) folder(dir string) (string, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
-		return "", fmt.Errorf("localpostgres: %w", err)
+		return "", err
 	}
 	if a.reaches(dir) {
 		return dir, nil
@@ -165,35 +135,12 @@ func (a account) tempDir(volatile bool) string {
 // cacheDir returns a folder that this process can write and the account can read: the user's cache folder, if
 // possible.
 func (a account) cacheDir() (string, error) {
-	var candidates []string
-	if dir, err := os.UserCacheDir(); err == nil {
-		candidates = append(candidates, filepath.Join(dir, "altyn"))
+	dir, err := os.UserCacheDir()
+	if dir = filepath.Join(dir, "altyn"); a.instead && (err != nil || !a.reaches(dir)) {
+		dir, err = rootCache, nil
 	}
-	if a.instead {
-		candidates = append(candidates, rootCache)
-	}
-	var problem error
-	for _, dir := range candidates {
-		if !a.reaches(dir) {
-			continue
-		}
-		if problem = a.makeDir(dir); problem == nil {
-			return dir, nil
-		}
-	}
-	// A user without a home.
-	dir := filepath.Join(os.TempDir(), fmt.Sprintf("altyn-cache-%d", os.Geteuid()))
-	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-		return "", errors.Join(problem, err)
-	}
-	// Everybody can write to the temporary folder, so somebody may have taken the name to have us run their programs.
-	info, err := os.Lstat(dir)
 	if err != nil {
 		return "", err
 	}
-	if stat, ok := info.Sys().(*syscall.Stat_t); !ok || !info.IsDir() || int(stat.Uid) != os.Geteuid() ||
-		info.Mode()&0o022 != 0 {
-		return "", fmt.Errorf("%s belongs to somebody else", dir)
-	}
-	return dir, nil
+	return dir, a.makeDir(dir)
 }

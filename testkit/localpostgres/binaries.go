@@ -31,6 +31,8 @@ type binaries struct {
 	dir     string
 }
 
+func (b binaries) String() string { return fmt.Sprintf("PostgreSQL %s (%s)", b.version, b.kind) }
+
 // findBinaries returns programs of the wanted kind (see Options.Kind) that fit data of this major version; 0 means
 // new data.
 func findBinaries(ctx context.Context, kind Kind, major int, user account, progress func(string)) (binaries, error) {
@@ -41,7 +43,7 @@ func findBinaries(ctx context.Context, kind Kind, major int, user account, progr
 	switch kind {
 	case Embedded:
 		if !embeddedFits {
-			return binaries{}, fmt.Errorf("localpostgres: the data were made by PostgreSQL %d, the embedded one is %s: set "+
+			return binaries{}, fmt.Errorf("the data were made by PostgreSQL %d, the embedded one is %s: set "+
 				"POSTGRES=%s, or delete the data",
 				major, embeddedVersion, Installed)
 		}
@@ -62,10 +64,10 @@ func findBinaries(ctx context.Context, kind Kind, major int, user account, progr
 				"server that runs elsewhere",
 				err, installedErr, mavenCentral, oldestMajor)
 		}
-		progress(fmt.Sprintf("%v; the installed PostgreSQL %s serves instead", err, bin.version))
+		progress(fmt.Sprintf("%v; %s serves instead", err, bin))
 		return bin, nil
 	default:
-		return binaries{}, fmt.Errorf("localpostgres: POSTGRES=%s is neither %s nor %s", kind, Embedded, Installed)
+		return binaries{}, fmt.Errorf("POSTGRES=%s is neither %s nor %s", kind, Embedded, Installed)
 	}
 }
 
@@ -120,10 +122,10 @@ func installed(ctx context.Context, major int, user account) (binaries, error) {
 	case bestMajor != 0:
 		return best, nil
 	case major != 0:
-		return binaries{}, fmt.Errorf("localpostgres: the data were made by PostgreSQL %d, which is not installed: "+
+		return binaries{}, fmt.Errorf("the data were made by PostgreSQL %d, which is not installed: "+
 			"install it, or delete the data", major)
 	default:
-		return binaries{}, errors.New("localpostgres: no PostgreSQL is installed (looked for 15 or later in PATH, " +
+		return binaries{}, errors.New("no PostgreSQL is installed (looked for 15 or later in PATH, " +
 			"/usr/lib/postgresql/*/bin and where Homebrew and others put it)")
 	}
 }

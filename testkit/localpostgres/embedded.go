@@ -21,6 +21,8 @@ import (
 	"time"
 
 	"github.com/xi2/xz"
+
+	"github.com/altyn-pay/altyn/testkit/internal/local"
 )
 
 // The containers run the same version.
@@ -50,7 +52,7 @@ const (
 func embedded(ctx context.Context, user account, progress func(string)) (binaries, error) {
 	cache, err := user.cacheDir()
 	if err != nil {
-		return binaries{}, fmt.Errorf("localpostgres: no cache folder: %w", err)
+		return binaries{}, fmt.Errorf("no cache folder: %w", err)
 	}
 	platform := platform()
 	dir := filepath.Join(cache, "postgresql-"+embeddedVersion+"-"+platform)
@@ -60,14 +62,14 @@ func embedded(ctx context.Context, user account, progress func(string)) (binarie
 	}
 	checksum, ok := archives[platform]
 	if !ok {
-		return binaries{}, fmt.Errorf("localpostgres: there is no embedded PostgreSQL %s for %s", embeddedVersion, platform)
+		return binaries{}, fmt.Errorf("there is no embedded PostgreSQL %s for %s", embeddedVersion, platform)
 	}
 	name := "embedded-postgres-binaries-" + platform
 	url := fmt.Sprintf("%s/io/zonky/test/postgres/%s/%s.0/%s-%s.0.jar", mavenCentral, name, embeddedVersion, name,
 		embeddedVersion)
 	progress(fmt.Sprintf("fetching PostgreSQL %s (15 MB) into %s", embeddedVersion, cache))
 	if err := fetch(ctx, url, checksum, dir); err != nil {
-		return binaries{}, fmt.Errorf("localpostgres: PostgreSQL %s could not be fetched: %w", embeddedVersion, err)
+		return binaries{}, fmt.Errorf("PostgreSQL %s could not be fetched: %w", embeddedVersion, err)
 	}
 	return bin, nil
 }
@@ -97,21 +99,12 @@ func fetch(ctx context.Context, url, checksum, dir string) error {
 		return fmt.Errorf("%s has the checksum %x and not the expected one", url, sum)
 	}
 
-	unfinished, err := os.MkdirTemp(filepath.Dir(dir), "unfinished-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(unfinished)
-	if err := os.Chmod(unfinished, 0o755); err != nil {
-		return err
-	}
-	if err := unpack(archive, unfinished); err != nil {
-		return fmt.Errorf("unpack %s: %w", url, err)
-	}
-	if err := os.Rename(unfinished, dir); err != nil && !errors.Is(err, fs.ErrExist) { // another process was faster
-		return err
-	}
-	return nil
+	return local.Complete(dir, func(unfinished string) error {
+		if err := unpack(archive, unfinished); err != nil {
+			return fmt.Errorf("unpack %s: %w", url, err)
+		}
+		return nil
+	})
 }
 
 func download(ctx context.Context, url string) ([]byte, error) {

@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 			fmt.Println(err)
 			os.Exit(1)
 		}
-		fmt.Println(server.PID, server.DataDir)
+		fmt.Println(server.PID(), server.DataDir)
 		select {} // until it is killed
 	}
 	os.Exit(m.Run())
@@ -118,8 +118,8 @@ func TestTemporaryServer(t *testing.T) {
 	if err := server.Stop(Fast); err != nil {
 		t.Fatal(err)
 	}
-	if alive(server.PID) {
-		t.Errorf("process %d is still there", server.PID)
+	if alive(server.PID()) {
+		t.Errorf("process %d is still there", server.PID())
 	}
 	if exists(server.DataDir) {
 		t.Errorf("folder %s is still there", server.DataDir)
@@ -163,8 +163,8 @@ func TestDataSurviveEachStop(t *testing.T) {
 		if err := server.Stop(mode); err != nil {
 			t.Fatal(err)
 		}
-		if alive(server.PID) {
-			t.Errorf("process %d is still there", server.PID)
+		if alive(server.PID()) {
+			t.Errorf("process %d is still there", server.PID())
 		}
 		server = start(t, Options{DataDir: server.DataDir, Port: server.Port})
 		if got := get[int](t, server, `SELECT count(*) FROM kept`); got != i+1 {
@@ -175,7 +175,7 @@ func TestDataSurviveEachStop(t *testing.T) {
 
 func TestDoneWhenTheServerDies(t *testing.T) {
 	server := start(t, Options{})
-	if err := syscall.Kill(server.PID, syscall.SIGKILL); err != nil {
+	if err := syscall.Kill(server.PID(), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	<-server.Done()
@@ -187,14 +187,14 @@ func TestDoneWhenTheServerDies(t *testing.T) {
 func TestStopOfAFrozenServer(t *testing.T) {
 	for _, mode := range []StopMode{Fast, Immediate} {
 		server := start(t, Options{})
-		if err := syscall.Kill(server.PID, syscall.SIGSTOP); err != nil {
+		if err := syscall.Kill(server.PID(), syscall.SIGSTOP); err != nil {
 			t.Fatal(err)
 		}
 		if err := server.Stop(mode); err != nil {
 			t.Error(err)
 		}
-		if alive(server.PID) {
-			t.Errorf("process %d is still there", server.PID)
+		if alive(server.PID()) {
+			t.Errorf("process %d is still there", server.PID())
 		}
 	}
 }
