@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"log/slog"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -39,18 +38,14 @@ const settlers = 2
 // pipeline is the way of a message through payments: from the broker into the inbox, through the settlement, and from
 // the outbox to the broker.
 type pipeline struct {
-	cfg      kafka.Config
-	log      *slog.Logger
 	db       *sqlx.DB
 	producer *kafka.Producer
-	consumer *kafka.Consumer
 	receiver *inbox.Receiver[kafka.Message, *ledger.Request]
 	goods    *settlement.Inventory
 	worker   *inbox.Worker[*ledger.Request]
 	intake   *inbox.Intake[*ledger.Request]
-	expiry   *settlement.Expiry
-	refunds  *settlement.Retelling
 	relay    *outbox.Relay
+	runs     []func(context.Context) error
 }
 
 func newPipeline(process *service.Process, store *postgres.Store, results *billing.Results, retry inbox.Retry,
@@ -65,7 +60,7 @@ func newPipeline(process *service.Process, store *postgres.Store, results *billi
 		return nil, err
 	}
 	process.Health.Show("kafka", func(ctx context.Context) error { return kafka.Ping(ctx, cfg) })
-	p := &pipeline{cfg: cfg, log: log, db: process.DB, producer: producer, consumer: consumer}
+	p := &pipeline{db: process.DB, producer: producer}
 	p.relay = outbox.NewRelay(process.DB, kafka.NewPublisher(producer, "/"+name), log, metrics)
 	p.relay.Instead(contract.RepliesInstead)
 	settle := settlement.New(store, process.Currencies, log, metrics, func(result settlement.Result) {
@@ -83,11 +78,19 @@ func newPipeline(process *service.Process, store *postgres.Store, results *billi
 	p.worker = inbox.NewWorker(store.Inbox(), settle.Settle, retry, log, metrics)
 	p.worker.Describe = settlement.Describe
 	p.intake = inbox.NewIntake(store.Inbox(), p.worker)
-	p.expiry = settlement.NewExpiry(store, log, p.worker.Wake)
-	p.refunds = settlement.NewRetelling(store, healAfter, log, p.worker.Wake)
 	decoder := broker.NewDecoder(store, process.Currencies, producer.HasTopic)
 	p.receiver = inbox.NewReceiver(p.intake, decoder.Decode, broker.Repeated)
 	p.goods = settlement.NewInventory(store, p.worker.Wake, log, metrics)
+	p.runs = []func(context.Context) error{
+		func(ctx context.Context) error { return kafka.KeepTopics(ctx, cfg, log, topics...) },
+		func(ctx context.Context) error { return consumer.Run(ctx, p.receive) },
+		p.goods.Run, p.relay.Run,
+		settlement.Expiry(store, log, p.worker.Wake).Run,
+		settlement.Retelling(store, healAfter, log, p.worker.Wake).Run,
+	}
+	for range settlers {
+		p.runs = append(p.runs, p.worker.Run)
+	}
 	return p, nil
 }
 
@@ -140,14 +143,8 @@ func (p *pipeline) park(ctx context.Context, records []kafka.Message, reasons []
 func (p *pipeline) run(ctx context.Context) error {
 	defer p.producer.Close()
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return kafka.KeepTopics(ctx, p.cfg, p.log, topics...) })
-	group.Go(func() error { return p.consumer.Run(ctx, p.receive) })
-	for range settlers {
-		group.Go(func() error { return p.worker.Run(ctx) })
+	for _, run := range p.runs {
+		group.Go(func() error { return run(ctx) })
 	}
-	group.Go(func() error { return p.goods.Run(ctx) })
-	group.Go(func() error { return p.expiry.Run(ctx) })
-	group.Go(func() error { return p.refunds.Run(ctx) })
-	group.Go(func() error { return p.relay.Run(ctx) })
 	return group.Wait()
 }

@@ -72,10 +72,7 @@ func (a *API) listAccounts(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	list, err := page(r, accounts, limit, func(last postgres.Account) any { return last.Seq }, a.present.Account)
-	if err != nil {
-		return err
-	}
-	return httpserver.WriteJSON(w, http.StatusOK, list)
+	return answer(w, list, err)
 }
 
 // accountOf reads the account in the path.
@@ -103,10 +100,7 @@ func (a *API) getAccount(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	body, err := a.billing.Account(r.Context(), id)
-	if err != nil {
-		return err
-	}
-	return httpserver.WriteJSON(w, http.StatusOK, body)
+	return answer(w, body, err)
 }
 
 // getBalance looks an account's balances up.
@@ -129,10 +123,7 @@ func (a *API) getBalance(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	body, err := a.billing.Balances(r.Context(), id, at)
-	if err != nil {
-		return err
-	}
-	return httpserver.WriteJSON(w, http.StatusOK, body)
+	return answer(w, body, err)
 }
 
 // listOperations lists the operations of an account.
@@ -161,10 +152,7 @@ func (a *API) listOperations(w http.ResponseWriter, r *http.Request) error {
 	}
 	list, err := page(r, operations, limit, func(last ledger.Operation) any { return last.Seq },
 		func(op ledger.Operation) (contract.Operation, error) { return a.present.Operation(&op) })
-	if err != nil {
-		return err
-	}
-	return httpserver.WriteJSON(w, http.StatusOK, list)
+	return answer(w, list, err)
 }
 
 // listEntries is an account's statement.
@@ -213,8 +201,5 @@ func (a *API) listEntries(w http.ResponseWriter, r *http.Request) error {
 		seen[e.Currency] = e.Number
 	}
 	list, err := page(r, entries, limit, func(postgres.Entry) any { return seen }, a.entry)
-	if err != nil {
-		return err
-	}
-	return httpserver.WriteJSON(w, http.StatusOK, list)
+	return answer(w, list, err)
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/go-chi/chi/v5"
+	"github.com/google/uuid"
 
 	"github.com/altyn-pay/altyn/payments/internal/billing"
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
@@ -74,6 +75,24 @@ func (a *API) submit(w http.ResponseWriter, r *http.Request, c contract.Command)
 	}
 	w.Header().Set("Location", location)
 	return httpserver.WriteJSON(w, result.Code, body)
+}
+
+// named reads the ID in the path and the body of a request.
+func named(w http.ResponseWriter, r *http.Request, decode func(http.ResponseWriter, *http.Request, any) error,
+	body any) (uuid.UUID, error) {
+	id, err := httpserver.PathUUID(r, "id")
+	if err == nil {
+		err = decode(w, r, body)
+	}
+	return id, err
+}
+
+// answer answers with what was read.
+func answer(w http.ResponseWriter, body any, err error) error {
+	if err != nil {
+		return err
+	}
+	return httpserver.WriteJSON(w, http.StatusOK, body)
 }
 
 // callOf reads what comes with a request beside its body. An ID in the path may be written in either case.

@@ -42,32 +42,20 @@ type CurrencyList struct {
 } // @name CurrencyList
 
 func (a *API) entry(e postgres.Entry) (Entry, error) {
-	out := Entry{
+	currency, err := a.present.Currency(e.Currency)
+	return Entry{
 		Number: e.Number, OperationID: e.OperationID, Operation: string(e.Operation), Currency: e.Currency,
+		Amount: currency.Format(e.Amount), Frozen: currency.Format(e.Frozen),
+		BalanceAfter: currency.Format(e.BalanceAfter), FrozenAfter: currency.Format(e.FrozenAfter),
 		CreatedAt: contract.Time(e.CreatedAt),
-	}
-	for _, field := range []struct {
-		to    *string
-		minor int64
-	}{
-		{&out.Amount, e.Amount}, {&out.Frozen, e.Frozen},
-		{&out.BalanceAfter, e.BalanceAfter}, {&out.FrozenAfter, e.FrozenAfter},
-	} {
-		var err error
-		if *field.to, err = a.present.Amount(e.Currency, field.minor); err != nil {
-			return out, err
-		}
-	}
-	return out, nil
+	}, err
 }
 
 func (a *API) hold(h ledger.Hold) (Hold, error) {
-	out := Hold{ID: h.ID, AccountID: h.AccountID, Currency: h.Currency, Status: h.Status, OrderID: h.OrderID,
-		ExpiresAt: contract.Time(h.ExpiresAt), CreatedAt: contract.Time(h.CreatedAt)}
-	var err error
-	if out.Amount, err = a.present.Amount(h.Currency, h.Amount); err != nil {
-		return out, err
-	}
-	out.CapturedAmount, err = a.present.Amount(h.Currency, h.Captured)
-	return out, err
+	currency, err := a.present.Currency(h.Currency)
+	return Hold{
+		ID: h.ID, AccountID: h.AccountID, Amount: currency.Format(h.Amount), Currency: h.Currency,
+		CapturedAmount: currency.Format(h.Captured), Status: h.Status, OrderID: h.OrderID,
+		ExpiresAt: contract.Time(h.ExpiresAt), CreatedAt: contract.Time(h.CreatedAt),
+	}, err
 }

@@ -67,12 +67,9 @@ func (m Amount) command(kind ledger.Kind, account *uuid.UUID) contract.Command {
 //	@Failure		422				{object}	httpserver.Problem	"balance_too_large, cancelled, discarded, idempotency_key_reused"
 //	@Router			/api/v1/accounts/{id}/deposits [post]
 func (a *API) deposit(w http.ResponseWriter, r *http.Request) error {
-	id, err := httpserver.PathUUID(r, "id")
-	if err != nil {
-		return err
-	}
 	var body Amount
-	if err := httpserver.DecodeJSON(w, r, &body); err != nil {
+	id, err := named(w, r, httpserver.DecodeJSON, &body)
+	if err != nil {
 		return err
 	}
 	return a.submit(w, r, body.command(ledger.KindDeposit, &id))
@@ -96,12 +93,9 @@ func (a *API) deposit(w http.ResponseWriter, r *http.Request) error {
 //	@Failure		422				{object}	httpserver.Problem	"insufficient_funds, expired, cancelled, discarded, idempotency_key_reused"
 //	@Router			/api/v1/accounts/{id}/withdrawals [post]
 func (a *API) withdraw(w http.ResponseWriter, r *http.Request) error {
-	id, err := httpserver.PathUUID(r, "id")
-	if err != nil {
-		return err
-	}
 	var body NewWithdrawal
-	if err := httpserver.DecodeJSON(w, r, &body); err != nil {
+	id, err := named(w, r, httpserver.DecodeJSON, &body)
+	if err != nil {
 		return err
 	}
 	c := body.command(ledger.KindWithdrawal, &id)
@@ -149,12 +143,9 @@ func (a *API) transfer(w http.ResponseWriter, r *http.Request) error {
 //	@Failure		422				{object}	httpserver.Problem	"insufficient_funds, expired, cancelled, discarded, idempotency_key_reused"
 //	@Router			/api/v1/accounts/{id}/holds [post]
 func (a *API) holdFunds(w http.ResponseWriter, r *http.Request) error {
-	id, err := httpserver.PathUUID(r, "id")
-	if err != nil {
-		return err
-	}
 	var body NewHold
-	if err := httpserver.DecodeJSON(w, r, &body); err != nil {
+	id, err := named(w, r, httpserver.DecodeJSON, &body)
+	if err != nil {
 		return err
 	}
 	c := body.command(ledger.KindHoldFunds, &id)
@@ -181,10 +172,7 @@ func (a *API) getHold(w http.ResponseWriter, r *http.Request) error {
 		return billing.NotFound(err, ledger.HoldNotFound)
 	}
 	body, err := a.hold(hold)
-	if err != nil {
-		return err
-	}
-	return httpserver.WriteJSON(w, http.StatusOK, body)
+	return answer(w, body, err)
 }
 
 // capture takes the money of a hold.
@@ -203,7 +191,12 @@ func (a *API) getHold(w http.ResponseWriter, r *http.Request) error {
 //	@Failure		422				{object}	httpserver.Problem	"hold_not_open, hold_of_order, amount_exceeds_hold, cancelled, discarded, idempotency_key_reused"
 //	@Router			/api/v1/holds/{id}/capture [post]
 func (a *API) capture(w http.ResponseWriter, r *http.Request) error {
-	return a.ofHold(w, r, ledger.KindCapture)
+	var body NewCapture
+	id, err := named(w, r, httpserver.DecodeOptionalJSON, &body)
+	if err != nil {
+		return err
+	}
+	return a.submit(w, r, contract.Command{Operation: string(ledger.KindCapture), HoldID: &id, Amount: body.Amount})
 }
 
 // release gives the money of a hold back.
@@ -221,26 +214,11 @@ func (a *API) capture(w http.ResponseWriter, r *http.Request) error {
 //	@Failure	422				{object}	httpserver.Problem	"hold_not_open, hold_of_order, cancelled, discarded, idempotency_key_reused"
 //	@Router		/api/v1/holds/{id}/release [post]
 func (a *API) release(w http.ResponseWriter, r *http.Request) error {
-	return a.ofHold(w, r, ledger.KindRelease)
-}
-
-// ofHold runs a command on the hold in the path.
-func (a *API) ofHold(w http.ResponseWriter, r *http.Request, kind ledger.Kind) error {
-	id, err := httpserver.PathUUID(r, "id")
+	id, err := named(w, r, httpserver.DecodeOptionalJSON, &struct{}{})
 	if err != nil {
 		return err
 	}
-	c := contract.Command{Operation: string(kind), HoldID: &id}
-	if kind == ledger.KindCapture {
-		var body NewCapture
-		if err := httpserver.DecodeOptionalJSON(w, r, &body); err != nil {
-			return err
-		}
-		c.Amount = body.Amount
-	} else if err := httpserver.DecodeOptionalJSON(w, r, &struct{}{}); err != nil {
-		return err
-	}
-	return a.submit(w, r, c)
+	return a.submit(w, r, contract.Command{Operation: string(ledger.KindRelease), HoldID: &id})
 }
 
 // CancelOperation asks for an operation to be ended that has not taken effect.
@@ -266,12 +244,9 @@ type CancelOperation struct {
 //	@Failure		422				{object}	httpserver.Problem	"operation_final, operation_of_order, idempotency_key_reused"
 //	@Router			/api/v1/operations/{id}/cancel [post]
 func (a *API) cancel(w http.ResponseWriter, r *http.Request) error {
-	id, err := httpserver.PathUUID(r, "id")
-	if err != nil {
-		return err
-	}
 	var body CancelOperation
-	if err := httpserver.DecodeOptionalJSON(w, r, &body); err != nil {
+	id, err := named(w, r, httpserver.DecodeOptionalJSON, &body)
+	if err != nil {
 		return err
 	}
 	return a.submit(w, r, contract.Command{Operation: string(ledger.KindCancel), OperationID: &id, Reason: body.Reason})
@@ -297,8 +272,5 @@ func (a *API) getOperation(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	body, err := a.billing.Operation(r.Context(), id, wait)
-	if err != nil {
-		return err
-	}
-	return httpserver.WriteJSON(w, http.StatusOK, body)
+	return answer(w, body, err)
 }

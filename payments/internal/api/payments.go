@@ -69,10 +69,7 @@ func (a *API) getPayment(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	body, err := a.billing.Payment(r.Context(), id, wait)
-	if err != nil {
-		return err
-	}
-	return httpserver.WriteJSON(w, http.StatusOK, body)
+	return answer(w, body, err)
 }
 
 // confirm captures what is held for an order.

@@ -12,6 +12,7 @@ import (
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/idempotency"
+	"github.com/altyn-pay/altyn/platform/money"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
@@ -25,7 +26,7 @@ func (s *Service) SubmitAll(
 		return nil, false, err
 	}
 	results = make([]Result, len(commands))
-	b := batch{s.reader, commands, named, call.Scope}
+	b := batch{s.currencies, commands, named, call.Scope}
 	items, err := b.items(call.Key, results)
 	if err != nil {
 		return nil, false, err
@@ -57,16 +58,16 @@ func (s *Service) SubmitAll(
 		return nil, replayed, err
 	}
 	items = slices.DeleteFunc(items, func(it item) bool { return results[it.index].Err != nil })
-	return results, replayed, s.doItems(ctx, items, call.patience(), results)
+	return results, replayed, s.doItems(ctx, items, call, results)
 }
 
 // doItems has the items of a batch done.
-func (s *Service) doItems(ctx context.Context, items []item, p patience, results []Result) error {
+func (s *Service) doItems(ctx context.Context, items []item, call Call, results []Result) error {
 	requests := make([]ledger.Request, len(items))
 	for i, it := range items {
 		requests[i] = it.request
 	}
-	outcomes, err := s.doAll(ctx, requests, p)
+	outcomes, err := s.doAll(ctx, requests, call)
 	if err != nil {
 		return err
 	}
@@ -95,10 +96,10 @@ func (s *Service) doItems(ctx context.Context, items []item, p patience, results
 
 // batch is what the IDs of its items follow from.
 type batch struct {
-	reader   Reader
-	commands []contract.Command
-	named    postgres.Named
-	scope    string // where it came in
+	currencies *money.Currencies
+	commands   []contract.Command
+	named      postgres.Named
+	scope      string // where it came in
 }
 
 // item is a valid item of a batch.
@@ -131,7 +132,7 @@ func (b batch) items(key string, results []Result) ([]item, error) {
 // over the broker.
 func (b batch) item(key string, index int, c contract.Command) (it item, err error) {
 	it.index, it.command = index, c.CommandID
-	if it.asked, err = b.reader.Request(c, b.named); err != nil {
+	if it.asked, err = Read(c, b.named, b.currencies); err != nil {
 		return it, err
 	}
 	if it.asked.Kind() == ledger.KindBalanceQuery {

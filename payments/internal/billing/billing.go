@@ -25,21 +25,18 @@ import (
 // Service does what clients ask of the billing core and answers in the contract's forms. Problem tells what its
 // errors mean.
 type Service struct {
-	store   *postgres.Store
-	reader  Reader
-	present Presenter
-	results *Results
-	intake  *inbox.Intake[*ledger.Request]
-	full    func(lane int16) bool
+	store      *postgres.Store
+	currencies *money.Currencies
+	present    Presenter
+	results    *Results
+	intake     *inbox.Intake[*ledger.Request]
+	full       func(lane int16) bool
 }
 
 // New makes a service. full tells for which lanes the outbox has no room for further events.
 func New(store *postgres.Store, currencies *money.Currencies, results *Results, intake *inbox.Intake[*ledger.Request],
 	full func(lane int16) bool) *Service {
-	return &Service{
-		store: store, reader: NewReader(currencies), present: NewPresenter(currencies),
-		results: results, intake: intake, full: full,
-	}
+	return &Service{store, currencies, NewPresenter(currencies), results, intake, full}
 }
 
 // Results is where requests wait for their results: the settlement of this process publishes its own.
@@ -65,25 +62,21 @@ type Call struct {
 	Asked   bool          // the client has said how long
 }
 
-// patience is how long a client waits for a result.
-type patience struct {
-	wait  time.Duration
-	funds bool // the client goes on waiting while its request waits for money
-}
-
-// patience is that of the call's client. One that does not say how long is told at once that its request waits for
-// money.
-func (c Call) patience() patience {
+// wait is how long the call's client waits for a result.
+func (c Call) wait() time.Duration {
 	if c.Asked {
-		return patience{wait: c.Wait, funds: true}
+		return c.Wait
 	}
-	return patience{wait: resultWait}
+	return resultWait
 }
 
-// enough tells whether an operation need not be waited for any longer.
-func (p patience) enough(op *ledger.Operation) bool {
-	return op.Status != ledger.Created || !p.funds && op.Reason == ledger.WaitingForFunds
+// enough tells whether an operation need not be waited for any longer. A client that does not say how long it waits is
+// told at once that its request waits for money.
+func (c Call) enough(op *ledger.Operation) bool {
+	return final(op) || !c.Asked && op.Reason == ledger.WaitingForFunds
 }
+
+func final(op *ledger.Operation) bool { return op.Status != ledger.Created }
 
 // Result is what became of a command.
 type Result struct {
@@ -101,7 +94,7 @@ func (s *Service) Submit(ctx context.Context, c contract.Command, call Call) (Re
 	if err != nil {
 		return Result{}, err
 	}
-	out, err := s.do(ctx, request, call.patience())
+	out, err := s.do(ctx, request, call)
 	if err != nil {
 		return Result{}, err
 	}
@@ -135,7 +128,7 @@ func (s *Service) request(ctx context.Context, c contract.Command, call Call) (l
 	if err != nil {
 		return ledger.Request{}, err
 	}
-	request, err := s.reader.Request(c, named)
+	request, err := Read(c, named, s.currencies)
 	if err != nil {
 		return request, err
 	}

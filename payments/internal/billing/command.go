@@ -2,7 +2,6 @@ package billing
 
 import (
 	"cmp"
-	"fmt"
 	"strings"
 	"time"
 
@@ -20,17 +19,10 @@ const (
 	maxExpiry = 365 * 24 * time.Hour // of a hold
 )
 
-// Reader makes ledger requests of commands, which are the same whichever way they come in.
-type Reader struct {
-	currencies *money.Currencies
-}
-
-// NewReader returns a reader.
-func NewReader(currencies *money.Currencies) Reader { return Reader{currencies} }
-
-// Request makes the request of a command, which still lacks its ID. named has the hold and the operation that the
-// command names, if they exist. The error is contract.FieldErrors, or a *Refusal where they do not.
-func (r Reader) Request(c contract.Command, named postgres.Named) (ledger.Request, error) {
+// Read makes the ledger's request of a command, whichever way it comes in; the request still lacks its ID. named has
+// the hold and the operation that the command names, if they exist. The error is contract.FieldErrors, or a *Refusal
+// where they do not.
+func Read(c contract.Command, named postgres.Named, currencies *money.Currencies) (ledger.Request, error) {
 	if err := canonical(&c); err != nil {
 		return ledger.Request{}, err
 	}
@@ -45,7 +37,7 @@ func (r Reader) Request(c contract.Command, named postgres.Named) (ledger.Reques
 			return ledger.Request{}, contract.Invalid(text.field, "%v", err)
 		}
 	}
-	f := fields{c, named, r.currencies, nil}
+	f := fields{c, named, currencies, nil}
 	var request ledger.Request
 	switch ledger.Kind(c.Operation) {
 	case ledger.KindCreateAccount:
@@ -191,39 +183,6 @@ func (f *fields) expiry(longest time.Duration) time.Duration {
 		f.wrong("expires_in", "must be a duration from %gs to %gh, such as 15m", minExpiry.Seconds(), longest.Hours())
 	}
 	return expiry
-}
-
-// Step makes the ledger request of a step of an order's payment: a Confirm, a Reject or a Refund. account is who pays
-// the order, in that currency. An empty amount is the whole. note says why, in the client's words. The request still
-// lacks its ID.
-func (r Reader) Step(kind ledger.Kind, order, account uuid.UUID, code string, amount money.Decimal,
-	note string) (ledger.Request, error) {
-	request := ledger.Request{AccountID: account}
-	if err := contract.CheckText(note, contract.MaxReason); err != nil {
-		return request, contract.Invalid("reason", "%v", err)
-	}
-	var minor int64
-	if amount != "" {
-		currency, ok := r.currencies.Lookup(code)
-		if !ok {
-			return request, fmt.Errorf("%q is stored but no longer among the currencies", code)
-		}
-		var err error
-		if minor, err = currency.Parse(string(amount)); err != nil {
-			return request, contract.Invalid("amount", "%v", err)
-		}
-	}
-	switch kind {
-	case ledger.KindConfirm:
-		request.Command = ledger.Confirm{OrderID: order, Amount: minor}
-	case ledger.KindReject:
-		request.Command = ledger.Reject{OrderID: order, Note: note}
-	case ledger.KindRefund:
-		request.Command = ledger.Refund{OrderID: order, Amount: minor, Note: note}
-	default:
-		return request, fmt.Errorf("%q is no step of a payment", kind)
-	}
-	return request, nil
 }
 
 // canonical puts the other names of operations and fields in their place. The same thing may not be said twice.

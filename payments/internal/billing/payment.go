@@ -3,6 +3,7 @@ package billing
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -36,11 +37,7 @@ type StepResult struct {
 // Step takes a step of an order's payment and waits for its result; the call's scope is the step's own. A step that
 // ends in error is a *Refusal; the result then only tells whether it was replayed.
 func (s *Service) Step(ctx context.Context, step Step, call Call) (StepResult, error) {
-	account, currency, err := s.store.PayerOf(ctx, step.OrderID)
-	if err != nil {
-		return StepResult{}, NotFound(err, ledger.PaymentNotFound)
-	}
-	request, err := s.reader.Step(step.Kind, step.OrderID, account, currency, step.Amount, step.Reason)
+	request, err := s.stepRequest(ctx, step)
 	if err != nil {
 		return StepResult{}, err
 	}
@@ -51,7 +48,7 @@ func (s *Service) Step(ctx context.Context, step Step, call Call) (StepResult, e
 	if err := s.admit(ctx, request, call.Key); err != nil {
 		return StepResult{}, err
 	}
-	out, err := s.do(ctx, request, call.patience())
+	out, err := s.do(ctx, request, call)
 	if err != nil {
 		return StepResult{}, err
 	}
@@ -63,6 +60,38 @@ func (s *Service) Step(ctx context.Context, step Step, call Call) (StepResult, e
 		return result, outcomeUnknown(ctx, request.ID, err)
 	}
 	return result, nil
+}
+
+// stepRequest makes the ledger's request of a step, which still lacks its ID.
+func (s *Service) stepRequest(ctx context.Context, step Step) (request ledger.Request, err error) {
+	var code string
+	if request.AccountID, code, err = s.store.PayerOf(ctx, step.OrderID); err != nil {
+		return request, NotFound(err, ledger.PaymentNotFound)
+	}
+	if err := contract.CheckText(step.Reason, contract.MaxReason); err != nil {
+		return request, contract.Invalid("reason", "%v", err)
+	}
+	var minor int64
+	if step.Amount != "" {
+		currency, err := s.present.Currency(code)
+		if err != nil {
+			return request, err
+		}
+		if minor, err = currency.Parse(string(step.Amount)); err != nil {
+			return request, contract.Invalid("amount", "%v", err)
+		}
+	}
+	switch step.Kind {
+	case ledger.KindConfirm:
+		request.Command = ledger.Confirm{OrderID: step.OrderID, Amount: minor}
+	case ledger.KindReject:
+		request.Command = ledger.Reject{OrderID: step.OrderID, Note: step.Reason}
+	case ledger.KindRefund:
+		request.Command = ledger.Refund{OrderID: step.OrderID, Amount: minor, Note: step.Reason}
+	default:
+		return request, fmt.Errorf("%q is no step of a payment", step.Kind)
+	}
+	return request, nil
 }
 
 // admit refuses a request of whose outcome orders is told, where the outbox has no room, unless it came with a key

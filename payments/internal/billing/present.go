@@ -17,21 +17,13 @@ type Presenter struct{ currencies *money.Currencies }
 // NewPresenter returns a presenter.
 func NewPresenter(currencies *money.Currencies) Presenter { return Presenter{currencies} }
 
-func (p Presenter) currency(code string) (money.Currency, error) {
+// Currency finds a currency that is stored.
+func (p Presenter) Currency(code string) (money.Currency, error) {
 	currency, ok := p.currencies.Stored(code)
 	if !ok {
 		return currency, fmt.Errorf("%q is stored but no longer among the currencies", code)
 	}
 	return currency, nil
-}
-
-// Amount writes minor units of a currency.
-func (p Presenter) Amount(code string, minor int64) (string, error) {
-	currency, err := p.currency(code)
-	if err != nil {
-		return "", err
-	}
-	return currency.Format(minor), nil
 }
 
 // Operation is an operation's record.
@@ -45,7 +37,7 @@ func (p Presenter) Operation(op *ledger.Operation) (contract.Operation, error) {
 	if op.Currency == "" {
 		return out, nil
 	}
-	currency, err := p.currency(op.Currency)
+	currency, err := p.Currency(op.Currency)
 	if err != nil {
 		return out, err
 	}
@@ -55,7 +47,7 @@ func (p Presenter) Operation(op *ledger.Operation) (contract.Operation, error) {
 
 // Payment is a payment's whole state.
 func (p Presenter) Payment(payment ledger.OrderPayment) (contract.Payment, error) {
-	currency, err := p.currency(payment.Currency)
+	currency, err := p.Currency(payment.Currency)
 	if err != nil {
 		return contract.Payment{}, err
 	}
@@ -75,7 +67,7 @@ func (p Presenter) Account(a postgres.Account) (contract.Account, error) {
 		Balances: make([]contract.Balance, len(a.Balances)),
 	}
 	for i, b := range a.Balances {
-		currency, err := p.currency(b.Currency)
+		currency, err := p.Currency(b.Currency)
 		if err != nil {
 			return out, err
 		}
@@ -90,7 +82,7 @@ func (p Presenter) Account(a postgres.Account) (contract.Account, error) {
 func (p Presenter) Balances(of []postgres.Balance) (contract.Balances, error) {
 	out := contract.Balances{Actual: make(map[string]string, len(of)), Frozen: make(map[string]string, len(of))}
 	for _, b := range of {
-		currency, err := p.currency(b.Currency)
+		currency, err := p.Currency(b.Currency)
 		if err != nil {
 			return out, err
 		}

@@ -22,32 +22,20 @@ import (
 type outcome struct {
 	operation *ledger.Operation // in status Created when there is no result yet
 	replayed  bool              // the operation is that of an earlier request with the same key
-	err       error             // idempotency.ErrReused or outcomeUnknown; only of doAll
+	err       error             // idempotency.ErrReused or outcomeUnknown
 }
 
 // do has the inbox accept a request and waits for its result.
-func (s *Service) do(ctx context.Context, r ledger.Request, p patience) (outcome, error) {
-	watched := s.results.Subscribe(r.ID)
-	defer watched.Close()
-	arrivals, err := s.intake.Accept(ctx, Message(r, telemetry.Traceparent(ctx)))
+func (s *Service) do(ctx context.Context, r ledger.Request, call Call) (outcome, error) {
+	outcomes, err := s.doAll(ctx, []ledger.Request{r}, call)
 	if err != nil {
-		err = fmt.Errorf("accept request: %w", err)
-		if pg.IsOutcomeUnknown(err) {
-			err = outcomeUnknown(ctx, shown(r), err)
-		}
 		return outcome{}, err
 	}
-	waiting, cancel := awhile(ctx, p.wait)
-	defer cancel()
-	out, err := s.result(ctx, waiting, watched, r, arrivals[0], p)
-	if err != nil {
-		return outcome{}, outcomeUnknown(ctx, shown(r), err)
-	}
-	return out, out.err
+	return outcomes[0], outcomes[0].err
 }
 
 // doAll has the inbox accept requests in one transaction, in their order, and waits for their results.
-func (s *Service) doAll(ctx context.Context, requests []ledger.Request, p patience) ([]outcome, error) {
+func (s *Service) doAll(ctx context.Context, requests []ledger.Request, call Call) ([]outcome, error) {
 	messages := make([]postgres.Message, len(requests))
 	watched := make([]*watch.Watch[*ledger.Operation], len(requests))
 	for i, r := range requests {
@@ -59,13 +47,13 @@ func (s *Service) doAll(ctx context.Context, requests []ledger.Request, p patien
 	if err != nil && !pg.IsOutcomeUnknown(err) {
 		return nil, fmt.Errorf("accept requests: %w", err)
 	}
-	waiting, cancel := awhile(ctx, p.wait)
+	waiting, cancel := awhile(ctx, call.wait())
 	defer cancel()
 	outcomes := make([]outcome, len(requests))
 	for i, r := range requests {
 		wrong := err
 		if wrong == nil {
-			outcomes[i], wrong = s.result(ctx, waiting, watched[i], r, arrivals[i], p)
+			outcomes[i], wrong = s.result(ctx, waiting, watched[i], r, arrivals[i], call)
 		}
 		if wrong != nil {
 			outcomes[i] = outcome{err: outcomeUnknown(ctx, shown(r), wrong)}
@@ -76,9 +64,9 @@ func (s *Service) doAll(ctx context.Context, requests []ledger.Request, p patien
 
 // result waits for the result of an accepted request until waiting ends.
 func (s *Service) result(ctx, waiting context.Context, watched *watch.Watch[*ledger.Operation],
-	r ledger.Request, arrival inbox.Arrival, p patience) (outcome, error) {
+	r ledger.Request, arrival inbox.Arrival, call Call) (outcome, error) {
 	reused := func(op *ledger.Operation) bool { return r.Fingerprint.Valid && op.Fingerprint != r.Fingerprint }
-	op, settled := watched.Until(waiting, func(op *ledger.Operation) bool { return p.enough(op) || reused(op) })
+	op, settled := watched.Until(waiting, func(op *ledger.Operation) bool { return call.enough(op) || reused(op) })
 	if !settled {
 		if ctx.Err() != nil {
 			return outcome{}, ctx.Err()
@@ -113,13 +101,13 @@ func (s *Service) await(ctx context.Context, id uuid.UUID, wait time.Duration) (
 	watched := s.results.Subscribe(id)
 	defer watched.Close()
 	op, err := s.operation(ctx, id)
-	if err == nil && op.Status != ledger.Created || wait == 0 || err != nil && !errors.Is(err, postgres.ErrNotFound) {
+	if err == nil && final(op) || wait == 0 || err != nil && !errors.Is(err, postgres.ErrNotFound) {
 		return op, err
 	}
 	waiting, cancel := awhile(ctx, wait)
 	defer cancel()
-	if final, ok := watched.Until(waiting, patience{funds: true}.enough); ok {
-		return final, nil
+	if op, ok := watched.Until(waiting, final); ok {
+		return op, nil
 	}
 	return s.operation(ctx, id) // it may be another one by now, that waits
 }

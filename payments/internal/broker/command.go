@@ -102,7 +102,7 @@ func (d *Decoder) request(c *received, named postgres.Named) {
 		return
 	}
 	r := &c.request
-	if *r, c.problem = d.reader.Request(c.command, named); c.problem != nil {
+	if *r, c.problem = billing.Read(c.command, named, d.currencies); c.problem != nil {
 		return
 	}
 	r.CommandID = c.reply.CommandID

@@ -18,14 +18,13 @@ import (
 type Decoder struct {
 	store      *postgres.Store
 	currencies *money.Currencies
-	reader     billing.Reader
 	hasTopic   func(ctx context.Context, topic string) (bool, error)
 }
 
 // NewDecoder returns a decoder. hasTopic tells whether a topic for replies exists.
 func NewDecoder(store *postgres.Store, currencies *money.Currencies,
 	hasTopic func(context.Context, string) (bool, error)) *Decoder {
-	return &Decoder{store: store, currencies: currencies, reader: billing.NewReader(currencies), hasTopic: hasTopic}
+	return &Decoder{store: store, currencies: currencies, hasTopic: hasTopic}
 }
 
 // Decode is an inbox.Decoder.

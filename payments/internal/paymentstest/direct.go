@@ -53,7 +53,7 @@ func build(p *service.Process) error {
 		worker = inbox.NewWorker(store.Inbox(), settle.Settle, inbox.DefaultRetry, p.Log, p.Metrics)
 		intake = inbox.NewIntake(store.Inbox(), worker)
 		p.Go(worker.Run)
-		p.Go(settlement.NewExpiry(store, p.Log, worker.Wake).Run)
+		p.Go(settlement.Expiry(store, p.Log, worker.Wake).Run)
 	}
 	if p.Config.Role == service.Worker {
 		return nil

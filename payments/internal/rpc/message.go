@@ -1,9 +1,9 @@
 package rpc
 
 import (
+	"strings"
 	"time"
 
-	"github.com/google/uuid"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -11,8 +11,6 @@ import (
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/httpserver"
 )
-
-func id(field, text string) (uuid.UUID, error) { return httpserver.ParseID(field, text) }
 
 // wait reads how long to wait; 0 where the request does not say.
 func wait(asked *durationpb.Duration) (time.Duration, error) {
@@ -38,26 +36,17 @@ func at(asked *timestamppb.Timestamp) (*time.Time, error) {
 	return &at, nil
 }
 
-var (
-	statuses = map[string]paymentsv1.PaymentStatus{
-		contract.PaymentCreated:    paymentsv1.PaymentStatus_PAYMENT_STATUS_CREATED,
-		contract.PaymentAuthorized: paymentsv1.PaymentStatus_PAYMENT_STATUS_AUTHORIZED,
-		contract.PaymentSucceeded:  paymentsv1.PaymentStatus_PAYMENT_STATUS_SUCCEEDED,
-		contract.PaymentFailed:     paymentsv1.PaymentStatus_PAYMENT_STATUS_FAILED,
-		contract.PaymentCancelled:  paymentsv1.PaymentStatus_PAYMENT_STATUS_CANCELLED,
-		contract.PaymentRefunded:   paymentsv1.PaymentStatus_PAYMENT_STATUS_REFUNDED,
-	}
-	captures = map[string]paymentsv1.CaptureMethod{
-		contract.CaptureAutomatic: paymentsv1.CaptureMethod_CAPTURE_METHOD_AUTOMATIC,
-		contract.CaptureManual:    paymentsv1.CaptureMethod_CAPTURE_METHOD_MANUAL,
-	}
-)
-
 func message(p contract.Payment) *paymentsv1.Payment {
 	return &paymentsv1.Payment{
 		OrderId: p.OrderID.String(), AccountId: p.AccountID.String(), Amount: p.Amount, Currency: p.Currency,
-		Capture: captures[p.Capture], Status: statuses[p.Status], Reason: p.Reason, Note: p.Note,
+		Capture: paymentsv1.CaptureMethod(value(paymentsv1.CaptureMethod_value, "CAPTURE_METHOD_", p.Capture)),
+		Status:  paymentsv1.PaymentStatus(value(paymentsv1.PaymentStatus_value, "PAYMENT_STATUS_", p.Status)), Reason: p.Reason, Note: p.Note,
 		CapturedAmount: p.CapturedAmount, RefundedAmount: p.RefundedAmount, Version: p.Version,
 		CreatedAt: timestamppb.New(time.Time(p.CreatedAt)), UpdatedAt: timestamppb.New(time.Time(p.UpdatedAt)),
 	}
+}
+
+// value is the number of a name of the contract, which an enum has in capitals behind its prefix.
+func value(values map[string]int32, prefix, name string) int32 {
+	return values[prefix+strings.ToUpper(name)]
 }

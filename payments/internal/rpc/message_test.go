@@ -1,28 +1,28 @@
 package rpc
 
 import (
-	"strings"
 	"testing"
 
 	paymentsv1 "github.com/altyn-pay/altyn/payments/api/altyn/payments/v1"
+	"github.com/altyn-pay/altyn/platform/contract"
 )
 
-// A status that is not in the table would read as unspecified.
-func TestEveryNumberHasItsText(t *testing.T) {
-	if want := len(paymentsv1.PaymentStatus_name) - 1; len(statuses) != want {
-		t.Errorf("%d statuses, want %d", len(statuses), want)
+// A status that the enum lacks would read as unspecified.
+func TestEveryTextHasItsNumber(t *testing.T) {
+	statuses, captures := map[paymentsv1.PaymentStatus]bool{}, map[paymentsv1.CaptureMethod]bool{}
+	for _, status := range []string{
+		contract.PaymentCreated, contract.PaymentAuthorized, contract.PaymentSucceeded, contract.PaymentFailed,
+		contract.PaymentCancelled, contract.PaymentRefunded,
+	} {
+		statuses[message(contract.Payment{Status: status}).GetStatus()] = true
 	}
-	for text, number := range statuses {
-		if number.String() != "PAYMENT_STATUS_"+strings.ToUpper(text) {
-			t.Errorf("%s is %s", text, number)
-		}
+	for _, capture := range []string{contract.CaptureAutomatic, contract.CaptureManual} {
+		captures[message(contract.Payment{Capture: capture}).GetCapture()] = true
 	}
-	if want := len(paymentsv1.CaptureMethod_name) - 1; len(captures) != want {
-		t.Errorf("%d ways to capture, want %d", len(captures), want)
+	if statuses[0] || len(statuses) != len(paymentsv1.PaymentStatus_name)-1 {
+		t.Errorf("statuses: %v", statuses)
 	}
-	for text, number := range captures {
-		if number.String() != "CAPTURE_METHOD_"+strings.ToUpper(text) {
-			t.Errorf("%s is %s", text, number)
-		}
+	if captures[0] || len(captures) != len(paymentsv1.CaptureMethod_name)-1 {
+		t.Errorf("ways to capture: %v", captures)
 	}
 }

@@ -21,6 +21,7 @@ import (
 	paymentsv1 "github.com/altyn-pay/altyn/payments/api/altyn/payments/v1"
 	"github.com/altyn-pay/altyn/payments/api/altyn/payments/v1/paymentsv1connect"
 	"github.com/altyn-pay/altyn/payments/internal/billing"
+	"github.com/altyn-pay/altyn/platform/httpserver"
 )
 
 const (
@@ -92,7 +93,7 @@ func (s *Service) Check(ctx context.Context, r *grpchealth.CheckRequest) (*grpch
 // GetPayment looks at the payment of an order.
 func (s *Service) GetPayment(
 	ctx context.Context, r *paymentsv1.GetPaymentRequest) (*paymentsv1.GetPaymentResponse, error) {
-	order, err := id("order_id", r.GetOrderId())
+	order, err := httpserver.ParseID("order_id", r.GetOrderId())
 	if err != nil {
 		return nil, err
 	}
@@ -110,7 +111,7 @@ func (s *Service) GetPayment(
 // GetBalance tells what an account has.
 func (s *Service) GetBalance(
 	ctx context.Context, r *paymentsv1.GetBalanceRequest) (*paymentsv1.GetBalanceResponse, error) {
-	account, err := id("account_id", r.GetAccountId())
+	account, err := httpserver.ParseID("account_id", r.GetAccountId())
 	if err != nil {
 		return nil, err
 	}

@@ -60,7 +60,7 @@ type stepRequest interface {
 
 func (s *Service) step(ctx context.Context, r stepRequest, step billing.Step) (result billing.StepResult, err error) {
 	var call billing.Call
-	if step.OrderID, err = id("order_id", r.GetOrderId()); err != nil {
+	if step.OrderID, err = httpserver.ParseID("order_id", r.GetOrderId()); err != nil {
 		return result, err
 	}
 	if call.Key, call.SentKey, err = key(ctx, r.GetIdempotencyKey()); err != nil {
