@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"sync"
 	"time"
 
 	kafkago "github.com/segmentio/kafka-go"
@@ -50,17 +49,15 @@ func NewTail(ctx context.Context, cfg kafka.Config, topic string, log *slog.Logg
 // through the loss of brokers. It does not see partitions that are added meanwhile. It can be called once.
 func (t *Tail) Run(ctx context.Context, handle func(messages []kafka.Message)) {
 	defer t.pool.Close()
-	var mu sync.Mutex
-	r := broker.Reader{Pool: t.pool, Outages: t.outages, Topics: []string{t.topic},
-		Accept: func(_ *broker.Source, got broker.Fetched) {
-			if len(got.Messages) > 0 {
-				mu.Lock()
-				defer mu.Unlock()
-				handle(got.Messages)
-			}
-		}}
+	r := broker.Reader{Pool: t.pool, Outages: t.outages, Topics: []string{t.topic}}
 	for id, offsets := range t.from {
 		r.Sources = append(r.Sources, broker.NewSource(broker.Partition{Topic: t.topic, ID: id}, offsets.LastOffset))
 	}
-	r.Run(ctx)
+	r.Run(ctx, func(fetched []broker.Fetched) {
+		for _, got := range fetched {
+			if len(got.Messages) > 0 {
+				handle(got.Messages)
+			}
+		}
+	})
 }

@@ -20,12 +20,12 @@ const (
 	FetchWait = time.Second
 
 	// Bounds of one fetch for a partition, and for all of them. A single record batch may exceed both.
-	maxPartitionBytes = 512 << 10
+	maxPartitionBytes = 256 << 10
 	maxFetchBytes     = 2 << 20
 
 	// maxPartitionMemory bounds what one fetch keeps of a partition in memory: a few compressed bytes may hold many
 	// messages.
-	maxPartitionMemory = 4 << 20
+	maxPartitionMemory = 2 << 20
 )
 
 // Partition is a partition of a topic.
@@ -44,6 +44,7 @@ type Position struct {
 
 // Fetched is what was fetched from a position. Its messages are valid even if there is an error.
 type Fetched struct {
+	Partition
 	From     int64
 	Messages []Message
 	bytes    int   // what the messages take in memory
@@ -85,7 +86,7 @@ func (c *Pool) Fetch(ctx context.Context, wait time.Duration, positions ...Posit
 	for i, p := range positions {
 		// A partition may be missing in the answer when the others have used up its bytes.
 		if answered := answers[p.Partition]; answered == nil || err != nil {
-			results[i] = Fetched{From: p.Offset, Next: p.Offset, End: -1, Err: err}
+			results[i] = Fetched{Partition: p.Partition, From: p.Offset, Next: p.Offset, End: -1, Err: err}
 		} else {
 			results[i] = p.read(answered)
 		}
@@ -95,7 +96,10 @@ func (c *Pool) Fetch(ctx context.Context, wait time.Duration, positions ...Posit
 
 // read reads the broker's answer: what is committed, within transactions or not, and nothing of aborted transactions.
 func (p Position) read(answered *fetchPartition) Fetched {
-	got := Fetched{From: p.Offset, Next: p.Offset, End: answered.HighWatermark, Err: Answer(answered.ErrorCode, "")}
+	got := Fetched{
+		Partition: p.Partition, From: p.Offset, Next: p.Offset,
+		End: answered.HighWatermark, Err: Answer(answered.ErrorCode, ""),
+	}
 	if got.Err != nil {
 		return got
 	}
@@ -118,7 +122,7 @@ func (p Position) read(answered *fetchPartition) Fetched {
 				delete(dropped, batch.producerID)
 			}
 		case batch.attributes.Transactional() && dropped[batch.producerID]:
-		case !got.add(p.Partition, batch):
+		case !got.add(batch):
 			return got
 		}
 		got.Next = max(got.Next, batch.last+1) // some offsets have no record, such as end marks
@@ -128,7 +132,7 @@ func (p Position) read(answered *fetchPartition) Fetched {
 
 // add appends the batch's messages from the next offset on. What cannot be read becomes one message that says why. It
 // returns false when it has taken as much as it may; the rest comes with the next fetch.
-func (got *Fetched) add(p Partition, batch *recordBatch) bool {
+func (got *Fetched) add(batch *recordBatch) bool {
 	records, err := batch.records(got.Next)
 	got.Messages = slices.Grow(got.Messages, min(max(0, int(batch.count)), 1000))
 	for err == nil {
@@ -137,7 +141,7 @@ func (got *Fetched) add(p Partition, batch *recordBatch) bool {
 		}
 		var m Message
 		if m, err = records.next(); err == nil {
-			m.Topic, m.Partition = p.Topic, p.ID
+			m.Topic, m.Partition = got.Topic, got.ID
 			got.Messages, got.Next = append(got.Messages, m), m.Offset+1
 			got.bytes += m.memory()
 		}
@@ -145,7 +149,7 @@ func (got *Fetched) add(p Partition, batch *recordBatch) bool {
 	if !errors.Is(err, io.EOF) {
 		first := max(batch.base, got.Next)
 		got.Messages = append(got.Messages, Message{
-			Topic: p.Topic, Partition: p.ID, Offset: first, Time: time.UnixMilli(batch.maxTime),
+			Topic: got.Topic, Partition: got.ID, Offset: first, Time: time.UnixMilli(batch.maxTime),
 			Unreadable: &UnreadableError{First: first, Last: batch.last, Cause: err},
 		})
 	}

@@ -18,19 +18,14 @@ const (
 	lone   = -2 // stands for the leader of a source that is fetched by itself
 )
 
-// Reader reads partitions. Each broker gets one request at a time, for all the partitions that it leads. A partition
-// that has no room for messages is left out. A partition in trouble is fetched by itself until it is well: its leader
-// may have moved, and an answer that cannot be read does not tell which partition is the cause.
+// Reader reads partitions. Each broker gets one request at a time, for all the partitions that it leads. A partition in
+// trouble is fetched by itself until it is well: its leader may have moved, and an answer that cannot be read does not
+// tell which partition is the cause.
 type Reader struct {
 	Pool    *Pool
 	Outages *Outages
 	Topics  []string
 	Sources []*Source
-	// Accept takes what was fetched, before more of the source is fetched. It is called concurrently.
-	Accept func(s *Source, got Fetched)
-	// Full tells whether a source has no room; nil means never. Room signals that a full source may have room again.
-	Full func(s *Source) bool
-	Room <-chan struct{}
 
 	turn int // which source comes first; they take turns, because the first ones may use up the bytes of an answer
 }
@@ -38,15 +33,15 @@ type Reader struct {
 // Source is a partition that is being read.
 type Source struct {
 	Partition
-	Next     int64  // the offset to fetch from; negative for the first one
+	next     int64  // the offset to fetch from; negative for the first one
 	name     string // for Outages; made once, because each fetch needs it
 	failures int    // in a row
 	away     bool   // in a round, which alone may use it until it comes back
 }
 
-// NewSource makes a source that begins at an offset.
+// NewSource makes a source that begins at an offset, or at the first one if that is negative.
 func NewSource(p Partition, next int64) *Source {
-	return &Source{Partition: p, Next: next, name: p.String()}
+	return &Source{Partition: p, next: next, name: p.String()}
 }
 
 // round is one fetch from a broker, or a pause after one.
@@ -54,13 +49,22 @@ type round struct {
 	leader  int32
 	sources []*Source
 	wait    time.Duration
+	fetched []Fetched
 }
 
-// Run reads until ctx ends.
-func (r *Reader) Run(ctx context.Context) {
+// Run reads until ctx ends. It calls accept with what was fetched, and fetches more of it when accept has returned: so
+// whatever arrives meanwhile comes with the next fetch.
+func (r *Reader) Run(ctx context.Context, accept func(fetched []Fetched)) {
 	var rounds sync.WaitGroup
 	defer rounds.Wait()
 	back, busy := make(chan round), map[int32]bool{}
+	end := func(done round) []Fetched {
+		delete(busy, done.leader)
+		for _, s := range done.sources {
+			s.away = false
+		}
+		return done.fetched
+	}
 	for ctx.Err() == nil {
 		for _, due := range r.due(ctx, busy) {
 			busy[due.leader] = true
@@ -69,15 +73,22 @@ func (r *Reader) Run(ctx context.Context) {
 			}
 			rounds.Go(func() { r.do(ctx, due, back) })
 		}
+		var fetched []Fetched
 		select {
 		case <-ctx.Done():
-		case <-r.Room:
+			return
 		case done := <-back:
-			delete(busy, done.leader)
-			for _, s := range done.sources {
-				s.away = false
+			fetched = end(done)
+		}
+		for others := true; others; {
+			select {
+			case done := <-back:
+				fetched = append(fetched, end(done)...)
+			default:
+				others = false
 			}
 		}
+		accept(fetched)
 	}
 }
 
@@ -87,8 +98,8 @@ func (r *Reader) due(ctx context.Context, busy map[int32]bool) (rounds []round) 
 	for i := range r.Sources {
 		s := r.Sources[(r.turn+i)%len(r.Sources)]
 		switch {
-		case s.away || r.Full != nil && r.Full(s):
-		case s.failures > 0 || s.Next < 0:
+		case s.away:
+		case s.failures > 0 || s.next < 0:
 			rounds = append(rounds, round{leader: lone, sources: []*Source{s}})
 		default:
 			ready = append(ready, s)
@@ -118,7 +129,7 @@ func (r *Reader) due(ctx context.Context, busy map[int32]bool) (rounds []round) 
 		if len(sources) < led[by] {
 			wait = briefWait
 		}
-		rounds = append(rounds, round{by, sources, wait})
+		rounds = append(rounds, round{leader: by, sources: sources, wait: wait})
 	}
 	return rounds
 }
@@ -131,22 +142,22 @@ func (r *Reader) do(ctx context.Context, it round, back chan<- round) {
 		case back <- done:
 		}
 	}
-	results := r.fetch(ctx, it)
+	well, failed := round{leader: it.leader, fetched: r.fetch(ctx, it)}, round{leader: lone}
 	if ctx.Err() != nil {
 		return
 	}
-	well, failed := round{leader: it.leader}, round{leader: lone}
 	failures := 0
 	for i, s := range it.sources {
-		r.Accept(s, results[i])
-		if err := results[i].Err; err != nil {
+		got := well.fetched[i]
+		s.next = got.Next
+		r.Outages.Note(s.name, got.Err)
+		if got.Err != nil {
 			failures = max(failures, s.failures)
-			r.fail(s, results[i])
+			r.fail(s, got.Err)
 			failed.sources = append(failed.sources, s)
 			continue
 		}
-		r.Outages.Note(s.name, nil)
-		s.Next, s.failures = results[i].Next, 0
+		s.failures = 0
 		well.sources = append(well.sources, s)
 	}
 	send(well)
@@ -159,11 +170,11 @@ func (r *Reader) do(ctx context.Context, it round, back chan<- round) {
 func (r *Reader) fetch(ctx context.Context, it round) []Fetched {
 	positions := make([]Position, len(it.sources))
 	for i, s := range it.sources {
-		positions[i] = Position{s.Partition, s.Next}
-		if s.Next < 0 {
+		positions[i] = Position{s.Partition, s.next}
+		if s.next < 0 {
 			offsets, err := r.Pool.Offsets(ctx, kafkago.ReadUncommitted, s.Topic, s.ID)
 			if err != nil {
-				return []Fetched{{From: s.Next, Next: s.Next, End: -1, Err: err}}
+				return []Fetched{{Partition: s.Partition, From: s.next, Next: s.next, End: -1, Err: err}}
 			}
 			positions[i].Offset = offsets[s.ID].FirstOffset
 		}
@@ -172,16 +183,14 @@ func (r *Reader) fetch(ctx context.Context, it round) []Fetched {
 }
 
 // fail handles an error that a source got instead of messages, or after them.
-func (r *Reader) fail(s *Source, got Fetched) {
-	r.Outages.Note(s.name, got.Err)
+func (r *Reader) fail(s *Source, err error) {
 	s.failures++
-	s.Next = got.Next
 	switch {
-	case errors.Is(got.Err, kafkago.OffsetOutOfRange):
+	case errors.Is(err, kafkago.OffsetOutOfRange):
 		r.Outages.log.Warn("kafka offset is out of range, reading from the first one",
-			"topic", s.Topic, "partition", s.ID, "offset", s.Next)
-		s.Next = kafkago.FirstOffset
-	case IsStale(got.Err) || !IsAnswer(got.Err):
+			"topic", s.Topic, "partition", s.ID, "offset", s.next)
+		s.next = kafkago.FirstOffset
+	case IsStale(err) || !IsAnswer(err):
 		r.Pool.Forget()
 	}
 }

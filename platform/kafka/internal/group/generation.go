@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/altyn-pay/altyn/platform/kafka/internal/broker"
 	"github.com/altyn-pay/altyn/platform/stage"
 )
@@ -24,8 +26,8 @@ const (
 
 var errPartitions = errors.New("the topics have other partitions now")
 
-// generation is the time during which this member has the same partitions. A reader fetches their messages, a collector
-// has all that has arrived handled as one batch, and a committer follows the collector.
+// generation is the time during which this member has the same partitions. It has what was fetched of them handled,
+// while a committer follows.
 type generation struct {
 	*Group
 	member     *Member
@@ -33,26 +35,34 @@ type generation struct {
 	outages    *broker.Outages
 	handle     Handler
 	partitions map[broker.Partition]*partition
-	arrived    stage.Signal // messages wait
-	room       stage.Signal // some were taken
 
 	mu      sync.Mutex
-	turns   []*partition               // those with waiting messages, in the order in which they are taken
 	handled map[broker.Partition]int64 // the offsets to commit
 	dirty   stage.Signal               // there are some
+}
+
+// partition is where this member stands in an assigned partition.
+type partition struct {
+	handled int64 // the next offset to handle; negative until it is known
+	end     int64 // the offset after the last message
+	lag     prometheus.Gauge
+}
+
+func (p *partition) observe() {
+	if p.handled >= 0 {
+		p.lag.Set(float64(max(0, p.end-p.handled)))
+	}
 }
 
 func newGeneration(group *Group, m *Member, a assignment, outages *broker.Outages, handle Handler) *generation {
 	g := &generation{
 		Group: group, member: m, counts: a.partitions, outages: outages, handle: handle,
-		partitions: map[broker.Partition]*partition{}, arrived: stage.NewSignal(), room: stage.NewSignal(),
-		handled: map[broker.Partition]int64{}, dirty: stage.NewSignal(),
+		partitions: map[broker.Partition]*partition{},
+		handled:    map[broker.Partition]int64{}, dirty: stage.NewSignal(),
 	}
 	for id, offset := range a.offsets {
 		lag := group.Lag.WithLabelValues(group.Name, id.Topic, strconv.Itoa(id.ID))
-		p := &partition{Source: broker.NewSource(id, offset), lag: lag}
-		p.handled.Store(offset)
-		g.partitions[id] = p
+		g.partitions[id] = &partition{handled: offset, lag: lag}
 	}
 	return g
 }
@@ -66,7 +76,7 @@ func (g *generation) run(parent context.Context) error {
 	alive, rest := context.WithCancel(context.WithoutCancel(parent))
 	defer rest()
 
-	var workers, heart sync.WaitGroup
+	var committer, heart sync.WaitGroup
 	heart.Go(func() {
 		g.member.keepAlive(alive, end, func(err error) {
 			g.outages.Note("group", err)
@@ -75,11 +85,9 @@ func (g *generation) run(parent context.Context) error {
 			}
 		})
 	})
-	workers.Go(func() { g.commitAsHandled(ctx, end) })
-	workers.Go(func() { g.read(ctx) })
-	g.collect(ctx)
-	end(nil)
-	workers.Wait()
+	committer.Go(func() { g.commitAsHandled(ctx, end) })
+	g.read(ctx)
+	committer.Wait()
 
 	// The group waits until this member joins again or leaves, so what was handled can still be committed.
 	finish, cancel := context.WithTimeout(alive, leaveTimeout)
@@ -89,8 +97,8 @@ func (g *generation) run(parent context.Context) error {
 	}
 	rest()
 	heart.Wait()
-	for _, p := range g.partitions {
-		g.Lag.DeleteLabelValues(g.Name, p.Topic, strconv.Itoa(p.ID))
+	for id := range g.partitions {
+		g.Lag.DeleteLabelValues(g.Name, id.Topic, strconv.Itoa(id.ID))
 	}
 	if parent.Err() != nil {
 		return nil
@@ -112,38 +120,65 @@ func (g *generation) assigned() map[string][]int {
 	return partitions
 }
 
-// read fetches the partitions' messages until ctx ends.
+// read fetches and handles the partitions' messages until ctx ends.
 func (g *generation) read(ctx context.Context) {
-	r := broker.Reader{
-		Pool: g.member.pool, Outages: g.outages, Topics: g.Topics, Accept: g.accept, Full: g.full, Room: g.room,
-	}
-	for id, p := range g.partitions {
-		r.Sources = append(r.Sources, p.Source)
-		defer g.outages.Note(id.String(), nil)
-	}
-	r.Run(ctx)
-}
-
-// collect handles batches until ctx ends.
-func (g *generation) collect(ctx context.Context) {
 	handling, done := outlive(ctx, handleGrace)
 	defer done()
-	for ctx.Err() == nil {
-		batch := g.take()
-		if len(batch) == 0 {
-			select {
-			case <-ctx.Done():
-			case <-g.arrived:
-			}
-			continue
-		}
-		begin := time.Now()
-		if !g.handleBatch(ctx, handling, batch) {
-			return
-		}
-		g.markHandled(batch)
-		stage.Gather(ctx, len(batch), begin)
+	r := broker.Reader{Pool: g.member.pool, Outages: g.outages, Topics: g.Topics}
+	for id, p := range g.partitions {
+		r.Sources = append(r.Sources, broker.NewSource(id, p.handled))
+		defer g.outages.Note(id.String(), nil)
 	}
+	r.Run(ctx, func(fetched []broker.Fetched) {
+		for rest := g.arrived(fetched); len(rest) > 0 && ctx.Err() == nil; {
+			var b batch
+			b, rest = cut(rest)
+			begin := time.Now()
+			if len(b.messages) > 0 && !g.handleBatch(ctx, handling, b.messages) {
+				return
+			}
+			g.markHandled(b)
+			if len(rest) == 0 {
+				stage.Gather(ctx, len(b.messages), begin)
+			}
+		}
+	})
+}
+
+// arrived notes how far the partitions go, and returns what there is to handle. Some of it may have no messages, such
+// as the end mark of a transaction.
+func (g *generation) arrived(fetched []broker.Fetched) []broker.Fetched {
+	for _, f := range fetched {
+		p := g.partitions[f.Partition]
+		if p.handled < 0 {
+			p.handled = f.From
+		}
+		if f.End >= 0 {
+			p.end = f.End
+		}
+		p.observe()
+	}
+	return slices.DeleteFunc(fetched, func(f broker.Fetched) bool { return f.Next <= f.From })
+}
+
+// markHandled makes the offsets after a batch ready to be committed.
+func (g *generation) markHandled(b batch) {
+	counts := map[string]int{}
+	for i := range b.messages {
+		counts[b.messages[i].Topic]++
+	}
+	for topic, count := range counts {
+		g.Consumed.WithLabelValues(g.Name, topic).Add(float64(count))
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for id, next := range b.next {
+		g.handled[id] = next
+		p := g.partitions[id]
+		p.handled = next
+		p.observe()
+	}
+	g.dirty.Send()
 }
 
 // handleBatch tries until the batch is handled. It returns false when ctx ended before.
