@@ -131,55 +131,47 @@ func Read(m Message, read func() error) (reason error) {
 // twice. An error means that ctx has ended.
 func (p *Producer) DeadLetters(ctx context.Context, messages []Message, reasons []error,
 	park func(ctx context.Context, messages []Message, reasons []error) error) error {
-	type letter struct {
-		message Message
-		reason  error
-	}
-	letters := make([]letter, len(messages))
-	for i, m := range messages {
-		letters[i] = letter{m, reasons[i]}
-	}
-	var parked []letter
+	var parked []Message
+	var parkedFor []error
 	for start, failures := time.Now(), 0; ; failures++ {
-		batch := make([]Message, len(letters))
-		for i, l := range letters {
-			batch[i] = DeadLetter(l.message, l.reason.Error())
+		letters := make([]Message, len(messages))
+		for i, m := range messages {
+			letters[i] = DeadLetter(m, reasons[i].Error())
 		}
-		var rest []letter
+		var rest []Message
+		var restFor []error
 		var failed error
-		for i, err := range p.Produce(ctx, batch) {
-			switch l := letters[i]; {
+		for i, err := range p.Produce(ctx, letters) {
+			switch m, reason := messages[i], reasons[i]; {
 			case err == nil:
-				p.logDead("message cannot be read; kept as a dead letter", l.message, l.reason)
+				p.logDead("message cannot be read; kept as a dead letter", m, reason)
 			case Permanent(err), time.Since(start) > deadLetterPatience && (broker.IsAnswer(err) || broker.IsStale(err)):
-				parked = append(parked, letter{l.message, fmt.Errorf("%w; no dead letter: %w", l.reason, err)})
+				parked = append(parked, m)
+				parkedFor = append(parkedFor, fmt.Errorf("%w; no dead letter: %w", reason, err))
 			default:
-				rest, failed = append(rest, l), err
+				rest, restFor, failed = append(rest, m), append(restFor, reason), err
 			}
 		}
-		letters = rest
+		messages, reasons = rest, restFor
 		if len(parked) > 0 {
-			messages, reasons := make([]Message, len(parked)), make([]error, len(parked))
-			for i, l := range parked {
-				messages[i], reasons[i] = l.message, l.reason
+			err := park(ctx, parked, parkedFor)
+			for i := 0; err == nil && i < len(parked); i++ {
+				p.logDead("message cannot be read; parked", parked[i], parkedFor[i])
 			}
-			err := park(ctx, messages, reasons)
 			if err == nil {
-				for _, l := range parked {
-					p.logDead("message cannot be read; parked", l.message, l.reason)
-				}
-				parked = nil
+				parked, parkedFor = nil, nil
 			}
 			failed = errors.Join(failed, err)
 		}
-		if len(letters) == 0 && len(parked) == 0 {
+		left := len(messages) + len(parked)
+		if left == 0 {
 			return nil
 		}
 		if failures == 0 {
-			p.log.Warn("dead letters not kept, trying again", "messages", len(letters)+len(parked), "error", failed)
+			p.log.Warn("dead letters not kept, trying again", "messages", left, "error", failed)
 		}
 		if !broker.Backoff(ctx, failures) {
-			return fmt.Errorf("kafka: keep %d dead letters: %w", len(letters)+len(parked), errors.Join(failed, ctx.Err()))
+			return fmt.Errorf("kafka: keep %d dead letters: %w", left, errors.Join(failed, ctx.Err()))
 		}
 	}
 }

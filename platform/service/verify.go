@@ -11,6 +11,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/currencies"
 	"github.com/altyn-pay/altyn/platform/httpserver"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
+	"github.com/altyn-pay/altyn/platform/stage"
 )
 
 const (
@@ -40,24 +41,14 @@ func (p *Process) verify(ctx context.Context) error {
 		select {
 		case <-p.verified:
 			return nil
+		case <-ctx.Done():
+			return nil
 		default:
 		}
-		err := pg.Wait(ctx, p.DB)
-		if err == nil {
-			err = p.verifyOnce(ctx)
-		}
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case err != nil && !pg.IsTransient(err):
+		if err := p.verifyOnce(ctx); err != nil && !pg.IsTransient(err) && ctx.Err() == nil {
 			return err
-		case err != nil:
-			p.Log.Warn("the database could not be verified; trying again", "error", err, "retry_in", verifyInterval)
-			select {
-			case <-ctx.Done():
-			case <-time.After(verifyInterval):
-			}
 		}
+		stage.Wait(ctx, verifyInterval)
 	}
 }
 

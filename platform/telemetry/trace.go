@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"math/rand/v2"
+	"strings"
 )
 
 // traceparentLen is the length of a W3C trace context header of version 00: 00-<32 hex>-<16 hex>-<2 hex>.
@@ -17,8 +18,8 @@ func ParseTraceparent(s string) (string, bool) {
 		return "", false
 	}
 	version, traceID, parentID, flags := s[:2], s[3:35], s[36:52], s[53:traceparentLen]
-	if !isHex(version) || !isHex(traceID) || !isHex(parentID) || !isHex(flags) ||
-		version == "ff" || isZero(traceID) || isZero(parentID) {
+	if strings.Trim(version+traceID+parentID+flags, "0123456789abcdef") != "" ||
+		version == "ff" || strings.Trim(traceID, "0") == "" || strings.Trim(parentID, "0") == "" {
 		return "", false
 	}
 	if len(s) > traceparentLen && (version == "00" || s[traceparentLen] != '-') {
@@ -34,13 +35,7 @@ func NewTraceparent() string {
 	binary.BigEndian.PutUint64(ids[8:], rand.Uint64()|1) // An ID of zeros is not valid.
 	binary.BigEndian.PutUint64(ids[16:], rand.Uint64()|1)
 
-	var s [traceparentLen]byte
-	copy(s[:], "00-")
-	hex.Encode(s[3:], ids[:16])
-	s[35] = '-'
-	hex.Encode(s[36:], ids[16:])
-	copy(s[52:], "-01")
-	return string(s[:])
+	return "00-" + hex.EncodeToString(ids[:16]) + "-" + hex.EncodeToString(ids[16:]) + "-01"
 }
 
 // TraceID returns the part of a valid traceparent that all its spans share, or "" of anything else.
@@ -62,22 +57,4 @@ func WithTraceparent(ctx context.Context, traceparent string) context.Context {
 func Traceparent(ctx context.Context) string {
 	traceparent, _ := ctx.Value(traceparentKey{}).(string)
 	return traceparent
-}
-
-func isHex(s string) bool {
-	for i := range len(s) {
-		if c := s[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
-			return false
-		}
-	}
-	return true
-}
-
-func isZero(s string) bool {
-	for i := range len(s) {
-		if s[i] != '0' {
-			return false
-		}
-	}
-	return true
 }

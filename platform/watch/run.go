@@ -11,17 +11,16 @@ import (
 )
 
 const (
-	// Without a feed, the pause between two looks at a row is a sixteenth of the time that somebody has waited for it: who
-	// has waited for seconds can wait a moment more. Most changes are this process's own and come before the first look.
+	// Without a feed, or while it is down, the pause between two looks at a row is a sixteenth of the time that somebody
+	// has waited for it: who has waited for seconds can wait a moment more. Most changes are this process's own and come
+	// before the first look.
 	pollTick  = 20 * time.Millisecond
 	firstLook = 2 * pollTick
 	pollShare = 16
 	pollPause = 250 * time.Millisecond
 
-	// With a feed, each row is still looked at now and then, in case the feed misses a change, and more often while the
-	// feed is down.
-	sweepTick  = 500 * time.Millisecond
-	sweepPause = 4 * sweepTick
+	// With a feed, each row is still looked at now and then, in case the feed misses a change.
+	sweepPause = 2 * time.Second
 )
 
 // Change is a version of a row.
@@ -36,15 +35,6 @@ type Change struct {
 // call both from any goroutine.
 type Feed func(ctx context.Context, heard func([]Change), listening func(bool)) error
 
-// source is how a hub learns of changes.
-type source int
-
-const (
-	polls source = iota // it has no feed
-	deaf                // its feed is down
-	hears               // its feed reports every change
-)
-
 // Run sees the changes of other processes until ctx ends, then returns nil; feed may be nil. It survives the loss of
 // the database, and ends with the feed's error.
 func (h *Hub[T]) Run(ctx context.Context, feed Feed) error {
@@ -52,8 +42,6 @@ func (h *Hub[T]) Run(ctx context.Context, feed Feed) error {
 	if feed == nil {
 		return loop.Run(ctx)
 	}
-	loop.Every = sweepTick
-	h.listening(false)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return feed(ctx, h.heard, h.listening) })
 	group.Go(func() error { return loop.Run(ctx) })
@@ -77,11 +65,9 @@ func (h *Hub[T]) heard(changes []Change) {
 func (h *Hub[T]) listening(now bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.source = deaf
-	if !now {
+	if h.hears = now; !now {
 		return
 	}
-	h.source = hears
 	for id := range h.rows {
 		h.changed[id] = struct{}{}
 	}
@@ -104,11 +90,7 @@ func (h *Hub[T]) look(ctx context.Context) (n int, err error) {
 func (h *Hub[T]) due(now time.Time) (ids []uuid.UUID) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	tick := pollTick
-	if h.source != polls {
-		tick = sweepTick
-	}
-	if now.Sub(h.swept) >= tick {
+	if now.Sub(h.swept) >= pollTick {
 		h.swept = now
 		for id, r := range h.rows {
 			if now.Sub(r.looked) >= h.pause(now.Sub(r.since)) {
@@ -128,12 +110,8 @@ func (h *Hub[T]) due(now time.Time) (ids []uuid.UUID) {
 
 // pause is the time between two looks at a row for which somebody has waited so long.
 func (h *Hub[T]) pause(waited time.Duration) time.Duration {
-	switch h.source {
-	case hears:
+	if h.hears {
 		return sweepPause
-	case deaf:
-		return sweepTick
-	default:
-		return min(max(waited/pollShare, pollTick), pollPause)
 	}
+	return min(max(waited/pollShare, pollTick), pollPause)
 }

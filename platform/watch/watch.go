@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -35,8 +36,8 @@ type Hub[T any] struct {
 	mu      sync.Mutex
 	rows    map[uuid.UUID]*row[T]
 	changed map[uuid.UUID]struct{} // rows that are to be read at once
-	source  source
-	swept   time.Time // when all rows were last gone through
+	hears   bool                   // a feed reports every change
+	swept   time.Time              // when all rows were last gone through
 }
 
 // row is what somebody watches.
@@ -93,14 +94,7 @@ func (w *Watch[T]) Close() {
 	if r == nil {
 		return
 	}
-	for i, other := range r.watches {
-		if other == w {
-			last := len(r.watches) - 1
-			r.watches[i], r.watches[last] = r.watches[last], nil
-			r.watches = r.watches[:last]
-			break
-		}
-	}
+	r.watches = slices.DeleteFunc(r.watches, func(other *Watch[T]) bool { return other == w })
 	if len(r.watches) == 0 {
 		delete(h.rows, w.id)
 	}

@@ -100,15 +100,7 @@ func unpackZstd(packed []byte, limit int) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	size := max(zstdBlock, 4*len(packed)) // doubled until it suffices
-	var frame zstd.Header
-	if err := frame.Decode(packed); err == nil && frame.HasFCS {
-		if frame.FrameContentSize > uint64(limit) {
-			return nil, errTooLarge
-		}
-		size = int(frame.FrameContentSize)
-	}
-	for ; ; size = max(2*size, zstdBlock) {
+	for size := max(zstdBlock, 4*len(packed)); ; size *= 2 { // until it suffices
 		size = min(size, limit)
 		out, err := decoder.DecodeAll(packed, make([]byte, 0, size+zstdBlock))
 		switch {
