@@ -136,27 +136,6 @@ func TestTrimLog(t *testing.T) {
 	}
 }
 
-func TestFollowBuild(t *testing.T) {
-	output := strings.Join([]string{
-		"go: downloading github.com/google/uuid v1.6.0",
-		"internal/cpu",
-		"github.com/altyn-pay/altyn/platform/money",
-		"# github.com/altyn-pay/altyn/orders/internal/order",
-		"orders/internal/order/order.go:3:1: syntax error",
-	}, "\n")
-	want := "# github.com/altyn-pay/altyn/orders/internal/order\norders/internal/order/order.go:3:1: syntax error\n"
-	if got := follow(strings.NewReader(output), nil); got != want {
-		t.Errorf("%q", got)
-	}
-	if hint(want) != "" {
-		t.Error("a mistake in the code is no matter of the network")
-	}
-	if hint(`go: github.com/google/uuid@v1.6.0: Get "https://proxy.golang.org/…": dial tcp: lookup proxy.golang.org: `+
-		`no such host`) == "" {
-		t.Error("no hint about the network")
-	}
-}
-
 // Ports come from blocks that this process has for itself.
 func TestFreePortsAreThisProcesssOwn(t *testing.T) {
 	seen := map[uint16]bool{}

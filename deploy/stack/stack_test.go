@@ -48,7 +48,7 @@ func buildAndRun(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(binaries)
-	if err := Build(context.Background(), BuildOptions{Dir: binaries}); err != nil {
+	if err := Build(context.Background(), binaries); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}

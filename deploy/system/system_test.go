@@ -44,7 +44,7 @@ func TestMain(m *testing.M) {
 			return 1
 		}
 		defer os.RemoveAll(binaries)
-		if err := stack.Build(context.Background(), stack.BuildOptions{Dir: binaries}); err != nil {
+		if err := stack.Build(context.Background(), binaries); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}

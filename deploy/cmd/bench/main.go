@@ -170,7 +170,7 @@ func measure(ctx context.Context, s settings) (_ Report, err error) {
 		return b.report, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(b.binaries)) }()
-	if err := stack.Build(ctx, stack.BuildOptions{Dir: b.binaries}); err != nil {
+	if err := stack.Build(ctx, b.binaries); err != nil {
 		return b.report, err
 	}
 	names := s.names()

@@ -17,7 +17,7 @@ func TestMain(m *testing.M) {
 
 func TestWorkloads(t *testing.T) {
 	binaries := filepath.Join(t.TempDir(), "programs")
-	if err := stack.Build(t.Context(), stack.BuildOptions{Dir: binaries}); err != nil {
+	if err := stack.Build(t.Context(), binaries); err != nil {
 		t.Fatal(err)
 	}
 	s, err := start(t.Context(), stack.Options{Binaries: binaries, Postgres: stack.Postgres{NoSync: true},

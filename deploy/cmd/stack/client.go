@@ -1,8 +1,8 @@
 package main
 
 import (
+	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +10,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"text/tabwriter"
@@ -32,13 +35,10 @@ type client struct {
 
 func (c *client) say(format string, args ...any) { fmt.Fprintf(c.out, format+"\n", args...) }
 
-func (c *client) build(ctx context.Context, noCache bool) error {
+func (c *client) build(ctx context.Context, flags ...string) error {
 	began := time.Now()
 	c.say("building the services …")
-	err := stack.Build(ctx, stack.BuildOptions{
-		Dir: c.at.binaries(), NoCache: noCache, Progress: func(what string) { c.say("  %s", what) },
-	})
-	if err != nil {
+	if err := stack.Build(ctx, c.at.binaries(), flags...); err != nil {
 		return err
 	}
 	c.say("  built (%s)", time.Since(began).Round(100*time.Millisecond))
@@ -107,25 +107,18 @@ func (c *client) launch(ctx context.Context, verb string) error {
 	}
 	// Ctrl-C ends the start.
 	defer context.AfterFunc(ctx, func() { _ = cmd.Process.Signal(syscall.SIGTERM) })()
-	for decoder := json.NewDecoder(reports); ; {
-		var m message
-		err := decoder.Decode(&m)
-		switch {
-		case err != nil || m.Error != "":
-			_ = cmd.Wait() // it has said why, or was killed
-			if ctx.Err() != nil {
-				return errors.New("interrupted; everything is stopped")
-			}
-			if m.Error == "" {
-				m.Error = "the supervisor ended: see " + c.at.log()
-			}
-			return fmt.Errorf("%s\n\nNothing runs now. What can be set instead: %s --help", m.Error, self)
-		case m.Ready:
+	lines := bufio.NewScanner(reports)
+	for lines.Scan() {
+		if lines.Text() == readyLine {
 			return cmd.Process.Release()
-		default:
-			c.say("  %s", m.Progress)
 		}
+		c.say("  %s", lines.Text())
 	}
+	_ = cmd.Wait() // it has said why, or was killed
+	if ctx.Err() != nil {
+		return errors.New("interrupted; everything is stopped")
+	}
+	return fmt.Errorf("nothing runs now. What can be set instead: %s --help. The supervisor's log: %s", self, c.at.log())
 }
 
 // welcome says what runs, where, and what can be done next.
@@ -152,6 +145,38 @@ func (c *client) welcome() error {
 		c.say("Services find both without any setting: go run ./orders/cmd/orders. Then: make status, make logs, make stop.")
 	} else {
 		c.say("Next: make demo, make status, make logs, make stop (the data stay), make clean (deletes them).")
+	}
+	return nil
+}
+
+// logs prints the last lines of the named parts' logs, or of all. With follow it then prints what comes, until ctx
+// ends.
+func (c *client) logs(ctx context.Context, names []string, lines int, follow bool) error {
+	files, err := filepath.Glob(filepath.Join(c.at.logs(), "*.log"))
+	if err != nil || len(files) == 0 && len(names) == 0 {
+		return err
+	}
+	args := []string{"-n", strconv.Itoa(lines)}
+	if follow {
+		args = append(args, "-F") // also when a log starts over
+	}
+	var known []string
+	for _, file := range files {
+		name := strings.TrimSuffix(filepath.Base(file), ".log")
+		known = append(known, name)
+		if len(names) == 0 || slices.Contains(names, name) {
+			args = append(args, file)
+		}
+	}
+	for _, name := range names {
+		if !slices.Contains(known, name) {
+			return fmt.Errorf("there is no log of %q; there are: %s", name, strings.Join(known, ", "))
+		}
+	}
+	tail := exec.CommandContext(ctx, "tail", args...)
+	tail.Stdout, tail.Stderr = c.out, os.Stderr
+	if err := tail.Run(); ctx.Err() == nil {
+		return err
 	}
 	return nil
 }

@@ -52,13 +52,16 @@ type (
 func program() config.Program {
 	return config.Program{Name: "stack", About: about, More: more, Commands: []config.Command{
 		verb("start", "build the services and run", func(ctx context.Context, c *client, _ plain) error {
-			if err := c.build(ctx, false); err != nil {
+			if err := c.build(ctx); err != nil {
 				return err
 			}
 			return c.run(ctx, verbRun)
 		}),
 		verb("build", "build the services", func(ctx context.Context, c *client, s building) error {
-			return c.build(ctx, s.NoCache)
+			if s.NoCache {
+				return c.build(ctx, "-a")
+			}
+			return c.build(ctx)
 		}),
 		verb(verbRun, "start what is built, and wait until everything is ready",
 			func(ctx context.Context, c *client, _ plain) error {

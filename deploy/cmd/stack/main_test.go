@@ -137,7 +137,7 @@ func kill(t *testing.T, p process) {
 
 func TestLifeOfAStack(t *testing.T) {
 	b := setup(t)
-	if err := stack.Build(t.Context(), stack.BuildOptions{Dir: b.at.binaries()}); err != nil {
+	if err := stack.Build(t.Context(), b.at.binaries()); err != nil {
 		t.Fatal(err)
 	}
 	b.expect("status", "nothing runs")
@@ -156,7 +156,7 @@ func TestLifeOfAStack(t *testing.T) {
 		t.Error(response.Status)
 	}
 	b.expect("status", "payments-worker   ready", b.ports["ORDERS_ADDR"])
-	b.expect("logs", `gateway | {"time"`)
+	b.expect("logs", "gateway.log <==", `{"time"`)
 
 	t.Run("after kill -9 of the supervisor", func(t *testing.T) {
 		before, supervisor := b.present()
@@ -351,29 +351,4 @@ func TestDamagedState(t *testing.T) {
 	if exists(at.state()) {
 		t.Error("it is still there")
 	}
-}
-
-func TestFollowLog(t *testing.T) {
-	log := &followedLog{name: "orders", path: filepath.Join(t.TempDir(), "orders.log")}
-	write := func(content string) {
-		t.Helper()
-		if err := os.WriteFile(log.path, []byte(content), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	var out bytes.Buffer
-	expect := func(err error, want string) {
-		t.Helper()
-		if err != nil || out.String() != want {
-			t.Errorf("%q %v, want %q", out.String(), err, want)
-		}
-		out.Reset()
-	}
-	write("1\n2\n3\n4")
-	expect(log.last(&out, 2), "orders | 2\norders | 3\n")
-	expect(log.more(&out), "") // the line is not complete
-	write("1\n2\n3\n4\n5\n")
-	expect(log.more(&out), "orders | 4\norders | 5\n")
-	write("6\n") // it was cut
-	expect(log.more(&out), "orders | 6\n")
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,39 +12,20 @@ import (
 	"github.com/altyn-pay/altyn/deploy/stack"
 )
 
-// message is a line of JSON that the supervisor reports to the process that started it.
-type message struct {
-	Progress string `json:"progress,omitempty"`
-	Ready    bool   `json:"ready,omitempty"`
-	Error    string `json:"error,omitempty"`
-}
-
-// reporter reports to the process that started the supervisor. Once that is gone, nobody needs to know.
-type reporter struct {
-	mu  sync.Mutex
-	out *os.File
-}
-
-func (r *reporter) send(m message) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	_ = json.NewEncoder(r.out).Encode(m)
-}
-
-func (r *reporter) progress(what string) { r.send(message{Progress: what}) }
+// readyLine is the supervisor's last line when everything is ready.
+const readyLine = "ready"
 
 // supervise is the process in the background. It runs the stack until ctx ends, which SIGTERM does. It reports on the
-// start to report, and on everything later to its log.
+// start in lines to the process that started it, which may be gone by then, and on everything later to its log.
 func supervise(ctx context.Context, settings Settings, at place, verb string, report *os.File) error {
-	told := &reporter{out: report}
-	err := runStack(ctx, settings, at, verb, told)
+	err := runStack(ctx, settings, at, verb, func(what string) { fmt.Fprintln(report, what) })
 	if err != nil {
-		told.send(message{Error: err.Error()})
+		fmt.Fprintln(report, err)
 	}
-	return errors.Join(err, report.Close())
+	return err
 }
 
-func runStack(ctx context.Context, settings Settings, at place, verb string, told *reporter) error {
+func runStack(ctx context.Context, settings Settings, at place, verb string, progress func(string)) error {
 	held, err := at.acquire()
 	if err != nil {
 		return err
@@ -54,18 +34,18 @@ func runStack(ctx context.Context, settings Settings, at place, verb string, tol
 		return errors.New("the stack is being started or removed by another process")
 	}
 	defer held.release()
-	if err := at.clearLeftovers(ctx, told.progress); err != nil {
+	if err := at.clearLeftovers(ctx, progress); err != nil {
 		return err
 	}
 	withServices := verb == verbRun
-	if err := stack.CheckPorts(ctx, settings.endpoints(withServices), told.progress); err != nil {
+	if err := stack.CheckPorts(ctx, settings.endpoints(withServices), progress); err != nil {
 		return err
 	}
 
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	book := &book{place: at, log: log, state: state{Verb: verb, Since: time.Now()}}
 	opts := settings.options(at, withServices)
-	opts.Logger, opts.Progress = log, told.progress
+	opts.Logger, opts.Progress = log, progress
 	opts.Changed = book.parts
 	book.parts(nil)
 	s, err := stack.Start(ctx, opts)
@@ -76,7 +56,7 @@ func runStack(ctx context.Context, settings Settings, at place, verb string, tol
 		return errors.Join(err, os.Remove(at.state()))
 	}
 	book.ready()
-	told.send(message{Ready: true})
+	progress(readyLine)
 	log.Info("ready")
 
 	<-ctx.Done()
