@@ -85,40 +85,19 @@ func (s stack) label() string { return "label=com.docker.compose.project=" + s.p
 
 // remove deletes the project's containers, volumes and networks, and checks that they are gone.
 func (s stack) remove(ctx context.Context) error {
-	volumes, err := s.volumes(ctx)
-	if err != nil {
-		return err
-	}
 	if err := s.compose(ctx, "down", "--volumes", "--remove-orphans", "--timeout", "20"); err != nil {
 		return err
 	}
 	containers, err1 := s.containers(ctx, "")
 	networks, err2 := s.list(ctx, "network", "ls", "--quiet", "--filter", s.label())
-	existing, err3 := s.list(ctx, "volume", "ls", "--quiet")
+	volumes, err3 := s.list(ctx, "volume", "ls", "--quiet", "--filter", s.label())
 	if err := errors.Join(err1, err2, err3); err != nil {
 		return err
 	}
-	left := slices.DeleteFunc(volumes, func(name string) bool { return !slices.Contains(existing, name) })
-	if left = slices.Concat(containers, networks, left); len(left) > 0 {
+	if left := slices.Concat(containers, networks, volumes); len(left) > 0 {
 		return fmt.Errorf("left behind: %s", strings.Join(left, ", "))
 	}
 	return nil
-}
-
-// volumes returns the names of the volumes that the project's containers use, including those that an image declares,
-// which carry no label.
-func (s stack) volumes(ctx context.Context) ([]string, error) {
-	labelled, err := s.list(ctx, "volume", "ls", "--quiet", "--filter", s.label())
-	if err != nil {
-		return nil, err
-	}
-	containers, err := s.containers(ctx, "")
-	if err != nil || len(containers) == 0 {
-		return labelled, err
-	}
-	const volumeNames = `{{range .Mounts}}{{if eq .Type "volume"}}{{.Name}} {{end}}{{end}}`
-	mounted, err := s.list(ctx, append([]string{"inspect", "--format", volumeNames}, containers...)...)
-	return slices.Compact(slices.Sorted(slices.Values(append(labelled, mounted...)))), err
 }
 
 // explain prints what the containers did last, and what their health checks said.
