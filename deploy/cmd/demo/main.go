@@ -59,22 +59,30 @@ func run(ctx context.Context, s settings) error {
 	if err != nil {
 		return fmt.Errorf("%w (is the stack running? make start)", err)
 	}
-	if err := place(ctx, client, s, accounts, each); err != nil {
+	orders, err := place(ctx, client, s.Clients, accounts, each*len(accounts))
+	if err != nil {
 		return err
 	}
-	orders, err := finals(ctx, client, accounts, each)
-	if err != nil {
+	if err := load.Each(ctx, len(orders), s.Clients, func(i int) error {
+		for !orders[i].Final() {
+			if err := client.Get(ctx, load.OrdersPath+"/"+orders[i].ID.String()+"?wait=30s", &orders[i]); err != nil {
+				return fmt.Errorf("wait for order %s: %w", orders[i].ID, err)
+			}
+		}
+		return nil
+	}); err != nil {
 		return err
 	}
 	report(orders)
 	return check(ctx, s.Postgres)
 }
 
-func place(ctx context.Context, client *load.Client, s settings, accounts []uuid.UUID, each int) error {
-	began, n := time.Now(), each*len(accounts)
-	err := load.Each(ctx, n, s.Clients, func(i int) error {
+// place places n orders of the accounts in turn.
+func place(ctx context.Context, client *load.Client, clients int, accounts []uuid.UUID, n int) ([]load.Order, error) {
+	began, orders := time.Now(), make([]load.Order, n)
+	err := load.Each(ctx, n, clients, func(i int) (err error) {
 		order := load.NewOrder{AccountID: accounts[i%len(accounts)], Amount: "1.00", Currency: "RUB"}
-		if err := client.Retry(ctx, "/api/v1/orders", uuid.NewString(), order, nil); err != nil {
+		if orders[i], err = client.Place(ctx, uuid.NewString(), order); err != nil {
 			return fmt.Errorf("place an order: %w", err)
 		}
 		return nil
@@ -82,40 +90,7 @@ func place(ctx context.Context, client *load.Client, s settings, accounts []uuid
 	if err == nil {
 		fmt.Printf("Placed %d orders, %.0f a second.\n", n, float64(n)/time.Since(began).Seconds())
 	}
-	return err
-}
-
-// finals waits until all orders of the accounts are final, and returns them.
-func finals(ctx context.Context, client *load.Client, accounts []uuid.UUID, each int) ([]load.Order, error) {
-	orders := make([]load.Order, 0, each*len(accounts))
-	for _, account := range accounts {
-		for cursor := ""; ; {
-			var page struct {
-				Items      []load.Order `json:"items"`
-				NextCursor string       `json:"next_cursor"`
-			}
-			path := fmt.Sprintf("/api/v1/orders?account_id=%s&limit=200%s", account, cursor)
-			if err := client.Call("GET", path, "", nil, &page); err != nil {
-				return nil, fmt.Errorf("list orders: %w", err)
-			}
-			for _, order := range page.Items {
-				for !order.Final() {
-					if ctx.Err() != nil {
-						return nil, ctx.Err()
-					}
-					if err := client.Call("GET", "/api/v1/orders/"+order.ID.String()+"?wait=30s", "", nil, &order); err != nil {
-						return nil, fmt.Errorf("wait for order %s: %w", order.ID, err)
-					}
-				}
-				orders = append(orders, order)
-			}
-			if page.NextCursor == "" {
-				break
-			}
-			cursor = "&cursor=" + page.NextCursor
-		}
-	}
-	return orders, nil
+	return orders, err
 }
 
 func report(orders []load.Order) {
@@ -130,11 +105,11 @@ func report(orders []load.Order) {
 		latencies[i] = order.UpdatedAt.Sub(order.CreatedAt)
 	}
 	slices.Sort(latencies)
-	quantile := func(q int) time.Duration { return latencies[len(latencies)*q/100].Round(100 * time.Microsecond) }
+	quantile := func(q float64) time.Duration { return load.Quantile(latencies, q).Round(100 * time.Microsecond) }
 	for _, name := range slices.Sorted(maps.Keys(statuses)) {
 		fmt.Printf("%6d %s\n", statuses[name], name)
 	}
-	fmt.Printf("From accepted to final: p50 %s, p99 %s\n", quantile(50), quantile(99))
+	fmt.Printf("From accepted to final: p50 %s, p99 %s\n", quantile(0.5), quantile(0.99))
 }
 
 // check audits both databases.
