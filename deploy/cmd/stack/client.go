@@ -28,9 +28,8 @@ const (
 
 // client runs the verbs, in the foreground.
 type client struct {
-	settings Settings
-	at       place
-	out      io.Writer
+	at  place
+	out io.Writer
 }
 
 func (c *client) say(format string, args ...any) { fmt.Fprintf(c.out, format+"\n", args...) }

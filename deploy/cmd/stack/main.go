@@ -51,12 +51,6 @@ type (
 
 func program() config.Program {
 	return config.Program{Name: "stack", About: about, More: more, Commands: []config.Command{
-		verb("start", "build the services and run", func(ctx context.Context, c *client, _ plain) error {
-			if err := c.build(ctx); err != nil {
-				return err
-			}
-			return c.run(ctx, verbRun)
-		}),
 		verb("build", "build the services", func(ctx context.Context, c *client, s building) error {
 			if s.NoCache {
 				return c.build(ctx, "-a")
@@ -94,8 +88,7 @@ func program() config.Program {
 
 // verb makes a command that people type. It reports bad settings of the services at once, which would otherwise end
 // up in their logs.
-func verb[T interface{ common() Settings }](name, help string,
-	do func(context.Context, *client, T) error) config.Command {
+func verb[T any](name, help string, do func(context.Context, *client, T) error) config.Command {
 	return config.NewCommand(name, help, func(ctx context.Context, given T) error {
 		if _, err := config.LoadFrom[service.Config](stack.Shared()); err != nil {
 			return err
@@ -104,6 +97,6 @@ func verb[T interface{ common() Settings }](name, help string,
 		if err != nil {
 			return err
 		}
-		return do(ctx, &client{settings: given.common(), at: at, out: os.Stdout}, given)
+		return do(ctx, &client{at: at, out: os.Stdout}, given)
 	})
 }

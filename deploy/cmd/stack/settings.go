@@ -36,8 +36,6 @@ type Settings struct {
 	PaymentsWorkers   int    `env:"PAYMENTS_WORKERS" default:"1" help:"further instances of payments that settle and serve no API"`
 }
 
-func (s Settings) common() Settings { return s }
-
 // maxInstances bounds a slip of the finger.
 const maxInstances = 16
 
