@@ -22,13 +22,15 @@ var own = []string{
 }
 
 // Shared returns the variables of this process that all services get as they are.
-func Shared() map[string]string {
-	lookup := make(map[string]string)
-	for _, variable := range shared() {
+func Shared() map[string]string { return byName(shared()) }
+
+func byName(env []string) map[string]string {
+	values := make(map[string]string)
+	for _, variable := range env {
 		name, value, _ := strings.Cut(variable, "=")
-		lookup[name] = value
+		values[name] = value
 	}
-	return lookup
+	return values
 }
 
 func shared() []string {
@@ -49,14 +51,13 @@ func (s *Stack) environment(program string) []string {
 			env = append(env, "POSTGRES_"+name+"="+value)
 		}
 	}
-	env = append(env,
+	return append(env,
 		"POSTGRES_HOST="+s.postgres.Host,
 		"POSTGRES_PORT="+strconv.Itoa(int(s.postgres.Port)),
 		"POSTGRES_SSLMODE="+s.postgres.SSLMode,
 		"POSTGRES_SSLROOTCERT="+s.postgres.SSLRoots,
 		"KAFKA_BROKERS="+strings.Join(s.brokers, ","),
 	)
-	return append(env, s.opts.Env...)
 }
 
 // serviceEnvironment adds what one instance needs.
@@ -101,14 +102,4 @@ func (s *Stack) upstreams(program string) []string {
 		}
 	}
 	return urls
-}
-
-// lookup returns a program's environment by name.
-func (s *Stack) lookup(program string) map[string]string {
-	lookup := make(map[string]string)
-	for _, variable := range s.environment(program) {
-		name, value, _ := strings.Cut(variable, "=")
-		lookup[name] = value
-	}
-	return lookup
 }

@@ -81,13 +81,13 @@ func (s *Stack) WaitReady(ctx context.Context, names ...string) error {
 
 // Database returns how a service (Orders, Payments) and its database's owner (pg.OpenOwner) connect.
 func (s *Stack) Database(service string) (pg.Config, error) {
-	cfg, err := config.LoadFrom[pg.Config](s.lookup(service))
+	cfg, err := config.LoadFrom[pg.Config](byName(s.environment(service)))
 	return cfg.Defaults(service), err
 }
 
 // KafkaConfig returns how the services connect to Kafka.
 func (s *Stack) KafkaConfig() (kafka.Config, error) {
-	return config.LoadFrom[kafka.Config](s.lookup(""))
+	return config.LoadFrom[kafka.Config](byName(s.environment("")))
 }
 
 // Server returns the stack's PostgreSQL server, or nil if the stack uses one that ran already. A restart makes

@@ -3,8 +3,8 @@ package stack
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -66,30 +66,12 @@ func trimLog(path string, limit int64) error {
 	return errors.Join(err, to.Close(), os.Truncate(path, 0))
 }
 
-// Tail returns the last lines of a log file, at most n lines and 8 KiB; "" if there is no such file.
-func Tail(path string, n int) (string, error) {
-	file, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", nil
-	} else if err != nil {
-		return "", err
+// withTail returns an error of a part with the last lines of its log, at most 20 lines and 8 KiB.
+func withTail(name, log string, err error) error {
+	text, readErr := os.ReadFile(log)
+	lines := strings.SplitAfter(strings.TrimSuffix(string(text[max(0, len(text)-tailBytes):]), "\n"), "\n")
+	if readErr != nil || len(text) == 0 {
+		return fmt.Errorf("%s: %w", name, err)
 	}
-	defer file.Close()
-	info, err := file.Stat()
-	if err != nil {
-		return "", err
-	}
-	start := max(0, info.Size()-tailBytes)
-	text, err := io.ReadAll(io.NewSectionReader(file, start, tailBytes))
-	if err != nil {
-		return "", err
-	}
-	lines := strings.SplitAfter(string(text), "\n")
-	if start > 0 {
-		lines = lines[1:] // cut in its middle, probably
-	}
-	if len(lines) > 0 && lines[len(lines)-1] == "" {
-		lines = lines[:len(lines)-1]
-	}
-	return strings.Join(lines[max(0, len(lines)-n):], ""), nil
+	return fmt.Errorf("%s: %w; %s ends:\n%s", name, err, log, strings.Join(lines[max(0, len(lines)-tailLines):], ""))
 }

@@ -24,8 +24,6 @@ type Options struct {
 	Kafka    Kafka
 	// Services are the instances to run; see Instances for the usual ones.
 	Services []Service
-	// Env has variables (NAME=value) for all services and migrations. They override those of this process.
-	Env []string
 	// Logger is told when a part crashes and is started again; nil for silence. The parts themselves log to files.
 	Logger *slog.Logger
 	// Progress is told in a line what is being done and what is ready; nil for silence.
@@ -38,9 +36,8 @@ type Options struct {
 type Postgres struct {
 	// Port on 127.0.0.1; 0 is a free one.
 	Port uint16
-	// Kind and Settings as in localpostgres.Options.
-	Kind     localpostgres.Kind
-	Settings map[string]string
+	// Kind as in localpostgres.Options.
+	Kind localpostgres.Kind
 	// NoSync turns fsync off.
 	NoSync bool
 	// Running is a server that runs already, so that none is started. Only Host, Port, SSLMode and SSLRoots count.

@@ -204,11 +204,3 @@ func (p *part) awaitReady(ctx context.Context, firstTime bool) error {
 
 // failure returns an error with the end of the part's log.
 func (p *part) failure(err error) error { return withTail(p.name, p.log, err) }
-
-func withTail(name, log string, err error) error {
-	tail, tailErr := Tail(log, tailLines)
-	if tailErr != nil || tail == "" {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	return fmt.Errorf("%s: %w; %s ends:\n%s", name, err, log, tail)
-}

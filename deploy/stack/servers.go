@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"path/filepath"
 	"time"
 
@@ -69,15 +68,13 @@ func (s *Stack) addPostgres() {
 		return
 	}
 	s.postgres = pg.Config{Host: loopback, Port: opts.Port, SSLMode: "disable"}
-	settings := maps.Clone(postgresSettings)
-	maps.Copy(settings, opts.Settings)
 	s.add(PostgresName, "tcp://"+s.postgres.Address(), stopPostgres, func(ctx context.Context) (running, error) {
 		log, err := openLog(s.LogFile(PostgresName))
 		if err != nil {
 			return nil, err
 		}
 		server, err := localpostgres.Start(ctx, localpostgres.Options{
-			DataDir: s.dataDir(PostgresName), Port: opts.Port, Kind: opts.Kind, Settings: settings, NoSync: opts.NoSync,
+			DataDir: s.dataDir(PostgresName), Port: opts.Port, Kind: opts.Kind, Settings: postgresSettings, NoSync: opts.NoSync,
 			Log: log, Progress: s.opts.Progress,
 		})
 		if err != nil {

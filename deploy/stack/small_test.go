@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
@@ -81,25 +82,23 @@ func TestCheckPortsWaitsForAConnection(t *testing.T) {
 
 func TestTail(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.log")
-	if got, err := Tail(path, 3); got != "" || err != nil {
-		t.Errorf("no file: %q %v", got, err)
+	failed := errors.New("failed")
+	if got := withTail("orders", path, failed).Error(); got != "orders: failed" {
+		t.Errorf("no file: %q", got)
 	}
 	long := strings.Repeat("0123456789", 80) + "\n"
-	for _, test := range []struct {
-		name, content, want string
-	}{
-		{"empty", "", ""},
-		{"fewer lines", "a\nb\n", "a\nb\n"},
-		{"more lines", "a\nb\nc\nd\n", "b\nc\nd\n"},
-		{"last line open", "a\nb\nc\nd", "b\nc\nd"},
-		{"longer than is read", strings.Repeat(long, 100) + "end\n", long + long + "end\n"},
+	for _, test := range []struct{ name, content, want string }{
+		{"fewer lines", "a\nb\n", "a\nb"},
+		{"more lines", strings.Repeat("a\n", 30) + "b", strings.Repeat("a\n", tailLines-1) + "b"},
+		{"longer than is read", strings.Repeat(long, 100) + "end\n", strings.Repeat(long, 10) + "end"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if err := os.WriteFile(path, []byte(test.content), 0o644); err != nil {
 				t.Fatal(err)
 			}
-			if got, err := Tail(path, 3); got != test.want || err != nil {
-				t.Errorf("%q %v", got, err)
+			got := withTail("orders", path, failed)
+			if !errors.Is(got, failed) || !strings.HasSuffix(got.Error(), test.want) || len(got.Error()) > tailBytes+200 {
+				t.Errorf("%q", got)
 			}
 		})
 	}

@@ -190,7 +190,7 @@ func (c *client) stop(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	held.release()
+	held.Close()
 	return nil
 }
 
@@ -200,7 +200,7 @@ func (c *client) clean(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer held.release()
+	defer held.Close()
 	ctx, cancel := context.WithTimeout(ctx, removeTimeout)
 	defer cancel()
 	err = errors.Join(
@@ -220,7 +220,7 @@ func (c *client) clean(ctx context.Context) error {
 }
 
 // take ends whatever runs and returns the lock, so that nothing else is started meanwhile.
-func (c *client) take(ctx context.Context) (*lock, error) {
+func (c *client) take(ctx context.Context) (*os.File, error) {
 	who, err := c.at.holder()
 	if err != nil {
 		return nil, err
@@ -240,7 +240,7 @@ func (c *client) take(ctx context.Context) (*lock, error) {
 		return nil, errors.New("the stack is being started or removed by another process")
 	}
 	if err := c.at.clearLeftovers(ctx, func(what string) { c.say("%s", what) }); err != nil {
-		held.release()
+		held.Close()
 		return nil, err
 	}
 	if running {

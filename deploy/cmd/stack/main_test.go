@@ -331,12 +331,12 @@ func TestLock(t *testing.T) {
 	if who, err := at.holder(); who != identify(os.Getpid()) || err != nil {
 		t.Errorf("%+v %v", who, err)
 	}
-	held.release()
+	held.Close()
 	again, err := at.acquire()
 	if err != nil || again == nil {
 		t.Fatal(again, err)
 	}
-	again.release()
+	again.Close()
 }
 
 // A state that cannot be read, as after the machine lost power, does not stand in the way.

@@ -56,11 +56,9 @@ func (p place) writeState(s state) error {
 	return os.Rename(p.state()+".new", p.state())
 }
 
-// lock is held by the supervisor as long as it lives, and by stop and clean.
-type lock struct{ file *os.File }
-
-// acquire takes the lock, or returns nil if another process has it.
-func (p place) acquire() (*lock, error) {
+// acquire takes the lock, which the supervisor holds as long as it lives, and stop and clean too, until the file is
+// closed. It writes down who holds it. If another process has it, it returns nil.
+func (p place) acquire() (*os.File, error) {
 	if err := os.MkdirAll(p.dir, 0o755); err != nil {
 		return nil, err
 	}
@@ -68,35 +66,19 @@ func (p place) acquire() (*lock, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		return nil, file.Close()
+	}
+	if err == nil {
+		err = errors.Join(file.Truncate(0), json.NewEncoder(file).Encode(identify(os.Getpid())))
+	}
+	if err != nil {
 		file.Close()
-		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, nil
-		}
 		return nil, fmt.Errorf("lock %s: %w", p.lock(), err)
 	}
-	l := &lock{file}
-	if err := l.sign(); err != nil {
-		l.release()
-		return nil, err
-	}
-	return l, nil
+	return file, nil
 }
-
-// sign writes down who holds the lock.
-func (l *lock) sign() error {
-	content, err := json.Marshal(identify(os.Getpid()))
-	if err != nil {
-		return err
-	}
-	if err := l.file.Truncate(0); err != nil {
-		return err
-	}
-	_, err = l.file.WriteAt(content, 0)
-	return err
-}
-
-func (l *lock) release() { l.file.Close() }
 
 // holder returns the process that took the lock last. If it is alive, the stack runs.
 func (p place) holder() (process, error) {

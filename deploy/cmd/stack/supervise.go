@@ -33,7 +33,7 @@ func runStack(ctx context.Context, settings Settings, at place, verb string, pro
 	if held == nil {
 		return errors.New("the stack is being started or removed by another process")
 	}
-	defer held.release()
+	defer held.Close()
 	if err := at.clearLeftovers(ctx, progress); err != nil {
 		return err
 	}
