@@ -181,18 +181,10 @@ func (c *claimed) remove(ctx context.Context, tx *sqlx.Tx) error {
 	slices.Sort(lanes)
 	// Find them by ID and tell them apart by arrival number, since another of these lanes may have the same ID. No join:
 	// its plan is made while the queue is empty, and would read all of a long one.
-	result, err := tx.ExecContext(ctx, `
+	if err := pg.ExecExactly(ctx, tx, "inbox: delete what is settled", n, `
 		DELETE FROM inbox WHERE id = ANY($1::uuid[]) AND lane = ANY($2::smallint[]) AND seq = ANY($3::bigint[])`,
-		ids, slices.Compact(lanes), seqs)
-	if err != nil {
-		return fmt.Errorf("inbox: delete: %w", err)
-	}
-	deleted, err := result.RowsAffected()
-	if err != nil {
-		return fmt.Errorf("inbox: delete: %w", err)
-	}
-	if deleted != int64(n) {
-		return fmt.Errorf("inbox: settled %d messages but deleted %d", n, deleted)
+		ids, slices.Compact(lanes), seqs); err != nil {
+		return err
 	}
 	for _, s := range c.probes {
 		if err := wake(ctx, tx, s); err != nil {

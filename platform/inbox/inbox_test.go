@@ -237,7 +237,7 @@ func TestTheReasonOfAMessageThatIsGone(t *testing.T) {
 	}
 	var reason string
 	if err := b.Owner.GetContext(t.Context(), &reason, `SELECT reason FROM inbox_stops WHERE message_id = $1`,
-		m.ID); err != nil || reason != "inbox: settled 1 messages but deleted 0" {
+		m.ID); err != nil || reason != "inbox: delete what is settled: 0 rows changed instead of 1" {
 		t.Errorf("%q, %v", reason, err)
 	}
 }

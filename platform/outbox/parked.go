@@ -124,11 +124,11 @@ func moveBack(ctx context.Context, tx *sqlx.Tx, topic, key string) (more bool, e
 		topic, key, batchSize); err != nil {
 		return false, err
 	}
-	var rows outboxRows
-	for _, m := range messages {
-		rows.add(m.asRow(), 1)
+	rows := make([]storedRow, len(messages))
+	for i, m := range messages {
+		rows[i] = storedRow{Row: m.asRow(), Count: 1}
 	}
-	return len(messages) == batchSize, rows.insert(ctx, tx)
+	return len(messages) == batchSize, execRows(ctx, tx, insertRows, rows)
 }
 
 // lockParked excludes, until the transaction ends, everyone else who moves messages to or from outbox_parked. Otherwise

@@ -26,9 +26,9 @@ const (
 
 // part is a part of a topic.
 type part struct {
-	Topic      string `db:"topic"`
-	Partitions int    `db:"partitions"`
-	Partition  int    `db:"partition"`
+	Topic      string `db:"topic" json:"topic"`
+	Partitions int    `db:"partitions" json:"partitions"`
+	Partition  int    `db:"partition" json:"partition"`
 }
 
 func (p part) has(m Message) bool {

@@ -2,12 +2,11 @@ package outbox
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 
 	"github.com/jmoiron/sqlx"
-
-	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 // takeApart replaces rows by what is left of them, in one transaction. Refused messages are parked, each with its
@@ -44,23 +43,21 @@ func (l *leader) replace(ctx context.Context, tx *sqlx.Tx, rows []openRow) (n in
 		return 0, err
 	}
 	replaced := slices.Clone(l.published)
-	var left waitingRows // what is replaced of parts
-	var kept outboxRows
-	var moved waitingRows
+	var left, moved []storedRow // what is replaced of parts, and what is stored there
+	var kept []storedRow
 	keep := func(to *waitingPart, r Row, count int) {
 		if to == nil {
-			kept.add(r, count)
+			kept = append(kept, storedRow{Row: r, Count: count})
 		} else {
-			moved.add(to.part, r, count)
+			moved = append(moved, storedRow{r, to.part, count})
 		}
 	}
-	var refused []Message
-	var reasons pg.Texts
+	var refused []parkedMessage
 	for _, row := range rows {
 		if row.from == nil {
 			replaced = append(replaced, row.Seq)
 		} else {
-			left.add(row.from.part, row.Row, 0)
+			left = append(left, storedRow{Row: row.Row, part: row.from.part})
 		}
 		if to, whole := row.goesTo(); whole {
 			keep(to, row.Row, len(row.open))
@@ -69,9 +66,9 @@ func (l *leader) replace(ctx context.Context, tx *sqlx.Tx, rows []openRow) (n in
 		for _, m := range row.open {
 			switch {
 			case m.reason != "":
-				refused, reasons = append(refused, m.Message), append(reasons, m.reason)
+				refused = append(refused, parkedMessage{m.Message, m.reason})
 			case m.behind && stopped[messageKey{m.Topic, m.Key}]:
-				refused, reasons = append(refused, m.Message), append(reasons, behind)
+				refused = append(refused, parkedMessage{m.Message, behind})
 			default:
 				keep(m.to, m.asRow(), 1)
 			}
@@ -80,101 +77,61 @@ func (l *leader) replace(ctx context.Context, tx *sqlx.Tx, rows []openRow) (n in
 	if _, err := tx.ExecContext(ctx, `DELETE FROM outbox WHERE seq = ANY($1::bigint[])`, replaced); err != nil {
 		return 0, err
 	}
-	if err := left.delete(ctx, tx); err != nil {
+	if err := execRows(ctx, tx, deleteWaiting, left); err != nil {
 		return 0, err
 	}
-	if err := kept.insert(ctx, tx); err != nil {
+	if err := execRows(ctx, tx, insertRows, kept); err != nil {
 		return 0, err
 	}
-	if err := moved.insert(ctx, tx); err != nil {
+	if err := execRows(ctx, tx, insertWaiting, moved); err != nil {
 		return 0, err
 	}
-	return len(refused), park(ctx, tx, refused, reasons)
-}
-
-// park stores messages that the broker has refused, or that are behind one, with the reasons.
-func park(ctx context.Context, tx *sqlx.Tx, messages []Message, reasons pg.Texts) error {
-	n := len(messages)
-	if n == 0 {
-		return nil
+	for _, m := range refused {
+		if _, err := tx.NamedExecContext(ctx, insertParked, m); err != nil {
+			return 0, err
+		}
 	}
-	seqs, lanes, ids, created := make(pg.Int64s, n), make(pg.Int16s, n), make(pg.UUIDs, n), make(pg.Times, n)
-	texts := func() pg.Texts { return make(pg.Texts, n) }
-	types, topics, keys, subjects, payloads, traces := texts(), texts(), texts(), texts(), texts(), texts()
-	for i, m := range messages {
-		seqs[i], lanes[i] = m.Seq, m.Lane
-		ids[i], created[i] = m.ID, m.CreatedAt
-		types[i], topics[i] = m.Type, m.Topic
-		keys[i], subjects[i] = m.Key, m.Subject
-		payloads[i], traces[i] = m.Payload, m.Traceparent
-	}
-	_, err := tx.ExecContext(ctx, `
-		INSERT INTO outbox_parked (seq, lane, id, type, topic, key, subject, payload, traceparent, created_at, reason)
-		SELECT * FROM unnest($1::bigint[], $2::smallint[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[],
-			$8::text[], $9::text[], $10::timestamptz[], $11::text[])`,
-		seqs, lanes, ids, types, topics, keys, subjects, payloads, traces, created, reasons)
-	return err
+	return len(refused), nil
 }
 
-// outboxRows are the columns of rows of the outbox.
-type outboxRows struct {
-	seqs          pg.Int64s
-	lanes, counts pg.Int16s
-	messages      pg.Texts
-	created       pg.Times
+// parkedMessage is a message that the broker has refused, or that is behind one.
+type parkedMessage struct {
+	Message
+	Reason string `db:"reason"`
 }
 
-func (r *outboxRows) add(row Row, count int) {
-	r.seqs, r.lanes = append(r.seqs, row.Seq), append(r.lanes, row.Lane)
-	r.counts = append(r.counts, int16(count))
-	r.messages, r.created = append(r.messages, row.Messages), append(r.created, row.CreatedAt)
+const insertParked = `
+	INSERT INTO outbox_parked (seq, lane, id, type, topic, key, subject, payload, traceparent, created_at, reason)
+	VALUES (:seq, :lane, :id, :type, :topic, :key, :subject, :payload, :traceparent, :created_at, :reason)`
+
+// storedRow is a row of the outbox, or, with its part, of outbox_waiting.
+type storedRow struct {
+	Row
+	part
+	Count int `json:"count"`
 }
 
-func (r *outboxRows) insert(ctx context.Context, tx *sqlx.Tx) error {
-	if len(r.seqs) == 0 {
-		return nil
-	}
-	_, err := tx.ExecContext(ctx, `
+// The statements of execRows.
+const (
+	insertRows = `
 		INSERT INTO outbox (seq, lane, count, messages, created_at) OVERRIDING SYSTEM VALUE
-		SELECT * FROM unnest($1::bigint[], $2::smallint[], $3::smallint[], $4::text[], $5::timestamptz[])`,
-		r.seqs, r.lanes, r.counts, r.messages, r.created)
-	return err
-}
+		SELECT seq, lane, count, messages, created_at FROM json_populate_recordset(NULL::outbox, $1)`
+	insertWaiting = `
+		INSERT INTO outbox_waiting SELECT * FROM json_populate_recordset(NULL::outbox_waiting, $1)`
+	deleteWaiting = `
+		DELETE FROM outbox_waiting w USING json_populate_recordset(NULL::outbox_waiting, $1) d
+		WHERE w.topic = d.topic AND w.partitions = d.partitions AND w.partition = d.partition AND w.seq = d.seq`
+)
 
-// waitingRows are the columns of rows that wait in parts of topics.
-type waitingRows struct {
-	topics                pg.Texts
-	partitions, partition pg.Int32s
-	outboxRows
-}
-
-func (r *waitingRows) add(p part, row Row, count int) {
-	r.topics = append(r.topics, p.Topic)
-	r.partitions = append(r.partitions, int32(p.Partitions))
-	r.partition = append(r.partition, int32(p.Partition))
-	r.outboxRows.add(row, count)
-}
-
-func (r *waitingRows) insert(ctx context.Context, tx *sqlx.Tx) error {
-	if len(r.seqs) == 0 {
+// execRows runs a statement over rows, which it gets as JSON.
+func execRows(ctx context.Context, tx *sqlx.Tx, statement string, rows []storedRow) error {
+	if len(rows) == 0 {
 		return nil
 	}
-	_, err := tx.ExecContext(ctx, `
-		INSERT INTO outbox_waiting (topic, partitions, partition, seq, lane, count, messages, created_at)
-		SELECT * FROM unnest($1::text[], $2::integer[], $3::integer[], $4::bigint[], $5::smallint[], $6::smallint[],
-			$7::text[], $8::timestamptz[])`,
-		r.topics, r.partitions, r.partition, r.seqs, r.lanes, r.counts, r.messages, r.created)
-	return err
-}
-
-func (r *waitingRows) delete(ctx context.Context, tx *sqlx.Tx) error {
-	if len(r.seqs) == 0 {
-		return nil
+	text, err := json.Marshal(rows)
+	if err != nil {
+		return err
 	}
-	_, err := tx.ExecContext(ctx, `
-		DELETE FROM outbox_waiting w USING unnest($1::text[], $2::integer[], $3::integer[], $4::bigint[])
-			AS d (topic, partitions, partition, seq)
-		WHERE w.topic = d.topic AND w.partitions = d.partitions AND w.partition = d.partition AND w.seq = d.seq`,
-		r.topics, r.partitions, r.partition, r.seqs)
+	_, err = tx.ExecContext(ctx, statement, string(text))
 	return err
 }

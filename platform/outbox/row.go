@@ -15,10 +15,10 @@ import (
 // Row is how messages are stored. Messages of one transaction and one lane share rows, because storing, reading and
 // deleting costs as much for a row of one message as for a row of many.
 type Row struct {
-	Seq       int64     `db:"seq"` // of its first message; those of the others follow
-	Lane      int16     `db:"lane"`
-	Messages  string    `db:"messages"`
-	CreatedAt time.Time `db:"created_at"`
+	Seq       int64     `db:"seq" json:"seq"` // of its first message; those of the others follow
+	Lane      int16     `db:"lane" json:"lane"`
+	Messages  string    `db:"messages" json:"messages"`
+	CreatedAt time.Time `db:"created_at" json:"created_at"`
 }
 
 const (

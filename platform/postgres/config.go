@@ -180,7 +180,7 @@ func connector(cfg Config, user, password string, answer time.Duration, settings
 	if err != nil {
 		return nil, fmt.Errorf("postgres: %w", err)
 	}
-	connector.Dialer(dialer{answer: answer})
+	connector.Dialer(dialBounded(answer))
 	return connector, nil
 }
 

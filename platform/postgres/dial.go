@@ -11,36 +11,39 @@ import (
 // lib/pq does not hand it out.
 type silentKey struct{}
 
-// dialer makes connections on which no read or write waits longer than answer (0: for ever). lib/pq itself waits
-// without a bound, and PostgreSQL's own timeouts end nothing on a server that is frozen or cut off.
-type dialer struct {
-	answer time.Duration
-}
+// dialer completes a function as a pq.Dialer, which calls neither Dial nor DialTimeout where there is a DialContext.
+type dialer func(ctx context.Context, network, address string) (net.Conn, error)
 
 func (d dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
-	conn, err := new(net.Dialer).DialContext(ctx, network, address)
-	if err != nil {
-		return nil, err
-	}
-	if probe, ok := ctx.Value(silentKey{}).(*func() bool); ok {
-		*probe = silent(conn)
-	}
-	if d.answer == 0 {
-		return conn, nil
-	}
-	return &boundedConn{Conn: conn, answer: d.answer}, nil
+	return d(ctx, network, address)
 }
 
-// Dial and DialTimeout complete pq.Dialer, which calls neither of them where there is a DialContext.
-
 func (d dialer) Dial(network, address string) (net.Conn, error) {
-	return d.DialContext(context.Background(), network, address)
+	return d(context.Background(), network, address)
 }
 
 func (d dialer) DialTimeout(network, address string, timeout time.Duration) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	return d.DialContext(ctx, network, address)
+	return d(ctx, network, address)
+}
+
+// dialBounded makes connections on which no read or write waits longer than answer (0: for ever). lib/pq itself waits
+// without a bound, and PostgreSQL's own timeouts end nothing on a server that is frozen or cut off.
+func dialBounded(answer time.Duration) dialer {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := new(net.Dialer).DialContext(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		if probe, ok := ctx.Value(silentKey{}).(*func() bool); ok {
+			*probe = silent(conn)
+		}
+		if answer == 0 {
+			return conn, nil
+		}
+		return &boundedConn{Conn: conn, answer: answer}, nil
+	}
 }
 
 // boundedConn puts a deadline of its own on each read and write, except while its user has set one.

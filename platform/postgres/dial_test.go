@@ -24,7 +24,7 @@ func silentServer(t *testing.T) net.Listener {
 
 func TestReadFromFrozenServerEnds(t *testing.T) {
 	server := silentServer(t)
-	conn, err := dialer{answer: 10 * time.Millisecond}.DialContext(t.Context(), "tcp", server.Addr().String())
+	conn, err := dialBounded(10*time.Millisecond).DialContext(t.Context(), "tcp", server.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +39,7 @@ func TestReadFromFrozenServerEnds(t *testing.T) {
 
 func TestDeadlineOfTheUserHolds(t *testing.T) {
 	server := silentServer(t)
-	conn, err := dialer{answer: time.Hour}.DialContext(t.Context(), "tcp", server.Addr().String())
+	conn, err := dialBounded(time.Hour).DialContext(t.Context(), "tcp", server.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +55,7 @@ func TestDeadlineOfTheUserHolds(t *testing.T) {
 func TestListenersConnectionEnds(t *testing.T) {
 	server := silentServer(t)
 	ctx, stop := context.WithCancel(t.Context())
-	conn, err := listenDialer{ctx, server.Addr().String()}.DialContext(t.Context(), "tcp", "203.0.113.1:5432")
+	conn, err := dialUntil(ctx, server.Addr().String()).DialContext(t.Context(), "tcp", "203.0.113.1:5432")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +68,7 @@ func TestListenersConnectionEnds(t *testing.T) {
 	if err := <-read; !errors.Is(err, net.ErrClosed) {
 		t.Errorf("got %v", err)
 	}
-	if _, err := (listenDialer{ctx, server.Addr().String()}).DialContext(t.Context(), "tcp", ""); err == nil {
+	if _, err := dialUntil(ctx, server.Addr().String()).DialContext(t.Context(), "tcp", ""); err == nil {
 		t.Error("connected after the end")
 	}
 }

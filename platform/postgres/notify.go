@@ -31,7 +31,7 @@ const (
 func Listen(ctx context.Context, cfg Config, channel string, log *slog.Logger,
 	heard func(text string), listening func(bool)) error {
 	var lost bool // only the listener's goroutine uses it
-	listener := pq.NewDialListener(listenDialer{ctx, cfg.Address()}, listenDSN(cfg), firstReconnect, lastReconnect,
+	listener := pq.NewDialListener(dialUntil(ctx, cfg.Address()), listenDSN(cfg), firstReconnect, lastReconnect,
 		func(event pq.ListenerEventType, err error) {
 			switch event {
 			case pq.ListenerEventConnected, pq.ListenerEventReconnected:
@@ -100,37 +100,22 @@ func ping(ctx context.Context, listener *pq.Listener) {
 	}
 }
 
-// listenDialer makes connections that end with ctx. It connects to the configured address, whatever lib/pq reads from
+// dialUntil makes connections that end with until. It connects to the configured address, whatever lib/pq reads from
 // PG… variables of the environment, which it does for a listener.
-type listenDialer struct {
-	ctx     context.Context
-	address string
-}
-
-func (d listenDialer) DialContext(ctx context.Context, network, _ string) (net.Conn, error) {
-	if err := d.ctx.Err(); err != nil {
-		return nil, err
+func dialUntil(until context.Context, address string) dialer {
+	return func(ctx context.Context, network, _ string) (net.Conn, error) {
+		if err := until.Err(); err != nil {
+			return nil, err
+		}
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		defer context.AfterFunc(until, cancel)()
+		conn, err := dialBounded(hearTimeout)(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return &endingConn{Conn: conn, stop: context.AfterFunc(until, func() { conn.Close() })}, nil
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(d.ctx, cancel)()
-	conn, err := dialer{answer: hearTimeout}.DialContext(ctx, network, d.address)
-	if err != nil {
-		return nil, err
-	}
-	return &endingConn{Conn: conn, stop: context.AfterFunc(d.ctx, func() { conn.Close() })}, nil
-}
-
-// Dial and DialTimeout complete pq.Dialer, which calls neither of them where there is a DialContext.
-
-func (d listenDialer) Dial(network, address string) (net.Conn, error) {
-	return d.DialContext(context.Background(), network, address)
-}
-
-func (d listenDialer) DialTimeout(network, address string, timeout time.Duration) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
-	defer cancel()
-	return d.DialContext(ctx, network, address)
 }
 
 // endingConn is a connection that is also closed from elsewhere.
