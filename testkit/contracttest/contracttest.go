@@ -9,13 +9,11 @@ import (
 	"fmt"
 	"path"
 	"regexp"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
-	"github.com/santhosh-tekuri/jsonschema/v6/kind"
 	"gopkg.in/yaml.v3"
 
 	"github.com/altyn-pay/altyn/platform/contract"
@@ -191,15 +189,13 @@ func (d *Document) channel(c any) channel {
 		ref, _ := object(m)["$ref"].(string)
 		out.messages = append(out.messages, d.Messages[path.Base(ref)])
 	}
-	slices.SortFunc(out.messages, func(a, b *Message) int { return strings.Compare(a.Name, b.Name) })
 	return out
 }
 
-// Check returns nil if the message is one that the document describes for the topic, else what is wrong by the
-// description that it resembles most. nil headers are not checked.
+// Check returns nil if the message is one that the document describes for the topic, else why it is none of them. nil
+// headers are not checked.
 func (d *Document) Check(topic string, headers map[string]any, payload []byte) error {
-	var nearest error
-	fewest := 0
+	var errs []error
 	for _, c := range d.channels {
 		if !c.topics.MatchString(topic) {
 			continue
@@ -209,15 +205,13 @@ func (d *Document) Check(topic string, headers map[string]any, payload []byte) e
 			if err == nil {
 				return nil
 			}
-			if n := faults(err); nearest == nil || n < fewest {
-				nearest, fewest = fmt.Errorf("topic %s: %w", topic, err), n
-			}
+			errs = append(errs, err)
 		}
 	}
-	if nearest == nil {
+	if len(errs) == 0 {
 		return fmt.Errorf("topic %s is not described", topic)
 	}
-	return nearest
+	return fmt.Errorf("topic %s: %w", topic, errors.Join(errs...))
 }
 
 // Check returns why a message is not of this kind, or nil. nil headers are not checked.
@@ -237,29 +231,6 @@ func (m *Message) Check(headers map[string]any, payload []byte) error {
 		return fmt.Errorf("not a message %s: %w", m.Name, err)
 	}
 	return nil
-}
-
-// faults weighs what is wrong, to find the kind that a message resembles most. A constant or a list of values names
-// the kind, so a mismatch there weighs most.
-func faults(err error) int {
-	n := 0
-	switch e := err.(type) { //nolint:errorlint // each level of the tree is visited
-	case interface{ Unwrap() error }:
-		return faults(e.Unwrap())
-	case interface{ Unwrap() []error }:
-		for _, err := range e.Unwrap() {
-			n += faults(err)
-		}
-	case *jsonschema.ValidationError:
-		for _, cause := range e.Causes {
-			n += faults(cause)
-		}
-		switch e.ErrorKind.(type) {
-		case *kind.Const, *kind.Enum:
-			n += 100
-		}
-	}
-	return n + 1
 }
 
 // object returns the object at a path of keys, or nil.

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/altyn-pay/altyn/platform/kafka"
-	"github.com/altyn-pay/altyn/testkit/internal/brokers"
 	"github.com/altyn-pay/altyn/testkit/internal/program"
 )
 
@@ -35,11 +34,11 @@ func Controlled(t testing.TB) (kafka.Config, *Controls) {
 		t.Fatalf("start the brokers' process: %v", err)
 	}
 	c := &Controls{t: t, client: client}
-	var started brokers.Broker
-	c.call(brokers.Start, true, &started)
-	c.broker = started.ID
-	t.Cleanup(func() { c.call(brokers.Stop, c.broker, new(bool)) })
-	return Config(started.Address), c
+	var address string
+	c.call("Start", true, &address)
+	c.broker = address
+	t.Cleanup(func() { c.call("Stop", c.broker, new(bool)) })
+	return Config(address), c
 }
 
 // connect starts the process.
@@ -58,40 +57,51 @@ var connect = sync.OnceValues(func() (*rpc.Client, error) {
 type Controls struct {
 	t      testing.TB
 	client *rpc.Client
-	broker int
+	broker string // its address
 }
 
+// call calls a method of the program testkit/cmd/brokers.
 func (c *Controls) call(method string, args, reply any) {
 	c.t.Helper()
-	if err := c.client.Call(method, args, reply); err != nil {
+	if err := c.client.Call("Brokers."+method, args, reply); err != nil {
 		c.t.Fatalf("%s(%+v): %v", method, args, err)
 	}
 }
 
-// Code is an error of Kafka's protocol.
-type Code int16
-
-// The codes that tests use.
+// The errors of Kafka's protocol that tests use.
 const (
-	NotEnoughReplicas Code = 19 // passes
-	InvalidRecord     Code = 87 // for good
+	NotEnoughReplicas int16 = 19 // passes
+	InvalidRecord     int16 = 87 // for good
 )
 
+// Refusal makes a broker answer the next requests to produce to a topic with an error; all of them where Count is -1.
+type Refusal struct {
+	Broker, Topic string
+	Code          int16
+	Count         int
+}
+
+// Fetched is that a broker is asked for what comes after so many messages, in all topics together.
+type Fetched struct {
+	Broker   string
+	Messages int64
+}
+
 // Refuse makes the broker refuse the next count requests to produce to a topic, all of them for -1. The test waits with
-// refused until n of them were.
-func (c *Controls) Refuse(topic string, code Code, count int) (refused func(n int, timeout time.Duration)) {
+// refused until all were.
+func (c *Controls) Refuse(topic string, code int16, count int) (refused func()) {
 	c.t.Helper()
-	var id int
-	c.call(brokers.Refuse, brokers.Refusal{Broker: c.broker, Topic: topic, Code: int16(code), Count: count}, &id)
-	return func(n int, timeout time.Duration) {
+	refusal := Refusal{Broker: c.broker, Topic: topic, Code: code, Count: count}
+	c.call("Refuse", refusal, new(bool))
+	return func() {
 		c.t.Helper()
-		c.call(brokers.AwaitRefused, brokers.Refused{Refusal: id, Count: n, Timeout: timeout}, new(bool))
+		c.call("AwaitRefused", refusal, new(bool))
 	}
 }
 
 // AwaitFetched waits until consumers have fetched so many messages of all topics together, and
 // ask for what comes after them.
-func (c *Controls) AwaitFetched(messages int64, timeout time.Duration) {
+func (c *Controls) AwaitFetched(messages int64) {
 	c.t.Helper()
-	c.call(brokers.AwaitFetched, brokers.Fetched{Broker: c.broker, Messages: messages, Timeout: timeout}, new(bool))
+	c.call("AwaitFetched", Fetched{Broker: c.broker, Messages: messages}, new(bool))
 }

@@ -120,7 +120,10 @@ func (j *Journal) Await(t testing.TB, n int) []kafka.Message {
 // InOrder checks that the values of each key count up, apart from those that were handled before.
 func InOrder(t testing.TB, got []kafka.Message) {
 	t.Helper()
-	last := map[string]int{}
+	last, times := map[string]int{}, map[string]int{}
+	for _, m := range got {
+		times[m.Topic+string(m.Value)]++
+	}
 	for _, m := range got {
 		value, err := strconv.Atoi(string(m.Value))
 		if err != nil {
@@ -130,19 +133,8 @@ func InOrder(t testing.TB, got []kafka.Message) {
 		// first-time values are only ever greater than all before
 		if before, ok := last[key]; !ok || value > before {
 			last[key] = value
-		} else if !seenBefore(got, m, value) {
+		} else if times[m.Topic+string(m.Value)] == 1 {
 			t.Fatalf("%s: %d handled after %d", m.Key, value, before)
 		}
 	}
-}
-
-// seenBefore tells whether a value was handled more than once.
-func seenBefore(got []kafka.Message, m kafka.Message, value int) bool {
-	count := 0
-	for _, other := range got {
-		if other.Topic == m.Topic && string(other.Value) == strconv.Itoa(value) {
-			count++
-		}
-	}
-	return count > 1
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/uuid"
 
@@ -91,16 +90,16 @@ func TestADeadLetterThatIsTriedAgainGrowsNothing(t *testing.T) {
 	}
 	b.Start("all")
 	b.Produce(deposit(uuid.New(), "1.00"))
-	b.controls.AwaitFetched(1, 30*time.Second)
+	b.controls.AwaitFetched(1)
 	for _, topic := range reads {
 		b.Produce(kafka.Message{Topic: topic, Value: []byte("nonsense")})
 	}
 	b.Produce(deposit(account, "1.00"), deposit(account, "2.00"))
-	b.controls.AwaitFetched(6, 30*time.Second)
+	b.controls.AwaitFetched(6)
 	if err := lock.Rollback(); err != nil {
 		t.Fatal(err)
 	}
-	refused(8, 30*time.Second)
+	refused()
 	for _, topic := range reads {
 		b.Consume(contract.DeadLetter(topic), func(m []kafka.Message) bool { return len(m) >= 1 })
 	}

@@ -10,18 +10,21 @@ import (
 	"net/rpc"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"github.com/altyn-pay/altyn/testkit/internal/brokers"
+	"github.com/altyn-pay/altyn/testkit/kafkatest"
 )
 
 func main() {
 	log.SetFlags(0)
 	log.SetPrefix("brokers: ")
-	if err := rpc.Register(new(Brokers)); err != nil {
+	if err := rpc.Register(&Brokers{
+		clusters: map[string]*kfake.Cluster{}, refusals: map[kafkatest.Refusal]*kfake.FaultHandle{},
+	}); err != nil {
 		log.Fatal(err)
 	}
 	rpc.ServeConn(struct {
@@ -30,63 +33,64 @@ func main() {
 	}{os.Stdin, os.Stdout})
 }
 
-// Brokers serves package brokers' methods.
+// Brokers serves package kafkatest.
 type Brokers struct {
 	mu       sync.Mutex
-	clusters []*kfake.Cluster // by their IDs
-	refusals []*kfake.FaultHandle
+	clusters map[string]*kfake.Cluster // by their addresses
+	refusals map[kafkatest.Refusal]*kfake.FaultHandle
 }
 
+const patience = 30 * time.Second
+
 // Start starts a broker.
-func (b *Brokers) Start(_ bool, started *brokers.Broker) error {
+func (b *Brokers) Start(_ bool, address *string) error {
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(1))
 	if err != nil {
 		return err
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	*started = brokers.Broker{ID: len(b.clusters), Address: cluster.ListenAddrs()[0]}
-	b.clusters = append(b.clusters, cluster)
+	*address = cluster.ListenAddrs()[0]
+	b.clusters[*address] = cluster
 	return nil
 }
 
-func (b *Brokers) cluster(id int) *kfake.Cluster {
+func (b *Brokers) cluster(address string) *kfake.Cluster {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.clusters[id]
+	return b.clusters[address]
 }
 
 // Stop stops one.
-func (b *Brokers) Stop(id int, _ *bool) error {
-	b.cluster(id).Close()
+func (b *Brokers) Stop(address string, _ *bool) error {
+	b.cluster(address).Close()
 	return nil
 }
 
 // Refuse makes it refuse messages.
-func (b *Brokers) Refuse(r brokers.Refusal, id *int) error {
+func (b *Brokers) Refuse(r kafkatest.Refusal, _ *bool) error {
 	fault := b.cluster(r.Broker).Fault(kfake.Fault{
 		Keys: []kmsg.Key{kmsg.Produce}, Topic: r.Topic, Err: kerr.TypedErrorForCode(r.Code), Count: r.Count,
 	})
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	*id = len(b.refusals)
-	b.refusals = append(b.refusals, fault)
+	b.refusals[r] = fault
 	return nil
 }
 
 // AwaitRefused waits until it has.
-func (b *Brokers) AwaitRefused(r brokers.Refused, _ *bool) error {
+func (b *Brokers) AwaitRefused(r kafkatest.Refusal, _ *bool) error {
 	b.mu.Lock()
-	fault := b.refusals[r.Refusal]
+	fault := b.refusals[r]
 	b.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.Background(), r.Timeout)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	return fault.Wait(ctx, r.Count)
 }
 
 // AwaitFetched waits until consumers ask for what comes after so many messages.
-func (b *Brokers) AwaitFetched(f brokers.Fetched, _ *bool) error {
-	ctx, cancel := context.WithTimeout(context.Background(), f.Timeout)
+func (b *Brokers) AwaitFetched(f kafkatest.Fetched, _ *bool) error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	next := map[string]int64{} // offsets by partition
 	seen := b.cluster(f.Broker).Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Observe: true, Count: -1,
