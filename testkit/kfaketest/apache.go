@@ -20,8 +20,8 @@ type WithApache struct{ *testing.M }
 // Run runs the tests.
 func (m WithApache) Run() int {
 	code := m.M.Run()
-	if shared.broker != nil {
-		if err := shared.broker.Stop(); err != nil {
+	if started != nil {
+		if err := started.Stop(); err != nil {
 			fmt.Println(err)
 			return 1
 		}
@@ -29,23 +29,23 @@ func (m WithApache) Run() int {
 	return code
 }
 
-var shared struct {
-	sync.Once
-	broker *localkafka.Broker
-	err    error
-}
+var (
+	started *localkafka.Broker // by shared
+	shared  = sync.OnceValues(func() (_ *localkafka.Broker, err error) {
+		started, err = localkafka.Start(context.Background(), localkafka.Options{Kind: localkafka.Apache})
+		return started, err
+	})
+)
 
 // Apache returns an Apache Kafka that all tests share; each names its topics and groups after itself.
 func Apache(t testing.TB) kafka.Config {
 	t.Helper()
 	NeedApache(t)
-	shared.Do(func() {
-		shared.broker, shared.err = localkafka.Start(context.Background(), localkafka.Options{Kind: localkafka.Apache})
-	})
-	if shared.err != nil {
-		t.Fatal(shared.err)
+	broker, err := shared()
+	if err != nil {
+		t.Fatal(err)
 	}
-	return shared.broker.Config()
+	return broker.Config()
 }
 
 // NeedApache skips a test where Apache Kafka cannot run.

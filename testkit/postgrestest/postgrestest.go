@@ -12,7 +12,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -230,13 +229,8 @@ func checksum(sets []pg.Migrations) (string, error) {
 			if err != nil || entry.IsDir() {
 				return err
 			}
-			file, err := set.FS.Open(name)
-			if err != nil {
-				return err
-			}
-			defer file.Close()
-			fmt.Fprintf(sum, "file %q\n", name)
-			_, err = io.Copy(sum, file)
+			text, err := fs.ReadFile(set.FS, name)
+			fmt.Fprintf(sum, "file %q\n%s", name, text)
 			return err
 		})
 		if err != nil {

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -52,12 +51,7 @@ func Through(t testing.TB, cfg pg.Config) *Proxy {
 		t.Fatal(err)
 	}
 	p := &Proxy{Config: cfg, server: cfg.Address(), clients: make(map[net.Conn]bool)}
-	_, port, _ := net.SplitHostPort(listener.Addr().String())
-	number, err := strconv.ParseUint(port, 10, 16)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.Config.Host, p.Config.Port = "127.0.0.1", uint16(number)
+	p.Config.Host, p.Config.Port = "127.0.0.1", uint16(listener.Addr().(*net.TCPAddr).Port)
 	var serving sync.WaitGroup
 	serving.Go(func() {
 		for {
