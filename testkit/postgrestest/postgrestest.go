@@ -27,6 +27,7 @@ import (
 
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 	"github.com/altyn-pay/altyn/testkit/internal/program"
+	"github.com/altyn-pay/altyn/testkit/wait"
 )
 
 // Variable names a server for tests as host:port; its superuser is postgres with the password postgres.
@@ -92,6 +93,21 @@ func Open(ctx context.Context, service string, sets ...pg.Migrations) (db DB, dr
 		return db, nil, errors.Join(err, drop())
 	}
 	return db, drop, nil
+}
+
+// AwaitCount waits until a query counts n.
+func AwaitCount(t testing.TB, db *sqlx.DB, n int, query string, args ...any) {
+	t.Helper()
+	wait.NoError(t, func() error {
+		var got int
+		if err := db.GetContext(t.Context(), &got, query, args...); err != nil {
+			t.Fatal(err)
+		}
+		if got != n {
+			return fmt.Errorf("%s: %d, want %d", query, got, n)
+		}
+		return nil
+	})
 }
 
 // Main is the TestMain of a package that uses Database: it runs the tests, then stops the server that they started.

@@ -1,6 +1,7 @@
 package kfaketest
 
 import (
+	"context"
 	"errors"
 	"testing"
 
@@ -49,10 +50,42 @@ func DeleteTopic(t testing.TB, cfg kafka.Config, topic string) {
 
 func admin(t testing.TB, cfg kafka.Config) *kadm.Client {
 	t.Helper()
-	client, err := kgo.NewClient(kgo.SeedBrokers(cfg.Brokers...))
+	return kadm.NewClient(client(t, cfg))
+}
+
+func client(t testing.TB, cfg kafka.Config, options ...kgo.Opt) *kgo.Client {
+	t.Helper()
+	client, err := kgo.NewClient(append(options, kgo.SeedBrokers(cfg.Brokers...))...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(client.Close)
-	return kadm.NewClient(client)
+	return client
+}
+
+// Transactional is a producer of another library, whose messages come in transactions. It serves one goroutine.
+type Transactional struct{ client *kgo.Client }
+
+// NewTransactional makes a producer. No two may have the same ID at a time.
+func NewTransactional(t testing.TB, cfg kafka.Config, id string) *Transactional {
+	t.Helper()
+	return &Transactional{client(t, cfg, kgo.TransactionalID(id))}
+}
+
+// Produce publishes messages in a transaction of their own, each acknowledged before the next
+// one, and commits or aborts it.
+func (p *Transactional) Produce(ctx context.Context, commit bool, messages ...kafka.Message) error {
+	if err := p.client.BeginTransaction(); err != nil {
+		return err
+	}
+	for _, m := range messages {
+		record := &kgo.Record{Topic: m.Topic, Key: m.Key, Value: m.Value}
+		for _, h := range m.Headers {
+			record.Headers = append(record.Headers, kgo.RecordHeader{Key: h.Key, Value: h.Value})
+		}
+		if err := p.client.ProduceSync(ctx, record).FirstErr(); err != nil {
+			return err
+		}
+	}
+	return p.client.EndTransaction(ctx, kgo.TransactionEndTry(commit))
 }
