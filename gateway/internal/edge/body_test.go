@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -18,35 +19,36 @@ import (
 	"github.com/altyn-pay/altyn/testkit/wait"
 )
 
-func TestReadBeginning(t *testing.T) {
-	for _, size := range []int{0, 1, usualBody - 1, usualBody, usualBody + 1, 3 * usualBody, smallBody - 1, smallBody,
-		smallBody + 1, 3 * smallBody} {
+func TestReadBody(t *testing.T) {
+	for _, size := range []int{0, 1, smallBody - 1, smallBody, smallBody + 1, 3 * smallBody} {
 		text := bytes.Repeat([]byte("x"), size)
-		for _, announced := range []bool{true, false} {
+		read := func(from io.Reader, length int64) (r *http.Request, err error) {
+			r = httptest.NewRequest("POST", "/", from)
+			r.ContentLength = length
+			return r, readBody(httptest.NewRecorder(), r, 1<<20)
+		}
+		for _, length := range []int64{int64(size), -1} {
 			for name, from := range map[string]io.Reader{
 				"at once": bytes.NewReader(text), "in halves": iotest.HalfReader(bytes.NewReader(text)),
 				"with its end": iotest.DataErrReader(bytes.NewReader(text)),
 			} {
-				length := int64(-1)
-				if announced {
-					length = int64(size)
-				}
-				if announced && size == 0 {
+				if length == 0 {
 					continue // has no body
 				}
-				begin, whole, err := readBeginning(from, length)
-				rest, _ := io.ReadAll(from)
-				if err != nil || len(begin)+len(rest) != size || len(begin) > smallBody || cap(begin) > smallBody ||
-					announced && whole != (size <= smallBody) || whole && len(rest) > 0 {
-					t.Errorf("%d bytes, announced %t, %s: %d, %t, %v, and %d remain", size, announced, name, len(begin), whole, err,
-						len(rest))
+				r, err := read(from, length)
+				passed, failed := io.ReadAll(r.Body)
+				if err != nil || failed != nil || len(passed) != size || (r.GetBody != nil) != (size <= smallBody) {
+					t.Errorf("%d bytes, announced as %d, %s: %d, %v, %v", size, length, name, len(passed), err, failed)
 				}
 			}
-			broken := io.MultiReader(bytes.NewReader(text), iotest.ErrReader(io.ErrUnexpectedEOF))
-			if begin, whole, err := readBeginning(broken, -1); whole ||
-				size < smallBody && !errors.Is(err, io.ErrUnexpectedEOF) {
-				t.Errorf("%d bytes that break off: %d, %t, %v", size, len(begin), whole, err)
-			}
+		}
+		r, err := read(io.MultiReader(bytes.NewReader(text), iotest.ErrReader(io.ErrUnexpectedEOF)), -1)
+		if err == nil {
+			_, err = io.Copy(io.Discard, r.Body)
+		}
+		var problem *httpserver.Problem
+		if !errors.As(err, &problem) || problem.Status != 400 {
+			t.Errorf("%d bytes that break off: %v", size, err)
 		}
 	}
 }

@@ -16,14 +16,14 @@ import (
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
-// Parked is a message that could be read but not applied.
-type Parked struct {
+// Refused is a message that has no effect, with the reason.
+type Refused struct {
 	Message kafka.Message
-	Reason  string
+	Reason  error
 }
 
 // Park keeps messages for an operator. A message that is parked already gets one more attempt and the new reason.
-func (s *Store) Park(ctx context.Context, tx *sqlx.Tx, events []Parked) error {
+func (s *Store) Park(ctx context.Context, tx *sqlx.Tx, events []Refused) error {
 	n := len(events)
 	if n == 0 {
 		return nil
@@ -36,7 +36,7 @@ func (s *Store) Park(ctx context.Context, tx *sqlx.Tx, events []Parked) error {
 		topics[i] = m.Topic
 		partitions[i], offsets[i] = int32(m.Partition), m.Offset
 		keys[i], payloads[i] = m.Key, m.Value
-		reasons[i] = pg.Storable(p.Reason)
+		reasons[i] = pg.Storable(p.Reason.Error())
 		var err error
 		if headers[i], err = encodeHeaders(m.Headers); err != nil {
 			return err

@@ -216,7 +216,7 @@ func TestSaveAndPark(t *testing.T) {
 			if err := b.store.Save(t.Context(), tx, changed, transitions); err != nil {
 				return err
 			}
-			return b.store.Park(t.Context(), tx, []postgres.Parked{{Message: poison, Reason: "NUL \x00 and \xff"}})
+			return b.store.Park(t.Context(), tx, []postgres.Refused{{Message: poison, Reason: errors.New("NUL \x00 and \xff")}})
 		})
 		if err != nil {
 			t.Fatal(err)

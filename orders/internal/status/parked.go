@@ -15,50 +15,42 @@ import (
 )
 
 // park keeps messages for an operator, in a transaction of its own.
-func (w *Worker) park(ctx context.Context, list []refused) error {
+func (w *Worker) park(ctx context.Context, list []postgres.Refused) error {
 	if len(list) == 0 {
 		return nil
 	}
-	if err := w.store.InTx(ctx, func(tx *sqlx.Tx) error { return w.store.Park(ctx, tx, toPark(list)) }); err != nil {
+	if err := w.store.InTx(ctx, func(tx *sqlx.Tx) error { return w.store.Park(ctx, tx, list) }); err != nil {
 		return err
 	}
 	w.reportParked(list)
 	return nil
 }
 
-func toPark(list []refused) []postgres.Parked {
-	rows := make([]postgres.Parked, len(list))
-	for i, r := range list {
-		rows[i] = postgres.Parked{Message: r.message, Reason: r.reason.Error()}
-	}
-	return rows
-}
-
-func (w *Worker) reportParked(list []refused) {
+func (w *Worker) reportParked(list []postgres.Refused) {
 	w.parked.Add(float64(len(list)))
 	const text = "event parked: it cannot be applied"
 	telemetry.LogEach(w.log, slog.LevelError, text, "order_id", len(list), func(i int) (string, []any) {
-		m := list[i].message
+		m := list[i].Message
 		return m.ShortHeader("ce_subject"), []any{"topic", m.Topic, "partition", m.Partition, "offset", m.Offset,
-			"ce_id", m.ShortHeader("ce_id"), "error", list[i].reason}
+			"ce_id", m.ShortHeader("ce_id"), "error", list[i].Reason}
 	})
 }
 
 // deadLetter sends messages to the dead-letter topic. It parks those that the broker refuses.
-func (w *Worker) deadLetter(ctx context.Context, list []refused) error {
+func (w *Worker) deadLetter(ctx context.Context, list []postgres.Refused) error {
 	if len(list) == 0 {
 		return nil
 	}
 	messages, reasons := make([]kafka.Message, len(list)), make([]error, len(list))
 	for i, r := range list {
-		messages[i], reasons[i] = r.message, r.reason
+		messages[i], reasons[i] = r.Message, r.Reason
 	}
 	sent := len(list)
 	park := func(ctx context.Context, messages []kafka.Message, reasons []error) error {
 		sent -= len(messages)
-		rejected := make([]refused, len(messages))
+		rejected := make([]postgres.Refused, len(messages))
 		for i := range messages {
-			rejected[i] = refused{messages[i], reasons[i]}
+			rejected[i] = postgres.Refused{Message: messages[i], Reason: reasons[i]}
 		}
 		return w.park(ctx, rejected)
 	}
@@ -84,9 +76,9 @@ func (w *Worker) Redrive(ctx context.Context, id uuid.UUID) (parked.Item, error)
 	if err != nil {
 		return parked.Item{}, err
 	}
-	var failed []refused
+	var failed []postgres.Refused
 	if payment, err := w.read(message); err != nil {
-		failed = []refused{{message, err}}
+		failed = []postgres.Refused{{Message: message, Reason: err}}
 	} else if failed, err = w.apply(ctx, []event{{message: message, payment: payment, parked: id}}); err != nil {
 		return parked.Item{}, err
 	}

@@ -194,8 +194,8 @@ func TestWhatCannotBeAppliedStaysParked(t *testing.T) {
 	stuck := []kafka.Message{{Topic: contract.TopicPayments, Offset: 100, Value: []byte("\xff")},
 		event(t, unknown, contract.PaymentSucceeded, 1, nil)}
 	if err := b.store.InTx(t.Context(), func(tx *sqlx.Tx) error {
-		return b.store.Park(t.Context(), tx, []postgres.Parked{{Message: stuck[0], Reason: "stuck"},
-			{Message: stuck[1], Reason: "stuck"}})
+		return b.store.Park(t.Context(), tx, []postgres.Refused{{Message: stuck[0], Reason: errors.New("stuck")},
+			{Message: stuck[1], Reason: errors.New("stuck")}})
 	}); err != nil {
 		t.Fatal(err)
 	}

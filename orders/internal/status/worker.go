@@ -80,25 +80,19 @@ type event struct {
 	parked  uuid.UUID // its ID among the parked events when it is redriven, else zero
 }
 
-// refused is a message that has no effect, with the reason.
-type refused struct {
-	message kafka.Message
-	reason  error
-}
-
 // Handle is the kafka.Handler of the topic payments. It returns nil once every message of the batch has taken effect or
 // is kept where an operator finds it. After an error, which means that the database or the broker is away, the batch
 // must be handled again.
 func (w *Worker) Handle(ctx context.Context, messages []kafka.Message) error {
 	events := make([]event, 0, len(messages))
-	var dead, mistaken []refused
+	var dead, mistaken []postgres.Refused
 	for _, m := range messages {
 		payment, err := w.read(m)
 		switch {
 		case errors.Is(err, order.ErrCurrency):
-			mistaken = append(mistaken, refused{m, err})
+			mistaken = append(mistaken, postgres.Refused{Message: m, Reason: err})
 		case err != nil:
-			dead = append(dead, refused{m, err})
+			dead = append(dead, postgres.Refused{Message: m, Reason: err})
 		default:
 			events = append(events, event{message: m, payment: payment})
 		}
@@ -136,7 +130,7 @@ func (w *Worker) read(m kafka.Message) (payment order.Payment, err error) {
 
 // apply applies events, as many as possible in one transaction, and returns those of unknown orders. An event that
 // makes the transaction fail is parked; when the database is away, apply returns its error.
-func (w *Worker) apply(ctx context.Context, events []event) (unknown []refused, err error) {
+func (w *Worker) apply(ctx context.Context, events []event) (unknown []postgres.Refused, err error) {
 	if len(events) == 0 {
 		return nil, nil
 	}
@@ -153,13 +147,13 @@ func (w *Worker) apply(ctx context.Context, events []event) (unknown []refused, 
 		w.log.Warn("a batch of events failed; looking for the one that causes it", "events", len(events), "error", err)
 	}
 	err = stage.Isolate(events, err, settle, blames, func(e event, err error) error {
-		return w.park(ctx, []refused{{e.message, err}})
+		return w.park(ctx, []postgres.Refused{{Message: e.message, Reason: err}})
 	})
 	return unknown, err
 }
 
 // runOnce applies events in one transaction: load, decide, store. A panic fails it like an error.
-func (w *Worker) runOnce(ctx context.Context, events []event) (unknown []refused, err error) {
+func (w *Worker) runOnce(ctx context.Context, events []event) (unknown []postgres.Refused, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			w.log.Error("applying events panicked", "panic", p, "stack", string(debug.Stack()))
@@ -183,7 +177,7 @@ func (w *Worker) runOnce(ctx context.Context, events []event) (unknown []refused
 		if err := w.store.Unpark(ctx, tx, result.redriven); err != nil {
 			return err
 		}
-		return w.store.Park(ctx, tx, toPark(result.impossible))
+		return w.store.Park(ctx, tx, result.impossible)
 	})
 	if err != nil {
 		return nil, err
@@ -197,8 +191,8 @@ type outcome struct {
 	changed     []order.Order // in their last state
 	transitions []order.Transition
 	settled     []time.Duration // from acceptance to decision, of the payments that were decided
-	impossible  []refused
-	unknown     []refused
+	impossible  []postgres.Refused
+	unknown     []postgres.Refused
 	redriven    []uuid.UUID // parked events that need not be parked any more
 }
 
@@ -210,12 +204,12 @@ func decide(orders map[uuid.UUID]order.Order, events []event, now time.Time) out
 	for _, e := range events {
 		o, ok := orders[e.payment.OrderID]
 		if !ok {
-			result.unknown = append(result.unknown, refused{e.message, errUnknownOrder})
+			result.unknown = append(result.unknown, postgres.Refused{Message: e.message, Reason: errUnknownOrder})
 			continue
 		}
 		transition, err := o.Apply(e.payment, now)
 		if err != nil {
-			result.impossible = append(result.impossible, refused{e.message, err})
+			result.impossible = append(result.impossible, postgres.Refused{Message: e.message, Reason: err})
 			continue
 		}
 		if e.parked != uuid.Nil {
