@@ -16,7 +16,7 @@
 // A field may have both a variable and a flag; the flag wins. Fields are strings, numbers, bools, durations, lists of
 // strings (separated by commas) and whatever has UnmarshalText, whose error says what is allowed: "must be …". A
 // variable that is set to nothing counts as not set. The struct, and each struct within it, may check itself
-// (Validator), and may replace the defaults of those within it (Defaulter).
+// (Validator).
 //
 // A program is its commands, each with settings of its own:
 //

@@ -18,10 +18,6 @@ import (
 // setting, joined by errors.Join.
 type Validator interface{ Validate() error }
 
-// Defaulter is a struct of settings with defaults, by the variables' names, that replace those in the tags of the
-// structs within it. So a service names its own database, which postgres.Config cannot know.
-type Defaulter interface{ Defaults() map[string]string }
-
 // Wrong is a setting whose value cannot be used. A program that ends with this error exits with code 2, even when it
 // notices the fault after its start, as with the content of a file that the variable names.
 type Wrong struct {
@@ -126,10 +122,6 @@ func (s setting) flag() string { return "--" + s.Flag }
 
 // inspect lists the settings of a struct and its validators, innermost structs first.
 func inspect(target any) (settings []setting, validators []Validator) {
-	defaults := map[string]string{}
-	if d, ok := target.(Defaulter); ok {
-		defaults = d.Defaults()
-	}
 	var walk func(s reflect.Value)
 	walk = func(s reflect.Value) {
 		for i := range s.NumField() {
@@ -137,9 +129,6 @@ func inspect(target any) (settings []setting, validators []Validator) {
 			v := describe(info)
 			switch {
 			case v.Name != "" || v.Flag != "" || v.Arguments != "":
-				if def, ok := defaults[v.Name]; ok {
-					v.Default = def
-				}
 				settings = append(settings, setting{v, field})
 			case field.Kind() == reflect.Struct && (info.IsExported() || info.Anonymous):
 				walk(field)

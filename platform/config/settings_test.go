@@ -34,8 +34,6 @@ func (l limits) Validate() error {
 	return nil
 }
 
-func (settings) Defaults() map[string]string { return map[string]string{"DATABASE_NAME": "orders"} }
-
 func TestLoadFrom(t *testing.T) {
 	got, err := LoadFrom[settings](map[string]string{
 		"BROKERS": "a:1, b:2,", "BODY": "64KiB", "DATABASE_TIMEOUT": "250ms", "ADDR": "", "LIMITS_PORT": "7",
@@ -44,7 +42,7 @@ func TestLoadFrom(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := settings{Addr: ":8080", Brokers: []string{"a:1", "b:2"}, Body: 64 << 10, Limits: limits{Port: 7}}
-	want.Database.Port, want.Database.Name, want.Database.Timeout = 54320, "orders", 250*time.Millisecond
+	want.Database.Port, want.Database.Timeout = 54320, 250*time.Millisecond
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v\nwant %+v", got, want)
 	}
@@ -80,7 +78,7 @@ func TestVariables(t *testing.T) {
 		{Name: "ADDR", Default: ":8080", Help: "address"},
 		{Name: "BROKERS", Default: "127.0.0.1:9092", Help: "addresses of brokers"},
 		{Name: "BODY", Default: "1MiB", Help: "largest body"}, {Name: "DATABASE_PORT", Default: "54320"},
-		{Name: "DATABASE_NAME", Default: "orders"}, {Name: "DATABASE_PASSWORD", Secret: true},
+		{Name: "DATABASE_NAME"}, {Name: "DATABASE_PASSWORD", Secret: true},
 		{Name: "DATABASE_TIMEOUT", Default: "5s"}, {Name: "LIMITS_PORT", Default: "10"},
 	}
 	if !reflect.DeepEqual(vars, want) {

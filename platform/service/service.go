@@ -59,12 +59,6 @@ func (r *Role) UnmarshalText(text []byte) error {
 	return fmt.Errorf("must be %s, %s or %s", All, API, Worker)
 }
 
-// Defaults returns the defaults that follow from a service's name, for config.Defaulter.
-func Defaults(name string) map[string]string {
-	cfg := pg.Config{}.Defaults(name)
-	return map[string]string{"POSTGRES_DATABASE": cfg.Database, "POSTGRES_USER": cfg.User, "POSTGRES_OWNER": cfg.Owner}
-}
-
 // Program is what makes a service out of the frame.
 type Program struct {
 	Name       string

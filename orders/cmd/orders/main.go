@@ -67,9 +67,6 @@ func (c Config) Validate() error {
 
 const maxHealAfter = 24 * time.Hour
 
-// Defaults are those of this service's database.
-func (Config) Defaults() map[string]string { return service.Defaults(name) }
-
 func newProgram(cfg Config) service.Program {
 	return service.Program{
 		Name: name, Addr: cfg.Addr, Config: cfg.Config, Migrations: postgres.Migrations(), Amounts: []string{"orders"},

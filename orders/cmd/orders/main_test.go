@@ -481,7 +481,7 @@ func TestThePortIsTaken(t *testing.T) {
 
 func TestConfiguration(t *testing.T) {
 	cfg, err := config.LoadFrom[Config](nil)
-	if err != nil || cfg.Role != service.All || cfg.Addr != ":8080" || cfg.Postgres.User != "orders_service" {
+	if err != nil || cfg.Role != service.All || cfg.Addr != ":8080" || cfg.Postgres.Port != 54320 {
 		t.Errorf("%v: %+v", err, cfg)
 	}
 	if _, err := config.LoadFrom[Config](map[string]string{"ROLE": "boss"}); err == nil ||

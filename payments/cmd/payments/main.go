@@ -74,9 +74,6 @@ func (c Config) Validate() error {
 
 const maxHealAfter = 24 * time.Hour
 
-// Defaults are those of this service's database.
-func (Config) Defaults() map[string]string { return service.Defaults(name) }
-
 func program(cfg Config) service.Program { return newProgram(cfg, inbox.DefaultRetry) }
 
 func newProgram(cfg Config, retry inbox.Retry) service.Program {
