@@ -33,20 +33,18 @@ type Book struct {
 type Changes struct {
 	Accounts   []Account
 	Operations []*Operation // new ones
-	Completed  []Completion
+	Completed  []Completion // of what was put in as waiting
 	Entries    []Entry
 	Payments   []OrderPayment // every transition; the last one of an order is its state
 	Repeated   []OrderPayment // states to be told again, of payments that have not changed
 	Balances   map[Key]Balance
-	Vaults     []Key // the new ones among the balances
+	Vaults     map[Key]bool // the new ones among the balances
 	Holds      map[uuid.UUID]*Hold
-	Waits      map[uuid.UUID]*Wait // what waits from now on, or for something else than before
-	Ended      []*Wait             // what was put in and no longer waits
-	Asked      map[uuid.UUID]*Wait // what was put in, still waits, and has a Reply from now on
+	Waits      map[uuid.UUID]*Wait // what waits from now on, for something else than before, or with a Reply
 	Resumes    map[Key]bool        // queues for money that need another Resume
 }
 
-// Completion is the end of an operation that was Created before this batch.
+// Completion is the end of an operation that was Created before this batch, or at least of what it waited for.
 type Completion struct {
 	Request   Request
 	Operation *Operation
@@ -71,7 +69,7 @@ func NewBook(now time.Time, requests int) *Book {
 			Entries:    make([]Entry, 0, 2*requests),
 			Holds:      make(map[uuid.UUID]*Hold),
 			Waits:      make(map[uuid.UUID]*Wait),
-			Asked:      make(map[uuid.UUID]*Wait),
+			Vaults:     make(map[Key]bool),
 			Resumes:    make(map[Key]bool),
 		},
 	}

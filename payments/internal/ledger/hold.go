@@ -71,10 +71,9 @@ func (c HoldFunds) settle(b *Book, op *Operation, r Request) Reason {
 	return b.spend(op, r, c)
 }
 
-func (c HoldFunds) from(r Request) Key             { return r.balance(c.Currency) }
-func (HoldFunds) patient() bool                    { return false }
-func (c HoldFunds) deadline(r Request) deadline    { return deadline{from: r.ReceivedAt, in: c.ExpiresIn} }
-func (HoldFunds) ended(*Book, *Operation, Request) {}
+func (c HoldFunds) from(r Request) Key          { return r.balance(c.Currency) }
+func (HoldFunds) patient() bool                 { return false }
+func (c HoldFunds) deadline(r Request) deadline { return deadline{from: r.ReceivedAt, in: c.ExpiresIn} }
 
 func (c HoldFunds) take(b *Book, op *Operation, r Request) Reason {
 	return b.hold(op, c.from(r), uuid.Nil, c.deadline(r).or(HoldExpiry))

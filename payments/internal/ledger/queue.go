@@ -24,8 +24,6 @@ type debit interface {
 	deadline(r Request) deadline
 	// take moves the money, or returns why it cannot: then nothing has changed.
 	take(b *Book, op *Operation, r Request) Reason
-	// ended is called after the operation of a debit that waited was closed.
-	ended(b *Book, op *Operation, r Request)
 }
 
 // deadline is when the time of a debit is over.
@@ -125,7 +123,6 @@ func earlier(a, b time.Time) time.Time {
 func (b *Book) unwait(w *Wait) *Operation {
 	id := w.Request.ID
 	delete(b.waits, id)
-	delete(b.changes.Asked, id)
 	delete(b.changes.Waits, id)
 	if w.For == WaitingForFunds {
 		key := w.Key()
@@ -139,7 +136,6 @@ func (b *Book) unwait(w *Wait) *Operation {
 	op := b.operationOf(w)
 	if b.stored[id] {
 		delete(b.stored, id)
-		b.changes.Ended = append(b.changes.Ended, w)
 		b.changes.Completed = append(b.changes.Completed, Completion{w.Request, op})
 	}
 	return op
@@ -160,7 +156,9 @@ func (b *Book) operationOf(w *Wait) *Operation {
 func (b *Book) finish(w *Wait, reason Reason) {
 	op := b.unwait(w)
 	b.close(op, reason)
-	w.debit().ended(b, op, w.Request)
+	if c, ok := w.Request.Command.(Payment); ok {
+		c.ended(b, op, w.Request)
+	}
 }
 
 // ask gives a waiting request the Reply of its repetition if it has none: the command came in a batch, and now comes
@@ -170,9 +168,8 @@ func (b *Book) ask(r Request) {
 	if !ok || r.Reply == nil || w.Request.Reply != nil || w.Request.Fingerprint != r.Fingerprint {
 		return
 	}
-	if w.Request.Reply = r.Reply; b.stored[r.ID] {
-		b.changes.Asked[r.ID] = w
-	}
+	w.Request.Reply = r.Reply
+	b.changes.Waits[r.ID] = w
 }
 
 // KindResume is the kind of Resume.

@@ -134,19 +134,17 @@ func (s *state) save(changes ledger.Changes) {
 	for _, c := range changes.Completed {
 		expect(s.operations[c.Operation.ID].Status == ledger.Created, c)
 		s.operations[c.Operation.ID] = *c.Operation
+		_, there := s.waits[c.Request.ID]
+		expect(there, c)
+		delete(s.waits, c.Request.ID)
 	}
 	maps.Copy(s.balances, changes.Balances)
 	for id, hold := range changes.Holds {
 		s.holds[id] = *hold
 	}
-	for _, w := range changes.Ended {
-		_, there := s.waits[w.Request.ID]
-		expect(there, w)
-		delete(s.waits, w.Request.ID)
-	}
 	for id, w := range changes.Waits {
-		_, there := s.waits[id]
-		expect(!there, w)
+		before, there := s.waits[id]
+		expect(!there || before.Request.Reply == nil && w.Request.Reply != nil, w)
 		s.waits[id] = *w
 	}
 	for _, p := range changes.Payments {

@@ -39,7 +39,7 @@ func (b *Book) makeRoom(op *Operation, key Key) {
 		Currency: key.Currency, Amount: amount, Status: Success, CreatedAt: b.Now, SettledAt: b.Now,
 	}
 	b.changes.Operations = append(b.changes.Operations, carry)
-	b.changes.Vaults = append(b.changes.Vaults, full)
+	b.changes.Vaults[full] = true
 	b.enter(carry, from, -amount, 0)
 	b.enter(carry, to, amount, 0)
 }

@@ -50,10 +50,9 @@ func (c Transfer) settle(b *Book, op *Operation, r Request) Reason {
 // to is the payee's balance, which may be in another lane.
 func (c Transfer) to() Key { return Key{c.ToAccountID, c.Currency, contract.Lane(c.ToAccountID)} }
 
-func (c Transfer) from(r Request) Key             { return r.balance(c.Currency) }
-func (Transfer) patient() bool                    { return false }
-func (Transfer) deadline(r Request) deadline      { return deadline{from: r.ReceivedAt} }
-func (Transfer) ended(*Book, *Operation, Request) {}
+func (c Transfer) from(r Request) Key        { return r.balance(c.Currency) }
+func (Transfer) patient() bool               { return false }
+func (Transfer) deadline(r Request) deadline { return deadline{from: r.ReceivedAt} }
 
 func (c Transfer) take(b *Book, op *Operation, r Request) Reason {
 	return b.move(op, c.from(r), c.to())

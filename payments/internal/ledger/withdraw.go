@@ -47,7 +47,6 @@ func (c Withdrawal) patient() bool      { return c.WaitForFunds }
 func (c Withdrawal) deadline(r Request) deadline {
 	return deadline{from: r.ReceivedAt, in: c.ExpiresIn}
 }
-func (Withdrawal) ended(*Book, *Operation, Request) {}
 
 func (c Withdrawal) take(b *Book, op *Operation, r Request) Reason {
 	own := c.from(r)

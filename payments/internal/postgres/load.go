@@ -60,34 +60,37 @@ func loadReferences(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, request
 			queues[refs.Queue] = true
 		}
 	}
-	rows, err := find[operationRow](ctx, tx, operations, "load operations", wanted+`
-		SELECT `+operationColumns+` FROM operations WHERE id = wanted_id AND lane = wanted_lane LIMIT 1) found`)
-	if err != nil {
-		return err
-	}
-	for _, row := range rows {
+	if err := find(ctx, tx, operations, "operations", "id", operationColumns, func(row operationRow) error {
 		book.PutOperation(row.operation())
+		return nil
+	}); err != nil {
+		return err
 	}
 	for _, r := range requests { // a repeated request may be the first one that asks for a reply
 		if op, ok := book.Operation(r.ID); ok && op.Status == ledger.Created && r.Reply != nil {
 			waits.add(r.ID, r.Lane)
 		}
 	}
-	found, err := find[ledger.Hold](ctx, tx, holds, "load holds", wanted+`
-		SELECT `+holdColumns+` FROM holds WHERE id = wanted_id AND lane = wanted_lane LIMIT 1) found`)
-	if err != nil {
+	if err := find(ctx, tx, holds, "holds", "id", holdColumns, func(row ledger.Hold) error {
+		book.PutHold(holdOf(row))
+		return nil
+	}); err != nil {
 		return err
 	}
-	for _, hold := range found {
-		book.PutHold(holdOf(hold))
-	}
-	if err := loadWaits(ctx, tx, book, waits); err != nil {
+	if err := find(ctx, tx, waits, "waits", "id", waitColumns, func(row waitRow) error {
+		wait, err := row.wait()
+		book.PutWait(wait)
+		return err
+	}); err != nil {
 		return err
 	}
 	if err := loadQueues(ctx, tx, book, queues, &payments); err != nil {
 		return err
 	}
-	return loadPayments(ctx, tx, book, payments)
+	return find(ctx, tx, payments, "payments", "order_id", paymentColumns, func(row ledger.OrderPayment) error {
+		book.PutPayment(paymentOf(row))
+		return nil
+	})
 }
 
 // lookup is rows that are to be found, as columns.
@@ -102,46 +105,23 @@ func (l *lookup) add(id uuid.UUID, lane int16) {
 	}
 }
 
-// wanted begins a statement for find. A LATERAL with LIMIT 1 is looked up in the index for each row, however many rows
-// the planner expects of either side.
-const wanted = `
-	SELECT found.* FROM unnest($1::uuid[], $2::smallint[]) AS wanted (wanted_id, wanted_lane) CROSS JOIN LATERAL (`
-
-// find reads those of the rows that are there.
-func find[R any](ctx context.Context, tx *sqlx.Tx, l lookup, what, query string) (rows []R, err error) {
+// find puts those of the rows that are there. A LATERAL with LIMIT 1 is looked up in the index for each row, however
+// many rows the planner expects of either side.
+func find[R any](ctx context.Context, tx *sqlx.Tx, l lookup, table, key, columns string, put func(R) error) error {
 	if len(l.ids) == 0 {
-		return nil, nil
+		return nil
 	}
-	if err := tx.SelectContext(ctx, &rows, query, l.ids, l.lanes); err != nil {
-		return nil, fmt.Errorf("%s: %w", what, err)
-	}
-	return rows, nil
-}
-
-func loadPayments(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, payments lookup) error {
-	rows, err := find[ledger.OrderPayment](ctx, tx, payments, "load payments", wanted+`
-		SELECT `+paymentColumns+` FROM payments WHERE order_id = wanted_id AND lane = wanted_lane LIMIT 1) found`)
-	if err != nil {
-		return err
+	var rows []R
+	if err := tx.SelectContext(ctx, &rows, `
+		SELECT found.* FROM unnest($1::uuid[], $2::smallint[]) AS wanted (wanted_id, wanted_lane) CROSS JOIN LATERAL (
+			SELECT `+columns+` FROM `+table+` WHERE `+key+` = wanted_id AND lane = wanted_lane LIMIT 1) found`,
+		l.ids, l.lanes); err != nil {
+		return fmt.Errorf("load %s: %w", table, err)
 	}
 	for _, row := range rows {
-		book.PutPayment(paymentOf(row))
-	}
-	return nil
-}
-
-func loadWaits(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, waits lookup) error {
-	rows, err := find[waitRow](ctx, tx, waits, "load what waits", wanted+`
-		SELECT `+waitColumns+` FROM waits WHERE id = wanted_id AND lane = wanted_lane LIMIT 1) found`)
-	if err != nil {
-		return err
-	}
-	for _, row := range rows {
-		wait, err := row.wait()
-		if err != nil {
-			return fmt.Errorf("decode waiting request %s: %w", row.ID, err)
+		if err := put(row); err != nil {
+			return err
 		}
-		book.PutWait(wait)
 	}
 	return nil
 }
@@ -175,7 +155,7 @@ func loadQueues(
 	for _, row := range rows {
 		wait, err := row.wait()
 		if err != nil {
-			return fmt.Errorf("decode waiting request %s: %w", row.ID, err)
+			return err
 		}
 		heads[wait.Key()] = append(heads[wait.Key()], wait)
 		payments.add(wait.Request.Operation().OrderID, row.Lane)

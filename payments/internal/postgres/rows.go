@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"database/sql"
+	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -74,6 +75,8 @@ func (row waitRow) wait() (ledger.Wait, error) {
 	if row.ExpiresAt.Valid {
 		w.ExpiresAt = row.ExpiresAt.Time.UTC()
 	}
-	err := w.Request.Decode(row.Kind, []byte(row.Payload))
-	return w, err
+	if err := w.Request.Decode(row.Kind, []byte(row.Payload)); err != nil {
+		return w, fmt.Errorf("decode waiting request %s: %w", row.ID, err)
+	}
+	return w, nil
 }

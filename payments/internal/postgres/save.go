@@ -31,12 +31,12 @@ var (
 	updatePayments = pg.Update[ledger.OrderPayment]("payments", []string{"order_id", "lane"},
 		[]string{"status", "reason", "note", "previous", "captured", "refunded", "version", "updated_at"},
 		"payments.version < c.version")
-	insertWaits = pg.Insert[waitRow]("waits", "")
-	updateWaits = pg.Update[waitRow]("waits", []string{"id", "lane"}, []string{"payload"}, "true")
+	// What waits already has got a Reply.
+	saveWaits = pg.Insert[waitRow]("waits", "ON CONFLICT (id, lane) DO UPDATE SET payload = excluded.payload")
 
-	waitKeys    = pg.ColumnsOf[waitRow]().Only("id", "lane")
-	deleteWaits = pg.Statement[waitRow]{What: "delete from waits", Columns: waitKeys,
-		Query: "DELETE FROM waits USING " + waitKeys.Rows() + " WHERE waits.id = c.id AND waits.lane = c.lane"}
+	operationKeys = pg.ColumnsOf[ledger.Operation]().Only("id", "lane")
+	endWaits      = pg.Statement[ledger.Operation]{What: "end what waits", Columns: operationKeys,
+		Query: "DELETE FROM waits USING " + operationKeys.Rows() + " WHERE waits.id = c.id AND waits.lane = c.lane"}
 
 	balanceColumns = pg.ColumnsOf[Balance]()
 	updateBalances = pg.Statement[Balance]{What: "update balances", Columns: balanceColumns, Query: `
@@ -63,11 +63,7 @@ func (s *Store) Save(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes, n
 		return err
 	}
 	if len(changes.Vaults) > 0 {
-		vaults := make(map[ledger.Key]bool, len(changes.Vaults))
-		for _, key := range changes.Vaults {
-			vaults[key] = true
-		}
-		if err := createBalances(ctx, tx, vaults); err != nil {
+		if err := createBalances(ctx, tx, changes.Vaults); err != nil {
 			return err
 		}
 	}
@@ -80,15 +76,7 @@ func (s *Store) Save(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes, n
 		completed[i] = c.Operation
 	}
 	begun, changed := lastStates(changes.Payments)
-	ended := make([]*waitRow, len(changes.Ended))
-	for i, w := range changes.Ended {
-		ended[i] = &waitRow{ID: w.Request.ID, Lane: w.Request.Lane}
-	}
 	waits, err := waitRows(maps.Values(changes.Waits))
-	if err != nil {
-		return err
-	}
-	asked, err := waitRows(maps.Values(changes.Asked))
 	if err != nil {
 		return err
 	}
@@ -100,9 +88,8 @@ func (s *Store) Save(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes, n
 		saveHolds.Of(slices.Collect(maps.Values(changes.Holds))),
 		insertPayments.Of(begun),
 		updatePayments.Of(changed),
-		deleteWaits.Of(ended),
-		insertWaits.Of(waits),
-		updateWaits.Of(asked), // they have got a Reply
+		endWaits.Of(completed),
+		saveWaits.Of(waits),
 	} {
 		if err := save(ctx, tx); err != nil {
 			return err
