@@ -270,7 +270,7 @@ func TestUsage(t *testing.T) {
 		{"deposit --account nonsense --amount 1 --currency RUB", "must be a UUID"},
 		{"capture --hold " + exampleHold + " --amount ", "must not be empty"},
 		{"deposit --amount 1 --currency RUB --account urn:uuid:" + exampleA, "must be a UUID"},
-		{"deposit --colour red", "--colour"},
+		{"deposit --colour red", "-colour"},
 		{"balance --account " + exampleA + " " + exampleB, "there is no argument"},
 		{"balance --account " + exampleA + " --timeout 0s", "--timeout"},
 		{"load --commands 0", "--commands"},

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 
 	"github.com/google/uuid"
 
@@ -14,19 +13,16 @@ import (
 
 // inventory is what the inventory system says of an order's goods, as flags.
 type inventory struct {
-	Order   id          `flag:"order" value:"ID" required:"true" help:"the order"`
-	Status  goodsStatus `flag:"status" value:"STATUS" required:"true" help:"COMPLETED or FAILED"`
-	Timeout timeout     `flag:"timeout" value:"DURATION" default:"10s" help:"how long to wait for the broker"`
+	Order   id      `flag:"order" value:"ID" required:"true" help:"the order"`
+	Status  string  `flag:"status" value:"STATUS" required:"true" help:"COMPLETED or FAILED"`
+	Timeout timeout `flag:"timeout" value:"DURATION" default:"10s" help:"how long to wait for the broker"`
 	Kafka   kafka.Config
 }
 
-type goodsStatus string
-
-// UnmarshalText refuses what the inventory system does not say.
-func (g *goodsStatus) UnmarshalText(text []byte) error {
-	*g = goodsStatus(text)
-	if *g != contract.InventoryCompleted && *g != contract.InventoryFailed {
-		return fmt.Errorf("must be %s or %s", contract.InventoryCompleted, contract.InventoryFailed)
+// Validate refuses what the inventory system does not say.
+func (i inventory) Validate() error {
+	if i.Status != contract.InventoryCompleted && i.Status != contract.InventoryFailed {
+		return config.Invalid("--status", "must be %s or %s", contract.InventoryCompleted, contract.InventoryFailed)
 	}
 	return nil
 }
@@ -45,7 +41,7 @@ out_of_stock.`
 func (t terminal) tell(ctx context.Context, i inventory) error {
 	ctx, cancel := i.Timeout.begin(ctx)
 	defer cancel()
-	message := contract.Inventory{IdempotentKey: newCommandID(), OrderID: uuid.UUID(i.Order), Status: string(i.Status)}
+	message := contract.Inventory{IdempotentKey: newCommandID(), OrderID: uuid.UUID(i.Order), Status: i.Status}
 	value, err := json.Marshal(message)
 	if err != nil {
 		return err

@@ -24,8 +24,7 @@ type CreateAccount struct {
 	Reference string `json:"reference,omitempty"`
 }
 
-func (CreateAccount) kind() Kind                    { return KindCreateAccount }
-func (CreateAccount) references(Request) References { return References{} }
+func (CreateAccount) kind() Kind { return KindCreateAccount }
 
 // The answer to a creation, be it a repeated one, has all of the account.
 func (CreateAccount) needs(_ *Book, r Request, n *Needs) { n.Accounts[r.AccountID] = true }
@@ -33,8 +32,6 @@ func (CreateAccount) needs(_ *Book, r Request, n *Needs) { n.Accounts[r.AccountI
 func (c CreateAccount) operation() Operation {
 	return Operation{Kind: KindCreateAccount, Reference: c.Reference}
 }
-
-func (c CreateAccount) apply(b *Book, r Request) *Operation { return b.perform(r, c.settle) }
 
 func (c CreateAccount) settle(b *Book, _ *Operation, r Request) Reason {
 	if b.exists(r.AccountID) {

@@ -155,20 +155,25 @@ func (b *Book) Apply(r Request) *Operation {
 		b.ask(r)
 		return op
 	}
-	return r.Command.apply(b, r)
+	switch c := r.Command.(type) {
+	case settling:
+		return b.perform(r, c)
+	case applying:
+		return c.apply(b, r)
+	}
+	return nil
 }
 
-// perform opens the operation of a request and ends it with what settle returns; "" is success. With WaitingForFunds it
-// waits instead.
-func (b *Book) perform(r Request, settle func(*Book, *Operation, Request) Reason) *Operation {
+// perform opens the operation of a request and ends it with what settle returns. With WaitingForFunds it waits instead.
+func (b *Book) perform(r Request, c settling) *Operation {
 	op := b.open(r)
 	if r.Discarded {
 		b.close(op, Discarded)
 		return op
 	}
-	reason := settle(b, op, r)
-	if c, ok := r.Command.(debit); ok && reason == WaitingForFunds {
-		b.wait(op, r, c, WaitingForFunds, r.Seq)
+	reason := c.settle(b, op, r)
+	if d, ok := r.Command.(debit); ok && reason == WaitingForFunds {
+		b.wait(op, r, d, WaitingForFunds, r.Seq)
 	} else {
 		b.close(op, reason)
 	}

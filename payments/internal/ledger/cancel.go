@@ -45,8 +45,6 @@ func (c Cancel) needs(b *Book, r Request, n *Needs) {
 }
 
 // Which operation it becomes depends on where the payment stands.
-func (Cancel) operation() Operation { return Operation{} }
-
 func (c Cancel) apply(b *Book, r Request) *Operation {
 	p, ok := b.payments[c.OrderID]
 	switch {

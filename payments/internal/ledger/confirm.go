@@ -27,8 +27,6 @@ func (c Confirm) operation() Operation {
 	return Operation{Kind: KindCapture, OrderID: c.OrderID, Amount: c.Amount}
 }
 
-func (c Confirm) apply(b *Book, r Request) *Operation { return b.perform(r, c.settle) }
-
 func (c Confirm) settle(b *Book, op *Operation, r Request) Reason {
 	p, reason := b.authorized(op, r, c.OrderID, c.Amount)
 	if reason != "" {
@@ -60,8 +58,6 @@ func (c Reject) needs(b *Book, _ Request, n *Needs) { n.payment(b, c.OrderID) }
 func (c Reject) operation() Operation {
 	return Operation{Kind: KindRelease, OrderID: c.OrderID, Note: c.Note}
 }
-
-func (c Reject) apply(b *Book, r Request) *Operation { return b.perform(r, c.settle) }
 
 func (c Reject) settle(b *Book, op *Operation, r Request) Reason {
 	p, reason := b.authorized(op, r, c.OrderID, 0)

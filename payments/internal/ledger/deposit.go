@@ -11,8 +11,7 @@ type Deposit struct {
 	Description string `json:"description,omitempty"`
 }
 
-func (Deposit) kind() Kind                    { return KindDeposit }
-func (Deposit) references(Request) References { return References{} }
+func (Deposit) kind() Kind { return KindDeposit }
 
 func (c Deposit) needs(_ *Book, r Request, n *Needs) {
 	own := r.balance(c.Currency)
@@ -26,8 +25,6 @@ func (c Deposit) operation() Operation {
 		Kind: KindDeposit, Currency: c.Currency, Amount: c.Amount, Reference: c.Reference, Description: c.Description,
 	}
 }
-
-func (c Deposit) apply(b *Book, r Request) *Operation { return b.perform(r, c.settle) }
 
 func (c Deposit) settle(b *Book, op *Operation, r Request) Reason {
 	if !b.exists(r.AccountID) {

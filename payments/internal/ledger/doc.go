@@ -33,9 +33,6 @@
 //
 //	func (Fee) kind() Kind { return KindFee }
 //
-//	// It is about no hold, payment or operation that is there already.
-//	func (Fee) references(Request) References { return References{} }
-//
 //	// It takes from the account and gives to what was earned. A balance that is given to must be a row.
 //	func (c Fee) needs(_ *Book, r Request, n *Needs) {
 //		own := r.balance(c.Currency)
@@ -45,8 +42,6 @@
 //	func (c Fee) operation() Operation {
 //		return Operation{Kind: KindFee, Currency: c.Currency, Amount: c.Amount}
 //	}
-//
-//	func (c Fee) apply(b *Book, r Request) *Operation { return b.perform(r, c.settle) }
 //
 //	// It returns why it cannot be done, and has changed nothing then; "" is success.
 //	func (c Fee) settle(b *Book, op *Operation, r Request) Reason {
@@ -58,6 +53,7 @@
 //	}
 //
 // As it stands a fee passes the queue of those that wait for money. With the methods of the interface debit and with
-// b.spend in place of b.move it takes its turn there, as Withdrawal does. What remains is outside the rules: a way in
+// b.spend in place of b.move it takes its turn there, as Withdrawal does. One that is about a hold, a payment or an
+// operation that is there already has the method references, too. What remains is outside the rules: a way in
 // for clients (contract.Command and the reader of commands) and, where the schema lists kinds, a migration.
 package ledger

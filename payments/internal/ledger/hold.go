@@ -47,8 +47,7 @@ type HoldFunds struct {
 	Description string        `json:"description,omitempty"`
 }
 
-func (HoldFunds) kind() Kind                    { return KindHoldFunds }
-func (HoldFunds) references(Request) References { return References{} }
+func (HoldFunds) kind() Kind { return KindHoldFunds }
 
 // A later request of the same batch may capture the hold.
 func (c HoldFunds) needs(_ *Book, r Request, n *Needs) {
@@ -61,8 +60,6 @@ func (c HoldFunds) operation() Operation {
 		Kind: KindHoldFunds, Currency: c.Currency, Amount: c.Amount, Reference: c.Reference, Description: c.Description,
 	}
 }
-
-func (c HoldFunds) apply(b *Book, r Request) *Operation { return b.perform(r, c.settle) }
 
 func (c HoldFunds) settle(b *Book, op *Operation, r Request) Reason {
 	if !b.exists(r.AccountID) {
@@ -143,8 +140,6 @@ func (c Capture) operation() Operation {
 	}
 }
 
-func (c Capture) apply(b *Book, r Request) *Operation { return b.perform(r, c.settle) }
-
 func (c Capture) settle(b *Book, op *Operation, r Request) Reason {
 	hold, reason := b.ownHold(op, r, c.HoldID, c.Amount)
 	if reason != "" {
@@ -170,8 +165,6 @@ func (c Release) needs(b *Book, _ Request, n *Needs) { n.hold(b, c.HoldID) }
 func (c Release) operation() Operation {
 	return Operation{Kind: KindRelease, HoldID: c.HoldID, Reference: c.Reference, Description: c.Description}
 }
-
-func (c Release) apply(b *Book, r Request) *Operation { return b.perform(r, c.settle) }
 
 func (c Release) settle(b *Book, op *Operation, r Request) Reason {
 	hold, reason := b.ownHold(op, r, c.HoldID, 0)

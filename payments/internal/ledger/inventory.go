@@ -19,8 +19,6 @@ func (c Inventory) references(Request) References {
 }
 
 func (c Inventory) needs(b *Book, _ Request, n *Needs) { n.wait(b, c.OrderID) }
-func (Inventory) operation() Operation                 { return Operation{} }
-
 func (c Inventory) apply(b *Book, r Request) *Operation {
 	w, ok := b.waits[c.OrderID]
 	if !ok || w.Request.AccountID != r.AccountID || w.For != WaitingForInventory {

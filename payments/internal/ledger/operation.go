@@ -60,8 +60,6 @@ func (c CancelOperation) operation() Operation {
 	return Operation{Kind: KindCancelOperation, Note: c.Note}
 }
 
-func (c CancelOperation) apply(b *Book, r Request) *Operation { return b.perform(r, c.settle) }
-
 func (c CancelOperation) settle(b *Book, _ *Operation, r Request) Reason {
 	op, ok := b.operations[c.OperationID]
 	switch {

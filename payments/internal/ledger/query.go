@@ -7,16 +7,12 @@ const KindBalanceQuery Kind = "balance"
 // from the book at that point. It changes nothing and leaves no record.
 type BalanceQuery struct{}
 
-func (BalanceQuery) kind() Kind                    { return KindBalanceQuery }
-func (BalanceQuery) references(Request) References { return References{} }
+func (BalanceQuery) kind() Kind { return KindBalanceQuery }
 
 func (BalanceQuery) needs(_ *Book, r Request, n *Needs) {
 	n.account(r.AccountID)
 	n.Whole = append(n.Whole, r.AccountID)
 }
-
-func (BalanceQuery) operation() Operation            { return Operation{} }
-func (BalanceQuery) apply(*Book, Request) *Operation { return nil }
 
 // KindRefusal is the kind of Refusal.
 const KindRefusal Kind = "refusal"
@@ -25,10 +21,6 @@ const KindRefusal Kind = "refusal"
 // to be answered in its turn; its Reply says why it is refused.
 type Refusal struct{}
 
-func (Refusal) kind() Kind                    { return KindRefusal }
-func (Refusal) references(Request) References { return References{} }
+func (Refusal) kind() Kind { return KindRefusal }
 
 func (Refusal) needs(*Book, Request, *Needs) {}
-
-func (Refusal) operation() Operation            { return Operation{} }
-func (Refusal) apply(*Book, Request) *Operation { return nil }

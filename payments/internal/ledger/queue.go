@@ -193,8 +193,6 @@ func (c Resume) needs(b *Book, r Request, n *Needs) {
 	}
 }
 
-func (Resume) operation() Operation { return Operation{} }
-
 func (c Resume) apply(b *Book, r Request) *Operation {
 	key := r.balance(c.Currency)
 	for queue := b.queues[key]; len(queue) > 0; queue = b.queues[key] {

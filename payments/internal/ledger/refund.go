@@ -26,8 +26,6 @@ func (c Refund) operation() Operation {
 	return Operation{Kind: KindRefund, OrderID: c.OrderID, Amount: c.Amount, Note: c.Note}
 }
 
-func (c Refund) apply(b *Book, r Request) *Operation { return b.perform(r, c.settle) }
-
 func (c Refund) settle(b *Book, op *Operation, r Request) Reason {
 	p, ok := b.payments[c.OrderID]
 	if !ok || p.AccountID != r.AccountID {

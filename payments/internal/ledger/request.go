@@ -30,15 +30,26 @@ type Request struct {
 type Command interface {
 	// kind is the command's name in JSON and in the database.
 	kind() Kind
-	// references names the stored rows that needs and apply look up.
-	references(r Request) References
-	// needs adds the accounts and balances that apply may touch. What references names is in the book by then.
+	// needs adds the accounts and balances that the command may touch. What it references is in the book by then.
 	needs(b *Book, r Request, n *Needs)
-	// operation is what the operation's record says of the command; zero if it becomes no operation.
-	operation() Operation
-	// apply gives the request its effect and returns its operation, or nil if it has none.
-	apply(b *Book, r Request) *Operation
 }
+
+// What a command may have beside.
+type (
+	// A referring command names the stored rows that it looks up.
+	referring interface{ references(r Request) References }
+	// A recorded command becomes an operation; this is what the record says of the command.
+	recorded interface{ operation() Operation }
+	// A settling command takes effect at once: settle returns why it cannot, "" is success.
+	settling interface {
+		recorded
+		settle(b *Book, op *Operation, r Request) Reason
+	}
+	// An applying command takes effect in another way; it returns the operation that this makes, if any.
+	applying interface {
+		apply(b *Book, r Request) *Operation
+	}
+)
 
 // Kind is what a command does, as JSON and the database name it.
 type Kind string
@@ -107,7 +118,12 @@ type References struct {
 }
 
 // References names the stored rows that the request is about.
-func (r Request) References() References { return r.Command.references(r) }
+func (r Request) References() References {
+	if c, ok := r.Command.(referring); ok {
+		return c.references(r)
+	}
+	return References{}
+}
 
 // Needs is what requests touch beside their References.
 type Needs struct {
@@ -145,11 +161,10 @@ func (n *Needs) spends(from, to Key) {
 
 // Operation is the operation that the request becomes, as it stands before it takes effect; nil if it becomes none.
 func (r Request) Operation() *Operation {
-	op := r.Command.operation()
-	if op.Kind == "" {
-		return nil
+	if c, ok := r.Command.(recorded); ok {
+		return r.record(c.operation())
 	}
-	return r.record(op)
+	return nil
 }
 
 // record adds to an operation what the envelope says.

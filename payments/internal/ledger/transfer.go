@@ -18,8 +18,7 @@ type Transfer struct {
 	Description string    `json:"description,omitempty"`
 }
 
-func (Transfer) kind() Kind                    { return KindTransfer }
-func (Transfer) references(Request) References { return References{} }
+func (Transfer) kind() Kind { return KindTransfer }
 
 func (c Transfer) needs(_ *Book, r Request, n *Needs) {
 	n.spends(c.from(r), c.to())
@@ -32,8 +31,6 @@ func (c Transfer) operation() Operation {
 		Reference: c.Reference, Description: c.Description,
 	}
 }
-
-func (c Transfer) apply(b *Book, r Request) *Operation { return b.perform(r, c.settle) }
 
 func (c Transfer) settle(b *Book, op *Operation, r Request) Reason {
 	switch {

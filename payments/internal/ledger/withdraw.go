@@ -16,8 +16,7 @@ type Withdrawal struct {
 	WaitForFunds bool `json:"wait_for_funds,omitempty"`
 }
 
-func (Withdrawal) kind() Kind                    { return KindWithdrawal }
-func (Withdrawal) references(Request) References { return References{} }
+func (Withdrawal) kind() Kind { return KindWithdrawal }
 
 func (c Withdrawal) needs(_ *Book, r Request, n *Needs) {
 	own := c.from(r)
@@ -32,8 +31,6 @@ func (c Withdrawal) operation() Operation {
 		Kind: KindWithdrawal, Currency: c.Currency, Amount: c.Amount, Reference: c.Reference, Description: c.Description,
 	}
 }
-
-func (c Withdrawal) apply(b *Book, r Request) *Operation { return b.perform(r, c.settle) }
 
 func (c Withdrawal) settle(b *Book, op *Operation, r Request) Reason {
 	if !b.exists(r.AccountID) {

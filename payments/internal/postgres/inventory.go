@@ -92,18 +92,10 @@ func (s *Store) LookForInventory(ctx context.Context, tx *sqlx.Tx, orders []uuid
 // it has looked at, and how many of them have joined. Any number of processes may call it at once.
 func (s *Store) JoinInventory(ctx context.Context,
 	message func(m Inventory, account uuid.UUID) Message) (looked, joined int, err error) {
-	// statement_timestamp, unlike clock_timestamp, lets the index be used.
-	var due bool
-	if err := s.db.GetContext(ctx, &due, `
-		SELECT EXISTS (SELECT FROM inventory WHERE joined_at IS NULL AND look_at <= statement_timestamp())`); err != nil {
-		return 0, 0, fmt.Errorf("look for due inventory: %w", err)
-	}
-	if !due {
-		return 0, 0, nil
-	}
 	err = pg.InTx(ctx, s.db, func(tx *sqlx.Tx) error {
 		looked, joined = 0, 0
 		var rows []Inventory
+		// statement_timestamp, unlike clock_timestamp, lets the index be used.
 		if err := tx.SelectContext(ctx, &rows, `
 			SELECT order_id, idempotent_key, status, traceparent FROM inventory
 			WHERE joined_at IS NULL AND look_at <= statement_timestamp()
@@ -111,7 +103,7 @@ func (s *Store) JoinInventory(ctx context.Context,
 			return fmt.Errorf("lock inventory: %w", err)
 		}
 		if len(rows) == 0 {
-			return nil // another process has them
+			return nil
 		}
 		accounts, err := payers(ctx, tx, rows)
 		if err != nil {

@@ -27,8 +27,6 @@ const (
 
 	// forgetInterval is how often Run looks for old messages. While there are more, it goes on without a pause.
 	forgetInterval = time.Minute
-
-	maxLogged = 64 // bytes of a status that is not known
 )
 
 // Inventory takes in what the inventory system says of orders' goods. A message names an order and no account, and may
@@ -76,8 +74,6 @@ func (v *Inventory) Receive(ctx context.Context, records []kafka.Message) (
 			unreadable, reasons = append(unreadable, record), append(reasons, err)
 		case m.Status != contract.InventoryCompleted && m.Status != contract.InventoryFailed:
 			ignored++
-			v.log.Debug("inventory message ignored for its status", "order_id", m.OrderID,
-				"idempotent_key", m.IdempotentKey, "status", m.Status[:min(len(m.Status), maxLogged)])
 		default:
 			messages = append(messages, m)
 		}

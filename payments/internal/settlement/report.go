@@ -14,18 +14,9 @@ import (
 
 // report logs what did not go as it was asked for: what ended in error, what could not be understood, holds whose time
 // was over, and payments that were told again. What succeeds leaves no line.
-func (s *Settlement) report(requests []ledger.Request, expired []*ledger.Operation, changes ledger.Changes) {
-	var failed []*ledger.Operation
-	for _, op := range changes.Operations {
-		if op.Status == ledger.Error {
-			failed = append(failed, op)
-		}
-	}
-	for _, c := range changes.Completed {
-		if c.Operation.Status == ledger.Error {
-			failed = append(failed, c.Operation)
-		}
-	}
+func (s *Settlement) report(
+	requests []ledger.Request, ended, expired []*ledger.Operation, repeated []ledger.OrderPayment) {
+	failed := slices.DeleteFunc(slices.Clone(ended), func(op *ledger.Operation) bool { return op.Status != ledger.Error })
 	each := func(message, key string, n int, item func(i int) (id string, attributes []any)) {
 		telemetry.LogEach(s.log, slog.LevelInfo, message, key, n, item)
 	}
@@ -56,8 +47,8 @@ func (s *Settlement) report(requests []ledger.Request, expired []*ledger.Operati
 		r := refused[i]
 		return r.CommandID.String(), []any{"operation", r.Operation, "reason", r.Reason, "detail", r.Detail}
 	})
-	each("payment told again", "order_id", len(changes.Repeated), func(i int) (string, []any) {
-		p := changes.Repeated[i]
+	each("payment told again", "order_id", len(repeated), func(i int) (string, []any) {
+		p := repeated[i]
 		return p.OrderID.String(), []any{"account_id", p.AccountID, "status", p.Status, "version", p.Version}
 	})
 }

@@ -96,8 +96,9 @@ func (s *Settlement) Settle(ctx context.Context, tx *sqlx.Tx, messages []postgre
 		return nil, err
 	}
 	return func() {
-		s.count(changes, b.answered)
-		s.report(b.requests, b.expired, changes)
+		ended := ended(changes)
+		s.count(ended, b.answered)
+		s.report(b.requests, ended, b.expired, changes.Repeated)
 		s.settled(Result{Operations: b.operations, More: len(changes.Resumes) > 0, Inventory: len(awaiting) > 0})
 	}, nil
 }
@@ -128,20 +129,26 @@ func (s *Settlement) resume(ctx context.Context, tx *sqlx.Tx, keys map[ledger.Ke
 	return err
 }
 
-// count tells the metrics what has ended and was answered.
-func (s *Settlement) count(changes ledger.Changes, answered map[answer]int) {
-	ended := func(op *ledger.Operation) {
-		if op.Status == ledger.Created {
-			return
-		}
-		s.operations.WithLabelValues(string(op.Kind), string(op.Status)).Inc()
-		s.latency.WithLabelValues(string(op.Kind)).Observe(op.SettledAt.Sub(op.CreatedAt).Seconds())
-	}
+// ended are the operations that a batch has ended.
+func ended(changes ledger.Changes) (ended []*ledger.Operation) {
 	for _, op := range changes.Operations {
-		ended(op)
+		if op.Status != ledger.Created {
+			ended = append(ended, op)
+		}
 	}
 	for _, c := range changes.Completed {
-		ended(c.Operation)
+		if c.Operation.Status != ledger.Created {
+			ended = append(ended, c.Operation)
+		}
+	}
+	return ended
+}
+
+// count tells the metrics what has ended and was answered.
+func (s *Settlement) count(ended []*ledger.Operation, answered map[answer]int) {
+	for _, op := range ended {
+		s.operations.WithLabelValues(string(op.Kind), string(op.Status)).Inc()
+		s.latency.WithLabelValues(string(op.Kind)).Observe(op.SettledAt.Sub(op.CreatedAt).Seconds())
 	}
 	for a, n := range answered {
 		s.commands.WithLabelValues(string(a.kind), strconv.Itoa(a.code)).Add(float64(n))
