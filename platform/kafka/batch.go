@@ -82,7 +82,7 @@ func (c *call) sendTogether(ctx context.Context, batches []*batch) {
 				})
 				continue
 			}
-			if c.setAway(b.Partition, nil); len(b.list) > 0 {
+			if len(b.list) > 0 {
 				batches = append(batches, b)
 			}
 		}
@@ -113,7 +113,8 @@ func (b *batch) cut(list []int) (next, rest []int, total int) {
 			continue
 		}
 		if size > MaxMessageBytes {
-			b.refuse(i, tooLarge(size))
+			b.refuse(i, permanentError{
+				fmt.Errorf("kafka: a message of %d bytes is larger than the %d allowed", size, MaxMessageBytes)})
 			continue
 		}
 		if len(next) > 0 && (total+size > maxAppendBytes || len(next) == maxAppendMessages) {
@@ -129,11 +130,12 @@ func (b *batch) cut(list []int) (next, rest []int, total int) {
 // false when the partition must stop there. When the broker refuses one of the messages, settle bisects the list, so
 // that only that message is refused.
 func (b *batch) settle(ctx context.Context, list []int, err error) bool {
-	err = b.whileStale(ctx, b.Partition, err, func() error { return b.request(ctx, []part{{b, list}})[0] })
+	err = b.whileStale(ctx, err, func() error { return b.request(ctx, []part{{b, list}})[0] })
 	switch half := len(list) / 2; {
 	case err == nil:
 		return true
-	case !refusesMessage(err):
+	case !broker.IsAny(err, kafkago.MessageSizeTooLarge, kafkago.RecordListTooLarge,
+		kafkago.InvalidTimestamp, kafkago.InvalidRecord): // it is not because of one of the messages
 		err = fmt.Errorf("kafka: topic %q partition %d: %w", b.Topic, b.ID, err)
 		b.set(list, &partError{partitions: b.of, partition: b.ID, err: err})
 		return false

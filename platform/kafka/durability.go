@@ -60,13 +60,12 @@ func checkTopics(ctx context.Context, pool *broker.Pool, cfg Config, topics []ka
 		for _, partition := range topic.Partitions {
 			replicas = min(replicas, len(partition.Replicas))
 		}
-		endangering, other := dangers(cfg, replicas, settings[topic.Name])
-		for _, danger := range endangering {
-			refused = append(refused, fmt.Sprintf("topic %q: %s", topic.Name, danger))
+		to := func(list *[]string) func(format string, args ...any) {
+			return func(format string, args ...any) {
+				*list = append(*list, fmt.Sprintf("topic %q: ", topic.Name)+fmt.Sprintf(format, args...))
+			}
 		}
-		for _, danger := range other {
-			warnings = append(warnings, fmt.Sprintf("topic %q: %s", topic.Name, danger))
-		}
+		dangers(cfg, replicas, settings[topic.Name], to(&refused), to(&warnings))
 	}
 	if len(refused) > 0 && cfg.ReplicationFactor > 1 {
 		return nil, permanentError{fmt.Errorf(
@@ -76,17 +75,14 @@ func checkTopics(ctx context.Context, pool *broker.Pool, cfg Config, topics []ka
 	return append(refused, warnings...), nil
 }
 
-// dangers tells what is wrong with a topic whose partitions have so many replicas: what may cost an acknowledged
-// message when a broker fails or the topic is cleaned, and what else an operator should know. That a single broker
-// has no replicas is neither.
-func dangers(cfg Config, replicas int, settings map[string]string) (endangering, other []string) {
+// dangers tells what is wrong with a topic whose partitions have so many replicas: endanger gets what may cost an
+// acknowledged message when a broker fails or the topic is cleaned, note what else an operator should know. That a
+// single broker has no replicas is neither.
+func dangers(cfg Config, replicas int, settings map[string]string, endanger, note func(format string, args ...any)) {
 	number := func(name string) (n int64, known bool) {
 		n, err := strconv.ParseInt(settings[name], 10, 64)
 		return n, err == nil
 	}
-	endanger := func(format string, args ...any) { endangering = append(endangering, fmt.Sprintf(format, args...)) }
-	note := func(format string, args ...any) { other = append(other, fmt.Sprintf(format, args...)) }
-
 	wanted := cfg.LeastInSync()
 	if replicas < wanted {
 		endanger("a partition has %d replicas, and %d brokers are to have each message", replicas, wanted)
@@ -114,5 +110,4 @@ func dangers(cfg Config, replicas int, settings map[string]string) (endangering,
 	if n, known := number(retentionBytes); known && n >= 0 {
 		note("%s is %d: what is not read before so much has come is lost", retentionBytes, n)
 	}
-	return endangering, other
 }

@@ -2,7 +2,6 @@ package kafka
 
 import (
 	"errors"
-	"fmt"
 
 	kafkago "github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol"
@@ -39,14 +38,4 @@ func Permanent(err error) bool {
 func isLost(err error) bool {
 	return broker.IsAny(err, kafkago.UnknownTopicOrPartition, kafkago.UnknownTopicID,
 		kafkago.TopicAuthorizationFailed, protocol.ErrNoTopic)
-}
-
-func tooLarge(size int) error {
-	return permanentError{fmt.Errorf("kafka: a message of %d bytes is larger than the %d allowed", size, MaxMessageBytes)}
-}
-
-// refusesMessage tells whether the broker refused a request because of one of its messages.
-func refusesMessage(err error) bool {
-	return broker.IsAny(err, kafkago.MessageSizeTooLarge, kafkago.RecordListTooLarge,
-		kafkago.InvalidTimestamp, kafkago.InvalidRecord)
 }

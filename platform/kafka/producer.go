@@ -37,9 +37,6 @@ type Producer struct {
 	aside    *broker.Pool // for all else, so that failures there, which refresh the metadata, do not disturb Publish
 	log      *slog.Logger
 	produced *prometheus.CounterVec
-
-	mu   sync.Mutex
-	away map[broker.Partition]bool // those that a call has waited for in vain
 }
 
 // NewProducer makes a producer; it connects when it is first used. It fails on an invalid configuration only.
@@ -51,7 +48,7 @@ func NewProducer(cfg Config, log *slog.Logger, metrics prometheus.Registerer) (*
 	if err := cmp.Or(err, errAside, errProduced); err != nil {
 		return nil, fmt.Errorf("kafka: producer: %w", err)
 	}
-	return &Producer{pool: pool, aside: aside, log: log, produced: produced, away: map[broker.Partition]bool{}}, nil
+	return &Producer{pool: pool, aside: aside, log: log, produced: produced}, nil
 }
 
 // Close drops the connections; requests under way end first.
@@ -95,7 +92,6 @@ func (p *Producer) produce(ctx context.Context, pool *broker.Pool, patience time
 			t.Err = err
 		}
 		if t.Err == nil {
-			p.setAway(broker.Partition{Topic: name, ID: -1}, nil)
 			ready = append(ready, c.batches(name, t, indexes)...)
 			continue
 		}
@@ -126,16 +122,11 @@ func (c *call) await(ctx context.Context, name string, reason error) (t broker.T
 	if !ValidTopic(name) {
 		return t, permanentError{fmt.Errorf("kafka: topic %q: %w", name, kafkago.InvalidTopic)}
 	}
-	err = reason
-	if c.patience > 0 {
-		err = c.whileStale(ctx, broker.Partition{Topic: name, ID: -1}, reason, func() error {
-			known, err := c.pool.Topics(ctx, name)
-			if t = known[name]; err != nil {
-				return err
-			}
-			return t.Err
-		})
-	}
+	err = c.whileStale(ctx, reason, func() error {
+		known, err := c.pool.Topics(ctx, name)
+		t = known[name]
+		return cmp.Or(err, t.Err)
+	})
 	if err != nil {
 		err = &partError{partitions: 1, err: fmt.Errorf("kafka: topic %q: %w", name, err)}
 	}
@@ -143,51 +134,14 @@ func (c *call) await(ctx context.Context, name string, reason error) (t broker.T
 }
 
 // whileStale repeats a request that ended with err while it fails because of stale metadata, as when a topic was just
-// created or a leader moved. Only the first call waits for a target: what stays away must not slow down the rest.
-func (c *call) whileStale(ctx context.Context, target broker.Partition, err error, again func() error) error {
-	start := time.Now()
-	for failures := 0; ; failures++ {
-		if err == nil {
-			c.setAway(target, nil)
-			return nil
-		}
-		if ctx.Err() != nil {
-			return err
-		}
-		if broker.IsStale(err) || !broker.IsAnswer(err) {
-			c.pool.Forget()
-		}
-		if !broker.IsStale(err) || c.patience == 0 {
-			return err
-		}
-		if c.isAway(target) && failures > 0 || time.Since(start) > c.patience {
-			c.setAway(target, err)
-			return err
-		}
-		if !broker.Backoff(ctx, failures) {
-			return err
-		}
-		err = again()
-	}
-}
-
-func (p *Producer) isAway(target broker.Partition) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.away[target]
-}
-
-func (p *Producer) setAway(target broker.Partition, reason error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	switch was := p.away[target]; {
-	case reason != nil && !was:
-		p.away[target] = true
-		p.log.Warn("kafka topic cannot be written to", "topic", target.Topic, "error", reason)
-	case reason == nil && was:
-		delete(p.away, target)
-		p.log.Info("kafka topic can be written to again", "topic", target.Topic)
-	}
+// created or a leader moved.
+func (c *call) whileStale(ctx context.Context, err error, again func() error) error {
+	request := func() error { return err }
+	return c.pool.Try(ctx, c.patience, func(err error) bool { return !broker.IsStale(err) }, func() error {
+		err := request()
+		request = again
+		return err
+	})
 }
 
 // call is one call of Produce.

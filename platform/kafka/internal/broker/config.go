@@ -2,7 +2,6 @@ package broker
 
 import (
 	"cmp"
-	"crypto/tls"
 	"errors"
 	"net"
 	"strconv"
@@ -81,11 +80,4 @@ func (c Config) mechanism() (sasl.Mechanism, error) {
 	default:
 		return nil, config.Invalid("KAFKA_SASL_MECHANISM", "must be plain, scram-sha-256, scram-sha-512 or empty")
 	}
-}
-
-func (c Config) tls() *tls.Config {
-	if !c.TLS {
-		return nil
-	}
-	return &tls.Config{MinVersion: tls.VersionTLS12}
 }

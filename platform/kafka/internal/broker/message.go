@@ -55,10 +55,8 @@ func (m Message) Header(name string) string {
 // ShortHeader is a header for the log: its first 64 bytes, because anybody may have written it.
 func (m Message) ShortHeader(name string) string {
 	value := m.Header(name)
-	return value[:min(len(value), maxShort)]
+	return value[:min(len(value), 64)]
 }
-
-const maxShort = 64
 
 // Size is an upper bound of the bytes that the message takes in a record batch.
 func (m Message) Size() int {

@@ -5,6 +5,7 @@ package broker
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -50,8 +51,10 @@ func Connect(cfg Config) (*Pool, error) {
 	transport := &kafkago.Transport{
 		Dial:     (&net.Dialer{Timeout: DialTimeout}).DialContext,
 		ClientID: clientID,
-		TLS:      cfg.tls(),
 		SASL:     mechanism,
+	}
+	if cfg.TLS {
+		transport.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
 	}
 	client := &kafkago.Client{Addr: kafkago.TCP(cfg.Brokers...), Timeout: RequestTimeout, Transport: transport}
 	return &Pool{Client: client, transport: transport}, nil
@@ -135,7 +138,7 @@ func (c *Pool) Try(ctx context.Context, patience time.Duration, stays func(error
 		if IsStale(err) || !IsAnswer(err) {
 			c.Forget()
 		}
-		if stays(err) || time.Since(start) > patience || !Backoff(ctx, failures) {
+		if stays(err) || time.Since(start) >= patience || !Backoff(ctx, failures) {
 			return errors.Join(ctx.Err(), err)
 		}
 	}

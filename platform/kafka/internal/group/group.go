@@ -16,11 +16,14 @@ import (
 	"github.com/altyn-pay/altyn/platform/kafka/internal/broker"
 )
 
-// Handler is kafka.Handler.
-type Handler = func(ctx context.Context, messages []broker.Message) error
+// Handler takes a batch of messages: at least one, at most 1,000, each partition's in order. When it returns an error
+// it gets the same batch again. Its context outlives the shutdown and the loss of the partitions by 10 s, so that a
+// database transaction under way ends by itself.
+type Handler func(ctx context.Context, messages []broker.Message) error
 
 // Group is a consumer group, and what this process consumes as a member of it.
 type Group struct {
+	Pool     *broker.Pool
 	Name     string
 	Topics   []string
 	Log      *slog.Logger
@@ -28,9 +31,14 @@ type Group struct {
 	Lag      *prometheus.GaugeVec   // by group, topic and partition
 }
 
-// Run is kafka.Consumer.Run over the connections of a pool.
-func (g *Group) Run(ctx context.Context, pool *broker.Pool, handle Handler) error {
-	member, outages := NewMember(pool, g.Name, g.Topics), broker.NewOutages(g.Log)
+// Run hands batches to handle until ctx ends, then finishes and commits the batch under way, leaves the group and
+// returns nil. Offsets are committed after their batch was handled, never before, so every message is handled at
+// least once, and the messages of a partition in order. Only one batch is handled at a time. Run waits for topics
+// that do not exist yet, and lives through the loss of brokers, coordinators and offsets. An error means that the
+// brokers refuse this configuration for good.
+func (g *Group) Run(ctx context.Context, handle Handler) error {
+	defer g.Pool.Close()
+	member, outages := NewMember(g.Pool, g.Name, g.Topics), broker.NewOutages(g.Log)
 	for failures := 0; ctx.Err() == nil; {
 		assigned, err := member.join(ctx)
 		if ctx.Err() != nil {
@@ -46,7 +54,7 @@ func (g *Group) Run(ctx context.Context, pool *broker.Pool, handle Handler) erro
 				err = nil
 			}
 		} else if broker.IsStale(err) || !broker.IsAnswer(err) {
-			pool.Forget()
+			g.Pool.Forget()
 		}
 		if err == nil {
 			failures = 0
