@@ -1,11 +1,9 @@
 package kafka
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"fmt"
-	"io"
 	"slices"
 	"sync"
 	"time"
@@ -196,8 +194,15 @@ func (c *call) request(ctx context.Context, parts []part) []error {
 		if t < 0 {
 			t, request.Topics = len(request.Topics), append(request.Topics, produce.RequestTopic{Topic: p.Topic})
 		}
+		records := make([]kafkago.Record, len(p.list))
+		for n, i := range p.list {
+			m := &c.messages[i]
+			records[n] = kafkago.Record{
+				Time: m.Time, Key: kafkago.NewBytes(m.Key), Value: kafkago.NewBytes(m.Value), Headers: m.Headers,
+			}
+		}
 		request.Topics[t].Partitions = append(request.Topics[t].Partitions, produce.RequestPartition{
-			Partition: int32(p.ID), RecordSet: protocol.RecordSet{Records: &records{messages: c.messages, list: p.list}},
+			Partition: int32(p.ID), RecordSet: protocol.RecordSet{Records: kafkago.NewRecordReader(records...)},
 		})
 	}
 	response, err := c.pool.RoundTrip(ctx, request)
@@ -216,37 +221,4 @@ func (c *call) request(ctx context.Context, parts []part) []error {
 		}
 	}
 	return results
-}
-
-// records reads messages as the library sends them.
-type records struct {
-	messages []Message
-	list     []int // the indexes that are still to be read
-
-	record     kafkago.Record
-	key, value contents
-}
-
-// contents is a key or a value.
-type contents struct{ bytes.Reader }
-
-func (*contents) Close() error { return nil }
-
-func (c *contents) of(b []byte) kafkago.Bytes {
-	if b == nil {
-		return nil
-	}
-	c.Reset(b)
-	return c
-}
-
-// ReadRecord implements kafkago.RecordReader: what it returns is valid until the next call.
-func (r *records) ReadRecord() (*kafkago.Record, error) {
-	if len(r.list) == 0 {
-		return nil, io.EOF
-	}
-	m := &r.messages[r.list[0]]
-	r.list = r.list[1:]
-	r.record = kafkago.Record{Time: m.Time, Key: r.key.of(m.Key), Value: r.value.of(m.Value), Headers: m.Headers}
-	return &r.record, nil
 }

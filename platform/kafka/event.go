@@ -20,12 +20,9 @@ type Event struct {
 // Headers returns the event as headers of a message whose value is JSON.
 func (e Event) Headers() []Header {
 	headers := make([]Header, 0, 8)
-	values := make([]byte, 0, 64+len(e.ID)+len(e.Type)+len(e.Source)+len(e.Subject)+len(e.Traceparent)) // one for all
 	add := func(key, value string) {
 		if value != "" {
-			start := len(values)
-			values = append(values, value...)
-			headers = append(headers, Header{Key: key, Value: values[start:len(values):len(values)]})
+			headers = append(headers, Header{Key: key, Value: []byte(value)})
 		}
 	}
 	add("ce_specversion", "1.0")

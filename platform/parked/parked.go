@@ -1,7 +1,7 @@
 // Package parked is what a service has set aside for an operator: a message that failed again and again for a reason
 // that is not its client's, and behind which one account or one key stands still. An operator mends the cause and then
 // redrives the message, which gives it another try in its old place, or discards it, so that what is behind it goes on.
-// Each place that parks is a Source; the API serves all sources of a service together.
+// Each place that parks is a Source; package operators serves all sources of a service together.
 package parked
 
 import (

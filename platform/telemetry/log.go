@@ -15,42 +15,28 @@ import (
 // Config is the settings of telemetry, which every process has.
 type Config struct {
 	LogLevel    slog.Level `env:"LOG_LEVEL" default:"info" help:"least level that is logged: debug (every request), info, warn or error"`
-	LogFormat   LogFormat  `env:"LOG_FORMAT" default:"json" help:"form of the log: json or text"`
+	LogFormat   string     `env:"LOG_FORMAT" default:"json" help:"form of the log: json or text"`
 	ProfileAddr string     `env:"PPROF_ADDR" help:"address for profiles of the Go runtime, such as 127.0.0.1:6060 (default: none)"`
 }
 
-// Validate checks the address.
-func (c Config) Validate() error {
-	if c.ProfileAddr == "" {
-		return nil
+const textFormat = "text"
+
+// Validate checks the format of the log and the address.
+func (c Config) Validate() (err error) {
+	if c.LogFormat != "" && c.LogFormat != "json" && c.LogFormat != textFormat {
+		err = &config.Wrong{Name: "LOG_FORMAT", Value: c.LogFormat, Must: "must be json or text"}
 	}
-	return config.CheckAddr("PPROF_ADDR", c.ProfileAddr)
-}
-
-// LogFormat is how a log line is written; the zero value is JSON.
-type LogFormat string
-
-// The formats of the log.
-const (
-	LogJSON LogFormat = "json"
-	LogText LogFormat = "text"
-)
-
-// UnmarshalText accepts the known formats.
-func (f *LogFormat) UnmarshalText(text []byte) error {
-	switch format := LogFormat(text); format {
-	case LogJSON, LogText:
-		*f = format
-		return nil
+	if c.ProfileAddr != "" {
+		err = errors.Join(err, config.CheckAddr("PPROF_ADDR", c.ProfileAddr))
 	}
-	return errors.New("must be json or text")
+	return err
 }
 
 // NewLogger returns a logger whose every line names the service. Durations are in milliseconds, and their names say so.
 func NewLogger(w io.Writer, cfg Config, service string) *slog.Logger {
 	options := &slog.HandlerOptions{Level: cfg.LogLevel, ReplaceAttr: inMilliseconds}
 	var handler slog.Handler = slog.NewJSONHandler(w, options)
-	if cfg.LogFormat == LogText {
+	if cfg.LogFormat == textFormat {
 		handler = slog.NewTextHandler(w, options)
 	}
 	return slog.New(handler).With("service", service)

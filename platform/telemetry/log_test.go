@@ -31,7 +31,7 @@ func lines(t *testing.T, out *bytes.Buffer) (lines []map[string]any) {
 }
 
 func TestDurationsAreInMilliseconds(t *testing.T) {
-	for _, format := range []LogFormat{LogJSON, LogText} {
+	for _, format := range []string{"json", "text"} {
 		var out bytes.Buffer
 		NewLogger(&out, Config{LogFormat: format}, "orders").Warn("interrupted", "retry_in", 1500*time.Microsecond)
 		if text := out.String(); !strings.Contains(text, `"retry_in_ms":1.5`) &&

@@ -62,7 +62,7 @@ func TestLoggerNamesTheService(t *testing.T) {
 		t.Errorf("%v: %s", err, out.String())
 	}
 	out.Reset()
-	NewLogger(&out, Config{LogFormat: LogText}, "orders").Info("shown")
+	NewLogger(&out, Config{LogFormat: "text"}, "orders").Info("shown")
 	if !strings.Contains(out.String(), "service=orders") {
 		t.Errorf("text: %s", out.String())
 	}

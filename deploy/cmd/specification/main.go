@@ -29,7 +29,7 @@ func main() {
 // folders hold the codes, relative to the root of the repository. The services share one list, because behind the
 // gateway they are one API.
 var folders = []string{
-	"platform/httpserver", "platform/parked", "platform/contract", "orders/internal/api", "payments/internal/api",
+	"platform/httpserver", "platform/operators", "platform/contract", "orders/internal/api", "payments/internal/api",
 	"payments/internal/ledger",
 }
 

@@ -3,7 +3,7 @@ package main
 
 // The document of the HTTP API is generated from the comments of its handlers; run go generate ./... after a change.
 //
-//go:generate go tool swag init --quiet --dir .,../../internal/api,../../../platform/parked --output ../../docs --outputTypes json --parseDependencyLevel 1 --requiredByDefault
+//go:generate go tool swag init --quiet --dir .,../../internal/api,../../../platform/operators --output ../../docs --outputTypes json --parseDependencyLevel 1 --requiredByDefault
 //go:generate go run ../../../deploy/cmd/specification document ../../docs
 
 //	@title			Altyn orders
@@ -36,8 +36,8 @@ import (
 	"github.com/altyn-pay/altyn/platform/config"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/kafka"
+	"github.com/altyn-pay/altyn/platform/operators"
 	"github.com/altyn-pay/altyn/platform/outbox"
-	"github.com/altyn-pay/altyn/platform/parked"
 	"github.com/altyn-pay/altyn/platform/service"
 	"github.com/altyn-pay/altyn/platform/swagger"
 	"github.com/altyn-pay/altyn/platform/watch"
@@ -109,7 +109,7 @@ func build(p *service.Process, healAfter time.Duration) error {
 		}
 		wake = relay.Wake
 	}
-	parked.NewAPI(p.Log, outbox.NewParked(p.DB, wake), worker).Mount(p.Router)
+	operators.NewAPI(p.Log, outbox.NewParked(p.DB, wake), worker).Mount(p.Router)
 	if p.Config.Role == service.Worker {
 		return nil
 	}

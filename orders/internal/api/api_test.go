@@ -24,7 +24,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/money"
-	"github.com/altyn-pay/altyn/platform/parked"
+	"github.com/altyn-pay/altyn/platform/operators"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 	"github.com/altyn-pay/altyn/platform/watch"
 	"github.com/altyn-pay/altyn/testkit/outboxtest"
@@ -66,7 +66,7 @@ func over(t testing.TB, db *sqlx.DB) bundle {
 	orders := placing.New(b.store, currencies, func(o order.Order) { b.hub.Publish(o.ID, o) }, func() { b.woken.Add(1) },
 		func(lane int16) bool { return b.full.Load()&(1<<lane) != 0 }, metrics)
 	api.New(orders, b.store, currencies, b.hub, metrics).Mount(router)
-	parked.NewAPI(log).Mount(router)
+	operators.NewAPI(log).Mount(router)
 	b.server = httptest.NewServer(router)
 	b.server.Client().Transport.(*http.Transport).MaxIdleConnsPerHost = 256
 	t.Cleanup(b.server.Close)

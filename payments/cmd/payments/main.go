@@ -5,7 +5,7 @@ package main
 // The general part of the specification, which is generated from the comments of the handlers; run go generate after a
 // change.
 //
-//go:generate go tool swag init --quiet --dir .,../../internal/api,../../../platform/parked --generalInfo main.go --output ../../docs --outputTypes json --parseDependencyLevel 1 --requiredByDefault
+//go:generate go tool swag init --quiet --dir .,../../internal/api,../../../platform/operators --generalInfo main.go --output ../../docs --outputTypes json --parseDependencyLevel 1 --requiredByDefault
 //go:generate go run ../../../deploy/cmd/specification document ../../docs
 
 //	@title			Altyn payments
@@ -37,8 +37,8 @@ import (
 
 	"github.com/altyn-pay/altyn/platform/config"
 	"github.com/altyn-pay/altyn/platform/inbox"
+	"github.com/altyn-pay/altyn/platform/operators"
 	"github.com/altyn-pay/altyn/platform/outbox"
-	"github.com/altyn-pay/altyn/platform/parked"
 	"github.com/altyn-pay/altyn/platform/service"
 	"github.com/altyn-pay/altyn/platform/swagger"
 
@@ -102,7 +102,7 @@ func build(p *service.Process, retry inbox.Retry, healAfter time.Duration) error
 		p.Go(pipe.run)
 	}
 	discardable := func(kind string) bool { return ledger.Kind(kind).Discardable() }
-	parked.NewAPI(p.Log, inbox.NewParked(p.DB, discardable, wake), outbox.NewParked(p.DB, wakeRelay)).Mount(p.Router)
+	operators.NewAPI(p.Log, inbox.NewParked(p.DB, discardable, wake), outbox.NewParked(p.DB, wakeRelay)).Mount(p.Router)
 	if p.Config.Role == service.Worker {
 		return nil
 	}

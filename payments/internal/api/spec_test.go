@@ -7,13 +7,13 @@ import (
 
 	"github.com/altyn-pay/altyn/payments/docs"
 	"github.com/altyn-pay/altyn/payments/internal/api"
-	"github.com/altyn-pay/altyn/platform/parked"
+	"github.com/altyn-pay/altyn/platform/operators"
 	"github.com/altyn-pay/altyn/testkit/swaggertest"
 )
 
 func TestSpecificationAndRoutesAgree(t *testing.T) {
 	router := chi.NewRouter()
 	api.New(nil, nil, nil).Routes(router)
-	parked.NewAPI(nil).Mount(router)
+	operators.NewAPI(nil).Mount(router)
 	swaggertest.CheckRoutes(t, swaggertest.Load(docs.Document), router)
 }

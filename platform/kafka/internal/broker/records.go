@@ -232,22 +232,7 @@ func (f *fields) headers() []Header {
 	}
 	headers := make([]Header, n)
 	for i := range headers {
-		headers[i] = Header{Key: name(f.bytes()), Value: f.bytes()}
+		headers[i] = Header{Key: string(f.bytes()), Value: f.bytes()}
 	}
 	return headers
-}
-
-// eventHeaders are the names of the headers of events.
-var eventHeaders = [...]string{
-	"ce_specversion", "ce_id", "ce_type", "ce_source", "ce_time", "ce_subject", "content-type", "traceparent",
-}
-
-// name makes a header's name. Those that every event has are shared.
-func name(b []byte) string {
-	for _, known := range eventHeaders {
-		if string(b) == known {
-			return known
-		}
-	}
-	return string(b)
 }

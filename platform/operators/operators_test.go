@@ -1,4 +1,4 @@
-package parked_test
+package operators_test
 
 import (
 	"bytes"
@@ -21,6 +21,7 @@ import (
 
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/httpserver"
+	"github.com/altyn-pay/altyn/platform/operators"
 	"github.com/altyn-pay/altyn/platform/parked"
 )
 
@@ -79,7 +80,7 @@ func setup(t *testing.T) *bundle {
 	log := slog.New(slog.NewJSONHandler(&b.log, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	router := httpserver.NewRouter(httpserver.Options{Logger: slog.New(slog.DiscardHandler),
 		Registerer: prometheus.NewRegistry()})
-	parked.NewAPI(log, &b.one, &b.other).Mount(router)
+	operators.NewAPI(log, &b.one, &b.other).Mount(router)
 	server := httptest.NewServer(router)
 	t.Cleanup(server.Close)
 	b.url = server.URL

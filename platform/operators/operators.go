@@ -1,4 +1,6 @@
-package parked
+// Package operators serves to operators what is parked in a service. It is not part of package parked, so that whoever
+// parks something carries no HTTP.
+package operators
 
 import (
 	"context"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/httpserver"
+	"github.com/altyn-pay/altyn/platform/parked"
 )
 
 // Path is where the list is. The gateway does not serve it.
@@ -29,12 +32,12 @@ const (
 
 // API serves to operators what is parked in a service, and lets them redrive or discard it.
 type API struct {
-	sources []Source
+	sources []parked.Source
 	log     *slog.Logger
 }
 
 // NewAPI makes the API over a service's sources. Each redrive and discard is a line in the log.
-func NewAPI(log *slog.Logger, sources ...Source) *API { return &API{sources, log} }
+func NewAPI(log *slog.Logger, sources ...parked.Source) *API { return &API{sources, log} }
 
 // Mount adds the routes.
 func (a *API) Mount(router chi.Router) {
@@ -59,7 +62,7 @@ func (a *API) Mount(router chi.Router) {
 //	@Failure		503		{object}	httpserver.Problem	"unavailable"
 //	@Router			/admin/parked [get]
 func (a *API) list(w http.ResponseWriter, r *http.Request) error {
-	var after Position
+	var after parked.Position
 	limit, err := httpserver.Page(r, &after)
 	if err != nil {
 		return err
@@ -69,7 +72,7 @@ func (a *API) list(w http.ResponseWriter, r *http.Request) error {
 	}
 	ctx, cancel := detached(r)
 	defer cancel()
-	var items []Item
+	var items []parked.Item
 	for _, source := range a.sources {
 		some, err := source.Parked(ctx, after, limit+1) // one more tells that there is a next page
 		if err != nil {
@@ -77,7 +80,7 @@ func (a *API) list(w http.ResponseWriter, r *http.Request) error {
 		}
 		items = append(items, some...)
 	}
-	slices.SortFunc(items, Compare)
+	slices.SortFunc(items, parked.Compare)
 	next := ""
 	if len(items) > limit {
 		items = items[:limit]
@@ -111,7 +114,9 @@ func (a *API) redrive(w http.ResponseWriter, r *http.Request) error {
 	}
 	ctx, cancel := detached(r)
 	defer cancel()
-	return a.act(ctx, w, "parked message redriven", "", func(s Source) (Item, error) { return s.Redrive(ctx, id) })
+	return a.act(ctx, w, "parked message redriven", "", func(s parked.Source) (parked.Item, error) {
+		return s.Redrive(ctx, id)
+	})
 }
 
 // Discard says why an operator gives something up.
@@ -158,25 +163,25 @@ func (a *API) discard(w http.ResponseWriter, r *http.Request) error {
 	}
 	ctx, cancel := detached(r)
 	defer cancel()
-	return a.act(ctx, w, "parked message discarded", request.Reason, func(s Source) (Item, error) {
+	return a.act(ctx, w, "parked message discarded", request.Reason, func(s parked.Source) (parked.Item, error) {
 		return s.Discard(ctx, id, request.Reason)
 	})
 }
 
 // act has the source that holds the item act on it, logs that and answers.
 func (a *API) act(ctx context.Context, w http.ResponseWriter, done, reason string,
-	act func(Source) (Item, error)) error {
-	var item Item
-	err := ErrNotFound
+	act func(parked.Source) (parked.Item, error)) error {
+	var item parked.Item
+	err := parked.ErrNotFound
 	for _, source := range a.sources {
-		if item, err = act(source); !errors.Is(err, ErrNotFound) {
+		if item, err = act(source); !errors.Is(err, parked.ErrNotFound) {
 			break
 		}
 	}
 	switch {
-	case errors.Is(err, ErrNotFound):
+	case errors.Is(err, parked.ErrNotFound):
 		return httpserver.NewProblem(http.StatusNotFound, CodeNotFound, err.Error())
-	case errors.Is(err, ErrNotDiscardable):
+	case errors.Is(err, parked.ErrNotDiscardable):
 		return httpserver.NewProblem(http.StatusUnprocessableEntity, CodeNotDiscardable,
 			"what no client has asked for must take effect: it can only be redriven")
 	case err != nil:
