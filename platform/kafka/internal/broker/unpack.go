@@ -100,6 +100,10 @@ func unpackZstd(packed []byte, limit int) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	var frame zstd.Header
+	if err := frame.Decode(packed); err == nil && frame.FrameContentSize > uint64(limit) {
+		return nil, errTooLarge
+	}
 	for size := max(zstdBlock, 4*len(packed)); ; size *= 2 { // until it suffices
 		size = min(size, limit)
 		out, err := decoder.DecodeAll(packed, make([]byte, 0, size+zstdBlock))
