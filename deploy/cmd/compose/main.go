@@ -10,20 +10,18 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"os/signal"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/altyn-pay/altyn/deploy/load"
+	runner "github.com/altyn-pay/altyn/deploy/stack"
 )
 
 // limit bounds the whole trial. On 2 cores it takes about two minutes, and the first build as much again.
@@ -56,12 +54,12 @@ type trial struct {
 }
 
 func run(ctx context.Context) (err error) {
-	workspace, err := exec.CommandContext(ctx, "go", "env", "GOWORK").Output()
+	root, err := runner.Root()
 	if err != nil {
-		return fmt.Errorf("go env GOWORK: %w", err)
+		return err
 	}
 	t := &trial{
-		stack:  stack{project: "altyn-test", root: filepath.Dir(string(bytes.TrimSpace(workspace)))},
+		stack:  stack{project: "altyn-test", root: root},
 		client: client{load.New(gateway)},
 	}
 	defer t.client.Close()

@@ -228,7 +228,10 @@ func (c *client) take(ctx context.Context) (*os.File, error) {
 	running := who.alive()
 	if running {
 		c.say("stopping …")
-		if err := c.end(ctx, who); err != nil {
+		if err := who.signal(syscall.SIGTERM); err != nil {
+			return nil, err
+		}
+		if err := who.end(ctx, stopTimeout); err != nil {
 			return nil, err
 		}
 	}
@@ -249,21 +252,6 @@ func (c *client) take(ctx context.Context) (*os.File, error) {
 		c.say("nothing runs")
 	}
 	return held, nil
-}
-
-// end ends the supervisor, and with it the stack.
-func (c *client) end(ctx context.Context, supervisor process) error {
-	if err := supervisor.signal(syscall.SIGTERM); err != nil {
-		return err
-	}
-	err := supervisor.await(ctx, stopTimeout)
-	if err == nil || ctx.Err() != nil {
-		return err
-	}
-	if err := supervisor.signal(syscall.SIGKILL); err != nil {
-		return err
-	}
-	return supervisor.await(ctx, killTimeout)
 }
 
 // status shows how each part is doing.

@@ -85,23 +85,15 @@ func (p process) signal(signal syscall.Signal) error {
 
 // await waits until the process is gone.
 func (p process) await(ctx context.Context, timeout time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	tick := time.NewTicker(pollInterval)
-	defer tick.Stop()
-	for p.alive() {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return fmt.Errorf("process %d has not ended: %w", p.PID, ctx.Err())
-		}
+	if err := until(ctx, timeout, func() bool { return !p.alive() }); err != nil {
+		return fmt.Errorf("process %d has not ended: %w", p.PID, err)
 	}
 	return nil
 }
 
-// end gives the process a moment to end by itself, then kills it.
-func (p process) end(ctx context.Context) error {
-	err := p.await(ctx, leftoverGrace)
+// end gives the process some time to end by itself, then kills it.
+func (p process) end(ctx context.Context, grace time.Duration) error {
+	err := p.await(ctx, grace)
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
@@ -115,14 +107,21 @@ func (p process) end(ctx context.Context) error {
 // server's ID is in use. Where process 1 reaps nobody, as in some containers, that never happens, so this gives up
 // soon.
 func (p process) awaitReaped(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, leftoverGrace)
+	_ = until(ctx, leftoverGrace, func() bool { return p.PID <= 0 || syscall.Kill(p.PID, 0) != nil })
+}
+
+// until polls until something is so, or the end of ctx or the time.
+func until(ctx context.Context, timeout time.Duration, so func() bool) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
-	for p.PID > 0 && ctx.Err() == nil && syscall.Kill(p.PID, 0) == nil {
+	for !so() {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
+	return nil
 }

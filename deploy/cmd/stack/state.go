@@ -108,7 +108,7 @@ func (p place) clearLeftovers(ctx context.Context, progress func(string)) error 
 	var group errgroup.Group
 	for _, left := range s.Parts {
 		group.Go(func() error {
-			if err := left.Process.end(ctx); err != nil {
+			if err := left.Process.end(ctx, leftoverGrace); err != nil {
 				return fmt.Errorf("%s, left behind: %w", left.Name, err)
 			}
 			left.Process.awaitReaped(ctx)

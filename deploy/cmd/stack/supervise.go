@@ -55,7 +55,7 @@ func runStack(ctx context.Context, settings Settings, at place, verb string, pro
 		}
 		return errors.Join(err, os.Remove(at.state()))
 	}
-	book.ready()
+	book.update(func(s *state) { s.Ready = true })
 	progress(readyLine)
 	log.Info("ready")
 
@@ -78,23 +78,18 @@ type book struct {
 }
 
 func (b *book) parts(now []stack.Part) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.state.Parts = make([]part, len(now))
-	for i, p := range now {
-		b.state.Parts[i] = part{Part: p, Process: identify(p.PID)}
-	}
-	b.write()
+	b.update(func(s *state) {
+		s.Parts = make([]part, len(now))
+		for i, p := range now {
+			s.Parts[i] = part{Part: p, Process: identify(p.PID)}
+		}
+	})
 }
 
-func (b *book) ready() {
+func (b *book) update(change func(*state)) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.state.Ready = true
-	b.write()
-}
-
-func (b *book) write() {
+	change(&b.state)
 	if err := b.place.writeState(b.state); err != nil {
 		b.log.Error("the state cannot be written", "error", err)
 	}
