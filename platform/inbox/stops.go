@@ -34,13 +34,8 @@ func (r Retry) after(attempts int) (pause time.Duration, parked bool) {
 	if attempts >= r.Attempts {
 		return 0, true
 	}
-	pause = r.First
-	for range attempts - 1 {
-		if pause *= 2; pause >= r.Longest {
-			break
-		}
-	}
-	return min(pause, r.Longest), false
+	const maxDoublings = 20
+	return min(r.First<<min(attempts-1, maxDoublings), r.Longest), false
 }
 
 // stop names an account whose queue stands still, see the table inbox_stops.

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/big"
 	"strconv"
 	"strings"
 )
@@ -55,12 +56,12 @@ func (d *Decimal) UnmarshalJSON(data []byte) error {
 }
 
 const (
-	maxShift = 30                 // more decimal places than an amount has on either side of its point
-	beyond   = maxShift + maxText // an exponent that moves the point beyond them, wherever it was
+	maxDecimals = 30                    // more than any currency has
+	beyond      = maxDecimals + maxText // an exponent that moves the point beyond all amounts, wherever it was
 )
 
-// plain writes a JSON number without exponent and superfluous zeros. A number whose exponent is beyond all amounts
-// becomes another number that is too large or too small as well; one of more than maxText characters stays as it is.
+// plain writes a JSON number without exponent. A number whose exponent is beyond all amounts becomes another number
+// that is too large or too small as well; one of more than maxText characters stays as it is.
 func plain(number string) string {
 	i := strings.IndexAny(number, "eE")
 	if i < 0 || len(number) > maxText {
@@ -71,26 +72,12 @@ func plain(number string) string {
 		return number
 	}
 	exponent = max(-beyond, min(exponent, beyond))
-	unsigned, negative := strings.CutPrefix(number[:i], "-")
-	whole, fraction, _ := strings.Cut(unsigned, ".")
-	digits := strings.TrimLeft(whole+fraction, "0")
-	if digits == "" {
-		return "0"
+	exact, ok := new(big.Rat).SetString(number[:i] + "e" + strconv.Itoa(exponent))
+	if !ok {
+		return number
 	}
-	significant := strings.TrimRight(digits, "0")
-	shift := exponent - len(fraction) + len(digits) - len(significant)
-	shift = max(-maxShift, min(shift, maxShift))
-	text := significant
-	if shift >= 0 {
-		text += strings.Repeat("0", shift)
-	} else {
-		text = strings.Repeat("0", max(0, 1-shift-len(text))) + text
-		text = text[:len(text)+shift] + "." + text[len(text)+shift:]
-	}
-	if negative {
-		return "-" + text
-	}
-	return text
+	decimals, _ := exact.FloatPrec()
+	return exact.FloatString(min(decimals, maxDecimals))
 }
 
 // Parse reads a positive amount of a currency with the given number of digits and returns its minor units. It refuses

@@ -7,6 +7,8 @@ import (
 	"slices"
 
 	"github.com/jmoiron/sqlx"
+
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 // takeApart replaces rows by what is left of them, in one transaction. Refused messages are parked, each with its
@@ -86,12 +88,7 @@ func (l *leader) replace(ctx context.Context, tx *sqlx.Tx, rows []openRow) (n in
 	if err := execRows(ctx, tx, insertWaiting, moved); err != nil {
 		return 0, err
 	}
-	for _, m := range refused {
-		if _, err := tx.NamedExecContext(ctx, insertParked, m); err != nil {
-			return 0, err
-		}
-	}
-	return len(refused), nil
+	return len(refused), insertParked.Of(pg.Pointers(refused))(ctx, tx)
 }
 
 // parkedMessage is a message that the broker has refused, or that is behind one.
@@ -100,9 +97,7 @@ type parkedMessage struct {
 	Reason string `db:"reason"`
 }
 
-const insertParked = `
-	INSERT INTO outbox_parked (seq, lane, id, type, topic, key, subject, payload, traceparent, created_at, reason)
-	VALUES (:seq, :lane, :id, :type, :topic, :key, :subject, :payload, :traceparent, :created_at, :reason)`
+var insertParked = pg.Insert[parkedMessage]("outbox_parked", "")
 
 // storedRow is a row of the outbox, or, with its part, of outbox_waiting.
 type storedRow struct {
