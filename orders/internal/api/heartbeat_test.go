@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -38,7 +39,7 @@ func TestStreamIsNeverSilentForLong(t *testing.T) {
 		}
 		hub := watch.New(slog.New(slog.DiscardHandler), func(o order.Order) int64 { return o.Version }, nil)
 		id := uuid.New()
-		s := &stream{api: &API{currencies: currencies}, changes: hub.Subscribe(id)}
+		a, changes := &API{currencies: currencies}, hub.Subscribe(id)
 		client, began := new(body), time.Now()
 		change := func(after time.Duration, version int64, status order.Status) {
 			time.AfterFunc(after, func() {
@@ -48,7 +49,8 @@ func TestStreamIsNeverSilentForLong(t *testing.T) {
 		}
 		change(100*time.Second, 2, order.Authorized)
 		change(200*time.Second, 3, order.Paid)
-		if err := s.follow(t.Context(), client); err != nil {
+		o := order.Order{ID: id, Currency: "RUB", Version: 1, Status: order.Pending}
+		if err := a.follow(t.Context(), client, o, changes.Changes()); err != nil {
 			t.Error(err)
 		}
 		last := began
@@ -63,7 +65,7 @@ func TestStreamIsNeverSilentForLong(t *testing.T) {
 				events = append(events, at.Sub(began))
 			}
 		}
-		if len(events) != 2 || events[0] != 100*time.Second || events[1] != 200*time.Second || len(client.texts) > 20 {
+		if !slices.Equal(events, []time.Duration{0, 100 * time.Second, 200 * time.Second}) || len(client.texts) > 20 {
 			t.Errorf("events at %v, texts %q", events, client.texts)
 		}
 	})
@@ -74,18 +76,19 @@ type lost struct{}
 func (lost) Write([]byte) (int, error) { return 0, errors.New("the client is gone") }
 
 func TestStreamEndsWhenItCannotBeWritten(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		hub := watch.New(slog.New(slog.DiscardHandler), func(o order.Order) int64 { return o.Version }, nil)
-		s := &stream{api: &API{}, changes: hub.Subscribe(uuid.New())}
-		if err := s.follow(t.Context(), lost{}); err == nil {
-			t.Error("it went on")
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		cancel()
-		if err := s.follow(ctx, new(body)); err != nil {
-			t.Error(err)
-		}
-	})
+	currencies, err := money.LoadCurrencies("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, o := &API{currencies: currencies}, order.Order{Currency: "RUB", Version: 1, Status: order.Pending}
+	if err := a.follow(t.Context(), lost{}, o, nil); err == nil {
+		t.Error("it went on")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := a.follow(ctx, new(body), o, nil); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestTheNumberOfStreamsIsBounded(t *testing.T) {

@@ -12,11 +12,8 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/altyn-pay/altyn/orders/internal/order"
 	"github.com/altyn-pay/altyn/platform/httpserver"
-	"github.com/altyn-pay/altyn/platform/watch"
 )
 
 const (
@@ -54,25 +51,13 @@ func (a *API) stream(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	defer a.streams.Add(-1)
 	if a.streams.Add(1) > maxStreams {
-		a.streams.Add(-1)
 		return httpserver.Unavailable(errTooManyStreams)
 	}
-	defer a.streams.Add(-1)
-	s := &stream{api: a, changes: a.changes.Subscribe(id)} // before the order is read, so that no change is missed
-	defer s.changes.Close()
-	return s.serve(w, r, id)
-}
-
-// stream is an open stream.
-type stream struct {
-	api     *API
-	changes *watch.Watch[order.Order]
-	final   bool // the final status was sent
-}
-
-func (s *stream) serve(w http.ResponseWriter, r *http.Request, id uuid.UUID) error {
-	o, err := s.api.store.Order(r.Context(), id)
+	changes := a.changes.Subscribe(id) // before the order is read, so that no change is missed
+	defer changes.Close()
+	o, err := a.store.Order(r.Context(), id)
 	if err != nil {
 		return err
 	}
@@ -80,11 +65,7 @@ func (s *stream) serve(w http.ResponseWriter, r *http.Request, id uuid.UUID) err
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	}
-	s.changes.Seen(o)
-	event, err := s.event(o)
-	if err != nil {
-		return err
-	}
+	changes.Seen(o)
 	header := w.Header()
 	header.Set("Content-Type", "text/event-stream")
 	header.Set("Cache-Control", "no-store")
@@ -96,25 +77,23 @@ func (s *stream) serve(w http.ResponseWriter, r *http.Request, id uuid.UUID) err
 	}
 	out := httpserver.NewStream(w)
 	defer out.End()
-	if _, err := out.Write(event); err != nil {
-		return err
-	}
-	return s.follow(r.Context(), out)
+	return a.follow(r.Context(), out, o, changes.Changes())
 }
 
-// follow sends the events after the first one. When it ends before the final status, the client opens the stream again.
-func (s *stream) follow(ctx context.Context, out io.Writer) error {
+// follow sends the order as it is, and again after each change. When it ends before the final status, the client opens
+// the stream again.
+func (a *API) follow(ctx context.Context, out io.Writer, o order.Order, changes <-chan order.Order) error {
 	// Streams that were opened together do not send their heartbeats together.
 	silence := time.NewTimer(rand.N(heartbeat))
 	defer silence.Stop()
-	for !s.final {
-		var event []byte
+	event, err := a.event(o)
+	for err == nil {
+		if _, err := out.Write(event); err != nil || ends(o.Status) {
+			return err
+		}
 		select {
-		case o := <-s.changes.Changes():
-			var err error
-			if event, err = s.event(o); err != nil {
-				return err
-			}
+		case o = <-changes:
+			event, err = a.event(o)
 		case <-silence.C:
 			event = []byte(":\n\n")
 		case <-ctx.Done():
@@ -122,12 +101,9 @@ func (s *stream) follow(ctx context.Context, out io.Writer) error {
 		case <-httpserver.Draining(ctx).Done():
 			return nil
 		}
-		if _, err := out.Write(event); err != nil {
-			return err
-		}
 		silence.Reset(heartbeat)
 	}
-	return nil
+	return err
 }
 
 // ends reports whether a stream ends after this status. A paid order changes only when somebody refunds or cancels it.
@@ -136,8 +112,8 @@ func ends(s order.Status) bool { return s == order.Paid || s.Final() }
 func eventID(o order.Order) string { return strconv.FormatInt(o.Version, 10) }
 
 // event encodes the order as an event of the stream.
-func (s *stream) event(o order.Order) ([]byte, error) {
-	answer, err := s.api.json(o)
+func (a *API) event(o order.Order) ([]byte, error) {
+	answer, err := a.json(o)
 	if err != nil {
 		return nil, err
 	}
@@ -148,6 +124,5 @@ func (s *stream) event(o order.Order) ([]byte, error) {
 		return nil, fmt.Errorf("encode the event: %w", err)
 	}
 	text.WriteByte('\n') // after that of the encoder: an empty line ends the event
-	s.final = ends(o.Status)
 	return text.Bytes(), nil
 }
