@@ -53,7 +53,11 @@ func (l OpenLoop) Run(ctx context.Context, do func(i int) error) (Timed, error) 
 	begin := time.Now()
 	for i := range n {
 		due := begin.Add(time.Duration(i) * interval)
-		if !until(ctx, due) {
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Until(due)):
+		}
+		if ctx.Err() != nil {
 			break
 		}
 		delay := time.Since(due)
@@ -77,17 +81,4 @@ func (l OpenLoop) Run(ctx context.Context, do func(i int) error) (Timed, error) 
 	wait.Wait()
 	slices.Sort(timed.Latencies)
 	return timed, context.Cause(ctx)
-}
-
-// until waits for a time, and reports whether it came before the end of ctx.
-func until(ctx context.Context, at time.Time) bool {
-	if pause := time.Until(at); pause > 0 {
-		timer := time.NewTimer(pause)
-		defer timer.Stop()
-		select {
-		case <-ctx.Done():
-		case <-timer.C:
-		}
-	}
-	return ctx.Err() == nil
 }

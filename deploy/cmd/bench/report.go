@@ -194,9 +194,7 @@ func (r Report) printCosts(out io.Writer) {
 		return
 	}
 	costs := map[string][]float64{} // of each workload
-	title := ""
 	for i, result := range r.Results {
-		title += result.Name + "\t"
 		for name := range result.Rounds[0].CPU {
 			if costs[name] == nil {
 				costs[name] = make([]float64, len(r.Results))
@@ -213,7 +211,10 @@ func (r Report) printCosts(out io.Writer) {
 		}
 		fmt.Fprintln(table)
 	}
-	fmt.Fprintf(table, "\t%s\n", title)
+	for _, result := range r.Results {
+		fmt.Fprintf(table, "\t%s", result.Name)
+	}
+	fmt.Fprintln(table, "\t")
 	names := slices.Sorted(maps.Keys(costs))
 	for _, name := range names {
 		line(name, func(i int) float64 { return costs[name][i] })
