@@ -57,9 +57,7 @@ func (a *API) Mount(router chi.Router) {
 //	@Param			limit	query		int		false	"how many"	minimum(1)	maximum(200)	default(50)
 //	@Param			cursor	query		string	false	"next_cursor of the page before"
 //	@Success		200		{object}	httpserver.List[parked.Item]
-//	@Failure		400		{object}	httpserver.Problem	"validation_failed"
 //	@Failure		500		{object}	httpserver.Problem	"internal"
-//	@Failure		503		{object}	httpserver.Problem	"unavailable"
 //	@Router			/admin/parked [get]
 func (a *API) list(w http.ResponseWriter, r *http.Request) error {
 	var after parked.Position
@@ -102,10 +100,8 @@ func (a *API) list(w http.ResponseWriter, r *http.Request) error {
 //	@Produce		json,application/problem+json
 //	@Param			id	path		string	true	"the item's ID"	format(uuid)
 //	@Success		202	{object}	parked.Item
-//	@Failure		400	{object}	httpserver.Problem	"validation_failed"
 //	@Failure		404	{object}	httpserver.Problem	"parked_not_found"
 //	@Failure		500	{object}	httpserver.Problem	"internal"
-//	@Failure		503	{object}	httpserver.Problem	"unavailable"
 //	@Router			/admin/parked/{id}/redrive [post]
 func (a *API) redrive(w http.ResponseWriter, r *http.Request) error {
 	id, err := httpserver.PathUUID(r, "id")
@@ -133,18 +129,13 @@ type Discard struct {
 //	@Description	cancellation, must take effect and is refused with not_discardable. A message to be published (outbox) is never published, an event
 //	@Description	(events) never applied.
 //	@Tags			operators
-//	@Accept			json
 //	@Produce		json,application/problem+json
 //	@Param			id		path		string	true	"the item's ID"	format(uuid)
 //	@Param			request	body		Discard	true	"why"
 //	@Success		202		{object}	parked.Item
-//	@Failure		400		{object}	httpserver.Problem	"validation_failed, invalid_json, unknown_field"
 //	@Failure		404		{object}	httpserver.Problem	"parked_not_found"
-//	@Failure		413		{object}	httpserver.Problem	"body_too_large"
-//	@Failure		415		{object}	httpserver.Problem	"unsupported_media_type"
 //	@Failure		422		{object}	httpserver.Problem	"not_discardable"
 //	@Failure		500		{object}	httpserver.Problem	"internal"
-//	@Failure		503		{object}	httpserver.Problem	"unavailable"
 //	@Router			/admin/parked/{id}/discard [post]
 func (a *API) discard(w http.ResponseWriter, r *http.Request) error {
 	id, err := httpserver.PathUUID(r, "id")

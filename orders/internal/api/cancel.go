@@ -16,7 +16,6 @@ import (
 //	@Description	The same Idempotency-Key with the same request does so also where the order has failed since, with
 //	@Description	Idempotent-Replayed: true.
 //	@Tags			orders
-//	@Accept			json
 //	@Produce		json,application/problem+json
 //	@Param			id				path		string		true	"the order's ID"	format(uuid)
 //	@Param			Idempotency-Key	header		string		false	"makes the request repeatable, 1 to 255 characters"
@@ -24,14 +23,10 @@ import (
 //	@Param			request			body		CancelOrder	false	"why"
 //	@Success		202				{object}	Order
 //	@Header			202				{string}	Idempotent-Replayed	"true when an earlier request with this key cancelled the order"
-//	@Failure		400				{object}	httpserver.Problem	"invalid_json, unknown_field or validation_failed"
 //	@Failure		404				{object}	httpserver.Problem	"order_not_found"
 //	@Failure		408				{object}	httpserver.Problem	"request_timeout"
-//	@Failure		413				{object}	httpserver.Problem	"body_too_large"
-//	@Failure		415				{object}	httpserver.Problem	"unsupported_media_type"
 //	@Failure		422				{object}	httpserver.Problem	"order_failed or idempotency_key_reused"
 //	@Failure		500				{object}	httpserver.Problem	"internal"
-//	@Failure		503				{object}	httpserver.Problem	"unavailable, overloaded, or outcome_unknown: Location names the order"
 //	@Router			/api/v1/orders/{id}/cancel [post]
 func (a *API) cancel(w http.ResponseWriter, r *http.Request) error {
 	id, err := httpserver.PathUUID(r, "id")

@@ -37,7 +37,6 @@ const replayedHeader = "Idempotent-Replayed"
 //	@Description	What was paid is returned by `POST /api/v1/payments/{order_id}/refund` with `{"amount": "20.00"}` or
 //	@Description	without a body, and all of it, at any stage, by cancelling the order.
 //	@Tags			orders
-//	@Accept			json
 //	@Produce		json,application/problem+json
 //	@Param			Idempotency-Key	header		string		false	"makes the request repeatable, 1 to 255 characters"
 //	@Param			wait			query		string		false	"how long to wait for the payment, at most 30s"	example(5s)
@@ -45,13 +44,9 @@ const replayedHeader = "Idempotent-Replayed"
 //	@Success		201				{object}	Order
 //	@Header			201				{string}	Location			"where the order is"
 //	@Header			201				{string}	Idempotent-Replayed	"true when the order was placed by an earlier request with this key"
-//	@Failure		400				{object}	httpserver.Problem	"invalid_json, unknown_field or validation_failed"
 //	@Failure		408				{object}	httpserver.Problem	"request_timeout"
-//	@Failure		413				{object}	httpserver.Problem	"body_too_large"
-//	@Failure		415				{object}	httpserver.Problem	"unsupported_media_type"
 //	@Failure		422				{object}	httpserver.Problem	"idempotency_key_reused"
 //	@Failure		500				{object}	httpserver.Problem	"internal"
-//	@Failure		503				{object}	httpserver.Problem	"unavailable, overloaded, or outcome_unknown: Location names the order"
 //	@Router			/api/v1/orders [post]
 func (a *API) place(w http.ResponseWriter, r *http.Request) error {
 	key, err := keyOf(r)
@@ -106,19 +101,14 @@ const maxBatch = 1000
 //	@Description	other body nothing happens. Where it is not known whether the orders were accepted, each has the problem
 //	@Description	outcome_unknown, whose location is where the order is then.
 //	@Tags			orders
-//	@Accept			json
 //	@Produce		json,application/problem+json
 //	@Param			Idempotency-Key	header		string		false	"makes the request repeatable, 1 to 255 characters"
 //	@Param			orders			body		PlaceOrders	true	"the orders"
 //	@Success		200				{object}	Results
 //	@Header			200				{string}	Idempotent-Replayed	"true when the same batch came with this key before"
-//	@Failure		400				{object}	httpserver.Problem	"invalid_json, unknown_field or validation_failed"
 //	@Failure		408				{object}	httpserver.Problem	"request_timeout"
-//	@Failure		413				{object}	httpserver.Problem	"body_too_large"
-//	@Failure		415				{object}	httpserver.Problem	"unsupported_media_type"
 //	@Failure		422				{object}	httpserver.Problem	"idempotency_key_reused"
 //	@Failure		500				{object}	httpserver.Problem	"internal"
-//	@Failure		503				{object}	httpserver.Problem	"unavailable or overloaded"
 //	@Router			/api/v1/orders/batch [post]
 func (a *API) placeBatch(w http.ResponseWriter, r *http.Request) error {
 	key, err := keyOf(r)

@@ -21,10 +21,8 @@ import (
 //	@Param			id		path		string	true	"the order's ID"								format(uuid)
 //	@Param			wait	query		string	false	"how long to wait for the payment, at most 30s"	example(5s)
 //	@Success		200		{object}	Order
-//	@Failure		400		{object}	httpserver.Problem	"validation_failed"
 //	@Failure		404		{object}	httpserver.Problem	"order_not_found"
 //	@Failure		500		{object}	httpserver.Problem	"internal"
-//	@Failure		503		{object}	httpserver.Problem	"unavailable"
 //	@Router			/api/v1/orders/{id} [get]
 func (a *API) get(w http.ResponseWriter, r *http.Request) error {
 	id, err := httpserver.PathUUID(r, "id")
@@ -63,9 +61,7 @@ func (a *API) get(w http.ResponseWriter, r *http.Request) error {
 //	@Param			limit		query		int		false	"how many"						minimum(1)	maximum(200)	default(50)
 //	@Param			cursor		query		string	false	"next_cursor of the page before"
 //	@Success		200			{object}	httpserver.List[Order]
-//	@Failure		400			{object}	httpserver.Problem	"validation_failed"
 //	@Failure		500			{object}	httpserver.Problem	"internal"
-//	@Failure		503			{object}	httpserver.Problem	"unavailable"
 //	@Router			/api/v1/orders [get]
 func (a *API) list(w http.ResponseWriter, r *http.Request) error {
 	before := postgres.FirstPage // or the cursor's position
@@ -124,10 +120,8 @@ func readFilter(r *http.Request) (filter postgres.Filter, err error) {
 //	@Produce		json,application/problem+json
 //	@Param			id	path		string	true	"the order's ID"	format(uuid)
 //	@Success		200	{object}	Timeline
-//	@Failure		400	{object}	httpserver.Problem	"validation_failed"
 //	@Failure		404	{object}	httpserver.Problem	"order_not_found"
 //	@Failure		500	{object}	httpserver.Problem	"internal"
-//	@Failure		503	{object}	httpserver.Problem	"unavailable"
 //	@Router			/api/v1/orders/{id}/timeline [get]
 func (a *API) timeline(w http.ResponseWriter, r *http.Request) error {
 	id, err := httpserver.PathUUID(r, "id")

@@ -41,10 +41,8 @@ var errTooManyStreams = errors.New("too many streams are open")
 //	@Param			Last-Event-ID	header		string				false	"id of the last event that was received"
 //	@Success		200				{object}	Order				"in each event's data"
 //	@Success		204				"the final event was received before"
-//	@Failure		400				{object}	httpserver.Problem	"validation_failed"
 //	@Failure		404				{object}	httpserver.Problem	"order_not_found"
 //	@Failure		500				{object}	httpserver.Problem	"internal"
-//	@Failure		503				{object}	httpserver.Problem	"unavailable"
 //	@Router			/api/v1/orders/{id}/stream [get]
 func (a *API) stream(w http.ResponseWriter, r *http.Request) error {
 	id, err := httpserver.PathUUID(r, "id")
