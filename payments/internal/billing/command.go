@@ -84,11 +84,11 @@ func Read(c contract.Command, named postgres.Named, currencies *money.Currencies
 		}
 	case ledger.KindCancel: // of an operation; an order is cancelled where it was placed
 		cancel := ledger.CancelOperation{OperationID: f.id("operation_id", c.OperationID), Note: c.Reason}
-		var ok bool
-		if request.AccountID, ok = named.Operations[cancel.OperationID]; !ok {
+		operation, ok := named.Operations[cancel.OperationID]
+		if !ok {
 			f.fail(&Refusal{Reason: ledger.OperationNotFound})
 		}
-		request.Command = cancel
+		request.AccountID, request.Command = operation.AccountID, cancel
 	case ledger.KindBalanceQuery:
 		request.AccountID, request.Command = f.id("account_id", c.AccountID), ledger.BalanceQuery{}
 	default:
@@ -142,7 +142,7 @@ func (f *fields) same(field string, id *uuid.UUID) *uuid.UUID {
 }
 
 // hold finds the hold that the command is about.
-func (f *fields) hold() postgres.NamedHold {
+func (f *fields) hold() postgres.NamedRecord {
 	hold, ok := f.named.Holds[f.id("hold_id", f.command.HoldID)]
 	if !ok {
 		f.fail(&Refusal{Reason: ledger.HoldNotFound})

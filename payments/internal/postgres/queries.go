@@ -9,6 +9,7 @@ import (
 
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/idempotency"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
@@ -131,10 +132,7 @@ func (s *Store) Payment(ctx context.Context, order uuid.UUID) (ledger.OrderPayme
 // inbox, or returns ErrNotFound.
 func (s *Store) PayerOf(ctx context.Context, order uuid.UUID) (account uuid.UUID, currency string, err error) {
 	// One statement sees one moment, in which a payment is in exactly one of the tables.
-	row, err := get[struct {
-		AccountID uuid.UUID `db:"account_id"`
-		Currency  string    `db:"currency"`
-	}](ctx, s, "find who pays an order", `
+	row, err := get[NamedRecord](ctx, s, "find who pays an order", `
 		SELECT account_id, currency FROM payments WHERE order_id = $1
 		UNION ALL
 		SELECT account_id, payload::json->>'currency' FROM inbox WHERE id = $1 AND kind = 'payment'`, order)
@@ -145,4 +143,31 @@ func (s *Store) PayerOf(ctx context.Context, order uuid.UUID) (account uuid.UUID
 func (s *Store) Hold(ctx context.Context, id uuid.UUID) (ledger.Hold, error) {
 	hold, err := get[ledger.Hold](ctx, s, "read hold", `SELECT `+holdColumns+` FROM holds WHERE id = $1`, id)
 	return holdOf(hold), err
+}
+
+// Claim makes keys stand for their requests; see idempotency.Make.
+func (s *Store) Claim(ctx context.Context, claims ...idempotency.Claim) ([]idempotency.Outcome, error) {
+	ctx, cancel := pg.Detached(ctx)
+	defer cancel()
+	return idempotency.Make(ctx, s.db, claims, s.Accepted)
+}
+
+// Accepted finds the fingerprints of those of the requests that were accepted, also while they are still in the inbox.
+func (s *Store) Accepted(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]uuid.UUID, error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	// One statement sees one moment, in which a request is in exactly one of the tables.
+	rows, err := list[struct {
+		ID          uuid.UUID     `db:"id"`
+		Fingerprint uuid.NullUUID `db:"fingerprint"`
+	}](ctx, s, "look for requests of keys", `
+		SELECT id, fingerprint FROM operations WHERE id = ANY($1::uuid[])
+		UNION ALL
+		SELECT id, fingerprint FROM inbox WHERE id = ANY($1::uuid[])`, pg.UUIDs(ids))
+	found := make(map[uuid.UUID]uuid.UUID, len(rows))
+	for _, row := range rows {
+		found[row.ID] = row.Fingerprint.UUID
+	}
+	return found, err
 }

@@ -156,12 +156,12 @@ func TestWhatCommandsNameIsFound(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := map[uuid.UUID]NamedHold{held.ID: {account, "RUB"}, behind.ID: {account, "USDT"},
-		queued.ID: {other, "EUR"}}; !maps.Equal(named.Holds, want) {
+	if want := map[uuid.UUID]NamedRecord{held.ID: {held.ID, account, "RUB"}, behind.ID: {behind.ID, account, "USDT"},
+		queued.ID: {queued.ID, other, "EUR"}}; !maps.Equal(named.Holds, want) {
 		t.Errorf("holds %v, want %v", named.Holds, want)
 	}
-	if want := map[uuid.UUID]uuid.UUID{held.ID: account, behind.ID: account, queued.ID: other,
-		discarded.ID: other}; !maps.Equal(named.Operations, want) {
+	if want := map[uuid.UUID]NamedRecord{held.ID: {held.ID, account, ""}, behind.ID: {behind.ID, account, ""},
+		queued.ID: {queued.ID, other, ""}, discarded.ID: {discarded.ID, other, ""}}; !maps.Equal(named.Operations, want) {
 		t.Errorf("operations %v, want %v", named.Operations, want)
 	}
 	if payer, currency, err := b.PayerOf(t.Context(), order); payer != other || currency != "EUR" || err != nil {
