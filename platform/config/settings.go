@@ -9,6 +9,7 @@ import (
 	"net"
 	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -106,10 +107,8 @@ func read(target any, lookup map[string]string, args []string) error {
 			}
 		}
 	}
-	for _, err := range wrongs {
-		if isArgument(err) {
-			return err
-		}
+	if i := slices.IndexFunc(wrongs, isArgument); i >= 0 {
+		return wrongs[i]
 	}
 	if len(wrongs) == 0 {
 		return nil

@@ -28,7 +28,8 @@ func DecodeJSON(w http.ResponseWriter, r *http.Request, dst any) error {
 	if r.ContentLength > maxBody {
 		return BodyProblem(&http.MaxBytesError{Limit: maxBody})
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody)) // takes memory for what arrives, not what is announced
+	// Memory is taken for what arrives, not for what is announced.
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
 		return BodyProblem(err)
 	}
