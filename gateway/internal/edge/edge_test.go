@@ -250,6 +250,7 @@ func TestHeadersToTheService(t *testing.T) {
 		"X-Forwarded-For": "6.6.6.6", "X-Forwarded-Host": "evil.example", "X-Forwarded-Proto": "https",
 		"X-Forwarded-Port": "1", "X-Forwarded-Prefix": "/x", "Forwarded": "for=6.6.6.6", "X-Real-Ip": "6.6.6.6",
 		"X-Original-Url": "/admin", "X-Rewrite-Url": "/admin",
+		"Expect":     "100-continue", // which the gateway itself has answered
 		"Connection": "X-Hop, Upgrade", "X-Hop": "1", "Upgrade": "h2c", "Proxy-Authorization": "x", "Keep-Alive": "x",
 		"Idempotency-Key": "k", "Content-Type": "application/json", "X-Request-Id": "id-1", "Traceparent": trace,
 		"Tracestate": "a=b",
@@ -263,7 +264,7 @@ func TestHeadersToTheService(t *testing.T) {
 		"X-Forwarded-For": "127.0.0.1", "X-Forwarded-Host": gatewayHost, "X-Forwarded-Proto": "http",
 		"X-Forwarded-Port": "", "X-Forwarded-Prefix": "", "Forwarded": "", "X-Real-Ip": "", "X-Original-Url": "",
 		"X-Rewrite-Url": "",
-		"Connection":    "", "X-Hop": "", "Upgrade": "", "Proxy-Authorization": "", "Keep-Alive": "",
+		"Expect":        "", "Connection": "", "X-Hop": "", "Upgrade": "", "Proxy-Authorization": "", "Keep-Alive": "",
 		"Idempotency-Key": "k", "Content-Type": "application/json", "X-Request-Id": "id-1", "Traceparent": trace,
 		"Tracestate": "a=b",
 	} {
@@ -284,6 +285,28 @@ func TestHeadersToTheService(t *testing.T) {
 	}
 	if id := response.Header.Get("X-Request-Id"); id == "" || id != seen.Get("X-Request-Id") {
 		t.Errorf("request ID %q became %q", id, seen.Get("X-Request-Id"))
+	}
+}
+
+// A body that is announced as too large is refused before any of it is sent, and the service is not asked.
+func TestABodyAnnouncedAsTooLargeIsNotAwaited(t *testing.T) {
+	g := setup(t, nil, service(t, func(http.ResponseWriter, *http.Request) { t.Error("the service was asked") }))
+	conn, err := net.Dial("tcp", strings.TrimPrefix(g.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "POST /api/v1/orders HTTP/1.1\r\nHost: localhost\r\n"+
+		"Content-Type: application/json\r\nContent-Length: 1048577\r\nExpect: 100-continue\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusRequestEntityTooLarge {
+		t.Error(response.Status)
 	}
 }
 
