@@ -11,10 +11,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-chi/chi/v5"
-
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/httpserver"
+	"github.com/altyn-pay/altyn/platform/identity"
 	"github.com/altyn-pay/altyn/platform/parked"
 )
 
@@ -39,11 +38,13 @@ type API struct {
 // NewAPI makes the API over a service's sources. Each redrive and discard is a line in the log.
 func NewAPI(log *slog.Logger, sources ...parked.Source) *API { return &API{sources, log} }
 
-// Mount adds the routes.
-func (a *API) Mount(router chi.Router) {
-	router.Get(Path, httpserver.Handle(a.list, "limit", "cursor"))
-	router.Post(Path+"/{id}/redrive", httpserver.Handle(a.redrive))
-	router.Post(Path+"/{id}/discard", httpserver.Handle(a.discard))
+// Routes are those of the API.
+func (a *API) Routes() []httpserver.Route {
+	return []httpserver.Route{
+		httpserver.NewRoute("GET", Path, identity.Operator, httpserver.Handle(a.list, "limit", "cursor")),
+		httpserver.NewRoute("POST", Path+"/{id}/redrive", identity.Operator, httpserver.Handle(a.redrive)),
+		httpserver.NewRoute("POST", Path+"/{id}/discard", identity.Operator, httpserver.Handle(a.discard)),
+	}
 }
 
 // list answers with a page of what is parked in all sources.

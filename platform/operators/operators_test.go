@@ -79,8 +79,8 @@ func setup(t *testing.T) *bundle {
 	b := &bundle{T: t}
 	log := slog.New(slog.NewJSONHandler(&b.log, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	router := httpserver.NewRouter(httpserver.Options{Logger: slog.New(slog.DiscardHandler),
-		Registerer: prometheus.NewRegistry()})
-	operators.NewAPI(log, &b.one, &b.other).Mount(router)
+		Registerer: prometheus.NewRegistry(), Authenticate: httpserver.Everyone})
+	httpserver.Mount(router, operators.NewAPI(log, &b.one, &b.other).Routes()...)
 	server := httptest.NewServer(router)
 	t.Cleanup(server.Close)
 	b.url = server.URL

@@ -21,6 +21,8 @@ import (
 
 	"github.com/altyn-pay/altyn/platform/config"
 	"github.com/altyn-pay/altyn/platform/httpserver"
+	"github.com/altyn-pay/altyn/platform/identity"
+	"github.com/altyn-pay/altyn/platform/identity/bearer"
 	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/platform/money"
 	"github.com/altyn-pay/altyn/platform/outbox"
@@ -33,6 +35,7 @@ type Config struct {
 	Role       Role   `env:"ROLE" default:"all" help:"all, api (HTTP alone) or worker (the background work, with health and metrics)"`
 	Currencies string `env:"CURRENCIES_FILE" help:"file of further currencies, a line CODE,DIGITS each; the same for all services (default: none)"`
 	HTTP       httpserver.Config
+	Auth       bearer.Config
 	Postgres   pg.Config
 	Kafka      kafka.Config
 	Outbox     outbox.Limits
@@ -86,12 +89,18 @@ type Process struct {
 	DB         *sqlx.DB
 	Currencies *money.Currencies
 	Health     *telemetry.Health
-	Router     chi.Router
-	H2C        bool // whether to serve HTTP/2 without TLS too, as gRPC needs it; Build sets it
+	Tokens     *bearer.Verifier // tells who asks, over HTTP and in messages
+	H2C        bool             // whether to serve HTTP/2 without TLS too, as gRPC needs it; Build sets it
 
+	router   chi.Router
 	program  Program
 	work     []func(ctx context.Context) error
 	verified chan struct{} // closed once the database is known to fit
+}
+
+// Mount adds routes. They are served once the database is known to fit, to those who have the scope of each.
+func (p *Process) Mount(routes ...httpserver.Route) {
+	httpserver.Mount(p.router.With(p.onlyVerified), routes...)
 }
 
 // Go adds background work: a function that works until ctx ends and then returns nil. ctx ends after HTTP was
@@ -145,19 +154,24 @@ func Serve(ctx context.Context, program Program, listening func(net.Addr)) (err 
 	defer p.DB.Close()
 	p.Health = telemetry.NewHealth(p.Log)
 	p.Health.Add("postgres", func(ctx context.Context) error { return pg.CheckSchema(ctx, p.DB, program.Migrations...) })
+	p.Tokens = bearer.New(cfg.Auth, p.Log)
+	if p.Tokens.On() {
+		p.Health.Add("tokens", p.Tokens.Ready)
+		p.Health.Show("issuer", p.Tokens.Fresh)
+	}
 	p.Metrics.MustRegister(p.Health)
-	p.Router = httpserver.NewRouter(httpserver.Options{
-		Logger: p.Log, Registerer: p.Metrics, Classify: program.Classify, Render: program.Render, Config: cfg.HTTP,
+	p.router = httpserver.NewRouter(httpserver.Options{
+		Logger: p.Log, Registerer: p.Metrics, Classify: program.Classify, Render: program.Render,
+		Authenticate: p.Tokens.Authenticate, Config: cfg.HTTP,
 	})
-	p.Router.Method("GET", "/healthz", p.Health.Live())
-	p.Router.Method("GET", "/readyz", p.Health.Ready())
-	p.Router.Method("GET", "/version", config.ThisBuild())
-	p.Router.Method("GET", "/metrics", telemetry.MetricsHandler(p.Metrics))
+	httpserver.Mount(p.router,
+		httpserver.NewRoute("GET", "/healthz", identity.Public, p.Health.Live()),
+		httpserver.NewRoute("GET", "/readyz", identity.Public, p.Health.Ready()),
+		httpserver.NewRoute("GET", "/version", identity.Operator, config.ThisBuild()),
+		httpserver.NewRoute("GET", "/metrics", identity.Operator, telemetry.MetricsHandler(p.Metrics)))
 	if err := p.verifyAtStart(ctx); err != nil {
 		return err
 	}
-	router := p.Router
-	p.Router = router.With(p.onlyVerified)
 	if err := program.Build(p); err != nil {
 		return err
 	}
@@ -180,13 +194,14 @@ func Serve(ctx context.Context, program Program, listening func(net.Addr)) (err 
 		})
 	}
 	group.Go(func() error { return p.verify(serving) })
+	group.Go(func() error { return p.Tokens.Run(working) })
 	if addr := cfg.Telemetry.ProfileAddr; addr != "" {
 		group.Go(func() error { return httpserver.Run(serving, httpserver.Profile(addr, cfg.HTTP, p.Log)) })
 	}
 	group.Go(func() error {
 		defer stopWorking()
 		return httpserver.Run(serving, httpserver.Server{
-			Name: program.Name, Addr: program.Addr, Handler: router, H2C: p.H2C, Logger: p.Log, Listening: listening,
+			Name: program.Name, Addr: program.Addr, Handler: p.router, H2C: p.H2C, Logger: p.Log, Listening: listening,
 		})
 	})
 	return group.Wait()

@@ -10,11 +10,11 @@ import (
 	"path"
 	"strings"
 
-	"github.com/go-chi/chi/v5"
 	swaggerFiles "github.com/swaggo/files/v2"
 	httpSwagger "github.com/swaggo/http-swagger/v2"
 
 	"github.com/altyn-pay/altyn/platform/httpserver"
+	"github.com/altyn-pay/altyn/platform/identity"
 )
 
 // Spec is a Swagger 2.0 document that the page offers. The URL may be relative to the page, such as "doc.json".
@@ -55,20 +55,22 @@ func UI(specs ...Spec) http.Handler {
 	})
 }
 
-// Mount gives a service its pages: /docs/ with Swagger UI for its one document, /docs/doc.json with the document made
+// Routes are the pages of a service: /docs/ with Swagger UI for its one document, /docs/doc.json with the document made
 // Relative, and /docs, which leads to them. The document is Swagger 2.0.
-func Mount(router chi.Router, name, document string) error {
+func Routes(name, document string) ([]httpserver.Route, error) {
 	relative, err := Relative([]byte(document))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	router.Get("/docs", http.RedirectHandler("/docs/", http.StatusMovedPermanently).ServeHTTP)
-	router.Get("/docs/*", UI(Spec{Name: name, URL: "doc.json"}).ServeHTTP)
-	router.Get("/docs/doc.json", func(w http.ResponseWriter, _ *http.Request) {
+	page := func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write(relative) // A client that is gone misses nothing.
-	})
-	return nil
+	}
+	return []httpserver.Route{
+		httpserver.NewRoute("GET", "/docs", identity.Public, http.RedirectHandler("/docs/", http.StatusMovedPermanently)),
+		httpserver.NewRoute("GET", "/docs/*", identity.Public, UI(Spec{Name: name, URL: "doc.json"})),
+		httpserver.NewRoute("GET", "/docs/doc.json", identity.Public, http.HandlerFunc(page)),
+	}, nil
 }
 
 // Relative makes a Swagger 2.0 document speak of the server that it is read from: without host and schemes, a browser

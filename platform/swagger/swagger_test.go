@@ -8,16 +8,20 @@ import (
 	"testing"
 
 	"github.com/go-chi/chi/v5"
+
+	"github.com/altyn-pay/altyn/platform/httpserver"
 )
 
 const document = `{"swagger":"2.0","host":"localhost:8080","schemes":["http"],"basePath":"/",` +
 	`"paths":{"/api/v1/orders":{}}}`
 
-func TestMount(t *testing.T) {
+func TestRoutes(t *testing.T) {
 	router := chi.NewRouter()
-	if err := Mount(router, "orders", document); err != nil {
+	routes, err := Routes("orders", document)
+	if err != nil {
 		t.Fatal(err)
 	}
+	httpserver.Mount(router, routes...)
 	server := httptest.NewServer(router)
 	defer server.Close()
 

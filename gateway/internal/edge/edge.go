@@ -5,6 +5,7 @@
 // application/problem+json, only where no service did:
 //
 //	400  validation_failed     Connection names a header that is for the service
+//	401  unauthenticated       there is no token, or it is not valid (AUTH=jwt)
 //	403  cross_origin          a page of another site asks that ALLOWED_ORIGINS does not name
 //	404  not_found             no service has this path (operators' paths such as /admin have none here)
 //	408  request_timeout       the body did not arrive within 15 s
@@ -33,6 +34,8 @@ import (
 	"github.com/altyn-pay/altyn/gateway/internal/upstream"
 	"github.com/altyn-pay/altyn/platform/config"
 	"github.com/altyn-pay/altyn/platform/httpserver"
+	"github.com/altyn-pay/altyn/platform/identity"
+	"github.com/altyn-pay/altyn/platform/identity/bearer"
 	"github.com/altyn-pay/altyn/platform/swagger"
 	"github.com/altyn-pay/altyn/platform/telemetry"
 )
@@ -51,14 +54,17 @@ var (
 type Gateway struct {
 	http.Handler
 	services []*upstream.Upstream
+	tokens   *bearer.Verifier
 }
 
-// Watch keeps looking which instances of the services are ready, until ctx ends. Without it all of them get requests.
+// Watch keeps looking which instances of the services are ready, and fetches the keys of the tokens' issuers, until ctx
+// ends. Without it all instances get requests, and no token is valid.
 func (g *Gateway) Watch(ctx context.Context) {
 	var watches sync.WaitGroup
 	for _, service := range g.services {
 		watches.Go(func() { service.Watch(ctx) })
 	}
+	watches.Go(func() { _ = g.tokens.Run(ctx) }) // it has no error but ctx's end
 	watches.Wait()
 }
 
@@ -80,12 +86,16 @@ func New(cfg Config, logger *slog.Logger, registerer prometheus.Registerer) (*Ga
 		return nil, fmt.Errorf("payments: %w", err)
 	}
 
+	tokens := bearer.New(cfg.Auth, logger)
 	router := httpserver.NewRouter(httpserver.Options{
-		Logger: logger, Registerer: registerer, Classify: problemOf, Config: cfg.HTTP,
+		Logger: logger, Registerer: registerer, Classify: problemOf, Authenticate: tokens.Authenticate, Config: cfg.HTTP,
 	})
-	toOrders, toPayments := newProxy(cfg, orders), newProxy(cfg, payments)
+	// The services judge what a token allows.
+	toOrders := httpserver.Needs(identity.Anyone, newProxy(cfg, orders))
+	toPayments := httpserver.Needs(identity.Anyone, newProxy(cfg, payments))
 	route(router, ordersPaths, toOrders)
-	router.Method(http.MethodGet, streamPath, &streams{proxy: toOrders})
+	router.Method(http.MethodGet, streamPath,
+		httpserver.Needs(identity.Anyone, &streams{proxy: newProxy(cfg, orders)}))
 	route(router, paymentsPaths, toPayments)
 	// The service knows what a path of its serves, so a method that chi does not know goes there too.
 	others := router.(*chi.Mux).MethodNotAllowedHandler()
@@ -103,6 +113,10 @@ func New(cfg Config, logger *slog.Logger, registerer prometheus.Registerer) (*Ga
 	health := telemetry.NewHealth(logger)
 	health.Add("orders", orders.Ready)
 	health.Add("payments", payments.Ready)
+	if tokens.On() {
+		health.Add("tokens", tokens.Ready)
+		health.Show("issuer", tokens.Fresh)
+	}
 	router.Get("/healthz", health.Live().ServeHTTP)
 	router.Get("/readyz", health.Ready().ServeHTTP)
 
@@ -113,7 +127,7 @@ func New(cfg Config, logger *slog.Logger, registerer prometheus.Registerer) (*Ga
 	router.Get("/docs/*", swagger.UI(
 		swagger.Spec{Name: "orders", URL: "orders.json"}, swagger.Spec{Name: "payments", URL: "payments.json"}).ServeHTTP)
 
-	return &Gateway{router, []*upstream.Upstream{orders, payments}}, nil
+	return &Gateway{router, []*upstream.Upstream{orders, payments}, tokens}, nil
 }
 
 func route(router chi.Router, prefixes []string, handler http.Handler) {
@@ -140,6 +154,7 @@ type Config struct {
 	UpstreamTimeout time.Duration `env:"GATEWAY_UPSTREAM_TIMEOUT" default:"35s" help:"time a service has to answer, streams of events apart; longer than ?wait= may ask for"`
 	MaxBody         config.Bytes  `env:"GATEWAY_MAX_BODY" default:"1MiB" help:"largest body of a request"`
 	HTTP            httpserver.Config
+	Auth            bearer.Config
 	Telemetry       telemetry.Config
 }
 

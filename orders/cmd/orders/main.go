@@ -109,7 +109,7 @@ func build(p *service.Process, healAfter time.Duration) error {
 		}
 		wake = relay.Wake
 	}
-	operators.NewAPI(p.Log, outbox.NewParked(p.DB, wake), worker).Mount(p.Router)
+	p.Mount(operators.NewAPI(p.Log, outbox.NewParked(p.DB, wake), worker).Routes()...)
 	if p.Config.Role == service.Worker {
 		return nil
 	}
@@ -118,8 +118,10 @@ func build(p *service.Process, healAfter time.Duration) error {
 	backlog := outbox.NewBacklog(p.DB, p.Config.Outbox, p.Log, p.Metrics)
 	p.Go(backlog.Run)
 	orders := placing.New(store, p.Currencies, changed, wake, backlog.Full, p.Metrics)
-	api.New(orders, store, p.Currencies, changes, p.Metrics).Mount(p.Router)
-	return swagger.Mount(p.Router, name, docs.Document)
+	p.Mount(api.New(orders, store, p.Currencies, changes, p.Metrics).Routes()...)
+	pages, err := swagger.Routes(name, docs.Document)
+	p.Mount(pages...)
+	return err
 }
 
 // work adds the relay, which it returns, the status worker and the healer.

@@ -7,7 +7,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/go-chi/chi/v5"
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -15,6 +14,7 @@ import (
 	"github.com/altyn-pay/altyn/orders/internal/placing"
 	"github.com/altyn-pay/altyn/orders/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/httpserver"
+	"github.com/altyn-pay/altyn/platform/identity"
 	"github.com/altyn-pay/altyn/platform/money"
 	"github.com/altyn-pay/altyn/platform/watch"
 )
@@ -41,15 +41,18 @@ func New(orders *placing.Service, store *postgres.Store, currencies *money.Curre
 	return a
 }
 
-// Mount adds the routes.
-func (a *API) Mount(router chi.Router) {
-	router.Post(Path, httpserver.Handle(a.place, "wait"))
-	router.Post(Path+"/batch", httpserver.Handle(a.placeBatch))
-	router.Get(Path, httpserver.Handle(a.list, "account_id", "status", "reference", "limit", "cursor"))
-	router.Get(Path+"/{id}", httpserver.Handle(a.get, "wait"))
-	router.Post(Path+"/{id}/cancel", httpserver.Handle(a.cancel, "wait"))
-	router.Get(Path+"/{id}/timeline", httpserver.Handle(a.timeline))
-	router.Get(Path+"/{id}/stream", httpserver.Handle(a.stream))
+// Routes are those of the API.
+func (a *API) Routes() []httpserver.Route {
+	return []httpserver.Route{
+		httpserver.NewRoute("POST", Path, identity.OrdersWrite, httpserver.Handle(a.place, "wait")),
+		httpserver.NewRoute("POST", Path+"/batch", identity.OrdersWrite, httpserver.Handle(a.placeBatch)),
+		httpserver.NewRoute("GET", Path, identity.OrdersRead,
+			httpserver.Handle(a.list, "account_id", "status", "reference", "limit", "cursor")),
+		httpserver.NewRoute("GET", Path+"/{id}", identity.OrdersRead, httpserver.Handle(a.get, "wait")),
+		httpserver.NewRoute("POST", Path+"/{id}/cancel", identity.OrdersWrite, httpserver.Handle(a.cancel, "wait")),
+		httpserver.NewRoute("GET", Path+"/{id}/timeline", identity.OrdersRead, httpserver.Handle(a.timeline)),
+		httpserver.NewRoute("GET", Path+"/{id}/stream", identity.OrdersRead, httpserver.Handle(a.stream)),
+	}
 }
 
 // watch begins to watch an order. Call it before the order is read or changed, so that no change is missed. await

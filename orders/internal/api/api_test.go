@@ -62,11 +62,12 @@ func over(t testing.TB, db *sqlx.DB) bundle {
 	log, metrics := slog.New(slog.DiscardHandler), prometheus.NewRegistry()
 	b := bundle{store: postgres.New(db), metrics: metrics, woken: new(atomic.Int64), full: new(atomic.Uint64)}
 	b.hub = watch.New(log, func(o order.Order) int64 { return o.Version }, b.store.Newer)
-	router := httpserver.NewRouter(httpserver.Options{Logger: log, Registerer: metrics, Classify: api.Classify})
+	router := httpserver.NewRouter(httpserver.Options{Logger: log, Registerer: metrics, Classify: api.Classify,
+		Authenticate: httpserver.Everyone})
 	orders := placing.New(b.store, currencies, func(o order.Order) { b.hub.Publish(o.ID, o) }, func() { b.woken.Add(1) },
 		func(lane int16) bool { return b.full.Load()&(1<<lane) != 0 }, metrics)
-	api.New(orders, b.store, currencies, b.hub, metrics).Mount(router)
-	operators.NewAPI(log).Mount(router)
+	httpserver.Mount(router, api.New(orders, b.store, currencies, b.hub, metrics).Routes()...)
+	httpserver.Mount(router, operators.NewAPI(log).Routes()...)
 	b.server = httptest.NewServer(router)
 	b.server.Client().Transport.(*http.Transport).MaxIdleConnsPerHost = 256
 	t.Cleanup(b.server.Close)

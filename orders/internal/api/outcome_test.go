@@ -63,7 +63,7 @@ func attempts() map[string]func(testing.TB, bundle) attempt {
 func served(t testing.TB) (routes []string) {
 	t.Helper()
 	router := chi.NewRouter()
-	api.New(nil, nil, nil, nil, prometheus.NewRegistry()).Mount(router)
+	httpserver.Mount(router, api.New(nil, nil, nil, nil, prometheus.NewRegistry()).Routes()...)
 	if err := chi.Walk(router, func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
 		if method == http.MethodPost {
 			routes = append(routes, route)

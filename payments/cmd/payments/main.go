@@ -39,6 +39,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/inbox"
 	"github.com/altyn-pay/altyn/platform/operators"
 	"github.com/altyn-pay/altyn/platform/outbox"
+	"github.com/altyn-pay/altyn/platform/parked"
 	"github.com/altyn-pay/altyn/platform/service"
 	"github.com/altyn-pay/altyn/platform/swagger"
 
@@ -102,7 +103,8 @@ func build(p *service.Process, retry inbox.Retry, healAfter time.Duration) error
 		p.Go(pipe.run)
 	}
 	discardable := func(kind string) bool { return ledger.Kind(kind).Discardable() }
-	operators.NewAPI(p.Log, inbox.NewParked(p.DB, discardable, wake), outbox.NewParked(p.DB, wakeRelay)).Mount(p.Router)
+	sources := []parked.Source{inbox.NewParked(p.DB, discardable, wake), outbox.NewParked(p.DB, wakeRelay)}
+	p.Mount(operators.NewAPI(p.Log, sources...).Routes()...)
 	if p.Config.Role == service.Worker {
 		return nil
 	}
@@ -110,8 +112,10 @@ func build(p *service.Process, retry inbox.Retry, healAfter time.Duration) error
 	backlog := outbox.NewBacklog(p.DB, p.Config.Outbox, p.Log, p.Metrics)
 	p.Go(backlog.Run)
 	core := billing.New(store, p.Currencies, results, intake, backlog.Full)
-	api.New(core, store, p.Currencies).Routes(p.Router)
-	rpc.New(core, p.Health.IsReady).Routes(p.Router)
+	p.Mount(api.New(core, store, p.Currencies).Routes()...)
+	p.Mount(rpc.New(core, p.Health.IsReady).Routes()...)
 	p.H2C = true
-	return swagger.Mount(p.Router, name, docs.Document)
+	pages, err := swagger.Routes(name, docs.Document)
+	p.Mount(pages...)
+	return err
 }

@@ -6,13 +6,13 @@ import (
 	"net/http"
 	"strings"
 
-	"github.com/go-chi/chi/v5"
 	"github.com/google/uuid"
 
 	"github.com/altyn-pay/altyn/payments/internal/billing"
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/httpserver"
+	"github.com/altyn-pay/altyn/platform/identity"
 	"github.com/altyn-pay/altyn/platform/money"
 )
 
@@ -32,29 +32,45 @@ func New(service *billing.Service, store *postgres.Store, currencies *money.Curr
 	return &API{billing: service, store: store, present: billing.NewPresenter(currencies), currencies: currencies}
 }
 
-// Routes mounts the API.
-func (a *API) Routes(r chi.Router) {
-	r.Post("/api/v1/accounts", httpserver.Handle(a.createAccount, "wait"))
-	r.Get("/api/v1/accounts", httpserver.Handle(a.listAccounts, "owner", "reference", "limit", "cursor"))
-	r.Get("/api/v1/accounts/{id}", httpserver.Handle(a.getAccount))
-	r.Get("/api/v1/accounts/{id}/balance", httpserver.Handle(a.getBalance, "at"))
-	r.Get("/api/v1/accounts/{id}/entries", httpserver.Handle(a.listEntries, "from", "to", "limit", "cursor"))
-	r.Post("/api/v1/accounts/{id}/deposits", httpserver.Handle(a.deposit, "wait"))
-	r.Post("/api/v1/accounts/{id}/withdrawals", httpserver.Handle(a.withdraw, "wait"))
-	r.Post("/api/v1/accounts/{id}/holds", httpserver.Handle(a.holdFunds, "wait"))
-	r.Get("/api/v1/holds/{id}", httpserver.Handle(a.getHold))
-	r.Post("/api/v1/holds/{id}/capture", httpserver.Handle(a.capture, "wait"))
-	r.Post("/api/v1/holds/{id}/release", httpserver.Handle(a.release, "wait"))
-	r.Post("/api/v1/transfers", httpserver.Handle(a.transfer, "wait"))
-	r.Post("/api/v1/operations/batch", httpserver.Handle(a.batch, "wait"))
-	r.Get("/api/v1/accounts/{id}/operations", httpserver.Handle(a.listOperations, "limit", "cursor"))
-	r.Get("/api/v1/operations/{id}", httpserver.Handle(a.getOperation, "wait"))
-	r.Post("/api/v1/operations/{id}/cancel", httpserver.Handle(a.cancel, "wait"))
-	r.Get("/api/v1/payments/{order_id}", httpserver.Handle(a.getPayment, "wait"))
-	r.Post("/api/v1/payments/{order_id}/confirm", httpserver.Handle(a.confirm, "wait"))
-	r.Post("/api/v1/payments/{order_id}/reject", httpserver.Handle(a.reject, "wait"))
-	r.Post("/api/v1/payments/{order_id}/refund", httpserver.Handle(a.refund, "wait"))
-	r.Get("/api/v1/currencies", httpserver.Handle(a.listCurrencies))
+// Routes are those of the API.
+func (a *API) Routes() []httpserver.Route {
+	return []httpserver.Route{
+		httpserver.NewRoute("POST", "/api/v1/accounts", identity.AccountsWrite,
+			httpserver.Handle(a.createAccount, "wait")),
+		httpserver.NewRoute("GET", "/api/v1/accounts", identity.AccountsRead,
+			httpserver.Handle(a.listAccounts, "owner", "reference", "limit", "cursor")),
+		httpserver.NewRoute("GET", "/api/v1/accounts/{id}", identity.AccountsRead, httpserver.Handle(a.getAccount)),
+		httpserver.NewRoute("GET", "/api/v1/accounts/{id}/balance", identity.AccountsRead,
+			httpserver.Handle(a.getBalance, "at")),
+		httpserver.NewRoute("GET", "/api/v1/accounts/{id}/entries", identity.AccountsRead,
+			httpserver.Handle(a.listEntries, "from", "to", "limit", "cursor")),
+		httpserver.NewRoute("POST", "/api/v1/accounts/{id}/deposits", identity.MoneyIn,
+			httpserver.Handle(a.deposit, "wait")),
+		httpserver.NewRoute("POST", "/api/v1/accounts/{id}/withdrawals", identity.MoneyOut,
+			httpserver.Handle(a.withdraw, "wait")),
+		httpserver.NewRoute("POST", "/api/v1/accounts/{id}/holds", identity.MoneyOut,
+			httpserver.Handle(a.holdFunds, "wait")),
+		httpserver.NewRoute("GET", "/api/v1/holds/{id}", identity.AccountsRead, httpserver.Handle(a.getHold)),
+		httpserver.NewRoute("POST", "/api/v1/holds/{id}/capture", identity.MoneyOut, httpserver.Handle(a.capture, "wait")),
+		httpserver.NewRoute("POST", "/api/v1/holds/{id}/release", identity.MoneyOut, httpserver.Handle(a.release, "wait")),
+		httpserver.NewRoute("POST", "/api/v1/transfers", identity.MoneyOut, httpserver.Handle(a.transfer, "wait")),
+		httpserver.NewRoute("POST", "/api/v1/operations/batch", billing.AnyCommand, httpserver.Handle(a.batch, "wait")),
+		httpserver.NewRoute("GET", "/api/v1/accounts/{id}/operations", identity.AccountsRead,
+			httpserver.Handle(a.listOperations, "limit", "cursor")),
+		httpserver.NewRoute("GET", "/api/v1/operations/{id}", identity.AccountsRead,
+			httpserver.Handle(a.getOperation, "wait")),
+		httpserver.NewRoute("POST", "/api/v1/operations/{id}/cancel", identity.MoneyOut,
+			httpserver.Handle(a.cancel, "wait")),
+		httpserver.NewRoute("GET", "/api/v1/payments/{order_id}", identity.PaymentsRead,
+			httpserver.Handle(a.getPayment, "wait")),
+		httpserver.NewRoute("POST", "/api/v1/payments/{order_id}/confirm", identity.PaymentsWrite,
+			httpserver.Handle(a.confirm, "wait")),
+		httpserver.NewRoute("POST", "/api/v1/payments/{order_id}/reject", identity.PaymentsWrite,
+			httpserver.Handle(a.reject, "wait")),
+		httpserver.NewRoute("POST", "/api/v1/payments/{order_id}/refund", identity.PaymentsWrite,
+			httpserver.Handle(a.refund, "wait")),
+		httpserver.NewRoute("GET", "/api/v1/currencies", identity.Anyone, httpserver.Handle(a.listCurrencies)),
+	}
 }
 
 // submit has a command done and answers with the operation that its client sees, or with the account that it opened:

@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/altyn-pay/altyn/payments/internal/api"
+	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/testkit/postgrestest"
 )
 
@@ -20,7 +21,7 @@ import (
 func TestConnectionsSurviveClientsWhoLeave(t *testing.T) {
 	b := setup(t, "api")
 	router := chi.NewRouter()
-	api.New(nil, nil, nil).Routes(router)
+	httpserver.Mount(router, api.New(nil, nil, nil).Routes()...)
 	id := uuid.NewString()
 	var requests []*http.Request
 	add := func(method, path, body string) {

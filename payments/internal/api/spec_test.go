@@ -7,13 +7,14 @@ import (
 
 	"github.com/altyn-pay/altyn/payments/docs"
 	"github.com/altyn-pay/altyn/payments/internal/api"
+	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/operators"
 	"github.com/altyn-pay/altyn/testkit/swaggertest"
 )
 
 func TestSpecificationAndRoutesAgree(t *testing.T) {
 	router := chi.NewRouter()
-	api.New(nil, nil, nil).Routes(router)
-	operators.NewAPI(nil).Mount(router)
+	httpserver.Mount(router, api.New(nil, nil, nil).Routes()...)
+	httpserver.Mount(router, operators.NewAPI(nil).Routes()...)
 	swaggertest.CheckRoutes(t, swaggertest.Load(docs.Document), router)
 }

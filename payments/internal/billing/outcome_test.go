@@ -16,6 +16,7 @@ import (
 	"github.com/altyn-pay/altyn/payments/internal/api"
 	"github.com/altyn-pay/altyn/payments/internal/paymentstest"
 	"github.com/altyn-pay/altyn/payments/internal/rpc"
+	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/service"
 	"github.com/altyn-pay/altyn/testkit/postgrestest"
 )
@@ -114,8 +115,8 @@ func attempts() map[string]func(*bundle) attempt {
 func served(t *testing.T) []string {
 	t.Helper()
 	router := chi.NewRouter()
-	api.New(nil, nil, nil).Routes(router)
-	rpc.New(nil, nil).Routes(router)
+	httpserver.Mount(router, api.New(nil, nil, nil).Routes()...)
+	httpserver.Mount(router, rpc.New(nil, nil).Routes()...)
 	methods := make(map[string]string) // of each route
 	if err := chi.Walk(router, func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
 		methods[route] += method

@@ -62,8 +62,8 @@ func build(p *service.Process) error {
 	backlog := outbox.NewBacklog(p.DB, p.Config.Outbox, p.Log, p.Metrics)
 	p.Go(backlog.Run)
 	core := billing.New(store, p.Currencies, results, intake, backlog.Full)
-	api.New(core, store, p.Currencies).Routes(p.Router)
-	rpc.New(core, p.Health.IsReady).Routes(p.Router)
+	p.Mount(api.New(core, store, p.Currencies).Routes()...)
+	p.Mount(rpc.New(core, p.Health.IsReady).Routes()...)
 	p.H2C = true
 	return nil
 }

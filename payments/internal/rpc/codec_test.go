@@ -28,8 +28,8 @@ import (
 // that is understood ends in a panic, which is the code internal.
 func local() http.Handler {
 	router := httpserver.NewRouter(httpserver.Options{Logger: slog.New(slog.DiscardHandler),
-		Registerer: prometheus.NewRegistry(), Render: Render})
-	New(nil, nil).Routes(router)
+		Registerer: prometheus.NewRegistry(), Render: Render, Authenticate: httpserver.Everyone})
+	httpserver.Mount(router, New(nil, nil).Routes()...)
 	return router
 }
 

@@ -158,9 +158,9 @@ func TestRefusalsOfTheRouterHaveTheFormOfTheProtocol(t *testing.T) {
 func TestABodyWithoutRoom(t *testing.T) {
 	router := httpserver.NewRouter(httpserver.Options{
 		Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(), Render: Render,
-		Config: httpserver.Config{BodyMemory: 1},
+		Authenticate: httpserver.Everyone, Config: httpserver.Config{BodyMemory: 1},
 	})
-	New(nil, nil).Routes(router)
+	httpserver.Mount(router, New(nil, nil).Routes()...)
 	body := []byte(`{"reason":"` + strings.Repeat("x", 64<<10) + `"}`)
 	for contentType, want := range map[string]string{
 		"application/json": `"code":"unavailable"`, "application/grpc+json": "Grpc-Status: 14",

@@ -14,14 +14,15 @@ import (
 	"connectrpc.com/connect"
 	"connectrpc.com/grpchealth"
 	"connectrpc.com/grpcreflect"
-	"github.com/go-chi/chi/v5"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/descriptorpb"
 
 	paymentsv1 "github.com/altyn-pay/altyn/payments/api/altyn/payments/v1"
 	"github.com/altyn-pay/altyn/payments/api/altyn/payments/v1/paymentsv1connect"
 	"github.com/altyn-pay/altyn/payments/internal/billing"
+	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/platform/httpserver"
+	"github.com/altyn-pay/altyn/platform/identity"
 )
 
 const (
@@ -42,9 +43,20 @@ func New(b *billing.Service, ready func(context.Context) bool) *Service {
 	return &Service{billing: b, ready: ready}
 }
 
-// Routes mounts the service, each procedure as a route of its own.
-func (s *Service) Routes(router chi.Router) {
-	r := router.With(bodies)
+// scopes is what each procedure needs.
+var scopes = map[protoreflect.Name]identity.Scope{
+	"GetPayment":     identity.PaymentsRead,
+	"GetBalance":     billing.Scope(ledger.KindBalanceQuery),
+	"ConfirmPayment": billing.Scope(ledger.KindConfirm),
+	"RejectPayment":  billing.Scope(ledger.KindReject),
+	"RefundPayment":  billing.Scope(ledger.KindRefund),
+}
+
+// Routes are those of the service, one for each procedure.
+func (s *Service) Routes() (routes []httpserver.Route) {
+	add := func(method, pattern string, scope identity.Scope, handler http.Handler) {
+		routes = append(routes, httpserver.NewRoute(method, pattern, scope, bodies(handler)))
+	}
 	options := connect.WithHandlerOptions(
 		strict, connect.WithReadMaxBytes(maxMessage), connect.WithCompressMinBytes(compressFrom),
 		connect.WithInterceptors(connect.UnaryInterceptorFunc(outcomes)), connect.WithRecover(recovered),
@@ -53,19 +65,24 @@ func (s *Service) Routes(router chi.Router) {
 	methods := paymentsv1.File_altyn_payments_v1_payment_service_proto.Services().ByName("PaymentService").Methods()
 	for i := range methods.Len() {
 		method := methods.Get(i)
-		r.Method(http.MethodPost, path+string(method.Name()), handler)
+		scope, ok := scopes[method.Name()]
+		if !ok {
+			panic("rpc: nothing says what " + string(method.FullName()) + " needs")
+		}
+		add(http.MethodPost, path+string(method.Name()), scope, handler)
 		if readsOnly(method) {
-			r.Method(http.MethodGet, path+string(method.Name()), handler)
+			add(http.MethodGet, path+string(method.Name()), scope, handler)
 		}
 	}
 	path, handler = grpchealth.NewHandler(s, options)
-	r.Method(http.MethodPost, path+"Check", handler)
-	r.Method(http.MethodPost, path+"Watch", handler) // answers that it is not served
+	add(http.MethodPost, path+"Check", identity.Public, handler)
+	add(http.MethodPost, path+"Watch", identity.Public, handler) // answers that it is not served
 	reflector := grpcreflect.NewStaticReflector(paymentsv1connect.PaymentServiceName, grpchealth.HealthV1ServiceName)
 	path, handler = grpcreflect.NewHandlerV1(reflector, options)
-	r.Method(http.MethodPost, path+"ServerReflectionInfo", handler)
+	add(http.MethodPost, path+"ServerReflectionInfo", identity.Operator, handler)
 	path, handler = grpcreflect.NewHandlerV1Alpha(reflector, options)
-	r.Method(http.MethodPost, path+"ServerReflectionInfo", handler)
+	add(http.MethodPost, path+"ServerReflectionInfo", identity.Operator, handler)
+	return routes
 }
 
 // readsOnly tells whether a method may be called by GET.

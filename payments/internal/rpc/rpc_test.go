@@ -19,8 +19,8 @@ import (
 func TestAPanicIsLoggedAndNotShown(t *testing.T) {
 	var log bytes.Buffer
 	router := httpserver.NewRouter(httpserver.Options{Logger: slog.New(slog.NewTextHandler(&log, nil)),
-		Registerer: prometheus.NewRegistry()})
-	New(nil, nil).Routes(router) // there is no API to ask
+		Registerer: prometheus.NewRegistry(), Authenticate: httpserver.Everyone})
+	httpserver.Mount(router, New(nil, nil).Routes()...) // there is no API to ask
 	request := httptest.NewRequest("POST", paymentsv1connect.PaymentServiceGetPaymentProcedure,
 		strings.NewReader(`{"orderId":"`+uuid.NewString()+`"}`))
 	request.Header.Set("Content-Type", "application/json")
