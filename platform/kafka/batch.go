@@ -135,7 +135,7 @@ func (b *batch) settle(ctx context.Context, list []int, err error) bool {
 	case !broker.IsAny(err, kafkago.MessageSizeTooLarge, kafkago.RecordListTooLarge,
 		kafkago.InvalidTimestamp, kafkago.InvalidRecord): // it is not because of one of the messages
 		err = fmt.Errorf("kafka: topic %q partition %d: %w", b.Topic, b.ID, err)
-		b.set(list, &partError{partitions: b.of, partition: b.ID, err: err})
+		b.set(list, unavailable(b.of, b.ID, err))
 		return false
 	case half == 0:
 		b.refuse(list[0], permanentError{fmt.Errorf("kafka: topic %q: %w", b.Topic, err)})

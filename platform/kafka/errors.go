@@ -7,19 +7,18 @@ import (
 	"github.com/segmentio/kafka-go/protocol"
 
 	"github.com/altyn-pay/altyn/platform/kafka/internal/broker"
+	"github.com/altyn-pay/altyn/platform/outbox"
 )
 
 // ErrSkipped is the result of a message that was not sent because an earlier one of its key or partition failed.
 var ErrSkipped = errors.New("kafka: not sent, because an earlier message failed")
 
-// partError is why a partition takes no messages, or a whole topic, which then counts as one partition of one.
-type partError struct {
-	partitions, partition int
-	err                   error
+// unavailable is why one of so many partitions takes no messages, or a whole topic, which counts as one of one.
+func unavailable(partitions, partition int, err error) error {
+	return &outbox.Unavailable{Partitions: partitions, Partition: partition, Err: err,
+		Lost: broker.IsAny(err, kafkago.UnknownTopicOrPartition, kafkago.UnknownTopicID,
+			kafkago.TopicAuthorizationFailed, protocol.ErrNoTopic)}
 }
-
-func (e *partError) Error() string { return e.err.Error() }
-func (e *partError) Unwrap() error { return e.err }
 
 // permanentError is a refusal that sending again does not change.
 type permanentError struct{ error }
@@ -32,10 +31,4 @@ func (e permanentError) Unwrap() error { return e.error }
 func Permanent(err error) bool {
 	var permanent permanentError
 	return errors.As(err, &permanent)
-}
-
-// isLost tells whether a topic cannot be reached at all: it does not exist, or we may not write to it.
-func isLost(err error) bool {
-	return broker.IsAny(err, kafkago.UnknownTopicOrPartition, kafkago.UnknownTopicID,
-		kafkago.TopicAuthorizationFailed, protocol.ErrNoTopic)
 }

@@ -128,7 +128,7 @@ func (c *call) await(ctx context.Context, name string, reason error) (t broker.T
 		return cmp.Or(err, t.Err)
 	})
 	if err != nil {
-		err = &partError{partitions: 1, err: fmt.Errorf("kafka: topic %q: %w", name, err)}
+		err = unavailable(1, 0, fmt.Errorf("kafka: topic %q: %w", name, err))
 	}
 	return t, err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 
 	"github.com/altyn-pay/altyn/platform/kafka/internal/broker"
 	"github.com/altyn-pay/altyn/platform/outbox"
@@ -55,20 +56,12 @@ func (p Publisher) publish(ctx context.Context, pool *broker.Pool, messages []ou
 		records[i] = Message{Topic: m.Topic, Key: []byte(m.Key), Value: []byte(m.Payload), Headers: event.Headers()}
 	}
 	results := p.producer.produce(ctx, pool, 0, records)
-	acknowledged := slices.Contains(results, nil)
+	answers := sync.OnceValue(func() bool { return slices.Contains(results, nil) || p.producer.answers(ctx) })
 	for i, err := range results {
-		var part *partError
-		if !errors.As(err, &part) {
-			continue
+		part, ok := errors.AsType[*outbox.Unavailable](err)
+		if ok && !broker.IsAnswer(err) && !broker.IsStale(err) && !answers() {
+			results[i] = part.Err // when no broker answers at all, no partition is to blame
 		}
-		// When no broker answers at all, no partition is to blame.
-		if !acknowledged && !broker.IsAnswer(err) && !broker.IsStale(err) {
-			if !p.producer.answers(ctx) {
-				break
-			}
-			acknowledged = true
-		}
-		results[i] = &outbox.Unavailable{Partitions: part.partitions, Partition: part.partition, Lost: isLost(err), Err: err}
 	}
 	return results
 }

@@ -70,7 +70,6 @@ func newGeneration(group *Group, m *Member, a assignment, outages *broker.Outage
 // run returns once ctx or the generation has ended and the batch under way is handled and committed, so that two
 // handlers never run at once in this process. It returns why the generation ended.
 func (g *generation) run(parent context.Context) error {
-	g.Log.Info("kafka partitions assigned", "generation", g.member.generation, "partitions", g.assigned())
 	ctx, end := context.WithCancelCause(parent)
 	defer end(nil)
 	alive, rest := context.WithCancel(context.WithoutCancel(parent))
@@ -107,17 +106,6 @@ func (g *generation) run(parent context.Context) error {
 	g.member.evicted(err)
 	g.Log.Info("kafka partitions given up", "generation", g.member.generation, "reason", err)
 	return err
-}
-
-func (g *generation) assigned() map[string][]int {
-	partitions := map[string][]int{}
-	for id := range g.partitions {
-		partitions[id.Topic] = append(partitions[id.Topic], id.ID)
-	}
-	for _, ids := range partitions {
-		slices.Sort(ids)
-	}
-	return partitions
 }
 
 // read fetches and handles the partitions' messages until ctx ends.
@@ -266,13 +254,8 @@ func (g *generation) commit(ctx context.Context) error {
 func outlive(parent context.Context, grace time.Duration) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(parent))
 	context.AfterFunc(parent, func() {
-		timer := time.NewTimer(grace)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-			cancel()
-		case <-ctx.Done():
-		}
+		timer := time.AfterFunc(grace, cancel)
+		context.AfterFunc(ctx, func() { timer.Stop() })
 	})
 	return ctx, cancel
 }

@@ -49,6 +49,7 @@ func (g *Group) Run(ctx context.Context, handle Handler) error {
 		}
 		outages.Note("group", err)
 		if err == nil {
+			g.Log.Info("kafka partitions assigned", "generation", member.generation, "partitions", assigned.ids)
 			err = newGeneration(g, member, assigned, outages, handle).run(ctx)
 			if broker.IsAny(err, kafkago.RebalanceInProgress) {
 				err = nil

@@ -45,6 +45,7 @@ type Member struct {
 
 // assignment is the partitions of a member in a generation.
 type assignment struct {
+	ids        map[string][]int           // by topic
 	offsets    map[broker.Partition]int64 // of the next message to handle; negative where nothing was committed yet
 	partitions map[string]int             // how many partitions each topic had
 }
@@ -72,7 +73,7 @@ func (m *Member) join(ctx context.Context) (assignment, error) {
 		return assignment{}, err
 	}
 	offsets, err := m.Committed(ctx, assigned)
-	return assignment{offsets, partitions}, err
+	return assignment{assigned, offsets, partitions}, err
 }
 
 func (m *Member) joinGroup(ctx context.Context) (*kafkago.JoinGroupResponse, error) {
