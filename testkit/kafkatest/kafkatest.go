@@ -81,12 +81,6 @@ type Refusal struct {
 	Count         int
 }
 
-// Fetched is that a broker is asked for what comes after so many messages, in all topics together.
-type Fetched struct {
-	Broker   string
-	Messages int64
-}
-
 // Refuse makes the broker refuse the next count requests to produce to a topic, all of them for -1. The test waits with
 // refused until all were.
 func (c *Controls) Refuse(topic string, code int16, count int) (refused func()) {
@@ -97,11 +91,4 @@ func (c *Controls) Refuse(topic string, code int16, count int) (refused func()) 
 		c.t.Helper()
 		c.call("AwaitRefused", refusal, new(bool))
 	}
-}
-
-// AwaitFetched waits until consumers have fetched so many messages of all topics together, and
-// ask for what comes after them.
-func (c *Controls) AwaitFetched(messages int64) {
-	c.t.Helper()
-	c.call("AwaitFetched", Fetched{Broker: c.broker, Messages: messages}, new(bool))
 }

@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"log"
 	"net/rpc"
@@ -86,26 +85,4 @@ func (b *Brokers) AwaitRefused(r kafkatest.Refusal, _ *bool) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	return fault.Wait(ctx, r.Count)
-}
-
-// AwaitFetched waits until consumers ask for what comes after so many messages.
-func (b *Brokers) AwaitFetched(f kafkatest.Fetched, _ *bool) error {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	next := map[string]int64{} // offsets by partition
-	seen := b.cluster(f.Broker).Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Observe: true, Count: -1,
-		When: func(r kmsg.Request) bool {
-			for _, topic := range r.(*kmsg.FetchRequest).Topics {
-				for _, p := range topic.Partitions {
-					next[fmt.Sprint(topic.Topic, p.Partition)] = p.FetchOffset
-				}
-			}
-			var sum int64
-			for _, offset := range next {
-				sum += offset
-			}
-			return sum == f.Messages
-		}})
-	defer seen.Remove()
-	return seen.Wait(ctx, 1)
 }
