@@ -115,14 +115,6 @@ func saveEntries(ctx context.Context, tx *sqlx.Tx, entries []ledger.Entry, notBe
 	return entered, nil
 }
 
-func pointers[R any](rows []R) []*R {
-	pointers := make([]*R, len(rows))
-	for i := range rows {
-		pointers[i] = &rows[i]
-	}
-	return pointers
-}
-
 // lastStates are the states of payments after their last transition: of those that have their first version here, and
 // of those that have changed.
 func lastStates(transitions []ledger.OrderPayment) (begun, changed []*ledger.OrderPayment) {

@@ -40,7 +40,8 @@ func message(p contract.Payment) *paymentsv1.Payment {
 	return &paymentsv1.Payment{
 		OrderId: p.OrderID.String(), AccountId: p.AccountID.String(), Amount: p.Amount, Currency: p.Currency,
 		Capture: paymentsv1.CaptureMethod(value(paymentsv1.CaptureMethod_value, "CAPTURE_METHOD_", p.Capture)),
-		Status:  paymentsv1.PaymentStatus(value(paymentsv1.PaymentStatus_value, "PAYMENT_STATUS_", p.Status)), Reason: p.Reason, Note: p.Note,
+		Status:  paymentsv1.PaymentStatus(value(paymentsv1.PaymentStatus_value, "PAYMENT_STATUS_", p.Status)),
+		Reason:  p.Reason, Note: p.Note,
 		CapturedAmount: p.CapturedAmount, RefundedAmount: p.RefundedAmount, Version: p.Version,
 		CreatedAt: timestamppb.New(time.Time(p.CreatedAt)), UpdatedAt: timestamppb.New(time.Time(p.UpdatedAt)),
 	}
