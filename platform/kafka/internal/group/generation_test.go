@@ -85,7 +85,8 @@ func TestPartitionsTakeTurns(t *testing.T) {
 	if b, _ := cut([]broker.Fetched{fetched(much, 0, 8, 900_000)}); len(b.messages) < 2 || len(b.messages) > 5 {
 		t.Errorf("%d large messages in a batch", len(b.messages))
 	}
-	if b, rest := cut([]broker.Fetched{fetched(much, 5, 0, 0)}); len(b.messages) != 0 || b.next[much] != 6 || len(rest) != 0 {
+	b, rest := cut([]broker.Fetched{fetched(much, 5, 0, 0)})
+	if len(b.messages) != 0 || b.next[much] != 6 || len(rest) != 0 {
 		t.Errorf("an end mark alone is %v", b)
 	}
 }
