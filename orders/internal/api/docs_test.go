@@ -1,12 +1,15 @@
 package api_test
 
 import (
+	"slices"
 	"sync"
 	"testing"
 
 	"github.com/go-chi/chi/v5"
 
 	"github.com/altyn-pay/altyn/orders/docs"
+	"github.com/altyn-pay/altyn/orders/internal/api"
+	"github.com/altyn-pay/altyn/platform/operators"
 	"github.com/altyn-pay/altyn/testkit/swaggertest"
 )
 
@@ -15,4 +18,9 @@ var specification = sync.OnceValue(func() *swaggertest.Spec { return swaggertest
 
 func TestEveryRouteIsDocumentedAndTheOtherWayRound(t *testing.T) {
 	swaggertest.CheckRoutes(t, specification(), over(t, nil).server.Config.Handler.(chi.Routes))
+}
+
+func TestDocumentHasTheScopes(t *testing.T) {
+	swaggertest.CheckScopes(t, "../../../docs/api.md", "### orders", (*api.API)(nil).Routes()...)
+	swaggertest.CheckSecurity(t, docs.Document, slices.Concat((*api.API)(nil).Routes(), (*operators.API)(nil).Routes())...)
 }

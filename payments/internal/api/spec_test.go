@@ -1,12 +1,14 @@
 package api_test
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/go-chi/chi/v5"
 
 	"github.com/altyn-pay/altyn/payments/docs"
 	"github.com/altyn-pay/altyn/payments/internal/api"
+	"github.com/altyn-pay/altyn/payments/internal/rpc"
 	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/operators"
 	"github.com/altyn-pay/altyn/testkit/swaggertest"
@@ -17,4 +19,12 @@ func TestSpecificationAndRoutesAgree(t *testing.T) {
 	httpserver.Mount(router, api.New(nil, nil, nil).Routes()...)
 	httpserver.Mount(router, operators.NewAPI(nil).Routes()...)
 	swaggertest.CheckRoutes(t, swaggertest.Load(docs.Document), router)
+}
+
+func TestDocumentHasTheScopes(t *testing.T) {
+	const page = "../../../docs/api.md"
+	swaggertest.CheckScopes(t, page, "### payments", (*api.API)(nil).Routes()...)
+	swaggertest.CheckScopes(t, page, "### gRPC", rpc.New(nil, nil).Routes()...)
+	swaggertest.CheckScopes(t, page, "### operators", (*operators.API)(nil).Routes()...)
+	swaggertest.CheckSecurity(t, docs.Document, slices.Concat((*api.API)(nil).Routes(), (*operators.API)(nil).Routes())...)
 }
