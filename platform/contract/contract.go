@@ -76,6 +76,9 @@ type Order struct {
 	OnInsufficient string    `json:"on_insufficient,omitempty"`
 	CreatedAt      Time      `json:"created_at"`
 	ExpiresAt      *Time     `json:"expires_at,omitempty"`
+	// Owner, where it is there, restricts the order: unless the account has this owner, the payment fails as though there
+	// were no such account.
+	Owner string `json:"owner,omitempty"`
 	// Repeated marks an event that is announced again, under the same ID, because no answer has come: payments publishes
 	// the payment's present state again. A redelivery is not marked, and is not answered again.
 	Repeated bool `json:"repeated,omitempty"`

@@ -1,11 +1,13 @@
 package contract_test
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/identity"
 	"github.com/altyn-pay/altyn/platform/kafka"
 )
 
@@ -38,7 +40,7 @@ func examples() map[string]example {
 }
 
 func event(e kafka.Event, payload any) example {
-	e.Time, e.Traceparent = at, trace
+	e.Time, e.Traceparent, e.Tenant = at, trace, cmp.Or(e.Tenant, identity.DefaultTenant)
 	return message(kafka.Message{Headers: e.Headers()}, payload)
 }
 
@@ -64,9 +66,14 @@ func orders(all map[string]example) {
 	}
 	all["order.placed"] = event(about(contract.OrderPlacedType), plain)
 	all["order.placed.manual"] = event(about(contract.OrderPlacedType), manual)
-	all["order.cancelled"] = event(about(contract.OrderCancelledType),
+	owned, ofShop := plain, about(contract.OrderPlacedType)
+	owned.Owner, ofShop.Tenant = "alice", "shop"
+	all["order.placed.owner"] = event(ofShop, owned)
+	before := event(about(contract.OrderCancelledType),
 		contract.Cancellation{Order: plain, Reason: "the client changed its mind",
 			CancelledAt: contract.Time(at.Add(time.Minute))})
+	delete(before.Headers, "ce_tenant")
+	all["order.cancelled"] = before
 	all["order.cancelled.note"] = event(about(contract.OrderCancelledType), contract.Cancellation{Order: plain,
 		Reason: contract.ReasonCancelled, Note: "the client changed its mind",
 		CancelledAt: contract.Time(at.Add(time.Minute))})

@@ -15,11 +15,12 @@ type Event struct {
 	Subject     string    // optional
 	Time        time.Time // optional
 	Traceparent string    // optional; the W3C trace context
+	Tenant      string    // optional; whose it is, that of identity.DefaultTenant where it is missing
 }
 
 // Headers returns the event as headers of a message whose value is JSON.
 func (e Event) Headers() []Header {
-	headers := make([]Header, 0, 8)
+	headers := make([]Header, 0, 9)
 	add := func(key, value string) {
 		if value != "" {
 			headers = append(headers, Header{Key: key, Value: []byte(value)})
@@ -33,6 +34,7 @@ func (e Event) Headers() []Header {
 		add("ce_time", contract.Time(e.Time).String())
 	}
 	add("ce_subject", e.Subject)
+	add("ce_tenant", e.Tenant)
 	add("content-type", "application/json")
 	add("traceparent", e.Traceparent)
 	return headers
@@ -50,6 +52,8 @@ func EventOf(m Message) (event Event) {
 			event.Source = string(h.Value)
 		case "ce_subject":
 			event.Subject = string(h.Value)
+		case "ce_tenant":
+			event.Tenant = string(h.Value)
 		case "ce_time":
 			at, _ := time.Parse(time.RFC3339Nano, string(h.Value))
 			event.Time = at.UTC()

@@ -30,6 +30,7 @@ func TestMessagesArriveWhole(t *testing.T) {
 			ID: uuid.NewString(), Type: "order.placed", Source: "orders", Subject: uuid.NewString(),
 			Time:        at.Add(456 * time.Microsecond),
 			Traceparent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+			Tenant:      "shop",
 		}
 		sent := kafka.Message{Topic: topic, Key: []byte("key"), Value: []byte(`{"a":1}`), Headers: event.Headers(), Time: at}
 		kfaketest.Produce(t, kfaketest.Producer(t, cfg), sent, kafka.Message{Topic: topic, Key: []byte("key"), Value: nil})

@@ -1,11 +1,13 @@
 package kafka
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
 	"sync"
 
+	"github.com/altyn-pay/altyn/platform/identity"
 	"github.com/altyn-pay/altyn/platform/kafka/internal/broker"
 	"github.com/altyn-pay/altyn/platform/outbox"
 )
@@ -52,6 +54,7 @@ func (p Publisher) publish(ctx context.Context, pool *broker.Pool, messages []ou
 	for i, m := range messages {
 		event := Event{
 			ID: m.ID.String(), Type: m.Type, Source: p.source, Subject: m.Subject, Time: m.CreatedAt, Traceparent: m.Traceparent,
+			Tenant: cmp.Or(m.Tenant, identity.DefaultTenant),
 		}
 		records[i] = Message{Topic: m.Topic, Key: []byte(m.Key), Value: []byte(m.Payload), Headers: event.Headers()}
 	}

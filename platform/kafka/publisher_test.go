@@ -30,6 +30,28 @@ func outgoing(topic string) []outbox.Message {
 	return list
 }
 
+// Each event says whose it is.
+func TestEventsCarryTheirTenant(t *testing.T) {
+	cfg := kfaketest.Broker(t)
+	topic, j := kfaketest.Topic(t, cfg), kfaketest.NewJournal()
+	messages := outgoing(topic)[:3]
+	want := map[string]string{messages[0].Key: "default", messages[1].Key: "default", messages[2].Key: "shop"}
+	messages[1].Tenant, messages[2].Tenant = "default", "shop"
+	for i := range messages {
+		messages[i].Payload = strconv.Itoa(i)
+	}
+	publisher := kafka.NewPublisher(kfaketest.Producer(t, cfg), "/orders")
+	if err := errors.Join(publisher.Publish(t.Context(), messages)...); err != nil {
+		t.Fatal(err)
+	}
+	consume(t, cfg, topic, []string{topic}, j, nil)
+	for _, m := range j.Await(t, len(messages)) {
+		if got := m.Header("ce_tenant"); got != want[string(m.Key)] {
+			t.Errorf("message %s is of %q", m.Key, got)
+		}
+	}
+}
+
 // unavailable are the parts of results, by message; nil where there is none.
 func unavailable(t *testing.T, results []error) []*outbox.Unavailable {
 	t.Helper()

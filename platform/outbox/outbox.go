@@ -29,6 +29,7 @@ type Message struct {
 	Subject     string    `db:"subject"`
 	Payload     string    `db:"payload"` // JSON
 	Traceparent string    `db:"traceparent"`
+	Tenant      string    `db:"tenant"`     // whose it is; "" is identity.DefaultTenant, as which it is read back
 	CreatedAt   time.Time `db:"created_at"` // set by the database
 }
 

@@ -120,7 +120,7 @@ func moveBack(ctx context.Context, tx *sqlx.Tx, topic, key string) (more bool, e
 	if err := tx.SelectContext(ctx, &messages, `
 		DELETE FROM outbox_parked WHERE seq IN (
 			SELECT seq FROM outbox_parked WHERE topic = $1 AND key = $2 ORDER BY seq LIMIT $3
-		) RETURNING seq, lane, id, type, topic, key, subject, payload, traceparent, created_at`,
+		) RETURNING seq, lane, id, type, topic, key, subject, payload, traceparent, tenant, created_at`,
 		topic, key, batchSize); err != nil {
 		return false, err
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/altyn-pay/altyn/platform/identity"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
@@ -28,6 +29,10 @@ const (
 	rowBytes = 7000
 )
 
+// tenantMark begins a field that stands before the others of a message of any but the default tenant. It cannot be
+// mistaken for the ID, which comes first otherwise, and in rows of the versions before there were tenants always.
+const tenantMark = "tenant="
+
 // row is what a row has of one message: its fields as netstrings (https://cr.yp.to/proto/netstrings.txt).
 func (m Message) row() string {
 	var text strings.Builder
@@ -42,19 +47,33 @@ func (m Message) asRow() Row {
 }
 
 func (m Message) writeTo(text *strings.Builder) {
-	var digits [20]byte
-	for _, field := range [...]string{m.ID.String(), m.Type, m.Topic, m.Key, m.Subject, m.Payload, m.Traceparent} {
-		text.Write(strconv.AppendInt(digits[:0], int64(len(field)), 10))
-		text.WriteByte(':')
-		text.WriteString(field)
-		text.WriteByte(',')
+	if m.foreign() {
+		writeNetstring(text, tenantMark+m.Tenant)
 	}
+	for _, field := range [...]string{m.ID.String(), m.Type, m.Topic, m.Key, m.Subject, m.Payload, m.Traceparent} {
+		writeNetstring(text, field)
+	}
+}
+
+// foreign reports whether the message is of another tenant than the default one.
+func (m Message) foreign() bool { return m.Tenant != "" && m.Tenant != identity.DefaultTenant }
+
+func writeNetstring(text *strings.Builder, field string) {
+	var digits [20]byte
+	text.Write(strconv.AppendInt(digits[:0], int64(len(field)), 10))
+	text.WriteByte(':')
+	text.WriteString(field)
+	text.WriteByte(',')
 }
 
 // size is an upper bound for the bytes that a message needs.
 func (m Message) size() int {
-	const id, lengths = 36, 7 * len("1048576:,") // of the largest message
-	return id + len(m.Type) + len(m.Topic) + len(m.Key) + len(m.Subject) + len(m.Payload) + len(m.Traceparent) + lengths
+	const length = len("1048576:,") // of the largest message
+	size := 36 + len(m.Type) + len(m.Topic) + len(m.Key) + len(m.Subject) + len(m.Payload) + len(m.Traceparent) + 7*length
+	if m.foreign() {
+		size += len(tenantMark) + len(m.Tenant) + length
+	}
+	return size
 }
 
 // Unpack returns the messages of a row.
@@ -62,20 +81,37 @@ func (r Row) Unpack() ([]Message, error) {
 	var messages []Message
 	for rest := r.Messages; rest != ""; {
 		m := Message{Seq: r.Seq + int64(len(messages)), Lane: r.Lane, CreatedAt: r.CreatedAt}
-		var id string
-		for _, field := range [...]*string{&id, &m.Type, &m.Topic, &m.Key, &m.Subject, &m.Payload, &m.Traceparent} {
-			var err error
-			if *field, rest, err = cutNetstring(rest); err != nil {
-				return nil, fmt.Errorf("row %d: %w", r.Seq, err)
-			}
-		}
 		var err error
-		if m.ID, err = uuid.Parse(id); err != nil {
+		if rest, err = m.readFrom(rest); err != nil {
 			return nil, fmt.Errorf("row %d: %w", r.Seq, err)
 		}
 		messages = append(messages, m)
 	}
 	return messages, nil
+}
+
+// readFrom reads what writeTo has written, and returns what comes after it.
+func (m *Message) readFrom(text string) (rest string, err error) {
+	id, rest, err := cutNetstring(text)
+	if err != nil {
+		return "", err
+	}
+	m.Tenant = identity.DefaultTenant
+	if name, ok := strings.CutPrefix(id, tenantMark); ok {
+		m.Tenant = name
+		if id, rest, err = cutNetstring(rest); err != nil {
+			return "", err
+		}
+	}
+	if m.ID, err = uuid.Parse(id); err != nil {
+		return "", err
+	}
+	for _, field := range [...]*string{&m.Type, &m.Topic, &m.Key, &m.Subject, &m.Payload, &m.Traceparent} {
+		if *field, rest, err = cutNetstring(rest); err != nil {
+			return "", err
+		}
+	}
+	return rest, nil
 }
 
 var errNetstring = errors.New("not a netstring")

@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 	"pgregory.net/rapid"
 
+	"github.com/altyn-pay/altyn/platform/identity"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 	"github.com/altyn-pay/altyn/testkit/postgrestest"
 )
@@ -26,6 +27,7 @@ func TestRowsHaveTheirMessages(t *testing.T) {
 			Lane: rapid.Int16Range(0, 3).Draw(t, "lane"), ID: uuid.UUID(rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, "id")),
 			Type: text.Draw(t, "type"), Topic: text.Draw(t, "topic"), Key: text.Draw(t, "key"), Subject: text.Draw(t, "subject"),
 			Payload: text.Draw(t, "payload"), Traceparent: text.Draw(t, "traceparent"),
+			Tenant: rapid.SampledFrom([]string{"default", "shop", strings.Repeat("t", identity.MaxTenant)}).Draw(t, "tenant"),
 		}
 	})
 	rapid.Check(t, func(t *rapid.T) {
