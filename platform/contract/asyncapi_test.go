@@ -159,6 +159,7 @@ func TestAsyncAPIDescribesTheTypes(t *testing.T) {
 		{contract.Cancellation{}, []string{"cancellation"}},
 		{contract.Payment{}, []string{"payment"}},
 		{contract.Inventory{}, []string{"inventory"}},
+		{contract.LedgerHead{}, []string{"ledgerHead"}},
 		{contract.Command{}, []string{"createAccount", "deposit", "withdraw", "transfer", "hold", "capture", "release",
 			"cancel", "balanceQuestion"}},
 		{contract.Reply{}, []string{"success", "refusal"}},
@@ -231,6 +232,7 @@ func TestAsyncAPIDescribesTheTopics(t *testing.T) {
 		contract.TopicInventory: {"inventory.completed"},
 		contract.TopicCommands:  {"command.create_account", "command.invoice", "command.release"},
 		contract.TopicReplies:   {"reply.transfer", "reply.without_id"},
+		contract.TopicHeads:     {"ledger.head"},
 
 		contract.ReplyToPrefix + "my-shop_2":                 {"reply.transfer", "reply.without_id"},
 		contract.DeadLetter(contract.TopicOrders):            {"dead_letter"},

@@ -11,13 +11,15 @@ import (
 	"github.com/google/uuid"
 )
 
-// The topics. The key of every message is the account ID as text, but for Inventory, whose messages name no account.
+// The topics. The key of every message is the account ID as text, but for Inventory and Heads, whose messages name no
+// account.
 const (
 	TopicOrders    = "orders"
 	TopicPayments  = "payments"
 	TopicInventory = "inventory"
 	TopicCommands  = "billing.commands"
 	TopicReplies   = "billing.replies"
+	TopicHeads     = "ledger.heads"
 )
 
 // DeadLetter returns the topic for messages of a topic that could not be read. Each has the reason in a header.
@@ -34,6 +36,8 @@ const (
 	PaymentFailedType     = "payment.failed"
 	PaymentCancelledType  = "payment.cancelled"
 	PaymentRefundedType   = "payment.refunded"
+
+	LedgerHeadType = "ledger.head"
 )
 
 // How an order's money is taken.
@@ -151,6 +155,14 @@ type Payment struct {
 	CreatedAt      Time      `json:"created_at"`
 	UpdatedAt      Time      `json:"updated_at"`
 } // @name Payment
+
+// LedgerHead is the payload of the topic ledger.heads: the last link of the chain over the ledger of payments. Whoever
+// keeps it where nobody of Altyn can change it can tell later whether anything was changed that the ledger had then.
+type LedgerHead struct {
+	Number int64  `json:"number"` // of the link, from 1
+	Hash   string `json:"hash"`   // of the link, SHA-256 in hexadecimal
+	At     Time   `json:"at"`     // when it was published
+}
 
 // namespace is the root of the derived IDs below.
 var namespace = uuid.NewSHA1(uuid.NameSpaceURL, []byte("https://github.com/altyn-pay/altyn"))

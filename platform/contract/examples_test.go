@@ -128,6 +128,10 @@ func payments(all map[string]example) {
 		all[name] = event(kafka.Event{ID: contract.EventID(p.eventType, orderID, state.Version).String(), Type: p.eventType,
 			Source: "/payments", Subject: orderID.String()}, state)
 	}
+	head := contract.LedgerHead{Number: 52_417, At: contract.Time(at),
+		Hash: "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"}
+	all["ledger.head"] = event(kafka.Event{ID: contract.EventID(contract.LedgerHeadType, uuid.Nil, head.Number).String(),
+		Type: contract.LedgerHeadType, Source: "/payments"}, head)
 }
 
 // holdID names the hold of the example command that sets money aside.

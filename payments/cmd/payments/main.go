@@ -87,7 +87,11 @@ func newProgram(cfg Config, retry inbox.Retry) service.Program {
 	}
 }
 
-func main() { os.Exit(service.New(name, about, program).Main()) }
+func main() {
+	p := service.New(name, about, program)
+	p.Commands = append(p.Commands, commands()...)
+	os.Exit(p.Main())
+}
 
 // build puts together what the process's role asks for.
 func build(p *service.Process, retry inbox.Retry, healAfter time.Duration) error {

@@ -30,6 +30,7 @@ var topics = []string{
 	contract.TopicCommands, contract.DeadLetter(contract.TopicCommands),
 	contract.TopicReplies,
 	contract.TopicInventory, contract.DeadLetter(contract.TopicInventory),
+	contract.TopicHeads,
 }
 
 // settlers is how many batches a process settles at the same time: while one waits for its commit, another one works.
@@ -87,6 +88,7 @@ func newPipeline(process *service.Process, store *postgres.Store, results *billi
 		p.goods.Run, p.relay.Run,
 		settlement.Expiry(store, log, p.worker.Wake).Run,
 		settlement.Retelling(store, healAfter, log, p.worker.Wake).Run,
+		settlement.Chain(store, log, p.relay.Wake).Run,
 	}
 	for range settlers {
 		p.runs = append(p.runs, p.worker.Run)

@@ -35,13 +35,18 @@ type Changes struct {
 	Operations []*Operation // new ones
 	Completed  []Completion // of what was put in as waiting
 	Entries    []Entry
-	Payments   []OrderPayment // every transition; the last one of an order is its state
-	Repeated   []OrderPayment // states to be told again, of payments that have not changed
+	Payments   []OrderPayment              // every transition; the last one of an order is its state
+	States     map[uuid.UUID]*OrderPayment // the last transition of each order
+	Repeated   []OrderPayment              // states to be told again, of payments that have not changed
 	Balances   map[Key]Balance
 	Vaults     map[Key]bool // the new ones among the balances
 	Holds      map[uuid.UUID]*Hold
 	Waits      map[uuid.UUID]*Wait // what waits from now on, for something else than before, or with a Reply
 	Resumes    map[Key]bool        // queues for money that need another Resume
+
+	// The holds and payments that were put in, as they were then.
+	StoredHolds    map[uuid.UUID]Hold
+	StoredPayments map[uuid.UUID]OrderPayment
 }
 
 // Completion is the end of an operation that was Created before this batch, or at least of what it waited for.
@@ -71,6 +76,9 @@ func NewBook(now time.Time, requests int) *Book {
 			Waits:      make(map[uuid.UUID]*Wait),
 			Vaults:     make(map[Key]bool),
 			Resumes:    make(map[Key]bool),
+
+			StoredHolds:    make(map[uuid.UUID]Hold),
+			StoredPayments: make(map[uuid.UUID]OrderPayment),
 		},
 	}
 }
@@ -85,10 +93,14 @@ func (b *Book) PutAccount(account Account) { b.accounts[account.ID] = account }
 func (b *Book) PutBalance(key Key, balance Balance) { *b.balance(key) = balance }
 
 // PutHold puts in a hold.
-func (b *Book) PutHold(hold Hold) { b.holds[hold.ID] = &hold }
+func (b *Book) PutHold(hold Hold) {
+	b.holds[hold.ID], b.changes.StoredHolds[hold.ID] = &hold, hold
+}
 
 // PutPayment puts in the payment of an order.
-func (b *Book) PutPayment(payment OrderPayment) { b.payments[payment.OrderID] = &payment }
+func (b *Book) PutPayment(payment OrderPayment) {
+	b.payments[payment.OrderID], b.changes.StoredPayments[payment.OrderID] = &payment, payment
+}
 
 // PutWait puts in a request that waits.
 func (b *Book) PutWait(wait Wait) {
@@ -214,14 +226,14 @@ func (b *Book) Changes() Changes {
 	for key := range b.touched {
 		b.changes.Balances[key] = *b.balances[key]
 	}
-	told := make(map[uuid.UUID]bool, len(b.repeated))
-	if len(b.repeated) > 0 {
-		for _, p := range b.changes.Payments {
-			told[p.OrderID] = true
-		}
+	b.changes.States = make(map[uuid.UUID]*OrderPayment, len(b.changes.Payments))
+	for i := range b.changes.Payments {
+		p := &b.changes.Payments[i]
+		b.changes.States[p.OrderID] = p
 	}
+	told := make(map[uuid.UUID]bool, len(b.repeated))
 	for _, order := range b.repeated {
-		if !told[order] {
+		if b.changes.States[order] == nil && !told[order] {
 			told[order] = true
 			b.changes.Repeated = append(b.changes.Repeated, *b.payments[order])
 		}

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
 
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
@@ -44,21 +43,12 @@ var (
 			entered_at = coalesce(c.entered_at, balances.entered_at)
 		FROM ` + balanceColumns.Rows() + `
 		WHERE balances.account_id = c.account_id AND balances.currency = c.currency AND balances.lane = c.lane`}
-
-	entryColumns  = pg.ColumnsOf[ledger.Entry]()
-	insertEntries = fmt.Sprintf(`
-		WITH now (at) AS MATERIALIZED (
-			SELECT greatest(clock_timestamp(), $%d::timestamptz)
-		), stored AS (
-			INSERT INTO entries (%s, created_at) SELECT %s, (SELECT at FROM now) RETURNING 1
-		) SELECT (SELECT count(*) FROM stored), at FROM now`,
-		len(entryColumns)+1, entryColumns, entryColumns.Unnested())
 )
 
-// Save stores what a batch has changed, one statement per table. Its entries get one time, which is not before
-// notBefore.
+// Save stores what a batch has changed, one statement per table, and what the chain is made of. The batch's entries get
+// one time, which is not before notBefore.
 func (s *Store) Save(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes, notBefore time.Time) error {
-	entered, err := saveEntries(ctx, tx, changes.Entries, notBefore)
+	entered, err := saveEntries(ctx, tx, changes, notBefore)
 	if err != nil {
 		return err
 	}
@@ -75,7 +65,7 @@ func (s *Store) Save(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes, n
 	for i, c := range changes.Completed {
 		completed[i] = c.Operation
 	}
-	begun, changed := lastStates(changes.Payments)
+	begun, changed := states(changes)
 	waits, err := waitRows(maps.Values(changes.Waits))
 	if err != nil {
 		return err
@@ -98,38 +88,13 @@ func (s *Store) Save(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes, n
 	return saveRetellings(ctx, tx, changes)
 }
 
-// saveEntries stores entries under one time, not before the one given, and returns it; null where there are none.
-func saveEntries(ctx context.Context, tx *sqlx.Tx, entries []ledger.Entry, notBefore time.Time) (
-	entered sql.NullTime, err error) {
-	if len(entries) == 0 {
-		return entered, nil
-	}
-	args := append(entryColumns.Arrays(pg.Pointers(entries)), sql.NullTime{Time: notBefore, Valid: !notBefore.IsZero()})
-	var stored int
-	if err := tx.QueryRowxContext(ctx, insertEntries, args...).Scan(&stored, &entered); err != nil {
-		return entered, fmt.Errorf("save entries: %w", err)
-	}
-	if stored != len(entries) {
-		return entered, fmt.Errorf("save entries: %d rows changed instead of %d", stored, len(entries))
-	}
-	return entered, nil
-}
-
-// lastStates are the states of payments after their last transition: of those that have their first version here, and
-// of those that have changed.
-func lastStates(transitions []ledger.OrderPayment) (begun, changed []*ledger.OrderPayment) {
-	last := make(map[uuid.UUID]*ledger.OrderPayment, len(transitions))
-	first := make(map[uuid.UUID]bool, len(transitions))
-	for i := range transitions {
-		p := &transitions[i]
-		last[p.OrderID] = p
-		first[p.OrderID] = first[p.OrderID] || p.Version == 1
-	}
-	for id, p := range last {
-		if first[id] {
-			begun = append(begun, p)
-		} else {
+// states are the states of payments after a batch: of those that it has begun, and of those that it has changed.
+func states(changes ledger.Changes) (begun, changed []*ledger.OrderPayment) {
+	for id, p := range changes.States {
+		if _, stored := changes.StoredPayments[id]; stored {
 			changed = append(changed, p)
+		} else {
+			begun = append(begun, p)
 		}
 	}
 	return begun, changed
