@@ -22,6 +22,14 @@ const (
 	TopicHeads     = "ledger.heads"
 )
 
+// FromAnyone tells whether anybody writes on a topic, not only a service of Altyn. What comes there is judged by a token,
+// at the time at which the broker got it; see AuthorizationHeader.
+func FromAnyone(topic string) bool { return topic == TopicCommands || topic == TopicInventory }
+
+// AuthorizationHeader is the header of a message of a topic FromAnyone with its token, as over HTTP: Bearer, a space and
+// the token.
+const AuthorizationHeader = "authorization"
+
 // DeadLetter returns the topic for messages of a topic that could not be read. Each has the reason in a header.
 func DeadLetter(topic string) string { return topic + ".dlq" }
 

@@ -3,12 +3,16 @@ package kafka
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"strings"
+	"time"
 
 	kafkago "github.com/segmentio/kafka-go"
 
+	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/kafka/internal/broker"
+	"github.com/altyn-pay/altyn/platform/stage"
 )
 
 // The settings of a topic that decide whether an acknowledged message can be lost.
@@ -20,6 +24,13 @@ const (
 	retentionBytes  = "retention.bytes"
 )
 
+// timestampType is the setting that says whose time a message has, and brokersTime its value where it is the broker's.
+// Topics on which anybody writes have that: a token is judged at the time of its message.
+const (
+	timestampType = "message.timestamp.type"
+	brokersTime   = "LogAppendTime"
+)
+
 // checkTopics looks for settings that endanger messages. Where KAFKA_REPLICATION_FACTOR asks for replicas, a setting
 // that may cost an acknowledged message is a permanent error. Everything else is a warning.
 func checkTopics(ctx context.Context, pool *broker.Pool, cfg Config, topics []kafkago.Topic) (
@@ -28,7 +39,7 @@ func checkTopics(ctx context.Context, pool *broker.Pool, cfg Config, topics []ka
 	for _, topic := range topics {
 		request.Resources = append(request.Resources, kafkago.DescribeConfigRequestResource{
 			ResourceType: kafkago.ResourceTypeTopic, ResourceName: topic.Name,
-			ConfigNames: []string{minInSync, uncleanElection, cleanup, retention, retentionBytes},
+			ConfigNames: []string{minInSync, uncleanElection, cleanup, retention, retentionBytes, timestampType},
 		})
 	}
 	response, err := pool.Client.DescribeConfigs(ctx, request)
@@ -67,12 +78,104 @@ func checkTopics(ctx context.Context, pool *broker.Pool, cfg Config, topics []ka
 		}
 		dangers(cfg, replicas, settings[topic.Name], to(&refused), to(&warnings))
 	}
+	late, err := setBrokersTime(ctx, pool, settings)
+	if err != nil {
+		return nil, err
+	}
+	warnings = append(warnings, late...)
 	if len(refused) > 0 && cfg.ReplicationFactor > 1 {
 		return nil, permanentError{fmt.Errorf(
 			"messages that were acknowledged may be lost, and KAFKA_REPLICATION_FACTOR=%d says that none shall be: %s",
 			cfg.ReplicationFactor, strings.Join(refused, "; "))}
 	}
 	return append(refused, warnings...), nil
+}
+
+// setBrokersTime gives the topics on which anybody writes the broker's time where they have another one, as those of
+// earlier versions do. A refusal is a warning: AwaitBrokersTime keeps whoever depends on it from reading them.
+func setBrokersTime(ctx context.Context, pool *broker.Pool, settings map[string]map[string]string) (
+	warnings []string, err error) {
+	request := &kafkago.IncrementalAlterConfigsRequest{}
+	for topic, of := range settings {
+		if value, known := of[timestampType]; contract.FromAnyone(topic) && known && value != brokersTime {
+			request.Resources = append(request.Resources, kafkago.IncrementalAlterConfigsRequestResource{
+				ResourceType: kafkago.ResourceTypeTopic, ResourceName: topic,
+				Configs: []kafkago.IncrementalAlterConfigsRequestConfig{{
+					Name: timestampType, Value: brokersTime, ConfigOperation: kafkago.ConfigOperationSet,
+				}},
+			})
+		}
+	}
+	if len(request.Resources) == 0 {
+		return nil, nil
+	}
+	refused := func(topic string, err error) {
+		warnings = append(warnings, fmt.Sprintf("topic %q: %s must be %s, and cannot be set: %v",
+			topic, timestampType, brokersTime, err))
+	}
+	response, err := pool.Client.IncrementalAlterConfigs(ctx, request)
+	if broker.IsAny(err, kafkago.UnsupportedVersion) {
+		for _, resource := range request.Resources {
+			refused(resource.ResourceName, err)
+		}
+		return warnings, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, resource := range response.Resources {
+		if resource.Error != nil {
+			refused(resource.ResourceName, resource.Error)
+		}
+	}
+	return warnings, nil
+}
+
+// AwaitBrokersTime returns once the messages of these topics get the broker's time, which KeepTopics sees to, or ctx
+// ends. It says once what it waits for.
+func AwaitBrokersTime(ctx context.Context, cfg Config, log *slog.Logger, topics ...string) error {
+	pool, err := broker.Connect(cfg)
+	if err != nil {
+		return fmt.Errorf("kafka: %w", err)
+	}
+	defer pool.Close()
+	for said := false; ; {
+		err := checkBrokersTime(ctx, pool, topics)
+		if err == nil || ctx.Err() != nil {
+			return nil
+		}
+		if !said {
+			said = true
+			log.Warn("nothing is read until messages get the broker's time", "topics", topics, "problem", err)
+		}
+		stage.Wait(ctx, time.Second)
+	}
+}
+
+func checkBrokersTime(ctx context.Context, pool *broker.Pool, topics []string) error {
+	request := &kafkago.DescribeConfigsRequest{}
+	for _, topic := range topics {
+		request.Resources = append(request.Resources, kafkago.DescribeConfigRequestResource{
+			ResourceType: kafkago.ResourceTypeTopic, ResourceName: topic, ConfigNames: []string{timestampType},
+		})
+	}
+	response, err := pool.Client.DescribeConfigs(ctx, request)
+	if err != nil {
+		return err
+	}
+	for _, resource := range response.Resources {
+		is := ""
+		for _, entry := range resource.ConfigEntries {
+			is = entry.ConfigValue
+		}
+		switch {
+		case resource.Error != nil:
+			return fmt.Errorf("topic %q: %w", resource.ResourceName, resource.Error)
+		case is != brokersTime:
+			return fmt.Errorf("topic %q: %s is %q, not %s", resource.ResourceName, timestampType, is, brokersTime)
+		}
+	}
+	return nil
 }
 
 // dangers tells what is wrong with a topic whose partitions have so many replicas: endanger gets what may cost an

@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/testkit/kfaketest"
 )
@@ -162,5 +163,75 @@ func TestSettingsThatMayNotBeSeen(t *testing.T) {
 	said, err := start(t, cfg, true, "orders")
 	if err != nil || !strings.Contains(said, "cannot be checked") {
 		t.Errorf("%v, %q", err, said)
+	}
+}
+
+// Topics on which anybody writes have the broker's time, also where they were made without it, and nobody else's have.
+// Whoever depends on that waits for it, and is told what is missing.
+func TestAnybodysMessagesGetTheBrokersTime(t *testing.T) {
+	kfaketest.Brokers(t, func(t *testing.T, cfg kafka.Config) {
+		topics := []string{contract.TopicCommands, contract.TopicInventory, contract.TopicOrders}
+		client := &kafkago.Client{Addr: kafkago.TCP(cfg.Brokers...), Transport: &kafkago.Transport{}}
+		defer client.Transport.(*kafkago.Transport).CloseIdleConnections()
+		if response, err := client.CreateTopics(t.Context(), &kafkago.CreateTopicsRequest{Topics: []kafkago.TopicConfig{
+			{Topic: contract.TopicCommands, NumPartitions: 4, ReplicationFactor: 1}}}); err != nil ||
+			response.Errors[contract.TopicCommands] != nil {
+			t.Fatal(err, response)
+		}
+		var log strings.Builder
+		warned, ended := make(chan struct{}, 10), make(chan error, 1)
+		go func() {
+			ended <- kafka.AwaitBrokersTime(t.Context(), cfg, logger(&log, warned), contract.TopicCommands)
+		}()
+		<-warned
+		producer := kfaketest.Producer(t, cfg)
+		yesterday := time.Now().Add(-24 * time.Hour).Truncate(time.Millisecond)
+		kfaketest.ProduceAll(t, producer,
+			kafka.Message{Topic: contract.TopicCommands, Value: []byte("before"), Time: yesterday})
+		kfaketest.Ensure(t, cfg, topics...)
+		if err := <-ended; err != nil || !strings.Contains(log.String(), "CreateTime") {
+			t.Errorf("it ends with %v and said %s", err, &log)
+		}
+		for _, topic := range topics {
+			kfaketest.ProduceAll(t, producer, kafka.Message{Topic: topic, Value: []byte(topic), Time: yesterday})
+		}
+		read := map[string]kafka.Message{}
+		for _, topic := range topics {
+			if err := kfaketest.Backlog(t, cfg, t.Name(), topic).Look(t.Context(), func(m kafka.Message, _ bool) {
+				read[string(m.Value)] = m
+			}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		heeds := strings.HasSuffix(t.Name(), "apache") // the embedded broker keeps the setting and does not heed it
+		for value, theirs := range map[string]bool{"before": false, contract.TopicOrders: false,
+			contract.TopicCommands: heeds, contract.TopicInventory: heeds} {
+			if m := read[value]; m.Appended != theirs || m.Time.Equal(yesterday) == theirs ||
+				theirs && time.Since(m.Time).Abs() > time.Minute {
+				t.Errorf("%s has the time %s, of the broker %v", value, m.Time, m.Appended)
+			}
+		}
+	})
+}
+
+// A service that may not change the setting is told so, and what depends on it goes on waiting.
+func TestTheBrokersTimeCannotBeSet(t *testing.T) {
+	cfg, cluster := kfaketest.Cluster(t)
+	cfg.Retention = 7 * 24 * time.Hour
+	if err := cluster.CreateTopic(contract.TopicInventory, 4, nil); err != nil {
+		t.Fatal(err)
+	}
+	cluster.Fault(kfake.Fault{
+		Keys: []kmsg.Key{kmsg.IncrementalAlterConfigs}, Err: kerr.TopicAuthorizationFailed, Count: -1})
+	said, err := start(t, cfg, true, contract.TopicInventory)
+	if err != nil || !strings.Contains(said, "message.timestamp.type must be LogAppendTime, and cannot be set") {
+		t.Errorf("%v, %q", err, said)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	var log strings.Builder
+	if err := kafka.AwaitBrokersTime(ctx, cfg, logger(&log, make(chan struct{}, 10)),
+		contract.TopicInventory); err != nil || ctx.Err() == nil {
+		t.Errorf("it did not wait: %v", err)
 	}
 }

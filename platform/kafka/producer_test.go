@@ -50,6 +50,30 @@ func TestMessagesArriveWhole(t *testing.T) {
 	})
 }
 
+// Tokens come apart from what a message carries on, however often and in whatever case their header comes.
+func TestTokensAreKeptApart(t *testing.T) {
+	kfaketest.Brokers(t, func(t *testing.T, cfg kafka.Config) {
+		topic, j := kfaketest.Topic(t, cfg), kfaketest.NewJournal()
+		header := func(name, value string) kafka.Header { return kafka.Header{Key: name, Value: []byte(value)} }
+		kfaketest.Produce(t, kfaketest.Producer(t, cfg), kafka.Message{Topic: topic, Value: []byte("1"), Headers: []kafka.Header{
+			header("Authorization", "first"), header("a", "b"), header("authorization", "second"), header("c", "d")}},
+			kafka.Message{Topic: topic, Value: []byte("2"), Headers: []kafka.Header{header("authorizations", "a")}})
+		consume(t, cfg, topic, []string{topic}, j, nil)
+		got := j.Await(t, 2)
+		if !slices.Equal(got[0].Authorization, []string{"first", "second"}) || len(got[0].Headers) != 2 ||
+			got[0].Header("a") != "b" || got[0].Header("c") != "d" {
+			t.Errorf("consumed %+v", got[0])
+		}
+		if got[1].Authorization != nil || got[1].Header("authorizations") != "a" {
+			t.Errorf("consumed %+v", got[1])
+		}
+		dead := kafka.DeadLetter(got[0], "it cannot be read")
+		if again, ok := kafka.Original(dead); !ok || len(again.Headers) != 2 || again.Authorization != nil {
+			t.Errorf("put back is %+v", again)
+		}
+	})
+}
+
 func TestPartitionIsThatOfTheLane(t *testing.T) {
 	cfg, cluster := kfaketest.Cluster(t)
 	topic := kfaketest.Topic(t, cfg)

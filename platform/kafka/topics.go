@@ -86,13 +86,16 @@ func ensureOnce(ctx context.Context, pool *broker.Pool, cfg Config, topics []str
 	}
 	request := &kafkago.CreateTopicsRequest{}
 	for _, topic := range missing {
+		settings := []kafkago.ConfigEntry{
+			{ConfigName: retention, ConfigValue: strconv.FormatInt(cfg.Retention.Milliseconds(), 10)},
+			{ConfigName: minInSync, ConfigValue: strconv.Itoa(cfg.LeastInSync())},
+			{ConfigName: uncleanElection, ConfigValue: "false"},
+		}
+		if contract.FromAnyone(topic) {
+			settings = append(settings, kafkago.ConfigEntry{ConfigName: timestampType, ConfigValue: brokersTime})
+		}
 		request.Topics = append(request.Topics, kafkago.TopicConfig{
-			Topic: topic, NumPartitions: cfg.Partitions, ReplicationFactor: cfg.ReplicationFactor,
-			ConfigEntries: []kafkago.ConfigEntry{
-				{ConfigName: retention, ConfigValue: strconv.FormatInt(cfg.Retention.Milliseconds(), 10)},
-				{ConfigName: minInSync, ConfigValue: strconv.Itoa(cfg.LeastInSync())},
-				{ConfigName: uncleanElection, ConfigValue: "false"},
-			},
+			Topic: topic, NumPartitions: cfg.Partitions, ReplicationFactor: cfg.ReplicationFactor, ConfigEntries: settings,
 		})
 	}
 	response, err := pool.Client.CreateTopics(ctx, request)

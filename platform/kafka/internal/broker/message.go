@@ -3,6 +3,7 @@ package broker
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	kafkago "github.com/segmentio/kafka-go"
@@ -21,6 +22,12 @@ type Message struct {
 	Value     []byte
 	Headers   []Header
 	Time      time.Time // of its production; zero means now
+
+	// Appended is set on a consumed message whose Time is when the broker got it; its writer did not choose that time.
+	Appended bool
+	// Authorization is the values of the headers authorization, in any case, of a consumed message. They are not among
+	// its Headers: a token is for whoever judges the message, and must not go with it into a table, a dead letter or a log.
+	Authorization []string
 
 	// Unreadable is set on a consumed message that stands for offsets which could not be read. Such a message has only its
 	// place.
@@ -41,6 +48,23 @@ func (e *UnreadableError) Unwrap() error { return e.Cause }
 
 // Header is a named value beside the payload. Names may repeat.
 type Header = kafkago.Header
+
+// authorization is the header that has a token.
+const authorization = "authorization"
+
+// keepApart moves the headers authorization to where nothing forwards them.
+func (m *Message) keepApart() {
+	isToken := func(h Header) bool { return strings.EqualFold(h.Key, authorization) }
+	if !slices.ContainsFunc(m.Headers, isToken) {
+		return
+	}
+	for _, h := range m.Headers {
+		if isToken(h) {
+			m.Authorization = append(m.Authorization, string(h.Value))
+		}
+	}
+	m.Headers = slices.DeleteFunc(m.Headers, isToken)
+}
 
 // Header returns the last value of that name, as Kafka's own clients do, or "" where there is none.
 func (m Message) Header(name string) string {
@@ -69,4 +93,10 @@ func (m Message) Size() int {
 }
 
 // memory is about how much memory a consumed message takes.
-func (m Message) memory() int { return m.Size() + 160 + 40*len(m.Headers) }
+func (m Message) memory() int {
+	n := m.Size() + 160 + 40*len(m.Headers)
+	for _, value := range m.Authorization {
+		n += 16 + len(value)
+	}
+	return n
+}

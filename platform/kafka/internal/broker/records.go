@@ -179,13 +179,14 @@ func (r *recordReader) next() (m Message, err error) {
 			continue
 		}
 		if m.Time = time.UnixMilli(r.batch.firstTime + sinceFirst); r.batch.attributes&logAppended != 0 {
-			m.Time = time.UnixMilli(r.batch.maxTime)
+			m.Time, m.Appended = time.UnixMilli(r.batch.maxTime), true
 		}
 		record.rest = bytes.Clone(record.rest)
 		m.Key, m.Value, m.Headers = record.bytes(), record.bytes(), record.headers()
 		if record.failed {
 			return m, errMalformed
 		}
+		m.keepApart()
 		return m, nil
 	}
 	return m, io.EOF
