@@ -23,6 +23,10 @@ type Spec struct {
 	URL  string `json:"url"`
 }
 
+// ClientID is that of these pages at an issuer of tokens, where nobody enters another one. It is a public client, with
+// the authorization code, PKCE and the page's oauth2-redirect.html.
+const ClientID = "swagger-ui"
+
 // UI serves the page and its files below the folder at which it is mounted, which ends in a slash, such as
 // router.Handle("/docs/*", swagger.UI(…)). The documents are served by the caller, whose routes win over the
 // wildcard.
