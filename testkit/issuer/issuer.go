@@ -21,6 +21,9 @@ import (
 
 	"github.com/MicahParks/jwkset"
 	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/altyn-pay/altyn/platform/config"
+	"github.com/altyn-pay/altyn/platform/identity/bearer"
 )
 
 // Audience is that of the tokens.
@@ -94,6 +97,15 @@ func (i *Issuer) KeySet() string { return i.URL + "/keys" }
 // Settings are the variables of a process that takes this issuer's tokens.
 func (i *Issuer) Settings() map[string]string {
 	return map[string]string{"AUTH": "jwt", "AUTH_ISSUER": i.URL, "AUTH_AUDIENCE": Audience}
+}
+
+// Config is Settings as they are read.
+func (i *Issuer) Config() bearer.Config {
+	cfg, err := config.LoadFrom[bearer.Config](i.Settings())
+	if err != nil {
+		panic(err) // they are as they must be
+	}
+	return cfg
 }
 
 // Away makes the issuer break off each request, or has it answer again.

@@ -423,3 +423,20 @@ func TestSettings(t *testing.T) {
 		}
 	}
 }
+
+// TestAttacks: of 10,000 tokens that were tampered with none is taken.
+func TestAttacks(t *testing.T) {
+	i := issuer.New(t)
+	attacks := i.Attacks(10_000)
+	b := setupPaused(t, i, nil, time.Hour).ready()
+	for _, attack := range attacks {
+		who, err := b.Header(t.Context(), attack.Values, time.Now())
+		if p := httpserver.AsProblem(err); p == nil || p.Status != 401 || who != (identity.Identity{}) {
+			t.Errorf("%s: %+v, %v: %.300q", attack.Name, who, err, attack.Values)
+		}
+	}
+	b.accepted("a valid token afterwards", i.Token("shop", "alice", ""))
+	if i.Fetches() != 1 {
+		t.Errorf("the keys were fetched %d times", i.Fetches())
+	}
+}
