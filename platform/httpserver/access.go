@@ -22,6 +22,7 @@ type Config struct {
 	AllowedOrigins []string     `env:"ALLOWED_ORIGINS" help:"origins of other sites whose pages may call the API, such as https://shop.example, separated by commas"`
 	AllowedHosts   []string     `env:"ALLOWED_HOSTS" help:"hosts, beside localhost, by which clients reach this process: name or name:port, separated by commas"`
 	BodyMemory     config.Bytes `env:"HTTP_BODY_MEMORY" default:"32MiB" help:"room for the bodies of the requests in flight; beyond it large ones get 503 overloaded"`
+	Limits         Limits
 }
 
 // Validate checks the origins, the hosts and the room for bodies.
@@ -82,6 +83,7 @@ func splitHost(text string) (name, port string, ok bool) {
 // to Connect and gRPC-Web.
 var exposedHeaders = []string{
 	"Location", "Idempotent-Replayed", "Retry-After", "X-Request-Id", "Allow", "WWW-Authenticate",
+	"RateLimit", "RateLimit-Policy",
 	"Grpc-Status", "Grpc-Message", "Grpc-Status-Details-Bin", "Content-Encoding", "Connect-Content-Encoding",
 }
 

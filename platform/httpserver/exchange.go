@@ -24,6 +24,8 @@ type observer struct {
 	Options
 	metrics *metrics
 	bodies  budget
+
+	tenants, subjects, addresses *counters
 }
 
 type exchangeKey struct{}
@@ -34,6 +36,8 @@ type exchange struct {
 	observer  *observer
 	id, trace string // X-Request-Id, traceparent
 	start     time.Time
+	body      *body      // nil where there is none
+	counted   []*counter // of those who ask
 
 	outcome int   // logged in place of the status, see Outcome; 0 for none
 	err     error // the cause of a 5xx
@@ -53,10 +57,11 @@ func (o *observer) observe(next http.Handler) http.Handler {
 		ctx := telemetry.WithTraceparent(context.WithValue(r.Context(), exchangeKey{}, x), x.trace)
 		r = r.WithContext(ctx)
 		if r.ContentLength != 0 {
-			body := newBody(w, r.Body, &o.bodies)
-			defer body.release()
-			r.Body = body
+			x.body = newBody(w, r.Body, &o.bodies)
+			defer x.body.release()
+			r.Body = x.body
 		}
+		defer x.uncount()
 
 		defer func() {
 			panicked := recover()
@@ -82,6 +87,13 @@ func (o *observer) observe(next http.Handler) http.Handler {
 	})
 }
 
+// uncount ends the use of the counters, once the request is over.
+func (x *exchange) uncount() {
+	for _, one := range x.counted {
+		one.of.done(one)
+	}
+}
+
 // finish measures and logs the request once it is over.
 func (x *exchange) finish(r *http.Request) {
 	took := time.Since(x.start)
@@ -94,7 +106,7 @@ func (x *exchange) finish(r *http.Request) {
 	case route == "/healthz" || route == "/readyz" || route == "/metrics" || status == StatusClientClosedRequest:
 	case status >= 500 || x.err != nil:
 		level = slog.LevelError
-	case status >= 400:
+	case status >= 400 && status != http.StatusTooManyRequests: // of which there may be any number
 		level = slog.LevelInfo
 	}
 	ctx := context.Background()
@@ -105,7 +117,7 @@ func (x *exchange) finish(r *http.Request) {
 	attrs = append(attrs,
 		slog.String("method", r.Method), slog.String("path", r.URL.Path), slog.String("route", route),
 		slog.Int("status", status), slog.Int("bytes", x.BytesWritten()),
-		slog.Float64("duration_ms", float64(took.Microseconds())/1000), slog.String("remote", r.RemoteAddr),
+		slog.Float64("duration_ms", float64(took.Microseconds())/1000), slog.String("remote", cmp.Or(middleware.GetClientIP(r.Context()), r.RemoteAddr)),
 		slog.String("request_id", x.id), slog.String("trace_id", telemetry.TraceID(x.trace)))
 	if x.err != nil {
 		attrs = append(attrs, slog.Any("error", x.err))

@@ -33,8 +33,10 @@ const (
 	// 421: the Host is not one of this server; ALLOWED_HOSTS names further ones
 	CodeMisdirectedRequest   = "misdirected_request"
 	CodeIdempotencyKeyReused = "idempotency_key_reused" // 422: the same Idempotency-Key came with another request before
-	CodeInternal             = "internal"               // 500: a fault of Altyn, logged under the request's ID
-	CodeUpstreamUnavailable  = "upstream_unavailable"   // 502: a service behind the gateway broke off; it may have done it
+	// 429: the tenant, the subject or the address has asked for too much at a time; Retry-After says when to come again
+	CodeRateLimited         = "rate_limited"
+	CodeInternal            = "internal"             // 500: a fault of Altyn, logged under the request's ID
+	CodeUpstreamUnavailable = "upstream_unavailable" // 502: a service behind the gateway broke off; it may have done it
 	// 503: the database or a service is not there; nothing was done, repeat the request
 	CodeUnavailable = "unavailable"
 	// 503: it may have been done; Location and location say where that can be seen
@@ -160,7 +162,7 @@ func WriteProblem(w http.ResponseWriter, p *Problem) {
 	header.Set("Content-Length", strconv.Itoa(len(body)))
 	header.Set("X-Content-Type-Options", "nosniff")
 	header.Set("Cache-Control", "no-store")
-	p.setChallenge(header)
+	p.setHeaders(header)
 	switch {
 	case p.Code == CodeOutcomeUnknown:
 		if p.Location != "" {

@@ -28,6 +28,7 @@ func NewRoute(method, pattern string, scope identity.Scope, handler http.Handler
 // Mount adds routes to a router of NewRouter. The handler of one that is not Public is reached only by a request
 //
 //   - of somebody whom Options.Authenticate knows, else it is answered with 401 unauthenticated;
+//   - who keeps to the limits (Limits), else with 429 rate_limited;
 //   - who has the route's scope, else with 403 insufficient_scope, which names it.
 //
 // Its context then has the identity.Identity of who asks and the identity.Reach of that scope.
@@ -68,7 +69,11 @@ func whoAsks(r *http.Request) (identity.Identity, error) {
 	if x == nil || x.observer.Authenticate == nil {
 		return identity.Identity{}, identity.ErrUnauthenticated
 	}
-	return x.observer.Authenticate(r)
+	who, err := x.observer.Authenticate(r)
+	if err == nil {
+		err = x.countWho(who)
+	}
+	return who, err
 }
 
 // Unauthenticated is the 401 for a request of which nobody knows who asks. kind is the error of RFC 6750, such as
@@ -118,8 +123,12 @@ func quotable(c rune) rune {
 	return c
 }
 
-func (p *Problem) setChallenge(header http.Header) {
+// setHeaders sets the headers that an answer with the problem has in any form.
+func (p *Problem) setHeaders(header http.Header) {
 	if p.challenge != "" {
 		header.Set("WWW-Authenticate", p.challenge)
+	}
+	if p.Status == http.StatusTooManyRequests {
+		header.Set("Retry-After", "1")
 	}
 }

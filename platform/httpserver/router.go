@@ -44,16 +44,23 @@ type Options struct {
 //   - survives a panic of its handler with a 500;
 //   - has 15 s to send its body;
 //   - shares Config.BodyMemory with the others: the body of one that finds no room there is 503 overloaded;
+//   - is refused with 429 when its client's address takes more than Config.Limits allow;
 //   - is refused when a page of another site sends it, see Config.Guard;
 //   - is refused with 400 when its path or query is not UTF-8, contains U+0000, which PostgreSQL cannot store, or
 //     when the query is not made of parameters;
 //   - gets 404 or 405 (with Allow) as problem+json where no route serves it. GET routes serve HEAD too, and OPTIONS
 //     answers 204 with Allow at every path that has a route.
 func NewRouter(options Options) chi.Router {
-	s := &observer{Options: options, metrics: newMetrics(options.Registerer)}
+	limits := options.Config.Limits
+	s := &observer{Options: options, metrics: newMetrics(options.Registerer),
+		tenants:   newCounters("tenant", limits.TenantRate, limits.TenantStreams, limits.TenantBodies),
+		subjects:  newCounters("subject", limits.SubjectRate, limits.SubjectStreams, limits.SubjectBodies),
+		addresses: newCounters("address", limits.AddressRate, limits.AddressStreams, limits.AddressBodies),
+	}
 	s.bodies.limit = int64(cmp.Or(options.Config.BodyMemory, defaultBodyMemory))
+	s.bodies.full = Overloaded("the bodies of other requests take all the room there is for them; try again shortly")
 	router := chi.NewRouter()
-	router.Use(s.observe, options.Config.Guard, checkedURL, middleware.GetHead)
+	router.Use(limits.believe(), s.observe, s.countAddress, options.Config.Guard, checkedURL, middleware.GetHead)
 	router.NotFound(NotFound)
 	router.MethodNotAllowed(func(w http.ResponseWriter, r *http.Request) {
 		methods := allowed(router, r)
@@ -107,7 +114,7 @@ func Error(w http.ResponseWriter, r *http.Request, err error) {
 	case x.Status() != 0:
 		panic(http.ErrAbortHandler)
 	default:
-		p.setChallenge(w.Header())
+		p.setHeaders(w.Header())
 		if x.observer.Render == nil || !x.observer.Render(w, r, p) {
 			WriteProblem(w, p)
 		}

@@ -36,6 +36,7 @@ type Server struct {
 	Listener net.Listener
 	Handler  http.Handler
 	Logger   *slog.Logger
+	Limits   Limits // of connections
 	// H2C also serves HTTP/2 without TLS, as gRPC needs it.
 	H2C bool
 	// WriteTimeout bounds the time from a request's headers to the end of its answer; zero means 60 s.
@@ -64,6 +65,8 @@ func Run(ctx context.Context, s Server) error {
 			return fmt.Errorf("%s server: %w", s.Name, err)
 		}
 	}
+
+	listener = s.Limits.listener(listener)
 
 	draining, drain := context.WithCancel(context.WithoutCancel(ctx))
 	defer drain()

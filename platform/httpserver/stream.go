@@ -14,17 +14,28 @@ const streamWriteTimeout = 30 * time.Second
 type Stream struct {
 	http.ResponseWriter
 	control *http.ResponseController
+	end     func()
 }
 
-// NewStream returns the stream that answers on w. End must be called when its last write is done.
-func NewStream(w http.ResponseWriter) *Stream {
-	s := &Stream{ResponseWriter: w, control: http.NewResponseController(w)}
+// NewStream returns the stream that answers a request on w. End must be called once, when its last write is done. The
+// error is the 429 of a client that has too many streams, see Limits.
+func NewStream(w http.ResponseWriter, r *http.Request) (*Stream, error) {
+	s := &Stream{ResponseWriter: w, control: http.NewResponseController(w), end: func() {}}
+	if x, _ := r.Context().Value(exchangeKey{}).(*exchange); x != nil {
+		var err error
+		if s.end, err = x.stream(); err != nil {
+			return nil, err
+		}
+	}
 	s.bound(time.Time{})
-	return s
+	return s, nil
 }
 
 // End gives the end of the answer 30 s.
-func (s *Stream) End() { s.bound(time.Now().Add(streamWriteTimeout)) }
+func (s *Stream) End() {
+	s.end()
+	s.bound(time.Now().Add(streamWriteTimeout))
+}
 
 // Unwrap lets http.ResponseController reach what the server's own writer can do.
 func (s *Stream) Unwrap() http.ResponseWriter { return s.ResponseWriter }

@@ -54,7 +54,10 @@ func newEndless(stream func(ctx context.Context, body io.Writer) error) *endless
 	router := NewRouter(Options{Logger: logger, Registerer: e.registry})
 	router.Get("/stream", Handle(func(w http.ResponseWriter, r *http.Request) error {
 		w.Header().Set("Content-Type", "text/event-stream")
-		out := NewStream(w)
+		out, err := NewStream(w, r)
+		if err != nil {
+			return err
+		}
 		defer out.End()
 		return stream(r.Context(), out)
 	}))

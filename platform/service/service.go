@@ -202,6 +202,7 @@ func Serve(ctx context.Context, program Program, listening func(net.Addr)) (err 
 		defer stopWorking()
 		return httpserver.Run(serving, httpserver.Server{
 			Name: program.Name, Addr: program.Addr, Handler: p.router, H2C: p.H2C, Logger: p.Log, Listening: listening,
+			Limits: cfg.HTTP.Limits,
 		})
 	})
 	return group.Wait()

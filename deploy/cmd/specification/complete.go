@@ -149,6 +149,7 @@ func completeOperation(operation, definitions, examples object) error {
 		http.StatusBadRequest:          "validation_failed or unknown_parameter",
 		http.StatusForbidden:           "cross_origin",
 		http.StatusMisdirectedRequest:  "misdirected_request",
+		http.StatusTooManyRequests:     "rate_limited",
 		http.StatusInternalServerError: "internal",
 		http.StatusServiceUnavailable:  "unavailable",
 	}
@@ -198,9 +199,9 @@ func describeHeaders(status string, response, operation object, repeatable bool)
 		header("Location", "string", "where it is")
 	case status == "202" && (responses["200"] != nil || responses["201"] != nil):
 		header("Location", "string", "where its result will be")
-	case status == "503":
+	case status == "429", status == "503":
 		header("Retry-After", "integer", "after how many seconds to try again")
-		if repeatable {
+		if repeatable && status == "503" {
 			header("Location", "string", "of outcome_unknown: where to see what became of it")
 		}
 	}

@@ -49,7 +49,7 @@ func serve(ctx context.Context, cfg edge.Config) error {
 	})
 	group.Go(func() error {
 		return httpserver.Run(ctx, httpserver.Server{
-			Name: "api", Addr: cfg.Addr, Handler: handler, Logger: logger,
+			Name: "api", Addr: cfg.Addr, Handler: handler, Logger: logger, Limits: cfg.HTTP.Limits,
 			// The time of the service, and as much again as the default leaves for the answer's way to the client.
 			WriteTimeout: cfg.UpstreamTimeout + 25*time.Second,
 		})

@@ -11,6 +11,7 @@
 //	408  request_timeout       the body did not arrive within 15 s
 //	413  body_too_large        the body is larger than GATEWAY_MAX_BODY
 //	421  misdirected_request   the Host is neither loopback nor in ALLOWED_HOSTS
+//	429  rate_limited          the tenant, the subject or the address takes too much (LIMIT_…)
 //	502  upstream_unavailable  no connection to the service could be made, or it broke off
 //	503  unavailable           all addresses of the service were unreachable a moment ago; nothing was sent
 //	503  overloaded            there is no room for the body (HTTP_BODY_MEMORY)

@@ -88,7 +88,11 @@ func (s *streams) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		httpserver.Error(w, r, httpserver.Unavailable(errors.New("too many streams are open")))
 		return
 	}
-	out := httpserver.NewStream(w)
+	out, err := httpserver.NewStream(w, r)
+	if err != nil {
+		httpserver.Error(w, r, err)
+		return
+	}
 	defer out.End()
 	s.proxy.ServeHTTP(out, r)
 }
@@ -109,6 +113,7 @@ func rewrite(pr *httputil.ProxyRequest) {
 		}
 	}
 	pr.SetXForwarded()
+	header["X-Forwarded-For"] = []string{httpserver.ClientAddress(pr.In)}
 	trace := telemetry.Traceparent(pr.In.Context())
 	if len(header["Traceparent"]) != 1 || header["Traceparent"][0] != trace {
 		delete(header, "Tracestate") // It belongs to a trace that ends here.
@@ -143,12 +148,26 @@ func (h *hop) RoundTrip(request *http.Request) (*http.Response, error) {
 		return nil, fmt.Errorf("unexpected answer: %s", response.Status)
 	}
 	delete(response.Header, "X-Request-Id") // The answer has it already.
-	if isStream(response) {                 // which has no timeout
+	h.keepLimits(response)
+	if isStream(response) { // which has no timeout
 		h.stop()
 		h.stop = context.AfterFunc(httpserver.Draining(h.ctx), func() { h.cancel(errDraining) })
 	}
 	response.Body = &answer{response.Body, h}
 	return response, nil
+}
+
+// keepLimits keeps of the limits that the gateway and the service tell of those that the client has to heed: the
+// service's where that refuses, else the gateway's where it has any.
+func (h *hop) keepLimits(response *http.Response) {
+	mine := h.w.Header()
+	for _, name := range []string{"Ratelimit", "Ratelimit-Policy"} {
+		if response.StatusCode == http.StatusTooManyRequests {
+			delete(mine, name)
+		} else if mine[name] != nil {
+			delete(response.Header, name)
+		}
+	}
 }
 
 // fail answers a request that could not be passed on. When its answer has begun, fail breaks it off.

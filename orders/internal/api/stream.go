@@ -73,7 +73,10 @@ func (a *API) stream(w http.ResponseWriter, r *http.Request) error {
 		w.WriteHeader(http.StatusOK)
 		return nil
 	}
-	out := httpserver.NewStream(w)
+	out, err := httpserver.NewStream(w, r)
+	if err != nil {
+		return err
+	}
 	defer out.End()
 	return a.follow(r.Context(), out, o, changes.Changes())
 }

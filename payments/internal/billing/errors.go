@@ -138,7 +138,7 @@ func GRPC(p *httpserver.Problem) codes.Code {
 		return codes.NotFound
 	case http.StatusGatewayTimeout, http.StatusRequestTimeout:
 		return codes.DeadlineExceeded
-	case http.StatusRequestEntityTooLarge:
+	case http.StatusRequestEntityTooLarge, http.StatusTooManyRequests:
 		return codes.ResourceExhausted
 	case http.StatusConflict, http.StatusUnprocessableEntity:
 		return codes.FailedPrecondition

@@ -65,7 +65,7 @@ func failure(ctx context.Context, err error) *connect.Error {
 		}
 		details = append(details, bad)
 	}
-	if code == connect.CodeUnavailable {
+	if code == connect.CodeUnavailable || p.Status == http.StatusTooManyRequests {
 		details = append(details, &errdetails.RetryInfo{RetryDelay: durationpb.New(retryAfter)})
 	}
 	answer := connect.NewError(code, errors.New(p.Detail))
