@@ -10,6 +10,7 @@ import (
 type Account struct {
 	ID        uuid.UUID `db:"id"`
 	Lane      int16     `db:"lane"`
+	Tenant    string    `db:"tenant"` // "" is the default one
 	Owner     string    `db:"owner"`
 	Reference string    `db:"reference"`
 	CreatedAt time.Time `db:"created_at"`
@@ -27,17 +28,19 @@ type CreateAccount struct {
 func (CreateAccount) kind() Kind { return KindCreateAccount }
 
 // The answer to a creation, be it a repeated one, has all of the account.
-func (CreateAccount) needs(_ *Book, r Request, n *Needs) { n.Accounts[r.AccountID] = true }
+func (CreateAccount) needs(_ *Book, r Request, n *Needs) { n.opens(r.AccountID) }
 
 func (c CreateAccount) operation() Operation {
 	return Operation{Kind: KindCreateAccount, Reference: c.Reference}
 }
 
 func (c CreateAccount) settle(b *Book, _ *Operation, r Request) Reason {
-	if b.exists(r.AccountID) {
+	// An ID is one account's, whoever has it: this is the one thing that a stranger can learn.
+	if _, ok := b.accounts[r.AccountID]; ok {
 		return AccountExists
 	}
-	account := Account{ID: r.AccountID, Lane: r.Lane, Owner: c.Owner, Reference: c.Reference, CreatedAt: b.Now}
+	account := Account{ID: r.AccountID, Lane: r.Lane, Tenant: r.By.Normal().Tenant, Owner: c.Owner,
+		Reference: c.Reference, CreatedAt: b.Now}
 	b.accounts[account.ID] = account
 	b.changes.Accounts = append(b.changes.Accounts, account)
 	return ""

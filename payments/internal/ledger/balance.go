@@ -7,6 +7,8 @@ import (
 	"math"
 
 	"github.com/google/uuid"
+
+	"github.com/altyn-pay/altyn/platform/identity"
 )
 
 // Key names a balance. Lane is the account's; a system account has a balance in the lane of each client.
@@ -88,6 +90,11 @@ func (b *Book) enter(op *Operation, key Key, amount, frozen int64) {
 			op.Kind, op.ID, key.AccountID, balance.Actual, balance.Frozen, key.Currency))
 	}
 	b.touched[key] = true
+	if balance.Entries == 1 {
+		if account := b.accounts[key.AccountID]; !sameTenant(account.Tenant, identity.DefaultTenant) {
+			b.changes.Tenants[key] = account.Tenant
+		}
+	}
 	if amount > 0 && balance.Waiting > 0 {
 		b.changes.Resumes[key] = true
 	}

@@ -43,6 +43,7 @@ type Changes struct {
 	Holds      map[uuid.UUID]*Hold
 	Waits      map[uuid.UUID]*Wait // what waits from now on, for something else than before, or with a Reply
 	Resumes    map[Key]bool        // queues for money that need another Resume
+	Tenants    map[Key]string      // of balances with their first entry, but for the default one
 
 	// The holds and payments that were put in, as they were then.
 	StoredHolds    map[uuid.UUID]Hold
@@ -76,6 +77,7 @@ func NewBook(now time.Time, requests int) *Book {
 			Waits:      make(map[uuid.UUID]*Wait),
 			Vaults:     make(map[Key]bool),
 			Resumes:    make(map[Key]bool),
+			Tenants:    make(map[Key]string),
 
 			StoredHolds:    make(map[uuid.UUID]Hold),
 			StoredPayments: make(map[uuid.UUID]OrderPayment),
@@ -132,11 +134,6 @@ func (b *Book) Operation(id uuid.UUID) (*Operation, bool) {
 	return op, ok
 }
 
-func (b *Book) exists(account uuid.UUID) bool {
-	_, ok := b.accounts[account]
-	return ok
-}
-
 // Balances are an account's balances at this point of its queue, by currency; those that never had an entry are left
 // out. The caller must have put in all of them.
 func (b *Book) Balances(account uuid.UUID) map[string]Balance {
@@ -154,6 +151,9 @@ func (b *Book) Needs(requests []Request) Needs {
 	n := Needs{Accounts: make(map[uuid.UUID]bool, len(requests)), Balances: make(map[Key]bool, 2*len(requests))}
 	for _, r := range requests {
 		r.Command.needs(b, r, &n)
+		if r.By.Owner != "" {
+			n.Accounts[r.AccountID] = true
+		}
 	}
 	return n
 }
@@ -193,7 +193,12 @@ func (b *Book) perform(r Request, c settling) *Operation {
 }
 
 // open adds the operation of a request.
-func (b *Book) open(r Request) *Operation { return b.enroll(r.Operation()) }
+func (b *Book) open(r Request) *Operation {
+	op := r.Operation()
+	account, ok := b.accounts[r.AccountID]
+	op.Stranger = ok && !r.By.Covers(account.Tenant, account.Owner)
+	return b.enroll(op)
+}
 
 // enroll adds a new operation.
 func (b *Book) enroll(op *Operation) *Operation {

@@ -50,8 +50,8 @@ func (c Cancel) apply(b *Book, r Request) *Operation {
 	switch {
 	case !ok:
 		return c.beforehand(b, r)
-	case p.AccountID != r.AccountID:
-		return nil // only the account that pays the order may cancel it
+	case p.AccountID != r.AccountID || !r.of(p.Tenant):
+		return nil // only the account that pays the order may cancel it, and only the order's tenant
 	}
 	cancelled := step{contract.PaymentCancelled, Cancelled, c.Note}
 	switch p.Status {
@@ -124,7 +124,7 @@ func (b *Book) repeat(r Request) {
 		return
 	}
 	order, again := c.repeated()
-	if p, ok := b.payments[order]; ok && again && p.AccountID == r.AccountID {
+	if p, ok := b.payments[order]; ok && again && p.AccountID == r.AccountID && r.of(p.Tenant) {
 		b.repeated = append(b.repeated, order)
 	}
 }

@@ -79,10 +79,19 @@ func (n *Needs) payment(b *Book, order uuid.UUID) {
 	}
 }
 
+// paymentOf finds a payment that a request may touch.
+func (b *Book) paymentOf(r Request, order uuid.UUID) (*OrderPayment, bool) {
+	p, ok := b.payments[order]
+	if !ok || p.AccountID != r.AccountID || !r.of(p.Tenant) || r.By.Owner != "" && !b.reaches(r, p.AccountID) {
+		return nil, false
+	}
+	return p, true
+}
+
 // authorized finds the payment whose hold is to be confirmed or rejected.
 func (b *Book) authorized(op *Operation, r Request, order uuid.UUID, amount int64) (*OrderPayment, Reason) {
-	p, ok := b.payments[order]
-	if !ok || p.AccountID != r.AccountID {
+	p, ok := b.paymentOf(r, order)
+	if !ok {
 		return nil, PaymentNotFound
 	}
 	op.Currency, op.Amount = p.Currency, cmp.Or(amount, p.Amount)

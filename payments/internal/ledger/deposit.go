@@ -27,7 +27,7 @@ func (c Deposit) operation() Operation {
 }
 
 func (c Deposit) settle(b *Book, op *Operation, r Request) Reason {
-	if !b.exists(r.AccountID) {
+	if !b.reaches(r, r.AccountID) {
 		return AccountNotFound
 	}
 	own := r.balance(c.Currency)

@@ -45,7 +45,7 @@
 //
 //	// It returns why it cannot be done, and has changed nothing then; "" is success.
 //	func (c Fee) settle(b *Book, op *Operation, r Request) Reason {
-//		if !b.exists(r.AccountID) {
+//		if !b.reaches(r, r.AccountID) {
 //			return AccountNotFound
 //		}
 //		own := r.balance(c.Currency)

@@ -47,6 +47,7 @@ func (c Expire) apply(b *Book, r Request) *Operation {
 	if !ok || hold.AccountID != r.AccountID || hold.Status != Open || !over(hold.ExpiresAt) {
 		return nil
 	}
+	r.By.Tenant = b.accounts[hold.AccountID].Tenant
 	op := b.open(r)
 	b.close(op, b.free(op, hold, 0, Expired))
 	if p, ok := b.payments[hold.OrderID]; ok {

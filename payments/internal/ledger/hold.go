@@ -62,7 +62,7 @@ func (c HoldFunds) operation() Operation {
 }
 
 func (c HoldFunds) settle(b *Book, op *Operation, r Request) Reason {
-	if !b.exists(r.AccountID) {
+	if !b.reaches(r, r.AccountID) {
 		return AccountNotFound
 	}
 	return b.spend(op, r, c)
@@ -186,7 +186,7 @@ func (n *Needs) hold(b *Book, id uuid.UUID) {
 func (b *Book) ownHold(op *Operation, r Request, id uuid.UUID, amount int64) (*Hold, Reason) {
 	hold, ok := b.holds[id]
 	switch {
-	case !ok || hold.AccountID != r.AccountID:
+	case !ok || hold.AccountID != r.AccountID || !b.reaches(r, hold.AccountID):
 		return nil, HoldNotFound
 	case hold.OrderID != uuid.Nil:
 		op.Currency, op.Amount = hold.Currency, cmp.Or(amount, hold.Amount)

@@ -12,6 +12,7 @@ type Operation struct {
 	Lane        int16         `db:"lane"`
 	Seq         int64         `db:"seq"`
 	Kind        Kind          `db:"operation"`
+	Tenant      string        `db:"tenant"` // who asked for it; "" of the system's own
 	AccountID   uuid.UUID     `db:"account_id"`
 	ToAccountID uuid.UUID     `db:"to_account_id"`
 	HoldID      uuid.UUID     `db:"hold_id"`
@@ -25,6 +26,7 @@ type Operation struct {
 	Description string        `db:"description"`
 	Note        string        `db:"note"` // why it was asked for or cancelled, in the client's words
 	Fingerprint uuid.NullUUID `db:"fingerprint"`
+	Stranger    bool          `db:"stranger"` // who asked did not reach the account, which has nothing to do with it
 	CreatedAt   time.Time     `db:"created_at"`
 	SettledAt   time.Time     `db:"settled_at"`
 }
@@ -63,7 +65,8 @@ func (c CancelOperation) operation() Operation {
 func (c CancelOperation) settle(b *Book, _ *Operation, r Request) Reason {
 	op, ok := b.operations[c.OperationID]
 	switch {
-	case !ok || op.AccountID != r.AccountID || op.Kind == KindCancelOperation:
+	case !ok || op.AccountID != r.AccountID || op.Kind == KindCancelOperation || !r.of(op.Tenant),
+		r.By.Owner != "" && (op.Stranger || !b.reaches(r, op.AccountID)):
 		return OperationNotFound
 	case op.OrderID != uuid.Nil:
 		return OperationOfOrder

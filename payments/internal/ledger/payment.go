@@ -24,6 +24,7 @@ import (
 type OrderPayment struct {
 	OrderID   uuid.UUID `db:"order_id"`
 	Lane      int16     `db:"lane"`
+	Tenant    string    `db:"tenant"` // the order's, even where the account is another one's
 	AccountID uuid.UUID `db:"account_id"`
 	Currency  string    `db:"currency"`
 	Amount    int64     `db:"amount"`
@@ -150,7 +151,8 @@ func (c Payment) operation() Operation {
 // payment is the payment as it stands before anything has become of it.
 func (c Payment) payment(r Request) OrderPayment {
 	return OrderPayment{
-		OrderID: c.OrderID, Lane: r.Lane, AccountID: r.AccountID, Currency: c.Currency, Amount: c.Amount, Capture: c.Capture,
+		OrderID: c.OrderID, Lane: r.Lane, Tenant: r.By.Normal().Tenant, AccountID: r.AccountID, Currency: c.Currency,
+		Amount: c.Amount, Capture: c.Capture,
 	}
 }
 
@@ -173,7 +175,7 @@ func (c Payment) apply(b *Book, r Request) *Operation {
 		b.close(op, Discarded)
 	case c.Refused != "":
 		b.close(op, c.Refused)
-	case !b.exists(r.AccountID):
+	case !b.reaches(r, r.AccountID):
 		b.close(op, AccountNotFound)
 	case b.past(c.ExpiresAt):
 		b.close(op, PastDeadline)

@@ -27,8 +27,8 @@ func (c Refund) operation() Operation {
 }
 
 func (c Refund) settle(b *Book, op *Operation, r Request) Reason {
-	p, ok := b.payments[c.OrderID]
-	if !ok || p.AccountID != r.AccountID {
+	p, ok := b.paymentOf(r, c.OrderID)
+	if !ok {
 		return PaymentNotFound
 	}
 	left := p.Captured - p.Refunded

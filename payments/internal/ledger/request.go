@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/altyn-pay/altyn/platform/identity"
 )
 
 // Request is one accepted message: a command in its envelope.
@@ -19,6 +21,7 @@ type Request struct {
 	Fingerprint uuid.NullUUID   // tells other requests under the same ID apart; set where the request came with a key
 	ReceivedAt  time.Time       // by the database's clock
 	Traceparent string          // is passed on to the events that follow
+	By          identity.Reach  // who asks; see Strange
 	Discarded   bool            // an operator gave it up: it ends in error, whatever it asks for
 	CommandID   uuid.UUID       // the client's own ID of a command
 	Reply       json.RawMessage // how the sender wants to be answered, in its own form; nil if nobody waits for a reply
@@ -127,8 +130,10 @@ func (r Request) References() References {
 
 // Needs is what requests touch beside their References.
 type Needs struct {
-	// Accounts are those whose existence matters; true if the owner and the reference matter too.
+	// Accounts are those whose existence and tenant matter; true if the owner and the reference matter too.
 	Accounts map[uuid.UUID]bool
+	// Opened are those of the accounts that the requests want to open.
+	Opened map[uuid.UUID]bool
 	// Balances are to be locked and loaded; true if the balance must be a row, since only a row can be locked.
 	Balances map[Key]bool
 	// Whole are the accounts whose balances are all needed, in whatever currency.
@@ -140,6 +145,14 @@ func (n *Needs) account(id uuid.UUID) {
 	if !n.Accounts[id] {
 		n.Accounts[id] = false
 	}
+}
+
+// opens adds an account that is to be opened.
+func (n *Needs) opens(id uuid.UUID) {
+	if n.Opened == nil {
+		n.Opened = make(map[uuid.UUID]bool)
+	}
+	n.Accounts[id], n.Opened[id] = true, true
 }
 
 // takes adds a balance from which money is taken.
@@ -170,7 +183,7 @@ func (r Request) Operation() *Operation {
 // record adds to an operation what the envelope says.
 func (r Request) record(op Operation) *Operation {
 	op.ID, op.Lane, op.Seq = r.ID, r.Lane, r.Seq
-	op.AccountID, op.CommandID = r.AccountID, r.CommandID
+	op.Tenant, op.AccountID, op.CommandID = r.By.Normal().Tenant, r.AccountID, r.CommandID
 	op.Fingerprint, op.CreatedAt = r.Fingerprint, r.ReceivedAt
 	op.Status = Created
 	return &op
@@ -182,24 +195,25 @@ func (r Request) balance(currency string) Key { return Key{r.AccountID, currency
 // sender is the part of a stored request that is not its command's.
 type sender struct {
 	CommandID uuid.UUID       `json:"command_id,omitzero"`
+	By        identity.Reach  `json:"by,omitzero"`
 	Reply     json.RawMessage `json:"reply,omitempty"`
 }
 
-// MarshalJSON writes the stored form of a request, which Decode reads: the fields of its command, the command's ID and
-// the reply, all in one object. The rest of the envelope has columns of its own.
+// MarshalJSON writes the stored form of a request, which Decode reads: the fields of its command, the command's ID, who
+// asks and the reply, all in one object. The rest of the envelope has columns of its own.
 func (r Request) MarshalJSON() ([]byte, error) {
 	text, err := json.Marshal(r.Command)
-	if err != nil || r.CommandID == uuid.Nil && r.Reply == nil {
+	if err != nil || r.CommandID == uuid.Nil && r.Reply == nil && r.By.IsZero() {
 		return text, err
 	}
-	more, err := json.Marshal(sender{r.CommandID, r.Reply})
+	more, err := json.Marshal(sender{r.CommandID, r.By, r.Reply})
 	if err != nil || len(text) == len("{}") {
 		return more, err
 	}
 	return append(append(text[:len(text)-1], ','), more[1:]...), nil
 }
 
-// Decode reads the command, its ID and the reply from what MarshalJSON wrote for a request of this kind.
+// Decode reads the command, its ID, who asks and the reply from what MarshalJSON wrote for a request of this kind.
 func (r *Request) Decode(kind Kind, payload []byte) (err error) {
 	traits, ok := kinds[kind]
 	if !ok {
@@ -208,8 +222,9 @@ func (r *Request) Decode(kind Kind, payload []byte) (err error) {
 	if r.Command, err = traits.decode(payload); err != nil {
 		return err
 	}
-	if !bytes.Contains(payload, []byte(`"command_id"`)) && !bytes.Contains(payload, []byte(`"reply"`)) {
-		return nil // as with every order
+	if !bytes.Contains(payload, []byte(`"command_id"`)) && !bytes.Contains(payload, []byte(`"reply"`)) &&
+		!bytes.Contains(payload, []byte(`"by"`)) {
+		return nil // as with every order of the default tenant
 	}
 	var s sender
 	if err := json.Unmarshal(payload, &s); err != nil {
@@ -222,7 +237,7 @@ func (r *Request) Decode(kind Kind, payload []byte) (err error) {
 		}
 		s.CommandID = reply.CommandID
 	}
-	r.CommandID, r.Reply = s.CommandID, s.Reply
+	r.CommandID, r.By, r.Reply = s.CommandID, s.By, s.Reply
 	return nil
 }
 

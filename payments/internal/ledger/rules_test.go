@@ -10,6 +10,7 @@ import (
 
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/identity"
 )
 
 func TestRules(t *testing.T) {
@@ -162,7 +163,7 @@ func TestPaymentTellsItsOrder(t *testing.T) {
 	}
 	for i := range want {
 		p := &want[i]
-		p.AccountID, p.Lane, p.Currency, p.Amount = a, contract.Lane(a), "RUB", 7
+		p.Tenant, p.AccountID, p.Lane, p.Currency, p.Amount = identity.DefaultTenant, a, contract.Lane(a), "RUB", 7
 		p.Capture, p.Version = contract.CaptureAutomatic, 1
 		p.CreatedAt, p.UpdatedAt = now, now
 	}

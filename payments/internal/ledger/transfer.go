@@ -20,9 +20,13 @@ type Transfer struct {
 
 func (Transfer) kind() Kind { return KindTransfer }
 
-func (c Transfer) needs(_ *Book, r Request, n *Needs) {
-	n.spends(c.from(r), c.to())
+func (c Transfer) needs(b *Book, r Request, n *Needs) {
+	n.account(r.AccountID)
 	n.account(c.ToAccountID)
+	n.takes(c.from(r))
+	if !b.foreign(r, c.ToAccountID) {
+		n.gives(c.to())
+	}
 }
 
 func (c Transfer) operation() Operation {
@@ -34,11 +38,12 @@ func (c Transfer) operation() Operation {
 
 func (c Transfer) settle(b *Book, op *Operation, r Request) Reason {
 	switch {
-	case !b.exists(r.AccountID):
+	case !b.reaches(r, r.AccountID):
 		return AccountNotFound
 	case c.ToAccountID == r.AccountID:
 		return SameAccount
-	case !b.exists(c.ToAccountID):
+	}
+	if payee, ok := b.accounts[c.ToAccountID]; !ok || !r.of(payee.Tenant) { // its owner may be anybody
 		return AccountNotFound
 	}
 	return b.spend(op, r, c)

@@ -33,7 +33,7 @@ func (c Withdrawal) operation() Operation {
 }
 
 func (c Withdrawal) settle(b *Book, op *Operation, r Request) Reason {
-	if !b.exists(r.AccountID) {
+	if !b.reaches(r, r.AccountID) {
 		return AccountNotFound
 	}
 	return b.spend(op, r, c)

@@ -26,16 +26,11 @@ func (s *Store) Load(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, reques
 	if err != nil {
 		return err
 	}
+	book.Strange(requests, needs)
 	if err := loadAccounts(ctx, tx, book, needs.Accounts); err != nil {
 		return err
 	}
-	for key := range missing { // an account that neither exists nor is created needs no balance
-		created := needs.Accounts[key.AccountID]
-		if _, exists := book.Account(key.AccountID); !exists && !created && !ledger.IsSystem(key.AccountID) {
-			delete(missing, key)
-		}
-	}
-	if len(missing) == 0 {
+	if leaveOut(missing, book, requests, needs); len(missing) == 0 {
 		return nil
 	}
 	if err := createBalances(ctx, tx, missing); err != nil {
@@ -43,6 +38,21 @@ func (s *Store) Load(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, reques
 	}
 	_, err = lockBalances(ctx, tx, book, missing)
 	return err
+}
+
+// leaveOut takes out of the missing balances those that are not to be made: of accounts that neither exist nor are
+// opened, and those that only strangers to the account ask for.
+func leaveOut(missing map[ledger.Key]bool, book *ledger.Book, requests []ledger.Request, needs ledger.Needs) {
+	if len(missing) == 0 {
+		return
+	}
+	wanted := book.Needs(book.Strange(requests, needs)).Balances
+	for key := range missing {
+		_, exists := book.Account(key.AccountID)
+		if !wanted[key] || !exists && !needs.Opened[key.AccountID] && !ledger.IsSystem(key.AccountID) {
+			delete(missing, key)
+		}
+	}
 }
 
 // loadReferences puts in what the requests refer to, and the operations of those that were settled before.
@@ -187,15 +197,18 @@ func nameBalances(ctx context.Context, tx *sqlx.Tx, needs ledger.Needs) error {
 
 // lockBalances locks and loads balances, and returns those that must be there but are not: a row that is not there
 // cannot be locked, and two first credits would overwrite each other. A balance that has an entry proves that its
-// account exists, and puts it in; one without may have been made for an account that was not created in the end.
+// account exists, and puts it in with its tenant; one without may have been made for an account that was not created in the end.
 func lockBalances(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, keys map[ledger.Key]bool) (
 	missing map[ledger.Key]bool, err error) {
 	accounts, currencies, lanes := keyColumns(keys)
-	var rows []Balance
+	var rows []struct {
+		Balance
+		Tenant string `db:"tenant"`
+	}
 	if err := tx.SelectContext(ctx, &rows, `
 		SELECT locked.* FROM unnest($1::uuid[], $2::text[], $3::smallint[])
 			AS wanted (wanted_account, wanted_currency, wanted_lane) CROSS JOIN LATERAL (
-			SELECT account_id, lane, currency, actual, frozen, entries, waiting,
+			SELECT account_id, lane, currency, actual, frozen, entries, waiting, tenant,
 				CASE WHEN entered_at > clock_timestamp() THEN entered_at END AS entered_at FROM balances
 			WHERE account_id = wanted_account AND currency = wanted_currency AND lane = wanted_lane FOR UPDATE
 		) locked`, accounts, currencies, lanes); err != nil {
@@ -211,10 +224,10 @@ func lockBalances(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, keys map[
 		if row.EnteredAt.Time.After(book.Entered) {
 			book.Entered = row.EnteredAt.Time
 		}
-		book.PutBalance(row.Key, row.Balance)
+		book.PutBalance(row.Key, row.Balance.Balance)
 		delete(missing, row.Key)
 		if _, known := book.Account(row.AccountID); !known && row.Entries > 0 && !ledger.IsSystem(row.AccountID) {
-			book.PutAccount(ledger.Account{ID: row.AccountID, Lane: row.Lane})
+			book.PutAccount(ledger.Account{ID: row.AccountID, Lane: row.Lane, Tenant: row.Tenant})
 		}
 	}
 	return missing, nil
@@ -234,7 +247,7 @@ func loadAccounts(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, accounts 
 	}
 	var found []ledger.Account
 	if err := tx.SelectContext(ctx, &found, `
-		SELECT id, lane, owner, reference, created_at FROM accounts WHERE id = ANY($1::uuid[])`, ids); err != nil {
+		SELECT id, lane, tenant, owner, reference, created_at FROM accounts WHERE id = ANY($1::uuid[])`, ids); err != nil {
 		return fmt.Errorf("load accounts: %w", err)
 	}
 	for _, account := range found {

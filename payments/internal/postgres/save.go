@@ -43,6 +43,9 @@ var (
 			entered_at = coalesce(c.entered_at, balances.entered_at)
 		FROM ` + balanceColumns.Rows() + `
 		WHERE balances.account_id = c.account_id AND balances.currency = c.currency AND balances.lane = c.lane`}
+
+	// A balance whose account is not the default tenant's has its first entry.
+	setTenants = pg.Update[tenantRow]("balances", []string{"account_id", "currency", "lane"}, []string{"tenant"}, "true")
 )
 
 // Save stores what a batch has changed, one statement per table, and what the chain is made of. The batch's entries get
@@ -80,12 +83,26 @@ func (s *Store) Save(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes, n
 		updatePayments.Of(changed),
 		endWaits.Of(completed),
 		saveWaits.Of(waits),
+		setTenants.Of(tenantRows(changes.Tenants)),
 	} {
 		if err := save(ctx, tx); err != nil {
 			return err
 		}
 	}
 	return saveRetellings(ctx, tx, changes)
+}
+
+// tenantRow is the tenant of a balance.
+type tenantRow struct {
+	ledger.Key
+	Tenant string `db:"tenant"`
+}
+
+func tenantRows(tenants map[ledger.Key]string) (rows []*tenantRow) {
+	for key, tenant := range tenants {
+		rows = append(rows, &tenantRow{key, tenant})
+	}
+	return rows
 }
 
 // states are the states of payments after a batch: of those that it has begun, and of those that it has changed.
