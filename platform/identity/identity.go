@@ -85,6 +85,15 @@ func FromContext(ctx context.Context) Identity {
 	return i
 }
 
+// UntilExpired returns a context that also ends when the token of who asks expires, for what goes on after the request
+// was judged: a stream, a wait.
+func UntilExpired(ctx context.Context) (context.Context, context.CancelFunc) {
+	if expires := FromContext(ctx).Expires; !expires.IsZero() {
+		return context.WithDeadline(ctx, expires)
+	}
+	return context.WithCancel(ctx)
+}
+
 var tenant = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
 
 // CheckTenant returns what is wrong with the name of a tenant. It becomes a part of the names of topics, and the dot

@@ -1,11 +1,13 @@
 package identity_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -177,6 +179,21 @@ func TestContext(t *testing.T) {
 		}
 	}()
 	identity.ReachFrom(t.Context())
+}
+
+func TestUntilExpired(t *testing.T) {
+	for _, test := range []struct {
+		expires time.Time
+		want    error
+	}{{time.Time{}, nil}, {time.Now().Add(time.Hour), nil}, {time.Now(), context.DeadlineExceeded}} {
+		ctx, cancel := identity.UntilExpired(identity.NewContext(t.Context(), identity.Identity{Expires: test.expires}))
+		if err := ctx.Err(); err != test.want {
+			t.Errorf("%v: %v", test.expires, err)
+		}
+		if cancel(); ctx.Err() == nil {
+			t.Errorf("%v: it does not end", test.expires)
+		}
+	}
 }
 
 func TestNames(t *testing.T) {

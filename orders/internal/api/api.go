@@ -55,9 +55,14 @@ func (a *API) Routes() []httpserver.Route {
 	}
 }
 
+// clientOf returns who asks. The route has judged the request.
+func clientOf(ctx context.Context) placing.Client {
+	return placing.Client{Reach: identity.ReachFrom(ctx), Subject: identity.FromContext(ctx).Subject}
+}
+
 // watch begins to watch an order. Call it before the order is read or changed, so that no change is missed. await
-// returns the order once it is settled, or its latest state when the wait is over, the client leaves or the server
-// drains; without a wait it returns at once. done ends the watch.
+// returns the order once it is settled, or its latest state when the wait is over, the token expires, the client leaves
+// or the server drains; without a wait it returns at once. done ends the watch.
 func (a *API) watch(id uuid.UUID, wait time.Duration) (
 	await func(context.Context, order.Order) order.Order, done func()) {
 	if wait <= 0 {
@@ -66,6 +71,8 @@ func (a *API) watch(id uuid.UUID, wait time.Duration) (
 	changes := a.changes.Subscribe(id)
 	return func(ctx context.Context, o order.Order) order.Order {
 		changes.Seen(o)
+		ctx, cancel := identity.UntilExpired(ctx)
+		defer cancel()
 		timer := time.NewTimer(wait)
 		defer timer.Stop()
 		for !o.Status.Settled() {

@@ -48,7 +48,7 @@ func (a *API) cancel(w http.ResponseWriter, r *http.Request) error {
 	ctx := r.Context()
 	await, done := a.watch(id, wait)
 	defer done()
-	cancelled, repeated, err := a.orders.Cancel(ctx, id, body.Reason, key.Text)
+	cancelled, repeated, err := a.orders.Cancel(ctx, clientOf(ctx), id, body.Reason, key.Text)
 	if err != nil {
 		return err
 	}

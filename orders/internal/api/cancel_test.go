@@ -18,6 +18,7 @@ import (
 	"github.com/altyn-pay/altyn/orders/internal/order"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/httpserver"
+	"github.com/altyn-pay/altyn/platform/identity"
 	"github.com/altyn-pay/altyn/platform/outbox"
 	"github.com/altyn-pay/altyn/testkit/outboxtest"
 )
@@ -289,7 +290,7 @@ func TestCancelsTogetherWithPayments(t *testing.T) {
 		events := len(b.cancellations(t, id.String()))
 		lines := b.count(t, `SELECT count(*) FROM order_history
 			WHERE order_id = $1 AND from_status <> 'cancelling' AND to_status = 'cancelling'`, id)
-		o, err := b.store.Order(t.Context(), id)
+		o, err := b.store.Order(t.Context(), identity.Default, id)
 		if err != nil {
 			t.Fatal(err)
 		}

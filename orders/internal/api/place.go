@@ -62,7 +62,7 @@ func (a *API) place(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	ctx := r.Context()
-	admitted, err := a.orders.Admit(ctx, order.Request(request), key)
+	admitted, err := a.orders.Admit(ctx, clientOf(ctx), order.Request(request), key)
 	if err != nil {
 		return err
 	}
@@ -126,7 +126,8 @@ func (a *API) placeBatch(w http.ResponseWriter, r *http.Request) error {
 	for i, o := range request.Orders {
 		requests[i] = order.Request(o)
 	}
-	placed, repeated, err := a.orders.PlaceAll(r.Context(), requests, key)
+	ctx := r.Context()
+	placed, repeated, err := a.orders.PlaceAll(ctx, clientOf(ctx), requests, key)
 	if err != nil {
 		return err
 	}

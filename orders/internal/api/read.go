@@ -8,6 +8,7 @@ import (
 	"github.com/altyn-pay/altyn/orders/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/httpserver"
+	"github.com/altyn-pay/altyn/platform/identity"
 )
 
 // get answers with one order.
@@ -35,11 +36,12 @@ func (a *API) get(w http.ResponseWriter, r *http.Request) error {
 	}
 	await, done := a.watch(id, wait)
 	defer done()
-	o, err := a.store.Order(r.Context(), id)
+	ctx := r.Context()
+	o, err := a.store.Order(ctx, identity.ReachFrom(ctx), id)
 	if err != nil {
 		return err
 	}
-	answer, err := a.json(await(r.Context(), o))
+	answer, err := a.json(await(ctx, o))
 	if err != nil {
 		return err
 	}
@@ -51,8 +53,9 @@ func (a *API) get(w http.ResponseWriter, r *http.Request) error {
 //	@ID				listOrders
 //	@Summary		List orders
 //	@Description	The newest first, by account, status and reference. A page that is filtered by status looks at no more
-//	@Description	than 10,000 orders: it may hold fewer than the limit, or none, and still have a next_cursor. The list
-//	@Description	has ended when there is none.
+//	@Description	than 10,000 orders, and so does one by account or reference for a token with orders:read.own, or of the
+//	@Description	tenant default where there are others: it may hold fewer than the limit, or none, and still have a
+//	@Description	next_cursor. The list has ended when there is none.
 //	@Tags			orders
 //	@Produce		json,application/problem+json
 //	@Param			account_id	query		string	false	"only of this account"			format(uuid)
@@ -76,7 +79,8 @@ func (a *API) list(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	page, next, err := a.store.List(r.Context(), filter, before, limit)
+	ctx := r.Context()
+	page, next, err := a.store.List(ctx, identity.ReachFrom(ctx), filter, before, limit)
 	if err != nil {
 		return err
 	}
@@ -128,11 +132,12 @@ func (a *API) timeline(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	o, err := a.store.Order(r.Context(), id)
+	ctx := r.Context()
+	o, err := a.store.Order(ctx, identity.ReachFrom(ctx), id)
 	if err != nil {
 		return err
 	}
-	transitions, err := a.store.Transitions(r.Context(), id)
+	transitions, err := a.store.Transitions(ctx, o)
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/altyn-pay/altyn/orders/internal/order"
 	"github.com/altyn-pay/altyn/platform/httpserver"
+	"github.com/altyn-pay/altyn/platform/identity"
 )
 
 const (
@@ -32,9 +33,9 @@ var errTooManyStreams = errors.New("too many streams are open")
 //	@Description	A stream of server-sent events (text/event-stream): one with the present state at once, and one after
 //	@Description	each change, each with event: status, the order as GET gives it in data: and its version in id:. Changes
 //	@Description	that follow each other closely may come as one. The stream ends after an event with a final status:
-//	@Description	paid, failed or cancelled. One that ends before is to be opened again, as browsers do. Who comes back
-//	@Description	with Last-Event-ID after the final event gets 204, on which browsers stop. Comments keep the connection
-//	@Description	alive.
+//	@Description	paid, failed or cancelled, and when the token expires. One that ends before its final event is to be
+//	@Description	opened again, as browsers do. Who comes back with Last-Event-ID after the final event gets 204, on which
+//	@Description	browsers stop. Comments keep the connection alive.
 //	@Tags			orders
 //	@Produce		text/event-stream,application/problem+json
 //	@Param			id				path		string				true	"the order's ID"	format(uuid)
@@ -55,7 +56,9 @@ func (a *API) stream(w http.ResponseWriter, r *http.Request) error {
 	}
 	changes := a.changes.Subscribe(id) // before the order is read, so that no change is missed
 	defer changes.Close()
-	o, err := a.store.Order(r.Context(), id)
+	ctx, cancel := identity.UntilExpired(r.Context())
+	defer cancel()
+	o, err := a.store.Order(ctx, identity.ReachFrom(ctx), id)
 	if err != nil {
 		return err
 	}
@@ -78,11 +81,11 @@ func (a *API) stream(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	defer out.End()
-	return a.follow(r.Context(), out, o, changes.Changes())
+	return a.follow(ctx, out, o, changes.Changes())
 }
 
-// follow sends the order as it is, and again after each change. When it ends before the final status, the client opens
-// the stream again.
+// follow sends the order as it is, and again after each change. When it ends before the final status, because the token
+// has expired for instance, the client opens the stream again.
 func (a *API) follow(ctx context.Context, out io.Writer, o order.Order, changes <-chan order.Order) error {
 	// Streams that were opened together do not send their heartbeats together.
 	silence := time.NewTimer(rand.N(heartbeat))

@@ -21,6 +21,7 @@ import (
 	"github.com/altyn-pay/altyn/orders/internal/order"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/httpserver"
+	"github.com/altyn-pay/altyn/platform/identity"
 )
 
 const patience = 30 * time.Second
@@ -116,7 +117,7 @@ func TestStreamTellsEveryChange(t *testing.T) {
 		}
 	}
 	all(1, order.Pending)
-	placed, err := b.store.Order(t.Context(), id)
+	placed, err := b.store.Order(t.Context(), identity.Default, id)
 	if err != nil {
 		t.Fatal(err)
 	}

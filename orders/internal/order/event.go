@@ -17,6 +17,7 @@ type Event struct {
 	Type      string
 	OrderID   uuid.UUID
 	AccountID uuid.UUID
+	Tenant    string // of the order
 	Payload   string // JSON
 	// Traceparent is that of the request which caused it, if any. Whoever has the request sets it.
 	Traceparent string
@@ -65,11 +66,15 @@ func (o Order) placed(currencies *money.Currencies, repeated bool) (contract.Ord
 	if err != nil {
 		return contract.Order{}, err
 	}
+	owner := ""
+	if o.Owned {
+		owner = o.Subject
+	}
 	return contract.Order{
 		OrderID: o.ID, AccountID: o.AccountID, Amount: currency.Format(o.Amount), Currency: o.Currency,
 		Description: o.Description, Reference: o.Reference, Capture: o.Capture, AwaitInventory: o.AwaitInventory,
 		OnInsufficient: o.OnInsufficient, CreatedAt: contract.Time(o.CreatedAt), ExpiresAt: (*contract.Time)(o.ExpiresAt),
-		Repeated: repeated,
+		Owner: owner, Repeated: repeated,
 	}, nil
 }
 
@@ -78,5 +83,7 @@ func (o Order) event(id uuid.UUID, eventType string, payload any) (Event, error)
 	if err != nil {
 		return Event{}, fmt.Errorf("encode %s of order %s: %w", eventType, o.ID, err)
 	}
-	return Event{ID: id, Type: eventType, OrderID: o.ID, AccountID: o.AccountID, Payload: string(text)}, nil
+	return Event{
+		ID: id, Type: eventType, OrderID: o.ID, AccountID: o.AccountID, Tenant: o.Tenant, Payload: string(text),
+	}, nil
 }

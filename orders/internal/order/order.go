@@ -67,6 +67,10 @@ type Order struct {
 	OnInsufficient string     `db:"on_insufficient"` // contract.OnInsufficientReject or contract.OnInsufficientWait
 	ExpiresAt      *time.Time `db:"expires_at"`
 
+	Tenant  string `db:"tenant"`  // whose it is
+	Subject string `db:"subject"` // who placed it; "" where nobody is told apart
+	Owned   bool   `db:"owned"`   // the account must be the Subject's
+
 	Status   Status `db:"status"`
 	Reason   string `db:"reason"` // what it waits for, or why it failed or is cancelled: a code
 	Note     string `db:"note"`   // what a client said of its cancellation, rejection or last refund

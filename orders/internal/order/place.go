@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/identity"
 	"github.com/altyn-pay/altyn/platform/money"
 )
 
@@ -33,8 +34,8 @@ type Request struct {
 	ExpiresIn      string        `json:"expires_in,omitempty"`
 }
 
-// Place turns a request into an order that is pending since now and has no ID yet. It refuses a request that is not
-// valid with contract.FieldErrors.
+// Place turns a request into an order that is pending since now and has no ID yet. It is the default tenant's, until
+// For says whose it is. It refuses a request that is not valid with contract.FieldErrors.
 func Place(currencies *money.Currencies, r Request, now time.Time) (Order, error) {
 	var faults contract.FieldErrors
 	check := func(ok bool, field, format string, args ...any) bool {
@@ -46,6 +47,7 @@ func Place(currencies *money.Currencies, r Request, now time.Time) (Order, error
 	o := Order{
 		Currency: r.Currency, Description: r.Description, Reference: r.Reference,
 		Capture: contract.CaptureAutomatic, OnInsufficient: contract.OnInsufficientReject, AwaitInventory: r.AwaitInventory,
+		Tenant: identity.DefaultTenant,
 		Status: Pending, Version: 1, CreatedAt: now.UTC().Truncate(time.Microsecond), // what the database keeps
 	}
 	o.UpdatedAt = o.CreatedAt
@@ -98,6 +100,13 @@ func Place(currencies *money.Currencies, r Request, now time.Time) (Order, error
 	}
 	o.Fingerprint = fingerprint(o)
 	return o, nil
+}
+
+// For returns the order as somebody with a reach places it. Who is restricted to what is his own can only pay from his
+// own accounts.
+func (o Order) For(reach identity.Reach, subject string) Order {
+	o.Tenant, o.Subject, o.Owned = reach.Normal().Tenant, subject, reach.Owner != ""
+	return o
 }
 
 // fingerprint identifies what a request asks for. Requests that mean the same have the same one, whether they spell out

@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/identity"
 	"github.com/altyn-pay/altyn/platform/money"
 )
 
@@ -41,7 +42,7 @@ func TestPlace(t *testing.T) {
 	at := time.Date(2026, 1, 2, 9, 0, 0, 123456000, time.UTC)
 	want := Order{
 		AccountID: account, Amount: 250000, Currency: "RUB", Description: "an order", Reference: "shop-17",
-		Capture: contract.CaptureAutomatic, OnInsufficient: contract.OnInsufficientReject,
+		Capture: contract.CaptureAutomatic, OnInsufficient: contract.OnInsufficientReject, Tenant: identity.DefaultTenant,
 		Status: Pending, Version: 1, Fingerprint: o.Fingerprint, CreatedAt: at, UpdatedAt: at,
 	}
 	if !reflect.DeepEqual(o, want) || o.Fingerprint == uuid.Nil {
@@ -196,6 +197,43 @@ func TestFingerprintIsOfTheMeaning(t *testing.T) {
 	} {
 		if of(change) == plain {
 			t.Errorf("%s: means another thing and has the same fingerprint", name)
+		}
+	}
+}
+
+// Both events say whose the order is, and whose the account must be where its client is restricted to what is his.
+func TestEventsSayWhoseTheOrderIs(t *testing.T) {
+	o, err := Place(currencies(t), valid(), noon)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		reach                  identity.Reach
+		subject, tenant, owner string
+	}{
+		{identity.Reach{}, "", "default", ""},
+		{identity.Default, "alice", "default", ""},
+		{identity.Reach{Owner: "alice"}, "alice", "default", "alice"},
+		{identity.Reach{Tenant: "shop"}, "alice", "shop", ""},
+		{identity.Reach{Tenant: "shop", Owner: "alice"}, "alice", "shop", "alice"},
+	} {
+		placed := o.For(test.reach, test.subject)
+		if placed.Subject != test.subject || placed.Fingerprint != o.Fingerprint {
+			t.Errorf("%+v: %+v", test, placed)
+		}
+		for _, repeated := range []bool{false, true} {
+			first, err := placed.PlacedEvent(currencies(t), repeated)
+			second, cancelErr := placed.CancelledEvent(currencies(t), "", noon, repeated)
+			if err := errors.Join(err, cancelErr); err != nil {
+				t.Fatal(err)
+			}
+			for _, event := range []Event{first, second} {
+				var told contract.Order
+				if err := json.Unmarshal([]byte(event.Payload), &told); err != nil || event.Tenant != test.tenant ||
+					told.Owner != test.owner {
+					t.Errorf("%+v: %v, %+v", test, err, event)
+				}
+			}
 		}
 	}
 }

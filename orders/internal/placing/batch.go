@@ -29,15 +29,15 @@ type Result struct {
 // from being placed. A key covers the whole batch. With the same requests, PlaceAll places what a crash has left out
 // and returns the orders as they are now, and repeated; with any other requests it returns idempotency.ErrReused. After
 // an error nothing was placed.
-func (s *Service) PlaceAll(ctx context.Context, requests []order.Request, key Key) (
+func (s *Service) PlaceAll(ctx context.Context, client Client, requests []order.Request, key Key) (
 	results []Result, repeated bool, err error) {
 	results = make([]Result, len(requests))
-	b, err := s.readBatch(requests, key.Text, results)
+	b, err := s.readBatch(client, requests, key.Text, results)
 	if err != nil {
 		return nil, false, err
 	}
 	if key.Sent != "" {
-		before, err := s.readBatch(requests, key.Sent, results)
+		before, err := s.readBatch(client, requests, key.Sent, results)
 		if err != nil {
 			return nil, false, err
 		}
@@ -70,6 +70,7 @@ func (s *Service) PlaceAll(ctx context.Context, requests []order.Request, key Ke
 
 // batch is the valid orders of a batch, in the order of its requests.
 type batch struct {
+	scope    string // of the key
 	key      string
 	requests []order.Request // all of them
 	orders   []order.Order
@@ -77,14 +78,14 @@ type batch struct {
 }
 
 // readBatch reads the requests of a batch. results gets the errors of those that are not valid.
-func (s *Service) readBatch(requests []order.Request, key string, results []Result) (batch, error) {
-	b := batch{key: key, requests: requests}
+func (s *Service) readBatch(client Client, requests []order.Request, key string, results []Result) (batch, error) {
+	b := batch{scope: client.scope(batchScope), key: key, requests: requests}
 	for i, request := range requests {
 		itemKey := ""
 		if key != "" {
 			itemKey = keyOfItem(i, key)
 		}
-		o, err := s.read(request, batchScope, itemKey)
+		o, err := s.read(client, request, batchScope, itemKey)
 		var fields contract.FieldErrors
 		switch {
 		case err == nil:
@@ -136,7 +137,7 @@ func keyOfItem(index int, key string) string { return strconv.Itoa(index) + ":" 
 
 // claim asks for the key to stand for the batch.
 func (b batch) claim() idempotency.Claim {
-	key := contract.DerivedID(batchScope, uuid.Nil, b.key)
+	key := contract.DerivedID(b.scope, uuid.Nil, b.key)
 	c := idempotency.Claim{
 		Key: key, Fingerprint: uuid.NewSHA1(key, canonical(b.requests)), Makes: make(map[uuid.UUID]uuid.UUID, len(b.orders)),
 	}
@@ -146,7 +147,7 @@ func (b batch) claim() idempotency.Claim {
 		accounts[i] = o.AccountID
 	}
 	c.Others = idempotency.Others(accounts, func(account uuid.UUID, index int) uuid.UUID {
-		return contract.DerivedID(batchScope, account, keyOfItem(index, b.key))
+		return contract.DerivedID(b.scope, account, keyOfItem(index, b.key))
 	})
 	return c
 }

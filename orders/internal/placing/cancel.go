@@ -3,6 +3,8 @@ package placing
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -12,25 +14,26 @@ import (
 	"github.com/altyn-pay/altyn/orders/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/idempotency"
+	"github.com/altyn-pay/altyn/platform/identity"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 	"github.com/altyn-pay/altyn/platform/telemetry"
 )
 
-// Cancel begins to cancel an order and returns it. Cancelling it again changes nothing; repeated reports that the first
-// time was this very request. Cancel returns contract.FieldErrors, postgres.ErrNotFound, order.ErrFailed,
-// idempotency.ErrReused, or *OutcomeUnknownError when the cancellation may have begun; after any other error nothing
-// was done.
-func (s *Service) Cancel(ctx context.Context, id uuid.UUID, reason, key string) (
+// Cancel begins to cancel an order that the client reaches, and returns it. Cancelling it again changes nothing;
+// repeated reports that the first time was this very request. Cancel returns contract.FieldErrors,
+// postgres.ErrNotFound, order.ErrFailed, idempotency.ErrReused, or *OutcomeUnknownError when the cancellation may have
+// begun; after any other error nothing was done.
+func (s *Service) Cancel(ctx context.Context, client Client, id uuid.UUID, reason, key string) (
 	o order.Order, repeated bool, err error) {
 	if err := contract.CheckText(reason, contract.MaxReason); err != nil {
 		return order.Order{}, false, contract.Invalid("reason", "%v", err)
 	}
-	request := cancellation{traceparent: telemetry.Traceparent(ctx), Cancellation: postgres.Cancellation{
+	request := cancellation{by: client.Reach, traceparent: telemetry.Traceparent(ctx), Cancellation: postgres.Cancellation{
 		OrderID: id, Fingerprint: order.CancellationFingerprint(reason), Note: reason,
 	}}
 	if key != "" {
 		// An order has one account, so its own ID scopes the key at least as far.
-		request.Request = uuid.NullUUID{UUID: contract.DerivedID(cancelScope, id, key), Valid: true}
+		request.Request = uuid.NullUUID{UUID: contract.DerivedID(client.scope(cancelScope), id, key), Valid: true}
 	}
 	result, err := s.cancelling.Do(ctx, request)
 	if err != nil {
@@ -42,6 +45,7 @@ func (s *Service) Cancel(ctx context.Context, id uuid.UUID, reason, key string) 
 // cancellation is a request to cancel an order.
 type cancellation struct {
 	postgres.Cancellation
+	by          identity.Reach
 	traceparent string
 }
 
@@ -61,18 +65,18 @@ type cancelled struct {
 // commitCancellations begins the cancellation of orders in one transaction, with their history and their events. It
 // returns one result for each request. After an error nothing was stored, unless pg.IsOutcomeUnknown(err).
 func (s *Service) commitCancellations(ctx context.Context, requests []cancellation) ([]cancelled, error) {
-	ids := make([]uuid.UUID, len(requests))
+	asked := make([]postgres.Asked, len(requests))
 	for i, c := range requests {
-		ids[i] = c.OrderID
+		asked[i] = postgres.Asked{OrderID: c.OrderID, By: c.by}
 	}
 	d := decision{service: s, tried: make(map[attempt]bool)}
 	cancel := func(tx *sqlx.Tx) error {
-		orders, err := s.store.Lock(ctx, tx, ids)
+		orders, err := s.store.LockReached(ctx, tx, asked)
 		if err != nil {
 			return err
 		}
 		// By a later statement: it sees what others have committed before the orders were locked.
-		begun, err := s.store.Cancellations(ctx, tx, ids)
+		begun, err := s.store.Cancellations(ctx, tx, slices.Collect(maps.Keys(orders)))
 		if err != nil {
 			return err
 		}
@@ -128,7 +132,7 @@ func (d *decision) decide(orders map[uuid.UUID]order.Order, begun map[uuid.UUID]
 	for i, c := range requests {
 		result := &d.results[i]
 		o, there := orders[c.OrderID]
-		if !there {
+		if !there || !c.by.Covers(o.Tenant, o.Subject) {
 			result.err = postgres.ErrNotFound
 			continue
 		}

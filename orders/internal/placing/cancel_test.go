@@ -18,6 +18,7 @@ import (
 	"github.com/altyn-pay/altyn/orders/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/idempotency"
+	"github.com/altyn-pay/altyn/platform/identity"
 	"github.com/altyn-pay/altyn/platform/money"
 	"github.com/altyn-pay/altyn/platform/outbox"
 	"github.com/altyn-pay/altyn/testkit/outboxtest"
@@ -50,8 +51,8 @@ var account = uuid.MustParse("0198c5a7-5f6e-7c3e-9d57-3f1f6a0f8e11")
 // place places an order of 10.00 RUB.
 func (b bundle) place(t testing.TB) order.Order {
 	t.Helper()
-	o, err := b.service.Admit(t.Context(), order.Request{AccountID: account.String(), Amount: "10.00", Currency: "RUB"},
-		Key{})
+	o, err := b.service.Admit(t.Context(), Client{},
+		order.Request{AccountID: account.String(), Amount: "10.00", Currency: "RUB"}, Key{})
 	if err == nil {
 		o, _, err = b.service.Place(t.Context(), o)
 	}
@@ -110,7 +111,8 @@ func TestCancelStoresEverythingTogether(t *testing.T) {
 	if !reflect.DeepEqual(got, cancelled{order: want, begun: true}) {
 		t.Fatalf("got %+v", got)
 	}
-	if stored, err := b.store.Order(t.Context(), placed.ID); err != nil || !reflect.DeepEqual(stored, want) {
+	if stored, err := b.store.Order(t.Context(), identity.Default, placed.ID); err != nil ||
+		!reflect.DeepEqual(stored, want) {
 		t.Errorf("%v: stored %+v, want %+v", err, stored, want)
 	}
 	eventID := contract.EventID(contract.OrderCancelledType, placed.ID, 1)
@@ -119,7 +121,7 @@ func TestCancelStoresEverythingTogether(t *testing.T) {
 		Note:    c.Note,
 		EventID: uuid.NullUUID{UUID: eventID, Valid: true},
 	}
-	if history, err := b.store.Transitions(t.Context(), placed.ID); err != nil ||
+	if history, err := b.store.Transitions(t.Context(), placed); err != nil ||
 		!reflect.DeepEqual(history, []order.Transition{line}) {
 		t.Errorf("%v: history %+v", err, history)
 	}
@@ -135,7 +137,7 @@ func TestCancelStoresEverythingTogether(t *testing.T) {
 		Seq: events[1].Seq, CreatedAt: events[1].CreatedAt, Lane: contract.Lane(account), ID: eventID,
 		Type:  contract.OrderCancelledType,
 		Topic: contract.TopicOrders, Key: account.String(), Subject: placed.ID.String(), Payload: told.Payload,
-		Traceparent: "00-trace",
+		Traceparent: "00-trace", Tenant: identity.DefaultTenant,
 	}); events[0].Type != contract.OrderPlacedType || events[1] != event {
 		t.Errorf("events %+v, want %+v", events, event)
 	}
@@ -285,11 +287,11 @@ func TestCancelsRaceWithPayments(t *testing.T) {
 
 	messages := outboxtest.Messages(t, b.Service)
 	for _, p := range placed {
-		o, err := b.store.Order(t.Context(), p.ID)
+		o, err := b.store.Order(t.Context(), identity.Default, p.ID)
 		if err != nil {
 			t.Fatal(err)
 		}
-		history, err := b.store.Transitions(t.Context(), o.ID)
+		history, err := b.store.Transitions(t.Context(), o)
 		if err != nil || int64(len(history)) != o.Version-1 {
 			t.Fatalf("%v: %+v with the history %+v", err, o, history)
 		}

@@ -17,6 +17,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/groupcommit"
 	"github.com/altyn-pay/altyn/platform/idempotency"
+	"github.com/altyn-pay/altyn/platform/identity"
 	"github.com/altyn-pay/altyn/platform/money"
 	"github.com/altyn-pay/altyn/platform/outbox"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
@@ -63,6 +64,15 @@ func outcome(id uuid.UUID, err error) error {
 	return err
 }
 
+// Client is who asks for something. Its keys are its own: those of another reach are others.
+type Client struct {
+	Reach   identity.Reach // what the request may touch
+	Subject string         // who it is; "" where nobody is told apart
+}
+
+// scope is where a key of the client comes from.
+func (c Client) scope(path string) string { return c.Reach.Namespace() + path }
+
 // Key is a client's idempotency key. The zero Key is none.
 type Key struct {
 	Text string
@@ -106,13 +116,13 @@ func New(store *postgres.Store, currencies *money.Currencies, changed func(order
 // Admit turns a request into an order with an ID. The order is not stored yet, so a caller can begin to watch it before
 // Place. Admit returns contract.FieldErrors for a request that is not valid, and outbox.ErrFull when the account's lane
 // has no room, unless the same request was accepted before.
-func (s *Service) Admit(ctx context.Context, request order.Request, key Key) (order.Order, error) {
-	o, err := s.read(request, placeScope, key.Text)
+func (s *Service) Admit(ctx context.Context, client Client, request order.Request, key Key) (order.Order, error) {
+	o, err := s.read(client, request, placeScope, key.Text)
 	if err != nil {
 		return order.Order{}, err
 	}
 	if key.Sent != "" {
-		before := contract.DerivedID(placeScope, o.AccountID, key.Sent)
+		before := contract.DerivedID(client.scope(placeScope), o.AccountID, key.Sent)
 		found, err := s.store.Placed(ctx, []uuid.UUID{before})
 		if err != nil {
 			return order.Order{}, err
@@ -146,14 +156,16 @@ func (s *Service) Place(ctx context.Context, o order.Order) (placed order.Order,
 	return *result.Order, !result.New, nil
 }
 
-// read checks a request and gives the order its ID: the same key in the same scope always makes the same ID.
-func (s *Service) read(request order.Request, scope, key string) (order.Order, error) {
+// read checks a request and gives the order its ID: the same key of the same client by the same path always makes the
+// same ID.
+func (s *Service) read(client Client, request order.Request, path, key string) (order.Order, error) {
 	o, err := order.Place(s.currencies, request, time.Now())
 	if err != nil {
 		return order.Order{}, err
 	}
+	o = o.For(client.Reach, client.Subject)
 	if key != "" {
-		o.ID = contract.DerivedID(scope, o.AccountID, key)
+		o.ID = contract.DerivedID(client.scope(path), o.AccountID, key)
 	} else if o.ID, err = uuid.NewV7(); err != nil {
 		return order.Order{}, fmt.Errorf("make an ID: %w", err)
 	}

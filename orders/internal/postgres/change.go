@@ -9,14 +9,39 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"github.com/altyn-pay/altyn/orders/internal/order"
+	"github.com/altyn-pay/altyn/platform/identity"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 	"github.com/altyn-pay/altyn/platform/watch"
 )
 
-// Lock locks the orders that exist, in one global order, and returns them by ID.
+// Lock, for events of payments, locks the orders that exist, in one global order, and returns them by ID.
 func (s *Store) Lock(ctx context.Context, tx *sqlx.Tx, ids []uuid.UUID) (map[uuid.UUID]order.Order, error) {
 	return selectOrders(ctx, tx, `
 		SELECT `+orderColumns.String()+` FROM orders WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE`, ids)
+}
+
+// Asked is an order that somebody wants to change.
+type Asked struct {
+	OrderID uuid.UUID
+	By      identity.Reach
+}
+
+// LockReached is Lock for those orders that somebody reaches who asks for them. It waits for no other one.
+func (s *Store) LockReached(ctx context.Context, tx *sqlx.Tx, asked []Asked) (map[uuid.UUID]order.Order, error) {
+	ids, tenants, owners := make(pg.UUIDs, len(asked)), make(pg.Texts, len(asked)), make(pg.Texts, len(asked))
+	for i, a := range asked {
+		ids[i], tenants[i], owners[i] = a.OrderID, a.By.Normal().Tenant, a.By.Owner
+	}
+	var rows []order.Order
+	if err := tx.SelectContext(ctx, &rows, `
+		SELECT `+orderColumns.String()+` FROM orders
+		WHERE id = ANY($1::uuid[]) AND EXISTS (
+			SELECT FROM unnest($1::uuid[], $2::text[], $3::text[]) AS asked (order_id, by_tenant, by_owner)
+			WHERE order_id = id AND by_tenant = tenant AND by_owner IN ('', subject)
+		) ORDER BY id FOR UPDATE OF orders`, ids, tenants, owners); err != nil {
+		return nil, fmt.Errorf("lock %d orders: %w", len(asked), err)
+	}
+	return byID(rows), nil
 }
 
 // Changes is the database channel on which every process is told which orders have changed.
@@ -79,13 +104,16 @@ type Cancellation struct {
 
 // Cancellations returns those of the orders' cancellations that have begun, by order.
 func (s *Store) Cancellations(ctx context.Context, tx *sqlx.Tx, ids []uuid.UUID) (map[uuid.UUID]Cancellation, error) {
+	cancellations := make(map[uuid.UUID]Cancellation, len(ids))
+	if len(ids) == 0 {
+		return cancellations, nil
+	}
 	var rows []Cancellation
 	if err := tx.SelectContext(ctx, &rows, `
 		SELECT `+cancellationColumns.String()+` FROM cancellations
 		WHERE order_id = ANY($1::uuid[])`, pg.UUIDs(ids)); err != nil {
 		return nil, fmt.Errorf("read cancellations: %w", err)
 	}
-	cancellations := make(map[uuid.UUID]Cancellation, len(rows))
 	for _, c := range rows {
 		cancellations[c.OrderID] = c
 	}

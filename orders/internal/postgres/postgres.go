@@ -86,7 +86,7 @@ func read(o order.Order) order.Order {
 func message(e order.Event) outbox.Message {
 	return outbox.Message{
 		Lane: contract.Lane(e.AccountID), ID: e.ID, Type: e.Type, Topic: contract.TopicOrders, Key: e.AccountID.String(),
-		Subject: e.OrderID.String(), Payload: e.Payload, Traceparent: e.Traceparent,
+		Subject: e.OrderID.String(), Payload: e.Payload, Traceparent: e.Traceparent, Tenant: e.Tenant,
 	}
 }
 

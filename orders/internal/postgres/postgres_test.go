@@ -19,6 +19,7 @@ import (
 	"github.com/altyn-pay/altyn/orders/internal/order"
 	"github.com/altyn-pay/altyn/orders/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/identity"
 	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/platform/money"
 	"github.com/altyn-pay/altyn/platform/outbox"
@@ -89,7 +90,7 @@ func TestPlaceStoresTheOrderAndItsEvent(t *testing.T) {
 		!reflect.DeepEqual(*placed[0].Order, p.Order) {
 		t.Fatalf("placed %+v", placed)
 	}
-	stored, err := b.store.Order(t.Context(), p.Order.ID)
+	stored, err := b.store.Order(t.Context(), identity.Default, p.Order.ID)
 	if err != nil || !reflect.DeepEqual(stored, p.Order) {
 		t.Fatalf("%v: stored\n%+v\nof\n%+v", err, stored, p.Order)
 	}
@@ -98,6 +99,7 @@ func TestPlaceStoresTheOrderAndItsEvent(t *testing.T) {
 		Lane: contract.Lane(account), ID: p.Order.PlacedEventID(), Type: contract.OrderPlacedType,
 		Topic: contract.TopicOrders,
 		Key:   account.String(), Subject: p.Order.ID.String(), Payload: p.Event.Payload, Traceparent: "00-trace",
+		Tenant: identity.DefaultTenant,
 	}
 	if len(events) == 1 {
 		want.Seq, want.CreatedAt = events[0].Seq, events[0].CreatedAt
@@ -165,7 +167,7 @@ func TestPlaceConcurrentlyUnderOneID(t *testing.T) {
 func TestOrderNotFound(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	if _, err := b.store.Order(t.Context(), uuid.New()); !errors.Is(err, postgres.ErrNotFound) {
+	if _, err := b.store.Order(t.Context(), identity.Default, uuid.New()); !errors.Is(err, postgres.ErrNotFound) {
 		t.Error(err)
 	}
 }
@@ -227,7 +229,7 @@ func TestSaveAndPark(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(stored, want) || saved.Status != order.Paid {
 		t.Errorf("%v: stored %+v, want %+v", err, stored, want)
 	}
-	history, err := b.store.Transitions(t.Context(), one.Order.ID)
+	history, err := b.store.Transitions(t.Context(), one.Order)
 	if err != nil || !reflect.DeepEqual(history, []order.Transition{{
 		OrderID: one.Order.ID, Number: 2, At: saved.UpdatedAt, From: order.Pending, To: order.Paid, Reason: "because",
 		EventID: uuid.NullUUID{UUID: event, Valid: true},
@@ -278,7 +280,7 @@ func pages(t testing.TB, store *postgres.Store, filter postgres.Filter, limit in
 	t.Helper()
 	var ids []uuid.UUID
 	for before := postgres.FirstPage; before != 0; {
-		page, next, err := store.List(t.Context(), filter, before, limit)
+		page, next, err := store.List(t.Context(), identity.Default, filter, before, limit)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -436,11 +438,11 @@ func TestAnEarlierCancellationIsReadAsANote(t *testing.T) {
 			($1, 3, now(), 'cancelling', 'cancelling', 'succeeded')`, p.Order.ID); err != nil {
 			t.Fatal(err)
 		}
-		o, err := b.store.Order(t.Context(), p.Order.ID)
+		o, err := b.store.Order(t.Context(), identity.Default, p.Order.ID)
 		if err != nil || o.Reason != "cancelled" || o.Note != "changed my mind" {
 			t.Errorf("%v: %+v", err, o)
 		}
-		lines, err := b.store.Transitions(t.Context(), p.Order.ID)
+		lines, err := b.store.Transitions(t.Context(), p.Order)
 		if err != nil || len(lines) != 2 || lines[0].Reason != "cancelled" || lines[0].Note != "changed my mind" ||
 			lines[1].Reason != "succeeded" || lines[1].Note != "" {
 			t.Errorf("%v: %+v", err, lines)

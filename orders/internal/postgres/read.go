@@ -7,20 +7,22 @@ import (
 	"fmt"
 	"math"
 	"strconv"
-	"strings"
 
 	"github.com/google/uuid"
 
 	"github.com/altyn-pay/altyn/orders/internal/order"
+	"github.com/altyn-pay/altyn/platform/identity"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
-// Order returns one order, or ErrNotFound.
-func (s *Store) Order(ctx context.Context, id uuid.UUID) (order.Order, error) {
+// Order returns one order, or ErrNotFound where it is not there or not in reach.
+func (s *Store) Order(ctx context.Context, by identity.Reach, id uuid.UUID) (order.Order, error) {
 	ctx, cancel := pg.Detached(ctx)
 	defer cancel()
 	var o order.Order
-	err := s.db.GetContext(ctx, &o, `SELECT `+orderColumns.String()+` FROM orders WHERE id = $1`, id)
+	err := s.db.GetContext(ctx, &o, `
+		SELECT `+orderColumns.String()+` FROM orders WHERE id = $1 AND tenant = $2 AND $3 IN ('', subject)`,
+		id, by.Normal().Tenant, by.Owner)
 	if errors.Is(err, sql.ErrNoRows) {
 		return order.Order{}, ErrNotFound
 	}
@@ -30,7 +32,8 @@ func (s *Store) Order(ctx context.Context, id uuid.UUID) (order.Order, error) {
 	return read(o), nil
 }
 
-// Newer returns, by ID, the orders that are newer than the version seen of each.
+// Newer returns, by ID, the orders that are newer than the version seen of each, whosever they are: an order's tenant
+// and subject never change, and who waits for it has read it before.
 func (s *Store) Newer(ctx context.Context, ids []uuid.UUID, seen []int64) (map[uuid.UUID]order.Order, error) {
 	var rows []order.Order
 	if err := s.db.SelectContext(ctx, &rows, `
@@ -45,15 +48,15 @@ func (s *Store) Newer(ctx context.Context, ids []uuid.UUID, seen []int64) (map[u
 // maxTransitions is more than an order can have, since payments bounds the versions of a payment.
 const maxTransitions = 2000
 
-// Transitions returns what happened to an order since it was placed, the first transition first.
-func (s *Store) Transitions(ctx context.Context, id uuid.UUID) ([]order.Transition, error) {
+// Transitions returns what happened since it was placed to an order that was read, the first transition first.
+func (s *Store) Transitions(ctx context.Context, of order.Order) ([]order.Transition, error) {
 	ctx, cancel := pg.Detached(ctx)
 	defer cancel()
 	var transitions []order.Transition
 	if err := s.db.SelectContext(ctx, &transitions, `
 		SELECT `+steps.String()+`
-		FROM order_history WHERE order_id = $1 ORDER BY number LIMIT `+strconv.Itoa(maxTransitions), id); err != nil {
-		return nil, fmt.Errorf("read the history of order %s: %w", id, err)
+		FROM order_history WHERE order_id = $1 ORDER BY number LIMIT `+strconv.Itoa(maxTransitions), of.ID); err != nil {
+		return nil, fmt.Errorf("read the history of order %s: %w", of.ID, err)
 	}
 	for i := range transitions {
 		t := &transitions[i]
@@ -73,33 +76,31 @@ type Filter struct {
 	Status    order.Status
 }
 
-// maxScanned is how many orders a page looks at when it filters by status, for which there is no index.
+// maxScanned is how many orders a page looks at when it filters by something for which there is no index.
 const maxScanned = 10_000
 
 // FirstPage is the position before the newest order.
 const FirstPage int64 = math.MaxInt64
 
-// List returns at most limit orders before a position, the newest first, and the position where the list goes on, or 0
-// at its end. Orders that are placed meanwhile come before the first page, so no order is left out or comes twice.
+// List returns at most limit of the orders in reach before a position, the newest first, and the position where the
+// list goes on, or 0 at its end. Orders that are placed meanwhile come before the first page, so no order is left out
+// or comes twice.
 //
-// A page that filters by status looks at 10,000 orders at most: it may hold fewer than limit, or none, without being
-// the last.
-func (s *Store) List(ctx context.Context, filter Filter, before int64, limit int) (
+// A page looks at 10,000 orders at most where no index has just those that are wanted: by status; by account or
+// reference where the reach is restricted to an owner; in the default tenant where there are others. It may hold fewer
+// than limit then, or none, without being the last.
+func (s *Store) List(ctx context.Context, by identity.Reach, filter Filter, before int64, limit int) (
 	page []order.Order, next int64, err error) {
 	ctx, cancel := pg.Detached(ctx)
 	defer cancel()
-	where, args := filter.indexed(before)
+	indexed, scanned := filter.conditions(by.Normal())
+	where, args := indexed.and(`seq < $1`, []any{before})
 	var end int64
-	if filter.Status != "" {
-		// An index alone answers this.
-		if err := s.db.GetContext(ctx, &end, `
-			SELECT coalesce((
-				SELECT seq FROM orders WHERE `+where+` ORDER BY seq DESC OFFSET `+strconv.Itoa(maxScanned-1)+` LIMIT 1), 0)`,
-			args...); err != nil {
+	if len(scanned) > 0 {
+		if err := s.db.GetContext(ctx, &end, `SELECT `+filter.end(by, where), args...); err != nil {
 			return nil, 0, fmt.Errorf("list orders: %w", err)
 		}
-		args = append(args, end, filter.Status)
-		where += fmt.Sprintf(` AND seq >= $%d AND status = $%d`, len(args)-1, len(args))
+		where, args = append(scanned, condition{`seq >= %s`, end}).and(where, args)
 	}
 	var rows []struct {
 		order.Order
@@ -122,17 +123,57 @@ func (s *Store) List(ctx context.Context, filter Filter, before int64, limit int
 	return page, next, nil
 }
 
-// indexed is the part of the filter for which there are indexes.
-func (f Filter) indexed(before int64) (where string, args []any) {
-	conditions := []string{`seq < $1`}
-	args = []any{before}
+// condition is one of a list's rows: SQL with a place for its value.
+type condition struct {
+	text  string
+	value any
+}
+
+type conditions []condition
+
+// and adds the conditions to a query's.
+func (c conditions) and(where string, args []any) (string, []any) {
+	for _, condition := range c {
+		args = append(args, condition.value)
+		where += ` AND ` + fmt.Sprintf(condition.text, "$"+strconv.Itoa(len(args)))
+	}
+	return where, args
+}
+
+// conditions are those that an index answers in the order of seq, and those for which rows are looked at. Each of the
+// indexes for tenants has the rows of one tenant together.
+func (f Filter) conditions(by identity.Reach) (indexed, scanned conditions) {
+	tenant := condition{`tenant = %s`, by.Tenant}
+	rest := &indexed
+	switch {
+	case by.Owner != "":
+		indexed = conditions{tenant, {`subject = %s AND subject <> ''`, by.Owner}}
+		rest = &scanned
+	case by.Tenant != identity.DefaultTenant:
+		tenant.text += ` AND tenant <> '` + identity.DefaultTenant + `'`
+		indexed = conditions{tenant}
+	default:
+		scanned = conditions{tenant}
+	}
 	if f.AccountID.Valid {
-		args = append(args, f.AccountID.UUID)
-		conditions = append(conditions, fmt.Sprintf(`account_id = $%d`, len(args)))
+		*rest = append(*rest, condition{`account_id = %s`, f.AccountID.UUID})
 	}
 	if f.Reference != "" {
-		args = append(args, f.Reference)
-		conditions = append(conditions, fmt.Sprintf(`reference = $%d AND reference <> ''`, len(args)))
+		*rest = append(*rest, condition{`reference = %s AND reference <> ''`, f.Reference})
 	}
-	return strings.Join(conditions, ` AND `), args
+	if f.Status != "" {
+		scanned = append(scanned, condition{`status = %s`, f.Status})
+	}
+	return indexed, scanned
+}
+
+// end is SQL for the seq of the last order at which a page looks; 0 where it looks at all. An index alone answers it.
+func (f Filter) end(by identity.Reach, where string) string {
+	end := `coalesce((SELECT seq FROM orders WHERE ` + where + `
+		ORDER BY seq DESC OFFSET ` + strconv.Itoa(maxScanned-1) + ` LIMIT 1), 0)`
+	if by.IsZero() && f.Status == "" { // every order that the index finds is wanted, unless there are tenants
+		return `CASE WHEN (SELECT tenant FROM orders WHERE tenant <> '` + identity.DefaultTenant + `'
+			ORDER BY tenant LIMIT 1) IS NULL THEN 0 ELSE ` + end + ` END`
+	}
+	return end
 }

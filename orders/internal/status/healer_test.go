@@ -21,6 +21,7 @@ import (
 	"github.com/altyn-pay/altyn/orders/internal/postgres"
 	"github.com/altyn-pay/altyn/orders/internal/status"
 	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/identity"
 	"github.com/altyn-pay/altyn/platform/outbox"
 	"github.com/altyn-pay/altyn/testkit/postgrestest"
 )
@@ -260,7 +261,7 @@ func TestWhoIsAnnouncedAgain(t *testing.T) {
 		return len(announced("cancelling")) > 0 && len(announced("paid, then cancelling")) > 0
 	})
 	for _, name := range []string{"cancelling", "paid, then cancelling"} {
-		o, err := h.store.Order(t.Context(), orders[name].ID)
+		o, err := h.store.Order(t.Context(), identity.Default, orders[name].ID)
 		if err != nil {
 			t.Fatal(err)
 		}

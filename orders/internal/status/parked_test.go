@@ -106,7 +106,7 @@ func TestAParkedEventIsAppliedAgain(t *testing.T) {
 	if changed := <-b.changes; changed.ID != orders[0].ID || changed.Status != order.Paid {
 		t.Errorf("published %+v", changed)
 	}
-	history, err := b.store.Transitions(t.Context(), orders[0].ID)
+	history, err := b.store.Transitions(t.Context(), orders[0])
 	if err != nil || len(history) != 1 || history[0].EventID.UUID.String() != message.Header("ce_id") {
 		t.Errorf("history %+v, %v", history, err)
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/altyn-pay/altyn/orders/internal/postgres"
 	"github.com/altyn-pay/altyn/orders/internal/status"
 	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/identity"
 	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/platform/money"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
@@ -116,7 +117,7 @@ func placedEvent(t *testing.T, o order.Order) order.Event {
 func (b *bundle) cancel(t *testing.T, id uuid.UUID, reason string) {
 	t.Helper()
 	service := placing.New(b.store, currencies(), func(order.Order) {}, func() {}, nil, prometheus.NewRegistry())
-	if _, _, err := service.Cancel(t.Context(), id, reason, ""); err != nil {
+	if _, _, err := service.Cancel(t.Context(), placing.Client{}, id, reason, ""); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -175,7 +176,7 @@ func (b *bundle) handle(t *testing.T, messages ...kafka.Message) {
 
 func (b *bundle) status(t *testing.T, o order.Order) order.Status {
 	t.Helper()
-	stored, err := b.store.Order(t.Context(), o.ID)
+	stored, err := b.store.Order(t.Context(), identity.Default, o.ID)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -244,7 +245,7 @@ func TestOrdersFollowTheirPayments(t *testing.T) {
 		event(t, orders[1], contract.PaymentFailed, 1, nil)
 	b.handle(t, paid, failed)
 	for i, want := range []order.Status{order.Paid, order.Failed} {
-		o, err := b.store.Order(t.Context(), orders[i].ID)
+		o, err := b.store.Order(t.Context(), identity.Default, orders[i].ID)
 		if err != nil || o.Status != want || o.UpdatedAt.Before(o.CreatedAt) || o.Captured != int64(1-i)*1000 ||
 			(o.Reason != "") != (i == 1) {
 			t.Errorf("%v: %+v", err, o)
@@ -252,7 +253,7 @@ func TestOrdersFollowTheirPayments(t *testing.T) {
 		if published := <-b.changes; !reflect.DeepEqual(published, o) {
 			t.Errorf("published %+v of %+v", published, o)
 		}
-		history, err := b.store.Transitions(t.Context(), o.ID)
+		history, err := b.store.Transitions(t.Context(), o)
 		if err != nil || len(history) != 1 ||
 			history[0].EventID.UUID.String() != []kafka.Message{paid, failed}[i].Header("ce_id") {
 			t.Errorf("%v: history %+v", err, history)
@@ -299,12 +300,12 @@ func TestEveryEventTwiceInAnyOrder(t *testing.T) {
 		rest = rest[n:]
 	}
 	for i, o := range orders {
-		stored, err := b.store.Order(t.Context(), o.ID)
+		stored, err := b.store.Order(t.Context(), identity.Default, o.ID)
 		if err != nil || stored.Status != wants[i%len(wants)] ||
 			stored.PaymentVersion != int64(len(histories[i%len(histories)])) {
 			t.Errorf("%v: %+v after %v", err, stored, histories[i%len(histories)])
 		}
-		history, err := b.store.Transitions(t.Context(), o.ID)
+		history, err := b.store.Transitions(t.Context(), o)
 		if err != nil || int64(len(history)) != stored.Version-1 || history[len(history)-1].To != stored.Status {
 			t.Errorf("%v: history %+v of %+v", err, history, stored)
 		}
@@ -337,12 +338,12 @@ func TestEveryVersionIsALine(t *testing.T) {
 			b.handle(t, rest[:size]...)
 			b.handle(t, rest[:size]...)
 		}
-		stored, err := b.store.Order(t.Context(), o.ID)
+		stored, err := b.store.Order(t.Context(), identity.Default, o.ID)
 		if err != nil || stored.Status != order.Paid || stored.Reason != "" || stored.Refunded != 1000 ||
 			stored.Version != 7 {
 			t.Errorf("%v: %+v", err, stored)
 		}
-		history, err := b.store.Transitions(t.Context(), o.ID)
+		history, err := b.store.Transitions(t.Context(), o)
 		if err != nil || len(history) != len(messages) {
 			t.Fatalf("%v: history %+v", err, history)
 		}
@@ -386,12 +387,12 @@ func TestACancelledOrderWaitsForThePaymentsEnd(t *testing.T) {
 		{Status: order.Cancelling, Reason: "cancelled", Note: "why"},
 	}
 	for i, o := range orders {
-		stored, err := b.store.Order(t.Context(), o.ID)
+		stored, err := b.store.Order(t.Context(), identity.Default, o.ID)
 		if err != nil || stored.Status != wants[i].Status || stored.Reason != wants[i].Reason ||
 			stored.Note != wants[i].Note {
 			t.Errorf("%v: order %d is %+v", err, i, stored)
 		}
-		history, err := b.store.Transitions(t.Context(), o.ID)
+		history, err := b.store.Transitions(t.Context(), o)
 		if err != nil || int64(len(history)) != stored.Version-1 || history[1].From != order.Cancelling ||
 			history[1].To != order.Cancelling ||
 			history[1].Reason != []string{contract.PaymentSucceeded, contract.PaymentCreated, contract.PaymentAuthorized}[i] {
