@@ -62,7 +62,9 @@ func (s *Stack) environment(program string) []string {
 
 // serviceEnvironment adds what one instance needs.
 func (s *Stack) serviceEnvironment(service Service) []string {
-	env := append(s.environment(service.Program), strings.ToUpper(service.Program)+"_ADDR="+service.Addr)
+	env := append(s.environment(service.Program),
+		strings.ToUpper(service.Program)+"_ADDR="+service.Addr,
+		strings.ToUpper(service.Program)+"_ADMIN_ADDR="+service.AdminAddr)
 	if os.Getenv("GOMAXPROCS") == "" {
 		env = append(env, "GOMAXPROCS="+strconv.Itoa(serviceThreads(service.Program, runtime.GOMAXPROCS(0))))
 	}
@@ -74,7 +76,6 @@ func (s *Stack) serviceEnvironment(service Service) []string {
 	}
 	if service.Program == Gateway {
 		env = append(env,
-			"GATEWAY_ADMIN_ADDR="+service.AdminAddr,
 			"ORDERS_URL="+strings.Join(s.upstreams(Orders), ","),
 			"PAYMENTS_URL="+strings.Join(s.upstreams(Payments), ","),
 		)

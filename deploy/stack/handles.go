@@ -43,6 +43,9 @@ func (s *Stack) part(name string) *part {
 // URL is the address of a service's instance, such as http://127.0.0.1:8080.
 func (s *Stack) URL(name string) string { return s.Part(name).URL }
 
+// AdminURL is the address of the operators' plane of a service's instance.
+func (s *Stack) AdminURL(name string) string { return s.Part(name).AdminURL }
+
 // Kill ends a part by SIGKILL, like a crash (for PostgreSQL: its postmaster). It returns when the part is gone, which
 // stays down until Restart. A part that is killed by other means is started again after 100 ms.
 func (s *Stack) Kill(name string) error { return s.part(name).down(kill) }

@@ -78,7 +78,7 @@ type Service struct {
 	Name string
 	// Program is Orders, Payments or Gateway.
 	Program string
-	// Addr to listen on; empty means 127.0.0.1 and a free port. A gateway also listens on AdminAddr.
+	// Addr of the API and AdminAddr of the operators' plane; empty means 127.0.0.1 and a free port.
 	Addr, AdminAddr string
 	// Env has further variables (NAME=value), which override all others.
 	Env []string
@@ -135,7 +135,7 @@ func (o *Options) complete() error {
 		if service.Addr == "" {
 			service.Addr = loopbackAddr(free())
 		}
-		if service.AdminAddr == "" && service.Program == Gateway {
+		if service.AdminAddr == "" {
 			service.AdminAddr = loopbackAddr(free())
 		}
 	}

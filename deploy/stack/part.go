@@ -35,7 +35,8 @@ type running interface {
 // part is a server or an instance of a service. It is kept running from up to down.
 type part struct {
 	name, url, log string
-	rank           int // its place in the order of stopping
+	admin          string // the URL of a service's operators' plane
+	rank           int    // its place in the order of stopping
 	start          func(ctx context.Context) (running, error)
 	logger         *slog.Logger
 	changed        func()
@@ -58,6 +59,7 @@ type Part struct {
 	Name     string
 	About    string // what it is, such as "PostgreSQL 18.4 (embedded)"; empty while it is down
 	URL      string // http://… for a service, whose /readyz tells whether it is ready; tcp://… for a server
+	AdminURL string // of a service's operators' plane
 	Log      string // its log file
 	PID      int    // 0 while it is down
 	Since    time.Time
@@ -67,7 +69,7 @@ type Part struct {
 func (p *part) status() Part {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	status := Part{Name: p.name, URL: p.url, Log: p.log, Since: p.since, Restarts: p.restarts}
+	status := Part{Name: p.name, URL: p.url, AdminURL: p.admin, Log: p.log, Since: p.since, Restarts: p.restarts}
 	if p.run != nil {
 		status.PID, status.About = p.run.PID(), p.run.String()
 	}

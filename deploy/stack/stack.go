@@ -112,10 +112,11 @@ func (s *Stack) addServices() {
 		if service.Program == Gateway {
 			rank = stopGateway
 		}
-		s.add(service.Name, "http://"+dialable(service.Addr), rank, func(context.Context) (running, error) {
+		p := s.add(service.Name, "http://"+dialable(service.Addr), rank, func(context.Context) (running, error) {
 			return startProcess(s.LogFile(service.Name), filepath.Join(s.opts.Binaries, service.Program),
 				s.serviceEnvironment(service))
 		})
+		p.admin = "http://" + dialable(service.AdminAddr)
 	}
 }
 
@@ -147,11 +148,13 @@ const (
 	stopPostgres
 )
 
-func (s *Stack) add(name, url string, rank int, start func(context.Context) (running, error)) {
-	s.parts = append(s.parts, &part{
+func (s *Stack) add(name, url string, rank int, start func(context.Context) (running, error)) *part {
+	p := &part{
 		name: name, url: url, log: s.LogFile(name), rank: rank, start: start,
 		logger: s.opts.Logger, changed: s.changed, keepers: &s.keepers,
-	})
+	}
+	s.parts = append(s.parts, p)
+	return p
 }
 
 // changed tells Options.Changed of the parts, one call at a time, so that the last call tells of the present.

@@ -82,7 +82,7 @@ func TestTheDoorsAreShutToOthers(t *testing.T) {
 		{"GET", gateway + path, "", ""},
 		{"GET", gateway + path + "/stream", "", ""},
 		{"GET", payments + "/api/v1/accounts/" + account.String() + "/balance", "", ""},
-		{"GET", orders + "/admin/parked", "", ""},
+		{"GET", b.AdminURL("orders") + "/admin/parked", "", ""},
 		{"GET", gateway + "/docs/orders.json", "", ""},
 	} {
 		page, err := url.Parse(door.to)

@@ -175,7 +175,7 @@ func (b *bundle) await(ctx context.Context, what string, condition func() bool) 
 // metric reads a metric without labels from an instance.
 func (b *bundle) metric(instance, name string) float64 {
 	b.Helper()
-	response, err := http.Get(b.URL(instance) + "/metrics")
+	response, err := http.Get(b.AdminURL(instance) + "/metrics")
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package httpserver
 
 import (
+	"errors"
 	"strconv"
 	"time"
 
@@ -25,8 +26,20 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
 		}, []string{"method", "route"}),
 	}
-	registerer.MustRegister(m.requests, m.durations)
+	m.requests, m.durations = registered(registerer, m.requests), registered(registerer, m.durations)
 	return m
+}
+
+// registered registers a metric, or returns the one that another router of the process has registered.
+func registered[T prometheus.Collector](registerer prometheus.Registerer, metric T) T {
+	var known prometheus.AlreadyRegisteredError
+	switch err := registerer.Register(metric); {
+	case errors.As(err, &known):
+		return known.ExistingCollector.(T)
+	case err != nil:
+		panic(err)
+	}
+	return metric
 }
 
 func (m *metrics) observe(method, route string, status int, took time.Duration) {

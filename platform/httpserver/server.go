@@ -9,8 +9,6 @@ import (
 	"net"
 	"net/http"
 	"time"
-
-	"github.com/altyn-pay/altyn/platform/telemetry"
 )
 
 const (
@@ -47,11 +45,13 @@ type Server struct {
 	Listening func(net.Addr)
 }
 
-// Profile is a server of the process's profiles, see telemetry.ProfileHandler. A profile may take as long as its
-// client asks for, up to an hour.
-func Profile(addr string, cfg Config, logger *slog.Logger) Server {
-	handler := cfg.Guard(telemetry.ProfileHandler())
-	return Server{Name: "profile", Addr: addr, Handler: handler, Logger: logger, WriteTimeout: time.Hour}
+// Listen opens the listener of a server, so that its address is known before Run serves it.
+func Listen(ctx context.Context, name, addr string) (net.Listener, error) {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("%s server: %w", name, err)
+	}
+	return listener, nil
 }
 
 // Run listens, serves until ctx ends, and drains: it closes the listener, ends what waits on Draining, and waits for
@@ -61,8 +61,8 @@ func Run(ctx context.Context, s Server) error {
 	listener := s.Listener
 	if listener == nil {
 		var err error
-		if listener, err = new(net.ListenConfig).Listen(ctx, "tcp", s.Addr); err != nil {
-			return fmt.Errorf("%s server: %w", s.Name, err)
+		if listener, err = Listen(ctx, s.Name, s.Addr); err != nil {
+			return err
 		}
 	}
 

@@ -17,8 +17,14 @@ import (
 	"github.com/altyn-pay/altyn/platform/parked"
 )
 
-// Path is where the list is. The gateway does not serve it.
-const Path = "/admin/parked"
+// prefix begins all paths of the API.
+const prefix = "/admin/"
+
+// Path is where the list is.
+const Path = prefix + "parked"
+
+// Serves reports whether a path is one of the API, which is served on the operators' plane alone.
+func Serves(path string) bool { return strings.HasPrefix(path, prefix) }
 
 // timeout bounds a call. A call goes on when its client leaves.
 const timeout = 10 * time.Second
@@ -51,7 +57,7 @@ func (a *API) Routes() []httpserver.Route {
 //
 //	@ID				listParked
 //	@Summary		List what is parked
-//	@Description	For operators, on the service's own port; the gateway does not serve it. What failed too often and now waits for an operator, the
+//	@Description	On the operators' plane. What failed too often and now waits for an operator, the
 //	@Description	newest last. What is still tried again by itself is not listed, nor what waits behind an item.
 //	@Tags			operators
 //	@Produce		json,application/problem+json

@@ -65,7 +65,8 @@ func (r *Role) UnmarshalText(text []byte) error {
 // Program is what makes a service out of the frame.
 type Program struct {
 	Name       string
-	Addr       string // of its HTTP server
+	Addr       string // of its API
+	AdminAddr  string // of its operators' plane
 	Config     Config
 	Migrations []pg.Migrations
 	// Amounts are the tables that have amounts, with a column currency. The currencies' digits are recorded beside them
@@ -92,16 +93,25 @@ type Process struct {
 	Tokens     *bearer.Verifier // tells who asks, over HTTP and in messages
 	H2C        bool             // whether to serve HTTP/2 without TLS too, as gRPC needs it; Build sets it
 
-	router   chi.Router
+	router   chi.Router // of the API
+	plane    chi.Router // of the operators
 	program  Program
 	work     []func(ctx context.Context) error
 	verified chan struct{} // closed once the database is known to fit
 }
 
-// Mount adds routes. They are served once the database is known to fit, to those who have the scope of each.
+// Mount adds routes of the API. They are served once the database is known to fit, to those who have the scope of each.
 func (p *Process) Mount(routes ...httpserver.Route) {
 	httpserver.Mount(p.router.With(p.onlyVerified), routes...)
 }
+
+// MountAdmin adds routes of the operators' plane in the same way.
+func (p *Process) MountAdmin(routes ...httpserver.Route) {
+	httpserver.Mount(p.plane.With(p.onlyVerified), routes...)
+}
+
+// Addresses are those on which a process listens.
+type Addresses struct{ API, Admin net.Addr }
 
 // Go adds background work: a function that works until ctx ends and then returns nil. ctx ends after HTTP was
 // drained, so that requests in flight are still served. An error of the work ends the process.
@@ -122,7 +132,7 @@ func New[T any](name, about string, of func(T) Program) config.Program {
 				return pg.Migrate(ctx, p.Config.Postgres.Defaults(p.Name), p.logger(), p.Migrations...)
 			}),
 		config.NewCommand("health", "ask the service on this machine whether it is ready",
-			func(ctx context.Context, cfg T) error { return httpserver.Probe(ctx, of(cfg).Addr) }),
+			func(ctx context.Context, cfg T) error { return httpserver.Probe(ctx, of(cfg).AdminAddr) }),
 		config.NewCommand("dead-letters",
 			"list the messages that could not be read, with the reasons, and which of them were put back",
 			func(ctx context.Context, cfg T) error { return deadLetters(ctx, os.Stdout, of(cfg)) }),
@@ -137,8 +147,8 @@ func (p Program) logger() *slog.Logger {
 }
 
 // Serve runs a process until ctx ends; then it drains HTTP first and the background work after it. Neither the database
-// nor the broker need be up. It calls listening, if set, with the address that it listens on.
-func Serve(ctx context.Context, program Program, listening func(net.Addr)) (err error) {
+// nor the broker need be up. It calls listening, if set, with the addresses that it listens on.
+func Serve(ctx context.Context, program Program, listening func(Addresses)) (err error) {
 	cfg := program.Config
 	p := &Process{
 		Config: cfg, program: program, verified: make(chan struct{}),
@@ -160,20 +170,32 @@ func Serve(ctx context.Context, program Program, listening func(net.Addr)) (err 
 		p.Health.Show("issuer", p.Tokens.Fresh)
 	}
 	p.Metrics.MustRegister(p.Health)
-	p.router = httpserver.NewRouter(httpserver.Options{
+	options := httpserver.Options{
 		Logger: p.Log, Registerer: p.Metrics, Classify: program.Classify, Render: program.Render,
 		Authenticate: p.Tokens.Authenticate, Config: cfg.HTTP,
-	})
+	}
+	p.router, p.plane = httpserver.NewRouter(options), httpserver.NewPlane(options, p.Metrics, p.Health)
 	httpserver.Mount(p.router,
 		httpserver.NewRoute("GET", "/healthz", identity.Public, p.Health.Live()),
-		httpserver.NewRoute("GET", "/readyz", identity.Public, p.Health.Ready()),
-		httpserver.NewRoute("GET", "/version", identity.Operator, config.ThisBuild()),
-		httpserver.NewRoute("GET", "/metrics", identity.Operator, telemetry.MetricsHandler(p.Metrics)))
+		httpserver.NewRoute("GET", "/readyz", identity.Public, p.Health.Ready()))
 	if err := p.verifyAtStart(ctx); err != nil {
 		return err
 	}
 	if err := program.Build(p); err != nil {
 		return err
+	}
+	api, err := httpserver.Listen(ctx, program.Name, program.Addr)
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	admin, err := httpserver.Listen(ctx, "operators", program.AdminAddr)
+	if err != nil {
+		return err
+	}
+	defer admin.Close()
+	if listening != nil {
+		listening(Addresses{api.Addr(), admin.Addr()})
 	}
 
 	// A part that ends for another reason than ctx ends all others.
@@ -195,13 +217,16 @@ func Serve(ctx context.Context, program Program, listening func(net.Addr)) (err 
 	}
 	group.Go(func() error { return p.verify(serving) })
 	group.Go(func() error { return p.Tokens.Run(working) })
-	if addr := cfg.Telemetry.ProfileAddr; addr != "" {
-		group.Go(func() error { return httpserver.Run(serving, httpserver.Profile(addr, cfg.HTTP, p.Log)) })
-	}
+	group.Go(func() error {
+		return httpserver.Run(serving, httpserver.Server{
+			Name: "operators", Listener: admin, Handler: p.plane, H2C: p.H2C, Logger: p.Log,
+			WriteTimeout: httpserver.PlaneTimeout,
+		})
+	})
 	group.Go(func() error {
 		defer stopWorking()
 		return httpserver.Run(serving, httpserver.Server{
-			Name: program.Name, Addr: program.Addr, Handler: p.router, H2C: p.H2C, Logger: p.Log, Listening: listening,
+			Name: program.Name, Listener: api, Handler: p.router, H2C: p.H2C, Logger: p.Log,
 			Limits: cfg.HTTP.Limits,
 		})
 	})

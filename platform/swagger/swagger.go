@@ -59,35 +59,29 @@ func UI(specs ...Spec) http.Handler {
 	})
 }
 
-// Routes are the pages of a service: /docs/ with Swagger UI for its one document, /docs/doc.json with the document made
-// Relative, and /docs, which leads to them. The document is Swagger 2.0.
-func Routes(name, document string) ([]httpserver.Route, error) {
-	relative, err := Relative([]byte(document))
+// Routes are the pages of a service's API, or of its operators' plane: /docs/ with Swagger UI for its one document,
+// /docs/doc.json with what the document says of the paths to keep (Reduce), and /docs, which leads to them. The
+// document is Swagger 2.0.
+func Routes(name, document string, keep func(path string) bool) ([]httpserver.Route, error) {
+	var spec map[string]any
+	if err := json.Unmarshal([]byte(document), &spec); err != nil {
+		return nil, fmt.Errorf("read the specification: %w", err)
+	}
+	if spec["swagger"] != "2.0" {
+		return nil, fmt.Errorf("read the specification: it is no Swagger 2.0 document")
+	}
+	Reduce(spec, keep)
+	reduced, err := json.Marshal(spec)
 	if err != nil {
 		return nil, err
 	}
 	page := func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
-		_, _ = w.Write(relative) // A client that is gone misses nothing.
+		_, _ = w.Write(reduced) // A client that is gone misses nothing.
 	}
 	return []httpserver.Route{
 		httpserver.NewRoute("GET", "/docs", identity.Public, http.RedirectHandler("/docs/", http.StatusMovedPermanently)),
 		httpserver.NewRoute("GET", "/docs/*", identity.Public, UI(Spec{Name: name, URL: "doc.json"})),
 		httpserver.NewRoute("GET", "/docs/doc.json", identity.Public, http.HandlerFunc(page)),
 	}, nil
-}
-
-// Relative makes a Swagger 2.0 document speak of the server that it is read from: without host and schemes, a browser
-// sends "Try it out" to the origin of the page.
-func Relative(document []byte) ([]byte, error) {
-	var spec map[string]json.RawMessage
-	if err := json.Unmarshal(document, &spec); err != nil {
-		return nil, fmt.Errorf("read the specification: %w", err)
-	}
-	if _, ok := spec["swagger"]; !ok {
-		return nil, fmt.Errorf("read the specification: it is no Swagger 2.0 document")
-	}
-	delete(spec, "host")
-	delete(spec, "schemes")
-	return json.Marshal(spec)
 }

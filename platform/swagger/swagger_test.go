@@ -13,11 +13,16 @@ import (
 )
 
 const document = `{"swagger":"2.0","host":"localhost:8080","schemes":["http"],"basePath":"/",` +
-	`"paths":{"/api/v1/orders":{}}}`
+	`"paths":{"/api/v1/orders":{"get":{"tags":["orders"],"schema":{"$ref":"#/definitions/Order"}}},` +
+	`"/admin/parked":{"get":{"tags":["operators"],"schema":{"$ref":"#/definitions/Item"}}}},` +
+	`"tags":[{"name":"operators"},{"name":"orders"}],` +
+	`"definitions":{"Order":{"$ref":"#/definitions/Money"},"Money":{},"Item":{"$ref":"#/definitions/Money"}}}`
+
+func orders(path string) bool { return path == "/api/v1/orders" }
 
 func TestRoutes(t *testing.T) {
 	router := chi.NewRouter()
-	routes, err := Routes("orders", document)
+	routes, err := Routes("orders", document, orders)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,7 +39,10 @@ func TestRoutes(t *testing.T) {
 		{"/docs/swagger-ui-bundle.js", "application/javascript", "swagger"},
 		{"/docs/swagger-ui.css", "text/css", "swagger-ui"},
 		{"/docs/favicon-32x32.png", "image/png", "PNG"},
-		{"/docs/doc.json", "application/json", `{"basePath":"/","paths":{"/api/v1/orders":{}},"swagger":"2.0"}`},
+		{"/docs/doc.json", "application/json", `{"basePath":"/",` +
+			`"definitions":{"Money":{},"Order":{"$ref":"#/definitions/Money"}},` +
+			`"paths":{"/api/v1/orders":{"get":{"schema":{"$ref":"#/definitions/Order"},"tags":["orders"]}}},` +
+			`"swagger":"2.0","tags":[{"name":"orders"}]}`},
 	} {
 		response, err := http.Get(server.URL + test.path)
 		if err != nil {
@@ -69,9 +77,9 @@ func TestUIOffersSeveralDocuments(t *testing.T) {
 	}
 }
 
-func TestRelativeRefusesWhatIsNoSpecification(t *testing.T) {
+func TestWhatIsNoSpecificationIsRefused(t *testing.T) {
 	for _, body := range []string{"", "<html>", "[]", "null", `{"openapi":"3.0"}`} {
-		if _, err := Relative([]byte(body)); err == nil {
+		if _, err := Routes("orders", body, orders); err == nil {
 			t.Errorf("%q was accepted", body)
 		}
 	}

@@ -5,7 +5,6 @@ package telemetry
 
 import (
 	"context"
-	"errors"
 	"io"
 	"log/slog"
 
@@ -14,22 +13,18 @@ import (
 
 // Config is the settings of telemetry, which every process has.
 type Config struct {
-	LogLevel    slog.Level `env:"LOG_LEVEL" default:"info" help:"least level that is logged: debug (every request), info, warn or error"`
-	LogFormat   string     `env:"LOG_FORMAT" default:"json" help:"form of the log: json or text"`
-	ProfileAddr string     `env:"PPROF_ADDR" help:"address for profiles of the Go runtime, such as 127.0.0.1:6060 (default: none)"`
+	LogLevel  slog.Level `env:"LOG_LEVEL" default:"info" help:"least level that is logged: debug (every request), info, warn or error"`
+	LogFormat string     `env:"LOG_FORMAT" default:"json" help:"form of the log: json or text"`
 }
 
 const textFormat = "text"
 
-// Validate checks the format of the log and the address.
-func (c Config) Validate() (err error) {
+// Validate checks the format of the log.
+func (c Config) Validate() error {
 	if c.LogFormat != "" && c.LogFormat != "json" && c.LogFormat != textFormat {
-		err = &config.Wrong{Name: "LOG_FORMAT", Value: c.LogFormat, Must: "must be json or text"}
+		return &config.Wrong{Name: "LOG_FORMAT", Value: c.LogFormat, Must: "must be json or text"}
 	}
-	if c.ProfileAddr != "" {
-		err = errors.Join(err, config.CheckAddr("PPROF_ADDR", c.ProfileAddr))
-	}
-	return err
+	return nil
 }
 
 // NewLogger returns a logger whose every line names the service. Durations are in milliseconds, and their names say so.

@@ -34,8 +34,8 @@ func MetricsHandler(registry *prometheus.Registry) http.Handler {
 	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{Registry: registry, MaxRequestsInFlight: 4})
 }
 
-// ProfileHandler serves the profiles of the Go runtime under /debug/pprof/. They reveal much, so they get an address of
-// their own.
+// ProfileHandler serves the profiles of the Go runtime under /debug/pprof/. They reveal much, so they
+// are for operators alone.
 func ProfileHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/debug/pprof/", pprof.Index)

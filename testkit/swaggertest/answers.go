@@ -132,8 +132,8 @@ func words(text string) []string {
 
 // CheckExamples sends each operation as the document shows it, in the order of paths and methods: with the example of
 // its body, and those of its parameters. prepare is called before an operation and returns the IDs that no document
-// can know. Each must succeed with an answer as documented.
-func CheckExamples(t *testing.T, s *Spec, base string, prepare func(o *Operation, parameter string) string) {
+// can know. base is where an operation is served. Each must succeed with an answer as documented.
+func CheckExamples(t *testing.T, s *Spec, base func(*Operation) string, prepare func(o *Operation, parameter string) string) {
 	for _, o := range s.Operations {
 		path := o.fill(func(name string) string {
 			for _, p := range o.In("path") {
@@ -155,7 +155,7 @@ func CheckExamples(t *testing.T, s *Spec, base string, prepare func(o *Operation
 		if query.String() != "" {
 			path += "?" + query.String()[1:]
 		}
-		a := send(t, o.Method, base, path, s.Body(t, o))
+		a := send(t, o.Method, base(o), path, s.Body(t, o))
 		if a.status >= 300 {
 			t.Errorf("%s: %s %s %s: %d %s", o.ID, o.Method, path, s.Body(t, o), a.status, a.body)
 		}

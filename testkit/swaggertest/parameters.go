@@ -68,8 +68,9 @@ func cursors(t testing.TB, path string) (forged []string) {
 
 // CheckParameters sends hostile values for every path and query parameter of every operation: the answer must never
 // be a 5xx, and a 400 must name the parameter. The documented query parameters must be taken, and unknown, repeated
-// or empty ones refused. exists returns an ID that exists for a path parameter, or "".
-func CheckParameters(t *testing.T, s *Spec, base string, exists func(o *Operation, name string) string) {
+// or empty ones refused. base is where an operation is served. exists returns an
+// ID that exists for a path parameter, or "".
+func CheckParameters(t *testing.T, s *Spec, base func(*Operation) string, exists func(o *Operation, name string) string) {
 	names := map[string]bool{}
 	for _, o := range s.Operations {
 		for _, p := range o.In("query") {
@@ -90,7 +91,7 @@ func CheckParameters(t *testing.T, s *Spec, base string, exists func(o *Operatio
 			// refused asks for a 400 with this code that names the parameter.
 			refused := func(target, code, field string) {
 				t.Helper()
-				a := send(t, o.Method, base, target, body)
+				a := send(t, o.Method, base(o), target, body)
 				if gotCode, gotField := a.problem(); a.status != 400 || gotCode != code || gotField != field {
 					t.Errorf("%s %.200s: %d %.500s, want %s of %s", o.Method, target, a.status, a.body, code, field)
 				}
@@ -98,7 +99,7 @@ func CheckParameters(t *testing.T, s *Spec, base string, exists func(o *Operatio
 			// survived asks for anything but a fault or a 400 that names another parameter.
 			survived := func(target string, fields ...string) {
 				t.Helper()
-				a := send(t, o.Method, base, target, body)
+				a := send(t, o.Method, base(o), target, body)
 				if _, field := a.problem(); a.status >= 500 || a.status == 400 && !slices.Contains(fields, field) {
 					t.Errorf("%s %.200s: %d %.500s", o.Method, target, a.status, a.body)
 				}

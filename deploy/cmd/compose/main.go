@@ -45,6 +45,11 @@ const (
 	orders   = "http://127.0.0.1:8080"
 	payments = "http://127.0.0.1:8081"
 	kafkaUI  = "http://127.0.0.1:8090"
+
+	// of the operators' planes
+	gatewayAdmin  = "http://127.0.0.1:8009"
+	ordersAdmin   = "http://127.0.0.1:8180"
+	paymentsAdmin = "http://127.0.0.1:8181"
 )
 
 // trial is one run of the program.
@@ -118,7 +123,7 @@ func note(format string, args ...any) { fmt.Printf("             "+format+"\n", 
 // portsFree returns an error that names the full stack's ports that are taken.
 func portsFree() error {
 	var taken []string
-	for _, port := range []string{"8000", "8080", "8081", "8090", "9092", "54320"} {
+	for _, port := range []string{"8000", "8009", "8080", "8081", "8090", "8180", "8181", "9092", "54320"} {
 		listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", port))
 		if err != nil {
 			taken = append(taken, port)
@@ -150,9 +155,9 @@ func (t *trial) pages(context.Context) error {
 	browser := load.New("")
 	defer browser.Close()
 	for _, url := range []string{
-		orders + "/docs/index.html", orders + "/healthz", orders + "/metrics",
-		payments + "/docs/index.html", payments + "/healthz", payments + "/metrics",
-		gateway + "/docs/index.html", gateway + "/healthz", gateway + "/readyz",
+		orders + "/docs/index.html", orders + "/healthz", ordersAdmin + "/metrics", ordersAdmin + "/admin/parked",
+		payments + "/docs/index.html", payments + "/healthz", paymentsAdmin + "/metrics", paymentsAdmin + "/admin/parked",
+		gateway + "/docs/index.html", gateway + "/healthz", gateway + "/readyz", gatewayAdmin + "/metrics",
 		kafkaUI + "/",
 	} {
 		if err := browser.Call("GET", url, "", nil, nil); err != nil {

@@ -52,7 +52,7 @@ func setup(t *testing.T) *bundle {
 	b := &bundle{t: t, at: place{filepath.Join(root, ".altyn")}, ports: make(map[string]string)}
 	b.env = append(os.Environ(), asProgram+"=1", "KAFKA="+string(localkafka.Embedded))
 	for _, variable := range []string{"POSTGRES_PORT", "KAFKA_PORT", "ORDERS_ADDR", "PAYMENTS_ADDR", "GATEWAY_ADDR",
-		"GATEWAY_ADMIN_ADDR"} {
+		"ORDERS_ADMIN_ADDR", "PAYMENTS_ADMIN_ADDR", "GATEWAY_ADMIN_ADDR"} {
 		port, err := stack.FreePort()
 		if err != nil {
 			t.Fatal(err)

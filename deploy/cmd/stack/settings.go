@@ -30,7 +30,9 @@ type Settings struct {
 	OrdersAddr        string `env:"ORDERS_ADDR" default:":8080" help:"address of orders"`
 	PaymentsAddr      string `env:"PAYMENTS_ADDR" default:":8081" help:"address of payments"`
 	GatewayAddr       string `env:"GATEWAY_ADDR" default:":8000" help:"address of the gateway"`
-	GatewayAdminAddr  string `env:"GATEWAY_ADMIN_ADDR" default:":8009" help:"address of the gateway's metrics"`
+	GatewayAdminAddr  string `env:"GATEWAY_ADMIN_ADDR" default:":8009" help:"address of the operators' plane of the gateway"`
+	OrdersAdminAddr   string `env:"ORDERS_ADMIN_ADDR" default:":8180" help:"address of the operators' plane of orders"`
+	PaymentsAdminAddr string `env:"PAYMENTS_ADMIN_ADDR" default:":8181" help:"address of the operators' plane of payments"`
 	OrdersInstances   int    `env:"ORDERS_INSTANCES" default:"1" help:"instances of orders, all but the first on free ports"`
 	PaymentsInstances int    `env:"PAYMENTS_INSTANCES" default:"1" help:"instances of payments, all but the first on free ports"`
 	PaymentsWorkers   int    `env:"PAYMENTS_WORKERS" default:"1" help:"further instances of payments that settle and serve no API"`
@@ -43,6 +45,8 @@ const maxInstances = 16
 func (s *Settings) Validate() error {
 	errs := []error{
 		config.CheckAddr("ORDERS_ADDR", s.OrdersAddr), config.CheckAddr("PAYMENTS_ADDR", s.PaymentsAddr),
+		config.CheckAddr("ORDERS_ADMIN_ADDR", s.OrdersAdminAddr),
+		config.CheckAddr("PAYMENTS_ADMIN_ADDR", s.PaymentsAdminAddr),
 		config.CheckAddr("GATEWAY_ADDR", s.GatewayAddr), config.CheckAddr("GATEWAY_ADMIN_ADDR", s.GatewayAdminAddr),
 	}
 	kinds := []localpostgres.Kind{"", localpostgres.Embedded, localpostgres.Installed}
@@ -93,9 +97,9 @@ func (s *Settings) services() []stack.Service {
 		// The first instance of each service has the well-known address.
 		switch service := &services[i]; service.Name {
 		case stack.Orders:
-			service.Addr = s.OrdersAddr
+			service.Addr, service.AdminAddr = s.OrdersAddr, s.OrdersAdminAddr
 		case stack.Payments:
-			service.Addr = s.PaymentsAddr
+			service.Addr, service.AdminAddr = s.PaymentsAddr, s.PaymentsAdminAddr
 		case stack.Gateway:
 			service.Addr, service.AdminAddr = s.GatewayAddr, s.GatewayAdminAddr
 		}
@@ -148,7 +152,9 @@ func (s *Settings) endpoints(withServices bool) []stack.Endpoint {
 			stack.Endpoint{Part: stack.Orders, Addr: s.OrdersAddr, Variable: "ORDERS_ADDR"},
 			stack.Endpoint{Part: stack.Payments, Addr: s.PaymentsAddr, Variable: "PAYMENTS_ADDR"},
 			stack.Endpoint{Part: stack.Gateway, Addr: s.GatewayAddr, Variable: "GATEWAY_ADDR"},
-			stack.Endpoint{Part: "the gateway's metrics", Addr: s.GatewayAdminAddr, Variable: "GATEWAY_ADMIN_ADDR"},
+			stack.Endpoint{Part: "the operators' plane of orders", Addr: s.OrdersAdminAddr, Variable: "ORDERS_ADMIN_ADDR"},
+			stack.Endpoint{Part: "that of payments", Addr: s.PaymentsAdminAddr, Variable: "PAYMENTS_ADMIN_ADDR"},
+			stack.Endpoint{Part: "that of the gateway", Addr: s.GatewayAdminAddr, Variable: "GATEWAY_ADMIN_ADDR"},
 		)
 	}
 	return endpoints

@@ -3,11 +3,9 @@ package main
 
 import (
 	"context"
-	"net/http"
 	"os"
 	"time"
 
-	"github.com/go-chi/chi/v5"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/altyn-pay/altyn/gateway/internal/edge"
@@ -26,7 +24,7 @@ func main() {
 	}}.Main())
 }
 
-func health(ctx context.Context, cfg edge.Config) error { return httpserver.Probe(ctx, cfg.Addr) }
+func health(ctx context.Context, cfg edge.Config) error { return httpserver.Probe(ctx, cfg.AdminAddr) }
 
 func serve(ctx context.Context, cfg edge.Config) error {
 	logger := telemetry.NewLogger(os.Stderr, cfg.Telemetry, "gateway")
@@ -37,10 +35,6 @@ func serve(ctx context.Context, cfg edge.Config) error {
 		return err
 	}
 	defer handler.Close()
-	admin := chi.NewRouter()
-	admin.Use(cfg.HTTP.Guard)
-	admin.Method(http.MethodGet, "/metrics", telemetry.MetricsHandler(registry))
-	admin.Method(http.MethodGet, "/version", config.ThisBuild())
 
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
@@ -55,10 +49,9 @@ func serve(ctx context.Context, cfg edge.Config) error {
 		})
 	})
 	group.Go(func() error {
-		return httpserver.Run(ctx, httpserver.Server{Name: "admin", Addr: cfg.AdminAddr, Handler: admin, Logger: logger})
+		return httpserver.Run(ctx, httpserver.Server{
+			Name: "operators", Addr: cfg.AdminAddr, Handler: handler.Admin, Logger: logger, WriteTimeout: httpserver.PlaneTimeout,
+		})
 	})
-	if addr := cfg.Telemetry.ProfileAddr; addr != "" {
-		group.Go(func() error { return httpserver.Run(ctx, httpserver.Profile(addr, cfg.HTTP, logger)) })
-	}
 	return group.Wait()
 }

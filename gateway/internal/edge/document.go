@@ -6,15 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net/http"
-	"regexp"
-	"slices"
 	"strconv"
 	"time"
 
 	"github.com/altyn-pay/altyn/gateway/internal/upstream"
 	"github.com/altyn-pay/altyn/platform/httpserver"
+	"github.com/altyn-pay/altyn/platform/swagger"
 )
 
 const (
@@ -36,7 +34,7 @@ func specification(name string, service *upstream.Upstream, prefixes []string) h
 			p.Detail = "the specification of " + name + " cannot be read at the moment; try again shortly"
 			return p
 		}
-		d.reduce(prefixes)
+		swagger.Reduce(d, func(path string) bool { return under(path, prefixes) })
 		d.addOwnAnswers()
 		w.Header().Set("Cache-Control", "no-cache")
 		return httpserver.WriteJSON(w, http.StatusOK, d)
@@ -82,46 +80,6 @@ func (d document) eachOperation(visit func(operation document)) {
 		methods := paths.object(path)
 		for method := range methods {
 			visit(methods.object(method))
-		}
-	}
-}
-
-// reduce drops everything from a document but what lies under the prefixes, and what that refers to.
-func (d document) reduce(prefixes []string) {
-	delete(d, "host")
-	delete(d, "schemes")
-	maps.DeleteFunc(d.object("paths"), func(path string, _ any) bool { return !under(path, prefixes) })
-
-	used := make(map[any]bool)
-	d.eachOperation(func(operation document) {
-		tags, _ := operation["tags"].([]any)
-		for _, tag := range tags {
-			used[tag] = true
-		}
-	})
-	tags, _ := d["tags"].([]any)
-	d["tags"] = slices.DeleteFunc(tags, func(tag any) bool {
-		described, _ := tag.(map[string]any)
-		return !used[described["name"]]
-	})
-
-	needed := make(map[string]any)
-	for _, part := range []string{"paths", "parameters", "responses"} {
-		d.need(d[part], needed)
-	}
-	d["definitions"] = needed
-}
-
-var reference = regexp.MustCompile(`"#/definitions/([^"]+)"`)
-
-// need adds the definitions that a part of the document refers to, and those that they refer to.
-func (d document) need(part any, needed map[string]any) {
-	text, _ := json.Marshal(part) // It was decoded from JSON.
-	for _, match := range reference.FindAllSubmatch(text, -1) {
-		name := string(match[1])
-		if definition, ok := d.object("definitions")[name]; ok && needed[name] == nil {
-			needed[name] = definition
-			d.need(definition, needed)
 		}
 	}
 }

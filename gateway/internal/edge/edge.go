@@ -54,6 +54,7 @@ var (
 // Gateway is the handler of everything that the gateway serves.
 type Gateway struct {
 	http.Handler
+	Admin    http.Handler // the operators' plane
 	services []*upstream.Upstream
 	tokens   *bearer.Verifier
 }
@@ -77,7 +78,7 @@ func (g *Gateway) Close() {
 }
 
 // New returns the gateway.
-func New(cfg Config, logger *slog.Logger, registerer prometheus.Registerer) (*Gateway, error) {
+func New(cfg Config, logger *slog.Logger, registry *prometheus.Registry) (*Gateway, error) {
 	orders, err := upstream.New("orders", cfg.Orders, logger)
 	if err != nil {
 		return nil, fmt.Errorf("orders: %w", err)
@@ -88,9 +89,10 @@ func New(cfg Config, logger *slog.Logger, registerer prometheus.Registerer) (*Ga
 	}
 
 	tokens := bearer.New(cfg.Auth, logger)
-	router := httpserver.NewRouter(httpserver.Options{
-		Logger: logger, Registerer: registerer, Classify: problemOf, Authenticate: tokens.Authenticate, Config: cfg.HTTP,
-	})
+	options := httpserver.Options{
+		Logger: logger, Registerer: registry, Classify: problemOf, Authenticate: tokens.Authenticate, Config: cfg.HTTP,
+	}
+	router := httpserver.NewRouter(options)
 	// The services judge what a token allows.
 	toOrders := httpserver.Needs(identity.Anyone, newProxy(cfg, orders))
 	toPayments := httpserver.Needs(identity.Anyone, newProxy(cfg, payments))
@@ -128,7 +130,10 @@ func New(cfg Config, logger *slog.Logger, registerer prometheus.Registerer) (*Ga
 	router.Get("/docs/*", swagger.UI(
 		swagger.Spec{Name: "orders", URL: "orders.json"}, swagger.Spec{Name: "payments", URL: "payments.json"}).ServeHTTP)
 
-	return &Gateway{router, []*upstream.Upstream{orders, payments}, tokens}, nil
+	return &Gateway{
+		Handler: router, Admin: httpserver.NewPlane(options, registry, health),
+		services: []*upstream.Upstream{orders, payments}, tokens: tokens,
+	}, nil
 }
 
 func route(router chi.Router, prefixes []string, handler http.Handler) {
@@ -149,7 +154,7 @@ func under(path string, prefixes []string) bool {
 // Config are the gateway's settings.
 type Config struct {
 	Addr            string        `env:"GATEWAY_ADDR" default:":8000" help:"address of the API and its documentation"`
-	AdminAddr       string        `env:"GATEWAY_ADMIN_ADDR" default:":8009" help:"address of /metrics"`
+	AdminAddr       string        `env:"GATEWAY_ADMIN_ADDR" default:":8009" help:"address of the operators' plane of the gateway: /metrics, profiles"`
 	Orders          []string      `env:"ORDERS_URL" default:"http://127.0.0.1:8080" help:"base URLs of the instances of orders, separated by commas"`
 	Payments        []string      `env:"PAYMENTS_URL" default:"http://127.0.0.1:8081" help:"base URLs of the instances of payments, separated by commas"`
 	UpstreamTimeout time.Duration `env:"GATEWAY_UPSTREAM_TIMEOUT" default:"35s" help:"time a service has to answer, streams of events apart; longer than ?wait= may ask for"`

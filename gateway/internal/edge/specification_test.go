@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -57,7 +58,7 @@ func TestSpecificationsAreThoseOfTheGateway(t *testing.T) {
 			t.Errorf("%s has %d paths, want %d", page, got, want)
 		}
 		definitions, used := read.object("definitions"), make(map[string]bool)
-		for _, match := range reference.FindAllStringSubmatch(body, -1) {
+		for _, match := range regexp.MustCompile(`"#/definitions/([^"]+)"`).FindAllStringSubmatch(body, -1) {
 			if used[match[1]] = true; definitions[match[1]] == nil {
 				t.Errorf("%s has no %s", page, match[1])
 			}

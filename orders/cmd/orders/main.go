@@ -18,7 +18,7 @@ package main
 //	@tag.name		orders
 //	@tag.description	place orders, follow them, cancel them
 //	@tag.name		operators
-//	@tag.description	on the service's own port only; the gateway does not serve it
+//	@tag.description	on the operators' plane, which has an address of its own; the gateway does not serve it
 
 import (
 	"context"
@@ -53,6 +53,7 @@ it reads from there. Its database must be migrated first.`
 // Config is all that can be set.
 type Config struct {
 	Addr      string        `env:"ORDERS_ADDR" default:":8080" help:"address of the HTTP server of orders"`
+	AdminAddr string        `env:"ORDERS_ADMIN_ADDR" default:":8180" help:"address of the operators' plane of orders: /metrics, /admin, profiles"`
 	HealAfter time.Duration `env:"ORDERS_HEAL_AFTER" default:"1m" help:"how long an order may be pending or cancelling without a reason before it is announced again"`
 	service.Config
 }
@@ -63,14 +64,14 @@ func (c Config) Validate() error {
 	if c.HealAfter < time.Second || c.HealAfter > maxHealAfter {
 		wrong = config.Invalid("ORDERS_HEAL_AFTER", "must be from 1s to %s", maxHealAfter)
 	}
-	return errors.Join(config.CheckAddr("ORDERS_ADDR", c.Addr), wrong)
+	return errors.Join(config.CheckAddr("ORDERS_ADDR", c.Addr), config.CheckAddr("ORDERS_ADMIN_ADDR", c.AdminAddr), wrong)
 }
 
 const maxHealAfter = 24 * time.Hour
 
 func newProgram(cfg Config) service.Program {
 	return service.Program{
-		Name: name, Addr: cfg.Addr, Config: cfg.Config, Migrations: postgres.Migrations(), Amounts: []string{"orders"},
+		Name: name, Addr: cfg.Addr, AdminAddr: cfg.AdminAddr, Config: cfg.Config, Migrations: postgres.Migrations(), Amounts: []string{"orders"},
 		Reads: reads, Classify: api.Classify,
 		Build: func(p *service.Process) error { return build(p, cfg.HealAfter) },
 	}
@@ -110,7 +111,12 @@ func build(p *service.Process, healAfter time.Duration) error {
 		}
 		wake = relay.Wake
 	}
-	p.Mount(operators.NewAPI(p.Log, outbox.NewParked(p.DB, wake), worker).Routes()...)
+	p.MountAdmin(operators.NewAPI(p.Log, outbox.NewParked(p.DB, wake), worker).Routes()...)
+	pages, err := swagger.Routes(name, docs.Document, operators.Serves)
+	if err != nil {
+		return err
+	}
+	p.MountAdmin(pages...)
 	if p.Config.Role == service.Worker {
 		return nil
 	}
@@ -120,7 +126,7 @@ func build(p *service.Process, healAfter time.Duration) error {
 	p.Go(backlog.Run)
 	orders := placing.New(store, p.Currencies, changed, wake, backlog.Full, p.Metrics)
 	p.Mount(api.New(orders, store, p.Currencies, changes, p.Metrics).Routes()...)
-	pages, err := swagger.Routes(name, docs.Document)
+	pages, err = swagger.Routes(name, docs.Document, func(path string) bool { return !operators.Serves(path) })
 	p.Mount(pages...)
 	return err
 }

@@ -28,6 +28,7 @@ import (
 	"github.com/altyn-pay/altyn/testkit/contracttest"
 	"github.com/altyn-pay/altyn/testkit/kafkatest"
 	"github.com/altyn-pay/altyn/testkit/postgrestest"
+	"github.com/altyn-pay/altyn/testkit/swaggertest"
 )
 
 func TestMain(m *testing.M) { postgrestest.Main(m) }
@@ -37,7 +38,8 @@ const patience = 30 * time.Second
 // configuration is the default one over a database and a broker of the test's own.
 func configuration(t testing.TB, db postgrestest.DB, broker kafka.Config) Config {
 	t.Helper()
-	cfg, err := config.LoadFrom[Config](map[string]string{"ORDERS_ADDR": "127.0.0.1:0", "LOG_LEVEL": "ERROR"})
+	cfg, err := config.LoadFrom[Config](map[string]string{"ORDERS_ADDR": "127.0.0.1:0", "ORDERS_ADMIN_ADDR": "127.0.0.1:0",
+		"LOG_LEVEL": "ERROR"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +49,8 @@ func configuration(t testing.TB, db postgrestest.DB, broker kafka.Config) Config
 
 // process is a running service.
 type process struct {
-	url   string
+	url   string             // of its API
+	admin string             // of its operators' plane
 	stop  context.CancelFunc // SIGTERM
 	ended chan error
 }
@@ -56,19 +59,31 @@ func start(t testing.TB, cfg Config) process {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	p := process{stop: cancel, ended: make(chan error, 1)}
-	addresses := make(chan net.Addr, 1)
+	addresses := make(chan service.Addresses, 1)
 	go func() {
-		p.ended <- service.Serve(ctx, newProgram(cfg), func(addr net.Addr) { addresses <- addr })
+		p.ended <- service.Serve(ctx, newProgram(cfg), func(a service.Addresses) { addresses <- a })
 	}()
 	select {
-	case addr := <-addresses:
-		p.url = "http://" + addr.String()
+	case a := <-addresses:
+		p.url, p.admin = "http://"+a.API.String(), "http://"+a.Admin.String()
 	case err := <-p.ended:
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { p.end(t) })
 	return p
 }
+
+// base is the URL at which a path is served: that of the API or of the operators' plane.
+func (p process) base(path string) string {
+	for _, prefix := range []string{"/admin/", "/metrics", "/version"} {
+		if strings.HasPrefix(path, prefix) {
+			return p.admin
+		}
+	}
+	return p.url
+}
+
+func (p process) baseOf(o *swaggertest.Operation) string { return p.base(o.Path) }
 
 // end stops the service as SIGTERM does and waits for its end.
 func (p process) end(t testing.TB) {
@@ -87,7 +102,7 @@ func (p process) end(t testing.TB) {
 
 func (p process) call(t testing.TB, method, path, body string, headers ...string) (int, []byte) {
 	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), method, p.url+path, strings.NewReader(body))
+	request, err := http.NewRequestWithContext(t.Context(), method, p.base(path)+path, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -473,9 +488,15 @@ func TestThePortIsTaken(t *testing.T) {
 	defer listener.Close()
 	db := postgrestest.Database(t, "orders", postgres.Migrations()...)
 	cfg := configuration(t, db, kafkatest.Config("127.0.0.1:1"))
-	cfg.Addr = listener.Addr().String()
-	if err := service.Serve(t.Context(), newProgram(cfg), nil); err == nil || !strings.Contains(err.Error(), cfg.Addr) {
-		t.Errorf("serve: %v", err)
+	taken := listener.Addr().String()
+	for _, addr := range []*string{&cfg.Addr, &cfg.AdminAddr} {
+		was := *addr
+		*addr = taken
+		err := service.Serve(t.Context(), newProgram(cfg), nil)
+		if err == nil || !strings.Contains(err.Error(), taken) {
+			t.Errorf("serve: %v", err)
+		}
+		*addr = was
 	}
 }
 

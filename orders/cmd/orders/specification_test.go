@@ -16,7 +16,7 @@ func TestParameters(t *testing.T) {
 	p := start(t, configuration(t, postgrestest.Database(t, name, postgres.Migrations()...), kafkatest.Broker(t)))
 	id := p.place(t, "", "1.00").ID.String()
 	t.Run("walk", func(t *testing.T) {
-		swaggertest.CheckParameters(t, swaggertest.Load(docs.Document), p.url,
+		swaggertest.CheckParameters(t, swaggertest.Load(docs.Document), p.baseOf,
 			func(*swaggertest.Operation, string) string { return id })
 	})
 }
@@ -28,7 +28,7 @@ func TestExamples(t *testing.T) {
 	startPayments(t, broker)
 	p := start(t, configuration(t, postgrestest.Database(t, name, postgres.Migrations()...), broker))
 	id := p.place(t, "?wait=30s", "1.00").ID.String()
-	swaggertest.CheckExamples(t, swaggertest.Load(docs.Document), p.url, func(o *swaggertest.Operation, _ string) string {
+	swaggertest.CheckExamples(t, swaggertest.Load(docs.Document), p.baseOf, func(o *swaggertest.Operation, _ string) string {
 		if o.Tags[0] == "operators" {
 			return "" // nothing is parked
 		}

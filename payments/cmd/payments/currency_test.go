@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -70,13 +69,13 @@ func TestNothingIsServedBeforeTheCurrenciesAreKnown(t *testing.T) {
 		proxy.Away(true)
 		ctx, stop := context.WithCancel(t.Context())
 		defer stop()
-		addr, ended := make(chan net.Addr, 1), make(chan error, 1)
+		addr, ended := make(chan service.Addresses, 1), make(chan error, 1)
 		cfg := service.Config{Role: service.All, Postgres: b.Settings.Postgres, Kafka: b.broker, Currencies: file(lines),
 			Telemetry: telemetry.Config{LogLevel: slog.LevelError + 1}}
-		go func() { ended <- b.Serve(ctx, cfg, func(a net.Addr) { addr <- a }) }()
+		go func() { ended <- b.Serve(ctx, cfg, func(a service.Addresses) { addr <- a }) }()
 		select {
 		case a := <-addr:
-			b.URL = "http://" + a.String()
+			b.URL = "http://" + a.API.String()
 		case err := <-ended:
 			t.Fatalf("it did not start: %v", err)
 		}

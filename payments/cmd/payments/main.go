@@ -28,7 +28,7 @@ package main
 //	@tag.name		currencies
 //	@tag.description	and their numbers of decimal digits
 //	@tag.name		operators
-//	@tag.description	on the service's own port only; the gateway does not serve it
+//	@tag.description	on the operators' plane, which has an address of its own; the gateway does not serve it
 
 import (
 	"context"
@@ -61,6 +61,7 @@ and the payment of orders, which it receives and answers over Kafka. Its databas
 // Config is all that can be set.
 type Config struct {
 	Addr      string        `env:"PAYMENTS_ADDR" default:":8081" help:"address of the HTTP server of payments"`
+	AdminAddr string        `env:"PAYMENTS_ADMIN_ADDR" default:":8181" help:"address of the operators' plane of payments: /metrics, /admin, profiles"`
 	HealAfter time.Duration `env:"PAYMENTS_HEAL_AFTER" default:"1m" help:"how long after a refund orders is told of it again, in case the broker has lost the event; three more times follow with growing pauses"`
 	service.Config
 }
@@ -71,7 +72,7 @@ func (c Config) Validate() error {
 	if c.HealAfter < time.Second || c.HealAfter > maxHealAfter {
 		wrong = config.Invalid("PAYMENTS_HEAL_AFTER", "must be from 1s to %s", maxHealAfter)
 	}
-	return errors.Join(config.CheckAddr("PAYMENTS_ADDR", c.Addr), wrong)
+	return errors.Join(config.CheckAddr("PAYMENTS_ADDR", c.Addr), config.CheckAddr("PAYMENTS_ADMIN_ADDR", c.AdminAddr), wrong)
 }
 
 const maxHealAfter = 24 * time.Hour
@@ -80,7 +81,7 @@ func program(cfg Config) service.Program { return newProgram(cfg, inbox.DefaultR
 
 func newProgram(cfg Config, retry inbox.Retry) service.Program {
 	return service.Program{
-		Name: name, Addr: cfg.Addr, Config: cfg.Config,
+		Name: name, Addr: cfg.Addr, AdminAddr: cfg.AdminAddr, Config: cfg.Config,
 		Migrations: postgres.Migrations(), Amounts: []string{"balances", "operations"}, Reads: reads,
 		Classify: billing.Problem, Render: rpc.Render,
 		Build: func(p *service.Process) error { return build(p, retry, cfg.HealAfter) },
@@ -109,7 +110,12 @@ func build(p *service.Process, retry inbox.Retry, healAfter time.Duration) error
 	}
 	discardable := func(kind string) bool { return ledger.Kind(kind).Discardable() }
 	sources := []parked.Source{inbox.NewParked(p.DB, discardable, wake), outbox.NewParked(p.DB, wakeRelay)}
-	p.Mount(operators.NewAPI(p.Log, sources...).Routes()...)
+	p.MountAdmin(operators.NewAPI(p.Log, sources...).Routes()...)
+	pages, err := swagger.Routes(name, docs.Document, operators.Serves)
+	if err != nil {
+		return err
+	}
+	p.MountAdmin(pages...)
 	if p.Config.Role == service.Worker {
 		return nil
 	}
@@ -118,9 +124,11 @@ func build(p *service.Process, retry inbox.Retry, healAfter time.Duration) error
 	p.Go(backlog.Run)
 	core := billing.New(store, p.Currencies, results, intake, backlog.Full)
 	p.Mount(api.New(core, store, p.Currencies).Routes()...)
-	p.Mount(rpc.New(core, p.Health.IsReady).Routes()...)
+	calls := rpc.New(core, p.Health.IsReady)
+	p.Mount(calls.Routes()...)
+	p.MountAdmin(calls.Reflection()...)
 	p.H2C = true
-	pages, err := swagger.Routes(name, docs.Document)
+	pages, err = swagger.Routes(name, docs.Document, func(path string) bool { return !operators.Serves(path) })
 	p.Mount(pages...)
 	return err
 }

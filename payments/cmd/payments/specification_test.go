@@ -15,7 +15,7 @@ func TestParameters(t *testing.T) {
 	b := setup(t, "all")
 	account := b.Account("100.00").String()
 	t.Run("walk", func(t *testing.T) {
-		swaggertest.CheckParameters(t, paymentstest.Specification(), b.URL,
+		swaggertest.CheckParameters(t, paymentstest.Specification(), b.BaseOf,
 			func(*swaggertest.Operation, string) string { return account })
 	})
 }
@@ -31,7 +31,7 @@ func TestExamples(t *testing.T) {
 		b.Until(1, `SELECT count(*) FROM payments WHERE order_id = $1 AND status = 'authorized'`, o.OrderID)
 		return o.OrderID.String()
 	}
-	swaggertest.CheckExamples(t, paymentstest.Specification(), b.URL,
+	swaggertest.CheckExamples(t, paymentstest.Specification(), b.BaseOf,
 		func(o *swaggertest.Operation, parameter string) string {
 			switch {
 			case o.Tags[0] == "operators":

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/go-chi/chi/v5"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/altyn-pay/altyn/payments/docs"
 	"github.com/altyn-pay/altyn/payments/internal/api"
@@ -25,6 +26,7 @@ func TestDocumentHasTheScopes(t *testing.T) {
 	const page = "../../../docs/api.md"
 	swaggertest.CheckScopes(t, page, "### payments", (*api.API)(nil).Routes()...)
 	swaggertest.CheckScopes(t, page, "### gRPC", rpc.New(nil, nil).Routes()...)
-	swaggertest.CheckScopes(t, page, "### operators", (*operators.API)(nil).Routes()...)
+	swaggertest.CheckScopes(t, page, "### operators", slices.Concat((*operators.API)(nil).Routes(),
+		httpserver.PlaneRoutes(prometheus.NewRegistry(), nil), rpc.New(nil, nil).Reflection())...)
 	swaggertest.CheckSecurity(t, docs.Document, slices.Concat((*api.API)(nil).Routes(), (*operators.API)(nil).Routes())...)
 }

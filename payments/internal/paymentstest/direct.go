@@ -63,7 +63,9 @@ func build(p *service.Process) error {
 	p.Go(backlog.Run)
 	core := billing.New(store, p.Currencies, results, intake, backlog.Full)
 	p.Mount(api.New(core, store, p.Currencies).Routes()...)
-	p.Mount(rpc.New(core, p.Health.IsReady).Routes()...)
+	calls := rpc.New(core, p.Health.IsReady)
+	p.Mount(calls.Routes()...)
+	p.MountAdmin(calls.Reflection()...)
 	p.H2C = true
 	return nil
 }

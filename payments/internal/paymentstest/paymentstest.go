@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -35,8 +34,10 @@ type Bundle struct {
 	postgrestest.DB
 	Program  service.Program
 	Settings service.Config // of instances that are started from now on
-	URL      string         // of the instance that is asked
+	URL      string         // of the API of the instance that is asked
 	Broker   Broker
+
+	planes *sync.Map // from the URL of an instance's API to that of its operators' plane
 }
 
 // Broker is what the service has its messages from and publishes its own to.
@@ -52,7 +53,7 @@ func New(t *testing.T, program service.Program) *Bundle {
 	t.Helper()
 	t.Parallel()
 	db := postgrestest.Database(t, program.Name, postgres.Migrations()...)
-	return &Bundle{T: t, DB: db, Program: program, Settings: service.Config{
+	return &Bundle{T: t, DB: db, Program: program, planes: new(sync.Map), Settings: service.Config{
 		Postgres: db.Config, Outbox: outbox.Limits{Messages: 1_000_000, Age: time.Hour},
 		Telemetry: telemetry.Config{LogLevel: slog.LevelError + 1},
 	}}
@@ -62,10 +63,10 @@ func New(t *testing.T, program service.Program) *Bundle {
 func (b *Bundle) Start(role service.Role) (url string, stop func()) {
 	b.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	addr, done := make(chan net.Addr, 1), make(chan error, 1)
+	addr, done := make(chan service.Addresses, 1), make(chan error, 1)
 	cfg := b.Settings
 	cfg.Role = role
-	go func() { done <- b.Serve(ctx, cfg, func(a net.Addr) { addr <- a }) }()
+	go func() { done <- b.Serve(ctx, cfg, func(a service.Addresses) { addr <- a }) }()
 	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -75,7 +76,8 @@ func (b *Bundle) Start(role service.Role) (url string, stop func()) {
 	b.Cleanup(stop)
 	select {
 	case a := <-addr:
-		url = "http://" + a.String()
+		url = "http://" + a.API.String()
+		b.planes.Store(url, "http://"+a.Admin.String())
 		if b.URL == "" {
 			b.URL = url
 		}
@@ -96,11 +98,25 @@ func (b *Bundle) Through() *postgrestest.Proxy {
 }
 
 // Serve runs an instance in the foreground.
-func (b *Bundle) Serve(ctx context.Context, cfg service.Config, listening func(net.Addr)) error {
+func (b *Bundle) Serve(ctx context.Context, cfg service.Config, listening func(service.Addresses)) error {
 	program := b.Program
-	program.Addr, program.Config = "127.0.0.1:0", cfg
+	program.Addr, program.AdminAddr, program.Config = "127.0.0.1:0", "127.0.0.1:0", cfg
 	return service.Serve(ctx, program, listening)
 }
+
+// Base is the URL at which the instance that is asked serves a path: that of its API, or of its operators' plane.
+func (b *Bundle) Base(path string) string {
+	for _, prefix := range []string{"/admin/", "/metrics", "/version", "/grpc.reflection."} {
+		if strings.HasPrefix(path, prefix) {
+			plane, _ := b.planes.Load(b.URL)
+			return plane.(string)
+		}
+	}
+	return b.URL
+}
+
+// BaseOf is the Base of an operation of the specification.
+func (b *Bundle) BaseOf(o *swaggertest.Operation) string { return b.Base(o.Path) }
 
 // Specification is what every answer in these tests is held against.
 var Specification = sync.OnceValue(func() *swaggertest.Spec { return swaggertest.Load(docs.Document) })
@@ -127,7 +143,7 @@ func (b *Bundle) Call(method, path string, body any, headers ...string) Answer {
 		}
 		reader = bytes.NewReader(text)
 	}
-	request, err := http.NewRequestWithContext(b.Context(), method, b.URL+path, reader)
+	request, err := http.NewRequestWithContext(b.Context(), method, b.Base(path)+path, reader)
 	if err != nil {
 		b.Fatal(err)
 	}

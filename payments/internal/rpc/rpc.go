@@ -57,10 +57,7 @@ func (s *Service) Routes() (routes []httpserver.Route) {
 	add := func(method, pattern string, scope identity.Scope, handler http.Handler) {
 		routes = append(routes, httpserver.NewRoute(method, pattern, scope, bodies(handler)))
 	}
-	options := connect.WithHandlerOptions(
-		strict, connect.WithReadMaxBytes(maxMessage), connect.WithCompressMinBytes(compressFrom),
-		connect.WithInterceptors(connect.UnaryInterceptorFunc(outcomes)), connect.WithRecover(recovered),
-	)
+	options := handlerOptions()
 	path, handler := paymentsv1connect.NewPaymentServiceHandler(s, options)
 	methods := paymentsv1.File_altyn_payments_v1_payment_service_proto.Services().ByName("PaymentService").Methods()
 	for i := range methods.Len() {
@@ -77,12 +74,27 @@ func (s *Service) Routes() (routes []httpserver.Route) {
 	path, handler = grpchealth.NewHandler(s, options)
 	add(http.MethodPost, path+"Check", identity.Public, handler)
 	add(http.MethodPost, path+"Watch", identity.Public, handler) // answers that it is not served
-	reflector := grpcreflect.NewStaticReflector(paymentsv1connect.PaymentServiceName, grpchealth.HealthV1ServiceName)
-	path, handler = grpcreflect.NewHandlerV1(reflector, options)
-	add(http.MethodPost, path+"ServerReflectionInfo", identity.Operator, handler)
-	path, handler = grpcreflect.NewHandlerV1Alpha(reflector, options)
-	add(http.MethodPost, path+"ServerReflectionInfo", identity.Operator, handler)
 	return routes
+}
+
+// Reflection are the routes by which operators' tools discover the service.
+func (s *Service) Reflection() (routes []httpserver.Route) {
+	reflector := grpcreflect.NewStaticReflector(paymentsv1connect.PaymentServiceName, grpchealth.HealthV1ServiceName)
+	for _, serve := range []func(*grpcreflect.Reflector, ...connect.HandlerOption) (string, http.Handler){
+		grpcreflect.NewHandlerV1, grpcreflect.NewHandlerV1Alpha,
+	} {
+		path, handler := serve(reflector, handlerOptions())
+		routes = append(routes,
+			httpserver.NewRoute(http.MethodPost, path+"ServerReflectionInfo", identity.Operator, bodies(handler)))
+	}
+	return routes
+}
+
+func handlerOptions() connect.HandlerOption {
+	return connect.WithHandlerOptions(
+		strict, connect.WithReadMaxBytes(maxMessage), connect.WithCompressMinBytes(compressFrom),
+		connect.WithInterceptors(connect.UnaryInterceptorFunc(outcomes)), connect.WithRecover(recovered),
+	)
 }
 
 // readsOnly tells whether a method may be called by GET.

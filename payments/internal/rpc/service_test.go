@@ -39,9 +39,11 @@ import (
 const paymentService = "altyn.payments.v1.PaymentService"
 
 // stock is a connection of grpc-go, which knows nothing of Connect.
-func (b *bundle) stock() *grpc.ClientConn {
+func (b *bundle) stock() *grpc.ClientConn { return b.connect(b.URL) }
+
+func (b *bundle) connect(url string) *grpc.ClientConn {
 	b.Helper()
-	conn, err := grpc.NewClient("passthrough:///"+strings.TrimPrefix(b.URL, "http://"),
+	conn, err := grpc.NewClient("passthrough:///"+strings.TrimPrefix(url, "http://"),
 		grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		b.Fatal(err)
@@ -97,7 +99,7 @@ func (b *bundle) refusal(err error) refusal {
 // metrics are those of the first instance.
 func (b *bundle) metrics() string {
 	b.Helper()
-	response, err := http.Get(b.URL + "/metrics")
+	response, err := http.Get(b.Base("/metrics") + "/metrics")
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -231,7 +233,7 @@ func TestErrorsOfGRPCHaveDetails(t *testing.T) {
 
 func TestReflectionTellsOfTheService(t *testing.T) {
 	b := setup(t, "api")
-	conn := b.stock()
+	conn := b.connect(b.Base("/grpc.reflection."))
 	type request = grpc_reflection_v1.ServerReflectionRequest
 	symbol := func(name string) *request {
 		return &request{MessageRequest: &grpc_reflection_v1.ServerReflectionRequest_FileContainingSymbol{
