@@ -31,6 +31,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // gateway is a gateway on a port of its own before services that a test plays.
 type gateway struct {
 	*http.Client
+	*Gateway
 	url  string
 	log  *logBuffer
 	stop func() error // begins to drain and waits for the end
@@ -81,8 +82,9 @@ func setup(t testing.TB, change func(*Config), addresses ...string) *gateway {
 	}()
 	transport := &http.Transport{MaxIdleConnsPerHost: 64}
 	g := &gateway{
-		url: "http://" + <-listening,
-		log: log,
+		Gateway: handler,
+		url:     "http://" + <-listening,
+		log:     log,
 		Client: &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error {
 			return http.ErrUseLastResponse
 		}},
