@@ -39,6 +39,8 @@ env: build ## start only PostgreSQL and Kafka, for services started by hand (go 
 	$(IN_FORM)-env
 status: ## show what runs, and whether it is ready
 	$(IN_FORM)-status
+token: ## print a token of make start AUTH=dev (SUB=alice TENANT=shop SCOPE="orders:write orders:read")
+	$(IN_FORM)-token
 logs: ## show the logs (SERVICE=payments for one part, FOLLOW=1 to go on)
 	$(IN_FORM)-logs
 
@@ -52,6 +54,9 @@ local-construct: runner
 	@$(RUNNER) build --no-cache
 local-stop local-clean local-status: local-%:
 	@if test -x $(RUNNER); then $(RUNNER) $*; else echo 'nothing runs: nothing was built here'; fi
+local-token:
+	@test -x .altyn/bin/issuer || { echo 'nothing was built here: make start AUTH=dev' >&2; exit 1; }
+	@.altyn/bin/issuer token
 local-logs: runner
 	@$(RUNNER) logs $(if $(FOLLOW),-f) $(SERVICE)
 runner:
@@ -59,27 +64,34 @@ runner:
 	@go build -o $(RUNNER) ./deploy/cmd/stack || { echo 'The stack runner could not be built. Where modules could not be fetched:' \
 		'connect to the network once, or set GOPROXY to a mirror (go env -w GOPROXY=…). Without go: https://go.dev/dl'; exit 1; }
 
-# The stack with Docker
+# The stack with Docker. AUTH=dev and AUTH=keycloak start an issuer of tokens beside it.
+
+ISSUER_OF_dev := http://issuer.localhost:8010
+ISSUER_OF_keycloak := http://keycloak.localhost:8011/realms/altyn
+WITH_ISSUER := $(if $(ISSUER_OF_$(AUTH)),AUTH=jwt AUTH_ISSUER=$(ISSUER_OF_$(AUTH)) AUTH_AUDIENCE=altyn COMPOSE_PROFILES=$(AUTH))
+COMPOSE := $(WITH_ISSUER) docker compose
 
 docker-build docker-construct: export ALTYN_REVISION ?= $(shell git describe --always --dirty --exclude '*' 2>/dev/null)
 docker-build:
-	docker compose build
+	$(COMPOSE) build
 docker-construct:
-	docker compose build --no-cache
+	$(COMPOSE) build --no-cache
 docker-run:
-	docker compose up --detach --wait --no-build
+	$(COMPOSE) up --detach --wait --no-build
 docker-stop:
-	docker compose down
+	$(COMPOSE) --profile '*' down
 docker-clean:
-	docker compose down --volumes --remove-orphans
+	$(COMPOSE) --profile '*' down --volumes --remove-orphans
 docker-env:
-	docker compose up --detach --wait --no-build postgres kafka
-	docker compose run --rm orders-migrate
-	docker compose run --rm payments-migrate
+	$(COMPOSE) up --detach --wait --no-build postgres kafka
+	$(COMPOSE) run --rm orders-migrate
+	$(COMPOSE) run --rm payments-migrate
 docker-status:
-	docker compose ps
+	$(COMPOSE) --profile '*' ps
+docker-token:
+	@docker compose --profile dev exec --no-TTY --env SUB --env TENANT --env SCOPE issuer /service token
 docker-logs:
-	docker compose logs $(if $(FOLLOW),--follow) $(SERVICE)
+	$(COMPOSE) --profile '*' logs $(if $(FOLLOW),--follow) $(SERVICE)
 
 # Tests and tools
 

@@ -25,8 +25,9 @@ const (
 
 // Client speaks to a gateway, such as http://127.0.0.1:8000. It is safe for concurrent use.
 type Client struct {
-	base string
-	http *fasthttp.Client
+	base  string
+	token string
+	http  *fasthttp.Client
 }
 
 // New returns a client. It connects when it is first used.
@@ -38,6 +39,9 @@ func New(base string) *Client {
 		MaxIdemponentCallAttempts: 1, NoDefaultUserAgentHeader: true, DisablePathNormalizing: true,
 	}}
 }
+
+// As returns the client as somebody who has a token.
+func (c *Client) As(token string) *Client { return &Client{c.base, token, c.http} }
 
 // Close drops the connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
@@ -67,6 +71,9 @@ func (c *Client) Call(method, path, key string, body, out any) error {
 	defer fasthttp.ReleaseResponse(response)
 	request.Header.SetMethod(method)
 	request.SetRequestURI(c.base + path)
+	if c.token != "" {
+		request.Header.Set("Authorization", "Bearer "+c.token)
+	}
 	if key != "" {
 		request.Header.Set("Idempotency-Key", key)
 	}

@@ -10,8 +10,8 @@ import (
 	"path/filepath"
 )
 
-// programs are the packages of the services in the repository.
-var programs = []string{"./orders/cmd/orders", "./payments/cmd/payments", "./gateway/cmd/gateway"}
+// programs are the packages of the services in the repository, and of the issuer of tokens for development.
+var programs = []string{"./orders/cmd/orders", "./payments/cmd/payments", "./gateway/cmd/gateway", "./deploy/cmd/issuer"}
 
 // Root returns the root of the repository: the folder at or above the working directory that holds go.work.
 func Root() (string, error) {
@@ -29,7 +29,7 @@ func Root() (string, error) {
 	}
 }
 
-// Build compiles the services into a folder, as the programs orders, payments and gateway. If nothing has changed,
+// Build compiles the services into a folder, as the programs orders, payments, gateway and issuer. If nothing has changed,
 // Go's build cache makes this quick; flags are those of go build. What the compiler says goes to standard error.
 func Build(ctx context.Context, dir string, flags ...string) error {
 	root, err := Root()

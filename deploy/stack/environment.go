@@ -1,11 +1,14 @@
 package stack
 
 import (
+	"net"
 	"os"
 	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/altyn-pay/altyn/deploy/load"
 )
 
 // The garbage collector of the services, as in the Compose file. Requests leave much garbage and little that lives,
@@ -33,10 +36,13 @@ func byName(env []string) map[string]string {
 	return values
 }
 
+// Dev is the AUTH of a stack with an issuer of its own. No service knows it.
+const Dev = "dev"
+
 func shared() []string {
 	return slices.DeleteFunc(os.Environ(), func(variable string) bool {
-		name, _, _ := strings.Cut(variable, "=")
-		return slices.Contains(own, name)
+		name, value, _ := strings.Cut(variable, "=")
+		return slices.Contains(own, name) || name == "AUTH" && value == Dev
 	})
 }
 
@@ -50,6 +56,10 @@ func (s *Stack) environment(program string) []string {
 		if value := os.Getenv(prefix + name); value != "" {
 			env = append(env, "POSTGRES_"+name+"="+value)
 		}
+	}
+	if issuer := s.issuer(); issuer != "" {
+		env = append(env, "AUTH=jwt", "AUTH_ISSUER="+issuer, "AUTH_AUDIENCE="+load.Audience, "AUTH_JWKS_URL=",
+			"AUTH_TENANT_CLAIM=")
 	}
 	return append(env,
 		"POSTGRES_HOST="+s.postgres.Host,
@@ -80,7 +90,34 @@ func (s *Stack) serviceEnvironment(service Service) []string {
 			"PAYMENTS_URL="+strings.Join(s.upstreams(Payments), ","),
 		)
 	}
+	if service.Program == Issuer {
+		env = append(env, "ISSUER_URL="+s.issuer(), "ISSUER_KEY_FILE="+s.dataDir(Issuer+".pem"),
+			"ALLOWED_ORIGINS="+strings.Join(s.pages(), ","))
+	}
 	return append(env, service.Env...)
+}
+
+// issuer returns the URL of the stack's own issuer; "" where it has none.
+func (s *Stack) issuer() string {
+	for _, service := range s.opts.Services {
+		if service.Program == Issuer {
+			return "http://" + dialable(service.Addr)
+		}
+	}
+	return ""
+}
+
+// pages are the origins of the pages of Swagger UI, whose Authorize asks the issuer.
+func (s *Stack) pages() []string {
+	var origins []string
+	for _, service := range s.opts.Services {
+		for _, addr := range []string{service.Addr, service.AdminAddr} {
+			if _, port, err := net.SplitHostPort(addr); err == nil {
+				origins = append(origins, "http://127.0.0.1:"+port, "http://localhost:"+port)
+			}
+		}
+	}
+	return origins
 }
 
 // serviceThreads is a service's GOMAXPROCS on a machine with so many cores, which it shares with the other services,

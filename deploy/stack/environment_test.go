@@ -63,3 +63,30 @@ func TestGarbageCollectorOfAService(t *testing.T) {
 		t.Errorf("set are %q, though the user has said how", got)
 	}
 }
+
+// With an issuer all services take its tokens, and it lets the pages of all of them log in; AUTH=dev reaches none.
+func TestIssuerOfTheStack(t *testing.T) {
+	t.Setenv("AUTH", Dev)
+	set := func(s *Stack, program string) map[string]string {
+		return byName(s.serviceEnvironment(Service{Name: program, Program: program}))
+	}
+	services := Instances(1, 1, 1)
+	if got := set(&Stack{opts: Options{Services: services}}, Orders)["AUTH"]; got != "" {
+		t.Errorf("without an issuer AUTH is %q", got)
+	}
+	for i := range services {
+		services[i].Addr = ":" + strconv.Itoa(9000+i)
+	}
+	services = append(services, Service{Name: Issuer, Program: Issuer, Addr: "127.0.0.1:9010"})
+	with := &Stack{opts: Options{Services: services}}
+	for _, program := range []string{Gateway, Orders, Payments} {
+		if got := set(with, program); got["AUTH"] != "jwt" || got["AUTH_ISSUER"] != "http://127.0.0.1:9010" ||
+			got["AUTH_AUDIENCE"] != "altyn" {
+			t.Errorf("%s: AUTH is %q, of %q for %q", program, got["AUTH"], got["AUTH_ISSUER"], got["AUTH_AUDIENCE"])
+		}
+	}
+	if got := set(with, Issuer)["ALLOWED_ORIGINS"]; !strings.HasPrefix(got,
+		"http://127.0.0.1:9000,http://localhost:9000,http://127.0.0.1:9001,") {
+		t.Errorf("the pages are %s", got)
+	}
+}

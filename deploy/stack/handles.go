@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/altyn-pay/altyn/deploy/load"
 	"github.com/altyn-pay/altyn/platform/config"
 	"github.com/altyn-pay/altyn/platform/kafka"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
@@ -45,6 +46,11 @@ func (s *Stack) URL(name string) string { return s.Part(name).URL }
 
 // AdminURL is the address of the operators' plane of a service's instance.
 func (s *Stack) AdminURL(name string) string { return s.Part(name).AdminURL }
+
+// Token gets a token of the stack's issuer.
+func (s *Stack) Token(ctx context.Context, subject, tenant string, scopes ...string) (string, error) {
+	return load.Token(ctx, s.issuer(), subject, tenant, scopes...)
+}
 
 // Kill ends a part by SIGKILL, like a crash (for PostgreSQL: its postmaster). It returns when the part is gone, which
 // stays down until Restart. A part that is killed by other means is started again after 100 ms.

@@ -61,6 +61,9 @@ const (
 	Orders   = "orders"
 	Payments = "payments"
 	Gateway  = "gateway"
+	// Issuer issues tokens, for development. Where it is one of the services, the others take its tokens alone
+	// (AUTH=jwt).
+	Issuer = "issuer"
 )
 
 // Names of the parts that are no services.
@@ -76,7 +79,7 @@ var withDatabase = []string{Orders, Payments}
 type Service struct {
 	// Name of the instance, such as payments-2; it must be unique.
 	Name string
-	// Program is Orders, Payments or Gateway.
+	// Program is Orders, Payments, Gateway or Issuer.
 	Program string
 	// Addr of the API and AdminAddr of the operators' plane; empty means 127.0.0.1 and a free port.
 	Addr, AdminAddr string
@@ -146,7 +149,7 @@ func (o *Options) check() error {
 	names := []string{PostgresName, KafkaName}
 	for _, service := range o.Services {
 		switch {
-		case !slices.Contains([]string{Orders, Payments, Gateway}, service.Program):
+		case !slices.Contains([]string{Orders, Payments, Gateway, Issuer}, service.Program):
 			return fmt.Errorf("%q is no service", service.Program)
 		case service.Name == "" || filepath.Base(service.Name) != service.Name: // it names a file
 			return fmt.Errorf("bad name %q of an instance of %s", service.Name, service.Program)

@@ -23,10 +23,6 @@ type Spec struct {
 	URL  string `json:"url"`
 }
 
-// ClientID is that of these pages at an issuer of tokens, where nobody enters another one. It is a public client, with
-// the authorization code, PKCE and the page's oauth2-redirect.html.
-const ClientID = "swagger-ui"
-
 // UI serves the page and its files below the folder at which it is mounted, which ends in a slash, such as
 // router.Handle("/docs/*", swagger.UI(…)). The documents are served by the caller, whose routes win over the
 // wildcard.
@@ -38,6 +34,7 @@ func UI(specs ...Spec) http.Handler {
 	ui := httpSwagger.Handler(
 		httpSwagger.URL(specs[0].URL),
 		httpSwagger.UIConfig(map[string]string{"urls": string(urls), "displayRequestDuration": "true"}),
+		httpSwagger.AfterScript(initOAuth()),
 	)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// http-swagger looks at the RequestURI alone, query included, redirects a folder to a path with two slashes, and
@@ -61,8 +58,9 @@ func UI(specs ...Spec) http.Handler {
 
 // Routes are the pages of a service's API, or of its operators' plane: /docs/ with Swagger UI for its one document,
 // /docs/doc.json with what the document says of the paths to keep (Reduce), and /docs, which leads to them. The
-// document is Swagger 2.0.
-func Routes(name, document string, keep func(path string) bool) ([]httpserver.Route, error) {
+// document is Swagger 2.0. The page's Authorize gets tokens at login; of empty URLs there is none.
+func Routes(name, document string, keep func(path string) bool,
+	login func() (authorization, token string)) ([]httpserver.Route, error) {
 	var spec map[string]any
 	if err := json.Unmarshal([]byte(document), &spec); err != nil {
 		return nil, fmt.Errorf("read the specification: %w", err)
@@ -76,8 +74,12 @@ func Routes(name, document string, keep func(path string) bool) ([]httpserver.Ro
 		return nil, err
 	}
 	page := func(w http.ResponseWriter, _ *http.Request) {
+		text := reduced
+		if authorization, token := login(); authorization != "" {
+			text = withLogin(reduced, authorization, token)
+		}
 		w.Header().Set("Content-Type", "application/json")
-		_, _ = w.Write(reduced) // A client that is gone misses nothing.
+		_, _ = w.Write(text) // A client that is gone misses nothing.
 	}
 	return []httpserver.Route{
 		httpserver.NewRoute("GET", "/docs", identity.Public, http.RedirectHandler("/docs/", http.StatusMovedPermanently)),

@@ -22,7 +22,7 @@ func orders(path string) bool { return path == "/api/v1/orders" }
 
 func TestRoutes(t *testing.T) {
 	router := chi.NewRouter()
-	routes, err := Routes("orders", document, orders)
+	routes, err := Routes("orders", document, orders, noLogin)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,8 +79,10 @@ func TestUIOffersSeveralDocuments(t *testing.T) {
 
 func TestWhatIsNoSpecificationIsRefused(t *testing.T) {
 	for _, body := range []string{"", "<html>", "[]", "null", `{"openapi":"3.0"}`} {
-		if _, err := Routes("orders", body, orders); err == nil {
+		if _, err := Routes("orders", body, orders, noLogin); err == nil {
 			t.Errorf("%q was accepted", body)
 		}
 	}
 }
+
+func noLogin() (authorization, token string) { return "", "" }

@@ -47,6 +47,10 @@ func runCommands(ctx context.Context, s *site, duration time.Duration) (outcome,
 			cancel(err)
 		}
 	})
+	var headers []kafka.Header
+	if s.token != "" {
+		headers = []kafka.Header{{Key: contract.AuthorizationHeader, Value: []byte("Bearer " + s.token)}}
+	}
 	begin := time.Now()
 	n, err := closedLoop(ctx, commandClients, duration, func(i int) (int, error) {
 		messages := make([]kafka.Message, commandsAtOnce)
@@ -54,7 +58,7 @@ func runCommands(ctx context.Context, s *site, duration time.Duration) (outcome,
 		for j := range messages {
 			ids[j] = uuid.NewString()
 			account := s.account(i*len(messages) + j).String()
-			messages[j] = kafka.Message{Topic: contract.TopicCommands, Key: []byte(account), Value: fmt.Appendf(nil,
+			messages[j] = kafka.Message{Topic: contract.TopicCommands, Key: []byte(account), Headers: headers, Value: fmt.Appendf(nil,
 				`{"command_id":"%s","operation":"deposit","account_id":"%s",%s}`, ids[j], account, amount)}
 		}
 		answered := c.await(ids)

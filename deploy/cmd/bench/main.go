@@ -34,6 +34,7 @@ type settings struct {
 	Rate     float64         `flag:"rate" env:"RATE" default:"500" help:"orders per second of the workload latency; its goal is for the default"`
 	Stored   int             `flag:"stored" env:"STORED" default:"2000000" help:"orders that are stored already when the workload stored begins"`
 	Soak     int             `flag:"soak" env:"SOAK" default:"1000000" help:"orders of the workload soak"`
+	Auth     string          `flag:"auth" env:"AUTH" value:"KIND" default:"none" help:"none, or jwt: every request and command shows a token"`
 	Out      string          `flag:"out" value:"FILE" help:"where the result is written as JSON; default: deploy/bench/latest.json when all is measured"`
 }
 
@@ -76,6 +77,9 @@ func (s settings) Validate() error {
 	}
 	if !slices.Contains([]localkafka.Kind{"", localkafka.Apache, localkafka.Embedded}, s.Kafka) {
 		errs = append(errs, config.Invalid("--kafka", "must be apache or embedded"))
+	}
+	if s.Auth != "none" && s.Auth != "jwt" {
+		errs = append(errs, config.Invalid("--auth", "must be none or jwt"))
 	}
 	if s.Duration < time.Second {
 		errs = append(errs, config.Invalid("--duration", "must be at least 1s"))
@@ -222,7 +226,7 @@ func (b *bench) on(ctx context.Context, name string, run func(ctx context.Contex
 
 // start starts a stack to measure, with accounts for the load.
 func (b *bench) start(ctx context.Context) (*site, error) {
-	s, err := start(ctx, stack.Options{Binaries: b.binaries, Kafka: stack.Kafka{Kind: b.Kafka},
+	s, err := start(ctx, b.Auth == "jwt", stack.Options{Binaries: b.binaries, Kafka: stack.Kafka{Kind: b.Kafka},
 		Progress: func(line string) { say("%s", line) }})
 	if err != nil {
 		return nil, err

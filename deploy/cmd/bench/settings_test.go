@@ -30,7 +30,7 @@ func parsed(t *testing.T, env map[string]string, args ...string) (given settings
 func TestDefaults(t *testing.T) {
 	s, said := parsed(t, nil)
 	want := settings{
-		Workload: "all", Duration: 10 * time.Second, Repeats: 3, Rate: openRate,
+		Workload: "all", Duration: 10 * time.Second, Repeats: 3, Rate: openRate, Auth: "none",
 		Stored: 2_000_000, Soak: 1_000_000,
 	}
 	if s != want || said != "" {
@@ -48,11 +48,11 @@ func TestDefaults(t *testing.T) {
 func TestVariablesAndFlags(t *testing.T) {
 	env := map[string]string{
 		"WORKLOAD": "orders, soak", "DURATION": "2s", "REPEATS": "5", "KAFKA": "embedded",
-		"STORED": "1000", "SOAK": "2000", "RATE": "100",
+		"STORED": "1000", "SOAK": "2000", "RATE": "100", "AUTH": "jwt",
 	}
 	s, said := parsed(t, env, "-repeats", "1") // a flag counts more
 	want := settings{
-		Workload: "orders, soak", Duration: 2 * time.Second, Repeats: 1, Kafka: localkafka.Embedded, Rate: 100,
+		Workload: "orders, soak", Duration: 2 * time.Second, Repeats: 1, Kafka: localkafka.Embedded, Rate: 100, Auth: "jwt",
 		Stored: 1000, Soak: 2000,
 	}
 	if s != want {
@@ -78,6 +78,7 @@ func TestBadSettings(t *testing.T) {
 	}{
 		{args: []string{"-workload", "order"}, want: `--workload: "order" must be`},
 		{args: []string{"-kafka", "redpanda"}, want: `--kafka: "redpanda" must be`},
+		{args: []string{"-auth", "dev"}, want: `--auth: "dev" must be`},
 		{args: []string{"-duration", "10ms"}, want: "--duration"},
 		{args: []string{"-repeats", "0"}, want: "--repeats"},
 		{args: []string{"-soak", "10"}, want: "--soak"},

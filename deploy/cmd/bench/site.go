@@ -12,6 +12,7 @@ import (
 	"github.com/altyn-pay/altyn/deploy/audit"
 	"github.com/altyn-pay/altyn/deploy/load"
 	"github.com/altyn-pay/altyn/deploy/stack"
+	"github.com/altyn-pay/altyn/platform/identity"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
@@ -25,6 +26,7 @@ const (
 // site is a running stack with what the workloads need of it.
 type site struct {
 	*stack.Stack
+	token    string      // that requests and commands show; "" where none is needed
 	rate     float64     // of the open loop
 	accounts []uuid.UUID // that the load is spread over; they have money
 	bodies   [][]byte    // requests for an order, one of each account
@@ -37,9 +39,12 @@ type site struct {
 // services are Altyn's own parts of a stack.
 var services = []string{stack.Gateway, stack.Orders, stack.Payments}
 
-// start brings up a stack with one instance of each service.
-func start(ctx context.Context, opts stack.Options) (_ *site, err error) {
+// start brings up a stack with one instance of each service, which wants tokens or not.
+func start(ctx context.Context, tokens bool, opts stack.Options) (_ *site, err error) {
 	opts.Services = stack.Instances(1, 1, 0)
+	if tokens {
+		opts.Services = append(opts.Services, stack.Service{Name: stack.Issuer, Program: stack.Issuer})
+	}
 	running, err := stack.Start(ctx, opts)
 	if err != nil {
 		return nil, err
@@ -50,7 +55,13 @@ func start(ctx context.Context, opts stack.Options) (_ *site, err error) {
 			err = errors.Join(err, s.close())
 		}
 	}()
-	s.gateway, s.payments = load.New(running.URL(stack.Gateway)), load.New(running.URL(stack.Payments))
+	if tokens {
+		if s.token, err = running.Token(ctx, "bench", identity.DefaultTenant, load.Scopes()...); err != nil {
+			return nil, err
+		}
+	}
+	s.gateway = load.New(running.URL(stack.Gateway)).As(s.token)
+	s.payments = load.New(running.URL(stack.Payments)).As(s.token)
 	for name, db := range map[string]**sqlx.DB{stack.Orders: &s.orders, stack.Payments: &s.billing} {
 		cfg, err := running.Database(name)
 		if err != nil {

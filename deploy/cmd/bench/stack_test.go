@@ -20,7 +20,7 @@ func TestWorkloads(t *testing.T) {
 	if err := stack.Build(t.Context(), binaries); err != nil {
 		t.Fatal(err)
 	}
-	s, err := start(t.Context(), stack.Options{Binaries: binaries, Postgres: stack.Postgres{NoSync: true},
+	s, err := start(t.Context(), true, stack.Options{Binaries: binaries, Postgres: stack.Postgres{NoSync: true},
 		Kafka: stack.Kafka{Kind: localkafka.Embedded}})
 	if err != nil {
 		t.Fatal(err)

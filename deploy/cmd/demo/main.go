@@ -4,8 +4,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"os"
 	"slices"
 	"time"
@@ -15,6 +17,7 @@ import (
 	"github.com/altyn-pay/altyn/deploy/audit"
 	"github.com/altyn-pay/altyn/deploy/load"
 	"github.com/altyn-pay/altyn/platform/config"
+	"github.com/altyn-pay/altyn/platform/identity/bearer"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
@@ -32,6 +35,7 @@ type settings struct {
 	Accounts int    `flag:"accounts" default:"100" help:"accounts to open"`
 	Orders   int    `flag:"orders" default:"3000" help:"orders to place"`
 	Clients  int    `flag:"clients" default:"32" help:"orders placed at the same time"`
+	Token    bearer.Credential
 	Postgres pg.Config
 }
 
@@ -49,7 +53,11 @@ func (s settings) Validate() error {
 }
 
 func run(ctx context.Context, s settings) error {
-	client := load.New(s.Gateway)
+	token, err := s.Token.Read()
+	if err != nil {
+		return err
+	}
+	client := load.New(s.Gateway).As(token)
 	defer client.Close()
 
 	each := s.Orders / s.Accounts
@@ -57,6 +65,9 @@ func run(ctx context.Context, s settings) error {
 	fmt.Printf("Opening %d accounts with %d.00 RUB each, for %d orders of 1.00 RUB.\n", s.Accounts, funded, each)
 	accounts, err := client.Accounts(ctx, s.Accounts, s.Clients, fmt.Sprintf("%d.00", max(funded, 1)), "RUB")
 	if err != nil {
+		if refused := (*load.StatusError)(nil); errors.As(err, &refused) && refused.Status == http.StatusUnauthorized {
+			return fmt.Errorf("%w (the stack wants a token: make demo ALTYN_TOKEN=$(make token))", err)
+		}
 		return fmt.Errorf("%w (is the stack running? make start)", err)
 	}
 	orders, err := place(ctx, client, s.Clients, accounts, each*len(accounts))

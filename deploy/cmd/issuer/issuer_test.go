@@ -376,6 +376,20 @@ func TestRequestsAreBounded(t *testing.T) {
 	}
 }
 
+// docs/configuration.md has the variables that are the issuer's alone.
+func TestVariablesAreDocumented(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../../docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range program().Commands[0].Variables() {
+		if strings.HasPrefix(v.Name, "ISSUER_") && !strings.Contains(string(text), "\n"+v.Row()+"\n") {
+			t.Errorf("docs/configuration.md lacks\n%s", v.Row())
+		}
+	}
+}
+
 func TestSettings(t *testing.T) {
 	t.Parallel()
 	for variables, want := range map[string]string{

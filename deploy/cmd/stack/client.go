@@ -132,6 +132,8 @@ func (c *client) welcome() error {
 		switch p.Name {
 		case stack.PostgresName, stack.KafkaName:
 			fmt.Fprintf(table, "  %s\t%s\t%s\n", p.Name, p.Addr(), p.About)
+		case stack.Issuer:
+			fmt.Fprintf(table, "  %s\t%s\ttokens, for development: make token\n", p.Name, p.URL)
 		case stack.Gateway, stack.Orders, stack.Payments:
 			fmt.Fprintf(table, "  %s\t%s\tdocumentation: %s/docs/\n", p.Name, p.URL, p.URL)
 		default:

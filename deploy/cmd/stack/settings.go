@@ -8,6 +8,7 @@ import (
 
 	"github.com/altyn-pay/altyn/deploy/stack"
 	"github.com/altyn-pay/altyn/platform/config"
+	"github.com/altyn-pay/altyn/platform/identity/bearer"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 	"github.com/altyn-pay/altyn/testkit/localkafka"
 	"github.com/altyn-pay/altyn/testkit/localpostgres"
@@ -33,6 +34,8 @@ type Settings struct {
 	GatewayAdminAddr  string `env:"GATEWAY_ADMIN_ADDR" default:":8009" help:"address of the operators' plane of the gateway"`
 	OrdersAdminAddr   string `env:"ORDERS_ADMIN_ADDR" default:":8180" help:"address of the operators' plane of orders"`
 	PaymentsAdminAddr string `env:"PAYMENTS_ADMIN_ADDR" default:":8181" help:"address of the operators' plane of payments"`
+	Auth              string `env:"AUTH" default:"none" help:"none, jwt (tokens of AUTH_ISSUER), or dev (tokens of an issuer that is started too; make token)"`
+	IssuerAddr        string `env:"ISSUER_ADDR" default:"127.0.0.1:8010" help:"address of that issuer"`
 	OrdersInstances   int    `env:"ORDERS_INSTANCES" default:"1" help:"instances of orders, all but the first on free ports"`
 	PaymentsInstances int    `env:"PAYMENTS_INSTANCES" default:"1" help:"instances of payments, all but the first on free ports"`
 	PaymentsWorkers   int    `env:"PAYMENTS_WORKERS" default:"1" help:"further instances of payments that settle and serve no API"`
@@ -47,7 +50,11 @@ func (s *Settings) Validate() error {
 		config.CheckAddr("ORDERS_ADDR", s.OrdersAddr), config.CheckAddr("PAYMENTS_ADDR", s.PaymentsAddr),
 		config.CheckAddr("ORDERS_ADMIN_ADDR", s.OrdersAdminAddr),
 		config.CheckAddr("PAYMENTS_ADMIN_ADDR", s.PaymentsAdminAddr),
+		config.CheckAddr("ISSUER_ADDR", s.IssuerAddr),
 		config.CheckAddr("GATEWAY_ADDR", s.GatewayAddr), config.CheckAddr("GATEWAY_ADMIN_ADDR", s.GatewayAdminAddr),
+	}
+	if !slices.Contains([]string{string(bearer.None), string(bearer.JWT), stack.Dev}, s.Auth) {
+		errs = append(errs, config.Invalid("AUTH", "must be none, jwt or dev"))
 	}
 	kinds := []localpostgres.Kind{"", localpostgres.Embedded, localpostgres.Installed}
 	if !slices.Contains(kinds, localpostgres.Kind(s.PostgresKind)) {
@@ -93,6 +100,9 @@ func (p place) log() string { return filepath.Join(p.logs(), "stack.log") }
 // services are the instances to run.
 func (s *Settings) services() []stack.Service {
 	services := stack.Instances(s.OrdersInstances, s.PaymentsInstances, s.PaymentsWorkers)
+	if s.Auth == stack.Dev {
+		services = append(services, stack.Service{Name: stack.Issuer, Program: stack.Issuer, Addr: s.IssuerAddr})
+	}
 	for i := range services {
 		// The first instance of each service has the well-known address.
 		switch service := &services[i]; service.Name {
@@ -156,6 +166,9 @@ func (s *Settings) endpoints(withServices bool) []stack.Endpoint {
 			stack.Endpoint{Part: "that of payments", Addr: s.PaymentsAdminAddr, Variable: "PAYMENTS_ADMIN_ADDR"},
 			stack.Endpoint{Part: "that of the gateway", Addr: s.GatewayAdminAddr, Variable: "GATEWAY_ADMIN_ADDR"},
 		)
+	}
+	if withServices && s.Auth == stack.Dev {
+		endpoints = append(endpoints, stack.Endpoint{Part: "the issuer", Addr: s.IssuerAddr, Variable: "ISSUER_ADDR"})
 	}
 	return endpoints
 }

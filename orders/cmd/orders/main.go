@@ -112,7 +112,7 @@ func build(p *service.Process, healAfter time.Duration) error {
 		wake = relay.Wake
 	}
 	p.MountAdmin(operators.NewAPI(p.Log, outbox.NewParked(p.DB, wake), worker).Routes()...)
-	pages, err := swagger.Routes(name, docs.Document, operators.Serves)
+	pages, err := swagger.Routes(name, docs.Document, operators.Serves, p.Tokens.Login)
 	if err != nil {
 		return err
 	}
@@ -126,7 +126,8 @@ func build(p *service.Process, healAfter time.Duration) error {
 	p.Go(backlog.Run)
 	orders := placing.New(store, p.Currencies, changed, wake, backlog.Full, p.Metrics)
 	p.Mount(api.New(orders, store, p.Currencies, changes, p.Metrics).Routes()...)
-	pages, err = swagger.Routes(name, docs.Document, func(path string) bool { return !operators.Serves(path) })
+	pages, err = swagger.Routes(name, docs.Document, func(path string) bool { return !operators.Serves(path) },
+		p.Tokens.Login)
 	p.Mount(pages...)
 	return err
 }

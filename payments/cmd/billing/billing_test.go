@@ -197,7 +197,7 @@ func TestOtherRepliesAreIgnored(t *testing.T) {
 		}
 	}
 	say(`{"command_id":"` + id.String() + `","status":"success","detail":"stale"}`)
-	c, err := dial(t.Context(), cfg, t.Output())
+	c, err := dial(t.Context(), connection{Kafka: cfg}, t.Output())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -246,7 +246,7 @@ func TestNobodyAnswers(t *testing.T) {
 	if err := kafka.EnsureTopics(t.Context(), cfg, contract.TopicCommands, contract.TopicReplies); err != nil {
 		t.Fatal(err)
 	}
-	c, err := dial(t.Context(), cfg, t.Output())
+	c, err := dial(t.Context(), connection{Kafka: cfg}, t.Output())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/groupcommit"
+	"github.com/altyn-pay/altyn/platform/identity/bearer"
 	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/platform/kafka/inspect"
 )
@@ -36,17 +37,32 @@ type unknownError struct{ error }
 func (e unknownError) Unwrap() error   { return e.error }
 func (e unknownError) ExitStatus() int { return exitUnknown }
 
+// connection is the settings of what speaks to the broker.
+type connection struct {
+	Token bearer.Credential
+	Kafka kafka.Config
+}
+
 // sender publishes messages. It is safe for concurrent use: those that meet are sent together.
 type sender struct {
 	*kafka.Producer
 	brokers string
 	log     *slog.Logger
+	headers []kafka.Header // of what it sends: its token, where there is one
 	group   *groupcommit.Group[kafka.Message, error]
 }
 
-func newSender(cfg kafka.Config, warnings io.Writer) (*sender, error) {
+func newSender(cfg connection, warnings io.Writer) (*sender, error) {
+	token, err := cfg.Token.Read()
+	if err != nil {
+		return nil, err
+	}
+	var headers []kafka.Header
+	if token != "" {
+		headers = []kafka.Header{{Key: contract.AuthorizationHeader, Value: []byte("Bearer " + token)}}
+	}
 	log := slog.New(slog.NewTextHandler(warnings, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	producer, err := kafka.NewProducer(cfg, log, prometheus.NewRegistry())
+	producer, err := kafka.NewProducer(cfg.Kafka, log, prometheus.NewRegistry())
 	if err != nil {
 		return nil, err
 	}
@@ -55,11 +71,12 @@ func newSender(cfg kafka.Config, warnings io.Writer) (*sender, error) {
 		return producer.Produce(ctx, messages), nil
 	}
 	group := groupcommit.New(maxBatch, maxWaiting, never, produce)
-	return &sender{producer, strings.Join(cfg.Brokers, ","), log, group}, nil
+	return &sender{producer, strings.Join(cfg.Kafka.Brokers, ","), log, headers, group}, nil
 }
 
 // deliver publishes a message, until the broker has it or ctx ends: what is delivered twice does no harm.
 func (s *sender) deliver(ctx context.Context, m kafka.Message) error {
+	m.Headers = s.headers
 	var trouble error
 	for pause := minPause; ; pause = min(2*pause, maxPause) {
 		refused, err := s.group.Do(ctx, m)
@@ -116,12 +133,12 @@ type call struct {
 
 // dial connects to the broker; replies that come after it has returned are seen. ctx bounds the attempt, not the
 // client, which lives until close.
-func dial(ctx context.Context, cfg kafka.Config, warnings io.Writer) (*client, error) {
+func dial(ctx context.Context, cfg connection, warnings io.Writer) (*client, error) {
 	s, err := newSender(cfg, warnings)
 	if err != nil {
 		return nil, err
 	}
-	tail, err := inspect.NewTail(ctx, cfg, contract.TopicReplies, s.log)
+	tail, err := inspect.NewTail(ctx, cfg.Kafka, contract.TopicReplies, s.log)
 	if err != nil {
 		s.Close()
 		return nil, s.unreachable(err)

@@ -16,7 +16,7 @@ type inventory struct {
 	Order   id      `flag:"order" value:"ID" required:"true" help:"the order"`
 	Status  string  `flag:"status" value:"STATUS" required:"true" help:"COMPLETED or FAILED"`
 	Timeout timeout `flag:"timeout" value:"DURATION" default:"10s" help:"how long to wait for the broker"`
-	Kafka   kafka.Config
+	Broker  connection
 }
 
 // Validate refuses what the inventory system does not say.
@@ -46,7 +46,7 @@ func (t terminal) tell(ctx context.Context, i inventory) error {
 	if err != nil {
 		return err
 	}
-	s, err := newSender(i.Kafka, t.stderr)
+	s, err := newSender(i.Broker, t.stderr)
 	if err != nil {
 		return err
 	}

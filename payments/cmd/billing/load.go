@@ -13,7 +13,6 @@ import (
 
 	"github.com/altyn-pay/altyn/platform/config"
 	"github.com/altyn-pay/altyn/platform/contract"
-	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/platform/money"
 )
 
@@ -23,7 +22,7 @@ type loading struct {
 	Accounts int     `flag:"accounts" default:"100" help:"how many to open for them"`
 	InFlight int     `flag:"in-flight" default:"500" help:"how many wait for their replies at the same time"`
 	Timeout  timeout `flag:"timeout" value:"DURATION" default:"1m" help:"how long to wait for a reply"`
-	Kafka    kafka.Config
+	Broker   connection
 }
 
 // Validate checks the numbers.
@@ -64,7 +63,7 @@ type load struct {
 func (t terminal) load(ctx context.Context, s loading) error {
 	dialing, cancel := s.Timeout.begin(ctx)
 	defer cancel()
-	client, err := dial(dialing, s.Kafka, t.stderr)
+	client, err := dial(dialing, s.Broker, t.stderr)
 	if err != nil {
 		return err
 	}

@@ -13,7 +13,6 @@ import (
 
 	"github.com/altyn-pay/altyn/platform/config"
 	"github.com/altyn-pay/altyn/platform/contract"
-	"github.com/altyn-pay/altyn/platform/kafka"
 )
 
 const statusError = "error"
@@ -51,10 +50,10 @@ func (a *amount) UnmarshalText(text []byte) error {
 type (
 	// sending is what all commands have in common.
 	sending struct {
-		CommandID id           `json:"command_id,omitzero" flag:"command-id" value:"ID" help:"of the command (default: a fresh one)"`
-		JSON      bool         `json:"-" flag:"json" help:"print the reply in one line, as it came"`
-		Timeout   timeout      `json:"-" flag:"timeout" value:"DURATION" default:"10s" help:"how long to wait for a reply"`
-		Kafka     kafka.Config `json:"-"`
+		CommandID id         `json:"command_id,omitzero" flag:"command-id" value:"ID" help:"of the command (default: a fresh one)"`
+		JSON      bool       `json:"-" flag:"json" help:"print the reply in one line, as it came"`
+		Timeout   timeout    `json:"-" flag:"timeout" value:"DURATION" default:"10s" help:"how long to wait for a reply"`
+		Broker    connection `json:"-"`
 	}
 	// texts are those that an operation keeps.
 	texts struct {
@@ -179,7 +178,7 @@ func (t terminal) send(ctx context.Context, command contract.Command, s sending)
 	command.CommandID = cmp.Or(command.CommandID, &fresh)
 	ctx, cancel := s.Timeout.begin(ctx)
 	defer cancel()
-	client, err := dial(ctx, s.Kafka, t.stderr)
+	client, err := dial(ctx, s.Broker, t.stderr)
 	if err != nil {
 		return err
 	}

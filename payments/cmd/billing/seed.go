@@ -10,7 +10,6 @@ import (
 
 	"github.com/altyn-pay/altyn/platform/config"
 	"github.com/altyn-pay/altyn/platform/contract"
-	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/platform/money"
 )
 
@@ -18,7 +17,7 @@ import (
 type seeding struct {
 	Accounts int     `flag:"accounts" default:"4" help:"how many to open"`
 	Timeout  timeout `flag:"timeout" value:"DURATION" default:"10s" help:"how long to wait for a reply"`
-	Kafka    kafka.Config
+	Broker   connection
 }
 
 // Validate checks the number.
@@ -50,7 +49,7 @@ var owners = []string{"alice", "bob", "carol", "dave", "erin", "frank", "grace",
 func (t terminal) seed(ctx context.Context, s seeding) error {
 	dialing, cancel := s.Timeout.begin(ctx)
 	defer cancel()
-	client, err := dial(dialing, s.Kafka, t.stderr)
+	client, err := dial(dialing, s.Broker, t.stderr)
 	if err != nil {
 		return err
 	}

@@ -111,7 +111,7 @@ func build(p *service.Process, retry inbox.Retry, healAfter time.Duration) error
 	discardable := func(kind string) bool { return ledger.Kind(kind).Discardable() }
 	sources := []parked.Source{inbox.NewParked(p.DB, discardable, wake), outbox.NewParked(p.DB, wakeRelay)}
 	p.MountAdmin(operators.NewAPI(p.Log, sources...).Routes()...)
-	pages, err := swagger.Routes(name, docs.Document, operators.Serves)
+	pages, err := swagger.Routes(name, docs.Document, operators.Serves, p.Tokens.Login)
 	if err != nil {
 		return err
 	}
@@ -128,7 +128,8 @@ func build(p *service.Process, retry inbox.Retry, healAfter time.Duration) error
 	p.Mount(calls.Routes()...)
 	p.MountAdmin(calls.Reflection()...)
 	p.H2C = true
-	pages, err = swagger.Routes(name, docs.Document, func(path string) bool { return !operators.Serves(path) })
+	pages, err = swagger.Routes(name, docs.Document, func(path string) bool { return !operators.Serves(path) },
+		p.Tokens.Login)
 	p.Mount(pages...)
 	return err
 }

@@ -112,6 +112,24 @@ func (v *Verifier) Fresh(context.Context) error {
 	return nil
 }
 
+// Login returns where a person gets a token by the authorization code of OAuth 2: the two URLs of the first issuer
+// that has told them, or nothing.
+func (v *Verifier) Login() (authorization, token string) {
+	for _, name := range v.cfg.Issuers {
+		i, ok := v.issuers[name]
+		if !ok { // AUTH=none
+			continue
+		}
+		i.mu.Lock()
+		authorization, token = i.authorization, i.token
+		i.mu.Unlock()
+		if checkURL(authorization) == nil && checkURL(token) == nil {
+			return authorization, token
+		}
+	}
+	return "", ""
+}
+
 // Authenticate is the Authenticate of httpserver.Options: it tells who asks from the header Authorization.
 func (v *Verifier) Authenticate(r *http.Request) (identity.Identity, error) {
 	return v.Header(r.Context(), r.Header["Authorization"], time.Now())

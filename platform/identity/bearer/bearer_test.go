@@ -409,6 +409,8 @@ func TestSettings(t *testing.T) {
 		{map[string]string{"AUTH_ISSUER": "id.example"}, "AUTH_ISSUER"},
 		{map[string]string{"AUTH_ISSUER": "http://id.example"}, "AUTH_ISSUER"},
 		{map[string]string{"AUTH_ISSUER": "http://localhost:8080"}, ""},
+		{map[string]string{"AUTH_ISSUER": "http://issuer.localhost:8010"}, ""},
+		{map[string]string{"AUTH_ISSUER": "http://evillocalhost:8010"}, "AUTH_ISSUER"},
 		{map[string]string{"AUTH_ISSUER": "https://a.example,https://a.example"}, "AUTH_ISSUER"},
 		{map[string]string{"AUTH_ISSUER": "urn:me", "AUTH_JWKS_URL": "https://id.example/keys"}, ""},
 		{map[string]string{"AUTH_JWKS_URL": "http://id.example/keys"}, "AUTH_JWKS_URL"},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"strings"
 
 	"github.com/altyn-pay/altyn/platform/config"
 )
@@ -93,6 +94,7 @@ func checkURL(text string) error {
 	return nil
 }
 
+// loopback tells whether a host is this machine. RFC 6761 keeps localhost, and every name below it, for that.
 func loopback(host string) bool {
-	return host == "localhost" || net.ParseIP(host).IsLoopback()
+	return host == "localhost" || strings.HasSuffix(host, ".localhost") || net.ParseIP(host).IsLoopback()
 }

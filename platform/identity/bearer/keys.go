@@ -48,12 +48,14 @@ type issuer struct {
 	nudged       chan struct{}
 	pause        time.Duration
 
-	mu      sync.Mutex
-	known   string // the keys as a text; "" until they first came
-	failure error  // of the last fetch
-	tried   time.Time
-	trying  bool
-	done    chan struct{} // closed when the fetch that runs, or the next one, ends
+	mu    sync.Mutex
+	known string // the keys as a text; "" until they first came
+	// Where persons get tokens, as its last discovery said.
+	authorization, token string
+	failure              error // of the last fetch
+	tried                time.Time
+	trying               bool
+	done                 chan struct{} // closed when the fetch that runs, or the next one, ends
 }
 
 func newIssuer(name, keySet string, client *http.Client, log *slog.Logger, changed func()) *issuer {
@@ -191,8 +193,10 @@ func fit(key any) bool {
 // discover asks the issuer where its keys are (OpenID Connect Discovery 1.0, section 4).
 func (i *issuer) discover(ctx context.Context) (string, error) {
 	var document struct {
-		Issuer string `json:"issuer"`
-		Keys   string `json:"jwks_uri"`
+		Issuer        string `json:"issuer"`
+		Keys          string `json:"jwks_uri"`
+		Authorization string `json:"authorization_endpoint"`
+		Token         string `json:"token_endpoint"`
 	}
 	if err := i.get(ctx, strings.TrimSuffix(i.name, "/")+"/.well-known/openid-configuration", &document); err != nil {
 		return "", err
@@ -203,6 +207,9 @@ func (i *issuer) discover(ctx context.Context) (string, error) {
 	if err := checkURL(document.Keys); err != nil {
 		return "", fmt.Errorf("its jwks_uri %.200q %w", document.Keys, err)
 	}
+	i.mu.Lock()
+	i.authorization, i.token = document.Authorization, document.Token
+	i.mu.Unlock()
 	return document.Keys, nil
 }
 
