@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -222,6 +223,61 @@ func TestHeadersMustArriveInTime(t *testing.T) {
 					t.Errorf("it was given up after %s", took)
 				}
 				client.Close()
+				stop()
+				if err := <-done; err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
+// A connection that rests, or never was used, is closed in time, also when a byte comes now and then.
+func TestRestingConnectionsAreClosed(t *testing.T) {
+	const (
+		request = "GET /none HTTP/1.1\r\nHost: localhost\r\n\r\n"
+		post    = "POST /json HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+		length  = "Content-Length: 999\r\n\r\n"
+		chunked = "Transfer-Encoding: chunked\r\n\r\n"
+		inTime  = bodyTimeout + time.Second
+	)
+	for name, test := range map[string]struct {
+		first, drip string
+		within      time.Duration
+	}{
+		"nothing":            {"", "", readHeaderTimeout},
+		"headers by bytes":   {"", "GET / HTTP/1.1\r\nX: x", readHeaderTimeout + time.Second},
+		"after a request":    {request, "", idleTimeout},
+		"a second by bytes":  {request, "GET / HTTP/1.1\r\nX: x", idleTimeout + readHeaderTimeout + time.Second},
+		"body by bytes":      {post + length, "{", inTime},
+		"chunks by bytes":    {post + chunked, "1\r\n \r\n", inTime},
+		"body nobody reads":  {"POST /none HTTP/1.1\r\nHost: localhost\r\n" + length, "x", inTime},
+		"chunk of one colon": {post + chunked + "1;", "x", inTime},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, stop := context.WithCancel(t.Context())
+				listener, done := make(pipes), make(chan error, 1)
+				go func() {
+					done <- Run(ctx, Server{Listener: listener, Handler: decoding(0), Logger: slog.New(slog.DiscardHandler)})
+				}()
+				client, server := net.Pipe()
+				listener <- server
+				begin := time.Now()
+				var writer sync.WaitGroup
+				writer.Go(func() {
+					_, err := io.WriteString(client, test.first)
+					for i := 0; err == nil && test.drip != ""; i++ {
+						time.Sleep(time.Second)
+						_, err = io.WriteString(client, test.drip[i%len(test.drip):i%len(test.drip)+1])
+					}
+				})
+				_, _ = io.Copy(io.Discard, client) // until the server gives it up
+				if took := time.Since(begin); took > test.within {
+					t.Errorf("it was given up after %s", took)
+				}
+				client.Close()
+				writer.Wait()
 				stop()
 				if err := <-done; err != nil {
 					t.Error(err)

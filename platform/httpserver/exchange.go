@@ -56,6 +56,11 @@ func (o *observer) observe(next http.Handler) http.Handler {
 		}
 		ctx := telemetry.WithTraceparent(context.WithValue(r.Context(), exchangeKey{}, x), x.trace)
 		r = r.WithContext(ctx)
+		if r.ProtoMajor == 1 && len(r.TransferEncoding) > 0 {
+			// It may have had a Content-Length too, which net/http does not tell. A proxy that goes by that would take what
+			// follows for a part of this request, so nothing may follow (RFC 9112, section 6.3).
+			w.Header()["Connection"] = []string{"close"}
+		}
 		if r.ContentLength != 0 {
 			x.body = newBody(w, r.Body, &o.bodies)
 			defer x.body.release()
