@@ -10,6 +10,7 @@ import (
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/httpserver"
+	"github.com/altyn-pay/altyn/platform/identity"
 )
 
 // NewAccount asks for an account.
@@ -67,7 +68,7 @@ func (a *API) listAccounts(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	accounts, err := a.store.Accounts(r.Context(), owner, reference, position, limit+1)
+	accounts, err := a.store.Accounts(r.Context(), identity.ReachFrom(r.Context()), owner, reference, position, limit+1)
 	if err != nil {
 		return err
 	}
@@ -81,7 +82,7 @@ func (a *API) accountOf(r *http.Request) (postgres.Account, error) {
 	if err != nil {
 		return postgres.Account{}, err
 	}
-	account, err := a.store.Account(r.Context(), id)
+	account, err := a.store.Account(r.Context(), identity.ReachFrom(r.Context()), id)
 	return account, billing.NotFound(err, ledger.AccountNotFound)
 }
 
@@ -99,7 +100,7 @@ func (a *API) getAccount(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	body, err := a.billing.Account(r.Context(), id)
+	body, err := a.billing.Account(r.Context(), identity.ReachFrom(r.Context()), id)
 	return answer(w, body, err)
 }
 
@@ -122,7 +123,7 @@ func (a *API) getBalance(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	body, err := a.billing.Balances(r.Context(), id, at)
+	body, err := a.billing.Balances(r.Context(), identity.ReachFrom(r.Context()), id, at)
 	return answer(w, body, err)
 }
 
@@ -146,7 +147,7 @@ func (a *API) listOperations(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	operations, err := a.store.Operations(r.Context(), account.ID, position, limit+1)
+	operations, err := a.store.Operations(r.Context(), account, position, limit+1)
 	if err != nil {
 		return err
 	}
@@ -193,7 +194,7 @@ func (a *API) listEntries(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	entries, err := a.store.Entries(r.Context(), account.ID, seen, from, to, limit+1)
+	entries, err := a.store.Entries(r.Context(), account, seen, from, to, limit+1)
 	if err != nil {
 		return err
 	}

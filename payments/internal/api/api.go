@@ -113,6 +113,7 @@ func answer(w http.ResponseWriter, body any, err error) error {
 
 // callOf reads what comes with a request beside its body. An ID in the path may be written in either case.
 func callOf(r *http.Request) (call billing.Call, err error) {
+	call.Who = identity.FromContext(r.Context())
 	call.Scope, call.SentKey = strings.ToLower(r.URL.Path), httpserver.SentKey(r.Header)
 	if call.Key, err = httpserver.IdempotencyKey(r.Header); err != nil {
 		return call, err

@@ -9,6 +9,7 @@ import (
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/httpserver"
+	"github.com/altyn-pay/altyn/platform/identity"
 	"github.com/altyn-pay/altyn/platform/money"
 )
 
@@ -167,7 +168,7 @@ func (a *API) getHold(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	hold, err := a.store.Hold(r.Context(), id)
+	hold, err := a.store.Hold(r.Context(), identity.ReachFrom(r.Context()), id)
 	if err != nil {
 		return billing.NotFound(err, ledger.HoldNotFound)
 	}
@@ -271,6 +272,6 @@ func (a *API) getOperation(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	body, err := a.billing.Operation(r.Context(), id, wait)
+	body, err := a.billing.Operation(r.Context(), identity.ReachFrom(r.Context()), id, wait)
 	return answer(w, body, err)
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/altyn-pay/altyn/payments/internal/billing"
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/platform/httpserver"
+	"github.com/altyn-pay/altyn/platform/identity"
 	"github.com/altyn-pay/altyn/platform/money"
 )
 
@@ -68,7 +69,7 @@ func (a *API) getPayment(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	body, err := a.billing.Payment(r.Context(), id, wait)
+	body, err := a.billing.Payment(r.Context(), identity.ReachFrom(r.Context()), id, wait)
 	return answer(w, body, err)
 }
 

@@ -1,6 +1,7 @@
 package billing
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/idempotency"
+	"github.com/altyn-pay/altyn/platform/identity"
 	"github.com/altyn-pay/altyn/platform/money"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
@@ -26,7 +28,7 @@ func (s *Service) SubmitAll(
 		return nil, false, err
 	}
 	results = make([]Result, len(commands))
-	b := batch{s.currencies, commands, named, call.Scope}
+	b := batch{s.currencies, commands, named, call.Scope, call.Who}
 	items, err := b.items(call.Key, results)
 	if err != nil {
 		return nil, false, err
@@ -100,6 +102,7 @@ type batch struct {
 	commands   []contract.Command
 	named      postgres.Named
 	scope      string // where it came in
+	who        identity.Identity
 }
 
 // item is a valid item of a batch.
@@ -132,7 +135,7 @@ func (b batch) items(key string, results []Result) ([]item, error) {
 // over the broker.
 func (b batch) item(key string, index int, c contract.Command) (it item, err error) {
 	it.index, it.command = index, c.CommandID
-	if it.asked, err = Read(c, b.named, b.currencies); err != nil {
+	if it.asked, err = Read(c, b.who, b.named, b.currencies); err != nil {
 		return it, err
 	}
 	if it.asked.Kind() == ledger.KindBalanceQuery {
@@ -156,7 +159,8 @@ func keyOfItem(key string, index int) string { return key + "#" + strconv.Itoa(i
 
 // claim claims the key for the batch, of which these items are valid.
 func (b batch) claim(key string, items []item) idempotency.Claim {
-	c := idempotency.Claim{Key: contract.DerivedID(b.scope, uuid.Nil, key), Makes: make(map[uuid.UUID]uuid.UUID)}
+	scope := b.by(items).Namespace() + b.scope
+	c := idempotency.Claim{Key: contract.DerivedID(scope, uuid.Nil, key), Makes: make(map[uuid.UUID]uuid.UUID)}
 	c.Fingerprint = uuid.NewSHA1(c.Key, b.canonical())
 	var accounts []uuid.UUID
 	for _, it := range items {
@@ -166,9 +170,18 @@ func (b batch) claim(key string, items []item) idempotency.Claim {
 		}
 	}
 	c.Others = idempotency.Others(accounts, func(account uuid.UUID, index int) uuid.UUID {
-		return contract.DerivedID(b.scope, account, keyOfItem(key, index))
+		return contract.DerivedID(scope, account, keyOfItem(key, index))
 	})
 	return c
+}
+
+// by is whose the batch's key is: the tenant's, or the subject's where an item is restricted to it.
+func (b batch) by(items []item) identity.Reach {
+	by := identity.Reach{Tenant: b.who.Tenant}
+	for _, it := range items {
+		by.Owner = cmp.Or(by.Owner, it.request.By.Owner)
+	}
+	return by
 }
 
 // canonical is the same for batches whose items say the same, be they valid or not: in whichever order they have

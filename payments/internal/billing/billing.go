@@ -16,6 +16,7 @@ import (
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/idempotency"
+	"github.com/altyn-pay/altyn/platform/identity"
 	"github.com/altyn-pay/altyn/platform/inbox"
 	"github.com/altyn-pay/altyn/platform/money"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
@@ -55,6 +56,7 @@ const resultWait = 5 * time.Second
 
 // Call is what comes with a request, whatever it asks for.
 type Call struct {
+	Who     identity.Identity
 	Scope   string        // where it came in, a path or a topic: keys of different scopes never collide
 	Key     string        // the client's, which makes a repeated request the same one; "" for none
 	SentKey string        // the key as earlier versions read it, where that is another one; see httpserver.SentKey
@@ -103,7 +105,7 @@ func (s *Service) Submit(ctx context.Context, c contract.Command, call Call) (Re
 		return result, &Refusal{out.operation.Reason, shown(request)}
 	}
 	if result.Code == http.StatusCreated && request.Kind() == ledger.KindCreateAccount {
-		account, err := s.store.Account(ctx, request.AccountID)
+		account, err := s.store.Account(ctx, request.By, request.AccountID)
 		if err != nil {
 			return result, outcomeUnknown(ctx, out.operation.ID, err)
 		}
@@ -128,7 +130,7 @@ func (s *Service) request(ctx context.Context, c contract.Command, call Call) (l
 	if err != nil {
 		return ledger.Request{}, err
 	}
-	request, err := Read(c, named, s.currencies)
+	request, err := Read(c, call.Who, named, s.currencies)
 	if err != nil {
 		return request, err
 	}
@@ -172,8 +174,8 @@ func (s *Service) claim(ctx context.Context, claims ...idempotency.Claim) ([]ide
 }
 
 // Account reads an account with its balances.
-func (s *Service) Account(ctx context.Context, id uuid.UUID) (contract.Account, error) {
-	account, err := s.store.Account(ctx, id)
+func (s *Service) Account(ctx context.Context, by identity.Reach, id uuid.UUID) (contract.Account, error) {
+	account, err := s.store.Account(ctx, by, id)
 	if err != nil {
 		return contract.Account{}, NotFound(err, ledger.AccountNotFound)
 	}
@@ -181,13 +183,14 @@ func (s *Service) Account(ctx context.Context, id uuid.UUID) (contract.Account, 
 }
 
 // Balances reads an account's balances as they were at a time, in microseconds, or as they are where that is nil.
-func (s *Service) Balances(ctx context.Context, id uuid.UUID, at *time.Time) (contract.Balances, error) {
-	account, err := s.store.Account(ctx, id)
+func (s *Service) Balances(
+	ctx context.Context, by identity.Reach, id uuid.UUID, at *time.Time) (contract.Balances, error) {
+	account, err := s.store.Account(ctx, by, id)
 	if err != nil {
 		return contract.Balances{}, NotFound(err, ledger.AccountNotFound)
 	}
 	if at != nil {
-		if account.Balances, err = s.store.BalancesAt(ctx, id, *at); err != nil {
+		if account.Balances, err = s.store.BalancesAt(ctx, account, *at); err != nil {
 			return contract.Balances{}, err
 		}
 	}
@@ -195,8 +198,9 @@ func (s *Service) Balances(ctx context.Context, id uuid.UUID, at *time.Time) (co
 }
 
 // Operation reads an operation, or waits at most so long for it to be final. A cancellation is seen in what it ends.
-func (s *Service) Operation(ctx context.Context, id uuid.UUID, wait time.Duration) (contract.Operation, error) {
-	op, err := s.await(ctx, id, wait)
+func (s *Service) Operation(
+	ctx context.Context, by identity.Reach, id uuid.UUID, wait time.Duration) (contract.Operation, error) {
+	op, err := s.await(ctx, by, id, wait)
 	if err == nil && op.Kind == ledger.KindCancelOperation {
 		err = postgres.ErrNotFound
 	}

@@ -2,6 +2,7 @@ package billing
 
 import (
 	"cmp"
+	"slices"
 	"strings"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/identity"
 	"github.com/altyn-pay/altyn/platform/money"
 )
 
@@ -20,10 +22,15 @@ const (
 )
 
 // Read makes the ledger's request of a command, whichever way it comes in; the request still lacks its ID. named has
-// the hold and the operation that the command names, if they exist. The error is contract.FieldErrors, or a *Refusal
-// where they do not.
-func Read(c contract.Command, named postgres.Named, currencies *money.Currencies) (ledger.Request, error) {
+// the hold and the operation that the command names, if they exist. The error is one of package identity where who
+// may not ask for that, contract.FieldErrors, or a *Refusal where what is named is not there for who asks.
+func Read(c contract.Command, who identity.Identity, named postgres.Named, currencies *money.Currencies) (
+	ledger.Request, error) {
 	if err := canonical(&c); err != nil {
+		return ledger.Request{}, err
+	}
+	by, err := reach(who, c)
+	if err != nil {
 		return ledger.Request{}, err
 	}
 	for _, text := range []struct {
@@ -37,11 +44,11 @@ func Read(c contract.Command, named postgres.Named, currencies *money.Currencies
 			return ledger.Request{}, contract.Invalid(text.field, "%v", err)
 		}
 	}
-	f := fields{c, named, currencies, nil}
-	var request ledger.Request
+	f := fields{c, by, named, currencies, nil}
+	request := ledger.Request{By: by}
 	switch ledger.Kind(c.Operation) {
 	case ledger.KindCreateAccount:
-		request.Command = ledger.CreateAccount{Owner: c.Owner, Reference: c.Reference}
+		request.Command = ledger.CreateAccount{Owner: f.owner(), Reference: c.Reference}
 		if id := f.same("id", c.ID); id != nil {
 			if request.AccountID = *id; *id == uuid.Nil || ledger.IsSystem(*id) {
 				f.wrong("id", "is reserved")
@@ -85,7 +92,8 @@ func Read(c contract.Command, named postgres.Named, currencies *money.Currencies
 	case ledger.KindCancel: // of an operation; an order is cancelled where it was placed
 		cancel := ledger.CancelOperation{OperationID: f.id("operation_id", c.OperationID), Note: c.Reason}
 		operation, ok := named.Operations[cancel.OperationID]
-		if !ok {
+		if !ok || !by.Covers(operation.Tenant, operation.Owner) {
+			operation = postgres.NamedRecord{}
 			f.fail(&Refusal{Reason: ledger.OperationNotFound})
 		}
 		request.AccountID, request.Command = operation.AccountID, cancel
@@ -97,9 +105,22 @@ func Read(c contract.Command, named postgres.Named, currencies *money.Currencies
 	return request, f.err
 }
 
+// reach is what who asks may touch by a command, in its canonical form; nothing where there is no such operation.
+func reach(who identity.Identity, c contract.Command) (identity.Reach, error) {
+	kind := ledger.Kind(c.Operation)
+	if kind == ledger.KindCancel {
+		kind = ledger.KindCancelOperation
+	}
+	if !slices.Contains(contract.Operations(), c.Operation) {
+		return identity.Reach{}, nil
+	}
+	return who.Reach(Scope(kind))
+}
+
 // fields reads the fields of a command. Its error is about the first one that is wrong.
 type fields struct {
 	command    contract.Command
+	by         identity.Reach
 	named      postgres.Named
 	currencies *money.Currencies
 	err        error
@@ -144,10 +165,19 @@ func (f *fields) same(field string, id *uuid.UUID) *uuid.UUID {
 // hold finds the hold that the command is about.
 func (f *fields) hold() postgres.NamedRecord {
 	hold, ok := f.named.Holds[f.id("hold_id", f.command.HoldID)]
-	if !ok {
+	if !ok || !f.by.Covers(hold.Tenant, hold.Owner) {
 		f.fail(&Refusal{Reason: ledger.HoldNotFound})
+		return postgres.NamedRecord{}
 	}
 	return hold
+}
+
+// owner reads whose a new account is. Who may open accounts of its own only need not say so.
+func (f *fields) owner() string {
+	if f.by.Owner != "" && f.command.Owner != "" && f.command.Owner != f.by.Owner {
+		f.fail(&identity.MissingScope{Scope: Scope(ledger.KindCreateAccount)})
+	}
+	return cmp.Or(f.command.Owner, f.by.Owner)
 }
 
 // amount reads the amount, which is of a currency.

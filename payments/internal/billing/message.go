@@ -29,7 +29,7 @@ func Request(m postgres.Message) ledger.Request {
 // which the client may choose: it does not tell that the same key came with another account before.
 func Claim(r ledger.Request, scope, key string) idempotency.Claim {
 	c := idempotency.Claim{
-		Key: contract.DerivedID(scope, uuid.Nil, key), Fingerprint: r.Fingerprint.UUID,
+		Key: contract.DerivedID(r.By.Namespace()+scope, uuid.Nil, key), Fingerprint: r.Fingerprint.UUID,
 		Makes: map[uuid.UUID]uuid.UUID{r.ID: r.Fingerprint.UUID},
 	}
 	c.Others = []uuid.UUID{c.Key} // the request without a chosen ID
@@ -38,8 +38,10 @@ func Claim(r ledger.Request, scope, key string) idempotency.Claim {
 
 // Identify gives a request its ID and its fingerprint. With a key of the client the ID is derived from the key, its
 // scope and the account that is charged, so that the same request repeated is the same message; without a key the ID
-// is fresh. A new account for which the client has chosen no ID gets one in the same way.
+// is fresh. A new account for which the client has chosen no ID gets one in the same way. Keys are those of who asks:
+// of a tenant, or of its subject where the request is restricted to that.
 func Identify(r *ledger.Request, scope, key string) error {
+	scope = r.By.Namespace() + scope
 	if key == "" {
 		r.ID = uuid.Must(uuid.NewV7())
 	} else {

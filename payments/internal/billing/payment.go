@@ -11,6 +11,7 @@ import (
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/identity"
 	"github.com/altyn-pay/altyn/platform/money"
 	"github.com/altyn-pay/altyn/platform/outbox"
 )
@@ -37,7 +38,7 @@ type StepResult struct {
 // Step takes a step of an order's payment and waits for its result; the call's scope is the step's own. A step that
 // ends in error is a *Refusal; the result then only tells whether it was replayed.
 func (s *Service) Step(ctx context.Context, step Step, call Call) (StepResult, error) {
-	request, err := s.stepRequest(ctx, step)
+	request, err := s.stepRequest(ctx, step, call.Who)
 	if err != nil {
 		return StepResult{}, err
 	}
@@ -56,16 +57,20 @@ func (s *Service) Step(ctx context.Context, step Step, call Call) (StepResult, e
 	if out.operation.Status == ledger.Error {
 		return result, &Refusal{out.operation.Reason, request.ID}
 	}
-	if result.Payment, err = s.Payment(ctx, step.OrderID, 0); err != nil {
+	if result.Payment, err = s.Payment(ctx, request.By, step.OrderID, 0); err != nil {
 		return result, outcomeUnknown(ctx, request.ID, err)
 	}
 	return result, nil
 }
 
 // stepRequest makes the ledger's request of a step, which still lacks its ID.
-func (s *Service) stepRequest(ctx context.Context, step Step) (request ledger.Request, err error) {
+func (s *Service) stepRequest(
+	ctx context.Context, step Step, who identity.Identity) (request ledger.Request, err error) {
+	if request.By, err = who.Reach(Scope(step.Kind)); err != nil {
+		return request, err
+	}
 	var code string
-	if request.AccountID, code, err = s.store.PayerOf(ctx, step.OrderID); err != nil {
+	if request.AccountID, code, err = s.store.PayerOf(ctx, request.By, step.OrderID); err != nil {
 		return request, NotFound(err, ledger.PaymentNotFound)
 	}
 	if err := contract.CheckText(step.Reason, contract.MaxReason); err != nil {
@@ -112,8 +117,9 @@ func (s *Service) admit(ctx context.Context, r ledger.Request, key string) error
 
 // Payment reads the payment of an order, or waits at most so long for it to be decided. One whose message has not
 // taken effect is created.
-func (s *Service) Payment(ctx context.Context, order uuid.UUID, wait time.Duration) (contract.Payment, error) {
-	payment, err := s.payment(ctx, order, wait)
+func (s *Service) Payment(
+	ctx context.Context, by identity.Reach, order uuid.UUID, wait time.Duration) (contract.Payment, error) {
+	payment, err := s.payment(ctx, by, order, wait)
 	if err != nil {
 		return contract.Payment{}, NotFound(err, ledger.PaymentNotFound)
 	}
@@ -121,21 +127,22 @@ func (s *Service) Payment(ctx context.Context, order uuid.UUID, wait time.Durati
 }
 
 // payment is Payment in the ledger's form, or postgres.ErrNotFound.
-func (s *Service) payment(ctx context.Context, order uuid.UUID, wait time.Duration) (ledger.OrderPayment, error) {
-	op, err := s.await(ctx, order, wait) // the operation that pays an order has the order's ID
+func (s *Service) payment(
+	ctx context.Context, by identity.Reach, order uuid.UUID, wait time.Duration) (ledger.OrderPayment, error) {
+	op, err := s.await(ctx, by, order, wait) // the operation that pays an order has the order's ID
 	if err != nil {
 		return ledger.OrderPayment{}, err
 	}
 	if op.Kind != ledger.KindPayment {
 		return ledger.OrderPayment{}, postgres.ErrNotFound
 	}
-	payment, err := s.store.Payment(ctx, order)
+	payment, err := s.store.Payment(ctx, by, order)
 	if !errors.Is(err, postgres.ErrNotFound) {
 		return payment, err
 	}
-	m, err := s.store.Waiting(ctx, order)
+	m, err := s.store.Waiting(ctx, by, order)
 	if errors.Is(err, postgres.ErrNotFound) { // it has taken effect between the two looks
-		return s.store.Payment(ctx, order)
+		return s.store.Payment(ctx, by, order)
 	}
 	if err != nil {
 		return ledger.OrderPayment{}, err

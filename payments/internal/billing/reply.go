@@ -71,7 +71,7 @@ func (p Presenter) Reply(book *ledger.Book, r ledger.Request, op *ledger.Operati
 		replied = r.Fingerprint.UUID
 	}
 	return outbox.Message{
-		Lane: r.Lane, ID: contract.EventID(contract.ReplyType, replied, 1), Type: contract.ReplyType, Topic: how.Topic,
+		Lane: r.Lane, Tenant: r.By.Tenant, ID: contract.EventID(contract.ReplyType, replied, 1), Type: contract.ReplyType, Topic: how.Topic,
 		Key: r.AccountID.String(), Subject: r.ID.String(), Payload: string(payload), Traceparent: r.Traceparent,
 	}, reply.Code, nil
 }
@@ -90,7 +90,7 @@ func (p Presenter) fill(reply *contract.Reply, how ReplyTo, book *ledger.Book, r
 		refuse(how.Code, how.Reason)
 		reply.Detail = how.Detail
 	case r.Kind() == ledger.KindBalanceQuery:
-		if _, ok := book.Account(r.AccountID); !ok {
+		if !book.Reaches(r) {
 			refuse(Status(ledger.AccountNotFound), string(ledger.AccountNotFound))
 			return nil
 		}

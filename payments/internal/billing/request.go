@@ -12,6 +12,7 @@ import (
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/idempotency"
+	"github.com/altyn-pay/altyn/platform/identity"
 	"github.com/altyn-pay/altyn/platform/inbox"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 	"github.com/altyn-pay/altyn/platform/telemetry"
@@ -96,45 +97,67 @@ func awhile(ctx context.Context, wait time.Duration) (context.Context, context.C
 	return waiting, func() { stop(); cancel() }
 }
 
-// await reads an operation, or returns postgres.ErrNotFound. It waits at most so long for the operation to be final.
-func (s *Service) await(ctx context.Context, id uuid.UUID, wait time.Duration) (*ledger.Operation, error) {
+// await reads an operation, or returns postgres.ErrNotFound. It waits at most so long for the operation to be final, and
+// as long where there is none.
+func (s *Service) await(ctx context.Context, by identity.Reach, id uuid.UUID, wait time.Duration) (
+	*ledger.Operation, error) {
 	watched := s.results.Subscribe(id)
 	defer watched.Close()
-	op, err := s.operation(ctx, id)
+	op, err := s.visible(ctx, by, id)
 	if err == nil && final(op) || wait == 0 || err != nil && !errors.Is(err, postgres.ErrNotFound) {
 		return op, err
 	}
 	waiting, cancel := awhile(ctx, wait)
 	defer cancel()
-	if op, ok := watched.Until(waiting, final); ok {
+	mine := func(op *ledger.Operation) bool { return final(op) && by.Covers(op.Tenant, by.Owner) }
+	if op, ok := watched.Until(waiting, mine); ok && by.Owner == "" {
 		return op, nil
 	}
-	return s.operation(ctx, id) // it may be another one by now, that waits
+	if op, err = s.visible(ctx, by, id); errors.Is(err, postgres.ErrNotFound) { // or another one by now, that waits
+		<-waiting.Done() // it is another owner's
+	}
+	return op, err
 }
 
-// operation reads an operation, or returns postgres.ErrNotFound. One whose message has not taken effect is in status
-// Created.
+// visible reads an operation, or returns postgres.ErrNotFound where it is not there for who asks. One whose message has
+// not taken effect is in status Created.
+func (s *Service) visible(ctx context.Context, by identity.Reach, id uuid.UUID) (*ledger.Operation, error) {
+	ctx, cancel := pg.Detached(ctx)
+	defer cancel()
+	return find(func() (*ledger.Operation, error) { return s.store.Operation(ctx, by, id) },
+		func() (postgres.Message, error) { return s.store.Waiting(ctx, by, id) })
+}
+
+// operation is visible for who has asked for the operation, and so may see what became of it.
 func (s *Service) operation(ctx context.Context, id uuid.UUID) (*ledger.Operation, error) {
 	ctx, cancel := pg.Detached(ctx)
 	defer cancel()
+	return find(func() (*ledger.Operation, error) {
+		settled, err := s.store.Settled(ctx, []uuid.UUID{id})
+		if op := settled[id]; op != nil || err != nil {
+			return op, err
+		}
+		return nil, postgres.ErrNotFound
+	}, func() (postgres.Message, error) { return s.store.Message(ctx, id) })
+}
+
+// find finds an operation as it is settled, or waits.
+func find(settled func() (*ledger.Operation, error), waiting func() (postgres.Message, error)) (
+	*ledger.Operation, error) {
 	// A message can take effect between two looks, but only in this direction, so the third one finds it.
 	for range 2 {
-		settled, err := s.store.Settled(ctx, []uuid.UUID{id})
-		if err != nil {
-			return nil, err
+		op, err := settled()
+		if !errors.Is(err, postgres.ErrNotFound) {
+			return op, err
 		}
-		if op, ok := settled[id]; ok {
-			return op, nil
-		}
-		m, err := s.store.Waiting(ctx, id)
+		m, err := waiting()
 		if errors.Is(err, postgres.ErrNotFound) {
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		op := Request(m).Operation()
-		if op == nil {
+		if op = Request(m).Operation(); op == nil {
 			break
 		}
 		return op, nil

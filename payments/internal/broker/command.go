@@ -15,12 +15,14 @@ import (
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/idempotency"
+	"github.com/altyn-pay/altyn/platform/identity"
 	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/platform/strictjson"
 )
 
 // received is a command as it came.
 type received struct {
+	who         identity.Identity
 	command     contract.Command
 	reply       billing.ReplyTo
 	request     ledger.Request // where there is no problem
@@ -36,7 +38,7 @@ const maxOperation = 64
 // receive reads a command. An error means that it is not a JSON object, and so cannot even be answered.
 func receive(record kafka.Message) (*received, error) {
 	event := kafka.EventOf(record)
-	c := &received{place: place(record), traceparent: event.Traceparent}
+	c := &received{who: identity.Everyone, place: place(record), traceparent: event.Traceparent}
 	c.reply.Topic = contract.TopicReplies
 	topic := record.Header(contract.ReplyToHeader)
 	if strings.HasPrefix(topic, contract.ReplyToPrefix) && kafka.ValidTopic(topic) {
@@ -102,7 +104,7 @@ func (d *Decoder) request(c *received, named postgres.Named) {
 		return
 	}
 	r := &c.request
-	if *r, c.problem = billing.Read(c.command, named, d.currencies); c.problem != nil {
+	if *r, c.problem = billing.Read(c.command, c.who, named, d.currencies); c.problem != nil {
 		return
 	}
 	r.CommandID = c.reply.CommandID
@@ -128,8 +130,9 @@ func (c *received) message() postgres.Message {
 		account = c.reply.CommandID
 	}
 	return billing.Message(ledger.Request{
-		ID: contract.DerivedID(c.place, account, ""), AccountID: account, CommandID: c.reply.CommandID,
-		Reply: c.reply.Encode(), Command: ledger.Refusal{},
+		By: identity.Reach{Tenant: c.who.Tenant}, ID: contract.DerivedID(c.place, account, ""), AccountID: account,
+		CommandID: c.reply.CommandID,
+		Reply:     c.reply.Encode(), Command: ledger.Refusal{},
 	}, c.traceparent)
 }
 

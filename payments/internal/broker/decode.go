@@ -3,6 +3,7 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -10,6 +11,7 @@ import (
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/identity"
 	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/platform/money"
 )
@@ -93,8 +95,26 @@ func (d *Decoder) event(record kafka.Message) (postgres.Message, error) {
 	default:
 		err = fmt.Errorf("no such event on this topic: ce_type %q", event.Type)
 	}
+	if err == nil {
+		r.By.Tenant = cmp.Or(event.Tenant, identity.DefaultTenant)
+		err = checkReach(r.By)
+	}
 	if err != nil {
 		return postgres.Message{}, err
 	}
 	return billing.Message(r, event.Traceparent), nil
+}
+
+// checkReach returns what is wrong with the tenant or the owner of an event.
+func checkReach(by identity.Reach) error {
+	if err := identity.CheckTenant(by.Tenant); err != nil {
+		return fmt.Errorf("ce_tenant %w", err)
+	}
+	if by.Owner == "" {
+		return nil
+	}
+	if err := identity.CheckSubject(by.Owner); err != nil {
+		return fmt.Errorf("owner %w", err)
+	}
+	return nil
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/identity"
 	"github.com/altyn-pay/altyn/platform/money"
 	"github.com/altyn-pay/altyn/platform/strictjson"
 )
@@ -20,7 +21,8 @@ func orderPlaced(currencies *money.Currencies, payload []byte) (ledger.Request, 
 		return ledger.Request{}, fmt.Errorf("not an order: %w", err)
 	}
 	p, err := payment(currencies, order)
-	return ledger.Request{ID: order.OrderID, AccountID: order.AccountID, Command: p}, err
+	return ledger.Request{By: identity.Reach{Owner: order.Owner}, ID: order.OrderID, AccountID: order.AccountID,
+		Command: p}, err
 }
 
 // orderCancelled makes the request that ends a payment of an event. There is one for each order.
@@ -36,6 +38,7 @@ func orderCancelled(currencies *money.Currencies, payload []byte) (ledger.Reques
 	p, err := payment(currencies, cancellation.Order)
 	account := cancellation.AccountID
 	return ledger.Request{
+		By: identity.Reach{Owner: cancellation.Owner},
 		ID: contract.DerivedID(contract.OrderCancelledType, account, p.OrderID.String()), AccountID: account,
 		Command: ledger.Cancel{
 			Currency: p.Currency, Amount: p.Amount, Reference: p.Reference, Description: p.Description, OrderID: p.OrderID,

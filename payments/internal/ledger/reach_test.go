@@ -111,12 +111,15 @@ func TestATransferStaysInItsTenant(t *testing.T) {
 		reason ledger.Reason
 	}{
 		{identity.Reach{Tenant: "shop"}, 2, ""}, {identity.Reach{Tenant: "shop", Owner: "alice"}, 2, ""},
-		{identity.Reach{Tenant: "shop"}, 3, ledger.AccountNotFound}, {identity.Reach{Tenant: "shop"}, 4, ledger.AccountNotFound},
+		{identity.Reach{Tenant: "shop"}, 3, ledger.AccountNotFound},
+		{identity.Reach{Tenant: "shop"}, 4, ledger.AccountNotFound},
 		{identity.Reach{Tenant: "shop", Owner: "alice"}, 3, ledger.AccountNotFound},
 	} {
 		s := shop()
-		s.do(ledger.Request{By: identity.Reach{Tenant: "other"}, AccountID: id(3), Command: ledger.CreateAccount{Owner: "alice"}})
-		s.do(ledger.Request{By: test.by, Command: ledger.Transfer{Currency: "RUB", Amount: 1, ToAccountID: id(test.payee)}})
+		s.do(ledger.Request{By: identity.Reach{Tenant: "other"}, AccountID: id(3),
+			Command: ledger.CreateAccount{Owner: "alice"}})
+		s.do(ledger.Request{By: test.by,
+			Command: ledger.Transfer{Currency: "RUB", Amount: 1, ToAccountID: id(test.payee)}})
 		if got := s.results[len(s.results)-1]; got.Reason != test.reason || got.Tenant != "shop" || got.Stranger {
 			t.Errorf("%+v to %d: %+v", test.by, test.payee, got)
 		}
@@ -198,7 +201,8 @@ var tenants = []string{identity.DefaultTenant, "shop", "market"}
 // drawAsked draws a request of somebody, which may name what is another's.
 func drawAsked(t *rapid.T, n int) ledger.Request {
 	tenant := rapid.IntRange(0, len(tenants)-1).Draw(t, "tenant")
-	by := identity.Reach{Tenant: tenants[tenant], Owner: rapid.SampledFrom([]string{"", "", "alice", "bob"}).Draw(t, "owner")}
+	by := identity.Reach{Tenant: tenants[tenant],
+		Owner: rapid.SampledFrom([]string{"", "", "alice", "bob"}).Draw(t, "owner")}
 	account := func(name string) uuid.UUID { return id(rapid.IntRange(0, 5).Draw(t, name)) }
 	other := func(name string) uuid.UUID { return id(1000 + rapid.IntRange(0, n).Draw(t, name)) }
 	amount := func() int64 { return rapid.Int64Range(1, 50).Draw(t, "amount") }
@@ -254,7 +258,8 @@ func FuzzTenantsApart(f *testing.F) { f.Fuzz(rapid.MakeFuzz(tenantsApart)) }
 
 func tenantsApart(t *rapid.T) {
 	requests := make([]ledger.Request, rapid.IntRange(1, 100).Draw(t, "requests"))
-	owner := make(map[uuid.UUID]string) // the tenants of orders: what comes from orders and the inventory names the right one
+	// The tenants of orders: what comes from orders and the inventory names the right one.
+	owner := make(map[uuid.UUID]string)
 	for i := range requests {
 		r := drawAsked(t, i)
 		refs := r.References()

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/jmoiron/sqlx"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/altyn-pay/altyn/platform/identity"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
@@ -30,25 +32,32 @@ const (
 
 // Inventory is what the inventory system said of an order's goods.
 type Inventory struct {
+	Tenant        string    `db:"tenant"` // who said it; only a payment of this tenant is meant
 	OrderID       uuid.UUID `db:"order_id"`
 	IdempotentKey uuid.UUID `db:"idempotent_key"`
 	Status        string    `db:"status"` // contract.InventoryCompleted or InventoryFailed
 	Traceparent   string    `db:"traceparent"`
 }
 
-// AddInventory stores messages and returns how many of them were new. Of messages about the same order, and of messages
-// with the same key, the first one counts.
+// AddInventory stores messages and returns how many of them were new. Of a tenant's messages about the same order, and
+// of those with the same key, the first one counts.
 func (s *Store) AddInventory(ctx context.Context, messages []Inventory) (added int, err error) {
-	seen := make(map[uuid.UUID]bool, len(messages))
+	type key struct {
+		tenant string
+		key    uuid.UUID
+	}
+	seen := make(map[key]bool, len(messages))
 	var (
-		orders, keys     pg.UUIDs
-		statuses, traces pg.Texts
+		orders, keys              pg.UUIDs
+		tenants, statuses, traces pg.Texts
 	)
 	for _, m := range messages {
-		if seen[m.IdempotentKey] {
+		m.Tenant = cmp.Or(m.Tenant, identity.DefaultTenant)
+		if seen[key{m.Tenant, m.IdempotentKey}] {
 			continue
 		}
-		seen[m.IdempotentKey] = true
+		seen[key{m.Tenant, m.IdempotentKey}] = true
+		tenants = append(tenants, m.Tenant)
 		orders, keys = append(orders, m.OrderID), append(keys, m.IdempotentKey)
 		statuses, traces = append(statuses, m.Status), append(traces, m.Traceparent)
 	}
@@ -56,12 +65,12 @@ func (s *Store) AddInventory(ctx context.Context, messages []Inventory) (added i
 	// not wait for each other in a circle. Should they do so for keys that orders share, InTx tries again.
 	err = pg.InTx(ctx, s.db, func(tx *sqlx.Tx) error {
 		result, err := tx.ExecContext(ctx, `
-			INSERT INTO inventory (order_id, idempotent_key, status, traceparent)
-			SELECT order_id, idempotent_key, status, traceparent
-			FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[])
-				WITH ORDINALITY AS m (order_id, idempotent_key, status, traceparent, n)
-			ORDER BY order_id, n
-			ON CONFLICT DO NOTHING`, orders, keys, statuses, traces)
+			INSERT INTO inventory (order_id, idempotent_key, status, traceparent, tenant)
+			SELECT order_id, idempotent_key, status, traceparent, tenant
+			FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[])
+				WITH ORDINALITY AS m (order_id, idempotent_key, status, traceparent, tenant, n)
+			ORDER BY order_id, tenant, n
+			ON CONFLICT DO NOTHING`, orders, keys, statuses, traces, tenants)
 		if err != nil {
 			return fmt.Errorf("add inventory: %w", err)
 		}
@@ -97,7 +106,7 @@ func (s *Store) JoinInventory(ctx context.Context,
 		var rows []Inventory
 		// statement_timestamp, unlike clock_timestamp, lets the index be used.
 		if err := tx.SelectContext(ctx, &rows, `
-			SELECT order_id, idempotent_key, status, traceparent FROM inventory
+			SELECT tenant, order_id, idempotent_key, status, traceparent FROM inventory
 			WHERE joined_at IS NULL AND look_at <= statement_timestamp()
 			ORDER BY look_at LIMIT $1 FOR UPDATE SKIP LOCKED`, MaxJoins); err != nil {
 			return fmt.Errorf("lock inventory: %w", err)
@@ -109,15 +118,16 @@ func (s *Store) JoinInventory(ctx context.Context,
 		if err != nil {
 			return err
 		}
-		var found, absent []uuid.UUID
+		var found, absent []payment
 		var messages []Message
 		for _, row := range rows {
-			account, ok := accounts[row.OrderID]
+			p := payment{row.OrderID, row.Tenant}
+			account, ok := accounts[p]
 			if !ok {
-				absent = append(absent, row.OrderID)
+				absent = append(absent, p)
 				continue
 			}
-			found, messages = append(found, row.OrderID), append(messages, message(row, account))
+			found, messages = append(found, p), append(messages, message(row, account))
 		}
 		looked, joined = len(rows), len(found)
 		if err := s.enqueue(ctx, tx, found, messages); err != nil {
@@ -131,50 +141,69 @@ func (s *Store) JoinInventory(ctx context.Context,
 	return looked, joined, nil
 }
 
+// payment names the payment of a tenant's order.
+type payment struct {
+	OrderID uuid.UUID `db:"order_id"`
+	Tenant  string    `db:"tenant"`
+}
+
+// payments are several, as columns of a statement.
+func payments(of []payment) (orders pg.UUIDs, tenants pg.Texts) {
+	for _, p := range of {
+		orders, tenants = append(orders, p.OrderID), append(tenants, p.Tenant)
+	}
+	return orders, tenants
+}
+
 // payers finds the accounts that pay these orders, as far as their payments are there. It is a statement of its own,
 // after the one that locked the rows. So either it sees a payment, or the LookForInventory of the transaction that
 // stores the payment is still to come: that waits for the lock, and overrules what is decided here.
-func payers(ctx context.Context, tx *sqlx.Tx, rows []Inventory) (map[uuid.UUID]uuid.UUID, error) {
+func payers(ctx context.Context, tx *sqlx.Tx, rows []Inventory) (map[payment]uuid.UUID, error) {
 	orders := make([]uuid.UUID, len(rows))
 	for i, row := range rows {
 		orders[i] = row.OrderID
 	}
 	var payments []struct {
-		OrderID   uuid.UUID `db:"order_id"`
+		payment
 		AccountID uuid.UUID `db:"account_id"`
 	}
 	if err := tx.SelectContext(ctx, &payments, `
-		SELECT order_id, account_id FROM payments WHERE order_id = ANY($1::uuid[])`, pg.UUIDs(orders)); err != nil {
+		SELECT order_id, tenant, account_id FROM payments WHERE order_id = ANY($1::uuid[])`, pg.UUIDs(orders)); err != nil {
 		return nil, fmt.Errorf("find the payments of inventory: %w", err)
 	}
-	accounts := make(map[uuid.UUID]uuid.UUID, len(payments))
+	accounts := make(map[payment]uuid.UUID, len(payments))
 	for _, p := range payments {
-		accounts[p.OrderID] = p.AccountID
+		accounts[p.payment] = p.AccountID
 	}
 	return accounts, nil
 }
 
 // enqueue puts messages into the inbox and marks what is stored of their orders as joined.
-func (s *Store) enqueue(ctx context.Context, tx *sqlx.Tx, orders []uuid.UUID, messages []Message) error {
-	if len(orders) == 0 {
+func (s *Store) enqueue(ctx context.Context, tx *sqlx.Tx, of []payment, messages []Message) error {
+	if len(of) == 0 {
 		return nil
 	}
+	orders, tenants := payments(of)
 	if _, err := s.inbox.Insert(ctx, tx, messages); err != nil {
 		return err
 	}
-	return pg.ExecExactly(ctx, tx, "join inventory", len(orders), `
-		UPDATE inventory SET joined_at = clock_timestamp() WHERE order_id = ANY($1::uuid[])`, pg.UUIDs(orders))
+	return pg.ExecExactly(ctx, tx, "join inventory", len(of), `
+		UPDATE inventory SET joined_at = clock_timestamp() FROM unnest($1::uuid[], $2::text[]) AS p (order_id, tenant)
+		WHERE inventory.order_id = p.order_id AND inventory.tenant = p.tenant`, orders, tenants)
 }
 
 // postpone makes what is stored of these orders due again later.
-func postpone(ctx context.Context, tx *sqlx.Tx, orders []uuid.UUID) error {
-	if len(orders) == 0 {
+func postpone(ctx context.Context, tx *sqlx.Tx, of []payment) error {
+	if len(of) == 0 {
 		return nil
 	}
-	return pg.ExecExactly(ctx, tx, "postpone inventory", len(orders), `
+	orders, tenants := payments(of)
+	return pg.ExecExactly(ctx, tx, "postpone inventory", len(of), `
 		UPDATE inventory SET look_at = clock_timestamp()
-			+ least(greatest(clock_timestamp() - received_at, make_interval(secs => $2)), make_interval(secs => $3))
-		WHERE order_id = ANY($1::uuid[])`, pg.UUIDs(orders), minLook.Seconds(), maxLook.Seconds())
+			+ least(greatest(clock_timestamp() - received_at, make_interval(secs => $3)), make_interval(secs => $4))
+		FROM unnest($1::uuid[], $2::text[]) AS p (order_id, tenant)
+		WHERE inventory.order_id = p.order_id AND inventory.tenant = p.tenant`,
+		orders, tenants, minLook.Seconds(), maxLook.Seconds())
 }
 
 // ForgetInventory deletes messages that are too old, at most MaxForgotten. It returns how many it has deleted, and how
@@ -182,10 +211,11 @@ func postpone(ctx context.Context, tx *sqlx.Tx, orders []uuid.UUID) error {
 func (s *Store) ForgetInventory(ctx context.Context) (forgotten, unjoined int, err error) {
 	if err := s.db.QueryRowxContext(ctx, `
 		WITH old AS MATERIALIZED (
-			SELECT order_id FROM inventory WHERE received_at < statement_timestamp() - make_interval(secs => $1)
+			SELECT order_id, tenant FROM inventory WHERE received_at < statement_timestamp() - make_interval(secs => $1)
 			ORDER BY received_at LIMIT $2 FOR UPDATE SKIP LOCKED
 		), forgotten AS (
-			DELETE FROM inventory USING old WHERE inventory.order_id = old.order_id RETURNING joined_at
+			DELETE FROM inventory USING old
+			WHERE inventory.order_id = old.order_id AND inventory.tenant = old.tenant RETURNING joined_at
 		) SELECT count(*), count(*) FILTER (WHERE joined_at IS NULL) FROM forgotten`,
 		inventoryAge.Seconds(), MaxForgotten).Scan(&forgotten, &unjoined); err != nil {
 		return 0, 0, fmt.Errorf("forget inventory: %w", err)

@@ -16,15 +16,19 @@ type Named struct {
 	Holds, Operations map[uuid.UUID]NamedRecord
 }
 
-// NamedRecord is what a command on a hold or an operation needs to know of it.
+// NamedRecord is what a command on a hold or an operation needs to know of it, first of all whether it reaches it: if it
+// covers the tenant and the owner.
 type NamedRecord struct {
 	ID        uuid.UUID `db:"id"`
+	Tenant    string    `db:"tenant"`
+	Owner     string    `db:"owner"` // of the account; "" where it has none, and of what it has nothing to do with
 	AccountID uuid.UUID `db:"account_id"`
 	Currency  string    `db:"currency"`
 }
 
 // Named finds the holds and operations that commands name, including those whose own messages are still in the inbox.
-// One statement sees one moment, in which each of them is in exactly one of its tables.
+// One statement sees one moment, in which each of them is in exactly one of its tables. The commands may be of several
+// tenants, each of which is to look at its own only.
 func (s *Store) Named(ctx context.Context, commands ...contract.Command) (named Named, err error) {
 	var holds, operations pg.UUIDs
 	for _, c := range commands {
@@ -36,11 +40,15 @@ func (s *Store) Named(ctx context.Context, commands ...contract.Command) (named 
 		}
 	}
 	if named.Holds, err = s.named(ctx, holds, `
-		SELECT id, account_id, currency FROM holds WHERE id = ANY($1::uuid[])
+		SELECT h.id, a.tenant, a.owner, h.account_id, h.currency FROM holds h
+			JOIN accounts a ON a.id = h.account_id AND a.lane = h.lane WHERE h.id = ANY($1::uuid[])
 		UNION ALL
-		SELECT id, account_id, currency FROM waits WHERE id = ANY($1::uuid[]) AND kind = 'hold'
+		SELECT w.id, a.tenant, a.owner, w.account_id, w.currency FROM waits w
+			JOIN accounts a ON a.id = w.account_id AND a.lane = w.lane WHERE w.id = ANY($1::uuid[]) AND w.kind = 'hold'
 		UNION ALL
-		SELECT id, account_id, payload::json->>'currency' FROM inbox WHERE id = ANY($1::uuid[]) AND kind = 'hold'`,
+		SELECT i.id, `+inboxTenant+`, coalesce(a.owner, ''), i.account_id, payload::json->>'currency' FROM inbox i
+			LEFT JOIN accounts a ON a.id = i.account_id AND a.lane = i.lane AND a.tenant = `+inboxTenant+`
+		WHERE i.id = ANY($1::uuid[]) AND i.kind = 'hold'`,
 	); err != nil {
 		return named, err
 	}
@@ -49,9 +57,13 @@ func (s *Store) Named(ctx context.Context, commands ...contract.Command) (named 
 		kinds = append(kinds, string(kind))
 	}
 	named.Operations, err = s.named(ctx, operations, `
-		SELECT id, account_id FROM operations WHERE id = ANY($1::uuid[]) AND operation <> $3
+		SELECT o.id, o.tenant, CASE WHEN o.stranger THEN '' ELSE coalesce(a.owner, '') END AS owner, o.account_id
+		FROM operations o LEFT JOIN accounts a ON a.id = o.account_id AND a.lane = o.lane AND a.tenant = o.tenant
+		WHERE o.id = ANY($1::uuid[]) AND o.operation <> $3
 		UNION ALL
-		SELECT id, account_id FROM inbox WHERE id = ANY($1::uuid[]) AND `+inbox.KindSQL+` = ANY($2::text[])`,
+		SELECT i.id, `+inboxTenant+`, coalesce(a.owner, ''), i.account_id
+		FROM inbox i LEFT JOIN accounts a ON a.id = i.account_id AND a.lane = i.lane AND a.tenant = `+inboxTenant+`
+		WHERE i.id = ANY($1::uuid[]) AND `+inbox.KindSQL+` = ANY($2::text[])`,
 		kinds, ledger.KindCancelOperation)
 	return named, err
 }
@@ -60,7 +72,7 @@ func (s *Store) named(ctx context.Context, ids pg.UUIDs, query string, args ...a
 	if len(ids) == 0 {
 		return nil, nil
 	}
-	rows, err := list[NamedRecord](ctx, s, "find what commands name", query, append([]any{ids}, args...)...)
+	rows, err := listWithin[NamedRecord](ctx, s, "find what commands name", query, append([]any{ids}, args...)...)
 	named := make(map[uuid.UUID]NamedRecord, len(rows))
 	for _, row := range rows {
 		named[row.ID] = row

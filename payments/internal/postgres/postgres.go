@@ -13,6 +13,7 @@ import (
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/platform/currencies"
 	"github.com/altyn-pay/altyn/platform/idempotency"
+	"github.com/altyn-pay/altyn/platform/identity"
 	"github.com/altyn-pay/altyn/platform/inbox"
 	"github.com/altyn-pay/altyn/platform/outbox"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
@@ -44,8 +45,31 @@ func (s *Store) Inbox() *inbox.Inbox[*ledger.Request] { return s.inbox }
 // ErrNotFound is returned where what was asked for is not there.
 var ErrNotFound = errors.New("not found")
 
-// get reads one row on behalf of a client, or returns ErrNotFound; what names the read in other errors.
-func get[R any](ctx context.Context, s *Store, what, query string, args ...any) (row R, err error) {
+// get reads one row on behalf of a client, or returns ErrNotFound; what names the read in other errors. $1 and $2 of
+// the query are what the client reaches: a tenant and, unless it is "", an owner. PostgreSQL refuses a query that
+// does not name both. The query's own parameters follow.
+func get[R any](ctx context.Context, s *Store, by identity.Reach, what, query string, args ...any) (R, error) {
+	return getWithin[R](ctx, s, what, query, append([]any{by.Normal().Tenant, by.Owner}, args...)...)
+}
+
+// list reads rows as get does.
+func list[R any](ctx context.Context, s *Store, by identity.Reach, what, query string, args ...any) ([]R, error) {
+	return listWithin[R](ctx, s, what, query, append([]any{by.Normal().Tenant, by.Owner}, args...)...)
+}
+
+// The conditions of queries of get and list on a row of an account's data with this alias, beside that of its tenant.
+func ofOwner(row string) string {
+	return fmt.Sprintf(`($2 = '' OR EXISTS (SELECT FROM accounts a
+		WHERE a.id = %[1]s.account_id AND a.lane = %[1]s.lane AND a.tenant = $1 AND a.owner = $2))`, row)
+}
+
+// askedBy is the tenant or the owner of who asked for a message of the inbox.
+func askedBy(field string) string { return `i.payload::json->'by'->>'` + field + `'` }
+
+const inboxTenant = `coalesce(i.payload::json->'by'->>'tenant', '` + identity.DefaultTenant + `')`
+
+// getWithin reads one row of what a Reach has found for the client, or of what is nobody's.
+func getWithin[R any](ctx context.Context, s *Store, what, query string, args ...any) (row R, err error) {
 	ctx, cancel := pg.Detached(ctx)
 	defer cancel()
 	err = s.db.GetContext(ctx, &row, query, args...)
@@ -58,8 +82,8 @@ func get[R any](ctx context.Context, s *Store, what, query string, args ...any) 
 	return row, nil
 }
 
-// list reads rows on behalf of a client; what names the read in errors.
-func list[R any](ctx context.Context, s *Store, what, query string, args ...any) (rows []R, err error) {
+// listWithin reads rows of what a Reach has found for the client, or of what is nobody's.
+func listWithin[R any](ctx context.Context, s *Store, what, query string, args ...any) (rows []R, err error) {
 	ctx, cancel := pg.Detached(ctx)
 	defer cancel()
 	if err := s.db.SelectContext(ctx, &rows, query, args...); err != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/idempotency"
+	"github.com/altyn-pay/altyn/platform/identity"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
@@ -20,6 +21,8 @@ type Account struct {
 	Balances []Balance `db:"-"`
 }
 
+func (a Account) lane() int16 { return contract.Lane(a.ID) }
+
 // Balance is what an account has of one currency, as it is stored.
 type Balance struct {
 	ledger.Key
@@ -28,9 +31,10 @@ type Balance struct {
 }
 
 // Account reads one account, or returns ErrNotFound.
-func (s *Store) Account(ctx context.Context, id uuid.UUID) (Account, error) {
-	account, err := get[Account](ctx, s, "read account", `
-		SELECT id, owner, reference, seq, created_at FROM accounts WHERE id = $1 AND lane = $2`, id, contract.Lane(id))
+func (s *Store) Account(ctx context.Context, by identity.Reach, id uuid.UUID) (Account, error) {
+	account, err := get[Account](ctx, s, by, "read account", `
+		SELECT id, tenant, owner, reference, seq, created_at FROM accounts
+		WHERE id = $3 AND lane = $4 AND tenant = $1 AND ($2 = '' OR owner = $2)`, id, contract.Lane(id))
 	if err != nil {
 		return Account{}, err
 	}
@@ -40,17 +44,26 @@ func (s *Store) Account(ctx context.Context, id uuid.UUID) (Account, error) {
 }
 
 // Accounts lists accounts, newest first, from below the cursor on; an empty owner or reference matches all.
-func (s *Store) Accounts(ctx context.Context, owner, reference string, below int64, limit int) ([]Account, error) {
-	query, args := `SELECT id, owner, reference, seq, created_at FROM accounts WHERE seq < $1`, []any{below, limit}
+func (s *Store) Accounts(
+	ctx context.Context, by identity.Reach, owner, reference string, below int64, limit int) ([]Account, error) {
+	// One plan serves all values, so what an index is restricted to is said as it is there.
+	query, args := `SELECT id, tenant, owner, reference, seq, created_at FROM accounts WHERE seq < $3 AND tenant = $1`,
+		[]any{below, limit}
+	if by.Normal().Tenant != identity.DefaultTenant {
+		query += ` AND tenant <> '` + identity.DefaultTenant + `'`
+	}
+	if query += ` AND ($2 = '' OR owner = $2)`; by.Owner != "" {
+		query += ` AND owner = $2 AND owner <> ''`
+	}
 	if owner != "" {
 		args = append(args, owner)
-		query += fmt.Sprintf(` AND owner = $%d AND owner <> ''`, len(args))
+		query += fmt.Sprintf(` AND owner = $%d AND owner <> ''`, 2+len(args))
 	}
 	if reference != "" {
 		args = append(args, reference)
-		query += fmt.Sprintf(` AND reference = $%d AND reference <> ''`, len(args))
+		query += fmt.Sprintf(` AND reference = $%d AND reference <> ''`, 2+len(args))
 	}
-	accounts, err := list[Account](ctx, s, "list accounts", query+` ORDER BY seq DESC LIMIT $2`, args...)
+	accounts, err := list[Account](ctx, s, by, "list accounts", query+` ORDER BY seq DESC LIMIT $4`, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -69,7 +82,7 @@ func (s *Store) addBalances(ctx context.Context, accounts []Account) error {
 		a.CreatedAt = a.CreatedAt.UTC()
 		at[a.ID], ids[i] = a, a.ID
 	}
-	balances, err := list[Balance](ctx, s, "read balances", `
+	balances, err := listWithin[Balance](ctx, s, "read balances", `
 		SELECT account_id, currency, actual, frozen FROM balances
 		WHERE account_id = ANY($1::uuid[]) AND entries > 0 ORDER BY currency`, ids)
 	for _, b := range balances {
@@ -78,8 +91,22 @@ func (s *Store) addBalances(ctx context.Context, accounts []Account) error {
 	return err
 }
 
-// Settled reads the records of operations and leaves out those that are not settled. Unlike the other reads it ends
-// with ctx.
+// Operation reads the record of an operation, or returns ErrNotFound. Who is restricted to an owner sees those that the
+// owner's accounts paid or were paid by, but not what others have asked of them.
+func (s *Store) Operation(ctx context.Context, by identity.Reach, id uuid.UUID) (*ledger.Operation, error) {
+	row, err := get[operationRow](ctx, s, by, "read operation", `
+		SELECT `+operationColumns+` FROM operations o WHERE id = $3 AND tenant = $1 AND ($2 = '' OR EXISTS (
+			SELECT FROM accounts a WHERE a.tenant = $1 AND a.owner = $2
+				AND a.id = ANY(ARRAY[CASE WHEN NOT o.stranger THEN o.account_id END, o.to_account_id])))`, id)
+	if err != nil {
+		return nil, err
+	}
+	op := row.operation()
+	return &op, nil
+}
+
+// Settled reads the records of operations and leaves out those that are not settled, whoever asked for them: it is for
+// those who did. Unlike the other reads it ends with ctx.
 func (s *Store) Settled(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]*ledger.Operation, error) {
 	var rows []operationRow
 	if err := s.db.SelectContext(ctx, &rows,
@@ -94,8 +121,19 @@ func (s *Store) Settled(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]*le
 	return operations, nil
 }
 
-// Waiting reads an accepted message that has not taken effect, or returns ErrNotFound.
-func (s *Store) Waiting(ctx context.Context, id uuid.UUID) (Message, error) {
+// Waiting reads an accepted message that has not taken effect, or returns ErrNotFound. Who is restricted to an owner
+// sees the owner's own and those about the owner's accounts.
+func (s *Store) Waiting(ctx context.Context, by identity.Reach, id uuid.UUID) (Message, error) {
+	if _, err := get[uuid.UUID](ctx, s, by, "look into the inbox", `
+		SELECT id FROM inbox i WHERE id = $3 AND `+inboxTenant+` = $1 AND
+			(`+askedBy("owner")+` = $2 OR `+ofOwner("i")+`)`, id); err != nil {
+		return Message{}, err
+	}
+	return s.Message(ctx, id)
+}
+
+// Message reads an accepted message that has not taken effect, whoever sent it, or returns ErrNotFound.
+func (s *Store) Message(ctx context.Context, id uuid.UUID) (Message, error) {
 	ctx, cancel := pg.Detached(ctx)
 	defer cancel()
 	m, found, err := s.inbox.Find(ctx, id)
@@ -106,14 +144,17 @@ func (s *Store) Waiting(ctx context.Context, id uuid.UUID) (Message, error) {
 }
 
 // Operations lists the operations of an account, including those that paid it, newest first, from below the cursor on.
-// It leaves out the records of cancellations: the operations that they ended tell of them.
-func (s *Store) Operations(ctx context.Context, account uuid.UUID, below int64, limit int) ([]ledger.Operation, error) {
-	rows, err := list[operationRow](ctx, s, "list operations", `
+// It leaves out the records of cancellations: the operations that they ended tell of them. It also leaves out what those
+// have asked for who do not reach the account.
+func (s *Store) Operations(ctx context.Context, account Account, below int64, limit int) ([]ledger.Operation, error) {
+	rows, err := listWithin[operationRow](ctx, s, "list operations", `
 		SELECT `+operationColumns+` FROM (
-			(SELECT * FROM operations WHERE account_id = $1 AND seq < $2 AND operation <> $4 ORDER BY seq DESC LIMIT $3)
+			(SELECT * FROM operations WHERE account_id = $1 AND tenant = $5 AND NOT stranger AND seq < $2 AND operation <> $4
+			ORDER BY seq DESC LIMIT $3)
 			UNION ALL
-			(SELECT * FROM operations WHERE to_account_id = $1 AND account_id <> $1 AND seq < $2 ORDER BY seq DESC LIMIT $3)
-		) o ORDER BY seq DESC LIMIT $3`, account, below, limit, ledger.KindCancelOperation)
+			(SELECT * FROM operations WHERE to_account_id = $1 AND account_id <> $1 AND tenant = $5 AND seq < $2
+			ORDER BY seq DESC LIMIT $3)
+		) o ORDER BY seq DESC LIMIT $3`, account.ID, below, limit, ledger.KindCancelOperation, account.Tenant)
 	operations := make([]ledger.Operation, len(rows))
 	for i, row := range rows {
 		operations[i] = row.operation()
@@ -122,26 +163,30 @@ func (s *Store) Operations(ctx context.Context, account uuid.UUID, below int64, 
 }
 
 // Payment reads the payment of an order, or returns ErrNotFound.
-func (s *Store) Payment(ctx context.Context, order uuid.UUID) (ledger.OrderPayment, error) {
-	payment, err := get[ledger.OrderPayment](ctx, s, "read payment", `
-		SELECT `+paymentColumns+` FROM payments WHERE order_id = $1`, order)
+func (s *Store) Payment(ctx context.Context, by identity.Reach, order uuid.UUID) (ledger.OrderPayment, error) {
+	payment, err := get[ledger.OrderPayment](ctx, s, by, "read payment", `
+		SELECT `+paymentColumns+` FROM payments p WHERE order_id = $3 AND tenant = $1 AND `+ofOwner("p"), order)
 	return paymentOf(payment), err
 }
 
 // PayerOf tells whose account pays an order and in which currency, also while the order's message is still in the
 // inbox, or returns ErrNotFound.
-func (s *Store) PayerOf(ctx context.Context, order uuid.UUID) (account uuid.UUID, currency string, err error) {
+func (s *Store) PayerOf(
+	ctx context.Context, by identity.Reach, order uuid.UUID) (account uuid.UUID, currency string, err error) {
 	// One statement sees one moment, in which a payment is in exactly one of the tables.
-	row, err := get[NamedRecord](ctx, s, "find who pays an order", `
-		SELECT account_id, currency FROM payments WHERE order_id = $1
+	row, err := get[NamedRecord](ctx, s, by, "find who pays an order", `
+		SELECT account_id, currency FROM payments p WHERE order_id = $3 AND tenant = $1 AND `+ofOwner("p")+`
 		UNION ALL
-		SELECT account_id, payload::json->>'currency' FROM inbox WHERE id = $1 AND kind = 'payment'`, order)
+		SELECT account_id, payload::json->>'currency' FROM inbox i
+		WHERE id = $3 AND kind = 'payment' AND `+inboxTenant+` = $1 AND `+ofOwner("i"), order)
 	return row.AccountID, row.Currency, err
 }
 
 // Hold reads a hold, or returns ErrNotFound.
-func (s *Store) Hold(ctx context.Context, id uuid.UUID) (ledger.Hold, error) {
-	hold, err := get[ledger.Hold](ctx, s, "read hold", `SELECT `+holdColumns+` FROM holds WHERE id = $1`, id)
+func (s *Store) Hold(ctx context.Context, by identity.Reach, id uuid.UUID) (ledger.Hold, error) {
+	hold, err := get[ledger.Hold](ctx, s, by, "read hold", `
+		SELECT `+holdColumns+` FROM holds h WHERE id = $3 AND EXISTS (SELECT FROM accounts a
+			WHERE a.id = h.account_id AND a.lane = h.lane AND a.tenant = $1 AND ($2 = '' OR a.owner = $2))`, id)
 	return holdOf(hold), err
 }
 
@@ -158,7 +203,7 @@ func (s *Store) Accepted(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]uu
 		return nil, nil
 	}
 	// One statement sees one moment, in which a request is in exactly one of the tables.
-	rows, err := list[struct {
+	rows, err := listWithin[struct {
 		ID          uuid.UUID     `db:"id"`
 		Fingerprint uuid.NullUUID `db:"fingerprint"`
 	}](ctx, s, "look for requests of keys", `

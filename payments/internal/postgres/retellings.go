@@ -45,6 +45,7 @@ func saveRetellings(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) er
 
 // Refunded is a payment whose refund is to be told again.
 type Refunded struct {
+	Tenant    string    `db:"tenant"`
 	OrderID   uuid.UUID `db:"order_id"`
 	AccountID uuid.UUID `db:"account_id"`
 	Currency  string    `db:"currency"`
@@ -58,7 +59,7 @@ type Refunded struct {
 func (s *Store) Retell(ctx context.Context, after time.Duration, message func(Refunded) Message) (int, error) {
 	var due []Refunded
 	if err := s.db.SelectContext(ctx, &due, `
-		SELECT p.order_id, p.account_id, p.currency, p.amount, p.capture FROM (
+		SELECT p.tenant, p.order_id, p.account_id, p.currency, p.amount, p.capture FROM (
 			SELECT order_id, lane, due_at FROM retellings
 			WHERE due_at <= clock_timestamp() - $1::bigint * interval '1 microsecond' ORDER BY due_at LIMIT $2
 		) due JOIN payments p ON p.order_id = due.order_id AND p.lane = due.lane ORDER BY due.due_at`,

@@ -21,8 +21,8 @@ type Entry struct {
 // and to are not nil, it has the entries at or after from and before to. The entries of a currency come in the order
 // of their numbers, those of several currencies in the order of their times.
 func (s *Store) Entries(
-	ctx context.Context, account uuid.UUID, after map[string]int64, from, to *time.Time, limit int) ([]Entry, error) {
-	currencies, err := s.currencies(ctx, account)
+	ctx context.Context, account Account, after map[string]int64, from, to *time.Time, limit int) ([]Entry, error) {
+	currencies, err := s.currencies(ctx, account.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -34,20 +34,20 @@ func (s *Store) Entries(
 	for currency, last := range currencies {
 		first := after[currency]
 		if from != nil {
-			before, err := s.lastBefore(ctx, account, currency, *from)
+			before, err := s.lastBefore(ctx, account.ID, currency, *from)
 			if err != nil {
 				return nil, err
 			}
 			first = max(first, before)
 		}
 		if to != nil {
-			if last, err = s.lastBefore(ctx, account, currency, *to); err != nil {
+			if last, err = s.lastBefore(ctx, account.ID, currency, *to); err != nil {
 				return nil, err
 			}
 		}
 		names, firsts, lasts = append(names, currency), append(firsts, first), append(lasts, last)
 	}
-	entries, err := list[Entry](ctx, s, "read entries", `
+	entries, err := listWithin[Entry](ctx, s, "read entries", `
 		SELECT `+statementColumns+` FROM unnest($3::text[], $4::bigint[], $5::bigint[]) AS part (currency, first, last)
 		CROSS JOIN LATERAL (
 			SELECT `+statementColumns+`, max(created_at) OVER (ORDER BY number) AS passed FROM (
@@ -56,7 +56,7 @@ func (s *Store) Entries(
 				ORDER BY number LIMIT $6
 			) e
 		) e ORDER BY passed, e.currency, number LIMIT $6`,
-		account, contract.Lane(account), names, firsts, lasts, limit)
+		account.ID, account.lane(), names, firsts, lasts, limit)
 	for i := range entries {
 		entries[i].CreatedAt = entries[i].CreatedAt.UTC()
 	}
@@ -68,24 +68,24 @@ const statementColumns = `number, operation_id, operation, e.currency, amount, f
 
 // BalancesAt reads what an account had at a point in time, by currency: it counts all entries up to then, inclusive.
 // Times are kept to the microsecond, and so must at be.
-func (s *Store) BalancesAt(ctx context.Context, account uuid.UUID, at time.Time) ([]Balance, error) {
-	currencies, err := s.currencies(ctx, account)
+func (s *Store) BalancesAt(ctx context.Context, account Account, at time.Time) ([]Balance, error) {
+	currencies, err := s.currencies(ctx, account.ID)
 	if err != nil {
 		return nil, err
 	}
 	var balances []Balance
 	for currency := range currencies {
-		number, err := s.lastBefore(ctx, account, currency, at.Add(time.Microsecond))
+		number, err := s.lastBefore(ctx, account.ID, currency, at.Add(time.Microsecond))
 		if err != nil {
 			return nil, err
 		}
 		if number == 0 {
 			continue
 		}
-		balance, err := get[Balance](ctx, s, "read the balance at a time", `
+		balance, err := getWithin[Balance](ctx, s, "read the balance at a time", `
 			SELECT account_id, currency, balance_after AS actual, frozen_after AS frozen FROM entries
 			WHERE account_id = $1 AND currency = $2 AND number = $3 AND lane = $4`,
-			account, currency, number, contract.Lane(account))
+			account.ID, currency, number, account.lane())
 		if err != nil {
 			return nil, err
 		}
@@ -96,7 +96,7 @@ func (s *Store) BalancesAt(ctx context.Context, account uuid.UUID, at time.Time)
 
 // currencies are those in which an account has entries, each with the number of its last one.
 func (s *Store) currencies(ctx context.Context, account uuid.UUID) (map[string]int64, error) {
-	rows, err := list[struct {
+	rows, err := listWithin[struct {
 		Currency string `db:"currency"`
 		Entries  int64  `db:"entries"`
 	}](ctx, s, "read balances", `
@@ -116,7 +116,7 @@ const stepBack = 1000
 // may have stepped back while an earlier version of Altyn made entries. Then their order counts: what follows an entry
 // that is not before the time is not before it either.
 func (s *Store) lastBefore(ctx context.Context, account uuid.UUID, currency string, before time.Time) (int64, error) {
-	return get[int64](ctx, s, "find the last entry before a time", `
+	return getWithin[int64](ctx, s, "find the last entry before a time", `
 		WITH RECURSIVE bisection (low, high) AS ( -- the entry low is before the time, the entry high is not
 			SELECT 0::bigint, entries + 1 FROM balances WHERE account_id = $1 AND currency = $2 AND lane = $3
 			UNION ALL

@@ -12,6 +12,7 @@ import (
 
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/identity"
 	"github.com/altyn-pay/altyn/platform/inbox"
 )
 
@@ -33,16 +34,16 @@ func TestWhatIsStoredIsRead(t *testing.T) {
 	requests[6].Traceparent, requests[6].Reply = "00-1-2-01", json.RawMessage(`{"topic":"t"}`)
 	settled := b.settle(requests...)
 	b.reads(requests, settled)
-	if accounts, err := b.Accounts(t.Context(), "", "", 1<<62, 10); err != nil || len(accounts) != 2 ||
+	if accounts, err := b.Accounts(t.Context(), identity.Default, "", "", 1<<62, 10); err != nil || len(accounts) != 2 ||
 		accounts[0].ID != bob ||
 		accounts[1].Owner != "Alice" || accounts[1].Reference != "a" {
 		t.Errorf("accounts %+v, %v", accounts, err)
 	}
-	if accounts, err := b.Accounts(t.Context(), "Bob", "", 1<<62, 10); err != nil || len(accounts) != 1 ||
+	if accounts, err := b.Accounts(t.Context(), identity.Default, "Bob", "", 1<<62, 10); err != nil || len(accounts) != 1 ||
 		accounts[0].ID != bob {
 		t.Errorf("accounts of Bob %+v, %v", accounts, err)
 	}
-	hold, err := b.Hold(t.Context(), order)
+	hold, err := b.Hold(t.Context(), identity.Default, order)
 	if want := (ledger.Hold{
 		ID: order, Lane: contract.Lane(alice), AccountID: alice, Currency: "RUB", Amount: 50, Status: ledger.Open,
 		OrderID:   order,
@@ -67,11 +68,11 @@ func TestWhatIsStoredIsRead(t *testing.T) {
 	b.has(alice, "RUB", 30, 0)
 	b.has(bob, "RUB", 0, 0)
 	for id, want := range map[uuid.UUID]string{order: contract.PaymentSucceeded, waiting: contract.PaymentSucceeded} {
-		if p, err := b.Payment(t.Context(), id); err != nil || p.Status != want || p.Version != 2 {
+		if p, err := b.Payment(t.Context(), identity.Default, id); err != nil || p.Status != want || p.Version != 2 {
 			t.Errorf("payment %+v, %v", p, err)
 		}
 	}
-	entries, err := b.Entries(t.Context(), bob, nil, nil, nil, 10)
+	entries, err := b.Entries(t.Context(), Account{Account: ledger.Account{ID: bob}}, nil, nil, nil, 10)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +108,7 @@ func (b *bundle) reads(requests []ledger.Request, want []*ledger.Operation) {
 // has expects what an account has of a currency.
 func (b *bundle) has(account uuid.UUID, currency string, actual, frozen int64) {
 	b.Helper()
-	got, err := b.Account(b.Context(), account)
+	got, err := b.Account(b.Context(), identity.Default, account)
 	b.must(err)
 	if want := []Balance{{
 		Key: ledger.Key{AccountID: account, Currency: currency}, Balance: ledger.Balance{Actual: actual, Frozen: frozen},
@@ -120,11 +121,11 @@ func TestWhatIsNotThere(t *testing.T) {
 	b := setup(t)
 	nobody := uuid.New()
 	for name, read := range map[string]func() error{
-		"account": func() error { _, err := b.Account(t.Context(), nobody); return err },
-		"hold":    func() error { _, err := b.Hold(t.Context(), nobody); return err },
-		"payment": func() error { _, err := b.Payment(t.Context(), nobody); return err },
-		"payer":   func() error { _, _, err := b.PayerOf(t.Context(), nobody); return err },
-		"message": func() error { _, err := b.Waiting(t.Context(), nobody); return err },
+		"account": func() error { _, err := b.Account(t.Context(), identity.Default, nobody); return err },
+		"hold":    func() error { _, err := b.Hold(t.Context(), identity.Default, nobody); return err },
+		"payment": func() error { _, err := b.Payment(t.Context(), identity.Default, nobody); return err },
+		"payer":   func() error { _, _, err := b.PayerOf(t.Context(), identity.Default, nobody); return err },
+		"message": func() error { _, err := b.Waiting(t.Context(), identity.Default, nobody); return err },
 	} {
 		if err := read(); !errors.Is(err, ErrNotFound) {
 			t.Errorf("%s: %v", name, err)
@@ -156,15 +157,18 @@ func TestWhatCommandsNameIsFound(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := map[uuid.UUID]NamedRecord{held.ID: {held.ID, account, "RUB"}, behind.ID: {behind.ID, account, "USDT"},
-		queued.ID: {queued.ID, other, "EUR"}}; !maps.Equal(named.Holds, want) {
+	if want := map[uuid.UUID]NamedRecord{held.ID: {held.ID, "default", "", account, "RUB"},
+		behind.ID: {behind.ID, "default", "", account, "USDT"},
+		queued.ID: {queued.ID, "default", "", other, "EUR"}}; !maps.Equal(named.Holds, want) {
 		t.Errorf("holds %v, want %v", named.Holds, want)
 	}
-	if want := map[uuid.UUID]NamedRecord{held.ID: {held.ID, account, ""}, behind.ID: {behind.ID, account, ""},
-		queued.ID: {queued.ID, other, ""}, discarded.ID: {discarded.ID, other, ""}}; !maps.Equal(named.Operations, want) {
+	if want := map[uuid.UUID]NamedRecord{held.ID: {held.ID, "default", "", account, ""},
+		behind.ID: {behind.ID, "default", "", account, ""}, queued.ID: {queued.ID, "default", "", other, ""},
+		discarded.ID: {discarded.ID, "default", "", other, ""}}; !maps.Equal(named.Operations, want) {
 		t.Errorf("operations %v, want %v", named.Operations, want)
 	}
-	if payer, currency, err := b.PayerOf(t.Context(), order); payer != other || currency != "EUR" || err != nil {
+	payer, currency, err := b.PayerOf(t.Context(), identity.Default, order)
+	if payer != other || currency != "EUR" || err != nil {
 		t.Errorf("the order is paid by %s in %s, %v", payer, currency, err)
 	}
 }

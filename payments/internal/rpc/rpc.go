@@ -130,7 +130,7 @@ func (s *Service) GetPayment(
 	if err != nil {
 		return nil, err
 	}
-	payment, err := s.billing.Payment(ctx, order, wait)
+	payment, err := s.billing.Payment(ctx, identity.ReachFrom(ctx), order, wait)
 	if err != nil {
 		return nil, err
 	}
@@ -148,7 +148,7 @@ func (s *Service) GetBalance(
 	if err != nil {
 		return nil, err
 	}
-	balances, err := s.billing.Balances(ctx, account, at)
+	balances, err := s.billing.Balances(ctx, identity.ReachFrom(ctx), account, at)
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/httpserver"
+	"github.com/altyn-pay/altyn/platform/identity"
 	"github.com/altyn-pay/altyn/platform/money"
 )
 
@@ -59,7 +60,7 @@ type stepRequest interface {
 }
 
 func (s *Service) step(ctx context.Context, r stepRequest, step billing.Step) (result billing.StepResult, err error) {
-	var call billing.Call
+	call := billing.Call{Who: identity.FromContext(ctx)}
 	if step.OrderID, err = httpserver.ParseID("order_id", r.GetOrderId()); err != nil {
 		return result, err
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/identity"
 	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/platform/stage"
 	"github.com/altyn-pay/altyn/platform/strictjson"
@@ -104,7 +105,7 @@ func readInventory(record kafka.Message) (postgres.Inventory, error) {
 		return postgres.Inventory{}, errors.New("order_id and idempotent_key are required")
 	}
 	return postgres.Inventory{
-		OrderID: payload.OrderID, IdempotentKey: payload.IdempotentKey, Status: payload.Status,
+		Tenant: identity.DefaultTenant, OrderID: payload.OrderID, IdempotentKey: payload.IdempotentKey, Status: payload.Status,
 		Traceparent: kafka.EventOf(record).Traceparent,
 	}, nil
 }

@@ -177,7 +177,7 @@ func (s *Settlement) event(p ledger.OrderPayment) (outbox.Message, error) {
 	}
 	eventType := eventTypes[p.Status]
 	return outbox.Message{
-		Lane: p.Lane, ID: contract.EventID(eventType, p.OrderID, p.Version), Type: eventType,
+		Lane: p.Lane, Tenant: p.Tenant, ID: contract.EventID(eventType, p.OrderID, p.Version), Type: eventType,
 		Topic: contract.TopicPayments, Key: p.AccountID.String(), Subject: p.OrderID.String(),
 		Payload: string(payload), Traceparent: p.Traceparent,
 	}, nil

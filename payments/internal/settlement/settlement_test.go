@@ -63,7 +63,7 @@ func stored(t *testing.T, db postgrestest.DB) []postgres.Message {
 	messages := make([]postgres.Message, len(ids))
 	for i, id := range ids {
 		var err error
-		if messages[i], err = postgres.New(db.Service).Waiting(t.Context(), id); err != nil {
+		if messages[i], err = postgres.New(db.Service).Message(t.Context(), id); err != nil {
 			t.Fatal(err)
 		}
 	}

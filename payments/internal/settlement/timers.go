@@ -9,6 +9,7 @@ import (
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/identity"
 	"github.com/altyn-pay/altyn/platform/stage"
 )
 
@@ -50,7 +51,7 @@ func Retelling(store *postgres.Store, after time.Duration, log *slog.Logger, wak
 // again asks for a payment's present state, as orders does.
 func again(r postgres.Refunded) postgres.Message {
 	return billing.Message(ledger.Request{
-		ID: r.OrderID, AccountID: r.AccountID, Command: ledger.Payment{
+		By: identity.Reach{Tenant: r.Tenant}, ID: r.OrderID, AccountID: r.AccountID, Command: ledger.Payment{
 			OrderID: r.OrderID, Currency: r.Currency, Amount: r.Amount, Capture: r.Capture, Repeated: true,
 		},
 	}, "")

@@ -1,0 +1,236 @@
+package api_test
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+
+	"github.com/altyn-pay/altyn/payments/internal/paymentstest"
+	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/kafka"
+	"github.com/altyn-pay/altyn/testkit/issuer"
+	"github.com/altyn-pay/altyn/testkit/wait"
+)
+
+const everything = "accounts:read accounts:write money:in money:out payments:read payments:write"
+
+// own are the same scopes, restricted to the subject.
+var own = strings.ReplaceAll(everything+" ", " ", ".own ")
+
+// shop is what the tenant shop has: an account of alice, with money, a hold, an order and something that waits.
+type shop struct {
+	*bundle
+	tokens               *issuer.Issuer
+	account              string
+	hold, waiting, order string
+}
+
+func openShop(t *testing.T) *shop {
+	tokens := issuer.New(t)
+	s := &shop{bundle: setup(t), tokens: tokens, account: uuid.NewString()}
+	s.Settings.Auth = tokens.Config()
+	s.Start("all")
+	wait.Until(t, "the keys are there", func() bool { return s.Call("GET", "/readyz", nil).Status == 200 })
+	owner := []string{"Authorization", s.by("shop", "boss", everything)}
+	s.Post("/api/v1/accounts", map[string]any{"id": s.account, "owner": "alice", "reference": "r"}, owner...)
+	path := "/api/v1/accounts/" + s.account
+	s.Post(path+"/deposits", `{"amount": "100", "currency": "RUB"}`, owner...)
+	s.hold = s.Post(path+"/holds", `{"amount": "10", "currency": "RUB"}`, owner...).Body["id"].(string)
+	s.waiting = s.Call("POST", path+"/withdrawals",
+		`{"amount": "1000", "currency": "USDT", "on_insufficient": "wait"}`, owner...).Body["id"].(string)
+	order := paymentstest.Order(uuid.MustParse(s.account), "10.00")
+	order.Capture = contract.CaptureManual
+	s.Produce(ofTenant(paymentstest.Placed(order), "shop"))
+	s.order = order.OrderID.String()
+	s.Until(1, `SELECT count(*) FROM payments WHERE order_id = $1 AND status = 'authorized'`, s.order)
+	return s
+}
+
+func (s *shop) by(tenant, subject, scopes string) string {
+	return "Bearer " + s.tokens.Token(tenant, subject, scopes)
+}
+
+func ofTenant(m kafka.Message, tenant string) kafka.Message {
+	m.Headers = append(m.Headers, kafka.Header{Key: "ce_tenant", Value: []byte(tenant)})
+	return m
+}
+
+// calls are all that name something: ACCOUNT, HOLD, OPERATION or ORDER.
+var calls = []struct{ method, path, body string }{
+	{"GET", "/api/v1/accounts/ACCOUNT", ""}, {"GET", "/api/v1/accounts/ACCOUNT/balance", ""},
+	{"GET", "/api/v1/accounts/ACCOUNT/balance?at=2030-01-01T00:00:00Z", ""},
+	{"GET", "/api/v1/accounts/ACCOUNT/entries", ""}, {"GET", "/api/v1/accounts/ACCOUNT/operations", ""},
+	{"GET", "/api/v1/holds/HOLD", ""}, {"GET", "/api/v1/operations/OPERATION", ""},
+	{"GET", "/api/v1/operations/OPERATION?wait=50ms", ""}, {"GET", "/api/v1/operations/HOLD", ""},
+	{"GET", "/api/v1/payments/ORDER", ""}, {"GET", "/api/v1/payments/ORDER?wait=50ms", ""},
+	{"POST", "/api/v1/accounts/ACCOUNT/deposits", `{"amount": "1", "currency": "RUB"}`},
+	{"POST", "/api/v1/accounts/ACCOUNT/deposits", `{"amount": "1", "currency": "EUR"}`},
+	{"POST", "/api/v1/accounts/ACCOUNT/withdrawals", `{"amount": "1", "currency": "RUB"}`},
+	{"POST", "/api/v1/accounts/ACCOUNT/withdrawals", `{"amount": "1", "currency": "USDT", "on_insufficient": "wait"}`},
+	{"POST", "/api/v1/accounts/ACCOUNT/holds", `{"amount": "1", "currency": "RUB"}`},
+	{"POST", "/api/v1/transfers",
+		`{"from_account_id": "ACCOUNT", "to_account_id": "ACCOUNT", "amount": "1", "currency": "RUB"}`},
+	{"POST", "/api/v1/holds/HOLD/capture", `{"amount": "1"}`}, {"POST", "/api/v1/holds/HOLD/release", "{}"},
+	{"POST", "/api/v1/operations/OPERATION/cancel", "{}"},
+	{"POST", "/api/v1/payments/ORDER/confirm", `{"amount": "1"}`}, {"POST", "/api/v1/payments/ORDER/refund", "{}"},
+	{"POST", "/api/v1/payments/ORDER/reject", "{}"},
+}
+
+// shape is an answer without what differs from request to request.
+func shape(a paymentstest.Answer) string {
+	for _, name := range []string{"operation_id", "instance", "request_id"} {
+		delete(a.Body, name)
+	}
+	text, _ := json.Marshal(a.Body)
+	return a.Header.Get("WWW-Authenticate") + string(text)
+}
+
+func TestWhatIsAnothersIsNotThere(t *testing.T) {
+	s := openShop(t)
+	there := strings.NewReplacer("ACCOUNT", s.account, "HOLD", s.hold, "OPERATION", s.waiting, "ORDER", s.order)
+	none := uuid.NewString()
+	nowhere := strings.NewReplacer("ACCOUNT", none, "HOLD", none, "OPERATION", none, "ORDER", none)
+	strangers := map[string]string{
+		"another tenant": s.by("market", "boss", everything), "the default tenant": s.by("default", "boss", everything),
+		"another owner": s.by("shop", "bob", own), "the owner's namesake": s.by("market", "alice", own),
+	}
+	before := s.state()
+	for who, token := range strangers {
+		for _, call := range calls {
+			ask := func(names *strings.Replacer) paymentstest.Answer {
+				var body any
+				if call.method == "POST" {
+					body = names.Replace(call.body)
+				}
+				return s.Call(call.method, names.Replace(call.path), body, "Authorization", token)
+			}
+			got, want := ask(there), ask(nowhere)
+			if got.Status != 404 || want.Status != 404 || shape(got) != shape(want) {
+				t.Errorf("%s %s by %s: %d %v\nwhere nothing is: %d %v", call.method, call.path, who,
+					got.Status, got.Body, want.Status, want.Body)
+			}
+		}
+		for _, list := range []string{"", "?owner=alice", "?reference=r"} {
+			if a := s.Call("GET", "/api/v1/accounts"+list, nil, "Authorization", token); len(a.Body["items"].([]any)) > 0 {
+				t.Errorf("%s lists %v", who, a.Body)
+			}
+		}
+	}
+	if after := s.state(); after != before {
+		t.Errorf("strangers have changed %s\nto %s", before, after)
+	}
+	for _, token := range []string{s.by("shop", "boss", everything), s.by("shop", "alice", own)} {
+		for _, call := range calls {
+			if call.method != "GET" {
+				continue
+			}
+			if a := s.Call("GET", there.Replace(call.path), nil, "Authorization", token); a.Status != 200 {
+				t.Errorf("%s by who may: %d %v", call.path, a.Status, a.Body)
+			}
+		}
+		for _, list := range []string{"", "?owner=alice", "?reference=r"} {
+			if a := s.Call("GET", "/api/v1/accounts"+list, nil, "Authorization", token); len(a.Body["items"].([]any)) != 1 {
+				t.Errorf("%s lists %v", list, a.Body)
+			}
+		}
+	}
+	alice := []string{"Authorization", s.by("shop", "alice", own)}
+	s.Post("/api/v1/accounts/"+s.account+"/deposits", `{"amount": "1", "currency": "EUR"}`, alice...)
+	s.Post("/api/v1/holds/"+s.hold+"/capture", `{"amount": "1"}`, alice...)
+	s.Expect(s.Call("POST", "/api/v1/operations/"+s.waiting+"/cancel", "{}", alice...), 200)
+	s.Expect(s.Call("POST", "/api/v1/payments/"+s.order+"/confirm", "{}", alice...), 200, "status", "succeeded")
+}
+
+// state is what its tenant sees of the shop.
+func (s *shop) state() string {
+	var all []any
+	for _, path := range []string{"", "/balance", "/entries", "/operations"} {
+		a := s.Call("GET", "/api/v1/accounts/"+s.account+path, nil, "Authorization", s.by("shop", "boss", everything))
+		all = append(all, a.Status, a.Body)
+	}
+	var rows []string
+	if err := s.Owner.SelectContext(s.Context(), &rows, `
+		SELECT concat_ws(' ', currency, actual, frozen, entries, waiting, tenant) FROM balances WHERE account_id = $1 ORDER BY 1`,
+		s.account); err != nil {
+		s.Fatal(err)
+	}
+	text, _ := json.Marshal(append(all, rows))
+	return string(text)
+}
+
+func TestKeysAndAccountsOfTenants(t *testing.T) {
+	s := openShop(t)
+	seen := make(map[string]string)
+	for who, token := range map[string]string{
+		"shop": s.by("shop", "boss", everything), "market": s.by("market", "boss", everything),
+		"default": s.by("default", "boss", everything), "alice": s.by("shop", "alice", own), "bob": s.by("shop", "bob", own),
+	} {
+		headers := []string{"Authorization", token, "Idempotency-Key", "same"}
+		opened := s.Post("/api/v1/accounts", "{}", headers...)
+		id := opened.Body["id"].(string)
+		if other, ok := seen[id]; ok {
+			t.Errorf("%s and %s share account %s", who, other, id)
+		}
+		seen[id] = who
+		again := s.Call("POST", "/api/v1/accounts", "{}", headers...)
+		s.Expect(again, 201, "id", id)
+		if again.Header.Get("Idempotent-Replayed") != "true" {
+			t.Errorf("%s: not replayed", who)
+		}
+		batch := `{"operations": [{"operation": "deposit", "account_id": "` + id + `", "amount": "1", "currency": "RUB"}]}`
+		for _, replayed := range []string{"", "true"} {
+			a := s.Call("POST", paymentstest.BatchPath, batch, headers...)
+			item := a.Body["items"].([]any)[0].(map[string]any)
+			if item["operation"] == nil || a.Header.Get("Idempotent-Replayed") != replayed {
+				t.Errorf("%s: a batch %v, replayed %q", who, a.Body, a.Header.Get("Idempotent-Replayed"))
+			}
+		}
+		taken := s.Call("POST", "/api/v1/accounts", `{"id": "`+s.account+`"}`, "Authorization", token)
+		s.Expect(taken, 422, "code", "account_exists")
+	}
+	alice := s.by("shop", "alice", own)
+	s.Expect(s.Post("/api/v1/accounts", "{}", "Authorization", alice), 201, "owner", "alice")
+	other := s.Call("POST", "/api/v1/accounts", `{"owner": "bob"}`, "Authorization", alice)
+	s.Expect(other, 403, "code", "insufficient_scope", "detail", "the token lacks the scope accounts:write")
+}
+
+func TestEachItemOfABatchNeedsItsScope(t *testing.T) {
+	s := openShop(t)
+	fields := `"account_id": "` + s.account + `", "amount": "1", "currency": "RUB"}`
+	batch := paymentstest.BatchOf(`{"operation": "deposit", `+fields, `{"operation": "withdraw", `+fields,
+		`{"operation": "invoice", `+fields, `{"operation": "create_account"}`)
+	a := s.Call("POST", paymentstest.BatchPath, batch, "Authorization", s.by("shop", "boss", "money:in"))
+	for i, want := range []string{"", "the token lacks the scope money:out", "", "the token lacks the scope accounts:write"} {
+		item := a.Body["items"].([]any)[i].(map[string]any)
+		problem, _ := item["problem"].(map[string]any)
+		if detail, _ := problem["detail"].(string); detail != want || want != "" && problem["status"] != float64(403) {
+			t.Errorf("item %d: %v", i, item)
+		}
+	}
+	s.Expect(s.Call("POST", paymentstest.BatchPath, batch, "Authorization", s.by("shop", "boss", "accounts:read")), 403)
+}
+
+// An order's account must be of the order's tenant, and of its owner where it has one; the payment is the order's tenant's.
+func TestOrdersOfTenants(t *testing.T) {
+	s := openShop(t)
+	for _, test := range []struct{ tenant, owner, status string }{
+		{"shop", "", "succeeded"}, {"shop", "alice", "succeeded"}, {"shop", "bob", "failed"}, {"market", "", "failed"},
+		{"default", "", "failed"}, {"market", "alice", "failed"},
+	} {
+		order := paymentstest.Order(uuid.MustParse(s.account), "1.00")
+		order.Owner = test.owner
+		event := ofTenant(paymentstest.Placed(order), test.tenant)
+		s.Produce(event, event)
+		s.Until(1, `SELECT count(*) FROM payments WHERE order_id = $1 AND status = $2 AND tenant = $3`,
+			order.OrderID, test.status, test.tenant)
+		for _, tenant := range []string{"shop", "market", "default"} {
+			want := map[bool]int{true: 200, false: 404}[tenant == test.tenant]
+			path := "/api/v1/payments/" + order.OrderID.String()
+			s.Expect(s.Call("GET", path, nil, "Authorization", s.by(tenant, "boss", everything)), want)
+			s.Expect(s.Call("GET", "/api/v1/operations/"+order.OrderID.String(), nil,
+				"Authorization", s.by(tenant, "boss", everything)), want)
+		}
+	}
+}
