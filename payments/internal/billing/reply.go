@@ -71,8 +71,9 @@ func (p Presenter) Reply(book *ledger.Book, r ledger.Request, op *ledger.Operati
 		replied = r.Fingerprint.UUID
 	}
 	return outbox.Message{
-		Lane: r.Lane, Tenant: r.By.Tenant, ID: contract.EventID(contract.ReplyType, replied, 1), Type: contract.ReplyType, Topic: how.Topic,
-		Key: r.AccountID.String(), Subject: r.ID.String(), Payload: string(payload), Traceparent: r.Traceparent,
+		Lane: r.Lane, Tenant: r.By.Tenant, ID: contract.EventID(contract.ReplyType, replied, 1), Type: contract.ReplyType,
+		Topic: how.Topic,
+		Key:   r.AccountID.String(), Subject: r.ID.String(), Payload: string(payload), Traceparent: r.Traceparent,
 	}, reply.Code, nil
 }
 

@@ -39,8 +39,8 @@ func TestWhatIsStoredIsRead(t *testing.T) {
 		accounts[1].Owner != "Alice" || accounts[1].Reference != "a" {
 		t.Errorf("accounts %+v, %v", accounts, err)
 	}
-	if accounts, err := b.Accounts(t.Context(), identity.Default, "Bob", "", 1<<62, 10); err != nil || len(accounts) != 1 ||
-		accounts[0].ID != bob {
+	accounts, err := b.Accounts(t.Context(), identity.Default, "Bob", "", 1<<62, 10)
+	if err != nil || len(accounts) != 1 || accounts[0].ID != bob {
 		t.Errorf("accounts of Bob %+v, %v", accounts, err)
 	}
 	hold, err := b.Hold(t.Context(), identity.Default, order)

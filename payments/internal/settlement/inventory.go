@@ -105,8 +105,8 @@ func readInventory(record kafka.Message) (postgres.Inventory, error) {
 		return postgres.Inventory{}, errors.New("order_id and idempotent_key are required")
 	}
 	return postgres.Inventory{
-		Tenant: identity.DefaultTenant, OrderID: payload.OrderID, IdempotentKey: payload.IdempotentKey, Status: payload.Status,
-		Traceparent: kafka.EventOf(record).Traceparent,
+		Tenant: identity.DefaultTenant, OrderID: payload.OrderID, IdempotentKey: payload.IdempotentKey,
+		Status: payload.Status, Traceparent: kafka.EventOf(record).Traceparent,
 	}, nil
 }
 
