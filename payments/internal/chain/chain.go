@@ -56,8 +56,8 @@ func (k Kind) linked() bool { return k == Account || k == Entry || k.changes() }
 // Hash is the hash of a row: the first half of the SHA-256 over its kind and its columns.
 type Hash [16]byte
 
-// Row writes the canonical form of a row: each column after its length in four bytes, in the form in which PostgreSQL's
-// record_send writes it; the length is -1 for NULL. The zero Row can be used; Begin begins the next row.
+// Row writes the canonical form of a row: its columns one after another, see Column. The zero Row can be used; Begin
+// begins the next row.
 type Row struct{ b []byte }
 
 // Begin begins a row.
@@ -69,60 +69,37 @@ func (r *Row) Hash() Hash {
 	return Hash(sum[:])
 }
 
-// Bytes adds a column in its binary form; nil is NULL.
-func (r *Row) Bytes(column []byte) {
-	if column == nil {
-		r.null()
-		return
+// Raw adds columns that are in their canonical form.
+func (r *Row) Raw(columns []byte) { r.b = append(r.b, columns...) }
+
+func (r *Row) uuid(id uuid.UUID) { r.b = append(r.b, id[:]...) }
+func (r *Row) small(n int16)     { r.b = binary.BigEndian.AppendUint16(r.b, uint16(n)) }
+func (r *Row) big(n int64)       { r.b = binary.BigEndian.AppendUint64(r.b, uint64(n)) }
+func (r *Row) text(text string)  { r.b = append(append(r.b, text...), 0) }
+func (r *Row) time(at time.Time) { r.big(int64(TimeOf(at))) }
+
+// optional adds a uuid that is NULL if it is uuid.Nil.
+func (r *Row) optional(id uuid.UUID) {
+	if r.present(id != uuid.Nil) {
+		r.uuid(id)
 	}
-	r.length(len(column))
-	r.b = append(r.b, column...)
 }
 
-// UUID adds a uuid.
-func (r *Row) UUID(id uuid.UUID) {
-	r.length(len(id))
-	r.b = append(r.b, id[:]...)
-}
-
-// Optional adds a uuid that is NULL if it is uuid.Nil.
-func (r *Row) Optional(id uuid.UUID) {
-	if id == uuid.Nil {
-		r.null()
-		return
+// optionalTime adds a time that is NULL if it is zero.
+func (r *Row) optionalTime(at time.Time) {
+	if r.present(!at.IsZero()) {
+		r.time(at)
 	}
-	r.UUID(id)
 }
 
-// Int16 adds a smallint.
-func (r *Row) Int16(n int16) {
-	r.length(2)
-	r.b = binary.BigEndian.AppendUint16(r.b, uint16(n))
-}
-
-// Int64 adds a bigint.
-func (r *Row) Int64(n int64) {
-	r.length(8)
-	r.b = binary.BigEndian.AppendUint64(r.b, uint64(n))
-}
-
-// Text adds a text.
-func (r *Row) Text(text string) {
-	r.length(len(text))
-	r.b = append(r.b, text...)
-}
-
-// Time adds a timestamptz, to the microsecond; the zero time is NULL.
-func (r *Row) Time(at time.Time) {
-	if at.IsZero() {
-		r.null()
-		return
+func (r *Row) present(is bool) bool {
+	if is {
+		r.b = append(r.b, 1)
+	} else {
+		r.b = append(r.b, 0)
 	}
-	r.Int64(int64(TimeOf(at)))
+	return is
 }
-
-func (r *Row) length(n int) { r.b = binary.BigEndian.AppendUint32(r.b, uint32(n)) }
-func (r *Row) null()        { r.length(-1) }
 
 // Time is a timestamptz as PostgreSQL keeps it: microseconds since the year 2000.
 type Time int64

@@ -9,17 +9,30 @@ import (
 	"github.com/altyn-pay/altyn/platform/contract"
 )
 
-// Columns are the columns that the hash of a row covers, as SQL, in the order of the canonical form. The functions below
-// write the same of the ledger's types. A reason is a code, but for that of a cancelled payment, where earlier versions
-// kept what the client said; and while an operation waits, what it waits for changes.
-var Columns = map[Kind]string{
-	Account: `id, lane, created_at`,
-	Entry:   `account_id, lane, currency, number, operation_id, operation, amount, frozen, balance_after, frozen_after`,
-	Hold:    `id, lane, account_id, currency, amount, captured, status, order_id, expires_at, created_at`,
-	Operation: `id, lane, seq, operation, account_id, to_account_id, hold_id, order_id, command_id, currency, amount,
-		status, CASE WHEN status = 'created' THEN '' ELSE reason END, created_at, settled_at`,
-	Payment: `order_id, lane, account_id, currency, amount, capture, status,
-		CASE WHEN status = 'cancelled' THEN '' ELSE reason END, captured, refunded, version, created_at, updated_at, previous`,
+// Columns are the columns that the hash of a row covers, in their order. The functions below write the same of the
+// ledger's types. A reason is a code, but for that of a cancelled payment, where earlier versions kept what the client
+// said; and while an operation waits, what it waits for changes.
+var Columns = map[Kind][]Column{
+	Account: {UUID("id"), Small("lane"), Timestamp("created_at")},
+	Entry: {
+		UUID("account_id"), Small("lane"), Text("currency"), Big("number"), UUID("operation_id"), Text("operation"),
+		Big("amount"), Big("frozen"), Big("balance_after"), Big("frozen_after"),
+	},
+	Hold: {
+		UUID("id"), Small("lane"), UUID("account_id"), Text("currency"), Big("amount"), Big("captured"), Text("status"),
+		OptionalUUID("order_id"), Timestamp("expires_at"), Timestamp("created_at"),
+	},
+	Operation: {
+		UUID("id"), Small("lane"), Big("seq"), Text("operation"), UUID("account_id"), OptionalUUID("to_account_id"),
+		OptionalUUID("hold_id"), OptionalUUID("order_id"), OptionalUUID("command_id"), Text("currency"), Big("amount"),
+		Text("status"), Text("CASE WHEN status = 'created' THEN '' ELSE reason END"), Timestamp("created_at"),
+		OptionalTimestamp("settled_at"),
+	},
+	Payment: {
+		UUID("order_id"), Small("lane"), UUID("account_id"), Text("currency"), Big("amount"), Text("capture"), Text("status"),
+		Text("CASE WHEN status = 'cancelled' THEN '' ELSE reason END"), Big("captured"), Big("refunded"), Big("version"),
+		Timestamp("created_at"), Timestamp("updated_at"), Text("previous"),
+	},
 }
 
 // Batch returns the items of what a batch has changed.
@@ -69,90 +82,90 @@ type writer struct {
 func (w *writer) account(a *ledger.Account) {
 	r := &w.row
 	r.Begin(Account)
-	r.UUID(a.ID)
-	r.Int16(a.Lane)
-	r.Time(a.CreatedAt)
+	r.uuid(a.ID)
+	r.small(a.Lane)
+	r.time(a.CreatedAt)
 	w.add(Account, false, a.ID)
 }
 
 func (w *writer) entry(e *ledger.Entry) {
 	r := &w.row
 	r.Begin(Entry)
-	r.UUID(e.AccountID)
-	r.Int16(e.Lane)
-	r.Text(e.Currency)
-	r.Int64(e.Number)
-	r.UUID(e.OperationID)
-	r.Text(string(e.Operation))
-	r.Int64(e.Amount)
-	r.Int64(e.Frozen)
-	r.Int64(e.BalanceAfter)
-	r.Int64(e.FrozenAfter)
+	r.uuid(e.AccountID)
+	r.small(e.Lane)
+	r.text(e.Currency)
+	r.big(e.Number)
+	r.uuid(e.OperationID)
+	r.text(string(e.Operation))
+	r.big(e.Amount)
+	r.big(e.Frozen)
+	r.big(e.BalanceAfter)
+	r.big(e.FrozenAfter)
 	w.add(Entry, false, e.OperationID)
 }
 
 func (w *writer) hold(h *ledger.Hold, gone bool) {
 	r := &w.row
 	r.Begin(Hold)
-	r.UUID(h.ID)
-	r.Int16(h.Lane)
-	r.UUID(h.AccountID)
-	r.Text(h.Currency)
-	r.Int64(h.Amount)
-	r.Int64(h.Captured)
-	r.Text(string(h.Status))
-	r.Optional(h.OrderID)
-	r.Time(h.ExpiresAt)
-	r.Time(h.CreatedAt)
+	r.uuid(h.ID)
+	r.small(h.Lane)
+	r.uuid(h.AccountID)
+	r.text(h.Currency)
+	r.big(h.Amount)
+	r.big(h.Captured)
+	r.text(string(h.Status))
+	r.optional(h.OrderID)
+	r.time(h.ExpiresAt)
+	r.time(h.CreatedAt)
 	w.add(Hold, gone, h.ID)
 }
 
 func (w *writer) operation(op *ledger.Operation, gone bool) {
 	r := &w.row
 	r.Begin(Operation)
-	r.UUID(op.ID)
-	r.Int16(op.Lane)
-	r.Int64(op.Seq)
-	r.Text(string(op.Kind))
-	r.UUID(op.AccountID)
-	r.Optional(op.ToAccountID)
-	r.Optional(op.HoldID)
-	r.Optional(op.OrderID)
-	r.Optional(op.CommandID)
-	r.Text(op.Currency)
-	r.Int64(op.Amount)
-	r.Text(string(op.Status))
+	r.uuid(op.ID)
+	r.small(op.Lane)
+	r.big(op.Seq)
+	r.text(string(op.Kind))
+	r.uuid(op.AccountID)
+	r.optional(op.ToAccountID)
+	r.optional(op.HoldID)
+	r.optional(op.OrderID)
+	r.optional(op.CommandID)
+	r.text(op.Currency)
+	r.big(op.Amount)
+	r.text(string(op.Status))
 	if op.Status == ledger.Created {
-		r.Text("")
+		r.text("")
 	} else {
-		r.Text(string(op.Reason))
+		r.text(string(op.Reason))
 	}
-	r.Time(op.CreatedAt)
-	r.Time(op.SettledAt)
+	r.time(op.CreatedAt)
+	r.optionalTime(op.SettledAt)
 	w.add(Operation, gone, op.ID)
 }
 
 func (w *writer) payment(p *ledger.OrderPayment, gone bool) {
 	r := &w.row
 	r.Begin(Payment)
-	r.UUID(p.OrderID)
-	r.Int16(p.Lane)
-	r.UUID(p.AccountID)
-	r.Text(p.Currency)
-	r.Int64(p.Amount)
-	r.Text(p.Capture)
-	r.Text(p.Status)
+	r.uuid(p.OrderID)
+	r.small(p.Lane)
+	r.uuid(p.AccountID)
+	r.text(p.Currency)
+	r.big(p.Amount)
+	r.text(p.Capture)
+	r.text(p.Status)
 	if p.Status == contract.PaymentCancelled {
-		r.Text("")
+		r.text("")
 	} else {
-		r.Text(string(p.Reason))
+		r.text(string(p.Reason))
 	}
-	r.Int64(p.Captured)
-	r.Int64(p.Refunded)
-	r.Int64(p.Version)
-	r.Time(p.CreatedAt)
-	r.Time(p.UpdatedAt)
-	r.Text(p.Previous)
+	r.big(p.Captured)
+	r.big(p.Refunded)
+	r.big(p.Version)
+	r.time(p.CreatedAt)
+	r.time(p.UpdatedAt)
+	r.text(p.Previous)
 	w.add(Payment, gone, p.OrderID)
 }
 

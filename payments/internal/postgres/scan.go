@@ -3,9 +3,8 @@ package postgres
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"strconv"
+	"slices"
 
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
@@ -19,54 +18,67 @@ const pages = 512
 // tableScan reads the rows of a table, as far as they have to do with the chain.
 type tableScan struct {
 	kind    chain.Kind
-	from    string                           // the table, aliased as t
-	columns string                           // SQL
-	row     func(columns [][]byte, out sink) // what follows from a row
+	from    string         // the table, aliased as t
+	covered []chain.Column // by the hash of the row
+	more    []chain.Column
+	row     func(r *row, out sink) // what follows from a row
+}
+
+// row is a row that was read.
+type row struct {
+	item    chain.Item // of the row, if it is in a link; of a balance or what waits, what is said of it
+	columns [][]byte   // the covered ones and the others
 }
 
 // sink takes what a look at the database finds.
 type sink interface {
 	// link says which link the items are of that are added next.
 	link(l chain.Link)
-	// add adds an item, of the chain or one that must be there because of another row. name is what its row is called
-	// beside the ID, if it is known.
-	add(i chain.Item, name string)
-	// remove takes away the row that an item is about.
-	remove(i chain.Item, name string)
+	// add adds an item, of the chain or one that must be there because of another row.
+	add(i chain.Item)
+	// remove takes away the row that an item is about. name says how the row is called beside its ID; it may be nil.
+	remove(i chain.Item, name func() string)
 	// wrong notes a row that contradicts itself, or those that it follows from.
 	wrong(d Difference)
 }
 
-// The places of columns in chain.Columns.
+// The places of columns in chain.Columns and what follows there.
 const (
 	entryAccount, entryCurrency, entryNumber, entryOperation, entryTime = 0, 2, 3, 4, 10
 
-	operationStatus = 11
+	operationID, operationStatus = 0, 11
 )
+
+// balanceKey is what tells balances apart; an entry begins with it.
+var balanceKey = chain.Columns[chain.Entry][:entryCurrency+1]
 
 // tableScans are the scans of all tables.
 var tableScans = []tableScan{
 	linkedScan(chain.Account), linkedScan(chain.Hold), linkedScan(chain.Payment),
-	{kind: chain.Operation, from: "operations t", columns: chain.Columns[chain.Operation],
-		row: func(columns [][]byte, out sink) {
-			removeRow(chain.Operation, columns, out)
-			if string(columns[operationStatus]) == "created" {
-				out.add(waitItem(columns[0]), "")
+	{kind: chain.Operation, from: "operations t", covered: chain.Columns[chain.Operation],
+		row: func(r *row, out sink) {
+			out.remove(r.item, nil)
+			if string(r.columns[operationStatus]) == "created" {
+				out.add(itemOf(chain.Wait, r.columns[operationID]))
 			}
 		}},
-	{kind: chain.Entry, from: "entries t", columns: chain.Columns[chain.Entry] + `, created_at`,
-		row: func(columns [][]byte, out sink) {
-			i := item(chain.Entry, columns[:entryTime])
-			i.ID, i.At = uuid.UUID(columns[entryOperation]), chain.Time(integer(columns[entryTime]))
-			number := integer(columns[entryNumber])
-			out.remove(i, entryName(columns))
-			if number == 1 {
-				out.add(balanceItem(columns[:3]), "")
+	{kind: chain.Entry, from: "entries t", covered: chain.Columns[chain.Entry],
+		more: []chain.Column{chain.Timestamp("created_at")},
+		row: func(r *row, out sink) {
+			r.item.ID, r.item.At = uuid.UUID(r.columns[entryOperation]), chain.Time(integer(r.columns[entryTime]))
+			out.remove(r.item, func() string {
+				return fmt.Sprintf("number %d of %s %s", integer(r.columns[entryNumber]), uuid.UUID(r.columns[entryAccount]),
+					r.columns[entryCurrency])
+			})
+			if integer(r.columns[entryNumber]) == 1 {
+				out.add(balanceItem(r.columns))
 			}
 		}},
-	{kind: chain.Balance, columns: `t.account_id, t.lane, t.currency, t.entries,
-		t.actual = coalesce(e.balance_after, 0) AND t.frozen = coalesce(e.frozen_after, 0)
-			AND (t.entries = 0 OR e.balance_after IS NOT NULL), t.waiting = w.waiting`,
+	{kind: chain.Balance, covered: []chain.Column{chain.UUID("t.account_id"), chain.Small("t.lane"), chain.Text("t.currency")},
+		more: []chain.Column{chain.Big("t.entries"),
+			chain.Bool(`t.actual = coalesce(e.balance_after, 0) AND t.frozen = coalesce(e.frozen_after, 0)
+				AND (t.entries = 0 OR e.balance_after IS NOT NULL)`),
+			chain.Bool("t.waiting = w.waiting")},
 		from: `balances t LEFT JOIN LATERAL (
 				SELECT balance_after, frozen_after FROM entries
 				WHERE account_id = t.account_id AND currency = t.currency AND number = t.entries AND lane = t.lane LIMIT 1
@@ -74,51 +86,48 @@ var tableScans = []tableScan{
 				SELECT count(*) AS waiting FROM waits
 				WHERE account_id = t.account_id AND currency = t.currency AND lane = t.lane AND what = 'waiting_for_funds'
 			) w`,
-		row: func(columns [][]byte, out sink) {
-			name := string(columns[2]) + " in lane " + strconv.FormatInt(integer(columns[1]), 10)
-			i := balanceItem(columns[:3])
-			if integer(columns[3]) > 0 {
+		row: func(r *row, out sink) {
+			i := balanceItem(r.columns)
+			name := func() string {
+				return fmt.Sprintf("%s in lane %d", r.columns[entryCurrency], integer(r.columns[1]))
+			}
+			if integer(r.columns[3]) > 0 {
 				out.remove(i, name)
 			}
 			for n, what := range map[int]string{4: "is not what its last entry says", 5: "does not count what waits for it"} {
-				if columns[n][0] == 0 {
-					out.wrong(Difference{Table: "balances", ID: i.ID.String() + " " + name, What: what})
+				if r.columns[n][0] == 0 {
+					out.wrong(Difference{Table: "balances", ID: i.ID.String() + " " + name(), What: what})
 				}
 			}
 		}},
-	{kind: chain.Wait, from: "waits t", columns: "id",
-		row: func(columns [][]byte, out sink) { out.remove(waitItem(columns[0]), "") }},
+	{kind: chain.Wait, from: "waits t", covered: []chain.Column{chain.UUID("id")},
+		row: func(r *row, out sink) { out.remove(r.item, nil) }},
 }
 
 // linkedScan scans a table whose rows are in links, and no more.
 func linkedScan(kind chain.Kind) tableScan {
 	return tableScan{
-		kind: kind, from: kind.Table() + " t", columns: chain.Columns[kind],
-		row: func(columns [][]byte, out sink) { removeRow(kind, columns, out) },
+		kind: kind, from: kind.Table() + " t", covered: chain.Columns[kind],
+		row: func(r *row, out sink) { out.remove(r.item, nil) },
 	}
 }
 
-// item is the item of a row whose first column is the ID.
-func item(kind chain.Kind, columns [][]byte) chain.Item {
-	var row chain.Row
-	row.Begin(kind)
-	for _, column := range columns {
-		row.Bytes(column)
-	}
-	return chain.Item{Kind: kind, ID: uuid.UUID(columns[0]), Hash: row.Hash()}
+// itemOf is an item that is about an ID alone.
+func itemOf(kind chain.Kind, id []byte) chain.Item {
+	var r chain.Row
+	r.Begin(kind)
+	r.Raw(id)
+	return chain.Item{Kind: kind, ID: uuid.UUID(id), Hash: r.Hash()}
 }
 
-func removeRow(kind chain.Kind, columns [][]byte, out sink) { out.remove(item(kind, columns), "") }
-
-// balanceItem is about a balance that has entries; columns are the account, the lane and the currency.
-func balanceItem(columns [][]byte) chain.Item { return item(chain.Balance, columns) }
-
-// waitItem is about an operation that waits.
-func waitItem(id []byte) chain.Item { return item(chain.Wait, [][]byte{id}) }
-
-func entryName(columns [][]byte) string {
-	return fmt.Sprintf("number %d of %s %s", integer(columns[entryNumber]), uuid.UUID(columns[entryAccount]),
-		columns[entryCurrency])
+// balanceItem is about a balance that has entries; columns begin with its key.
+func balanceItem(columns [][]byte) chain.Item {
+	var r chain.Row
+	r.Begin(chain.Balance)
+	for _, column := range columns[:len(balanceKey)] {
+		r.Raw(column)
+	}
+	return chain.Item{Kind: chain.Balance, ID: uuid.UUID(columns[entryAccount]), Hash: r.Hash()}
 }
 
 // integer reads a smallint or bigint.
@@ -139,51 +148,31 @@ func (s tableScan) size(ctx context.Context, tx *sqlx.Tx) (n int, err error) {
 	return n, nil
 }
 
-// read reads the rows of some pages, from first on, as one value: a row of a result for each would take several times as
-// long.
+// read reads the rows of some pages, from first on, as one value: a row of a result for each, with its columns apart, would
+// take several times as long.
 func (s tableScan) read(ctx context.Context, tx *sqlx.Tx, first int, out sink) error {
 	var rows []byte
 	err := tx.QueryRowContext(ctx, `
-		SELECT string_agg(record_send(ROW(`+s.columns+`)), ''::bytea) FROM `+s.from+`
+		SELECT string_agg(`+chain.SQL(slices.Concat(s.covered, s.more))+`, ''::bytea) FROM `+s.from+`
 		WHERE t.ctid >= $1::tid AND t.ctid < $2::tid`,
 		fmt.Sprintf("(%d,0)", first), fmt.Sprintf("(%d,0)", first+pages)).Scan(&rows)
 	if err != nil {
 		return fmt.Errorf("read %s: %w", s.kind.Table(), err)
 	}
-	var columns [][]byte
+	var canonical chain.Row
+	r := row{item: chain.Item{Kind: s.kind}}
 	for len(rows) > 0 {
-		if columns, rows, err = record(columns[:0], rows); err != nil {
+		columns, rest, err := chain.Split(r.columns[:0], s.covered, rows)
+		if err != nil {
 			return fmt.Errorf("read %s: %w", s.kind.Table(), err)
 		}
-		s.row(columns, out)
+		canonical.Begin(s.kind)
+		canonical.Raw(rows[:len(rows)-len(rest)])
+		r.item.Hash, r.item.ID, r.item.At = canonical.Hash(), uuid.UUID(columns[0]), 0
+		if r.columns, rows, err = chain.Split(columns, s.more, rest); err != nil {
+			return fmt.Errorf("read %s: %w", s.kind.Table(), err)
+		}
+		s.row(&r, out)
 	}
 	return nil
-}
-
-var errRecord = errors.New("a row is not what record_send writes")
-
-// record reads what record_send of PostgreSQL's rowtypes.c has written: the number of columns, and of each its type, its
-// length, which is -1 for NULL, and its value. It appends the values to columns and returns the rest.
-func record(columns [][]byte, rows []byte) (_ [][]byte, rest []byte, err error) {
-	if len(rows) < 4 {
-		return nil, nil, errRecord
-	}
-	n := int(binary.BigEndian.Uint32(rows))
-	rows = rows[4:]
-	for range n {
-		if len(rows) < 8 {
-			return nil, nil, errRecord
-		}
-		size := int(int32(binary.BigEndian.Uint32(rows[4:])))
-		rows = rows[8:]
-		if size < 0 {
-			columns = append(columns, nil)
-			continue
-		}
-		if len(rows) < size {
-			return nil, nil, errRecord
-		}
-		columns, rows = append(columns, rows[:size:size]), rows[size:]
-	}
-	return columns, rows, nil
 }

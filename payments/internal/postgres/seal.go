@@ -83,7 +83,7 @@ type sealer struct {
 
 func (s *sealer) link(chain.Link) {}
 
-func (s *sealer) add(i chain.Item, _ string) {
+func (s *sealer) add(i chain.Item) {
 	switch {
 	case i.Kind == chain.Balance || i.Kind == chain.Wait:
 		return
@@ -103,7 +103,7 @@ func (s *sealer) add(i chain.Item, _ string) {
 	}
 }
 
-func (s *sealer) remove(i chain.Item, _ string) {
+func (s *sealer) remove(i chain.Item, _ func() string) {
 	if i.Kind == chain.Balance || i.Kind == chain.Wait || s.err != nil {
 		return
 	}
@@ -129,7 +129,7 @@ func (s *sealer) seal(i chain.Item) {
 		return
 	}
 	i.Gone = false
-	s.items = chain.AppendBatch(s.items, i.At, i.Append(nil))
+	s.items = i.Append(chain.AppendBatch(s.items, i.At, nil))
 	if len(s.items) >= sealed {
 		s.flush()
 	}

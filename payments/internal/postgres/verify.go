@@ -266,7 +266,7 @@ func linkDifference(number int64, what string) Difference {
 func readItems(link chain.Link, out sink) error {
 	out.link(link)
 	return chain.Items(link.Items, func(i chain.Item) error {
-		out.add(i, "")
+		out.add(i)
 		return nil
 	})
 }
@@ -334,7 +334,7 @@ func (c *counter) link(l chain.Link) {
 	}
 }
 
-func (c *counter) add(i chain.Item, _ string) {
+func (c *counter) add(i chain.Item) {
 	c.sums.Add(i)
 	if i.Kind == chain.Balance || i.Kind == chain.Wait {
 		return
@@ -347,7 +347,7 @@ func (c *counter) add(i chain.Item, _ string) {
 	}
 }
 
-func (c *counter) remove(i chain.Item, _ string) {
+func (c *counter) remove(i chain.Item, _ func() string) {
 	i.Gone = true
 	c.sums.Add(i)
 	c.rows++
@@ -414,22 +414,25 @@ type searcher struct {
 
 func (s *searcher) link(l chain.Link) { s.number = l.Number }
 
-func (s *searcher) add(i chain.Item, name string) {
-	f := finding{item: i, n: 1, name: name}
+func (s *searcher) add(i chain.Item) {
+	f := finding{item: i, n: 1}
 	if i.Kind != chain.Balance && i.Kind != chain.Wait {
 		f.link = s.number
 	}
 	if i.Gone {
 		f.n, f.link = -1, 0
 	}
-	s.note(f)
+	s.note(f, nil)
 }
 
-func (s *searcher) remove(i chain.Item, name string) { s.note(finding{item: i, n: -1, name: name}) }
+func (s *searcher) remove(i chain.Item, name func() string) { s.note(finding{item: i, n: -1}, name) }
 
-func (s *searcher) note(f finding) {
+func (s *searcher) note(f finding, name func() string) {
 	if !s.groups[s.sums.Group(f.item)] {
 		return
+	}
+	if name != nil {
+		f.name = name()
 	}
 	key := f.item.Key()
 	if known := s.found[key]; known != nil {
