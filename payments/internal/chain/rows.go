@@ -13,7 +13,7 @@ import (
 // ledger's types. A reason is a code, but for that of a cancelled payment, where earlier versions kept what the client
 // said; and while an operation waits, what it waits for changes.
 var Columns = map[Kind][]Column{
-	Account: {UUID("id"), Small("lane"), Timestamp("created_at")},
+	Account: {UUID("id"), Small("lane"), Timestamp("created_at"), Text("tenant")},
 	Entry: {
 		UUID("account_id"), Small("lane"), Text("currency"), Big("number"), UUID("operation_id"), Text("operation"),
 		Big("amount"), Big("frozen"), Big("balance_after"), Big("frozen_after"),
@@ -26,12 +26,12 @@ var Columns = map[Kind][]Column{
 		UUID("id"), Small("lane"), Big("seq"), Text("operation"), UUID("account_id"), OptionalUUID("to_account_id"),
 		OptionalUUID("hold_id"), OptionalUUID("order_id"), OptionalUUID("command_id"), Text("currency"), Big("amount"),
 		Text("status"), Text("CASE WHEN status = 'created' THEN '' ELSE reason END"), Timestamp("created_at"),
-		OptionalTimestamp("settled_at"),
+		OptionalTimestamp("settled_at"), Text("tenant"), Bool("stranger"),
 	},
 	Payment: {
 		UUID("order_id"), Small("lane"), UUID("account_id"), Text("currency"), Big("amount"), Text("capture"), Text("status"),
 		Text("CASE WHEN status = 'cancelled' THEN '' ELSE reason END"), Big("captured"), Big("refunded"), Big("version"),
-		Timestamp("created_at"), Timestamp("updated_at"), Text("previous"),
+		Timestamp("created_at"), Timestamp("updated_at"), Text("previous"), Text("tenant"),
 	},
 }
 
@@ -85,6 +85,7 @@ func (w *writer) account(a *ledger.Account) {
 	r.uuid(a.ID)
 	r.small(a.Lane)
 	r.time(a.CreatedAt)
+	r.text(a.Tenant)
 	w.add(Account, false, a.ID)
 }
 
@@ -142,6 +143,8 @@ func (w *writer) operation(op *ledger.Operation, gone bool) {
 	}
 	r.time(op.CreatedAt)
 	r.optionalTime(op.SettledAt)
+	r.text(op.Tenant)
+	r.present(op.Stranger)
 	w.add(Operation, gone, op.ID)
 }
 
@@ -166,6 +169,7 @@ func (w *writer) payment(p *ledger.OrderPayment, gone bool) {
 	r.time(p.CreatedAt)
 	r.time(p.UpdatedAt)
 	r.text(p.Previous)
+	r.text(p.Tenant)
 	w.add(Payment, gone, p.OrderID)
 }
 

@@ -282,6 +282,8 @@ func (e *editor) value(c editedColumn) string {
 		return "'" + uuid.New().String() + "'"
 	case "bytea":
 		return `'\x` + strings.ReplaceAll(uuid.New().String(), "-", "") + `'`
+	case "boolean":
+		return "NOT " + c.Name
 	case "timestamp with time zone":
 		return fmt.Sprintf("%s + interval '%d microseconds'", c.Name, 1+e.IntN(1e9))
 	case "text":

@@ -78,7 +78,9 @@ var tableScans = []tableScan{
 		more: []chain.Column{chain.Big("t.entries"),
 			chain.Bool(`t.actual = coalesce(e.balance_after, 0) AND t.frozen = coalesce(e.frozen_after, 0)
 				AND (t.entries = 0 OR e.balance_after IS NOT NULL)`),
-			chain.Bool("t.waiting = w.waiting")},
+			chain.Bool("t.waiting = w.waiting"),
+			chain.Bool(`t.entries = 0 OR t.tenant = coalesce(
+				(SELECT tenant FROM accounts a WHERE a.id = t.account_id AND a.lane = t.lane), 'default')`)},
 		from: `balances t LEFT JOIN LATERAL (
 				SELECT balance_after, frozen_after FROM entries
 				WHERE account_id = t.account_id AND currency = t.currency AND number = t.entries AND lane = t.lane LIMIT 1
@@ -94,7 +96,8 @@ var tableScans = []tableScan{
 			if integer(r.columns[3]) > 0 {
 				out.remove(i, name)
 			}
-			for n, what := range map[int]string{4: "is not what its last entry says", 5: "does not count what waits for it"} {
+			for n, what := range map[int]string{4: "is not what its last entry says", 5: "does not count what waits for it",
+				6: "is not of the tenant of its account"} {
 				if r.columns[n][0] == 0 {
 					out.wrong(Difference{Table: "balances", ID: i.ID.String() + " " + name(), What: what})
 				}
