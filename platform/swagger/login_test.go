@@ -20,7 +20,8 @@ func TestLogin(t *testing.T) {
 		"put":{"security":[{"token":[]}]},
 		"post":{"security":[]}}},"securityDefinitions":{"token":{"type":"apiKey"}}}`
 	var authorization, token string
-	routes, err := Routes("orders", secured, func(string) bool { return true }, func() (string, string) { return authorization, token })
+	all := func(string) bool { return true }
+	routes, err := Routes("orders", secured, all, func() (string, string) { return authorization, token })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -58,8 +58,8 @@ func runCommands(ctx context.Context, s *site, duration time.Duration) (outcome,
 		for j := range messages {
 			ids[j] = uuid.NewString()
 			account := s.account(i*len(messages) + j).String()
-			messages[j] = kafka.Message{Topic: contract.TopicCommands, Key: []byte(account), Headers: headers, Value: fmt.Appendf(nil,
-				`{"command_id":"%s","operation":"deposit","account_id":"%s",%s}`, ids[j], account, amount)}
+			messages[j] = kafka.Message{Topic: contract.TopicCommands, Key: []byte(account), Headers: headers,
+				Value: fmt.Appendf(nil, `{"command_id":"%s","operation":"deposit","account_id":"%s",%s}`, ids[j], account, amount)}
 		}
 		answered := c.await(ids)
 		for _, err := range producer.Produce(ctx, messages) {

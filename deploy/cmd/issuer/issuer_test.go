@@ -360,7 +360,8 @@ func TestRequestsAreBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := s.CreateAuthRequest(t.Context(), new(oidc.AuthRequest), ""); err == nil || len(s.requests) != maxRequests {
+	asked := new(oidc.AuthRequest)
+	if _, err := s.CreateAuthRequest(t.Context(), asked, ""); err == nil || len(s.requests) != maxRequests {
 		t.Errorf("%v, %d requests", err, len(s.requests))
 	}
 	for id, r := range s.requests {
@@ -371,7 +372,7 @@ func TestRequestsAreBounded(t *testing.T) {
 		}
 		break
 	}
-	if _, err := s.CreateAuthRequest(t.Context(), new(oidc.AuthRequest), ""); err != nil || len(s.requests) != maxRequests {
+	if _, err := s.CreateAuthRequest(t.Context(), asked, ""); err != nil || len(s.requests) != maxRequests {
 		t.Errorf("%v, %d requests", err, len(s.requests))
 	}
 }
@@ -395,8 +396,9 @@ func TestSettings(t *testing.T) {
 	for variables, want := range map[string]string{
 		"ISSUER_ADDR=:8010": "ISSUER_ADDR", "ISSUER_ADDR=0.0.0.0:8010": "ISSUER_ADDR", "ISSUER_ADDR=[::]:8010": "ISSUER_ADDR",
 		"ISSUER_ADDR=8010": "ISSUER_ADDR", "ISSUER_URL=127.0.0.1:8010": "ISSUER_URL", "ISSUER_URL=http://a/b": "ISSUER_URL",
-		"ISSUER_TOKEN_LIFETIME=0s":    "ISSUER_TOKEN_LIFETIME",
-		"ISSUER_KEY_FILE=/dev/null/x": "/dev/null/x", "ISSUER_ADDR=:8010 ALTYN_OPEN=true ISSUER_KEY_FILE=/dev/null/x": "/dev/null/x",
+		"ISSUER_TOKEN_LIFETIME=0s":                                      "ISSUER_TOKEN_LIFETIME",
+		"ISSUER_KEY_FILE=/dev/null/x":                                   "/dev/null/x",
+		"ISSUER_ADDR=:8010 ALTYN_OPEN=true ISSUER_KEY_FILE=/dev/null/x": "/dev/null/x",
 	} {
 		p := program()
 		var out bytes.Buffer

@@ -336,3 +336,34 @@ func TestMisspeltArguments(t *testing.T) {
 		t.Errorf("--version: exit code %d, %s", code, out)
 	}
 }
+
+// The token goes with each message, in the header that the service reads.
+func TestTokenIsShown(t *testing.T) {
+	t.Parallel()
+	cfg := kafkatest.Broker(t)
+	if err := kafka.EnsureTopics(t.Context(), cfg, contract.TopicInventory); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	p := program(&out, &out)
+	p.Env = map[string]string{"KAFKA_BROKERS": strings.Join(cfg.Brokers, ","), "ALTYN_TOKEN": "a.b.c"}
+	if code := p.Run(t.Context(), []string{"inventory", "--order", exampleHold, "--status", "FAILED"}); code != exitDone {
+		t.Fatalf("exit code %d, %s", code, out.String())
+	}
+	consumer, err := kafka.NewConsumer(cfg, "service", []string{contract.TopicInventory}, slog.New(slog.DiscardHandler),
+		prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	if err := consumer.Run(ctx, func(_ context.Context, messages []kafka.Message) error {
+		if got := messages[0].Authorization; len(got) != 1 || got[0] != "Bearer a.b.c" {
+			t.Errorf("the message shows %q", got)
+		}
+		cancel()
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -33,7 +33,8 @@ func (c Credential) Read() (string, error) {
 		err = fmt.Errorf("%s is empty", c.File)
 	}
 	if err != nil {
-		return "", &config.Wrong{Name: "--token-file", Value: c.File, Must: "must be a file with a token: " + err.Error(), Err: err}
+		return "", &config.Wrong{Name: "--token-file", Value: c.File, Must: "must be a file with a token: " + err.Error(),
+			Err: err}
 	}
 	return token, nil
 }
