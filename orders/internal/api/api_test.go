@@ -23,6 +23,7 @@ import (
 	"github.com/altyn-pay/altyn/orders/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/httpserver"
+	"github.com/altyn-pay/altyn/platform/identity"
 	"github.com/altyn-pay/altyn/platform/money"
 	"github.com/altyn-pay/altyn/platform/operators"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
@@ -52,8 +53,14 @@ func setup(t testing.TB) bundle {
 	return b
 }
 
-// over is the API over any database.
+// over is the API over any database, for everyone.
 func over(t testing.TB, db *sqlx.DB) bundle {
+	t.Helper()
+	return overFor(t, db, httpserver.Everyone)
+}
+
+// overFor is the API over any database for those whom authenticate knows.
+func overFor(t testing.TB, db *sqlx.DB, authenticate func(*http.Request) (identity.Identity, error)) bundle {
 	t.Helper()
 	currencies, err := money.LoadCurrencies("")
 	if err != nil {
@@ -63,7 +70,7 @@ func over(t testing.TB, db *sqlx.DB) bundle {
 	b := bundle{store: postgres.New(db), metrics: metrics, woken: new(atomic.Int64), full: new(atomic.Uint64)}
 	b.hub = watch.New(log, func(o order.Order) int64 { return o.Version }, b.store.Newer)
 	router := httpserver.NewRouter(httpserver.Options{Logger: log, Registerer: metrics, Classify: api.Classify,
-		Authenticate: httpserver.Everyone})
+		Authenticate: authenticate})
 	orders := placing.New(b.store, currencies, func(o order.Order) { b.hub.Publish(o.ID, o) }, func() { b.woken.Add(1) },
 		func(lane int16) bool { return b.full.Load()&(1<<lane) != 0 }, metrics)
 	httpserver.Mount(router, api.New(orders, b.store, currencies, b.hub, metrics).Routes()...)

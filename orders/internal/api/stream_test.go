@@ -40,6 +40,12 @@ func (b bundle) listen(t testing.TB, id uuid.UUID) listener {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return open(t, request)
+}
+
+// open begins to listen by a request.
+func open(t testing.TB, request *http.Request) listener {
+	t.Helper()
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
 		t.Fatal(err)

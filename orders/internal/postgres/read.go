@@ -93,14 +93,16 @@ func (s *Store) List(ctx context.Context, by identity.Reach, filter Filter, befo
 	page []order.Order, next int64, err error) {
 	ctx, cancel := pg.Detached(ctx)
 	defer cancel()
-	indexed, scanned := filter.conditions(by.Normal())
-	where, args := indexed.and(`seq < $1`, []any{before})
+	by = by.Normal()
+	indexed, scanned := filter.conditions(by)
+	newest := newestOf(by)
+	where, args := indexed.and(newest.before, []any{before})
 	var end int64
 	if len(scanned) > 0 {
-		if err := s.db.GetContext(ctx, &end, `SELECT `+filter.end(by, where), args...); err != nil {
+		if err := s.db.GetContext(ctx, &end, `SELECT `+filter.end(by, newest, where), args...); err != nil {
 			return nil, 0, fmt.Errorf("list orders: %w", err)
 		}
-		where, args = append(scanned, condition{`seq >= %s`, end}).and(where, args)
+		where, args = append(scanned, condition{newest.from, end}).and(where, args)
 	}
 	var rows []struct {
 		order.Order
@@ -108,7 +110,7 @@ func (s *Store) List(ctx context.Context, by identity.Reach, filter Filter, befo
 	}
 	if err := s.db.SelectContext(ctx, &rows, `
 		SELECT seq, `+orderColumns.String()+` FROM orders WHERE `+where+`
-		ORDER BY seq DESC LIMIT `+strconv.Itoa(limit+1), args...); err != nil {
+		ORDER BY `+newest.order+` LIMIT `+strconv.Itoa(limit+1), args...); err != nil {
 		return nil, 0, fmt.Errorf("list orders: %w", err)
 	}
 	next = end
@@ -121,6 +123,17 @@ func (s *Store) List(ctx context.Context, by identity.Reach, filter Filter, befo
 		page[i] = read(row.Order)
 	}
 	return page, next, nil
+}
+
+// newestFirst is SQL for a list's order, and for what comes before a position and from one on.
+type newestFirst struct{ order, before, from string }
+
+// newestOf returns how the indexes for who asks are ordered.
+func newestOf(by identity.Reach) newestFirst {
+	if by.IsZero() {
+		return newestFirst{`seq DESC`, `seq < $1`, `seq >= %s`}
+	}
+	return newestFirst{`-seq`, `-seq > -$1::bigint`, `-seq <= -%s::bigint`}
 }
 
 // condition is one of a list's rows: SQL with a place for its value.
@@ -168,9 +181,9 @@ func (f Filter) conditions(by identity.Reach) (indexed, scanned conditions) {
 }
 
 // end is SQL for the seq of the last order at which a page looks; 0 where it looks at all. An index alone answers it.
-func (f Filter) end(by identity.Reach, where string) string {
+func (f Filter) end(by identity.Reach, newest newestFirst, where string) string {
 	end := `coalesce((SELECT seq FROM orders WHERE ` + where + `
-		ORDER BY seq DESC OFFSET ` + strconv.Itoa(maxScanned-1) + ` LIMIT 1), 0)`
+		ORDER BY ` + newest.order + ` OFFSET ` + strconv.Itoa(maxScanned-1) + ` LIMIT 1), 0)`
 	if by.IsZero() && f.Status == "" { // every order that the index finds is wanted, unless there are tenants
 		return `CASE WHEN (SELECT tenant FROM orders WHERE tenant <> '` + identity.DefaultTenant + `'
 			ORDER BY tenant LIMIT 1) IS NULL THEN 0 ELSE ` + end + ` END`

@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/altyn-pay/altyn/orders/internal/order"
+	"github.com/altyn-pay/altyn/orders/internal/placing"
 	"github.com/altyn-pay/altyn/orders/internal/postgres"
 	"github.com/altyn-pay/altyn/orders/internal/status"
 	"github.com/altyn-pay/altyn/platform/contract"
@@ -181,6 +182,28 @@ func TestAnOrderWithoutAnAnswerIsAnnouncedAgain(t *testing.T) {
 	h.until("the others are still asked about", func() bool { return h.asked(orders[39]) >= 4 })
 	if h.unwatched(orders[39]) {
 		t.Error("an order without an answer is forgotten")
+	}
+}
+
+// What is announced again says whose it is, as it did the first time.
+func TestAnAnnouncementSaysWhoseTheOrderIs(t *testing.T) {
+	h := setupHealing(t)
+	alice := identity.Reach{Tenant: "shop", Owner: "alice"}
+	kept, cancelled := h.placeFor(t, alice, 1)[0], h.placeFor(t, alice, 1)[0]
+	h.publish()
+	service := placing.New(h.store, currencies(), func(order.Order) {}, func() {}, nil, prometheus.NewRegistry())
+	if _, _, err := service.Cancel(t.Context(), placing.Client{Reach: alice}, cancelled.ID, "", ""); err != nil {
+		t.Fatal(err)
+	}
+	h.heal()
+	h.until("they are announced again", func() bool { return h.asked(kept) > 1 && h.asked(cancelled) > 2 })
+	for _, o := range []order.Order{kept, cancelled} {
+		for _, m := range h.told[o.ID.String()] {
+			var told contract.Order
+			if err := json.Unmarshal([]byte(m.Payload), &told); err != nil || m.Tenant != "shop" || told.Owner != "alice" {
+				t.Errorf("%v: told %+v", err, m)
+			}
+		}
 	}
 }
 

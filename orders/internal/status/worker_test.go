@@ -87,6 +87,12 @@ func newProducer(t *testing.T, broker kafka.Config) *kafka.Producer {
 // place stores n orders of 10.00 RUB, each of an account of its own.
 func (b *bundle) place(t *testing.T, n int) []order.Order {
 	t.Helper()
+	return b.placeFor(t, identity.Default, n)
+}
+
+// placeFor is place for somebody, whose subject is the owner to whom he is restricted.
+func (b *bundle) placeFor(t *testing.T, by identity.Reach, n int) []order.Order {
+	t.Helper()
 	placements := make([]*postgres.Placement, n)
 	orders := make([]order.Order, n)
 	for i := range n {
@@ -95,6 +101,7 @@ func (b *bundle) place(t *testing.T, n int) []order.Order {
 		if err != nil {
 			t.Fatal(err)
 		}
+		o = o.For(by, by.Owner)
 		o.ID = uuid.Must(uuid.NewV7())
 		placements[i], orders[i] = &postgres.Placement{Order: o, Event: placedEvent(t, o)}, o
 	}
