@@ -69,7 +69,8 @@ func TestOrdersOfTheVersionBefore(t *testing.T) {
 			t.Errorf("%+v: %v", by, err)
 		}
 	}
-	for _, filter := range []postgres.Filter{{}, {Reference: "r"}, {AccountID: uuid.NullUUID{UUID: account, Valid: true}}} {
+	byAccount := postgres.Filter{AccountID: uuid.NullUUID{UUID: account, Valid: true}}
+	for _, filter := range []postgres.Filter{{}, {Reference: "r"}, byAccount} {
 		if page, next, err := store.List(t.Context(), identity.Default, filter, postgres.FirstPage, 50); err != nil ||
 			len(page) != 1 || next != 0 {
 			t.Errorf("%+v: %v, %+v, %d", filter, err, page, next)
