@@ -256,7 +256,7 @@ func TestAMessageThatCannotBeDecodedStopsItsAccountAlone(t *testing.T) {
 	b.until(19, `SELECT count(*) FROM effects`)
 	b.until(1, `SELECT count(*) FROM inbox_stops WHERE message_id = $1
 		AND retry_at IS NULL AND NOT probing AND reason = 'cannot be read'`, messages[7].ID)
-	if _, err := b.operators().Discard(t.Context(), messages[7].ID, "no use"); err != nil {
+	if _, err := b.operators().Discard(t.Context(), messages[7].ID, "no use", unrecorded); err != nil {
 		t.Fatal(err)
 	}
 	b.until(20, `SELECT count(*) FROM effects`)

@@ -115,14 +115,14 @@ func (p *Parked) Parked(ctx context.Context, after parked.Position, limit int) (
 }
 
 // Redrive implements parked.Source: the message is claimed once more, and its attempts are counted anew.
-func (p *Parked) Redrive(ctx context.Context, id uuid.UUID) (parked.Item, error) {
-	return p.release(ctx, id, func(*sqlx.Tx, parkedRow) error { return nil })
+func (p *Parked) Redrive(ctx context.Context, id uuid.UUID, record parked.Record) (parked.Item, error) {
+	return p.release(ctx, id, record, func(*sqlx.Tx, parkedRow) error { return nil })
 }
 
 // Discard implements parked.Source: the handler gets the message once more, in its turn and marked as Discarded. If it
 // fails again, it is parked again, and may be discarded again.
-func (p *Parked) Discard(ctx context.Context, id uuid.UUID, reason string) (parked.Item, error) {
-	return p.release(ctx, id, func(tx *sqlx.Tx, row parkedRow) error {
+func (p *Parked) Discard(ctx context.Context, id uuid.UUID, reason string, record parked.Record) (parked.Item, error) {
+	return p.release(ctx, id, record, func(tx *sqlx.Tx, row parkedRow) error {
 		var m Stored
 		if err := tx.GetContext(ctx, &m, `SELECT id, kind, payload FROM inbox WHERE id = $1 AND lane = $2`,
 			id, row.Lane); err != nil {
@@ -160,8 +160,8 @@ func discard(m Stored, reason string) (discarded, error) {
 	return d, nil
 }
 
-// release calls change, and lets a parked message be claimed once more.
-func (p *Parked) release(ctx context.Context, id uuid.UUID,
+// release calls change and record, and lets a parked message be claimed once more.
+func (p *Parked) release(ctx context.Context, id uuid.UUID, record parked.Record,
 	change func(tx *sqlx.Tx, row parkedRow) error) (parked.Item, error) {
 	var row parkedRow
 	err := pg.InTx(ctx, p.db, func(tx *sqlx.Tx) (err error) {
@@ -176,6 +176,9 @@ func (p *Parked) release(ctx context.Context, id uuid.UUID,
 			return err
 		}
 		if err := change(tx, row); err != nil {
+			return err
+		}
+		if err := record(ctx, tx, row.Show("inbox", row.Text)); err != nil {
 			return err
 		}
 		if _, err := tx.ExecContext(ctx, `

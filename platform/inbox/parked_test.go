@@ -1,6 +1,7 @@
 package inbox
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/altyn-pay/altyn/platform/contract"
@@ -89,13 +91,13 @@ func TestWhatIsParkedIsListedAndRedriven(t *testing.T) {
 	}
 
 	// What is not mended is parked again, after as many attempts.
-	if _, err := b.operators().Redrive(t.Context(), bad.ID); err != nil {
+	if _, err := b.operators().Redrive(t.Context(), bad.ID, unrecorded); err != nil {
 		t.Fatal(err)
 	}
 	b.until(1, `SELECT count(*) FROM inbox_stops WHERE message_id = $1 AND retry_at IS NULL AND NOT probing
 		AND attempts = 3`, bad.ID)
 	b.poison.Delete(bad.ID)
-	item, err := b.operators().Redrive(t.Context(), bad.ID)
+	item, err := b.operators().Redrive(t.Context(), bad.ID, unrecorded)
 	if err != nil || item.ID != bad.ID || item.Attempts != 3 || item.Source != "inbox" {
 		t.Errorf("redriven %+v, %v", item, err)
 	}
@@ -105,10 +107,10 @@ func TestWhatIsParkedIsListedAndRedriven(t *testing.T) {
 		t.Errorf("still parked: %+v", items)
 	}
 	for _, id := range []uuid.UUID{bad.ID, uuid.New()} {
-		if _, err := b.operators().Redrive(t.Context(), id); !errors.Is(err, parked.ErrNotFound) {
+		if _, err := b.operators().Redrive(t.Context(), id, unrecorded); !errors.Is(err, parked.ErrNotFound) {
 			t.Errorf("what is not parked: %v", err)
 		}
-		if _, err := b.operators().Discard(t.Context(), id, "why"); !errors.Is(err, parked.ErrNotFound) {
+		if _, err := b.operators().Discard(t.Context(), id, "why", unrecorded); !errors.Is(err, parked.ErrNotFound) {
 			t.Errorf("what is not parked: %v", err)
 		}
 	}
@@ -130,7 +132,7 @@ func TestADiscardedMessageIsSettledAsThatInItsPlace(t *testing.T) {
 
 	// It fails as a discarded one too, is parked again, and is discarded again: it is wrapped once, with the last reason.
 	for _, reason := range []string{"no use", "no use at all"} {
-		item, err := b.operators().Discard(t.Context(), bad.ID, reason)
+		item, err := b.operators().Discard(t.Context(), bad.ID, reason, unrecorded)
 		if err != nil || item.ID != bad.ID {
 			t.Fatalf("discarded %+v, %v", item, err)
 		}
@@ -150,7 +152,7 @@ func TestADiscardedMessageIsSettledAsThatInItsPlace(t *testing.T) {
 		}
 	}
 	b.poison.Delete(bad.ID)
-	if _, err := b.operators().Redrive(t.Context(), bad.ID); err != nil {
+	if _, err := b.operators().Redrive(t.Context(), bad.ID, unrecorded); err != nil {
 		t.Fatal(err)
 	}
 	b.until(3, `SELECT count(*) FROM effects WHERE account_id = $1`, account)
@@ -168,7 +170,7 @@ func TestWhatCannotBeReadIsDiscarded(t *testing.T) {
 	b.poison.Store(m.ID, errors.New("cannot"))
 	b.insert([]Stored{m})
 	b.parked(m)
-	if _, err := b.operators().Discard(t.Context(), m.ID, "broken"); err != nil {
+	if _, err := b.operators().Discard(t.Context(), m.ID, "broken", unrecorded); err != nil {
 		t.Fatal(err)
 	}
 	b.parked(m)
@@ -179,7 +181,7 @@ func TestWhatMustTakeEffectIsNotDiscarded(t *testing.T) {
 	b := setup(t)
 	b.run()
 	_, bad := b.park("vital")
-	if _, err := b.operators().Discard(t.Context(), bad.ID, "why"); !errors.Is(err, parked.ErrNotDiscardable) {
+	if _, err := b.operators().Discard(t.Context(), bad.ID, "why", unrecorded); !errors.Is(err, parked.ErrNotDiscardable) {
 		t.Errorf("discarded: %v", err)
 	}
 	if items := b.list(10); len(items) != 1 || items[0].Kind != "vital" {
@@ -206,7 +208,7 @@ func TestRedrivesDuringSettlement(t *testing.T) {
 					return
 				default:
 				}
-				switch _, err := b.operators().Redrive(t.Context(), bad.ID); {
+				switch _, err := b.operators().Redrive(t.Context(), bad.ID, unrecorded); {
 				case err == nil:
 					released.Add(1)
 				case !errors.Is(err, parked.ErrNotFound):
@@ -314,5 +316,35 @@ func TestRetryPauses(t *testing.T) {
 	long := Retry{Attempts: 1 << 40, First: time.Second, Longest: time.Minute}
 	if pause, _ := long.after(1 << 39); pause != time.Minute {
 		t.Errorf("after many attempts: %s", pause)
+	}
+}
+
+// unrecorded is the parked.Record of tests that look at what is done alone.
+func unrecorded(context.Context, *sqlx.Tx, parked.Item) error { return nil }
+
+// What cannot be recorded is not done.
+func TestWhatIsDoneIsRecordedWithIt(t *testing.T) {
+	b := setup(t)
+	_, bad := b.park("payment")
+	no := errors.New("the record is full")
+	for _, act := range []func(parked.Record) (parked.Item, error){
+		func(record parked.Record) (parked.Item, error) {
+			return b.operators().Redrive(t.Context(), bad.ID, record)
+		},
+		func(record parked.Record) (parked.Item, error) {
+			return b.operators().Discard(t.Context(), bad.ID, "why", record)
+		},
+	} {
+		var shown parked.Item
+		if _, err := act(func(_ context.Context, _ *sqlx.Tx, item parked.Item) error {
+			shown = item
+			return no
+		}); !errors.Is(err, no) {
+			t.Errorf("it ended with %v", err)
+		}
+		if items := b.list(10); len(items) != 1 || items[0].ID != bad.ID || items[0].Attempts != shown.Attempts ||
+			shown.ID != bad.ID || items[0].Kind != "payment" {
+			t.Errorf("shown %+v, parked %+v", shown, items)
+		}
 	}
 }

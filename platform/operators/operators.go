@@ -1,9 +1,10 @@
-// Package operators serves to operators what is parked in a service. It is not part of package parked, so that whoever
+// Package operators serves to operators what is parked in a service, and what operators have done there. It is not part of package parked, so that whoever
 // parks something carries no HTTP.
 package operators
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -11,6 +12,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
+
+	"github.com/altyn-pay/altyn/platform/actions"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/identity"
@@ -22,6 +27,9 @@ const prefix = "/admin/"
 
 // Path is where the list is.
 const Path = prefix + "parked"
+
+// ActionsPath is where the list of what operators have done is.
+const ActionsPath = prefix + "actions"
 
 // Serves reports whether a path is one of the API, which is served on the operators' plane alone.
 func Serves(path string) bool { return strings.HasPrefix(path, prefix) }
@@ -37,17 +45,22 @@ const (
 
 // API serves to operators what is parked in a service, and lets them redrive or discard it.
 type API struct {
+	db      *sqlx.DB
 	sources []parked.Source
 	log     *slog.Logger
 }
 
-// NewAPI makes the API over a service's sources. Each redrive and discard is a line in the log.
-func NewAPI(log *slog.Logger, sources ...parked.Source) *API { return &API{sources, log} }
+// NewAPI makes the API over a service's database and sources. Each redrive and discard is recorded (package actions),
+// and is a line in the log.
+func NewAPI(db *sqlx.DB, log *slog.Logger, sources ...parked.Source) *API {
+	return &API{db, sources, log}
+}
 
 // Routes are those of the API.
 func (a *API) Routes() []httpserver.Route {
 	return []httpserver.Route{
 		httpserver.NewRoute("GET", Path, identity.Operator, httpserver.Handle(a.list, "limit", "cursor")),
+		httpserver.NewRoute("GET", ActionsPath, identity.Operator, httpserver.Handle(a.actions, "limit", "cursor")),
 		httpserver.NewRoute("POST", Path+"/{id}/redrive", identity.Operator, httpserver.Handle(a.redrive)),
 		httpserver.NewRoute("POST", Path+"/{id}/discard", identity.Operator, httpserver.Handle(a.discard)),
 	}
@@ -96,6 +109,48 @@ func (a *API) list(w http.ResponseWriter, r *http.Request) error {
 	return httpserver.WriteJSON(w, http.StatusOK, httpserver.NewList(items, next))
 }
 
+// actions answers with a page of what operators have done.
+//
+//	@ID				listActions
+//	@Summary		List what operators have done
+//	@Description	On the operators' plane. Who redrove or discarded what, when and why, the newest first. The record can only be added to.
+//	@Tags			operators
+//	@Produce		json,application/problem+json
+//	@Param			limit	query		int		false	"how many"	minimum(1)	maximum(200)	default(50)
+//	@Param			cursor	query		string	false	"next_cursor of the page before"
+//	@Success		200		{object}	httpserver.List[actions.Action]
+//	@Failure		500		{object}	httpserver.Problem	"internal"
+//	@Router			/admin/actions [get]
+func (a *API) actions(w http.ResponseWriter, r *http.Request) error {
+	after := actions.Newest
+	limit, err := httpserver.Page(r, &after)
+	if err != nil {
+		return err
+	}
+	if after.At = after.At.UTC(); after.At.Year() < 1 || after.At.Year() > 9999 {
+		return httpserver.BadCursor()
+	}
+	ctx, cancel := detached(r)
+	defer cancel()
+	items, err := actions.List(ctx, a.db, after, limit+1)
+	if err != nil {
+		return err
+	}
+	next := ""
+	if len(items) > limit {
+		items = items[:limit]
+		if next, err = httpserver.Cursor(r, items[limit-1].Position()); err != nil {
+			return err
+		}
+	}
+	return httpserver.WriteJSON(w, http.StatusOK, httpserver.NewList(items, next))
+}
+
+// Redrive says why an operator gives something another try.
+type Redrive struct {
+	Reason string `json:"reason,omitempty" example:"the trigger is mended" maxLength:"200" validate:"optional"`
+} // @name Redrive
+
 // redrive gives something another try.
 //
 //	@ID				redriveParked
@@ -105,20 +160,29 @@ func (a *API) list(w http.ResponseWriter, r *http.Request) error {
 //	@Description	it has failed again it is shown as it is now.
 //	@Tags			operators
 //	@Produce		json,application/problem+json
-//	@Param			id	path		string	true	"the item's ID"	format(uuid)
-//	@Success		202	{object}	parked.Item
-//	@Failure		404	{object}	httpserver.Problem	"parked_not_found"
-//	@Failure		500	{object}	httpserver.Problem	"internal"
+//	@Param			id		path		string	true	"the item's ID"	format(uuid)
+//	@Param			request	body		Redrive	false	"why"
+//	@Success		202		{object}	parked.Item
+//	@Failure		404		{object}	httpserver.Problem	"parked_not_found"
+//	@Failure		500		{object}	httpserver.Problem	"internal"
 //	@Router			/admin/parked/{id}/redrive [post]
 func (a *API) redrive(w http.ResponseWriter, r *http.Request) error {
 	id, err := httpserver.PathUUID(r, "id")
 	if err != nil {
 		return err
 	}
+	var request Redrive
+	if err := httpserver.DecodeOptionalJSON(w, r, &request); err != nil {
+		return err
+	}
+	if err := checkReason(request.Reason); err != nil {
+		return err
+	}
 	ctx, cancel := detached(r)
 	defer cancel()
-	return a.act(ctx, w, "parked message redriven", "", func(s parked.Source) (parked.Item, error) {
-		return s.Redrive(ctx, id)
+	record := a.record(ctx, "parked.redrive", request.Reason)
+	return a.act(ctx, w, "parked message redriven", request.Reason, func(s parked.Source) (parked.Item, error) {
+		return s.Redrive(ctx, id, record)
 	})
 }
 
@@ -156,14 +220,35 @@ func (a *API) discard(w http.ResponseWriter, r *http.Request) error {
 	if strings.TrimSpace(request.Reason) == "" {
 		return contract.Invalid("reason", "is required")
 	}
-	if err := contract.CheckText(request.Reason, contract.MaxReason); err != nil {
-		return contract.Invalid("reason", "%v", err)
+	if err := checkReason(request.Reason); err != nil {
+		return err
 	}
 	ctx, cancel := detached(r)
 	defer cancel()
+	record := a.record(ctx, "parked.discard", request.Reason)
 	return a.act(ctx, w, "parked message discarded", request.Reason, func(s parked.Source) (parked.Item, error) {
-		return s.Discard(ctx, id, request.Reason)
+		return s.Discard(ctx, id, request.Reason, record)
 	})
+}
+
+func checkReason(reason string) error {
+	if err := contract.CheckText(reason, contract.MaxReason); err != nil {
+		return contract.Invalid("reason", "%v", err)
+	}
+	return nil
+}
+
+// record returns what writes down who asks for something, and why.
+func (a *API) record(ctx context.Context, action, reason string) parked.Record {
+	who, id := identity.FromContext(ctx), uuid.Must(uuid.NewV7())
+	return func(ctx context.Context, tx *sqlx.Tx, item parked.Item) error {
+		detail, err := json.Marshal(item)
+		if err != nil {
+			return err
+		}
+		return actions.Append(ctx, tx, actions.Action{ID: id, Tenant: who.Tenant, Subject: who.Subject, Action: action,
+			Object: item.ID.String(), Reason: reason, Detail: detail, RequestID: httpserver.RequestID(ctx)})
+	}
 }
 
 // act has the source that holds the item act on it, logs that and answers.
@@ -186,7 +271,9 @@ func (a *API) act(ctx context.Context, w http.ResponseWriter, done, reason strin
 		return err
 	}
 	attributes := []any{"source", item.Source, "id", item.ID, "kind", item.Kind, "account_id", item.AccountID,
-		"attempts", item.Attempts, "error", item.Reason, "request_id", httpserver.RequestID(ctx)}
+		"attempts", item.Attempts, "error", item.Reason,
+		"tenant", identity.FromContext(ctx).Tenant, "subject", identity.FromContext(ctx).Subject,
+		"request_id", httpserver.RequestID(ctx)}
 	if reason != "" {
 		attributes = append(attributes, "reason", reason)
 	}

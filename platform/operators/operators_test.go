@@ -17,16 +17,22 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/altyn-pay/altyn/platform/actions"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/httpserver"
+	"github.com/altyn-pay/altyn/platform/identity"
 	"github.com/altyn-pay/altyn/platform/operators"
 	"github.com/altyn-pay/altyn/platform/parked"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
+	"github.com/altyn-pay/altyn/testkit/postgrestest"
 )
 
 // shelf is a source in memory. What has the kind "vital" cannot be discarded.
 type shelf struct {
+	db    *sqlx.DB
 	items []parked.Item // sorted
 	fail  error
 	done  []string
@@ -42,7 +48,7 @@ func (s *shelf) Parked(_ context.Context, after parked.Position, limit int) ([]p
 	return page, s.fail
 }
 
-func (s *shelf) take(id uuid.UUID, what string) (parked.Item, error) {
+func (s *shelf) take(ctx context.Context, id uuid.UUID, what string, record parked.Record) (parked.Item, error) {
 	if s.fail != nil {
 		return parked.Item{}, s.fail
 	}
@@ -54,21 +60,28 @@ func (s *shelf) take(id uuid.UUID, what string) (parked.Item, error) {
 	if item.Kind == "vital" && what != "redriven" {
 		return parked.Item{}, fmt.Errorf("kind %s: %w", item.Kind, parked.ErrNotDiscardable)
 	}
+	if err := pg.InTx(ctx, s.db, func(tx *sqlx.Tx) error { return record(ctx, tx, item) }); err != nil {
+		return parked.Item{}, err
+	}
 	s.items, s.done = slices.Delete(s.items, i, i+1), append(s.done, what)
 	return item, nil
 }
 
-func (s *shelf) Redrive(_ context.Context, id uuid.UUID) (parked.Item, error) {
-	return s.take(id, "redriven")
+func (s *shelf) Redrive(ctx context.Context, id uuid.UUID, record parked.Record) (parked.Item, error) {
+	return s.take(ctx, id, "redriven", record)
 }
 
-func (s *shelf) Discard(_ context.Context, id uuid.UUID, reason string) (parked.Item, error) {
-	return s.take(id, "discarded: "+reason)
+func (s *shelf) Discard(ctx context.Context, id uuid.UUID, reason string, record parked.Record) (parked.Item, error) {
+	return s.take(ctx, id, "discarded: "+reason, record)
 }
+
+func TestMain(m *testing.M) { postgrestest.Main(m) }
 
 // bundle is the API over two shelves.
 type bundle struct {
 	*testing.T
+	postgrestest.DB
+	who        identity.Identity
 	one, other shelf
 	log        bytes.Buffer
 	url        string
@@ -76,11 +89,13 @@ type bundle struct {
 
 func setup(t *testing.T) *bundle {
 	t.Parallel()
-	b := &bundle{T: t}
+	b := &bundle{T: t, who: identity.Everyone}
+	b.DB = postgrestest.Database(t, "operators", actions.Migrations())
+	b.one.db, b.other.db = b.Service, b.Service
 	log := slog.New(slog.NewJSONHandler(&b.log, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	router := httpserver.NewRouter(httpserver.Options{Logger: slog.New(slog.DiscardHandler),
-		Registerer: prometheus.NewRegistry(), Authenticate: httpserver.Everyone})
-	httpserver.Mount(router, operators.NewAPI(log, &b.one, &b.other).Routes()...)
+		Registerer: prometheus.NewRegistry(), Authenticate: func(*http.Request) (identity.Identity, error) { return b.who, nil }})
+	httpserver.Mount(router, operators.NewAPI(b.Service, log, &b.one, &b.other).Routes()...)
 	server := httptest.NewServer(router)
 	t.Cleanup(server.Close)
 	b.url = server.URL
@@ -212,6 +227,11 @@ func TestRefusalsNameTheirCause(t *testing.T) {
 		{"GET", "/admin/parked?limit=0", "", 400, "validation_failed", "limit"},
 		{"GET", "/admin/parked?cursor=nonsense", "", 400, "validation_failed", "cursor"},
 		{"GET", "/admin/parked?cursor=e30x", "", 400, "validation_failed", "cursor"},
+		{"GET", "/admin/actions?limit=201", "", 400, "validation_failed", "limit"},
+		{"GET", "/admin/actions?cursor=e30x", "", 400, "validation_failed", "cursor"},
+		{"DELETE", "/admin/actions", "", 405, "method_not_allowed", ""},
+		{"POST", path + "/redrive", `{"reason": "` + strings.Repeat("я", 201) + `"}`, 400, "validation_failed", "reason"},
+		{"POST", path + "/redrive", `{"why": "y"}`, 400, "unknown_field", "why"},
 		{"POST", "/admin/parked/1/redrive", "", 400, "validation_failed", "id"},
 		{"POST", "/admin/parked/1/discard", `{"reason": "x"}`, 400, "validation_failed", "id"},
 		{"POST", path + "/discard", `{}`, 400, "validation_failed", "reason"},
@@ -240,5 +260,63 @@ func TestRefusalsNameTheirCause(t *testing.T) {
 	}
 	if status, got := b.call("GET", "/admin/parked", ""); status != 500 || strings.Contains(fmt.Sprint(got), "database") {
 		t.Errorf("GET: %d %v", status, got)
+	}
+}
+
+// Each action is listed with who did it, what it was done to and why, the newest first. What was refused is not there.
+// Nobody can change the record.
+func TestActionsAreRecorded(t *testing.T) {
+	b := setup(t)
+	vital := item("vital", time.Now())
+	b.other.items = []parked.Item{vital}
+	b.call("POST", "/admin/parked/"+vital.ID.String()+"/discard", `{"reason": "refused"}`)
+	b.call("POST", "/admin/parked/"+uuid.NewString()+"/redrive", "")
+	type did struct{ subject, action, object, reason string }
+	var want []did
+	for i := range 7 {
+		it := item("payment", time.Now())
+		b.one.items = []parked.Item{it}
+		b.who = identity.Identity{Tenant: "shop", Subject: fmt.Sprint("operator-", i), Scopes: identity.Everyone.Scopes}
+		one := did{b.who.Subject, "parked.redrive", it.ID.String(), fmt.Sprint("because ", i)}
+		path := "/admin/parked/" + it.ID.String() + "/redrive"
+		if i%2 == 0 {
+			one.action, path = "parked.discard", "/admin/parked/"+it.ID.String()+"/discard"
+		}
+		if status, got := b.call("POST", path, `{"reason": "`+one.reason+`"}`); status != 202 {
+			t.Fatalf("%d %v", status, got)
+		}
+		want = append(want, one)
+	}
+	slices.Reverse(want)
+	for _, limit := range []int{1, 3, 7, 200} {
+		var got []did
+		for cursor := ""; ; {
+			status, page := b.call("GET", fmt.Sprintf("/admin/actions?limit=%d%s", limit, cursor), "")
+			if status != 200 {
+				t.Fatalf("%d %v", status, page)
+			}
+			for _, each := range page["items"].([]any) {
+				a := each.(map[string]any)
+				got = append(got, did{a["subject"].(string), a["action"].(string), a["object"].(string), a["reason"].(string)})
+				detail := a["detail"].(map[string]any)
+				if a["tenant"] != "shop" || a["request_id"] == "" || detail["id"] != a["object"] || detail["source"] != "inbox" {
+					t.Errorf("listed %v", a)
+				}
+			}
+			next, more := page["next_cursor"].(string)
+			if !more {
+				break
+			}
+			cursor = "&cursor=" + next
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("in pages of %d: %v, want %v", limit, got, want)
+		}
+	}
+	for _, statement := range []string{`UPDATE admin_actions SET reason = ''`, `DELETE FROM admin_actions`,
+		`TRUNCATE admin_actions`} {
+		if _, err := b.Service.Exec(statement); err == nil || !strings.Contains(err.Error(), "permission denied") {
+			t.Errorf("%s: %v", statement, err)
+		}
 	}
 }

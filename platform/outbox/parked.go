@@ -65,13 +65,13 @@ func (p *Parked) Parked(ctx context.Context, after parked.Position, limit int) (
 }
 
 // Redrive implements parked.Source.
-func (p *Parked) Redrive(ctx context.Context, id uuid.UUID) (parked.Item, error) {
-	return p.putBack(ctx, id, func(*sqlx.Tx, parkedRow) error { return nil })
+func (p *Parked) Redrive(ctx context.Context, id uuid.UUID, record parked.Record) (parked.Item, error) {
+	return p.putBack(ctx, id, record, func(*sqlx.Tx, parkedRow) error { return nil })
 }
 
 // Discard implements parked.Source.
-func (p *Parked) Discard(ctx context.Context, id uuid.UUID, _ string) (parked.Item, error) {
-	return p.putBack(ctx, id, func(tx *sqlx.Tx, row parkedRow) error {
+func (p *Parked) Discard(ctx context.Context, id uuid.UUID, _ string, record parked.Record) (parked.Item, error) {
+	return p.putBack(ctx, id, record, func(tx *sqlx.Tx, row parkedRow) error {
 		if _, err := tx.ExecContext(ctx, `DELETE FROM outbox_parked WHERE seq = $1`, row.Seq); err != nil {
 			return fmt.Errorf("outbox: discard: %w", err)
 		}
@@ -79,10 +79,10 @@ func (p *Parked) Discard(ctx context.Context, id uuid.UUID, _ string) (parked.It
 	})
 }
 
-// putBack calls change and moves what is parked of the item's topic and key back into the outbox. All of it becomes
+// putBack calls change and record, and moves what is parked of the item's topic and key back into the outbox. All of it becomes
 // visible at once and keeps its numbers, which are below those of later messages of the key, so the relay publishes it
 // in order.
-func (p *Parked) putBack(ctx context.Context, id uuid.UUID,
+func (p *Parked) putBack(ctx context.Context, id uuid.UUID, record parked.Record,
 	change func(*sqlx.Tx, parkedRow) error) (parked.Item, error) {
 	var row parkedRow
 	err := pg.InTx(ctx, p.db, func(tx *sqlx.Tx) error {
@@ -98,6 +98,9 @@ func (p *Parked) putBack(ctx context.Context, id uuid.UUID,
 			return fmt.Errorf("outbox: find what is parked: %w", err)
 		}
 		if err := change(tx, row); err != nil {
+			return err
+		}
+		if err := record(ctx, tx, row.item()); err != nil {
 			return err
 		}
 		for more := true; more; {

@@ -1,6 +1,7 @@
 package outbox
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"strconv"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
 
 	"github.com/altyn-pay/altyn/platform/parked"
 )
@@ -65,7 +67,7 @@ func TestWhatIsParkedIsRedrivenInOrder(t *testing.T) {
 	operators := NewParked(b.Service, relay.Wake)
 	// What is refused again is parked again, and the rest behind it.
 	before := b.seqs("outbox_parked")
-	if got, err := operators.Redrive(t.Context(), item.ID); err != nil || got.ID != item.ID {
+	if got, err := operators.Redrive(t.Context(), item.ID, unrecorded); err != nil || got.ID != item.ID {
 		t.Fatalf("redriven %+v: %v", got, err)
 	}
 	b.until("it is parked again", func() bool {
@@ -79,7 +81,7 @@ func TestWhatIsParkedIsRedrivenInOrder(t *testing.T) {
 	}
 	accept()
 	stop() // what is put back waits for a relay, with what came meanwhile
-	if _, err := operators.Redrive(t.Context(), item.ID); err != nil {
+	if _, err := operators.Redrive(t.Context(), item.ID, unrecorded); err != nil {
 		t.Fatal(err)
 	}
 	b.append(key, "4")
@@ -92,7 +94,7 @@ func TestWhatIsParkedIsRedrivenInOrder(t *testing.T) {
 		t.Errorf("%d are parked still", left)
 	}
 	for _, id := range []uuid.UUID{item.ID, uuid.New()} {
-		if _, err := operators.Redrive(t.Context(), id); !errors.Is(err, parked.ErrNotFound) {
+		if _, err := operators.Redrive(t.Context(), id, unrecorded); !errors.Is(err, parked.ErrNotFound) {
 			t.Errorf("what is not parked: %v", err)
 		}
 	}
@@ -111,10 +113,10 @@ func TestADiscardedMessageIsNeverPublished(t *testing.T) {
 	if err := b.Owner.Get(&waiting, `SELECT id FROM outbox_parked WHERE payload = '3'`); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := operators.Discard(t.Context(), waiting, "why"); !errors.Is(err, parked.ErrNotFound) {
+	if _, err := operators.Discard(t.Context(), waiting, "why", unrecorded); !errors.Is(err, parked.ErrNotFound) {
 		t.Errorf("what waits behind another: %v", err)
 	}
-	if got, err := operators.Discard(t.Context(), item.ID, "why"); err != nil || got.ID != item.ID ||
+	if got, err := operators.Discard(t.Context(), item.ID, "why", unrecorded); err != nil || got.ID != item.ID ||
 		got.AccountID != uuid.Nil {
 		t.Errorf("discarded %+v: %v", got, err)
 	}
@@ -149,7 +151,7 @@ func TestARedriveOvertakesTheRelay(t *testing.T) {
 	}
 	relay, _ := b.run()
 	<-reached // it has read both, and publishes b's
-	if _, err := NewParked(b.Service, relay.Wake).Redrive(t.Context(), b.list()[0].ID); err != nil {
+	if _, err := NewParked(b.Service, relay.Wake).Redrive(t.Context(), b.list()[0].ID, unrecorded); err != nil {
 		t.Fatal(err)
 	}
 	close(goOn)
@@ -169,7 +171,7 @@ func TestALongQueueIsPutBack(t *testing.T) {
 			CASE i WHEN 1 THEN 'refused' ELSE $1 END FROM generate_series(1, $2) AS i`, behind, n); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := NewParked(b.Service, func() {}).Redrive(t.Context(), b.list()[0].ID); err != nil {
+	if _, err := NewParked(b.Service, func() {}).Redrive(t.Context(), b.list()[0].ID, unrecorded); err != nil {
 		t.Fatal(err)
 	}
 	b.run()
@@ -183,5 +185,36 @@ func TestALongQueueIsPutBack(t *testing.T) {
 	}
 	if left := b.rows("outbox_parked"); left != 0 {
 		t.Errorf("%d are parked still", left)
+	}
+}
+
+// unrecorded is the parked.Record of tests that look at what is done alone.
+func unrecorded(context.Context, *sqlx.Tx, parked.Item) error { return nil }
+
+// What cannot be recorded is not done.
+func TestWhatIsDoneIsRecordedWithIt(t *testing.T) {
+	b := setup(t)
+	b.refuse("bad")
+	_, stop := b.run()
+	b.append(uuid.NewString(), "bad")
+	b.until("it is parked", func() bool { return len(b.list()) == 1 })
+	stop()
+	operators := NewParked(b.Service, func() {})
+	item := b.list()[0]
+	no := errors.New("the record is full")
+	record := func(_ context.Context, _ *sqlx.Tx, shown parked.Item) error {
+		if shown.ID != item.ID || string(shown.Payload) != string(item.Payload) {
+			t.Errorf("shown %+v, want %+v", shown, item)
+		}
+		return no
+	}
+	if _, err := operators.Redrive(t.Context(), item.ID, record); !errors.Is(err, no) {
+		t.Errorf("redrive: %v", err)
+	}
+	if _, err := operators.Discard(t.Context(), item.ID, "why", record); !errors.Is(err, no) {
+		t.Errorf("discard: %v", err)
+	}
+	if items := b.list(); len(items) != 1 || items[0].ID != item.ID {
+		t.Errorf("parked %+v", items)
 	}
 }

@@ -337,7 +337,7 @@ func TestWhatIsPutBackIsNotOvertakenByWhatWaits(t *testing.T) {
 		t.Fatalf("parked are %+v, %d wait", items, b.rows("outbox_waiting"))
 	}
 	c.set(func() { clear(c.poison) })
-	if _, err := NewParked(b.Service, func() {}).Redrive(t.Context(), items[0].ID); err != nil {
+	if _, err := NewParked(b.Service, func() {}).Redrive(t.Context(), items[0].ID, unrecorded); err != nil {
 		t.Fatal(err)
 	}
 	relay.settled(b)
@@ -449,7 +449,7 @@ func TestOrderSurvivesEverything(t *testing.T) {
 				case 1:
 					for _, item := range b.list() {
 						c.set(func() { clear(c.poison) })
-						if _, err := operators.Redrive(t.Context(), item.ID); err != nil {
+						if _, err := operators.Redrive(t.Context(), item.ID, unrecorded); err != nil {
 							t.Fatal(err)
 						}
 					}
@@ -465,7 +465,7 @@ func TestOrderSurvivesEverything(t *testing.T) {
 			})
 			relay.settled(b)
 			for _, item := range b.list() {
-				if _, err := operators.Redrive(t.Context(), item.ID); err != nil {
+				if _, err := operators.Redrive(t.Context(), item.ID, unrecorded); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -183,7 +183,7 @@ func TestARowIsTakenApart(t *testing.T) {
 	set(func() { away = false })
 	b.until("c is published", func() bool { return b.rows("outbox") == 0 })
 	set(func() { bad = "" })
-	if _, err := NewParked(b.Service, relay.Wake).Redrive(t.Context(), b.list()[0].ID); err != nil {
+	if _, err := NewParked(b.Service, relay.Wake).Redrive(t.Context(), b.list()[0].ID, unrecorded); err != nil {
 		t.Fatal(err)
 	}
 	b.until("all is published", func() bool { return b.rows("outbox") == 0 })

@@ -45,7 +45,7 @@ func TestMessagesKeepTheirTenants(t *testing.T) {
 	relay, _ := b.run()
 	b.until("a is parked", func() bool { return b.rows("outbox_parked") == 3 && b.rows("outbox") == 0 })
 	accept()
-	if _, err := NewParked(b.Service, relay.Wake).Redrive(t.Context(), b.list()[0].ID); err != nil {
+	if _, err := NewParked(b.Service, relay.Wake).Redrive(t.Context(), b.list()[0].ID, unrecorded); err != nil {
 		t.Fatal(err)
 	}
 	b.until("all is published", func() bool { return b.rows("outbox")+b.rows("outbox_parked") == 0 })
@@ -108,7 +108,7 @@ func TestMessagesOutliveTheMigrationToTenants(t *testing.T) {
 	if err := pg.Migrate(t.Context(), b.Config, slog.New(slog.DiscardHandler), Migrations()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := NewParked(b.Service, func() {}).Redrive(t.Context(), b.list()[0].ID); err != nil {
+	if _, err := NewParked(b.Service, func() {}).Redrive(t.Context(), b.list()[0].ID, unrecorded); err != nil {
 		t.Fatal(err)
 	}
 	b.lead().step(b, false)

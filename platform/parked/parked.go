@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
 
 	"github.com/altyn-pay/altyn/platform/contract"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
@@ -76,13 +77,17 @@ var (
 	ErrNotDiscardable = errors.New("this cannot be discarded")
 )
 
+// Record writes down that an operator does something to an item, which it gets as it was, in the transaction that does
+// it. Its error undoes both. A source may have to call it more than once, with another transaction.
+type Record func(ctx context.Context, tx *sqlx.Tx, item Item) error
+
 // Source is a place where things are parked.
 type Source interface {
 	// Parked lists what is parked after a position, sorted by ParkedAt and ID, at most limit items.
 	Parked(ctx context.Context, after Position, limit int) ([]Item, error)
 	// Redrive gives the item another try, in its old place before what waits behind it. It returns the item as it was, or
 	// as it is now if the try was made at once and failed.
-	Redrive(ctx context.Context, id uuid.UUID) (Item, error)
+	Redrive(ctx context.Context, id uuid.UUID, record Record) (Item, error)
 	// Discard gives the item up and lets what waits behind it go on. It returns the item as it was.
-	Discard(ctx context.Context, id uuid.UUID, reason string) (Item, error)
+	Discard(ctx context.Context, id uuid.UUID, reason string, record Record) (Item, error)
 }

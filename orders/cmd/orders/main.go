@@ -111,7 +111,7 @@ func build(p *service.Process, healAfter time.Duration) error {
 		}
 		wake = relay.Wake
 	}
-	p.MountAdmin(operators.NewAPI(p.Log, outbox.NewParked(p.DB, wake), worker).Routes()...)
+	p.MountAdmin(operators.NewAPI(p.DB, p.Log, outbox.NewParked(p.DB, wake), worker).Routes()...)
 	pages, err := swagger.Routes(name, docs.Document, operators.Serves, p.Tokens.Login)
 	if err != nil {
 		return err

@@ -115,18 +115,26 @@ var parkedColumns = fmt.Sprintf(`id, topic, "partition", "offset", key, headers,
 
 // ParkedEvent returns one parked event, or parked.ErrNotFound.
 func (s *Store) ParkedEvent(ctx context.Context, id uuid.UUID) (parked.Item, kafka.Message, error) {
-	return s.parkedEvent(ctx, `SELECT `+parkedColumns+` FROM parked_events WHERE id = $1`, id)
+	return parkedEvent(ctx, s.db, `SELECT `+parkedColumns+` FROM parked_events WHERE id = $1`, id)
 }
 
-// DiscardEvent deletes a parked event and returns it as it was, or parked.ErrNotFound.
-func (s *Store) DiscardEvent(ctx context.Context, id uuid.UUID) (parked.Item, error) {
-	item, _, err := s.parkedEvent(ctx, `DELETE FROM parked_events WHERE id = $1 RETURNING `+parkedColumns, id)
+// DiscardEvent deletes a parked event, records that, and returns the event as it was, or parked.ErrNotFound.
+func (s *Store) DiscardEvent(ctx context.Context, id uuid.UUID, record parked.Record) (item parked.Item, err error) {
+	err = s.InTx(ctx, func(tx *sqlx.Tx) error {
+		var err error
+		item, _, err = parkedEvent(ctx, tx, `DELETE FROM parked_events WHERE id = $1 RETURNING `+parkedColumns, id)
+		if err != nil {
+			return err
+		}
+		return record(ctx, tx, item)
+	})
 	return item, err
 }
 
-func (s *Store) parkedEvent(ctx context.Context, query string, id uuid.UUID) (parked.Item, kafka.Message, error) {
+func parkedEvent(ctx context.Context, from sqlx.QueryerContext, query string, id uuid.UUID) (
+	parked.Item, kafka.Message, error) {
 	var row parkedRow
-	err := s.db.GetContext(ctx, &row, query, id)
+	err := sqlx.GetContext(ctx, from, &row, query, id)
 	if errors.Is(err, sql.ErrNoRows) {
 		return parked.Item{}, kafka.Message{}, parked.ErrNotFound
 	}

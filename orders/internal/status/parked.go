@@ -71,9 +71,13 @@ func (w *Worker) Parked(ctx context.Context, after parked.Position, limit int) (
 // Redrive implements parked.Source: it applies the event as if it had just been read. An event that takes effect, or
 // that is older than what the order has seen, is no longer parked. Any other one stays parked, with one more attempt
 // and its new reason.
-func (w *Worker) Redrive(ctx context.Context, id uuid.UUID) (parked.Item, error) {
+func (w *Worker) Redrive(ctx context.Context, id uuid.UUID, record parked.Record) (parked.Item, error) {
 	was, message, err := w.store.ParkedEvent(ctx, id)
 	if err != nil {
+		return parked.Item{}, err
+	}
+	// Applying an event may take several transactions, so it is recorded before.
+	if err := w.store.InTx(ctx, func(tx *sqlx.Tx) error { return record(ctx, tx, was) }); err != nil {
 		return parked.Item{}, err
 	}
 	var failed []postgres.Refused
@@ -95,6 +99,6 @@ func (w *Worker) Redrive(ctx context.Context, id uuid.UUID) (parked.Item, error)
 }
 
 // Discard implements parked.Source: the event is never applied.
-func (w *Worker) Discard(ctx context.Context, id uuid.UUID, _ string) (parked.Item, error) {
-	return w.store.DiscardEvent(ctx, id)
+func (w *Worker) Discard(ctx context.Context, id uuid.UUID, _ string, record parked.Record) (parked.Item, error) {
+	return w.store.DiscardEvent(ctx, id, record)
 }

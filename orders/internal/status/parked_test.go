@@ -1,6 +1,7 @@
 package status_test
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -90,13 +91,13 @@ func TestAParkedEventIsAppliedAgain(t *testing.T) {
 	// Also where there is neither consumer nor producer.
 	b.metrics = prometheus.NewRegistry()
 	b.worker = status.New(b.store, currencies(), nil, func(o order.Order) { b.changes <- o }, quiet, b.metrics)
-	again, err := b.worker.Redrive(t.Context(), item.ID)
+	again, err := b.worker.Redrive(t.Context(), item.ID, unrecorded)
 	if err != nil || again.ID != item.ID || again.Attempts != 2 || again.ParkedAt != item.ParkedAt ||
 		b.status(t, orders[0]) != order.Pending {
 		t.Errorf("before it is mended: %+v, %v", again, err)
 	}
 	mend()
-	if was, err := b.worker.Redrive(t.Context(), item.ID); err != nil || was.ID != item.ID || was.Attempts != 2 {
+	if was, err := b.worker.Redrive(t.Context(), item.ID, unrecorded); err != nil || was.ID != item.ID || was.Attempts != 2 {
 		t.Errorf("mended: %+v, %v", was, err)
 	}
 	if got := b.status(t, orders[0]); got != order.Paid || len(b.list(t)) != 0 ||
@@ -110,7 +111,7 @@ func TestAParkedEventIsAppliedAgain(t *testing.T) {
 	if err != nil || len(history) != 1 || history[0].EventID.UUID.String() != message.Header("ce_id") {
 		t.Errorf("history %+v, %v", history, err)
 	}
-	if _, err := b.worker.Redrive(t.Context(), item.ID); !errors.Is(err, parked.ErrNotFound) {
+	if _, err := b.worker.Redrive(t.Context(), item.ID, unrecorded); !errors.Is(err, parked.ErrNotFound) {
 		t.Errorf("once more: %v", err)
 	}
 }
@@ -127,7 +128,7 @@ func TestAnEventThatIsOutdatedNeedNotBeApplied(t *testing.T) {
 	if len(items) != 1 || b.status(t, o) != order.Paid {
 		t.Fatalf("parked %+v, the order is %s", items, b.status(t, o))
 	}
-	if _, err := b.worker.Redrive(t.Context(), items[0].ID); err != nil {
+	if _, err := b.worker.Redrive(t.Context(), items[0].ID, unrecorded); err != nil {
 		t.Error(err)
 	}
 	if got := b.status(t, o); got != order.Paid || len(b.list(t)) != 0 {
@@ -173,7 +174,7 @@ func TestAnEventInAnotherCurrencyIsParked(t *testing.T) {
 	}
 	b.worker = status.New(b.store, mended, b.producer, func(order.Order) {}, quiet, prometheus.NewRegistry())
 	for _, item := range items {
-		if _, err := b.worker.Redrive(t.Context(), item.ID); err != nil {
+		if _, err := b.worker.Redrive(t.Context(), item.ID, unrecorded); err != nil {
 			t.Error(err)
 		}
 	}
@@ -207,7 +208,7 @@ func TestWhatCannotBeAppliedStaysParked(t *testing.T) {
 	}
 	for _, item := range items {
 		for attempts := 2; attempts <= 3; attempts++ {
-			again, err := b.worker.Redrive(t.Context(), item.ID)
+			again, err := b.worker.Redrive(t.Context(), item.ID, unrecorded)
 			key := item.Kind + map[bool]string{true: "/true", false: "/false"}[item.Reason == "stuck"]
 			if err != nil || again.ID != item.ID || again.Attempts != attempts ||
 				!strings.Contains(again.Reason, reasons[key]) || reasons[key] == "" {
@@ -220,14 +221,39 @@ func TestWhatCannotBeAppliedStaysParked(t *testing.T) {
 		t.Errorf("parked %+v", got)
 	}
 	for i, item := range items {
-		if was, err := b.worker.Discard(t.Context(), item.ID, "why"); err != nil || was.ID != item.ID || was.Attempts != 3 {
+		if was, err := b.worker.Discard(t.Context(), item.ID, "why", unrecorded); err != nil || was.ID != item.ID || was.Attempts != 3 {
 			t.Errorf("discarded %+v, %v", was, err)
 		}
 		if left := len(b.list(t)); left != len(items)-1-i {
 			t.Errorf("%d are left", left)
 		}
-		if _, err := b.worker.Discard(t.Context(), item.ID, "why"); !errors.Is(err, parked.ErrNotFound) {
+		if _, err := b.worker.Discard(t.Context(), item.ID, "why", unrecorded); !errors.Is(err, parked.ErrNotFound) {
 			t.Errorf("once more: %v", err)
 		}
+	}
+}
+
+// unrecorded is the parked.Record of tests that look at what is done alone.
+func unrecorded(context.Context, *sqlx.Tx, parked.Item) error { return nil }
+
+// What cannot be recorded is not done.
+func TestWhatIsDoneIsRecordedWithIt(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	o := b.place(t, 1)[0]
+	mend := b.poison(t, o)
+	b.handle(t, event(t, o, contract.PaymentSucceeded, 1, nil))
+	mend()
+	item := b.list(t)[0]
+	no := errors.New("the record is full")
+	record := func(context.Context, *sqlx.Tx, parked.Item) error { return no }
+	if _, err := b.worker.Redrive(t.Context(), item.ID, record); !errors.Is(err, no) {
+		t.Errorf("redrive: %v", err)
+	}
+	if _, err := b.worker.Discard(t.Context(), item.ID, "why", record); !errors.Is(err, no) {
+		t.Errorf("discard: %v", err)
+	}
+	if items := b.list(t); len(items) != 1 || items[0].ID != item.ID || b.status(t, o) != order.Pending {
+		t.Errorf("parked %+v, the order is %s", items, b.status(t, o))
 	}
 }

@@ -110,7 +110,7 @@ func build(p *service.Process, retry inbox.Retry, healAfter time.Duration) error
 	}
 	discardable := func(kind string) bool { return ledger.Kind(kind).Discardable() }
 	sources := []parked.Source{inbox.NewParked(p.DB, discardable, wake), outbox.NewParked(p.DB, wakeRelay)}
-	p.MountAdmin(operators.NewAPI(p.Log, sources...).Routes()...)
+	p.MountAdmin(operators.NewAPI(p.DB, p.Log, sources...).Routes()...)
 	pages, err := swagger.Routes(name, docs.Document, operators.Serves, p.Tokens.Login)
 	if err != nil {
 		return err

@@ -18,7 +18,7 @@ import (
 func TestSpecificationAndRoutesAgree(t *testing.T) {
 	router := chi.NewRouter()
 	httpserver.Mount(router, api.New(nil, nil, nil).Routes()...)
-	httpserver.Mount(router, operators.NewAPI(nil).Routes()...)
+	httpserver.Mount(router, operators.NewAPI(nil, nil).Routes()...)
 	swaggertest.CheckRoutes(t, swaggertest.Load(docs.Document), router)
 }
 

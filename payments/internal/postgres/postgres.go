@@ -11,6 +11,7 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
+	"github.com/altyn-pay/altyn/platform/actions"
 	"github.com/altyn-pay/altyn/platform/currencies"
 	"github.com/altyn-pay/altyn/platform/idempotency"
 	"github.com/altyn-pay/altyn/platform/identity"
@@ -26,7 +27,7 @@ var files embed.FS
 func Migrations() []pg.Migrations {
 	return []pg.Migrations{
 		inbox.Migrations(), outbox.Migrations(), idempotency.Migrations(), pg.Embedded("payments", files),
-		currencies.Migrations(),
+		currencies.Migrations(), actions.Migrations(),
 	}
 }
 

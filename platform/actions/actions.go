@@ -1,0 +1,84 @@
+// Package actions is the record of what operators did: who, what, when and why, in a table that a service can only add
+// to. An action that changes the database is recorded in the same transaction, so neither is there without the other.
+package actions
+
+import (
+	"context"
+	"embed"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
+
+	"github.com/altyn-pay/altyn/platform/contract"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
+)
+
+//go:embed migrations/*.sql
+var files embed.FS
+
+// Migrations creates the table admin_actions.
+func Migrations() pg.Migrations { return pg.Embedded("actions", files) }
+
+// Action is something that an operator did.
+type Action struct {
+	ID uuid.UUID     `db:"id" json:"id" swaggertype:"string" format:"uuid"`
+	At contract.Time `db:"at" json:"at" format:"date-time" example:"2026-01-02T15:04:05.123456Z"`
+	// of the operator
+	Tenant string `db:"tenant" json:"tenant" example:"default"`
+	// the operator: the token's sub; left out where nobody has to show who they are
+	Subject string `db:"subject" json:"subject,omitempty" validate:"optional" example:"alice"`
+	Action  string `db:"action" json:"action" enums:"parked.redrive,parked.discard"`
+	// what it was done to
+	Object string `db:"object" json:"object" example:"01a1fa0e-c6f4-7058-9bab-7af3716ffb16"`
+	// what the operator said
+	Reason string `db:"reason" json:"reason,omitempty" validate:"optional" example:"agreed with the client in ticket 42"`
+	// the object as it was
+	Detail    json.RawMessage `db:"-" json:"detail" swaggertype:"object"`
+	RequestID string          `db:"request_id" json:"request_id,omitempty" validate:"optional"`
+} // @name AdminAction
+
+// Append records an action with the transaction in which it is done. The database tells the time.
+func Append(ctx context.Context, tx *sqlx.Tx, a Action) error {
+	if _, err := tx.ExecContext(ctx, `
+		INSERT INTO admin_actions (id, tenant, subject, action, object, reason, detail, request_id)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
+		a.ID, a.Tenant, a.Subject, a.Action, a.Object, a.Reason, string(a.Detail), a.RequestID); err != nil {
+		return fmt.Errorf("record an operator's action: %w", err)
+	}
+	return nil
+}
+
+// Position is a place in the list, which has the newest first.
+type Position struct {
+	At time.Time `json:"at"`
+	ID uuid.UUID `json:"id"`
+}
+
+// Newest is the position before the whole list.
+var Newest = Position{time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC), uuid.Max}
+
+// Position returns the action's place in the list.
+func (a Action) Position() Position { return Position{time.Time(a.At).UTC(), a.ID} }
+
+// List returns at most limit actions after a position, the newest first.
+func List(ctx context.Context, db *sqlx.DB, after Position, limit int) ([]Action, error) {
+	var rows []struct {
+		Action
+		Text string `db:"detail"`
+	}
+	if err := db.SelectContext(ctx, &rows, `
+		SELECT id, at, tenant, subject, action, object, reason, detail, request_id
+		FROM admin_actions WHERE (at, id) < ($1, $2) ORDER BY at DESC, id DESC LIMIT $3`,
+		after.At, after.ID, limit); err != nil {
+		return nil, fmt.Errorf("list operators' actions: %w", err)
+	}
+	list := make([]Action, len(rows))
+	for i, row := range rows {
+		list[i] = row.Action
+		list[i].Detail = json.RawMessage(row.Text)
+	}
+	return list, nil
+}
