@@ -22,6 +22,7 @@ const (
 // own are variables that differ from service to service, so one value for all of them would be wrong.
 var own = []string{
 	"ROLE", "POSTGRES_DATABASE", "POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_OWNER", "POSTGRES_OWNER_PASSWORD",
+	"POSTGRES_PASSWORD_FILE", "POSTGRES_OWNER_PASSWORD_FILE",
 }
 
 // Shared returns the variables of this process that all services get as they are.
@@ -48,11 +49,11 @@ func shared() []string {
 
 // environment returns a program's variables: those of this process, then those that make it a part of this stack. As
 // in the Compose file, the passwords of the databases' roles come from ORDERS_PASSWORD, ORDERS_OWNER_PASSWORD,
-// PAYMENTS_PASSWORD and PAYMENTS_OWNER_PASSWORD.
+// PAYMENTS_PASSWORD and PAYMENTS_OWNER_PASSWORD, or from the files that these name with _FILE.
 func (s *Stack) environment(program string) []string {
 	env := shared()
 	prefix := strings.ToUpper(program) + "_"
-	for _, name := range []string{"PASSWORD", "OWNER_PASSWORD"} {
+	for _, name := range []string{"PASSWORD", "OWNER_PASSWORD", "PASSWORD_FILE", "OWNER_PASSWORD_FILE"} {
 		if value := os.Getenv(prefix + name); value != "" {
 			env = append(env, "POSTGRES_"+name+"="+value)
 		}

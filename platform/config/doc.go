@@ -33,5 +33,5 @@
 // A program that does one thing has one command, without a name. The exit code is 0 (done), 1 (failed), 2 (wrong
 // arguments or settings), or the error's own (Exit). The first mistake in the arguments ends the reading. Of the
 // variables, one error names every bad one with its value and what is allowed, so that all can be repaired at once.
-// Secrets are never shown.
+// Secrets are never shown. A variable NAME with a secret may be in a file, which NAME_FILE names.
 package config

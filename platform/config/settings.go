@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
+	"os"
 	"reflect"
 	"regexp"
 	"slices"
@@ -81,6 +83,9 @@ func read(target any, lookup map[string]string, args []string) error {
 		return err
 	}
 	var wrongs []error
+	if lookup, err = withFiles(settings, lookup); err != nil {
+		wrongs = append(wrongs, flatten(err)...)
+	}
 	for _, s := range settings {
 		name, value := s.Name, cmp.Or(lookup[s.Name], s.Default)
 		if typed, ok := given[s.flag()]; ok {
@@ -116,6 +121,45 @@ func read(target any, lookup map[string]string, args []string) error {
 	return fmt.Errorf("bad configuration: %w", errors.Join(wrongs...))
 }
 
+// maxSecret bounds a file with a secret, in bytes.
+const maxSecret = 64 << 10
+
+// withFiles returns the variables with those secrets that are in files: NAME_FILE names a file with the secret NAME. A
+// line break at the file's end is no part of it.
+func withFiles(settings []setting, lookup map[string]string) (map[string]string, error) {
+	var errs []error
+	read := maps.Clone(lookup)
+	for _, s := range settings {
+		path := lookup[s.Name+fileEnding]
+		if !s.Secret || s.Name == "" || path == "" {
+			continue
+		}
+		info, err := os.Stat(path)
+		var content []byte
+		switch {
+		case lookup[s.Name] != "":
+			err = errors.New("must not be set beside " + s.Name)
+		case err != nil:
+		case !info.Mode().IsRegular() || info.Size() > maxSecret:
+			err = fmt.Errorf("must be a file of at most %d bytes", maxSecret)
+		default:
+			content, err = os.ReadFile(path)
+		}
+		secret := strings.TrimSuffix(strings.TrimSuffix(string(content), "\n"), "\r")
+		if err == nil && secret == "" {
+			err = errors.New("must be a file that has something in it")
+		}
+		if err != nil {
+			errs = append(errs, &Wrong{Name: s.Name + fileEnding, Value: path, Must: err.Error(), Err: err})
+		}
+		read[s.Name] = secret
+	}
+	return read, errors.Join(errs...)
+}
+
+// fileEnding ends the variable that names a file with a secret.
+const fileEnding = "_FILE"
+
 // flag is the setting's flag with its dashes.
 func (s setting) flag() string { return "--" + s.Flag }
 
@@ -150,6 +194,9 @@ func describe(field reflect.StructField) Variable {
 	v := Variable{
 		Name: tag("env"), Flag: tag("flag"), Value: tag("value"), Default: tag("default"), Help: tag("help"),
 		Arguments: tag("args"), Secret: tag("secret") == "true", Required: tag("required") == "true",
+	}
+	if v.Secret && v.Name != "" {
+		v.Help += "; " + v.Name + fileEnding + " names a file with it"
 	}
 	switch kind := field.Type.Kind(); {
 	case v.Value != "" || v.Flag == "" || kind == reflect.Bool:

@@ -2,7 +2,10 @@ package config
 
 import (
 	"bytes"
+	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -136,5 +139,49 @@ func TestSecretsAreNotInErrors(t *testing.T) {
 		return a.Equal(slog.String("LOG", "x"))
 	}) {
 		t.Errorf("got %v", names)
+	}
+}
+
+// A secret may be in a file, whatever program it is of; other settings may not.
+func TestSecretsInFiles(t *testing.T) {
+	type settings struct {
+		Password string `env:"PASSWORD" secret:"true" help:"the password"`
+		Pin      int    `env:"PIN" secret:"true"`
+		Name     string `env:"NAME" default:"me"`
+	}
+	dir := t.TempDir()
+	file := func(content string) string {
+		path := filepath.Join(dir, fmt.Sprint(len(content)))
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	for content, want := range map[string]string{"s3cret": "s3cret", "s3cret\n": "s3cret", "s3cret\r\n": "s3cret",
+		" s3 cret\n\n": " s3 cret\n"} {
+		got, err := LoadFrom[settings](map[string]string{"PASSWORD_FILE": file(content), "NAME_FILE": file("you")})
+		if err != nil || got.Password != want || got.Name != "me" {
+			t.Errorf("%q: %+v, %v", content, got, err)
+		}
+	}
+	if got, err := LoadFrom[settings](map[string]string{"PIN_FILE": file("42\n")}); err != nil || got.Pin != 42 {
+		t.Errorf("a number: %+v, %v", got, err)
+	}
+	for _, env := range []map[string]string{
+		{"PASSWORD_FILE": filepath.Join(dir, "nothing")}, {"PASSWORD_FILE": dir}, {"PASSWORD_FILE": file("")},
+		{"PASSWORD_FILE": file("\n")}, {"PASSWORD_FILE": file(strings.Repeat("x", maxSecret+1))},
+		{"PASSWORD_FILE": file("s3cret"), "PASSWORD": "s3cret"},
+	} {
+		_, err := LoadFrom[settings](env)
+		if err == nil || !strings.Contains(err.Error(), "PASSWORD_FILE") || strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("%v: %v", env, err)
+		}
+	}
+	if _, err := LoadFrom[settings](map[string]string{"PIN_FILE": file("s3cret")}); err == nil ||
+		strings.Contains(err.Error(), "s3cret") {
+		t.Errorf("no number: %v", err)
+	}
+	if row := Variables[settings]()[0].Row(); row != "| `PASSWORD` |  | the password; PASSWORD_FILE names a file with it |" {
+		t.Error(row)
 	}
 }

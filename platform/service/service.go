@@ -123,12 +123,19 @@ func New[T any](name, about string, of func(T) Program) config.Program {
 	return config.Program{Name: name, About: about, Default: "serve", Commands: []config.Command{
 		config.NewCommand("serve", "run the service until SIGTERM", func(ctx context.Context, cfg T) error {
 			p := of(cfg)
+			if err := p.checkPassword("POSTGRES_PASSWORD"); err != nil {
+				return err
+			}
 			config.Announce(p.logger(), cfg)
+			p.Config.HTTP.AnnounceOpenness(p.logger(), p.Config.Auth.On(), p.Addr)
 			return Serve(ctx, p, nil)
 		}),
 		config.NewCommand("migrate", "bring the database's schema up to date, as its owner",
 			func(ctx context.Context, cfg T) error {
 				p := of(cfg)
+				if err := p.checkPassword(ownerPassword); err != nil {
+					return err
+				}
 				return pg.Migrate(ctx, p.Config.Postgres.Defaults(p.Name), p.logger(), p.Migrations...)
 			}),
 		config.NewCommand("health", "ask the service on this machine whether it is ready",
@@ -140,6 +147,22 @@ func New[T any](name, about string, of func(T) Program) config.Program {
 			"publish dead letters again on the topics that they came from, each once, those of this moment",
 			func(ctx context.Context, cfg T) error { return putBack(ctx, os.Stdout, of(cfg)) }),
 	}}
+}
+
+const ownerPassword = "POSTGRES_OWNER_PASSWORD"
+
+// checkPassword refuses a role's default password, which everybody knows, for a database on another machine.
+func (p Program) checkPassword(variable string) error {
+	cfg := p.Config.Postgres.Defaults(p.Name)
+	role, password := cfg.User, cfg.Password
+	if variable == ownerPassword {
+		role, password = cfg.Owner, cfg.OwnerPassword
+	}
+	if role != password || p.Config.HTTP.Open || httpserver.Loopback(cfg.Host) {
+		return nil
+	}
+	return config.Invalid(variable, "must be set, and not to the role's name, because the database is on another machine; "+
+		"ALTYN_OPEN=true lifts that")
 }
 
 func (p Program) logger() *slog.Logger {
@@ -184,12 +207,12 @@ func Serve(ctx context.Context, program Program, listening func(Addresses)) (err
 	if err := program.Build(p); err != nil {
 		return err
 	}
-	api, err := httpserver.Listen(ctx, program.Name, program.Addr)
+	api, err := httpserver.Listen(ctx, program.Name, cfg.HTTP.APIAddr(p.Tokens.On(), program.Addr))
 	if err != nil {
 		return err
 	}
 	defer api.Close()
-	admin, err := httpserver.Listen(ctx, "operators", program.AdminAddr)
+	admin, err := httpserver.Listen(ctx, "operators", httpserver.PlaneAddr(program.AdminAddr))
 	if err != nil {
 		return err
 	}

@@ -29,6 +29,7 @@ func health(ctx context.Context, cfg edge.Config) error { return httpserver.Prob
 func serve(ctx context.Context, cfg edge.Config) error {
 	logger := telemetry.NewLogger(os.Stderr, cfg.Telemetry, "gateway")
 	config.Announce(logger, cfg)
+	cfg.HTTP.AnnounceOpenness(logger, cfg.Auth.On(), cfg.Addr)
 	registry := telemetry.NewRegistry("gateway")
 	handler, err := edge.New(cfg, logger, registry)
 	if err != nil {
@@ -43,14 +44,15 @@ func serve(ctx context.Context, cfg edge.Config) error {
 	})
 	group.Go(func() error {
 		return httpserver.Run(ctx, httpserver.Server{
-			Name: "api", Addr: cfg.Addr, Handler: handler, Logger: logger, Limits: cfg.HTTP.Limits,
+			Name: "api", Addr: cfg.HTTP.APIAddr(cfg.Auth.On(), cfg.Addr), Handler: handler,
+			Logger: logger, Limits: cfg.HTTP.Limits,
 			// The time of the service, and as much again as the default leaves for the answer's way to the client.
 			WriteTimeout: cfg.UpstreamTimeout + 25*time.Second,
 		})
 	})
 	group.Go(func() error {
 		return httpserver.Run(ctx, httpserver.Server{
-			Name: "operators", Addr: cfg.AdminAddr, Handler: handler.Admin, Logger: logger, WriteTimeout: httpserver.PlaneTimeout,
+			Name: "operators", Addr: httpserver.PlaneAddr(cfg.AdminAddr), Handler: handler.Admin, Logger: logger, WriteTimeout: httpserver.PlaneTimeout,
 		})
 	})
 	return group.Wait()

@@ -166,7 +166,8 @@ type Config struct {
 
 // Validate checks the URLs and bounds.
 func (c Config) Validate() error {
-	errs := []error{config.CheckAddr("GATEWAY_ADDR", c.Addr), config.CheckAddr("GATEWAY_ADMIN_ADDR", c.AdminAddr)}
+	errs := []error{c.HTTP.CheckAddrs(c.Auth.On(),
+		map[string]string{"GATEWAY_ADDR": c.Addr, "GATEWAY_ADMIN_ADDR": c.AdminAddr})}
 	if err := upstream.Check(c.Orders); err != nil {
 		errs = append(errs, config.Invalid("ORDERS_URL", "%v", err))
 	}

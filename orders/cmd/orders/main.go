@@ -64,7 +64,8 @@ func (c Config) Validate() error {
 	if c.HealAfter < time.Second || c.HealAfter > maxHealAfter {
 		wrong = config.Invalid("ORDERS_HEAL_AFTER", "must be from 1s to %s", maxHealAfter)
 	}
-	return errors.Join(config.CheckAddr("ORDERS_ADDR", c.Addr), config.CheckAddr("ORDERS_ADMIN_ADDR", c.AdminAddr), wrong)
+	return errors.Join(c.HTTP.CheckAddrs(c.Auth.On(),
+		map[string]string{"ORDERS_ADDR": c.Addr, "ORDERS_ADMIN_ADDR": c.AdminAddr}), wrong)
 }
 
 const maxHealAfter = 24 * time.Hour

@@ -72,7 +72,8 @@ func (c Config) Validate() error {
 	if c.HealAfter < time.Second || c.HealAfter > maxHealAfter {
 		wrong = config.Invalid("PAYMENTS_HEAL_AFTER", "must be from 1s to %s", maxHealAfter)
 	}
-	return errors.Join(config.CheckAddr("PAYMENTS_ADDR", c.Addr), config.CheckAddr("PAYMENTS_ADMIN_ADDR", c.AdminAddr), wrong)
+	return errors.Join(c.HTTP.CheckAddrs(c.Auth.On(),
+		map[string]string{"PAYMENTS_ADDR": c.Addr, "PAYMENTS_ADMIN_ADDR": c.AdminAddr}), wrong)
 }
 
 const maxHealAfter = 24 * time.Hour

@@ -1,0 +1,51 @@
+package service
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/altyn-pay/altyn/platform/config"
+)
+
+// Default passwords are for a database on this machine, or in a network that is said to be open.
+func TestDefaultPasswords(t *testing.T) {
+	type settings struct{ Config }
+	program := New("shop", "about", func(s settings) Program { return Program{Name: "shop", Config: s.Config} })
+	for _, test := range []struct {
+		host, open, password string
+		refused              bool
+	}{
+		{"db.example", "", "", true}, {"db.example", "", "ROLE", true}, {"10.0.0.1", "", "", true},
+		{"db.example", "true", "", false}, {"db.example", "", "s3cret", false},
+		{"127.0.0.1", "", "", false}, {"localhost", "", "", false}, {"::1", "", "", false},
+	} {
+		for variable, role := range map[string]string{
+			"POSTGRES_PASSWORD": "shop_service", "POSTGRES_OWNER_PASSWORD": "shop_owner",
+		} {
+			env := map[string]string{"POSTGRES_HOST": test.host, "ALTYN_OPEN": test.open,
+				variable: strings.ReplaceAll(test.password, "ROLE", role)}
+			cfg, err := config.LoadFrom[Config](env)
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = Program{Name: "shop", Config: cfg}.checkPassword(variable)
+			var wrong *config.Wrong
+			if refused := errors.As(err, &wrong) && wrong.Name == variable; refused != test.refused ||
+				err != nil && !refused {
+				t.Errorf("%+v of %s: %v", test, role, err)
+			}
+		}
+		if !test.refused {
+			continue
+		}
+		for command, variable := range map[string]string{"serve": "POSTGRES_PASSWORD", "migrate": "POSTGRES_OWNER_PASSWORD"} {
+			var said strings.Builder
+			program.Env = map[string]string{"POSTGRES_HOST": test.host}
+			program.Stderr = &said
+			if code := program.Run(t.Context(), []string{command}); code != 2 || !strings.Contains(said.String(), variable) {
+				t.Errorf("%s: exit code %d, %s", command, code, &said)
+			}
+		}
+	}
+}
