@@ -123,6 +123,18 @@ func TestValidate(t *testing.T) {
 	if err := kafkatest.Config("127.0.0.1:9092", "kafka.example:9093").Validate(); err != nil {
 		t.Error(err)
 	}
+	for _, fine := range []func(*kafka.Config){
+		func(c *kafka.Config) { c.SASLMechanism = "plain" }, // on loopback
+		func(c *kafka.Config) {
+			c.SASLMechanism, c.TLS, c.Brokers = "plain", true, []string{"kafka.example:9093"}
+		},
+	} {
+		cfg := kafkatest.Config("127.0.0.1:9092", "localhost:9093", "[::1]:9094")
+		fine(&cfg)
+		if err := cfg.Validate(); err != nil {
+			t.Error(err)
+		}
+	}
 	for want, spoil := range map[string]func(*kafka.Config){
 		"KAFKA_BROKERS must be at least one": func(c *kafka.Config) {
 			c.Brokers = nil
@@ -143,7 +155,10 @@ func TestValidate(t *testing.T) {
 		"KAFKA_MIN_INSYNC_REPLICAS must be 0 or from 2 to 5": func(c *kafka.Config) {
 			c.ReplicationFactor, c.MinInSync = 5, 6
 		},
-		"KAFKA_RETENTION must be":      func(c *kafka.Config) { c.Retention = -time.Second },
+		"KAFKA_RETENTION must be": func(c *kafka.Config) { c.Retention = -time.Second },
+		"KAFKA_SASL_MECHANISM must not be plain": func(c *kafka.Config) {
+			c.SASLMechanism, c.Brokers = "PLAIN", append(c.Brokers, "kafka.example:9093")
+		},
 		"KAFKA_SASL_MECHANISM must be": func(c *kafka.Config) { c.SASLMechanism = "oauthbearer" },
 	} {
 		cfg := kafkatest.Config("127.0.0.1:9092")

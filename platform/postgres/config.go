@@ -22,7 +22,7 @@ import (
 type Config struct {
 	Host     string `env:"POSTGRES_HOST" default:"127.0.0.1" help:"host of the PostgreSQL server"`
 	Port     uint16 `env:"POSTGRES_PORT" default:"54320" help:"port of the PostgreSQL server"`
-	SSLMode  string `env:"POSTGRES_SSLMODE" default:"disable" help:"disable, require, verify-ca or verify-full"`
+	SSLMode  string `env:"POSTGRES_SSLMODE" help:"disable, require, verify-ca or verify-full (default: disable on loopback, else verify-full)"`
 	SSLRoots string `env:"POSTGRES_SSLROOTCERT" help:"file of the certificates to trust (default: the system's)"`
 
 	Database string `env:"POSTGRES_DATABASE" help:"name of the database (default: the service's name)"`
@@ -47,7 +47,7 @@ func (c Config) Validate() error {
 	if c.Port == 0 {
 		errs = append(errs, config.Invalid("POSTGRES_PORT", "must be 1 to 65535"))
 	}
-	if !knownSSLMode(c.SSLMode) {
+	if !knownSSLMode(c.sslMode()) {
 		errs = append(errs, config.Invalid("POSTGRES_SSLMODE", "must be disable, require, verify-ca or verify-full"))
 	}
 	if c.SSLRoots != "" {
@@ -60,6 +60,23 @@ func (c Config) Validate() error {
 	}
 	return errors.Join(errs...)
 }
+
+// sslMode is the mode in force. What leaves this machine is encrypted, to a server that has shown who it is.
+func (c Config) sslMode() string {
+	switch {
+	case c.SSLMode != "":
+		return c.SSLMode
+	case c.Local():
+		return string(pq.SSLModeDisable)
+	}
+	return string(pq.SSLModeVerifyFull)
+}
+
+// Local reports whether the server is on this machine.
+func (c Config) Local() bool { return c.Host == "localhost" || net.ParseIP(c.Host).IsLoopback() }
+
+// Verified reports whether nobody between this machine and the server can read or change what goes there.
+func (c Config) Verified() bool { return c.Local() || c.sslMode() == string(pq.SSLModeVerifyFull) }
 
 func knownSSLMode(mode string) bool {
 	switch pq.SSLMode(mode) {
@@ -155,7 +172,7 @@ func connector(cfg Config, user, password string, answer time.Duration, settings
 	case cfg.Database == "" || user == "":
 		return nil, errors.New("postgres: database and user are required")
 	}
-	if !knownSSLMode(cfg.SSLMode) {
+	if !knownSSLMode(cfg.sslMode()) {
 		return nil, fmt.Errorf("postgres: sslmode %q is none of disable, require, verify-ca, verify-full", cfg.SSLMode)
 	}
 
@@ -172,7 +189,7 @@ func connector(cfg Config, user, password string, answer time.Duration, settings
 	// A literal, not pq.NewConfig: PG… variables of the environment must not decide where money goes.
 	connector, err := pq.NewConnectorConfig(pq.Config{
 		Host: cfg.Host, Port: cfg.Port, Database: cfg.Database, User: user, Password: password,
-		SSLMode: pq.SSLMode(cfg.SSLMode), SSLRootCert: cfg.SSLRoots, SSLSNI: true,
+		SSLMode: pq.SSLMode(cfg.sslMode()), SSLRootCert: cfg.SSLRoots, SSLSNI: true,
 		ApplicationName: cfg.Application, ClientEncoding: "UTF8", Datestyle: "ISO, MDY",
 		MinProtocolVersion: pq.ProtocolVersion30, MaxProtocolVersion: pq.ProtocolVersion30,
 		ConnectTimeout: connectTimeout, BinaryParameters: true, Runtime: runtime,

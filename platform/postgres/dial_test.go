@@ -76,6 +76,14 @@ func TestListenersConnectionEnds(t *testing.T) {
 func TestListenDSN(t *testing.T) {
 	cfg := Config{Host: "db.example", Port: 1, SSLMode: "verify-full", SSLRoots: "/with space/ca.pem", Database: "d'b",
 		User: `u\`, Password: ` '\' `, Application: "orders"}
+	for host, mode := range map[string]pq.SSLMode{"127.0.0.1": pq.SSLModeDisable, "localhost": pq.SSLModeDisable,
+		"::1": pq.SSLModeDisable, "10.0.0.1": pq.SSLModeVerifyFull, "db.example": pq.SSLModeVerifyFull} {
+		unset := cfg
+		unset.Host, unset.SSLMode, unset.SSLRoots = host, "", ""
+		if got, err := pq.NewConfig(listenDSN(unset)); err != nil || got.SSLMode != mode {
+			t.Errorf("%s: %v: %+v", host, err, got)
+		}
+	}
 	got, err := pq.NewConfig(listenDSN(cfg))
 	if err != nil || got.Host != cfg.Host || got.Port != cfg.Port || string(got.SSLMode) != cfg.SSLMode ||
 		got.SSLRootCert != cfg.SSLRoots ||

@@ -134,7 +134,7 @@ func listenDSN(cfg Config) string {
 	var dsn strings.Builder
 	for _, setting := range [][2]string{
 		{"host", cfg.Host}, {"port", strconv.Itoa(int(cfg.Port))}, {"dbname", cfg.Database},
-		{"user", cfg.User}, {"password", cfg.Password}, {"sslmode", cfg.SSLMode}, {"sslrootcert", cfg.SSLRoots},
+		{"user", cfg.User}, {"password", cfg.Password}, {"sslmode", cfg.sslMode()}, {"sslrootcert", cfg.SSLRoots},
 		{"application_name", cfg.Application}, {"connect_timeout", strconv.Itoa(int(connectTimeout.Seconds()))},
 	} {
 		if setting[1] != "" {

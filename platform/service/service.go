@@ -123,7 +123,7 @@ func New[T any](name, about string, of func(T) Program) config.Program {
 	return config.Program{Name: name, About: about, Default: "serve", Commands: []config.Command{
 		config.NewCommand("serve", "run the service until SIGTERM", func(ctx context.Context, cfg T) error {
 			p := of(cfg)
-			if err := p.checkPassword("POSTGRES_PASSWORD"); err != nil {
+			if err := p.checkDatabase("POSTGRES_PASSWORD"); err != nil {
 				return err
 			}
 			config.Announce(p.logger(), cfg)
@@ -133,7 +133,7 @@ func New[T any](name, about string, of func(T) Program) config.Program {
 		config.NewCommand("migrate", "bring the database's schema up to date, as its owner",
 			func(ctx context.Context, cfg T) error {
 				p := of(cfg)
-				if err := p.checkPassword(ownerPassword); err != nil {
+				if err := p.checkDatabase(ownerPassword); err != nil {
 					return err
 				}
 				return pg.Migrate(ctx, p.Config.Postgres.Defaults(p.Name), p.logger(), p.Migrations...)
@@ -151,14 +151,19 @@ func New[T any](name, about string, of func(T) Program) config.Program {
 
 const ownerPassword = "POSTGRES_OWNER_PASSWORD"
 
-// checkPassword refuses a role's default password, which everybody knows, for a database on another machine.
-func (p Program) checkPassword(variable string) error {
+// checkDatabase refuses, for a database on another machine, a connection that is not verified, and a role's default
+// password, which everybody knows.
+func (p Program) checkDatabase(variable string) error {
 	cfg := p.Config.Postgres.Defaults(p.Name)
+	if !cfg.Verified() && !p.Config.HTTP.Open {
+		return config.Invalid("POSTGRES_SSLMODE",
+			"must be verify-full, because the database is on another machine; ALTYN_OPEN=true lifts that")
+	}
 	role, password := cfg.User, cfg.Password
 	if variable == ownerPassword {
 		role, password = cfg.Owner, cfg.OwnerPassword
 	}
-	if role != password || p.Config.HTTP.Open || httpserver.Loopback(cfg.Host) {
+	if role != password || p.Config.HTTP.Open || cfg.Local() {
 		return nil
 	}
 	return config.Invalid(variable, "must be set, and not to the role's name, because the database is on another machine; "+

@@ -19,7 +19,7 @@ type Settings struct {
 	PostgresKind     string `env:"POSTGRES" help:"embedded (fetched once) or installed (default: embedded, else installed)"`
 	PostgresPort     uint16 `env:"POSTGRES_PORT" default:"54320" help:"port of PostgreSQL"`
 	PostgresHost     string `env:"POSTGRES_HOST" help:"host of a PostgreSQL that runs already; none is started then"`
-	PostgresSSLMode  string `env:"POSTGRES_SSLMODE" default:"disable" help:"of that PostgreSQL: disable, require, verify-ca or verify-full"`
+	PostgresSSLMode  string `env:"POSTGRES_SSLMODE" help:"of that PostgreSQL: disable, require, verify-ca or verify-full (default: disable on loopback, else verify-full)"`
 	PostgresSSLRoots string `env:"POSTGRES_SSLROOTCERT" help:"of that PostgreSQL: file of the certificates to trust"`
 	AdminUser        string `env:"POSTGRES_ADMIN_USER" help:"its superuser, to make the roles and databases (default: they are there)"`
 	AdminPassword    string `env:"POSTGRES_ADMIN_PASSWORD" secret:"true" help:"password of that superuser"`

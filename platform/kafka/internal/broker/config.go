@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -46,6 +47,10 @@ func (c Config) Validate() error {
 			errs = append(errs, config.Invalid("KAFKA_BROKERS", "must be host:port, separated by commas: %q is not", broker))
 		}
 	}
+	if !c.TLS && strings.EqualFold(c.SASLMechanism, "plain") && !c.local() {
+		errs = append(errs, config.Invalid("KAFKA_SASL_MECHANISM",
+			"must not be plain without KAFKA_TLS, because the password would go over the network as it is"))
+	}
 	if !DividesLanes(c.Partitions) {
 		errs = append(errs, config.Invalid("KAFKA_PARTITIONS", "must divide %d: 1, 2, 4, 8, 16, 32 or 64", contract.Lanes))
 	}
@@ -62,6 +67,14 @@ func (c Config) Validate() error {
 		errs = append(errs, config.Invalid("KAFKA_RETENTION", "must be a duration of at least 1s, such as 720h"))
 	}
 	return errors.Join(errs...)
+}
+
+// local reports whether all brokers are on this machine.
+func (c Config) local() bool {
+	return !slices.ContainsFunc(c.Brokers, func(broker string) bool {
+		host, _, _ := net.SplitHostPort(broker)
+		return host != "localhost" && !net.ParseIP(host).IsLoopback()
+	})
 }
 
 // LeastInSync is how many brokers must have a message of a new topic before it counts as acknowledged.

@@ -29,7 +29,7 @@ func TestDefaultPasswords(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			err = Program{Name: "shop", Config: cfg}.checkPassword(variable)
+			err = Program{Name: "shop", Config: cfg}.checkDatabase(variable)
 			var wrong *config.Wrong
 			if refused := errors.As(err, &wrong) && wrong.Name == variable; refused != test.refused ||
 				err != nil && !refused {
@@ -46,6 +46,28 @@ func TestDefaultPasswords(t *testing.T) {
 			if code := program.Run(t.Context(), []string{command}); code != 2 || !strings.Contains(said.String(), variable) {
 				t.Errorf("%s: exit code %d, %s", command, code, &said)
 			}
+		}
+	}
+}
+
+// What goes to a database on another machine is encrypted and goes to that database, unless the network is open.
+func TestTheDatabaseIsVerified(t *testing.T) {
+	for _, test := range []struct {
+		host, mode, open string
+		refused          bool
+	}{
+		{"db.example", "", "", false}, {"db.example", "verify-full", "", false}, {"db.example", "disable", "", true},
+		{"db.example", "require", "", true}, {"db.example", "verify-ca", "", true}, {"127.0.0.1.example", "disable", "", true},
+		{"db.example", "disable", "true", false}, {"127.0.0.1", "disable", "", false}, {"::1", "", "", false},
+	} {
+		cfg, err := config.LoadFrom[Config](map[string]string{"POSTGRES_HOST": test.host, "POSTGRES_SSLMODE": test.mode,
+			"ALTYN_OPEN": test.open, "POSTGRES_PASSWORD": "s3cret"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = Program{Name: "shop", Config: cfg}.checkDatabase("POSTGRES_PASSWORD")
+		if (err != nil) != test.refused || err != nil && !strings.Contains(err.Error(), "POSTGRES_SSLMODE") {
+			t.Errorf("%+v: %v", test, err)
 		}
 	}
 }
