@@ -325,6 +325,7 @@ func unrecorded(context.Context, *sqlx.Tx, parked.Item) error { return nil }
 // What cannot be recorded is not done.
 func TestWhatIsDoneIsRecordedWithIt(t *testing.T) {
 	b := setup(t)
+	b.run()
 	_, bad := b.park("payment")
 	no := errors.New("the record is full")
 	for _, act := range []func(parked.Record) (parked.Item, error){
