@@ -63,6 +63,8 @@ func program(run func(context.Context, settings) error) config.Program {
 	}
 	fmt.Fprintf(&text, "  %-15severy workload with a rate, with --stored orders stored: each ≥ %.1f of an empty stack\n",
 		storedName, storedTimes)
+	fmt.Fprintf(&text, "  %-15sorders of %d tenants that keep to their share, beside one that sends %d × its own: %s\n",
+		fairnessName, quietTenants, loudTimes, fairnessGoal)
 	fmt.Fprintf(&text, "  %-15s--soak orders in one go: %s\n", soakName, soakGoal)
 	return config.Program{Name: "bench", About: text.String(), Commands: []config.Command{config.NewCommand("", "", run)}}
 }
@@ -105,7 +107,7 @@ func known() []string {
 	for _, w := range workloads {
 		names = append(names, w.name)
 	}
-	return append(names, storedName, soakName)
+	return append(names, storedName, fairnessName, soakName)
 }
 
 // names returns what to measure.
@@ -192,6 +194,11 @@ func measure(ctx context.Context, s settings) (_ Report, err error) {
 			return b.report, err
 		}
 	}
+	if slices.Contains(names, fairnessName) {
+		if err := b.on(ctx, "the fair share", b.fairness, fairLimits...); err != nil {
+			return b.report, err
+		}
+	}
 	if slices.Contains(names, soakName) {
 		if err := b.on(ctx, "the soak", b.soak); err != nil {
 			return b.report, err
@@ -200,14 +207,15 @@ func measure(ctx context.Context, s settings) (_ Report, err error) {
 	return b.report, nil
 }
 
-// on runs a part of the benchmark on a fresh stack, and then audits the books.
-func (b *bench) on(ctx context.Context, name string, run func(ctx context.Context, s *site) error) (err error) {
+// on runs a part of the benchmark on a fresh stack, and then audits the books. limits are settings of its gateway.
+func (b *bench) on(ctx context.Context, name string, run func(ctx context.Context, s *site) error,
+	limits ...string) (err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("%s: %w", name, err)
 		}
 	}()
-	s, err := b.start(ctx)
+	s, err := b.start(ctx, limits)
 	if err != nil {
 		return err
 	}
@@ -224,15 +232,20 @@ func (b *bench) on(ctx context.Context, name string, run func(ctx context.Contex
 	return err
 }
 
-// start starts a stack to measure, with accounts for the load.
-func (b *bench) start(ctx context.Context) (*site, error) {
-	s, err := start(ctx, b.Auth == "jwt", stack.Options{Binaries: b.binaries, Kafka: stack.Kafka{Kind: b.Kafka},
+// start starts a stack to measure, with accounts for the load. Where there are limits, it has tenants instead, which
+// open their own.
+func (b *bench) start(ctx context.Context, limits []string) (*site, error) {
+	s, err := start(ctx, b.Auth == "jwt" || len(limits) > 0, limits, stack.Options{Binaries: b.binaries, Kafka: stack.Kafka{Kind: b.Kafka},
 		Progress: func(line string) { say("%s", line) }})
 	if err != nil {
 		return nil, err
 	}
 	s.rate = b.Rate
-	if err := errors.Join(s.age(ctx), s.open(ctx, accounts)); err != nil {
+	opened := accounts
+	if len(limits) > 0 {
+		opened = 0
+	}
+	if err := errors.Join(s.age(ctx), s.open(ctx, opened)); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
 	return s, nil

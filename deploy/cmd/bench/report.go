@@ -23,6 +23,7 @@ type Report struct {
 	Accounts int                `json:"accounts"`
 	Results  []Result           `json:"workloads,omitempty"` // beside pgbench
 	Stored   *Stored            `json:"stored,omitempty"`
+	Fairness *Fairness          `json:"fairness,omitempty"`
 	Soak     *Soak              `json:"soak,omitempty"`
 	PeakRSS  map[string]float64 `json:"peak_rss_bytes"` // of each service, in all parts of the benchmark
 
@@ -157,6 +158,10 @@ func (r Report) print(out io.Writer) {
 				result.Ratio.String()+" ×", result.Goal, result.Reached)
 		}
 	}
+	if f := r.Fairness; f != nil {
+		line(fmt.Sprintf("%d tenants beside one that sends %d × its share: p99", quietTenants, loudTimes), "",
+			f.Ratio.String()+" ×", fairnessGoal, f.Reached)
+	}
 	if s := r.Soak; s != nil {
 		line(fmt.Sprintf("%d orders in one go", s.Orders), perSecond(s.PerSecond), "", "no growth", s.Reached)
 	}
@@ -176,6 +181,11 @@ func (r Report) print(out io.Writer) {
 					n+1, l.Late, l.Latest)
 			}
 		}
+	}
+	if f := r.Fairness; f != nil {
+		fmt.Fprintf(out, "\nTenants with %d orders/s each (p50 / p99): %.1f / %.1f ms alone, %.1f / %.1f ms beside one "+
+			"of which %d were accepted and %d refused.\n", int(quietPart*share), f.Alone.P50, f.Alone.P99, f.Beside.P50,
+			f.Beside.P99, f.Accepted, f.Refused)
 	}
 	r.printCosts(out)
 	r.Soak.print(out)

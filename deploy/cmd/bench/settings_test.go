@@ -36,7 +36,7 @@ func TestDefaults(t *testing.T) {
 	if s != want || said != "" {
 		t.Errorf("%+v %s", s, said)
 	}
-	if names := s.names(); len(names) != len(workloads)+2 {
+	if names := s.names(); len(names) != len(workloads)+3 {
 		t.Error(names)
 	}
 	if file, err := s.file(); err != nil || !filepath.IsAbs(file) ||

@@ -39,9 +39,15 @@ type site struct {
 // services are Altyn's own parts of a stack.
 var services = []string{stack.Gateway, stack.Orders, stack.Payments}
 
-// start brings up a stack with one instance of each service, which wants tokens or not.
-func start(ctx context.Context, tokens bool, opts stack.Options) (_ *site, err error) {
+// start brings up a stack with one instance of each service, which wants tokens or not. limits are settings of the
+// gateway.
+func start(ctx context.Context, tokens bool, limits []string, opts stack.Options) (_ *site, err error) {
 	opts.Services = stack.Instances(1, 1, 0)
+	for i := range opts.Services {
+		if service := &opts.Services[i]; service.Program == stack.Gateway {
+			service.Env = append(service.Env, limits...)
+		}
+	}
 	if tokens {
 		opts.Services = append(opts.Services, stack.Service{Name: stack.Issuer, Program: stack.Issuer})
 	}

@@ -20,7 +20,7 @@ func TestWorkloads(t *testing.T) {
 	if err := stack.Build(t.Context(), binaries); err != nil {
 		t.Fatal(err)
 	}
-	s, err := start(t.Context(), true, stack.Options{Binaries: binaries, Postgres: stack.Postgres{NoSync: true},
+	s, err := start(t.Context(), true, nil, stack.Options{Binaries: binaries, Postgres: stack.Postgres{NoSync: true},
 		Kafka: stack.Kafka{Kind: localkafka.Embedded}})
 	if err != nil {
 		t.Fatal(err)
@@ -68,4 +68,23 @@ func TestWorkloads(t *testing.T) {
 	} else {
 		t.Log(text)
 	}
+}
+
+// The loud tenant gets its share and no more, and the others all of theirs.
+func TestFairness(t *testing.T) {
+	b := bench{settings: settings{Kafka: localkafka.Embedded, Duration: time.Second, Repeats: 1},
+		binaries: filepath.Join(t.TempDir(), "programs"),
+		report:   Report{Audits: map[string]string{}, PeakRSS: map[string]float64{}}}
+	if err := stack.Build(t.Context(), b.binaries); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.on(t.Context(), fairnessName, b.fairness, fairLimits...); err != nil {
+		t.Fatal(err)
+	}
+	f := b.report.Fairness
+	if f.Accepted < share || f.Refused == 0 || f.Accepted+f.Refused != loudTimes*share || f.Alone.P99 <= 0 ||
+		f.Beside.P99 <= 0 || f.Ratio.Median <= 0 {
+		t.Errorf("%+v", f)
+	}
+	t.Logf("%+v: %s", f, b.report.Audits[fairnessName])
 }

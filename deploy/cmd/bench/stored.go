@@ -35,7 +35,7 @@ func (b *bench) stored(ctx context.Context, s *site) (err error) {
 		return err
 	}
 	say("starting a stack with empty databases beside it")
-	empty, err := b.start(ctx)
+	empty, err := b.start(ctx, nil)
 	if err != nil {
 		return err
 	}
