@@ -1,0 +1,144 @@
+package postgres
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
+
+	"github.com/altyn-pay/altyn/payments/internal/ledger"
+	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/identity"
+)
+
+// A tenant's lists come from indexes that have no other tenants' rows.
+func TestListsOfATenantReadNoOthers(t *testing.T) {
+	b := setup(t)
+	b.exec(`INSERT INTO accounts (id, lane, tenant, owner, reference, created_at)
+		SELECT gen_random_uuid(), 0, (ARRAY['default', 'shop', 'market'])[1 + n % 3], 'alice', 'r', now()
+		FROM generate_series(1, 6000) AS n`)
+	b.exec(`INSERT INTO accounts (id, lane, tenant, owner, reference, created_at)
+		SELECT gen_random_uuid(), 0, 'small', 'alice', 'r', now() FROM generate_series(1, 3)`)
+	b.exec(`ANALYZE accounts`)
+	small := identity.Reach{Tenant: "small"}
+	for _, list := range []struct {
+		by               identity.Reach
+		owner, reference string
+		want             int
+	}{
+		{small, "", "", 3}, {small, "alice", "", 3}, {small, "", "r", 3}, {small, "bob", "", 0},
+		{identity.Reach{Tenant: "small", Owner: "alice"}, "", "", 3},
+		{identity.Reach{Tenant: "small", Owner: "alice"}, "bob", "", 0},
+		{identity.Reach{Tenant: "small", Owner: "bob"}, "", "", 0}, {identity.Reach{Tenant: "none"}, "", "", 0},
+		{identity.Default, "", "", 10}, {identity.Reach{Tenant: "shop"}, "alice", "r", 10},
+	} {
+		accounts, err := b.Accounts(t.Context(), list.by, list.owner, list.reference, 1<<62, 10)
+		if err != nil || len(accounts) != list.want {
+			t.Errorf("%+v: %d accounts, %v", list, len(accounts), err)
+		}
+		for _, a := range accounts {
+			if a.Tenant != list.by.Tenant {
+				t.Errorf("%+v lists an account of %s", list, a.Tenant)
+			}
+		}
+	}
+	for _, list := range []struct{ owner, reference, index string }{
+		{"", "", "accounts_tenant "}, {"alice", "", "accounts_tenant_owner "}, {"", "r", "accounts_tenant_reference "},
+	} {
+		query, _ := accountsQuery(small, list.owner, list.reference, 0, 0)
+		var plan []string
+		b.must(b.in(func(tx *sqlx.Tx) error {
+			if _, err := tx.ExecContext(t.Context(),
+				`PREPARE list (text, text, bigint, integer, text) AS `+query); err != nil {
+				return err
+			}
+			if err := tx.SelectContext(t.Context(), &plan,
+				`EXPLAIN EXECUTE list ('small', '', 1000000, 10, 'r')`); err != nil {
+				return err
+			}
+			_, err := tx.ExecContext(t.Context(), `DEALLOCATE list`)
+			return err
+		}))
+		if text := strings.Join(plan, "\n"); !strings.Contains(text, list.index) {
+			t.Errorf("the list by owner %q, reference %q is read by\n%s", list.owner, list.reference, text)
+		}
+	}
+}
+
+// What one tenant says of an order's goods joins no payment of another, and is not in the way of what that one says.
+func TestInventoryOfTenants(t *testing.T) {
+	b := setup(t)
+	account, order, key := uuid.New(), uuid.New(), uuid.New()
+	open := b.request(account, ledger.CreateAccount{})
+	pay := b.request(account, ledger.Payment{OrderID: order, Currency: "RUB", Amount: 1, AwaitInventory: true,
+		Capture: contract.CaptureAutomatic})
+	open.By, pay.By, pay.ID = identity.Reach{Tenant: "shop"}, identity.Reach{Tenant: "shop"}, order
+	b.settle(open, pay)
+	said := func(tenant, status string) Inventory {
+		return Inventory{Tenant: tenant, OrderID: order, IdempotentKey: key, Status: status}
+	}
+	for _, test := range []struct {
+		tenant string
+		joined int
+	}{{"market", 0}, {"", 0}, {"shop", 1}} {
+		if added, err := b.AddInventory(t.Context(), []Inventory{said(test.tenant, "COMPLETED"),
+			said(test.tenant, "FAILED")}); added != 1 || err != nil {
+			t.Errorf("%q added %d, %v", test.tenant, added, err)
+		}
+		looked, joined, err := b.JoinInventory(t.Context(), func(m Inventory, of uuid.UUID) Message {
+			if m.Tenant != "shop" || of != account {
+				t.Errorf("%+v joins %s", m, of)
+			}
+			return Message{ID: uuid.New(), AccountID: of, Lane: contract.Lane(of), Kind: string(ledger.KindInventory),
+				Body: &ledger.Request{Command: ledger.Inventory{OrderID: order}}}
+		})
+		if looked < 1 || joined != test.joined || err != nil {
+			t.Errorf("%q: %d looked at, %d joined, %v", test.tenant, looked, joined, err)
+		}
+	}
+}
+
+// The first entry of a balance gives it its account's tenant; a stranger makes no balance, and moves none.
+func TestBalancesOfATenant(t *testing.T) {
+	b := setup(t)
+	account := uuid.New()
+	shop := identity.Reach{Tenant: "shop", Owner: "alice"}
+	requests := []ledger.Request{
+		b.request(account, ledger.CreateAccount{Owner: "alice"}),
+		b.request(account, ledger.Deposit{Currency: "RUB", Amount: 5}),
+	}
+	for i := range requests {
+		requests[i].By = shop
+	}
+	b.settle(requests...)
+	for _, by := range []identity.Reach{{}, {Tenant: "market"}, {Tenant: "shop", Owner: "bob"}} {
+		for _, currency := range []string{"RUB", "EUR"} {
+			r := b.request(account, ledger.Deposit{Currency: currency, Amount: 1})
+			r.By = by
+			if op := b.settle(r)[0]; op.Reason != ledger.AccountNotFound || !op.Stranger || op.Tenant != by.Normal().Tenant {
+				t.Errorf("%+v: %+v", by, op)
+			}
+		}
+		if _, err := b.Account(t.Context(), by, account); !errors.Is(err, ErrNotFound) {
+			t.Errorf("%+v reads the account: %v", by, err)
+		}
+	}
+	later := b.request(account, ledger.Withdrawal{Currency: "RUB", Amount: 2})
+	later.By = shop
+	if op := b.settle(later)[0]; op.Status != ledger.Success {
+		t.Errorf("%+v", op)
+	}
+	if n := b.count(`SELECT count(*) FROM balances WHERE account_id = $1 AND tenant = 'shop' AND actual = 3`,
+		account); n != 1 || b.count(`SELECT count(*) FROM balances WHERE account_id = $1`, account) != 1 {
+		t.Error("the account has other balances")
+	}
+	read, err := b.Account(t.Context(), shop, account)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if operations, err := b.Operations(t.Context(), read, 1<<62, 10); err != nil || len(operations) != 3 {
+		t.Errorf("the list has %+v, %v", operations, err)
+	}
+}
