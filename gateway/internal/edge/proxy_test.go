@@ -194,3 +194,38 @@ func TestPagesAreCheckedAtTheGateway(t *testing.T) {
 		}
 	}
 }
+
+// The client sees the gateway's limits, but those of the service where that refuses. Behind a trusted proxy the service
+// learns the client's address.
+func TestLimitsAndAddressesAtTheGateway(t *testing.T) {
+	g := setup(t, func(cfg *Config) {
+		cfg.HTTP.Limits = httpserver.Limits{TenantRate: 2, TrustedProxies: []string{"127.0.0.0/8"}}
+	}, service(t, func(w http.ResponseWriter, r *http.Request) {
+		if got := r.Header.Values("X-Forwarded-For"); len(got) != 1 || got[0] != "192.0.2.1" {
+			t.Errorf("the service is told of %q", got)
+		}
+		w.Header().Set("RateLimit", `"tenant";r=0;t=9`)
+		w.Header().Set("RateLimit-Policy", `"tenant";q=1;w=9`)
+		if strings.HasSuffix(r.URL.Path, "/busy") {
+			w.WriteHeader(http.StatusTooManyRequests)
+		}
+	}))
+	for _, test := range []struct {
+		path, left string
+		status     int
+	}{{"free", `"tenant";r=1;t=1`, 200}, {"busy", `"tenant";r=0;t=9`, 429}} {
+		request, err := http.NewRequestWithContext(t.Context(), "GET", g.url+"/api/v1/orders/"+test.path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("X-Forwarded-For", "203.0.113.7, 192.0.2.1")
+		answer, err := g.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer.Body.Close()
+		if got := answer.Header.Values("RateLimit"); answer.StatusCode != test.status || len(got) != 1 || got[0] != test.left {
+			t.Errorf("%s: %s %q", test.path, answer.Status, got)
+		}
+	}
+}

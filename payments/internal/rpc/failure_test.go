@@ -179,3 +179,29 @@ func TestABodyWithoutRoom(t *testing.T) {
 		}
 	}
 }
+
+// Who asks too often is told so in the form of the protocol.
+func TestTooManyCalls(t *testing.T) {
+	router := httpserver.NewRouter(httpserver.Options{
+		Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(), Render: Render,
+		Authenticate: httpserver.Everyone, Config: httpserver.Config{Limits: httpserver.Limits{TenantRate: 1}},
+	})
+	httpserver.Mount(router, New(nil, nil).Routes()...)
+	for contentType, want := range map[string]string{
+		"application/json": `429 Grpc-Status:   {"code":"resource_exhausted"`, "application/grpc+json": "Grpc-Status: 8",
+		"application/grpc-web+json": "Grpc-Status: 8",
+	} {
+		var got string
+		for range 10 { // in a second one more is served
+			request := httptest.NewRequest("POST", "http://localhost"+paymentsv1connect.PaymentServiceRejectPaymentProcedure,
+				strings.NewReader("{}"))
+			request.Header.Set("Content-Type", contentType)
+			if got = answer(t, router, request); strings.Contains(got, want) {
+				break
+			}
+		}
+		if !strings.Contains(got, want) || !strings.Contains(got, "1 requests per second") {
+			t.Errorf("%s: %s", contentType, got)
+		}
+	}
+}
