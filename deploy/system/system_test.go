@@ -74,12 +74,16 @@ type bundle struct {
 
 func setup(t *testing.T, kind localkafka.Kind, services []stack.Service) *bundle {
 	t.Helper()
-	s, err := stack.Start(t.Context(), stack.Options{Binaries: binaries, Kafka: stack.Kafka{Kind: kind},
-		Services: services})
+	return setupOn(t, stack.Kafka{Kind: kind}, services)
+}
+
+func setupOn(t *testing.T, broker stack.Kafka, services []stack.Service) *bundle {
+	t.Helper()
+	s, err := stack.Start(t.Context(), stack.Options{Binaries: binaries, Kafka: broker, Services: services})
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &bundle{T: t, Stack: s, client: load.New(s.URL("gateway")), kind: kind}
+	b := &bundle{T: t, Stack: s, client: load.New(s.URL("gateway")), kind: broker.Kind}
 	t.Cleanup(func() {
 		b.client.Close()
 		if t.Failed() {

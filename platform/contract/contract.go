@@ -33,6 +33,14 @@ const AuthorizationHeader = "authorization"
 // DeadLetter returns the topic for messages of a topic that could not be read. Each has the reason in a header.
 func DeadLetter(topic string) string { return topic + ".dlq" }
 
+// Topics are all of them, but for those that clients name for their replies.
+func Topics() []string {
+	return []string{
+		TopicOrders, DeadLetter(TopicOrders), TopicPayments, DeadLetter(TopicPayments),
+		TopicCommands, DeadLetter(TopicCommands), TopicReplies, TopicInventory, DeadLetter(TopicInventory), TopicHeads,
+	}
+}
+
 // The event types, as in the header ce_type.
 const (
 	OrderPlacedType    = "order.placed"

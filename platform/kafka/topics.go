@@ -147,10 +147,10 @@ func KeepTopics(ctx context.Context, cfg Config, log *slog.Logger, topics ...str
 	return refused
 }
 
-// HasTopic tells whether a topic exists, by metadata that may be some seconds old.
+// HasTopic tells whether a topic exists that this process may see, by metadata that may be some seconds old.
 func (p *Producer) HasTopic(ctx context.Context, topic string) (bool, error) {
 	_, err := p.pool.Partitions(ctx, topic)
-	if broker.IsAny(err, kafkago.UnknownTopicOrPartition, kafkago.InvalidTopic) {
+	if broker.IsAny(err, kafkago.UnknownTopicOrPartition, kafkago.InvalidTopic, kafkago.TopicAuthorizationFailed) {
 		return false, nil
 	}
 	return err == nil, err

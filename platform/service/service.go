@@ -72,6 +72,8 @@ type Program struct {
 	// Amounts are the tables that have amounts, with a column currency. The currencies' digits are recorded beside them
 	// (package currencies).
 	Amounts []string
+	// Topics are those that the service reads or writes. It creates those that are missing, where it may.
+	Topics []string
 	// Reads are the topics that the service consumes; their dead letters are what the commands are about.
 	Reads []string
 	// Classify is the service's table from errors to problems; see httpserver.Options.
@@ -137,6 +139,11 @@ func New[T any](name, about string, of func(T) Program) config.Program {
 					return err
 				}
 				return pg.Migrate(ctx, p.Config.Postgres.Defaults(p.Name), p.logger(), p.Migrations...)
+			}),
+		config.NewCommand("topics", "create the service's topics, as a user of the broker who may; others may not need to",
+			func(ctx context.Context, cfg T) error {
+				p := of(cfg)
+				return kafka.EnsureTopics(ctx, p.Config.Kafka, p.Topics...)
 			}),
 		config.NewCommand("health", "ask the service on this machine whether it is ready",
 			func(ctx context.Context, cfg T) error { return httpserver.Probe(ctx, of(cfg).AdminAddr) }),

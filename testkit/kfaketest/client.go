@@ -7,6 +7,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/sasl/scram"
 
 	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/testkit/wait"
@@ -55,7 +56,11 @@ func admin(t testing.TB, cfg kafka.Config) *kadm.Client {
 
 func client(t testing.TB, cfg kafka.Config, options ...kgo.Opt) *kgo.Client {
 	t.Helper()
-	client, err := kgo.NewClient(append(options, kgo.SeedBrokers(cfg.Brokers...))...)
+	options = append(options, kgo.SeedBrokers(cfg.Brokers...))
+	if cfg.SASLUser != "" {
+		options = append(options, kgo.SASL(scram.Auth{User: cfg.SASLUser, Pass: cfg.SASLPassword}.AsSha512Mechanism()))
+	}
+	client, err := kgo.NewClient(options...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -34,8 +34,9 @@ var pom []byte
 
 // apache is an Apache Kafka that is ready to start.
 type apache struct {
-	java string
-	libs string // the folder of its jars
+	java  string
+	libs  string            // the folder of its jars
+	users map[string]string // see Options.Users
 }
 
 // findApache returns Apache Kafka from the cache, and fetches it first if it is not there.
@@ -143,7 +144,7 @@ func (a *apache) command(folder string, port uint16) (*exec.Cmd, error) {
 		}
 	}
 	config := filepath.Join(folder, "server.properties")
-	if err := os.WriteFile(config, properties(port, controller, data), 0o644); err != nil {
+	if err := os.WriteFile(config, a.properties(port, controller, data), 0o600); err != nil {
 		return nil, err
 	}
 	return a.run(context.Background(), "kafka.Kafka", config), nil
@@ -156,14 +157,17 @@ func (a *apache) format(folder string, port, controller uint16) error {
 	if err := os.RemoveAll(unfinished); err != nil {
 		return err
 	}
-	if err := os.WriteFile(config, properties(port, controller, unfinished), 0o644); err != nil {
+	if err := os.WriteFile(config, a.properties(port, controller, unfinished), 0o600); err != nil {
 		return err
 	}
 	defer os.Remove(config)
 	ctx, cancel := context.WithTimeout(context.Background(), toolTimeout)
 	defer cancel()
-	output, err := a.run(ctx, "kafka.tools.StorageTool", "format", "--standalone", "--config", config,
-		"--cluster-id", clusterID).CombinedOutput()
+	args := []string{"format", "--standalone", "--config", config, "--cluster-id", clusterID}
+	for name, password := range a.users {
+		args = append(args, "--add-scram", fmt.Sprintf("SCRAM-SHA-512=[name=%s,password=%s]", name, password))
+	}
+	output, err := a.run(ctx, "kafka.tools.StorageTool", args...).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("kafka.tools.StorageTool: %w: %s", err, lastLines(output, 5))
 	}
@@ -172,14 +176,19 @@ func (a *apache) format(folder string, port, controller uint16) error {
 
 // properties configures one broker that is its own controller. Its session is short: after a crash it cannot come
 // back before its old session has ended.
-func properties(port, controller uint16, data string) []byte {
+func (a *apache) properties(port, controller uint16, data string) []byte {
+	protocol, access := "PLAINTEXT", ""
+	if len(a.users) > 0 {
+		protocol, access = "SASL_PLAINTEXT", fmt.Sprintf(withUsers, Admin, a.users[Admin])
+	}
 	return fmt.Appendf(nil, `process.roles=broker,controller
 node.id=1
 controller.quorum.bootstrap.servers=%[2]s
-listeners=PLAINTEXT://%[1]s,CONTROLLER://%[2]s
-advertised.listeners=PLAINTEXT://%[1]s,CONTROLLER://%[2]s
+listeners=CLIENTS://%[1]s,CONTROLLER://%[2]s
+advertised.listeners=CLIENTS://%[1]s,CONTROLLER://%[2]s
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+inter.broker.listener.name=CLIENTS
+listener.security.protocol.map=CLIENTS:%[5]s,CONTROLLER:PLAINTEXT
 log.dirs=%[3]s
 auto.create.topics.enable=false
 broker.session.timeout.ms=3000
@@ -192,8 +201,17 @@ transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
-`, local.Address(port), local.Address(controller), data, offsetsRetentionMinutes)
+%[6]s`, local.Address(port), local.Address(controller), data, offsetsRetentionMinutes, protocol, access)
 }
+
+// withUsers has clients authenticate, and allows them what ACLs allow. ANONYMOUS is the broker to its own controller.
+const withUsers = `sasl.enabled.mechanisms=SCRAM-SHA-512
+sasl.mechanism.inter.broker.protocol=SCRAM-SHA-512
+listener.name.clients.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required \
+  username="%[1]s" password="%[2]s";
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:%[1]s;User:ANONYMOUS
+`
 
 // offsetsRetentionMinutes keeps an absent group's offsets for as long as the messages that it has yet to read.
 const offsetsRetentionMinutes = 30 * 24 * 60

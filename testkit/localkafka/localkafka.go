@@ -49,17 +49,25 @@ type Options struct {
 	DataDir string
 	// Port on 127.0.0.1; 0 means any free one.
 	Port uint16
+	// Users are names and passwords, letters and digits, of Apache alone. With any, a client must be one of them, by
+	// SCRAM-SHA-512, and may do what ACLs allow it; the user Admin, who must be there, may do everything.
+	Users map[string]string
 	// Log receives the broker's log; nil drops it. Errors contain the end of the log either way.
 	Log io.Writer
 	// Progress is told of what takes long, such as fetching; nil for silence.
 	Progress func(string)
 }
 
+// Admin is the name of the user who may do everything.
+const Admin = "admin"
+
 // Broker is a running broker.
 type Broker struct {
 	*local.Server
 	Kind    Kind
 	DataDir string
+
+	users map[string]string
 }
 
 // Start returns a broker that answers. It ends with Stop or with this process; ctx bounds only the start.
@@ -104,14 +112,14 @@ func start(ctx context.Context, opts Options) (_ *Broker, err error) {
 	if err := claim(path, kind); err != nil {
 		return nil, err
 	}
-	b := &Broker{Kind: kind, DataDir: path}
+	b := &Broker{Kind: kind, DataDir: path, users: opts.Users}
 	b.Server, err = folder.Run(ctx, opts.Port, local.Program{
 		Log:     opts.Log,
 		Command: func(port uint16) (*exec.Cmd, error) { return command(path, port) },
 		Ready: func(ctx context.Context, _ int, port uint16) bool {
 			ctx, cancel := context.WithTimeout(ctx, time.Second)
 			defer cancel()
-			return kafka.Ping(ctx, config(port)) == nil
+			return kafka.Ping(ctx, b.as(Admin, port)) == nil
 		},
 	})
 	if err != nil {
@@ -139,12 +147,16 @@ func choose(ctx context.Context, opts Options, path string) (Kind, func(string, 
 		return "", nil, fmt.Errorf("the data in %s are those of the broker KAFKA=%s, which KAFKA=%s cannot read: set "+
 			"KAFKA=%s, or delete the folder", path, owner, asked, owner)
 	}
+	if len(opts.Users) > 0 && asked == Embedded {
+		return "", nil, errors.New("the embedded broker has no users")
+	}
 	if asked != Embedded {
 		apache, err := findApache(ctx, opts.Progress)
 		if err == nil {
+			apache.users = opts.Users
 			return Apache, apache.command, nil
 		}
-		if asked == Apache {
+		if asked == Apache || len(opts.Users) > 0 {
 			return "", nil, err
 		}
 		opts.Progress(fmt.Sprintf("Apache Kafka cannot run here (%v); the embedded broker, which is for development, "+
@@ -185,8 +197,19 @@ func (b *Broker) String() string {
 // Addr is where the broker listens, host:port.
 func (b *Broker) Addr() string { return local.Address(b.Port) }
 
-// Config is how to reach the broker.
-func (b *Broker) Config() kafka.Config { return config(b.Port) }
+// Config is how to reach the broker; where it has users, as the administrator.
+func (b *Broker) Config() kafka.Config { return b.As(Admin) }
+
+// As is how a user reaches the broker.
+func (b *Broker) As(user string) kafka.Config { return b.as(user, b.Port) }
+
+func (b *Broker) as(user string, port uint16) kafka.Config {
+	cfg := config(port)
+	if len(b.users) > 0 {
+		cfg.SASLMechanism, cfg.SASLUser, cfg.SASLPassword = "scram-sha-512", user, b.users[user]
+	}
+	return cfg
+}
 
 func config(port uint16) kafka.Config {
 	addresses := []string{local.Address(port)}

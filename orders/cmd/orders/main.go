@@ -73,7 +73,7 @@ const maxHealAfter = 24 * time.Hour
 func newProgram(cfg Config) service.Program {
 	return service.Program{
 		Name: name, Addr: cfg.Addr, AdminAddr: cfg.AdminAddr, Config: cfg.Config, Migrations: postgres.Migrations(), Amounts: []string{"orders"},
-		Reads: reads, Classify: api.Classify,
+		Topics: topics, Reads: reads, Classify: api.Classify,
 		Build: func(p *service.Process) error { return build(p, cfg.HealAfter) },
 	}
 }
@@ -85,9 +85,7 @@ var reads = []string{contract.TopicPayments}
 
 // topics are those that orders reads or writes, with their dead letters.
 var topics = []string{
-	contract.TopicOrders, contract.DeadLetter(contract.TopicOrders),
-	contract.TopicPayments, contract.DeadLetter(contract.TopicPayments),
-	contract.TopicInventory, contract.DeadLetter(contract.TopicInventory),
+	contract.TopicOrders, contract.TopicPayments, contract.DeadLetter(contract.TopicPayments),
 }
 
 // build puts together what the process's role asks for.

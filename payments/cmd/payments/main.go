@@ -83,7 +83,7 @@ func program(cfg Config) service.Program { return newProgram(cfg, inbox.DefaultR
 func newProgram(cfg Config, retry inbox.Retry) service.Program {
 	return service.Program{
 		Name: name, Addr: cfg.Addr, AdminAddr: cfg.AdminAddr, Config: cfg.Config,
-		Migrations: postgres.Migrations(), Amounts: []string{"balances", "operations"}, Reads: reads,
+		Migrations: postgres.Migrations(), Amounts: []string{"balances", "operations"}, Topics: topics, Reads: reads,
 		Classify: billing.Problem, Render: rpc.Render,
 		Build: func(p *service.Process) error { return build(p, retry, cfg.HealAfter) },
 	}

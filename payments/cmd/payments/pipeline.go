@@ -26,7 +26,7 @@ var reads = []string{contract.TopicOrders, contract.TopicCommands, contract.Topi
 // topics are those that payments reads or writes, with their dead letters.
 var topics = []string{
 	contract.TopicOrders, contract.DeadLetter(contract.TopicOrders),
-	contract.TopicPayments, contract.DeadLetter(contract.TopicPayments),
+	contract.TopicPayments,
 	contract.TopicCommands, contract.DeadLetter(contract.TopicCommands),
 	contract.TopicReplies,
 	contract.TopicInventory, contract.DeadLetter(contract.TopicInventory),
