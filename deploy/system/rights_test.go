@@ -253,6 +253,11 @@ func (g *guarded) without(account uuid.UUID, rights []contract.Right, tells stri
 		g.Error(err)
 	}
 	kfaketest.Grant(g, g.broker.Config(), rights...)
+	if right := rights[0]; right.Operations[0] == "Read" { // a consumer tells of several outages of a kind once
+		wait.Until(g, right.User+" reads again", func() bool {
+			return strings.Contains(g.log(right.User)[began[right.User]:], "kafka consumer recovered")
+		})
+	}
 }
 
 func (g *guarded) log(part string) string {

@@ -30,6 +30,10 @@ func FromAnyone(topic string) bool { return topic == TopicCommands || topic == T
 // the token.
 const AuthorizationHeader = "authorization"
 
+// IdentityHeader is the header of a message that an operator puts back: whose message it is, as JSON. It counts only
+// beside the token of an operator.
+const IdentityHeader = "identity"
+
 // DeadLetter returns the topic for messages of a topic that could not be read. Each has the reason in a header.
 func DeadLetter(topic string) string { return topic + ".dlq" }
 

@@ -19,11 +19,15 @@ import (
 // deadLetterPatience is how long dead letters are tried before they are parked.
 const deadLetterPatience = 10 * time.Second
 
-// deadLetterPrefix begins the headers that DeadLetter adds.
-const deadLetterPrefix = "dlq_"
+// DeadLetterPrefix begins the headers that only dead letters have, and DeadLetterIdentity is the one that says whose
+// message it was, as contract.IdentityHeader does.
+const (
+	DeadLetterPrefix   = "dlq_"
+	DeadLetterIdentity = DeadLetterPrefix + contract.IdentityHeader
+)
 
 // truncatedHeader marks a dead letter that is not the whole message.
-const truncatedHeader = deadLetterPrefix + "truncated"
+const truncatedHeader = DeadLetterPrefix + "truncated"
 
 // maxReasonBytes bounds the reason in a dead letter's headers.
 const maxReasonBytes = 1000
@@ -95,7 +99,7 @@ func Original(dead Message) (m Message, ok bool) {
 	}
 	m = Message{Topic: topic, Key: dead.Key, Value: dead.Value}
 	for _, h := range dead.Headers {
-		if !strings.HasPrefix(h.Key, deadLetterPrefix) {
+		if !strings.HasPrefix(h.Key, DeadLetterPrefix) {
 			m.Headers = append(m.Headers, h)
 		}
 	}

@@ -2,8 +2,10 @@ package service
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -11,7 +13,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/altyn-pay/altyn/platform/config"
 	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/identity"
 	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/platform/kafka/inspect"
 )
@@ -78,8 +82,55 @@ func printable(text string) string {
 	}, text)
 }
 
+// Operator is who puts dead letters back. Where tokens are needed, those that anybody has written go back with the
+// operator's own, which their reader logs, and each for the one whose it was.
+type Operator struct {
+	Token  string `env:"ALTYN_TOKEN" secret:"true" help:"token of an operator, with AUTH=jwt"`
+	Tenant string `flag:"tenant" value:"NAME" help:"tenant for which messages go back of which it is not known whose they are, such as those that came without a valid token"`
+}
+
+// Validate checks the tenant's name.
+func (o Operator) Validate() error {
+	if o.Tenant == "" {
+		return nil
+	}
+	if err := identity.CheckTenant(o.Tenant); err != nil {
+		return config.Invalid("--tenant", "%v", err)
+	}
+	return nil
+}
+
+// sign gives a message that anybody may have written the operator's token, and says whose it is by its dead letter.
+func (o Operator) sign(original *kafka.Message, dead kafka.Message) error {
+	original.Headers = slices.DeleteFunc(original.Headers, func(h kafka.Header) bool {
+		return h.Key == contract.IdentityHeader
+	})
+	if o.Token == "" || !contract.FromAnyone(original.Topic) {
+		return nil
+	}
+	whose := dead.Header(kafka.DeadLetterIdentity)
+	if whose == "" && o.Tenant == "" {
+		return fmt.Errorf("whose the message of %s at partition %d, offset %d is is not known: say so with --tenant",
+			dead.Topic, dead.Partition, dead.Offset)
+	}
+	if whose == "" {
+		text, err := json.Marshal(identity.Identity{Tenant: o.Tenant, Scopes: identity.Everyone.Scopes})
+		if err != nil {
+			return err
+		}
+		whose = string(text)
+	}
+	original.Headers = append(original.Headers,
+		kafka.Header{Key: contract.AuthorizationHeader, Value: []byte("Bearer " + o.Token)},
+		kafka.Header{Key: contract.IdentityHeader, Value: []byte(whose)})
+	return nil
+}
+
 // putBack publishes the dead letters that were not put back before, on the topics that they came from.
-func putBack(ctx context.Context, out io.Writer, program Program) error {
+func putBack(ctx context.Context, out io.Writer, program Program, operator Operator) error {
+	if program.Config.Auth.On() && operator.Token == "" && slices.ContainsFunc(program.Reads, contract.FromAnyone) {
+		return config.Invalid("ALTYN_TOKEN", "must be the token of an operator with AUTH=jwt")
+	}
 	backlog, err := program.backlog(ctx)
 	if err != nil {
 		return err
@@ -90,7 +141,7 @@ func putBack(ctx context.Context, out io.Writer, program Program) error {
 		return err
 	}
 	defer producer.Close()
-	p := returner{out: out, producer: producer, total: backlog.Len()}
+	p := returner{out: out, operator: operator, producer: producer, total: backlog.Len()}
 	err = backlog.Handle(ctx, p.handle)
 	fmt.Fprintf(out, "%d messages put back, %d left out\n", p.done, p.leftOut)
 	if err != nil {
@@ -102,6 +153,7 @@ func putBack(ctx context.Context, out io.Writer, program Program) error {
 // returner puts dead letters back and counts them.
 type returner struct {
 	out           io.Writer
+	operator      Operator
 	producer      *kafka.Producer
 	total         int64
 	done, leftOut int
@@ -116,6 +168,9 @@ func (r *returner) handle(ctx context.Context, dead []kafka.Message) error {
 			if !ok {
 				r.leave(m, "it is not whole")
 				continue
+			}
+			if err := r.operator.sign(&original, m); err != nil {
+				return err
 			}
 			originals, sources = append(originals, original), append(sources, m)
 		}

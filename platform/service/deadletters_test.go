@@ -99,7 +99,7 @@ func (b *bundle) read(topic string) (messages []kafka.Message) {
 func (b *bundle) putBack() string {
 	b.Helper()
 	var out strings.Builder
-	if err := putBack(b.Context(), &out, b.shop()); err != nil {
+	if err := putBack(b.Context(), &out, b.shop(), Operator{}); err != nil {
 		b.Fatal(err)
 	}
 	return out.String()
@@ -191,7 +191,7 @@ func TestAnInterruptedReturnGoesOn(t *testing.T) {
 	ended, cancel := context.WithCancel(t.Context())
 	var out strings.Builder
 	interrupt := interrupter{Writer: &out, then: cancel}
-	err := putBack(ended, interrupt, b.shop())
+	err := putBack(ended, interrupt, b.shop(), Operator{})
 	if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "goes on from here") {
 		t.Errorf("interrupted: %v", err)
 	}
@@ -199,7 +199,7 @@ func TestAnInterruptedReturnGoesOn(t *testing.T) {
 	if got := b.read(contract.TopicOrders); len(got) != 10 {
 		t.Errorf("in the end there are %d", len(got))
 	}
-	if err := putBack(t.Context(), &out, shop); err == nil {
+	if err := putBack(t.Context(), &out, shop, Operator{}); err == nil {
 		t.Error("without brokers there is no error")
 	}
 }

@@ -152,7 +152,12 @@ func New[T any](name, about string, of func(T) Program) config.Program {
 			func(ctx context.Context, cfg T) error { return deadLetters(ctx, os.Stdout, of(cfg)) }),
 		config.NewCommand("put-back",
 			"publish dead letters again on the topics that they came from, each once, those of this moment",
-			func(ctx context.Context, cfg T) error { return putBack(ctx, os.Stdout, of(cfg)) }),
+			func(ctx context.Context, cfg struct {
+				Service  T
+				Operator Operator
+			}) error {
+				return putBack(ctx, os.Stdout, of(cfg.Service), cfg.Operator)
+			}),
 	}}
 }
 

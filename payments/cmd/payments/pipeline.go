@@ -41,7 +41,8 @@ const settlers = 2
 type pipeline struct {
 	db       *sqlx.DB
 	producer *kafka.Producer
-	receiver *inbox.Receiver[kafka.Message, *ledger.Request]
+	access   *broker.Access
+	receiver *inbox.Receiver[broker.Record, *ledger.Request]
 	goods    *settlement.Inventory
 	worker   *inbox.Worker[*ledger.Request]
 	intake   *inbox.Intake[*ledger.Request]
@@ -61,7 +62,7 @@ func newPipeline(process *service.Process, store *postgres.Store, results *billi
 		return nil, err
 	}
 	process.Health.Show("kafka", func(ctx context.Context) error { return kafka.Ping(ctx, cfg) })
-	p := &pipeline{db: process.DB, producer: producer}
+	p := &pipeline{db: process.DB, producer: producer, access: broker.NewAccess(process.Tokens, log)}
 	p.relay = outbox.NewRelay(process.DB, kafka.NewPublisher(producer, "/"+name), log, metrics)
 	p.relay.Instead(contract.RepliesInstead)
 	settle := settlement.New(store, process.Currencies, log, metrics, func(result settlement.Result) {
@@ -84,7 +85,14 @@ func newPipeline(process *service.Process, store *postgres.Store, results *billi
 	p.goods = settlement.NewInventory(store, p.worker.Wake, log, metrics)
 	p.runs = []func(context.Context) error{
 		func(ctx context.Context) error { return kafka.KeepTopics(ctx, cfg, log, topics...) },
-		func(ctx context.Context) error { return consumer.Run(ctx, p.receive) },
+		func(ctx context.Context) error {
+			if process.Tokens.On() {
+				if err := kafka.AwaitBrokersTime(ctx, cfg, log, contract.TopicCommands, contract.TopicInventory); err != nil {
+					return err
+				}
+			}
+			return consumer.Run(ctx, p.receive)
+		},
 		p.goods.Run, p.relay.Run,
 		settlement.Expiry(store, log, p.worker.Wake).Run,
 		settlement.Retelling(store, healAfter, log, p.worker.Wake).Run,
@@ -97,8 +105,12 @@ func newPipeline(process *service.Process, store *postgres.Store, results *billi
 }
 
 // receive stores a fetched batch: what the inventory system says by its orders, everything else in the inbox.
-func (p *pipeline) receive(ctx context.Context, records []kafka.Message) error {
-	requests, goods := make([]kafka.Message, 0, len(records)), []kafka.Message(nil)
+func (p *pipeline) receive(ctx context.Context, messages []kafka.Message) error {
+	records, err := p.access.Judge(ctx, messages)
+	if err != nil {
+		return err
+	}
+	requests, goods := make([]broker.Record, 0, len(records)), []broker.Record(nil)
 	for _, record := range records {
 		if record.Topic == contract.TopicInventory {
 			goods = append(goods, record)
@@ -108,7 +120,7 @@ func (p *pipeline) receive(ctx context.Context, records []kafka.Message) error {
 	}
 	// An error repeats the whole batch. So what is stored anew by a repetition, as the repetition of a command that
 	// waits is, comes last but for the dead letters, which are tried until each is safe.
-	var unreadable []kafka.Message
+	var unreadable []broker.Record
 	var reasons []error
 	if len(goods) > 0 {
 		var err error
@@ -126,7 +138,11 @@ func (p *pipeline) receive(ctx context.Context, records []kafka.Message) error {
 	if len(unreadable) == 0 {
 		return nil
 	}
-	return p.producer.DeadLetters(ctx, unreadable, reasons, p.park)
+	dead := make([]kafka.Message, len(unreadable))
+	for i, record := range unreadable {
+		dead[i] = record.Dead()
+	}
+	return p.producer.DeadLetters(ctx, dead, reasons, p.park)
 }
 
 // park keeps what is not kept as a dead letter where operators find it.

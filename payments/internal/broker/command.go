@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/google/uuid"
 
@@ -36,14 +35,10 @@ type received struct {
 const maxOperation = 64
 
 // receive reads a command. An error means that it is not a JSON object, and so cannot even be answered.
-func receive(record kafka.Message) (*received, error) {
-	event := kafka.EventOf(record)
-	c := &received{who: identity.Everyone, place: place(record), traceparent: event.Traceparent}
-	c.reply.Topic = contract.TopicReplies
-	topic := record.Header(contract.ReplyToHeader)
-	if strings.HasPrefix(topic, contract.ReplyToPrefix) && kafka.ValidTopic(topic) {
-		c.reply.Topic = topic
-	}
+func receive(record Record) (*received, error) {
+	event := kafka.EventOf(record.Message)
+	c := &received{who: record.Who, place: place(record.Message), traceparent: event.Traceparent}
+	c.reply.Topic = replies(record.Header(contract.ReplyToHeader), record.Who)
 	c.problem = strictjson.Unmarshal(record.Value, &c.command)
 	id := c.command.CommandID
 	if c.reply.Operation = c.command.Operation; c.problem != nil {
@@ -71,6 +66,9 @@ func receive(record kafka.Message) (*received, error) {
 	}
 	if c.reply.CommandID == uuid.Nil {
 		c.problem = contract.Invalid("command_id", "%v", contract.ErrID)
+	}
+	if record.Refused != nil {
+		c.problem = record.Refused
 	}
 	return c, nil
 }

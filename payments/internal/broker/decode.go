@@ -30,7 +30,7 @@ func NewDecoder(store *postgres.Store, currencies *money.Currencies,
 }
 
 // Decode is an inbox.Decoder.
-func (d *Decoder) Decode(ctx context.Context, records []kafka.Message) ([]postgres.Message, []error, error) {
+func (d *Decoder) Decode(ctx context.Context, records []Record) ([]postgres.Message, []error, error) {
 	messages, reasons := make([]postgres.Message, len(records)), make([]error, len(records))
 	commands := make(map[int]*received)
 	var all []contract.Command
@@ -38,7 +38,7 @@ func (d *Decoder) Decode(ctx context.Context, records []kafka.Message) ([]postgr
 	for i, record := range records {
 		switch record.Topic {
 		case contract.TopicCommands:
-			reasons[i] = kafka.Read(record, func() error {
+			reasons[i] = kafka.Read(record.Message, func() error {
 				c, err := receive(record)
 				if err != nil {
 					return err
@@ -48,8 +48,8 @@ func (d *Decoder) Decode(ctx context.Context, records []kafka.Message) ([]postgr
 				return nil
 			})
 		default:
-			reasons[i] = kafka.Read(record, func() (err error) {
-				messages[i], err = d.event(record)
+			reasons[i] = kafka.Read(record.Message, func() (err error) {
+				messages[i], err = d.event(record.Message)
 				return err
 			})
 		}
@@ -67,7 +67,7 @@ func (d *Decoder) Decode(ctx context.Context, records []kafka.Message) ([]postgr
 		if !topics[c.reply.Topic] {
 			c.reply.Topic = contract.TopicReplies
 		}
-		if reasons[i] = kafka.Read(records[i], func() error { d.request(c, named); return nil }); reasons[i] != nil {
+		if reasons[i] = kafka.Read(records[i].Message, func() error { d.request(c, named); return nil }); reasons[i] != nil {
 			delete(commands, i)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/identity"
 	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/platform/money"
 	"github.com/altyn-pay/altyn/testkit/postgrestest"
@@ -57,7 +58,7 @@ func TestACommandsIdentity(t *testing.T) {
 	} {
 		record := kafka.Message{Topic: contract.TopicCommands, Value: []byte(test.value),
 			Headers: kafka.Event{ID: header.String()}.Headers()}
-		c, err := receive(record)
+		c, err := receive(Record{Message: record, Who: identity.Everyone})
 		if test.dead {
 			if err == nil {
 				t.Errorf("%s: it was read", test.name)
@@ -73,7 +74,7 @@ func TestACommandsIdentity(t *testing.T) {
 		strings.ReplaceAll(header.String(), "-", "")} {
 		record := kafka.Message{Topic: contract.TopicCommands, Value: []byte(`{"operation":"deposit"}`),
 			Headers: kafka.Event{ID: id}.Headers()}
-		if c, err := receive(record); err != nil || c.problem == nil || c.reply.CommandID != uuid.Nil {
+		if c, err := receive(Record{Message: record, Who: identity.Everyone}); err != nil || c.problem == nil || c.reply.CommandID != uuid.Nil {
 			t.Errorf("ce_id %s: %v, %+v", id, err, c)
 		}
 	}
@@ -128,6 +129,15 @@ func TestEventsAreReadStrictly(t *testing.T) {
 	}
 }
 
+// everyones are records of which nobody asks who has sent them.
+func everyones(messages []kafka.Message) []Record {
+	records := make([]Record, len(messages))
+	for i, m := range messages {
+		records[i] = Record{Message: m, Who: identity.Everyone}
+	}
+	return records
+}
+
 // A panic while a message is read, here for want of the currencies, is the reason why that one cannot be read, and
 // none of the others' business.
 func TestAPanicConcernsOneMessage(t *testing.T) {
@@ -148,7 +158,7 @@ func TestAPanicConcernsOneMessage(t *testing.T) {
 			Cause: errors.New("it is damaged")}},
 		command(`"operation": "balance", "account_id": "` + account + `"`),
 	}
-	messages, reasons, err := decoder.Decode(t.Context(), records)
+	messages, reasons, err := decoder.Decode(t.Context(), everyones(records))
 	if err != nil {
 		t.Fatal(err)
 	}

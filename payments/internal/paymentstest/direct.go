@@ -2,6 +2,7 @@ package paymentstest
 
 import (
 	"context"
+	"log/slog"
 	"testing"
 
 	"github.com/altyn-pay/altyn/payments/internal/api"
@@ -12,6 +13,7 @@ import (
 	"github.com/altyn-pay/altyn/payments/internal/rpc"
 	"github.com/altyn-pay/altyn/payments/internal/settlement"
 	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/identity/bearer"
 	"github.com/altyn-pay/altyn/platform/inbox"
 	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/platform/money"
@@ -84,8 +86,13 @@ func (d direct) Produce(t testing.TB, messages ...kafka.Message) {
 	decoder := broker.NewDecoder(store, currencies, func(_ context.Context, topic string) (bool, error) {
 		return topic == contract.TopicReplies, nil
 	})
+	access := broker.NewAccess(bearer.New(d.b.Settings.Auth, slog.New(slog.DiscardHandler)), nil)
+	records, err := access.Judge(t.Context(), messages)
+	if err != nil {
+		t.Fatal(err)
+	}
 	receiver := inbox.NewReceiver(inbox.NewIntake(store.Inbox(), nil), decoder.Decode, broker.Repeated)
-	if _, unreadable, err := receiver.Receive(t.Context(), messages); err != nil || len(unreadable) > 0 {
+	if _, unreadable, err := receiver.Receive(t.Context(), records); err != nil || len(unreadable) > 0 {
 		t.Fatalf("%v; cannot be read: %v", err, unreadable)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/altyn-pay/altyn/payments/internal/billing"
+	"github.com/altyn-pay/altyn/payments/internal/broker"
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
@@ -60,13 +61,13 @@ func NewInventory(store *postgres.Store, joined func(), log *slog.Logger, metric
 // Receive stores messages of the topic inventory, and returns those that cannot be read, with the reasons. Once the
 // caller has kept these elsewhere, it may acknowledge all: the others are stored or of no interest. After an error all
 // must be delivered again.
-func (v *Inventory) Receive(ctx context.Context, records []kafka.Message) (
-	unreadable []kafka.Message, reasons []error, err error) {
+func (v *Inventory) Receive(ctx context.Context, records []broker.Record) (
+	unreadable []broker.Record, reasons []error, err error) {
 	messages := make([]postgres.Inventory, 0, len(records))
 	ignored := 0
 	for _, record := range records {
 		var m postgres.Inventory
-		err := kafka.Read(record, func() (err error) {
+		err := kafka.Read(record.Message, func() (err error) {
 			m, err = readInventory(record)
 			return err
 		})
@@ -96,7 +97,13 @@ func (v *Inventory) Receive(ctx context.Context, records []kafka.Message) (
 }
 
 // readInventory reads a message. Its status may be any text; unknown fields mean nothing.
-func readInventory(record kafka.Message) (postgres.Inventory, error) {
+func readInventory(record broker.Record) (postgres.Inventory, error) {
+	if record.Refused != nil {
+		return postgres.Inventory{}, record.Refused
+	}
+	if _, err := record.Who.Reach(identity.InventoryWrite); err != nil {
+		return postgres.Inventory{}, err
+	}
 	var payload contract.Inventory
 	if err := strictjson.UnmarshalEvent(record.Value, &payload); err != nil {
 		return postgres.Inventory{}, fmt.Errorf("not an inventory message: %w", err)
@@ -105,8 +112,8 @@ func readInventory(record kafka.Message) (postgres.Inventory, error) {
 		return postgres.Inventory{}, errors.New("order_id and idempotent_key are required")
 	}
 	return postgres.Inventory{
-		Tenant: identity.DefaultTenant, OrderID: payload.OrderID, IdempotentKey: payload.IdempotentKey,
-		Status: payload.Status, Traceparent: kafka.EventOf(record).Traceparent,
+		Tenant: record.Who.Tenant, OrderID: payload.OrderID, IdempotentKey: payload.IdempotentKey,
+		Status: payload.Status, Traceparent: kafka.EventOf(record.Message).Traceparent,
 	}, nil
 }
 

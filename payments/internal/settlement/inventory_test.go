@@ -16,9 +16,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/altyn-pay/altyn/payments/internal/billing"
+	"github.com/altyn-pay/altyn/payments/internal/broker"
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/identity"
 	"github.com/altyn-pay/altyn/platform/kafka"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 	"github.com/altyn-pay/altyn/testkit/postgrestest"
@@ -80,7 +82,7 @@ func completed(order uuid.UUID) kafka.Message {
 
 func (b *inventoryBundle) receive(records ...kafka.Message) {
 	b.Helper()
-	unreadable, reasons, err := b.Receive(b.Context(), records)
+	unreadable, reasons, err := b.Receive(b.Context(), everyones(records))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -89,9 +91,18 @@ func (b *inventoryBundle) receive(records ...kafka.Message) {
 	}
 }
 
+// everyones are records of which nobody asks who has sent them.
+func everyones(messages []kafka.Message) []broker.Record {
+	records := make([]broker.Record, len(messages))
+	for i, m := range messages {
+		records[i] = broker.Record{Message: m, Who: identity.Everyone}
+	}
+	return records
+}
+
 // stored is what storing records ends with.
 func (b *inventoryBundle) stored(records ...kafka.Message) error {
-	_, _, err := b.Receive(b.Context(), records)
+	_, _, err := b.Receive(b.Context(), everyones(records))
 	return err
 }
 
@@ -252,8 +263,8 @@ func TestInventoryMessagesAreReadStrictly(t *testing.T) {
 		"no dashes":        {order, strings.ReplaceAll(order, "-", ""), false},
 		"two objects":      {`{"`, `{}{"`, false},
 	} {
-		if _, err := readInventory(kafka.Message{Value: []byte(strings.Replace(valid, change.from, change.to,
-			1))}); (err == nil) != change.right {
+		payload := []byte(strings.Replace(valid, change.from, change.to, 1))
+		if _, err := readInventory(everyones([]kafka.Message{{Value: payload}})[0]); (err == nil) != change.right {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

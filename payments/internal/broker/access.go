@@ -1,0 +1,108 @@
+package broker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/identity"
+	"github.com/altyn-pay/altyn/platform/identity/bearer"
+	"github.com/altyn-pay/altyn/platform/kafka"
+)
+
+// Record is a message of the broker with who has sent it, for the topics on which anybody writes. It has no token: that
+// is needed no more.
+type Record struct {
+	kafka.Message
+	Who     identity.Identity
+	Refused error // why it is not known who has sent it: a problem for the answer
+}
+
+// Access tells who has sent what anybody may write.
+type Access struct {
+	tokens *bearer.Verifier
+	log    *slog.Logger
+}
+
+// NewAccess returns the access of those whose tokens are valid.
+func NewAccess(tokens *bearer.Verifier, log *slog.Logger) *Access { return &Access{tokens, log} }
+
+// Judge tells who has sent each message, by its token at the time at which the broker got it. An error means that this
+// cannot be told yet: the keys of an issuer never came.
+func (a *Access) Judge(ctx context.Context, messages []kafka.Message) ([]Record, error) {
+	records := make([]Record, len(messages))
+	for i, m := range messages {
+		record := &records[i]
+		if record.Message = m; !contract.FromAnyone(m.Topic) || m.Unreadable != nil {
+			continue
+		}
+		record.Who, record.Refused = a.judge(ctx, m)
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if errors.Is(record.Refused, bearer.ErrNoKeys) {
+			return nil, record.Refused
+		}
+		record.Authorization = nil
+	}
+	return records, nil
+}
+
+func (a *Access) judge(ctx context.Context, m kafka.Message) (identity.Identity, error) {
+	at := m.Time
+	if !m.Appended { // the writer's own word, which may be any
+		at = time.Now()
+	}
+	who, err := a.tokens.Header(ctx, m.Authorization, at)
+	if err != nil || !a.tokens.On() {
+		return who, err
+	}
+	behalf := m.Header(contract.IdentityHeader)
+	if _, err := who.Reach(identity.Operator); err != nil || behalf == "" {
+		return who, nil
+	}
+	operator := who
+	if err := json.Unmarshal([]byte(behalf), &who); err != nil {
+		return identity.Identity{}, contract.Invalid(contract.IdentityHeader, "%v", err)
+	}
+	a.log.WarnContext(ctx, "an operator has put a message back", "operator_tenant", operator.Tenant,
+		"operator", operator.Subject, "tenant", who.Tenant, "subject", who.Subject, "scope", who.Scopes.String(),
+		"topic", m.Topic, "partition", m.Partition, "offset", m.Offset)
+	return who, nil
+}
+
+// Dead returns the message as it becomes a dead letter: with who has sent it, as far as that is known, so that an
+// operator can put it back for the same one. What the sender has written there itself is left out.
+func (r Record) Dead() kafka.Message {
+	m := r.Message
+	if !contract.FromAnyone(m.Topic) || m.Unreadable != nil {
+		return m
+	}
+	m.Headers = slices.DeleteFunc(slices.Clone(m.Headers), func(h kafka.Header) bool {
+		return h.Key == contract.IdentityHeader || strings.HasPrefix(h.Key, kafka.DeadLetterPrefix)
+	})
+	if r.Who != (identity.Identity{}) && r.Who != identity.Everyone {
+		who, err := json.Marshal(r.Who)
+		if err == nil { // it can always be encoded
+			m.Headers = append(m.Headers, kafka.Header{Key: kafka.DeadLetterIdentity, Value: who})
+		}
+	}
+	return m
+}
+
+// replies returns the topic for the replies to a command of someone who asks for this one: a tenant's own, and
+// where nobody is told apart any.
+func replies(asked string, who identity.Identity) string {
+	mine := contract.ReplyToPrefix + who.Tenant
+	switch {
+	case !strings.HasPrefix(asked, contract.ReplyToPrefix), !kafka.ValidTopic(asked), who.Tenant == "":
+	case who == identity.Everyone, asked == mine, strings.HasPrefix(asked, mine+"."):
+		return asked
+	}
+	return contract.TopicReplies
+}
