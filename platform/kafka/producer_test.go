@@ -55,8 +55,9 @@ func TestTokensAreKeptApart(t *testing.T) {
 	kfaketest.Brokers(t, func(t *testing.T, cfg kafka.Config) {
 		topic, j := kfaketest.Topic(t, cfg), kfaketest.NewJournal()
 		header := func(name, value string) kafka.Header { return kafka.Header{Key: name, Value: []byte(value)} }
-		kfaketest.Produce(t, kfaketest.Producer(t, cfg), kafka.Message{Topic: topic, Value: []byte("1"), Headers: []kafka.Header{
-			header("Authorization", "first"), header("a", "b"), header("authorization", "second"), header("c", "d")}},
+		kfaketest.Produce(t, kfaketest.Producer(t, cfg), kafka.Message{Topic: topic, Value: []byte("1"),
+			Headers: []kafka.Header{header("Authorization", "first"), header("a", "b"), header("authorization", "second"),
+				header("c", "d")}},
 			kafka.Message{Topic: topic, Value: []byte("2"), Headers: []kafka.Header{header("authorizations", "a")}})
 		consume(t, cfg, topic, []string{topic}, j, nil)
 		got := j.Await(t, 2)

@@ -9,6 +9,7 @@ package service
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -68,6 +69,7 @@ type Program struct {
 	Addr       string // of its API
 	AdminAddr  string // of its operators' plane
 	Config     Config
+	Log        io.Writer // where it logs to; nil is the standard error
 	Migrations []pg.Migrations
 	// Amounts are the tables that have amounts, with a column currency. The currencies' digits are recorded beside them
 	// (package currencies).
@@ -183,7 +185,11 @@ func (p Program) checkDatabase(variable string) error {
 }
 
 func (p Program) logger() *slog.Logger {
-	return telemetry.NewLogger(os.Stderr, p.Config.Telemetry, p.Name)
+	to := p.Log
+	if to == nil {
+		to = os.Stderr
+	}
+	return telemetry.NewLogger(to, p.Config.Telemetry, p.Name)
 }
 
 // Serve runs a process until ctx ends; then it drains HTTP first and the background work after it. Neither the database

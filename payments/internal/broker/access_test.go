@@ -42,10 +42,11 @@ func TestAMessageIsJudgedAtItsTime(t *testing.T) {
 		at       time.Time
 		refused  string
 	}{
-		"valid":                        {headers: []string{valid}, appended: true, at: now},
-		"lapsed since":                 {headers: []string{lapsed}, appended: true, at: now.Add(-2 * time.Hour)},
-		"lapsed before":                {headers: []string{lapsed}, appended: true, at: now, refused: "expired"},
-		"not yet valid":                {headers: []string{valid}, appended: true, at: now.Add(-2 * time.Hour), refused: "not valid yet"},
+		"valid":         {headers: []string{valid}, appended: true, at: now},
+		"lapsed since":  {headers: []string{lapsed}, appended: true, at: now.Add(-2 * time.Hour)},
+		"lapsed before": {headers: []string{lapsed}, appended: true, at: now, refused: "expired"},
+		"not yet valid": {headers: []string{valid}, appended: true, at: now.Add(-2 * time.Hour),
+			refused: "not valid yet"},
 		"lapsed, at the writer's time": {headers: []string{lapsed}, at: now.Add(-2 * time.Hour), refused: "expired"},
 		"valid, at the writer's time":  {headers: []string{valid}, at: now.Add(-2 * time.Hour)},
 		"none":                         {appended: true, at: now, refused: "a token is needed"},
