@@ -56,8 +56,8 @@ func callsOf(t *testing.T, route httpserver.Route) (of []call) {
 	return of
 }
 
-// TestEveryRouteWithEveryToken calls each route of the API and each procedure: without a token, with bad ones, without the scope,
-// as a stranger and as those who may. A route that is new fails until it has a call.
+// TestEveryRouteWithEveryToken calls each route of the API and each procedure: without a token, with bad ones, without
+// the scope, as a stranger and as those who may. A route that is new fails until it has a call.
 func TestEveryRouteWithEveryToken(t *testing.T) {
 	s := openShop(t)
 	routes := slices.Concat((*api.API)(nil).Routes(), rpc.New(nil, nil).Routes())
