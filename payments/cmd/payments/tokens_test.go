@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -168,7 +169,7 @@ func TestTokensAreNotKept(t *testing.T) {
 	b.Consume(contract.DeadLetter(contract.TopicInventory), func(m []kafka.Message) bool { return len(m) >= inventories })
 	b.Consume(contract.DeadLetter(contract.TopicOrders), func(m []kafka.Message) bool { return len(m) >= 12 })
 	b.Consume(contract.TopicReplies, func(m []kafka.Message) bool { return len(m) >= commands/4 })
-	needles := append(strings.Split(valid, ".")[1:], strings.Split(lapsed, ".")[1:]...)
+	needles := slices.Concat(strings.Split(valid, ".")[1:], strings.Split(lapsed, ".")[1:])
 	for _, topic := range contract.Topics() {
 		if topic == contract.TopicCommands || topic == contract.TopicInventory || topic == contract.TopicOrders {
 			continue // where they came

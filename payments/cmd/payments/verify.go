@@ -33,13 +33,13 @@ type Seal struct {
 func commands() []config.Command {
 	verify := config.NewCommand("verify", "compare the ledger with its chain, and name the first row that differs",
 		func(ctx context.Context, s Verify) error { return verify(ctx, os.Stdout, s) })
-	verify.About = `It looks at one moment of the running system. The exit code is 0 if everything is as it was written, 1 if something is
-not, and 2 if it could not look.`
+	verify.About = `It looks at one moment of the running system. The exit code is 0 if everything is as it was written, 1
+if something is not, and 2 if it could not look.`
 	verify.Examples = []string{"", "--heads heads.json"}
 	seal := config.NewCommand("seal", "add the rows to the chain that were written before there was one",
 		func(ctx context.Context, s Seal) error { return seal(ctx, os.Stdout, s) })
-	seal.About = `It is run once, when no version before the chain runs any more. From then on these rows are covered too, as they are
-then. It runs beside the service, and again when it was interrupted.`
+	seal.About = `It is run once, when no version before the chain runs any more. From then on these rows are covered
+too, as they are then. It runs beside the service, and again when it was interrupted.`
 	return []config.Command{verify, seal}
 }
 

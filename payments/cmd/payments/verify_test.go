@@ -12,13 +12,13 @@ import (
 	"github.com/altyn-pay/altyn/platform/kafka"
 )
 
-// What the service writes is in the chain, whose head is on its topic. The exit code says whether it is all there still,
-// and the output which row is not.
+// What the service writes is in the chain, whose head is on its topic. The exit code says whether it is all there
+// still, and the output which row is not.
 func TestVerify(t *testing.T) {
 	b := setup(t, "all")
 	account := b.Account("7.00")
 	b.Until(0, `SELECT count(*) FROM chain_unlinked`)
-	published := b.Broker.Messages(t, contract.TopicHeads, func(messages []kafka.Message) bool { return len(messages) > 0 })
+	published := b.Broker.Messages(t, contract.TopicHeads, func(m []kafka.Message) bool { return len(m) > 0 })
 	heads := filepath.Join(t.TempDir(), "heads.json")
 	write := func(text string) {
 		t.Helper()

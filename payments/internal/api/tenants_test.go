@@ -152,8 +152,8 @@ func (s *shop) state() string {
 	}
 	var rows []string
 	if err := s.Owner.SelectContext(s.Context(), &rows, `
-		SELECT concat_ws(' ', currency, actual, frozen, entries, waiting, tenant) FROM balances WHERE account_id = $1 ORDER BY 1`,
-		s.account); err != nil {
+		SELECT concat_ws(' ', currency, actual, frozen, entries, waiting, tenant)
+		FROM balances WHERE account_id = $1 ORDER BY 1`, s.account); err != nil {
 		s.Fatal(err)
 	}
 	text, _ := json.Marshal(append(all, rows))
@@ -202,7 +202,9 @@ func TestEachItemOfABatchNeedsItsScope(t *testing.T) {
 	batch := paymentstest.BatchOf(`{"operation": "deposit", `+fields, `{"operation": "withdraw", `+fields,
 		`{"operation": "invoice", `+fields, `{"operation": "create_account"}`)
 	a := s.Call("POST", paymentstest.BatchPath, batch, "Authorization", s.by("shop", "boss", "money:in"))
-	for i, want := range []string{"", "the token lacks the scope money:out", "", "the token lacks the scope accounts:write"} {
+	for i, want := range []string{
+		"", "the token lacks the scope money:out", "", "the token lacks the scope accounts:write",
+	} {
 		item := a.Body["items"].([]any)[i].(map[string]any)
 		problem, _ := item["problem"].(map[string]any)
 		if detail, _ := problem["detail"].(string); detail != want || want != "" && problem["status"] != float64(403) {
@@ -212,7 +214,8 @@ func TestEachItemOfABatchNeedsItsScope(t *testing.T) {
 	s.Expect(s.Call("POST", paymentstest.BatchPath, batch, "Authorization", s.by("shop", "boss", "accounts:read")), 403)
 }
 
-// An order's account must be of the order's tenant, and of its owner where it has one; the payment is the order's tenant's.
+// An order's account must be of the order's tenant, and of its owner where it has one; the payment is the order's
+// tenant's.
 func TestOrdersOfTenants(t *testing.T) {
 	s := openShop(t)
 	for _, test := range []struct{ tenant, owner, status string }{

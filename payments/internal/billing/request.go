@@ -97,8 +97,8 @@ func awhile(ctx context.Context, wait time.Duration) (context.Context, context.C
 	return waiting, func() { stop(); cancel() }
 }
 
-// await reads an operation, or returns postgres.ErrNotFound. It waits at most so long for the operation to be final, and
-// as long where there is none.
+// await reads an operation, or returns postgres.ErrNotFound. It waits at most so long for the operation to be final,
+// and as long where there is none.
 func (s *Service) await(ctx context.Context, by identity.Reach, id uuid.UUID, wait time.Duration) (
 	*ledger.Operation, error) {
 	watched := s.results.Subscribe(id)

@@ -74,7 +74,8 @@ func TestACommandsIdentity(t *testing.T) {
 		strings.ReplaceAll(header.String(), "-", "")} {
 		record := kafka.Message{Topic: contract.TopicCommands, Value: []byte(`{"operation":"deposit"}`),
 			Headers: kafka.Event{ID: id}.Headers()}
-		if c, err := receive(Record{Message: record, Who: identity.Everyone}); err != nil || c.problem == nil || c.reply.CommandID != uuid.Nil {
+		c, err := receive(Record{Message: record, Who: identity.Everyone})
+		if err != nil || c.problem == nil || c.reply.CommandID != uuid.Nil {
 			t.Errorf("ce_id %s: %v, %+v", id, err, c)
 		}
 	}

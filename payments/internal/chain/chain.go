@@ -1,11 +1,11 @@
 // Package chain makes a change of the ledger's rows evident that did not come through the settlement. It does no I/O.
 //
-// Each batch stores what it has written, in its own transaction, as items: the hash of each new row and, where a row has
-// changed, the hash of what it was before. So the rows of the database must be exactly what all items add up to (Sums).
-// Soon afterwards the items of some batches become a link of the chain. The hash of a link covers its items and the hash
-// of the link before it: no item can be changed without changing all links that follow, up to the head that was
-// published. Until it is published, whoever owns the database could rewrite the whole chain; so a link that comes a
-// moment after its batch is as good as one in the batch itself, and costs a batch less than half.
+// Each batch stores what it has written, in its own transaction, as items: the hash of each new row and, where a row
+// has changed, the hash of what it was before. So the rows of the database must be exactly what all items add up to
+// (Sums). Soon afterwards the items of some batches become a link of the chain. The hash of a link covers its items
+// and the hash of the link before it: no item can be changed without changing all links that follow, up to the head
+// that was published. Until it is published, whoever owns the database could rewrite the whole chain; so a link that
+// comes a moment after its batch is as good as one in the batch itself, and costs a batch less than half.
 //
 // A hash covers amounts, IDs, statuses, codes, numbers and times; never a text that a client has written, or anything
 // made of one, so that personal data can be erased.

@@ -14,16 +14,28 @@ type Column struct {
 	optional bool
 }
 
-// UUID and its namesakes are columns of these types, given as SQL.
-func UUID(sql string) Column      { return Column{sql: "uuid_send(" + sql + ")", size: 16} }
-func Small(sql string) Column     { return Column{sql: "int2send(" + sql + ")", size: 2} }
-func Big(sql string) Column       { return Column{sql: "int8send(" + sql + ")", size: 8} }
-func Bool(sql string) Column      { return Column{sql: "boolsend(" + sql + ")", size: 1} }
-func Timestamp(sql string) Column { return Column{sql: "timestamptz_send(" + sql + ")", size: 8} }
-func Text(sql string) Column      { return Column{sql: `textsend(` + sql + `) || '\x00'::bytea`} }
+// UUID is a column of the type uuid, given as SQL.
+func UUID(sql string) Column { return Column{sql: "uuid_send(" + sql + ")", size: 16} }
 
-// OptionalUUID and OptionalTimestamp may be NULL.
-func OptionalUUID(sql string) Column      { return optional(UUID(sql)) }
+// Small is a column of the type smallint, given as SQL.
+func Small(sql string) Column { return Column{sql: "int2send(" + sql + ")", size: 2} }
+
+// Big is a column of the type bigint, given as SQL.
+func Big(sql string) Column { return Column{sql: "int8send(" + sql + ")", size: 8} }
+
+// Bool is a column of the type boolean, given as SQL.
+func Bool(sql string) Column { return Column{sql: "boolsend(" + sql + ")", size: 1} }
+
+// Timestamp is a column of the type timestamptz, given as SQL.
+func Timestamp(sql string) Column { return Column{sql: "timestamptz_send(" + sql + ")", size: 8} }
+
+// Text is a column of the type text, given as SQL.
+func Text(sql string) Column { return Column{sql: `textsend(` + sql + `) || '\x00'::bytea`} }
+
+// OptionalUUID is a UUID that may be NULL.
+func OptionalUUID(sql string) Column { return optional(UUID(sql)) }
+
+// OptionalTimestamp is a Timestamp that may be NULL.
 func OptionalTimestamp(sql string) Column { return optional(Timestamp(sql)) }
 
 func optional(c Column) Column {

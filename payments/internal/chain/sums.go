@@ -5,13 +5,13 @@ import (
 	"hash/maphash"
 )
 
-// groups is how many groups of rows are summed up apart. A difference in one of them is looked for among the rows of that
-// group alone.
+// groups is how many groups of rows are summed up apart. A difference in one of them is looked for among the rows of
+// that group alone.
 const groups = 1 << 16
 
-// Sums compares the rows of the database with the items of the chain, in any order and in constant memory. What is added
-// and removed as often leaves nothing behind. What is summed up are hashes under seeds that are drawn anew each time, so
-// that nobody can make a change whose sums come out even.
+// Sums compares the rows of the database with the items of the chain, in any order and in constant memory. What is
+// added and removed as often leaves nothing behind. What is summed up are hashes under seeds that are drawn anew each
+// time, so that nobody can make a change whose sums come out even.
 type Sums struct {
 	seeds  [3]maphash.Seed
 	groups [groups][2]uint64

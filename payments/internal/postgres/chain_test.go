@@ -125,8 +125,8 @@ func TestWhatIsWrittenIsChained(t *testing.T) {
 	}
 }
 
-// Rows that the service before has written are found to be in no link, until they are sealed. Then they are covered too,
-// also those that have changed since. A second sealing is one too many.
+// Rows that the service before has written are found to be in no link, until they are sealed. Then they are covered
+// too, also those that have changed since. A second sealing is one too many.
 func TestOlderRowsAreSealed(t *testing.T) {
 	b := setup(t)
 	accounts := b.everything()

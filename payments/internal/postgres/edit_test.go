@@ -152,8 +152,8 @@ func (e *editor) next() (name string, ids []string, statement string) {
 				AND t.%[2]s IS DISTINCT FROM o.%[2]s`, c.Table, c.Name, one, other)
 	}
 	value := e.value(c)
-	return c.Table + "." + c.Name, ids, fmt.Sprintf("UPDATE %[1]s SET %[2]s = %[4]s WHERE ctid = %[3]s AND %[2]s IS DISTINCT FROM %[4]s",
-		c.Table, c.Name, one, value)
+	return c.Table + "." + c.Name, ids, fmt.Sprintf(`UPDATE %[1]s SET %[2]s = %[4]s
+		WHERE ctid = %[3]s AND %[2]s IS DISTINCT FROM %[4]s`, c.Table, c.Name, one, value)
 }
 
 // value is SQL for another value of a column.
@@ -168,7 +168,10 @@ func (e *editor) value(c editedColumn) string {
 	case "timestamp with time zone":
 		return fmt.Sprintf("%s + interval '%d microseconds'", c.Name, 1+e.IntN(1e9))
 	case "text":
-		texts := []string{"created", "success", "error", "captured", "released", "succeeded", "deposit", "USDT", "manual", "automatic", "x", ""}
+		texts := []string{
+			"created", "success", "error", "captured", "released", "succeeded", "deposit", "USDT", "manual", "automatic",
+			"x", "",
+		}
 		return "'" + texts[e.IntN(len(texts))] + "'"
 	}
 	return fmt.Sprintf("%s + %d", c.Name, 1+e.IntN(3))

@@ -197,7 +197,8 @@ func nameBalances(ctx context.Context, tx *sqlx.Tx, needs ledger.Needs) error {
 
 // lockBalances locks and loads balances, and returns those that must be there but are not: a row that is not there
 // cannot be locked, and two first credits would overwrite each other. A balance that has an entry proves that its
-// account exists, and puts it in with its tenant; one without may have been made for an account that was not created in the end.
+// account exists, and puts it in with its tenant; one without may have been made for an account that was not created
+// in the end.
 func lockBalances(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, keys map[ledger.Key]bool) (
 	missing map[ledger.Key]bool, err error) {
 	accounts, currencies, lanes := keyColumns(keys)

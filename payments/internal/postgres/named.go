@@ -16,8 +16,8 @@ type Named struct {
 	Holds, Operations map[uuid.UUID]NamedRecord
 }
 
-// NamedRecord is what a command on a hold or an operation needs to know of it, first of all whether it reaches it: if it
-// covers the tenant and the owner.
+// NamedRecord is what a command on a hold or an operation needs to know of it, first of all whether it reaches it: if
+// it covers the tenant and the owner.
 type NamedRecord struct {
 	ID        uuid.UUID `db:"id"`
 	Tenant    string    `db:"tenant"`

@@ -162,9 +162,9 @@ func (s *Store) Message(ctx context.Context, id uuid.UUID) (Message, error) {
 	return m, err
 }
 
-// Operations lists the operations of an account, including those that paid it, newest first, from below the cursor on.
-// It leaves out the records of cancellations: the operations that they ended tell of them. It also leaves out what those
-// have asked for who do not reach the account.
+// Operations lists the operations of an account, including those that paid it, newest first, from below the cursor
+// on. It leaves out the records of cancellations: the operations that they ended tell of them. It also leaves out
+// what those have asked for who do not reach the account.
 func (s *Store) Operations(ctx context.Context, account Account, below int64, limit int) ([]ledger.Operation, error) {
 	rows, err := listWithin[operationRow](ctx, s, "list operations", `
 		SELECT `+operationColumns+` FROM (

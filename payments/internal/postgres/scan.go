@@ -74,7 +74,8 @@ var tableScans = []tableScan{
 				out.add(balanceItem(r.columns))
 			}
 		}},
-	{kind: chain.Balance, covered: []chain.Column{chain.UUID("t.account_id"), chain.Small("t.lane"), chain.Text("t.currency")},
+	{kind: chain.Balance,
+		covered: []chain.Column{chain.UUID("t.account_id"), chain.Small("t.lane"), chain.Text("t.currency")},
 		more: []chain.Column{chain.Big("t.entries"),
 			chain.Bool(`t.actual = coalesce(e.balance_after, 0) AND t.frozen = coalesce(e.frozen_after, 0)
 				AND (t.entries = 0 OR e.balance_after IS NOT NULL)`),
@@ -151,8 +152,8 @@ func (s tableScan) size(ctx context.Context, tx *sqlx.Tx) (n int, err error) {
 	return n, nil
 }
 
-// read reads the rows of some pages, from first on, as one value: a row of a result for each, with its columns apart, would
-// take several times as long.
+// read reads the rows of some pages, from first on, as one value: a row of a result for each, with its columns apart,
+// would take several times as long.
 func (s tableScan) read(ctx context.Context, tx *sqlx.Tx, first int, out sink) error {
 	var rows []byte
 	err := tx.QueryRowContext(ctx, `

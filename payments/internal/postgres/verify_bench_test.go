@@ -60,11 +60,12 @@ var filling = []struct {
 	{`ALTER TABLE payments DROP CONSTRAINT payments_pkey`, nothing},
 	{`INSERT INTO accounts (id, lane, created_at)
 		SELECT gen_random_uuid(), n % 64, now() FROM generate_series(1, $1) n`, accountsOnly},
-	{`INSERT INTO operations (id, lane, seq, operation, account_id, order_id, currency, amount, status, created_at, settled_at)
+	{`INSERT INTO operations (id, lane, seq, operation, account_id, order_id, currency, amount, status,
+			created_at, settled_at)
 		SELECT id, lane, row_number() OVER (), CASE n WHEN 0 THEN 'deposit' ELSE 'payment' END, account,
 			CASE WHEN n > 0 THEN id END, 'RUB', CASE n WHEN 0 THEN 4900 ELSE 100 END, 'success', now(), now()
-		FROM (SELECT gen_random_uuid() AS id, a.lane, a.id AS account, n FROM generate_series(0, 49) n, accounts a OFFSET 0) o`,
-		nothing},
+		FROM (SELECT gen_random_uuid() AS id, a.lane, a.id AS account, n
+			FROM generate_series(0, 49) n, accounts a OFFSET 0) o`, nothing},
 	{`INSERT INTO payments (order_id, lane, account_id, currency, amount, capture, status, captured, refunded, version,
 			created_at, updated_at)
 		SELECT id, lane, account_id, 'RUB', 100, 'automatic', 'succeeded', 100, 0, 1, now(), now()

@@ -41,9 +41,9 @@ const paymentService = "altyn.payments.v1.PaymentService"
 // stock is a connection of grpc-go, which knows nothing of Connect.
 func (b *bundle) stock() *grpc.ClientConn { return b.connect(b.URL) }
 
-func (b *bundle) connect(url string) *grpc.ClientConn {
+func (b *bundle) connect(address string) *grpc.ClientConn {
 	b.Helper()
-	conn, err := grpc.NewClient("passthrough:///"+strings.TrimPrefix(url, "http://"),
+	conn, err := grpc.NewClient("passthrough:///"+strings.TrimPrefix(address, "http://"),
 		grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		b.Fatal(err)

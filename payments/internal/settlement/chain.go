@@ -20,8 +20,8 @@ const (
 	headInterval = time.Hour   // how often the chain's head is published
 )
 
-// Chain links what batches have written, publishes the chain's head now and then, and calls wake when it has. Any number
-// of instances may run.
+// Chain links what batches have written, publishes the chain's head now and then, and calls wake when it has. Any
+// number of instances may run.
 func Chain(store *postgres.Store, log *slog.Logger, wake func()) stage.Loop {
 	return stage.Loop{
 		Name: "chain", Log: log, Every: linkInterval, Full: postgres.MaxLinked,

@@ -25,8 +25,8 @@ import (
 	"github.com/altyn-pay/altyn/testkit/postgrestest"
 )
 
-// Whatever is settled is in the chain, once: directly or by a worker, by any of several processes, while transactions are
-// rolled back, handlers panic and sessions die, and while two linkers compete.
+// Whatever is settled is in the chain, once: directly or by a worker, by any of several processes, while transactions
+// are rolled back, handlers panic and sessions die, and while two linkers compete.
 func TestEverySettledBatchIsChained(t *testing.T) {
 	t.Parallel()
 	const processes, clients, requests = 3, 8, 60
@@ -66,7 +66,9 @@ func TestEverySettledBatchIsChained(t *testing.T) {
 			for range requests {
 				account, other := accounts[rand.IntN(len(accounts))], accounts[rand.IntN(len(accounts))]
 				id := uuid.New()
-				order := ledger.Payment{OrderID: id, Currency: "RUB", Amount: 5, Capture: contract.CaptureManual, WaitForFunds: true}
+				order := ledger.Payment{
+					OrderID: id, Currency: "RUB", Amount: 5, Capture: contract.CaptureManual, WaitForFunds: true,
+				}
 				commands := []ledger.Command{
 					ledger.CreateAccount{}, ledger.Deposit{Currency: "RUB", Amount: 20}, ledger.Deposit{Currency: "RUB", Amount: 3},
 					ledger.Withdrawal{Currency: "RUB", Amount: 4, WaitForFunds: true}, ledger.HoldFunds{Currency: "RUB", Amount: 2},
