@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"strconv"
 	"time"
@@ -21,24 +22,51 @@ const (
 	maxDocument = 8 << 20
 )
 
-// specification serves what the specification of a service says of the paths under the prefixes. It names no host and
-// no schemes, so that a browser's "Try it out" comes to the gateway. When the service's specification cannot be read,
-// the answer is 503, which nobody caches.
-func specification(name string, service *upstream.Upstream, prefixes []string) http.HandlerFunc {
+// source is a service whose specification the gateway shows, and the prefixes of the paths that it passes on.
+type source struct {
+	name     string
+	service  *upstream.Upstream
+	prefixes []string
+}
+
+// specification serves what the specifications of services say of the paths that the gateway passes on to them, as one
+// document. It names no host and no schemes, so that a browser's "Try it out" comes to the gateway. When a service's
+// specification cannot be read, the answer is 503, which nobody caches.
+func specification(sources ...source) http.HandlerFunc {
 	return httpserver.Handle(func(w http.ResponseWriter, r *http.Request) error {
 		ctx, cancel := context.WithTimeout(r.Context(), documentTimeout)
 		defer cancel()
-		d, err := readDocument(ctx, service)
-		if err != nil {
-			p := httpserver.Unavailable(fmt.Errorf("specification of %s: %w", name, err))
-			p.Detail = "the specification of " + name + " cannot be read at the moment; try again shortly"
-			return p
+		var whole document
+		for _, s := range sources {
+			d, err := readDocument(ctx, s.service)
+			if err != nil {
+				p := httpserver.Unavailable(fmt.Errorf("specification of %s: %w", s.name, err))
+				p.Detail = "the specification of " + s.name + " cannot be read at the moment; try again shortly"
+				return p
+			}
+			swagger.Reduce(d, func(path string) bool { return under(path, s.prefixes) })
+			d.addOwnAnswers()
+			if whole == nil {
+				whole = d
+			} else {
+				whole.add(d)
+			}
 		}
-		swagger.Reduce(d, func(path string) bool { return under(path, prefixes) })
-		d.addOwnAnswers()
 		w.Header().Set("Cache-Control", "no-cache")
-		return httpserver.WriteJSON(w, http.StatusOK, d)
+		return httpserver.WriteJSON(w, http.StatusOK, whole)
 	})
+}
+
+// add adds another service's document. What both define under one name is the same thing, of package platform.
+func (d document) add(more document) {
+	d.object("info")["title"] = "Altyn"
+	d.object("info")["description"] = "Orders and payments, as the gateway serves both."
+	for _, part := range []string{"paths", "definitions"} {
+		maps.Copy(d.object(part), more.object(part))
+	}
+	tags, _ := d["tags"].([]any)
+	added, _ := more["tags"].([]any)
+	d["tags"] = append(tags, added...)
 }
 
 func readDocument(ctx context.Context, service *upstream.Upstream) (document, error) {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"os"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
@@ -27,8 +28,14 @@ func TestSpecificationsAreThoseOfTheGateway(t *testing.T) {
 	}
 	orders, payments := serve("orders"), serve("payments")
 	g := setup(t, func(cfg *Config) { cfg.Payments = []string{payments} }, orders)
-	for _, name := range []string{"orders", "payments"} {
-		page := name + ".json"
+	for name, definition := range own["orders"].object("definitions") {
+		if other := own["payments"].object("definitions")[name]; other != nil && !reflect.DeepEqual(definition, other) {
+			t.Errorf("the definitions of %s in orders and payments differ", name)
+		}
+	}
+	for page, services := range map[string][]string{
+		"orders.json": {"orders"}, "payments.json": {"payments"}, "doc.json": {"orders", "payments"},
+	} {
 		response, body, _ := g.do(t, newRequest(t, "GET", g.url+"/docs/"+page, nil))
 		read := document{}
 		if err := json.Unmarshal([]byte(body), &read); err != nil || response.StatusCode != 200 ||
@@ -40,16 +47,18 @@ func TestSpecificationsAreThoseOfTheGateway(t *testing.T) {
 			t.Errorf("%s shows what the gateway does not serve", page)
 		}
 		want := 0
-		for path, item := range own[name].object("paths") {
-			if !strings.HasPrefix(path, "/api/v1/") {
-				continue
-			}
-			want++
-			for method := range item.(map[string]any) {
-				responses := read.object("paths").object(path).object(method).object("responses")
-				for _, status := range []string{"400", "502", "503", "504"} { // the gateway's own answers too
-					if responses[status] == nil {
-						t.Errorf("%s lacks %s %s, or its answer %s", page, method, path, status)
+		for _, name := range services {
+			for path, item := range own[name].object("paths") {
+				if !strings.HasPrefix(path, "/api/v1/") {
+					continue
+				}
+				want++
+				for method := range item.(map[string]any) {
+					responses := read.object("paths").object(path).object(method).object("responses")
+					for _, status := range []string{"400", "502", "503", "504"} { // the gateway's own answers too
+						if responses[status] == nil {
+							t.Errorf("%s lacks %s %s, or its answer %s", page, method, path, status)
+						}
 					}
 				}
 			}
