@@ -31,8 +31,10 @@ const tokenTimeout = 10 * time.Second
 func Token(ctx context.Context, issuer, subject, tenant string, scopes ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, tokenTimeout)
 	defer cancel()
-	cfg := clientcredentials.Config{ClientID: subject + "@" + tenant, ClientSecret: "any", TokenURL: issuer + "/oauth/token",
-		Scopes: scopes, AuthStyle: oauth2.AuthStyleInHeader}
+	cfg := clientcredentials.Config{
+		ClientID: subject + "@" + tenant, ClientSecret: "any", Scopes: scopes,
+		TokenURL: issuer + "/oauth/token", AuthStyle: oauth2.AuthStyleInHeader,
+	}
 	token, err := cfg.Token(ctx)
 	if err != nil {
 		return "", fmt.Errorf("get a token of %s: %w", issuer, err)

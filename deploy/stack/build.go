@@ -11,7 +11,9 @@ import (
 )
 
 // programs are the packages of the services in the repository, and of the issuer for development.
-var programs = []string{"./orders/cmd/orders", "./payments/cmd/payments", "./gateway/cmd/gateway", "./deploy/cmd/issuer"}
+var programs = []string{
+	"./orders/cmd/orders", "./payments/cmd/payments", "./gateway/cmd/gateway", "./deploy/cmd/issuer",
+}
 
 // Root returns the root of the repository: the folder at or above the working directory that holds go.work.
 func Root() (string, error) {

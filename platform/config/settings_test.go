@@ -181,7 +181,8 @@ func TestSecretsInFiles(t *testing.T) {
 		strings.Contains(err.Error(), "s3cret") {
 		t.Errorf("no number: %v", err)
 	}
-	if row := Variables[settings]()[0].Row(); row != "| `PASSWORD` |  | the password; PASSWORD_FILE names a file with it |" {
+	const want = "| `PASSWORD` |  | the password; PASSWORD_FILE names a file with it |"
+	if row := Variables[settings]()[0].Row(); row != want {
 		t.Error(row)
 	}
 }

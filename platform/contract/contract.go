@@ -22,12 +22,12 @@ const (
 	TopicHeads     = "ledger.heads"
 )
 
-// FromAnyone tells whether anybody writes on a topic, not only a service of Altyn. What comes there is judged by a token,
-// at the time at which the broker got it; see AuthorizationHeader.
+// FromAnyone tells whether anybody writes on a topic, not only a service of Altyn. What comes there is judged by a
+// token, at the time at which the broker got it; see AuthorizationHeader.
 func FromAnyone(topic string) bool { return topic == TopicCommands || topic == TopicInventory }
 
-// AuthorizationHeader is the header of a message of a topic FromAnyone with its token, as over HTTP: Bearer, a space and
-// the token.
+// AuthorizationHeader is the header of a message of a topic FromAnyone with its token, as over HTTP: Bearer, a space
+// and the token.
 const AuthorizationHeader = "authorization"
 
 // IdentityHeader is the header of a message that an operator puts back: whose message it is, as JSON. It counts only

@@ -122,7 +122,8 @@ func (x *exchange) finish(r *http.Request) {
 	attrs = append(attrs,
 		slog.String("method", r.Method), slog.String("path", r.URL.Path), slog.String("route", route),
 		slog.Int("status", status), slog.Int("bytes", x.BytesWritten()),
-		slog.Float64("duration_ms", float64(took.Microseconds())/1000), slog.String("remote", cmp.Or(middleware.GetClientIP(r.Context()), r.RemoteAddr)),
+		slog.Float64("duration_ms", float64(took.Microseconds())/1000),
+		slog.String("remote", cmp.Or(middleware.GetClientIP(r.Context()), r.RemoteAddr)),
 		slog.String("request_id", x.id), slog.String("trace_id", telemetry.TraceID(x.trace)))
 	if x.err != nil {
 		attrs = append(attrs, slog.Any("error", x.err))

@@ -40,7 +40,8 @@ func TestPlane(t *testing.T) {
 		{"GET", "/version", 200, `"go"`, false}, {"GET", "/metrics", 200, "altyn_http_requests_total", false},
 		{"GET", "/debug/pprof/", 200, "goroutine", false}, {"GET", "/debug/pprof/heap", 200, "", false},
 		{"GET", "/debug/pprof/cmdline", 404, "", false}, {"GET", "/debug/pprof/profile?seconds=1", 200, "", false},
-		{"POST", "/debug/pprof/symbol", 200, "num_symbols", false}, {"GET", "/debug/pprof/trace?seconds=0.01", 200, "", false},
+		{"POST", "/debug/pprof/symbol", 200, "num_symbols", false},
+		{"GET", "/debug/pprof/trace?seconds=0.01", 200, "", false},
 	} {
 		for scope, status := range map[string]int{"operator": test.status, "orders:read": 403, "": 401} {
 			if test.open {

@@ -187,7 +187,7 @@ func TestUntilExpired(t *testing.T) {
 		want    error
 	}{{time.Time{}, nil}, {time.Now().Add(time.Hour), nil}, {time.Now(), context.DeadlineExceeded}} {
 		ctx, cancel := identity.UntilExpired(identity.NewContext(t.Context(), identity.Identity{Expires: test.expires}))
-		if err := ctx.Err(); err != test.want {
+		if err := ctx.Err(); !errors.Is(err, test.want) {
 			t.Errorf("%v: %v", test.expires, err)
 		}
 		if cancel(); ctx.Err() == nil {

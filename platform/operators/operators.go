@@ -1,5 +1,5 @@
-// Package operators serves to operators what is parked in a service, and what operators have done there. It is not part of package parked, so that whoever
-// parks something carries no HTTP.
+// Package operators serves to operators what is parked in a service, and what operators have done there. It is not part
+// of package parked, so that whoever parks something carries no HTTP.
 package operators
 
 import (

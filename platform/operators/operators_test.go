@@ -93,8 +93,10 @@ func setup(t *testing.T) *bundle {
 	b.DB = postgrestest.Database(t, "operators", actions.Migrations())
 	b.one.db, b.other.db = b.Service, b.Service
 	log := slog.New(slog.NewJSONHandler(&b.log, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	router := httpserver.NewRouter(httpserver.Options{Logger: slog.New(slog.DiscardHandler),
-		Registerer: prometheus.NewRegistry(), Authenticate: func(*http.Request) (identity.Identity, error) { return b.who, nil }})
+	router := httpserver.NewRouter(httpserver.Options{
+		Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
+		Authenticate: func(*http.Request) (identity.Identity, error) { return b.who, nil },
+	})
 	httpserver.Mount(router, operators.NewAPI(b.Service, log, &b.one, &b.other).Routes()...)
 	server := httptest.NewServer(router)
 	t.Cleanup(server.Close)

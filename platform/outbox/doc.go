@@ -15,6 +15,7 @@
 //
 // A message names the lane of its key, from 0 to contract.Lanes-1: messages of one transaction that have the same lane
 // share a row, and a Backlog goes by lanes; contract.Lane(account) fits where the key is an account, and 0 serves
-// where one lane is enough. It names its tenant, if there are any (package identity). Which keys share a partition is known from contract.Partition, Kafka's default. The names
-// of the metrics begin with altyn_outbox, the variables of Limits with OUTBOX.
+// where one lane is enough. It names its tenant, if there are any (package identity). Which keys share a partition is
+// known from contract.Partition, Kafka's default. The names of the metrics begin with altyn_outbox, the variables of
+// Limits with OUTBOX.
 package outbox

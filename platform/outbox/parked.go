@@ -79,9 +79,9 @@ func (p *Parked) Discard(ctx context.Context, id uuid.UUID, _ string, record par
 	})
 }
 
-// putBack calls change and record, and moves what is parked of the item's topic and key back into the outbox. All of it becomes
-// visible at once and keeps its numbers, which are below those of later messages of the key, so the relay publishes it
-// in order.
+// putBack calls change and record, and moves what is parked of the item's topic and key back into the outbox. All of it
+// becomes visible at once and keeps its numbers, which are below those of later messages of the key, so the relay
+// publishes it in order.
 func (p *Parked) putBack(ctx context.Context, id uuid.UUID, record parked.Record,
 	change func(*sqlx.Tx, parkedRow) error) (parked.Item, error) {
 	var row parkedRow

@@ -57,7 +57,8 @@ func TestTheDatabaseIsVerified(t *testing.T) {
 		refused          bool
 	}{
 		{"db.example", "", "", false}, {"db.example", "verify-full", "", false}, {"db.example", "disable", "", true},
-		{"db.example", "require", "", true}, {"db.example", "verify-ca", "", true}, {"127.0.0.1.example", "disable", "", true},
+		{"db.example", "require", "", true}, {"db.example", "verify-ca", "", true},
+		{"127.0.0.1.example", "disable", "", true},
 		{"db.example", "disable", "true", false}, {"127.0.0.1", "disable", "", false}, {"::1", "", "", false},
 	} {
 		cfg, err := config.LoadFrom[Config](map[string]string{"POSTGRES_HOST": test.host, "POSTGRES_SSLMODE": test.mode,

@@ -180,8 +180,8 @@ func (p Program) checkDatabase(variable string) error {
 	if role != password || p.Config.HTTP.Open || cfg.Local() {
 		return nil
 	}
-	return config.Invalid(variable, "must be set, and not to the role's name, because the database is on another machine; "+
-		"ALTYN_OPEN=true lifts that")
+	return config.Invalid(variable,
+		"must be set, and not to the role's name, because the database is on another machine; ALTYN_OPEN=true lifts that")
 }
 
 func (p Program) logger() *slog.Logger {

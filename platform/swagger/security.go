@@ -36,7 +36,8 @@ func secure(text []byte, routes []httpserver.Route) ([]byte, error) {
 	}
 	document["securityDefinitions"] = object{"token": object{
 		"type": "apiKey", "in": "header", "name": "Authorization",
-		"description": "With AUTH=jwt: the word Bearer, a blank and an access token. Otherwise nobody has to show who they are.",
+		"description": "With AUTH=jwt: the word Bearer, a blank and an access token. " +
+			"Otherwise nobody has to show who they are.",
 	}}
 	delete(document, "security")
 	paths, _ := document["paths"].(object)

@@ -12,7 +12,8 @@ import (
 
 func TestSecure(t *testing.T) {
 	call := `{"responses":{"403":{"description":"cross_origin","schema":{"a":1},"headers":{"X-Request-Id":{"b":1}}}}}`
-	text := `{"swagger":"2.0","security":[],"paths":{"/one":{"get":` + call + `,"post":` + call + `},"/two":{"get":` + call + `}}}`
+	text := `{"swagger":"2.0","security":[],"paths":{"/one":{"get":` + call + `,"post":` + call +
+		`},"/two":{"get":` + call + `}}}`
 	routes := []httpserver.Route{
 		httpserver.NewRoute("GET", "/one", identity.AnyOf(identity.MoneyIn, identity.Operator), http.NotFoundHandler()),
 		httpserver.NewRoute("POST", "/one", identity.Anyone, http.NotFoundHandler()),

@@ -59,7 +59,7 @@ func UI(specs ...Spec) http.Handler {
 // Routes are the pages of a service's API, or of its operators' plane: /docs/ with Swagger UI for its one document,
 // /docs/doc.json with what the document says of the paths to keep (Reduce), and /docs, which leads to them. The
 // document is Swagger 2.0. The page's Authorize gets tokens at login; of empty URLs there is none.
-func Routes(name, document string, keep func(path string) bool,
+func Routes(name, document string, keep func(string) bool,
 	login func() (authorization, token string)) ([]httpserver.Route, error) {
 	var spec map[string]any
 	if err := json.Unmarshal([]byte(document), &spec); err != nil {

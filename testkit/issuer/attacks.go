@@ -81,11 +81,11 @@ func (a *attacks) payload() string { return strings.Split(a.good(a.keys[0]), "."
 func encode(value any) string {
 	text, ok := value.(string)
 	if !ok {
-		bytes, err := json.Marshal(value)
+		encoded, err := json.Marshal(value)
 		if err != nil {
 			panic(err) // only what can be encoded is made here
 		}
-		text = string(bytes)
+		text = string(encoded)
 	}
 	return base64.RawURLEncoding.EncodeToString([]byte(text))
 }
@@ -337,7 +337,7 @@ func (a *attacks) payloads(key Key) {
 			`"exp":NaN,"x":`, 1),
 		strings.Replace(string(good), `"exp":`, `"exp":0x7fffffff,"x":`, 1), strings.Replace(string(good), `"exp":`,
 			`"exp":+`, 1),
-		strings.Replace(string(good), `"`, `'`, -1), inner + `,"x":` + strings.Repeat("[", 5000),
+		strings.ReplaceAll(string(good), `"`, `'`), inner + `,"x":` + strings.Repeat("[", 5000),
 		inner + `,"x":"` + strings.Repeat("x", 48<<10) + `"}`,
 		inner + `,"x":` + strings.Repeat(`{"x":`, 11000) + "1" + strings.Repeat("}", 11001),
 	} {

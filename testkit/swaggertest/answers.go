@@ -134,7 +134,8 @@ func words(text string) []string {
 // CheckExamples sends each operation as the document shows it, in the order of paths and methods: with the example of
 // its body, and those of its parameters. prepare is called before an operation and returns the IDs that no document
 // can know. base is where an operation is served. Each must succeed with an answer as documented.
-func CheckExamples(t *testing.T, s *Spec, base func(*Operation) string, prepare func(o *Operation, parameter string) string) {
+func CheckExamples(t *testing.T, s *Spec, base func(*Operation) string,
+	prepare func(o *Operation, parameter string) string) {
 	for _, o := range s.Operations {
 		path := o.fill(func(name string) string {
 			for _, p := range o.In("path") {

@@ -68,9 +68,10 @@ func cursors(t testing.TB, path string) (forged []string) {
 
 // CheckParameters sends hostile values for every path and query parameter of every operation: the answer must never
 // be a 5xx, and a 400 must name the parameter. The documented query parameters must be taken, and unknown, repeated
-// or empty ones refused. base is where an operation is served. exists returns an
-// ID that exists for a path parameter, or "".
-func CheckParameters(t *testing.T, s *Spec, base func(*Operation) string, exists func(o *Operation, name string) string) {
+// or empty ones refused. base is where an operation is served. exists returns an ID that exists for a path
+// parameter, or "".
+func CheckParameters(t *testing.T, s *Spec, base func(*Operation) string,
+	exists func(o *Operation, name string) string) {
 	names := map[string]bool{}
 	for _, o := range s.Operations {
 		for _, p := range o.In("query") {

@@ -235,8 +235,10 @@ func (b *bench) on(ctx context.Context, name string, run func(ctx context.Contex
 // start starts a stack to measure, with accounts for the load. Where there are limits, it has tenants instead, which
 // open their own.
 func (b *bench) start(ctx context.Context, limits []string) (*site, error) {
-	s, err := start(ctx, b.Auth == "jwt" || len(limits) > 0, limits, stack.Options{Binaries: b.binaries, Kafka: stack.Kafka{Kind: b.Kafka},
-		Progress: func(line string) { say("%s", line) }})
+	s, err := start(ctx, b.Auth == "jwt" || len(limits) > 0, limits, stack.Options{
+		Binaries: b.binaries, Kafka: stack.Kafka{Kind: b.Kafka},
+		Progress: func(line string) { say("%s", line) },
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -22,7 +22,9 @@ type stack struct {
 // settings are the Compose file's variables. They are removed from the environment and .env is ignored, so that the
 // stack is tried as it stands in the repository.
 var settings = []string{
-	"ALLOWED_HOSTS", "ALLOWED_ORIGINS", "ALTYN_BIND", "ALTYN_REVISION", "LOG_LEVEL", "POSTGRES_SUPERUSER_PASSWORD",
+	"ALLOWED_HOSTS", "ALLOWED_ORIGINS", "ALTYN_BIND", "ALTYN_REVISION",
+	"AUTH", "AUTH_ISSUER", "AUTH_AUDIENCE", "AUTH_JWKS_URL", "AUTH_TENANT_CLAIM", "KEYCLOAK_PASSWORD",
+	"LOG_LEVEL", "POSTGRES_SUPERUSER_PASSWORD",
 	"ORDERS_PASSWORD", "ORDERS_OWNER_PASSWORD", "PAYMENTS_PASSWORD", "PAYMENTS_OWNER_PASSWORD",
 }
 

@@ -37,14 +37,16 @@ func (c client) AuthMethod() oidc.AuthMethod         { return c.method }
 func (c client) ResponseTypes() []oidc.ResponseType {
 	return []oidc.ResponseType{oidc.ResponseTypeCode}
 }
-func (c client) GrantTypes() []oidc.GrantType                                 { return []oidc.GrantType{c.grant} }
-func (c client) LoginURL(id string) string                                    { return loginPath + "?id=" + id }
-func (c client) AccessTokenType() op.AccessTokenType                          { return op.AccessTokenTypeJWT }
-func (c client) IDTokenLifetime() time.Duration                               { return time.Hour }
-func (c client) DevMode() bool                                                { return false }
-func (c client) IsScopeAllowed(scope string) bool                             { return known(scope) }
-func (c client) IDTokenUserinfoClaimsAssertion() bool                         { return false }
-func (c client) ClockSkew() time.Duration                                     { return 0 }
+func (c client) GrantTypes() []oidc.GrantType         { return []oidc.GrantType{c.grant} }
+func (c client) LoginURL(id string) string            { return loginPath + "?id=" + id }
+func (c client) AccessTokenType() op.AccessTokenType  { return op.AccessTokenTypeJWT }
+func (c client) IDTokenLifetime() time.Duration       { return time.Hour }
+func (c client) DevMode() bool                        { return false }
+func (c client) IsScopeAllowed(scope string) bool     { return known(scope) }
+func (c client) IDTokenUserinfoClaimsAssertion() bool { return false }
+func (c client) ClockSkew() time.Duration             { return 0 }
+
+//nolint:revive // op names it
 func (c client) RestrictAdditionalIdTokenScopes() func([]string) []string     { return same }
 func (c client) RestrictAdditionalAccessTokenScopes() func([]string) []string { return same }
 

@@ -7,7 +7,6 @@ import (
 	"html/template"
 	"net/http"
 	"strings"
-	"time"
 )
 
 // login is the page on which a person says who he is. Nobody checks it.
@@ -79,5 +78,5 @@ func (l *login) write(w http.ResponseWriter, status int, f form) {
 
 func (l *login) gone(w http.ResponseWriter) {
 	http.Error(w, fmt.Sprintf("Nobody waits for this login any more (it has %s): start again where you came from.",
-		requestTimeout/time.Minute*time.Minute), http.StatusNotFound)
+		requestTimeout), http.StatusNotFound)
 }

@@ -22,8 +22,8 @@ import (
 	"github.com/altyn-pay/altyn/platform/telemetry"
 )
 
-const about = `issuer is an issuer of tokens for development: whoever reaches it gets whatever token he asks for, so it listens
-on loopback only. Its key is kept in a file, so that tokens outlive it.`
+const about = `issuer is an issuer of tokens for development: whoever reaches it gets whatever token he asks for, so it
+listens on loopback only. Its key is kept in a file, so that tokens outlive it.`
 
 func main() { os.Exit(program().Main()) }
 
@@ -53,8 +53,8 @@ func (s settings) Validate() error {
 		!net.ParseIP(host).IsLoopback() {
 		errs = append(errs, config.Invalid("ISSUER_ADDR", "must be on loopback: whoever reaches the issuer has all rights"))
 	}
-	if u, err := url.Parse(s.URL); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.Path != "" ||
-		u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+	if u, err := url.Parse(s.URL); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" ||
+		u.Path != "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		errs = append(errs, config.Invalid("ISSUER_URL", "must be a URL without a path, such as http://127.0.0.1:8010"))
 	}
 	if s.Lifetime < time.Second || s.Lifetime > 30*24*time.Hour {
@@ -98,9 +98,10 @@ func (t wanted) Validate() error {
 	if err := identity.CheckTenant(t.Tenant); err != nil {
 		errs = append(errs, config.Invalid("--tenant", "%v", err))
 	}
-	for _, scope := range strings.Fields(t.Scope) {
+	for scope := range strings.FieldsSeq(t.Scope) {
 		if !known(scope) {
-			errs = append(errs, config.Invalid("--scope", "must name scopes such as orders:read or money:out.own, not %q", scope))
+			errs = append(errs, config.Invalid("--scope",
+				"must name scopes such as orders:read or money:out.own, not %q", scope))
 		}
 	}
 	return errors.Join(errs...)

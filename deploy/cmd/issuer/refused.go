@@ -15,7 +15,9 @@ import (
 
 var errNotHere = errors.New("the issuer for development does not do this")
 
-func (s *store) CreateAccessAndRefreshTokens(context.Context, op.TokenRequest, string) (string, string, time.Time, error) {
+func (s *store) CreateAccessAndRefreshTokens(
+	context.Context, op.TokenRequest, string,
+) (string, string, time.Time, error) {
 	return "", "", time.Time{}, errNotHere
 }
 

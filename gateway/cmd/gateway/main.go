@@ -52,7 +52,8 @@ func serve(ctx context.Context, cfg edge.Config) error {
 	})
 	group.Go(func() error {
 		return httpserver.Run(ctx, httpserver.Server{
-			Name: "operators", Addr: httpserver.PlaneAddr(cfg.AdminAddr), Handler: handler.Admin, Logger: logger, WriteTimeout: httpserver.PlaneTimeout,
+			Name: "operators", Addr: httpserver.PlaneAddr(cfg.AdminAddr), Handler: handler.Admin,
+			Logger: logger, WriteTimeout: httpserver.PlaneTimeout,
 		})
 	})
 	return group.Wait()

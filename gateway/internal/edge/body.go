@@ -2,6 +2,7 @@ package edge
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"net/http"
 
@@ -43,7 +44,7 @@ type body struct{ io.Reader }
 
 func (b body) Read(p []byte) (int, error) {
 	n, err := b.Reader.Read(p)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		err = httpserver.BodyProblem(err)
 	}
 	return n, err

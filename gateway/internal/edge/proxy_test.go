@@ -224,7 +224,8 @@ func TestLimitsAndAddressesAtTheGateway(t *testing.T) {
 			t.Fatal(err)
 		}
 		answer.Body.Close()
-		if got := answer.Header.Values("RateLimit"); answer.StatusCode != test.status || len(got) != 1 || got[0] != test.left {
+		got := answer.Header.Values("RateLimit")
+		if answer.StatusCode != test.status || len(got) != 1 || got[0] != test.left {
 			t.Errorf("%s: %s %q", test.path, answer.Status, got)
 		}
 	}

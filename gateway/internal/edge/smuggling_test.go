@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -245,7 +246,7 @@ func attacks() map[string]string {
 		all["chunks: "+name] = head + "Transfer-Encoding: chunked\r\n\r\n" + chunks + smuggled + "\r\n\r\n"
 	}
 	inBody := fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(smuggled)+4, smuggled+"\r\n\r\n")
-	for name, text := range map[string]string{
+	maps.Copy(all, map[string]string{
 		"obs-fold":              head + "X: a\r\n " + smuggledPath + "\r\n" + inBody,
 		"fold of the first":     "POST " + attackPath + " HTTP/1.1\r\n X: x\r\nHost: localhost\r\n" + inBody,
 		"bare LF everywhere":    strings.ReplaceAll(head+"Content-Length: 0\r\n\r\n", "\r\n", "\n"),
@@ -278,9 +279,7 @@ func attacks() map[string]string {
 			inBody,
 		"method override": head + "X-HTTP-Method-Override: GET " + smuggledPath + "\r\n" + inBody,
 		"length dropped":  head + "Connection: Content-Length\r\n" + inBody,
-	} {
-		all[name] = text
-	}
+	})
 	return all
 }
 
@@ -355,7 +354,9 @@ func serveAlone(t *testing.T, handler chi.Router) string {
 		done <- httpserver.Run(ctx, httpserver.Server{Name: "service", Addr: "127.0.0.1:0", Handler: handler, H2C: true,
 			Logger: slog.New(slog.DiscardHandler), Listening: func(addr net.Addr) { listening <- addr.String() }})
 	}()
-	t.Cleanup(func() { <-done }) // t's context ends before
+	t.Cleanup(func() { // t's context ends before
+		<-done
+	})
 	return "http://" + <-listening
 }
 

@@ -27,13 +27,14 @@ func (g *gateway) fetchKeys(t *testing.T) {
 func TestTokens(t *testing.T) {
 	tokens := issuer.New(t)
 	var asked atomic.Int64
-	g := setup(t, func(cfg *Config) { cfg.Auth = tokens.Config() }, service(t, func(w http.ResponseWriter, r *http.Request) {
+	orders := service(t, func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.Path, "/api/") {
 			asked.Add(1)
 		}
 		w.Header().Set("X-Got", r.Header.Get("Authorization"))
 		_, _ = w.Write([]byte(`{"swagger":"2.0"}`))
-	}))
+	})
+	g := setup(t, func(cfg *Config) { cfg.Auth = tokens.Config() }, orders)
 	g.fetchKeys(t)
 	good := "Bearer " + tokens.Token("shop", "alice", "orders:read")
 	send := func(method, path, token string) *http.Response {

@@ -72,7 +72,8 @@ const maxHealAfter = 24 * time.Hour
 
 func newProgram(cfg Config) service.Program {
 	return service.Program{
-		Name: name, Addr: cfg.Addr, AdminAddr: cfg.AdminAddr, Config: cfg.Config, Migrations: postgres.Migrations(), Amounts: []string{"orders"},
+		Name: name, Addr: cfg.Addr, AdminAddr: cfg.AdminAddr, Config: cfg.Config,
+		Migrations: postgres.Migrations(), Amounts: []string{"orders"},
 		Topics: topics, Reads: reads, Classify: api.Classify,
 		Build: func(p *service.Process) error { return build(p, cfg.HealAfter) },
 	}

@@ -28,7 +28,8 @@ func TestExamples(t *testing.T) {
 	startPayments(t, broker)
 	p := start(t, configuration(t, postgrestest.Database(t, name, postgres.Migrations()...), broker))
 	id := p.place(t, "?wait=30s", "1.00").ID.String()
-	swaggertest.CheckExamples(t, swaggertest.Load(docs.Document), p.baseOf, func(o *swaggertest.Operation, _ string) string {
+	spec := swaggertest.Load(docs.Document)
+	swaggertest.CheckExamples(t, spec, p.baseOf, func(o *swaggertest.Operation, _ string) string {
 		if o.Tags[0] == "operators" {
 			return "" // nothing is parked
 		}

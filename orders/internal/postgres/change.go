@@ -14,7 +14,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/watch"
 )
 
-// Lock, for events of payments, locks the orders that exist, in one global order, and returns them by ID.
+// Lock locks the orders that exist, for events of payments, in one global order, and returns them by ID.
 func (s *Store) Lock(ctx context.Context, tx *sqlx.Tx, ids []uuid.UUID) (map[uuid.UUID]order.Order, error) {
 	return selectOrders(ctx, tx, `
 		SELECT `+orderColumns.String()+` FROM orders WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE`, ids)

@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -65,7 +66,7 @@ func TestOrdersOfTheVersionBefore(t *testing.T) {
 		t.Fatalf("%v: %+v", err, o)
 	}
 	for _, by := range []identity.Reach{{Tenant: "shop"}, {Owner: "alice"}, {Tenant: "shop", Owner: "alice"}} {
-		if _, err := store.Order(t.Context(), by, id); err != postgres.ErrNotFound {
+		if _, err := store.Order(t.Context(), by, id); !errors.Is(err, postgres.ErrNotFound) {
 			t.Errorf("%+v: %v", by, err)
 		}
 	}

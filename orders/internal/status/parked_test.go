@@ -97,7 +97,8 @@ func TestAParkedEventIsAppliedAgain(t *testing.T) {
 		t.Errorf("before it is mended: %+v, %v", again, err)
 	}
 	mend()
-	if was, err := b.worker.Redrive(t.Context(), item.ID, unrecorded); err != nil || was.ID != item.ID || was.Attempts != 2 {
+	if was, err := b.worker.Redrive(t.Context(), item.ID, unrecorded); err != nil ||
+		was.ID != item.ID || was.Attempts != 2 {
 		t.Errorf("mended: %+v, %v", was, err)
 	}
 	if got := b.status(t, orders[0]); got != order.Paid || len(b.list(t)) != 0 ||
@@ -221,7 +222,8 @@ func TestWhatCannotBeAppliedStaysParked(t *testing.T) {
 		t.Errorf("parked %+v", got)
 	}
 	for i, item := range items {
-		if was, err := b.worker.Discard(t.Context(), item.ID, "why", unrecorded); err != nil || was.ID != item.ID || was.Attempts != 3 {
+		if was, err := b.worker.Discard(t.Context(), item.ID, "why", unrecorded); err != nil ||
+			was.ID != item.ID || was.Attempts != 3 {
 			t.Errorf("discarded %+v, %v", was, err)
 		}
 		if left := len(b.list(t)); left != len(items)-1-i {

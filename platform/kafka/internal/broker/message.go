@@ -26,7 +26,8 @@ type Message struct {
 	// Appended is set on a consumed message whose Time is when the broker got it; its writer did not choose that time.
 	Appended bool
 	// Authorization is the values of the headers authorization, in any case, of a consumed message. They are not among
-	// its Headers: a token is for whoever judges the message, and must not go with it into a table, a dead letter or a log.
+	// its Headers: a token is for whoever judges the message, and must not go with it into a table, a dead letter or
+	// a log.
 	Authorization []string
 
 	// Unreadable is set on a consumed message that stands for offsets which could not be read. Such a message has only its
