@@ -81,7 +81,8 @@ func TestVariables(t *testing.T) {
 		{Name: "ADDR", Default: ":8080", Help: "address"},
 		{Name: "BROKERS", Default: "127.0.0.1:9092", Help: "addresses of brokers"},
 		{Name: "BODY", Default: "1MiB", Help: "largest body"}, {Name: "DATABASE_PORT", Default: "54320"},
-		{Name: "DATABASE_NAME"}, {Name: "DATABASE_PASSWORD", Secret: true},
+		{Name: "DATABASE_NAME"},
+		{Name: "DATABASE_PASSWORD", Help: "; DATABASE_PASSWORD_FILE names a file with it", Secret: true},
 		{Name: "DATABASE_TIMEOUT", Default: "5s"}, {Name: "LIMITS_PORT", Default: "10"},
 	}
 	if !reflect.DeepEqual(vars, want) {

@@ -21,7 +21,7 @@ const defaultBodyMemory = 32 << 20
 type Config struct {
 	Open           bool         `env:"ALTYN_OPEN" default:"false" help:"whether everybody who reaches this process may do everything: with AUTH=none it listens beyond loopback only then, and takes default passwords for a database on another machine"`
 	AllowedOrigins []string     `env:"ALLOWED_ORIGINS" help:"origins of other sites whose pages may call the API, such as https://shop.example, separated by commas"`
-	AllowedHosts   []string     `env:"ALLOWED_HOSTS" help:"hosts, beside localhost, by which clients reach this process: name or name:port, separated by commas"`
+	AllowedHosts   []string     `env:"ALLOWED_HOSTS" help:"hosts, beside localhost, by which clients reach this process: name or name:port, separated by commas; with AUTH=jwt and none named, all"`
 	BodyMemory     config.Bytes `env:"HTTP_BODY_MEMORY" default:"32MiB" help:"room for the bodies of the requests in flight; beyond it large ones get 503 overloaded"`
 	Limits         Limits
 }
@@ -107,8 +107,14 @@ var probes = map[string]bool{"/healthz": true, "/readyz": true, "/metrics": true
 //     has to drop it, and what was meant to happen once may happen twice.
 //
 // NewRouter contains it.
-func (c Config) Guard(next http.Handler) http.Handler {
-	g := &guard{hosts: make(map[string]bool), cross: http.NewCrossOriginProtection()}
+func (c Config) Guard(next http.Handler) http.Handler { return c.guard(false, next) }
+
+// guard is Guard. Where requests need tokens, a page whose name is made to lead here has none: then every host is
+// served, unless AllowedHosts names some.
+func (c Config) guard(tokens bool, next http.Handler) http.Handler {
+	g := &guard{
+		anyHost: tokens && len(c.AllowedHosts) == 0, hosts: make(map[string]bool), cross: http.NewCrossOriginProtection(),
+	}
 	for _, text := range c.AllowedHosts {
 		if name, port, ok := splitHost(strings.ToLower(text)); ok {
 			g.hosts[joinHost(name, port)] = true
@@ -136,8 +142,9 @@ func (c Config) Guard(next http.Handler) http.Handler {
 }
 
 type guard struct {
-	hosts map[string]bool
-	cross *http.CrossOriginProtection
+	anyHost bool
+	hosts   map[string]bool
+	cross   *http.CrossOriginProtection
 }
 
 // check returns the error of a request that must not be served.
@@ -168,8 +175,8 @@ func (g *guard) serves(r *http.Request) bool {
 		return true
 	}
 	name, port, ok := splitHost(r.Host)
-	if !ok {
-		return false
+	if !ok || g.anyHost {
+		return ok
 	}
 	if addr, err := netip.ParseAddr(name); err == nil && (addr.Unmap().IsLoopback() || probes[r.URL.Path]) {
 		return true

@@ -104,6 +104,28 @@ func TestPagesOfOtherSitesAreRefused(t *testing.T) {
 	}
 }
 
+// Where requests need tokens, hosts matter only to whoever names some.
+func TestHostsWhereTokensAreNeeded(t *testing.T) {
+	for _, test := range []struct {
+		hosts  []string
+		host   string
+		served bool
+	}{
+		{nil, "pay.example", true}, {nil, "PAY.example:443", true}, {nil, "pay.example:x", false},
+		{[]string{"pay.example"}, "pay.example", true}, {[]string{"pay.example"}, "evil.example", false},
+	} {
+		router := NewRouter(Options{
+			Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(), Tokens: true,
+			Config: Config{AllowedHosts: test.hosts},
+		})
+		router.Get("/orders/1", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(299) })
+		if status := ask(t, router, "GET", "/orders/1", test.host).StatusCode; (status == 299) != test.served ||
+			!test.served && status != http.StatusMisdirectedRequest {
+			t.Errorf("hosts %q, Host %q: %d", test.hosts, test.host, status)
+		}
+	}
+}
+
 func TestOtherHostsAreMisdirected(t *testing.T) {
 	router := guarded(Config{AllowedHosts: []string{"orders", "Altyn.Example:8443", "10.1.2.3", "[fd00::1]"}})
 	for _, call := range guardedCalls {

@@ -31,6 +31,8 @@ type Options struct {
 	// Authenticate tells who asks; its errors are answered as by Error. Without it nobody is known, and Mount's routes are
 	// closed but for public ones.
 	Authenticate func(r *http.Request) (identity.Identity, error)
+	// Tokens says that Authenticate demands a token, so that no page can act by its visitor's network alone.
+	Tokens bool
 	// Config says which pages and hosts are served, and how much memory bodies may take.
 	Config Config
 }
@@ -60,7 +62,8 @@ func NewRouter(options Options) chi.Router {
 	s.bodies.limit = int64(cmp.Or(options.Config.BodyMemory, defaultBodyMemory))
 	s.bodies.full = Overloaded("the bodies of other requests take all the room there is for them; try again shortly")
 	router := chi.NewRouter()
-	router.Use(limits.believe(), s.observe, s.countAddress, options.Config.Guard, checkedURL, middleware.GetHead)
+	guard := func(next http.Handler) http.Handler { return options.Config.guard(options.Tokens, next) }
+	router.Use(limits.believe(), s.observe, s.countAddress, guard, checkedURL, middleware.GetHead)
 	router.NotFound(NotFound)
 	router.MethodNotAllowed(func(w http.ResponseWriter, r *http.Request) {
 		methods := allowed(router, r)

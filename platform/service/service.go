@@ -218,7 +218,7 @@ func Serve(ctx context.Context, program Program, listening func(Addresses)) (err
 	p.Metrics.MustRegister(p.Health)
 	options := httpserver.Options{
 		Logger: p.Log, Registerer: p.Metrics, Classify: program.Classify, Render: program.Render,
-		Authenticate: p.Tokens.Authenticate, Config: cfg.HTTP,
+		Authenticate: p.Tokens.Authenticate, Tokens: p.Tokens.On(), Config: cfg.HTTP,
 	}
 	p.router, p.plane = httpserver.NewRouter(options), httpserver.NewPlane(options, p.Metrics, p.Health)
 	httpserver.Mount(p.router,

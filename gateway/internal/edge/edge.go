@@ -90,7 +90,8 @@ func New(cfg Config, logger *slog.Logger, registry *prometheus.Registry) (*Gatew
 
 	tokens := bearer.New(cfg.Auth, logger)
 	options := httpserver.Options{
-		Logger: logger, Registerer: registry, Classify: problemOf, Authenticate: tokens.Authenticate, Config: cfg.HTTP,
+		Logger: logger, Registerer: registry, Classify: problemOf, Authenticate: tokens.Authenticate,
+		Tokens: tokens.On(), Config: cfg.HTTP,
 	}
 	router := httpserver.NewRouter(options)
 	// The services judge what a token allows.
