@@ -313,8 +313,8 @@ func (n *tenant) check() error {
 	return nil
 }
 
-// checkTimes expects the median time of an answer about another's account to be that about one that is not there, within
-// a quarter. They are asked by turns. What else the machine does may be in the way once, but not each time.
+// checkTimes expects the median time of an answer about another's account to be that about one that is not there,
+// within a quarter. They are asked by turns. What else the machine does may be in the way once, but not each time.
 func checkTimes(t *testing.T, n *tenant, id uuid.UUID) {
 	t.Helper()
 	const pairs, tries = 150, 5
