@@ -97,7 +97,7 @@ docker-logs:
 
 # Not from the cache: it does not know that the whole-system tests are about the services' programs too.
 test: ## run all tests with the race detector; the packages share one PostgreSQL
-	go run ./testkit/cmd/with-postgres -- go test -race -count=1 $(PACKAGES)
+	go run ./testkit/cmd/with-postgres -- go test -race -count=1 -timeout 20m $(PACKAGES)
 	go test ./payments/internal/ledger -run TestManyOperations -v -operations 10000000
 test-compose: ## try the form with Docker: orders, two payments instances, killed containers
 	go run ./deploy/cmd/compose

@@ -11,7 +11,7 @@ import (
 // Credential is the settings of a client that may need a token.
 type Credential struct {
 	Token string `env:"ALTYN_TOKEN" secret:"true" help:"token to show, where the stack wants one (AUTH=jwt)"`
-	File  string `flag:"token-file" env:"ALTYN_TOKEN_FILE" value:"FILE" help:"file of that token"`
+	File  string `flag:"token-file" value:"FILE" help:"file of that token, as ALTYN_TOKEN_FILE is"`
 }
 
 // Validate refuses two tokens.
