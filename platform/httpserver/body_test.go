@@ -268,7 +268,7 @@ func TestRestingConnectionsAreClosed(t *testing.T) {
 				writer.Go(func() {
 					_, err := io.WriteString(client, test.first)
 					for i := 0; err == nil && test.drip != ""; i++ {
-						time.Sleep(time.Second)
+						<-time.After(time.Second) // of the bubble's clock
 						_, err = io.WriteString(client, test.drip[i%len(test.drip):i%len(test.drip)+1])
 					}
 				})
