@@ -45,7 +45,7 @@ func (p *Producer) catchUp(ctx context.Context, topic string) {
 	was, err := p.pool.Topics(ctx, topic)
 	is, asideErr := p.aside.Topics(ctx, topic)
 	if err != nil || asideErr != nil || was[topic].Err != nil || !slices.Equal(was[topic].Leaders, is[topic].Leaders) {
-		p.pool.Forget()
+		p.pool.Refresh() // Forget may have had its turn just before the topic became well
 	}
 }
 

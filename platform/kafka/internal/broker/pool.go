@@ -72,6 +72,9 @@ func (c *Pool) Forget() {
 	}
 }
 
+// Refresh is Forget for callers that know that what is cached is wrong: it has an effect whenever it is called.
+func (c *Pool) Refresh() { c.transport.CloseIdleConnections() }
+
 // Close drops the connections. Requests under way are not disturbed.
 func (c *Pool) Close() { c.transport.CloseIdleConnections() }
 
