@@ -238,7 +238,7 @@ func (g *guarded) without(account uuid.UUID, rights []contract.Right, tells stri
 	for _, right := range rights {
 		began[right.User] = len(g.log(right.User))
 	}
-	if err := wait.Within(time.Minute, 100*time.Millisecond, func() error {
+	if err := wait.Within(3*time.Minute, 100*time.Millisecond, func() error {
 		g.provoke(account)
 		for _, right := range rights {
 			text := g.log(right.User)
