@@ -79,6 +79,14 @@ func (g *guarded) run(t *testing.T, user, program, command string) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), filepath.Join(binaries, program), command)
 	cmd.Env = append(os.Environ(), g.environment(user)...)
+	if g.bundle != nil { // what an operator does is recorded
+		db, err := g.Database(program)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd.Env = append(cmd.Env, "POSTGRES_HOST="+db.Host, fmt.Sprint("POSTGRES_PORT=", db.Port),
+			"POSTGRES_SSLMODE="+db.SSLMode)
+	}
 	output, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%s %s: %v: %s", program, command, err, output)

@@ -13,6 +13,7 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/identity"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
@@ -30,8 +31,8 @@ type Action struct {
 	Tenant string `db:"tenant" json:"tenant" example:"default"`
 	// the operator: the token's sub; left out where nobody has to show who they are
 	Subject string `db:"subject" json:"subject,omitempty" validate:"optional" example:"alice"`
-	Action  string `db:"action" json:"action" enums:"parked.redrive,parked.discard"`
-	// what it was done to
+	Action  string `db:"action" json:"action" enums:"parked.redrive,parked.discard,dead_letter.put_back,message.on_behalf,ledger.seal"`
+	// what it was done to: an ID, a message as topic/partition/offset, or a sealing by its number
 	Object string `db:"object" json:"object" example:"01a1fa0e-c6f4-7058-9bab-7af3716ffb16"`
 	// what the operator said
 	Reason string `db:"reason" json:"reason,omitempty" validate:"optional" example:"agreed with the client in ticket 42"`
@@ -40,11 +41,43 @@ type Action struct {
 	RequestID string          `db:"request_id" json:"request_id,omitempty" validate:"optional"`
 } // @name AdminAction
 
-// Append records an action with the transaction in which it is done. The database tells the time.
+// The actions.
+const (
+	Redrive  = "parked.redrive"
+	Discard  = "parked.discard"
+	PutBack  = "dead_letter.put_back" // recorded before the message is published
+	OnBehalf = "message.on_behalf"    // a message of an operator, for someone else; recorded before its effect
+	Seal     = "ledger.seal"
+)
+
+// New returns an action. Its detail, what it was done to as it was, is encoded as JSON.
+func New(who identity.Identity, action, object, reason string, detail any) (Action, error) {
+	text, err := json.Marshal(detail)
+	if err != nil {
+		return Action{}, fmt.Errorf("record an operator's action: %w", err)
+	}
+	return Action{ID: uuid.Must(uuid.NewV7()), Tenant: who.Tenant, Subject: who.Subject, Action: action, Object: object,
+		Reason: reason, Detail: text}, nil
+}
+
+// Record records actions whose effect is not in this database, before they are done.
+func Record(ctx context.Context, db *sqlx.DB, list []Action) error {
+	return pg.InTx(ctx, db, func(tx *sqlx.Tx) error {
+		for _, a := range list {
+			if err := Append(ctx, tx, a); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Append records an action with the transaction in which it is done; one that is recorded already changes nothing. The
+// database tells the time.
 func Append(ctx context.Context, tx *sqlx.Tx, a Action) error {
 	if _, err := tx.ExecContext(ctx, `
 		INSERT INTO admin_actions (id, tenant, subject, action, object, reason, detail, request_id)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING`,
 		a.ID, a.Tenant, a.Subject, a.Action, a.Object, a.Reason, string(a.Detail), a.RequestID); err != nil {
 		return fmt.Errorf("record an operator's action: %w", err)
 	}

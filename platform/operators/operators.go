@@ -4,7 +4,6 @@ package operators
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -12,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
 
 	"github.com/altyn-pay/altyn/platform/actions"
@@ -180,9 +178,9 @@ func (a *API) redrive(w http.ResponseWriter, r *http.Request) error {
 	}
 	ctx, cancel := detached(r)
 	defer cancel()
-	record := a.record(ctx, "parked.redrive", request.Reason)
+	recorded := record(actions.Redrive, request.Reason)
 	return a.act(ctx, w, "parked message redriven", request.Reason, func(s parked.Source) (parked.Item, error) {
-		return s.Redrive(ctx, id, record)
+		return s.Redrive(ctx, id, recorded)
 	})
 }
 
@@ -225,9 +223,9 @@ func (a *API) discard(w http.ResponseWriter, r *http.Request) error {
 	}
 	ctx, cancel := detached(r)
 	defer cancel()
-	record := a.record(ctx, "parked.discard", request.Reason)
+	recorded := record(actions.Discard, request.Reason)
 	return a.act(ctx, w, "parked message discarded", request.Reason, func(s parked.Source) (parked.Item, error) {
-		return s.Discard(ctx, id, request.Reason, record)
+		return s.Discard(ctx, id, request.Reason, recorded)
 	})
 }
 
@@ -239,15 +237,14 @@ func checkReason(reason string) error {
 }
 
 // record returns what writes down who asks for something, and why.
-func (a *API) record(ctx context.Context, action, reason string) parked.Record {
-	who, id := identity.FromContext(ctx), uuid.Must(uuid.NewV7())
+func record(action, reason string) parked.Record {
 	return func(ctx context.Context, tx *sqlx.Tx, item parked.Item) error {
-		detail, err := json.Marshal(item)
+		done, err := actions.New(identity.FromContext(ctx), action, item.ID.String(), reason, item)
 		if err != nil {
 			return err
 		}
-		return actions.Append(ctx, tx, actions.Action{ID: id, Tenant: who.Tenant, Subject: who.Subject, Action: action,
-			Object: item.ID.String(), Reason: reason, Detail: detail, RequestID: httpserver.RequestID(ctx)})
+		done.RequestID = httpserver.RequestID(ctx)
+		return actions.Append(ctx, tx, done)
 	}
 }
 

@@ -11,13 +11,16 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/jmoiron/sqlx"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/altyn-pay/altyn/platform/actions"
 	"github.com/altyn-pay/altyn/platform/config"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/identity"
 	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/platform/kafka/inspect"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 // screen is how many lines are laid out at a time.
@@ -82,55 +85,61 @@ func printable(text string) string {
 	}, text)
 }
 
-// Operator is who puts dead letters back. Where tokens are needed, those that anybody has written go back with the
-// operator's own, which their reader logs, and each for the one whose it was.
-type Operator struct {
-	Token  string `env:"ALTYN_TOKEN" secret:"true" help:"token of an operator, with AUTH=jwt"`
-	Tenant string `flag:"tenant" value:"NAME" help:"tenant for which messages go back of which it is not known whose they are, such as those that came without a valid token"`
+// Return says who puts dead letters back. Where tokens are needed, those that anybody has written go back with the
+// operator's own, and each for the one whose it was.
+type Return struct {
+	Operator Operator
+	Tenant   string `flag:"tenant" value:"NAME" help:"tenant for which messages go back of which it is not known whose they are, such as those that came without a valid token"`
 }
 
 // Validate checks the tenant's name.
-func (o Operator) Validate() error {
-	if o.Tenant == "" {
+func (r Return) Validate() error {
+	if r.Tenant == "" {
 		return nil
 	}
-	if err := identity.CheckTenant(o.Tenant); err != nil {
+	if err := identity.CheckTenant(r.Tenant); err != nil {
 		return config.Invalid("--tenant", "%v", err)
 	}
 	return nil
 }
 
 // sign gives a message that anybody may have written the operator's token, and says whose it is by its dead letter.
-func (o Operator) sign(original *kafka.Message, dead kafka.Message) error {
+func (r Return) sign(original *kafka.Message, dead kafka.Message) error {
 	original.Headers = slices.DeleteFunc(original.Headers, func(h kafka.Header) bool {
 		return h.Key == contract.IdentityHeader
 	})
-	if o.Token == "" || !contract.FromAnyone(original.Topic) {
+	if r.Operator.Token == "" || !contract.FromAnyone(original.Topic) {
 		return nil
 	}
 	whose := dead.Header(kafka.DeadLetterIdentity)
-	if whose == "" && o.Tenant == "" {
+	if whose == "" && r.Tenant == "" {
 		return fmt.Errorf("whose the message of %s at partition %d, offset %d is is not known: say so with --tenant",
 			dead.Topic, dead.Partition, dead.Offset)
 	}
 	if whose == "" {
-		text, err := json.Marshal(identity.Identity{Tenant: o.Tenant, Scopes: identity.Everyone.Scopes})
+		text, err := json.Marshal(identity.Identity{Tenant: r.Tenant, Scopes: identity.Everyone.Scopes})
 		if err != nil {
 			return err
 		}
 		whose = string(text)
 	}
 	original.Headers = append(original.Headers,
-		kafka.Header{Key: contract.AuthorizationHeader, Value: []byte("Bearer " + o.Token)},
+		kafka.Header{Key: contract.AuthorizationHeader, Value: []byte("Bearer " + r.Operator.Token)},
 		kafka.Header{Key: contract.IdentityHeader, Value: []byte(whose)})
 	return nil
 }
 
 // putBack publishes the dead letters that were not put back before, on the topics that they came from.
-func putBack(ctx context.Context, out io.Writer, program Program, operator Operator) error {
-	if program.Config.Auth.On() && operator.Token == "" && slices.ContainsFunc(program.Reads, contract.FromAnyone) {
-		return config.Invalid("ALTYN_TOKEN", "must be the token of an operator with AUTH=jwt")
+func putBack(ctx context.Context, out io.Writer, program Program, settings Return) error {
+	who, err := settings.Operator.Identify(ctx, program.Config.Auth, program.logger())
+	if err != nil {
+		return err
 	}
+	db, err := pg.Open(program.Config.Postgres.Defaults(program.Name))
+	if err != nil {
+		return err
+	}
+	defer db.Close()
 	backlog, err := program.backlog(ctx)
 	if err != nil {
 		return err
@@ -141,7 +150,7 @@ func putBack(ctx context.Context, out io.Writer, program Program, operator Opera
 		return err
 	}
 	defer producer.Close()
-	p := returner{out: out, operator: operator, producer: producer, total: backlog.Len()}
+	p := returner{out: out, Return: settings, who: who, db: db, producer: producer, total: backlog.Len()}
 	err = backlog.Handle(ctx, p.handle)
 	fmt.Fprintf(out, "%d messages put back, %d left out\n", p.done, p.leftOut)
 	if err != nil {
@@ -152,29 +161,42 @@ func putBack(ctx context.Context, out io.Writer, program Program, operator Opera
 
 // returner puts dead letters back and counts them.
 type returner struct {
+	Return
 	out           io.Writer
-	operator      Operator
+	who           identity.Identity // the operator
+	db            *sqlx.DB
 	producer      *kafka.Producer
 	total         int64
 	done, leftOut int
 }
 
-// handle is the kafka.Handler of dead letters. It names and leaves out what can never be put back.
+// handle is the kafka.Handler of dead letters. It names and leaves out what can never be put back; the rest is recorded
+// before it is published.
 func (r *returner) handle(ctx context.Context, dead []kafka.Message) error {
-	for len(dead) > 0 {
-		var originals, sources []kafka.Message
-		for _, m := range dead {
-			original, ok := kafka.Original(m)
-			if !ok {
-				r.leave(m, "it is not whole")
-				continue
-			}
-			if err := r.operator.sign(&original, m); err != nil {
-				return err
-			}
-			originals, sources = append(originals, original), append(sources, m)
+	var originals, sources []kafka.Message
+	var acts []actions.Action
+	for _, m := range dead {
+		original, ok := kafka.Original(m)
+		if !ok {
+			r.leave(m, "it is not whole")
+			continue
 		}
-		dead = nil
+		if err := r.sign(&original, m); err != nil {
+			return err
+		}
+		act, err := actions.New(r.who, actions.PutBack, m.Place(), r.Operator.Reason, map[string]string{
+			"key": string(m.Key), "reason": m.Header("dlq_reason"), "topic": m.Header("dlq_topic"),
+			"partition": m.Header("dlq_partition"), "offset": m.Header("dlq_offset")})
+		if err != nil {
+			return err
+		}
+		originals, sources, acts = append(originals, original), append(sources, m), append(acts, act)
+	}
+	if err := actions.Record(ctx, r.db, acts); err != nil {
+		return err
+	}
+	for len(originals) > 0 {
+		var skipped, from []kafka.Message
 		refused := 0
 		for i, err := range r.producer.Produce(ctx, originals) {
 			switch {
@@ -184,11 +206,12 @@ func (r *returner) handle(ctx context.Context, dead []kafka.Message) error {
 				refused++
 				r.leave(sources[i], err.Error())
 			case refused > 0: // skipped behind a refused message of its key
-				dead = append(dead, sources[i])
+				skipped, from = append(skipped, originals[i]), append(from, sources[i])
 			default:
 				return err
 			}
 		}
+		originals, sources = skipped, from
 	}
 	fmt.Fprintf(r.out, "%d of %d\n", r.done+r.leftOut, r.total)
 	return nil

@@ -15,11 +15,13 @@ import (
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/altyn-pay/altyn/platform/actions"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/platform/kafka/inspect"
 	"github.com/altyn-pay/altyn/platform/telemetry"
 	"github.com/altyn-pay/altyn/testkit/kfaketest"
+	"github.com/altyn-pay/altyn/testkit/postgrestest"
 )
 
 var (
@@ -30,13 +32,16 @@ var (
 // bundle is a broker with dead letters on it.
 type bundle struct {
 	*testing.T
+	postgrestest.DB
 	broker   kafka.Config
 	producer *kafka.Producer
 }
 
+func TestMain(m *testing.M) { postgrestest.Main(m) }
+
 func setup(t *testing.T) *bundle {
 	t.Parallel()
-	b := &bundle{T: t, broker: kfaketest.Broker(t)}
+	b := &bundle{T: t, DB: postgrestest.Database(t, shop.Name, actions.Migrations()), broker: kfaketest.Broker(t)}
 	b.ensure(append(slices.Clone(shop.Reads), contract.TopicPayments)...)
 	producer, err := kafka.NewProducer(b.broker, quiet, prometheus.NewRegistry())
 	if err != nil {
@@ -50,7 +55,8 @@ func setup(t *testing.T) *bundle {
 // shop is the program on the broker.
 func (b *bundle) shop() Program {
 	program := shop
-	program.Config = Config{Kafka: b.broker, Telemetry: telemetry.Config{LogLevel: slog.LevelError + 1}}
+	program.Config = Config{Kafka: b.broker, Postgres: b.Config,
+		Telemetry: telemetry.Config{LogLevel: slog.LevelError + 1}}
 	return program
 }
 
@@ -99,7 +105,7 @@ func (b *bundle) read(topic string) (messages []kafka.Message) {
 func (b *bundle) putBack() string {
 	b.Helper()
 	var out strings.Builder
-	if err := putBack(b.Context(), &out, b.shop(), Operator{}); err != nil {
+	if err := putBack(b.Context(), &out, b.shop(), Return{}); err != nil {
 		b.Fatal(err)
 	}
 	return out.String()
@@ -112,6 +118,14 @@ func (b *bundle) list() string {
 		b.Fatal(err)
 	}
 	return out.String()
+}
+
+func (b *bundle) recorded(want int, query string) {
+	b.Helper()
+	var n int
+	if err := b.Service.Get(&n, query); err != nil || n != want {
+		b.Errorf("%d actions are recorded, want %d, %v", n, want, err)
+	}
 }
 
 func TestDeadLettersArePutBackOnce(t *testing.T) {
@@ -151,6 +165,8 @@ func TestDeadLettersArePutBackOnce(t *testing.T) {
 	if got := b.read(contract.TopicPayments); len(got) != 0 {
 		t.Errorf("of another service's: %+v", got)
 	}
+	b.recorded(15, `SELECT count(DISTINCT object) FROM admin_actions WHERE tenant = 'default'
+		AND action = 'dead_letter.put_back' AND detail::json->>'reason' = 'cannot be read at all'`)
 	if list := b.list(); !strings.Contains(list, "\n15 dead letters, 15 of them put back\n") ||
 		strings.Contains(list, "  no  ") {
 		t.Errorf("listed\n%s", list)
@@ -191,7 +207,7 @@ func TestAnInterruptedReturnGoesOn(t *testing.T) {
 	ended, cancel := context.WithCancel(t.Context())
 	var out strings.Builder
 	interrupt := interrupter{Writer: &out, then: cancel}
-	err := putBack(ended, interrupt, b.shop(), Operator{})
+	err := putBack(ended, interrupt, b.shop(), Return{})
 	if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "goes on from here") {
 		t.Errorf("interrupted: %v", err)
 	}
@@ -199,9 +215,26 @@ func TestAnInterruptedReturnGoesOn(t *testing.T) {
 	if got := b.read(contract.TopicOrders); len(got) != 10 {
 		t.Errorf("in the end there are %d", len(got))
 	}
-	if err := putBack(t.Context(), &out, shop, Operator{}); err == nil {
+	if err := putBack(t.Context(), &out, shop, Return{}); err == nil {
 		t.Error("without brokers there is no error")
 	}
+}
+
+// What cannot be recorded is not put back.
+func TestWhatIsPutBackIsRecorded(t *testing.T) {
+	b := setup(t)
+	b.deadLetter(contract.TopicOrders, 3)
+	for _, statement := range []string{`REVOKE INSERT ON admin_actions FROM shop_service`,
+		`GRANT INSERT ON admin_actions TO shop_service`} {
+		if _, err := b.Owner.Exec(statement); err != nil {
+			t.Fatal(err)
+		}
+		err := putBack(t.Context(), io.Discard, b.shop(), Return{Operator: Operator{Reason: "the reader is mended"}})
+		if got := b.read(contract.TopicOrders); (err == nil) != (len(got) == 3) || err != nil && len(got) > 0 {
+			t.Errorf("after %s: %v, %d messages", statement, err, len(got))
+		}
+	}
+	b.recorded(3, `SELECT count(*) FROM admin_actions WHERE reason = 'the reader is mended'`)
 }
 
 // interrupter ends something at the first line that is written.

@@ -155,10 +155,10 @@ func New[T any](name, about string, of func(T) Program) config.Program {
 		config.NewCommand("put-back",
 			"publish dead letters again on the topics that they came from, each once, those of this moment",
 			func(ctx context.Context, cfg struct {
-				Service  T
-				Operator Operator
+				Service T
+				Return  Return
 			}) error {
-				return putBack(ctx, os.Stdout, of(cfg.Service), cfg.Operator)
+				return putBack(ctx, os.Stdout, of(cfg.Service), cfg.Return)
 			}),
 	}}
 }

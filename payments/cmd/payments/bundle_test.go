@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -54,6 +56,14 @@ func setupProgram(t *testing.T, program service.Program, roles ...service.Role) 
 		b.Start(role)
 	}
 	return b
+}
+
+// environment is that of a command beside the service.
+func (b *bundle) environment() map[string]string {
+	db := b.Settings.Postgres
+	return map[string]string{"KAFKA_BROKERS": strings.Join(b.broker.Brokers, ","), "POSTGRES_HOST": db.Host,
+		"POSTGRES_PORT": fmt.Sprint(db.Port), "POSTGRES_SSLMODE": db.SSLMode, "POSTGRES_DATABASE": db.Database,
+		"POSTGRES_USER": db.User, "POSTGRES_PASSWORD": db.Password}
 }
 
 // topicsOf are the topics of a broker.

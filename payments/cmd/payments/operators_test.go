@@ -291,7 +291,7 @@ func TestDeadLettersArePutBack(t *testing.T) {
 	b.Produce(paymentstest.Placed(good))
 	b.Until(1, `SELECT count(*) FROM payments WHERE order_id = $1`, good.OrderID)
 	line := service.New(name, about, program)
-	line.Env = map[string]string{"KAFKA_BROKERS": strings.Join(b.broker.Brokers, ",")}
+	line.Env = b.environment()
 	for _, command := range []string{"put-back", "dead-letters", "put-back"} {
 		if code := line.Run(t.Context(), []string{command}); code != 0 {
 			t.Fatalf("%s: exit code %d", command, code)

@@ -7,6 +7,7 @@ import (
 	"github.com/jmoiron/sqlx"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/altyn-pay/altyn/platform/actions"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/inbox"
 	"github.com/altyn-pay/altyn/platform/kafka"
@@ -62,7 +63,8 @@ func newPipeline(process *service.Process, store *postgres.Store, results *billi
 		return nil, err
 	}
 	process.Health.Show("kafka", func(ctx context.Context) error { return kafka.Ping(ctx, cfg) })
-	p := &pipeline{db: process.DB, producer: producer, access: broker.NewAccess(process.Tokens, log)}
+	p := &pipeline{db: process.DB, producer: producer, access: broker.NewAccess(process.Tokens, log,
+		func(ctx context.Context, list []actions.Action) error { return actions.Record(ctx, process.DB, list) })}
 	p.relay = outbox.NewRelay(process.DB, kafka.NewPublisher(producer, "/"+name), log, metrics)
 	p.relay.Instead(contract.RepliesInstead)
 	settle := settlement.New(store, process.Currencies, log, metrics, func(result settlement.Result) {

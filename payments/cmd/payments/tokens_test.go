@@ -102,22 +102,33 @@ func TestCommandsNeedTokens(t *testing.T) {
 	// An operator puts both back: that of nobody for a tenant of the operator's choice, the other for who had sent it,
 	// who still may not.
 	line := service.New(name, about, program)
-	line.Env = map[string]string{"KAFKA_BROKERS": strings.Join(b.broker.Brokers, ","), "AUTH": "jwt",
-		"AUTH_ISSUER": from.URL, "AUTH_AUDIENCE": issuer.Audience}
+	line.Env = b.environment()
+	line.Env["AUTH"], line.Env["AUTH_ISSUER"], line.Env["AUTH_AUDIENCE"] = "jwt", from.URL, issuer.Audience
 	if code := line.Run(t.Context(), []string{"put-back", "--tenant", "shop"}); code != 2 {
 		t.Errorf("without a token put-back ends with %d", code)
+	}
+	line.Env["ALTYN_TOKEN"] = from.Token("staff", "olga", "money:in")
+	if code := line.Run(t.Context(), []string{"put-back", "--tenant", "shop"}); code != 1 {
+		t.Errorf("with a token of somebody else put-back ends with %d", code)
 	}
 	line.Env["ALTYN_TOKEN"] = from.Token("staff", "olga", "operator")
 	if code := line.Run(t.Context(), []string{"put-back"}); code != 1 {
 		t.Errorf("without a tenant put-back ends with %d", code)
 	}
-	if code := line.Run(t.Context(), []string{"put-back", "--tenant", "shop"}); code != 0 {
+	if code := line.Run(t.Context(), []string{"put-back", "--tenant", "shop",
+		"--reason", "agreed with the shop"}); code != 0 {
 		t.Errorf("put-back ends with %d", code)
 	}
 	dead := b.Consume(contract.DeadLetter(contract.TopicInventory), func(m []kafka.Message) bool { return len(m) >= 3 })
 	if len(dead) != 3 || !strings.Contains(dead[2].Header("dlq_reason"), "inventory:write") {
 		t.Errorf("after that there are the dead letters %+v", dead)
 	}
+	// Who put back what, and for whom it came back.
+	b.Until(2, `SELECT count(*) FROM admin_actions WHERE tenant = 'staff' AND subject = 'olga'
+		AND action = 'dead_letter.put_back' AND reason = 'agreed with the shop' AND object LIKE 'inventory.dlq/%'`)
+	b.Until(2, `SELECT count(*) FROM admin_actions WHERE tenant = 'staff' AND subject = 'olga'
+		AND action = 'message.on_behalf' AND detail::json->>'tenant' = 'shop' AND object LIKE 'inventory/%'`)
+	b.Until(4, `SELECT count(*) FROM admin_actions`)
 }
 
 // No token is anywhere but on the topic on which it came: in no table, on no other topic and in no line of the log,

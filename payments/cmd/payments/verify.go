@@ -11,10 +11,16 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jmoiron/sqlx"
+
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
+	"github.com/altyn-pay/altyn/platform/actions"
 	"github.com/altyn-pay/altyn/platform/config"
 	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/identity/bearer"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
+	"github.com/altyn-pay/altyn/platform/service"
+	"github.com/altyn-pay/altyn/platform/telemetry"
 )
 
 // Verify is the settings of the command verify.
@@ -26,7 +32,10 @@ type Verify struct {
 
 // Seal is the settings of the command seal.
 type Seal struct {
-	Postgres pg.Config
+	Operator  service.Operator
+	Auth      bearer.Config
+	Postgres  pg.Config
+	Telemetry telemetry.Config
 }
 
 // commands are those of payments beside the ones that every service has.
@@ -103,8 +112,20 @@ func verify(ctx context.Context, out io.Writer, s Verify) error {
 }
 
 func seal(ctx context.Context, out io.Writer, s Seal) error {
+	who, err := s.Operator.Identify(ctx, s.Auth, telemetry.NewLogger(os.Stderr, s.Telemetry, name))
+	if err != nil {
+		return err
+	}
+	record := func(ctx context.Context, tx *sqlx.Tx, sealing postgres.Sealing) error {
+		action, err := actions.New(who, actions.Seal, fmt.Sprint(sealing.Number), s.Operator.Reason,
+			map[string]int64{"rows": sealing.Items})
+		if err != nil {
+			return err
+		}
+		return actions.Append(ctx, tx, action)
+	}
 	n, err := look(s.Postgres, out, func(store *postgres.Store, progress func(done, all int)) (int64, error) {
-		return store.Seal(ctx, progress)
+		return store.Seal(ctx, record, progress)
 	})
 	if err != nil {
 		return fmt.Errorf("%d rows were sealed: %w", n, err)

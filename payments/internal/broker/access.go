@@ -4,11 +4,15 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
+
+	"github.com/altyn-pay/altyn/platform/actions"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/identity"
 	"github.com/altyn-pay/altyn/platform/identity/bearer"
@@ -27,21 +31,28 @@ type Record struct {
 type Access struct {
 	tokens *bearer.Verifier
 	log    *slog.Logger
+	record func(context.Context, []actions.Action) error
 }
 
-// NewAccess returns the access of those whose tokens are valid.
-func NewAccess(tokens *bearer.Verifier, log *slog.Logger) *Access { return &Access{tokens, log} }
+// NewAccess returns the access of those whose tokens are valid. record keeps what operators do.
+func NewAccess(tokens *bearer.Verifier, log *slog.Logger,
+	record func(context.Context, []actions.Action) error) *Access {
+	return &Access{tokens, log, record}
+}
 
-// Judge tells who has sent each message, by its token at the time at which the broker got it. An error means that this
-// cannot be told yet: the keys of an issuer never came.
+// Judge tells who has sent each message, by its token at the time at which the broker got it. What an operator has sent
+// for someone else is recorded first, once however often it is delivered. An error means that this cannot be told yet,
+// because the keys of an issuer never came, or not be recorded.
 func (a *Access) Judge(ctx context.Context, messages []kafka.Message) ([]Record, error) {
 	records := make([]Record, len(messages))
+	var acts []actions.Action
 	for i, m := range messages {
 		record := &records[i]
 		if record.Message = m; !contract.FromAnyone(m.Topic) || m.Unreadable != nil {
 			continue
 		}
-		record.Who, record.Refused = a.judge(ctx, m)
+		var operator identity.Identity
+		record.Who, operator, record.Refused = a.judge(ctx, m)
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
@@ -49,31 +60,44 @@ func (a *Access) Judge(ctx context.Context, messages []kafka.Message) ([]Record,
 			return nil, record.Refused
 		}
 		record.Authorization = nil
+		if operator.Tenant == "" || record.Refused != nil {
+			continue
+		}
+		act, err := actions.New(operator, actions.OnBehalf, m.Place(), "", record.Who)
+		if err != nil {
+			return nil, err
+		}
+		act.ID = contract.DerivedID(act.Action, uuid.Nil, fmt.Sprint(act.Object, m.Time.UnixNano()))
+		acts = append(acts, act)
 	}
-	return records, nil
+	if len(acts) == 0 {
+		return records, nil
+	}
+	return records, a.record(ctx, acts)
 }
 
-func (a *Access) judge(ctx context.Context, m kafka.Message) (identity.Identity, error) {
+// judge returns for whom a message acts, and the operator who has sent it for him, if one has.
+func (a *Access) judge(ctx context.Context, m kafka.Message) (who, operator identity.Identity, err error) {
 	at := m.Time
 	if !m.Appended { // the writer's own word, which may be any
 		at = time.Now()
 	}
-	who, err := a.tokens.Header(ctx, m.Authorization, at)
+	who, err = a.tokens.Header(ctx, m.Authorization, at)
 	if err != nil || !a.tokens.On() {
-		return who, err
+		return who, operator, err
 	}
 	behalf := m.Header(contract.IdentityHeader)
 	if _, err := who.Reach(identity.Operator); err != nil || behalf == "" {
-		return who, nil
+		return who, operator, nil
 	}
-	operator := who
+	operator = who
 	if err := json.Unmarshal([]byte(behalf), &who); err != nil {
-		return identity.Identity{}, contract.Invalid(contract.IdentityHeader, "%v", err)
+		return identity.Identity{}, operator, contract.Invalid(contract.IdentityHeader, "%v", err)
 	}
 	a.log.WarnContext(ctx, "an operator has put a message back", "operator_tenant", operator.Tenant,
 		"operator", operator.Subject, "tenant", who.Tenant, "subject", who.Subject, "scope", who.Scopes.String(),
 		"topic", m.Topic, "partition", m.Partition, "offset", m.Offset)
-	return who, nil
+	return who, operator, nil
 }
 
 // Dead returns the message as it becomes a dead letter: with who has sent it, as far as that is known, so that an

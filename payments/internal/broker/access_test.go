@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -8,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/altyn-pay/altyn/platform/actions"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/identity"
 	"github.com/altyn-pay/altyn/platform/identity/bearer"
@@ -17,20 +19,21 @@ import (
 )
 
 // setupAccess returns the access of those who have a token of an issuer.
-func setupAccess(t *testing.T, log *strings.Builder) (*issuer.Issuer, *Access) {
+func setupAccess(t *testing.T, log *strings.Builder,
+	record func(context.Context, []actions.Action) error) (*issuer.Issuer, *Access) {
 	t.Helper()
 	from := issuer.New(t)
 	tokens := bearer.New(bearer.Config{Auth: bearer.JWT, Issuers: []string{from.URL}, Audiences: []string{issuer.Audience},
 		TenantClaim: "tenant"}, slog.New(slog.DiscardHandler))
 	go func() { _ = tokens.Run(t.Context()) }() // it always returns nil
 	wait.NoError(t, func() error { return tokens.Ready(t.Context()) })
-	return from, NewAccess(tokens, slog.New(slog.NewTextHandler(log, nil)))
+	return from, NewAccess(tokens, slog.New(slog.NewTextHandler(log, nil)), record)
 }
 
 // A message is judged by its one token at the time at which the broker got it, so that none expires while it waits, and
 // where that time is the writer's own, at the present one.
 func TestAMessageIsJudgedAtItsTime(t *testing.T) {
-	from, access := setupAccess(t, new(strings.Builder))
+	from, access := setupAccess(t, new(strings.Builder), nil)
 	now := time.Now()
 	lapsed := "Bearer " + from.Mint(issuer.Claims{"tenant": "shop", "sub": "till", "scope": "money:in",
 		"nbf": now.Add(-3 * time.Hour).Unix(), "iat": now.Add(-3 * time.Hour).Unix(),
@@ -70,7 +73,7 @@ func TestAMessageIsJudgedAtItsTime(t *testing.T) {
 
 // What comes from a service of Altyn needs no token, and what cannot be judged yet is neither taken nor refused.
 func TestWhatCannotBeJudged(t *testing.T) {
-	from, access := setupAccess(t, new(strings.Builder))
+	from, access := setupAccess(t, new(strings.Builder), nil)
 	records, err := access.Judge(t.Context(), []kafka.Message{{Topic: contract.TopicOrders}})
 	if err != nil || records[0].Refused != nil || records[0].Who != (identity.Identity{}) {
 		t.Errorf("an event: %v, %+v", err, records)
@@ -78,7 +81,7 @@ func TestWhatCannotBeJudged(t *testing.T) {
 	from.Away(true)
 	without := bearer.New(bearer.Config{Auth: bearer.JWT, Issuers: []string{from.URL},
 		Audiences: []string{issuer.Audience}}, slog.New(slog.DiscardHandler))
-	if _, err := NewAccess(without, slog.New(slog.DiscardHandler)).Judge(t.Context(), []kafka.Message{{
+	if _, err := NewAccess(without, slog.New(slog.DiscardHandler), nil).Judge(t.Context(), []kafka.Message{{
 		Topic: contract.TopicCommands, Authorization: []string{"Bearer " + from.Token("shop", "till", "money:in")},
 	}}); !errors.Is(err, bearer.ErrNoKeys) {
 		t.Errorf("without keys: %v", err)
@@ -89,7 +92,12 @@ func TestWhatCannotBeJudged(t *testing.T) {
 // and that is logged.
 func TestOnBehalfOf(t *testing.T) {
 	var log strings.Builder
-	from, access := setupAccess(t, &log)
+	var recorded []actions.Action
+	var failure error
+	from, access := setupAccess(t, &log, func(_ context.Context, list []actions.Action) error {
+		recorded = append(recorded, list...)
+		return failure
+	})
 	victim, err := json.Marshal(identity.Identity{Tenant: "victim", Scopes: identity.Everyone.Scopes})
 	if err != nil {
 		t.Fatal(err)
@@ -105,7 +113,7 @@ func TestOnBehalfOf(t *testing.T) {
 		return records[0]
 	}
 	r := judge("inventory:write", lies...)
-	if r.Refused != nil || r.Who.Tenant != "shop" || log.Len() > 0 {
+	if r.Refused != nil || r.Who.Tenant != "shop" || log.Len() > 0 || len(recorded) > 0 {
 		t.Errorf("a sender who says to be another one is %+v, %s", r, &log)
 	}
 	dead := r.Dead()
@@ -121,6 +129,19 @@ func TestOnBehalfOf(t *testing.T) {
 	if who := again.Who; who.Tenant != "shop" || who.Subject != "till" || who.Scopes.String() != "inventory:write" ||
 		!strings.Contains(log.String(), "operator=till") || !strings.Contains(log.String(), "tenant=shop") {
 		t.Errorf("put back it is of %+v, and the log says %s", again, &log)
+	}
+	if len(recorded) != 1 || recorded[0].Tenant != "shop" || recorded[0].Subject != "till" ||
+		recorded[0].Object != "inventory/0/0" ||
+		string(recorded[0].Detail) != `{"tenant":"shop","sub":"till","scope":"inventory:write"}` {
+		t.Errorf("recorded is %+v", recorded)
+	}
+	// Delivered again it is the same action, and what cannot be recorded has no effect yet.
+	failure = errors.New("the database is away")
+	if _, err := access.Judge(t.Context(), []kafka.Message{{Topic: contract.TopicInventory,
+		Headers:       []kafka.Header{{Key: contract.IdentityHeader, Value: victim}},
+		Authorization: []string{"Bearer " + from.Token("staff", "olga", "operator")}}}); !errors.Is(err, failure) ||
+		len(recorded) != 2 || recorded[1].ID != recorded[0].ID {
+		t.Errorf("%v, recorded is %+v", err, recorded)
 	}
 	for _, text := range []string{"{", `{"tenant":""}`, `{"tenant":"a/b"}`, `{"tenant":"a","sub":"\u0000"}`, "null"} {
 		if r := judge("operator", kafka.Header{Key: contract.IdentityHeader, Value: []byte(text)}); r.Refused == nil {

@@ -86,7 +86,7 @@ func (d direct) Produce(t testing.TB, messages ...kafka.Message) {
 	decoder := broker.NewDecoder(store, currencies, func(_ context.Context, topic string) (bool, error) {
 		return topic == contract.TopicReplies, nil
 	})
-	access := broker.NewAccess(bearer.New(d.b.Settings.Auth, slog.New(slog.DiscardHandler)), nil)
+	access := broker.NewAccess(bearer.New(d.b.Settings.Auth, slog.New(slog.DiscardHandler)), nil, nil)
 	records, err := access.Judge(t.Context(), messages)
 	if err != nil {
 		t.Fatal(err)

@@ -1,10 +1,12 @@
 package postgres
 
 import (
+	"context"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
 	"github.com/lib/pq"
 	"github.com/lib/pq/pqerror"
 
@@ -149,7 +151,12 @@ func TestOlderRowsAreSealed(t *testing.T) {
 		b.request(accounts[1], ledger.Deposit{Currency: "USDT", Amount: 100}),
 		b.request(accounts[1], ledger.Resume{Currency: "USDT"}))
 	b.link()
-	if n, err := b.Seal(t.Context(), nil); err != nil || int(n) != rows {
+	var recorded []Sealing
+	record := func(_ context.Context, _ *sqlx.Tx, s Sealing) error {
+		recorded = append(recorded, s)
+		return nil
+	}
+	if n, err := b.Seal(t.Context(), record, nil); err != nil || int(n) != rows {
 		t.Errorf("%d rows of %d were sealed, %v", n, rows, err)
 	}
 	sealed := b.intact()
@@ -158,17 +165,20 @@ func TestOlderRowsAreSealed(t *testing.T) {
 	}
 	b.everything()
 	b.intact()
-	if n, err := b.Seal(t.Context(), nil); err != nil || n != 0 {
+	if n, err := b.Seal(t.Context(), record, nil); err != nil || n != 0 {
 		t.Errorf("%d rows were sealed again, %v", n, err)
+	}
+	if len(recorded) != 1 || recorded[0].Number != 1 || recorded[0].Items != int64(rows) {
+		t.Errorf("recorded is %+v", recorded)
 	}
 
 	b.exec(`UPDATE entries SET amount = amount + 1 WHERE operation = 'withdraw'`)
-	if _, err := b.Seal(t.Context(), nil); err == nil {
+	if _, err := b.Seal(t.Context(), nil, nil); err == nil {
 		t.Error("a row that was changed was sealed")
 	}
 	b.exec(`UPDATE entries SET amount = amount - 1 WHERE operation = 'withdraw'`)
 	b.exec(`INSERT INTO accounts (id, lane, created_at) VALUES (gen_random_uuid(), 1, now())`)
-	if n, err := b.Seal(t.Context(), nil); err != nil || n != 1 {
+	if n, err := b.Seal(t.Context(), nil, nil); err != nil || n != 1 {
 		t.Errorf("%d rows were sealed, %v", n, err)
 	}
 	if found := b.verified(Verifying{Sealings: 1}); len(found.Differences) == 0 || found.Differences[0].Table != "chain" {
@@ -215,7 +225,7 @@ func TestHeads(t *testing.T) {
 	}
 	// Everything since the beginning was made anew, consistently.
 	b.exec(`DELETE FROM chain`)
-	if _, err := b.Seal(t.Context(), nil); err != nil {
+	if _, err := b.Seal(t.Context(), nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	b.intact()

@@ -23,8 +23,9 @@ const (
 // Seal adds the rows to the chain that were written before it, by a version of the service that knew nothing of it,
 // and returns how many. No such version may run any more: what it writes later would need another sealing. It may run
 // beside the service, and again after it was interrupted. Rows that the chain has and the database has not are an
-// error.
-func (s *Store) Seal(ctx context.Context, progress func(done, all int)) (rows int64, err error) {
+// error. record writes down what is done, within the first transaction that does some of it.
+func (s *Store) Seal(ctx context.Context, record func(context.Context, *sqlx.Tx, Sealing) error,
+	progress func(done, all int)) (rows int64, err error) {
 	lock, err := s.db.BeginTxx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead})
 	if err != nil {
 		return 0, fmt.Errorf("begin: %w", err)
@@ -44,8 +45,9 @@ func (s *Store) Seal(ctx context.Context, progress func(done, all int)) (rows in
 	if err := c.plan(ctx); err != nil {
 		return 0, err
 	}
-	sealer := &sealer{ctx: ctx, store: s, known: make(map[chain.Key]int32), gone: make(map[chain.Key]chain.Item)}
-	if err := lock.GetContext(ctx, &sealer.sealing, `
+	sealer := &sealer{ctx: ctx, store: s, record: record, known: make(map[chain.Key]int32),
+		gone: make(map[chain.Key]chain.Item)}
+	if err := lock.GetContext(ctx, &sealer.sealing.Number, `
 		SELECT CASE WHEN last.n = 0 THEN 1
 			WHEN EXISTS (SELECT FROM chain WHERE sealing = last.n AND items = '') THEN last.n + 1 ELSE last.n END
 		FROM (SELECT coalesce(max(sealing), 0) AS n FROM chain WHERE $1) last`, true); err != nil {
@@ -55,7 +57,7 @@ func (s *Store) Seal(ctx context.Context, progress func(done, all int)) (rows in
 	for _, sealer.adds = range []bool{false, true} {
 		clear(sealer.known)
 		clear(sealer.gone)
-		sealer.rows = 0
+		sealer.sealing.Items, sealer.rows = sealer.rows, 0
 		if err := c.run(ctx, func(int) sink { return sealer }); err != nil {
 			return sealer.rows, err
 		}
@@ -73,7 +75,8 @@ const sealerLock = 0x616c7404
 type sealer struct {
 	ctx     context.Context
 	store   *Store
-	sealing int64
+	sealing Sealing
+	record  func(context.Context, *sqlx.Tx, Sealing) error // nil once it was called
 	adds    bool
 	known   map[chain.Key]int32 // items without their rows
 	gone    map[chain.Key]chain.Item
@@ -149,10 +152,16 @@ func (s *sealer) flush() {
 		if err != nil {
 			return err
 		}
-		return head.add(s.ctx, tx, s.sealing, s.items)
+		if s.record != nil {
+			if err := s.record(s.ctx, tx, s.sealing); err != nil {
+				return err
+			}
+		}
+		return head.add(s.ctx, tx, s.sealing.Number, s.items)
 	}); s.err != nil {
 		s.err = fmt.Errorf("seal: %w", s.err)
 	}
+	s.record = nil
 	s.items = s.items[:0]
 }
 

@@ -33,7 +33,7 @@ func BenchmarkVerify(b *testing.B) {
 	b.Logf("filled in %s", time.Since(begin).Round(time.Millisecond))
 	begin = time.Now()
 	store := New(db.Service)
-	n, err := store.Seal(b.Context(), nil)
+	n, err := store.Seal(b.Context(), nil, nil)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -67,6 +67,9 @@ func (m *Message) keepApart() {
 	m.Headers = slices.DeleteFunc(m.Headers, isToken)
 }
 
+// Place names where a consumed message is: topic/partition/offset.
+func (m Message) Place() string { return fmt.Sprintf("%s/%d/%d", m.Topic, m.Partition, m.Offset) }
+
 // Header returns the last value of that name, as Kafka's own clients do, or "" where there is none.
 func (m Message) Header(name string) string {
 	for _, h := range slices.Backward(m.Headers) {
