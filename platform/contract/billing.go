@@ -100,7 +100,7 @@ func (Command) Has(operation, field string) bool {
 // Headers of a command.
 const (
 	// ReplyToHeader names the topic for the reply. It must begin with ReplyToPrefix; another one, or none, gets the
-	// reply on TopicReplies.
+	// reply on TopicReplies; or with AUTH=jwt on the tenant's own topic, ReplyToPrefix and its name.
 	ReplyToHeader = "reply_to"
 	ReplyToPrefix = TopicReplies + "."
 )

@@ -57,7 +57,7 @@ func TestOneCommandAfterAnother(t *testing.T) {
 	second := answered(t, cfg, "hold", "--account", a, "--amount", "40", "--currency", "RUB").OperationID
 	answered(t, cfg, "capture", "--hold", first.String(), "--amount", "25")
 	answered(t, cfg, "release", "--hold", second.String())
-	got := answered(t, cfg, "balance", "--account", a)
+	got := answered(t, cfg, "balance", "--account", a, "--replies", "billing.replies.shop")
 	if body := fmt.Sprint(got.Body); body != "map[actual_balance:map[RUB:635.00] frozen_balance:map[RUB:0.00]]" {
 		t.Error(body)
 	}
@@ -197,7 +197,7 @@ func TestOtherRepliesAreIgnored(t *testing.T) {
 		}
 	}
 	say(`{"command_id":"` + id.String() + `","status":"success","detail":"stale"}`)
-	c, err := dial(t.Context(), connection{Kafka: cfg}, t.Output())
+	c, err := dial(t.Context(), connection{Kafka: cfg, Replies: contract.TopicReplies}, t.Output())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -246,7 +246,7 @@ func TestNobodyAnswers(t *testing.T) {
 	if err := kafka.EnsureTopics(t.Context(), cfg, contract.TopicCommands, contract.TopicReplies); err != nil {
 		t.Fatal(err)
 	}
-	c, err := dial(t.Context(), connection{Kafka: cfg}, t.Output())
+	c, err := dial(t.Context(), connection{Kafka: cfg, Replies: contract.TopicReplies}, t.Output())
 	if err != nil {
 		t.Fatal(err)
 	}

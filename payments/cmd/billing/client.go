@@ -39,8 +39,9 @@ func (e unknownError) ExitStatus() int { return exitUnknown }
 
 // connection is the settings of what speaks to the broker.
 type connection struct {
-	Token bearer.Credential
-	Kafka kafka.Config
+	Token   bearer.Credential
+	Replies string `env:"BILLING_REPLIES" flag:"replies" value:"TOPIC" default:"billing.replies" help:"topic on which the replies come, with AUTH=jwt billing.replies. and the token's tenant"`
+	Kafka   kafka.Config
 }
 
 // sender publishes messages. It is safe for concurrent use: those that meet are sent together.
@@ -138,7 +139,10 @@ func dial(ctx context.Context, cfg connection, warnings io.Writer) (*client, err
 	if err != nil {
 		return nil, err
 	}
-	tail, err := inspect.NewTail(ctx, cfg.Kafka, contract.TopicReplies, s.log)
+	if cfg.Replies != contract.TopicReplies {
+		s.headers = append(s.headers, kafka.Header{Key: contract.ReplyToHeader, Value: []byte(cfg.Replies)})
+	}
+	tail, err := inspect.NewTail(ctx, cfg.Kafka, cfg.Replies, s.log)
 	if err != nil {
 		s.Close()
 		return nil, s.unreachable(err)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"log/slog"
@@ -42,7 +43,8 @@ type held struct {
 func start(t *testing.T, spoil func(n int, c contract.Command, r *contract.Reply) []uuid.UUID) kafka.Config {
 	t.Helper()
 	cfg := kafkatest.Broker(t)
-	if err := kafka.EnsureTopics(t.Context(), cfg, contract.TopicCommands, contract.TopicReplies); err != nil {
+	if err := kafka.EnsureTopics(t.Context(), cfg, contract.TopicCommands, contract.TopicReplies,
+		contract.ReplyToPrefix+"shop"); err != nil {
 		t.Fatal(err)
 	}
 	log, metrics := slog.New(slog.DiscardHandler), prometheus.NewRegistry()
@@ -94,7 +96,8 @@ func (c *core) handle(ctx context.Context, messages []kafka.Message) error {
 		contracttest.Validate(c, contract.TopicReplies, payload)
 		for _, id := range ids {
 			event := kafka.Event{ID: id.String(), Type: contract.ReplyType, Source: "/payments"}
-			replies = append(replies, kafka.Message{Topic: contract.TopicReplies, Key: m.Key, Value: payload,
+			topic := cmp.Or(m.Header(contract.ReplyToHeader), contract.TopicReplies)
+			replies = append(replies, kafka.Message{Topic: topic, Key: m.Key, Value: payload,
 				Headers: event.Headers()})
 		}
 	}

@@ -131,6 +131,42 @@ func TestCommandsNeedTokens(t *testing.T) {
 	b.Until(4, `SELECT count(*) FROM admin_actions`)
 }
 
+// A tenant's replies come on a topic of its own, where there is one, whichever the command asks for.
+func TestRepliesComeOnTheTenantsTopic(t *testing.T) {
+	b, from := setupTokens(t)
+	if err := kafka.EnsureTopics(t.Context(), b.broker, "billing.replies.shop", "billing.replies.shop.till"); err != nil {
+		t.Fatal(err)
+	}
+	b.Start("all")
+	send := func(tenant string, asked ...string) string {
+		id := uuid.New()
+		var headers []kafka.Header
+		for _, topic := range asked {
+			headers = append(headers, kafka.Header{Key: contract.ReplyToHeader, Value: []byte(topic)})
+		}
+		b.Produce(with(command(id, `"operation": "create_account"`, headers...),
+			"Bearer "+from.Token(tenant, "till", "accounts:write")))
+		return id.String()
+	}
+	want := map[string][]string{
+		"billing.replies.shop": {send("shop"), send("shop", "billing.replies.shop.nowhere"),
+			send("shop", "billing.replies"), send("shop", "billing.replies.other")},
+		"billing.replies.shop.till": {send("shop", "billing.replies.shop.till")},
+		"billing.replies":           {send("default"), send("other"), send("other", "billing.replies.other.till")},
+	}
+	for topic, commands := range want {
+		var got []string
+		for _, reply := range b.Replies(len(commands), topic) {
+			got = append(got, reply.CommandID.String())
+		}
+		slices.Sort(got)
+		slices.Sort(commands)
+		if !slices.Equal(got, commands) {
+			t.Errorf("on %s there are the replies to %v, want %v", topic, got, commands)
+		}
+	}
+}
+
 // No token is anywhere but on the topic on which it came: in no table, on no other topic and in no line of the log,
 // whatever it came with.
 func TestTokensAreNotKept(t *testing.T) {

@@ -119,8 +119,8 @@ func (r Record) Dead() kafka.Message {
 	return m
 }
 
-// replies returns the topic for the replies to a command of someone who asks for this one: a tenant's own, and
-// where nobody is told apart any.
+// replies returns the topic for the replies to a command of someone who asks for this one: one of his tenant's, and
+// where nobody is told apart any. Without such a one it is ownReplies.
 func replies(asked string, who identity.Identity) string {
 	mine := contract.ReplyToPrefix + who.Tenant
 	switch {
@@ -128,5 +128,14 @@ func replies(asked string, who identity.Identity) string {
 	case who == identity.Everyone, asked == mine, strings.HasPrefix(asked, mine+"."):
 		return asked
 	}
-	return contract.TopicReplies
+	return ownReplies(who)
+}
+
+// ownReplies returns the topic for the replies to the commands of someone who asks for none. That of the default tenant
+// is also everybody's whose own does not exist, and that of those who are not known.
+func ownReplies(who identity.Identity) string {
+	if who.Tenant == "" || who.Tenant == identity.DefaultTenant {
+		return contract.TopicReplies
+	}
+	return contract.ReplyToPrefix + who.Tenant
 }

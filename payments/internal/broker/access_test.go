@@ -150,7 +150,8 @@ func TestOnBehalfOf(t *testing.T) {
 	}
 }
 
-// Replies go to topics of the sender's tenant, and to any where nobody is told apart.
+// Replies go to topics of the sender's tenant, and to any where nobody is told apart; without a valid one to the
+// tenant's own. The default tenant's own is also that of those who are not known.
 func TestRepliesAreATenants(t *testing.T) {
 	shop := identity.Identity{Tenant: "shop", Subject: "till"}
 	for _, test := range []struct {
@@ -163,11 +164,16 @@ func TestRepliesAreATenants(t *testing.T) {
 		{"billing.replies.other", shop, false}, {"billing.replies.", shop, false}, {"billing.replies", shop, false},
 		{"billing.replies.shop", identity.Identity{}, false}, {"billing.replies.", identity.Identity{}, false},
 		{"billing.replies.other", identity.Everyone, true}, {"payments", identity.Everyone, false},
-		{"billing.replies.default", identity.Everyone, true}, {"payments", shop, false},
+		{"billing.replies.default", identity.Everyone, true}, {"payments", shop, false}, {"", shop, false},
+		{"", identity.Identity{Tenant: "default", Subject: "till"}, false}, {"", identity.Everyone, false},
+		{"billing.replies.default", identity.Identity{Tenant: "default", Subject: "till"}, true},
+		{"billing.replies.shop", identity.Identity{Tenant: "default", Subject: "till"}, false},
 	} {
 		want := contract.TopicReplies
 		if test.mine {
 			want = test.asked
+		} else if test.who == shop {
+			want = "billing.replies.shop"
 		}
 		if got := replies(test.asked, test.who); got != want {
 			t.Errorf("%q of %q is answered on %q", test.asked, test.who.Tenant, got)

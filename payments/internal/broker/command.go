@@ -37,7 +37,7 @@ const maxOperation = 64
 // receive reads a command. An error means that it is not a JSON object, and so cannot even be answered.
 func receive(record Record) (*received, error) {
 	event := kafka.EventOf(record.Message)
-	c := &received{who: record.Who, place: place(record.Message), traceparent: event.Traceparent}
+	c := &received{who: record.Who, place: record.Place(), traceparent: event.Traceparent}
 	c.reply.Topic = replies(record.Header(contract.ReplyToHeader), record.Who)
 	c.problem = strictjson.Unmarshal(record.Value, &c.command)
 	id := c.command.CommandID
@@ -71,11 +71,6 @@ func receive(record Record) (*received, error) {
 		c.problem = record.Refused
 	}
 	return c, nil
-}
-
-// place is where a record is: by it what has no other identity is recognised when it is delivered again.
-func place(record kafka.Message) string {
-	return fmt.Sprintf("%s/%d/%d", record.Topic, record.Partition, record.Offset)
 }
 
 // commandID reads a command's ID by itself; uuid.Nil stands for one that cannot be read, or came twice.

@@ -44,7 +44,7 @@ func (d *Decoder) Decode(ctx context.Context, records []Record) ([]postgres.Mess
 					return err
 				}
 				commands[i], all = c, append(all, c.command)
-				topics[c.reply.Topic] = true
+				topics[c.reply.Topic], topics[ownReplies(record.Who)] = true, true
 				return nil
 			})
 		default:
@@ -64,6 +64,9 @@ func (d *Decoder) Decode(ctx context.Context, records []Record) ([]postgres.Mess
 		}
 	}
 	for i, c := range commands {
+		if !topics[c.reply.Topic] {
+			c.reply.Topic = ownReplies(c.who)
+		}
 		if !topics[c.reply.Topic] {
 			c.reply.Topic = contract.TopicReplies
 		}

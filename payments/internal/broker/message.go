@@ -45,7 +45,7 @@ func Unreadable(record kafka.Message, reason error) (inbox.Stored, error) {
 	if err != nil {
 		return inbox.Stored{}, fmt.Errorf("encode unreadable record: %w", err)
 	}
-	id := contract.DerivedID(postgres.Unreadable, uuid.Nil, place(record))
+	id := contract.DerivedID(postgres.Unreadable, uuid.Nil, record.Place())
 	return inbox.Stored{
 		ID: id, AccountID: id, Lane: contract.Lane(id), Kind: postgres.Unreadable, Body: string(payload),
 	}, nil
