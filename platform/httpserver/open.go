@@ -52,27 +52,36 @@ func PlaneAddr(addr string) string {
 // Loopback reports whether a host is this machine alone.
 func Loopback(host string) bool { return host == "localhost" || net.ParseIP(host).IsLoopback() }
 
-// AnnounceOpenness writes into the log who may use a process that listens on an address.
-func (c Config) AnnounceOpenness(log *slog.Logger, known bool, addr string) {
-	line, anybody := c.openness(known, addr)
+// AnnounceOpenness writes into the log who may use a process that listens on an address, and on another one for
+// operators, and warns where those who may are not limited.
+func (c Config) AnnounceOpenness(log *slog.Logger, known bool, addr, planeAddr string) {
+	line, anybody, local := c.openness(known, addr, planeAddr)
 	level := slog.LevelInfo
 	if anybody {
 		level = slog.LevelWarn
 	}
-	log.Log(context.Background(), level, line, "addr", c.APIAddr(known, addr))
+	log.Log(context.Background(), level, line, "addr", c.APIAddr(known, addr), "admin_addr", PlaneAddr(planeAddr))
+	if l := c.Limits; known && !local && l.TenantRate == 0 && l.SubjectRate == 0 && l.AddressRate == 0 {
+		log.Warn("whoever asks may take all of this process: there is no limit of rates " +
+			"(LIMIT_TENANT_RATE, LIMIT_SUBJECT_RATE, LIMIT_ADDRESS_RATE)")
+	}
 }
 
-// openness says in a line who may use a process that listens on an address, and whether that is anybody.
-func (c Config) openness(known bool, addr string) (line string, anybody bool) {
-	host, _, _ := net.SplitHostPort(c.APIAddr(known, addr))
-	switch local := Loopback(host); {
+// openness says in a line who may use a process, whether that is anybody, and whether only this machine reaches its
+// API.
+func (c Config) openness(known bool, addr, planeAddr string) (line string, anybody, local bool) {
+	isLocal := func(addr string) bool {
+		host, _, _ := net.SplitHostPort(addr)
+		return Loopback(host)
+	}
+	switch local = isLocal(c.APIAddr(known, addr)); {
 	case known && local:
-		return "open to holders of a token on this machine (AUTH=jwt)", false
+		return "open to holders of a token on this machine (AUTH=jwt)", false, local
 	case known:
-		return "open to holders of a token (AUTH=jwt)", false
-	case local:
-		return "open to everybody on this machine, with all rights (AUTH=none)", false
+		return "open to holders of a token (AUTH=jwt)", false, local
+	case local && isLocal(PlaneAddr(planeAddr)):
+		return "open to everybody on this machine, with all rights (AUTH=none)", false, local
 	default:
-		return "open to everybody who reaches it, with all rights (AUTH=none, ALTYN_OPEN=true)", true
+		return "open to everybody who reaches it, with all rights (AUTH=none, ALTYN_OPEN=true)", true, local
 	}
 }

@@ -2,6 +2,7 @@ package httpserver
 
 import (
 	"bytes"
+	"cmp"
 	"log/slog"
 	"strings"
 	"testing"
@@ -43,10 +44,38 @@ func TestWhereAProcessListens(t *testing.T) {
 			t.Errorf("%+v: %s and %s", test, api, plane)
 		}
 		var log bytes.Buffer
-		c.AnnounceOpenness(slog.New(slog.NewTextHandler(&log, nil)), test.known, test.addr)
-		warns := strings.Contains(log.String(), "WARN")
+		c.AnnounceOpenness(slog.New(slog.NewTextHandler(&log, nil)), test.known, test.addr, ":8180")
+		warns := strings.Contains(strings.Split(log.String(), "\n")[0], "WARN")
 		if !strings.Contains(log.String(), test.says) || warns != strings.Contains(test.says, "who reaches it") {
 			t.Errorf("%+v: %s", test, &log)
+		}
+	}
+}
+
+// What is dangerous in how a process is set is a warning.
+func TestDangersAreSaid(t *testing.T) {
+	for _, test := range []struct {
+		name, addr, plane string
+		known             bool
+		limits            Limits
+		warns             string
+	}{
+		{name: "no limits", addr: ":80", known: true, warns: "LIMIT_TENANT_RATE"},
+		{name: "no rates", addr: "10.0.0.1:80", known: true, limits: Limits{TenantStreams: 1, Connections: 20000},
+			warns: "LIMIT_TENANT_RATE"},
+		{name: "on this machine", addr: "127.0.0.1:80", known: true},
+		{name: "limits of tenants", addr: ":80", known: true, limits: Limits{TenantRate: 1}},
+		{name: "limits of subjects", addr: ":80", known: true, limits: Limits{SubjectRate: 1}},
+		{name: "limits of addresses", addr: ":80", known: true, limits: Limits{AddressRate: 1}},
+		{name: "without tokens", addr: ":80"},
+		{name: "an open plane", addr: "127.0.0.1:80", plane: "0.0.0.0:81", warns: "who reaches it"},
+		{name: "an open plane with tokens", addr: "127.0.0.1:80", plane: "0.0.0.0:81", known: true},
+	} {
+		var log bytes.Buffer
+		c := Config{Limits: test.limits}
+		c.AnnounceOpenness(slog.New(slog.NewTextHandler(&log, nil)), test.known, test.addr, cmp.Or(test.plane, ":81"))
+		if strings.Contains(log.String(), "WARN") != (test.warns != "") || !strings.Contains(log.String(), test.warns) {
+			t.Errorf("%s: %s", test.name, &log)
 		}
 	}
 }

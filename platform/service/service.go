@@ -131,7 +131,11 @@ func New[T any](name, about string, of func(T) Program) config.Program {
 				return err
 			}
 			config.Announce(p.logger(), cfg)
-			p.Config.HTTP.AnnounceOpenness(p.logger(), p.Config.Auth.On(), p.Addr)
+			p.Config.HTTP.AnnounceOpenness(p.logger(), p.Config.Auth.On(), p.Addr, p.AdminAddr)
+			if p.Config.Auth.On() && !p.Config.Kafka.Guarded() {
+				p.logger().Warn("whoever reaches the broker may move money and read tokens: KAFKA_TLS and KAFKA_SASL_MECHANISM " +
+					"are not both set, and it is on another machine")
+			}
 			return Serve(ctx, p, nil)
 		}),
 		config.NewCommand("migrate", "bring the database's schema up to date, as its owner",

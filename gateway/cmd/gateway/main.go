@@ -29,7 +29,7 @@ func health(ctx context.Context, cfg edge.Config) error { return httpserver.Prob
 func serve(ctx context.Context, cfg edge.Config) error {
 	logger := telemetry.NewLogger(os.Stderr, cfg.Telemetry, "gateway")
 	config.Announce(logger, cfg)
-	cfg.HTTP.AnnounceOpenness(logger, cfg.Auth.On(), cfg.Addr)
+	cfg.HTTP.AnnounceOpenness(logger, cfg.Auth.On(), cfg.Addr, cfg.AdminAddr)
 	registry := telemetry.NewRegistry("gateway")
 	handler, err := edge.New(cfg, logger, registry)
 	if err != nil {

@@ -69,6 +69,10 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
+// Guarded reports whether the brokers are on this machine, or show who they are and ask who connects, on a connection
+// that nobody else reads.
+func (c Config) Guarded() bool { return c.local() || c.TLS && c.SASLMechanism != "" }
+
 // local reports whether all brokers are on this machine.
 func (c Config) local() bool {
 	return !slices.ContainsFunc(c.Brokers, func(broker string) bool {

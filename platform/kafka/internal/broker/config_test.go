@@ -1,0 +1,20 @@
+package broker
+
+import "testing"
+
+// A broker is guarded on this machine, and elsewhere by TLS and SASL together.
+func TestGuarded(t *testing.T) {
+	for _, test := range []struct {
+		broker, mechanism string
+		tls, guarded      bool
+	}{
+		{"127.0.0.1:9092", "", false, true}, {"localhost:9092", "", false, true},
+		{"kafka:9092", "", false, false}, {"kafka:9092", "scram-sha-512", false, false}, {"kafka:9092", "", true, false},
+		{"kafka:9092", "scram-sha-512", true, true},
+	} {
+		c := Config{Brokers: []string{test.broker}, SASLMechanism: test.mechanism, TLS: test.tls}
+		if got := c.Guarded(); got != test.guarded {
+			t.Errorf("%+v: %t", test, got)
+		}
+	}
+}
