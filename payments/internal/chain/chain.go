@@ -61,7 +61,7 @@ type Hash [16]byte
 type Row struct{ b []byte }
 
 // Begin begins a row.
-func (r *Row) Begin(kind Kind) { r.b = append(r.b[:0], byte(kind)) }
+func (r *Row) Begin(kind Kind) *Row { r.b = append(r.b[:0], byte(kind)); return r }
 
 // Hash is the hash of the row.
 func (r *Row) Hash() Hash {
@@ -70,35 +70,35 @@ func (r *Row) Hash() Hash {
 }
 
 // Raw adds columns that are in their canonical form.
-func (r *Row) Raw(columns []byte) { r.b = append(r.b, columns...) }
+func (r *Row) Raw(columns ...byte) *Row { r.b = append(r.b, columns...); return r }
 
-func (r *Row) uuid(id uuid.UUID) { r.b = append(r.b, id[:]...) }
-func (r *Row) small(n int16)     { r.b = binary.BigEndian.AppendUint16(r.b, uint16(n)) }
-func (r *Row) big(n int64)       { r.b = binary.BigEndian.AppendUint64(r.b, uint64(n)) }
-func (r *Row) text(text string)  { r.b = append(append(r.b, text...), 0) }
-func (r *Row) time(at time.Time) { r.big(int64(TimeOf(at))) }
+func (r *Row) uuid(id uuid.UUID) *Row { return r.Raw(id[:]...) }
+func (r *Row) small(n int16) *Row     { r.b = binary.BigEndian.AppendUint16(r.b, uint16(n)); return r }
+func (r *Row) big(n int64) *Row       { r.b = binary.BigEndian.AppendUint64(r.b, uint64(n)); return r }
+func (r *Row) text(text string) *Row  { r.b = append(append(r.b, text...), 0); return r }
+func (r *Row) time(at time.Time) *Row { return r.big(int64(TimeOf(at))) }
 
 // optional adds a uuid that is NULL if it is uuid.Nil.
-func (r *Row) optional(id uuid.UUID) {
-	if r.present(id != uuid.Nil) {
-		r.uuid(id)
+func (r *Row) optional(id uuid.UUID) *Row {
+	if r.bool(id != uuid.Nil); id == uuid.Nil {
+		return r
 	}
+	return r.uuid(id)
 }
 
 // optionalTime adds a time that is NULL if it is zero.
-func (r *Row) optionalTime(at time.Time) {
-	if r.present(!at.IsZero()) {
-		r.time(at)
+func (r *Row) optionalTime(at time.Time) *Row {
+	if r.bool(!at.IsZero()); at.IsZero() {
+		return r
 	}
+	return r.time(at)
 }
 
-func (r *Row) present(is bool) bool {
+func (r *Row) bool(is bool) *Row {
 	if is {
-		r.b = append(r.b, 1)
-	} else {
-		r.b = append(r.b, 0)
+		return r.Raw(1)
 	}
-	return is
+	return r.Raw(0)
 }
 
 // Time is a timestamptz as PostgreSQL keeps it: microseconds since the year 2000.

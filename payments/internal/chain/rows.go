@@ -80,96 +80,46 @@ type writer struct {
 }
 
 func (w *writer) account(a *ledger.Account) {
-	r := &w.row
-	r.Begin(Account)
-	r.uuid(a.ID)
-	r.small(a.Lane)
-	r.time(a.CreatedAt)
-	r.text(a.Tenant)
+	w.row.Begin(Account).uuid(a.ID).small(a.Lane).time(a.CreatedAt).text(a.Tenant)
 	w.add(Account, false, a.ID)
 }
 
 func (w *writer) entry(e *ledger.Entry) {
-	r := &w.row
-	r.Begin(Entry)
-	r.uuid(e.AccountID)
-	r.small(e.Lane)
-	r.text(e.Currency)
-	r.big(e.Number)
-	r.uuid(e.OperationID)
-	r.text(string(e.Operation))
-	r.big(e.Amount)
-	r.big(e.Frozen)
-	r.big(e.BalanceAfter)
-	r.big(e.FrozenAfter)
+	w.row.Begin(Entry).
+		uuid(e.AccountID).small(e.Lane).text(e.Currency).big(e.Number).uuid(e.OperationID).text(string(e.Operation)).
+		big(e.Amount).big(e.Frozen).big(e.BalanceAfter).big(e.FrozenAfter)
 	w.add(Entry, false, e.OperationID)
 }
 
 func (w *writer) hold(h *ledger.Hold, gone bool) {
-	r := &w.row
-	r.Begin(Hold)
-	r.uuid(h.ID)
-	r.small(h.Lane)
-	r.uuid(h.AccountID)
-	r.text(h.Currency)
-	r.big(h.Amount)
-	r.big(h.Captured)
-	r.text(string(h.Status))
-	r.optional(h.OrderID)
-	r.time(h.ExpiresAt)
-	r.time(h.CreatedAt)
+	w.row.Begin(Hold).
+		uuid(h.ID).small(h.Lane).uuid(h.AccountID).text(h.Currency).big(h.Amount).big(h.Captured).text(string(h.Status)).
+		optional(h.OrderID).time(h.ExpiresAt).time(h.CreatedAt)
 	w.add(Hold, gone, h.ID)
 }
 
 func (w *writer) operation(op *ledger.Operation, gone bool) {
-	r := &w.row
-	r.Begin(Operation)
-	r.uuid(op.ID)
-	r.small(op.Lane)
-	r.big(op.Seq)
-	r.text(string(op.Kind))
-	r.uuid(op.AccountID)
-	r.optional(op.ToAccountID)
-	r.optional(op.HoldID)
-	r.optional(op.OrderID)
-	r.optional(op.CommandID)
-	r.text(op.Currency)
-	r.big(op.Amount)
-	r.text(string(op.Status))
+	reason := op.Reason
 	if op.Status == ledger.Created {
-		r.text("")
-	} else {
-		r.text(string(op.Reason))
+		reason = ""
 	}
-	r.time(op.CreatedAt)
-	r.optionalTime(op.SettledAt)
-	r.text(op.Tenant)
-	r.present(op.Stranger)
+	w.row.Begin(Operation).
+		uuid(op.ID).small(op.Lane).big(op.Seq).text(string(op.Kind)).uuid(op.AccountID).optional(op.ToAccountID).
+		optional(op.HoldID).optional(op.OrderID).optional(op.CommandID).text(op.Currency).big(op.Amount).
+		text(string(op.Status)).text(string(reason)).time(op.CreatedAt).
+		optionalTime(op.SettledAt).text(op.Tenant).bool(op.Stranger)
 	w.add(Operation, gone, op.ID)
 }
 
 func (w *writer) payment(p *ledger.OrderPayment, gone bool) {
-	r := &w.row
-	r.Begin(Payment)
-	r.uuid(p.OrderID)
-	r.small(p.Lane)
-	r.uuid(p.AccountID)
-	r.text(p.Currency)
-	r.big(p.Amount)
-	r.text(p.Capture)
-	r.text(p.Status)
+	reason := p.Reason
 	if p.Status == contract.PaymentCancelled {
-		r.text("")
-	} else {
-		r.text(string(p.Reason))
+		reason = ""
 	}
-	r.big(p.Captured)
-	r.big(p.Refunded)
-	r.big(p.Version)
-	r.time(p.CreatedAt)
-	r.time(p.UpdatedAt)
-	r.text(p.Previous)
-	r.text(p.Tenant)
+	w.row.Begin(Payment).
+		uuid(p.OrderID).small(p.Lane).uuid(p.AccountID).text(p.Currency).big(p.Amount).text(p.Capture).text(p.Status).
+		text(string(reason)).big(p.Captured).big(p.Refunded).big(p.Version).
+		time(p.CreatedAt).time(p.UpdatedAt).text(p.Previous).text(p.Tenant)
 	w.add(Payment, gone, p.OrderID)
 }
 

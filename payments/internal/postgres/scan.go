@@ -118,10 +118,7 @@ func linkedScan(kind chain.Kind) tableScan {
 
 // itemOf is an item that is about an ID alone.
 func itemOf(kind chain.Kind, id []byte) chain.Item {
-	var r chain.Row
-	r.Begin(kind)
-	r.Raw(id)
-	return chain.Item{Kind: kind, ID: uuid.UUID(id), Hash: r.Hash()}
+	return chain.Item{Kind: kind, ID: uuid.UUID(id), Hash: new(chain.Row).Begin(kind).Raw(id...).Hash()}
 }
 
 // balanceItem is about a balance that has entries; columns begin with its key.
@@ -129,7 +126,7 @@ func balanceItem(columns [][]byte) chain.Item {
 	var r chain.Row
 	r.Begin(chain.Balance)
 	for _, column := range columns[:len(balanceKey)] {
-		r.Raw(column)
+		r.Raw(column...)
 	}
 	return chain.Item{Kind: chain.Balance, ID: uuid.UUID(columns[entryAccount]), Hash: r.Hash()}
 }
@@ -170,8 +167,7 @@ func (s tableScan) read(ctx context.Context, tx *sqlx.Tx, first int, out sink) e
 		if err != nil {
 			return fmt.Errorf("read %s: %w", s.kind.Table(), err)
 		}
-		canonical.Begin(s.kind)
-		canonical.Raw(rows[:len(rows)-len(rest)])
+		canonical.Begin(s.kind).Raw(rows[:len(rows)-len(rest)]...)
 		r.item.Hash, r.item.ID, r.item.At = canonical.Hash(), uuid.UUID(columns[0]), 0
 		if r.columns, rows, err = chain.Split(columns, s.more, rest); err != nil {
 			return fmt.Errorf("read %s: %w", s.kind.Table(), err)
