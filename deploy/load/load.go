@@ -9,12 +9,13 @@ import (
 	"fmt"
 	"net"
 	"strconv"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/valyala/fasthttp"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/altyn-pay/altyn/platform/stage"
 )
 
 const (
@@ -127,10 +128,8 @@ func (c *Client) retry(ctx context.Context, method, path, key string, body, out 
 		if err == nil || errors.As(err, &status) && status.Status < 500 {
 			return err
 		}
-		select {
-		case <-ctx.Done():
+		if stage.Wait(ctx, retryPause); ctx.Err() != nil {
 			return errors.Join(ctx.Err(), err)
-		case <-time.After(retryPause):
 		}
 	}
 }
@@ -162,31 +161,16 @@ func (c *Client) Accounts(ctx context.Context, n, clients int, amount, currency 
 
 // Each calls do for 0 to n-1, with so many calls at once. It stops at the first error and returns it.
 func Each(ctx context.Context, n, clients int, do func(i int) error) error {
-	var (
-		next  atomic.Int64
-		wait  sync.WaitGroup
-		once  sync.Once
-		first error
-	)
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	for range clients {
-		wait.Go(func() {
-			for ctx.Err() == nil {
-				i := int(next.Add(1)) - 1
-				if i >= n {
-					return
-				}
-				if err := do(i); err != nil {
-					once.Do(func() { first = err })
-					cancel()
-				}
-			}
-		})
+	group, calling := errgroup.WithContext(ctx)
+	group.SetLimit(clients)
+	begun := 0
+	for ; begun < n && calling.Err() == nil; begun++ {
+		i := begun
+		group.Go(func() error { return do(i) })
 	}
-	wait.Wait()
-	if first == nil && int(next.Load()) < n {
-		first = ctx.Err()
+	err := group.Wait()
+	if err == nil && begun < n {
+		err = ctx.Err()
 	}
-	return first
+	return err
 }

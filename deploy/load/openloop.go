@@ -29,9 +29,6 @@ type Timed struct {
 	Latest time.Duration
 }
 
-// Quantile returns the latency that a share q of the requests did not exceed.
-func (t Timed) Quantile(q float64) time.Duration { return Quantile(t.Latencies, q) }
-
 // Quantile returns the least of the sorted values that a share q of them does not exceed (nearest rank); 0 of none.
 func Quantile(sorted []time.Duration, q float64) time.Duration {
 	if len(sorted) == 0 {

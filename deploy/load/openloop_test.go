@@ -37,8 +37,8 @@ func TestOpenLoopKeepsItsSchedule(t *testing.T) {
 				t.Errorf("request %d went out at %s", i, at)
 			}
 		}
-		if timed.Quantile(0.5) != 50*ms || timed.Quantile(1) != 50*ms {
-			t.Errorf("p50 %s, max %s", timed.Quantile(0.5), timed.Quantile(1))
+		if Quantile(timed.Latencies, 0.5) != 50*ms || Quantile(timed.Latencies, 1) != 50*ms {
+			t.Errorf("p50 %s, max %s", Quantile(timed.Latencies, 0.5), Quantile(timed.Latencies, 1))
 		}
 	})
 }

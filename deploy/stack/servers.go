@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"time"
 
@@ -68,15 +69,28 @@ func (s *Stack) addPostgres() {
 		return
 	}
 	s.postgres = pg.Config{Host: loopback, Port: opts.Port, SSLMode: "disable"}
-	s.add(PostgresName, "tcp://"+s.postgres.Address(), stopPostgres, func(ctx context.Context) (running, error) {
-		log, err := openLog(s.LogFile(PostgresName))
-		if err != nil {
-			return nil, err
-		}
+	start := func(ctx context.Context, log io.Writer) (running, error) {
 		server, err := localpostgres.Start(ctx, localpostgres.Options{
 			DataDir: s.dataDir(PostgresName), Port: opts.Port, Kind: opts.Kind, Settings: postgresSettings, NoSync: opts.NoSync,
 			Log: log, Progress: s.opts.Progress,
 		})
+		if err != nil {
+			return nil, err
+		}
+		s.server.Store(server)
+		return postgresServer{server}, nil
+	}
+	s.addServer(PostgresName, s.postgres.Address(), stopPostgres, start)
+}
+
+// addServer adds a server, whose log is what start writes to.
+func (s *Stack) addServer(name, addr string, rank int, start func(context.Context, io.Writer) (running, error)) {
+	s.add(name, "tcp://"+addr, rank, func(ctx context.Context) (running, error) {
+		log, err := openLog(s.LogFile(name))
+		if err != nil {
+			return nil, err
+		}
+		server, err := start(ctx, log)
 		if err != nil {
 			return nil, errors.Join(err, log.Close())
 		}
@@ -84,8 +98,7 @@ func (s *Stack) addPostgres() {
 			<-server.Done()
 			log.Close()
 		})
-		s.server.Store(server)
-		return postgresServer{server}, nil
+		return server, nil
 	})
 }
 
@@ -106,22 +119,11 @@ func (s *Stack) addKafka() {
 		return
 	}
 	s.brokers = []string{loopbackAddr(opts.Port)}
-	s.add(KafkaName, "tcp://"+s.brokers[0], stopKafka, func(ctx context.Context) (running, error) {
-		log, err := openLog(s.LogFile(KafkaName))
-		if err != nil {
-			return nil, err
-		}
+	s.addServer(KafkaName, s.brokers[0], stopKafka, func(ctx context.Context, log io.Writer) (running, error) {
 		broker, err := localkafka.Start(ctx, localkafka.Options{
 			DataDir: s.dataDir(KafkaName), Port: opts.Port, Kind: opts.Kind, Log: log, Progress: s.opts.Progress,
 		})
-		if err != nil {
-			return nil, errors.Join(err, log.Close())
-		}
-		s.keepers.Go(func() {
-			<-broker.Done()
-			log.Close()
-		})
-		return kafkaBroker{broker}, nil
+		return kafkaBroker{broker}, err
 	})
 }
 

@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"errors"
 	"net/http"
 	"net/http/pprof"
 
@@ -27,6 +28,17 @@ func NewRegistry(service string) *prometheus.Registry {
 	registry.MustRegister(build, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return registry
+}
+
+// Register adds a collector, or returns the one of that name that another part of the process has added.
+func Register[C prometheus.Collector](metrics prometheus.Registerer, collector C) (C, error) {
+	err := metrics.Register(collector)
+	if already, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
+		if existing, ok := already.ExistingCollector.(C); ok {
+			return existing, nil
+		}
+	}
+	return collector, err
 }
 
 // MetricsHandler serves what is registered, for /metrics.

@@ -5,15 +5,22 @@ package swaggertest
 import (
 	"bytes"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"maps"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/go-chi/chi/v5"
 	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"github.com/altyn-pay/altyn/platform/httpserver"
+	"github.com/altyn-pay/altyn/platform/identity"
+	"github.com/altyn-pay/altyn/platform/swagger"
 )
 
 // Spec is what the tests need of a document.
@@ -178,4 +185,66 @@ func CheckRoutes(t *testing.T, s *Spec, routes chi.Routes) {
 	if !slices.Equal(documented, served) {
 		t.Errorf("documented\n%s\nserved\n%s", strings.Join(documented, "\n"), strings.Join(served, "\n"))
 	}
+}
+
+// CheckScopes checks that the table below a heading of a page names exactly these routes with what they need.
+func CheckScopes(t *testing.T, page, heading string, routes ...httpserver.Route) {
+	t.Helper()
+	text, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(text), "\n"+heading+"\n")
+	section, _, _ = strings.Cut(section, "\n#")
+	var documented, served []string
+	for line := range strings.Lines(section) {
+		if strings.HasPrefix(line, "| `") {
+			documented = append(documented, strings.TrimSpace(line))
+		}
+	}
+	for _, route := range routes {
+		served = append(served, "| `"+route.Method+" "+route.Pattern+"` | "+needs(route.Scope)+" |")
+	}
+	slices.Sort(documented)
+	slices.Sort(served)
+	if !slices.Equal(documented, served) {
+		t.Errorf("%s has below %s\n%s\nserved are\n%s", page, heading, strings.Join(documented, "\n"),
+			strings.Join(served, "\n"))
+	}
+}
+
+var update = flag.Bool("update", false, "write what the routes need into the specification, as go generate does")
+
+// CheckSecurity checks that the specification in a file says what the routes need, as swagger.Secure writes it; with the
+// flag -update it writes that.
+func CheckSecurity(t *testing.T, file string, routes ...httpserver.Route) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if !*update && err == nil {
+		file = filepath.Join(t.TempDir(), "swagger.json")
+		err = os.WriteFile(file, text, 0o600)
+	}
+	if err == nil {
+		err = swagger.Secure(file, routes...)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if now, err := os.ReadFile(file); err != nil || !*update && !bytes.Equal(now, text) {
+		t.Errorf("the specification is older than the table of routes: run go generate (%v)", err)
+	}
+}
+
+func needs(scope identity.Scope) string {
+	switch scope {
+	case identity.Public:
+		return "nothing"
+	case identity.Anyone:
+		return "any valid token"
+	}
+	var texts []string
+	for _, one := range scope.List() {
+		texts = append(texts, "`"+string(one)+"`")
+	}
+	return strings.Join(texts, " or ")
 }

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/altyn-pay/altyn/deploy/load"
+	"github.com/altyn-pay/altyn/platform/stage"
 )
 
 const (
@@ -62,9 +63,7 @@ func (s *site) tenant(ctx context.Context, name string) (t tenant, err error) {
 			return t, err
 		}
 		t.bodies = append(t.bodies, []byte(newOrder(ids[0])))
-		if err := pause(ctx, 4*time.Second/share); err != nil { // an account takes two requests
-			return t, err
-		}
+		stage.Wait(ctx, 4*time.Second/share) // an account takes two requests
 	}
 	return t, nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/altyn-pay/altyn/deploy/load"
+	"github.com/altyn-pay/altyn/platform/stage"
 )
 
 const (
@@ -35,31 +36,24 @@ func (s *site) placeBatch(i int) (int, error) {
 	return batchOf, s.gateway.Call("POST", load.OrdersPath+"/batch", "", body, nil)
 }
 
-func runOrders(ctx context.Context, s *site, duration time.Duration) (outcome, error) {
-	return s.placeOrders(ctx, clients, duration, s.place)
-}
-
-func runOrderBatches(ctx context.Context, s *site, duration time.Duration) (outcome, error) {
-	return s.placeOrders(ctx, batchClients, duration, s.placeBatch)
-}
-
-// placeOrders places orders in a closed loop and ends when the last of them is paid.
-func (s *site) placeOrders(ctx context.Context, clients int, duration time.Duration,
-	place func(i int) (int, error)) (outcome, error) {
-	last, err := s.lastOrder(ctx)
-	if err != nil {
-		return outcome{}, err
+// placeOrders places orders in a closed loop of so many clients and ends when the last of them is paid.
+func placeOrders(clients int, place func(s *site, i int) (int, error)) runner {
+	return func(ctx context.Context, s *site, duration time.Duration) (outcome, error) {
+		last, err := s.lastOrder(ctx)
+		if err != nil {
+			return outcome{}, err
+		}
+		begin := time.Now()
+		n, err := closedLoop(ctx, clients, duration, func(i int) (int, error) { return place(s, i) })
+		if err != nil {
+			return outcome{}, err
+		}
+		if err := s.final(ctx, last); err != nil {
+			return outcome{}, err
+		}
+		took := time.Since(begin)
+		return outcome{operations: n, took: took}, s.paid(ctx, last, n)
 	}
-	begin := time.Now()
-	n, err := closedLoop(ctx, clients, duration, place)
-	if err != nil {
-		return outcome{}, err
-	}
-	if err := s.final(ctx, last); err != nil {
-		return outcome{}, err
-	}
-	took := time.Since(begin)
-	return outcome{operations: n, took: took}, s.paid(ctx, last, n)
 }
 
 // lastOrder returns the number of the newest order.
@@ -88,8 +82,8 @@ func (s *site) final(ctx context.Context, after int64) error {
 		case time.Now().After(stuck):
 			return fmt.Errorf("order number %d is pending for %s", pending, stuckTime)
 		}
-		if err := pause(ctx, 5*time.Millisecond); err != nil {
-			return err
+		if stage.Wait(ctx, 5*time.Millisecond); ctx.Err() != nil {
+			return ctx.Err()
 		}
 	}
 }
@@ -123,19 +117,8 @@ type Latency struct {
 func runLatency(ctx context.Context, s *site, duration time.Duration) (outcome, error) {
 	loop := load.OpenLoop{Rate: s.rate, Duration: duration, InFlight: openInFlight}
 	begin := time.Now()
-	timed, err := loop.Run(ctx, func(i int) error {
-		var order load.Order
-		if err := s.gateway.Call("POST", load.OrdersPath+"?wait=30s", "", []byte(newOrder(s.account(i))),
-			&order); err != nil {
-			return err
-		}
-		if order.Status != "paid" {
-			return fmt.Errorf("order %s is %s %s", order.ID, order.Status, order.Reason)
-		}
-		return nil
-	})
-	return outcome{operations: len(timed.Latencies), took: time.Since(begin), latency: &Latency{
-		P50: ms(timed.Quantile(0.5)), P99: ms(timed.Quantile(0.99)), Max: ms(timed.Quantile(1)),
-		Late: timed.Late, Latest: ms(timed.Latest),
-	}}, err
+	timed, err := loop.Run(ctx, tenant{s.gateway, s.bodies}.order)
+	latency := summary(timed.Latencies)
+	latency.Late, latency.Latest = timed.Late, ms(timed.Latest)
+	return outcome{operations: len(timed.Latencies), took: time.Since(begin), latency: &latency}, err
 }

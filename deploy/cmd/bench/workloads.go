@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/altyn-pay/altyn/deploy/load"
+	"github.com/altyn-pay/altyn/platform/stage"
 )
 
 // workload is measured in every round. The table of workloads drives measuring and printing.
@@ -16,15 +17,19 @@ type workload struct {
 	name  string
 	title string
 	goal  goal
-	// run works for a while and returns when all that it began has a result.
-	run func(ctx context.Context, s *site, duration time.Duration) (outcome, error)
+	run   runner
 }
 
+// runner works for a while and returns when all that it began has a result.
+type runner func(ctx context.Context, s *site, duration time.Duration) (outcome, error)
+
 var workloads = []workload{
-	{"orders", "orders through the gateway, one per request", goal{times: 1}, runOrders},
-	{"orders-batch", "orders through the gateway, 100 per request", goal{times: 2}, runOrderBatches},
-	{"billing", "billing operations, one per request", goal{times: 1.5}, runOperations},
-	{"hot", "the same on one hot account", goal{times: 1.4}, runHotOperations},
+	{"orders", "orders through the gateway, one per request", goal{times: 1},
+		placeOrders(clients, (*site).place)},
+	{"orders-batch", "orders through the gateway, 100 per request", goal{times: 2},
+		placeOrders(batchClients, (*site).placeBatch)},
+	{"billing", "billing operations, one per request", goal{times: 1.5}, deposit(accounts)},
+	{"hot", "the same on one hot account", goal{times: 1.4}, deposit(1)},
 	{"billing-batch", "billing operations, 100 per request", goal{times: 5}, runOperationBatches},
 	{"commands", "commands over the broker with replies", goal{times: 5}, runCommands},
 	{"latency", "orders in an open loop, accepted → final, p50 / p99",
@@ -154,18 +159,9 @@ func (s *site) quiet(ctx context.Context) error {
 		if vacuums == 0 || time.Now().After(deadline) {
 			return nil
 		}
-		if err := pause(ctx, 100*time.Millisecond); err != nil {
-			return err
+		if stage.Wait(ctx, 100*time.Millisecond); ctx.Err() != nil {
+			return ctx.Err()
 		}
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(d):
-		return nil
 	}
 }
 

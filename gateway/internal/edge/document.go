@@ -101,34 +101,27 @@ func (d document) object(name string) document {
 	return part
 }
 
-// eachOperation visits the operations of all paths.
-func (d document) eachOperation(visit func(operation document)) {
+// addOwnAnswers adds to each operation the answers that the gateway gives when the service gives none.
+func (d document) addOwnAnswers() {
 	paths := d.object("paths")
 	for path := range paths {
 		methods := paths.object(path)
 		for method := range methods {
-			visit(methods.object(method))
+			responses := methods.object(method).object("responses")
+			like := responses.object("503")
+			if like == nil {
+				continue
+			}
+			for status, code := range map[int]string{
+				http.StatusBadGateway:     httpserver.CodeUpstreamUnavailable,
+				http.StatusGatewayTimeout: httpserver.CodeUpstreamTimeout,
+			} {
+				answer := map[string]any{"description": code, "schema": like["schema"]}
+				if id := like.object("headers")["X-Request-Id"]; id != nil {
+					answer["headers"] = map[string]any{"X-Request-Id": id}
+				}
+				responses[strconv.Itoa(status)] = answer
+			}
 		}
 	}
-}
-
-// addOwnAnswers adds to each operation the answers that the gateway gives when the service gives none.
-func (d document) addOwnAnswers() {
-	d.eachOperation(func(operation document) {
-		responses := operation.object("responses")
-		like := responses.object("503")
-		if like == nil {
-			return
-		}
-		for status, code := range map[int]string{
-			http.StatusBadGateway:     httpserver.CodeUpstreamUnavailable,
-			http.StatusGatewayTimeout: httpserver.CodeUpstreamTimeout,
-		} {
-			answer := map[string]any{"description": code, "schema": like["schema"]}
-			if id := like.object("headers")["X-Request-Id"]; id != nil {
-				answer["headers"] = map[string]any{"X-Request-Id": id}
-			}
-			responses[strconv.Itoa(status)] = answer
-		}
-	})
 }

@@ -22,5 +22,9 @@ func TestEveryRouteIsDocumentedAndTheOtherWayRound(t *testing.T) {
 
 func TestDocumentHasTheScopes(t *testing.T) {
 	swaggertest.CheckScopes(t, "../../../docs/api.md", "### orders", (*api.API)(nil).Routes()...)
-	swaggertest.CheckSecurity(t, docs.Document, slices.Concat((*api.API)(nil).Routes(), (*operators.API)(nil).Routes())...)
+}
+
+func TestDocumentSaysWhatTheRoutesNeed(t *testing.T) {
+	swaggertest.CheckSecurity(t, "../../docs/swagger.json",
+		slices.Concat((*api.API)(nil).Routes(), (*operators.API)(nil).Routes())...)
 }

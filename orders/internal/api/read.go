@@ -41,11 +41,7 @@ func (a *API) get(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	answer, err := a.json(await(ctx, o))
-	if err != nil {
-		return err
-	}
-	return httpserver.WriteJSON(w, http.StatusOK, answer)
+	return a.answer(w, http.StatusOK, await(ctx, o), false)
 }
 
 // list answers with a page of orders.

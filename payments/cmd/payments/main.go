@@ -7,7 +7,7 @@ package main
 //
 //go:generate go tool swag init --quiet --dir .,../../internal/api,../../../platform/operators --generalInfo main.go --output ../../docs --outputTypes json --parseDependencyLevel 1 --requiredByDefault
 //go:generate go run ../../../deploy/cmd/specification document ../../docs
-//go:generate go run ../../internal/api/security ../../docs/swagger.json
+//go:generate go test ../../internal/api -run ^TestDocumentSaysWhatTheRoutesNeed$ -update
 
 //	@title			Altyn payments
 //	@version		1

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"net/http"
 
 	"github.com/google/uuid"
@@ -96,12 +97,7 @@ func (a *API) accountOf(r *http.Request) (postgres.Account, error) {
 //	@Failure	404	{object}	httpserver.Problem	"account_not_found"
 //	@Router		/api/v1/accounts/{id} [get]
 func (a *API) getAccount(w http.ResponseWriter, r *http.Request) error {
-	id, err := httpserver.PathUUID(r, "id")
-	if err != nil {
-		return err
-	}
-	body, err := a.billing.Account(r.Context(), identity.ReachFrom(r.Context()), id)
-	return answer(w, body, err)
+	return get(w, r, "id", a.billing.Account)
 }
 
 // getBalance looks an account's balances up.
@@ -115,16 +111,13 @@ func (a *API) getAccount(w http.ResponseWriter, r *http.Request) error {
 //	@Failure	404	{object}	httpserver.Problem	"account_not_found"
 //	@Router		/api/v1/accounts/{id}/balance [get]
 func (a *API) getBalance(w http.ResponseWriter, r *http.Request) error {
-	id, err := httpserver.PathUUID(r, "id")
-	if err != nil {
-		return err
-	}
-	at, err := httpserver.TimeParam(r, "at")
-	if err != nil {
-		return err
-	}
-	body, err := a.billing.Balances(r.Context(), identity.ReachFrom(r.Context()), id, at)
-	return answer(w, body, err)
+	return get(w, r, "id", func(ctx context.Context, by identity.Reach, id uuid.UUID) (contract.Balances, error) {
+		at, err := httpserver.TimeParam(r, "at")
+		if err != nil {
+			return contract.Balances{}, err
+		}
+		return a.billing.Balances(ctx, by, id, at)
+	})
 }
 
 // listOperations lists the operations of an account.

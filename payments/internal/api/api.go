@@ -2,6 +2,7 @@
 package api
 
 import (
+	"context"
 	"math"
 	"net/http"
 	"strings"
@@ -93,14 +94,30 @@ func (a *API) submit(w http.ResponseWriter, r *http.Request, c contract.Command)
 	return httpserver.WriteJSON(w, result.Code, body)
 }
 
-// named reads the ID in the path and the body of a request.
-func named(w http.ResponseWriter, r *http.Request, decode func(http.ResponseWriter, *http.Request, any) error,
-	body any) (uuid.UUID, error) {
+// submitBody is submit for the command that is made of the ID in the path and of the request's body.
+func submitBody[Body any](a *API, w http.ResponseWriter, r *http.Request,
+	decode func(http.ResponseWriter, *http.Request, any) error,
+	command func(id uuid.UUID, body Body) contract.Command) error {
+	var body Body
 	id, err := httpserver.PathUUID(r, "id")
 	if err == nil {
-		err = decode(w, r, body)
+		err = decode(w, r, &body)
 	}
-	return id, err
+	if err != nil {
+		return err
+	}
+	return a.submit(w, r, command(id, body))
+}
+
+// get answers with what is read of the ID in the path, as far as the client reaches it.
+func get[Body any](w http.ResponseWriter, r *http.Request, name string,
+	read func(ctx context.Context, by identity.Reach, id uuid.UUID) (Body, error)) error {
+	id, err := httpserver.PathUUID(r, name)
+	if err != nil {
+		return err
+	}
+	body, err := read(r.Context(), identity.ReachFrom(r.Context()), id)
+	return answer(w, body, err)
 }
 
 // answer answers with what was read.

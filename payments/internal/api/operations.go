@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"net/http"
 
 	"github.com/google/uuid"
@@ -68,12 +69,9 @@ func (m Amount) command(kind ledger.Kind, account *uuid.UUID) contract.Command {
 //	@Failure		422				{object}	httpserver.Problem	"balance_too_large, cancelled, discarded, idempotency_key_reused"
 //	@Router			/api/v1/accounts/{id}/deposits [post]
 func (a *API) deposit(w http.ResponseWriter, r *http.Request) error {
-	var body Amount
-	id, err := named(w, r, httpserver.DecodeJSON, &body)
-	if err != nil {
-		return err
-	}
-	return a.submit(w, r, body.command(ledger.KindDeposit, &id))
+	return submitBody(a, w, r, httpserver.DecodeJSON, func(id uuid.UUID, body Amount) contract.Command {
+		return body.command(ledger.KindDeposit, &id)
+	})
 }
 
 // withdraw takes money from an account.
@@ -94,14 +92,11 @@ func (a *API) deposit(w http.ResponseWriter, r *http.Request) error {
 //	@Failure		422				{object}	httpserver.Problem	"insufficient_funds, expired, cancelled, discarded, idempotency_key_reused"
 //	@Router			/api/v1/accounts/{id}/withdrawals [post]
 func (a *API) withdraw(w http.ResponseWriter, r *http.Request) error {
-	var body NewWithdrawal
-	id, err := named(w, r, httpserver.DecodeJSON, &body)
-	if err != nil {
-		return err
-	}
-	c := body.command(ledger.KindWithdrawal, &id)
-	c.OnInsufficient, c.ExpiresIn = body.OnInsufficient, body.ExpiresIn
-	return a.submit(w, r, c)
+	return submitBody(a, w, r, httpserver.DecodeJSON, func(id uuid.UUID, body NewWithdrawal) contract.Command {
+		c := body.command(ledger.KindWithdrawal, &id)
+		c.OnInsufficient, c.ExpiresIn = body.OnInsufficient, body.ExpiresIn
+		return c
+	})
 }
 
 // transfer moves money between accounts.
@@ -144,14 +139,11 @@ func (a *API) transfer(w http.ResponseWriter, r *http.Request) error {
 //	@Failure		422				{object}	httpserver.Problem	"insufficient_funds, expired, cancelled, discarded, idempotency_key_reused"
 //	@Router			/api/v1/accounts/{id}/holds [post]
 func (a *API) holdFunds(w http.ResponseWriter, r *http.Request) error {
-	var body NewHold
-	id, err := named(w, r, httpserver.DecodeJSON, &body)
-	if err != nil {
-		return err
-	}
-	c := body.command(ledger.KindHoldFunds, &id)
-	c.ExpiresIn = body.ExpiresIn
-	return a.submit(w, r, c)
+	return submitBody(a, w, r, httpserver.DecodeJSON, func(id uuid.UUID, body NewHold) contract.Command {
+		c := body.command(ledger.KindHoldFunds, &id)
+		c.ExpiresIn = body.ExpiresIn
+		return c
+	})
 }
 
 // getHold looks a hold up.
@@ -164,16 +156,13 @@ func (a *API) holdFunds(w http.ResponseWriter, r *http.Request) error {
 //	@Failure	404	{object}	httpserver.Problem	"hold_not_found"
 //	@Router		/api/v1/holds/{id} [get]
 func (a *API) getHold(w http.ResponseWriter, r *http.Request) error {
-	id, err := httpserver.PathUUID(r, "id")
-	if err != nil {
-		return err
-	}
-	hold, err := a.store.Hold(r.Context(), identity.ReachFrom(r.Context()), id)
-	if err != nil {
-		return billing.NotFound(err, ledger.HoldNotFound)
-	}
-	body, err := a.hold(hold)
-	return answer(w, body, err)
+	return get(w, r, "id", func(ctx context.Context, by identity.Reach, id uuid.UUID) (Hold, error) {
+		hold, err := a.store.Hold(ctx, by, id)
+		if err != nil {
+			return Hold{}, billing.NotFound(err, ledger.HoldNotFound)
+		}
+		return a.hold(hold)
+	})
 }
 
 // capture takes the money of a hold.
@@ -192,12 +181,9 @@ func (a *API) getHold(w http.ResponseWriter, r *http.Request) error {
 //	@Failure		422				{object}	httpserver.Problem	"hold_not_open, hold_of_order, amount_exceeds_hold, cancelled, discarded, idempotency_key_reused"
 //	@Router			/api/v1/holds/{id}/capture [post]
 func (a *API) capture(w http.ResponseWriter, r *http.Request) error {
-	var body NewCapture
-	id, err := named(w, r, httpserver.DecodeOptionalJSON, &body)
-	if err != nil {
-		return err
-	}
-	return a.submit(w, r, contract.Command{Operation: string(ledger.KindCapture), HoldID: &id, Amount: body.Amount})
+	return submitBody(a, w, r, httpserver.DecodeOptionalJSON, func(id uuid.UUID, body NewCapture) contract.Command {
+		return contract.Command{Operation: string(ledger.KindCapture), HoldID: &id, Amount: body.Amount}
+	})
 }
 
 // release gives the money of a hold back.
@@ -215,11 +201,9 @@ func (a *API) capture(w http.ResponseWriter, r *http.Request) error {
 //	@Failure	422				{object}	httpserver.Problem	"hold_not_open, hold_of_order, cancelled, discarded, idempotency_key_reused"
 //	@Router		/api/v1/holds/{id}/release [post]
 func (a *API) release(w http.ResponseWriter, r *http.Request) error {
-	id, err := named(w, r, httpserver.DecodeOptionalJSON, &struct{}{})
-	if err != nil {
-		return err
-	}
-	return a.submit(w, r, contract.Command{Operation: string(ledger.KindRelease), HoldID: &id})
+	return submitBody(a, w, r, httpserver.DecodeOptionalJSON, func(id uuid.UUID, _ struct{}) contract.Command {
+		return contract.Command{Operation: string(ledger.KindRelease), HoldID: &id}
+	})
 }
 
 // CancelOperation asks for an operation to be ended that has not taken effect.
@@ -245,12 +229,9 @@ type CancelOperation struct {
 //	@Failure		422				{object}	httpserver.Problem	"operation_final, operation_of_order, idempotency_key_reused"
 //	@Router			/api/v1/operations/{id}/cancel [post]
 func (a *API) cancel(w http.ResponseWriter, r *http.Request) error {
-	var body CancelOperation
-	id, err := named(w, r, httpserver.DecodeOptionalJSON, &body)
-	if err != nil {
-		return err
-	}
-	return a.submit(w, r, contract.Command{Operation: string(ledger.KindCancel), OperationID: &id, Reason: body.Reason})
+	return submitBody(a, w, r, httpserver.DecodeOptionalJSON, func(id uuid.UUID, body CancelOperation) contract.Command {
+		return contract.Command{Operation: string(ledger.KindCancel), OperationID: &id, Reason: body.Reason}
+	})
 }
 
 // getOperation looks an operation up.
@@ -264,14 +245,11 @@ func (a *API) cancel(w http.ResponseWriter, r *http.Request) error {
 //	@Failure	404		{object}	httpserver.Problem	"operation_not_found"
 //	@Router		/api/v1/operations/{id} [get]
 func (a *API) getOperation(w http.ResponseWriter, r *http.Request) error {
-	id, err := httpserver.PathUUID(r, "id")
-	if err != nil {
-		return err
-	}
-	wait, _, err := httpserver.Wait(r)
-	if err != nil {
-		return err
-	}
-	body, err := a.billing.Operation(r.Context(), identity.ReachFrom(r.Context()), id, wait)
-	return answer(w, body, err)
+	return get(w, r, "id", func(ctx context.Context, by identity.Reach, id uuid.UUID) (contract.Operation, error) {
+		wait, _, err := httpserver.Wait(r)
+		if err != nil {
+			return contract.Operation{}, err
+		}
+		return a.billing.Operation(ctx, by, id, wait)
+	})
 }

@@ -1,10 +1,14 @@
 package api
 
 import (
+	"context"
 	"net/http"
+
+	"github.com/google/uuid"
 
 	"github.com/altyn-pay/altyn/payments/internal/billing"
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
+	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/identity"
 	"github.com/altyn-pay/altyn/platform/money"
@@ -61,16 +65,13 @@ func (a *API) step(w http.ResponseWriter, r *http.Request, step billing.Step) er
 //	@Failure	404			{object}	httpserver.Problem	"payment_not_found"
 //	@Router		/api/v1/payments/{order_id} [get]
 func (a *API) getPayment(w http.ResponseWriter, r *http.Request) error {
-	id, err := httpserver.PathUUID(r, "order_id")
-	if err != nil {
-		return err
-	}
-	wait, _, err := httpserver.Wait(r)
-	if err != nil {
-		return err
-	}
-	body, err := a.billing.Payment(r.Context(), identity.ReachFrom(r.Context()), id, wait)
-	return answer(w, body, err)
+	return get(w, r, "order_id", func(ctx context.Context, by identity.Reach, id uuid.UUID) (contract.Payment, error) {
+		wait, _, err := httpserver.Wait(r)
+		if err != nil {
+			return contract.Payment{}, err
+		}
+		return a.billing.Payment(ctx, by, id, wait)
+	})
 }
 
 // confirm captures what is held for an order.

@@ -28,5 +28,9 @@ func TestDocumentHasTheScopes(t *testing.T) {
 	swaggertest.CheckScopes(t, page, "### gRPC", rpc.New(nil, nil).Routes()...)
 	swaggertest.CheckScopes(t, page, "### operators", slices.Concat((*operators.API)(nil).Routes(),
 		httpserver.PlaneRoutes(prometheus.NewRegistry(), nil), rpc.New(nil, nil).Reflection())...)
-	swaggertest.CheckSecurity(t, docs.Document, slices.Concat((*api.API)(nil).Routes(), (*operators.API)(nil).Routes())...)
+}
+
+func TestDocumentSaysWhatTheRoutesNeed(t *testing.T) {
+	swaggertest.CheckSecurity(t, "../../docs/swagger.json",
+		slices.Concat((*api.API)(nil).Routes(), (*operators.API)(nil).Routes())...)
 }
