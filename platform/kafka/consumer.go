@@ -9,6 +9,7 @@ import (
 
 	"github.com/altyn-pay/altyn/platform/kafka/internal/broker"
 	"github.com/altyn-pay/altyn/platform/kafka/internal/group"
+	"github.com/altyn-pay/altyn/platform/telemetry"
 )
 
 // Consumer reads topics as a member of a consumer group, which shares their partitions among its members.
@@ -25,9 +26,9 @@ func NewConsumer(cfg Config, name string, topics []string, log *slog.Logger, met
 	if name == "" || len(topics) == 0 {
 		err = errors.Join(err, errors.New("a group and a topic are needed"))
 	}
-	consumed, errConsumed := register(metrics, prometheus.NewCounterVec(prometheus.CounterOpts{
+	consumed, errConsumed := telemetry.Register(metrics, prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "altyn_kafka_consumed_total", Help: "Messages handled."}, []string{"group", "topic"}))
-	lag, errLag := register(metrics, prometheus.NewGaugeVec(prometheus.GaugeOpts{
+	lag, errLag := telemetry.Register(metrics, prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "altyn_kafka_consumer_lag", Help: "Messages of a partition assigned to this process that are not handled yet."},
 		[]string{"group", "topic", "partition"}))
 	if err := errors.Join(err, errConsumed, errLag); err != nil {

@@ -9,6 +9,8 @@ package stage
 
 import (
 	"context"
+	"log/slog"
+	"sync"
 	"time"
 )
 
@@ -64,4 +66,179 @@ func (s Signal) Send() {
 	case s <- struct{}{}:
 	default:
 	}
+}
+
+// steady is how long a call of Once lasts after which its failure is the first one of a row.
+const steady = 10 * longestBackoff
+
+// Loop is the loop of a stage. It begins with a batch, and then waits for the next one: until it is woken, or until it
+// is time to look whether there is work that nobody has told it of. After a failure it backs off, however often it is
+// woken.
+type Loop struct {
+	Name string // what the log calls it
+	Log  *slog.Logger
+
+	// Once does one batch, and returns how many items it had. What was begun is finished: ctx does not end with that of
+	// Run.
+	Once func(ctx context.Context) (n int, err error)
+	// Look, if not nil, tells whether there is work when nobody has woken the loop: it should cost less than an Once that
+	// finds none.
+	Look func(ctx context.Context) (bool, error)
+
+	Wake  Signal        // says that there is work; nil if nothing does
+	Every time.Duration // looks for work this often
+	Poll  *Poll         // or as often as this says; without both the loop has a Poll of its own
+
+	Full   int  // after a batch of this many items, if it is not 0, there is more work
+	Gather bool // items gather after each batch, see Rest
+}
+
+// Run works until ctx ends, then returns nil. The log tells of the first failure of a row, and of its end.
+func (l Loop) Run(ctx context.Context) error {
+	poll := l.Poll
+	switch {
+	case l.Every > 0:
+		poll = newPoll(l.Every, l.Every)
+	case poll == nil:
+		poll = NewPoll()
+	}
+	working := context.WithoutCancel(ctx)
+	failures := 0
+	for woken := true; ctx.Err() == nil; {
+		begin := time.Now()
+		n, err := l.step(working, woken)
+		if err != nil {
+			if time.Since(begin) >= steady {
+				failures = 0
+			}
+			if failures++; failures == 1 && ctx.Err() == nil {
+				l.Log.Warn(l.Name+" failed; trying again", "error", err)
+			}
+			Wait(ctx, Backoff(failures))
+			woken = true
+			continue
+		}
+		if failures > 0 {
+			l.Log.Info(l.Name+" works again", "failures", failures)
+			failures = 0
+		}
+		if !woken && n > 0 {
+			poll.found()
+		}
+		if woken = l.Full > 0 && n >= l.Full; woken {
+			continue
+		}
+		if l.Gather {
+			Gather(ctx, n, begin)
+		}
+		woken = poll.wait(ctx, l.Wake)
+	}
+	return nil
+}
+
+func (l Loop) step(ctx context.Context, woken bool) (n int, err error) {
+	if !woken && l.Look != nil {
+		if ready, err := l.Look(ctx); err != nil || !ready {
+			return 0, err
+		}
+	}
+	return l.Once(ctx)
+}
+
+const (
+	// A stage looks at the short interval while it finds what nobody has told it of, so that what other processes commit
+	// does not wait, and at the long one otherwise.
+	busyInterval = 5 * time.Millisecond
+	idleInterval = 25 * time.Millisecond
+	busyFor      = time.Second
+)
+
+// Poll says when loops look for what other processes have committed: each look is a question to the database. Where
+// there are no others it never finds anything, and so looks rarely, however much there is to do. Loops that share a
+// Poll take turns: one of them waits for the time to look, the others wait to be woken, or for the first one to be at
+// work.
+type Poll struct {
+	busy, idle time.Duration
+	turn       chan struct{} // has an element while nobody waits for the time
+
+	// Of whoever has the turn.
+	timer  *time.Timer
+	looked bool // the last wait has ended because it was time to look
+
+	mu        sync.Mutex
+	busyUntil time.Time
+}
+
+// NewPoll looks every 25 ms, and for a second after it has found something every 5 ms.
+func NewPoll() *Poll { return newPoll(busyInterval, idleInterval) }
+
+func newPoll(busy, idle time.Duration) *Poll {
+	p := &Poll{busy: busy, idle: idle, turn: make(chan struct{}, 1)}
+	p.turn <- struct{}{}
+	return p
+}
+
+// found says that a look has found something.
+func (p *Poll) found() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.busyUntil = time.Now().Add(busyFor)
+}
+
+func (p *Poll) isBusy() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return time.Now().Before(p.busyUntil)
+}
+
+// wait returns when wake says that there is work, when it is time to look for some, or when ctx ends.
+func (p *Poll) wait(ctx context.Context, wake Signal) (woken bool) {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-wake:
+		return true
+	case <-p.turn:
+	}
+	defer func() { p.turn <- struct{}{} }()
+	switch {
+	case p.timer == nil:
+		p.timer = time.NewTimer(p.idle)
+	case p.isBusy(): // whoever was woken has looked as well
+		p.timer.Reset(p.busy)
+	case p.looked: // being woken does not put the look off: others' work would wait for as long as there is our own
+		p.timer.Reset(p.idle)
+	}
+	p.looked = false
+	select {
+	case <-ctx.Done():
+	case <-wake:
+		return true
+	case <-p.timer.C:
+		p.looked = true
+	}
+	return false
+}
+
+// Isolate finds the items for which a batch has failed with cause, so that the others take effect: it settles each
+// half of the batch by itself and halves again what fails, until an item fails alone, which failed gets with its
+// error. The halves are settled in order. settle must be all or nothing.
+//
+// Isolate ends with the first error that blames does not lay on an item, such as that the database is away, or that
+// failed returns: what comes after it is not settled.
+func Isolate[T any](batch []T, cause error, settle func([]T) error, blames func(error) bool,
+	failed func(T, error) error) error {
+	if len(batch) == 1 {
+		return failed(batch[0], cause)
+	}
+	for _, half := range [][]T{batch[:len(batch)/2], batch[len(batch)/2:]} {
+		err := settle(half)
+		if err != nil && blames(err) {
+			err = Isolate(half, err, settle, blames, failed)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }

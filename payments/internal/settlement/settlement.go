@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
@@ -22,6 +23,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/money"
 	"github.com/altyn-pay/altyn/platform/outbox"
+	"github.com/altyn-pay/altyn/platform/telemetry"
 )
 
 // Settlement settles batches of the inbox.
@@ -181,4 +183,158 @@ func (s *Settlement) event(p ledger.OrderPayment) (outbox.Message, error) {
 		Topic: contract.TopicPayments, Key: p.AccountID.String(), Subject: p.OrderID.String(),
 		Payload: string(payload), Traceparent: p.Traceparent,
 	}, nil
+}
+
+// batch is the messages of one transaction, and what becomes of them.
+type batch struct {
+	present    billing.Presenter
+	book       *ledger.Book
+	requests   []ledger.Request
+	operations []*ledger.Operation
+	expired    []*ledger.Operation // the releases of holds whose time was over
+	replies    []outbox.Message
+	answered   map[answer]int
+}
+
+// answer is what commands are counted by.
+type answer struct {
+	kind ledger.Kind
+	code int
+}
+
+func newBatch(present billing.Presenter, messages []postgres.Message) *batch {
+	n := len(messages)
+	b := &batch{
+		present: present, requests: make([]ledger.Request, n), operations: make([]*ledger.Operation, 0, n),
+		answered: make(map[answer]int),
+		// To the microsecond, as the database keeps it: an answer right after the commit and one years later are the same.
+		book: ledger.NewBook(time.Now().UTC().Truncate(time.Microsecond), n),
+	}
+	for i, m := range messages {
+		b.requests[i] = billing.Request(m)
+	}
+	return b
+}
+
+// apply applies the requests to the book, which is loaded by now, and answers them.
+func (b *batch) apply() (ledger.Changes, error) {
+	var waiting []ledger.Completion // requests of this batch that wait
+	for _, r := range b.requests {
+		op := b.book.Apply(r)
+		if err := b.respond(r, op); err != nil {
+			return ledger.Changes{}, err
+		}
+		if op == nil {
+			continue
+		}
+		b.operations = append(b.operations, op)
+		if r.Kind() == ledger.KindExpire && op.Seq == r.Seq {
+			b.expired = append(b.expired, op)
+		}
+		if op.Status == ledger.Created {
+			waiting = wait(waiting, r, op)
+		}
+	}
+	for _, c := range waiting { // a later request of the batch may have ended it
+		if err := b.respond(c.Request, c.Operation); err != nil {
+			return ledger.Changes{}, err
+		}
+	}
+	changes := b.book.Changes()
+	for _, c := range changes.Completed {
+		b.operations = append(b.operations, c.Operation)
+		if err := b.respond(c.Request, c.Operation); err != nil {
+			return ledger.Changes{}, err
+		}
+	}
+	return changes, nil
+}
+
+// respond adds the reply to a request that has asked for one. While the operation waits there is none; the one that is
+// sent once it has ended answers its repetitions too.
+func (b *batch) respond(r ledger.Request, op *ledger.Operation) error {
+	if r.Reply == nil || op != nil && op.Status == ledger.Created && op.Fingerprint == r.Fingerprint {
+		return nil
+	}
+	reply, code, err := b.present.Reply(b.book, r, op)
+	if err != nil {
+		return err
+	}
+	b.replies = append(b.replies, reply)
+	b.answered[answer{r.Kind(), code}]++
+	return nil
+}
+
+// wait adds a request to the waiting ones of a batch. If it repeats one of them that has asked for no reply, that one
+// gets its Reply instead.
+func wait(waiting []ledger.Completion, r ledger.Request, op *ledger.Operation) []ledger.Completion {
+	if op.Seq == r.Seq {
+		return append(waiting, ledger.Completion{Request: r, Operation: op})
+	}
+	for i, c := range waiting {
+		if c.Operation == op && c.Request.Reply == nil && c.Request.Fingerprint == r.Fingerprint {
+			waiting[i].Request.Reply = r.Reply
+		}
+	}
+	return waiting
+}
+
+// report logs what did not go as it was asked for: what ended in error, what could not be understood, holds whose time
+// was over, and payments that were told again. What succeeds leaves no line.
+func (s *Settlement) report(
+	requests []ledger.Request, ended, expired []*ledger.Operation, repeated []ledger.OrderPayment) {
+	failed := slices.DeleteFunc(slices.Clone(ended), func(op *ledger.Operation) bool { return op.Status != ledger.Error })
+	each := func(message, key string, n int, item func(i int) (id string, attributes []any)) {
+		telemetry.LogEach(s.log, slog.LevelInfo, message, key, n, item)
+	}
+	each("operation ended in error", "operation_id", len(failed), func(i int) (string, []any) {
+		op := failed[i]
+		id := op.ID
+		if op.Kind == ledger.KindCancelOperation { // nobody sees it, only the operation that it is about
+			at := slices.IndexFunc(requests, func(r ledger.Request) bool { return r.ID == op.ID })
+			id = requests[at].References().Operation
+		}
+		return id.String(), append([]any{"operation", op.Kind, "reason", op.Reason, "account_id", op.AccountID},
+			named("order_id", op.OrderID, "hold_id", op.HoldID, "command_id", op.CommandID)...)
+	})
+	each("hold expired", "hold_id", len(expired), func(i int) (string, []any) {
+		op := expired[i]
+		return op.HoldID.String(), append([]any{"account_id", op.AccountID}, named("order_id", op.OrderID)...)
+	})
+	var refused []billing.ReplyTo
+	for _, r := range requests {
+		if r.Kind() != ledger.KindRefusal || r.Reply == nil {
+			continue
+		}
+		if how, err := billing.ReplyToOf(r); err == nil {
+			refused = append(refused, how)
+		}
+	}
+	each("command refused", "command_id", len(refused), func(i int) (string, []any) {
+		r := refused[i]
+		return r.CommandID.String(), []any{"operation", r.Operation, "reason", r.Reason, "detail", r.Detail}
+	})
+	each("payment told again", "order_id", len(repeated), func(i int) (string, []any) {
+		p := repeated[i]
+		return p.OrderID.String(), []any{"account_id", p.AccountID, "status", p.Status, "version", p.Version}
+	})
+}
+
+// Describe names what a message is about, for the log.
+func Describe(m postgres.Message) []any {
+	refs, op := m.Body.References(), m.Body.Operation()
+	if op == nil {
+		return named("order_id", refs.Order)
+	}
+	return named("order_id", op.OrderID, "hold_id", op.HoldID, "operation_id", refs.Operation)
+}
+
+// named are those of the pairs of a key and an ID that have an ID.
+func named(pairs ...any) (attributes []any) {
+	for i := 0; i+1 < len(pairs); i += 2 {
+		if id, ok := pairs[i+1].(uuid.UUID); ok && id != uuid.Nil {
+			attributes = append(attributes, pairs[i], id)
+		}
+	}
+	return attributes
 }
