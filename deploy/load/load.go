@@ -128,7 +128,7 @@ func (c *Client) retry(ctx context.Context, method, path, key string, body, out 
 		if err == nil || errors.As(err, &status) && status.Status < 500 {
 			return err
 		}
-		if stage.Wait(ctx, retryPause); ctx.Err() != nil {
+		if !stage.Wait(ctx, retryPause) {
 			return errors.Join(ctx.Err(), err)
 		}
 	}

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/altyn-pay/altyn/platform/stage"
 )
 
 // OpenLoop makes requests at a fixed rate whatever becomes of earlier ones, as the many clients of a service do. In a
@@ -50,11 +52,7 @@ func (l OpenLoop) Run(ctx context.Context, do func(i int) error) (Timed, error) 
 	begin := time.Now()
 	for i := range n {
 		due := begin.Add(time.Duration(i) * interval)
-		select {
-		case <-ctx.Done():
-		case <-time.After(time.Until(due)):
-		}
-		if ctx.Err() != nil {
+		if !stage.Wait(ctx, time.Until(due)) {
 			break
 		}
 		delay := time.Since(due)

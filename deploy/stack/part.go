@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/altyn-pay/altyn/platform/stage"
 )
 
 const (
@@ -148,10 +150,8 @@ func (p *part) keep(ctx context.Context, run running, pause time.Duration) {
 		pause = min(max(firstPause, 2*pause), lastPause)
 		p.logger.Warn("ended by itself", "part", p.name, "lasted_ms", lasted.Milliseconds(), "again_in_ms",
 			pause.Milliseconds())
-		select {
-		case <-ctx.Done():
+		if !stage.Wait(ctx, pause) {
 			return
-		case <-time.After(pause):
 		}
 		again, err := p.relaunch(ctx, pause)
 		if !again {
@@ -186,8 +186,6 @@ func (p *part) relaunch(ctx context.Context, pause time.Duration) (again bool, e
 func (p *part) awaitReady(ctx context.Context, firstTime bool) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, readyTimeout, fmt.Errorf("it was not ready after %s", readyTimeout))
 	defer cancel()
-	tick := time.NewTicker(readyPoll)
-	defer tick.Stop()
 	for {
 		if now := p.status(); firstTime && (now.PID == 0 || now.Restarts > 0) {
 			return p.failure(errors.New("it ended before it was ready"))
@@ -196,10 +194,8 @@ func (p *part) awaitReady(ctx context.Context, firstTime bool) error {
 		if err == nil {
 			return nil
 		}
-		select {
-		case <-ctx.Done():
+		if !stage.Wait(ctx, readyPoll) {
 			return p.failure(fmt.Errorf("%w (%w)", context.Cause(ctx), err))
-		case <-tick.C:
 		}
 	}
 }

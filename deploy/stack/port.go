@@ -11,6 +11,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/altyn-pay/altyn/platform/stage"
 )
 
 const loopback = "127.0.0.1"
@@ -107,8 +109,6 @@ func awaitFree(ctx context.Context, e Endpoint, progress func(string)) error {
 	if !errors.Is(err, syscall.EADDRINUSE) {
 		return err
 	}
-	tick := time.NewTicker(closingInterval)
-	defer tick.Stop()
 	for told := false; errors.Is(err, syscall.EADDRINUSE); err = checkFree(e.Addr) {
 		conn, dialErr := net.DialTimeout("tcp", dialable(e.Addr), probeTimeout)
 		if dialErr == nil {
@@ -121,10 +121,8 @@ func awaitFree(ctx context.Context, e Endpoint, progress func(string)) error {
 			told = true
 			progress(fmt.Sprintf("waiting for the port of %s (%s), which a connection holds that was closed", e.Part, e.Addr))
 		}
-		select {
-		case <-ctx.Done():
+		if !stage.Wait(ctx, closingInterval) {
 			return err
-		case <-tick.C:
 		}
 	}
 	return err

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/altyn-pay/altyn/platform/stage"
 )
 
 // guard runs a service and kills it when this process ends.
@@ -130,14 +132,7 @@ func openLog(path string) (*os.File, error) {
 
 // trimLogs bounds the log files of a folder until ctx ends.
 func trimLogs(ctx context.Context, dir string) {
-	tick := time.NewTicker(trimEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+	for stage.Wait(ctx, trimEvery) {
 		files, _ := filepath.Glob(filepath.Join(dir, "*.log"))
 		for _, file := range files {
 			// It is tried again in a second.

@@ -16,6 +16,7 @@ import (
 	"github.com/lib/pq"
 
 	"github.com/altyn-pay/altyn/platform/config"
+	"github.com/altyn-pay/altyn/platform/stage"
 )
 
 // Config says where a service's database is and which roles use it. Defaults fills empty names and passwords.
@@ -230,11 +231,9 @@ func Wait(ctx context.Context, db *sqlx.DB) error {
 		if ctx.Err() == nil && !IsUnavailable(err) {
 			return fmt.Errorf("postgres: %w", err)
 		}
-		select {
-		case <-ctx.Done():
+		if !stage.Wait(ctx, pause) {
 			return fmt.Errorf("postgres: waiting for the database: %w (%w)", ctx.Err(), err)
-		case <-time.After(pause):
-			pause = min(2*pause, time.Second)
 		}
+		pause = min(2*pause, time.Second)
 	}
 }

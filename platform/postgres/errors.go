@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strings"
 
 	"github.com/lib/pq"
 	"github.com/lib/pq/pqerror"
@@ -59,4 +60,9 @@ func IsTransient(err error) bool {
 // been rolled back.
 func isConflict(err error) bool {
 	return isStaleStatement(err) || pq.As(err, pqerror.TRSerializationFailure, pqerror.TRDeadlockDetected) != nil
+}
+
+// Storable turns a text of any origin, such as an error's, into one that PostgreSQL takes: UTF-8 without U+0000.
+func Storable(text string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")
 }

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/lib/pq"
+
+	"github.com/altyn-pay/altyn/platform/stage"
 )
 
 const (
@@ -65,7 +67,7 @@ func Listen(ctx context.Context, cfg Config, channel string, log *slog.Logger,
 
 // subscribe sends LISTEN for the first time; on each later connection the listener does so itself.
 func subscribe(ctx context.Context, listener *pq.Listener, channel string, log *slog.Logger, listening func(bool)) {
-	for {
+	for again := true; again; again = stage.Wait(ctx, lastReconnect) {
 		err := listener.Listen(channel)
 		switch {
 		case ctx.Err() != nil:
@@ -75,11 +77,6 @@ func subscribe(ctx context.Context, listener *pq.Listener, channel string, log *
 			return
 		}
 		log.Warn("the database refuses to be listened to", "channel", channel, "error", err)
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(lastReconnect):
-		}
 	}
 }
 

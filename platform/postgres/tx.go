@@ -10,6 +10,8 @@ import (
 
 	"github.com/jmoiron/sqlx"
 	"github.com/lib/pq"
+
+	"github.com/altyn-pay/altyn/platform/stage"
 )
 
 const (
@@ -37,15 +39,10 @@ func Retry(ctx context.Context, fn func() error) error {
 	pause := txPause
 	for try := 1; ; try++ {
 		err := fn()
-		if try == txTries || !isConflict(err) {
+		if try == txTries || !isConflict(err) || !stage.Wait(ctx, rand.N(pause)) {
 			return err
 		}
-		select {
-		case <-ctx.Done():
-			return err
-		case <-time.After(rand.N(pause)):
-			pause *= 2
-		}
+		pause *= 2
 	}
 }
 
@@ -164,10 +161,8 @@ func UntilKnown(ctx context.Context, fn func() error) error {
 	ctx, cancel := context.WithTimeout(ctx, resolveFor)
 	defer cancel()
 	for pause := resolvePause; ; pause = min(2*pause, longestResolvePause) {
-		select {
-		case <-ctx.Done():
+		if !stage.Wait(ctx, pause) {
 			return err
-		case <-time.After(pause):
 		}
 		again := fn()
 		if again == nil {

@@ -36,17 +36,17 @@ func Rest(n int, took time.Duration) time.Duration {
 // Gather rests after a batch of n items that was begun at that time, or until ctx ends.
 func Gather(ctx context.Context, n int, begin time.Time) { Wait(ctx, Rest(n, time.Since(begin))) }
 
-// Wait waits for so long, or until ctx ends.
-func Wait(ctx context.Context, pause time.Duration) {
-	if pause <= 0 {
-		return
+// Wait waits for so long, or until ctx ends, and reports whether ctx goes on.
+func Wait(ctx context.Context, pause time.Duration) bool {
+	if pause > 0 {
+		timer := time.NewTimer(pause)
+		defer timer.Stop()
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		}
 	}
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	}
+	return ctx.Err() == nil
 }
 
 // Backoff is the pause after so many failures in a row: from 50 ms on, twice as long each time, up to 2 s.

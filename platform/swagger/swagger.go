@@ -94,11 +94,11 @@ func Routes(name, document string, keep func(string) bool,
 // Reduce drops everything from a Swagger 2.0 document but the paths to keep, and what they refer to. It makes the
 // document speak of the server that it is read from: without host and schemes, a browser sends "Try it out" to the
 // origin of the page.
-func Reduce(document map[string]any, keep func(path string) bool) {
+func Reduce(document map[string]any, keep func(string) bool) {
 	delete(document, "host")
 	delete(document, "schemes")
 	paths, _ := document["paths"].(map[string]any)
-	maps.DeleteFunc(paths, func(path string, _ any) bool { return !keep(path) })
+	maps.DeleteFunc(paths, func(at string, _ any) bool { return !keep(at) })
 
 	used := make(map[any]bool)
 	for _, methods := range paths {

@@ -215,8 +215,8 @@ func CheckScopes(t *testing.T, page, heading string, routes ...httpserver.Route)
 
 var update = flag.Bool("update", false, "write what the routes need into the specification, as go generate does")
 
-// CheckSecurity checks that the specification in a file says what the routes need, as swagger.Secure writes it; with the
-// flag -update it writes that.
+// CheckSecurity checks that the specification in a file says what the routes need, as swagger.Secure writes it; with
+// the flag -update it writes that.
 func CheckSecurity(t *testing.T, file string, routes ...httpserver.Route) {
 	t.Helper()
 	text, err := os.ReadFile(file)

@@ -82,7 +82,7 @@ func (s *site) final(ctx context.Context, after int64) error {
 		case time.Now().After(stuck):
 			return fmt.Errorf("order number %d is pending for %s", pending, stuckTime)
 		}
-		if stage.Wait(ctx, 5*time.Millisecond); ctx.Err() != nil {
+		if !stage.Wait(ctx, 5*time.Millisecond) {
 			return ctx.Err()
 		}
 	}

@@ -159,7 +159,7 @@ func (s *site) quiet(ctx context.Context) error {
 		if vacuums == 0 || time.Now().After(deadline) {
 			return nil
 		}
-		if stage.Wait(ctx, 100*time.Millisecond); ctx.Err() != nil {
+		if !stage.Wait(ctx, 100*time.Millisecond) {
 			return ctx.Err()
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/altyn-pay/altyn/deploy/load"
 	"github.com/altyn-pay/altyn/platform/config"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
+	"github.com/altyn-pay/altyn/platform/stage"
 )
 
 // scale starts more payments-workers. Payments must answer every request meanwhile.
@@ -105,10 +106,8 @@ func (t *trial) outage(ctx context.Context, part string, c *crowd, account uuid.
 	defer cancel()
 	before := c.count()
 	for c.count() < before+40 {
-		select {
-		case <-ctx.Done():
+		if !stage.Wait(ctx, 50*time.Millisecond) {
 			return fmt.Errorf("only %d orders were accepted before it: %w", c.count()-before, ctx.Err())
-		case <-time.After(50 * time.Millisecond):
 		}
 	}
 

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/altyn-pay/altyn/platform/stage"
 )
 
 // process identifies a process of this machine. Its start tells it from a later process with the same ID.
@@ -114,12 +116,8 @@ func (p process) awaitReaped(ctx context.Context) {
 func until(ctx context.Context, timeout time.Duration, so func() bool) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	tick := time.NewTicker(pollInterval)
-	defer tick.Stop()
 	for !so() {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
+		if !stage.Wait(ctx, pollInterval) {
 			return ctx.Err()
 		}
 	}

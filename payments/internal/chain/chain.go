@@ -94,11 +94,12 @@ func (r *Row) optionalTime(at time.Time) *Row {
 	return r.time(at)
 }
 
-func (r *Row) bool(is bool) *Row {
+func (r *Row) bool(is bool) {
 	if is {
-		return r.Raw(1)
+		r.Raw(1)
+	} else {
+		r.Raw(0)
 	}
-	return r.Raw(0)
 }
 
 // Time is a timestamptz as PostgreSQL keeps it: microseconds since the year 2000.

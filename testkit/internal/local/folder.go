@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/altyn-pay/altyn/platform/stage"
 )
 
 // Folder holds one server's data, beside the file "lock", which this process keeps locked, and the file "pid", which
@@ -76,13 +78,9 @@ func (f *Folder) stopLeftover(ctx context.Context) error {
 	if err := syscall.Kill(pid, f.quit); err != nil && !errors.Is(err, syscall.ESRCH) {
 		return fmt.Errorf("stop process %d, left behind on %s: %w", pid, f.Path, err)
 	}
-	poll := time.NewTicker(pollPause)
-	defer poll.Stop()
 	for f.runsServer(ctx, pid) {
-		select {
-		case <-ctx.Done():
+		if !stage.Wait(ctx, pollPause) {
 			return fmt.Errorf("process %d, left behind on %s, does not stop: %w", pid, f.Path, ctx.Err())
-		case <-poll.C:
 		}
 	}
 	return nil

@@ -18,6 +18,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/altyn-pay/altyn/platform/stage"
 )
 
 const (
@@ -74,10 +76,8 @@ func (f *Folder) Run(ctx context.Context, port uint16, p Program) (*Server, erro
 		if !again || try == startTries {
 			return nil, fmt.Errorf("port %d, data in %s: %w; its log ends:\n%s", free, f.Path, err, end)
 		}
-		select {
-		case <-ctx.Done():
+		if !stage.Wait(ctx, startPause) {
 			return nil, ctx.Err()
-		case <-time.After(startPause):
 		}
 	}
 }
@@ -186,13 +186,8 @@ func FreePort(ctx context.Context, port uint16) (uint16, error) {
 			return uint16(listener.Addr().(*net.TCPAddr).Port), nil
 		}
 		err = fmt.Errorf("port %d is not free: %w", port, err)
-		if try == portTries || !errors.Is(err, syscall.EADDRINUSE) {
+		if try == portTries || !errors.Is(err, syscall.EADDRINUSE) || !stage.Wait(ctx, startPause) {
 			return 0, err
-		}
-		select {
-		case <-ctx.Done():
-			return 0, err
-		case <-time.After(startPause):
 		}
 	}
 }

@@ -150,6 +150,5 @@ func (c *Pool) Try(ctx context.Context, patience time.Duration, stays func(error
 // Backoff waits before the next attempt: 20 ms after the first failure, twice as long after each further one, up to
 // 500 ms. It returns false when ctx ended first.
 func Backoff(ctx context.Context, failures int) bool {
-	stage.Wait(ctx, min(maxBackoff, 20*time.Millisecond<<min(failures, 10)))
-	return ctx.Err() == nil
+	return stage.Wait(ctx, min(maxBackoff, 20*time.Millisecond<<min(failures, 10)))
 }
