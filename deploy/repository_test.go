@@ -2,7 +2,9 @@ package deploy
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -40,6 +42,30 @@ func TestRulesOfImportsHavePackages(t *testing.T) {
 			if err != nil || len(found) == 0 {
 				t.Errorf("rule %s is about %s, of which there is nothing: %v", name, pattern, err)
 			}
+		}
+	}
+}
+
+// What the images' programs are made of is sent to the builder: of the folders of which .dockerignore leaves nearly
+// everything out, it names what they need.
+func TestImagesHaveTheirSources(t *testing.T) {
+	text, err := os.ReadFile("../.dockerignore")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(string(text), "\n")
+	programs := named(t, `(\./[a-z/]+/cmd/[a-z]+)`, "Dockerfile")
+	list := exec.CommandContext(t.Context(), "go", append([]string{"list", "-deps", "-f", "{{.ImportPath}}"}, programs...)...)
+	list.Dir = ".."
+	output, err := list.CombinedOutput()
+	if err != nil || len(programs) != 4 {
+		t.Fatalf("%v: %v: %s", programs, err, output)
+	}
+	for path := range strings.FieldsSeq(string(output)) {
+		folder, ours := strings.CutPrefix(path, "github.com/altyn-pay/altyn/")
+		top, _, _ := strings.Cut(folder, "/")
+		if ours && !slices.Contains(lines, "!"+folder) && slices.Contains(lines, top+"/*") {
+			t.Errorf("the images need %s, which .dockerignore leaves out", folder)
 		}
 	}
 }
