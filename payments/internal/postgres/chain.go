@@ -80,7 +80,9 @@ func (s *Store) Link(ctx context.Context, every time.Duration,
 				return err
 			}
 		}
-		if head.number <= head.published || head.publishedAt.Valid && head.at.Sub(head.publishedAt.Time) < every {
+		// Where the clock was set back, the last head may be of the future.
+		since := head.at.Sub(head.publishedAt.Time)
+		if head.number <= head.published || head.publishedAt.Valid && since >= 0 && since < every {
 			return nil
 		}
 		published = true
