@@ -19,9 +19,9 @@
 //
 // # Keys
 //
-// They are fetched in the background, and stay valid while the issuer does not answer. A process starts without them,
-// and is not ready until it has those of each issuer. A token with an unknown kid has them fetched at once, at most
-// every 10 s.
+// They are fetched in the background, and stay valid while the issuer does not answer. Once it publishes others, or
+// none, those that it had are valid no more. A process starts without keys, and is not ready until it has those of each
+// issuer. A token with an unknown kid has them fetched at once, at most every 10 s.
 package bearer
 
 import (

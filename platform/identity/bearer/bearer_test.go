@@ -5,16 +5,20 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/rsa"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/MicahParks/jwkset"
 	"go.uber.org/goleak"
 
 	"github.com/altyn-pay/altyn/platform/config"
@@ -247,8 +251,9 @@ func TestTheTimeOfAMessage(t *testing.T) {
 		if _, err := b.Header(t.Context(), []string{"Bearer " + token}, now.Add(-90*time.Minute)); err != nil {
 			t.Errorf("then: %v", err)
 		}
-		for _, at := range []time.Duration{-3 * time.Hour, -time.Minute} {
-			if _, err := b.Verify(t.Context(), token, now.Add(at)); err == nil {
+		for _, at := range []time.Time{now.Add(-3 * time.Hour), now.Add(-time.Hour).Truncate(time.Second), // when it expires
+			now.Add(-time.Minute)} {
+			if _, err := b.Verify(t.Context(), token, at); err == nil {
 				t.Errorf("%s: accepted", at)
 			}
 		}
@@ -319,6 +324,34 @@ func TestAnIssuerThatIsAway(t *testing.T) {
 	b.refused("a key that was withdrawn", token, "no such key") // although it was remembered
 }
 
+// TestWithoutAnyKey: an issuer whose only key is stolen withdraws it, before it has another one.
+func TestWithoutAnyKey(t *testing.T) {
+	i := issuer.New(t)
+	var withdrawn atomic.Bool
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if withdrawn.Load() {
+			_, _ = w.Write([]byte(`{"keys":[]}`))
+			return
+		}
+		http.Redirect(w, r, i.KeySet(), http.StatusFound)
+	}))
+	defer server.Close()
+	b := setup(t, i, map[string]string{"AUTH_JWKS_URL": server.URL}).ready()
+	token := i.Token("shop", "alice", "")
+	b.accepted("a token", token)
+	withdrawn.Store(true)
+	b.refused("an unknown key", i.Mint(nil, nil, issuer.NewKey(t, "ES256")), "no such key") // has the keys fetched
+	b.refused("a key that was withdrawn", token, "no such key")
+	if err := b.Ready(t.Context()); err != nil {
+		t.Errorf("ready: %v", err)
+	}
+	if err := b.Fresh(t.Context()); err == nil {
+		t.Error("nothing says that the issuer has no keys")
+	}
+	withdrawn.Store(false)
+	b.accepted("a key that is back", token)
+}
+
 // TestUnknownKeysDoNotFetchInALoop: a key may be new once in a while.
 func TestUnknownKeysDoNotFetchInALoop(t *testing.T) {
 	i := issuer.New(t)
@@ -343,19 +376,63 @@ func TestKeysThatAreNotFit(t *testing.T) {
 	b := setup(t, i, nil).ready()
 	b.refused("RSA of 1024 bits", i.Token("shop", "alice", ""), "no such key")
 
+	i = issuer.New(t)
+	var many []string
+	for n := range 65 {
+		many = append(many, strings.Replace(key(t, i, "sig"), `"kid":"`, fmt.Sprintf(`"kid":"%d`, n), 1))
+	}
 	answer := ""
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = w.Write([]byte(answer))
-	}))
+	mux := http.NewServeMux()
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(answer)) })
+	server := httptest.NewServer(mux)
 	defer server.Close()
-	for _, answer = range []string{`{}`, `{"keys":[]}`, `no JSON`,
-		`{"keys":[{"kty":"oct","kid":"a","k":"c2VjcmV0","alg":"HS256"}]}`} {
-		b := setup(t, i, map[string]string{"AUTH_JWKS_URL": server.URL})
-		wait.Until(t, "it was asked", func() bool { return strings.Contains(b.log.String(), "cannot be fetched") })
+	// All addresses of this machine, but not loopback.
+	elsewhere := strings.Replace(i.KeySet(), "127.0.0.1", "0.0.0.0", 1)
+	mux.Handle("/redirect", http.RedirectHandler(elsewhere, http.StatusFound))
+	mux.HandleFunc("/another/.well-known/openid-configuration", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, `{"issuer":%q,"jwks_uri":%q}`, i.URL, i.KeySet())
+	})
+	mux.HandleFunc("/insecure/.well-known/openid-configuration", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, `{"issuer":%q,"jwks_uri":%q}`, server.URL+"/insecure", elsewhere)
+	})
+	keys := func(answer string) map[string]string { return map[string]string{"AUTH_JWKS_URL": server.URL + answer} }
+	for name, test := range map[string]struct {
+		answer   string
+		settings map[string]string
+	}{
+		"no set": {`{}`, keys("")}, "an empty set": {`{"keys":[]}`, keys("")}, "no JSON": {`no JSON`, keys("")},
+		"a shared secret": {`{"keys":[{"kty":"oct","kid":"a","k":"c2VjcmV0","alg":"HS256"}]}`, keys("")},
+		"too many keys":   {`{"keys":[` + strings.Join(many, ",") + `]}`, keys("")},
+		"more than 1 MiB": {`{"keys":[` + key(t, i, "sig") + `],"x":"` + strings.Repeat("x", 1<<20) + `"}`, keys("")},
+		"a redirect":      {"", keys("/redirect")},
+		"another issuer":  {"", map[string]string{"AUTH_ISSUER": server.URL + "/another"}},
+		"insecure keys":   {"", map[string]string{"AUTH_ISSUER": server.URL + "/insecure"}},
+	} {
+		answer = test.answer
+		b := setup(t, i, test.settings)
+		wait.Until(t, name+": it was asked", func() bool { return strings.Contains(b.log.String(), "cannot be fetched") })
 		if err := b.Ready(t.Context()); err == nil {
-			t.Errorf("ready with %s", answer)
+			t.Errorf("ready with %s", name)
 		}
 	}
+	answer = `{"keys":[` + key(t, i, "enc") + `]}`
+	setup(t, i, keys("")).ready().refused("a key to encrypt for", i.Token("shop", "alice", ""), "no such key")
+}
+
+// key is the JWK of the key that signs, with a use.
+func key(t *testing.T, i *issuer.Issuer, use jwkset.USE) string {
+	t.Helper()
+	k := i.Key()
+	public, err := jwkset.NewJWKFromKey(k.Private.Public(), jwkset.JWKOptions{Metadata: jwkset.JWKMetadataOptions{
+		KID: k.ID, ALG: jwkset.ALG(k.Algorithm), USE: use}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.Marshal(public.Marshal())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
 
 func TestHeaders(t *testing.T) {

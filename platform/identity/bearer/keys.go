@@ -128,16 +128,19 @@ func (i *issuer) fetch(ctx context.Context) error {
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	if err == nil && text != i.known && (i.known != "" || len(keys) > 0) {
+		i.known = text
+		i.changed()
+	}
+	if err == nil && len(keys) == 0 { // those that it had are withdrawn all the same
+		err = errors.New("it publishes no usable key")
+	}
 	switch {
 	case ctx.Err() != nil:
 	case err != nil && i.failure == nil, err != nil && i.tried.IsZero():
 		i.log.Warn("the keys of an issuer cannot be fetched; those that are known stay valid", "issuer", i.name, "error", err)
 	case err == nil && i.failure != nil:
 		i.log.Info("fetched the keys of an issuer", "issuer", i.name, "keys", len(keys))
-	}
-	if err == nil && text != i.known {
-		i.known = text
-		i.changed()
 	}
 	i.failure, i.tried, i.trying = err, time.Now(), false
 	close(i.done)
@@ -172,8 +175,8 @@ func (i *issuer) read(ctx context.Context) (keys []jwkset.JWK, text string, err 
 			keys = append(keys, key)
 		}
 	}
-	if len(keys) == 0 || len(keys) > maxKeys {
-		return nil, "", fmt.Errorf("%s has %d usable keys, not 1 to %d", keySet, len(keys), maxKeys)
+	if set.Keys == nil || len(keys) > maxKeys {
+		return nil, "", fmt.Errorf("%s is no set of at most %d usable keys", keySet, maxKeys)
 	}
 	canonical, err := json.Marshal(set)
 	return keys, string(canonical), err
