@@ -8,6 +8,7 @@ import (
 
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/identity"
 )
 
 // stranger is another account in the lane of account a: what one lane has is loaded for both.
@@ -40,16 +41,50 @@ func TestOnlyItsAccountMayEndAPayment(t *testing.T) {
 	}
 }
 
-// The state of a payment is told again to nobody but its account.
+// The state of a payment is told again to nobody but its account, and nobody but its tenant.
 func TestAPaymentIsToldAgainToItsAccount(t *testing.T) {
 	t.Parallel()
-	for account, want := range map[uuid.UUID]int{id(1): 1, stranger(t): 0} {
+	for _, test := range []struct {
+		account uuid.UUID
+		tenant  string
+		want    int
+	}{{id(1), "shop", 1}, {stranger(t), "shop", 0}, {id(1), "other", 0}, {id(1), "", 0}} {
 		book := ledger.NewBook(now, 1)
 		book.PutOperation(ledger.Operation{ID: id(1), AccountID: id(1), Status: ledger.Success})
-		book.PutPayment(ledger.OrderPayment{OrderID: id(1), AccountID: id(1), Status: contract.PaymentSucceeded, Version: 1})
-		book.Apply(ledger.Request{ID: id(1), AccountID: account, Command: ledger.Payment{OrderID: id(1), Repeated: true}})
-		if got := len(book.Changes().Repeated); got != want {
-			t.Errorf("asked by %s: told %d times, want %d", account, got, want)
+		book.PutPayment(ledger.OrderPayment{OrderID: id(1), Tenant: "shop", AccountID: id(1),
+			Status: contract.PaymentSucceeded, Version: 1})
+		book.Apply(ledger.Request{ID: id(1), By: identity.Reach{Tenant: test.tenant}, AccountID: test.account,
+			Command: ledger.Payment{OrderID: id(1), Repeated: true}})
+		if got := len(book.Changes().Repeated); got != test.want {
+			t.Errorf("asked by %s of %q: told %d times, want %d", test.account, test.tenant, got, test.want)
+		}
+	}
+}
+
+// What another tenant says of an order changes nothing.
+func TestOnlyItsTenantMayCancelAnOrder(t *testing.T) {
+	t.Parallel()
+	for tenant, want := range map[string]string{
+		"shop": contract.PaymentCancelled, "other": contract.PaymentAuthorized, "": contract.PaymentAuthorized,
+	} {
+		s := shop().do(ledger.Request{By: identity.Reach{Tenant: tenant},
+			Command: ledger.Cancel{OrderID: id(30), Currency: "RUB", Amount: 10, Capture: contract.CaptureManual}})
+		if got := s.orders[id(30)].Status; got != want {
+			t.Errorf("%q made it %s, not %s", tenant, got, want)
+		}
+	}
+}
+
+// What others have asked of an account is not there for its owner, as in his lists.
+func TestAnOwnerCannotCancelWhatStrangersAskedFor(t *testing.T) {
+	t.Parallel()
+	for owner, want := range map[string]ledger.Reason{"": ledger.OperationFinal, "alice": ledger.OperationNotFound} {
+		s := shop().do(ledger.Request{By: identity.Reach{Tenant: "shop", Owner: "carol"}, ID: id(50),
+			Command: ledger.Withdrawal{Currency: "RUB", Amount: 1}})
+		s.do(ledger.Request{By: identity.Reach{Tenant: "shop", Owner: owner},
+			Command: ledger.CancelOperation{OperationID: id(50)}})
+		if got := s.results[len(s.results)-1].Reason; got != want {
+			t.Errorf("%q: %s, want %s", owner, got, want)
 		}
 	}
 }
