@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
+	"github.com/altyn-pay/altyn/platform/identity"
 )
 
 // Requests are in flight, and fingerprints are stored, for as long as anybody likes: the JSON and the digest of each
@@ -115,6 +116,28 @@ func TestTheStoredFormOfRequestsStays(t *testing.T) {
 	}) {
 		if !kinds[kind] {
 			t.Errorf("there is no line of %s", kind)
+		}
+	}
+}
+
+// Who asks is stored with the request, but for the default tenant without restriction.
+func TestWhoAsksIsStored(t *testing.T) {
+	t.Parallel()
+	deposit := ledger.Deposit{Currency: "RUB", Amount: 7}
+	for text, r := range map[string]ledger.Request{
+		`{"currency":"RUB","amount":7}`: {Command: deposit, By: identity.Default},
+		`{"currency":"RUB","amount":7,"by":{"tenant":"shop","owner":"alice"}}`: {
+			Command: deposit, By: identity.Reach{Tenant: "shop", Owner: "alice"}},
+		`{"by":{"owner":"alice"},"reply":{"topic":"t"}}`: {
+			Command: ledger.BalanceQuery{}, By: identity.Reach{Owner: "alice"}, Reply: json.RawMessage(`{"topic":"t"}`)},
+	} {
+		got, err := json.Marshal(r)
+		if err != nil || string(got) != text {
+			t.Errorf("stored as %s, %v\nwant %s", got, err, text)
+		}
+		var read ledger.Request
+		if err := read.Decode(r.Kind(), []byte(text)); err != nil || read.By.Normal() != r.By.Normal() {
+			t.Errorf("%s is read as %+v, %v", text, read.By, err)
 		}
 	}
 }
