@@ -3,7 +3,9 @@ package api_test
 import (
 	"encoding/json"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -141,6 +143,35 @@ func TestWhatIsAnothersIsNotThere(t *testing.T) {
 	s.Post("/api/v1/holds/"+s.hold+"/capture", `{"amount": "1"}`, alice...)
 	s.Expect(s.Call("POST", "/api/v1/operations/"+s.waiting+"/cancel", "{}", alice...), 200)
 	s.Expect(s.Call("POST", "/api/v1/payments/"+s.order+"/confirm", "{}", alice...), 200, "status", "succeeded")
+}
+
+// A wait ends when the token expires, be there something or not.
+func TestWaitsEndWithTheToken(t *testing.T) {
+	s := openShop(t)
+	expires := time.Now().Add(3 * time.Second).Truncate(time.Second)
+	token := "Bearer " + s.tokens.Mint(issuer.Claims{"tenant": "shop", "scope": everything, "exp": expires.Unix()}, nil,
+		s.tokens.Key())
+	var all sync.WaitGroup
+	for _, call := range []struct {
+		method, path, body string
+		status             int
+	}{
+		{"GET", "/api/v1/operations/" + s.waiting, "", 200}, {"GET", "/api/v1/operations/" + uuid.NewString(), "", 404},
+		{"POST", "/api/v1/accounts/" + s.account + "/withdrawals",
+			`{"amount": "1000", "currency": "USDT", "on_insufficient": "wait"}`, 202},
+	} {
+		all.Go(func() {
+			var body any
+			if call.body != "" {
+				body = call.body
+			}
+			a := s.Call(call.method, call.path+"?wait=30s", body, "Authorization", token)
+			if now := time.Now(); a.Status != call.status || now.Before(expires) || now.After(expires.Add(20*time.Second)) {
+				t.Errorf("%s %s: %d %v at %s, the token expired at %s", call.method, call.path, a.Status, a.Body, now, expires)
+			}
+		})
+	}
+	all.Wait()
 }
 
 // state is what its tenant sees of the shop.

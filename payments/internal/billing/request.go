@@ -87,14 +87,16 @@ func (s *Service) result(ctx, waiting context.Context, watched *watch.Watch[*led
 // meanwhile, and the drain takes twice as long.
 const drainWait = 5 * time.Second
 
-// awhile is a context that ends after the wait, or drainWait after the server has begun to drain.
+// awhile is a context that ends after the wait, with the token of who asks, or drainWait after the server has begun to
+// drain.
 func awhile(ctx context.Context, wait time.Duration) (context.Context, context.CancelFunc) {
-	waiting, cancel := context.WithTimeout(ctx, wait)
+	valid, end := identity.UntilExpired(ctx)
+	waiting, cancel := context.WithTimeout(valid, wait)
 	stop := context.AfterFunc(httpserver.Draining(ctx), func() {
 		ending := time.AfterFunc(drainWait, cancel)
 		context.AfterFunc(waiting, func() { ending.Stop() })
 	})
-	return waiting, func() { stop(); cancel() }
+	return waiting, func() { stop(); cancel(); end() }
 }
 
 // await reads an operation, or returns postgres.ErrNotFound. It waits at most so long for the operation to be final,
