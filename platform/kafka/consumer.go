@@ -15,8 +15,9 @@ import (
 // Consumer reads topics as a member of a consumer group, which shares their partitions among its members.
 type Consumer = group.Group
 
-// Handler takes a batch of messages: at least one, at most 1,000, each partition's in order. When it returns an error
-// it gets the same batch again.
+// Handler takes a batch of messages of one topic: at least one, at most 1,000, each partition's in order. When it
+// returns an error it gets the same batch again, and the topic waits; the others go on. It is called for several topics
+// at the same time, and for one batch of each.
 type Handler = group.Handler
 
 // NewConsumer makes a consumer; Run runs it. It fails on an invalid configuration only.

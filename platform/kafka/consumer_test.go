@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -34,6 +35,43 @@ func TestEveryMessageIsHandledInOrder(t *testing.T) {
 		}
 		if j.Largest() < 500 {
 			t.Errorf("of 10,100 waiting messages at most %d were handled at once", j.Largest())
+		}
+	})
+}
+
+// A topic that cannot be handled holds up no other one, whatever it holds up of itself, and goes on where it was.
+func TestTopicsDoNotWaitForEachOther(t *testing.T) {
+	kfaketest.Brokers(t, func(t *testing.T, cfg kafka.Config) {
+		well, ill, j := kfaketest.Topic(t, cfg), kfaketest.Topic(t, cfg), kfaketest.NewJournal()
+		producer := kfaketest.Producer(t, cfg)
+		tried, healed := make(chan struct{}), make(chan struct{})
+		try := sync.OnceFunc(func() { close(tried) })
+		consume(t, cfg, well, []string{well, ill}, j, func(_ context.Context, batch []kafka.Message) error {
+			if batch[0].Topic == ill {
+				try()
+				select {
+				case <-healed:
+				default:
+					return errors.New("the issuer is away")
+				}
+			}
+			return nil
+		})
+		kfaketest.Produce(t, producer, kfaketest.Messages(ill, 0, 100, 7)...)
+		<-tried
+		for i := range 10 { // each after the one before was handled
+			kfaketest.Produce(t, producer, kfaketest.Messages(well, 100+10*i, 10, 7)...)
+			for _, m := range j.Await(t, 10*(i+1)) {
+				if m.Topic != well {
+					t.Fatalf("a message of %s was handled", m.Topic)
+				}
+			}
+		}
+		close(healed)
+		if got := j.Await(t, 200); len(got) != 200 {
+			t.Errorf("%d messages handled", len(got))
+		} else {
+			kfaketest.InOrder(t, got)
 		}
 	})
 }

@@ -3,8 +3,8 @@ package kafka_test
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -44,15 +44,20 @@ func consumeLogged(t testing.TB, cfg kafka.Config, group string, topics []string
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	var inside atomic.Int32
+	var inside sync.Map // by topic
 	go func() {
 		ended <- c.Run(ctx, func(ctx context.Context, messages []kafka.Message) error {
-			if inside.Add(1) != 1 {
-				t.Error("two batches are handled at once")
-			}
-			defer inside.Add(-1)
 			if len(messages) == 0 || len(messages) > 1000 {
 				t.Errorf("a batch of %d messages", len(messages))
+				return nil
+			}
+			topic := messages[0].Topic
+			if _, two := inside.LoadOrStore(topic, true); two {
+				t.Errorf("two batches of %s are handled at once", topic)
+			}
+			defer inside.Delete(topic)
+			if slices.ContainsFunc(messages, func(m kafka.Message) bool { return m.Topic != topic }) {
+				t.Error("a batch of two topics")
 			}
 			if handle != nil {
 				if err := handle(ctx, messages); err != nil {

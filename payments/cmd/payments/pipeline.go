@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -34,6 +35,8 @@ var topics = []string{
 	contract.TopicHeads,
 }
 
+var errUntimed = errors.New("the topics' messages do not have the broker's time yet")
+
 // settlers is how many batches a process settles at the same time: while one waits for its commit, another one works.
 const settlers = 2
 
@@ -43,6 +46,7 @@ type pipeline struct {
 	db       *sqlx.DB
 	producer *kafka.Producer
 	access   *broker.Access
+	timed    chan struct{} // closed once a message of anybody's topic tells when it came, by which its token is judged
 	receiver *inbox.Receiver[broker.Record, *ledger.Request]
 	goods    *settlement.Inventory
 	worker   *inbox.Worker[*ledger.Request]
@@ -64,7 +68,8 @@ func newPipeline(process *service.Process, store *postgres.Store, results *billi
 	}
 	process.Health.Show("kafka", func(ctx context.Context) error { return kafka.Ping(ctx, cfg) })
 	p := &pipeline{db: process.DB, producer: producer, access: broker.NewAccess(process.Tokens, log,
-		func(ctx context.Context, list []actions.Action) error { return actions.Record(ctx, process.DB, list) })}
+		func(ctx context.Context, list []actions.Action) error { return actions.Record(ctx, process.DB, list) }),
+		timed: make(chan struct{})}
 	p.relay = outbox.NewRelay(process.DB, kafka.NewPublisher(producer, "/"+name), log, metrics)
 	p.relay.Instead(contract.RepliesInstead)
 	settle := settlement.New(store, process.Currencies, log, metrics, func(result settlement.Result) {
@@ -93,8 +98,12 @@ func newPipeline(process *service.Process, store *postgres.Store, results *billi
 					return err
 				}
 			}
-			return consumer.Run(ctx, p.receive)
+			if ctx.Err() == nil {
+				close(p.timed)
+			}
+			return nil
 		},
+		func(ctx context.Context) error { return consumer.Run(ctx, p.receive) },
 		p.goods.Run, p.relay.Run,
 		settlement.Expiry(store, log, p.worker.Wake).Run,
 		settlement.Retelling(store, healAfter, log, p.worker.Wake).Run,
@@ -106,36 +115,29 @@ func newPipeline(process *service.Process, store *postgres.Store, results *billi
 	return p, nil
 }
 
-// receive stores a fetched batch: what the inventory system says by its orders, everything else in the inbox.
+// receive takes in a batch of a topic: what the inventory system says by its orders, everything else into the inbox.
+// While it cannot be told who has sent one of its messages the topic waits, and the others go on.
 func (p *pipeline) receive(ctx context.Context, messages []kafka.Message) error {
+	topic := messages[0].Topic
+	if contract.FromAnyone(topic) {
+		select {
+		case <-p.timed:
+		default:
+			return errUntimed
+		}
+	}
 	records, err := p.access.Judge(ctx, messages)
 	if err != nil {
 		return err
 	}
-	requests, goods := make([]broker.Record, 0, len(records)), []broker.Record(nil)
-	for _, record := range records {
-		if record.Topic == contract.TopicInventory {
-			goods = append(goods, record)
-		} else {
-			requests = append(requests, record)
-		}
+	take := p.receiver.Receive
+	if topic == contract.TopicInventory {
+		take = p.goods.Receive
 	}
-	// An error repeats the whole batch. So what is stored anew by a repetition, as the repetition of a command that
-	// waits is, comes last but for the dead letters, which are tried until each is safe.
-	var unreadable []broker.Record
-	var reasons []error
-	if len(goods) > 0 {
-		var err error
-		if unreadable, reasons, err = p.goods.Receive(ctx, goods); err != nil {
-			return err
-		}
-	}
-	if len(requests) > 0 {
-		more, why, err := p.receiver.Receive(ctx, requests)
-		if err != nil {
-			return err
-		}
-		unreadable, reasons = append(unreadable, more...), append(reasons, why...)
+	// An error repeats the whole batch. The dead letters come last; they are tried until each is safe.
+	unreadable, reasons, err := take(ctx, records)
+	if err != nil {
+		return err
 	}
 	if len(unreadable) == 0 {
 		return nil

@@ -167,6 +167,30 @@ func TestRepliesComeOnTheTenantsTopic(t *testing.T) {
 	}
 }
 
+// While the keys of an issuer have never come, what it says of goods and commands waits, each on its topic, and orders
+// are settled meanwhile; once the keys come, all of it is done.
+func TestOrdersDoNotWaitForAnIssuer(t *testing.T) {
+	b, from := setupTokens(t)
+	from.Away(true)
+	b.Start("all")
+	account := uuid.New()
+	token := "Bearer " + from.Token("default", "till", "accounts:write inventory:write")
+	waiting := paymentstest.Order(account, "1.00")
+	waiting.AwaitInventory = true
+	b.Produce(with(command(uuid.New(), fmt.Sprintf(`"operation": "create_account", "id": "%s"`, account)), token),
+		with(goods(waiting.OrderID, contract.InventoryCompleted), token))
+	for range 3 { // each after the one before was settled
+		b.Place(paymentstest.Order(account, "1.00"), "failed") // nobody could open the account yet
+	}
+	b.Until(0, `SELECT count(*) FROM accounts`)
+	from.Away(false)
+	if replies := b.Replies(1, contract.TopicReplies); len(replies) != 1 || replies[0].Code != 201 {
+		t.Errorf("the replies are %+v", replies)
+	}
+	b.Place(waiting, "failed") // the account has no money
+	b.Until(1, `SELECT count(*) FROM inventory WHERE joined_at IS NOT NULL`)
+}
+
 // No token is anywhere but on the topic on which it came: in no table, on no other topic and in no line of the log,
 // whatever it came with.
 func TestTokensAreNotKept(t *testing.T) {

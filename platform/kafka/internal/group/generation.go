@@ -67,8 +67,8 @@ func newGeneration(group *Group, m *Member, a assignment, outages *broker.Outage
 	return g
 }
 
-// run returns once ctx or the generation has ended and the batch under way is handled and committed, so that two
-// handlers never run at once in this process. It returns why the generation ended.
+// run returns once ctx or the generation has ended and the batches under way are handled and committed, so that two
+// handlers of a topic never run at once in this process. It returns why the generation ended.
 func (g *generation) run(parent context.Context) error {
 	ctx, end := context.WithCancelCause(parent)
 	defer end(nil)
@@ -108,15 +108,24 @@ func (g *generation) run(parent context.Context) error {
 	return err
 }
 
-// read fetches and handles the partitions' messages until ctx ends.
+// read fetches and handles the partitions' messages until ctx ends, each topic's by themselves.
 func (g *generation) read(ctx context.Context) {
-	handling, done := outlive(ctx, handleGrace)
-	defer done()
-	r := broker.Reader{Pool: g.member.pool, Outages: g.outages, Topics: g.Topics}
+	sources := map[string][]*broker.Source{}
 	for id, p := range g.partitions {
-		r.Sources = append(r.Sources, broker.NewSource(id, p.handled))
+		sources[id.Topic] = append(sources[id.Topic], broker.NewSource(id, p.handled))
 		defer g.outages.Note(id.String(), nil)
 	}
+	var topics sync.WaitGroup
+	for topic, of := range sources {
+		topics.Go(func() { g.readTopic(ctx, topic, of) })
+	}
+	topics.Wait()
+}
+
+func (g *generation) readTopic(ctx context.Context, topic string, sources []*broker.Source) {
+	handling, done := outlive(ctx, handleGrace)
+	defer done()
+	r := broker.Reader{Pool: g.member.pool, Outages: g.outages, Topics: []string{topic}, Sources: sources}
 	r.Run(ctx, func(fetched []broker.Fetched) {
 		for rest := g.arrived(fetched); len(rest) > 0 && ctx.Err() == nil; {
 			var b batch
@@ -125,7 +134,7 @@ func (g *generation) read(ctx context.Context) {
 			if len(b.messages) > 0 && !g.handleBatch(ctx, handling, b.messages) {
 				return
 			}
-			g.markHandled(b)
+			g.markHandled(topic, b)
 			if len(rest) == 0 {
 				stage.Gather(ctx, len(b.messages), begin)
 			}
@@ -149,15 +158,9 @@ func (g *generation) arrived(fetched []broker.Fetched) []broker.Fetched {
 	return slices.DeleteFunc(fetched, func(f broker.Fetched) bool { return f.Next <= f.From })
 }
 
-// markHandled makes the offsets after a batch ready to be committed.
-func (g *generation) markHandled(b batch) {
-	counts := map[string]int{}
-	for i := range b.messages {
-		counts[b.messages[i].Topic]++
-	}
-	for topic, count := range counts {
-		g.Consumed.WithLabelValues(g.Name, topic).Add(float64(count))
-	}
+// markHandled makes the offsets after a topic's batch ready to be committed.
+func (g *generation) markHandled(topic string, b batch) {
+	g.Consumed.WithLabelValues(g.Name, topic).Add(float64(len(b.messages)))
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for id, next := range b.next {
