@@ -14,6 +14,7 @@ import (
 
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/identity"
+	"github.com/altyn-pay/altyn/platform/parked"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
@@ -84,20 +85,16 @@ func Append(ctx context.Context, tx *sqlx.Tx, a Action) error {
 	return nil
 }
 
-// Position is a place in the list, which has the newest first.
-type Position struct {
-	At time.Time `json:"at"`
-	ID uuid.UUID `json:"id"`
-}
-
-// Newest is the position before the whole list.
-var Newest = Position{time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC), uuid.Max}
+// Newest is the position before the whole list, which has the newest first.
+var Newest = parked.Position{At: time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC), ID: uuid.Max}
 
 // Position returns the action's place in the list.
-func (a Action) Position() Position { return Position{time.Time(a.At).UTC(), a.ID} }
+func (a Action) Position() parked.Position {
+	return parked.Position{At: time.Time(a.At).UTC(), ID: a.ID}
+}
 
 // List returns at most limit actions after a position, the newest first.
-func List(ctx context.Context, db *sqlx.DB, after Position, limit int) ([]Action, error) {
+func List(ctx context.Context, db *sqlx.DB, after parked.Position, limit int) ([]Action, error) {
 	var rows []struct {
 		Action
 		Text string `db:"detail"`

@@ -69,6 +69,5 @@ func (e permanentError) Unwrap() error { return e.error }
 // large, its record is invalid, or its topic has a name that cannot exist. Everything else heals, if need be when an
 // operator grants a right or creates a topic.
 func Permanent(err error) bool {
-	var permanent permanentError
-	return errors.As(err, &permanent)
+	return errors.As(err, new(permanentError))
 }

@@ -78,33 +78,18 @@ func (a *API) Routes() []httpserver.Route {
 //	@Failure		500		{object}	httpserver.Problem	"internal"
 //	@Router			/admin/parked [get]
 func (a *API) list(w http.ResponseWriter, r *http.Request) error {
-	var after parked.Position
-	limit, err := httpserver.Page(r, &after)
-	if err != nil {
-		return err
-	}
-	if after.At = after.At.UTC(); after.At.Year() < 1 || after.At.Year() > 9999 {
-		return httpserver.BadCursor()
-	}
-	ctx, cancel := detached(r)
-	defer cancel()
-	var items []parked.Item
-	for _, source := range a.sources {
-		some, err := source.Parked(ctx, after, limit+1) // one more tells that there is a next page
-		if err != nil {
-			return err
+	return page(w, r, parked.Position{}, func(ctx context.Context, after parked.Position, limit int) (
+		items []parked.Item, err error) {
+		for _, source := range a.sources {
+			some, err := source.Parked(ctx, after, limit)
+			if err != nil {
+				return nil, err
+			}
+			items = append(items, some...)
 		}
-		items = append(items, some...)
-	}
-	slices.SortFunc(items, parked.Compare)
-	next := ""
-	if len(items) > limit {
-		items = items[:limit]
-		if next, err = httpserver.Cursor(r, items[limit-1].Position()); err != nil {
-			return err
-		}
-	}
-	return httpserver.WriteJSON(w, http.StatusOK, httpserver.NewList(items, next))
+		slices.SortFunc(items, parked.Compare)
+		return items, nil
+	})
 }
 
 // actions answers with a page of what operators have done.
@@ -120,7 +105,16 @@ func (a *API) list(w http.ResponseWriter, r *http.Request) error {
 //	@Failure		500		{object}	httpserver.Problem	"internal"
 //	@Router			/admin/actions [get]
 func (a *API) actions(w http.ResponseWriter, r *http.Request) error {
-	after := actions.Newest
+	return page(w, r, actions.Newest, func(ctx context.Context, after parked.Position, limit int) (
+		[]actions.Action, error) {
+		return actions.List(ctx, a.db, after, limit)
+	})
+}
+
+// page answers with a page of a list, which read reads: items after the cursor's position, or after first.
+func page[Item interface{ Position() parked.Position }](w http.ResponseWriter, r *http.Request, first parked.Position,
+	read func(ctx context.Context, after parked.Position, limit int) ([]Item, error)) error {
+	after := first
 	limit, err := httpserver.Page(r, &after)
 	if err != nil {
 		return err
@@ -130,7 +124,7 @@ func (a *API) actions(w http.ResponseWriter, r *http.Request) error {
 	}
 	ctx, cancel := detached(r)
 	defer cancel()
-	items, err := actions.List(ctx, a.db, after, limit+1)
+	items, err := read(ctx, after, limit+1) // one more tells that there is a next page
 	if err != nil {
 		return err
 	}
@@ -165,21 +159,16 @@ type Redrive struct {
 //	@Failure		500		{object}	httpserver.Problem	"internal"
 //	@Router			/admin/parked/{id}/redrive [post]
 func (a *API) redrive(w http.ResponseWriter, r *http.Request) error {
+	var request Redrive
 	id, err := httpserver.PathUUID(r, "id")
+	if err == nil {
+		err = httpserver.DecodeOptionalJSON(w, r, &request)
+	}
 	if err != nil {
 		return err
 	}
-	var request Redrive
-	if err := httpserver.DecodeOptionalJSON(w, r, &request); err != nil {
-		return err
-	}
-	if err := checkReason(request.Reason); err != nil {
-		return err
-	}
-	ctx, cancel := detached(r)
-	defer cancel()
-	recorded := record(actions.Redrive, request.Reason)
-	return a.act(ctx, w, "parked message redriven", request.Reason, func(s parked.Source) (parked.Item, error) {
+	return a.act(w, r, actions.Redrive, "parked message redriven", request.Reason, func(ctx context.Context,
+		s parked.Source, recorded parked.Record) (parked.Item, error) {
 		return s.Redrive(ctx, id, recorded)
 	})
 }
@@ -207,33 +196,21 @@ type Discard struct {
 //	@Failure		500		{object}	httpserver.Problem	"internal"
 //	@Router			/admin/parked/{id}/discard [post]
 func (a *API) discard(w http.ResponseWriter, r *http.Request) error {
+	var request Discard
 	id, err := httpserver.PathUUID(r, "id")
+	if err == nil {
+		err = httpserver.DecodeJSON(w, r, &request)
+	}
+	if err == nil && strings.TrimSpace(request.Reason) == "" {
+		err = contract.Invalid("reason", "is required")
+	}
 	if err != nil {
 		return err
 	}
-	var request Discard
-	if err := httpserver.DecodeJSON(w, r, &request); err != nil {
-		return err
-	}
-	if strings.TrimSpace(request.Reason) == "" {
-		return contract.Invalid("reason", "is required")
-	}
-	if err := checkReason(request.Reason); err != nil {
-		return err
-	}
-	ctx, cancel := detached(r)
-	defer cancel()
-	recorded := record(actions.Discard, request.Reason)
-	return a.act(ctx, w, "parked message discarded", request.Reason, func(s parked.Source) (parked.Item, error) {
+	return a.act(w, r, actions.Discard, "parked message discarded", request.Reason, func(ctx context.Context,
+		s parked.Source, recorded parked.Record) (parked.Item, error) {
 		return s.Discard(ctx, id, request.Reason, recorded)
 	})
-}
-
-func checkReason(reason string) error {
-	if err := contract.CheckText(reason, contract.MaxReason); err != nil {
-		return contract.Invalid("reason", "%v", err)
-	}
-	return nil
 }
 
 // record returns what writes down who asks for something, and why.
@@ -248,13 +225,19 @@ func record(action, reason string) parked.Record {
 	}
 }
 
-// act has the source that holds the item act on it, logs that and answers.
-func (a *API) act(ctx context.Context, w http.ResponseWriter, done, reason string,
-	act func(parked.Source) (parked.Item, error)) error {
+// act has the source that holds the item act on it, records and logs that, and answers.
+func (a *API) act(w http.ResponseWriter, r *http.Request, action, done, reason string,
+	act func(context.Context, parked.Source, parked.Record) (parked.Item, error)) error {
+	if err := contract.CheckText(reason, contract.MaxReason); err != nil {
+		return contract.Invalid("reason", "%v", err)
+	}
+	ctx, cancel := detached(r)
+	defer cancel()
+	recorded := record(action, reason)
 	var item parked.Item
 	err := parked.ErrNotFound
 	for _, source := range a.sources {
-		if item, err = act(source); !errors.Is(err, parked.ErrNotFound) {
+		if item, err = act(ctx, source, recorded); !errors.Is(err, parked.ErrNotFound) {
 			break
 		}
 	}

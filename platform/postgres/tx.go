@@ -125,8 +125,7 @@ func OutcomeUnknown(err error) error { return &unknownOutcome{err} }
 // IsOutcomeUnknown reports whether the transaction that failed with err may have been committed: its connection was
 // lost while the commit was under way. After any other error it has had no effect.
 func IsOutcomeUnknown(err error) bool {
-	var unknown *unknownOutcome
-	return errors.As(err, &unknown)
+	return errors.As(err, new(*unknownOutcome))
 }
 
 // ofCommit classifies the error of a commit. A server that answers with an error has rolled the transaction back. The

@@ -17,17 +17,14 @@ import (
 // moment ago, or a partition's leader moved. kafka-go itself returns such errors before it sends a request, when it
 // knows no leader of a partition, or different leaders of the partitions in it.
 func IsStale(err error) bool {
-	var produced *produce.Error
-	var fetched *fetch.Error
-	return errors.As(err, &produced) || errors.As(err, &fetched) ||
+	return errors.As(err, new(*produce.Error)) || errors.As(err, new(*fetch.Error)) ||
 		IsAny(err, kafkago.UnknownTopicOrPartition, kafkago.LeaderNotAvailable, kafkago.NotLeaderForPartition,
 			kafkago.UnknownTopicID, protocol.ErrNoTopic, protocol.ErrNoPartition, protocol.ErrNoLeader)
 }
 
 // IsAnswer tells whether an error is a broker's answer rather than the lack of one.
 func IsAnswer(err error) bool {
-	var code kafkago.Error
-	return errors.As(err, &code)
+	return errors.As(err, new(kafkago.Error))
 }
 
 // IsRefusal tells whether the brokers refuse this configuration for good.
