@@ -53,9 +53,9 @@ func Place(currencies *money.Currencies, r Request, now time.Time) (Order, error
 	o.UpdatedAt = o.CreatedAt
 
 	if check(r.AccountID != "", "account_id", "is required") {
-		var ok bool
-		o.AccountID, ok = parseUUID(r.AccountID)
-		check(ok, "account_id", "must be a UUID")
+		var err error
+		o.AccountID, err = contract.ParseID(r.AccountID)
+		check(err == nil && o.AccountID != uuid.Nil, "account_id", "must be a UUID")
 	}
 	currency, known := currencies.Lookup(r.Currency)
 	if check(r.Currency != "", "currency", "is required") {
@@ -146,11 +146,6 @@ func fingerprint(o Order) uuid.UUID {
 
 // fingerprints is the namespace of fingerprints.
 var fingerprints = uuid.MustParse("6c1d6a0e-5c59-4c55-9a4a-2f0c7c2f5d11")
-
-func parseUUID(text string) (uuid.UUID, bool) {
-	id, err := contract.ParseID(text)
-	return id, err == nil && id != uuid.Nil
-}
 
 // Event tells payments of an order. An event that is told again has the same ID.
 type Event struct {

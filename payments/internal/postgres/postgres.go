@@ -66,9 +66,6 @@ func ofOwner(row string) string {
 		WHERE a.id = %[1]s.account_id AND a.lane = %[1]s.lane AND a.tenant = $1 AND a.owner = $2))`, row)
 }
 
-// askedBy is the tenant or the owner of who asked for a message of the inbox.
-func askedBy(field string) string { return `i.payload::json->'by'->>'` + field + `'` }
-
 const inboxTenant = `coalesce(i.payload::json->'by'->>'tenant', '` + identity.DefaultTenant + `')`
 
 // getWithin reads one row of what a Reach has found for the client, or of what is nobody's.

@@ -145,7 +145,7 @@ func (s *Store) Settled(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]*le
 func (s *Store) Waiting(ctx context.Context, by identity.Reach, id uuid.UUID) (Message, error) {
 	if _, err := get[uuid.UUID](ctx, s, by, "look into the inbox", `
 		SELECT id FROM inbox i WHERE id = $3 AND `+inboxTenant+` = $1 AND
-			(`+askedBy("owner")+` = $2 OR `+ofOwner("i")+`)`, id); err != nil {
+			(i.payload::json->'by'->>'owner' = $2 OR `+ofOwner("i")+`)`, id); err != nil {
 		return Message{}, err
 	}
 	return s.Message(ctx, id)

@@ -70,6 +70,10 @@ func (s *Store) Save(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes, n
 	for i, c := range changes.Completed {
 		completed[i] = c.Operation
 	}
+	tenants := make([]*tenantRow, 0, len(changes.Tenants))
+	for key, tenant := range changes.Tenants {
+		tenants = append(tenants, &tenantRow{key, tenant})
+	}
 	begun, changed := states(changes)
 	waits, err := waitRows(maps.Values(changes.Waits))
 	if err != nil {
@@ -85,7 +89,7 @@ func (s *Store) Save(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes, n
 		updatePayments.Of(changed),
 		endWaits.Of(completed),
 		saveWaits.Of(waits),
-		setTenants.Of(tenantRows(changes.Tenants)),
+		setTenants.Of(tenants),
 	} {
 		if err := save(ctx, tx); err != nil {
 			return err
@@ -98,13 +102,6 @@ func (s *Store) Save(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes, n
 type tenantRow struct {
 	ledger.Key
 	Tenant string `db:"tenant"`
-}
-
-func tenantRows(tenants map[ledger.Key]string) (rows []*tenantRow) {
-	for key, tenant := range tenants {
-		rows = append(rows, &tenantRow{key, tenant})
-	}
-	return rows
 }
 
 // states are the states of payments after a batch: of those that it has begun, and of those that it has changed.

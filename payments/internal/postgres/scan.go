@@ -59,7 +59,10 @@ var tableScans = []tableScan{
 		row: func(r *row, out sink) {
 			out.remove(r.item, nil)
 			if string(r.columns[operationStatus]) == "created" {
-				out.add(itemOf(chain.Wait, r.columns[operationID]))
+				id := r.columns[operationID]
+				out.add(chain.Item{
+					Kind: chain.Wait, ID: uuid.UUID(id), Hash: new(chain.Row).Begin(chain.Wait).Raw(id...).Hash(),
+				})
 			}
 		}},
 	{kind: chain.Entry, from: "entries t", covered: chain.Columns[chain.Entry],
@@ -114,11 +117,6 @@ func linkedScan(kind chain.Kind) tableScan {
 		kind: kind, from: kind.Table() + " t", covered: chain.Columns[kind],
 		row: func(r *row, out sink) { out.remove(r.item, nil) },
 	}
-}
-
-// itemOf is an item that is about an ID alone.
-func itemOf(kind chain.Kind, id []byte) chain.Item {
-	return chain.Item{Kind: kind, ID: uuid.UUID(id), Hash: new(chain.Row).Begin(kind).Raw(id...).Hash()}
 }
 
 // balanceItem is about a balance that has entries; columns begin with its key.
