@@ -42,7 +42,7 @@ func TestReasonsHaveTheirStatuses(t *testing.T) {
 	for _, row := range read("../../../docs/errors.md", "(?m)^\\| (\\d*) ?\\|? ?`(\\w+)` \\|") {
 		listed[row[2]] = row[1]
 	}
-	for _, reason := range read("../ledger/reason.go", `\bReason += "(\w+)"`) {
+	for _, reason := range read("../ledger/operation.go", `\bReason += "(\w+)"`) {
 		status, ok := listed[reason[1]]
 		if !ok {
 			t.Errorf("docs/errors.md lacks %s", reason[1])
