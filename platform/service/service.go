@@ -114,6 +114,9 @@ func (p *Process) MountAdmin(routes ...httpserver.Route) {
 	httpserver.Mount(p.plane.With(p.onlyVerified), routes...)
 }
 
+// Routers are those of the API and of the operators' plane, for tests that go through all routes.
+func (p *Process) Routers() (api, plane chi.Routes) { return p.router, p.plane }
+
 // Addresses are those on which a process listens.
 type Addresses struct{ API, Admin net.Addr }
 

@@ -4,13 +4,16 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
 
+	"github.com/go-chi/chi/v5"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/altyn-pay/altyn/testkit/issuer"
+	"github.com/altyn-pay/altyn/testkit/routetest"
 	"github.com/altyn-pay/altyn/testkit/wait"
 )
 
@@ -86,6 +89,17 @@ func TestWithoutKeys(t *testing.T) {
 	if r, _, problem := g.do(t, request); r.StatusCode != 503 || problem.Code != "unavailable" {
 		t.Errorf("%s %+v", r.Status, problem)
 	}
+}
+
+// Every route of the operators' plane but the probes needs the scope of operators.
+func TestThePlaneIsForOperators(t *testing.T) {
+	tokens := issuer.New(t)
+	g := setup(t, func(cfg *Config) { cfg.Auth = tokens.Config() }, service(t, func(http.ResponseWriter, *http.Request) {}))
+	g.fetchKeys(t)
+	wait.NoError(t, func() error { return g.tokens.Ready(t.Context()) })
+	server := httptest.NewServer(g.Admin)
+	t.Cleanup(server.Close)
+	routetest.Check(t, server.URL, g.Admin.(chi.Routes), tokens, nil)
 }
 
 // Watch ends with its context, although it fetches keys.

@@ -57,11 +57,16 @@ type process struct {
 
 func start(t testing.TB, cfg Config) process {
 	t.Helper()
+	return startProgram(t, newProgram(cfg))
+}
+
+func startProgram(t testing.TB, program service.Program) process {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	p := process{stop: cancel, ended: make(chan error, 1)}
 	addresses := make(chan service.Addresses, 1)
 	go func() {
-		p.ended <- service.Serve(ctx, newProgram(cfg), func(a service.Addresses) { addresses <- a })
+		p.ended <- service.Serve(ctx, program, func(a service.Addresses) { addresses <- a })
 	}()
 	select {
 	case a := <-addresses:

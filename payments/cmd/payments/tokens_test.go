@@ -267,19 +267,9 @@ func TestTokensAreNotKept(t *testing.T) {
 		}
 		backlog.Close()
 	}
-	var tables []string
-	if err := b.Owner.SelectContext(t.Context(), &tables, `
-		SELECT quote_ident(table_name) FROM information_schema.tables
-		WHERE table_schema = 'public' AND table_type = 'BASE TABLE'`); err != nil || len(tables) < 10 {
-		t.Fatal(err, tables)
-	}
 	rows := 0
-	for _, table := range tables {
-		var texts []string
-		if err := b.Owner.SelectContext(t.Context(), &texts, `SELECT convert_from(convert_to(r::text, 'UTF8'), 'UTF8')
-			FROM `+table+` AS r`); err != nil {
-			t.Fatal(err)
-		}
+	for _, table := range b.tables() {
+		texts := b.rows(table)
 		rows += len(texts)
 		search(t, table, []byte(strings.Join(texts, "\n")), needles)
 	}
@@ -292,6 +282,26 @@ func TestTokensAreNotKept(t *testing.T) {
 	if rows < commands/4 || bytes.Count(text, []byte("\n")) < 12 {
 		t.Errorf("only %d rows and the log\n%s", rows, text)
 	}
+}
+
+// tables are those of the service, and rows what is in one of them, as texts.
+func (b *bundle) tables() (tables []string) {
+	b.Helper()
+	if err := b.Owner.SelectContext(b.Context(), &tables, `
+		SELECT quote_ident(table_name) FROM information_schema.tables
+		WHERE table_schema = 'public' AND table_type = 'BASE TABLE'`); err != nil || len(tables) < 10 {
+		b.Fatal(err, tables)
+	}
+	return tables
+}
+
+func (b *bundle) rows(table string) (rows []string) {
+	b.Helper()
+	if err := b.Owner.SelectContext(b.Context(), &rows, `SELECT convert_from(convert_to(r::text, 'UTF8'), 'UTF8')
+		FROM `+table+` AS r`); err != nil {
+		b.Fatal(err)
+	}
+	return rows
 }
 
 // search expects none of the needles in a text, as it is and in base64, as bytes are stored in JSON.
