@@ -39,7 +39,7 @@ func Check(ctx context.Context, orders, payments *sqlx.DB, options ...Option) (R
 		checkQueues(ctx, "payments", payments, "inbox", "inbox_stops", "outbox", "outbox_waiting", "outbox_parked"),
 		check(ctx, "orders", orders, append(slices.Clone(historyRules), histories)),
 		check(ctx, "payments", payments, ledgerRules),
-		check(ctx, "payments", payments, sagaRules),
+		check(ctx, "payments", payments, slices.Concat(tenantRules, sagaRules)),
 		checkSaga(ctx, orders, payments, &report),
 		payments.GetContext(ctx, &report.Operations, `SELECT count(*) FROM operations`),
 	)
@@ -94,7 +94,7 @@ func underWay(ctx context.Context, orders, payments *sqlx.DB) (bool, error) {
 			SELECT count(*) AS n, coalesce(sum(version), 0) AS seen,
 				(SELECT count(*) FROM holds WHERE status = 'open' AND expires_at <= clock_timestamp())
 				+ (SELECT count(*) FROM waits w WHERE expires_at <= clock_timestamp() OR what = 'waiting_for_inventory'
-					AND EXISTS (SELECT FROM inventory i WHERE i.order_id = w.id)) AS between
+					AND EXISTS (SELECT FROM inventory i JOIN payments p USING (order_id, tenant) WHERE i.order_id = w.id)) AS between
 			FROM payments`))
 	return ordered.N != paid.N || ordered.Seen != paid.Seen || ordered.Between+paid.Between > 0, err
 }
@@ -125,6 +125,7 @@ type sagaRow struct {
 	Version  int64     `db:"version"` // of the payment
 	Status   string    `db:"status"`
 	Reason   string    `db:"reason"`
+	Tenant   string    `db:"tenant"`
 }
 
 // orderStatus is the status of an order by that of its payment.
@@ -136,7 +137,8 @@ var orderStatus = map[string]string{
 // checkSaga reads orders and payments side by side. Each must have exactly one counterpart, which agrees.
 func checkSaga(ctx context.Context, orders, payments *sqlx.DB, report *Report) error {
 	left, err := orders.QueryxContext(ctx, `
-		SELECT id, account_id, currency, amount, captured, refunded, payment_version AS version, status, reason
+		SELECT id, account_id, currency, amount, captured, refunded, payment_version AS version, status, reason,
+			tenant
 			FROM orders ORDER BY id`)
 	if err != nil {
 		return fmt.Errorf("audit of orders: %w", err)
@@ -144,7 +146,7 @@ func checkSaga(ctx context.Context, orders, payments *sqlx.DB, report *Report) e
 	defer left.Close()
 	right, err := payments.QueryxContext(ctx, `
 		SELECT order_id AS id, account_id, split_part(currency, ',', 1) AS currency, amount, captured, refunded, version,
-			status, reason FROM payments ORDER BY order_id`)
+			status, reason, tenant FROM payments ORDER BY order_id`)
 	if err != nil {
 		return fmt.Errorf("audit of payments: %w", err)
 	}

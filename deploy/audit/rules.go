@@ -46,6 +46,31 @@ var ledgerRules = []rule{
 		SELECT count(*) FROM (SELECT FROM balances GROUP BY currency HAVING sum(actual + frozen) <> 0) wrong`},
 }
 
+// systemAccounts are those that no tenant has.
+const systemAccounts = `account_id::text LIKE '00000000-0000-%'`
+
+// tenantRules are about whose money it is.
+var tenantRules = []rule{
+	{"entries on accounts that are another tenant's than their operation", `
+		SELECT count(*) FROM entries e JOIN operations o ON o.id = e.operation_id
+			JOIN accounts a ON a.id = e.account_id AND a.lane = e.lane
+		WHERE a.tenant <> o.tenant AND NOT e.` + systemAccounts},
+	{"tenants that have other sums than their operations brought", `
+		SELECT count(*) FROM (
+			SELECT tenant, currency, sum(actual + frozen) AS has FROM balances WHERE NOT ` + systemAccounts + ` GROUP BY 1, 2) b
+		FULL JOIN (
+			SELECT o.tenant, e.currency, sum(e.amount + e.frozen) AS brought
+			FROM entries e JOIN operations o ON o.id = e.operation_id
+			WHERE NOT e.` + systemAccounts + ` GROUP BY 1, 2) e USING (tenant, currency)
+		WHERE coalesce(has, 0) <> coalesce(brought, 0)`},
+	{"balances that are another tenant's than their account", `
+		SELECT count(*) FROM balances b JOIN accounts a ON a.id = b.account_id AND a.lane = b.lane
+		WHERE b.entries > 0 AND b.tenant <> a.tenant AND NOT b.` + systemAccounts},
+	{"payments that took money of another tenant's account", `
+		SELECT count(*) FROM payments p JOIN accounts a ON a.id = p.account_id AND a.lane = p.lane
+		WHERE p.tenant <> a.tenant AND (p.captured > 0 OR p.status = 'authorized')`},
+}
+
 // sagaRules are about the payments of orders and what waits. A payment's hold and the operation that charges it have
 // the order's ID.
 var sagaRules = []rule{
@@ -86,7 +111,8 @@ var sagaRules = []rule{
 		JOIN balances b USING (account_id, currency, lane) JOIN operations o ON o.id = head.id AND o.lane = head.lane
 		WHERE o.amount <= b.actual`},
 	{"payments that wait for goods of which there was word", `
-		SELECT count(*) FROM inventory i JOIN waits w ON w.id = i.order_id WHERE w.what = 'waiting_for_inventory'`},
+		SELECT count(*) FROM inventory i JOIN payments p USING (order_id, tenant) JOIN waits w ON w.id = i.order_id
+		WHERE w.what = 'waiting_for_inventory'`},
 	{"holds and requests that are long past their deadline", `
 		SELECT (SELECT count(*) FROM holds WHERE status = 'open' AND expires_at < clock_timestamp() - interval '30 seconds')
 			+ (SELECT count(*) FROM waits WHERE expires_at < clock_timestamp() - interval '30 seconds')`},

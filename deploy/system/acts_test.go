@@ -2,6 +2,7 @@ package system
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -119,20 +120,25 @@ func (g *group) draw(s step, purse int) thing {
 
 // begin asks for a thing.
 func (g *group) begin(t thing, s step) act {
-	i, account, key := len(g.world.things), g.accounts[t.purse/len(currencies)], uuid.NewString()
-	r := request{key: key}
+	i, account, key := len(g.world.things), g.accounts[t.purse/len(currencies)], g.key()
+	r, operation := request{key: key}, ""
 	fields := amountIn(t.amount, currencies[t.purse%len(currencies)])
+	// What waits for money is answered over the broker when it has ended.
+	broker := s.Door == 0 && t.kind != anOrder && !t.wait && !t.brief && len(g.world.purses[t.purse].queue) == 0
 	switch t.kind {
 	case aWithdrawal:
+		operation = "withdraw"
 		r.path = "/api/v1/accounts/" + account.String() + "/withdrawals"
 	case aHold:
+		operation = "hold"
 		r.path = "/api/v1/accounts/" + account.String() + "/holds"
 	case aTransfer:
+		operation = "transfer"
 		r.path = "/api/v1/transfers"
 		fields["from_account_id"], fields["to_account_id"] = account, g.accounts[t.payee/len(currencies)]
 	case anOrder:
 		r.path = load.OrdersPath
-		fields["account_id"], fields["await_inventory"] = account, t.goods
+		fields["account_id"], fields["await_inventory"], fields["reference"] = account, t.goods, g.reference
 		if t.manual {
 			fields["capture"] = contract.CaptureManual
 		}
@@ -144,7 +150,12 @@ func (g *group) begin(t thing, s step) act {
 		fields["expires_in"] = briefly.String()
 		g.armed = i
 	}
-	r.body = fields
+	if r.body = fields; broker {
+		r.command = maps.Clone(fields)
+		if r.command["operation"] = operation; t.kind != aTransfer {
+			r.command["account_id"] = account
+		}
+	}
 	r.allowed = func(w *world) []string {
 		if t := w.things[i]; t.kind != anOrder && t.status == "error" {
 			return []string{t.reason}
@@ -162,7 +173,7 @@ func (g *group) begin(t thing, s step) act {
 			return func() []string { return append(r.allowed(w), done) }
 		},
 		send: func() ([]string, error) {
-			id := contract.DerivedID(load.OrdersPath, account, key)
+			id := contract.DerivedID(g.reach.Namespace()+load.OrdersPath, account, key)
 			if early {
 				if err := g.tell(account, goods(id, s.Word)); err != nil {
 					return nil, err
@@ -174,6 +185,7 @@ func (g *group) begin(t thing, s step) act {
 				err = fmt.Errorf("order %s, not %s", answered, id)
 			}
 			g.ids = append(g.ids, answered)
+			g.things.add(t.kind, answered, g.party)
 			if t.brief {
 				if g.deadline = earliest; !expires.IsZero() {
 					g.deadline = expires
@@ -189,9 +201,11 @@ func amountIn(minor int64, currency string) map[string]any {
 }
 
 func (g *group) deposit(purse int, s step) act {
-	r := request{
-		path: "/api/v1/accounts/" + g.accounts[purse/len(currencies)].String() + "/deposits", key: uuid.NewString(),
-		body: amountIn(s.Amount, currencies[purse%len(currencies)]),
+	account, body := g.accounts[purse/len(currencies)], amountIn(s.Amount, currencies[purse%len(currencies)])
+	r := request{path: "/api/v1/accounts/" + account.String() + "/deposits", key: g.key(), body: body}
+	if s.Door == 0 {
+		r.command = maps.Clone(body)
+		r.command["operation"], r.command["account_id"] = "deposit", account
 	}
 	return act{
 		apply: func(w *world) func() []string { w.credit(purse, s.Amount); return always(done) },
@@ -220,8 +234,16 @@ func (g *group) on(i int, kind string, s step) act {
 		}
 		return map[string]string{name: value}
 	}
-	r := request{path: "/api/v1/payments/" + id.String() + "/" + kind + "?wait=30s", key: uuid.NewString(),
+	r := request{path: "/api/v1/payments/" + id.String() + "/" + kind + "?wait=30s", key: g.key(), order: id,
 		body: field("amount", text)}
+	over := func(operation, name string) { // the broker
+		if s.Door == 0 {
+			r.command = map[string]any{"operation": operation, name: id}
+			for name, value := range r.body.(map[string]string) {
+				r.command[name] = value
+			}
+		}
+	}
 	var apply func(w *world) string
 	switch kind {
 	case "word":
@@ -231,7 +253,7 @@ func (g *group) on(i int, kind string, s step) act {
 			send: func() ([]string, error) {
 				if s.Transaction {
 					return nil, g.transactor.produce(g.Context(), kgo.TryCommit,
-						kafkaRecord(contract.TopicInventory, id.String(), "", message))
+						kafkaRecord(contract.TopicInventory, id.String(), "", message, g.bearer()...))
 				}
 				return nil, g.tell(g.accounts[0], slices.Repeat([]contract.Inventory{message}, s.Copies)...)
 			},
@@ -244,23 +266,32 @@ func (g *group) on(i int, kind string, s step) act {
 	case "cancel":
 		return g.cancelling(i, s)
 	case "confirm":
+		r.procedure = "ConfirmPayment"
 		apply = func(w *world) string { return w.confirm(i, part) }
 	case "reject":
+		r.procedure = "RejectPayment"
 		r.body = field("reason", "no")
 		apply = func(w *world) string { return w.reject(i) }
 	case "refund":
+		r.procedure = "RefundPayment"
 		apply = func(w *world) string { return w.refund(i, part) }
 	case "capture":
 		r.path = "/api/v1/holds/" + id.String() + "/capture"
+		over("capture", "hold_id")
 		apply = func(w *world) string { return w.capture(i, part) }
 	case "end":
 		r.path, r.body = "/api/v1/operations/"+id.String()+"/cancel", field("reason", changedMind)
+		over("cancel", "operation_id")
 		apply = func(w *world) string { return w.end(i) }
 	case "release":
-		r.path, r.body = "/api/v1/holds/"+id.String()+"/release", struct{}{}
+		r.path, r.body = "/api/v1/holds/"+id.String()+"/release", field("", "")
+		over("release", "hold_id")
 		apply = func(w *world) string { return w.release(i) }
 	default:
 		panic(kind)
+	}
+	if s.Door != 0 {
+		r.procedure = ""
 	}
 	return act{
 		apply: func(w *world) func() []string { return always(apply(w)) },
@@ -273,7 +304,7 @@ func (g *group) on(i int, kind string, s step) act {
 func (g *group) cancelling(i int, s step) act {
 	const refused = "order_failed"
 	known := g.world.things[i].status == contract.PaymentFailed
-	r := request{path: load.OrdersPath + "/" + g.ids[i].String() + "/cancel", key: uuid.NewString(),
+	r := request{path: load.OrdersPath + "/" + g.ids[i].String() + "/cancel", key: g.key(),
 		body: map[string]string{"reason": changedMind}}
 	r.allowed = func(w *world) []string {
 		if w.things[i].status == contract.PaymentFailed {
@@ -321,7 +352,7 @@ func (g *group) giveUp(s step) []act {
 		apply: func(*world) func() []string { return always() },
 		send: func() ([]string, error) {
 			return nil, g.transactor.produce(g.Context(), kgo.TryAbort,
-				givenUp(g.accounts[s.Account], order, s.Amount, s.Word)...)
+				givenUp(g.party, g.accounts[s.Account], order, s.Amount, s.Word)...)
 		},
 	}}
 }

@@ -27,6 +27,8 @@ func (g *group) batch(purse int, s step) act {
 		item["account_id"] = g.accounts[purse/len(currencies)]
 		if operation != "" {
 			item["operation"] = operation
+		} else {
+			item["reference"] = g.reference
 		}
 		items = append(items, item)
 	}
@@ -39,7 +41,7 @@ func (g *group) batch(purse int, s step) act {
 	invalid := maps.Clone(items[0])
 	invalid["currency"] = "QQQ"
 	items = slices.Insert(items, s.Which%(len(items)+1), invalid)
-	key := uuid.NewString()
+	key := g.key()
 	return act{
 		apply: func(w *world) func() []string {
 			if deposits {
@@ -68,6 +70,7 @@ func (g *group) batch(purse int, s step) act {
 				}
 			}
 			g.ids = append(g.ids, ids[0])
+			g.things.add(debit.kind, ids[0], g.party)
 			return codes, g.otherBatches(path, key, list, items)
 		},
 	}

@@ -1,6 +1,7 @@
 package system
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -19,32 +21,41 @@ import (
 	"github.com/altyn-pay/altyn/deploy/load"
 	"github.com/altyn-pay/altyn/deploy/stack"
 	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/identity"
 	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/platform/money"
 	"github.com/altyn-pay/altyn/testkit/localkafka"
 	"github.com/altyn-pay/altyn/testkit/postgrestest"
 )
 
-// teller sends commands over the broker and hands each reply to whoever waits for it.
+// teller sends commands over the broker and hands each reply to those who wait for it.
 type teller struct {
+	bundle   *bundle
 	producer *kafka.Producer
 
 	mu      sync.Mutex
-	waiting map[uuid.UUID]chan contract.Reply
+	waiting map[question][]chan contract.Reply
 }
 
-func newTeller(b *bundle) *teller {
+// question is a command that is to be answered on a topic.
+type question struct {
+	topic   string
+	command uuid.UUID
+}
+
+// newTeller reads the replies on topics, which must exist.
+func newTeller(b *bundle, topics ...string) *teller {
 	b.Helper()
 	cfg, err := b.KafkaConfig()
 	if err != nil {
 		b.Fatal(err)
 	}
 	discard, metrics := slog.New(slog.DiscardHandler), prometheus.NewRegistry()
-	t := &teller{waiting: map[uuid.UUID]chan contract.Reply{}}
+	t := &teller{bundle: b, waiting: map[question][]chan contract.Reply{}}
 	if t.producer, err = kafka.NewProducer(cfg, discard, metrics); err != nil {
 		b.Fatal(err)
 	}
-	consumer, err := kafka.NewConsumer(cfg, "teller", []string{contract.TopicReplies}, discard, metrics)
+	consumer, err := kafka.NewConsumer(cfg, "teller", topics, discard, metrics)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -67,12 +78,18 @@ func (t *teller) receive(_ context.Context, messages []kafka.Message) error {
 		if err := json.Unmarshal(m.Value, &reply); err != nil || reply.CommandID == nil {
 			return fmt.Errorf("reply %s: %w", m.Value, err)
 		}
+		tenant := cmp.Or(kafka.EventOf(m).Tenant, identity.DefaultTenant)
+		if of, ok := strings.CutPrefix(m.Topic, contract.ReplyToPrefix); ok && of != tenant &&
+			!strings.HasPrefix(of, tenant+".") {
+			t.bundle.Errorf("on %s is a reply to the tenant %s: %s", m.Topic, tenant, m.Value)
+		}
 		t.mu.Lock()
-		waiting, ok := t.waiting[*reply.CommandID]
-		delete(t.waiting, *reply.CommandID)
+		q := question{m.Topic, *reply.CommandID}
+		waiting := t.waiting[q]
+		delete(t.waiting, q)
 		t.mu.Unlock()
-		if ok {
-			waiting <- reply
+		for _, w := range waiting {
+			w <- reply
 		}
 	}
 	return nil
@@ -85,24 +102,27 @@ func record(account uuid.UUID, c contract.Command) (kafka.Message, error) {
 
 // ask sends a command, so many times, and waits for its first reply.
 func (t *teller) ask(ctx context.Context, account uuid.UUID, c contract.Command, times int) (contract.Reply, error) {
-	waiting := make(chan contract.Reply, 1)
-	t.mu.Lock()
-	t.waiting[*c.CommandID] = waiting
-	t.mu.Unlock()
 	m, err := record(account, c)
 	if err != nil {
 		return contract.Reply{}, err
 	}
-	for _, err := range t.producer.Produce(ctx, slices.Repeat([]kafka.Message{m}, times)) {
-		if err != nil {
-			return contract.Reply{}, err
-		}
+	return t.send(ctx, question{contract.TopicReplies, *c.CommandID}, slices.Repeat([]kafka.Message{m}, times)...)
+}
+
+// send sends messages and waits for the first reply to their command.
+func (t *teller) send(ctx context.Context, q question, messages ...kafka.Message) (contract.Reply, error) {
+	waiting := make(chan contract.Reply, 1)
+	t.mu.Lock()
+	t.waiting[q] = append(t.waiting[q], waiting)
+	t.mu.Unlock()
+	if err := errors.Join(t.producer.Produce(ctx, messages)...); err != nil {
+		return contract.Reply{}, err
 	}
 	select {
 	case reply := <-waiting:
 		return reply, nil
 	case <-ctx.Done():
-		return contract.Reply{}, fmt.Errorf("no reply to %s", m.Value)
+		return contract.Reply{}, fmt.Errorf("no reply to %s", messages[0].Value)
 	}
 }
 
@@ -189,7 +209,7 @@ func (m *model) step(random *rand.Rand, accounts []uuid.UUID) (c contract.Comman
 // every message on the topics doubled, end as a simple model says: each operation, each balance, each hold.
 func TestBillingAgreesWithAModel(t *testing.T) {
 	b := setup(t, localkafka.Embedded, stack.Instances(1, 2, 2))
-	teller := newTeller(b)
+	teller := newTeller(b, contract.TopicReplies)
 	b.duplicate(contract.TopicCommands, contract.TopicReplies)
 	const groups, perGroup, steps = 12, 4, 60
 	seed := rand.Uint64()
@@ -323,7 +343,7 @@ func (m *model) compare(b *bundle, accounts []uuid.UUID) error {
 // killed instance and the rebalances that it causes.
 func TestCommandsOfAClientKeepTheirOrder(t *testing.T) {
 	b := setup(t, localkafka.Embedded, stack.Instances(1, 3, 0))
-	teller := newTeller(b)
+	teller := newTeller(b, contract.TopicReplies)
 	const watched, numbered, others, rounds = 5, 200, 2000, 20
 	clients := b.accounts(watched, "")
 	crowd := b.accounts(others, "")

@@ -1,6 +1,7 @@
 package system
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net/http"
 	"slices"
 	"sync"
 	"testing"
@@ -19,11 +21,14 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/altyn-pay/altyn/deploy/audit"
+	"github.com/altyn-pay/altyn/deploy/load"
 	"github.com/altyn-pay/altyn/deploy/stack"
 	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/identity"
 	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/testkit/kfaketest"
 	"github.com/altyn-pay/altyn/testkit/localkafka"
+	"github.com/altyn-pay/altyn/testkit/wait"
 )
 
 var modelTime = flag.Duration("model.time", time.Minute, "how long the whole system is held against the model")
@@ -58,6 +63,7 @@ type step struct {
 	AtDeadline                      bool // it is done when something is due
 	Transaction                     bool // word of the goods comes in a transaction of Kafka
 	Copies                          int  // of each request, under one key
+	Door                            int  // 0: over the broker or gRPC, where that can be
 }
 
 var (
@@ -65,7 +71,7 @@ var (
 		"order", "order", "order",
 		"word", "word", "confirm", "confirm", "reject", "refund", "refund", "cancel", "cancel", "capture", "release", "end",
 		"end", "again",
-		"replay", "batch", "batch", "give up"}
+		"replay", "batch", "batch", "give up", "guess", "guess", "guess", "guess"}
 	raced = []string{"", "", "", "", "deposit", "word", "confirm", "reject", "refund", "cancel"}
 	// Mostly nobody is killed.
 	victims = slices.Concat(make([]string, 16),
@@ -98,22 +104,25 @@ func drawStep(t *rapid.T) step {
 		Which:  uniform(t, 60),
 		Manual: uniform(t, 2) == 1, Goods: uniform(t, 3) == 2, Early: uniform(t, 3) == 2, Word: one(t, words),
 		Wait: uniform(t, 2) == 1, Brief: uniform(t, 6) == 5, AtDeadline: uniform(t, 2) == 1, Transaction: uniform(t, 4) == 3,
-		Copies: 1 + uniform(t, 4)/3,
+		Copies: 1 + uniform(t, 4)/3, Door: uniform(t, 3),
 	}
 }
 
-// Whatever clients ask of orders, payments and accounts, in whatever order, with whatever is repeated and whichever
-// service is killed meanwhile, everything ends as a simple model says: each order, payment, operation, hold and
-// balance. Where two things happen at the same time, or a deadline decides, the model has all the worlds that there may
+// Whatever the clients of three tenants ask of orders, payments and accounts, over whichever door, in whatever order,
+// with whatever is repeated and whichever service is killed meanwhile, everything ends as a simple model says: each
+// order, payment, operation, hold and balance. They guess each other's IDs, keys and references too, and see and move
+// nothing. Where two things happen at the same time, or a deadline decides, the model has all the worlds that there may
 // be, and one of them must be the real one.
 func TestSagasAgreeWithAModel(t *testing.T) {
 	services := stack.Instances(2, 2, 0)
 	for i := range services {
 		services[i].Env = []string{"ORDERS_HEAL_AFTER=1s", "PAYMENTS_HEAL_AFTER=1s"}
 	}
-	s := newSaga(t, localkafka.Embedded, services)
+	s := newSaga(t, localkafka.Embedded, append(services, stack.Service{Name: stack.Issuer, Program: stack.Issuer}))
 	trial := &trial{saga: s, transactor: s.newTransactor(), events: newRecorder(s), patience: patience,
-		ends: map[string]int{}}
+		teller: newTeller(s.bundle, s.replyTopics()...), rpc: newRPC(), ends: map[string]int{}}
+	defer trial.rpc.CloseIdleConnections()
+	trial.awaitTopics()
 	var (
 		deadline = time.Now().Add(*modelTime)
 		checks   int
@@ -150,22 +159,77 @@ type trial struct {
 	*saga
 	transactor *transactor
 	events     *recorder
+	teller     *teller
+	rpc        *http.Client
 	patience   time.Duration
 	audit      []audit.Option
+
+	parties []*party // of this play
+	things  *things  // that they have made
 
 	mu   sync.Mutex
 	ends map[string]int
 }
 
+// replyTopics makes the topics for replies.
+func (s *saga) replyTopics() []string {
+	s.Helper()
+	topics := []string{contract.TopicReplies}
+	for _, tenant := range tenants {
+		topics = append(topics, replies(tenant), guesses(tenant))
+	}
+	cfg, err := s.KafkaConfig()
+	if err == nil {
+		err = kafka.EnsureTopics(s.Context(), cfg, topics...)
+	}
+	if err != nil {
+		s.Fatal(err)
+	}
+	return topics
+}
+
+// awaitTopics waits until both instances of payments have heard of the new topics, and reply there.
+func (s *trial) awaitTopics() {
+	s.Helper()
+	const commands = 20 // on any partitions, and so to both instances
+	if err := load.Each(s.Context(), len(tenants), len(tenants), func(n int) error {
+		p, err := s.newParty(uuid.NewString(), n)
+		if err != nil {
+			return err
+		}
+		balance := map[string]any{"operation": "balance", "account_id": uuid.New()}
+		for _, topic := range []string{replies(tenants[n]), guesses(tenants[n])} {
+			for range commands {
+				if err := wait.Within(patience, time.Millisecond, func() error {
+					_, err := p.command(time.Second, balance, p.key(), topic, topic)
+					return err
+				}); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	}); err != nil {
+		s.Fatal(err)
+	}
+}
+
 // play plays a script, and holds everything against the model in the end.
 func (s *trial) play(script []step, victim string) error {
-	accounts, err := s.client.Accounts(s.Context(), groups*accountsOfEach, 8, "5.00", currencies[0])
-	if err != nil {
+	run := uuid.NewString()
+	s.things, s.parties = &things{all: map[uuid.UUID]owned{}}, make([]*party, groups)
+	accounts := make([][]uuid.UUID, groups)
+	if err := load.Each(s.Context(), groups, 8, func(n int) (err error) {
+		if s.parties[n], err = s.newParty(run, n); err == nil {
+			accounts[n], err = s.parties[n].open("5.00")
+		}
+		return err
+	}); err != nil {
 		return err
 	}
 	var running errgroup.Group
-	for n := range groups {
-		g := &group{trial: s, accounts: accounts[n*accountsOfEach:][:accountsOfEach], world: &world{late: none}, armed: none}
+	for n, party := range s.parties {
+		g := &group{party: party, accounts: accounts[n], world: &world{late: none}, armed: none}
 		for range g.accounts {
 			g.world.purses = append(g.world.purses, purse{actual: 500}, purse{})
 		}
@@ -201,7 +265,15 @@ func (s *trial) play(script []step, victim string) error {
 	if err := s.WaitReady(s.Context()); err != nil {
 		return err
 	}
-	_, err = s.books(s.audit...)
+	for _, party := range s.parties {
+		if err := party.seesItsOwn(); err != nil {
+			return err
+		}
+	}
+	if err := s.events.check(s.things); err != nil {
+		return err
+	}
+	_, err := s.books(s.audit...)
 	return err
 }
 
@@ -256,6 +328,9 @@ func newRecorder(s *saga) *recorder {
 				if err := json.Unmarshal(m.Value, &about); err != nil {
 					return fmt.Errorf("event %s: %w", m.Value, err)
 				}
+				for _, token := range m.Authorization { // for replays
+					m.Headers = append(m.Headers, kafka.Header{Key: contract.AuthorizationHeader, Value: []byte(token)})
+				}
 				r.events[about.OrderID] = append(r.events[about.OrderID], m)
 			}
 			return nil
@@ -268,6 +343,24 @@ func newRecorder(s *saga) *recorder {
 		}
 	})
 	return r
+}
+
+// check expects each event of a party's order to be its tenant's.
+func (r *recorder) check(things *things) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	things.mu.Lock()
+	defer things.mu.Unlock()
+	for order, events := range r.events {
+		of, known := things.all[order]
+		for _, m := range events {
+			if tenant := cmp.Or(kafka.EventOf(m).Tenant, identity.DefaultTenant); known &&
+				m.Topic != contract.TopicInventory && tenant != of.by.reach.Tenant {
+				return fmt.Errorf("an event of the order %s of %+v is the tenant %s's: %s", order, of.by.reach, tenant, m.Value)
+			}
+		}
+	}
+	return nil
 }
 
 // replay publishes all events of an order once more.

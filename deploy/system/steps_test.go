@@ -253,13 +253,19 @@ func (b *bundle) settled(operation uuid.UUID, reason string) {
 
 // tell says on the topic what became of orders' goods. Messages of the same key keep their order.
 func (s *saga) tell(key uuid.UUID, messages ...contract.Inventory) error {
+	return s.tellWith(nil, key, messages...)
+}
+
+// tellWith does it with headers.
+func (s *saga) tellWith(headers []kafka.Header, key uuid.UUID, messages ...contract.Inventory) error {
 	records := make([]kafka.Message, len(messages))
 	for i, m := range messages {
 		value, err := json.Marshal(m)
 		if err != nil {
 			return err
 		}
-		records[i] = kafka.Message{Topic: contract.TopicInventory, Key: []byte(key.String()), Value: value}
+		records[i] = kafka.Message{Topic: contract.TopicInventory, Key: []byte(key.String()), Value: value,
+			Headers: headers}
 	}
 	return errors.Join(s.producer.Produce(s.Context(), records)...)
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -25,6 +26,7 @@ import (
 	"github.com/altyn-pay/altyn/deploy/load"
 	"github.com/altyn-pay/altyn/deploy/stack"
 	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/identity"
 	"github.com/altyn-pay/altyn/platform/kafka"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 	"github.com/altyn-pay/altyn/testkit/localkafka"
@@ -94,6 +96,13 @@ func setupOn(t *testing.T, broker stack.Kafka, services []stack.Service) *bundle
 		}
 	})
 	b.orders, b.payments = b.database("orders"), b.database("payments")
+	if slices.ContainsFunc(services, func(s stack.Service) bool { return s.Program == stack.Issuer }) {
+		token, err := b.Token(t.Context(), "somebody", identity.DefaultTenant, load.Scopes()...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.client = b.client.As(token)
+	}
 	return b
 }
 
@@ -120,11 +129,35 @@ func (b *bundle) database(service string) *sqlx.DB {
 	return db
 }
 
-// books audits the books once everything has come to rest. On the embedded broker a consumer that is killed in
+// books audits the books once everything has come to rest, and then compares the ledger with its chain.
+func (b *bundle) books(options ...audit.Option) (audit.Report, error) {
+	b.Helper()
+	report, err := b.atRest(options...)
+	if err != nil {
+		return report, err
+	}
+	return report, b.verify()
+}
+
+// verify runs payments verify.
+func (b *bundle) verify() error {
+	cfg, err := b.Database(stack.Payments)
+	if err != nil {
+		return err
+	}
+	command := exec.CommandContext(b.Context(), filepath.Join(binaries, stack.Payments), "verify")
+	command.Env = append(os.Environ(), "POSTGRES_HOST="+cfg.Host, fmt.Sprintf("POSTGRES_PORT=%d", cfg.Port))
+	if output, err := command.CombinedOutput(); err != nil {
+		return fmt.Errorf("payments verify: %w: %s", err, output)
+	}
+	return nil
+}
+
+// atRest audits the books once everything has come to rest. On the embedded broker a consumer that is killed in
 // the moment in which it joins its group stays a member, with its share of the partitions, until the group is
 // balanced anew: kfake v0.0.0 gives no session timeout to a member that its answer did not reach. Apache Kafka
 // does, so there nobody helps.
-func (b *bundle) books(options ...audit.Option) (audit.Report, error) {
+func (b *bundle) atRest(options ...audit.Option) (audit.Report, error) {
 	b.Helper()
 	report, err := audit.AtRest(b.Context(), b.orders, b.payments, options...)
 	if err == nil || b.kind != localkafka.Embedded {

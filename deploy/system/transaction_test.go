@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/kafka"
 )
 
 // transactor writes to topics in Kafka's transactions, as a client of another make does.
@@ -50,12 +51,15 @@ func (x *transactor) produce(ctx context.Context, end kgo.TransactionEndTry, rec
 }
 
 // kafkaRecord is a message as outside systems write it; eventType may be empty.
-func kafkaRecord(topic, key, eventType string, body any) *kgo.Record {
+func kafkaRecord(topic, key, eventType string, body any, headers ...kafka.Header) *kgo.Record {
 	value, err := json.Marshal(body)
 	if err != nil {
 		panic(err) // a struct of strings
 	}
 	r := &kgo.Record{Topic: topic, Key: []byte(key), Value: value}
+	for _, h := range headers {
+		r.Headers = append(r.Headers, kgo.RecordHeader(h))
+	}
 	if eventType != "" {
 		for name, value := range map[string]string{"ce_id": uuid.NewString(), "ce_type": eventType, "ce_source": "/test",
 			"ce_specversion": "1.0"} {
@@ -67,20 +71,20 @@ func kafkaRecord(topic, key, eventType string, body any) *kgo.Record {
 
 // givenUp makes records that would do a lot, if their transaction were not given up: money in and out, an order that
 // nobody has placed, and word and events about an order that there is.
-func givenUp(account uuid.UUID, order uuid.UUID, minor int64, status string) []*kgo.Record {
+func givenUp(by *party, account uuid.UUID, order uuid.UUID, minor int64, status string) []*kgo.Record {
 	amount := cents(minor)
-	key := account.String()
+	key, tenant := account.String(), kafka.Header{Key: "ce_tenant", Value: []byte(by.reach.Tenant)}
 	command := func(operation string) *kgo.Record {
 		return kafkaRecord(contract.TopicCommands, key, "", map[string]string{
 			"command_id": uuid.NewString(), "operation": operation, "account_id": key, "amount": amount,
 			"currency": currencies[0],
-		})
+		}, by.bearer()...)
 	}
 	placed := contract.Order{OrderID: uuid.New(), AccountID: account, Amount: amount, Currency: currencies[0],
 		Capture: contract.CaptureAutomatic}
 	records := []*kgo.Record{
 		command("deposit"), command("withdraw"),
-		kafkaRecord(contract.TopicOrders, key, contract.OrderPlacedType, placed),
+		kafkaRecord(contract.TopicOrders, key, contract.OrderPlacedType, placed, tenant),
 	}
 	if order == uuid.Nil {
 		return records
@@ -88,12 +92,12 @@ func givenUp(account uuid.UUID, order uuid.UUID, minor int64, status string) []*
 	cancelled := placed
 	cancelled.OrderID = order
 	return append(records,
-		kafkaRecord(contract.TopicInventory, key, "", goods(order, status)),
+		kafkaRecord(contract.TopicInventory, key, "", goods(order, status), by.bearer()...),
 		kafkaRecord(contract.TopicOrders, key, contract.OrderCancelledType,
-			contract.Cancellation{Order: cancelled, Reason: "never"}),
+			contract.Cancellation{Order: cancelled, Reason: "never"}, tenant),
 		kafkaRecord(contract.TopicPayments, key, contract.PaymentSucceededType, contract.Payment{
 			OrderID: order, AccountID: account, Amount: amount, Currency: currencies[0], Capture: contract.CaptureAutomatic,
 			Status: contract.PaymentSucceeded, CapturedAmount: amount, RefundedAmount: "0.00", Version: 900,
-		}),
+		}, tenant),
 	)
 }

@@ -48,6 +48,7 @@ const (
 	aWithdrawal  kind = "withdrawal"
 	aTransfer    kind = "transfer"
 	aHold        kind = "hold"
+	anAccount    kind = "account" // which is no thing of the world's
 	forFunds          = "waiting_for_funds"
 	forInventory      = "waiting_for_inventory"
 )
@@ -333,12 +334,12 @@ func TestTheModelAnswersBeforeADeadlineOrAfterIt(t *testing.T) {
 	for code, want := range map[string]bool{done: true, "expired": true, "insufficient_funds": false} {
 		w := &world{purses: []purse{{}}, late: none}
 		w.begin(thing{kind: aWithdrawal, amount: 383, wait: true, brief: true})
-		g := &group{world: w, sent: []request{{allowed: func(w *world) []string {
+		g := &group{world: w, party: &party{sent: []request{{allowed: func(w *world) []string {
 			if w.things[0].status == "error" {
 				return []string{w.things[0].reason}
 			}
 			return []string{done}
-		}}}}
+		}}}}}
 		acts := append(g.again(step{}), act{apply: func(w *world) func() []string { w.expire(0); return always() }})
 		explained := false
 		for range g.worlds(acts, [][]string{{code}}) {

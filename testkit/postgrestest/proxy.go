@@ -7,9 +7,12 @@ import (
 	"io"
 	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/google/uuid"
 
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
@@ -34,6 +37,15 @@ type Proxy struct {
 	away    bool
 	clients map[net.Conn]bool
 	opened  int
+	watched bool
+	works   []work
+}
+
+// work is a transaction, or a single statement, that has ended.
+type work struct {
+	statements []string
+	rows       int    // that they found or changed
+	parameters string // of all statements, as they are sent
 }
 
 type loss struct {
@@ -98,6 +110,35 @@ func (p *Proxy) Opened() int {
 	return p.opened
 }
 
+// Watch keeps from now on what PostgreSQL does.
+func (p *Proxy) Watch() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.watched = true
+}
+
+// About returns all that PostgreSQL did, since the call before, in transactions and single statements that have an ID
+// among their parameters: the statements, and how many rows they found or changed.
+func (p *Proxy) About(id uuid.UUID) (statements []string, rows int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, w := range p.works {
+		if strings.Contains(w.parameters, id.String()) || strings.Contains(w.parameters, string(id[:])) {
+			statements, rows = append(statements, w.statements...), rows+w.rows
+		}
+	}
+	p.works = nil
+	return statements, rows
+}
+
+func (p *Proxy) done(w work) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.watched {
+		p.works = append(p.works, w)
+	}
+}
+
 // losing returns the loss that is due for a transaction with these statements, and counts it.
 func (p *Proxy) losing(statements []string) *loss {
 	p.mu.Lock()
@@ -154,7 +195,9 @@ type session struct {
 	mu         sync.Mutex
 	status     byte     // as the server has said last: I, or T or E in a transaction
 	statements []string // of the present transaction
-	lost       *loss    // the next answer is lost
+	parameters []byte
+	rows       int
+	lost       *loss // the next answer is lost
 }
 
 var errLost, errHeld = errors.New("lost"), errors.New("held")
@@ -214,6 +257,7 @@ func (s *session) request(kind byte, body []byte) error {
 	case 'B': // Bind
 		text()
 		s.statements = append(s.statements, s.prepared[text()])
+		s.parameters = append(s.parameters, body...)
 	case 'Q':
 		query := text()
 		s.statements = append(s.statements, query)
@@ -240,6 +284,12 @@ func (s *session) answer(kind byte, body []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	ready := kind == 'Z' // ReadyForQuery: by now it is committed
+	if kind == 'C' {     // CommandComplete, such as SELECT 1; COMMIT has no number
+		tag := strings.TrimRight(string(body), "\x00")
+		if n, err := strconv.Atoi(tag[strings.LastIndexByte(tag, ' ')+1:]); err == nil {
+			s.rows += n
+		}
+	}
 	switch {
 	case s.lost != nil && ready:
 		s.lost.lost <- struct{}{}
@@ -250,7 +300,8 @@ func (s *session) answer(kind byte, body []byte) error {
 		return nil
 	}
 	if s.status = body[0]; s.status == 'I' {
-		s.statements = nil
+		s.proxy.done(work{s.statements, s.rows, string(s.parameters)})
+		s.statements, s.parameters, s.rows = nil, nil, 0
 	}
 	return nil
 }

@@ -29,9 +29,11 @@ type shop struct {
 	hold, waiting, order string
 }
 
-func openShop(t *testing.T) *shop {
+func openShop(t *testing.T) *shop { return openShopOf(t, setup(t)) }
+
+func openShopOf(t *testing.T, b *bundle) *shop {
 	tokens := issuer.New(t)
-	s := &shop{bundle: setup(t), tokens: tokens, account: uuid.NewString()}
+	s := &shop{bundle: b, tokens: tokens, account: uuid.NewString()}
 	s.Settings.Auth = tokens.Config()
 	s.Start("all")
 	wait.Until(t, "the keys are there", func() bool { return s.Call("GET", "/readyz", nil).Status == 200 })
