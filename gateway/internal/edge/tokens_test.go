@@ -94,7 +94,8 @@ func TestWithoutKeys(t *testing.T) {
 // Every route of the operators' plane but the probes needs the scope of operators.
 func TestThePlaneIsForOperators(t *testing.T) {
 	tokens := issuer.New(t)
-	g := setup(t, func(cfg *Config) { cfg.Auth = tokens.Config() }, service(t, func(http.ResponseWriter, *http.Request) {}))
+	g := setup(t, func(cfg *Config) { cfg.Auth = tokens.Config() },
+		service(t, func(http.ResponseWriter, *http.Request) {}))
 	g.fetchKeys(t)
 	wait.NoError(t, func() error { return g.tokens.Ready(t.Context()) })
 	server := httptest.NewServer(g.Admin)

@@ -57,8 +57,8 @@ func TestAttacks(t *testing.T) {
 	}
 	last, order := uuid.New(), uuid.New()
 	behind := []kafka.Message{
-		with(command(last, fmt.Sprintf(`"operation": "deposit", "account_id": %q, "amount": "1.00", "currency": "RUB"`, account)),
-			good),
+		with(command(last, fmt.Sprintf(`"operation": "deposit", "account_id": %q, "amount": "1.00", "currency": "RUB"`,
+			account)), good),
 		with(goods(order, contract.InventoryCompleted), good),
 	}
 	for _, m := range behind {
@@ -88,7 +88,8 @@ func TestAttacks(t *testing.T) {
 	if len(sent) > 0 || len(replies) != len(attacks)-words+1 {
 		t.Errorf("%d attacks have no answer, of %d answers", len(sent), len(replies))
 	}
-	dead := b.Consume(contract.DeadLetter(contract.TopicInventory), func(m []kafka.Message) bool { return len(m) >= words })
+	dead := b.Consume(contract.DeadLetter(contract.TopicInventory),
+		func(m []kafka.Message) bool { return len(m) >= words })
 	for _, m := range dead {
 		kept.search(t, m.Topic, m)
 		if m.Header("dlq_reason") == "" || len(m.Authorization) > 0 {

@@ -205,8 +205,9 @@ func TestEveryWordOfGoodsWithEveryToken(t *testing.T) {
 		from.Token("shop", "alice", "inventory:write.own")} {
 		b.Produce(with(goods(order.OrderID, contract.InventoryFailed), "Bearer "+token))
 	}
-	b.Produce(with(goods(order.OrderID, contract.InventoryFailed), "Bearer "+from.Token("market", "alice", "inventory:write")),
-		with(goods(order.OrderID, contract.InventoryCompleted), "Bearer "+from.Token("shop", "alice", "inventory:write")))
+	const inventory = "inventory:write"
+	b.Produce(with(goods(order.OrderID, contract.InventoryFailed), "Bearer "+from.Token("market", "alice", inventory)),
+		with(goods(order.OrderID, contract.InventoryCompleted), "Bearer "+from.Token("shop", "alice", inventory)))
 	b.Until(1, `SELECT count(*) FROM payments WHERE order_id = $1 AND status = 'succeeded'`, order.OrderID)
 	b.Until(2, `SELECT count(*) FROM inventory WHERE order_id = $1`, order.OrderID)
 	dead := b.Consume(contract.DeadLetter(contract.TopicInventory), func(m []kafka.Message) bool { return len(m) >= 4 })
