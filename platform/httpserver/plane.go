@@ -16,9 +16,10 @@ const PlaneTimeout = time.Hour
 
 // NewPlane returns the router of a process's operators' plane, which has an address of its own. It has what every
 // process shows to those who run it: /metrics, /version and the profiles of the Go runtime under /debug/pprof/, which
-// need the scope operator, and /healthz and /readyz, which need nothing.
+// need the scope operator, and /healthz and /readyz, which need nothing. Pages of other sites cannot call it, not even
+// those that may call the API.
 func NewPlane(options Options, registry *prometheus.Registry, health *telemetry.Health) chi.Router {
-	options.Registerer = registry
+	options.Registerer, options.Config.AllowedOrigins = registry, nil
 	router := NewRouter(options)
 	Mount(router, PlaneRoutes(registry, health)...)
 	return router

@@ -70,3 +70,17 @@ func TestPlane(t *testing.T) {
 		}
 	}
 }
+
+// A site whose pages may call the API has nothing to do with the operators' plane.
+func TestNoOtherSiteCallsThePlane(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	options := Options{Logger: slog.New(slog.DiscardHandler), Registerer: registry, Authenticate: Everyone,
+		Config: Config{AllowedOrigins: []string{"https://shop.example"}}}
+	request := httptest.NewRequest("GET", "http://localhost/metrics", nil)
+	request.Header.Set("Origin", "https://shop.example")
+	answer := httptest.NewRecorder()
+	NewPlane(options, registry, telemetry.NewHealth(options.Logger)).ServeHTTP(answer, request)
+	if answer.Code != 403 || answer.Header().Get("Access-Control-Allow-Origin") != "" {
+		t.Errorf("%d %v %s", answer.Code, answer.Header(), answer.Body)
+	}
+}
