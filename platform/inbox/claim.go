@@ -26,66 +26,80 @@ type claimed struct {
 }
 
 // claim locks lanes that have ready messages, from a random one on, until one batch is full, and reads the batch,
-// sorted by arrival. A non-nil only restricts it to these messages, except those with others of their account before
-// them. The locks are taken in a statement of their own and the messages are read by a later one: a statement that did
-// both would read what was there before the lock.
-func claim(ctx context.Context, tx *sqlx.Tx, only []Stored, limit int) (claimed, error) {
-	var lanes pg.Int16s
-	var err error
-	if only == nil {
-		lanes, err = lockReadyLanes(ctx, tx, limit)
-	} else {
-		lanes, err = lockLanes(ctx, tx, lanesOf(only))
+// sorted by arrival. The locks are taken in a statement of their own and the messages are read by a later one: a
+// statement that did both would read what was there before the lock.
+//
+// Where the batch before was full, turn is not nil, and says with which tenants' shares half of the batch begins. The
+// other half goes by arrival. Of a lane it takes the first messages that are in no share, so that of each account's
+// messages the batch has the first ones. claim returns the turn after a full batch.
+func claim(ctx context.Context, tx *sqlx.Tx, turn *string, limit int) (c claimed, next *string, err error) {
+	var rows []claimedRow
+	var after string
+	if turn != nil {
+		if rows, after, err = claimShares(ctx, tx, *turn, limit/2); err != nil {
+			return claimed{}, nil, err
+		}
 	}
+	lanes, err := lockReadyLanes(ctx, tx, limit)
+	if err != nil {
+		return claimed{}, nil, err
+	}
+	if len(lanes) > 0 {
+		shared := make(pg.Int64s, len(rows))
+		for i, row := range rows {
+			shared[i] = row.Seq
+		}
+		var others []claimedRow
+		// Lane by lane, so that no more than limit rows are read however long the queues are.
+		if err := tx.SelectContext(ctx, &others, `
+			SELECT m.*, s.message_id AS stop_message_id, s.probing AS stop_probing
+			FROM unnest($1::smallint[]) AS held (lane) CROSS JOIN LATERAL (
+				SELECT `+columns+` FROM inbox
+				WHERE inbox.lane = held.lane AND NOT stopped AND seq <> ALL ($2::bigint[])
+				ORDER BY seq LIMIT $3
+			) m LEFT JOIN inbox_stops s ON s.account_id = m.account_id AND s.lane = m.lane
+			LIMIT $3`, lanes, shared, limit-len(rows)); err != nil {
+			return claimed{}, nil, fmt.Errorf("inbox: read: %w", err)
+		}
+		rows = append(rows, others...)
+	}
+	if len(rows) == limit {
+		next = &after
+	}
+	c, err = leaveStopped(ctx, tx, rows)
+	return c, next, err
+}
+
+// reclaim claims those messages of a batch once more that are in only, except those with others of their account before
+// them that are neither in only nor settled: another worker may have held their lane for a moment.
+func reclaim(ctx context.Context, tx *sqlx.Tx, batch, only []Stored) (claimed, error) {
+	lanes, err := lockLanes(ctx, tx, lanesOf(only))
 	if err != nil || len(lanes) == 0 {
 		return claimed{}, err
 	}
-	var lasts any // pg.Int64s: the last wanted number of each lane; nil matches all
-	if only != nil {
-		lasts = lastWanted(lanes, only)
+	ids := make(pg.UUIDs, len(batch))
+	for i, m := range batch {
+		ids[i] = m.ID
 	}
 	var rows []claimedRow
-	// Lane by lane, so that no more than limit rows are read however long the queues are.
 	if err := tx.SelectContext(ctx, &rows, `
 		SELECT m.*, s.message_id AS stop_message_id, s.probing AS stop_probing
-		FROM unnest($1::smallint[], $2::bigint[]) AS held (lane, last) CROSS JOIN LATERAL (
-			SELECT `+columns+`
-			FROM inbox WHERE inbox.lane = held.lane AND NOT stopped AND ($2::bigint[] IS NULL OR seq <= held.last)
-			ORDER BY seq LIMIT $3
-		) m LEFT JOIN inbox_stops s ON s.account_id = m.account_id AND s.lane = m.lane
-		LIMIT $3`, lanes, lasts, limit); err != nil {
-		return claimed{}, fmt.Errorf("inbox: read: %w", err)
+		FROM (
+			SELECT `+columns+` FROM inbox WHERE id = ANY($1::uuid[]) AND lane = ANY($2::smallint[]) AND NOT stopped
+		) m LEFT JOIN inbox_stops s ON s.account_id = m.account_id AND s.lane = m.lane`, ids, lanes); err != nil {
+		return claimed{}, fmt.Errorf("inbox: read again: %w", err)
 	}
-	slices.SortFunc(rows, func(a, b claimedRow) int { return cmp.Compare(a.Seq, b.Seq) })
-	if only != nil {
-		rows = restrict(rows, only)
-	}
-	return leaveStopped(ctx, tx, rows)
-}
-
-func lastWanted(lanes pg.Int16s, only []Stored) pg.Int64s {
-	lasts := make(pg.Int64s, len(lanes))
-	for _, m := range only {
-		if i := slices.Index(lanes, m.Lane); i >= 0 {
-			lasts[i] = max(lasts[i], m.Seq)
-		}
-	}
-	return lasts
-}
-
-// restrict returns the rows of the messages in only, except those that would overtake an earlier message of their
-// account: that one may be unsettled because another worker held its lane for a moment.
-func restrict(rows []claimedRow, only []Stored) []claimedRow {
+	slices.SortFunc(rows, bySeq)
 	wanted, before := make(map[int64]bool, len(only)), make(map[uuid.UUID]bool)
 	for _, m := range only {
 		wanted[m.Seq] = true
 	}
-	return slices.DeleteFunc(rows, func(row claimedRow) bool {
+	return leaveStopped(ctx, tx, slices.DeleteFunc(rows, func(row claimedRow) bool {
 		if !wanted[row.Seq] {
 			before[row.AccountID] = true
 		}
 		return before[row.AccountID]
-	})
+	}))
 }
 
 // claimedRow is a ready message, and the stop of its account if there is one.
@@ -134,10 +148,13 @@ func lockReadyLanes(ctx context.Context, tx *sqlx.Tx, limit int) (held pg.Int16s
 	return held, nil
 }
 
-// leaveStopped takes the messages of stopped accounts out of the batch and flags them, so that they are not claimed
-// again before their account is woken. Insert does not look at the stops; here, under the lane's lock, looking at them
-// cannot race with waking an account.
+func bySeq(a, b claimedRow) int { return cmp.Compare(a.Seq, b.Seq) }
+
+// leaveStopped sorts a batch by arrival. It takes the messages of stopped accounts out of it and flags them, so that
+// they are not claimed again before their account is woken. Insert does not look at the stops; here, under the lane's
+// lock, looking at them cannot race with waking an account.
 func leaveStopped(ctx context.Context, tx *sqlx.Tx, rows []claimedRow) (claimed, error) {
+	slices.SortFunc(rows, bySeq)
 	c := claimed{rows: make([]Stored, 0, len(rows))}
 	var (
 		flagged pg.Int64s

@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
 
+	"github.com/altyn-pay/altyn/platform/identity"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
@@ -32,6 +33,7 @@ type Message[B any] struct {
 	Fingerprint uuid.NullUUID `db:"fingerprint"`
 	Traceparent string        `db:"traceparent"`
 	ReceivedAt  time.Time     `db:"received_at"` // set by the database
+	Tenant      string        `db:"-"`           // whose it is, the same for all of its account; only for its share
 	Discarded   bool          `db:"-"`           // an operator has given it up; Kind and Body are what it was
 }
 
@@ -102,24 +104,27 @@ func (x *Inbox[B]) Insert(ctx context.Context, tx sqlx.ExtContext, messages []Me
 	n := len(messages)
 	ids, accounts, lanes := make(pg.UUIDs, n), make(pg.UUIDs, n), make(pg.Int16s, n)
 	kinds, payloads, traces := make(pg.Texts, n), make(pg.Texts, n), make(pg.Texts, n)
-	fingerprints := make(pg.OptionalUUIDs, n)
+	tenants, fingerprints := make(pg.Texts, n), make(pg.OptionalUUIDs, n)
 	for i, m := range messages {
 		ids[i], lanes[i], accounts[i] = m.ID, m.Lane, m.AccountID
 		kinds[i], traces[i] = m.Kind, m.Traceparent
 		fingerprints[i] = m.Fingerprint.UUID
+		if m.Tenant != identity.DefaultTenant {
+			tenants[i] = m.Tenant
+		}
 		var err error
 		if payloads[i], err = x.codec.Encode(m); err != nil {
 			return nil, fmt.Errorf("inbox: encode message %s: %w", m.ID, err)
 		}
 	}
 	rows, err := tx.QueryContext(ctx, `
-		INSERT INTO inbox (id, lane, account_id, kind, payload, fingerprint, traceparent)
-		SELECT id, lane, account_id, kind, payload, fingerprint, traceparent
-		FROM unnest($1::uuid[], $2::smallint[], $3::uuid[], $4::text[], $5::text[], $6::uuid[], $7::text[])
-			WITH ORDINALITY AS m (id, lane, account_id, kind, payload, fingerprint, traceparent, n)
+		INSERT INTO inbox (id, lane, account_id, kind, payload, fingerprint, traceparent, tenant)
+		SELECT id, lane, account_id, kind, payload, fingerprint, traceparent, tenant
+		FROM unnest($1::uuid[], $2::smallint[], $3::uuid[], $4::text[], $5::text[], $6::uuid[], $7::text[], $8::text[])
+			WITH ORDINALITY AS m (id, lane, account_id, kind, payload, fingerprint, traceparent, tenant, n)
 		ORDER BY n
 		ON CONFLICT (id, lane) DO NOTHING
-		RETURNING id, seq`, ids, lanes, accounts, kinds, payloads, fingerprints, traces)
+		RETURNING id, seq`, ids, lanes, accounts, kinds, payloads, fingerprints, traces, tenants)
 	if err != nil {
 		return nil, fmt.Errorf("inbox: insert %d messages: %w", n, err)
 	}

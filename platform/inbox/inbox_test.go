@@ -315,19 +315,19 @@ func TestAPartOfABatchOvertakesNothing(t *testing.T) {
 	account, other := uuid.New(), uuid.New()
 	messages := b.send(6, account)
 	b.poison.Store(messages[1].ID, errors.New("cannot"))
-	batch, err := w.settle(t.Context(), nil)
+	batch, err := w.settle(t.Context(), nil, nil)
 	if err == nil || len(batch) != 6 {
 		t.Fatalf("claimed %d, %v", len(batch), err)
 	}
 	b.send(1, other)
-	if rest, err := w.settle(t.Context(), batch[3:]); err != nil || len(rest) != 0 {
+	if rest, err := w.settle(t.Context(), batch, batch[3:]); err != nil || len(rest) != 0 {
 		t.Errorf("settled %+v, %v", rest, err)
 	}
 	b.inOrder(account, 0)
-	if first, err := w.settle(t.Context(), batch[:1]); err != nil || len(first) != 1 {
+	if first, err := w.settle(t.Context(), batch, batch[:1]); err != nil || len(first) != 1 {
 		t.Errorf("settled %+v, %v", first, err)
 	}
-	if rest, err := w.settle(t.Context(), batch[2:]); err != nil || len(rest) != 0 {
+	if rest, err := w.settle(t.Context(), batch, batch[2:]); err != nil || len(rest) != 0 {
 		t.Errorf("settled %+v, %v", rest, err)
 	}
 	b.inOrder(account, 1)
@@ -408,7 +408,8 @@ func TestSettingAsideReadsNoOtherMessages(t *testing.T) {
 	for contract.Lane(other) == lane {
 		other = uuid.New()
 	}
-	b.send(1, stopped)
+	messages := b.send(1, stopped)
+	messages[0].Seq = 1
 	if _, err := b.Owner.ExecContext(t.Context(), `
 		INSERT INTO inbox (id, lane, account_id, kind, payload)
 		SELECT gen_random_uuid(), $1, $2, 'test', '{}' FROM generate_series(1, 20000)`,
@@ -425,7 +426,7 @@ func TestSettingAsideReadsNoOtherMessages(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := pg.InTx(t.Context(), b.Service, func(tx *sqlx.Tx) error {
-		batch, err := claim(t.Context(), tx, []Stored{{Seq: 1, Lane: lane}}, batchSize)
+		batch, err := reclaim(t.Context(), tx, messages, messages)
 		if err != nil || len(batch.rows) != 0 {
 			t.Errorf("%d messages of an account that stands still: %v", len(batch.rows), err)
 		}

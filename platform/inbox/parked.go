@@ -72,8 +72,8 @@ func Park(ctx context.Context, db *sqlx.DB, messages []Stored, reasons []error) 
 			SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::uuid[], $4::text[], $5::text[], $6::text[])
 				AS m (id, lane, account_id, kind, payload, reason)
 		), stored AS (
-			INSERT INTO inbox (id, lane, account_id, kind, payload, stopped)
-			SELECT id, lane, account_id, kind, payload, true FROM m
+			INSERT INTO inbox (id, lane, account_id, kind, payload, stopped, tenant)
+			SELECT id, lane, account_id, kind, payload, true, '' FROM m
 			ON CONFLICT (id, lane) DO NOTHING
 			RETURNING id
 		)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -37,7 +38,8 @@ type Worker[B any] struct {
 	retry  Retry
 	log    *slog.Logger
 	wake   stage.Signal
-	poll   *stage.Poll // of all that Run
+	poll   *stage.Poll            // of all that Run
+	turn   atomic.Pointer[string] // of the next claim; nil where the last one took all that waited
 
 	batches  prometheus.Histogram
 	duration prometheus.Histogram
@@ -108,20 +110,21 @@ func (w *Worker[B]) hasWork(ctx context.Context) (bool, error) {
 // runOnce settles one batch and returns how many messages it took. An error is the database's trouble; a message's own
 // is dealt with.
 func (w *Worker[B]) runOnce(ctx context.Context) (int, error) {
-	batch, err := w.settle(ctx, nil)
+	batch, err := w.settle(ctx, nil, nil)
 	if err == nil || len(batch) == 0 || pg.IsTransient(err) {
 		return len(batch), err
 	}
 	w.log.Warn("a batch failed; looking for the message", "messages", len(batch), "error", err)
 	// What follows a stopped message in its account's queue is left out by claim.
 	return len(batch), stage.Isolate(batch, err,
-		func(part []Stored) error { _, err := w.settle(ctx, part); return err },
+		func(part []Stored) error { _, err := w.settle(ctx, batch, part); return err },
 		func(err error) bool { return !pg.IsTransient(err) },
 		func(m Stored, cause error) error { return w.stop(ctx, m, cause) })
 }
 
-// settle claims and handles a batch in one transaction. The batch is returned also when it failed.
-func (w *Worker[B]) settle(ctx context.Context, only []Stored) ([]Stored, error) {
+// settle claims and handles a batch in one transaction, or, if only is not nil, that part of one that has failed. The
+// batch is returned also when it failed.
+func (w *Worker[B]) settle(ctx context.Context, failed, only []Stored) ([]Stored, error) {
 	var (
 		batch     claimed
 		committed func()
@@ -129,7 +132,7 @@ func (w *Worker[B]) settle(ctx context.Context, only []Stored) ([]Stored, error)
 	)
 	err := pg.InTx(ctx, w.inbox.db, func(tx *sqlx.Tx) (err error) {
 		committed = nil
-		if batch, err = claim(ctx, tx, only, batchSize); err != nil || len(batch.rows) == 0 {
+		if batch, err = w.claim(ctx, tx, failed, only); err != nil || len(batch.rows) == 0 {
 			return err
 		}
 		if committed, err = w.guard(func() (func(), error) {
@@ -149,6 +152,15 @@ func (w *Worker[B]) settle(ctx context.Context, only []Stored) ([]Stored, error)
 			len(batch.probed), func(i int) (string, []any) { return batch.probed[i].ID.String(), w.about(batch.probed[i]) })
 	}
 	return batch.rows, err
+}
+
+func (w *Worker[B]) claim(ctx context.Context, tx *sqlx.Tx, failed, only []Stored) (claimed, error) {
+	if only != nil {
+		return reclaim(ctx, tx, failed, only)
+	}
+	batch, turn, err := claim(ctx, tx, w.turn.Load(), batchSize)
+	w.turn.Store(turn)
+	return batch, err
 }
 
 // settled tells of a batch that was committed.

@@ -9,12 +9,13 @@ import (
 	"github.com/altyn-pay/altyn/platform/idempotency"
 )
 
-// Message makes the inbox message of a request, in the lane of its account.
+// Message makes the inbox message of a request, in the lane of its account. It is of the tenant that asks; where the
+// system does, the caller says whose the account is.
 func Message(r ledger.Request, traceparent string) postgres.Message {
 	r.Lane, r.Traceparent = contract.Lane(r.AccountID), traceparent
 	return postgres.Message{
 		ID: r.ID, Lane: r.Lane, AccountID: r.AccountID, Kind: string(r.Kind()), Body: &r,
-		Fingerprint: r.Fingerprint, Traceparent: traceparent,
+		Fingerprint: r.Fingerprint, Traceparent: traceparent, Tenant: r.By.Tenant,
 	}
 }
 

@@ -97,7 +97,7 @@ func (b *Book) enter(op *Operation, key Key, amount, frozen int64) {
 		}
 	}
 	if amount > 0 && balance.Waiting > 0 {
-		b.changes.Resumes[key] = true
+		b.changes.Resumes[key] = b.accounts[key.AccountID].Tenant
 	}
 	b.changes.Entries = append(b.changes.Entries, Entry{
 		Key: key, Number: balance.Entries, OperationID: op.ID, Operation: op.Kind,

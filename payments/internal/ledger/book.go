@@ -42,7 +42,7 @@ type Changes struct {
 	Vaults     map[Key]bool // the new ones among the balances
 	Holds      map[uuid.UUID]*Hold
 	Waits      map[uuid.UUID]*Wait // what waits from now on, for something else than before, or with a Reply
-	Resumes    map[Key]bool        // queues for money that need another Resume
+	Resumes    map[Key]string      // queues for money that need another Resume, with their tenants
 	Tenants    map[Key]string      // of balances with their first entry, but for the default one
 
 	// The holds and payments that were put in, as they were then.
@@ -76,7 +76,7 @@ func NewBook(now time.Time, requests int) *Book {
 			Holds:      make(map[uuid.UUID]*Hold),
 			Waits:      make(map[uuid.UUID]*Wait),
 			Vaults:     make(map[Key]bool),
-			Resumes:    make(map[Key]bool),
+			Resumes:    make(map[Key]string),
 			Tenants:    make(map[Key]string),
 
 			StoredHolds:    make(map[uuid.UUID]Hold),

@@ -130,7 +130,7 @@ func (b *Book) unwait(w *Wait) *Operation {
 		balance.Waiting--
 		b.touched[key] = true
 		if balance.Waiting > 0 {
-			b.changes.Resumes[key] = true // the next one may need less
+			b.changes.Resumes[key] = b.accounts[key.AccountID].Tenant // the next one may need less
 		}
 	}
 	op := b.operationOf(w)

@@ -20,6 +20,7 @@ type Deadline struct {
 	ID        uuid.UUID `db:"id"`
 	AccountID uuid.UUID `db:"account_id"`
 	Hold      bool      `db:"hold"`
+	Tenant    string    `db:"tenant"` // the account's
 }
 
 // Expire puts a message into the inbox for each open hold and each waiting request whose time is over. It returns how
@@ -29,12 +30,14 @@ type Deadline struct {
 func (s *Store) Expire(ctx context.Context, message func(Deadline) Message) (int, error) {
 	var due []Deadline
 	if err := s.db.SelectContext(ctx, &due, `
-		SELECT id, account_id, hold FROM (
-			(SELECT id, account_id, true AS hold, expires_at FROM holds h WHERE status = 'open' AND expires_at <= now()
+		SELECT id, account_id, hold, coalesce(
+			(SELECT tenant FROM accounts a WHERE a.id = due.account_id AND a.lane = due.lane), '') AS tenant
+		FROM (
+			(SELECT id, account_id, lane, true AS hold, expires_at FROM holds h WHERE status = 'open' AND expires_at <= now()
 				AND NOT EXISTS (SELECT FROM inbox i WHERE i.account_id = h.account_id AND i.stopped AND i.kind = $2)
 			ORDER BY expires_at LIMIT $1)
 			UNION ALL
-			(SELECT id, account_id, false AS hold, expires_at FROM waits w WHERE expires_at <= now()
+			(SELECT id, account_id, lane, false AS hold, expires_at FROM waits w WHERE expires_at <= now()
 				AND NOT EXISTS (SELECT FROM inbox i WHERE i.account_id = w.account_id AND i.stopped AND i.kind = $2)
 			ORDER BY expires_at LIMIT $1)
 		) due ORDER BY expires_at LIMIT $1`, maxExpiries, ledger.KindExpire); err != nil {

@@ -160,8 +160,10 @@ func (v *Inventory) count(outcome string, n int) { v.messages.WithLabelValues(ou
 // inventoryMessage tells an account's queue of the goods of one of its orders. Its ID is derived, so that it is one
 // message however often the inventory system tells of them.
 func inventoryMessage(m postgres.Inventory, account uuid.UUID) postgres.Message {
-	return billing.Message(ledger.Request{
+	message := billing.Message(ledger.Request{
 		ID: contract.DerivedID(contract.TopicInventory, account, m.OrderID.String()), AccountID: account,
 		Command: ledger.Inventory{OrderID: m.OrderID, InStock: m.Status == contract.InventoryCompleted},
 	}, m.Traceparent)
+	message.Tenant = m.Tenant
+	return message
 }

@@ -117,15 +117,17 @@ func awaitingInventory(payments []ledger.OrderPayment) (orders []uuid.UUID) {
 
 // resume puts a message into the inbox for each queue for money that needs another Resume. Its ID is fresh, never
 // derived: the Resume that this very batch settles is still in the inbox and must not swallow it.
-func (s *Settlement) resume(ctx context.Context, tx *sqlx.Tx, keys map[ledger.Key]bool) error {
-	if len(keys) == 0 {
+func (s *Settlement) resume(ctx context.Context, tx *sqlx.Tx, queues map[ledger.Key]string) error {
+	if len(queues) == 0 {
 		return nil
 	}
-	messages := make([]postgres.Message, 0, len(keys))
-	for key := range keys {
-		messages = append(messages, billing.Message(ledger.Request{
+	messages := make([]postgres.Message, 0, len(queues))
+	for key, tenant := range queues {
+		m := billing.Message(ledger.Request{
 			ID: uuid.Must(uuid.NewV7()), AccountID: key.AccountID, Command: ledger.Resume{Currency: key.Currency},
-		}, ""))
+		}, "")
+		m.Tenant = tenant
+		messages = append(messages, m)
 	}
 	_, err := s.store.Inbox().Insert(ctx, tx, messages)
 	return err

@@ -14,6 +14,7 @@ import (
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/identity"
 	"github.com/altyn-pay/altyn/platform/money"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 	"github.com/altyn-pay/altyn/testkit/postgrestest"
@@ -68,6 +69,48 @@ func stored(t *testing.T, db postgrestest.DB) []postgres.Message {
 		}
 	}
 	return messages
+}
+
+// What the system itself puts into an account's queue has the account's tenant, as everything else in it: else its
+// order would not be kept where tenants get shares.
+func TestWhatNobodyAsksForHasItsAccountsTenant(t *testing.T) {
+	t.Parallel()
+	db, settle := setupSettlement(t)
+	account, order := uuid.New(), uuid.New()
+	by := identity.Reach{Tenant: "shop"}
+	do := func(id uuid.UUID, c ledger.Command) {
+		t.Helper()
+		settle([]postgres.Message{billing.Message(ledger.Request{By: by, ID: id, AccountID: account, Command: c}, "")})
+	}
+	do(uuid.New(), ledger.CreateAccount{})
+	do(order, ledger.Payment{OrderID: order, Currency: "RUB", Amount: 1, Capture: contract.CaptureAutomatic,
+		AwaitInventory: true, AcceptedAt: time.Now()})
+	do(uuid.New(), ledger.Deposit{Currency: "RUB", Amount: 10})
+	do(uuid.New(), ledger.HoldFunds{Currency: "RUB", Amount: 7})
+	do(uuid.New(), ledger.Withdrawal{Currency: "RUB", Amount: 20, WaitForFunds: true})
+	do(uuid.New(), ledger.Deposit{Currency: "RUB", Amount: 1}) // the withdrawal is tried again
+	if _, err := db.Owner.ExecContext(t.Context(), `UPDATE holds SET expires_at = now()`); err != nil {
+		t.Fatal(err)
+	}
+	store := postgres.New(db.Service)
+	if n, err := store.Expire(t.Context(), expire); n != 1 || err != nil {
+		t.Fatal(n, err)
+	}
+	if _, err := store.AddInventory(t.Context(), []postgres.Inventory{{Tenant: "shop", OrderID: order,
+		IdempotentKey: uuid.New(), Status: contract.InventoryCompleted}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, n, err := store.JoinInventory(t.Context(), inventoryMessage); n != 1 || err != nil {
+		t.Fatal(n, err)
+	}
+	var kinds []string
+	if err := db.Owner.SelectContext(t.Context(), &kinds,
+		`SELECT kind FROM inbox WHERE tenant = 'shop' ORDER BY kind`); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"expire", "inventory", "resume"}; !slices.Equal(kinds, want) {
+		t.Errorf("of the tenant are %q, want %q", kinds, want)
+	}
 }
 
 // Many accounts that are credited at once have their queues served together, a part of each at a time, until they are

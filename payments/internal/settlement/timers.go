@@ -39,7 +39,9 @@ func expire(d postgres.Deadline) postgres.Message {
 		c = ledger.Expire{HoldID: d.ID}
 	}
 	id := contract.DerivedID("expiry", d.AccountID, d.ID.String())
-	return billing.Message(ledger.Request{ID: id, AccountID: d.AccountID, Command: c}, "")
+	m := billing.Message(ledger.Request{ID: id, AccountID: d.AccountID, Command: c}, "")
+	m.Tenant = d.Tenant
+	return m
 }
 
 // Retelling tells of each refund a few more times, with growing pauses, the first of which is after. Should a broker

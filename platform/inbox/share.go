@@ -1,0 +1,80 @@
+package inbox
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/altyn-pay/altyn/platform/contract"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
+)
+
+// maxTenants is how many tenants get a share of one batch, at most. When more of them wait, they take turns.
+const maxTenants = 100
+
+// claimShares claims up to limit messages in equal shares for the tenants that wait, however long the queues of others
+// are: of each its first ones in the lanes from a random one on, as far as the locks of these are free. It begins with
+// the tenants that are sorted behind after, and returns where the next claim is to begin.
+//
+// Of a tenant and lane it always takes the first messages. So an account's order is kept, since all its messages are
+// its tenant's. Where that is not known of a message, nobody gets a share.
+func claimShares(ctx context.Context, tx *sqlx.Tx, after string, limit int) (
+	rows []claimedRow, next string, err error) {
+	var tenants pg.Texts
+	// Each statement says of the rows what the index inbox_tenant says, else it is not used.
+	if err := tx.SelectContext(ctx, &tenants, `
+		WITH RECURSIVE waiting (tenant, n) AS (
+			SELECT $1::text, 0
+			UNION ALL
+			SELECT found.tenant, n + 1 FROM waiting CROSS JOIN LATERAL (
+				SELECT tenant FROM inbox
+				WHERE NOT stopped AND tenant IS DISTINCT FROM '' AND tenant > waiting.tenant ORDER BY tenant LIMIT 1
+			) found WHERE n < $2
+		) SELECT tenant FROM waiting WHERE n > 0`, after, maxTenants); err != nil {
+		return nil, "", fmt.Errorf("inbox: find tenants: %w", err)
+	}
+	if len(tenants) == 0 {
+		return nil, "", nil
+	}
+	if len(tenants) == maxTenants {
+		next = tenants[maxTenants-1]
+	}
+	var shares []struct {
+		Tenant string `db:"tenant"`
+		Lane   int16  `db:"lane"`
+		N      int64  `db:"n"`
+	}
+	if err := tx.SelectContext(ctx, &shares, `
+		WITH wanted AS MATERIALIZED (
+			SELECT of.tenant, lane, count(*) AS n FROM unnest($1::text[]) AS of (tenant) CROSS JOIN LATERAL (
+				(SELECT lane FROM inbox
+				WHERE NOT stopped AND tenant IS DISTINCT FROM '' AND tenant = of.tenant AND lane >= $2
+				ORDER BY lane, seq LIMIT $3)
+				UNION ALL
+				(SELECT lane FROM inbox
+				WHERE NOT stopped AND tenant IS DISTINCT FROM '' AND tenant = of.tenant AND lane < $2
+				ORDER BY lane, seq LIMIT $3)
+				LIMIT $3
+			) first GROUP BY of.tenant, lane
+		) SELECT tenant, lane, n FROM wanted WHERE pg_try_advisory_xact_lock($4::integer, lane)`,
+		tenants, rand.N[int16](contract.Lanes), limit/len(tenants), lockClass); err != nil {
+		return nil, "", fmt.Errorf("inbox: lock lanes of tenants: %w", err)
+	}
+	of, lanes, counts := make(pg.Texts, len(shares)), make(pg.Int16s, len(shares)), make(pg.Int64s, len(shares))
+	for i, s := range shares {
+		of[i], lanes[i], counts[i] = s.Tenant, s.Lane, s.N
+	}
+	if err := tx.SelectContext(ctx, &rows, `
+		SELECT m.*, s.message_id AS stop_message_id, s.probing AS stop_probing
+		FROM unnest($1::text[], $2::smallint[], $3::bigint[]) AS share (tenant, lane, n) CROSS JOIN LATERAL (
+			SELECT `+columns+` FROM inbox
+			WHERE NOT stopped AND tenant IS DISTINCT FROM '' AND tenant = share.tenant AND inbox.lane = share.lane
+			ORDER BY seq LIMIT n
+		) m LEFT JOIN inbox_stops s ON s.account_id = m.account_id AND s.lane = m.lane
+		WHERE NOT EXISTS (SELECT FROM inbox WHERE NOT stopped AND tenant IS DISTINCT FROM '' AND tenant IS NULL)`, of, lanes, counts); err != nil {
+		return nil, "", fmt.Errorf("inbox: read shares: %w", err)
+	}
+	return rows, next, nil
+}
