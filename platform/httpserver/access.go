@@ -19,10 +19,11 @@ const defaultBodyMemory = 32 << 20
 
 // Config are the settings of a process that serves HTTP.
 type Config struct {
-	Open           bool         `env:"ALTYN_OPEN" default:"false" help:"whether everybody who reaches this process may do everything: with AUTH=none it listens beyond loopback only then, and takes default passwords for a database on another machine"`
+	Open           bool         `env:"ALTYN_OPEN" default:"false" help:"whether everybody who reaches this process may do everything: it listens beyond loopback without AUTH=jwt and TLS only then, and so it takes default passwords for a database on another machine, and connections to others without TLS"`
 	AllowedOrigins []string     `env:"ALLOWED_ORIGINS" help:"origins of other sites whose pages may call the API, such as https://shop.example, separated by commas"`
 	AllowedHosts   []string     `env:"ALLOWED_HOSTS" help:"hosts, beside localhost, by which clients reach this process: name or name:port, separated by commas; with AUTH=jwt and none named, all"`
 	BodyMemory     config.Bytes `env:"HTTP_BODY_MEMORY" default:"32MiB" help:"room for the bodies of the requests in flight; beyond it large ones get 503 overloaded"`
+	TLS            TLS
 	Limits         Limits
 }
 

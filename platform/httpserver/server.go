@@ -3,6 +3,7 @@ package httpserver
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -35,6 +36,8 @@ type Server struct {
 	Handler  http.Handler
 	Logger   *slog.Logger
 	Limits   Limits // of connections
+	// TLS has HTTPS served, over HTTP/1.1 and HTTP/2; nil means HTTP. A handshake has 5 s.
+	TLS *tls.Config
 	// H2C also serves HTTP/2 without TLS, as gRPC needs it.
 	H2C bool
 	// WriteTimeout bounds the time from a request's headers to the end of its answer; zero means 60 s.
@@ -74,9 +77,11 @@ func Run(ctx context.Context, s Server) error {
 	defer cutOff()
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(s.TLS != nil)
 	protocols.SetUnencryptedHTTP2(s.H2C)
 	server := &http.Server{
 		Handler:           s.Handler,
+		TLSConfig:         s.TLS,
 		Protocols:         &protocols,
 		ReadHeaderTimeout: readHeaderTimeout,
 		WriteTimeout:      cmp.Or(s.WriteTimeout, defaultWriteTimeout),
@@ -88,12 +93,18 @@ func Run(ctx context.Context, s Server) error {
 	}
 	server.RegisterOnShutdown(drain)
 
-	s.Logger.Info("listening", "server", s.Name, "addr", listener.Addr().String())
+	s.Logger.Info("listening", "server", s.Name, "addr", listener.Addr().String(), "tls", s.TLS != nil)
 	if s.Listening != nil {
 		s.Listening(listener.Addr())
 	}
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
+	go func() {
+		if s.TLS != nil {
+			served <- server.ServeTLS(listener, "", "")
+		} else {
+			served <- server.Serve(listener)
+		}
+	}()
 	select {
 	case err := <-served:
 		return fmt.Errorf("%s server: %w", s.Name, err)

@@ -216,15 +216,15 @@ func TestProbe(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, addr := range []string{r.addr, ":" + port, "0.0.0.0:" + port} {
-		if err := Probe(t.Context(), addr); err != nil {
+		if err := Probe(t.Context(), addr, false); err != nil {
 			t.Errorf("%s: %v", addr, err)
 		}
 	}
 	ready = http.StatusServiceUnavailable
-	if err := Probe(t.Context(), r.addr); err == nil || !strings.Contains(err.Error(), "503") {
+	if err := Probe(t.Context(), r.addr, false); err == nil || !strings.Contains(err.Error(), "503") {
 		t.Errorf("not ready: %v", err)
 	}
-	if err := Probe(t.Context(), "nonsense"); err == nil {
+	if err := Probe(t.Context(), "nonsense", false); err == nil {
 		t.Error("an address without a port was accepted")
 	}
 }

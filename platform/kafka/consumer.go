@@ -23,7 +23,7 @@ type Handler = group.Handler
 // NewConsumer makes a consumer; Run runs it. It fails on an invalid configuration only.
 func NewConsumer(cfg Config, name string, topics []string, log *slog.Logger, metrics prometheus.Registerer) (
 	*Consumer, error) {
-	pool, err := broker.Connect(cfg)
+	pool, err := broker.Connect(cfg, log)
 	if name == "" || len(topics) == 0 {
 		err = errors.Join(err, errors.New("a group and a topic are needed"))
 	}

@@ -134,7 +134,7 @@ func setBrokersTime(ctx context.Context, pool *broker.Pool, settings map[string]
 // AwaitBrokersTime returns once the messages of these topics get the broker's time, which KeepTopics sees to, or ctx
 // ends. It says once what it waits for.
 func AwaitBrokersTime(ctx context.Context, cfg Config, log *slog.Logger, topics ...string) error {
-	pool, err := broker.Connect(cfg)
+	pool, err := broker.Connect(cfg, log)
 	if err != nil {
 		return fmt.Errorf("kafka: %w", err)
 	}

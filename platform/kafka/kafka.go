@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 
 	kafkago "github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol"
@@ -39,7 +40,7 @@ type UnreadableError = broker.UnreadableError
 
 // Ping returns nil when one of the brokers is up and accepts us.
 func Ping(ctx context.Context, cfg Config) error {
-	pool, err := broker.Connect(cfg)
+	pool, err := broker.Connect(cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return fmt.Errorf("kafka: ping: %w", err)
 	}

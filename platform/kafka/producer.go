@@ -44,8 +44,8 @@ type Producer struct {
 
 // NewProducer makes a producer; it connects when it is first used. It fails on an invalid configuration only.
 func NewProducer(cfg Config, log *slog.Logger, metrics prometheus.Registerer) (*Producer, error) {
-	pool, err := broker.Connect(cfg)
-	aside, errAside := broker.Connect(cfg)
+	pool, err := broker.Connect(cfg, log)
+	aside, errAside := broker.Connect(cfg, slog.New(slog.DiscardHandler))
 	produced, errProduced := telemetry.Register(metrics, prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "altyn_kafka_produced_total", Help: "Messages acknowledged by all in-sync replicas."}, []string{"topic"}))
 	if err := cmp.Or(err, errAside, errProduced); err != nil {

@@ -44,7 +44,7 @@ func ensureTopics(ctx context.Context, cfg Config, topics []string) (warnings []
 	}
 	ctx, cancel := context.WithTimeout(ctx, ensureTimeout)
 	defer cancel()
-	pool, err := broker.Connect(cfg)
+	pool, err := broker.Connect(cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return nil, fmt.Errorf("kafka: ensure topics: %w", err)
 	}

@@ -126,7 +126,7 @@ func TestValidate(t *testing.T) {
 	for _, fine := range []func(*kafka.Config){
 		func(c *kafka.Config) { c.SASLMechanism = "plain" }, // on loopback
 		func(c *kafka.Config) {
-			c.SASLMechanism, c.TLS, c.Brokers = "plain", true, []string{"kafka.example:9093"}
+			c.SASLMechanism, c.Brokers = "plain", []string{"kafka.example:9093"} // by TLS
 		},
 	} {
 		cfg := kafkatest.Config("127.0.0.1:9092", "localhost:9093", "[::1]:9094")
@@ -157,9 +157,12 @@ func TestValidate(t *testing.T) {
 		},
 		"KAFKA_RETENTION must be": func(c *kafka.Config) { c.Retention = -time.Second },
 		"KAFKA_SASL_MECHANISM must not be plain": func(c *kafka.Config) {
-			c.SASLMechanism, c.Brokers = "PLAIN", append(c.Brokers, "kafka.example:9093")
+			c.SASLMechanism, c.TLS, c.Brokers = "PLAIN", "false", append(c.Brokers, "kafka.example:9093")
 		},
-		"KAFKA_SASL_MECHANISM must be": func(c *kafka.Config) { c.SASLMechanism = "oauthbearer" },
+		"KAFKA_TLS must be true or false":  func(c *kafka.Config) { c.TLS = "yes" },
+		"KAFKA_TLS_CERT_FILE must be set":  func(c *kafka.Config) { c.TLSKey = "tls.key" },
+		"KAFKA_TLS_CA_FILE must be a file": func(c *kafka.Config) { c.TLSCA = "/nowhere" },
+		"KAFKA_SASL_MECHANISM must be":     func(c *kafka.Config) { c.SASLMechanism = "oauthbearer" },
 	} {
 		cfg := kafkatest.Config("127.0.0.1:9092")
 		spoil(&cfg)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/altyn-pay/altyn/platform/config"
 	"github.com/altyn-pay/altyn/platform/stage"
+	"github.com/altyn-pay/altyn/platform/tlsfiles"
 )
 
 // Config says where a service's database is and which roles use it. Defaults fills empty names and passwords.
@@ -25,6 +26,8 @@ type Config struct {
 	Port     uint16 `env:"POSTGRES_PORT" default:"54320" help:"port of the PostgreSQL server"`
 	SSLMode  string `env:"POSTGRES_SSLMODE" help:"disable, require, verify-ca or verify-full (default: disable on loopback, else verify-full)"`
 	SSLRoots string `env:"POSTGRES_SSLROOTCERT" help:"file of the certificates to trust (default: the system's)"`
+	SSLCert  string `env:"POSTGRES_SSLCERT" help:"PEM file of the certificate by which the server knows this process; each new connection reads it"`
+	SSLKey   string `env:"POSTGRES_SSLKEY" help:"PEM file of its key, which nobody else may read: mode 0600, or 0640 where it is root's"`
 
 	Database string `env:"POSTGRES_DATABASE" help:"name of the database (default: the service's name)"`
 
@@ -51,10 +54,11 @@ func (c Config) Validate() error {
 	if !knownSSLMode(c.sslMode()) {
 		errs = append(errs, config.Invalid("POSTGRES_SSLMODE", "must be disable, require, verify-ca or verify-full"))
 	}
-	if c.SSLRoots != "" {
-		if _, err := os.ReadFile(c.SSLRoots); err != nil {
-			errs = append(errs, config.Invalid("POSTGRES_SSLROOTCERT", "must be a file that can be read (%v)", err))
-		}
+	errs = append(errs, tlsfiles.Files{Cert: c.SSLCert, Key: c.SSLKey, CA: c.SSLRoots}.Check(
+		tlsfiles.Files{Cert: "POSTGRES_SSLCERT", Key: "POSTGRES_SSLKEY", CA: "POSTGRES_SSLROOTCERT"}))
+	if info, err := os.Stat(c.SSLKey); err == nil && info.Mode().Perm()&0o037 != 0 { // lib/pq would refuse it later
+		errs = append(errs, config.Invalid("POSTGRES_SSLKEY", "must have mode 0600, or 0640 where it is root's, not %#o",
+			info.Mode().Perm()))
 	}
 	if c.MaxConns < minConns || c.MaxConns > maxConns {
 		errs = append(errs, config.Invalid("POSTGRES_MAX_CONNS", "must be %d to %d", minConns, maxConns))
@@ -191,6 +195,7 @@ func connector(cfg Config, user, password string, answer time.Duration, settings
 	connector, err := pq.NewConnectorConfig(pq.Config{
 		Host: cfg.Host, Port: cfg.Port, Database: cfg.Database, User: user, Password: password,
 		SSLMode: pq.SSLMode(cfg.sslMode()), SSLRootCert: cfg.SSLRoots, SSLSNI: true,
+		SSLCert: cfg.SSLCert, SSLKey: cfg.SSLKey,
 		ApplicationName: cfg.Application, ClientEncoding: "UTF8", Datestyle: "ISO, MDY",
 		MinProtocolVersion: pq.ProtocolVersion30, MaxProtocolVersion: pq.ProtocolVersion30,
 		ConnectTimeout: connectTimeout, BinaryParameters: true, Runtime: runtime,

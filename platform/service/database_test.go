@@ -50,6 +50,24 @@ func TestDefaultPasswords(t *testing.T) {
 	}
 }
 
+// So does what goes to brokers, but for a network that is open.
+func TestTheBrokersAreVerified(t *testing.T) {
+	for _, test := range []struct {
+		brokers, tls, open string
+		refused            bool
+	}{
+		{"kafka.example:9093", "", "", false}, {"kafka.example:9093", "true", "", false},
+		{"kafka.example:9092", "false", "", true}, {"127.0.0.1:9092,kafka.example:9092", "false", "", true},
+		{"kafka.example:9092", "false", "true", false}, {"127.0.0.1:9092,[::1]:9092", "false", "", false},
+	} {
+		_, err := config.LoadFrom[Config](map[string]string{"KAFKA_BROKERS": test.brokers, "KAFKA_TLS": test.tls,
+			"ALTYN_OPEN": test.open})
+		if (err != nil) != test.refused || err != nil && !strings.Contains(err.Error(), "KAFKA_TLS") {
+			t.Errorf("%+v: %v", test, err)
+		}
+	}
+}
+
 // What goes to a database on another machine is encrypted and goes to that database, unless the network is open.
 func TestTheDatabaseIsVerified(t *testing.T) {
 	for _, test := range []struct {

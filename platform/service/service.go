@@ -43,6 +43,14 @@ type Config struct {
 	Telemetry  telemetry.Config
 }
 
+// Validate refuses connections to brokers that anybody on the way could read or change.
+func (c Config) Validate() error {
+	if c.Kafka.Encrypted() || c.HTTP.Open {
+		return nil
+	}
+	return config.Invalid("KAFKA_TLS", "must be true, because a broker is on another machine; ALTYN_OPEN=true lifts that")
+}
+
 // Role says which parts of a service a process runs.
 type Role string
 
@@ -136,8 +144,8 @@ func New[T any](name, about string, of func(T) Program) config.Program {
 			config.Announce(p.logger(), cfg)
 			p.Config.HTTP.AnnounceOpenness(p.logger(), p.Config.Auth.On(), p.Addr, p.AdminAddr)
 			if p.Config.Auth.On() && !p.Config.Kafka.Guarded() {
-				p.logger().Warn("whoever reaches the broker may move money and read tokens: KAFKA_TLS and KAFKA_SASL_MECHANISM " +
-					"are not both set, and it is on another machine")
+				p.logger().Warn("whoever reaches the broker may move money and read tokens: it is on another machine, without " +
+					"TLS and one of KAFKA_SASL_MECHANISM and KAFKA_TLS_CERT_FILE")
 			}
 			return Serve(ctx, p, nil)
 		}),
@@ -155,7 +163,10 @@ func New[T any](name, about string, of func(T) Program) config.Program {
 				return kafka.EnsureTopics(ctx, p.Config.Kafka, p.Topics...)
 			}),
 		config.NewCommand("health", "ask the service on this machine whether it is ready",
-			func(ctx context.Context, cfg T) error { return httpserver.Probe(ctx, of(cfg).AdminAddr) }),
+			func(ctx context.Context, cfg T) error {
+				p := of(cfg)
+				return httpserver.Probe(ctx, p.AdminAddr, p.Config.HTTP.TLS.On())
+			}),
 		config.NewCommand("dead-letters",
 			"list the messages that could not be read, with the reasons, and which of them were put back",
 			func(ctx context.Context, cfg T) error { return deadLetters(ctx, os.Stdout, of(cfg)) }),
@@ -237,6 +248,10 @@ func Serve(ctx context.Context, program Program, listening func(Addresses)) (err
 	if err := program.Build(p); err != nil {
 		return err
 	}
+	apiTLS, adminTLS, err := cfg.HTTP.TLS.Open(p.Log)
+	if err != nil {
+		return err
+	}
 	api, err := httpserver.Listen(ctx, program.Name, cfg.HTTP.APIAddr(p.Tokens.On(), program.Addr))
 	if err != nil {
 		return err
@@ -272,14 +287,14 @@ func Serve(ctx context.Context, program Program, listening func(Addresses)) (err
 	group.Go(func() error { return p.Tokens.Run(working) })
 	group.Go(func() error {
 		return httpserver.Run(serving, httpserver.Server{
-			Name: "operators", Listener: admin, Handler: p.plane, H2C: p.H2C, Logger: p.Log,
+			Name: "operators", Listener: admin, Handler: p.plane, TLS: adminTLS, H2C: p.H2C, Logger: p.Log,
 			WriteTimeout: httpserver.PlaneTimeout,
 		})
 	})
 	group.Go(func() error {
 		defer stopWorking()
 		return httpserver.Run(serving, httpserver.Server{
-			Name: program.Name, Listener: api, Handler: p.router, H2C: p.H2C, Logger: p.Log,
+			Name: program.Name, Listener: api, Handler: p.router, TLS: apiTLS, H2C: p.H2C, Logger: p.Log,
 			Limits: cfg.HTTP.Limits,
 		})
 	})

@@ -79,7 +79,7 @@ func serve(ctx context.Context, s settings) error {
 	return httpserver.Run(ctx, httpserver.Server{Name: "issuer", Addr: s.Addr, Handler: handler, Logger: log})
 }
 
-func health(ctx context.Context, s settings) error { return httpserver.Probe(ctx, s.Addr) }
+func health(ctx context.Context, s settings) error { return httpserver.Probe(ctx, s.Addr, false) }
 
 // wanted is a token to print. The variables are what `make token` passes on.
 type wanted struct {

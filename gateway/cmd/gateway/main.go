@@ -24,12 +24,18 @@ func main() {
 	}}.Main())
 }
 
-func health(ctx context.Context, cfg edge.Config) error { return httpserver.Probe(ctx, cfg.AdminAddr) }
+func health(ctx context.Context, cfg edge.Config) error {
+	return httpserver.Probe(ctx, cfg.AdminAddr, cfg.HTTP.TLS.On())
+}
 
 func serve(ctx context.Context, cfg edge.Config) error {
 	logger := telemetry.NewLogger(os.Stderr, cfg.Telemetry, "gateway")
 	config.Announce(logger, cfg)
 	cfg.HTTP.AnnounceOpenness(logger, cfg.Auth.On(), cfg.Addr, cfg.AdminAddr)
+	apiTLS, adminTLS, err := cfg.HTTP.TLS.Open(logger)
+	if err != nil {
+		return err
+	}
 	registry := telemetry.NewRegistry("gateway")
 	handler, err := edge.New(cfg, logger, registry)
 	if err != nil {
@@ -45,7 +51,7 @@ func serve(ctx context.Context, cfg edge.Config) error {
 	group.Go(func() error {
 		return httpserver.Run(ctx, httpserver.Server{
 			Name: "api", Addr: cfg.HTTP.APIAddr(cfg.Auth.On(), cfg.Addr), Handler: handler,
-			Logger: logger, Limits: cfg.HTTP.Limits,
+			TLS: apiTLS, Logger: logger, Limits: cfg.HTTP.Limits,
 			// The time of the service, and as much again as the default leaves for the answer's way to the client.
 			WriteTimeout: cfg.UpstreamTimeout + 25*time.Second,
 		})
@@ -53,7 +59,7 @@ func serve(ctx context.Context, cfg edge.Config) error {
 	group.Go(func() error {
 		return httpserver.Run(ctx, httpserver.Server{
 			Name: "operators", Addr: httpserver.PlaneAddr(cfg.AdminAddr), Handler: handler.Admin,
-			Logger: logger, WriteTimeout: httpserver.PlaneTimeout,
+			TLS: adminTLS, Logger: logger, WriteTimeout: httpserver.PlaneTimeout,
 		})
 	})
 	return group.Wait()

@@ -39,6 +39,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/identity/bearer"
 	"github.com/altyn-pay/altyn/platform/swagger"
 	"github.com/altyn-pay/altyn/platform/telemetry"
+	"github.com/altyn-pay/altyn/platform/tlsfiles"
 )
 
 // The prefixes of the API and who serves them.
@@ -79,11 +80,15 @@ func (g *Gateway) Close() {
 
 // New returns the gateway.
 func New(cfg Config, logger *slog.Logger, registry *prometheus.Registry) (*Gateway, error) {
-	orders, err := upstream.New("orders", cfg.Orders, logger)
+	trust, err := tlsfiles.Open(cfg.upstreamTLS(), logger)
+	if err != nil {
+		return nil, err
+	}
+	orders, err := upstream.New("orders", cfg.Orders, trust, logger)
 	if err != nil {
 		return nil, fmt.Errorf("orders: %w", err)
 	}
-	payments, err := upstream.New("payments", cfg.Payments, logger)
+	payments, err := upstream.New("payments", cfg.Payments, trust, logger)
 	if err != nil {
 		return nil, fmt.Errorf("payments: %w", err)
 	}
@@ -160,6 +165,9 @@ type Config struct {
 	AdminAddr       string        `env:"GATEWAY_ADMIN_ADDR" default:":8009" help:"address of the operators' plane of the gateway: /metrics, profiles"`
 	Orders          []string      `env:"ORDERS_URL" default:"http://127.0.0.1:8080" help:"base URLs of the instances of orders, separated by commas"`
 	Payments        []string      `env:"PAYMENTS_URL" default:"http://127.0.0.1:8081" help:"base URLs of the instances of payments, separated by commas"`
+	UpstreamCA      string        `env:"GATEWAY_UPSTREAM_CA_FILE" help:"PEM file of the authorities of the services' certificates (default: the system's)"`
+	UpstreamCert    string        `env:"GATEWAY_UPSTREAM_CERT_FILE" help:"PEM file of the certificate by which services know the gateway"`
+	UpstreamKey     string        `env:"GATEWAY_UPSTREAM_KEY_FILE" help:"PEM file of its key"`
 	UpstreamTimeout time.Duration `env:"GATEWAY_UPSTREAM_TIMEOUT" default:"35s" help:"time a service has to answer, streams of events apart; longer than ?wait= may ask for"`
 	MaxBody         config.Bytes  `env:"GATEWAY_MAX_BODY" default:"1MiB" help:"largest body of a request"`
 	HTTP            httpserver.Config
@@ -171,14 +179,20 @@ type Config struct {
 func (c Config) Validate() error {
 	errs := []error{c.HTTP.CheckAddrs(c.Auth.On(),
 		map[string]string{"GATEWAY_ADDR": c.Addr, "GATEWAY_ADMIN_ADDR": c.AdminAddr})}
-	if err := upstream.Check(c.Orders); err != nil {
+	if err := upstream.Check(c.Orders, c.HTTP.Open); err != nil {
 		errs = append(errs, config.Invalid("ORDERS_URL", "%v", err))
 	}
-	if err := upstream.Check(c.Payments); err != nil {
+	if err := upstream.Check(c.Payments, c.HTTP.Open); err != nil {
 		errs = append(errs, config.Invalid("PAYMENTS_URL", "%v", err))
 	}
 	if c.UpstreamTimeout <= 0 || c.UpstreamTimeout > time.Hour {
 		errs = append(errs, config.Invalid("GATEWAY_UPSTREAM_TIMEOUT", "must be more than 0s and at most 1h"))
 	}
+	errs = append(errs, c.upstreamTLS().Check(tlsfiles.Files{Cert: "GATEWAY_UPSTREAM_CERT_FILE",
+		Key: "GATEWAY_UPSTREAM_KEY_FILE", CA: "GATEWAY_UPSTREAM_CA_FILE"}))
 	return errors.Join(errs...)
+}
+
+func (c Config) upstreamTLS() tlsfiles.Files {
+	return tlsfiles.Files{Cert: c.UpstreamCert, Key: c.UpstreamKey, CA: c.UpstreamCA}
 }

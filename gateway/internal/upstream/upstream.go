@@ -9,6 +9,7 @@ package upstream
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -17,12 +18,18 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"sync/atomic"
 	"time"
+
+	"github.com/altyn-pay/altyn/platform/httpserver"
+	"github.com/altyn-pay/altyn/platform/tlsfiles"
 )
 
 const (
 	dialTimeout = time.Second
+	// tlsTimeout bounds a connection with its handshake.
+	tlsTimeout = 2 * time.Second
 	// asideFor is how long an address gets no requests after it refused a connection.
 	asideFor = time.Second
 	// idleTimeout is shorter than the services keep idle connections (2 min), so that a request never meets one that is
@@ -44,51 +51,75 @@ var ErrNoAddress = errors.New("no address of the service can be reached")
 // Upstream is a service behind the gateway. It is an http.RoundTripper whose requests need no host.
 type Upstream struct {
 	name      string
+	bases     []*base
 	addresses atomic.Pointer[[]*address]
 	turn      atomic.Uint32
-	transport *http.Transport
 	logger    *slog.Logger
 	lookup    func(ctx context.Context, network, host string) ([]netip.Addr, error)
 }
 
-// address is one instance of the service, or several of which only the common name is known.
-type address struct {
-	scheme, host string       // of its URL; requests name the host
-	target       string       // what is connected to: the host, or one of its IP addresses
-	asideUntil   atomic.Int64 // in Unix nanoseconds
-	unready      atomic.Bool
+// base is a base URL. It has connections of its own, because those by TLS are to servers that have shown its name.
+type base struct {
+	scheme, host string
+	transport    *http.Transport
 }
 
-// New returns the service with the given base URLs, such as http://10.0.0.7:8080. Close ends its idle connections.
-func New(name string, urls []string, logger *slog.Logger) (*Upstream, error) {
-	addresses, err := parse(urls)
+// address is one instance of the service, or several of which only the common name is known.
+type address struct {
+	*base                   // requests name its host
+	target     string       // what is connected to: the host, or one of its IP addresses
+	asideUntil atomic.Int64 // in Unix nanoseconds
+	unready    atomic.Bool
+}
+
+// New returns the service with the given base URLs, such as https://10.0.0.7:8080. trust is for those with https; each
+// instance must have a certificate for its URL's host. Close ends the idle connections.
+func New(name string, urls []string, trust *tlsfiles.Source, logger *slog.Logger) (*Upstream, error) {
+	parsed, err := parse(urls)
 	if err != nil {
 		return nil, err
 	}
 	u := &Upstream{name: name, logger: logger, lookup: net.DefaultResolver.LookupNetIP}
+	var addresses []*address
+	for _, one := range parsed {
+		b := &base{scheme: one.Scheme, host: one.Host, transport: newTransport(trust, one.Hostname())}
+		u.bases = append(u.bases, b)
+		addresses = append(addresses, &address{base: b, target: b.host})
+	}
 	u.addresses.Store(&addresses)
-	u.transport = &http.Transport{
-		DialContext:            dial,
+	return u, nil
+}
+
+func newTransport(trust *tlsfiles.Source, host string) *http.Transport {
+	return &http.Transport{
+		DialContext: marked((&net.Dialer{Timeout: dialTimeout}).DialContext),
+		DialTLSContext: marked(func(ctx context.Context, network, addr string) (net.Conn, error) {
+			dialer := tls.Dialer{NetDialer: &net.Dialer{Timeout: tlsTimeout}, Config: trust.Client(host)}
+			return dialer.DialContext(ctx, network, addr)
+		}),
 		DisableCompression:     true, // What the client accepts is between it and the service.
 		MaxIdleConns:           0,    // Bounded for each address.
 		MaxIdleConnsPerHost:    maxIdle,
 		MaxConnsPerHost:        maxConns,
 		IdleConnTimeout:        idleTimeout,
-		TLSHandshakeTimeout:    dialTimeout,
 		ExpectContinueTimeout:  time.Second,
 		MaxResponseHeaderBytes: maxHeader,
 		ReadBufferSize:         buffer,
 		WriteBufferSize:        buffer,
 	}
-	return u, nil
 }
 
-func dial(ctx context.Context, network, addr string) (net.Conn, error) {
-	connection, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, network, addr)
-	if err != nil {
-		return nil, &dialError{err}
+type dial = func(ctx context.Context, network, addr string) (net.Conn, error)
+
+// marked marks the errors of a dial.
+func marked(dial dial) dial {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		connection, err := dial(ctx, network, addr)
+		if err != nil {
+			return nil, &dialError{err}
+		}
+		return connection, nil
 	}
-	return connection, nil
 }
 
 // dialError is a failure before anything of a request was sent.
@@ -96,17 +127,22 @@ type dialError struct{ error }
 
 func (e *dialError) Unwrap() error { return e.error }
 
-// Check reports what is wrong with a list of base URLs.
-func Check(urls []string) error {
-	_, err := parse(urls)
+// Check reports what is wrong with a list of base URLs. On other machines http is allowed only where all is open.
+func Check(urls []string, open bool) error {
+	parsed, err := parse(urls)
+	for _, u := range parsed {
+		if u.Scheme == "http" && !open && !httpserver.Loopback(u.Hostname()) {
+			return fmt.Errorf("%q must be https, because it is on another machine; ALTYN_OPEN=true lifts that", u)
+		}
+	}
 	return err
 }
 
-func parse(urls []string) ([]*address, error) {
+// parse reads base URLs, each once.
+func parse(urls []string) (parsed []*url.URL, err error) {
 	if len(urls) == 0 {
 		return nil, errors.New("at least one URL is needed")
 	}
-	var addresses []*address
 	for _, text := range urls {
 		u, err := url.Parse(text)
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
@@ -115,9 +151,12 @@ func parse(urls []string) ([]*address, error) {
 		if u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
 			return nil, fmt.Errorf("%q must consist of a scheme, a host and a port only", u.Redacted())
 		}
-		addresses = append(addresses, &address{scheme: u.Scheme, host: u.Host, target: u.Host})
+		same := func(other *url.URL) bool { return other.Scheme == u.Scheme && other.Host == u.Host }
+		if !slices.ContainsFunc(parsed, same) {
+			parsed = append(parsed, u)
+		}
 	}
-	return addresses, nil
+	return parsed, nil
 }
 
 // RoundTrip sends the request to the next address that can be reached, trying each at most once. It returns
@@ -140,7 +179,7 @@ func (u *Upstream) RoundTrip(request *http.Request) (*http.Response, error) {
 		}
 		request.URL.Scheme, request.URL.Host, request.Host = a.scheme, a.target, cmp.Or(host, a.host)
 		var response *http.Response
-		response, err = u.transport.RoundTrip(request)
+		response, err = a.transport.RoundTrip(request)
 		var dial *dialError
 		if !errors.As(err, &dial) || request.Context().Err() != nil {
 			return response, err
@@ -178,7 +217,7 @@ func (u *Upstream) probe(ctx context.Context, a *address) error {
 		return err
 	}
 	request.Host = a.host
-	response, err := u.transport.RoundTrip(request)
+	response, err := a.transport.RoundTrip(request)
 	if err != nil {
 		return fmt.Errorf("%s: %w", a.target, err)
 	}
@@ -191,4 +230,8 @@ func (u *Upstream) probe(ctx context.Context, a *address) error {
 }
 
 // Close ends the idle connections.
-func (u *Upstream) Close() { u.transport.CloseIdleConnections() }
+func (u *Upstream) Close() {
+	for _, b := range u.bases {
+		b.transport.CloseIdleConnections()
+	}
+}

@@ -31,7 +31,7 @@ func play(t *testing.T, serve func(number int32, c *served)) *service {
 	if err != nil {
 		t.Fatal(err)
 	}
-	upstream, err := New("orders", []string{"http://" + listener.Addr().String()}, slog.New(slog.DiscardHandler))
+	upstream, err := New("orders", []string{"http://" + listener.Addr().String()}, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -62,15 +62,8 @@ func (u *Upstream) look(ctx context.Context) {
 
 // find returns an address for each instance: the present one, or a new one.
 func (u *Upstream) find(ctx context.Context, present []*address) (found []*address) {
-	type base struct{ scheme, host string }
-	var bases []base
-	for _, a := range present {
-		if b := (base{a.scheme, a.host}); !slices.Contains(bases, b) {
-			bases = append(bases, b)
-		}
-	}
-	for _, b := range bases {
-		of := slices.DeleteFunc(slices.Clone(present), func(a *address) bool { return (base{a.scheme, a.host}) != b })
+	for _, b := range u.bases {
+		of := slices.DeleteFunc(slices.Clone(present), func(a *address) bool { return a.base != b })
 		targets := u.targets(ctx, b.scheme, b.host)
 		if targets == nil { // Nothing better is known.
 			found = append(found, of...)
@@ -81,25 +74,25 @@ func (u *Upstream) find(ctx context.Context, present []*address) (found []*addre
 				found = append(found, of[i])
 				continue
 			}
-			found = append(found, &address{scheme: b.scheme, host: b.host, target: target})
+			found = append(found, &address{base: b, target: target})
 		}
 	}
 	return found
 }
 
-// targets returns the addresses of a host name, with the port. It is nil when they are not known, and for https,
-// whose certificates are for the name.
+// targets returns the addresses of a host name, with the port. It is nil when they are not known.
 func (u *Upstream) targets(ctx context.Context, scheme, host string) (targets []string) {
 	base := &url.URL{Host: host}
-	if _, err := netip.ParseAddr(base.Hostname()); err == nil || scheme != "http" {
+	if _, err := netip.ParseAddr(base.Hostname()); err == nil {
 		return nil
 	}
 	addrs, err := u.lookup(ctx, "ip", base.Hostname())
 	if err != nil {
 		return nil
 	}
+	port := cmp.Or(base.Port(), map[string]string{"http": "80", "https": "443"}[scheme])
 	for _, addr := range addrs {
-		targets = append(targets, net.JoinHostPort(addr.Unmap().String(), cmp.Or(base.Port(), "80")))
+		targets = append(targets, net.JoinHostPort(addr.Unmap().String(), port))
 	}
 	slices.Sort(targets)
 	targets = slices.Compact(targets)

@@ -75,7 +75,8 @@ func TestRequestsGoToInstancesThatAreReady(t *testing.T) {
 	a.start(t, "127.0.0.1:0")
 	b.start(t, "127.0.0.1:0")
 	var log bytes.Buffer
-	u, err := New("orders", []string{"http://" + a.addr, "http://" + b.addr}, slog.New(slog.NewTextHandler(&log, nil)))
+	urls := []string{"http://" + a.addr, "http://" + b.addr}
+	u, err := New("orders", urls, nil, slog.New(slog.NewTextHandler(&log, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +125,7 @@ func TestInstancesOfOneName(t *testing.T) {
 	a.start(t, "127.0.0.1:0")
 	_, port, _ := net.SplitHostPort(a.addr)
 	b.start(t, "127.0.0.2:"+port)
-	u, err := New("orders", []string{"http://orders.internal:" + port}, slog.New(slog.DiscardHandler))
+	u, err := New("orders", []string{"http://orders.internal:" + port}, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -170,7 +171,7 @@ func TestInstancesOfOneName(t *testing.T) {
 
 func TestWatchEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		u, err := New("orders", []string{"http://orders.internal"}, slog.New(slog.DiscardHandler))
+		u, err := New("orders", []string{"http://orders.internal"}, nil, slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -41,7 +42,7 @@ type span struct {
 // OpenBacklog finds where topics end and where the group stands. What is produced afterwards is no part of the backlog;
 // a topic that does not exist is empty. The caller closes it.
 func OpenBacklog(ctx context.Context, cfg kafka.Config, name string, topics ...string) (*Backlog, error) {
-	pool, err := broker.Connect(cfg)
+	pool, err := broker.Connect(cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return nil, fmt.Errorf("kafka: backlog: %w", err)
 	}

@@ -29,7 +29,7 @@ type Tail struct {
 // NewTail finds the ends of the topic's partitions: Run will see whatever is produced after it has returned. It waits
 // up to 3 s for a topic that has just been created, and fails when the brokers or the topic are not there.
 func NewTail(ctx context.Context, cfg kafka.Config, topic string, log *slog.Logger) (*Tail, error) {
-	pool, err := broker.Connect(cfg)
+	pool, err := broker.Connect(cfg, log)
 	if err != nil {
 		return nil, fmt.Errorf("kafka: tail: %w", err)
 	}

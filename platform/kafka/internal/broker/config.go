@@ -15,6 +15,7 @@ import (
 
 	"github.com/altyn-pay/altyn/platform/config"
 	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/tlsfiles"
 )
 
 // Config says how to reach the brokers and how topics are made.
@@ -24,7 +25,10 @@ type Config struct {
 	ReplicationFactor int           `env:"KAFKA_REPLICATION_FACTOR" default:"1" help:"number of brokers that keep each partition of a new topic"`
 	MinInSync         int           `env:"KAFKA_MIN_INSYNC_REPLICAS" default:"0" help:"number of brokers that must have a message of a new topic before it counts; 0 is their majority, 2 of 3"`
 	Retention         time.Duration `env:"KAFKA_RETENTION" default:"720h" help:"how long a new topic keeps its messages"`
-	TLS               bool          `env:"KAFKA_TLS" default:"false" help:"whether connections to Kafka use TLS, with the system's certificate authorities"`
+	TLS               string        `env:"KAFKA_TLS" help:"whether connections to Kafka use TLS: true or false (default: only those to brokers that are not on loopback)"`
+	TLSCA             string        `env:"KAFKA_TLS_CA_FILE" help:"PEM file of the authorities of the brokers' certificates (default: the system's)"`
+	TLSCert           string        `env:"KAFKA_TLS_CERT_FILE" help:"PEM file of the certificate by which brokers know this process"`
+	TLSKey            string        `env:"KAFKA_TLS_KEY_FILE" help:"PEM file of its key"`
 	SASLMechanism     string        `env:"KAFKA_SASL_MECHANISM" help:"how to authenticate to Kafka: plain, scram-sha-256, scram-sha-512, or empty for not at all"`
 	SASLUser          string        `env:"KAFKA_SASL_USER" help:"user name for Kafka"`
 	SASLPassword      string        `env:"KAFKA_SASL_PASSWORD" secret:"true" help:"password for Kafka"`
@@ -47,10 +51,18 @@ func (c Config) Validate() error {
 			errs = append(errs, config.Invalid("KAFKA_BROKERS", "must be host:port, separated by commas: %q is not", broker))
 		}
 	}
-	if !c.TLS && strings.EqualFold(c.SASLMechanism, "plain") && !c.local() {
-		errs = append(errs, config.Invalid("KAFKA_SASL_MECHANISM",
-			"must not be plain without KAFKA_TLS, because the password would go over the network as it is"))
+	switch c.TLS {
+	case "", always:
+	case never:
+		if c.plain() && !c.Encrypted() {
+			errs = append(errs, config.Invalid("KAFKA_SASL_MECHANISM",
+				"must not be plain without KAFKA_TLS, because the password would go over the network as it is"))
+		}
+	default:
+		errs = append(errs, config.Invalid("KAFKA_TLS", "must be true or false"))
 	}
+	errs = append(errs, c.files().Check(
+		tlsfiles.Files{Cert: "KAFKA_TLS_CERT_FILE", Key: "KAFKA_TLS_KEY_FILE", CA: "KAFKA_TLS_CA_FILE"}))
 	if !DividesLanes(c.Partitions) {
 		errs = append(errs, config.Invalid("KAFKA_PARTITIONS", "must divide %d: 1, 2, 4, 8, 16, 32 or 64", contract.Lanes))
 	}
@@ -69,16 +81,39 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
+// The values of KAFKA_TLS.
+const (
+	always = "true"
+	never  = "false"
+)
+
 // Guarded reports whether the brokers are on this machine, or show who they are and ask who connects, on a connection
 // that nobody else reads.
-func (c Config) Guarded() bool { return c.local() || c.TLS && c.SASLMechanism != "" }
-
-// local reports whether all brokers are on this machine.
-func (c Config) local() bool {
+func (c Config) Guarded() bool {
+	asked := c.SASLMechanism != "" || c.TLSCert != ""
 	return !slices.ContainsFunc(c.Brokers, func(broker string) bool {
-		host, _, _ := net.SplitHostPort(broker)
-		return host != "localhost" && !net.ParseIP(host).IsLoopback()
+		return !local(broker) && (!asked || !c.byTLS(broker))
 	})
+}
+
+// Encrypted reports whether nobody between this machine and the brokers can read or change what goes there.
+func (c Config) Encrypted() bool {
+	return !slices.ContainsFunc(c.Brokers, func(broker string) bool { return !local(broker) && !c.byTLS(broker) })
+}
+
+// byTLS reports whether a connection to an address uses TLS.
+func (c Config) byTLS(addr string) bool { return c.TLS == always || c.TLS != never && !local(addr) }
+
+// local reports whether an address is on this machine.
+func local(addr string) bool {
+	host, _, _ := net.SplitHostPort(addr)
+	return host == "localhost" || net.ParseIP(host).IsLoopback()
+}
+
+func (c Config) plain() bool { return strings.EqualFold(c.SASLMechanism, "plain") }
+
+func (c Config) files() tlsfiles.Files {
+	return tlsfiles.Files{Cert: c.TLSCert, Key: c.TLSKey, CA: c.TLSCA}
 }
 
 // LeastInSync is how many brokers must have a message of a new topic before it counts as acknowledged.

@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"sync"
 	"time"
@@ -16,12 +17,14 @@ import (
 	"github.com/segmentio/kafka-go/protocol/metadata"
 
 	"github.com/altyn-pay/altyn/platform/stage"
+	"github.com/altyn-pay/altyn/platform/tlsfiles"
 )
 
 const (
 	clientID = "altyn"
 
-	// DialTimeout bounds one attempt to reach one broker, so that a dead one in the list costs little.
+	// DialTimeout bounds one attempt to reach one broker, with the handshake of TLS, so that a dead one in the list costs
+	// little.
 	DialTimeout = 2 * time.Second
 	// RequestTimeout bounds one request. A broker that does not answer in this time is as good as lost.
 	RequestTimeout = 10 * time.Second
@@ -39,8 +42,9 @@ type Pool struct {
 	forgotten time.Time
 }
 
-// Connect makes a pool; it connects when it is first used. Its error is one of the configuration.
-func Connect(cfg Config) (*Pool, error) {
+// Connect makes a pool; it connects when it is first used. Its error is one of the configuration. The log is told of TLS
+// files that have changed.
+func Connect(cfg Config, log *slog.Logger) (*Pool, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
@@ -48,16 +52,33 @@ func Connect(cfg Config) (*Pool, error) {
 	if err != nil {
 		return nil, err
 	}
+	trust, err := tlsfiles.Open(cfg.files(), log)
+	if err != nil {
+		return nil, err
+	}
 	transport := &kafkago.Transport{
-		Dial:     (&net.Dialer{Timeout: DialTimeout}).DialContext,
+		// Not Transport.TLS, which would stay as it is when the files change.
+		Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			return cfg.dial(ctx, trust, network, addr)
+		},
 		ClientID: clientID,
 		SASL:     mechanism,
 	}
-	if cfg.TLS {
-		transport.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
-	}
 	client := &kafkago.Client{Addr: kafkago.TCP(cfg.Brokers...), Timeout: RequestTimeout, Transport: transport}
 	return &Pool{Client: client, transport: transport}, nil
+}
+
+// dial connects to a broker, of the settings or one that another broker has named.
+func (c Config) dial(ctx context.Context, trust *tlsfiles.Source, network, addr string) (net.Conn, error) {
+	dialer := &net.Dialer{Timeout: DialTimeout}
+	switch {
+	case c.byTLS(addr):
+		return (&tls.Dialer{NetDialer: dialer, Config: trust.Client("")}).DialContext(ctx, network, addr)
+	case c.plain() && !local(addr):
+		return nil, fmt.Errorf("the brokers name %s, where the password would go over the network as it is: set KAFKA_TLS",
+			addr)
+	}
+	return dialer.DialContext(ctx, network, addr)
 }
 
 // Forget drops the idle connections and what is known of the brokers, so that the next request asks again. It does not
