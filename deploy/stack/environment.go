@@ -114,11 +114,19 @@ func (s *Stack) pages() []string {
 	for _, service := range s.opts.Services {
 		for _, addr := range []string{service.Addr, service.AdminAddr} {
 			if _, port, err := net.SplitHostPort(addr); err == nil {
-				origins = append(origins, "http://127.0.0.1:"+port, "http://localhost:"+port)
+				origins = append(origins, scheme(service)+"127.0.0.1:"+port, scheme(service)+"localhost:"+port)
 			}
 		}
 	}
 	return origins
+}
+
+// scheme begins the URLs of a service: https where it has a certificate.
+func scheme(service Service) string {
+	if service.Program != Issuer && byName(append(shared(), service.Env...))["TLS_CERT_FILE"] != "" {
+		return "https://"
+	}
+	return "http://"
 }
 
 // serviceThreads is a service's GOMAXPROCS on a machine with so many cores, which it shares with the other services,
@@ -137,7 +145,7 @@ func (s *Stack) upstreams(program string) []string {
 	var urls []string
 	for _, service := range s.opts.Services {
 		if service.Program == program && !service.Worker {
-			urls = append(urls, "http://"+dialable(service.Addr))
+			urls = append(urls, scheme(service)+dialable(service.Addr))
 		}
 	}
 	return urls

@@ -6,13 +6,14 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/altyn-pay/altyn/deploy/load"
 	"github.com/altyn-pay/altyn/platform/config"
+	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/kafka"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 	"github.com/altyn-pay/altyn/testkit/localpostgres"
@@ -103,23 +104,22 @@ func (s *Stack) KafkaConfig() (kafka.Config, error) {
 // another Server on the same port.
 func (s *Stack) Server() *localpostgres.Server { return s.server.Load() }
 
-// Ready returns nil if the part at this URL (Part.URL) can do its work: a service says so itself, a server accepts
-// connections.
-func Ready(ctx context.Context, part string) error {
+// Ready returns nil if a part can do its work: a service says so itself, a server accepts connections.
+func Ready(ctx context.Context, part Part) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	address, err := url.Parse(part)
-	if err != nil {
-		return err
-	}
-	if address.Scheme == "tcp" {
-		conn, err := new(net.Dialer).DialContext(ctx, "tcp", address.Host)
+	switch scheme, addr, _ := strings.Cut(part.URL, "://"); scheme {
+	case "tcp":
+		conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
 		if err != nil {
 			return err
 		}
 		return conn.Close()
+	case "https": // The API may ask for a certificate.
+		_, admin, _ := strings.Cut(part.AdminURL, "://")
+		return httpserver.Probe(ctx, admin, true)
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, part+"/readyz", nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, part.URL+"/readyz", nil)
 	if err != nil {
 		return err
 	}

@@ -60,7 +60,7 @@ func kill(run running) error        { return run.Stop(true) }
 type Part struct {
 	Name     string
 	About    string // what it is, such as "PostgreSQL 18.4 (embedded)"; empty while it is down
-	URL      string // http://… for a service, whose /readyz tells whether it is ready; tcp://… for a server
+	URL      string // http://… or https://… for a service, whose /readyz tells whether it is ready; tcp://… for a server
 	AdminURL string // of a service's operators' plane
 	Log      string // its log file
 	PID      int    // 0 while it is down
@@ -190,7 +190,7 @@ func (p *part) awaitReady(ctx context.Context, firstTime bool) error {
 		if now := p.status(); firstTime && (now.PID == 0 || now.Restarts > 0) {
 			return p.failure(errors.New("it ended before it was ready"))
 		}
-		err := Ready(ctx, p.url)
+		err := Ready(ctx, p.status())
 		if err == nil {
 			return nil
 		}

@@ -44,7 +44,7 @@ func since(began time.Time) time.Duration { return time.Since(began).Round(10 * 
 func (s *Stack) answers(what, variables, addr string) error {
 	ctx, cancel := context.WithTimeout(s.ctx, answerTimeout)
 	defer cancel()
-	if err := Ready(ctx, "tcp://"+addr); err != nil {
+	if err := Ready(ctx, Part{URL: "tcp://" + addr}); err != nil {
 		return fmt.Errorf("no %s answers at %s (%s): %w", what, addr, variables, err)
 	}
 	s.opts.Progress(fmt.Sprintf("using the %s at %s", what, addr))

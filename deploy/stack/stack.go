@@ -112,11 +112,11 @@ func (s *Stack) addServices() {
 		if service.Program == Gateway {
 			rank = stopGateway
 		}
-		p := s.add(service.Name, "http://"+dialable(service.Addr), rank, func(context.Context) (running, error) {
+		p := s.add(service.Name, scheme(service)+dialable(service.Addr), rank, func(context.Context) (running, error) {
 			return startProcess(s.LogFile(service.Name), filepath.Join(s.opts.Binaries, service.Program),
 				s.serviceEnvironment(service))
 		})
-		p.admin = "http://" + dialable(service.AdminAddr)
+		p.admin = scheme(service) + dialable(service.AdminAddr)
 	}
 }
 

@@ -151,11 +151,11 @@ func TestWhole(t *testing.T) {
 	})
 	t.Run("a part that is killed on purpose stays down", func(t *testing.T) {
 		for _, name := range []string{"payments-2", "gateway", KafkaName, PostgresName} {
-			pid, url := s.Part(name).PID, s.URL(name)
+			part := s.Part(name)
 			if err := s.Kill(name); err != nil {
 				t.Fatal(err)
 			}
-			if alive(pid) || s.Part(name).PID != 0 || Ready(t.Context(), url) == nil {
+			if alive(part.PID) || s.Part(name).PID != 0 || Ready(t.Context(), part) == nil {
 				t.Errorf("%s is still there", name)
 			}
 			if err := s.Restart(name); err != nil {

@@ -45,7 +45,8 @@ func secure(t *testing.T, server *localpostgres.Server, authority *tlstest.Autho
 	hba := filepath.Join(server.DataDir, "pgdata", "pg_hba.conf")
 	rules, err := os.ReadFile(hba)
 	if err == nil {
-		err = os.WriteFile(hba, append([]byte("hostssl all client all cert\nhostnossl all client all reject\n"), rules...), 0o600)
+		ours := "hostssl all client all cert\nhostnossl all client all reject\n"
+		err = os.WriteFile(hba, append([]byte(ours), rules...), 0o600)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -119,7 +120,9 @@ func TestTLS(t *testing.T) {
 // What is wrong with the files ends the start, not the first connection.
 func TestTLSSettings(t *testing.T) {
 	pair := tlstest.NewAuthority(t).Issue(t, nil)
-	for mode, want := range map[os.FileMode]string{0o600: "", 0o400: "", 0o640: "", 0o644: "POSTGRES_SSLKEY", 0o660: "POSTGRES_SSLKEY"} {
+	for mode, want := range map[os.FileMode]string{
+		0o600: "", 0o400: "", 0o640: "", 0o644: "POSTGRES_SSLKEY", 0o660: "POSTGRES_SSLKEY",
+	} {
 		if err := os.Chmod(pair.Key, mode); err != nil {
 			t.Fatal(err)
 		}

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/altyn-pay/altyn/platform/tlsfiles"
 	"github.com/altyn-pay/altyn/testkit/internal/local"
 )
 
@@ -37,6 +38,7 @@ type apache struct {
 	java  string
 	libs  string            // the folder of its jars
 	users map[string]string // see Options.Users
+	tls   tlsfiles.Files    // see Options.TLS
 }
 
 // findApache returns Apache Kafka from the cache, and fetches it first if it is not there.
@@ -137,6 +139,11 @@ func (a *apache) command(folder string, port uint16) (*exec.Cmd, error) {
 	if err != nil {
 		return nil, err
 	}
+	if a.tls.Cert != "" {
+		if err := a.writeKeyStore(folder); err != nil {
+			return nil, err
+		}
+	}
 	data := filepath.Join(folder, dataFolder)
 	if _, err := os.Stat(data); errors.Is(err, fs.ErrNotExist) {
 		if err := a.format(folder, port, controller); err != nil {
@@ -181,6 +188,9 @@ func (a *apache) properties(port, controller uint16, data string) []byte {
 	if len(a.users) > 0 {
 		protocol, access = "SASL_PLAINTEXT", fmt.Sprintf(withUsers, Admin, a.users[Admin])
 	}
+	if a.tls.Cert != "" {
+		protocol, access = "SSL", fmt.Sprintf(withTLS, filepath.Join(filepath.Dir(data), keyStore), a.tls.CA)
+	}
 	return fmt.Appendf(nil, `process.roles=broker,controller
 node.id=1
 controller.quorum.bootstrap.servers=%[2]s
@@ -212,6 +222,29 @@ listener.name.clients.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.sec
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 super.users=User:%[1]s;User:ANONYMOUS
 `
+
+// withTLS has clients show a certificate.
+const withTLS = `ssl.keystore.type=PEM
+ssl.keystore.location=%s
+ssl.truststore.type=PEM
+ssl.truststore.location=%s
+ssl.client.auth=required
+`
+
+// keyStore is the file in the broker's folder that has its key and certificate.
+const keyStore = "keystore.pem"
+
+func (a *apache) writeKeyStore(folder string) error {
+	key, err := os.ReadFile(a.tls.Key)
+	if err != nil {
+		return err
+	}
+	certificate, err := os.ReadFile(a.tls.Cert)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(folder, keyStore), append(key, certificate...), 0o600)
+}
 
 // offsetsRetentionMinutes keeps an absent group's offsets for as long as the messages that it has yet to read.
 const offsetsRetentionMinutes = 30 * 24 * 60

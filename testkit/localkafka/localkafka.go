@@ -25,6 +25,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"github.com/altyn-pay/altyn/platform/kafka"
+	"github.com/altyn-pay/altyn/platform/tlsfiles"
 	"github.com/altyn-pay/altyn/testkit/internal/local"
 )
 
@@ -56,6 +57,9 @@ type Options struct {
 	// Users are names and passwords, letters and digits, of Apache alone. With any, a client must be one of them, by
 	// SCRAM-SHA-512, and may do what ACLs allow it; the user Admin, who must be there, may do everything.
 	Users map[string]string
+	// TLS, of Apache alone and without Users, are the broker's certificate and the authority of which clients must have
+	// one. Config shows the broker's own.
+	TLS tlsfiles.Files
 	// Log receives the broker's log; nil drops it. Errors contain the end of the log either way.
 	Log io.Writer
 	// Progress is told of what takes long, such as fetching; nil for silence.
@@ -72,6 +76,7 @@ type Broker struct {
 	DataDir string
 
 	users map[string]string
+	tls   tlsfiles.Files
 }
 
 // Start returns a broker that answers. It ends with Stop or with this process; ctx bounds only the start.
@@ -116,7 +121,7 @@ func start(ctx context.Context, opts Options) (_ *Broker, err error) {
 	if err := claim(path, kind); err != nil {
 		return nil, err
 	}
-	b := &Broker{Kind: kind, DataDir: path, users: opts.Users}
+	b := &Broker{Kind: kind, DataDir: path, users: opts.Users, tls: opts.TLS}
 	b.Server, err = folder.Run(ctx, opts.Port, local.Program{
 		Log:     opts.Log,
 		Command: func(port uint16) (*exec.Cmd, error) { return command(path, port) },
@@ -151,16 +156,17 @@ func choose(ctx context.Context, opts Options, path string) (Kind, func(string, 
 		return "", nil, fmt.Errorf("the data in %s are those of the broker KAFKA=%s, which KAFKA=%s cannot read: set "+
 			"KAFKA=%s, or delete the folder", path, owner, asked, owner)
 	}
-	if len(opts.Users) > 0 && asked == Embedded {
-		return "", nil, errors.New("the embedded broker has no users")
+	onlyApache := len(opts.Users) > 0 || opts.TLS != tlsfiles.Files{}
+	if onlyApache && asked == Embedded {
+		return "", nil, errors.New("the embedded broker has no users and no TLS")
 	}
 	if asked != Embedded {
 		apache, err := findApache(ctx, opts.Progress)
 		if err == nil {
-			apache.users = opts.Users
+			apache.users, apache.tls = opts.Users, opts.TLS
 			return Apache, apache.command, nil
 		}
-		if asked == Apache || len(opts.Users) > 0 {
+		if asked == Apache || onlyApache {
 			return "", nil, err
 		}
 		opts.Progress(fmt.Sprintf("Apache Kafka cannot run here (%v); the embedded broker, which is for development, "+
@@ -211,6 +217,9 @@ func (b *Broker) as(user string, port uint16) kafka.Config {
 	cfg := config(port)
 	if len(b.users) > 0 {
 		cfg.SASLMechanism, cfg.SASLUser, cfg.SASLPassword = "scram-sha-512", user, b.users[user]
+	}
+	if b.tls.Cert != "" {
+		cfg.TLS, cfg.TLSCA, cfg.TLSCert, cfg.TLSKey = "true", b.tls.CA, b.tls.Cert, b.tls.Key
 	}
 	return cfg
 }

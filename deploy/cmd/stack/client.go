@@ -279,7 +279,7 @@ func (c *client) status(ctx context.Context) error {
 	ready := make([]error, len(s.Parts))
 	var probes sync.WaitGroup
 	for i, p := range s.Parts {
-		probes.Go(func() { ready[i] = stack.Ready(ctx, p.URL) })
+		probes.Go(func() { ready[i] = stack.Ready(ctx, p.Part) })
 	}
 	probes.Wait()
 	table := tabwriter.NewWriter(c.out, 0, 0, 3, ' ', 0)

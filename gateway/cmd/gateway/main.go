@@ -42,6 +42,11 @@ func serve(ctx context.Context, cfg edge.Config) error {
 		return err
 	}
 	defer handler.Close()
+	// First of all, so that a gateway that says it is ready can be reached.
+	api, err := httpserver.Listen(ctx, "api", cfg.HTTP.APIAddr(cfg.Auth.On(), cfg.Addr))
+	if err != nil {
+		return err
+	}
 
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
@@ -50,7 +55,7 @@ func serve(ctx context.Context, cfg edge.Config) error {
 	})
 	group.Go(func() error {
 		return httpserver.Run(ctx, httpserver.Server{
-			Name: "api", Addr: cfg.HTTP.APIAddr(cfg.Auth.On(), cfg.Addr), Handler: handler,
+			Name: "api", Listener: api, Handler: handler,
 			TLS: apiTLS, Logger: logger, Limits: cfg.HTTP.Limits,
 			// The time of the service, and as much again as the default leaves for the answer's way to the client.
 			WriteTimeout: cfg.UpstreamTimeout + 25*time.Second,

@@ -42,8 +42,8 @@ type Pool struct {
 	forgotten time.Time
 }
 
-// Connect makes a pool; it connects when it is first used. Its error is one of the configuration. The log is told of TLS
-// files that have changed.
+// Connect makes a pool; it connects when it is first used. Its error is one of the configuration. The log is told of
+// TLS files that have changed.
 func Connect(cfg Config, log *slog.Logger) (*Pool, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
