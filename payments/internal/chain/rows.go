@@ -2,6 +2,7 @@ package chain
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"strings"
 	"time"
@@ -16,7 +17,7 @@ import (
 // ledger's types. A reason is a code, but for that of a cancelled payment, where earlier versions kept what the client
 // said; and while an operation waits, what it waits for changes.
 var Columns = map[Kind][]Column{
-	Account: {UUID("id"), Small("lane"), Timestamp("created_at"), Text("tenant")},
+	Account: {UUID("id"), Small("lane"), Timestamp("created_at"), Text(tenantAndOwner)},
 	Entry: {
 		UUID("account_id"), Small("lane"), Text("currency"), Big("number"), UUID("operation_id"), Text("operation"),
 		Big("amount"), Big("frozen"), Big("balance_after"), Big("frozen_after"),
@@ -36,6 +37,20 @@ var Columns = map[Kind][]Column{
 		Text("CASE WHEN status = 'cancelled' THEN '' ELSE reason END"), Big("captured"), Big("refunded"), Big("version"),
 		Timestamp("created_at"), Timestamp("updated_at"), Text("previous"), Text("tenant"),
 	},
+}
+
+// tenantAndOwner is the tenant of an account and the hash of its owner; so the owner is covered and can be erased, with
+// its salt. What does not fit together is a text that no account was ever written with.
+const tenantAndOwner = `tenant || coalesce(' ' || owner_hash::text, '') || CASE
+	WHEN owner = '' AND owner_salt IS NULL OR owner_hash IS NOT DISTINCT FROM
+		encode(substring(sha256(uuid_send(owner_salt) || textsend(owner)), 1, 16), 'hex')::uuid
+	THEN '' ELSE ' !' END`
+
+// OwnerHash is what a row's hash covers of the owner of an account: the first half of a SHA-256 over a random salt and
+// the owner. Without the salt it tells nothing of the owner.
+func OwnerHash(salt uuid.UUID, owner string) uuid.UUID {
+	sum := sha256.Sum256(append(salt[:], owner...))
+	return uuid.UUID(sum[:len(uuid.UUID{})])
 }
 
 // Batch returns the items of what a batch has changed.
@@ -83,7 +98,11 @@ type writer struct {
 }
 
 func (w *writer) account(a *ledger.Account) {
-	w.row.Begin(Account).uuid(a.ID).small(a.Lane).time(a.CreatedAt).text(a.Tenant)
+	tenant := a.Tenant
+	if a.OwnerHash != uuid.Nil {
+		tenant += " " + a.OwnerHash.String()
+	}
+	w.row.Begin(Account).uuid(a.ID).small(a.Lane).time(a.CreatedAt).text(tenant)
 	w.add(Account, false, a.ID)
 }
 

@@ -12,6 +12,8 @@ type Account struct {
 	Lane      int16     `db:"lane"`
 	Tenant    string    `db:"tenant"` // "" is the default one
 	Owner     string    `db:"owner"`
+	OwnerSalt uuid.UUID `db:"owner_salt"` // with which OwnerHash is made; whoever stores the account sets both
+	OwnerHash uuid.UUID `db:"owner_hash"`
 	Reference string    `db:"reference"`
 	CreatedAt time.Time `db:"created_at"`
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/lib/pq"
 	"github.com/lib/pq/pqerror"
 
+	"github.com/altyn-pay/altyn/payments/internal/chain"
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/outbox"
@@ -265,9 +266,39 @@ func TestWhatIsFinal(t *testing.T) {
 	}
 	for _, statement := range []string{
 		`UPDATE operations SET description = '', reference = '', note = '', fingerprint = NULL`,
-		`UPDATE payments SET note = ''`, `UPDATE accounts SET owner = '', reference = ''`,
+		`UPDATE payments SET note = ''`, `UPDATE accounts SET owner = '', owner_salt = NULL, reference = ''`,
 	} {
 		b.exec(statement)
 	}
 	b.intact()
+}
+
+// Who owns an account cannot be changed unseen, be the owner's hash made anew or not, nor can an owner be given to an
+// account that had none or whose owner was erased.
+func TestOwnersAreCovered(t *testing.T) {
+	b := setup(t)
+	owned, erased, free := uuid.New(), uuid.New(), uuid.New()
+	b.settle(b.request(owned, ledger.CreateAccount{Owner: "alice"}), b.request(erased, ledger.CreateAccount{Owner: "alice"}),
+		b.request(free, ledger.CreateAccount{}))
+	b.exec(`UPDATE accounts SET owner = '', owner_salt = NULL WHERE id = $1`, erased)
+	b.intact()
+	for _, id := range []uuid.UUID{owned, erased, free} {
+		for _, set := range []string{
+			`owner = 'mallory'`, `owner = 'mallory', owner_salt = NULL`, `owner = 'mallory', owner_salt = NULL, owner_hash = NULL`,
+			`owner = 'mallory', owner_salt = '` + owned.String() + `', owner_hash = '` +
+				chain.OwnerHash(owned, "mallory").String() + `'`,
+			`owner = 'mallory', owner_salt = '` + owned.String() + `'`, `tenant = 'other'`,
+		} {
+			statement := `UPDATE accounts SET ` + set + ` WHERE id = '` + id.String() + `'`
+			found, changed, err := b.edited(statement)
+			if err != nil || !changed || len(found) == 0 || found[0].Table != "accounts" || found[0].ID != id.String() {
+				t.Errorf("%s: %+v, %v", statement, found, err)
+			}
+		}
+	}
+	var hashes int
+	b.must(b.Owner.Get(&hashes, `SELECT count(DISTINCT owner_hash) FROM accounts`))
+	if hashes != 3 {
+		t.Errorf("three accounts have %d hashes", hashes)
+	}
 }

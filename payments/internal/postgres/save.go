@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
 
+	"github.com/altyn-pay/altyn/payments/internal/chain"
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/platform/contract"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
@@ -53,6 +54,11 @@ var (
 // Save stores what a batch has changed, one statement per table, and what the chain is made of. The batch's entries get
 // one time, which is not before notBefore.
 func (s *Store) Save(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes, notBefore time.Time) error {
+	for i := range changes.Accounts {
+		a := &changes.Accounts[i]
+		a.OwnerSalt = uuid.New()
+		a.OwnerHash = chain.OwnerHash(a.OwnerSalt, a.Owner) // of none, too: so none can be given to it later
+	}
 	entered, err := saveEntries(ctx, tx, changes, notBefore)
 	if err != nil {
 		return err
