@@ -26,6 +26,7 @@ import (
 // Verify is the settings of the command verify.
 type Verify struct {
 	Heads    string `flag:"heads" value:"FILE" help:"compare with the heads in this file too: messages of the topic ledger.heads, one after another"`
+	Archive  string `flag:"archive" value:"SCHEMA" help:"count the rows in the tables of this schema as well, to which old ones were moved"`
 	Sealings int64  `flag:"sealings" value:"N" default:"1" help:"how often rows from before the chain were sealed"`
 	Postgres pg.Config
 }
@@ -44,7 +45,7 @@ func commands() []config.Command {
 		func(ctx context.Context, s Verify) error { return verify(ctx, os.Stdout, s) })
 	verify.About = `It looks at one moment of the running system. The exit code is 0 if everything is as it was written, 1
 if something is not, and 2 if it could not look.`
-	verify.Examples = []string{"", "--heads heads.json"}
+	verify.Examples = []string{"", "--heads heads.json", "--archive archive"}
 	seal := config.NewCommand("seal", "add the rows to the chain that were written before there was one",
 		func(ctx context.Context, s Seal) error { return seal(ctx, os.Stdout, s) })
 	seal.About = `It is run once, when no version before the chain runs any more. From then on these rows are covered
@@ -64,7 +65,7 @@ func (e unseen) Unwrap() error { return e.error }
 const maxShown = 20
 
 func verify(ctx context.Context, out io.Writer, s Verify) error {
-	v := postgres.Verifying{Sealings: s.Sealings}
+	v := postgres.Verifying{Sealings: s.Sealings, Archive: s.Archive}
 	if s.Heads != "" {
 		var err error
 		if v.Heads, err = readHeads(s.Heads); err != nil {
@@ -85,6 +86,9 @@ func verify(ctx context.Context, out io.Writer, s Verify) error {
 	}
 	fmt.Fprintf(out, "%d rows and %d links with %d items were compared in %s\n", result.Rows, result.Links, result.Items,
 		time.Since(begin).Round(time.Millisecond))
+	if s.Archive != "" {
+		fmt.Fprintf(out, "%d of the rows are in the archive %s\n", result.Archived, s.Archive)
+	}
 	for _, head := range v.Heads {
 		fmt.Fprintf(out, "compared with the head %d of %s\n", head.Number, head.At)
 	}

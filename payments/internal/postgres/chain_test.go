@@ -302,3 +302,46 @@ func TestOwnersAreCovered(t *testing.T) {
 		t.Errorf("three accounts have %d hashes", hashes)
 	}
 }
+
+// Old rows can be moved elsewhere: without the archive they are missing, with it everything is there, once. What was
+// changed there shows, and personal texts can be erased there too.
+func TestTheArchiveIsPartOfTheLedger(t *testing.T) {
+	b := setup(t)
+	b.everything()
+	before := b.intact()
+	// All but what the service still reads: the last entry of each balance.
+	b.exec(`CREATE SCHEMA archive`)
+	b.exec(`GRANT USAGE ON SCHEMA archive TO payments_service`)
+	for table, old := range map[string]string{
+		"entries": `number < (SELECT entries FROM balances b WHERE b.account_id = t.account_id AND b.currency = t.currency
+			AND b.lane = t.lane)`,
+		"operations": `status = 'success'`, "holds": `status <> 'open'`,
+	} {
+		b.exec(`CREATE TABLE archive.` + table + ` (LIKE public.` + table + `)`)
+		b.exec(`GRANT SELECT ON archive.` + table + ` TO payments_service`)
+		b.exec(`WITH moved AS (DELETE FROM ` + table + ` t WHERE ` + old + ` RETURNING *)
+			INSERT INTO archive.` + table + ` SELECT * FROM moved`)
+	}
+	archived := b.count(`SELECT (SELECT count(*) FROM archive.entries) + (SELECT count(*) FROM archive.operations)
+		+ (SELECT count(*) FROM archive.holds)`)
+	if found := b.verified(Verifying{}).Differences; len(found) < archived {
+		t.Errorf("without the archive %d rows are missing, and %d differences found", archived, len(found))
+	}
+	check := func(differences int) {
+		t.Helper()
+		got := b.verified(Verifying{Archive: "archive"})
+		if len(got.Differences) != differences || got.Rows != before.Rows || got.Archived != int64(archived) {
+			t.Errorf("%d rows, %d of them in the archive, %+v", got.Rows, got.Archived, got.Differences)
+		}
+	}
+	check(0)
+	b.exec(`UPDATE archive.operations SET description = '', reference = '', note = '', fingerprint = NULL`)
+	check(0)
+	b.exec(`UPDATE archive.entries SET amount = amount + 1 WHERE ctid = (SELECT min(ctid) FROM archive.entries)`)
+	check(1)
+	b.exec(`UPDATE archive.entries SET amount = amount - 1 WHERE ctid = (SELECT max(ctid) FROM archive.entries)`)
+	check(0)
+	if _, err := b.Verify(t.Context(), Verifying{Archive: "nowhere"}); err == nil {
+		t.Error("an archive that is not there is no error")
+	}
+}

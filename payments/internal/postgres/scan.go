@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -18,6 +19,7 @@ const pages = 512
 // tableScan reads the rows of a table, as far as they have to do with the chain.
 type tableScan struct {
 	kind    chain.Kind
+	table   string         // the kind's, if it is ""
 	from    string         // the table, aliased as t
 	covered []chain.Column // by the hash of the row
 	more    []chain.Column
@@ -140,7 +142,7 @@ func integer(column []byte) int64 {
 // size is how many pages the table has.
 func (s tableScan) size(ctx context.Context, tx *sqlx.Tx) (n int, err error) {
 	err = tx.GetContext(ctx, &n, `
-		SELECT pg_relation_size($1::regclass) / current_setting('block_size')::bigint`, s.kind.Table())
+		SELECT pg_relation_size($1::regclass) / current_setting('block_size')::bigint`, cmp.Or(s.table, s.kind.Table()))
 	if err != nil {
 		return 0, fmt.Errorf("size of %s: %w", s.kind.Table(), err)
 	}

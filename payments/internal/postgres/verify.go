@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/jmoiron/sqlx"
+	"github.com/lib/pq"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/altyn-pay/altyn/payments/internal/chain"
@@ -31,12 +32,14 @@ const (
 type Verifying struct {
 	Sealings int64                 // how many sealings there may be
 	Heads    []contract.LedgerHead // what was published
+	Archive  string                // the schema to whose tables rows were moved; "" for none
 	Progress func(done, all int)   // may be nil; is called by several goroutines
 }
 
 // Verification is what a comparison has found.
 type Verification struct {
 	Rows        int64        // of all tables
+	Archived    int64        // those of them that are in the archive
 	Links       int64        // of the chain
 	Items       int64        // of the links and of what is not linked yet
 	Sealings    []Sealing    // in their order
@@ -131,6 +134,7 @@ func verify(ctx context.Context, txs []*sqlx.Tx, v Verifying) (Verification, err
 			sealings[n] = s
 		}
 	}
+	result.Archived = c.archived.Load()
 	for _, s := range sealings {
 		result.Sealings = append(result.Sealings, s)
 	}
@@ -153,9 +157,11 @@ func verify(ctx context.Context, txs []*sqlx.Tx, v Verifying) (Verification, err
 // comparison is the work of verify, in parts that can be done in any order.
 type comparison struct {
 	Verifying
-	txs   []*sqlx.Tx
-	last  int64 // link
-	parts []func(ctx context.Context, tx *sqlx.Tx, out sink) error
+	txs  []*sqlx.Tx
+	last int64 // link
+
+	archived atomic.Int64 // rows read from the archive
+	parts    []func(ctx context.Context, tx *sqlx.Tx, out sink) error
 }
 
 // plan divides the work.
@@ -170,7 +176,15 @@ func (c *comparison) plan(ctx context.Context) error {
 		})
 	}
 	c.parts = append(c.parts, c.readUnlinked)
-	for _, scan := range tableScans {
+	scans := tableScans
+	if c.Archive != "" {
+		archived, err := c.archiveScans(ctx, tx)
+		if err != nil {
+			return err
+		}
+		scans = slices.Concat(scans, archived)
+	}
+	for _, scan := range scans {
 		n, err := scan.size(ctx, tx)
 		if err != nil {
 			return err
@@ -182,6 +196,31 @@ func (c *comparison) plan(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// archiveScans are the scans of those tables of the archive that there are.
+func (c *comparison) archiveScans(ctx context.Context, tx *sqlx.Tx) (scans []tableScan, err error) {
+	for _, scan := range tableScans {
+		table := pq.QuoteIdentifier(c.Archive) + "." + scan.kind.Table()
+		var there bool
+		if err := tx.GetContext(ctx, &there, `SELECT to_regclass($1) IS NOT NULL`, table); err != nil {
+			return nil, fmt.Errorf("look for the archive: %w", err)
+		}
+		if !there || scan.kind == chain.Balance || scan.kind == chain.Wait {
+			continue
+		}
+		follows := scan.row
+		scan.table, scan.from = table, table+" t"
+		scan.row = func(r *row, out sink) {
+			c.archived.Add(1)
+			follows(r, out)
+		}
+		scans = append(scans, scan)
+	}
+	if len(scans) == 0 {
+		return nil, fmt.Errorf("the archive, schema %q, has no table of the ledger", c.Archive)
+	}
+	return scans, nil
 }
 
 // run does all parts. Each transaction has a sink of its own.
