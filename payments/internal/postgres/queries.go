@@ -55,7 +55,7 @@ func (s *Store) Accounts(
 }
 
 // accountsQuery is the query of a list of accounts, and its own parameters. One plan serves all values, so what an
-// index is restricted to is said as it is there. For a tenant but the default one it is also sorted as its index: by
+// index is restricted to is said as it is there: the default tenant has indexes of its own, and all others together. For a tenant but the default one it is also sorted as its index: by
 // seq alone, the planner would rather walk through everybody's accounts. BETWEEN, unlike =, keeps it from seeing that
 // this is the same order.
 func accountsQuery(by identity.Reach, owner, reference string, below int64, limit int) (query string, args []any) {
@@ -64,6 +64,8 @@ func accountsQuery(by identity.Reach, owner, reference string, below int64, limi
 	if by.Normal().Tenant != identity.DefaultTenant {
 		query += ` AND tenant <> '` + identity.DefaultTenant + `'`
 		equal, order = `%[1]s BETWEEN $%[2]d AND $%[2]d`, `tenant DESC, `
+	} else {
+		query += ` AND tenant = '` + identity.DefaultTenant + `'`
 	}
 	query += ` AND ` + fmt.Sprintf(equal, "tenant", 1)
 	sorted := order == ``
@@ -162,18 +164,22 @@ func (s *Store) Message(ctx context.Context, id uuid.UUID) (Message, error) {
 	return m, err
 }
 
+// operationsQuery is the query of a list of operations. Its indexes have nothing that strangers and other tenants have
+// asked for.
+var operationsQuery = `
+	SELECT ` + operationColumns + ` FROM (
+		(SELECT * FROM operations WHERE account_id = $1 AND tenant = $5 AND NOT stranger AND seq < $2 AND operation <> $4
+		ORDER BY seq DESC LIMIT $3)
+		UNION ALL
+		(SELECT * FROM operations WHERE to_account_id = $1 AND account_id <> $1 AND tenant = $5 AND seq < $2
+		ORDER BY seq DESC LIMIT $3)
+	) o ORDER BY seq DESC LIMIT $3`
+
 // Operations lists the operations of an account, including those that paid it, newest first, from below the cursor
 // on. It leaves out the records of cancellations: the operations that they ended tell of them. It also leaves out
 // what those have asked for who do not reach the account.
 func (s *Store) Operations(ctx context.Context, account Account, below int64, limit int) ([]ledger.Operation, error) {
-	rows, err := listWithin[operationRow](ctx, s, "list operations", `
-		SELECT `+operationColumns+` FROM (
-			(SELECT * FROM operations WHERE account_id = $1 AND tenant = $5 AND NOT stranger AND seq < $2 AND operation <> $4
-			ORDER BY seq DESC LIMIT $3)
-			UNION ALL
-			(SELECT * FROM operations WHERE to_account_id = $1 AND account_id <> $1 AND tenant = $5 AND seq < $2
-			ORDER BY seq DESC LIMIT $3)
-		) o ORDER BY seq DESC LIMIT $3`, account.ID, below, limit, ledger.KindCancelOperation, account.Tenant)
+	rows, err := listWithin[operationRow](ctx, s, "list operations", operationsQuery, account.ID, below, limit, ledger.KindCancelOperation, account.Tenant)
 	operations := make([]ledger.Operation, len(rows))
 	for i, row := range rows {
 		operations[i] = row.operation()

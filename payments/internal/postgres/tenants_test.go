@@ -1,7 +1,12 @@
 package postgres
 
 import (
+	"cmp"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"os"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -65,6 +70,83 @@ func TestListsOfATenantReadNoOthers(t *testing.T) {
 			t.Errorf("the list by owner %q, reference %q is read by\n%s", list.owner, list.reference, text)
 		}
 	}
+}
+
+// A page of a list looks at rows of the one who asks alone, however many others have: in the default tenant, and of an
+// account on which strangers try their luck.
+func TestAPageReadsNoRowsOfOthers(t *testing.T) {
+	b := setup(t)
+	others := 5000
+	if text := os.Getenv("ALTYN_LIST_OTHERS"); text != "" {
+		var err error
+		others, err = strconv.Atoi(text)
+		b.must(err)
+	}
+	account := uuid.New()
+	for tenant, n := range map[string]int{"default": 10, "shop": others} {
+		b.exec(`INSERT INTO accounts (id, lane, tenant, owner, reference, created_at)
+			SELECT gen_random_uuid(), 0, $1, 'alice', 'r', now() FROM generate_series(1, $2::integer)`, tenant, n)
+		for _, column := range []string{"account_id", "to_account_id"} {
+			own := column == "account_id"
+			b.exec(`INSERT INTO operations (id, lane, seq, operation, account_id, to_account_id, currency, amount, status,
+					reason, created_at, settled_at, tenant, stranger)
+				SELECT gen_random_uuid(), 0, n, 'transfer', CASE WHEN $3 THEN $4::uuid ELSE gen_random_uuid() END,
+					CASE WHEN $3 THEN gen_random_uuid() ELSE $4::uuid END, 'RUB', 1, 'error', 'account_not_found', now(), now(),
+					$1, $3 AND $1 <> 'default'
+				FROM generate_series(1, $2::integer) AS n`, tenant, n, own, account)
+		}
+	}
+	b.exec(`ANALYZE accounts, operations`)
+	list := func(name, query, types, values string, want int) {
+		t.Helper()
+		var plan string
+		b.must(b.in(func(tx *sqlx.Tx) error {
+			if _, err := tx.ExecContext(t.Context(), `PREPARE list (`+types+`) AS `+query); err != nil {
+				return err
+			}
+			if err := tx.GetContext(t.Context(), &plan,
+				`EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) EXECUTE list (`+values+`)`); err != nil {
+				return err
+			}
+			_, err := tx.ExecContext(t.Context(), `DEALLOCATE list`)
+			return err
+		}))
+		var explained []struct{ Plan planNode }
+		b.must(json.Unmarshal([]byte(plan), &explained))
+		removed, rows := explained[0].Plan.removed(), explained[0].Plan.Rows
+		t.Logf("%s: %.0f rows, %.0f removed, %d pages", name, rows, removed, explained[0].Plan.Hit+explained[0].Plan.Read)
+		if int(rows) != want || removed > 20 {
+			t.Errorf("%s reads %.0f rows and leaves out %.0f more:\n%s", name, rows, removed, plan)
+		}
+	}
+	for _, by := range []identity.Reach{identity.Default, {Tenant: identity.DefaultTenant, Owner: "alice"}} {
+		for _, filter := range []struct{ owner, reference string }{{"", ""}, {"alice", ""}, {"", "r"}} {
+			query, _ := accountsQuery(by, filter.owner, filter.reference, 0, 0)
+			list(fmt.Sprintf("accounts by %+v of %+v", by, filter), query, `text, text, bigint, integer, text`,
+				fmt.Sprintf(`'default', '%s', 1000000000, 50, '%s'`, by.Owner, cmp.Or(filter.owner, filter.reference)), 10)
+		}
+	}
+	list("operations", operationsQuery, `uuid, bigint, integer, text, text`,
+		fmt.Sprintf(`'%s', 1000000000, 50, 'cancel', 'default'`, account), 20)
+}
+
+// planNode is a part of a plan, as EXPLAIN has it.
+type planNode struct {
+	Rows    float64 `json:"Actual Rows"`
+	Loops   float64 `json:"Actual Loops"`
+	Removed float64 `json:"Rows Removed by Filter"`
+	Hit     int     `json:"Shared Hit Blocks"`
+	Read    int     `json:"Shared Read Blocks"`
+	Plans   []planNode
+}
+
+// removed is how many rows were read and left out.
+func (p planNode) removed() float64 {
+	n := p.Removed * p.Loops
+	for _, part := range p.Plans {
+		n += part.removed()
+	}
+	return n
 }
 
 // What one tenant says of an order's goods joins no payment of another, and is not in the way of what that one says.

@@ -56,7 +56,7 @@ var filling = []struct {
 	args  func(accounts int) []any
 }{
 	{`ALTER TABLE entries DROP CONSTRAINT entries_pkey`, nothing},
-	{`DROP INDEX operations_account`, nothing},
+	{`DROP INDEX operations_known`, nothing},
 	{`ALTER TABLE payments DROP CONSTRAINT payments_pkey`, nothing},
 	{`INSERT INTO accounts (id, lane, created_at)
 		SELECT gen_random_uuid(), n % 64, now() FROM generate_series(1, $1) n`, accountsOnly},
