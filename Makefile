@@ -89,7 +89,7 @@ docker-env:
 docker-status:
 	$(COMPOSE) --profile '*' ps
 docker-token:
-	@docker compose --profile dev exec --no-TTY --env SUB --env TENANT --env SCOPE issuer /service token
+	@docker compose --profile dev exec --no-TTY --env SUB="$$SUB" --env TENANT="$$TENANT" --env SCOPE="$$SCOPE" issuer /service token
 docker-logs:
 	$(COMPOSE) --profile '*' logs $(if $(FOLLOW),--follow) $(SERVICE)
 
