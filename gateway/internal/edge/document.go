@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/altyn-pay/altyn/gateway/internal/upstream"
@@ -18,6 +19,7 @@ import (
 
 const (
 	documentTimeout = 5 * time.Second
+	documentAge     = time.Second
 	// maxDocument bounds a service's specification.
 	maxDocument = 8 << 20
 )
@@ -31,30 +33,55 @@ type source struct {
 
 // specification serves what the specifications of services say of the paths that the gateway passes on to them, as one
 // document. It names no host and no schemes, so that a browser's "Try it out" comes to the gateway. When a service's
-// specification cannot be read, the answer is 503, which nobody caches.
-func specification(sources ...source) http.HandlerFunc {
+// specification cannot be read, the answer is 503, which nobody caches. The services are asked again after an age: a
+// document takes long to make, and whoever has no token may ask for it.
+func specification(age time.Duration, sources ...source) http.HandlerFunc {
+	var (
+		making  sync.Mutex // who comes meanwhile shares what is made
+		made    []byte
+		failure error
+		at      time.Time
+	)
+	text := func(ctx context.Context) ([]byte, error) {
+		making.Lock()
+		defer making.Unlock()
+		if at.IsZero() || time.Since(at) > age {
+			made, failure = wholeDocument(context.WithoutCancel(ctx), sources)
+			at = time.Now()
+		}
+		return made, failure
+	}
 	return httpserver.Handle(func(w http.ResponseWriter, r *http.Request) error {
-		ctx, cancel := context.WithTimeout(r.Context(), documentTimeout)
-		defer cancel()
-		var whole document
-		for _, s := range sources {
-			d, err := readDocument(ctx, s.service)
-			if err != nil {
-				p := httpserver.Unavailable(fmt.Errorf("specification of %s: %w", s.name, err))
-				p.Detail = "the specification of " + s.name + " cannot be read at the moment; try again shortly"
-				return p
-			}
-			swagger.Reduce(d, func(path string) bool { return under(path, s.prefixes) })
-			d.addOwnAnswers()
-			if whole == nil {
-				whole = d
-			} else {
-				whole.add(d)
-			}
+		text, err := text(r.Context())
+		if err != nil {
+			return err
 		}
 		w.Header().Set("Cache-Control", "no-cache")
-		return httpserver.WriteJSON(w, http.StatusOK, whole)
+		return httpserver.WriteJSON(w, http.StatusOK, json.RawMessage(text))
 	})
+}
+
+// wholeDocument makes one document of what services say. Its error is a problem.
+func wholeDocument(ctx context.Context, sources []source) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, documentTimeout)
+	defer cancel()
+	var whole document
+	for _, s := range sources {
+		d, err := readDocument(ctx, s.service)
+		if err != nil {
+			p := httpserver.Unavailable(fmt.Errorf("specification of %s: %w", s.name, err))
+			p.Detail = "the specification of " + s.name + " cannot be read at the moment; try again shortly"
+			return nil, p
+		}
+		swagger.Reduce(d, func(path string) bool { return under(path, s.prefixes) })
+		d.addOwnAnswers()
+		if whole == nil {
+			whole = d
+		} else {
+			whole.add(d)
+		}
+	}
+	return json.Marshal(whole)
 }
 
 // add adds another service's document. What both define under one name is the same thing, of package platform.

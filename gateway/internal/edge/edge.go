@@ -132,9 +132,9 @@ func New(cfg Config, logger *slog.Logger, registry *prometheus.Registry) (*Gatew
 	router.Get("/", http.RedirectHandler("/docs/", http.StatusFound).ServeHTTP)
 	router.Get("/docs", http.RedirectHandler("/docs/", http.StatusMovedPermanently).ServeHTTP)
 	ordersDocument, paymentsDocument := source{"orders", orders, ordersPaths}, source{"payments", payments, paymentsPaths}
-	router.Get("/docs/orders.json", specification(ordersDocument))
-	router.Get("/docs/payments.json", specification(paymentsDocument))
-	router.Get("/docs/doc.json", specification(ordersDocument, paymentsDocument))
+	router.Get("/docs/orders.json", specification(documentAge, ordersDocument))
+	router.Get("/docs/payments.json", specification(documentAge, paymentsDocument))
+	router.Get("/docs/doc.json", specification(documentAge, ordersDocument, paymentsDocument))
 	router.Get("/docs/*", swagger.UI(
 		swagger.Spec{Name: "orders", URL: "orders.json"}, swagger.Spec{Name: "payments", URL: "payments.json"}).ServeHTTP)
 

@@ -2,12 +2,19 @@ package edge
 
 import (
 	"encoding/json"
+	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"reflect"
 	"regexp"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
+
+	"github.com/altyn-pay/altyn/gateway/internal/upstream"
 )
 
 // The pages of the gateway show what it passes on, and nothing else: no path of operators, and every definition that is
@@ -74,6 +81,39 @@ func TestSpecificationsAreThoseOfTheGateway(t *testing.T) {
 		}
 		if len(definitions) != len(used) {
 			t.Errorf("%s: of %d definitions %d are used", page, len(definitions), len(used))
+		}
+	}
+}
+
+// However often strangers ask for a document, the services make it once.
+func TestADocumentIsMadeOnce(t *testing.T) {
+	var asked, answers atomic.Int64
+	url := service(t, func(w http.ResponseWriter, _ *http.Request) {
+		asked.Add(1)
+		w.WriteHeader(int(answers.Load()))
+		_, _ = w.Write([]byte(`{"swagger": "2.0"}`))
+	})
+	orders, err := upstream.New("orders", []string{url}, nil, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer orders.Close()
+	for _, status := range []int{http.StatusServiceUnavailable, http.StatusOK} {
+		asked.Store(0)
+		answers.Store(int64(status))
+		serve := specification(time.Hour, source{"orders", orders, ordersPaths})
+		var all sync.WaitGroup
+		for range 10 {
+			all.Go(func() {
+				answer := httptest.NewRecorder()
+				if serve(answer, httptest.NewRequest("GET", "/docs/orders.json", nil)); answer.Code != status {
+					t.Errorf("%d %s", answer.Code, answer.Body)
+				}
+			})
+		}
+		all.Wait()
+		if n := asked.Load(); n != 1 {
+			t.Errorf("%d: the service was asked %d times", status, n)
 		}
 	}
 }
