@@ -19,8 +19,8 @@ import (
 
 // Handler takes a batch of messages of one topic: at least one, at most 1,000, each partition's in order. When it
 // returns an error it gets the same batch again, and the topic waits; the others go on. It is called for several topics
-// at the same time, and for one batch of each. Its context outlives the shutdown and the loss of the partitions by 10 s,
-// so that a database transaction under way ends by itself.
+// at the same time, and for one batch of each. Its context outlives the shutdown and the loss of the partitions by
+// 10 s, so that a database transaction under way ends by itself.
 type Handler func(ctx context.Context, messages []broker.Message) error
 
 // Group is a consumer group, and what this process consumes as a member of it.
