@@ -1,6 +1,9 @@
 package broker
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 // A broker is guarded on this machine, and elsewhere by TLS with SASL or a certificate.
 func TestGuarded(t *testing.T) {
@@ -18,5 +21,14 @@ func TestGuarded(t *testing.T) {
 		if got := c.Guarded(); got != test.guarded {
 			t.Errorf("%+v: %t", test, got)
 		}
+	}
+}
+
+// The password of PLAIN does not follow a broker on this machine that names one elsewhere.
+func TestPlainStaysOnThisMachine(t *testing.T) {
+	c := Config{Brokers: []string{"127.0.0.1:9092"}, SASLMechanism: "plain", TLS: never}
+	_, err := c.dial(t.Context(), nil, "tcp", "kafka.example:9092")
+	if err == nil || !strings.Contains(err.Error(), "set KAFKA_TLS") {
+		t.Error(err)
 	}
 }
