@@ -55,7 +55,8 @@ func TestImagesHaveTheirSources(t *testing.T) {
 	}
 	lines := strings.Split(string(text), "\n")
 	programs := named(t, `(\./[a-z/]+/cmd/[a-z]+)`, "Dockerfile")
-	list := exec.CommandContext(t.Context(), "go", append([]string{"list", "-deps", "-f", "{{.ImportPath}}"}, programs...)...)
+	arguments := append([]string{"list", "-deps", "-f", "{{.ImportPath}}"}, programs...)
+	list := exec.CommandContext(t.Context(), "go", arguments...)
 	list.Dir = ".."
 	output, err := list.CombinedOutput()
 	if err != nil || len(programs) != 4 {

@@ -73,7 +73,8 @@ func claimShares(ctx context.Context, tx *sqlx.Tx, after string, limit int) (
 			WHERE NOT stopped AND tenant IS DISTINCT FROM '' AND tenant = share.tenant AND inbox.lane = share.lane
 			ORDER BY seq LIMIT n
 		) m LEFT JOIN inbox_stops s ON s.account_id = m.account_id AND s.lane = m.lane
-		WHERE NOT EXISTS (SELECT FROM inbox WHERE NOT stopped AND tenant IS DISTINCT FROM '' AND tenant IS NULL)`, of, lanes, counts); err != nil {
+		WHERE NOT EXISTS (SELECT FROM inbox WHERE NOT stopped AND tenant IS DISTINCT FROM '' AND tenant IS NULL)`,
+		of, lanes, counts); err != nil {
 		return nil, "", fmt.Errorf("inbox: read shares: %w", err)
 	}
 	return rows, next, nil

@@ -278,13 +278,14 @@ func TestWhatIsFinal(t *testing.T) {
 func TestOwnersAreCovered(t *testing.T) {
 	b := setup(t)
 	owned, erased, free := uuid.New(), uuid.New(), uuid.New()
-	b.settle(b.request(owned, ledger.CreateAccount{Owner: "alice"}), b.request(erased, ledger.CreateAccount{Owner: "alice"}),
-		b.request(free, ledger.CreateAccount{}))
+	b.settle(b.request(owned, ledger.CreateAccount{Owner: "alice"}),
+		b.request(erased, ledger.CreateAccount{Owner: "alice"}), b.request(free, ledger.CreateAccount{}))
 	b.exec(`UPDATE accounts SET owner = '', owner_salt = NULL WHERE id = $1`, erased)
 	b.intact()
 	for _, id := range []uuid.UUID{owned, erased, free} {
 		for _, set := range []string{
-			`owner = 'mallory'`, `owner = 'mallory', owner_salt = NULL`, `owner = 'mallory', owner_salt = NULL, owner_hash = NULL`,
+			`owner = 'mallory'`, `owner = 'mallory', owner_salt = NULL`,
+			`owner = 'mallory', owner_salt = NULL, owner_hash = NULL`,
 			`owner = 'mallory', owner_salt = '` + owned.String() + `', owner_hash = '` +
 				chain.OwnerHash(owned, "mallory").String() + `'`,
 			`owner = 'mallory', owner_salt = '` + owned.String() + `'`, `tenant = 'other'`,

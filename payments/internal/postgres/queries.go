@@ -55,9 +55,9 @@ func (s *Store) Accounts(
 }
 
 // accountsQuery is the query of a list of accounts, and its own parameters. One plan serves all values, so what an
-// index is restricted to is said as it is there: the default tenant has indexes of its own, and all others together. For a tenant but the default one it is also sorted as its index: by
-// seq alone, the planner would rather walk through everybody's accounts. BETWEEN, unlike =, keeps it from seeing that
-// this is the same order.
+// index is restricted to is said as it is there: the default tenant has indexes of its own, and all others together.
+// For a tenant but the default one it is also sorted as its index: by seq alone, the planner would rather walk through
+// everybody's accounts. BETWEEN, unlike =, keeps it from seeing that this is the same order.
 func accountsQuery(by identity.Reach, owner, reference string, below int64, limit int) (query string, args []any) {
 	query, args = `SELECT id, tenant, owner, reference, seq, created_at FROM accounts WHERE seq < $3`, []any{below, limit}
 	equal, order := `%[1]s = $%[2]d`, ``
@@ -179,7 +179,8 @@ var operationsQuery = `
 // on. It leaves out the records of cancellations: the operations that they ended tell of them. It also leaves out
 // what those have asked for who do not reach the account.
 func (s *Store) Operations(ctx context.Context, account Account, below int64, limit int) ([]ledger.Operation, error) {
-	rows, err := listWithin[operationRow](ctx, s, "list operations", operationsQuery, account.ID, below, limit, ledger.KindCancelOperation, account.Tenant)
+	rows, err := listWithin[operationRow](ctx, s, "list operations", operationsQuery,
+		account.ID, below, limit, ledger.KindCancelOperation, account.Tenant)
 	operations := make([]ledger.Operation, len(rows))
 	for i, row := range rows {
 		operations[i] = row.operation()
