@@ -25,6 +25,9 @@ type claimed struct {
 	probed []Stored // those messages
 }
 
+// apart tells which messages of stopped accounts are claimed all the same; see Inbox.Apart.
+type apart func(ctx context.Context, tx *sqlx.Tx, messages []Stored) ([]bool, error)
+
 // claim locks lanes that have ready messages, from a random one on, until one batch is full, and reads the batch,
 // sorted by arrival. The locks are taken in a statement of their own and the messages are read by a later one: a
 // statement that did both would read what was there before the lock.
@@ -32,7 +35,8 @@ type claimed struct {
 // Where the batch before was full, turn is not nil, and says with which tenants' shares half of the batch begins. The
 // other half goes by arrival. Of a lane it takes the first messages that are in no share, so that of each account's
 // messages the batch has the first ones. claim returns the turn after a full batch.
-func claim(ctx context.Context, tx *sqlx.Tx, turn *string, limit int) (c claimed, next *string, err error) {
+func claim(ctx context.Context, tx *sqlx.Tx, turn *string, limit int, apart apart) (
+	c claimed, next *string, err error) {
 	var rows []claimedRow
 	var after string
 	if turn != nil {
@@ -66,13 +70,13 @@ func claim(ctx context.Context, tx *sqlx.Tx, turn *string, limit int) (c claimed
 	if len(rows) == limit {
 		next = &after
 	}
-	c, err = leaveStopped(ctx, tx, rows)
+	c, err = leaveStopped(ctx, tx, rows, apart)
 	return c, next, err
 }
 
 // reclaim claims those messages of a batch once more that are in only, except those with others of their account before
 // them that are neither in only nor settled: another worker may have held their lane for a moment.
-func reclaim(ctx context.Context, tx *sqlx.Tx, batch, only []Stored) (claimed, error) {
+func reclaim(ctx context.Context, tx *sqlx.Tx, batch, only []Stored, apart apart) (claimed, error) {
 	lanes, err := lockLanes(ctx, tx, lanesOf(only))
 	if err != nil || len(lanes) == 0 {
 		return claimed{}, err
@@ -99,7 +103,7 @@ func reclaim(ctx context.Context, tx *sqlx.Tx, batch, only []Stored) (claimed, e
 			before[row.AccountID] = true
 		}
 		return before[row.AccountID]
-	}))
+	}), apart)
 }
 
 // claimedRow is a ready message, and the stop of its account if there is one.
@@ -152,11 +156,12 @@ func bySeq(a, b claimedRow) int { return cmp.Compare(a.Seq, b.Seq) }
 
 // leaveStopped sorts a batch by arrival. It takes the messages of stopped accounts out of it and flags them, so that
 // they are not claimed again before their account is woken. Insert does not look at the stops; here, under the lane's
-// lock, looking at them cannot race with waking an account.
-func leaveStopped(ctx context.Context, tx *sqlx.Tx, rows []claimedRow) (claimed, error) {
+// lock, looking at them cannot race with waking an account. Those that are apart stay in the batch.
+func leaveStopped(ctx context.Context, tx *sqlx.Tx, rows []claimedRow, apart apart) (claimed, error) {
 	slices.SortFunc(rows, bySeq)
 	c := claimed{rows: make([]Stored, 0, len(rows))}
 	var (
+		waiting []Stored
 		flagged pg.Int64s
 		lanes   pg.Int16s
 	)
@@ -169,9 +174,24 @@ func leaveStopped(ctx context.Context, tx *sqlx.Tx, rows []claimedRow) (claimed,
 			c.probed = append(c.probed, row.Stored)
 			c.probes = append(c.probes, stop{AccountID: row.AccountID, Lane: row.Lane})
 		default:
-			flagged, lanes = append(flagged, row.Seq), append(lanes, row.Lane)
+			waiting = append(waiting, row.Stored)
 		}
 	}
+	if len(waiting) == 0 {
+		return c, nil
+	}
+	are, err := apart(ctx, tx, waiting)
+	if err != nil {
+		return claimed{}, err
+	}
+	for i, m := range waiting {
+		if are[i] {
+			c.rows = append(c.rows, m)
+		} else {
+			flagged, lanes = append(flagged, m.Seq), append(lanes, m.Lane)
+		}
+	}
+	slices.SortFunc(c.rows, func(a, b Stored) int { return cmp.Compare(a.Seq, b.Seq) })
 	if len(flagged) == 0 {
 		return c, nil
 	}

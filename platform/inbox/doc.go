@@ -14,6 +14,8 @@
 // that gives its messages their effect and deletes their rows. A message that fails stops its account alone: it is
 // tried again after growing pauses, and then parked until an operator redrives or discards it (Parked).
 //
+// Messages of a stopped account that would have the same effect in any case need not wait (Inbox.Apart).
+//
 // The application has one Handler, which gives a batch its effect in the transaction it is handed, and one Codec, by
 // which the messages' bodies are stored. Migrations creates the tables.
 //

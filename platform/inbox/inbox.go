@@ -69,6 +69,10 @@ func (jsonCodec[B]) Decode(m Stored) (body B, err error) {
 
 // Inbox is the stored messages of a database.
 type Inbox[B any] struct {
+	// Apart, if not nil, tells which of some messages of stopped accounts take effect all the same, because it is the
+	// same one whatever became of those before them. It is set before the inbox is used.
+	Apart func(ctx context.Context, tx *sqlx.Tx, messages []Message[B]) ([]bool, error)
+
 	db    *sqlx.DB
 	codec Codec[B]
 }
@@ -167,6 +171,29 @@ func (x *Inbox[B]) Find(ctx context.Context, id uuid.UUID) (m Message[B], found 
 	}
 	m, err = x.decode(row)
 	return m, err == nil, err
+}
+
+// apart tells which of the rows of stopped accounts take effect all the same. What cannot be decoded does not.
+func (x *Inbox[B]) apart(ctx context.Context, tx *sqlx.Tx, rows []Stored) ([]bool, error) {
+	if x.Apart == nil {
+		return make([]bool, len(rows)), nil
+	}
+	var messages []Message[B]
+	var indexes []int
+	for i, row := range rows {
+		if m, err := x.decode(row); err == nil && !m.Discarded {
+			messages, indexes = append(messages, m), append(indexes, i)
+		}
+	}
+	apart := make([]bool, len(rows))
+	if len(messages) == 0 {
+		return apart, nil
+	}
+	are, err := x.Apart(ctx, tx, messages)
+	for n, is := range are {
+		apart[indexes[n]] = is
+	}
+	return apart, err
 }
 
 // decode returns the message of a row.

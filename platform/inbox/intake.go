@@ -212,11 +212,14 @@ func (in *Intake[B]) accept(ctx context.Context, messages []Message[B], arrivals
 		if err != nil {
 			return err
 		}
+		if err := in.setApart(ctx, tx, &a, messages); err != nil {
+			return err
+		}
 		var indexes []int // of later in messages
 		taken := make(map[uuid.UUID]bool, len(messages))
 		for i, m := range messages {
 			switch {
-			case a.isAheadOf(m.Lane, m.AccountID):
+			case !a.free[m.Lane], a.stopped[m.AccountID] && !a.apart[i]:
 				later, indexes = append(later, m), append(indexes, i)
 			case !taken[m.ID]: // the second of two is like one that is waiting already
 				taken[m.ID] = true
@@ -275,12 +278,29 @@ func accountsOf[B any](messages []Message[B]) pg.UUIDs {
 type ahead struct {
 	free    map[int16]bool // lanes that this transaction holds and that are empty
 	stopped map[uuid.UUID]bool
+	apart   map[int]bool // messages that do not wait although their account is stopped
 	at      time.Time
 	seqs    []int64
 }
 
-func (a ahead) isAheadOf(lane int16, account uuid.UUID) bool {
-	return !a.free[lane] || a.stopped[account]
+// setApart finds the messages of stopped accounts that do not wait.
+func (in *Intake[B]) setApart(ctx context.Context, tx *sqlx.Tx, a *ahead, messages []Message[B]) error {
+	var some []Message[B]
+	var indexes []int
+	for i, m := range messages {
+		if in.inbox.Apart != nil && a.stopped[m.AccountID] {
+			some, indexes = append(some, m), append(indexes, i)
+		}
+	}
+	if len(some) == 0 {
+		return nil
+	}
+	are, err := in.inbox.Apart(ctx, tx, some)
+	a.apart = make(map[int]bool, len(are))
+	for n, is := range are {
+		a.apart[indexes[n]] = is
+	}
+	return err
 }
 
 // whatIsAhead looks at the held lanes, in a statement of its own after the one that has locked them: so it sees what

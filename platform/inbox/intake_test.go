@@ -248,6 +248,36 @@ func TestWhatComesForAStoppedAccountIsStored(t *testing.T) {
 }
 
 // A message that fails takes no other one with it: all are stored, and it is found among them.
+// What is apart takes effect while its account is stopped, be it accepted or stored; nothing else of it does, and
+// nothing of a lane that is busy.
+func TestWhatIsApartDoesNotWait(t *testing.T) {
+	b := setup(t)
+	box := b.inbox()
+	box.Apart = func(_ context.Context, _ *sqlx.Tx, messages []Stored) ([]bool, error) {
+		apart := make([]bool, len(messages))
+		for i, m := range messages {
+			apart[i] = m.Kind == "apart"
+		}
+		return apart, nil
+	}
+	w := NewWorker(box, b.handle, quick, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	account := uuid.New()
+	if _, err := b.Owner.Exec(`INSERT INTO inbox_stops (account_id, lane, message_id, attempts, reason)
+		VALUES ($1, $2, gen_random_uuid(), 8, 'bad')`, account, contract.Lane(account)); err != nil {
+		t.Fatal(err)
+	}
+	messages := []Stored{message(account, 0), message(account, 1), message(account, 2), message(account, 3)}
+	messages[1].Kind, messages[3].Kind = "apart", "apart"
+	b.accept(NewIntake(box, w), messages[:2]...)
+	b.count(1, `SELECT count(*) FROM effects WHERE payload = '1'`)
+	b.insert(messages[2:])
+	b.drain(w)
+	b.count(1, `SELECT count(*) FROM effects WHERE payload = '3'`)
+	b.count(2, `SELECT count(*) FROM effects`)
+	b.count(2, `SELECT count(*) FROM inbox WHERE stopped AND payload IN ('0', '2')`)
+	b.count(2, `SELECT count(*) FROM inbox`)
+}
+
 func TestAFailingMessageIsFoundAmongTheAccepted(t *testing.T) {
 	for name, cause := range map[string]any{"an error": errors.New("cannot"), "a panic": "cannot"} {
 		t.Run(name, func(t *testing.T) {

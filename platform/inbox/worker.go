@@ -156,9 +156,9 @@ func (w *Worker[B]) settle(ctx context.Context, failed, only []Stored) ([]Stored
 
 func (w *Worker[B]) claim(ctx context.Context, tx *sqlx.Tx, failed, only []Stored) (claimed, error) {
 	if only != nil {
-		return reclaim(ctx, tx, failed, only)
+		return reclaim(ctx, tx, failed, only, w.inbox.apart)
 	}
-	batch, turn, err := claim(ctx, tx, w.turn.Load(), batchSize)
+	batch, turn, err := claim(ctx, tx, w.turn.Load(), batchSize, w.inbox.apart)
 	w.turn.Store(turn)
 	return batch, err
 }

@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"github.com/altyn-pay/altyn/payments/internal/paymentstest"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/kafka"
+	"github.com/altyn-pay/altyn/platform/service"
 	"github.com/altyn-pay/altyn/testkit/issuer"
 	"github.com/altyn-pay/altyn/testkit/wait"
 )
@@ -31,11 +33,16 @@ type shop struct {
 
 func openShop(t *testing.T) *shop { return openShopOf(t, setup(t)) }
 
-func openShopOf(t *testing.T, b *bundle) *shop {
+func openShopOf(t *testing.T, b *bundle, roles ...service.Role) *shop {
 	tokens := issuer.New(t)
 	s := &shop{bundle: b, tokens: tokens, account: uuid.NewString()}
 	s.Settings.Auth = tokens.Config()
-	s.Start("all")
+	if len(roles) == 0 {
+		roles = []service.Role{service.All}
+	}
+	for _, role := range roles {
+		s.Start(role)
+	}
 	wait.Until(t, "the keys are there", func() bool { return s.Call("GET", "/readyz", nil).Status == 200 })
 	owner := []string{"Authorization", s.by("shop", "boss", everything)}
 	s.Post("/api/v1/accounts", map[string]any{"id": s.account, "owner": "alice", "reference": "r"}, owner...)
@@ -91,9 +98,15 @@ func shape(a paymentstest.Answer) string {
 	return a.Header.Get("WWW-Authenticate") + string(text)
 }
 
-func TestWhatIsAnothersIsNotThere(t *testing.T) {
-	s := openShop(t)
-	there := strings.NewReplacer("ACCOUNT", s.account, "HOLD", s.hold, "OPERATION", s.waiting, "ORDER", s.order)
+// names puts what the shop has in the place of the names in calls.
+func (s *shop) names() *strings.Replacer {
+	return strings.NewReplacer("ACCOUNT", s.account, "HOLD", s.hold, "OPERATION", s.waiting, "ORDER", s.order)
+}
+
+// isNotThere shows that strangers are answered as if nothing of the shop were there.
+func (s *shop) isNotThere(t *testing.T) {
+	t.Helper()
+	there := s.names()
 	none := uuid.NewString()
 	nowhere := strings.NewReplacer("ACCOUNT", none, "HOLD", none, "OPERATION", none, "ORDER", none)
 	strangers := map[string]string{
@@ -125,6 +138,12 @@ func TestWhatIsAnothersIsNotThere(t *testing.T) {
 	if after := s.state(); after != before {
 		t.Errorf("strangers have changed %s\nto %s", before, after)
 	}
+}
+
+func TestWhatIsAnothersIsNotThere(t *testing.T) {
+	s := openShop(t)
+	s.isNotThere(t)
+	there := s.names()
 	for _, token := range []string{s.by("shop", "boss", everything), s.by("shop", "alice", own)} {
 		for _, call := range calls {
 			if call.method != "GET" {
@@ -174,6 +193,40 @@ func TestWaitsEndWithTheToken(t *testing.T) {
 		})
 	}
 	all.Wait()
+}
+
+// An account whose queue stands still does not have strangers wait: over HTTP, in a batch or by a message of the broker
+// they are answered as if it were not there, whoever settles.
+func TestAStoppedAccountIsNotThere(t *testing.T) {
+	for _, roles := range [][]service.Role{{service.All}, {service.API, service.Worker}} {
+		t.Run(fmt.Sprint(roles), func(t *testing.T) {
+			s := openShopOf(t, setup(t), roles...)
+			account := uuid.MustParse(s.account)
+			if _, err := s.Owner.ExecContext(t.Context(), `
+				WITH m AS (
+					INSERT INTO inbox (id, lane, account_id, kind, payload, stopped) VALUES ($1, $2, $1, 'deposit', '{}', true)
+				)
+				INSERT INTO inbox_stops (account_id, lane, message_id, attempts, reason) VALUES ($1, $2, $1, 8, 'test')`,
+				account, contract.Lane(account)); err != nil {
+				t.Fatal(err)
+			}
+			path, body := "/api/v1/accounts/"+s.account+"/deposits?wait=0s", `{"amount": "1", "currency": "RUB"}`
+			s.Expect(s.Call("POST", path, body, "Authorization", s.by("shop", "boss", everything)), 202)
+			s.isNotThere(t)
+			market := s.by("market", "boss", everything)
+			taken := s.Call("POST", "/api/v1/accounts", `{"id": "`+s.account+`"}`, "Authorization", market)
+			s.Expect(taken, 422, "code", "account_exists")
+			operation := `"operation": "deposit", "account_id": "` + s.account + `", "amount": "1", "currency": "RUB"`
+			batch := s.Call("POST", "/api/v1/operations/batch", `{"operations": [{`+operation+`}]}`, "Authorization", market)
+			if text := fmt.Sprint(batch.Body); batch.Status != 200 || !strings.Contains(text, "account_not_found") {
+				t.Errorf("in a batch: %d %s", batch.Status, text)
+			}
+			order := paymentstest.Order(account, "1.00")
+			s.Produce(ofTenant(paymentstest.Placed(order), "market"))
+			s.Until(1, `SELECT count(*) FROM payments WHERE order_id = $1 AND reason = 'account_not_found'`, order.OrderID)
+			s.Until(1, `SELECT count(*) FROM inbox WHERE account_id = $1 AND id <> $1`, account)
+		})
+	}
 }
 
 // state is what its tenant sees of the shop.

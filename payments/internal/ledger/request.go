@@ -271,8 +271,7 @@ func (b *Book) Strange(requests []Request, n Needs) (others []Request) {
 		if c, ok := r.Command.(Transfer); ok && b.foreign(r, c.ToAccountID) {
 			n.Accounts[c.ToAccountID] = true
 		}
-		a, known := b.accounts[r.AccountID]
-		if !known || kinds[r.Kind()].internal || r.By.Covers(a.Tenant, a.Owner) {
+		if a, known := b.accounts[r.AccountID]; !known || !r.StrangeTo(a.Tenant, a.Owner) {
 			if len(others) < len(requests) {
 				others = append(others, r)
 			}
@@ -286,6 +285,12 @@ func (b *Book) Strange(requests []Request, n Needs) (others []Request) {
 		}
 	}
 	return others
+}
+
+// StrangeTo tells whether a client asks by the request for an account of this tenant and owner that it does not reach.
+// Such a request ends as if the account were not there, whatever else has happened to it.
+func (r Request) StrangeTo(tenant, owner string) bool {
+	return !kinds[r.Kind()].internal && !r.By.Covers(tenant, owner)
 }
 
 // foreign tells whether an account is known to be another tenant's than the request's.

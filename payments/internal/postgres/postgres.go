@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
@@ -40,7 +41,11 @@ type Store struct {
 }
 
 // New returns a store over the service's database.
-func New(db *sqlx.DB) *Store { return &Store{db, inbox.New(db, codec{})} }
+func New(db *sqlx.DB) *Store {
+	s := &Store{db, inbox.New(db, codec{})}
+	s.inbox.Apart = strange
+	return s
+}
 
 // Inbox is where requests wait to take effect.
 func (s *Store) Inbox() *inbox.Inbox[*ledger.Request] { return s.inbox }
@@ -149,6 +154,27 @@ func (codec) Decode(m inbox.Stored) (*ledger.Request, error) {
 	r.ID, r.Lane, r.AccountID = m.ID, m.Lane, m.AccountID
 	r.Fingerprint, r.Traceparent, r.Discarded = m.Fingerprint, m.Traceparent, m.Discarded
 	return r, nil
+}
+
+// strange tells which messages are of those who do not reach the account. They do not wait while it is stopped: an
+// account that is not there would not have them wait, either.
+func strange(ctx context.Context, tx *sqlx.Tx, messages []Message) ([]bool, error) {
+	ids, lanes := make(pg.UUIDs, len(messages)), make(pg.Int16s, len(messages))
+	for i, m := range messages {
+		ids[i], lanes[i] = m.AccountID, m.Lane
+	}
+	var accounts []ledger.Account
+	if err := tx.SelectContext(ctx, &accounts, `
+		SELECT id, tenant, owner FROM accounts WHERE id = ANY($1::uuid[]) AND lane = ANY($2::smallint[])`,
+		ids, lanes); err != nil {
+		return nil, fmt.Errorf("look whose accounts are stopped: %w", err)
+	}
+	strange := make([]bool, len(messages))
+	for i, m := range messages {
+		at := slices.IndexFunc(accounts, func(a ledger.Account) bool { return a.ID == m.AccountID })
+		strange[i] = at >= 0 && m.Body.StrangeTo(accounts[at].Tenant, accounts[at].Owner)
+	}
+	return strange, nil
 }
 
 // unreadable is why a message of the kind Unreadable has no effect.
