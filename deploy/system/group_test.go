@@ -57,7 +57,7 @@ func (g *group) play(s step) error {
 		g.armed = none
 	}
 	if s.Kind == "guess" {
-		return g.guess(s)
+		return g.guesses(s)
 	}
 	acts := g.acts(s)
 	if len(acts) == 0 {

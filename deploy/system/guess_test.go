@@ -14,6 +14,7 @@ import (
 
 	"github.com/altyn-pay/altyn/deploy/load"
 	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/identity"
 	"github.com/altyn-pay/altyn/testkit/wait"
 )
 
@@ -114,20 +115,24 @@ var allGuesses = []guess{
 var notThere = []string{"account_not_found", "hold_not_found", "operation_not_found", "order_not_found",
 	"payment_not_found"}
 
-// guess tries something with what is another's. It is as if that were not there, and nothing has happened: what the
+// guesses tries some things with what is another's. It is as if that were not there, and nothing has happened: what the
 // other one then has is held against the other one's world.
-func (g *group) guess(s step) error {
-	switch s.Which % 6 {
-	case 0:
-		return g.guessRequest()
-	case 1:
-		return g.guessGoods(s)
-	case 2:
-		if s.Part {
-			return g.guessTopic()
+func (g *group) guesses(s step) error {
+	for _, guess := range []func() error{g.guessID, g.guessID, g.guessID, g.guessRequest,
+		func() error { return g.guessGoods(s) }} {
+		if err := guess(); err != nil {
+			return err
 		}
 	}
-	guess := allGuesses[int(s.Amount)%len(allGuesses)]
+	if s.Which%6 == 0 {
+		return g.guessTopic()
+	}
+	return nil
+}
+
+// guessID tries one of allGuesses.
+func (g *group) guessID() error {
+	guess := allGuesses[rand.IntN(len(allGuesses))]
 	id, ok := g.foreign(guess.kind, guess.tenants)
 	if !ok {
 		return nil
@@ -255,11 +260,15 @@ func (g *group) guessGoods(s step) error {
 	return g.tell(order, goods(order, s.Word))
 }
 
-// guessTopic asks for a reply on another tenant's topic. It comes where all replies go that may not go elsewhere.
+// guessTopic asks for a reply on another tenant's topic. It comes where it comes when nothing is asked for.
 func (g *group) guessTopic() error {
+	own := contract.TopicReplies
+	if g.reach.Tenant != identity.DefaultTenant {
+		own = replies(g.reach.Tenant)
+	}
 	other := tenants[(slices.Index(tenants, g.reach.Tenant)+1)%len(tenants)]
 	_, err := g.command(g.patience, map[string]any{"operation": "balance", "account_id": g.accounts[0]}, uuid.NewString(),
-		contract.TopicReplies, replies(other))
+		own, replies(other))
 	g.count("guess of a topic")
 	return err
 }
