@@ -582,4 +582,13 @@ func (s *saga) auditSees() {
 	if _, err := audit.Check(s.Context(), s.orders, s.payments); err != nil {
 		s.Errorf("the books were not mended: %v", err)
 	}
+	// What the sums do not show, the chain does.
+	const touch = `UPDATE operations SET amount = amount + $1 WHERE id = (SELECT min(id::text)::uuid FROM operations
+		WHERE operation = 'deposit')`
+	for _, change := range []int{1, -1} {
+		s.payments.MustExec(touch, change)
+		if err := s.verify(); (err != nil) != (change > 0) {
+			s.Errorf("after a change by %d payments verify says: %v", change, err)
+		}
+	}
 }
