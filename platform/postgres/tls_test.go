@@ -87,7 +87,9 @@ func TestTLS(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer db.Close()
-		err = db.GetContext(t.Context(), &name, `SELECT client_dn FROM pg_stat_ssl WHERE pid = pg_backend_pid()`)
+		err = tlstest.Reason(func() error {
+			return db.GetContext(t.Context(), &name, `SELECT client_dn FROM pg_stat_ssl WHERE pid = pg_backend_pid()`)
+		})
 		return name, err
 	}
 	wait.NoError(t, func() error { // the server reads its settings again

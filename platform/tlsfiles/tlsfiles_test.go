@@ -119,7 +119,11 @@ func TestHandshakes(t *testing.T) {
 			if test.change != nil {
 				test.change(config)
 			}
-			_, err := call(t, serve(t, source.Server(test.clients)), config)
+			server := serve(t, source.Server(test.clients))
+			err := tlstest.Reason(func() error {
+				_, err := call(t, server, config)
+				return err
+			})
 			if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got %v; want %q", err, test.want)
 			}

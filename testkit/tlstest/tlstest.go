@@ -8,10 +8,12 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"math/big"
 	"net"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -25,6 +27,18 @@ type Authority struct {
 
 // Pair is a certificate and its key, PEM files in a folder of their own.
 type Pair struct{ Cert, Key string }
+
+// Reason returns the error of a call that the server may refuse for the client's certificate. With TLS 1.3 the client
+// has sent something by then, to which the server's end of the connection is a reset. Where that overtook the reason,
+// the call is made again.
+func Reason(call func() error) (err error) {
+	for range 100 {
+		if err = call(); !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
+			break
+		}
+	}
+	return err
+}
 
 // NewAuthority makes an authority.
 func NewAuthority(t testing.TB) *Authority {

@@ -61,11 +61,14 @@ func TestTLS(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ready := u.Ready(t.Context())
-		response, err := u.RoundTrip(request)
-		if err == nil {
-			response.Body.Close()
-		}
+		ready := tlstest.Reason(func() error { return u.Ready(t.Context()) })
+		err = tlstest.Reason(func() error {
+			response, err := u.RoundTrip(request)
+			if err == nil {
+				response.Body.Close()
+			}
+			return err
+		})
 		for _, err := range []error{ready, err} {
 			if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
 				t.Errorf("%s: got %v; want %q", name, err, test.want)
