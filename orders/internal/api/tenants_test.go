@@ -114,14 +114,21 @@ func TestWhatIsAnothersIsNotThere(t *testing.T) {
 		for _, query := range queries {
 			for _, other := range others {
 				tried++
-				proxy.About(uuid.Nil)
-				there := b.as(t, other, route.Method, path(id, rest+query), "", "Idempotency-Key", "k")
-				work, rows := proxy.About(id)
 				absent := uuid.New()
-				missing := b.as(t, other, route.Method, path(absent, rest+query), "", "Idempotency-Key", "k")
-				if want, n := proxy.About(absent); len(work) == 0 || !slices.Equal(work, want) || rows != n {
+				ask := func(id uuid.UUID) (answer, []string, int) {
+					proxy.About(uuid.Nil)
+					got := b.as(t, other, route.Method, path(id, rest+query), "", "Idempotency-Key", "k")
+					work, rows := proxy.About(id)
+					return got, work, rows
+				}
+				missing, want, without := ask(absent)
+				there, work, rows := ask(id)
+				for n := 0; n < 9 && (!slices.Equal(work, want) || rows != without); n++ {
+					there, work, rows = ask(id) // its owner may have been told of it just then, which takes a look
+				}
+				if len(work) == 0 || !slices.Equal(work, want) || rows != without {
 					t.Errorf("%s %s for %s: %d rows by %q\nwhere there is none %d rows by %q", route.Method, route.Pattern, other,
-						rows, work, n, want)
+						rows, work, without, want)
 				}
 				got := strings.ReplaceAll(string(there.body), id.String(), absent.String())
 				if there.status != 404 || missing.status != 404 || got != string(missing.body) ||

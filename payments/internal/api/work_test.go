@@ -54,12 +54,18 @@ func TestWhatIsAnothersTakesNoOtherWork(t *testing.T) {
 				absent := none()
 				want, without = ask(strings.NewReplacer(name, absent.String()), absent)
 			}
-			got, rows := ask(there, uuid.MustParse(there.Replace(name)))
 			more := 0
 			if call.method == "POST" {
 				more = 2
 			}
-			if len(got) == 0 || !slices.Equal(got, want) || rows < without || rows > without+more {
+			var got []string
+			var rows int
+			same := false
+			for n := 0; n < 10 && !same; n++ { // its owner may be told of it just then, which takes a look
+				got, rows = ask(there, uuid.MustParse(there.Replace(name)))
+				same = len(got) > 0 && slices.Equal(got, want) && rows >= without && rows <= without+more
+			}
+			if !same {
 				t.Errorf("%s %s by %s, %d rows:\n%s\n\nwhere nothing is, %d rows:\n%s", call.method, call.path, who, rows,
 					strings.Join(got, "\n"), without, strings.Join(want, "\n"))
 			}
