@@ -7,7 +7,10 @@ import (
 	"crypto/sha1"
 	"encoding/binary"
 	"errors"
+	"fmt"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 )
@@ -185,6 +188,25 @@ type LedgerHead struct {
 	At     Time   `json:"at"`     // when it was published
 }
 
+// ErrID says that a text is no ID. It follows the field's name.
+var ErrID = errors.New("must be a UUID")
+
+// idLength is that of a UUID as 8-4-4-4-12 hexadecimal digits.
+const idLength = 36
+
+// ParseID reads a UUID of 36 characters, the only form that is accepted. uuid.Parse also takes braces, urn:uuid: and no
+// dashes.
+func ParseID(text string) (uuid.UUID, error) {
+	if len(text) != idLength {
+		return uuid.Nil, ErrID
+	}
+	id, err := uuid.Parse(text)
+	if err != nil {
+		return uuid.Nil, ErrID
+	}
+	return id, nil
+}
+
 // namespace is the root of the derived IDs below.
 var namespace = uuid.NewSHA1(uuid.NameSpaceURL, []byte("https://github.com/altyn-pay/altyn"))
 
@@ -214,6 +236,20 @@ func version5(name []byte) uuid.UUID {
 	id[6] = id[6]&0x0f | 0x50
 	id[8] = id[8]&0x3f | 0x80
 	return id
+}
+
+// CheckText returns what is wrong with a free text: more than limit characters, or the character U+0000, which
+// PostgreSQL cannot store. The error follows the field's name.
+func CheckText(text string, limit int) error {
+	switch {
+	case len(text) > limit && utf8.RuneCountInString(text) > limit:
+		return fmt.Errorf("must have at most %d characters", limit)
+	case strings.IndexByte(text, 0) >= 0:
+		return fmt.Errorf("must not contain the character U+0000")
+	case !utf8.ValidString(text):
+		return fmt.Errorf("must be UTF-8")
+	}
+	return nil
 }
 
 // Lanes is the number of lanes. It is fixed for the life of a database: every table of an account's data carries the
