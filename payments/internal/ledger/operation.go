@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/google/uuid"
@@ -123,3 +124,203 @@ const (
 	WaitingForInventory Reason = contract.WaitingForInventory
 	InventoryCompleted  Reason = "inventory_completed" // the goods are set aside; the payment goes on to the money
 )
+
+// A debit takes money from a balance or sets it aside. If it cannot take effect yet, it waits: a payment waits for
+// inventory by itself, and any debit waits for money in the balance's queue. Behind a debit that waits for money come
+// all later debits of the balance, so that they take effect in the order in which they were accepted. What gives money
+// or ends a request passes the queue. The balance counts its queue; whoever credits it, in whichever lane, leaves a
+// Resume behind.
+type debit interface {
+	Command
+	// from is the balance that the money is in.
+	from(r Request) Key
+	// patient tells whether the debit waits for money that is not there, instead of failing.
+	patient() bool
+	// deadline is when the debit's time is over, while it waits and while it is held.
+	deadline(r Request) deadline
+	// take moves the money, or returns why it cannot: then nothing has changed.
+	take(b *Book, op *Operation, r Request) Reason
+}
+
+// deadline is when the time of a debit is over.
+type deadline struct {
+	from time.Time     // its acceptance
+	in   time.Duration // 0 is the usual time
+	at   time.Time     // zero is from plus in
+}
+
+// or is the deadline; usual is the time of a debit that brings none.
+func (d deadline) or(usual time.Duration) time.Time {
+	if !d.at.IsZero() {
+		return d.at
+	}
+	return d.from.Add(cmp.Or(d.in, usual))
+}
+
+// The usual times, from acceptance on.
+const (
+	InventoryExpiry = contract.InventoryExpiry // waiting for inventory
+	FundsExpiry     = contract.FundsExpiry     // waiting for money
+	HoldExpiry      = contract.HoldExpiry      // of a hold
+)
+
+// MaxFundsExpiry is the longest time that anything waits for money, from acceptance on.
+const MaxFundsExpiry = 30 * 24 * time.Hour
+
+// Wait is a debit that was accepted and cannot take effect yet. Its operation is Created.
+type Wait struct {
+	Request   Request
+	For       Reason    // WaitingForInventory or WaitingForFunds
+	Seq       int64     // its place in the queue for money: the arrival number of what made it wait
+	ExpiresAt time.Time // zero only if an earlier version put it behind another one
+}
+
+// Key is the balance that the debit takes from.
+func (w *Wait) Key() Key { return w.debit().from(w.Request) }
+
+func (w *Wait) debit() debit { return w.Request.Command.(debit) }
+
+// wait adds what the end of a waiting request touches, or returns false if none waits under this ID.
+func (n *Needs) wait(b *Book, id uuid.UUID) bool {
+	w, ok := b.waits[id]
+	if ok {
+		w.Request.Command.needs(b, w.Request, n)
+	}
+	return ok
+}
+
+// spend gives a debit its effect, or returns why it cannot: then nothing has changed. WaitingForFunds means that it
+// must wait, behind others or for money of its own.
+func (b *Book) spend(op *Operation, r Request, c debit) Reason {
+	if b.balance(c.from(r)).Waiting > 0 {
+		return WaitingForFunds
+	}
+	return b.take(op, r, c)
+}
+
+// take is spend for the debit whose turn it is.
+func (b *Book) take(op *Operation, r Request, c debit) Reason {
+	reason := c.take(b, op, r)
+	if reason == InsufficientFunds && c.patient() {
+		return WaitingForFunds
+	}
+	return reason
+}
+
+// wait puts a debit aside until what it waits for is there.
+func (b *Book) wait(op *Operation, r Request, c debit, what Reason, seq int64) {
+	op.Status, op.Reason = Created, what
+	w := &Wait{Request: r, For: what, Seq: seq}
+	deadline := c.deadline(r)
+	switch {
+	case what == WaitingForInventory:
+		w.ExpiresAt = deadline.or(InventoryExpiry)
+	case c.patient():
+		w.ExpiresAt = deadline.or(FundsExpiry)
+	default: // behind another debit; the deadline may be that of its hold, which is later than anything may wait
+		w.ExpiresAt = earlier(deadline.or(FundsExpiry), deadline.from.Add(MaxFundsExpiry))
+	}
+	if what == WaitingForFunds {
+		key := c.from(r)
+		b.balance(key).Waiting++
+		b.touched[key] = true
+	}
+	b.waits[r.ID], b.changes.Waits[r.ID] = w, w
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// unwait takes a debit out of its queue and returns its operation. The caller closes it or has it wait again.
+func (b *Book) unwait(w *Wait) *Operation {
+	id := w.Request.ID
+	delete(b.waits, id)
+	delete(b.changes.Waits, id)
+	if w.For == WaitingForFunds {
+		key := w.Key()
+		balance := b.balance(key)
+		balance.Waiting--
+		b.touched[key] = true
+		if balance.Waiting > 0 {
+			b.changes.Resumes[key] = b.accounts[key.AccountID].Tenant // the next one may need less
+		}
+	}
+	op := b.operationOf(w)
+	if b.stored[id] {
+		delete(b.stored, id)
+		b.changes.Completed = append(b.changes.Completed, Completion{w.Request, op})
+	}
+	return op
+}
+
+// operationOf is the operation of a request that waits.
+func (b *Book) operationOf(w *Wait) *Operation {
+	op, ok := b.operations[w.Request.ID]
+	if !ok {
+		op = w.Request.Operation()
+		op.Reason = w.For
+		b.operations[op.ID] = op
+	}
+	return op
+}
+
+// finish ends what waits.
+func (b *Book) finish(w *Wait, reason Reason) {
+	op := b.unwait(w)
+	b.close(op, reason)
+	if c, ok := w.Request.Command.(Payment); ok {
+		c.ended(b, op, w.Request)
+	}
+}
+
+// ask gives a waiting request the Reply of its repetition if it has none: the command came in a batch, and now comes
+// over the broker.
+func (b *Book) ask(r Request) {
+	w, ok := b.waits[r.ID]
+	if !ok || r.Reply == nil || w.Request.Reply != nil || w.Request.Fingerprint != r.Fingerprint {
+		return
+	}
+	w.Request.Reply = r.Reply
+	b.changes.Waits[r.ID] = w
+}
+
+// KindResume is the kind of Resume.
+const KindResume Kind = "resume"
+
+// Resume serves a queue for money after a credit: one debit after another, until one must wait on. The rest of a queue
+// that was put in only in part gets another Resume, which unwait leaves.
+type Resume struct {
+	Currency string `json:"currency,omitempty"`
+}
+
+func (Resume) kind() Kind                        { return KindResume }
+func (c Resume) references(r Request) References { return References{Queue: r.balance(c.Currency)} }
+
+func (c Resume) needs(b *Book, r Request, n *Needs) {
+	own := r.balance(c.Currency)
+	n.account(r.AccountID)
+	n.gives(own)
+	for _, w := range b.queues[own] {
+		w.Request.Command.needs(b, w.Request, n)
+	}
+}
+
+func (c Resume) apply(b *Book, r Request) *Operation {
+	key := r.balance(c.Currency)
+	for queue := b.queues[key]; len(queue) > 0; queue = b.queues[key] {
+		head := queue[0]
+		if b.waits[head.Request.ID] == head { // or else an earlier request of the batch has ended it
+			reason := b.take(b.operationOf(head), head.Request, head.debit())
+			if reason == WaitingForFunds {
+				return nil
+			}
+			b.finish(head, reason)
+		}
+		b.queues[key] = queue[1:]
+	}
+	return nil
+}
