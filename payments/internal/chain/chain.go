@@ -13,12 +13,18 @@
 package chain
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/altyn-pay/altyn/payments/internal/ledger"
+	"github.com/altyn-pay/altyn/platform/contract"
 )
 
 // Kind is the table of a row.
@@ -194,4 +200,210 @@ func (l Link) Hash(previous []byte) [sha256.Size]byte {
 	b = binary.BigEndian.AppendUint64(b, uint64(l.At))
 	b = binary.BigEndian.AppendUint64(b, uint64(l.Sealing))
 	return sha256.Sum256(append(b, items[:]...))
+}
+
+// Columns are the columns that the hash of a row covers, in their order. The functions below write the same of the
+// ledger's types. A reason is a code, but for that of a cancelled payment, where earlier versions kept what the client
+// said; and while an operation waits, what it waits for changes.
+var Columns = map[Kind][]Column{
+	Account: {UUID("id"), Small("lane"), Timestamp("created_at"), Text(tenantAndOwner)},
+	Entry: {
+		UUID("account_id"), Small("lane"), Text("currency"), Big("number"), UUID("operation_id"), Text("operation"),
+		Big("amount"), Big("frozen"), Big("balance_after"), Big("frozen_after"),
+	},
+	Hold: {
+		UUID("id"), Small("lane"), UUID("account_id"), Text("currency"), Big("amount"), Big("captured"), Text("status"),
+		OptionalUUID("order_id"), Timestamp("expires_at"), Timestamp("created_at"),
+	},
+	Operation: {
+		UUID("id"), Small("lane"), Big("seq"), Text("operation"), UUID("account_id"), OptionalUUID("to_account_id"),
+		OptionalUUID("hold_id"), OptionalUUID("order_id"), OptionalUUID("command_id"), Text("currency"), Big("amount"),
+		Text("status"), Text("CASE WHEN status = 'created' THEN '' ELSE reason END"), Timestamp("created_at"),
+		OptionalTimestamp("settled_at"), Text("tenant"), Bool("stranger"),
+	},
+	Payment: {
+		UUID("order_id"), Small("lane"), UUID("account_id"), Text("currency"), Big("amount"), Text("capture"), Text("status"),
+		Text("CASE WHEN status = 'cancelled' THEN '' ELSE reason END"), Big("captured"), Big("refunded"), Big("version"),
+		Timestamp("created_at"), Timestamp("updated_at"), Text("previous"), Text("tenant"),
+	},
+}
+
+// tenantAndOwner is the tenant of an account and the hash of its owner; so the owner is covered and can be erased, with
+// its salt. What does not fit together is a text that no account was ever written with.
+const tenantAndOwner = `tenant || coalesce(' ' || owner_hash::text, '') || CASE
+	WHEN owner = '' AND owner_salt IS NULL OR owner_hash IS NOT DISTINCT FROM
+		encode(substring(sha256(uuid_send(owner_salt) || textsend(owner)), 1, 16), 'hex')::uuid
+	THEN '' ELSE ' !' END`
+
+// OwnerHash is what a row's hash covers of the owner of an account: the first half of a SHA-256 over a random salt and
+// the owner. Without the salt it tells nothing of the owner.
+func OwnerHash(salt uuid.UUID, owner string) uuid.UUID {
+	sum := sha256.Sum256(append(salt[:], owner...))
+	return uuid.UUID(sum[:len(uuid.UUID{})])
+}
+
+// Batch returns the items of what a batch has changed.
+func Batch(c ledger.Changes) []byte {
+	n := len(c.Accounts) + len(c.Operations) + 2*len(c.Completed) + len(c.Entries) + 2*len(c.Holds) + 2*len(c.States)
+	w := writer{items: make([]byte, 0, n*itemSize)}
+	for i := range c.Accounts {
+		w.account(&c.Accounts[i])
+	}
+	for _, op := range c.Operations {
+		w.operation(op, false)
+	}
+	for _, completion := range c.Completed {
+		op := completion.Operation
+		if op.Status == ledger.Created { // it waits for something else now, which no hash covers
+			continue
+		}
+		waited := *op
+		waited.Status, waited.HoldID, waited.SettledAt = ledger.Created, uuid.Nil, time.Time{}
+		w.operation(&waited, true)
+		w.operation(op, false)
+	}
+	for i := range c.Entries {
+		w.entry(&c.Entries[i])
+	}
+	for id, hold := range c.Holds {
+		if stored, ok := c.StoredHolds[id]; ok {
+			w.hold(&stored, true)
+		}
+		w.hold(hold, false)
+	}
+	for id, p := range c.States {
+		if stored, ok := c.StoredPayments[id]; ok {
+			w.payment(&stored, true)
+		}
+		w.payment(p, false)
+	}
+	return w.items
+}
+
+// writer writes rows and collects their items.
+type writer struct {
+	row   Row
+	items []byte
+}
+
+func (w *writer) account(a *ledger.Account) {
+	tenant := a.Tenant
+	if a.OwnerHash != uuid.Nil {
+		tenant += " " + a.OwnerHash.String()
+	}
+	w.row.Begin(Account).uuid(a.ID).small(a.Lane).time(a.CreatedAt).text(tenant)
+	w.add(Account, false, a.ID)
+}
+
+func (w *writer) entry(e *ledger.Entry) {
+	w.row.Begin(Entry).
+		uuid(e.AccountID).small(e.Lane).text(e.Currency).big(e.Number).uuid(e.OperationID).text(string(e.Operation)).
+		big(e.Amount).big(e.Frozen).big(e.BalanceAfter).big(e.FrozenAfter)
+	w.add(Entry, false, e.OperationID)
+}
+
+func (w *writer) hold(h *ledger.Hold, gone bool) {
+	w.row.Begin(Hold).
+		uuid(h.ID).small(h.Lane).uuid(h.AccountID).text(h.Currency).big(h.Amount).big(h.Captured).text(string(h.Status)).
+		optional(h.OrderID).time(h.ExpiresAt).time(h.CreatedAt)
+	w.add(Hold, gone, h.ID)
+}
+
+func (w *writer) operation(op *ledger.Operation, gone bool) {
+	reason := op.Reason
+	if op.Status == ledger.Created {
+		reason = ""
+	}
+	w.row.Begin(Operation).
+		uuid(op.ID).small(op.Lane).big(op.Seq).text(string(op.Kind)).uuid(op.AccountID).optional(op.ToAccountID).
+		optional(op.HoldID).optional(op.OrderID).optional(op.CommandID).text(op.Currency).big(op.Amount).
+		text(string(op.Status)).text(string(reason)).time(op.CreatedAt).
+		optionalTime(op.SettledAt).text(op.Tenant).bool(op.Stranger)
+	w.add(Operation, gone, op.ID)
+}
+
+func (w *writer) payment(p *ledger.OrderPayment, gone bool) {
+	reason := p.Reason
+	if p.Status == contract.PaymentCancelled {
+		reason = ""
+	}
+	w.row.Begin(Payment).
+		uuid(p.OrderID).small(p.Lane).uuid(p.AccountID).text(p.Currency).big(p.Amount).text(p.Capture).text(p.Status).
+		text(string(reason)).big(p.Captured).big(p.Refunded).big(p.Version).
+		time(p.CreatedAt).time(p.UpdatedAt).text(p.Previous).text(p.Tenant)
+	w.add(Payment, gone, p.OrderID)
+}
+
+// add adds the row that was written last.
+func (w *writer) add(kind Kind, gone bool, id uuid.UUID) {
+	w.items = Item{Kind: kind, Gone: gone, ID: id, Hash: w.row.Hash()}.Append(w.items)
+}
+
+// Column is a column of a table and its canonical form: that in which PostgreSQL sends the type in binary, which has a
+// fixed size; a text, which has no zero byte, ends with one; and before a column that may be NULL stands 1, or 0 alone.
+type Column struct {
+	sql      string // makes the canonical form
+	size     int    // 0 is a text
+	optional bool
+}
+
+// UUID is a column of the type uuid, given as SQL.
+func UUID(sql string) Column { return Column{sql: "uuid_send(" + sql + ")", size: 16} }
+
+// Small is a column of the type smallint, given as SQL.
+func Small(sql string) Column { return Column{sql: "int2send(" + sql + ")", size: 2} }
+
+// Big is a column of the type bigint, given as SQL.
+func Big(sql string) Column { return Column{sql: "int8send(" + sql + ")", size: 8} }
+
+// Bool is a column of the type boolean, given as SQL.
+func Bool(sql string) Column { return Column{sql: "boolsend(" + sql + ")", size: 1} }
+
+// Timestamp is a column of the type timestamptz, given as SQL.
+func Timestamp(sql string) Column { return Column{sql: "timestamptz_send(" + sql + ")", size: 8} }
+
+// Text is a column of the type text, given as SQL.
+func Text(sql string) Column { return Column{sql: `textsend(` + sql + `) || '\x00'::bytea`} }
+
+// OptionalUUID is a UUID that may be NULL.
+func OptionalUUID(sql string) Column { return optional(UUID(sql)) }
+
+// OptionalTimestamp is a Timestamp that may be NULL.
+func OptionalTimestamp(sql string) Column { return optional(Timestamp(sql)) }
+
+func optional(c Column) Column {
+	return Column{sql: `coalesce('\x01'::bytea || ` + c.sql + `, '\x00'::bytea)`, size: c.size, optional: true}
+}
+
+// SQL is an expression for the canonical form of columns. It is NULL if a column is NULL that may not be.
+func SQL(columns []Column) string {
+	parts := make([]string, len(columns))
+	for i, column := range columns {
+		parts[i] = column.sql
+	}
+	return strings.Join(parts, " || ")
+}
+
+var errShort = errors.New("a row is not in its canonical form")
+
+// Split splits the columns off what begins with them in their canonical form. It appends their values to values, of a
+// NULL nil, and returns the rest.
+func Split(values [][]byte, columns []Column, row []byte) (_ [][]byte, rest []byte, err error) {
+	for _, column := range columns {
+		size, skip := column.size, 0
+		switch {
+		case column.optional && len(row) > 0 && row[0] == 0:
+			values, row = append(values, nil), row[1:]
+			continue
+		case column.optional && len(row) > 0:
+			row = row[1:]
+		case size == 0:
+			size, skip = bytes.IndexByte(row, 0), 1
+		}
+		if size < 0 || len(row) < size {
+			return nil, nil, errShort
+		}
+		values, row = append(values, row[:size]), row[size+skip:]
+	}
+	return values, row, nil
 }
