@@ -104,6 +104,40 @@ func (s *Store) Save(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes, n
 	return saveRetellings(ctx, tx, changes)
 }
 
+var (
+	entryColumns  = pg.ColumnsOf[ledger.Entry]()
+	insertEntries = fmt.Sprintf(`
+		WITH now (at) AS MATERIALIZED (
+			SELECT greatest(clock_timestamp(), $%[1]d::timestamptz)
+		), unlinked AS (
+			INSERT INTO chain_unlinked (at, items) SELECT at, $%[2]d FROM now
+		), stored AS (
+			INSERT INTO entries (%[3]s, created_at) SELECT %[4]s, (SELECT at FROM now) RETURNING 1
+		) SELECT (SELECT count(*) FROM stored), at FROM now`,
+		len(entryColumns)+1, len(entryColumns)+2, entryColumns, entryColumns.Unnested())
+)
+
+// saveEntries stores entries, and what the batch has written for the chain, all under one time, not before the one
+// given. It returns the time; null where there are no entries.
+func saveEntries(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes, notBefore time.Time) (
+	entered sql.NullTime, err error) {
+	items, n := chain.Batch(changes), len(changes.Entries)
+	if len(items) == 0 {
+		return entered, nil
+	}
+	args := append(entryColumns.Arrays(pg.Pointers(changes.Entries)),
+		sql.NullTime{Time: notBefore, Valid: !notBefore.IsZero()}, items)
+	var stored int
+	if err := tx.QueryRowxContext(ctx, insertEntries, args...).Scan(&stored, &entered); err != nil {
+		return entered, fmt.Errorf("save entries: %w", err)
+	}
+	if stored != n {
+		return entered, fmt.Errorf("save entries: %d rows changed instead of %d", stored, n)
+	}
+	entered.Valid = n > 0
+	return entered, nil
+}
+
 // tenantRow is the tenant of a balance.
 type tenantRow struct {
 	ledger.Key
