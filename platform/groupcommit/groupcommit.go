@@ -48,8 +48,9 @@ type call[Item, Result any] struct {
 }
 
 // New makes a group. run gets about maxBatch items at most, in the order of their arrival, and returns one result for
-// each; it must be all or nothing. When it fails with an error that blames lays on an item, smaller batches are run
-// until the call with the bad item is alone, so that it does not fail the others. At most maxQueue items wait.
+// each; it must be all or nothing. When it fails with an error for which blames says that an item is at fault, smaller
+// batches are run until the call with that item is alone, so that it does not fail the others. At most maxQueue items
+// wait.
 func New[Item, Result any](maxBatch, maxQueue int, blames func(error) bool,
 	run func(ctx context.Context, items []Item) ([]Result, error)) *Group[Item, Result] {
 	return &Group[Item, Result]{

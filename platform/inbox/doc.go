@@ -14,7 +14,7 @@
 // that gives its messages their effect and deletes their rows. A message that fails stops its account alone: it is
 // tried again after growing pauses, and then parked until an operator redrives or discards it (Parked).
 //
-// Messages of a stopped account that would have the same effect in any case need not wait (Inbox.Apart).
+// A message of a stopped account need not wait if its effect does not depend on the messages before it (Inbox.Apart).
 //
 // The application has one Handler, which gives a batch its effect in the transaction it is handed, and one Codec, by
 // which the messages' bodies are stored. Migrations creates the tables.
@@ -26,7 +26,7 @@
 // settles a lane holds its transaction-level advisory lock, so any number of workers in any number of processes share
 // the lanes, and a crash frees them at once.
 //
-// # What of Altyn is in here
+// # What is specific to Altyn
 //
 // The number of lanes (contract.Lanes) and the names of the metrics, which begin with altyn_inbox. Nothing here knows
 // what a message is about.

@@ -33,15 +33,15 @@ type Message[B any] struct {
 	Fingerprint uuid.NullUUID `db:"fingerprint"`
 	Traceparent string        `db:"traceparent"`
 	ReceivedAt  time.Time     `db:"received_at"` // set by the database
-	Tenant      string        `db:"-"`           // whose it is, the same for all of its account; only for its share
-	Discarded   bool          `db:"-"`           // an operator has given it up; Kind and Body are what it was
+	Tenant      string        `db:"-"`           // the account's; it says whose share of a batch the message is in
+	Discarded   bool          `db:"-"`           // an operator has given it up; Kind and Body are still its own
 }
 
 // Stored is a message as its row has it: the body is JSON.
 type Stored = Message[string]
 
-// Codec turns bodies into what is stored of them and back. Only stored messages need it: one that takes effect at once
-// is neither encoded nor decoded.
+// Codec encodes the bodies of messages for storage, and decodes them. Only stored messages need it: one that takes
+// effect at once is neither encoded nor decoded.
 type Codec[B any] interface {
 	// Encode returns the JSON of a message's body.
 	Encode(Message[B]) (string, error)
@@ -69,8 +69,8 @@ func (jsonCodec[B]) Decode(m Stored) (body B, err error) {
 
 // Inbox is the stored messages of a database.
 type Inbox[B any] struct {
-	// Apart, if not nil, tells which of some messages of stopped accounts take effect all the same, because it is the
-	// same one whatever became of those before them. It is set before the inbox is used.
+	// Apart, if not nil, reports for each of some messages of stopped accounts whether it takes effect all the same,
+	// because its effect does not depend on the messages before it. Set it before the inbox is used.
 	Apart func(ctx context.Context, tx *sqlx.Tx, messages []Message[B]) ([]bool, error)
 
 	db    *sqlx.DB
@@ -91,7 +91,7 @@ func (x *Inbox[B]) Store(ctx context.Context, messages []Message[B]) ([]Arrival,
 	return arrivals, err
 }
 
-// store stores messages in one transaction. It sets the arrivals also where the outcome of the commit is not known.
+// store stores messages in one transaction. It sets the arrivals even if the outcome of the commit is unknown.
 func (x *Inbox[B]) store(ctx context.Context, messages []Message[B], arrivals []Arrival) error {
 	var seqs []int64
 	err := pg.InTx(ctx, x.db, func(tx *sqlx.Tx) (err error) {
@@ -173,7 +173,7 @@ func (x *Inbox[B]) Find(ctx context.Context, id uuid.UUID) (m Message[B], found 
 	return m, err == nil, err
 }
 
-// apart tells which of the rows of stopped accounts take effect all the same. What cannot be decoded does not.
+// apart is Apart for rows. A row that cannot be decoded is not apart.
 func (x *Inbox[B]) apart(ctx context.Context, tx *sqlx.Tx, rows []Stored) ([]bool, error) {
 	if x.Apart == nil {
 		return make([]bool, len(rows)), nil

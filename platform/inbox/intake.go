@@ -32,15 +32,15 @@ const (
 // half is the part of the lanes that a lane is in.
 func half(lane int16) int { return int(lane) * halves / contract.Lanes }
 
-// Arrival tells the records of one acceptance of a message from those of others.
+// Arrival tells one acceptance of a message from others.
 type Arrival struct {
 	// Seq is the message's arrival number, or 0 where a message with its ID was waiting already.
 	Seq int64
-	// tries are the numbers under which it may have been accepted before, when the outcome of a commit was not known.
+	// tries are the arrival numbers of earlier tries whose outcome is unknown.
 	tries []int64
 }
 
-// Made reports whether a record with this arrival number is of this acceptance.
+// Made reports whether this acceptance made the record with this arrival number.
 func (a Arrival) Made(seq int64) bool {
 	return seq != 0 && (seq == a.Seq || slices.Contains(a.tries, seq))
 }
@@ -54,7 +54,7 @@ func begin(arrivals []Arrival) {
 	}
 }
 
-// arrived sets the arrival numbers of a try that has ended with err, unless nothing of it can be there.
+// arrived sets the arrival numbers of a try that ended with err, unless the try surely had no effect.
 func arrived(arrivals []Arrival, seqs []int64, err error) error {
 	if err == nil || pg.IsOutcomeUnknown(err) {
 		for i, seq := range seqs {
@@ -147,8 +147,8 @@ func split[B any](messages []Message[B]) (parts [halves]part[B]) {
 	return parts
 }
 
-// acceptParts accepts those parts that were not accepted yet, each in a transaction of its own. While some are and
-// others are not, what became of the whole is not known.
+// acceptParts accepts the parts that are not accepted yet, each in a transaction of its own. If only some of them
+// succeed, the outcome of the whole is unknown.
 func (in *Intake[B]) acceptParts(ctx context.Context, parts []part[B], arrivals []Arrival) error {
 	var group sync.WaitGroup
 	errs, accepted := make([]error, len(parts)), false
@@ -179,8 +179,8 @@ func (in *Intake[B]) acceptParts(ctx context.Context, parts []part[B], arrivals 
 	return err
 }
 
-// acceptTogether accepts messages in one transaction. When the handler fails, all are stored, so that the worker finds
-// the one that causes it. It sets the arrivals also where the outcome is not known.
+// acceptTogether accepts messages in one transaction. If the handler fails, all are stored, and the worker finds the
+// message at fault. It sets the arrivals even if the outcome is unknown.
 func (in *Intake[B]) acceptTogether(ctx context.Context, messages []Message[B], arrivals []Arrival) error {
 	begin(arrivals)
 	err := in.accept(ctx, messages, arrivals)
@@ -193,7 +193,7 @@ func (in *Intake[B]) acceptTogether(ctx context.Context, messages []Message[B], 
 	return err
 }
 
-// accept gives those messages their effect that nothing is ahead of, and stores the others, in one transaction.
+// accept gives the messages that have nothing ahead of them their effect, and stores the others, in one transaction.
 func (in *Intake[B]) accept(ctx context.Context, messages []Message[B], arrivals []Arrival) error {
 	var (
 		seqs      []int64
@@ -274,7 +274,8 @@ func accountsOf[B any](messages []Message[B]) pg.UUIDs {
 	return accounts
 }
 
-// ahead tells which messages others are ahead of, and has arrival numbers for those that may take effect at once.
+// ahead says which messages have something ahead of them, and has arrival numbers for those that may take effect at
+// once.
 type ahead struct {
 	free    map[int16]bool // lanes that this transaction holds and that are empty
 	stopped map[uuid.UUID]bool
@@ -351,8 +352,8 @@ type Receiver[Record, B any] struct {
 type Decoder[Record, B any] func(ctx context.Context, records []Record) (
 	messages []Message[B], reasons []error, err error)
 
-// NewReceiver makes a receiver. A message that is waiting already is not accepted again; what repeated returns for it,
-// if repeated is not nil and returns true, is accepted in its stead.
+// NewReceiver makes a receiver. A message that is waiting already is not accepted again. If repeated is not nil and
+// returns true for it, the message that repeated returns is accepted instead.
 func NewReceiver[Record, B any](intake *Intake[B], decode Decoder[Record, B],
 	repeated func(Message[B]) (Message[B], bool)) *Receiver[Record, B] {
 	return &Receiver[Record, B]{intake: intake, decode: decode, repeated: repeated}

@@ -14,16 +14,16 @@ import (
 // maxTenants is how many tenants get a share of one batch, at most. When more of them wait, they take turns.
 const maxTenants = 100
 
-// claimShares claims up to limit messages in equal shares for the tenants that wait, however long the queues of others
-// are: of each its first ones in the lanes from a random one on, as far as the locks of these are free. It begins with
-// the tenants that are sorted behind after, and returns where the next claim is to begin.
+// claimShares claims up to limit messages, in equal shares for the tenants that have messages waiting, however long the
+// queue of one of them is. A tenant's share comes from the lanes that are free, from a random one on. The first tenant
+// is the one whose name follows after; claimShares returns the name after which the next claim begins.
 //
-// Of a tenant and lane it always takes the first messages. So an account's order is kept, since all its messages are
-// its tenant's. Where that is not known of a message, nobody gets a share.
+// Of a tenant's messages in a lane it always takes the first ones. All messages of an account have the same tenant, so
+// the account's order is kept. While it is not known of some message whose it is, nobody gets a share.
 func claimShares(ctx context.Context, tx *sqlx.Tx, after string, limit int) (
 	rows []claimedRow, next string, err error) {
 	var tenants pg.Texts
-	// Each statement says of the rows what the index inbox_tenant says, else it is not used.
+	// Each statement repeats the condition of the index inbox_tenant, without which the index is not used.
 	if err := tx.SelectContext(ctx, &tenants, `
 		WITH RECURSIVE waiting (tenant, n) AS (
 			SELECT $1::text, 0

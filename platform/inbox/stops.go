@@ -45,8 +45,8 @@ type stop struct {
 }
 
 // stop makes an account's queue stand still after its head message has failed: for a while, or, after too many
-// attempts, until an operator acts. Between the failure and the stop another worker may have claimed the message too
-// and have failed; the account then stands still already, and the second failure is no further attempt.
+// attempts, until an operator acts. Between the failure and the stop another worker may have claimed the same message
+// and failed too. The account then stands still already, and the second failure does not count as an attempt.
 func (w *Worker[B]) stop(ctx context.Context, m Stored, cause error) error {
 	return pg.InTx(ctx, w.inbox.db, func(tx *sqlx.Tx) error {
 		if err := lockLane(ctx, tx, m.Lane); err != nil {
@@ -89,8 +89,8 @@ func (w *Worker[B]) stop(ctx context.Context, m Stored, cause error) error {
 	})
 }
 
-// probe makes the head messages of accounts whose time has come ready for another try. It returns how many accounts
-// were due.
+// probe makes the head message of each account that is due ready for another try. It returns how many accounts were
+// due.
 func (w *Worker[B]) probe(ctx context.Context) (int, error) {
 	var due []stop
 	if err := w.inbox.db.SelectContext(ctx, &due, `

@@ -27,10 +27,9 @@ import (
 const batchSize = 1000
 
 // Handler gives a batch its effect in the transaction tx, which commits it. The batch is sorted by arrival and holds
-// messages of many accounts; the transaction holds their lanes. The function it returns, if any, runs once the
-// transaction has committed. An error rolls everything back; when it is not the database's own trouble, smaller
-// batches are tried until the message that causes it is found. The handler must recognise a message that has taken
-// effect before.
+// messages of many accounts; the transaction holds their lanes. The function that it returns, if any, runs once the
+// transaction has committed. An error rolls everything back. Unless it is the database's fault, smaller batches are
+// then tried until the message at fault is found. The handler must recognise a message that has taken effect before.
 type Handler[B any] func(ctx context.Context, tx *sqlx.Tx, batch []Message[B]) (committed func(), err error)
 
 // Worker settles the inbox of a database. Any number of workers may run, in any number of processes.
@@ -88,8 +87,8 @@ func depth(db *sqlx.DB) prometheus.Collector {
 func (w *Worker[B]) Wake() { w.wake.Send() }
 
 // Run settles until ctx ends, then returns nil; the batch in flight is finished. It survives the loss of the database.
-// It may run several times at once; one of them looks for what other processes have stored, and the others are woken,
-// or look when that one is at work.
+// It may run several times at once: one Run looks for what other processes have stored; the others are woken, or look
+// while that one is at work.
 func (w *Worker[B]) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
@@ -103,7 +102,7 @@ func (w *Worker[B]) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
-// hasWork looks whether any message is ready, which costs a fraction of a settlement that finds none.
+// hasWork reports whether any message is ready. It costs a fraction of a settlement that finds none.
 func (w *Worker[B]) hasWork(ctx context.Context) (bool, error) {
 	var ready bool
 	err := w.inbox.db.GetContext(ctx, &ready, `SELECT EXISTS (SELECT FROM inbox WHERE NOT stopped)`)
@@ -113,8 +112,8 @@ func (w *Worker[B]) hasWork(ctx context.Context) (bool, error) {
 	return ready, nil
 }
 
-// runOnce settles one batch and returns how many messages it took. An error is the database's trouble; a message's own
-// is dealt with.
+// runOnce settles one batch and returns how many messages it took. Its error is the database's; a message that fails is
+// dealt with here.
 func (w *Worker[B]) runOnce(ctx context.Context) (int, error) {
 	batch, err := w.settle(ctx, nil, nil)
 	if err == nil || len(batch) == 0 || pg.IsTransient(err) {
@@ -128,8 +127,8 @@ func (w *Worker[B]) runOnce(ctx context.Context) (int, error) {
 		func(m Stored, cause error) error { return w.stop(ctx, m, cause) })
 }
 
-// settle claims and handles a batch in one transaction, or, if only is not nil, that part of one that has failed. The
-// batch is returned also when it failed.
+// settle claims and handles a batch in one transaction. If only is not nil, it does so with that part of a batch that
+// has failed. It returns the batch even if it fails.
 func (w *Worker[B]) settle(ctx context.Context, failed, only []Stored) ([]Stored, error) {
 	var (
 		batch     claimed
@@ -169,7 +168,7 @@ func (w *Worker[B]) claim(ctx context.Context, tx *sqlx.Tx, failed, only []Store
 	return batch, err
 }
 
-// settled tells of a batch that was committed.
+// settled reports a batch that was committed.
 func (w *Worker[B]) settled(messages int, begin time.Time, committed func()) {
 	w.batches.Observe(float64(messages))
 	w.duration.Observe(time.Since(begin).Seconds())
@@ -211,16 +210,16 @@ type claimed struct {
 	probed []Stored // those messages
 }
 
-// apart tells which messages of stopped accounts are claimed all the same; see Inbox.Apart.
+// apart reports which messages of stopped accounts are claimed all the same; see Inbox.Apart.
 type apart func(ctx context.Context, tx *sqlx.Tx, messages []Stored) ([]bool, error)
 
 // claim locks lanes that have ready messages, from a random one on, until one batch is full, and reads the batch,
 // sorted by arrival. The locks are taken in a statement of their own and the messages are read by a later one: a
 // statement that did both would read what was there before the lock.
 //
-// Where the batch before was full, turn is not nil, and says with which tenants' shares half of the batch begins. The
-// other half goes by arrival. Of a lane it takes the first messages that are in no share, so that of each account's
-// messages the batch has the first ones. claim returns the turn after a full batch.
+// After a full batch, turn is not nil. Then half of the batch goes in equal shares to the tenants whose names follow
+// turn, and the other half by arrival. Messages that are in no share are taken from the front of their lane, so the
+// batch has the first ones of each account. claim returns the turn after a full batch.
 func claim(ctx context.Context, tx *sqlx.Tx, turn *string, limit int, apart apart) (
 	c claimed, next *string, err error) {
 	var rows []claimedRow
@@ -260,8 +259,8 @@ func claim(ctx context.Context, tx *sqlx.Tx, turn *string, limit int, apart apar
 	return c, next, err
 }
 
-// reclaim claims those messages of a batch once more that are in only, except those with others of their account before
-// them that are neither in only nor settled: another worker may have held their lane for a moment.
+// reclaim claims the messages of batch that are in only once more. It leaves out those behind a message of their
+// account that is in batch, not in only and not settled: another worker may have held its lane for a moment.
 func reclaim(ctx context.Context, tx *sqlx.Tx, batch, only []Stored, apart apart) (claimed, error) {
 	lanes, err := lockLanes(ctx, tx, lanesOf(only))
 	if err != nil || len(lanes) == 0 {
@@ -299,7 +298,7 @@ type claimedRow struct {
 	StopProbing   sql.NullBool  `db:"stop_probing"`
 }
 
-// lockLanes takes the locks of these lanes, as far as they are free, and returns those that it has taken.
+// lockLanes locks those of the lanes that are free, and returns them.
 func lockLanes(ctx context.Context, tx *sqlx.Tx, lanes pg.Int16s) (held pg.Int16s, err error) {
 	slices.Sort(lanes)
 	if err := tx.SelectContext(ctx, &held,
@@ -319,8 +318,8 @@ func lockLane(ctx context.Context, tx *sqlx.Tx, lane int16) error {
 	return nil
 }
 
-// lockReadyLanes takes the locks of lanes that have work, as far as they are free. Those after a random lane come
-// first, so that a long queue in one lane does not keep workers from the others.
+// lockReadyLanes locks free lanes that have work. It begins with a random lane, so that a long queue in one lane does
+// not keep workers from the others.
 func lockReadyLanes(ctx context.Context, tx *sqlx.Tx, limit int) (held pg.Int16s, err error) {
 	first := rand.N[int16](contract.Lanes)
 	if err := tx.SelectContext(ctx, &held, `

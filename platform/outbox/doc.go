@@ -11,7 +11,7 @@
 // and gives the Relay a Publisher, such as kafka.NewPublisher. Migrations creates the tables. Any number of processes
 // may run a Relay.
 //
-// # What of Altyn is in here
+// # What is specific to Altyn
 //
 // A message names the lane of its key, from 0 to contract.Lanes-1: messages of one transaction that have the same lane
 // share a row, and a Backlog goes by lanes; contract.Lane(account) fits where the key is an account, and 0 serves

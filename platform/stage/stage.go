@@ -23,9 +23,9 @@ const (
 	longestBackoff  = 2 * time.Second
 )
 
-// Rest is how long a stage that has handled n items, in that time, lets the next ones gather: as long again. So it
-// works half of the time at most, which is hardly a delay where it is fast, and where the machine is slow, or busy
-// with other stages, batches become larger instead of more.
+// Rest is how long a stage that has handled n items in that time lets the next ones gather: as long again. So a stage
+// works at most half of the time. Where it is fast, that is hardly a delay; on a slow or busy machine, batches become
+// larger instead of more numerous.
 func Rest(n int, took time.Duration) time.Duration {
 	if n == 0 || n >= large {
 		return 0
@@ -68,7 +68,7 @@ func (s Signal) Send() {
 	}
 }
 
-// steady is how long a call of Once lasts after which its failure is the first one of a row.
+// steady is how long a call of Once must last for its failure to count as the first of a new row.
 const steady = 10 * longestBackoff
 
 // Loop is the loop of a stage. It begins with a batch, and then waits for the next one: until it is woken, or until it
@@ -81,8 +81,8 @@ type Loop struct {
 	// Once does one batch, and returns how many items it had. What was begun is finished: ctx does not end with that of
 	// Run.
 	Once func(ctx context.Context) (n int, err error)
-	// Look, if not nil, tells whether there is work when nobody has woken the loop: it should cost less than an Once that
-	// finds none.
+	// Look, if not nil, reports whether there is work. It is called when nobody has woken the loop, and should cost less
+	// than a call of Once that finds none.
 	Look func(ctx context.Context) (bool, error)
 
 	Wake  Signal        // says that there is work; nil if nothing does
@@ -93,7 +93,7 @@ type Loop struct {
 	Gather bool // items gather after each batch, see Rest
 }
 
-// Run works until ctx ends, then returns nil. The log tells of the first failure of a row, and of its end.
+// Run works until ctx ends, then returns nil. It logs the first of several failures in a row, and their end.
 func (l Loop) Run(ctx context.Context) error {
 	poll := l.Poll
 	switch {
@@ -146,17 +146,16 @@ func (l Loop) step(ctx context.Context, woken bool) (n int, err error) {
 }
 
 const (
-	// A stage looks at the short interval while it finds what nobody has told it of, so that what other processes commit
-	// does not wait, and at the long one otherwise.
+	// A stage looks at the short interval while it finds work that nobody has woken it for, so that what other processes
+	// commit does not wait. Otherwise it looks at the long one.
 	busyInterval = 5 * time.Millisecond
 	idleInterval = 25 * time.Millisecond
 	busyFor      = time.Second
 )
 
-// Poll says when loops look for what other processes have committed: each look is a question to the database. Where
-// there are no others it never finds anything, and so looks rarely, however much there is to do. Loops that share a
-// Poll take turns: one of them waits for the time to look, the others wait to be woken, or for the first one to be at
-// work.
+// Poll says when loops look for what other processes have committed. Each look is a query. Where there are no other
+// processes a look never finds anything, so it is rare, however much there is to do. Loops that share a Poll take
+// turns: one of them waits until it is time to look; the others wait to be woken, or until the first one is at work.
 type Poll struct {
 	busy, idle time.Duration
 	turn       chan struct{} // has an element while nobody waits for the time
@@ -220,12 +219,12 @@ func (p *Poll) wait(ctx context.Context, wake Signal) (woken bool) {
 	return false
 }
 
-// Isolate finds the items for which a batch has failed with cause, so that the others take effect: it settles each
-// half of the batch by itself and halves again what fails, until an item fails alone, which failed gets with its
+// Isolate finds the items at fault in a batch that failed with cause, so that the others take effect. It settles each
+// half of the batch by itself and halves again what fails, until an item fails alone; failed gets that item and its
 // error. The halves are settled in order. settle must be all or nothing.
 //
-// Isolate ends with the first error that blames does not lay on an item, such as that the database is away, or that
-// failed returns: what comes after it is not settled.
+// Isolate returns the first error that no item is to blame for, such as a lost database, or that failed returns. What
+// comes after it is not settled.
 func Isolate[T any](batch []T, cause error, settle func([]T) error, blames func(error) bool,
 	failed func(T, error) error) error {
 	if len(batch) == 1 {
