@@ -54,7 +54,8 @@ func Ping(ctx context.Context, cfg Config) error {
 // ErrSkipped is the result of a message that was not sent because an earlier one of its key or partition failed.
 var ErrSkipped = errors.New("kafka: not sent, because an earlier message failed")
 
-// unavailable is why one of so many partitions takes no messages, or a whole topic, which counts as one of one.
+// unavailable is the error of a partition that takes no messages; partitions is how many its topic has. For a whole
+// topic it is partition 0 of 1.
 func unavailable(partitions, partition int, err error) error {
 	return &outbox.Unavailable{Partitions: partitions, Partition: partition, Err: err,
 		Lost: broker.IsAny(err, kafkago.UnknownTopicOrPartition, kafkago.UnknownTopicID,

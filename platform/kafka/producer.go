@@ -265,9 +265,9 @@ func (b *batch) cut(list []int) (next, rest []int, total int) {
 	return next, nil, total
 }
 
-// settle handles the result of a request for these messages: it sends them again where that may help. It returns
-// false when the partition must stop there. When the broker refuses one of the messages, settle bisects the list, so
-// that only that message is refused.
+// settle handles the result of a request for these messages, and sends them again where that may help. When the broker
+// refuses one of them, settle bisects the list, so that only that one is refused. It returns false when the partition
+// must stop there.
 func (b *batch) settle(ctx context.Context, list []int, err error) bool {
 	err = b.whileStale(ctx, err, func() error { return b.request(ctx, []part{{b, list}})[0] })
 	switch half := len(list) / 2; {

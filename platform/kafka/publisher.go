@@ -43,7 +43,7 @@ func (p Publisher) Retry(ctx context.Context, messages []outbox.Message) []error
 	return results
 }
 
-// catchUp makes Publish refresh its metadata when it knows less of a topic than Retry.
+// catchUp makes Publish refresh its metadata if it knows less of a topic than Retry does.
 func (p *Producer) catchUp(ctx context.Context, topic string) {
 	was, err := p.pool.Topics(ctx, topic)
 	is, asideErr := p.aside.Topics(ctx, topic)

@@ -121,9 +121,9 @@ var errCreated = errors.New("topics have no leaders yet")
 // lookInterval is how often KeepTopics looks whether topics are still there.
 const lookInterval = 10 * time.Second
 
-// KeepTopics ensures topics in the background until ctx ends, then returns nil. So a service can start while the
-// broker is away, and a topic that is deleted is soon there again. It fails when, at the start, a topic cannot be as
-// it must be or endangers messages; what only might endanger them is logged.
+// KeepTopics ensures topics in the background until ctx ends, then returns nil. So a service can start while the broker
+// is away, and a topic that is deleted is soon there again. It fails if, at the start, a topic cannot be as it must be
+// or endangers messages; what only might endanger them is logged.
 func KeepTopics(ctx context.Context, cfg Config, log *slog.Logger, topics ...string) (refused error) {
 	ctx, end := context.WithCancel(ctx)
 	defer end()

@@ -2,10 +2,10 @@
 // caller's transaction; the Relay publishes what is committed and deletes it once the broker has acknowledged it. A
 // crash between the two publishes a message again, never not at all; its ID tells a reader that it is the same.
 //
-// The order of messages is kept per key: they are published in the order in which their transactions have written
-// them. What a broker refuses for now waits by itself, per part of a topic, and keeps nothing else back; what it
-// refuses for good is parked, with the later messages of its key, until an operator redrives or discards it (Parked).
-// Backlog says when there is no room for more.
+// The order of messages is kept per key: they are published in the order in which their transactions wrote them. What a
+// broker refuses for now waits by itself, per part of a topic, and keeps nothing else back. What it refuses for good is
+// parked, with the later messages of its key, until an operator redrives or discards it (Parked). Backlog says when
+// there is no room for more.
 //
 // The application writes messages (Append, or Insertion in a statement of its own), wakes its Relay after the commit,
 // and gives the Relay a Publisher, such as kafka.NewPublisher. Migrations creates the tables. Any number of processes

@@ -61,9 +61,8 @@ func Append(ctx context.Context, tx *sqlx.Tx, messages ...Message) error {
 	return nil
 }
 
-// Insertion is Append as a part of another statement, such as a WITH query. It returns SQL that inserts those messages
-// for whose subject the condition holds, and the arguments of the whole statement: args, and after them those that the
-// SQL needs.
+// Insertion is Append as a part of another statement, such as a WITH query. It returns SQL that inserts the messages
+// whose subject satisfies the condition, and all arguments of the statement: args, followed by those of the SQL.
 func Insertion(messages []Message, condition string, args []any) (sql string, all []any) {
 	n := len(messages)
 	lanes, subjects, texts := make(pg.Int16s, n), make(pg.Texts, n), make(pg.Texts, n)

@@ -135,7 +135,7 @@ func moveBack(ctx context.Context, tx *sqlx.Tx, topic, key string) (more bool, e
 }
 
 // lockParked excludes, until the transaction ends, everyone else who moves messages to or from outbox_parked. Otherwise
-// the relay could park a message behind others just while these are put back.
+// the relay could park a message behind others while these are being put back.
 func lockParked(ctx context.Context, tx *sqlx.Tx) error {
 	if _, err := tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock($1, 1)`, lockClass); err != nil {
 		return fmt.Errorf("outbox: lock what is parked: %w", err)

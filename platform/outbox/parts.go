@@ -19,7 +19,7 @@ const (
 	// lostBackoff is how often such a topic is tried from then on.
 	lostBackoff = 30 * time.Second
 
-	// catchUp bounds how many messages are read at a time of the parts that are available again. More than can come in
+	// catchUp bounds how many messages are read at a time from parts that are available again. It is more than can come in
 	// meanwhile, so that a part does catch up.
 	catchUp = 2 * batchSize
 )
@@ -35,12 +35,12 @@ func (p part) has(m Message) bool {
 	return p.Topic == m.Topic && contract.Partition(m.Key, p.Partitions) == p.Partition
 }
 
-// waitingPart is a part of a topic that has messages in outbox_waiting, because it took none. Later messages of the
-// part follow them there.
+// waitingPart is a part of a topic that took no messages, and has them in outbox_waiting. Later messages of the part
+// follow them there.
 //
-// Parts of a topic overlap when its number of partitions has changed, or when all of it was away. A key's messages in
-// a smaller part come before those in a larger one, which come before those in the outbox: what comes from the outbox
-// goes to the largest part, what comes from a part and cannot be published goes to a smaller one.
+// Parts of a topic overlap when its number of partitions has changed, or when all of it was away. A key's messages in a
+// smaller part come before those in a larger one, which come before those in the outbox. So a message of the outbox
+// goes to the largest part, and a message of a part that cannot be published goes to a smaller one.
 type waitingPart struct {
 	part
 	available bool // it takes messages again
@@ -48,7 +48,7 @@ type waitingPart struct {
 	// While it is not available, one attempt at a time finds out whether it is again.
 	attempting bool
 	failures   int       // of attempts, in a row
-	due        time.Time // of the next attempt
+	due        time.Time // the time of the next attempt
 
 	lost      bool // the topic does not exist, or we may not write to it
 	lostSince time.Time
@@ -69,8 +69,8 @@ func (w *waitingPart) target(r *Relay, now time.Time) string {
 // waitingParts are the waiting parts by their topics, larger ones first.
 type waitingParts map[string][]*waitingPart
 
-// of returns the part in which a message of the outbox has to wait, or nil. A part whose messages were all read in
-// this step is no obstacle.
+// of returns the part in which a message of the outbox has to wait, or nil. A part that was read to its end in this
+// step is no obstacle.
 func (ws waitingParts) of(m Message) *waitingPart {
 	return ws.find(m, func(w *waitingPart) bool { return !w.readAll })
 }
@@ -136,7 +136,7 @@ func loadParts(ctx context.Context, from sqlx.QueryerContext) (waitingParts, err
 	return ws, nil
 }
 
-// fail notes that a part takes nothing for now; failed are those of which that is known in this step.
+// fail notes that a part takes nothing for now. failed has the parts for which this is noted in this step.
 func (l *leader) fail(p part, reason *Unavailable, failed map[*waitingPart]bool) {
 	w, added := l.waiting.add(p)
 	if added {
@@ -186,7 +186,7 @@ func (l *leader) hold(rows []openRow) {
 	}
 }
 
-// place decides where the messages wait that were not published.
+// place decides where each message that was not published is to wait.
 func (l *leader) place(rows []openRow) {
 	if len(l.waiting) == 0 {
 		return
@@ -214,7 +214,7 @@ func (l *leader) placeOf(row openRow, m Message) *waitingPart {
 	}
 }
 
-// endStep forgets the parts of which everything is published and to which nothing has come in this step.
+// endStep forgets the parts that are published to their end and got no message in this step.
 func (l *leader) endStep(rows []openRow) {
 	if len(l.waiting) == 0 {
 		return
@@ -245,7 +245,7 @@ type attempt struct {
 	results []error
 }
 
-// startAttempts takes the rows with which a part is to be tried out of rows, and starts the attempts.
+// startAttempts removes from rows those with which a part is to be tried, and starts the attempts.
 func (l *leader) startAttempts(ctx context.Context, rows []openRow) []openRow {
 	return slices.DeleteFunc(rows, func(row openRow) bool {
 		w := row.from

@@ -18,8 +18,8 @@ type Publisher interface {
 	// takes none for now. Per key it neither reorders nor sends a message after one that failed. It does not wait for a
 	// topic or a leader.
 	Publish(ctx context.Context, messages []Message) []error
-	// Retry is Publish for messages of a part of a topic that took none before. It may run beside Publish and others like
-	// it.
+	// Retry is Publish for messages of a part of a topic that took none before. It may run at the same time as Publish and
+	// other Retries.
 	Retry(ctx context.Context, messages []Message) []error
 	// Permanent tells whether an error of Publish will come again however often the message is sent.
 	Permanent(err error) bool
@@ -36,7 +36,7 @@ type Unavailable struct {
 func (e *Unavailable) Error() string { return e.Err.Error() }
 func (e *Unavailable) Unwrap() error { return e.Err }
 
-// publish publishes the messages of rows that can be.
+// publish publishes those messages of the rows that can be sent now.
 func (l *leader) publish(ctx context.Context, rows []openRow) {
 	messages := toSend(rows)
 	if len(messages) == 0 {
@@ -47,8 +47,8 @@ func (l *leader) publish(ctx context.Context, rows []openRow) {
 	l.takeResults(rows, l.publisher.Publish(ctx, messages), map[*waitingPart]bool{})
 }
 
-// takeResults takes up the results of what was sent: published messages are open no more, the others say why they are.
-// failed gets the parts of topics that take nothing for now.
+// takeResults notes the results of messages that were sent. Published ones are no longer open; the others get the
+// reason. It adds to failed the parts of topics that take nothing for now.
 func (l *leader) takeResults(rows []openRow, results []error, failed map[*waitingPart]bool) {
 	published, next := 0, 0
 	refused := map[messageKey]bool{}
@@ -78,8 +78,8 @@ func (l *leader) takeResults(rows []openRow, results []error, failed map[*waitin
 	}
 }
 
-// takeError notes why a message of a row was not published. What is refused for good is to be parked, with what comes
-// after it of its key; refused are the keys of such.
+// takeError notes why a message of a row was not published. A message that is refused for good is to be parked, and so
+// are later ones of its key; refused has these keys.
 func (l *leader) takeError(row openRow, m *openMessage, err error,
 	refused map[messageKey]bool, failed map[*waitingPart]bool) {
 	var away *Unavailable
@@ -120,15 +120,15 @@ type openMessage struct {
 	to     *waitingPart // where it is to wait; nil for the outbox
 }
 
-// changed tells whether a row must be replaced by what is left of it: the broker has some of its messages and not
-// others, or some are to be parked or to wait elsewhere. A row of the outbox that is published as a whole is no such
-// row: it is only deleted.
+// changed reports whether a row must be replaced by what is left of it: the broker has some of its messages but not
+// all, or some are to be parked or to wait elsewhere. A row of the outbox that is published as a whole need not be
+// replaced, only deleted.
 func (row openRow) changed() bool {
 	return row.begun && (len(row.open) > 0 || row.from != nil) ||
 		slices.ContainsFunc(row.open, func(m openMessage) bool { return m.behind || m.reason != "" || m.to != row.from })
 }
 
-// goesTo returns where a row is to be stored, if it can be stored unchanged.
+// goesTo returns where a row is to be stored; whole is false unless it can be stored unchanged.
 func (row openRow) goesTo() (to *waitingPart, whole bool) {
 	if row.begun || row.rerouted || len(row.open) == 0 {
 		return nil, false
@@ -137,8 +137,8 @@ func (row openRow) goesTo() (to *waitingPart, whole bool) {
 	return to, !slices.ContainsFunc(row.open, func(m openMessage) bool { return m.behind || m.reason != "" || m.to != to })
 }
 
-// stuck returns why a message that could have been published was not, where its part is available. The first such
-// message has the cause; later ones of its key were just not sent.
+// stuck returns why a message that could have been published was not, though its part is available. The first such
+// message has the cause; later ones of its key were merely not sent.
 func (row openRow) stuck() error {
 	for _, m := range row.open {
 		if m.err != nil && m.reason == "" && m.to == row.from {
@@ -160,8 +160,8 @@ func toSend(rows []openRow) (messages []Message) {
 	return messages
 }
 
-// read returns what is to be published. It reads the rows and what is parked in one transaction: were a parked message
-// put back in between, a later one of its key would overtake it.
+// read returns what is to be published. It reads the rows and what is parked in one transaction: if a parked message
+// were put back in between, a later one of its key would overtake it.
 func (l *leader) read(ctx context.Context) ([]openRow, error) {
 	rows, parked, err := l.readRows(ctx, l.conn)
 	if err != nil || !parked {

@@ -22,9 +22,9 @@ const (
 
 	batchSize = 1000 // messages published at a time; the rest of the last row comes on top
 
-	// deleteAtOnce is how many published rows are deleted together. Fewer wait for others, until the relay next looks by
-	// itself: a statement and a commit for each would cost as much as publishing it. If the relay dies in between, they
-	// are published again.
+	// deleteAtOnce is how many published rows are deleted together. Fewer of them wait for more, at most until the relay
+	// next looks without being woken: a statement and a commit for each would cost as much as publishing it. If the relay
+	// dies in between, they are published again.
 	deleteAtOnce = 64
 
 	// standbyInterval is how often an instance that does not hold the lock asks for it.
@@ -64,8 +64,8 @@ func NewRelay(db *sqlx.DB, publisher Publisher, log *slog.Logger, metrics promet
 	return r
 }
 
-// Instead has messages go to another topic once theirs has not existed, or been forbidden to us, for a minute.
-// fallback names the other topic, or is "" where there is none. It is called before Run.
+// Instead has messages go to another topic once their own has not existed, or has been forbidden to us, for a minute.
+// fallback returns the other topic's name, or "" where there is none. Call it before Run.
 func (r *Relay) Instead(fallback func(topic string) string) { r.fallback = fallback }
 
 // depth tells how much waits to be published.
@@ -179,9 +179,9 @@ func (l *leader) run(ctx context.Context) (err error) {
 	return err
 }
 
-// runOnce publishes one batch. It returns how many messages it took, and why the broker did not take some of them for
-// now; err is the database's. There is no cursor: sequence order is not commit order, so it takes whatever is visible,
-// but for what was published and is not deleted yet.
+// runOnce publishes one batch. It returns how many messages it took, and why the broker refused some of them for now;
+// err is the database's. There is no cursor, since the order of sequence numbers is not that of commits: it takes all
+// rows that are visible, except those that are published and not deleted yet.
 func (l *leader) runOnce(ctx context.Context, woken bool) (n int, refused, err error) {
 	working := context.WithoutCancel(ctx) // a statement that is cut off ends the session; its settings bound the time
 	ended := l.finishAttempts()

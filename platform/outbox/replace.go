@@ -12,11 +12,11 @@ import (
 )
 
 // takeApart replaces rows by what is left of them, in one transaction. Refused messages are parked, each with its
-// reason, and so are messages behind a parked one of their key, if that is still there. The others are stored where
-// they wait, and keep their numbers.
+// reason. A message behind a parked one of its key is parked too, if that one is still there. The other messages are
+// stored where they wait, and keep their numbers.
 //
 // Rows that were published before are deleted in the same transaction. Otherwise, if the relay died in between, an
-// earlier message of a key could be published again after a later one.
+// earlier message of a key might be published again after a later one.
 func (l *leader) takeApart(ctx context.Context, rows []openRow) error {
 	tx, err := l.conn.BeginTxx(ctx, nil)
 	if err != nil {

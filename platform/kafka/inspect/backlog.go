@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	// patience is how long a backlog is tried to be read. Then it fails, so that a command ends.
+	// patience is how long reading a backlog is tried. Then it fails, so that a command ends.
 	patience = 30 * time.Second
 
 	maxBatchMessages = 1000
@@ -113,9 +113,9 @@ func (b *Backlog) Look(ctx context.Context, see func(m kafka.Message, handled bo
 }
 
 // Handle calls handle with what the group has not handled, in batches of at most 1,000 messages of one partition each,
-// and commits each batch once handle has returned nil. An error of handle ends it; the next Backlog begins with that
-// batch. So it does with a batch that was handled and could not be committed. The end of ctx takes effect between two
-// batches. Handle does not join the group: of two at the same time both handle the same messages.
+// and commits each batch once handle has returned nil. An error of handle ends it; the next Backlog then begins with
+// that batch, as it does with a batch that was handled but could not be committed. The end of ctx takes effect between
+// two batches. Handle does not join the group: two Handles at the same time both handle the same messages.
 func (b *Backlog) Handle(ctx context.Context, handle kafka.Handler) error {
 	working := context.WithoutCancel(ctx)
 	for _, p := range b.partitions() {

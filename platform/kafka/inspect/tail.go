@@ -1,5 +1,5 @@
-// Package inspect reads topics for commands and clients, which end, where package kafka serves processes that do not. A
-// Tail reads what comes from now on, a Backlog what is there at this moment.
+// Package inspect reads topics for commands and clients, which come to an end; package kafka serves processes that do
+// not. A Tail reads what comes from now on, a Backlog what is there at this moment.
 package inspect
 
 import (

@@ -33,13 +33,13 @@ type Message struct {
 
 	// Appended is set on a consumed message whose Time is when the broker got it; its writer did not choose that time.
 	Appended bool
-	// Authorization is the values of the headers authorization, in any case, of a consumed message. They are not among
-	// its Headers: a token is for whoever judges the message, and must not go with it into a table, a dead letter or
-	// a log.
+	// Authorization has the values of a consumed message's headers named authorization, in any case. They are not among
+	// its Headers: a token is for whoever judges the message, and must not go with it into a table, a dead letter or a
+	// log.
 	Authorization []string
 
-	// Unreadable is set on a consumed message that stands for offsets which could not be read. Such a message has only its
-	// place.
+	// Unreadable is set on a consumed message that stands for offsets which could not be read. Of such a message only the
+	// place is set.
 	Unreadable *UnreadableError
 }
 
@@ -61,7 +61,7 @@ type Header = kafkago.Header
 // authorization is the header that has a token.
 const authorization = "authorization"
 
-// keepApart moves the headers authorization to where nothing forwards them.
+// keepApart moves the authorization headers out of Headers, which others forward.
 func (m *Message) keepApart() {
 	isToken := func(h Header) bool { return strings.EqualFold(h.Key, authorization) }
 	if !slices.ContainsFunc(m.Headers, isToken) {

@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	// briefWait replaces FetchWait when a fetch leaves out partitions of its broker, so that they are soon in the next
-	// one.
+	// briefWait replaces FetchWait in a fetch that leaves out some of its broker's partitions, so that they are in the
+	// next one soon.
 	briefWait = 25 * time.Millisecond
 
 	nobody = -1 // leads a partition whose leader is not known
@@ -58,7 +58,7 @@ type round struct {
 	fetched []Fetched
 }
 
-// Run reads until ctx ends. It calls accept with what was fetched, and fetches more of it when accept has returned: so
+// Run reads until ctx ends. It calls accept with what was fetched, and fetches more once accept has returned, so
 // whatever arrives meanwhile comes with the next fetch.
 func (r *Reader) Run(ctx context.Context, accept func(fetched []Fetched)) {
 	var rounds sync.WaitGroup
@@ -140,7 +140,7 @@ func (r *Reader) due(ctx context.Context, busy map[int32]bool) (rounds []round) 
 	return rounds
 }
 
-// do fetches and hands the sources back, those that failed after a pause. It hands back none once ctx has ended.
+// do fetches and hands the sources back; those that failed come after a pause. Once ctx has ended it hands back none.
 func (r *Reader) do(ctx context.Context, it round, back chan<- round) {
 	send := func(done round) {
 		select {
@@ -281,7 +281,8 @@ func (c *Pool) Fetch(ctx context.Context, wait time.Duration, positions ...Posit
 	return results
 }
 
-// read reads the broker's answer: what is committed, within transactions or not, and nothing of aborted transactions.
+// read reads the broker's answer: everything that is committed, in a transaction or not, and nothing of aborted
+// transactions.
 func (p Position) read(answered *fetchPartition) Fetched {
 	got := Fetched{
 		Partition: p.Partition, From: p.Offset, Next: p.Offset,
@@ -343,8 +344,9 @@ func (got *Fetched) add(batch *recordBatch) bool {
 	return true
 }
 
-// Offsets returns the first and the last offset of these partitions of a topic, or of all: those of the oldest message
-// that it still has, and of the next one, or, for ReadCommitted, of the first open transaction.
+// Offsets returns the first and the last offset of these partitions of a topic, or of all its partitions: the offset of
+// the oldest message that it still has, and that of the next message, or, for ReadCommitted, of the first open
+// transaction.
 func (c *Pool) Offsets(ctx context.Context, isolation kafkago.IsolationLevel, topic string, ids ...int) (
 	map[int]kafkago.PartitionOffsets, error) {
 	if len(ids) == 0 {

@@ -88,8 +88,8 @@ const (
 
 var errPartitions = errors.New("the topics have other partitions now")
 
-// generation is the time during which this member has the same partitions. It has what was fetched of them handled,
-// while a committer follows.
+// generation is the time during which this member has the same partitions. It fetches their messages and has them
+// handled; a committer follows.
 type generation struct {
 	*Group
 	member     *Member
@@ -204,8 +204,8 @@ func (g *generation) readTopic(ctx context.Context, topic string, sources []*bro
 	})
 }
 
-// arrived notes how far the partitions go, and returns what there is to handle. Some of it may have no messages, such
-// as the end mark of a transaction.
+// arrived notes how far the partitions go, and returns what there is to handle. Some of it may contain no messages,
+// only the end mark of a transaction.
 func (g *generation) arrived(fetched []broker.Fetched) []broker.Fetched {
 	for _, f := range fetched {
 		p := g.partitions[f.Partition]
@@ -264,9 +264,9 @@ func (g *generation) call(ctx context.Context, batch []broker.Message) (err erro
 	return g.handle(ctx, batch)
 }
 
-// commitAsHandled commits offsets until ctx ends. It runs beside the handling, because a commit takes up to 5 ms, which
-// would delay messages and halve the throughput. A commit covers all that was handled until then; the next one follows
-// commitInterval later at the earliest.
+// commitAsHandled commits offsets until ctx ends. It runs beside the handlers: a commit takes up to 5 ms, which would
+// delay messages and halve the throughput. A commit covers all that was handled until then; the next one follows at
+// least commitInterval later.
 func (g *generation) commitAsHandled(ctx context.Context, end context.CancelCauseFunc) {
 	ticker := time.NewTicker(commitInterval)
 	defer ticker.Stop()
