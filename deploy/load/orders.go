@@ -40,7 +40,7 @@ type NewOrder struct {
 	ExpiresIn      string    `json:"expires_in,omitempty"`
 }
 
-// OrdersPath is where orders are placed, and the door that their derived IDs name.
+// OrdersPath is where orders are placed, and the scope of the keys from which their IDs are derived.
 const OrdersPath = "/api/v1/orders"
 
 // The calls of a saga. Each is repeated under its key until it is answered.

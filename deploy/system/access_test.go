@@ -52,9 +52,9 @@ func (b *bundle) ask(method, to, body string, headers ...string) (*http.Response
 	return response, string(text)
 }
 
-// Whatever a page of another site tries, at whichever door, moves no money and reads nothing. Then a thousand clients
+// Whatever a page of another site tries, at whichever address, moves no money and reads nothing. Then a thousand clients
 // announce bodies that never come.
-func TestTheDoorsAreShutToOthers(t *testing.T) {
+func TestPagesOfOtherSitesReachNothing(t *testing.T) {
 	needFiles(t, 3*attackers)
 	services := stack.Instances(1, 1, 0)
 	for i := range services {
@@ -72,7 +72,7 @@ func TestTheDoorsAreShutToOthers(t *testing.T) {
 		fmt.Sprintf(`{"from_account_id":%q,"to_account_id":%q,"amount":"1.00","currency":"RUB"}`, account, uuid.New())
 	refund := "/api/v1/payments/" + order.ID.String() + "/refund"
 	rpc := "/altyn.payments.v1.PaymentService/RefundPayment"
-	for _, door := range []struct{ method, to, body, contentType string }{
+	for _, way := range []struct{ method, to, body, contentType string }{
 		{"POST", gateway + path + "/cancel", "", ""},
 		{"POST", orders + path + "/cancel", "", ""},
 		{"POST", gateway + refund, "", "application/x-www-form-urlencoded"},
@@ -85,7 +85,7 @@ func TestTheDoorsAreShutToOthers(t *testing.T) {
 		{"GET", b.AdminURL("orders") + "/admin/parked", "", ""},
 		{"GET", gateway + "/docs/orders.json", "", ""},
 	} {
-		page, err := url.Parse(door.to)
+		page, err := url.Parse(way.to)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -100,10 +100,10 @@ func TestTheDoorsAreShutToOthers(t *testing.T) {
 				"http://evil.example:" + page.Port(), "Sec-Fetch-Site", "same-origin"}},
 			{421, "misdirected_request", []string{"Host", "evil.example"}},
 		} {
-			response, text := b.ask(door.method, door.to, door.body,
-				append(slices.Clone(from.header), "Content-Type", door.contentType)...)
+			response, text := b.ask(way.method, way.to, way.body,
+				append(slices.Clone(from.header), "Content-Type", way.contentType)...)
 			if response.StatusCode != from.status || !strings.Contains(text, from.code) {
-				t.Errorf("%s %s from %q: %s %s", door.method, door.to, from.header, response.Status, text)
+				t.Errorf("%s %s from %q: %s %s", way.method, way.to, from.header, response.Status, text)
 			}
 		}
 	}

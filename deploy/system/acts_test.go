@@ -124,7 +124,7 @@ func (g *group) begin(t thing, s step) act {
 	r, operation := request{key: key}, ""
 	fields := amountIn(t.amount, currencies[t.purse%len(currencies)])
 	// What waits for money is answered over the broker when it has ended.
-	broker := s.Door == 0 && t.kind != anOrder && !t.wait && !t.brief && len(g.world.purses[t.purse].queue) == 0
+	broker := s.Protocol == 0 && t.kind != anOrder && !t.wait && !t.brief && len(g.world.purses[t.purse].queue) == 0
 	switch t.kind {
 	case aWithdrawal:
 		operation = "withdraw"
@@ -203,7 +203,7 @@ func amountIn(minor int64, currency string) map[string]any {
 func (g *group) deposit(purse int, s step) act {
 	account, body := g.accounts[purse/len(currencies)], amountIn(s.Amount, currencies[purse%len(currencies)])
 	r := request{path: "/api/v1/accounts/" + account.String() + "/deposits", key: g.key(), body: body}
-	if s.Door == 0 {
+	if s.Protocol == 0 {
 		r.command = maps.Clone(body)
 		r.command["operation"], r.command["account_id"] = "deposit", account
 	}
@@ -237,7 +237,7 @@ func (g *group) on(i int, kind string, s step) act {
 	r := request{path: "/api/v1/payments/" + id.String() + "/" + kind + "?wait=30s", key: g.key(), order: id,
 		body: field("amount", text)}
 	over := func(operation, name string) { // the broker
-		if s.Door == 0 {
+		if s.Protocol == 0 {
 			r.command = map[string]any{"operation": operation, name: id}
 			for name, value := range r.body.(map[string]string) {
 				r.command[name] = value
@@ -290,7 +290,7 @@ func (g *group) on(i int, kind string, s step) act {
 	default:
 		panic(kind)
 	}
-	if s.Door != 0 {
+	if s.Protocol != 0 {
 		r.procedure = ""
 	}
 	return act{

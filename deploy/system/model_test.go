@@ -63,7 +63,7 @@ type step struct {
 	AtDeadline                      bool // it is done when something is due
 	Transaction                     bool // word of the goods comes in a transaction of Kafka
 	Copies                          int  // of each request, under one key
-	Door                            int  // 0: over the broker or gRPC, where that can be
+	Protocol                        int  // 0: over the broker or gRPC, where that can be
 }
 
 var (
@@ -104,11 +104,11 @@ func drawStep(t *rapid.T) step {
 		Which:  uniform(t, 60),
 		Manual: uniform(t, 2) == 1, Goods: uniform(t, 3) == 2, Early: uniform(t, 3) == 2, Word: one(t, words),
 		Wait: uniform(t, 2) == 1, Brief: uniform(t, 6) == 5, AtDeadline: uniform(t, 2) == 1, Transaction: uniform(t, 4) == 3,
-		Copies: 1 + uniform(t, 4)/3, Door: uniform(t, 3),
+		Copies: 1 + uniform(t, 4)/3, Protocol: uniform(t, 3),
 	}
 }
 
-// Whatever the clients of three tenants ask of orders, payments and accounts, over whichever door, in whatever order,
+// Whatever the clients of three tenants ask of orders, payments and accounts, over whichever protocol, in whatever order,
 // with whatever is repeated and whichever service is killed meanwhile, everything ends as a simple model says: each
 // order, payment, operation, hold and balance. They guess each other's IDs, keys and references too, and see and move
 // nothing. Where two things happen at the same time, or a deadline decides, the model has all the worlds that there may

@@ -192,7 +192,7 @@ func reasonOf(err error) string {
 	return ""
 }
 
-// answer is what came back of a request, over whichever door: the code of a refusal, or an ID and a deadline.
+// answer is what came back of a request, over whichever protocol: the code of a refusal, or an ID and a deadline.
 type answer struct {
 	code      string
 	ID        uuid.UUID  `json:"id"`
@@ -234,7 +234,7 @@ func (r request) rpc() map[string]any {
 	return in
 }
 
-// balance reads what an account has, over one of two doors.
+// balance reads what an account has, over one of two protocols.
 func (p *party) balance(account uuid.UUID) (actual, frozen map[string]string, err error) {
 	if rand.IntN(2) == 0 {
 		var b contract.Balances
@@ -248,7 +248,7 @@ func (p *party) balance(account uuid.UUID) (actual, frozen map[string]string, er
 	return b.Actual, b.Frozen, p.read("GetBalance", map[string]any{"accountId": account}, &b)
 }
 
-// payment reads an order's payment, over one of two doors.
+// payment reads an order's payment, over one of two protocols.
 func (p *party) payment(order uuid.UUID) (contract.Payment, error) {
 	if rand.IntN(2) == 0 {
 		var got contract.Payment

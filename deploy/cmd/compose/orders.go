@@ -82,10 +82,10 @@ type crowd struct {
 
 // run places orders until stop is closed, and returns when all of them are answered.
 func (c *crowd) run(ctx context.Context, stop <-chan struct{}) error {
-	const pace, atOnce = 25 * time.Millisecond, 64
+	const every, atOnce = 25 * time.Millisecond, 64
 	var inFlight errgroup.Group
 	inFlight.SetLimit(atOnce)
-	tick := time.NewTicker(pace)
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for n := 0; ; n++ {
 		select {

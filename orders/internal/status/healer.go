@@ -18,8 +18,8 @@ import (
 
 const (
 	// A round looks at this many watched orders at most, and announces this many again.
-	maxLooks     = 5000
-	maxQuestions = 1000
+	maxLooks = 5000
+	maxAsked = 1000
 
 	// There are this many rounds in the time that an order is given, but none more often than minRound.
 	rounds   = 30
@@ -102,13 +102,13 @@ func (h *Healer) look(ctx context.Context, tx *sqlx.Tx, now time.Time) (done rou
 		return done, err
 	}
 	var (
-		questions []postgres.Unsettled // to announce again
-		changed   []postgres.Unsettled // to look at later
-		settled   []uuid.UUID          // to forget
+		asked   []postgres.Unsettled // to announce again
+		changed []postgres.Unsettled // to look at later
+		settled []uuid.UUID          // to forget
 	)
 	for _, u := range due {
 		next, ask, watch := u.Watched.Look(&u.Order, now, h.patience)
-		if ask && len(questions) == maxQuestions {
+		if ask && len(asked) == maxAsked {
 			continue // it stays due
 		}
 		if u.Watched.Healed(&u.Order, h.patience) {
@@ -119,17 +119,17 @@ func (h *Healer) look(ctx context.Context, tx *sqlx.Tx, now time.Time) (done rou
 		case !watch:
 			settled = append(settled, u.Order.ID)
 		case ask:
-			questions = append(questions, u)
+			asked = append(asked, u)
 		default:
 			changed = append(changed, u)
 		}
 	}
-	held, err := h.store.Held(ctx, tx, questions, h.patience)
+	held, err := h.store.Held(ctx, tx, asked, h.patience)
 	if err != nil {
 		return done, err
 	}
 	var events []order.Event
-	for _, u := range questions {
+	for _, u := range asked {
 		if held[u.Order.ID] { // it is not asked about in this round after all
 			u.Watched.Asked--
 			u.Watched.AskedAt = time.Time{}

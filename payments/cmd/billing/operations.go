@@ -102,7 +102,7 @@ type (
 		Reason    string `json:"reason" flag:"reason" help:"why; it is kept as the operation's note"`
 		sending
 	}
-	question struct {
+	balanceQuery struct {
 		Account id `json:"account_id" flag:"account" value:"ID" required:"true" help:"the account"`
 		sending
 	}
@@ -148,7 +148,7 @@ func operations(t terminal) []config.Command {
 		operation[cancellation](t, "cancel", "end what waits for money",
 			"The operation ends in error, with the reason cancelled; what waited behind it goes on.",
 			"--operation "+exampleHold, "--operation "+exampleHold+" --reason obsolete"),
-		operation[question](t, "balance", "ask what an account has",
+		operation[balanceQuery](t, "balance", "ask what an account has",
 			"The answer comes in turn: it counts all of the account's commands before it and none after it.",
 			"--account "+exampleA, "--account "+exampleA+" --json | jq -r .body.actual_balance.RUB"),
 	}

@@ -18,9 +18,9 @@ import (
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
-// SubmitAll takes a batch of commands in together and waits for their results, which come in the commands' order: a
-// command that cannot be done, or ends in error, has that as its Err and is in nobody's way. The call's key covers
-// the whole batch; replayed tells that the same one came with it before.
+// SubmitAll accepts a batch of commands and waits for their results, which are in the order of the commands. A command
+// that cannot be done, or that ends in error, has that as its Err and does not affect the others. The call's key covers
+// the whole batch; replayed reports that the same batch came with it before.
 func (s *Service) SubmitAll(
 	ctx context.Context, commands []contract.Command, call Call) (results []Result, replayed bool, err error) {
 	named, err := s.store.Named(ctx, commands...)
@@ -114,7 +114,7 @@ type item struct {
 	asked   ledger.Request // the same without an ID
 }
 
-// items reads a batch that came with a key, or with "", and answers what is not valid.
+// items reads a batch that came with a key, or with "". It fills in the results of commands that are not valid.
 func (b batch) items(key string, results []Result) ([]item, error) {
 	items := make([]item, 0, len(b.commands))
 	for i, c := range b.commands {
@@ -131,8 +131,8 @@ func (b batch) items(key string, results []Result) ([]item, error) {
 	return items, nil
 }
 
-// item reads an item of a batch that came with a key, or with "". A command_id is the item's own key, the same one as
-// over the broker.
+// item reads an item of a batch that came with a key, or with "". A command_id is the item's own key, the same one that
+// it would be over the broker.
 func (b batch) item(key string, index int, c contract.Command) (it item, err error) {
 	it.index, it.command = index, c.CommandID
 	if it.asked, err = Read(c, b.who, b.named, b.currencies); err != nil {
@@ -154,7 +154,7 @@ func (b batch) item(key string, index int, c contract.Command) (it item, err err
 	return it, Identify(&it.request, scope, key)
 }
 
-// keyOfItem tells the items of a batch apart that have no command_id. What it was in earlier versions it must stay.
+// keyOfItem is the key of an item that has no command_id. Stored IDs are derived from it, so it never changes.
 func keyOfItem(key string, index int) string { return key + "#" + strconv.Itoa(index) }
 
 // claim claims the key for the batch, of which these items are valid.
@@ -175,7 +175,7 @@ func (b batch) claim(key string, items []item) idempotency.Claim {
 	return c
 }
 
-// by is whose the batch's key is: the tenant's, or the subject's where an item is restricted to it.
+// by says whose key the batch's is: the tenant's, or the subject's if an item is restricted to the subject.
 func (b batch) by(items []item) identity.Reach {
 	by := identity.Reach{Tenant: b.who.Tenant}
 	for _, it := range items {
@@ -184,9 +184,9 @@ func (b batch) by(items []item) identity.Reach {
 	return by
 }
 
-// canonical is the same for batches whose items say the same, be they valid or not: in whichever order they have
-// their fields, and whether they spell out a default. A command's JSON leaves out what it does not have, so that a
-// field which is added later leaves older fingerprints true.
+// canonical is the same for batches whose items say the same, whether they are valid or not: in any order of their
+// fields, and with defaults spelled out or left out. A command's JSON leaves out what it does not have, so a field that
+// is added later keeps older fingerprints true.
 func (b batch) canonical() []byte {
 	commands := slices.Clone(b.commands)
 	for i := range commands {
@@ -201,12 +201,12 @@ func (b batch) canonical() []byte {
 	return text
 }
 
-// scopeBefore is where an item with a command_id came in for earlier versions, which took it for another command than
-// the same one over the broker. What they accepted keeps its ID.
+// scopeBefore is the scope that earlier versions gave an item with a command_id, as if it were another command than the
+// same one over the broker. What they accepted keeps its ID.
 const scopeBefore = "/api/v1/operations/batch"
 
-// identifyCommands settles what the items with a command_id are: those that an earlier version has accepted keep that
-// one's IDs, and an ID that came with another new account before is refused.
+// identifyCommands gives the items with a command_id their IDs. What an earlier version has accepted keeps the ID that
+// it got then. An ID that came with another new account before is refused.
 func (s *Service) identifyCommands(ctx context.Context, items []item, results []Result) error {
 	var ids []uuid.UUID // as earlier versions gave them
 	for i := range items {
@@ -251,8 +251,8 @@ func shown(r ledger.Request) uuid.UUID {
 	return r.ID
 }
 
-// show puts in place of cancellations what they have ended, as it is now. Where that cannot be read, the outcome gets
-// the error.
+// show replaces cancellations by the operations that they have ended, as these are now. If that cannot be read, the
+// outcome gets the error.
 func (s *Service) show(ctx context.Context, requests []ledger.Request, outcomes []outcome) {
 	var named []uuid.UUID
 	for i, r := range requests {

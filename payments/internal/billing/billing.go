@@ -1,6 +1,6 @@
-// Package billing is the use cases of payments: commands on accounts and their money, the steps of an order's
-// payment, and what both have come to. HTTP, gRPC and the broker adapt it to their forms. It moves no money: a
-// request becomes a message in the inbox, the settlement gives it its effect, and billing waits for the result.
+// Package billing has the use cases of payments: commands on accounts and their money, the steps of an order's payment,
+// and reading what became of them. HTTP, gRPC and the broker adapt it to their forms. It moves no money: a request
+// becomes a message in the inbox, the settlement gives it its effect, and billing waits for the result.
 package billing
 
 import (
@@ -23,8 +23,8 @@ import (
 	"github.com/altyn-pay/altyn/platform/watch"
 )
 
-// Service does what clients ask of the billing core and answers in the contract's forms. Problem tells what its
-// errors mean.
+// Service does what clients ask of the billing core, and answers in the forms of the contract. Problem says what its
+// errors mean to them.
 type Service struct {
 	store      *postgres.Store
 	currencies *money.Currencies
@@ -72,8 +72,8 @@ func (c Call) wait() time.Duration {
 	return resultWait
 }
 
-// enough tells whether an operation need not be waited for any longer. A client that does not say how long it waits is
-// told at once that its request waits for money.
+// enough reports whether the client need not wait for the operation any longer. A client that does not say how long it
+// waits is told at once when its request waits for money.
 func (c Call) enough(op *ledger.Operation) bool {
 	return final(op) || !c.Asked && op.Reason == ledger.WaitingForFunds
 }
@@ -89,8 +89,8 @@ type Result struct {
 	Err       error              // why there is none; of SubmitAll only
 }
 
-// Submit takes a command in and waits for its result. A command that ends in error is a *Refusal; the result then
-// only tells whether it was replayed.
+// Submit accepts a command and waits for its result. If the command ends in error, Submit returns a *Refusal, and the
+// result only says whether it was replayed.
 func (s *Service) Submit(ctx context.Context, c contract.Command, call Call) (Result, error) {
 	request, err := s.request(ctx, c, call)
 	if err != nil {
@@ -144,8 +144,8 @@ func (s *Service) request(ctx context.Context, c contract.Command, call Call) (l
 	return request, outcomes[0].Err
 }
 
-// identify gives a request its ID. A request that an earlier version has accepted, under the key as it was sent,
-// keeps its ID.
+// identify gives a request its ID. A request keeps the ID under which an earlier version has accepted it, derived from
+// the key as it was sent.
 func (s *Service) identify(ctx context.Context, r *ledger.Request, call Call) error {
 	if call.SentKey != "" {
 		before := *r
@@ -164,7 +164,7 @@ func (s *Service) identify(ctx context.Context, r *ledger.Request, call Call) er
 	return Identify(r, call.Scope, call.Key)
 }
 
-// claim makes each key stand for its request for good.
+// claim binds each key to its request for good.
 func (s *Service) claim(ctx context.Context, claims ...idempotency.Claim) ([]idempotency.Outcome, error) {
 	outcomes, err := s.store.Claim(ctx, claims...)
 	if pg.IsOutcomeUnknown(err) {

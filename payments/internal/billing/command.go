@@ -21,9 +21,10 @@ const (
 	maxExpiry = 365 * 24 * time.Hour // of a hold
 )
 
-// Read makes the ledger's request of a command, whichever way it comes in; the request still lacks its ID. named has
-// the hold and the operation that the command names, if they exist. The error is one of package identity where who
-// may not ask for that, contract.FieldErrors, or a *Refusal where what is named is not there for who asks.
+// Read turns a command into a request of the ledger, whichever way it came in; the request has no ID yet. named has the
+// hold and the operation that the command names, if they exist. The error is one of package identity if the client may
+// not ask for this, contract.FieldErrors if the command is not valid, or a *Refusal if the client does not reach what
+// the command names.
 func Read(c contract.Command, who identity.Identity, named postgres.Named, currencies *money.Currencies) (
 	ledger.Request, error) {
 	if err := canonical(&c); err != nil {
@@ -105,7 +106,7 @@ func Read(c contract.Command, who identity.Identity, named postgres.Named, curre
 	return request, f.err
 }
 
-// reach is what who asks may touch by a command, in its canonical form; nothing where there is no such operation.
+// reach is what the client may touch by a command, in its canonical form; nothing if there is no such operation.
 func reach(who identity.Identity, c contract.Command) (identity.Reach, error) {
 	kind := ledger.Kind(c.Operation)
 	if kind == ledger.KindCancel {
@@ -145,7 +146,7 @@ func (f *fields) id(field string, id *uuid.UUID) uuid.UUID {
 	return *id
 }
 
-// same reads an ID for which account_id may stand. Both may be there when they are equal.
+// same reads an ID that may also be given as account_id. Both may be given if they are equal.
 func (f *fields) same(field string, id *uuid.UUID) *uuid.UUID {
 	account := f.command.AccountID
 	if id == nil || account == nil {
@@ -172,7 +173,7 @@ func (f *fields) hold() postgres.NamedRecord {
 	return hold
 }
 
-// owner reads whose a new account is. Who may open accounts of its own only need not say so.
+// owner reads the owner of a new account. A client that may only open accounts of its own need not give it.
 func (f *fields) owner() string {
 	if f.by.Owner != "" && f.command.Owner != "" && f.command.Owner != f.by.Owner {
 		f.fail(&identity.MissingScope{Scope: Scope(ledger.KindCreateAccount)})
@@ -215,7 +216,8 @@ func (f *fields) expiry(longest time.Duration) time.Duration {
 	return expiry
 }
 
-// canonical puts the other names of operations and fields in their place. The same thing may not be said twice.
+// canonical replaces other names of operations and fields by the usual ones. A command may not say the same thing
+// twice.
 func canonical(c *contract.Command) error {
 	if c.Operation == contract.Invoice {
 		c.Operation = string(ledger.KindDeposit)
@@ -241,7 +243,7 @@ func canonical(c *contract.Command) error {
 	return nil
 }
 
-// scopes is the one table of what a command needs, by whichever door it comes.
+// scopes is the one table of the scopes that commands need, whichever way they come.
 var scopes = map[ledger.Kind]identity.Scope{
 	ledger.KindCreateAccount:   identity.AccountsWrite,
 	ledger.KindDeposit:         identity.MoneyIn,
@@ -257,8 +259,9 @@ var scopes = map[ledger.Kind]identity.Scope{
 	ledger.KindRefund:          identity.PaymentsWrite,
 }
 
-// AnyCommand is what a batch of commands needs; each of them needs its own Scope.
+// AnyCommand is the scope that a batch of commands needs. Each of the commands needs its own Scope as well.
 var AnyCommand = identity.AnyOf(identity.AccountsWrite, identity.MoneyIn, identity.MoneyOut)
 
-// Scope is what a client needs for a command. No scope allows what no client may ask for.
+// Scope is the scope that a client needs for a command. For a command that no client may give it is the zero Scope,
+// which allows nothing.
 func Scope(kind ledger.Kind) identity.Scope { return scopes[kind] }

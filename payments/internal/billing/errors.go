@@ -45,11 +45,11 @@ type unknownOutcome struct {
 func (u *unknownOutcome) Error() string { return "outcome unknown: " + u.cause.Error() }
 func (u *unknownOutcome) Unwrap() error { return u.cause }
 
-// errNothingDone marks an error after which surely nothing was done, although the outcome of a commit is not known.
+// errNothingDone marks an error after which surely nothing was done, though the outcome of a commit is unknown.
 var errNothingDone = errors.New("nothing was done")
 
-// Problem is the one table from errors to what clients are told, over HTTP and gRPC and in replies. It is nil where
-// the fault is Altyn's own.
+// Problem is the one table from errors to what clients are told, over HTTP, over gRPC and in replies. It returns nil
+// for a fault of Altyn's own.
 func Problem(err error) *httpserver.Problem {
 	var (
 		refusal *Refusal
@@ -148,8 +148,8 @@ func GRPC(p *httpserver.Problem) codes.Code {
 	return codes.Internal
 }
 
-// outcomeUnknown wraps the error that keeps Altyn from telling what became of a request. Once ctx has ended nobody
-// waits for the answer, and the error stays what it is.
+// outcomeUnknown wraps an error because of which the outcome of a request is unknown. Once ctx has ended nobody waits
+// for the answer, and the error stays as it is.
 func outcomeUnknown(ctx context.Context, operation uuid.UUID, err error) error {
 	if ctx.Err() != nil || errors.As(err, new(*Refusal)) || errors.As(err, new(*unknownOutcome)) {
 		return err

@@ -24,7 +24,7 @@ type Step struct {
 	Reason  string        // of a Reject or Refund: the note
 }
 
-// scope is the same over HTTP and gRPC: a client that repeats a step over the other protocol takes it once.
+// scope is the same over HTTP and gRPC, so a client that repeats a step over the other protocol takes it once.
 func (s Step) scope() string { return "/api/v1/payments/" + s.OrderID.String() + "/" + string(s.Kind) }
 
 // StepResult is what became of a Step.
@@ -99,8 +99,7 @@ func (s *Service) stepRequest(
 	return request, nil
 }
 
-// admit refuses a request of whose outcome orders is told, where the outbox has no room, unless it came with a key
-// before.
+// admit refuses a request whose outcome orders is told of if the outbox has no room, unless it came with a key before.
 func (s *Service) admit(ctx context.Context, r ledger.Request, key string) error {
 	if !s.full(r.Lane) {
 		return nil
@@ -115,8 +114,8 @@ func (s *Service) admit(ctx context.Context, r ledger.Request, key string) error
 	return err
 }
 
-// Payment reads the payment of an order, or waits at most so long for it to be decided. One whose message has not
-// taken effect is created.
+// Payment reads the payment of an order, or waits at most so long for it to be decided. A payment whose message has not
+// taken effect is in status created.
 func (s *Service) Payment(
 	ctx context.Context, by identity.Reach, order uuid.UUID, wait time.Duration) (contract.Payment, error) {
 	payment, err := s.payment(ctx, by, order, wait)

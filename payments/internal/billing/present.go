@@ -15,8 +15,8 @@ import (
 	"github.com/altyn-pay/altyn/platform/outbox"
 )
 
-// Presenter puts what the ledger knows into the contract's forms, with amounts as decimal texts. A currency that is
-// stored and no longer known is a fault of the configuration, and an error: better no answer than one with a wrong
+// Presenter puts what the ledger knows into the forms of the contract, with amounts as decimal texts. A stored currency
+// that is no longer known is a fault of the configuration and an error: no answer is better than one with a wrong
 // number of digits.
 type Presenter struct{ currencies *money.Currencies }
 
@@ -97,7 +97,7 @@ func (p Presenter) Balances(of []postgres.Balance) (contract.Balances, error) {
 	return out, nil
 }
 
-// ReplyTo says how a command of the broker is answered. It travels with the request, and the ledger does not read it.
+// ReplyTo says how to answer a command of the broker. It is stored with the request; the ledger does not read it.
 type ReplyTo struct {
 	Topic     string    `json:"topic"`
 	CommandID uuid.UUID `json:"command_id"`
@@ -121,7 +121,7 @@ func (r ReplyTo) Encode() json.RawMessage {
 	return text
 }
 
-// ReplyToOf reads how a request is answered that has a Reply.
+// ReplyToOf reads the ReplyTo of a request that has a Reply.
 func ReplyToOf(r ledger.Request) (how ReplyTo, err error) {
 	if err = json.Unmarshal(r.Reply, &how); err != nil {
 		err = fmt.Errorf("decode how to reply to %s: %w", r.ID, err)
@@ -147,8 +147,8 @@ func (p Presenter) Reply(book *ledger.Book, r ledger.Request, op *ledger.Operati
 	if err != nil {
 		return outbox.Message{}, 0, fmt.Errorf("encode the reply to %s: %w", r.ID, err)
 	}
-	// The refusal of another request under the same ID is another message: taken for the same, it would hide the reply
-	// that a command which waits gets later.
+	// The refusal of another request under the same ID is a message of its own: with the same ID it would hide the reply
+	// that a waiting command gets later.
 	replied := r.ID
 	if op != nil && op.Fingerprint != r.Fingerprint {
 		replied = r.Fingerprint.UUID

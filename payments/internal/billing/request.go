@@ -20,8 +20,8 @@ import (
 	"github.com/altyn-pay/altyn/platform/watch"
 )
 
-// Message makes the inbox message of a request, in the lane of its account. It is of the tenant that asks; where the
-// system does, the caller says whose the account is.
+// Message makes the inbox message of a request, in the lane of its account. Its tenant is that of who asks. If the
+// system itself asks, the caller sets the tenant of the account.
 func Message(r ledger.Request, traceparent string) postgres.Message {
 	r.Lane, r.Traceparent = contract.Lane(r.AccountID), traceparent
 	return postgres.Message{
@@ -37,8 +37,8 @@ func Request(m postgres.Message) ledger.Request {
 	return r
 }
 
-// Claim claims the key of an identified request for a new account. The ID of such a request depends on the account's,
-// which the client may choose: it does not tell that the same key came with another account before.
+// Claim claims the key of an identified request for a new account. The ID of such a request depends on that of the
+// account, which the client may choose, so the ID does not show that the same key came with another account before.
 func Claim(r ledger.Request, scope, key string) idempotency.Claim {
 	c := idempotency.Claim{
 		Key: contract.DerivedID(r.By.Namespace()+scope, uuid.Nil, key), Fingerprint: r.Fingerprint.UUID,
@@ -48,10 +48,10 @@ func Claim(r ledger.Request, scope, key string) idempotency.Claim {
 	return c
 }
 
-// Identify gives a request its ID and its fingerprint. With a key of the client the ID is derived from the key, its
-// scope and the account that is charged, so that the same request repeated is the same message; without a key the ID
-// is fresh. A new account for which the client has chosen no ID gets one in the same way. Keys are those of who asks:
-// of a tenant, or of its subject where the request is restricted to that.
+// Identify gives a request its ID and its fingerprint. With a key, the ID is derived from the key, its scope and the
+// account that is charged, so that a repeated request is the same message; without one it is fresh. A new account gets
+// its ID in the same way unless the client has chosen one. A key belongs to the tenant that asks, or to the subject if
+// the request is restricted to it.
 func Identify(r *ledger.Request, scope, key string) error {
 	scope = r.By.Namespace() + scope
 	if key == "" {
@@ -144,8 +144,8 @@ func (s *Service) result(ctx, waiting context.Context, watched *watch.Watch[*led
 // meanwhile, and the drain takes twice as long.
 const drainWait = 5 * time.Second
 
-// awhile is a context that ends after the wait, with the token of who asks, or drainWait after the server has begun to
-// drain.
+// awhile returns a context that ends after the wait, when the client's token expires, or drainWait after the server has
+// begun to drain.
 func awhile(ctx context.Context, wait time.Duration) (context.Context, context.CancelFunc) {
 	valid, end := identity.UntilExpired(ctx)
 	waiting, cancel := context.WithTimeout(valid, wait)
@@ -157,7 +157,7 @@ func awhile(ctx context.Context, wait time.Duration) (context.Context, context.C
 }
 
 // await reads an operation, or returns postgres.ErrNotFound. It waits at most so long for the operation to be final,
-// and as long where there is none.
+// and just as long if there is no such operation.
 func (s *Service) await(ctx context.Context, by identity.Reach, id uuid.UUID, wait time.Duration) (
 	*ledger.Operation, error) {
 	watched := s.results.Subscribe(id)
@@ -178,7 +178,7 @@ func (s *Service) await(ctx context.Context, by identity.Reach, id uuid.UUID, wa
 	return op, err
 }
 
-// visible reads an operation, or returns postgres.ErrNotFound where it is not there for who asks. One whose message has
+// visible reads an operation, or returns postgres.ErrNotFound if it is not within reach. An operation whose message has
 // not taken effect is in status Created.
 func (s *Service) visible(ctx context.Context, by identity.Reach, id uuid.UUID) (*ledger.Operation, error) {
 	ctx, cancel := pg.Detached(ctx)
@@ -187,7 +187,7 @@ func (s *Service) visible(ctx context.Context, by identity.Reach, id uuid.UUID) 
 		func() (postgres.Message, error) { return s.store.Waiting(ctx, by, id) })
 }
 
-// operation is visible for who has asked for the operation, and so may see what became of it.
+// operation is visible without a reach, for the client that has asked for the operation itself.
 func (s *Service) operation(ctx context.Context, id uuid.UUID) (*ledger.Operation, error) {
 	ctx, cancel := pg.Detached(ctx)
 	defer cancel()
@@ -200,7 +200,7 @@ func (s *Service) operation(ctx context.Context, id uuid.UUID) (*ledger.Operatio
 	}, func() (postgres.Message, error) { return s.store.Message(ctx, id) })
 }
 
-// find finds an operation as it is settled, or waits.
+// find finds an operation, settled or waiting.
 func find(settled func() (*ledger.Operation, error), waiting func() (postgres.Message, error)) (
 	*ledger.Operation, error) {
 	// A message can take effect between two looks, but only in this direction, so the third one finds it.

@@ -19,15 +19,15 @@ import (
 	"github.com/altyn-pay/altyn/platform/kafka"
 )
 
-// Record is a message of the broker with who has sent it, for the topics on which anybody writes. It has no token: that
-// is needed no more.
+// Record is a message of the broker with its sender, on the topics on which anybody writes. Its token is gone: it has
+// been judged.
 type Record struct {
 	kafka.Message
 	Who     identity.Identity
 	Refused error // why it is not known who has sent it: a problem for the answer
 }
 
-// Access tells who has sent what anybody may write.
+// Access tells who has sent a message on a topic on which anybody writes.
 type Access struct {
 	tokens *bearer.Verifier
 	log    *slog.Logger
@@ -40,9 +40,10 @@ func NewAccess(tokens *bearer.Verifier, log *slog.Logger,
 	return &Access{tokens, log, record}
 }
 
-// Judge tells who has sent each message, by its token at the time at which the broker got it. What an operator has sent
-// for someone else is recorded first, once however often it is delivered. An error means that this cannot be told yet,
-// because the keys of an issuer never came, or not be recorded.
+// Judge finds the sender of each message, by its token at the time at which the broker got the message. What an
+// operator has sent on behalf of someone else is recorded first, once however often it is delivered. An error means
+// that the senders cannot be told yet, because the keys of an issuer never came, or that the acts could not be
+// recorded.
 func (a *Access) Judge(ctx context.Context, messages []kafka.Message) ([]Record, error) {
 	records := make([]Record, len(messages))
 	var acts []actions.Action
@@ -76,7 +77,7 @@ func (a *Access) Judge(ctx context.Context, messages []kafka.Message) ([]Record,
 	return records, a.record(ctx, acts)
 }
 
-// judge returns for whom a message acts, and the operator who has sent it for him, if one has.
+// judge returns the identity for which a message acts, and the operator who has sent it on its behalf, if one has.
 func (a *Access) judge(ctx context.Context, m kafka.Message) (who, operator identity.Identity, err error) {
 	at := m.Time
 	if !m.Appended { // the writer's own word, which may be any
@@ -100,8 +101,8 @@ func (a *Access) judge(ctx context.Context, m kafka.Message) (who, operator iden
 	return who, operator, nil
 }
 
-// Dead returns the message as it becomes a dead letter: with who has sent it, as far as that is known, so that an
-// operator can put it back for the same one. What the sender has written there itself is left out.
+// Dead returns the message as it becomes a dead letter. It names the sender, as far as known, so that an operator can
+// put it back on the sender's behalf. What the sender has written there itself is left out.
 func (r Record) Dead() kafka.Message {
 	m := r.Message
 	if !contract.FromAnyone(m.Topic) || m.Unreadable != nil {
@@ -119,8 +120,8 @@ func (r Record) Dead() kafka.Message {
 	return m
 }
 
-// replies returns the topic for the replies to a command of someone who asks for this one: one of his tenant's, and
-// where nobody is told apart any. Without such a one it is ownReplies.
+// replies returns the topic for the replies to a command whose sender asks for this one. It must be one of the sender's
+// tenant; where nobody is told apart it may be any. Otherwise it is ownReplies.
 func replies(asked string, who identity.Identity) string {
 	mine := contract.ReplyToPrefix + who.Tenant
 	switch {
@@ -131,8 +132,8 @@ func replies(asked string, who identity.Identity) string {
 	return ownReplies(who)
 }
 
-// ownReplies returns the topic for the replies to the commands of someone who asks for none. That of the default tenant
-// is also everybody's whose own does not exist, and that of those who are not known.
+// ownReplies returns the topic for the replies to a sender who asks for none. That of the default tenant also serves
+// those whose own does not exist, and senders that are not known.
 func ownReplies(who identity.Identity) string {
 	if who.Tenant == "" || who.Tenant == identity.DefaultTenant {
 		return contract.TopicReplies

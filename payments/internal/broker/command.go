@@ -109,8 +109,8 @@ func (d *Decoder) request(c *received, named postgres.Named) {
 	c.problem = billing.Identify(r, contract.TopicCommands, c.reply.CommandID.String())
 }
 
-// message makes a message of a command; one that cannot be done becomes a refusal in the queue of the same account,
-// as far as it names one.
+// message makes the inbox message of a command. A command that cannot be done becomes a refusal in the queue of its
+// account, if it names one.
 func (c *received) message() postgres.Message {
 	r, err := c.request, c.problem
 	if err == nil {
@@ -129,8 +129,8 @@ func (c *received) message() postgres.Message {
 	}, c.traceparent)
 }
 
-// claim has commands for new accounts claim their IDs, in their order: the account's ID is the client's, and so the
-// command's ID does not stand for one account by itself.
+// claim has commands that open accounts claim their IDs, in their order: a client may choose the account's ID, so the
+// command's ID alone does not stand for one account.
 func (d *Decoder) claim(ctx context.Context, commands map[int]*received, records int) error {
 	var creations []*received
 	var claims []idempotency.Claim

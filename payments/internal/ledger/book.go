@@ -292,11 +292,11 @@ type Entry struct {
 }
 
 const (
-	// maxBalance is the most that one operation may move, and that a client may be given, frozen money included. It is
-	// half of an int64: so much may still be given back to the client.
+	// maxBalance is the most that one operation may move, and that a client may have, frozen money included. It is half of
+	// an int64, so that as much may still be given back to the client.
 	maxBalance = math.MaxInt64 / 2
-	// maxSystem is what a system account may have, on either side of zero, before an operation moves money: the sum still
-	// fits into an int64.
+	// maxSystem is the most that a system account may have, on either side of zero, before an operation moves money; so
+	// the sum still fits into an int64.
 	maxSystem = math.MaxInt64 / 4
 )
 

@@ -116,7 +116,7 @@ type repeatable interface {
 	repeated() (order uuid.UUID, again bool)
 }
 
-// repeat has the state of a payment told again if orders asks for it. A message that is only delivered twice does not
+// repeat has the state of a payment told again if orders asks for it. A message that is merely delivered twice does not
 // ask.
 func (b *Book) repeat(r Request) {
 	c, ok := r.Command.(repeatable)

@@ -71,8 +71,8 @@ func (c Reject) settle(b *Book, op *Operation, r Request) Reason {
 	return ""
 }
 
-// payment adds what a step of an order's payment touches. A payment that is not in the book may begin with an earlier
-// request of the batch, which needs the same.
+// payment adds what a step of an order's payment touches. If the payment is not in the book, an earlier request of the
+// batch may begin it; that request needs the same.
 func (n *Needs) payment(b *Book, order uuid.UUID) {
 	if p, ok := b.payments[order]; ok {
 		n.spends(p.balance(), p.balance().beside(Revenue))

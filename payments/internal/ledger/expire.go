@@ -10,8 +10,8 @@ import (
 const KindExpire Kind = "expire"
 
 // Expire ends what has waited or was held until its deadline. Its operation is the release of the hold, if there is
-// still one to release. Deadlines go by the database's clock, which has also dated the message; the clock of this
-// process may be behind.
+// still one to release. Deadlines are judged by the database's clock, which has also dated the message; the clock of
+// this process may be behind.
 type Expire struct {
 	HoldID uuid.UUID `json:"hold_id,omitzero"` // one of these two
 	WaitID uuid.UUID `json:"wait_id,omitzero"`

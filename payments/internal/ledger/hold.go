@@ -174,15 +174,15 @@ func (c Release) settle(b *Book, op *Operation, r Request) Reason {
 	return b.free(op, hold, 0, Released)
 }
 
-// hold adds what the end of a hold touches. A hold that is not in the book may be made by an earlier request of the
-// batch, which needs the same.
+// hold adds what the end of a hold touches. If the hold is not in the book, an earlier request of the batch may make
+// it; that request needs the same.
 func (n *Needs) hold(b *Book, id uuid.UUID) {
 	if hold, ok := b.holds[id]; ok {
 		n.spends(hold.balance(), hold.balance().beside(Revenue))
 	}
 }
 
-// ownHold finds a hold that its client wants to end.
+// ownHold finds the hold that a client wants to end.
 func (b *Book) ownHold(op *Operation, r Request, id uuid.UUID, amount int64) (*Hold, Reason) {
 	hold, ok := b.holds[id]
 	switch {

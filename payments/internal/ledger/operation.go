@@ -125,11 +125,10 @@ const (
 	InventoryCompleted  Reason = "inventory_completed" // the goods are set aside; the payment goes on to the money
 )
 
-// A debit takes money from a balance or sets it aside. If it cannot take effect yet, it waits: a payment waits for
-// inventory by itself, and any debit waits for money in the balance's queue. Behind a debit that waits for money come
-// all later debits of the balance, so that they take effect in the order in which they were accepted. What gives money
-// or ends a request passes the queue. The balance counts its queue; whoever credits it, in whichever lane, leaves a
-// Resume behind.
+// A debit takes money from a balance or sets it aside. A debit that cannot take effect yet waits: a payment waits for
+// inventory by itself, and any debit waits for money in the queue of its balance. Later debits of the balance wait
+// behind it, so that they take effect in the order in which they were accepted. What gives money or ends a request
+// passes the queue. The balance counts its queue; whoever credits it, in whichever lane, leaves a Resume behind.
 type debit interface {
 	Command
 	// from is the balance that the money is in.
@@ -277,8 +276,8 @@ func (b *Book) finish(w *Wait, reason Reason) {
 	}
 }
 
-// ask gives a waiting request the Reply of its repetition if it has none: the command came in a batch, and now comes
-// over the broker.
+// ask gives a waiting request the Reply of its repetition if it has none: the command came in a batch over HTTP first,
+// and now over the broker.
 func (b *Book) ask(r Request) {
 	w, ok := b.waits[r.ID]
 	if !ok || r.Reply == nil || w.Request.Reply != nil || w.Request.Fingerprint != r.Fingerprint {
@@ -291,8 +290,8 @@ func (b *Book) ask(r Request) {
 // KindResume is the kind of Resume.
 const KindResume Kind = "resume"
 
-// Resume serves a queue for money after a credit: one debit after another, until one must wait on. The rest of a queue
-// that was put in only in part gets another Resume, which unwait leaves.
+// Resume serves a queue for money after a credit: one debit after another, until one must keep waiting. If only the
+// head of the queue was put in, unwait leaves another Resume for the rest.
 type Resume struct {
 	Currency string `json:"currency,omitempty"`
 }

@@ -95,7 +95,7 @@ func (b *Book) become(p *OrderPayment, s step, r Request) {
 	b.changes.Payments = append(b.changes.Payments, *p)
 }
 
-// begin puts in a payment of which nothing was known.
+// begin adds a payment that is new.
 func (b *Book) begin(p OrderPayment) *OrderPayment {
 	p.CreatedAt, p.UpdatedAt = b.Now, b.Now
 	b.payments[p.OrderID] = &p
@@ -156,7 +156,7 @@ func (c Payment) payment(r Request) OrderPayment {
 	}
 }
 
-// WaitingPayment is the payment that a request will begin once it takes effect, or false if it will begin none.
+// WaitingPayment is the payment that a request begins once it takes effect, or false if it begins none.
 func WaitingPayment(r Request) (OrderPayment, bool) {
 	c, ok := r.Command.(Payment)
 	if !ok {
@@ -191,7 +191,7 @@ func (c Payment) apply(b *Book, r Request) *Operation {
 	return op
 }
 
-// charge takes or holds the money, or has the payment wait for it at the place seq of the queue.
+// charge takes or holds the money. If the payment must wait for money, it gets the place seq in the queue.
 func (c Payment) charge(b *Book, op *Operation, r Request, seq int64) {
 	reason := b.spend(op, r, c)
 	if reason == WaitingForFunds {
@@ -203,7 +203,7 @@ func (c Payment) charge(b *Book, op *Operation, r Request, seq int64) {
 	c.ended(b, op, r)
 }
 
-// ended has the payment follow its operation, which has ended.
+// ended makes the payment follow its operation, which has ended.
 func (c Payment) ended(b *Book, op *Operation, r Request) {
 	p := b.payments[c.OrderID]
 	switch {

@@ -213,7 +213,7 @@ func drawAsked(t *rapid.T, n int) ledger.Request {
 	}).Draw(t, "kind") {
 	case "open": // which ID is whose is fixed: that somebody else has it is the one thing that tells
 		number := tenant + 3*rapid.IntRange(0, 1).Draw(t, "which")
-		r.By.Owner = "" // the doors give a restricted one no account of another owner
+		r.By.Owner = "" // billing.Read opens no account of another owner for a restricted one
 		r.AccountID, r.Command = id(number), ledger.CreateAccount{Owner: []string{"alice", "bob"}[number/3]}
 	case "deposit":
 		r.Command = ledger.Deposit{Currency: "RUB", Amount: amount()}

@@ -242,9 +242,9 @@ func (r *Request) Decode(kind Kind, payload []byte) (err error) {
 	return nil
 }
 
-// Digest identifies what a request asks for: equal requests under one ID have equal digests, whichever way they came
-// in and wherever their answers go. Fingerprints are digests and are stored for ever, so the JSON of a command must
-// not change.
+// Digest identifies what a request asks for: equal requests under one ID have equal digests, whichever way they came in
+// and wherever their replies go. Fingerprints are digests and are stored for ever, so the JSON of a command must not
+// change.
 func (r Request) Digest() (uuid.UUID, error) {
 	text, err := json.Marshal(r.Command)
 	if err != nil {
@@ -253,8 +253,8 @@ func (r Request) Digest() (uuid.UUID, error) {
 	return uuid.NewSHA1(r.ID, append(text, r.Kind()...)), nil
 }
 
-// Reaches tells whether the account of a request is there for the one who asks: an account of another tenant, or of
-// another owner than the request is restricted to, is not.
+// Reaches reports whether the client reaches the account of its request. It does not reach an account of another
+// tenant, or of another owner than the one that it is restricted to.
 func (b *Book) Reaches(r Request) bool { return b.reaches(r, r.AccountID) }
 
 func (b *Book) reaches(r Request, account uuid.UUID) bool {
@@ -262,9 +262,9 @@ func (b *Book) reaches(r Request, account uuid.UUID) bool {
 	return ok && r.By.Covers(a.Tenant, a.Owner)
 }
 
-// Strange is for what requests name and may not know of. It adds to their Needs all of such an account, although the
-// book has it: it is looked up like one that is not there, so that it takes as long. It returns the requests that are
-// not about such an account. What no client asks for acts for the account's own tenant.
+// Strange handles requests that name an account which they may not know of. Such an account is looked up like one that
+// does not exist, so that it takes as long: all of it is added to the Needs, although the book has it. Strange returns
+// the requests that are not about such an account. What no client asks for acts for the account's own tenant.
 func (b *Book) Strange(requests []Request, n Needs) (others []Request) {
 	others = requests
 	for i, r := range requests {
@@ -287,8 +287,8 @@ func (b *Book) Strange(requests []Request, n Needs) (others []Request) {
 	return others
 }
 
-// StrangeTo tells whether a client asks by the request for an account of this tenant and owner that it does not reach.
-// Such a request ends as if the account were not there, whatever else has happened to it.
+// StrangeTo reports whether a client asks for an account of this tenant and owner that it does not reach. Such a
+// request ends as if the account did not exist, whatever else has happened to it.
 func (r Request) StrangeTo(tenant, owner string) bool {
 	return !kinds[r.Kind()].internal && !r.By.Covers(tenant, owner)
 }

@@ -22,8 +22,8 @@ const linkerLock = 0x616c7403
 const MaxLinked = 100
 
 // Link makes links of what batches have written, and returns of how many batches. It does nothing while somebody else
-// does so. If the last head that was published is older than every, it publishes the present one, as the message that
-// publish makes of it.
+// links. If the last published head is older than every, it publishes the present one, as the message that publish
+// makes of it.
 func (s *Store) Link(ctx context.Context, every time.Duration,
 	publish func(contract.LedgerHead) (outbox.Message, error)) (batches int, published bool, err error) {
 	err = pg.InTx(ctx, s.db, func(tx *sqlx.Tx) error {

@@ -39,8 +39,8 @@ type Inventory struct {
 	Traceparent   string    `db:"traceparent"`
 }
 
-// AddInventory stores messages and returns how many of them were new. Of a tenant's messages about the same order, and
-// of those with the same key, the first one counts.
+// AddInventory stores messages and returns how many of them were new. The first message of a tenant about an order
+// counts, and the first one with a key.
 func (s *Store) AddInventory(ctx context.Context, messages []Inventory) (added int, err error) {
 	type key struct {
 		tenant string
@@ -96,9 +96,9 @@ func (s *Store) LookForInventory(ctx context.Context, tx *sqlx.Tx, orders []uuid
 	return nil
 }
 
-// JoinInventory looks at the messages that are due, at most MaxJoins of them. If a message's payment is there, it puts
-// into the inbox what message makes of the two; otherwise the message is due again later. It returns how many messages
-// it has looked at, and how many of them have joined. Any number of processes may call it at once.
+// JoinInventory looks at the messages that are due, at most MaxJoins of them. If the payment of a message exists, it
+// puts the message that message makes of the two into the inbox; otherwise the stored one is due again later. It
+// returns how many it has looked at, and how many of them have joined. Any number of processes may call it at once.
 func (s *Store) JoinInventory(ctx context.Context,
 	message func(m Inventory, account uuid.UUID) Message) (looked, joined int, err error) {
 	err = pg.InTx(ctx, s.db, func(tx *sqlx.Tx) error {

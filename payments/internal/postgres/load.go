@@ -40,8 +40,8 @@ func (s *Store) Load(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, reques
 	return err
 }
 
-// leaveOut takes out of the missing balances those that are not to be made: of accounts that neither exist nor are
-// opened, and those that only strangers to the account ask for.
+// leaveOut removes from the missing balances those that must not be created: of accounts that neither exist nor are
+// being opened, and those that only strangers to the account ask for.
 func leaveOut(missing map[ledger.Key]bool, book *ledger.Book, requests []ledger.Request, needs ledger.Needs) {
 	if len(missing) == 0 {
 		return
@@ -115,8 +115,8 @@ func (l *lookup) add(id uuid.UUID, lane int16) {
 	}
 }
 
-// find puts those of the rows that are there. A LATERAL with LIMIT 1 is looked up in the index for each row, however
-// many rows the planner expects of either side.
+// find calls put with each of the rows that exists. A LATERAL with LIMIT 1 is looked up in the index for each row,
+// however many rows the planner expects on either side.
 func find[R any](ctx context.Context, tx *sqlx.Tx, l lookup, table, key, columns string, put func(R) error) error {
 	if len(l.ids) == 0 {
 		return nil
@@ -136,8 +136,8 @@ func find[R any](ctx context.Context, tx *sqlx.Tx, l lookup, table, key, columns
 	return nil
 }
 
-// How many requests of a queue one Resume serves, at most and at least: what is behind them gets a Resume of its own,
-// so that a batch of many of them loads no more than about maxLoaded.
+// How many requests of a queue one Resume serves, at most and at least. Those behind them get a Resume of their own, so
+// that a batch of many Resumes loads no more than about maxLoaded requests.
 const (
 	maxServed = 200
 	minServed = 4
@@ -176,7 +176,7 @@ func loadQueues(
 	return nil
 }
 
-// nameBalances adds all balances of the accounts of which all are needed.
+// nameBalances adds the balances of those accounts of which all are needed.
 func nameBalances(ctx context.Context, tx *sqlx.Tx, needs ledger.Needs) error {
 	if len(needs.Whole) == 0 {
 		return nil
@@ -195,10 +195,10 @@ func nameBalances(ctx context.Context, tx *sqlx.Tx, needs ledger.Needs) error {
 	return nil
 }
 
-// lockBalances locks and loads balances, and returns those that must be there but are not: a row that is not there
-// cannot be locked, and two first credits would overwrite each other. A balance that has an entry proves that its
-// account exists, and puts it in with its tenant; one without may have been made for an account that was not created
-// in the end.
+// lockBalances locks and loads balances, and returns those that must exist but do not: a row that does not exist cannot
+// be locked, and two first credits would overwrite each other. A balance that has an entry proves that its account
+// exists; the account is put in with its tenant. A balance without one may have been created for an account that was
+// not created in the end.
 func lockBalances(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, keys map[ledger.Key]bool) (
 	missing map[ledger.Key]bool, err error) {
 	accounts, currencies, lanes := keyColumns(keys)
@@ -234,8 +234,8 @@ func lockBalances(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, keys map[
 	return missing, nil
 }
 
-// loadAccounts puts in those of the accounts that exist, as far as the book does not know all that is wanted of them:
-// see ledger.Needs.
+// loadAccounts puts in the accounts that exist and of which the book does not know yet what ledger.Needs says is
+// needed.
 func loadAccounts(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, accounts map[uuid.UUID]bool) error {
 	var ids pg.UUIDs
 	for id, whole := range accounts {

@@ -11,13 +11,13 @@ import (
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
-// Named says whose queues the holds and operations are in that commands name. What does not exist is not there.
+// Named has the holds and operations that commands name, as far as they exist.
 type Named struct {
 	Holds, Operations map[uuid.UUID]NamedRecord
 }
 
-// NamedRecord is what a command on a hold or an operation needs to know of it, first of all whether it reaches it: if
-// it covers the tenant and the owner.
+// NamedRecord is what a command needs to know of a hold or an operation: above all whether it reaches it, which is so
+// if it covers the tenant and the owner.
 type NamedRecord struct {
 	ID        uuid.UUID `db:"id"`
 	Tenant    string    `db:"tenant"`
@@ -28,7 +28,7 @@ type NamedRecord struct {
 
 // Named finds the holds and operations that commands name, including those whose own messages are still in the inbox.
 // One statement sees one moment, in which each of them is in exactly one of its tables. The commands may be of several
-// tenants, each of which is to look at its own only.
+// tenants, each of which may look at its own only.
 func (s *Store) Named(ctx context.Context, commands ...contract.Command) (named Named, err error) {
 	var holds, operations pg.UUIDs
 	for _, c := range commands {

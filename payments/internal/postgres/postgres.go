@@ -73,7 +73,7 @@ func ofOwner(row string) string {
 
 const inboxTenant = `coalesce(i.payload::json->'by'->>'tenant', '` + identity.DefaultTenant + `')`
 
-// getWithin reads one row of what a Reach has found for the client, or of what is nobody's.
+// getWithin reads one row of something that the client is known to reach, or that belongs to nobody.
 func getWithin[R any](ctx context.Context, s *Store, what, query string, args ...any) (row R, err error) {
 	ctx, cancel := pg.Detached(ctx)
 	defer cancel()
@@ -87,7 +87,7 @@ func getWithin[R any](ctx context.Context, s *Store, what, query string, args ..
 	return row, nil
 }
 
-// listWithin reads rows of what a Reach has found for the client, or of what is nobody's.
+// listWithin reads rows of something that the client is known to reach, or that belongs to nobody.
 func listWithin[R any](ctx context.Context, s *Store, what, query string, args ...any) (rows []R, err error) {
 	ctx, cancel := pg.Detached(ctx)
 	defer cancel()
@@ -156,8 +156,8 @@ func (codec) Decode(m inbox.Stored) (*ledger.Request, error) {
 	return r, nil
 }
 
-// strange tells which messages are of those who do not reach the account. They do not wait while it is stopped: an
-// account that is not there would not have them wait, either.
+// strange reports which messages come from clients that do not reach the account. They do not wait while it is stopped,
+// since a message for an account that does not exist would not wait either.
 func strange(ctx context.Context, tx *sqlx.Tx, messages []Message) ([]bool, error) {
 	ids, lanes := make(pg.UUIDs, len(messages)), make(pg.Int16s, len(messages))
 	for i, m := range messages {

@@ -117,8 +117,8 @@ var (
 		len(entryColumns)+1, len(entryColumns)+2, entryColumns, entryColumns.Unnested())
 )
 
-// saveEntries stores entries, and what the batch has written for the chain, all under one time, not before the one
-// given. It returns the time; null where there are no entries.
+// saveEntries stores entries, and what the batch has written for the chain, all under one time that is not before
+// notBefore. It returns the time, which is null if there are no entries.
 func saveEntries(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes, notBefore time.Time) (
 	entered sql.NullTime, err error) {
 	items, n := chain.Batch(changes), len(changes.Entries)

@@ -16,7 +16,7 @@ import (
 // pages is how many pages of a table, of 8 KiB, are read at once.
 const pages = 512
 
-// tableScan reads the rows of a table, as far as they have to do with the chain.
+// tableScan reads those rows of a table that the chain covers or follows from.
 type tableScan struct {
 	kind    chain.Kind
 	table   string         // the kind's, if it is ""

@@ -20,10 +20,10 @@ const (
 	sealed = 1 << 20
 )
 
-// Seal adds the rows to the chain that were written before it, by a version of the service that knew nothing of it,
-// and returns how many. No such version may run any more: what it writes later would need another sealing. It may run
-// beside the service, and again after it was interrupted. Rows that the chain has and the database has not are an
-// error. record writes down what is done, within the first transaction that does some of it.
+// Seal adds to the chain the rows that a version of the service without a chain has written, and returns how many. No
+// such version may still run: what it writes later would need another sealing. Seal may run beside the service, and
+// again after it was interrupted. A row that the chain has and the database has not is an error. record writes down
+// what is done, within the first transaction that does some of it.
 func (s *Store) Seal(ctx context.Context, record func(context.Context, *sqlx.Tx, Sealing) error,
 	progress func(done, all int)) (rows int64, err error) {
 	lock, err := s.db.BeginTxx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead})

@@ -28,8 +28,8 @@ type Deadline struct {
 }
 
 // Expire puts a message into the inbox for each open hold and each waiting request whose time is over. It returns how
-// many messages it has stored, which may be some even after an error. The caller derives their IDs, so that a message
-// that is there already stays one. It leaves out accounts that are stopped at such a message: they would keep the
+// many messages it has stored, possibly some even after an error. The caller derives their IDs, so that a message that
+// is there already stays one. It leaves out accounts that are stopped at such a message, since they would keep the
 // others back.
 func (s *Store) Expire(ctx context.Context, message func(Deadline) Message) (int, error) {
 	var due []Deadline
@@ -81,7 +81,7 @@ const (
 	retellings, retellingGrowth = 4, 8
 )
 
-// saveRetellings stores that the refunds of a batch are to be told again. A later refund of the same payment starts
+// saveRetellings notes that the refunds of a batch are to be told again. A later refund of the same payment starts
 // over.
 func saveRetellings(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) error {
 	var orders pg.UUIDs

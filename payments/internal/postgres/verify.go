@@ -74,8 +74,8 @@ func (d Difference) compare(other Difference) int {
 		cmp.Compare(d.Table, other.Table), cmp.Compare(d.ID, other.ID))
 }
 
-// Verify compares the rows of the database with the chain, as of one moment. What is written meanwhile waits for
-// nothing, but dead rows stay until it has ended. It takes some dozens of megabytes, however large the ledger is.
+// Verify compares the rows of the database with the chain, as of one moment. Writers need not wait meanwhile, but dead
+// rows stay until it has ended. It takes some dozens of megabytes, however large the ledger is.
 func (s *Store) Verify(ctx context.Context, v Verifying) (Verification, error) {
 	const sessions = 2
 	var txs []*sqlx.Tx

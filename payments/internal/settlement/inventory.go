@@ -31,9 +31,9 @@ const (
 	forgetInterval = time.Minute
 )
 
-// Inventory takes in what the inventory system says of orders' goods. A message names an order and no account, and may
-// come before its order, so it cannot go into the inbox as it comes. Receive stores it by its order. Run looks again
-// and again, never once only, for the payments of what is stored, and puts into the inbox what has one. Any number of
+// Inventory accepts what the inventory system says about the goods of orders. A message names an order but no account,
+// and may come before its order, so it cannot go into the inbox as it comes. Receive stores it under its order. Run
+// keeps looking for the payments of stored messages, and puts those that have one into the inbox. Any number of
 // instances may run.
 type Inventory struct {
 	store  *postgres.Store
@@ -59,8 +59,8 @@ func NewInventory(store *postgres.Store, joined func(), log *slog.Logger, metric
 }
 
 // Receive stores messages of the topic inventory, and returns those that cannot be read, with the reasons. Once the
-// caller has kept these elsewhere, it may acknowledge all: the others are stored or of no interest. After an error all
-// must be delivered again.
+// caller has kept these elsewhere, it may acknowledge all of them: the others are stored or of no interest. After an
+// error all must be delivered again.
 func (v *Inventory) Receive(ctx context.Context, records []broker.Record) (
 	unreadable []broker.Record, reasons []error, err error) {
 	messages := make([]postgres.Inventory, 0, len(records))
@@ -157,8 +157,8 @@ func (v *Inventory) forget(ctx context.Context) (forgotten int, err error) {
 
 func (v *Inventory) count(outcome string, n int) { v.messages.WithLabelValues(outcome).Add(float64(n)) }
 
-// inventoryMessage tells an account's queue of the goods of one of its orders. Its ID is derived, so that it is one
-// message however often the inventory system tells of them.
+// inventoryMessage is the message to an account's queue about the goods of one of its orders. Its ID is derived, so it
+// is one message however often the inventory system sends it.
 func inventoryMessage(m postgres.Inventory, account uuid.UUID) postgres.Message {
 	message := billing.Message(ledger.Request{
 		ID: contract.DerivedID(contract.TopicInventory, account, m.OrderID.String()), AccountID: account,

@@ -1,7 +1,6 @@
-// Package settlement gives accepted messages their effect, all in the inbox worker's transaction. The rules are in
-// package ledger; here is the thin shell around them. Beside it are the workers that put messages into the inbox by
-// themselves: for deadlines (Expiry), for the goods of orders (Inventory), and for refunds that are told again
-// (Retelling).
+// Package settlement gives accepted messages their effect, in the transaction of the inbox. The rules are in package
+// ledger; this is the thin shell around them. It also has the workers that put messages into the inbox by themselves:
+// for deadlines (Expiry), for the goods of orders (Inventory), and for refunds that are told again (Retelling).
 package settlement
 
 import (
@@ -105,7 +104,7 @@ func (s *Settlement) Settle(ctx context.Context, tx *sqlx.Tx, messages []postgre
 	}, nil
 }
 
-// awaitingInventory are the orders that wait for their goods from now on.
+// awaitingInventory returns the orders that wait for their goods from now on.
 func awaitingInventory(payments []ledger.OrderPayment) (orders []uuid.UUID) {
 	for _, p := range payments {
 		if p.Status == contract.PaymentCreated && p.Reason == ledger.WaitingForInventory {
@@ -252,8 +251,8 @@ func (b *batch) apply() (ledger.Changes, error) {
 	return changes, nil
 }
 
-// respond adds the reply to a request that has asked for one. While the operation waits there is none; the one that is
-// sent once it has ended answers its repetitions too.
+// respond adds the reply to a request that has asked for one. While the operation waits there is no reply; the one that
+// is sent at its end also answers its repetitions.
 func (b *batch) respond(r ledger.Request, op *ledger.Operation) error {
 	if r.Reply == nil || op != nil && op.Status == ledger.Created && op.Fingerprint == r.Fingerprint {
 		return nil
@@ -267,8 +266,8 @@ func (b *batch) respond(r ledger.Request, op *ledger.Operation) error {
 	return nil
 }
 
-// wait adds a request to the waiting ones of a batch. If it repeats one of them that has asked for no reply, that one
-// gets its Reply instead.
+// wait adds a request to those of the batch that wait. If it repeats one that has asked for no reply, that one gets its
+// Reply instead.
 func wait(waiting []ledger.Completion, r ledger.Request, op *ledger.Operation) []ledger.Completion {
 	if op.Seq == r.Seq {
 		return append(waiting, ledger.Completion{Request: r, Operation: op})
@@ -281,8 +280,8 @@ func wait(waiting []ledger.Completion, r ledger.Request, op *ledger.Operation) [
 	return waiting
 }
 
-// report logs what did not go as it was asked for: what ended in error, what could not be understood, holds whose time
-// was over, and payments that were told again. What succeeds leaves no line.
+// report logs what did not go as the client asked: operations that ended in error, commands that could not be
+// understood, holds that expired, and payments that were told again. What succeeds leaves no line.
 func (s *Settlement) report(
 	requests []ledger.Request, ended, expired []*ledger.Operation, repeated []ledger.OrderPayment) {
 	failed := slices.DeleteFunc(slices.Clone(ended), func(op *ledger.Operation) bool { return op.Status != ledger.Error })
@@ -331,7 +330,7 @@ func Describe(m postgres.Message) []any {
 	return named("order_id", op.OrderID, "hold_id", op.HoldID, "operation_id", refs.Operation)
 }
 
-// named are those of the pairs of a key and an ID that have an ID.
+// named returns the pairs of a key and an ID, without those whose ID is uuid.Nil.
 func named(pairs ...any) (attributes []any) {
 	for i := 0; i+1 < len(pairs); i += 2 {
 		if id, ok := pairs[i+1].(uuid.UUID); ok && id != uuid.Nil {

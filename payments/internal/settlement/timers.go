@@ -18,21 +18,20 @@ import (
 	"github.com/altyn-pay/altyn/platform/stage"
 )
 
-// expiryInterval is how often deadlines are looked for, and so the longest time by which one is met late, apart from
-// what is ahead of it in its account's queue.
+// expiryInterval is how often deadlines are looked for, and so how late one is met at most, apart from what is ahead of
+// it in its account's queue.
 const expiryInterval = 500 * time.Millisecond
 
-// Expiry ends the holds and the waiting requests whose time is over. It moves no money: it puts a message into the
-// inbox, as everybody does, so that an expiry cannot race with a capture, and calls wake. Any number of instances may
-// run.
+// Expiry ends holds and waiting requests whose time is over. It moves no money: like everybody else it puts messages
+// into the inbox, so an expiry cannot race with a capture. Then it calls wake. Any number of instances may run.
 func Expiry(store *postgres.Store, log *slog.Logger, wake func()) stage.Loop {
 	return timer("expiry", log, expiryInterval, wake, func(ctx context.Context) (int, error) {
 		return store.Expire(ctx, expire)
 	})
 }
 
-// expire is the message that ends what has a deadline. Its ID is derived, so that it is one message however often and
-// by however many instances the deadline is found.
+// expire is the message that ends what has a deadline. Its ID is derived, so it is one message however often, and by
+// however many instances, the deadline is found.
 func expire(d postgres.Deadline) postgres.Message {
 	c := ledger.Expire{WaitID: d.ID}
 	if d.Hold {
@@ -44,10 +43,10 @@ func expire(d postgres.Deadline) postgres.Message {
 	return m
 }
 
-// Retelling tells of each refund a few more times, with growing pauses, the first of which is after. Should a broker
-// lose the event after it has acknowledged it, the refund shows on its order all the same. Orders asks by itself for
-// everything else. A retelling is a message in the inbox: the order's own once more, marked as a repetition. Any number
-// of instances may run.
+// Retelling tells of each refund a few more times, with growing pauses, the first of which is after. So a refund shows
+// on its order even if the broker has lost the event that it had acknowledged. About everything else orders asks by
+// itself. A retelling is a message in the inbox: the order's own once more, marked as a repetition. Any number of
+// instances may run.
 func Retelling(store *postgres.Store, after time.Duration, log *slog.Logger, wake func()) stage.Loop {
 	const rounds, longest = 4, 5 * time.Second // rounds in the first pause, the longest time between two
 	return timer("retelling of refunds", log, min(after/rounds, longest), wake, func(ctx context.Context) (int, error) {
