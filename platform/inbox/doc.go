@@ -14,7 +14,7 @@
 // that gives its messages their effect and deletes their rows. A message that fails stops its account alone: it is
 // tried again after growing pauses, and then parked until an operator redrives or discards it (Parked).
 //
-// A message of a stopped account need not wait if its effect does not depend on the messages before it (Inbox.Apart).
+// A message of a stopped account need not wait if its effect does not depend on the messages before it (Inbox.Exempt).
 //
 // The application has one Handler, which gives a batch its effect in the transaction it is handed, and one Codec, by
 // which the messages' bodies are stored. Migrations creates the tables.

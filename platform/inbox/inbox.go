@@ -69,9 +69,9 @@ func (jsonCodec[B]) Decode(m Stored) (body B, err error) {
 
 // Inbox is the stored messages of a database.
 type Inbox[B any] struct {
-	// Apart, if not nil, reports for each of some messages of stopped accounts whether it takes effect all the same,
+	// Exempt, if not nil, reports for each of some messages of stopped accounts whether it takes effect all the same,
 	// because its effect does not depend on the messages before it. Set it before the inbox is used.
-	Apart func(ctx context.Context, tx *sqlx.Tx, messages []Message[B]) ([]bool, error)
+	Exempt func(ctx context.Context, tx *sqlx.Tx, messages []Message[B]) ([]bool, error)
 
 	db    *sqlx.DB
 	codec Codec[B]
@@ -173,9 +173,9 @@ func (x *Inbox[B]) Find(ctx context.Context, id uuid.UUID) (m Message[B], found 
 	return m, err == nil, err
 }
 
-// apart is Apart for rows. A row that cannot be decoded is not apart.
-func (x *Inbox[B]) apart(ctx context.Context, tx *sqlx.Tx, rows []Stored) ([]bool, error) {
-	if x.Apart == nil {
+// exempt is Exempt for rows. A row that cannot be decoded is not exempt.
+func (x *Inbox[B]) exempt(ctx context.Context, tx *sqlx.Tx, rows []Stored) ([]bool, error) {
+	if x.Exempt == nil {
 		return make([]bool, len(rows)), nil
 	}
 	var messages []Message[B]
@@ -185,15 +185,15 @@ func (x *Inbox[B]) apart(ctx context.Context, tx *sqlx.Tx, rows []Stored) ([]boo
 			messages, indexes = append(messages, m), append(indexes, i)
 		}
 	}
-	apart := make([]bool, len(rows))
+	exempt := make([]bool, len(rows))
 	if len(messages) == 0 {
-		return apart, nil
+		return exempt, nil
 	}
-	are, err := x.Apart(ctx, tx, messages)
+	are, err := x.Exempt(ctx, tx, messages)
 	for n, is := range are {
-		apart[indexes[n]] = is
+		exempt[indexes[n]] = is
 	}
-	return apart, err
+	return exempt, err
 }
 
 // decode returns the message of a row.

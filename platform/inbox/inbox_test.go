@@ -426,7 +426,7 @@ func TestSettingAsideReadsNoOtherMessages(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := pg.InTx(t.Context(), b.Service, func(tx *sqlx.Tx) error {
-		batch, err := reclaim(t.Context(), tx, messages, messages, b.inbox().apart)
+		batch, err := reclaim(t.Context(), tx, messages, messages, b.inbox().exempt)
 		if err != nil || len(batch.rows) != 0 {
 			t.Errorf("%d messages of an account that stands still: %v", len(batch.rows), err)
 		}

@@ -212,14 +212,14 @@ func (in *Intake[B]) accept(ctx context.Context, messages []Message[B], arrivals
 		if err != nil {
 			return err
 		}
-		if err := in.setApart(ctx, tx, &a, messages); err != nil {
+		if err := in.setExempt(ctx, tx, &a, messages); err != nil {
 			return err
 		}
 		var indexes []int // of later in messages
 		taken := make(map[uuid.UUID]bool, len(messages))
 		for i, m := range messages {
 			switch {
-			case !a.free[m.Lane], a.stopped[m.AccountID] && !a.apart[i]:
+			case !a.free[m.Lane], a.stopped[m.AccountID] && !a.exempt[i]:
 				later, indexes = append(later, m), append(indexes, i)
 			case !taken[m.ID]: // the second of two is like one that is waiting already
 				taken[m.ID] = true
@@ -279,27 +279,27 @@ func accountsOf[B any](messages []Message[B]) pg.UUIDs {
 type ahead struct {
 	free    map[int16]bool // lanes that this transaction holds and that are empty
 	stopped map[uuid.UUID]bool
-	apart   map[int]bool // messages that do not wait although their account is stopped
+	exempt  map[int]bool // messages that do not wait although their account is stopped
 	at      time.Time
 	seqs    []int64
 }
 
-// setApart finds the messages of stopped accounts that do not wait.
-func (in *Intake[B]) setApart(ctx context.Context, tx *sqlx.Tx, a *ahead, messages []Message[B]) error {
+// setExempt finds the messages of stopped accounts that do not wait.
+func (in *Intake[B]) setExempt(ctx context.Context, tx *sqlx.Tx, a *ahead, messages []Message[B]) error {
 	var some []Message[B]
 	var indexes []int
 	for i, m := range messages {
-		if in.inbox.Apart != nil && a.stopped[m.AccountID] {
+		if in.inbox.Exempt != nil && a.stopped[m.AccountID] {
 			some, indexes = append(some, m), append(indexes, i)
 		}
 	}
 	if len(some) == 0 {
 		return nil
 	}
-	are, err := in.inbox.Apart(ctx, tx, some)
-	a.apart = make(map[int]bool, len(are))
+	are, err := in.inbox.Exempt(ctx, tx, some)
+	a.exempt = make(map[int]bool, len(are))
 	for n, is := range are {
-		a.apart[indexes[n]] = is
+		a.exempt[indexes[n]] = is
 	}
 	return err
 }

@@ -248,17 +248,17 @@ func TestWhatComesForAStoppedAccountIsStored(t *testing.T) {
 }
 
 // A message that fails takes no other one with it: all are stored, and it is found among them.
-// What is apart takes effect while its account is stopped, be it accepted or stored; nothing else of it does, and
+// What is exempt takes effect while its account is stopped, be it accepted or stored; nothing else of it does, and
 // nothing of a lane that is busy.
 func TestWhatIsApartDoesNotWait(t *testing.T) {
 	b := setup(t)
 	box := b.inbox()
-	box.Apart = func(_ context.Context, _ *sqlx.Tx, messages []Stored) ([]bool, error) {
-		apart := make([]bool, len(messages))
+	box.Exempt = func(_ context.Context, _ *sqlx.Tx, messages []Stored) ([]bool, error) {
+		exempt := make([]bool, len(messages))
 		for i, m := range messages {
-			apart[i] = m.Kind == "apart"
+			exempt[i] = m.Kind == "exempt"
 		}
-		return apart, nil
+		return exempt, nil
 	}
 	w := NewWorker(box, b.handle, quick, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	account := uuid.New()
@@ -267,7 +267,7 @@ func TestWhatIsApartDoesNotWait(t *testing.T) {
 		t.Fatal(err)
 	}
 	messages := []Stored{message(account, 0), message(account, 1), message(account, 2), message(account, 3)}
-	messages[1].Kind, messages[3].Kind = "apart", "apart"
+	messages[1].Kind, messages[3].Kind = "exempt", "exempt"
 	b.accept(NewIntake(box, w), messages[:2]...)
 	b.count(1, `SELECT count(*) FROM effects WHERE payload = '1'`)
 	b.insert(messages[2:])

@@ -161,9 +161,9 @@ func (w *Worker[B]) settle(ctx context.Context, failed, only []Stored) ([]Stored
 
 func (w *Worker[B]) claim(ctx context.Context, tx *sqlx.Tx, failed, only []Stored) (claimed, error) {
 	if only != nil {
-		return reclaim(ctx, tx, failed, only, w.inbox.apart)
+		return reclaim(ctx, tx, failed, only, w.inbox.exempt)
 	}
-	batch, turn, err := claim(ctx, tx, w.turn.Load(), batchSize, w.inbox.apart)
+	batch, turn, err := claim(ctx, tx, w.turn.Load(), batchSize, w.inbox.exempt)
 	w.turn.Store(turn)
 	return batch, err
 }
@@ -210,8 +210,8 @@ type claimed struct {
 	probed []Stored // those messages
 }
 
-// apart reports which messages of stopped accounts are claimed all the same; see Inbox.Apart.
-type apart func(ctx context.Context, tx *sqlx.Tx, messages []Stored) ([]bool, error)
+// exempt reports which messages of stopped accounts are claimed all the same; see Inbox.Exempt.
+type exempt func(ctx context.Context, tx *sqlx.Tx, messages []Stored) ([]bool, error)
 
 // claim locks lanes that have ready messages, from a random one on, until one batch is full, and reads the batch,
 // sorted by arrival. The locks are taken in a statement of their own and the messages are read by a later one: a
@@ -220,7 +220,7 @@ type apart func(ctx context.Context, tx *sqlx.Tx, messages []Stored) ([]bool, er
 // After a full batch, turn is not nil. Then half of the batch goes in equal shares to the tenants whose names follow
 // turn, and the other half by arrival. Messages that are in no share are taken from the front of their lane, so the
 // batch has the first ones of each account. claim returns the turn after a full batch.
-func claim(ctx context.Context, tx *sqlx.Tx, turn *string, limit int, apart apart) (
+func claim(ctx context.Context, tx *sqlx.Tx, turn *string, limit int, exempt exempt) (
 	c claimed, next *string, err error) {
 	var rows []claimedRow
 	var after string
@@ -255,13 +255,13 @@ func claim(ctx context.Context, tx *sqlx.Tx, turn *string, limit int, apart apar
 	if len(rows) == limit {
 		next = &after
 	}
-	c, err = leaveStopped(ctx, tx, rows, apart)
+	c, err = leaveStopped(ctx, tx, rows, exempt)
 	return c, next, err
 }
 
 // reclaim claims the messages of batch that are in only once more. It leaves out those behind a message of their
 // account that is in batch, not in only and not settled: another worker may have held its lane for a moment.
-func reclaim(ctx context.Context, tx *sqlx.Tx, batch, only []Stored, apart apart) (claimed, error) {
+func reclaim(ctx context.Context, tx *sqlx.Tx, batch, only []Stored, exempt exempt) (claimed, error) {
 	lanes, err := lockLanes(ctx, tx, lanesOf(only))
 	if err != nil || len(lanes) == 0 {
 		return claimed{}, err
@@ -288,7 +288,7 @@ func reclaim(ctx context.Context, tx *sqlx.Tx, batch, only []Stored, apart apart
 			before[row.AccountID] = true
 		}
 		return before[row.AccountID]
-	}), apart)
+	}), exempt)
 }
 
 // claimedRow is a ready message, and the stop of its account if there is one.
@@ -341,8 +341,8 @@ func bySeq(a, b claimedRow) int { return cmp.Compare(a.Seq, b.Seq) }
 
 // leaveStopped sorts a batch by arrival. It takes the messages of stopped accounts out of it and flags them, so that
 // they are not claimed again before their account is woken. Insert does not look at the stops; here, under the lane's
-// lock, looking at them cannot race with waking an account. Those that are apart stay in the batch.
-func leaveStopped(ctx context.Context, tx *sqlx.Tx, rows []claimedRow, apart apart) (claimed, error) {
+// lock, looking at them cannot race with waking an account. Those that are exempt stay in the batch.
+func leaveStopped(ctx context.Context, tx *sqlx.Tx, rows []claimedRow, exempt exempt) (claimed, error) {
 	slices.SortFunc(rows, bySeq)
 	c := claimed{rows: make([]Stored, 0, len(rows))}
 	var (
@@ -365,7 +365,7 @@ func leaveStopped(ctx context.Context, tx *sqlx.Tx, rows []claimedRow, apart apa
 	if len(waiting) == 0 {
 		return c, nil
 	}
-	are, err := apart(ctx, tx, waiting)
+	are, err := exempt(ctx, tx, waiting)
 	if err != nil {
 		return claimed{}, err
 	}

@@ -43,7 +43,7 @@ type Store struct {
 // New returns a store over the service's database.
 func New(db *sqlx.DB) *Store {
 	s := &Store{db, inbox.New(db, codec{})}
-	s.inbox.Apart = strange
+	s.inbox.Exempt = strange
 	return s
 }
 
