@@ -1,12 +1,12 @@
 // Package kafka publishes and consumes messages with the guarantees the rest of Altyn is built on, and is the only
 // importer of segmentio/kafka-go.
 //
-// A Producer acknowledges a message once all in-sync replicas have it and never lets a key's later message overtake an
-// earlier one. A Consumer hands over whatever has arrived from all of its partitions as one batch and commits the
-// offsets only after the batch was handled: every message is handled at least once, a partition's messages in order.
-// Neither waits for more messages to come, so an idle system answers at the speed of its network and a busy one works
-// in large batches. Duplicates are part of the contract (a lost acknowledgement is a message sent twice); whoever
-// handles a message recognises it by its ID.
+// A Producer acknowledges a message once all in-sync replicas have it, and never lets a later message of a key overtake
+// an earlier one. A Consumer hands over whatever has arrived from all of its partitions of a topic as one batch, and
+// commits the offsets only after the batch was handled: every message is handled at least once, a partition's messages
+// in order. Neither waits for more messages to come, so an idle system answers at the speed of its network and a busy
+// one works in large batches. Duplicates are part of the contract (after a lost acknowledgement a message is sent
+// twice); whoever handles a message recognises it by its ID.
 package kafka
 
 import (
