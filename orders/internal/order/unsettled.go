@@ -6,7 +6,8 @@ import (
 	"github.com/altyn-pay/altyn/platform/contract"
 )
 
-// Unsettled is what is remembered of an order that is not at its end, so that it never waits for ever for a lost event.
+// Unsettled is what is remembered about an order that is not at its end, so that it does not wait for a lost event for
+// ever.
 type Unsettled struct {
 	Version int64     // the order's when it was last looked at; 0 before the first time
 	Asked   int       // how often payments was asked since the order had this version
@@ -52,8 +53,8 @@ func (o *Order) deadline() time.Time {
 }
 
 // Look decides what to do about an order now. patience is how long an order may take without a reason to wait. ask
-// reports that payments must be asked for the payment's state. When watch is false, nothing more will happen by itself,
-// and the order need not be looked at again.
+// reports that payments must be asked for the state of the payment. When watch is false, nothing more will happen by
+// itself, and the order need not be looked at again.
 func (u Unsettled) Look(o *Order, now time.Time, patience time.Duration) (next Unsettled, ask, watch bool) {
 	waits := o.Waits()
 	if o.Status.Settled() && !waits {

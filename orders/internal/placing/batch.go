@@ -135,7 +135,7 @@ func (s *Service) placeBatch(ctx context.Context, b batch, room []bool, results 
 // keyOfItem tells the orders of a batch apart. Stored IDs are derived from it, so it never changes.
 func keyOfItem(index int, key string) string { return strconv.Itoa(index) + ":" + key }
 
-// claim asks for the key to stand for the batch.
+// claim is the claim that binds the key to the batch.
 func (b batch) claim() idempotency.Claim {
 	key := contract.DerivedID(b.scope, uuid.Nil, b.key)
 	c := idempotency.Claim{
@@ -152,7 +152,7 @@ func (b batch) claim() idempotency.Claim {
 	return c
 }
 
-// canonical is the same for batches that ask for the same, whether they spell out a default or not. Fingerprints of
+// canonical is the same for batches that ask for the same, whether they spell out defaults or not. Fingerprints of
 // stored keys are made of it.
 func canonical(requests []order.Request) []byte {
 	same := slices.Clone(requests)

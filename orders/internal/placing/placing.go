@@ -64,7 +64,7 @@ func outcome(id uuid.UUID, err error) error {
 	return err
 }
 
-// Client is who asks for something. Its keys are its own: those of another reach are others.
+// Client is who asks for something. Clients of different reach never share a key.
 type Client struct {
 	Reach   identity.Reach // what the request may touch
 	Subject string         // who it is; "" where nobody is told apart

@@ -177,8 +177,8 @@ func (s *Store) insertOrders(ctx context.Context, placements []*Placement) (take
 	return taken, nil
 }
 
-// results returns the result of each placement after those were stored whose IDs were not taken. tried reports that
-// there was a try before, which may have been committed: an order that was placed at the very same time is of that try.
+// results returns the result of each placement, once those whose IDs were free are stored. tried reports that an
+// earlier try may have been committed: an order that was placed at the very same time is of that try.
 func (s *Store) results(ctx context.Context, placements []*Placement, taken []uuid.UUID, tried bool) ([]Placed, error) {
 	var there map[uuid.UUID]order.Order
 	if len(taken) > 0 {
@@ -223,7 +223,7 @@ func (s *Store) Claim(ctx context.Context, c idempotency.Claim) (repeated bool, 
 	return outcomes[0].Repeated, nil
 }
 
-// Placed returns the fingerprints of those of the orders that exist.
+// Placed returns the fingerprints of the orders that exist among these.
 func (s *Store) Placed(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]uuid.UUID, error) {
 	if len(ids) == 0 {
 		return nil, nil
@@ -257,7 +257,8 @@ type Asked struct {
 	By      identity.Reach
 }
 
-// LockReached is Lock for those orders that somebody reaches who asks for them. It waits for no other one.
+// LockReached is Lock for those of the orders that are within the reach of whoever asks for them. It does not wait for
+// the others.
 func (s *Store) LockReached(ctx context.Context, tx *sqlx.Tx, asked []Asked) (map[uuid.UUID]order.Order, error) {
 	ids, tenants, owners := make(pg.UUIDs, len(asked)), make(pg.Texts, len(asked)), make(pg.Texts, len(asked))
 	for i, a := range asked {

@@ -27,10 +27,10 @@ const (
 	maxRound = 2 * time.Second
 )
 
-// Healer announces orders again that have been pending or cancelling for too long without a reason to wait, since their
-// event or its answer may have been lost after a broker had acknowledged it; payments answers with the payment's
-// present state. It asks about orders that wait for something too, but far more rarely: their last event may be lost as
-// well.
+// Healer announces an order again once it has been pending or cancelling for too long without a reason to wait: its
+// event, or the answer, may have been lost after a broker had acknowledged it. Payments answers with the payment's
+// present state. The healer also asks about orders that do wait for something, though far more rarely: their last event
+// may be lost as well.
 //
 // Any number of processes may run one. They take turns, so the rate is bounded for all of them together.
 type Healer struct {
