@@ -68,7 +68,8 @@ type head struct {
 	publishedAt sql.NullTime
 }
 
-// readHead reads the head in a statement of its own, after the one that took the linker's lock.
+// readHead reads the head in a statement of its own, after the one that took the linker's lock. The statement has a
+// parameter so that it is prepared once per session, not planned anew each second.
 func readHead(ctx context.Context, tx *sqlx.Tx) (h head, err error) {
 	err = tx.QueryRowxContext(ctx, `
 		SELECT coalesce(c.number, 0), coalesce(c.hash, ''), clock_timestamp(), coalesce(h.number, 0), h.at

@@ -50,7 +50,7 @@ func (s *Store) Seal(ctx context.Context, record func(context.Context, *sqlx.Tx,
 	if err := lock.GetContext(ctx, &sealer.sealing.Number, `
 		SELECT CASE WHEN last.n = 0 THEN 1
 			WHEN EXISTS (SELECT FROM chain WHERE sealing = last.n AND items = '') THEN last.n + 1 ELSE last.n END
-		FROM (SELECT coalesce(max(sealing), 0) AS n FROM chain WHERE $1) last`, true); err != nil {
+		FROM (SELECT coalesce(max(sealing), 0) AS n FROM chain) last`); err != nil {
 		return 0, fmt.Errorf("look for sealings: %w", err)
 	}
 	// First without adding anything: nothing may be missing.

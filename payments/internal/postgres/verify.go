@@ -311,6 +311,7 @@ func readItems(link chain.Link, out sink) error {
 
 // readUnlinked reads what is not linked yet.
 func (c *comparison) readUnlinked(ctx context.Context, tx *sqlx.Tx, out sink) error {
+	// Its parameter has the statement prepared: then bytea comes in binary, not as hexadecimal digits.
 	rows, err := tx.QueryContext(ctx, `SELECT timestamptz_send(at), items FROM chain_unlinked WHERE $1`, true)
 	if err != nil {
 		return fmt.Errorf("read what is not linked: %w", err)
