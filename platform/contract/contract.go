@@ -15,7 +15,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// The topics. The key of every message is the account ID as text, but for Inventory and Heads, whose messages name no
+// The topics. The key of every message is the account ID as text, except on Inventory and Heads, whose messages name no
 // account.
 const (
 	TopicOrders    = "orders"
@@ -41,7 +41,7 @@ const IdentityHeader = "identity"
 // DeadLetter returns the topic for messages of a topic that could not be read. Each has the reason in a header.
 func DeadLetter(topic string) string { return topic + ".dlq" }
 
-// Topics are all of them, but for those that clients name for their replies.
+// Topics are all topics, except those that clients name for their replies.
 func Topics() []string {
 	return []string{
 		TopicOrders, DeadLetter(TopicOrders), TopicPayments, DeadLetter(TopicPayments),

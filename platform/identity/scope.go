@@ -56,7 +56,7 @@ func AnyOf(scopes ...Scope) Scope {
 	return Scope(strings.Join(texts, " "))
 }
 
-// List returns the scopes of which a route needs one: more than one for AnyOf, none for Public and Anyone.
+// List returns the scopes of which one suffices: several for AnyOf, none for Public and Anyone.
 func (s Scope) List() []Scope {
 	if s == Public || s == Anyone {
 		return nil

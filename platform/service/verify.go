@@ -67,7 +67,7 @@ func (p *Process) verifyOnce(ctx context.Context) error {
 	return err
 }
 
-// onlyVerified refuses requests, but for documents, until the database is known to fit.
+// onlyVerified refuses all requests except those for documents until the database is known to fit.
 func (p *Process) onlyVerified(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !strings.HasPrefix(r.URL.Path, "/docs") {

@@ -334,7 +334,7 @@ type Cancellation struct {
 	At          time.Time     `db:"at"`
 }
 
-// Cancellations returns those of the orders' cancellations that have begun, by order.
+// Cancellations returns the cancellations of these orders that have begun, by order.
 func (s *Store) Cancellations(ctx context.Context, tx *sqlx.Tx, ids []uuid.UUID) (map[uuid.UUID]Cancellation, error) {
 	cancellations := make(map[uuid.UUID]Cancellation, len(ids))
 	if len(ids) == 0 {

@@ -108,7 +108,7 @@ type batch struct {
 // item is a valid item of a batch.
 type item struct {
 	index   int
-	account uuid.UUID // whose it is as far as the item says
+	account uuid.UUID // that the item names, if any
 	command *uuid.UUID
 	request ledger.Request
 	asked   ledger.Request // the same without an ID
@@ -157,7 +157,7 @@ func (b batch) item(key string, index int, c contract.Command) (it item, err err
 // keyOfItem is the key of an item that has no command_id. Stored IDs are derived from it, so it never changes.
 func keyOfItem(key string, index int) string { return key + "#" + strconv.Itoa(index) }
 
-// claim claims the key for the batch, of which these items are valid.
+// claim is the claim that binds the key to the batch, whose valid items these are.
 func (b batch) claim(key string, items []item) idempotency.Claim {
 	scope := b.by(items).Namespace() + b.scope
 	c := idempotency.Claim{Key: contract.DerivedID(scope, uuid.Nil, key), Makes: make(map[uuid.UUID]uuid.UUID)}

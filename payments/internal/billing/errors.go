@@ -148,8 +148,8 @@ func GRPC(p *httpserver.Problem) codes.Code {
 	return codes.Internal
 }
 
-// outcomeUnknown wraps an error because of which the outcome of a request is unknown. Once ctx has ended nobody waits
-// for the answer, and the error stays as it is.
+// outcomeUnknown wraps an error that leaves the outcome of a request unknown. Once ctx has ended nobody waits for the
+// answer, and the error stays as it is.
 func outcomeUnknown(ctx context.Context, operation uuid.UUID, err error) error {
 	if ctx.Err() != nil || errors.As(err, new(*Refusal)) || errors.As(err, new(*unknownOutcome)) {
 		return err

@@ -29,7 +29,7 @@ type CreateAccount struct {
 
 func (CreateAccount) kind() Kind { return KindCreateAccount }
 
-// The answer to a creation, be it a repeated one, has all of the account.
+// The answer to a creation, even to a repeated one, has all of the account.
 func (CreateAccount) needs(_ *Book, r Request, n *Needs) { n.opens(r.AccountID) }
 
 func (c CreateAccount) operation() Operation {

@@ -50,7 +50,7 @@ type Changes struct {
 	Holds      map[uuid.UUID]*Hold
 	Waits      map[uuid.UUID]*Wait // what waits from now on, for something else than before, or with a Reply
 	Resumes    map[Key]string      // queues for money that need another Resume, with their tenants
-	Tenants    map[Key]string      // of balances with their first entry, but for the default one
+	Tenants    map[Key]string      // of balances with their first entry, unless it is the default one
 
 	// The holds and payments that were put in, as they were then.
 	StoredHolds    map[uuid.UUID]Hold

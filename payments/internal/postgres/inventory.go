@@ -23,7 +23,7 @@ const (
 	minLook = 50 * time.Millisecond
 	maxLook = time.Minute
 
-	// inventoryAge is how long a message is kept, be it for its order or to recognise another one about the same order. An
+	// inventoryAge is how long a message is kept, for its order and to recognise another one about the same order. An
 	// order that comes a day after what was said of its goods fails by its own deadline.
 	inventoryAge = 24 * time.Hour
 	// MaxForgotten is how many rows one statement deletes.
@@ -155,9 +155,9 @@ func payments(of []payment) (orders pg.UUIDs, tenants pg.Texts) {
 	return orders, tenants
 }
 
-// payers finds the accounts that pay these orders, as far as their payments are there. It is a statement of its own,
-// after the one that locked the rows. So either it sees a payment, or the LookForInventory of the transaction that
-// stores the payment is still to come: that waits for the lock, and overrules what is decided here.
+// payers finds the accounts that pay these orders, if their payments exist. It is a statement of its own, after the one
+// that locked the rows. So either it sees a payment, or the LookForInventory of the transaction that stores the payment
+// is still to come: that waits for the lock, and overrules what is decided here.
 func payers(ctx context.Context, tx *sqlx.Tx, rows []Inventory) (map[payment]uuid.UUID, error) {
 	orders := make([]uuid.UUID, len(rows))
 	for i, row := range rows {

@@ -176,7 +176,7 @@ func loadQueues(
 	return nil
 }
 
-// nameBalances adds the balances of those accounts of which all are needed.
+// nameBalances adds all balances of the accounts in needs.Whole.
 func nameBalances(ctx context.Context, tx *sqlx.Tx, needs ledger.Needs) error {
 	if len(needs.Whole) == 0 {
 		return nil
@@ -234,8 +234,8 @@ func lockBalances(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, keys map[
 	return missing, nil
 }
 
-// loadAccounts puts in the accounts that exist and of which the book does not know yet what ledger.Needs says is
-// needed.
+// loadAccounts puts in the accounts that exist, except those of which the book knows all that is needed; see
+// ledger.Needs.
 func loadAccounts(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, accounts map[uuid.UUID]bool) error {
 	var ids pg.UUIDs
 	for id, whole := range accounts {
