@@ -203,8 +203,8 @@ func (l Link) Hash(previous []byte) [sha256.Size]byte {
 }
 
 // Columns are the columns that the hash of a row covers, in their order. The functions below write the same of the
-// ledger's types. A reason is a code, but for that of a cancelled payment, where earlier versions kept what the client
-// said; and while an operation waits, what it waits for changes.
+// ledger's types. A reason is covered, since it is a code, with two exceptions: that of a cancelled payment, where
+// earlier versions kept what the client said, and that of a waiting operation, since what it waits for changes.
 var Columns = map[Kind][]Column{
 	Account: {UUID("id"), Small("lane"), Timestamp("created_at"), Text(tenantAndOwner)},
 	Entry: {
