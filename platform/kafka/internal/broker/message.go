@@ -239,7 +239,7 @@ func (b *recordBatch) records(from int64) (*recordReader, error) {
 	}
 	r := &recordReader{batch: b, from: from, rest: b.packed}
 	codec := b.attributes.Compression()
-	if codec == compress.None || len(b.packed) == 0 { // all records of the batch are compacted away
+	if codec == compress.None {
 		return r, nil
 	}
 	var err error

@@ -22,6 +22,9 @@ var errTooLarge = fmt.Errorf("it has more than the %d bytes allowed once decompr
 // unpack decompresses the records of a batch. It never takes much more memory than limit, whatever size the packed data
 // claims.
 func unpack(codec compress.Compression, packed []byte, limit int) ([]byte, error) {
+	if len(packed) == 0 { // all records of the batch are compacted away
+		return packed, nil
+	}
 	switch codec {
 	case compress.Snappy:
 		return unpackSnappy(packed, limit)
