@@ -5,12 +5,10 @@ package swaggertest
 import (
 	"bytes"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"maps"
 	"net/http"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -20,7 +18,6 @@ import (
 
 	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/identity"
-	"github.com/altyn-pay/altyn/platform/swagger"
 )
 
 // Spec is what the tests need of a document.
@@ -210,28 +207,6 @@ func CheckScopes(t *testing.T, page, heading string, routes ...httpserver.Route)
 	if !slices.Equal(documented, served) {
 		t.Errorf("%s has below %s\n%s\nserved are\n%s", page, heading, strings.Join(documented, "\n"),
 			strings.Join(served, "\n"))
-	}
-}
-
-var update = flag.Bool("update", false, "write what the routes need into the specification, as go generate does")
-
-// CheckSecurity checks that the specification in a file says what the routes need, as swagger.Secure writes it; with
-// the flag -update it writes that.
-func CheckSecurity(t *testing.T, file string, routes ...httpserver.Route) {
-	t.Helper()
-	text, err := os.ReadFile(file)
-	if !*update && err == nil {
-		file = filepath.Join(t.TempDir(), "swagger.json")
-		err = os.WriteFile(file, text, 0o600)
-	}
-	if err == nil {
-		err = swagger.Secure(file, routes...)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	if now, err := os.ReadFile(file); err != nil || !*update && !bytes.Equal(now, text) {
-		t.Errorf("the specification is older than the table of routes: run go generate (%v)", err)
 	}
 }
 

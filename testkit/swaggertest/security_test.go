@@ -1,4 +1,4 @@
-package swagger
+package swaggertest
 
 import (
 	"encoding/json"

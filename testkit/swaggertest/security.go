@@ -1,34 +1,47 @@
-package swagger
+package swaggertest
 
 import (
 	"bytes"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
+	"testing"
 
 	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/identity"
 )
 
-type object = map[string]any
+var update = flag.Bool("update", false, "write what the routes need into the specification, as go generate does")
 
-// Secure writes into a Swagger 2.0 document what its calls need, from the table that is mounted: their security and
-// their scopes (x-scopes, because Swagger 2.0 has none for a token of an unnamed issuer), and the answers 401 and 403.
-// A call without a route, and a route without a call, is an error.
-func Secure(file string, routes ...httpserver.Route) error {
+// CheckSecurity checks that the specification in a file says what the routes need; with the flag -update it writes
+// that.
+func CheckSecurity(t *testing.T, file string, routes ...httpserver.Route) {
+	t.Helper()
 	text, err := os.ReadFile(file)
 	if err != nil {
-		return err
+		t.Fatal(err)
 	}
-	if text, err = secure(text, routes); err != nil {
-		return fmt.Errorf("%s: %w", file, err)
+	now, err := secure(text, routes)
+	if err != nil {
+		t.Fatalf("%s: %v", file, err)
 	}
-	return os.WriteFile(file, text, 0o644)
+	if *update {
+		err = os.WriteFile(file, now, 0o644)
+	}
+	if err != nil || !*update && !bytes.Equal(now, text) {
+		t.Errorf("the specification is older than the table of routes: run go generate (%v)", err)
+	}
 }
 
+type object = map[string]any
+
+// secure writes into a Swagger 2.0 document what its calls need, from the table that is mounted: their security and
+// their scopes (x-scopes, because Swagger 2.0 has none for a token of an unnamed issuer), and the answers 401 and 403.
+// A call without a route, and a route without a call, is an error.
 func secure(text []byte, routes []httpserver.Route) ([]byte, error) {
 	var document object
 	if err := json.Unmarshal(text, &document); err != nil {
@@ -102,59 +115,4 @@ func orList(list []identity.Scope) string {
 		}
 	}
 	return strings.Join(texts, " or ")
-}
-
-// ClientID is that of these pages at an issuer of tokens, where nobody enters another one. It is a public client, with
-// the authorization code, PKCE and the page's oauth2-redirect.html.
-const ClientID = "swagger-ui"
-
-// initOAuth is what a page's Authorize starts with. It asks for all scopes but that of operators.
-func initOAuth() string {
-	var scopes []string
-	for _, scope := range identity.All() {
-		if scope != identity.Operator {
-			scopes = append(scopes, string(scope))
-		}
-	}
-	options, err := json.Marshal(map[string]any{"clientId": ClientID, "scopes": strings.Join(scopes, " "),
-		"usePkceWithAuthorizationCodeGrant": true})
-	if err != nil {
-		panic(err) // A map of texts can always be encoded.
-	}
-	return fmt.Sprintf("ui.initOAuth(%s)", options)
-}
-
-// withLogin adds to a document of Secure that a token can be had by the authorization code, at two URLs of an issuer,
-// instead of being pasted.
-func withLogin(document []byte, authorization, token string) []byte {
-	var spec object
-	_ = json.Unmarshal(document, &spec) // It was read before.
-	definitions, _ := spec["securityDefinitions"].(object)
-	if definitions == nil {
-		return document
-	}
-	scopes := object{}
-	for _, scope := range identity.All() {
-		scopes[string(scope)] = "what is the tenant's"
-		if scope.HasOwn() {
-			scopes[string(scope)+".own"] = "what is the subject's own, and nothing else"
-		}
-	}
-	definitions["login"] = object{"type": "oauth2", "flow": "accessCode", "authorizationUrl": authorization,
-		"tokenUrl": token, "scopes": scopes}
-	paths, _ := spec["paths"].(object)
-	for _, methods := range paths {
-		for _, call := range methods.(object) {
-			call := call.(object)
-			if security, _ := call["security"].([]any); len(security) > 0 {
-				needed := call["x-scopes"]
-				if needed == nil {
-					needed = []any{}
-				}
-				call["security"] = append([]any{object{"login": needed}}, security...)
-			}
-		}
-	}
-	text, _ := json.Marshal(spec) // It was decoded from JSON.
-	return text
 }
