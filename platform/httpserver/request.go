@@ -280,6 +280,14 @@ func TimeParam(r *http.Request, name string) (*time.Time, error) {
 	return &at, nil
 }
 
+// TimesParam reads ?from= and ?to= as TimeParam does.
+func TimesParam(r *http.Request) (from, to *time.Time, err error) {
+	if from, err = TimeParam(r, "from"); err == nil {
+		to, err = TimeParam(r, "to")
+	}
+	return from, to, err
+}
+
 // UUIDParam reads a UUID in the canonical form of 36 characters; it is not Valid when there is none.
 func UUIDParam(r *http.Request, name string) (uuid.NullUUID, error) {
 	text := r.URL.Query().Get(name)

@@ -54,7 +54,7 @@ func (a *API) Routes() []httpserver.Route {
 		httpserver.NewRoute("POST", Path, identity.OrdersWrite, httpserver.Handle(a.place, "wait")),
 		httpserver.NewRoute("POST", Path+"/batch", identity.OrdersWrite, httpserver.Handle(a.placeBatch)),
 		httpserver.NewRoute("GET", Path, identity.OrdersRead,
-			httpserver.Handle(a.list, "account_id", "status", "reference", "limit", "cursor")),
+			httpserver.Handle(a.list, append(filters, "limit", "cursor")...)),
 		httpserver.NewRoute("GET", Path+"/{id}", identity.OrdersRead, httpserver.Handle(a.get, "wait")),
 		httpserver.NewRoute("POST", Path+"/{id}/cancel", identity.OrdersWrite, httpserver.Handle(a.cancel, "wait")),
 		httpserver.NewRoute("GET", Path+"/{id}/timeline", identity.OrdersRead, httpserver.Handle(a.timeline)),

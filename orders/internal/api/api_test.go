@@ -442,6 +442,19 @@ func TestList(t *testing.T) {
 		"?reference=ref%202":                    {2},
 		"?limit=2":                              {4, 3},
 		"?status=pending&account_id=" + account: {4, 2, 0},
+		"?reason=insufficient_funds":            {3},
+		"?reason=expired":                       nil,
+		"?reference_prefix=ref":                 {4, 3, 2, 1, 0},
+		"?reference_prefix=ref%204":             {4},
+		"?reference_prefix=ef":                  nil,
+		"?owner=alice":                          nil,
+		"?owner_prefix=a":                       nil,
+		"?from=2026-01-01T00:00:00Z":            {4, 3, 2, 1, 0},
+		"?to=2026-01-01T00:00:00Z":              nil,
+		"?currency=USDT":                        nil,
+		"?currency=RUB&min_amount=2500":         {4, 3, 2, 1, 0},
+		"?currency=RUB&max_amount=2499.99":      nil,
+		"?currency=RUB&min_amount=2500.01":      nil,
 	} {
 		a := b.call(t, "GET", "/api/v1/orders"+query, "")
 		page := decode[httpserver.List[api.Order]](t, a, 200)
@@ -469,12 +482,21 @@ func TestList(t *testing.T) {
 		"limit=0", "limit=201", "limit=x", "cursor=x", "cursor=AAAAAAAAAAA", "cursor=__________8", "account_id=17",
 		"status=PAID", "status=created",
 		"reference=" + strings.Repeat("a", 201), "reference=%00", "reference=%ff", "reference=",
+		"reference_prefix=" + strings.Repeat("a", 201), "owner=", "owner=a&owner=a",
+		"owner_prefix=" + strings.Repeat("a", 201),
+		"reason=" + strings.Repeat("a", 201), "from=today", "to=2026-01-01", "currency=RUBLES", "currency=rub",
+		"min_amount=x&currency=RUB", "min_amount=0&currency=RUB", "min_amount=-1&currency=RUB",
+		"max_amount=1.001&currency=RUB",
 	} {
 		a := b.call(t, "GET", "/api/v1/orders?"+query, "")
 		p := wantProblem(t, a, 400, httpserver.CodeValidationFailed)
 		if name, _, _ := strings.Cut(query, "="); len(p.Errors) != 1 || p.Errors[0].Field != name {
 			t.Errorf("%s: %s", query, a.body)
 		}
+	}
+	p := wantProblem(t, b.call(t, "GET", "/api/v1/orders?min_amount=1", ""), 400, httpserver.CodeValidationFailed)
+	if p.Errors[0].Field != "currency" || !strings.Contains(p.Errors[0].Detail, "min_amount") {
+		t.Errorf("an amount without its currency: %+v", p)
 	}
 }
 

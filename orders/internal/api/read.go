@@ -9,6 +9,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/identity"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 // get answers with one order.
@@ -48,22 +49,31 @@ func (a *API) get(w http.ResponseWriter, r *http.Request) error {
 //
 //	@ID				listOrders
 //	@Summary		List orders
-//	@Description	The newest first, by account, status and reference. A page that is filtered by status looks at no more
-//	@Description	than 10,000 orders, and so does one by account or reference for a token with orders:read.own, or of the
-//	@Description	tenant default where there are others: it may hold fewer than the limit, or none, and still have a
-//	@Description	next_cursor. The list has ended when there is none.
+//	@Description	The newest first. Orders meet all filters that are given. One filter is answered by an index: the reference,
+//	@Description	else the account, else the owner. For others, a page looks at no more than 10,000 orders: it may hold fewer
+//	@Description	than the limit, or none, and still have a next_cursor. The list has ended when there is none.
 //	@Tags			orders
 //	@Produce		json,application/problem+json
-//	@Param			account_id	query		string	false	"only of this account"			format(uuid)
-//	@Param			status		query		string	false	"only in this status"			Enums(pending, authorized, paid, failed, cancelling, cancelled)
-//	@Param			reference	query		string	false	"only with this reference"
-//	@Param			limit		query		int		false	"how many"						minimum(1)	maximum(200)	default(50)
-//	@Param			cursor		query		string	false	"next_cursor of the page before"
-//	@Success		200			{object}	httpserver.List[Order]
-//	@Failure		500			{object}	httpserver.Problem	"internal"
+//	@Param			account_id			query		string	false	"only of this account"	format(uuid)
+//	@Param			status				query		string	false	"only in this status"	Enums(pending, authorized, paid, failed, cancelling, cancelled)
+//	@Param			reason				query		string	false	"only with this reason, such as insufficient_funds"
+//	@Param			reference			query		string	false	"only with this reference"
+//	@Param			reference_prefix	query		string	false	"only with a reference that begins so"
+//	@Param			owner				query		string	false	"only those that this subject has placed"
+//	@Param			owner_prefix		query		string	false	"only those that a subject has placed whose name begins so"
+//	@Param			from				query		string	false	"only those placed from this time on (RFC 3339)"	format(date-time)
+//	@Param			to					query		string	false	"only those placed before this time (RFC 3339)"		format(date-time)
+//	@Param			currency			query		string	false	"only in this currency"
+//	@Param			min_amount			query		string	false	"only of this amount or more; needs the currency"
+//	@Param			max_amount			query		string	false	"only of this amount or less; needs the currency"
+//	@Param			limit				query		int		false	"how many"	minimum(1)	maximum(200)	default(50)
+//	@Param			cursor				query		string	false	"next_cursor of the page before"
+//	@Success		200					{object}	httpserver.List[Order]
+//	@Failure		400					{object}	httpserver.Problem	"validation_failed, unknown_parameter"
+//	@Failure		500					{object}	httpserver.Problem	"internal"
 //	@Router			/api/v1/orders [get]
 func (a *API) list(w http.ResponseWriter, r *http.Request) error {
-	before := postgres.FirstPage // or the cursor's position
+	before := pg.NewestFirst // or the cursor's position
 	limit, err := httpserver.Page(r, &before)
 	if err != nil {
 		return err
@@ -71,7 +81,7 @@ func (a *API) list(w http.ResponseWriter, r *http.Request) error {
 	if before < 1 {
 		return httpserver.BadCursor()
 	}
-	filter, err := readFilter(r)
+	filter, err := a.readFilter(r)
 	if err != nil {
 		return err
 	}
@@ -95,18 +105,60 @@ func (a *API) list(w http.ResponseWriter, r *http.Request) error {
 	return httpserver.WriteJSON(w, http.StatusOK, httpserver.NewList(items, cursor))
 }
 
-func readFilter(r *http.Request) (filter postgres.Filter, err error) {
-	if filter.AccountID, err = httpserver.UUIDParam(r, "account_id"); err != nil {
-		return filter, err
+// filters are the query parameters of readFilter.
+var filters = []string{"account_id", "status", "reason", "reference", "reference_prefix", "owner", "owner_prefix",
+	"from", "to", "currency", "min_amount", "max_amount"}
+
+func (a *API) readFilter(r *http.Request) (f postgres.Filter, err error) {
+	if f.AccountID, err = httpserver.UUIDParam(r, "account_id"); err != nil {
+		return f, err
 	}
-	if filter.Reference, err = httpserver.TextParam(r, "reference", contract.MaxReference); err != nil {
-		return filter, err
+	for _, text := range []struct {
+		name  string
+		limit int
+		to    *string
+	}{
+		{"reference", contract.MaxReference, &f.Reference}, {"reference_prefix", contract.MaxReference, &f.ReferencePrefix},
+		{"owner", identity.MaxSubject, &f.Owner}, {"owner_prefix", identity.MaxSubject, &f.OwnerPrefix},
+		{"reason", contract.MaxReason, &f.Reason},
+	} {
+		if *text.to, err = httpserver.TextParam(r, text.name, text.limit); err != nil {
+			return f, err
+		}
 	}
-	filter.Status = order.Status(r.URL.Query().Get("status"))
-	if filter.Status != "" && !slices.Contains(order.Statuses(), filter.Status) {
-		return filter, contract.Invalid("status", "is not a status of orders")
+	f.Status = order.Status(r.URL.Query().Get("status"))
+	if f.Status != "" && !slices.Contains(order.Statuses(), f.Status) {
+		return f, contract.Invalid("status", "is not a status of orders")
 	}
-	return filter, nil
+	if f.From, f.To, err = httpserver.TimesParam(r); err != nil {
+		return f, err
+	}
+	return f, a.readAmounts(r, &f)
+}
+
+// readAmounts reads between which amounts an order must be. An amount is of a currency.
+func (a *API) readAmounts(r *http.Request, f *postgres.Filter) (err error) {
+	query := r.URL.Query()
+	f.Currency = query.Get("currency")
+	currency, known := a.currencies.Stored(f.Currency)
+	if f.Currency != "" && !known {
+		return contract.Invalid("currency", "is not a currency that is known here")
+	}
+	for _, bound := range []struct {
+		name string
+		to   *int64
+	}{{"min_amount", &f.Min}, {"max_amount", &f.Max}} {
+		if !query.Has(bound.name) {
+			continue
+		}
+		if f.Currency == "" {
+			return contract.Invalid("currency", "is needed with %s", bound.name)
+		}
+		if *bound.to, err = currency.Parse(query.Get(bound.name)); err != nil {
+			return contract.Invalid(bound.name, "%v", err)
+		}
+	}
+	return nil
 }
 
 // timeline answers with what happened to an order.

@@ -23,6 +23,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/platform/money"
 	"github.com/altyn-pay/altyn/platform/outbox"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 	"github.com/altyn-pay/altyn/testkit/outboxtest"
 	"github.com/altyn-pay/altyn/testkit/postgrestest"
 	"github.com/altyn-pay/altyn/testkit/wait"
@@ -279,7 +280,7 @@ func TestSaveNeverGoesBack(t *testing.T) {
 func pages(t testing.TB, store *postgres.Store, filter postgres.Filter, limit int, between func()) []uuid.UUID {
 	t.Helper()
 	var ids []uuid.UUID
-	for before := postgres.FirstPage; before != 0; {
+	for before := pg.NewestFirst; before != 0; {
 		page, next, err := store.List(t.Context(), identity.Default, filter, before, limit)
 		if err != nil {
 			t.Fatal(err)
