@@ -30,8 +30,8 @@ func initOAuth() string {
 	return fmt.Sprintf("ui.initOAuth(%s)", options)
 }
 
-// withLogin adds to a document whose calls name their security that a token can be had by the authorization code, at two URLs of an issuer,
-// instead of being pasted.
+// withLogin adds a login to a document whose calls name their security: a token can be had by the authorization code,
+// at two URLs of an issuer, instead of being pasted.
 func withLogin(document []byte, authorization, token string) []byte {
 	var spec object
 	_ = json.Unmarshal(document, &spec) // It was read before.
