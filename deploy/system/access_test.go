@@ -52,8 +52,8 @@ func (b *bundle) ask(method, to, body string, headers ...string) (*http.Response
 	return response, string(text)
 }
 
-// Whatever a page of another site tries, at whichever address, moves no money and reads nothing. Then a thousand clients
-// announce bodies that never come.
+// Whatever a page of another site tries, at whichever address, moves no money and reads nothing. Then a thousand
+// clients announce bodies that never come.
 func TestPagesOfOtherSitesReachNothing(t *testing.T) {
 	needFiles(t, 3*attackers)
 	services := stack.Instances(1, 1, 0)

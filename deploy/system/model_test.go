@@ -108,11 +108,11 @@ func drawStep(t *rapid.T) step {
 	}
 }
 
-// Whatever the clients of three tenants ask of orders, payments and accounts, over whichever protocol, in whatever order,
-// with whatever is repeated and whichever service is killed meanwhile, everything ends as a simple model says: each
-// order, payment, operation, hold and balance. They guess each other's IDs, keys and references too, and see and move
-// nothing. Where two things happen at the same time, or a deadline decides, the model has all the worlds that there may
-// be, and one of them must be the real one.
+// Whatever the clients of three tenants ask of orders, payments and accounts, over whichever protocol, in whatever
+// order, with whatever is repeated and whichever service is killed meanwhile, everything ends as a simple model says:
+// each order, payment, operation, hold and balance. They guess each other's IDs, keys and references too, and see and
+// move nothing. Where two things happen at the same time, or a deadline decides, the model has all the worlds that
+// there may be, and one of them must be the real one.
 func TestSagasAgreeWithAModel(t *testing.T) {
 	services := stack.Instances(2, 2, 0)
 	for i := range services {
