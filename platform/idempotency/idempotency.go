@@ -34,8 +34,8 @@ type Claim struct {
 	Key         uuid.UUID // derived from the client's key and its scope
 	Fingerprint uuid.UUID // of the request
 
-	// What the request makes, by ID with its fingerprint. Together with Others, IDs of what another request with this
-	// key may have made, it tells of a key that was used with a version of Altyn which kept no keys, and made all of a
+	// Makes is what the request makes: the fingerprints by ID. Others are the IDs of what other requests with this key may
+	// have made. Together they reveal a key that was used with a version of Altyn that kept no keys, and made all of a
 	// request or nothing.
 	Makes  map[uuid.UUID]uuid.UUID
 	Others []uuid.UUID
@@ -109,7 +109,7 @@ func Make(ctx context.Context, db *sqlx.DB, claims []Claim,
 	return outcomes, nil
 }
 
-// foundBefore finds what exists of what requests with keys that are not stored may have made.
+// foundBefore finds what requests have made, as far as it exists, under keys that are not stored.
 func foundBefore(ctx context.Context, claims []Claim, stored map[uuid.UUID]uuid.UUID,
 	made func(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]uuid.UUID, error)) (map[uuid.UUID]uuid.UUID, error) {
 	var ids []uuid.UUID
@@ -147,7 +147,7 @@ func (c Claim) compare(found map[uuid.UUID]uuid.UUID) Outcome {
 	return Outcome{Repeated: same > 0}
 }
 
-// fingerprints reads which requests keys stand for, as far as they stand for any.
+// fingerprints reads the fingerprint of the request that each key stands for, if it stands for one.
 func fingerprints(ctx context.Context, db *sqlx.DB, keys []uuid.UUID) (map[uuid.UUID]uuid.UUID, error) {
 	var rows []struct {
 		ID          uuid.UUID `db:"id"`
@@ -212,9 +212,9 @@ func insert(ctx context.Context, db *sqlx.DB, keys map[uuid.UUID]uuid.UUID) (map
 // maxOthers bounds the IDs that Others makes.
 const maxOthers = 1000
 
-// Others are IDs of what other batches with the same key may have made for these accounts, where id is that of the
-// item with an index: all of them below 1,000 for a single account, else so many of each account that they are 1,000
-// together.
+// Others returns the IDs of what other batches with the same key may have made for these accounts; id is the ID of the
+// item with an index. For a single account these are the first 1,000 items, for several accounts as many of each as
+// make 1,000 together.
 func Others(accounts []uuid.UUID, id func(account uuid.UUID, index int) uuid.UUID) []uuid.UUID {
 	accounts = slices.Clone(accounts)
 	slices.SortFunc(accounts, func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) })
