@@ -78,6 +78,20 @@ func Given[V comparable](value V) any {
 	return value
 }
 
+// Begins restricts a list to rows whose column begins with a prefix, unless that is "" or was taken before. index, if
+// there is one, is where the column is looked up; it counts for the first prefix.
+func (l *List) Begins(column string, prefix *string, index ...Walk) {
+	if *prefix == "" || len(index) > 0 && len(l.Prefixes) > 0 {
+		return
+	}
+	p := Prefix{Column: column, Text: *prefix}
+	if len(index) > 0 {
+		p.Index = &index[0]
+	}
+	l.Prefixes = append(l.Prefixes, p)
+	*prefix = ""
+}
+
 // arguments are those of a statement.
 type arguments []any
 

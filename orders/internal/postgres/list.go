@@ -90,24 +90,16 @@ func (s *Store) list(ctx context.Context, by identity.Reach, f Filter) (pg.List,
 		walk, rest.Owner = with(placed, "subject", f.Owner, true, ""), ""
 	default:
 		walk, mixed = in, by.Tenant == identity.DefaultTenant
-		if f.ReferencePrefix != "" {
-			in.Where += referred
-			list.Prefixes = append(list.Prefixes, pg.Prefix{Column: "reference", Text: f.ReferencePrefix, Index: &in})
-			rest.ReferencePrefix = ""
-		} else if f.OwnerPrefix != "" {
-			list.Prefixes = append(list.Prefixes, pg.Prefix{Column: "subject", Text: f.OwnerPrefix, Index: &placed})
-			rest.OwnerPrefix = ""
-		}
+		in.Where += referred
+		list.Begins("reference", &f.ReferencePrefix, in)
+		list.Begins("subject", &f.OwnerPrefix, placed)
 	}
 	if mixed { // there are no indexes of the default tenant's orders alone
 		walk.Where = ""
 	}
 	list.Walks = []pg.Walk{walk}
-	for column, text := range map[string]string{"reference": rest.ReferencePrefix, "subject": rest.OwnerPrefix} {
-		if text != "" {
-			list.Prefixes = append(list.Prefixes, pg.Prefix{Column: column, Text: text})
-		}
-	}
+	list.Begins("reference", &f.ReferencePrefix)
+	list.Begins("subject", &f.OwnerPrefix)
 	list.Filter = []pg.Condition{
 		{SQL: `t.reference = %[1]s`, Value: pg.Given(rest.Reference)},
 		{SQL: `t.account_id = %[1]s`, Value: pg.Given(rest.AccountID)},

@@ -47,34 +47,30 @@ func (a *API) createAccount(w http.ResponseWriter, r *http.Request) error {
 
 // listAccounts lists accounts.
 //
-//	@ID			listAccounts
-//	@Summary	List accounts, newest first
-//	@Tags		accounts
-//	@Param		owner		query		string	false	"only those of this owner"
-//	@Param		reference	query		string	false	"only those with this reference"
-//	@Param		limit		query		int		false	"1–200, default 50"
-//	@Param		cursor		query		string	false	"next_cursor of the page before"
-//	@Success	200			{object}	httpserver.List[contract.Account]
-//	@Router		/api/v1/accounts [get]
+//	@ID				listAccounts
+//	@Summary		List accounts, newest first
+//	@Description	An index answers the reference, else the owner; for others a page looks at no more than 10,000 accounts: it may
+//	@Description	hold fewer than the limit, or none, and still have a next_cursor.
+//	@Tags			accounts
+//	@Param			owner				query		string	false	"only those of this owner"
+//	@Param			owner_prefix		query		string	false	"only those of an owner that begins so"
+//	@Param			reference			query		string	false	"only those with this reference"
+//	@Param			reference_prefix	query		string	false	"only those with a reference that begins so"
+//	@Param			limit				query		int		false	"1–200, default 50"
+//	@Param			cursor				query		string	false	"next_cursor of the page before"
+//	@Success		200					{object}	httpserver.List[contract.Account]
+//	@Router			/api/v1/accounts [get]
 func (a *API) listAccounts(w http.ResponseWriter, r *http.Request) error {
-	limit, position, err := below(r)
-	if err != nil {
+	var f postgres.AccountFilter
+	if err := texts(r, text{"owner", contract.MaxOwner, &f.Owner}, text{"owner_prefix", contract.MaxOwner, &f.OwnerPrefix},
+		text{"reference", contract.MaxReference, &f.Reference},
+		text{"reference_prefix", contract.MaxReference, &f.ReferencePrefix}); err != nil {
 		return err
 	}
-	owner, err := httpserver.TextParam(r, "owner", contract.MaxOwner)
-	if err != nil {
-		return err
-	}
-	reference, err := httpserver.TextParam(r, "reference", contract.MaxReference)
-	if err != nil {
-		return err
-	}
-	accounts, err := a.store.Accounts(r.Context(), identity.ReachFrom(r.Context()), owner, reference, position, limit+1)
-	if err != nil {
-		return err
-	}
-	list, err := page(r, accounts, limit, func(last postgres.Account) any { return last.Seq }, a.present.Account)
-	return answer(w, list, err)
+	return list(w, r, func(ctx context.Context, by identity.Reach, below int64, limit int) (
+		[]postgres.Account, int64, error) {
+		return a.store.Accounts(ctx, by, f, below, limit)
+	}, a.present.Account)
 }
 
 // accountOf reads the account in the path.
@@ -120,7 +116,7 @@ func (a *API) getBalance(w http.ResponseWriter, r *http.Request) error {
 	})
 }
 
-// listOperations lists the operations of an account.
+// listAccountOperations lists the operations of an account.
 //
 //	@ID			listAccountOperations
 //	@Summary	List the operations of an account, newest first
@@ -131,22 +127,12 @@ func (a *API) getBalance(w http.ResponseWriter, r *http.Request) error {
 //	@Success	200		{object}	httpserver.List[contract.Operation]
 //	@Failure	404		{object}	httpserver.Problem	"account_not_found"
 //	@Router		/api/v1/accounts/{id}/operations [get]
-func (a *API) listOperations(w http.ResponseWriter, r *http.Request) error {
-	limit, position, err := below(r)
-	if err != nil {
-		return err
-	}
+func (a *API) listAccountOperations(w http.ResponseWriter, r *http.Request) error {
 	account, err := a.accountOf(r)
 	if err != nil {
 		return err
 	}
-	operations, err := a.store.Operations(r.Context(), account, position, limit+1)
-	if err != nil {
-		return err
-	}
-	list, err := page(r, operations, limit, func(last ledger.Operation) any { return last.Seq },
-		func(op ledger.Operation) (contract.Operation, error) { return a.present.Operation(&op) })
-	return answer(w, list, err)
+	return a.writeOperations(w, r, postgres.OperationFilter{AccountID: uuid.NullUUID{UUID: account.ID, Valid: true}})
 }
 
 // listEntries is an account's statement.
@@ -196,4 +182,22 @@ func (a *API) listEntries(w http.ResponseWriter, r *http.Request) error {
 	}
 	list, err := page(r, entries, limit, func(postgres.Entry) any { return seen }, a.entry)
 	return answer(w, list, err)
+}
+
+// page turns rows into a list's answer. One row more than the limit was asked for: it tells that there is a next page.
+func page[Row, Item any](r *http.Request, rows []Row, limit int, position func(last Row) any,
+	item func(Row) (Item, error)) (list httpserver.List[Item], err error) {
+	list.Items = make([]Item, 0, min(len(rows), limit))
+	for i, row := range rows {
+		if i == limit {
+			list.NextCursor, err = httpserver.Cursor(r, position(rows[i-1]))
+			return list, err
+		}
+		out, err := item(row)
+		if err != nil {
+			return list, err
+		}
+		list.Items = append(list.Items, out)
+	}
+	return list, nil
 }

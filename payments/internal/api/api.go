@@ -3,7 +3,6 @@ package api
 
 import (
 	"context"
-	"math"
 	"net/http"
 	"strings"
 
@@ -39,7 +38,7 @@ func (a *API) Routes() []httpserver.Route {
 		httpserver.NewRoute("POST", "/api/v1/accounts", identity.AccountsWrite,
 			httpserver.Handle(a.createAccount, "wait")),
 		httpserver.NewRoute("GET", "/api/v1/accounts", identity.AccountsRead,
-			httpserver.Handle(a.listAccounts, "owner", "reference", "limit", "cursor")),
+			httpserver.Handle(a.listAccounts, "owner", "owner_prefix", "reference", "reference_prefix", "limit", "cursor")),
 		httpserver.NewRoute("GET", "/api/v1/accounts/{id}", identity.AccountsRead, httpserver.Handle(a.getAccount)),
 		httpserver.NewRoute("GET", "/api/v1/accounts/{id}/balance", identity.AccountsRead,
 			httpserver.Handle(a.getBalance, "at")),
@@ -57,11 +56,18 @@ func (a *API) Routes() []httpserver.Route {
 		httpserver.NewRoute("POST", "/api/v1/transfers", identity.MoneyOut, httpserver.Handle(a.transfer, "wait")),
 		httpserver.NewRoute("POST", "/api/v1/operations/batch", billing.AnyCommand, httpserver.Handle(a.batch, "wait")),
 		httpserver.NewRoute("GET", "/api/v1/accounts/{id}/operations", identity.AccountsRead,
-			httpserver.Handle(a.listOperations, "limit", "cursor")),
+			httpserver.Handle(a.listAccountOperations, "limit", "cursor")),
+		httpserver.NewRoute("GET", "/api/v1/accounts/{id}/holds", identity.AccountsRead,
+			httpserver.Handle(a.listHolds, "status", "limit", "cursor")),
+		httpserver.NewRoute("GET", "/api/v1/operations", identity.AccountsRead, httpserver.Handle(a.listOperations,
+			"order_id", "account_id", "reference", "reference_prefix", "operation", "status", "reason", "from", "to",
+			"limit", "cursor")),
 		httpserver.NewRoute("GET", "/api/v1/operations/{id}", identity.AccountsRead,
 			httpserver.Handle(a.getOperation, "wait")),
 		httpserver.NewRoute("POST", "/api/v1/operations/{id}/cancel", identity.MoneyOut,
 			httpserver.Handle(a.cancel, "wait")),
+		httpserver.NewRoute("GET", "/api/v1/payments", identity.PaymentsRead, httpserver.Handle(a.listPayments,
+			"order_id", "account_id", "status", "reason", "from", "to", "limit", "cursor")),
 		httpserver.NewRoute("GET", "/api/v1/payments/{order_id}", identity.PaymentsRead,
 			httpserver.Handle(a.getPayment, "wait")),
 		httpserver.NewRoute("POST", "/api/v1/payments/{order_id}/confirm", identity.PaymentsWrite,
@@ -144,34 +150,6 @@ func tellReplayed(w http.ResponseWriter, replayed bool) {
 	if replayed {
 		w.Header().Set("Idempotent-Replayed", "true")
 	}
-}
-
-// page turns rows into a list's answer. One row more than the limit was asked for: it tells that there is a next page.
-func page[Row, Item any](r *http.Request, rows []Row, limit int, position func(last Row) any,
-	item func(Row) (Item, error)) (list httpserver.List[Item], err error) {
-	list.Items = make([]Item, 0, min(len(rows), limit))
-	for i, row := range rows {
-		if i == limit {
-			list.NextCursor, err = httpserver.Cursor(r, position(rows[i-1]))
-			return list, err
-		}
-		out, err := item(row)
-		if err != nil {
-			return list, err
-		}
-		list.Items = append(list.Items, out)
-	}
-	return list, nil
-}
-
-// below reads a list's page: newest first, from below a position on.
-func below(r *http.Request) (limit int, position int64, err error) {
-	position = math.MaxInt64
-	limit, err = httpserver.Page(r, &position)
-	if err == nil && position < 1 {
-		err = httpserver.BadCursor()
-	}
-	return limit, position, err
 }
 
 // listCurrencies lists the currencies.

@@ -27,6 +27,8 @@ var further = []call{
 	{"POST", procedures + "ConfirmPayment", `{"orderId": "ORDER"}`},
 	{"POST", procedures + "RejectPayment", `{"orderId": "ORDER"}`},
 	{"POST", procedures + "RefundPayment", `{"orderId": "ORDER"}`},
+	{"GET", "/api/v1/accounts/ACCOUNT/holds?status=open", ""}, {"GET", "/api/v1/operations", ""},
+	{"GET", "/api/v1/payments", ""},
 	{"GET", "/api/v1/accounts", ""}, {"POST", "/api/v1/accounts", "{}"}, {"GET", "/api/v1/currencies", ""},
 	{"POST", "/api/v1/operations/batch", `{"operations": []}`},
 }

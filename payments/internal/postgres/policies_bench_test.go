@@ -59,7 +59,7 @@ func BenchmarkPolicies(b *testing.B) {
 			return len(a.Balances), err
 		}},
 		{"accounts", `SELECT id FROM accounts`, func(s *Store, _ uuid.UUID) (int, error) {
-			list, err := s.Accounts(b.Context(), shop, "", "", 1<<62, 50)
+			list, _, err := s.Accounts(b.Context(), shop, AccountFilter{}, pg.NewestFirst, 50)
 			return len(list), err
 		}},
 		{"operation", `SELECT id FROM operations`, func(s *Store, id uuid.UUID) (int, error) {
@@ -67,7 +67,8 @@ func BenchmarkPolicies(b *testing.B) {
 			return 1, err
 		}},
 		{"operations", `SELECT id FROM accounts`, func(s *Store, id uuid.UUID) (int, error) {
-			list, err := s.Operations(b.Context(), Account{Account: ledger.Account{ID: id, Tenant: "shop"}}, 1<<62, 50)
+			list, _, err := s.Operations(b.Context(), shop, OperationFilter{AccountID: uuid.NullUUID{UUID: id, Valid: true}},
+				pg.NewestFirst, 50)
 			return len(list), err
 		}},
 		{"payment", `SELECT order_id FROM payments`, func(s *Store, id uuid.UUID) (int, error) {

@@ -60,12 +60,7 @@ func get[R any](ctx context.Context, s *Store, by identity.Reach, what, query st
 	return getWithin[R](ctx, s, what, query, append([]any{by.Normal().Tenant, by.Owner}, args...)...)
 }
 
-// list reads rows as get does.
-func list[R any](ctx context.Context, s *Store, by identity.Reach, what, query string, args ...any) ([]R, error) {
-	return listWithin[R](ctx, s, what, query, append([]any{by.Normal().Tenant, by.Owner}, args...)...)
-}
-
-// The conditions of queries of get and list on a row of an account's data with this alias, beside that of its tenant.
+// The conditions of queries of get on a row of an account's data with this alias, beside that of its tenant.
 func ofOwner(row string) string {
 	return fmt.Sprintf(`($2 = '' OR EXISTS (SELECT FROM accounts a
 		WHERE a.id = %[1]s.account_id AND a.lane = %[1]s.lane AND a.tenant = $1 AND a.owner = $2))`, row)

@@ -43,54 +43,6 @@ func (s *Store) Account(ctx context.Context, by identity.Reach, id uuid.UUID) (A
 	return accounts[0], err
 }
 
-// Accounts lists accounts, newest first, from below the cursor on; an empty owner or reference matches all.
-func (s *Store) Accounts(
-	ctx context.Context, by identity.Reach, owner, reference string, below int64, limit int) ([]Account, error) {
-	query, args := accountsQuery(by, owner, reference, below, limit)
-	accounts, err := list[Account](ctx, s, by, "list accounts", query, args...)
-	if err != nil {
-		return nil, err
-	}
-	return accounts, s.addBalances(ctx, accounts)
-}
-
-// accountsQuery is the query of a list of accounts, and its own parameters. One plan serves all values, so what an
-// index is restricted to is said as it is there: the default tenant has indexes of its own, and all others together.
-// For a tenant but the default one it is also sorted as its index: by seq alone, the planner would rather walk through
-// everybody's accounts. BETWEEN, unlike =, keeps it from seeing that this is the same order.
-func accountsQuery(by identity.Reach, owner, reference string, below int64, limit int) (query string, args []any) {
-	query, args = `SELECT id, tenant, owner, reference, seq, created_at FROM accounts WHERE seq < $3`, []any{below, limit}
-	equal, order := `%[1]s = $%[2]d`, ``
-	if by.Normal().Tenant != identity.DefaultTenant {
-		query += ` AND tenant <> '` + identity.DefaultTenant + `'`
-		equal, order = `%[1]s BETWEEN $%[2]d AND $%[2]d`, `tenant DESC, `
-	} else {
-		query += ` AND tenant = '` + identity.DefaultTenant + `'`
-	}
-	query += ` AND ` + fmt.Sprintf(equal, "tenant", 1)
-	sorted := order == ``
-	restrict := func(column string, parameter int) {
-		query += ` AND ` + column + ` <> '' AND ` + fmt.Sprintf(equal, column, parameter)
-		if !sorted { // by the first of them, as one index is
-			order, sorted = order+column+` DESC, `, true
-		}
-	}
-	if by.Owner != "" {
-		restrict("owner", 2)
-	} else {
-		query += ` AND $2 = ''`
-	}
-	if owner != "" {
-		args = append(args, owner)
-		restrict("owner", 2+len(args))
-	}
-	if reference != "" {
-		args = append(args, reference)
-		restrict("reference", 2+len(args))
-	}
-	return query + ` ORDER BY ` + order + `seq DESC LIMIT $4`, args
-}
-
 // addBalances completes accounts as they were read.
 func (s *Store) addBalances(ctx context.Context, accounts []Account) error {
 	if len(accounts) == 0 {
@@ -162,30 +114,6 @@ func (s *Store) Message(ctx context.Context, id uuid.UUID) (Message, error) {
 		err = ErrNotFound
 	}
 	return m, err
-}
-
-// operationsQuery is the query of a list of operations. Its indexes have nothing that strangers and other tenants have
-// asked for.
-var operationsQuery = `
-	SELECT ` + operationColumns + ` FROM (
-		(SELECT * FROM operations WHERE account_id = $1 AND tenant = $5 AND NOT stranger AND seq < $2 AND operation <> $4
-		ORDER BY seq DESC LIMIT $3)
-		UNION ALL
-		(SELECT * FROM operations WHERE to_account_id = $1 AND account_id <> $1 AND tenant = $5 AND seq < $2
-		ORDER BY seq DESC LIMIT $3)
-	) o ORDER BY seq DESC LIMIT $3`
-
-// Operations lists the operations of an account, including those that paid it, newest first, from below the cursor
-// on. It leaves out the records of cancellations: the operations that they ended tell of them. It also leaves out
-// what those have asked for who do not reach the account.
-func (s *Store) Operations(ctx context.Context, account Account, below int64, limit int) ([]ledger.Operation, error) {
-	rows, err := listWithin[operationRow](ctx, s, "list operations", operationsQuery,
-		account.ID, below, limit, ledger.KindCancelOperation, account.Tenant)
-	operations := make([]ledger.Operation, len(rows))
-	for i, row := range rows {
-		operations[i] = row.operation()
-	}
-	return operations, err
 }
 
 // Payment reads the payment of an order, or returns ErrNotFound.

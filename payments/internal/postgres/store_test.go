@@ -14,6 +14,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/identity"
 	"github.com/altyn-pay/altyn/platform/inbox"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 // What a batch has stored is what the reads find, and what the next batch loads.
@@ -34,12 +35,13 @@ func TestWhatIsStoredIsRead(t *testing.T) {
 	requests[6].Traceparent, requests[6].Reply = "00-1-2-01", json.RawMessage(`{"topic":"t"}`)
 	settled := b.settle(requests...)
 	b.reads(requests, settled)
-	if accounts, err := b.Accounts(t.Context(), identity.Default, "", "", 1<<62, 10); err != nil || len(accounts) != 2 ||
+	if accounts, _, err := b.Accounts(t.Context(), identity.Default, AccountFilter{}, pg.NewestFirst, 10); err != nil ||
+		len(accounts) != 2 ||
 		accounts[0].ID != bob ||
 		accounts[1].Owner != "Alice" || accounts[1].Reference != "a" {
 		t.Errorf("accounts %+v, %v", accounts, err)
 	}
-	accounts, err := b.Accounts(t.Context(), identity.Default, "Bob", "", 1<<62, 10)
+	accounts, _, err := b.Accounts(t.Context(), identity.Default, AccountFilter{Owner: "Bob"}, pg.NewestFirst, 10)
 	if err != nil || len(accounts) != 1 || accounts[0].ID != bob {
 		t.Errorf("accounts of Bob %+v, %v", accounts, err)
 	}
