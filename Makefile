@@ -41,7 +41,7 @@ status: ## show what runs, and whether it is ready
 	$(IN_FORM)-status
 token: ## print a token of make start AUTH=dev (SUB=alice TENANT=shop SCOPE="orders:write orders:read")
 	$(IN_FORM)-token
-logs: ## show the logs (SERVICE=payments for one part, FOLLOW=1 to go on)
+logs: ## show the logs, merged by time (SERVICE=payments for one part, FOLLOW=1 to go on, ID=… for what names it)
 	$(IN_FORM)-logs
 
 # The stack without Docker. What can be set: .altyn/bin/stack --help
@@ -58,7 +58,7 @@ local-token:
 	@test -x .altyn/bin/issuer || { echo 'nothing was built here: make start AUTH=dev' >&2; exit 1; }
 	@.altyn/bin/issuer token
 local-logs: runner
-	@$(RUNNER) logs $(if $(FOLLOW),-f) $(SERVICE)
+	@$(RUNNER) logs $(if $(FOLLOW),-f) $(if $(ID),--find "$(ID)") $(SERVICE)
 runner:
 	@test -x $(RUNNER) || echo 'building the stack runner …'
 	@go build -o $(RUNNER) ./deploy/cmd/stack || { echo 'The stack runner could not be built. Where modules could not be fetched:' \
@@ -91,7 +91,7 @@ docker-status:
 docker-token:
 	@docker compose --profile dev exec --no-TTY --env SUB="$$SUB" --env TENANT="$$TENANT" --env SCOPE="$$SCOPE" issuer /service token
 docker-logs:
-	$(COMPOSE) --profile '*' logs $(if $(FOLLOW),--follow) $(SERVICE)
+	$(COMPOSE) --profile '*' logs $(if $(FOLLOW),--follow) $(SERVICE)$(if $(ID), | grep -F -e '$(ID)')
 
 # Tests and tools
 

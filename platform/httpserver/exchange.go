@@ -22,6 +22,7 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/go-chi/chi/v5/middleware"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/altyn-pay/altyn/platform/telemetry"
 )
@@ -40,11 +41,12 @@ type exchangeKey struct{}
 // exchange is one request and its answer: the ResponseWriter that handlers see, and what is logged and measured.
 type exchange struct {
 	middleware.WrapResponseWriter
-	observer  *observer
-	id, trace string // X-Request-Id, traceparent
-	start     time.Time
-	body      *body      // nil where there is none
-	counted   []*counter // of those who ask
+	observer *observer
+	id       string // X-Request-Id
+	span     trace.Span
+	start    time.Time
+	body     *body      // nil where there is none
+	counted  []*counter // of those who ask
 
 	outcome int   // logged in place of the status, see Outcome; 0 for none
 	err     error // the cause of a 5xx
@@ -57,12 +59,7 @@ func (o *observer) observe(next http.Handler) http.Handler {
 			observer:           o, id: requestID(r.Header), start: time.Now(),
 		}
 		w.Header()["X-Request-Id"] = []string{x.id}
-		var ok bool
-		if x.trace, ok = telemetry.ParseTraceparent(r.Header.Get("Traceparent")); !ok {
-			x.trace = telemetry.NewTraceparent()
-		}
-		ctx := telemetry.WithTraceparent(context.WithValue(r.Context(), exchangeKey{}, x), x.trace)
-		r = r.WithContext(ctx)
+		r = r.WithContext(x.trace(context.WithValue(r.Context(), exchangeKey{}, x), r))
 		if r.ProtoMajor == 1 && len(r.TransferEncoding) > 0 {
 			// It may have had a Content-Length too, which net/http does not tell. A proxy that goes by that would take what
 			// follows for a part of this request, so nothing may follow (RFC 9112, section 6.3).
@@ -111,11 +108,12 @@ func (x *exchange) finish(r *http.Request) {
 	took := time.Since(x.start)
 	route := cmp.Or(chi.RouteContext(r.Context()).RoutePattern(), "unmatched")
 	status := cmp.Or(x.outcome, x.Status(), http.StatusOK)
-	x.observer.metrics.observe(r.Method, route, status, took)
+	x.observer.metrics.observe(r.Method, route, status, took, x.span)
+	x.endSpan(r, route, status)
 
 	level := slog.LevelDebug
 	switch {
-	case route == "/healthz" || route == "/readyz" || route == "/metrics" || status == StatusClientClosedRequest:
+	case isProbe(route) || status == StatusClientClosedRequest:
 	case status >= 500 || x.err != nil:
 		level = slog.LevelError
 	case status >= 400 && status != http.StatusTooManyRequests: // of which there may be any number
@@ -131,7 +129,7 @@ func (x *exchange) finish(r *http.Request) {
 		slog.Int("status", status), slog.Int("bytes", x.BytesWritten()),
 		slog.Float64("duration_ms", float64(took.Microseconds())/1000),
 		slog.String("remote", cmp.Or(middleware.GetClientIP(r.Context()), r.RemoteAddr)),
-		slog.String("request_id", x.id), slog.String("trace_id", telemetry.TraceID(x.trace)))
+		slog.String("request_id", x.id), slog.String("trace_id", x.span.SpanContext().TraceID().String()))
 	if x.err != nil {
 		attrs = append(attrs, slog.Any("error", x.err))
 	}
@@ -210,14 +208,20 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 	return m
 }
 
-func (m *metrics) observe(method, route string, status int, took time.Duration) {
-	switch method {
-	case "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS":
-	default:
+func (m *metrics) observe(method, route string, status int, took time.Duration, span trace.Span) {
+	if !isMethod(method) {
 		method = "other"
 	}
 	m.requests.WithLabelValues(method, route, strconv.Itoa(status)).Inc()
-	m.durations.WithLabelValues(method, route).Observe(took.Seconds())
+	telemetry.Observe(m.durations.WithLabelValues(method, route), took, span)
+}
+
+func isMethod(name string) bool {
+	switch name {
+	case "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS":
+		return true
+	}
+	return false
 }
 
 // bodyTimeout bounds the arrival of a request's body.

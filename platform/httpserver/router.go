@@ -17,6 +17,7 @@ import (
 
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/identity"
+	"github.com/altyn-pay/altyn/platform/telemetry"
 )
 
 // Options are what a router needs to know.
@@ -34,6 +35,10 @@ type Options struct {
 	Authenticate func(r *http.Request) (identity.Identity, error)
 	// Tokens says that Authenticate demands a token, so that no page can act by its visitor's network alone.
 	Tokens bool
+	// Tracer, if not nil, makes spans. Those of strangers do not decide whether they are recorded, see
+	// telemetry.FromStranger.
+	Tracer    *telemetry.Tracer
+	Strangers bool
 	// Config says which pages and hosts are served, and how much memory bodies may take.
 	Config Config
 }
@@ -42,7 +47,8 @@ type Options struct {
 //
 //   - has an ID: X-Request-Id as it came, if that is 1–128 printable characters of ASCII, else a new one; see
 //     RequestID;
-//   - has a trace: traceparent as it came, if valid, else a new one; see telemetry.Traceparent;
+//   - has a trace: that of its traceparent, if valid, else a new one; with a Tracer it has a span; see
+//     telemetry.Traceparent;
 //   - is logged and measured by its route pattern: altyn_http_requests_total, altyn_http_request_duration_seconds;
 //   - survives a panic of its handler with a 500;
 //   - has 15 s to send its body;

@@ -15,6 +15,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/groupcommit"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
+	"github.com/altyn-pay/altyn/platform/telemetry"
 )
 
 const (
@@ -200,10 +201,12 @@ func (in *Intake[B]) accept(ctx context.Context, messages []Message[B], arrivals
 		direct    []Message[B]
 		later     []Message[B]
 		committed func()
+		spans     *telemetry.Batch
 		begun     = time.Now()
 	)
 	err := pg.InTx(ctx, in.inbox.db, func(tx *sqlx.Tx) error {
-		seqs, direct, later, committed = make([]int64, len(messages)), nil, nil, nil
+		spans.End(errAgain)
+		seqs, direct, later, committed, spans = make([]int64, len(messages)), nil, nil, nil, nil
 		lanes, err := lockLanes(ctx, tx, lanesOf(messages))
 		if err != nil {
 			return err
@@ -229,7 +232,8 @@ func (in *Intake[B]) accept(ctx context.Context, messages []Message[B], arrivals
 			}
 		}
 		if len(direct) > 0 {
-			handle := func() (func(), error) { return in.worker.handle(ctx, tx, direct) }
+			spans = in.worker.begin(direct)
+			handle := func() (func(), error) { return in.worker.handle(telemetry.WithBatch(ctx, spans), tx, direct) }
 			if committed, err = in.worker.guard(handle); err != nil {
 				return err
 			}
@@ -246,6 +250,7 @@ func (in *Intake[B]) accept(ctx context.Context, messages []Message[B], arrivals
 		}
 		return nil
 	})
+	in.worker.end(spans, len(direct), err)
 	if err := arrived(arrivals, seqs, err); err != nil {
 		return err
 	}

@@ -37,6 +37,8 @@ type Worker[B any] struct {
 	// Describe, if not nil, gives the lines of the log about a message more attributes. It is set before the worker is
 	// used.
 	Describe func(m Message[B]) []any
+	// Tracer, if not nil, makes the spans of messages. It is set before the worker is used.
+	Tracer *telemetry.Tracer
 
 	inbox  *Inbox[B]
 	handle Handler[B]
@@ -133,10 +135,12 @@ func (w *Worker[B]) settle(ctx context.Context, failed, only []Stored) ([]Stored
 	var (
 		batch     claimed
 		committed func()
+		spans     *telemetry.Batch
 		begin     = time.Now()
 	)
 	err := pg.InTx(ctx, w.inbox.db, func(tx *sqlx.Tx) (err error) {
-		committed = nil
+		spans.End(errAgain)
+		committed, spans = nil, nil
 		if batch, err = w.claim(ctx, tx, failed, only); err != nil || len(batch.rows) == 0 {
 			return err
 		}
@@ -145,16 +149,19 @@ func (w *Worker[B]) settle(ctx context.Context, failed, only []Stored) ([]Stored
 			if err != nil {
 				return nil, err
 			}
-			return w.handle(ctx, tx, messages)
+			spans = w.begin(messages)
+			return w.handle(telemetry.WithBatch(ctx, spans), tx, messages)
 		}); err != nil {
 			return err
 		}
 		return batch.remove(ctx, tx)
 	})
+	w.end(spans, len(batch.rows), err)
 	if err == nil && len(batch.rows) > 0 {
 		w.settled(len(batch.rows), begin, committed)
 		telemetry.LogEach(w.log, slog.LevelInfo, "message took effect after all; its account's queue goes on", "id",
-			len(batch.probed), func(i int) (string, []any) { return batch.probed[i].ID.String(), w.about(batch.probed[i]) })
+			len(batch.probed), func(i int) string { return batch.probed[i].ID.String() },
+			func(i int) []any { return w.about(batch.probed[i]) })
 	}
 	return batch.rows, err
 }
@@ -190,7 +197,7 @@ func (w *Worker[B]) guard(run func() (func(), error)) (committed func(), err err
 
 // about are the attributes of lines about a message.
 func (w *Worker[B]) about(row Stored) []any {
-	attributes := []any{"kind", row.Kind, "account_id", row.AccountID}
+	attributes := telemetry.WithTraceID([]any{"kind", row.Kind, "account_id", row.AccountID}, row.Traceparent)
 	if w.Describe == nil {
 		return attributes
 	}

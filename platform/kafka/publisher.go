@@ -8,6 +8,9 @@ import (
 	"sync"
 	"time"
 
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/identity"
 	"github.com/altyn-pay/altyn/platform/kafka/internal/broker"
@@ -19,6 +22,7 @@ import (
 type Publisher struct {
 	producer *Producer
 	source   string
+	tracer   *telemetry.Tracer
 }
 
 var _ outbox.Publisher = Publisher{}
@@ -54,11 +58,13 @@ func (p *Producer) catchUp(ctx context.Context, topic string) {
 
 func (p Publisher) publish(ctx context.Context, pool *broker.Pool, messages []outbox.Message) []error {
 	records := make([]Message, len(messages))
+	batch, spans := p.tracer.Batch("send batch", trace.SpanKindClient), make([]trace.Span, len(messages))
 	for i, m := range messages {
 		event := Event{
-			ID: m.ID.String(), Type: m.Type, Source: p.source, Subject: m.Subject, Time: m.CreatedAt, Traceparent: m.Traceparent,
+			ID: m.ID.String(), Type: m.Type, Source: p.source, Subject: m.Subject, Time: m.CreatedAt,
 			Tenant: cmp.Or(m.Tenant, identity.DefaultTenant),
 		}
+		spans[i], event.Traceparent = begin(batch, m)
 		records[i] = Message{Topic: m.Topic, Key: []byte(m.Key), Value: []byte(m.Payload), Headers: event.Headers()}
 	}
 	results := p.producer.produce(ctx, pool, 0, records)
@@ -68,7 +74,10 @@ func (p Publisher) publish(ctx context.Context, pool *broker.Pool, messages []ou
 		if ok && !broker.IsAnswer(err) && !broker.IsStale(err) && !answers() {
 			results[i] = part.Err // when no broker answers at all, no partition is to blame
 		}
+		telemetry.Fail(spans[i], err)
 	}
+	batch.End(nil, semconv.MessagingSystemKafka, semconv.MessagingOperationTypeSend,
+		semconv.MessagingOperationName("send"), semconv.MessagingBatchMessageCount(len(messages)))
 	return results
 }
 

@@ -8,6 +8,7 @@ package service
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -43,12 +44,15 @@ type Config struct {
 	Telemetry  telemetry.Config
 }
 
-// Validate refuses connections to brokers that anybody on the way could read or change.
+// Validate checks the settings of traces, and refuses connections to brokers that anybody on the way could read or
+// change.
 func (c Config) Validate() error {
+	err := c.Telemetry.Traces.Check(c.HTTP.Open)
 	if c.Kafka.Encrypted() || c.HTTP.Open {
-		return nil
+		return err
 	}
-	return config.Invalid("KAFKA_TLS", "must be true, because a broker is on another machine; ALTYN_OPEN=true lifts that")
+	return errors.Join(err, config.Invalid("KAFKA_TLS",
+		"must be true, because a broker is on another machine; ALTYN_OPEN=true lifts that"))
 }
 
 // Role says which parts of a service a process runs.
@@ -99,6 +103,7 @@ type Process struct {
 	Config     Config
 	Log        *slog.Logger
 	Metrics    *prometheus.Registry
+	Tracer     *telemetry.Tracer
 	DB         *sqlx.DB
 	Currencies *money.Currencies
 	Health     *telemetry.Health
@@ -218,6 +223,10 @@ func Serve(ctx context.Context, program Program, listening func(Addresses)) (err
 		Config: cfg, program: program, verified: make(chan struct{}),
 		Log: program.logger(), Metrics: telemetry.NewRegistry(program.Name),
 	}
+	if p.Tracer, err = telemetry.NewTracer(cfg.Telemetry.Traces, program.Name, p.Log); err != nil {
+		return err
+	}
+	defer p.Tracer.Close()
 	if p.Currencies, err = money.LoadCurrencies(cfg.Currencies); err != nil {
 		return &config.Wrong{Name: "CURRENCIES_FILE", Value: cfg.Currencies,
 			Must: "must be a file of lines CODE,DIGITS: " + err.Error(), Err: err}
@@ -236,7 +245,7 @@ func Serve(ctx context.Context, program Program, listening func(Addresses)) (err
 	p.Metrics.MustRegister(p.Health)
 	options := httpserver.Options{
 		Logger: p.Log, Registerer: p.Metrics, Classify: program.Classify, Render: program.Render,
-		Authenticate: p.Tokens.Authenticate, Tokens: p.Tokens.On(), Config: cfg.HTTP,
+		Authenticate: p.Tokens.Authenticate, Tokens: p.Tokens.On(), Tracer: p.Tracer, Config: cfg.HTTP,
 	}
 	p.router, p.plane = httpserver.NewRouter(options), httpserver.NewPlane(options, p.Metrics, p.Health)
 	httpserver.Mount(p.router,

@@ -1,6 +1,6 @@
-// Package telemetry is what an operator sees of a process: its structured log, its metrics, its health, and the trace
-// context that ties one request's lines together across processes. Nothing here is global: loggers and registries are
-// made once in main and handed to whoever needs them.
+// Package telemetry is what an operator sees of a process: its structured log, its metrics, its health, and the traces
+// that tie together what one request causes in all processes. Nothing here is global: loggers, registries and tracers
+// are made once in main and handed to whoever needs them.
 package telemetry
 
 import (
@@ -15,6 +15,7 @@ import (
 type Config struct {
 	LogLevel  slog.Level `env:"LOG_LEVEL" default:"info" help:"least level that is logged: debug (every request), info, warn or error"`
 	LogFormat string     `env:"LOG_FORMAT" default:"json" help:"form of the log: json or text"`
+	Traces    Traces
 }
 
 const textFormat = "text"
@@ -45,6 +46,14 @@ func inMilliseconds(_ []string, a slog.Attr) slog.Attr {
 	return a
 }
 
+// WithTraceID adds the trace of a traceparent to the attributes of a line, if there is one.
+func WithTraceID(attributes []any, traceparent string) []any {
+	if id := TraceID(traceparent); id != "" {
+		attributes = append(attributes, "trace_id", id)
+	}
+	return attributes
+}
+
 // Bounds of what LogEach writes of one batch: lines of their own, and IDs in each further line.
 const (
 	maxLines = 10
@@ -54,21 +63,19 @@ const (
 // LogEach logs what happened to each of n things, each with an ID under key. The first ten get a line with attributes
 // each, the others share lines that have their IDs alone. So every ID is in the log, and a batch writes few lines.
 func LogEach(log *slog.Logger, level slog.Level, message, key string, n int,
-	thing func(i int) (id string, attributes []any)) {
+	id func(i int) string, about func(i int) []any) {
 	ctx := context.Background()
 	if n == 0 || !log.Enabled(ctx, level) {
 		return
 	}
 	for i := range min(n, maxLines) {
-		id, attributes := thing(i)
-		log.Log(ctx, level, message, append([]any{key, id}, attributes...)...)
+		log.Log(ctx, level, message, append([]any{key, id(i)}, about(i)...)...)
 	}
 	for begin := maxLines; begin < n; begin += maxIDs {
 		end := min(n, begin+maxIDs)
 		ids := make([]string, 0, end-begin)
 		for i := begin; i < end; i++ {
-			id, _ := thing(i)
-			ids = append(ids, id)
+			ids = append(ids, id(i))
 		}
 		log.Log(ctx, level, message, key+"s", ids)
 	}

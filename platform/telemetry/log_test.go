@@ -45,9 +45,8 @@ func TestDurationsAreInMilliseconds(t *testing.T) {
 func TestLogEach(t *testing.T) {
 	for _, n := range []int{0, 1, maxLines, maxLines + 1, maxLines + maxIDs, 1000} {
 		var out bytes.Buffer
-		LogEach(NewLogger(&out, Config{}, "payments"), slog.LevelInfo, "refused", "id", n, func(i int) (string, []any) {
-			return fmt.Sprintf("<%d>", i), []any{"reason", "no"}
-		})
+		LogEach(NewLogger(&out, Config{}, "payments"), slog.LevelInfo, "refused", "id", n,
+			func(i int) string { return fmt.Sprintf("<%d>", i) }, func(int) []any { return []any{"reason", "no"} })
 		text := out.String()
 		for i := range n {
 			if strings.Count(text, fmt.Sprintf(`"<%d>"`, i)) != 1 {
@@ -64,10 +63,10 @@ func TestLogEach(t *testing.T) {
 	}
 	var out bytes.Buffer
 	LogEach(NewLogger(&out, Config{LogLevel: slog.LevelWarn}, "payments"), slog.LevelInfo, "refused", "id", 3,
-		func(int) (string, []any) {
+		func(int) string {
 			t.Error("asked for what is not logged")
-			return "", nil
-		})
+			return ""
+		}, nil)
 }
 
 // No call that writes a line of the log names a key twice, or one that each line has anyway.

@@ -4,10 +4,12 @@ import (
 	"errors"
 	"net/http"
 	"net/http/pprof"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/altyn-pay/altyn/platform/config"
 )
@@ -41,9 +43,21 @@ func Register[C prometheus.Collector](metrics prometheus.Registerer, collector C
 	return collector, err
 }
 
+// Observe adds a time to a histogram, with the trace of its span as the exemplar if it is recorded.
+func Observe(histogram prometheus.Observer, took time.Duration, span trace.Span) {
+	with, ok := histogram.(prometheus.ExemplarObserver)
+	if !ok || !span.IsRecording() {
+		histogram.Observe(took.Seconds())
+		return
+	}
+	with.ObserveWithExemplar(took.Seconds(), prometheus.Labels{"trace_id": span.SpanContext().TraceID().String()})
+}
+
 // MetricsHandler serves what is registered, for /metrics.
 func MetricsHandler(registry *prometheus.Registry) http.Handler {
-	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{Registry: registry, MaxRequestsInFlight: 4})
+	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+		Registry: registry, MaxRequestsInFlight: 4, EnableOpenMetrics: true, // for exemplars
+	})
 }
 
 // ProfileHandler serves the profiles of the Go runtime under /debug/pprof/. They reveal much, so they

@@ -19,39 +19,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
-func TestParseTraceparent(t *testing.T) {
-	const valid = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-	for _, test := range []struct{ name, in, want string }{
-		{"valid", valid, valid},
-		{"later version", "cc" + valid[2:] + "-what-ever", valid},
-		{"later version, nothing more", "cc" + valid[2:], valid},
-		{"later version, no dash", "cc" + valid[2:] + "x", ""},
-		{"version ff", "ff" + valid[2:], ""},
-		{"version 00 is longer", valid + "-x", ""},
-		{"upper case", strings.ToUpper(valid), ""},
-		{"no trace", "00-00000000000000000000000000000000-00f067aa0ba902b7-01", ""},
-		{"no parent", "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01", ""},
-		{"short", valid[:54], ""},
-		{"empty", "", ""},
-		{"not hex", "00-4bf92f3577b34da6a3ce929d0e0e473g-00f067aa0ba902b7-01", ""},
-		{"dashes", "00_4bf92f3577b34da6a3ce929d0e0e4736_00f067aa0ba902b7_01", ""},
-	} {
-		if got, ok := ParseTraceparent(test.in); got != test.want || ok != (test.want != "") {
-			t.Errorf("%s: got %q, %v", test.name, got, ok)
-		}
-	}
-}
-
-func TestNewTraceparent(t *testing.T) {
-	a, b := NewTraceparent(), NewTraceparent()
-	if _, ok := ParseTraceparent(a); !ok || a == b {
-		t.Errorf("got %q and %q", a, b)
-	}
-	if got := Traceparent(WithTraceparent(t.Context(), a)); got != a {
-		t.Errorf("the context carries %q", got)
-	}
-}
-
 func TestLoggerNamesTheService(t *testing.T) {
 	var out bytes.Buffer
 	logger := NewLogger(&out, Config{LogLevel: slog.LevelWarn}, "orders")

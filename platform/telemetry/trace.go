@@ -3,39 +3,60 @@ package telemetry
 import (
 	"context"
 	"encoding/binary"
-	"encoding/hex"
 	"math/rand/v2"
-	"strings"
+	"net/http"
+
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
 )
 
-// traceparentLen is the length of a W3C trace context header of version 00: 00-<32 hex>-<16 hex>-<2 hex>.
+// A trace context (https://www.w3.org/TR/trace-context/) is in a context.Context as OpenTelemetry keeps it, and in
+// messages and rows as a traceparent: 00-<trace ID>-<ID of the parent's span>-<flags>, 55 characters.
+
 const traceparentLen = 55
 
-// ParseTraceparent checks a traceparent header (https://www.w3.org/TR/trace-context/) and returns it in the form of
-// version 00, always 55 characters. Of a later version it keeps the fields that version 00 knows, as the standard asks.
-func ParseTraceparent(s string) (string, bool) {
-	if len(s) < traceparentLen || s[2] != '-' || s[35] != '-' || s[52] != '-' {
-		return "", false
-	}
-	version, traceID, parentID, flags := s[:2], s[3:35], s[36:52], s[53:traceparentLen]
-	if strings.Trim(version+traceID+parentID+flags, "0123456789abcdef") != "" ||
-		version == "ff" || strings.Trim(traceID, "0") == "" || strings.Trim(parentID, "0") == "" {
-		return "", false
-	}
-	if len(s) > traceparentLen && (version == "00" || s[traceparentLen] != '-') {
-		return "", false
-	}
-	return "00" + s[2:traceparentLen], true
+// Extract returns a context with the trace context that came with a request. It is ctx where none is valid.
+func Extract(ctx context.Context, header http.Header) context.Context {
+	return propagation.TraceContext{}.Extract(ctx, propagation.HeaderCarrier(header))
 }
 
-// NewTraceparent starts a trace: random IDs, sampled.
-func NewTraceparent() string {
-	var ids [24]byte
-	binary.BigEndian.PutUint64(ids[0:], rand.Uint64())
-	binary.BigEndian.PutUint64(ids[8:], rand.Uint64()|1) // An ID of zeros is not valid.
-	binary.BigEndian.PutUint64(ids[16:], rand.Uint64()|1)
+// WithTrace returns a context that has a trace context: ctx, or, where it has none, one with a new trace that is not
+// recorded.
+func WithTrace(ctx context.Context) context.Context {
+	if trace.SpanContextFromContext(ctx).IsValid() {
+		return ctx
+	}
+	var ids trace.SpanContextConfig
+	binary.NativeEndian.PutUint64(ids.TraceID[:8], rand.Uint64())
+	binary.NativeEndian.PutUint64(ids.TraceID[8:], rand.Uint64()|1) // An ID of zeros is not valid.
+	binary.NativeEndian.PutUint64(ids.SpanID[:], rand.Uint64()|1)
+	return trace.ContextWithSpanContext(ctx, trace.NewSpanContext(ids))
+}
 
-	return "00-" + hex.EncodeToString(ids[:16]) + "-" + hex.EncodeToString(ids[16:]) + "-01"
+// Inject replaces the trace context of a request's header by that of ctx.
+func Inject(ctx context.Context, header http.Header) {
+	delete(header, "Tracestate")
+	delete(header, "Traceparent")
+	propagation.TraceContext{}.Inject(ctx, propagation.HeaderCarrier(header))
+}
+
+// Traceparent returns the trace context of ctx, or "" where there is none.
+func Traceparent(ctx context.Context) string {
+	var text carrier
+	propagation.TraceContext{}.Inject(ctx, &text)
+	return string(text)
+}
+
+// ParseTraceparent checks a traceparent and returns it in the form of version 00, always 55 characters. Of a later
+// version it keeps what version 00 knows, as the standard asks.
+func ParseTraceparent(s string) (string, bool) {
+	ctx := WithTraceparent(context.Background(), s)
+	return Traceparent(ctx), trace.SpanContextFromContext(ctx).IsValid()
+}
+
+// WithTraceparent returns a context with the trace context that came with a message. It is ctx where that is not valid.
+func WithTraceparent(ctx context.Context, traceparent string) context.Context {
+	return propagation.TraceContext{}.Extract(ctx, (*carrier)(&traceparent))
 }
 
 // TraceID returns the part of a valid traceparent that all its spans share, or "" of anything else.
@@ -46,15 +67,25 @@ func TraceID(traceparent string) string {
 	return traceparent[3:35]
 }
 
-type traceparentKey struct{}
-
-// WithTraceparent returns a context that carries a traceparent, such as one that came with a message.
-func WithTraceparent(ctx context.Context, traceparent string) context.Context {
-	return context.WithValue(ctx, traceparentKey{}, traceparent)
+// Sampled tells whether the spans of a valid traceparent are recorded.
+func Sampled(traceparent string) bool {
+	return len(traceparent) == traceparentLen && traceparent[traceparentLen-1]&1 == 1 // of a hexadecimal digit, 1 or 3
 }
 
-// Traceparent returns the traceparent that ctx carries, or "".
-func Traceparent(ctx context.Context) string {
-	traceparent, _ := ctx.Value(traceparentKey{}).(string)
-	return traceparent
+// carrier is a propagation.TextMapCarrier that has a traceparent and nothing else.
+type carrier string
+
+func (c *carrier) Get(key string) string {
+	if key != "traceparent" {
+		return ""
+	}
+	return string(*c)
 }
+
+func (c *carrier) Set(key, value string) {
+	if key == "traceparent" {
+		*c = carrier(value)
+	}
+}
+
+func (c *carrier) Keys() []string { return []string{"traceparent"} }

@@ -131,6 +131,8 @@ func lastLines(output []byte, n int) string {
 func (a *apache) run(ctx context.Context, class string, args ...string) *exec.Cmd {
 	return exec.CommandContext(ctx, a.java, append([]string{"-Xmx512m", "-Xms256m", "-XX:+UseSerialGC",
 		"-XX:TieredStopAtLevel=1", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+		"-Dorg.slf4j.simpleLogger.showDateTime=true",
+		"-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSXXX",
 		"-cp", filepath.Join(a.libs, "*"), class}, args...)...)
 }
 

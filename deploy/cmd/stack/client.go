@@ -10,9 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"text/tabwriter"
@@ -146,38 +143,6 @@ func (c *client) welcome() error {
 		c.say("Services find both without any setting: go run ./orders/cmd/orders. Then: make status, make logs, make stop.")
 	} else {
 		c.say("Next: make demo, make status, make logs, make stop (the data stay), make clean (deletes them).")
-	}
-	return nil
-}
-
-// logs prints the last lines of the named parts' logs, or of all. With follow it then prints what comes, until ctx
-// ends.
-func (c *client) logs(ctx context.Context, names []string, lines int, follow bool) error {
-	files, err := filepath.Glob(filepath.Join(c.at.logs(), "*.log"))
-	if err != nil || len(files) == 0 && len(names) == 0 {
-		return err
-	}
-	args := []string{"-n", strconv.Itoa(lines)}
-	if follow {
-		args = append(args, "-F") // also when a log starts over
-	}
-	var known []string
-	for _, file := range files {
-		name := strings.TrimSuffix(filepath.Base(file), ".log")
-		known = append(known, name)
-		if len(names) == 0 || slices.Contains(names, name) {
-			args = append(args, file)
-		}
-	}
-	for _, name := range names {
-		if !slices.Contains(known, name) {
-			return fmt.Errorf("there is no log of %q; there are: %s", name, strings.Join(known, ", "))
-		}
-	}
-	tail := exec.CommandContext(ctx, "tail", args...)
-	tail.Stdout, tail.Stderr = c.out, os.Stderr
-	if err := tail.Run(); ctx.Err() == nil {
-		return err
 	}
 	return nil
 }

@@ -39,6 +39,7 @@ type (
 	}
 	logging struct {
 		Follow bool     `flag:"f" help:"go on with what comes"`
+		Find   string   `flag:"find" value:"TEXT" help:"only lines with this text, such as an ID, of the whole logs"`
 		Lines  int      `flag:"n" default:"50" help:"lines of each log"`
 		Parts  []string `args:"PART…"`
 		Settings
@@ -66,8 +67,8 @@ func program() config.Program {
 		verb("status", "show how each part is doing", func(ctx context.Context, c *client, _ plain) error {
 			return c.status(ctx)
 		}),
-		verb("logs", "print the ends of the logs", func(ctx context.Context, c *client, s logging) error {
-			return c.logs(ctx, s.Parts, s.Lines, s.Follow)
+		verb("logs", "print the ends of the logs, merged by time", func(ctx context.Context, c *client, s logging) error {
+			return c.logs(ctx, s)
 		}),
 		verb("stop", "stop everything; the data stay", func(ctx context.Context, c *client, _ plain) error {
 			return c.stop(ctx)

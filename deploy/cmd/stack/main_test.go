@@ -156,7 +156,7 @@ func TestLifeOfAStack(t *testing.T) {
 		t.Error(response.Status)
 	}
 	b.expect("status", "payments-worker   ready", b.ports["ORDERS_ADDR"])
-	b.expect("logs", "gateway.log <==", `{"time"`)
+	b.expect("logs", "gateway ", `{"time"`)
 
 	t.Run("after kill -9 of the supervisor", func(t *testing.T) {
 		before, supervisor := b.present()

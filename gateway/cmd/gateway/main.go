@@ -37,7 +37,12 @@ func serve(ctx context.Context, cfg edge.Config) error {
 		return err
 	}
 	registry := telemetry.NewRegistry("gateway")
-	handler, err := edge.New(cfg, logger, registry)
+	tracer, err := telemetry.NewTracer(cfg.Telemetry.Traces, "gateway", logger)
+	if err != nil {
+		return err
+	}
+	defer tracer.Close()
+	handler, err := edge.New(cfg, logger, registry, tracer)
 	if err != nil {
 		return err
 	}

@@ -79,7 +79,8 @@ func (g *Gateway) Close() {
 }
 
 // New returns the gateway.
-func New(cfg Config, logger *slog.Logger, registry *prometheus.Registry) (*Gateway, error) {
+func New(cfg Config, logger *slog.Logger, registry *prometheus.Registry, tracer *telemetry.Tracer) (
+	*Gateway, error) {
 	trust, err := tlsfiles.Open(cfg.upstreamTLS(), logger)
 	if err != nil {
 		return nil, err
@@ -96,15 +97,15 @@ func New(cfg Config, logger *slog.Logger, registry *prometheus.Registry) (*Gatew
 	tokens := bearer.New(cfg.Auth, logger)
 	options := httpserver.Options{
 		Logger: logger, Registerer: registry, Classify: problemOf, Authenticate: tokens.Authenticate,
-		Tokens: tokens.On(), Config: cfg.HTTP,
+		Tokens: tokens.On(), Tracer: tracer, Strangers: !cfg.TrustSampling, Config: cfg.HTTP,
 	}
 	router := httpserver.NewRouter(options)
 	// The services judge what a token allows.
-	toOrders := httpserver.Needs(identity.Anyone, newProxy(cfg, orders))
-	toPayments := httpserver.Needs(identity.Anyone, newProxy(cfg, payments))
+	toOrders := httpserver.Needs(identity.Anyone, newProxy(cfg, orders, tracer))
+	toPayments := httpserver.Needs(identity.Anyone, newProxy(cfg, payments, tracer))
 	route(router, ordersPaths, toOrders)
 	router.Method(http.MethodGet, streamPath,
-		httpserver.Needs(identity.Anyone, &streams{proxy: newProxy(cfg, orders)}))
+		httpserver.Needs(identity.Anyone, &streams{proxy: newProxy(cfg, orders, tracer)}))
 	route(router, paymentsPaths, toPayments)
 	// The service knows what a path of its serves, so a method that chi does not know goes there too.
 	others := router.(*chi.Mux).MethodNotAllowedHandler()
@@ -170,6 +171,7 @@ type Config struct {
 	UpstreamKey     string        `env:"GATEWAY_UPSTREAM_KEY_FILE" help:"PEM file of its key"`
 	UpstreamTimeout time.Duration `env:"GATEWAY_UPSTREAM_TIMEOUT" default:"35s" help:"time a service has to answer, streams of events apart; longer than ?wait= may ask for"`
 	MaxBody         config.Bytes  `env:"GATEWAY_MAX_BODY" default:"1MiB" help:"largest body of a request"`
+	TrustSampling   bool          `env:"GATEWAY_TRUST_SAMPLING" default:"false" help:"whether the flag of a client's traceparent decides, as parent, whether its request is traced; else OTEL_TRACES_SAMPLER decides as about a new trace"`
 	HTTP            httpserver.Config
 	Auth            bearer.Config
 	Telemetry       telemetry.Config
@@ -177,7 +179,7 @@ type Config struct {
 
 // Validate checks the URLs and bounds.
 func (c Config) Validate() error {
-	errs := []error{c.HTTP.CheckAddrs(c.Auth.On(),
+	errs := []error{c.Telemetry.Traces.Check(c.HTTP.Open), c.HTTP.CheckAddrs(c.Auth.On(),
 		map[string]string{"GATEWAY_ADDR": c.Addr, "GATEWAY_ADMIN_ADDR": c.AdminAddr})}
 	if err := upstream.Check(c.Orders, c.HTTP.Open); err != nil {
 		errs = append(errs, config.Invalid("ORDERS_URL", "%v", err))

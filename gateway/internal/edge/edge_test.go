@@ -68,7 +68,11 @@ func setup(t testing.TB, change func(*Config), addresses ...string) *gateway {
 	}
 	log := new(logBuffer)
 	logger := slog.New(slog.NewJSONHandler(log, nil))
-	handler, err := New(cfg, logger, prometheus.NewRegistry())
+	tracer, err := telemetry.NewTracer(cfg.Telemetry.Traces, "gateway", logger)
+	if err != nil {
+		t.Fatal(err)
+	}
+	handler, err := New(cfg, logger, prometheus.NewRegistry(), tracer)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +93,7 @@ func setup(t testing.TB, change func(*Config), addresses ...string) *gateway {
 			return http.ErrUseLastResponse
 		}},
 	}
-	g.stop = sync.OnceValue(func() error { end(); return <-done })
+	g.stop = sync.OnceValue(func() error { end(); defer tracer.Close(); return <-done })
 	t.Cleanup(func() {
 		transport.CloseIdleConnections()
 		if err := g.stop(); err != nil {

@@ -15,6 +15,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/codes"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/altyn-pay/altyn/gateway/internal/upstream"
 	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/telemetry"
@@ -44,11 +48,14 @@ type proxy struct {
 	timeout time.Duration
 	maxBody int64
 	service http.RoundTripper
+	tracer  *telemetry.Tracer
 }
 
-func newProxy(cfg Config, service http.RoundTripper) *proxy {
-	return &proxy{timeout: cfg.UpstreamTimeout, maxBody: int64(cfg.MaxBody), service: service}
+func newProxy(cfg Config, service http.RoundTripper, tracer *telemetry.Tracer) *proxy {
+	return &proxy{timeout: cfg.UpstreamTimeout, maxBody: int64(cfg.MaxBody), service: service, tracer: tracer}
 }
+
+var ofClient = trace.WithSpanKind(trace.SpanKindClient)
 
 func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// A path with dots or empty segments is read differently by different parsers; none of the API has them.
@@ -59,6 +66,11 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err := readBody(w, r, p.maxBody); err != nil {
 		httpserver.Error(w, r, err)
 		return
+	}
+	if p.tracer.On() {
+		ctx, span := p.tracer.Start(r.Context(), r.Method, ofClient)
+		defer span.End()
+		r = r.WithContext(ctx)
 	}
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
@@ -115,11 +127,7 @@ func rewrite(pr *httputil.ProxyRequest) {
 	}
 	pr.SetXForwarded()
 	header["X-Forwarded-For"] = []string{httpserver.ClientAddress(pr.In)}
-	trace := telemetry.Traceparent(pr.In.Context())
-	if len(header["Traceparent"]) != 1 || header["Traceparent"][0] != trace {
-		delete(header, "Tracestate") // It belongs to a trace that ends here.
-	}
-	header["Traceparent"] = []string{trace}
+	telemetry.Inject(pr.In.Context(), header)
 	header["X-Request-Id"] = []string{httpserver.RequestID(pr.In.Context())}
 }
 
@@ -140,9 +148,18 @@ func (h *hop) RoundTrip(request *http.Request) (*http.Response, error) {
 		// As it is known to be in memory, http.Transport sends it together with the headers.
 		request.Body, _ = request.GetBody()
 	}
+	span := trace.SpanFromContext(h.ctx)
 	response, err := h.service.RoundTrip(request)
 	if err != nil {
+		telemetry.Fail(span, err)
 		return nil, err
+	}
+	if span.IsRecording() {
+		span.SetAttributes(semconv.HTTPRequestMethodKey.String(request.Method), semconv.ServerAddress(request.URL.Host),
+			semconv.URLPath(request.URL.Path), semconv.HTTPResponseStatusCode(response.StatusCode))
+		if response.StatusCode >= http.StatusBadRequest {
+			span.SetStatus(codes.Error, "")
+		}
 	}
 	if response.StatusCode < http.StatusOK { // The service was not asked for another protocol.
 		response.Body.Close()

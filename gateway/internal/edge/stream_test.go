@@ -211,7 +211,7 @@ func TestAnswersInPlaceOfAStream(t *testing.T) {
 }
 
 func TestTheNumberOfStreamsIsBounded(t *testing.T) {
-	s := &streams{proxy: newProxy(Config{UpstreamTimeout: time.Second}, nil)}
+	s := &streams{proxy: newProxy(Config{UpstreamTimeout: time.Second}, nil, nil)}
 	s.open.Store(maxStreams)
 	router := httpserver.NewRouter(httpserver.Options{
 		Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(), Classify: problemOf,

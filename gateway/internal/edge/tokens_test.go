@@ -107,7 +107,7 @@ func TestThePlaneIsForOperators(t *testing.T) {
 func TestWatchEnds(t *testing.T) {
 	away := []string{"http://127.0.0.1:1"}
 	cfg := Config{Orders: away, Payments: away, Auth: issuer.New(t).Config()}
-	g, err := New(cfg, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	g, err := New(cfg, slog.New(slog.DiscardHandler), prometheus.NewRegistry(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

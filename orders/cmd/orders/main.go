@@ -124,7 +124,7 @@ func build(p *service.Process, healAfter time.Duration) error {
 	p.Go(func(ctx context.Context) error { return changes.Run(ctx, feed) })
 	backlog := outbox.NewBacklog(p.DB, p.Config.Outbox, p.Log, p.Metrics)
 	p.Go(backlog.Run)
-	orders := placing.New(store, p.Currencies, changed, wake, backlog.Full, p.Metrics)
+	orders := placing.New(store, p.Currencies, changed, wake, backlog.Full, p.Log, p.Metrics)
 	p.Mount(api.New(orders, store, p.Currencies, changes, p.Metrics).Routes()...)
 	pages, err = swagger.Routes(name, docs.Document, func(path string) bool { return !operators.Serves(path) },
 		p.Tokens.Login)
@@ -140,7 +140,7 @@ func work(p *service.Process, producer *kafka.Producer, worker *status.Worker, s
 	if err != nil {
 		return nil, err
 	}
-	relay := outbox.NewRelay(p.DB, kafka.NewPublisher(producer, "/"+name), p.Log, p.Metrics)
+	relay := outbox.NewRelay(p.DB, kafka.NewPublisher(producer, "/"+name).Traced(p.Tracer), p.Log, p.Metrics)
 	healer := status.NewHealer(store, p.Currencies, healAfter, relay.Wake, p.Log, p.Metrics)
 	p.Health.Show("kafka", func(ctx context.Context) error { return kafka.Ping(ctx, cfg) })
 	p.Go(func(ctx context.Context) error {
@@ -148,7 +148,7 @@ func work(p *service.Process, producer *kafka.Producer, worker *status.Worker, s
 		group, ctx := errgroup.WithContext(ctx)
 		group.Go(func() error { return kafka.KeepTopics(ctx, cfg, p.Log, topics...) })
 		group.Go(func() error { return relay.Run(ctx) })
-		group.Go(func() error { return consumer.Run(ctx, worker.Handle) })
+		group.Go(func() error { return consumer.Run(ctx, kafka.Traced(p.Tracer, worker.Handle)) })
 		group.Go(func() error { return healer.Run(ctx) })
 		return group.Wait()
 	})

@@ -91,6 +91,15 @@ type Order struct {
 	UpdatedAt time.Time `db:"updated_at"`
 }
 
+// LogAttributes are what a line of the log says of the order beside its ID.
+func (o *Order) LogAttributes() []any {
+	attributes := []any{"account_id", o.AccountID, "tenant", o.Tenant}
+	if o.Reason != "" {
+		attributes = append(attributes, "reason", o.Reason)
+	}
+	return attributes
+}
+
 // Transition is one step of an order, to another status or to the same one.
 type Transition struct {
 	OrderID uuid.UUID     `db:"order_id"`

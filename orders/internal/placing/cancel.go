@@ -3,6 +3,7 @@ package placing
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"time"
@@ -94,13 +95,19 @@ func (s *Service) commitCancellations(ctx context.Context, requests []cancellati
 	if err := pg.UntilKnown(ctx, func() error { return s.store.InTx(ctx, cancel) }); err != nil {
 		return nil, fmt.Errorf("cancel %d orders: %w", len(requests), err)
 	}
-	for _, r := range d.results {
+	var begun []int
+	for i, r := range d.results {
 		if r.begun { // by an earlier try too
 			s.wake()
 			s.cancellations.Inc()
 			s.changed(r.order)
+			begun = append(begun, i)
 		}
 	}
+	telemetry.LogEach(s.log, slog.LevelInfo, "order cancelling", "order_id", len(begun),
+		func(i int) string { return requests[begun[i]].OrderID.String() }, func(i int) []any {
+			return telemetry.WithTraceID(d.results[begun[i]].order.LogAttributes(), requests[begun[i]].traceparent)
+		})
 	return d.results, nil
 }
 

@@ -7,10 +7,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/altyn-pay/altyn/orders/internal/order"
 	"github.com/altyn-pay/altyn/orders/internal/postgres"
@@ -91,6 +94,7 @@ type Service struct {
 	placing    *groupcommit.Group[*postgres.Placement, postgres.Placed]
 	cancelling *groupcommit.Group[cancellation, cancelled]
 
+	log           *slog.Logger
 	placed        prometheus.Counter
 	cancellations prometheus.Counter
 }
@@ -98,9 +102,9 @@ type Service struct {
 // New makes a service. After a commit it calls changed with each order whose status has changed, and wake when there
 // are events to publish. full reports whether a lane has no room for new orders.
 func New(store *postgres.Store, currencies *money.Currencies, changed func(order.Order), wake func(),
-	full func(lane int16) bool, metrics prometheus.Registerer) *Service {
+	full func(lane int16) bool, log *slog.Logger, metrics prometheus.Registerer) *Service {
 	s := &Service{
-		store: store, currencies: currencies, changed: changed, wake: wake, full: full,
+		store: store, currencies: currencies, changed: changed, wake: wake, full: full, log: log,
 		placed: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "altyn_orders_placed_total", Help: "Orders accepted; repetitions of a request do not count."}),
 		cancellations: prometheus.NewCounter(prometheus.CounterOpts{
@@ -145,6 +149,9 @@ func (s *Service) Place(ctx context.Context, o order.Order) (placed order.Order,
 	placement, err := s.placement(ctx, o)
 	if err != nil {
 		return order.Order{}, false, err
+	}
+	if span := trace.SpanFromContext(ctx); span.IsRecording() {
+		span.SetAttributes(attribute.Stringer("altyn.order_id", o.ID))
 	}
 	result, err := s.placing.Do(ctx, placement)
 	if err != nil {
@@ -207,10 +214,16 @@ func (s *Service) commitPlacements(ctx context.Context, placements []*postgres.P
 		return nil, err
 	}
 	s.wake()
-	for _, p := range placed {
+	added := make([]*postgres.Placement, 0, len(placed))
+	for i, p := range placed {
 		if p.New {
-			s.placed.Inc()
+			added = append(added, placements[i])
 		}
 	}
+	s.placed.Add(float64(len(added)))
+	telemetry.LogEach(s.log, slog.LevelInfo, "order placed", "order_id", len(added),
+		func(i int) string { return added[i].Order.ID.String() }, func(i int) []any {
+			return telemetry.WithTraceID(added[i].Order.LogAttributes(), added[i].Event.Traceparent)
+		})
 	return placed, nil
 }

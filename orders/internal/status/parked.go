@@ -29,11 +29,12 @@ func (w *Worker) park(ctx context.Context, list []postgres.Refused) error {
 func (w *Worker) reportParked(list []postgres.Refused) {
 	w.parked.Add(float64(len(list)))
 	const text = "event parked: it cannot be applied"
-	telemetry.LogEach(w.log, slog.LevelError, text, "order_id", len(list), func(i int) (string, []any) {
-		m := list[i].Message
-		return m.ShortHeader("ce_subject"), []any{"topic", m.Topic, "partition", m.Partition, "offset", m.Offset,
-			"ce_id", m.ShortHeader("ce_id"), "error", list[i].Reason}
-	})
+	telemetry.LogEach(w.log, slog.LevelError, text, "order_id", len(list),
+		func(i int) string { return list[i].Message.ShortHeader("ce_subject") }, func(i int) []any {
+			m := list[i].Message
+			return telemetry.WithTraceID([]any{"topic", m.Topic, "partition", m.Partition, "offset", m.Offset,
+				"ce_id", m.ShortHeader("ce_id"), "error", list[i].Reason}, m.ShortHeader("traceparent"))
+		})
 }
 
 // deadLetter sends messages to the dead-letter topic. It parks those that the broker refuses.

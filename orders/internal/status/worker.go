@@ -189,6 +189,7 @@ func (w *Worker) runOnce(ctx context.Context, events []event) (unknown []postgre
 // outcome is what a batch of events does.
 type outcome struct {
 	changed     []order.Order // in their last state
+	causes      []*event      // of those states
 	transitions []order.Transition
 	settled     []time.Duration // from acceptance to decision, of the payments that were decided
 	impossible  []postgres.Refused
@@ -200,8 +201,9 @@ type outcome struct {
 func decide(orders map[uuid.UUID]order.Order, events []event, now time.Time) outcome {
 	var result outcome
 	var changed []uuid.UUID
-	seen := make(map[uuid.UUID]bool, len(orders))
-	for _, e := range events {
+	causes := make(map[uuid.UUID]*event, len(orders))
+	for i := range events {
+		e := &events[i]
 		o, ok := orders[e.payment.OrderID]
 		if !ok {
 			result.unknown = append(result.unknown, postgres.Refused{Message: e.message, Reason: errUnknownOrder})
@@ -219,17 +221,17 @@ func decide(orders map[uuid.UUID]order.Order, events []event, now time.Time) out
 			continue
 		}
 		orders[o.ID] = o
-		if !seen[o.ID] {
-			seen[o.ID] = true
+		if causes[o.ID] == nil {
 			changed = append(changed, o.ID)
 		}
+		causes[o.ID] = e
 		result.transitions = append(result.transitions, *transition)
 		if transition.From == order.Pending && transition.To.Settled() {
 			result.settled = append(result.settled, transition.At.Sub(o.CreatedAt))
 		}
 	}
 	for _, id := range changed {
-		result.changed = append(result.changed, orders[id])
+		result.changed, result.causes = append(result.changed, orders[id]), append(result.causes, causes[id])
 	}
 	return result
 }
@@ -244,15 +246,17 @@ func (w *Worker) report(result outcome) {
 	for _, d := range result.settled {
 		w.latency.Observe(d.Seconds())
 	}
-	var failed []order.Order
-	for _, o := range result.changed {
+	now := map[order.Status][]int{} // what has changed, by status
+	for i, o := range result.changed {
 		w.changed(o)
-		if o.Status == order.Failed {
-			failed = append(failed, o)
-		}
+		now[o.Status] = append(now[o.Status], i)
 	}
-	telemetry.LogEach(w.log, slog.LevelInfo, "order failed", "order_id", len(failed), func(i int) (string, []any) {
-		return failed[i].ID.String(), []any{"reason", failed[i].Reason, "account_id", failed[i].AccountID}
-	})
+	for status, list := range now {
+		telemetry.LogEach(w.log, slog.LevelInfo, "order "+string(status), "order_id", len(list),
+			func(i int) string { return result.changed[list[i]].ID.String() }, func(i int) []any {
+				cause := result.causes[list[i]].message
+				return telemetry.WithTraceID(result.changed[list[i]].LogAttributes(), cause.ShortHeader("traceparent"))
+			})
+	}
 	w.reportParked(result.impossible)
 }

@@ -70,7 +70,7 @@ func newPipeline(process *service.Process, store *postgres.Store, results *billi
 	p := &pipeline{db: process.DB, producer: producer, access: broker.NewAccess(process.Tokens, log,
 		func(ctx context.Context, list []actions.Action) error { return actions.Record(ctx, process.DB, list) }),
 		timed: make(chan struct{})}
-	p.relay = outbox.NewRelay(process.DB, kafka.NewPublisher(producer, "/"+name), log, metrics)
+	p.relay = outbox.NewRelay(process.DB, kafka.NewPublisher(producer, "/"+name).Traced(process.Tracer), log, metrics)
 	p.relay.Instead(contract.RepliesInstead)
 	settle := settlement.New(store, process.Currencies, log, metrics, func(result settlement.Result) {
 		p.relay.Wake()
@@ -85,7 +85,7 @@ func newPipeline(process *service.Process, store *postgres.Store, results *billi
 		}
 	})
 	p.worker = inbox.NewWorker(store.Inbox(), settle.Settle, retry, log, metrics)
-	p.worker.Describe = settlement.Describe
+	p.worker.Describe, p.worker.Tracer = settlement.Describe, process.Tracer
 	p.intake = inbox.NewIntake(store.Inbox(), p.worker)
 	decoder := broker.NewDecoder(store, process.Currencies, producer.HasTopic)
 	p.receiver = inbox.NewReceiver(p.intake, decoder.Decode, broker.Repeated)
@@ -103,9 +103,9 @@ func newPipeline(process *service.Process, store *postgres.Store, results *billi
 			}
 			return nil
 		},
-		func(ctx context.Context) error { return consumer.Run(ctx, p.receive) },
+		func(ctx context.Context) error { return consumer.Run(ctx, kafka.Traced(process.Tracer, p.receive)) },
 		p.goods.Run, p.relay.Run,
-		settlement.Expiry(store, log, p.worker.Wake).Run,
+		settlement.Expiry(store, process.Tracer, log, p.worker.Wake).Run,
 		settlement.Retelling(store, healAfter, log, p.worker.Wake).Run,
 		settlement.Chain(store, log, p.relay.Wake).Run,
 	}

@@ -28,9 +28,7 @@ func (c Inventory) apply(b *Book, r Request) *Operation {
 		b.finish(w, OutOfStock)
 		return nil
 	}
-	b.become(b.payments[c.OrderID], created(InventoryCompleted), r)
-	request := w.Request
-	request.Traceparent = r.Traceparent
-	request.Command.(Payment).charge(b, b.unwait(w), request, r.Seq)
+	b.become(b.payments[c.OrderID], created(InventoryCompleted), w.Request)
+	w.Request.Command.(Payment).charge(b, b.unwait(w), w.Request, r.Seq)
 	return nil
 }

@@ -53,9 +53,10 @@ func build(p *service.Process) error {
 			}
 		})
 		worker = inbox.NewWorker(store.Inbox(), settle.Settle, inbox.DefaultRetry, p.Log, p.Metrics)
+		worker.Tracer = p.Tracer
 		intake = inbox.NewIntake(store.Inbox(), worker)
 		p.Go(worker.Run)
-		p.Go(settlement.Expiry(store, p.Log, worker.Wake).Run)
+		p.Go(settlement.Expiry(store, p.Tracer, p.Log, worker.Wake).Run)
 	}
 	if p.Config.Role == service.Worker {
 		return nil

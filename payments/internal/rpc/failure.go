@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -28,6 +30,13 @@ const (
 // outcomes makes of a handler's error what the client sees.
 func outcomes(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, request connect.AnyRequest) (connect.AnyResponse, error) {
+		if span := trace.SpanFromContext(ctx); span.IsRecording() {
+			system := semconv.RPCSystemNameConnectrpc
+			if request.Peer().Protocol != connect.ProtocolConnect {
+				system = semconv.RPCSystemNameGRPC
+			}
+			span.SetAttributes(system, semconv.RPCMethod(strings.TrimPrefix(request.Spec().Procedure, "/")))
+		}
 		response, err := next(ctx, request)
 		var answer *connect.Error
 		if err == nil || errors.As(err, &answer) {

@@ -86,7 +86,12 @@ func (s *Settlement) Settle(ctx context.Context, tx *sqlx.Tx, messages []postgre
 			return nil, err
 		}
 	}
-	if err := outbox.Append(ctx, tx, append(events, b.replies...)...); err != nil {
+	events = append(events, b.replies...)
+	spans := telemetry.BatchOf(ctx)
+	for i := range events {
+		events[i].Traceparent = spans.Resume(events[i].Traceparent, "resume "+events[i].Topic)
+	}
+	if err := outbox.Append(ctx, tx, events...); err != nil {
 		return nil, err
 	}
 	if err := s.resume(ctx, tx, changes.Resumes); err != nil {
@@ -99,7 +104,7 @@ func (s *Settlement) Settle(ctx context.Context, tx *sqlx.Tx, messages []postgre
 	return func() {
 		ended := ended(changes)
 		s.count(ended, b.answered)
-		s.report(b.requests, ended, b.expired, changes.Repeated)
+		s.report(b.requests, ended, b.expired, changes)
 		s.settled(Result{Operations: b.operations, More: len(changes.Resumes) > 0, Inventory: len(awaiting) > 0})
 	}, nil
 }
@@ -280,28 +285,60 @@ func wait(waiting []ledger.Completion, r ledger.Request, op *ledger.Operation) [
 	return waiting
 }
 
-// report logs what did not go as the client asked: operations that ended in error, commands that could not be
-// understood, holds that expired, and payments that were told again. What succeeds leaves no line.
+// report logs the operations that have ended, what could not be understood, holds whose time was over, and payments
+// that wait or were told again.
 func (s *Settlement) report(
-	requests []ledger.Request, ended, expired []*ledger.Operation, repeated []ledger.OrderPayment) {
-	failed := slices.DeleteFunc(slices.Clone(ended), func(op *ledger.Operation) bool { return op.Status != ledger.Error })
-	each := func(message, key string, n int, item func(i int) (id string, attributes []any)) {
-		telemetry.LogEach(s.log, slog.LevelInfo, message, key, n, item)
+	requests []ledger.Request, ended, expired []*ledger.Operation, changes ledger.Changes) {
+	each := func(message, key string, n int, id func(i int) string, about func(i int) []any) {
+		telemetry.LogEach(s.log, slog.LevelInfo, message, key, n, id, about)
 	}
-	each("operation ended in error", "operation_id", len(failed), func(i int) (string, []any) {
-		op := failed[i]
-		id := op.ID
-		if op.Kind == ledger.KindCancelOperation { // nobody sees it, only the operation that it is about
-			at := slices.IndexFunc(requests, func(r ledger.Request) bool { return r.ID == op.ID })
-			id = requests[at].References().Operation
+	request := func(op *ledger.Operation) ledger.Request {
+		for _, r := range requests {
+			if r.ID == op.ID {
+				return r
+			}
 		}
-		return id.String(), append([]any{"operation", op.Kind, "reason", op.Reason, "account_id", op.AccountID},
-			named("order_id", op.OrderID, "hold_id", op.HoldID, "command_id", op.CommandID)...)
-	})
-	each("hold expired", "hold_id", len(expired), func(i int) (string, []any) {
-		op := expired[i]
-		return op.HoldID.String(), append([]any{"account_id", op.AccountID}, named("order_id", op.OrderID)...)
-	})
+		for _, c := range changes.Completed {
+			if c.Operation == op {
+				return c.Request
+			}
+		}
+		return ledger.Request{}
+	}
+	for status, message := range map[ledger.Status]string{
+		ledger.Success: "operation succeeded", ledger.Error: "operation ended in error",
+	} {
+		list := slices.DeleteFunc(slices.Clone(ended), func(op *ledger.Operation) bool { return op.Status != status })
+		each(message, "operation_id", len(list), func(i int) string {
+			if op := list[i]; op.Kind == ledger.KindCancelOperation { // nobody sees it, only the operation that it is about
+				return request(op).References().Operation.String()
+			}
+			return list[i].ID.String()
+		}, func(i int) []any {
+			op := list[i]
+			attributes := append([]any{"operation", op.Kind, "account_id", op.AccountID, "tenant", op.Tenant},
+				named("order_id", op.OrderID, "hold_id", op.HoldID, "command_id", op.CommandID)...)
+			if op.Reason != "" {
+				attributes = append(attributes, "reason", op.Reason)
+			}
+			return telemetry.WithTraceID(attributes, request(op).Traceparent)
+		})
+	}
+	payments := func(message string, list []ledger.OrderPayment) {
+		each(message, "order_id", len(list), func(i int) string { return list[i].OrderID.String() }, func(i int) []any {
+			p := list[i]
+			return telemetry.WithTraceID([]any{"account_id", p.AccountID, "tenant", p.Tenant, "status", p.Status,
+				"reason", p.Reason, "version", p.Version}, p.Traceparent)
+		})
+	}
+	payments("payment waits", slices.DeleteFunc(slices.Clone(changes.Payments),
+		func(p ledger.OrderPayment) bool { return p.Status != contract.PaymentCreated }))
+	payments("payment told again", changes.Repeated)
+	each("hold expired", "hold_id", len(expired), func(i int) string { return expired[i].HoldID.String() },
+		func(i int) []any {
+			op := expired[i]
+			return append([]any{"account_id", op.AccountID, "tenant", op.Tenant}, named("order_id", op.OrderID)...)
+		})
 	var refused []billing.ReplyTo
 	for _, r := range requests {
 		if r.Kind() != ledger.KindRefusal || r.Reply == nil {
@@ -311,14 +348,11 @@ func (s *Settlement) report(
 			refused = append(refused, how)
 		}
 	}
-	each("command refused", "command_id", len(refused), func(i int) (string, []any) {
-		r := refused[i]
-		return r.CommandID.String(), []any{"operation", r.Operation, "reason", r.Reason, "detail", r.Detail}
-	})
-	each("payment told again", "order_id", len(repeated), func(i int) (string, []any) {
-		p := repeated[i]
-		return p.OrderID.String(), []any{"account_id", p.AccountID, "status", p.Status, "version", p.Version}
-	})
+	each("command refused", "command_id", len(refused), func(i int) string { return refused[i].CommandID.String() },
+		func(i int) []any {
+			r := refused[i]
+			return []any{"operation", r.Operation, "reason", r.Reason, "detail", r.Detail}
+		})
 }
 
 // Describe names what a message is about, for the log.

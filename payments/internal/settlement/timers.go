@@ -16,6 +16,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/identity"
 	"github.com/altyn-pay/altyn/platform/outbox"
 	"github.com/altyn-pay/altyn/platform/stage"
+	"github.com/altyn-pay/altyn/platform/telemetry"
 )
 
 // expiryInterval is how often deadlines are looked for, and so how late one is met at most, apart from what is ahead of
@@ -24,9 +25,19 @@ const expiryInterval = 500 * time.Millisecond
 
 // Expiry ends holds and waiting requests whose time is over. It moves no money: like everybody else it puts messages
 // into the inbox, so an expiry cannot race with a capture. Then it calls wake. Any number of instances may run.
-func Expiry(store *postgres.Store, log *slog.Logger, wake func()) stage.Loop {
+//
+// What has waited goes on in the trace in which it began. A hold has no trace by then, so its end has one of its own.
+func Expiry(store *postgres.Store, tracer *telemetry.Tracer, log *slog.Logger, wake func()) stage.Loop {
 	return timer("expiry", log, expiryInterval, wake, func(ctx context.Context) (int, error) {
-		return store.Expire(ctx, expire)
+		return store.Expire(ctx, func(d postgres.Deadline) postgres.Message {
+			m := expire(d)
+			if d.Hold {
+				trace, span := tracer.Start(context.Background(), "expire hold")
+				span.End()
+				m.Traceparent = telemetry.Traceparent(trace)
+			}
+			return m
+		})
 	})
 }
 

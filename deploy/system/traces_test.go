@@ -1,0 +1,326 @@
+package system
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	v1 "go.opentelemetry.io/proto/otlp/trace/v1"
+
+	"github.com/altyn-pay/altyn/deploy/load"
+	"github.com/altyn-pay/altyn/deploy/stack"
+	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/kafka"
+	"github.com/altyn-pay/altyn/testkit/localkafka"
+	"github.com/altyn-pay/altyn/testkit/otlptest"
+	"github.com/altyn-pay/altyn/testkit/wait"
+)
+
+const (
+	tracedOrders = 1000
+	clientSpan   = "00f067aa0ba902b7" // of a client that traces by itself
+)
+
+// traced is a stack of which every trace is recorded.
+type traced struct {
+	*saga
+	teller *teller
+
+	mu   sync.Mutex
+	told []told
+}
+
+// told is a message that was to come, as the last one of what a request has caused.
+type told struct {
+	flow    string
+	topic   string
+	subject string // of an event; of a reply the trace's ID
+	event   string
+	root    string // the first span of its trace
+}
+
+// Each request is one trace, from the client to the last status that it causes, whatever happens on the way.
+func TestEachOrderIsOneTrace(t *testing.T) {
+	collector := otlptest.New(t)
+	services := stack.Instances(1, 1, 1)
+	for i := range services {
+		services[i].Env = []string{"OTEL_EXPORTER_OTLP_ENDPOINT=" + collector.URL, "OTEL_BSP_SCHEDULE_DELAY=100"}
+		if services[i].Program == stack.Orders {
+			services[i].Env = []string{"OTEL_EXPORTER_OTLP_ENDPOINT=" + collector.GRPC,
+				"OTEL_EXPORTER_OTLP_PROTOCOL=grpc", "OTEL_BSP_SCHEDULE_DELAY=100"}
+		}
+	}
+	s := newSaga(t, localkafka.Embedded, services)
+	b := &traced{saga: s, teller: newTeller(s.bundle, contract.TopicReplies)}
+	flows := []struct {
+		name string
+		run  func(flow string, account uuid.UUID) error
+	}{
+		{"paid", b.paid}, {"no money", b.noMoney}, {"no account", b.noAccount}, {"goods come", b.goodsCome},
+		{"no goods", b.noGoods}, {"money comes", b.moneyComes}, {"cancelled before", b.cancelledBefore},
+		{"cancelled after", b.cancelledAfter}, {"refunded", b.refunded}, {"confirmed", b.confirmed},
+		{"rejected", b.rejected}, {"wait expires", b.waitExpires}, {"hold expires", b.holdExpires},
+		{"command", b.command}, {"command with a trace", b.tracedCommand},
+	}
+	accounts := b.accounts(tracedOrders, "100.00")
+	if err := load.Each(t.Context(), tracedOrders, 64, func(i int) error {
+		flow := flows[i%len(flows)]
+		if err := flow.run(flow.name, accounts[i]); err != nil {
+			return fmt.Errorf("%s: %w", flow.name, err)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	whole := func() error { return b.check(collector.Traces()) }
+	if err := wait.Within(patience, 200*time.Millisecond, whole); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d traces with %d spans", len(collector.Traces()), len(collector.Spans()))
+}
+
+// check returns what is missing, or torn.
+func (b *traced) check(traces map[string][]otlptest.Span) error {
+	var errs []error
+	last := map[told]string{} // the trace of a message that came
+	spans := map[string]bool{}
+	for id, trace := range traces {
+		if err := otlptest.Torn(trace, clientSpan); err != nil {
+			errs = append(errs, fmt.Errorf("trace %s: %w", id, err))
+		}
+		for _, span := range trace {
+			spans[id+span.ID()] = true
+			switch span.Name {
+			case "process payments", "send billing.replies":
+				if span.Kind == v1.Span_SPAN_KIND_CONSUMER && len(span.ParentSpanId) == 0 {
+					continue // of a batch
+				}
+				last[told{topic: span.Attribute("messaging.destination.name"),
+					subject: span.Attribute("cloudevents.event_subject"), event: span.Attribute("cloudevents.event_type")}] = id
+			}
+		}
+	}
+	for _, trace := range traces {
+		for _, span := range trace {
+			for _, link := range span.Links {
+				if id := fmt.Sprintf("%x%x", link.TraceId, link.SpanId); !spans[id] {
+					errs = append(errs, fmt.Errorf("%s links to %s, which is not there", span.Name, id))
+				}
+			}
+		}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, want := range b.told {
+		trace, ok := traces[last[told{topic: want.topic, subject: want.subject, event: want.event}]]
+		root := slices.IndexFunc(trace, func(s otlptest.Span) bool { return s.Parent() == "" || s.Parent() == clientSpan })
+		if !ok || root < 0 || trace[root].Service+" "+trace[root].Name != want.root {
+			errs = append(errs, fmt.Errorf("%s: the trace of %s %s %s is %v", want.flow, want.topic, want.event,
+				want.subject, names(trace)))
+		}
+	}
+	if len(errs) > 10 {
+		errs = append(errs[:10], fmt.Errorf("and %d more", len(errs)-10))
+	}
+	return errors.Join(errs...)
+}
+
+func names(trace []otlptest.Span) (names []string) {
+	for _, s := range trace {
+		names = append(names, s.Service+" "+s.Name)
+	}
+	return names
+}
+
+const (
+	ofPlacing = "gateway POST " + load.OrdersPath
+	ofOrder   = "gateway POST " + load.OrdersPath + "/*"
+	ofPayment = "gateway POST /api/v1/payments/*"
+)
+
+// expect notes that an order's payment was to come to a status, in the trace that begins with root.
+func (b *traced) expect(flow string, order uuid.UUID, event, root string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.told = append(b.told, told{flow: flow, topic: contract.TopicPayments, subject: order.String(), event: event,
+		root: root})
+}
+
+// order places an order and waits until it has a status, and a reason if that is not empty.
+func (b *traced) order(order load.NewOrder, status, reason string) (uuid.UUID, error) {
+	order.Currency = "RUB"
+	placed, err := b.client.Place(b.Context(), uuid.NewString(), order)
+	if err != nil {
+		return placed.ID, err
+	}
+	return placed.ID, b.becomes(placed.ID, status, reason)
+}
+
+func (b *traced) becomes(id uuid.UUID, status, reason string) error {
+	return wait.Within(patience, 50*time.Millisecond, func() error {
+		var order load.Order
+		if err := b.client.Get(b.Context(), load.OrdersPath+"/"+id.String(), &order); err != nil {
+			return err
+		}
+		if order.Status != status || reason != "" && order.Reason != reason {
+			return fmt.Errorf("order %+v is not %s %s", order, status, reason)
+		}
+		return nil
+	})
+}
+
+func (b *traced) ends(flow string, order load.NewOrder, status, reason, event string) error {
+	id, err := b.order(order, status, reason)
+	b.expect(flow, id, event, ofPlacing)
+	return err
+}
+
+func (b *traced) paid(flow string, account uuid.UUID) error {
+	return b.ends(flow, load.NewOrder{AccountID: account, Amount: "60.00"}, "paid", "", contract.PaymentSucceededType)
+}
+
+func (b *traced) noMoney(flow string, account uuid.UUID) error {
+	return b.ends(flow, load.NewOrder{AccountID: account, Amount: "100.01"}, "failed", "insufficient_funds",
+		contract.PaymentFailedType)
+}
+
+func (b *traced) noAccount(flow string, _ uuid.UUID) error {
+	return b.ends(flow, load.NewOrder{AccountID: uuid.New(), Amount: "1.00"}, "failed", "account_not_found",
+		contract.PaymentFailedType)
+}
+
+func (b *traced) awaitGoods(flow string, account uuid.UUID, word, status, event string) error {
+	order := load.NewOrder{AccountID: account, Amount: "60.00", AwaitInventory: true}
+	id, err := b.order(order, "pending", "waiting_for_inventory")
+	if err != nil {
+		return err
+	}
+	b.expect(flow, id, event, ofPlacing)
+	return errors.Join(b.tell(account, goods(id, word)), b.becomes(id, status, ""))
+}
+
+func (b *traced) goodsCome(flow string, account uuid.UUID) error {
+	return b.awaitGoods(flow, account, contract.InventoryCompleted, "paid", contract.PaymentSucceededType)
+}
+
+func (b *traced) noGoods(flow string, account uuid.UUID) error {
+	return b.awaitGoods(flow, account, contract.InventoryFailed, "failed", contract.PaymentFailedType)
+}
+
+func (b *traced) moneyComes(flow string, account uuid.UUID) error {
+	id, err := b.order(load.NewOrder{AccountID: account, Amount: "100.01",
+		OnInsufficient: contract.OnInsufficientWait}, "pending", "waiting_for_funds")
+	if err != nil {
+		return err
+	}
+	b.expect(flow, id, contract.PaymentSucceededType, ofPlacing)
+	return errors.Join(b.post("/api/v1/accounts/"+account.String()+"/deposits", uuid.NewString(), amount("1.00"), nil),
+		b.becomes(id, "paid", ""))
+}
+
+func (b *traced) cancel(flow string, id uuid.UUID) error {
+	b.expect(flow, id, contract.PaymentCancelledType, ofOrder)
+	_, err := b.client.Cancel(b.Context(), uuid.NewString(), id, "")
+	return errors.Join(err, b.becomes(id, "cancelled", ""))
+}
+
+func (b *traced) cancelledBefore(flow string, account uuid.UUID) error {
+	id, err := b.order(load.NewOrder{AccountID: account, Amount: "60.00", AwaitInventory: true}, "pending", "")
+	if err != nil {
+		return err
+	}
+	return b.cancel(flow, id)
+}
+
+func (b *traced) cancelledAfter(flow string, account uuid.UUID) error {
+	id, err := b.order(load.NewOrder{AccountID: account, Amount: "60.00"}, "paid", "")
+	if err != nil {
+		return err
+	}
+	return b.cancel(flow, id)
+}
+
+func (b *traced) refunded(flow string, account uuid.UUID) error {
+	id, err := b.order(load.NewOrder{AccountID: account, Amount: "60.00"}, "paid", "")
+	if err != nil {
+		return err
+	}
+	b.expect(flow, id, contract.PaymentRefundedType, ofPayment)
+	for _, amount := range []string{"20.00", "10.00", ""} {
+		if _, err := b.client.Refund(b.Context(), uuid.NewString(), id, amount); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *traced) held(account uuid.UUID, expires string) (uuid.UUID, error) {
+	return b.order(load.NewOrder{AccountID: account, Amount: "60.00", Capture: contract.CaptureManual,
+		ExpiresIn: expires}, "authorized", "")
+}
+
+func (b *traced) confirmed(flow string, account uuid.UUID) error {
+	id, err := b.held(account, "")
+	if err != nil {
+		return err
+	}
+	b.expect(flow, id, contract.PaymentAuthorizedType, ofPlacing)
+	b.expect(flow, id, contract.PaymentSucceededType, ofPayment)
+	_, err = b.client.Confirm(b.Context(), uuid.NewString(), id, "")
+	return errors.Join(err, b.becomes(id, "paid", ""))
+}
+
+func (b *traced) rejected(flow string, account uuid.UUID) error {
+	id, err := b.held(account, "")
+	if err != nil {
+		return err
+	}
+	b.expect(flow, id, contract.PaymentFailedType, ofPayment)
+	_, err = b.client.Reject(b.Context(), uuid.NewString(), id, "")
+	return errors.Join(err, b.becomes(id, "failed", "rejected"))
+}
+
+func (b *traced) waitExpires(flow string, account uuid.UUID) error {
+	id, err := b.order(load.NewOrder{AccountID: account, Amount: "60.00", AwaitInventory: true, ExpiresIn: "3s"},
+		"pending", "")
+	b.expect(flow, id, contract.PaymentFailedType, ofPlacing)
+	return err
+}
+
+// The end of a hold that nobody confirms is a trace of its own.
+func (b *traced) holdExpires(flow string, account uuid.UUID) error {
+	id, err := b.held(account, "5s")
+	b.expect(flow, id, contract.PaymentFailedType, "payments expire hold")
+	return err
+}
+
+func (b *traced) command(flow string, account uuid.UUID) error { return b.deposit(flow, account) }
+
+// A client of the broker that traces by itself finds what follows in its own trace, whether or not it asks for it.
+func (b *traced) tracedCommand(flow string, account uuid.UUID) error {
+	return b.deposit(flow, account, kafka.Header{Key: "traceparent",
+		Value: fmt.Appendf(nil, "00-%x-%s-00", [16]byte(uuid.New()), clientSpan)})
+}
+
+func (b *traced) deposit(flow string, account uuid.UUID, headers ...kafka.Header) error {
+	id := uuid.New()
+	m, err := record(account, contract.Command{CommandID: &id, Operation: "deposit", AccountID: &account,
+		Amount: "1.00", Currency: "RUB"})
+	if err != nil {
+		return err
+	}
+	m.Headers = headers
+	reply, err := b.teller.send(b.Context(), question{contract.TopicReplies, id}, m)
+	if err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.told = append(b.told, told{flow: flow, topic: contract.TopicReplies, subject: reply.OperationID.String(),
+		event: contract.ReplyType, root: "payments process billing.commands"})
+	return nil
+}
