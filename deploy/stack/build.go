@@ -12,7 +12,7 @@ import (
 
 // programs are the packages of the services in the repository, and of the issuer for development.
 var programs = []string{
-	"./orders/cmd/orders", "./payments/cmd/payments", "./gateway/cmd/gateway", "./deploy/cmd/issuer",
+	"./orders/cmd/orders", "./payments/cmd/payments", "./gateway/cmd/gateway", "./deploy/cmd/issuer", "./deploy/cmd/altyn",
 }
 
 // Root returns the root of the repository: the folder at or above the working directory that holds go.work.
@@ -31,7 +31,7 @@ func Root() (string, error) {
 	}
 }
 
-// Build compiles them into a folder, as the programs orders, payments, gateway and issuer. If nothing has changed,
+// Build compiles them into a folder, as the programs orders, payments, gateway, issuer and altyn. If nothing has changed,
 // Go's build cache makes this quick; flags are those of go build. What the compiler says goes to standard error.
 func Build(ctx context.Context, dir string, flags ...string) error {
 	root, err := Root()

@@ -68,6 +68,16 @@ func (e Exit) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 // ExitStatus is the exit code.
 func (e Exit) ExitStatus() int { return int(e) }
 
+// Unseen is the error of a command that was to look for what is wrong and could not look. Its exit code is 2, where 1 says
+// that something is wrong.
+type Unseen struct{ Err error }
+
+func (e Unseen) Error() string { return e.Err.Error() }
+func (e Unseen) Unwrap() error { return e.Err }
+
+// ExitStatus is the exit code.
+func (Unseen) ExitStatus() int { return exitWrong }
+
 // Main is all of a main: it reads the arguments and settings, runs the command that they name and returns the exit
 // code. The first SIGINT or SIGTERM ends the command's context; a second one kills the process, so that a drain that
 // hangs can be cut off.

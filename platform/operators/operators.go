@@ -1,5 +1,5 @@
-// Package operators serves to operators what is parked in a service, and what operators have done there. It is not part
-// of package parked, so that whoever parks something carries no HTTP.
+// Package operators serves to operators what is parked in a service, what the service knows of orders, and what
+// operators have done there. It is not part of package parked, so that whoever parks something carries no HTTP.
 package operators
 
 import (
@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
 
 	"github.com/altyn-pay/altyn/platform/actions"
@@ -18,6 +19,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/identity"
 	"github.com/altyn-pay/altyn/platform/parked"
+	"github.com/altyn-pay/altyn/platform/reconcile"
 )
 
 // prefix begins all paths of the API.
@@ -41,17 +43,21 @@ const (
 	CodeNotDiscardable = "not_discardable"  // 422: it must take effect, so it can only be redriven
 )
 
-// API serves to operators what is parked in a service, and lets them redrive or discard it.
+// API serves to operators what is parked in a service, and lets them redrive or discard it. It serves what the service
+// knows of orders, too, if that is set (Reconciling).
 type API struct {
 	db      *sqlx.DB
 	sources []parked.Source
 	log     *slog.Logger
+
+	reconciled reconcile.Source
+	announce   func(context.Context, []uuid.UUID) (int, error)
 }
 
 // NewAPI makes the API over a service's database and sources. Each redrive and discard is recorded (package actions),
 // and is a line in the log.
 func NewAPI(db *sqlx.DB, log *slog.Logger, sources ...parked.Source) *API {
-	return &API{db, sources, log}
+	return &API{db: db, sources: sources, log: log}
 }
 
 // Routes are those of the API.
@@ -61,6 +67,10 @@ func (a *API) Routes() []httpserver.Route {
 		httpserver.NewRoute("GET", ActionsPath, identity.Operator, httpserver.Handle(a.actions, "limit", "cursor")),
 		httpserver.NewRoute("POST", Path+"/{id}/redrive", identity.Operator, httpserver.Handle(a.redrive)),
 		httpserver.NewRoute("POST", Path+"/{id}/discard", identity.Operator, httpserver.Handle(a.discard)),
+		httpserver.NewRoute("GET", DigestsPath, identity.Operator, httpserver.Handle(a.digests, "after", "to")),
+		httpserver.NewRoute("GET", DigestsPath+"/orders", identity.Operator,
+			httpserver.Handle(a.orders, "after", "to", "bucket", "ids")),
+		httpserver.NewRoute("POST", DigestsPath+"/announce", identity.Operator, httpserver.Handle(a.announcement)),
 	}
 }
 

@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/altyn-pay/altyn/platform/audit"
 	"github.com/altyn-pay/altyn/platform/config"
 	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/identity"
@@ -41,6 +42,7 @@ type Config struct {
 	Postgres   pg.Config
 	Kafka      kafka.Config
 	Outbox     outbox.Limits
+	Audit      audit.Config
 	Telemetry  telemetry.Config
 }
 
@@ -90,6 +92,8 @@ type Program struct {
 	Topics []string
 	// Reads are the topics that the service consumes; their dead letters are what the commands are about.
 	Reads []string
+	// Books are what is audited, by the command audit and in the background.
+	Books audit.Books
 	// Classify is the service's table from errors to problems; see httpserver.Options.
 	Classify func(error) *httpserver.Problem
 	// Render writes a problem in another protocol's form, if any; see httpserver.Options.
@@ -137,8 +141,8 @@ type Addresses struct{ API, Admin net.Addr }
 // drained, so that requests in flight are still served. An error of the work ends the process.
 func (p *Process) Go(work func(ctx context.Context) error) { p.work = append(p.work, work) }
 
-// New makes a service's command line: serve, migrate, health, and the commands for dead letters. of makes the program
-// from the service's own settings.
+// New makes a service's command line: serve, migrate, health, audit, and the commands for dead letters. of makes the
+// program from the service's own settings.
 func New[T any](name, about string, of func(T) Program) config.Program {
 	return config.Program{Name: name, About: about, Default: "serve", Commands: []config.Command{
 		config.NewCommand("serve", "run the service until SIGTERM", func(ctx context.Context, cfg T) error {
@@ -172,6 +176,7 @@ func New[T any](name, about string, of func(T) Program) config.Program {
 				p := of(cfg)
 				return httpserver.Probe(ctx, p.AdminAddr, p.Config.HTTP.TLS.On())
 			}),
+		auditCommand(of),
 		config.NewCommand("dead-letters",
 			"list the messages that could not be read, with the reasons, and which of them were put back",
 			func(ctx context.Context, cfg T) error { return deadLetters(ctx, os.Stdout, of(cfg)) }),
@@ -256,6 +261,9 @@ func Serve(ctx context.Context, program Program, listening func(Addresses)) (err
 	}
 	if err := program.Build(p); err != nil {
 		return err
+	}
+	if cfg.Audit.On && cfg.Role != API {
+		p.Go(audit.NewWorker(p.DB, program.Books, cfg.Audit, p.Log, p.Metrics).Run)
 	}
 	apiTLS, adminTLS, err := cfg.HTTP.TLS.Open(p.Log)
 	if err != nil {

@@ -74,7 +74,7 @@ func newProgram(cfg Config) service.Program {
 	return service.Program{
 		Name: name, Addr: cfg.Addr, AdminAddr: cfg.AdminAddr, Config: cfg.Config,
 		Migrations: postgres.Migrations(), Amounts: []string{"orders"},
-		Topics: topics, Reads: reads, Classify: api.Classify,
+		Books: postgres.Books, Topics: topics, Reads: reads, Classify: api.Classify,
 		Build: func(p *service.Process) error { return build(p, cfg.HealAfter) },
 	}
 }
@@ -111,7 +111,8 @@ func build(p *service.Process, healAfter time.Duration) error {
 		}
 		wake = relay.Wake
 	}
-	p.MountAdmin(operators.NewAPI(p.DB, p.Log, outbox.NewParked(p.DB, wake), worker).Routes()...)
+	p.MountAdmin(operators.NewAPI(p.DB, p.Log, outbox.NewParked(p.DB, wake), worker).
+		Reconciling(store.Reconciled(), status.Announcing(store, p.Currencies, wake)).Routes()...)
 	pages, err := swagger.Routes(name, docs.Document, operators.Serves, p.Tokens.Login)
 	if err != nil {
 		return err

@@ -13,6 +13,7 @@ import (
 
 	"github.com/altyn-pay/altyn/orders/internal/order"
 	"github.com/altyn-pay/altyn/platform/actions"
+	"github.com/altyn-pay/altyn/platform/audit"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/currencies"
 	"github.com/altyn-pay/altyn/platform/idempotency"
@@ -29,7 +30,7 @@ var files embed.FS
 func Migrations() []pg.Migrations {
 	return []pg.Migrations{
 		outbox.Migrations(), idempotency.Migrations(), pg.Embedded("orders", files), currencies.Migrations(),
-		actions.Migrations(),
+		actions.Migrations(), audit.Migrations(),
 	}
 }
 

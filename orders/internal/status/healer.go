@@ -137,7 +137,7 @@ func (h *Healer) look(ctx context.Context, tx *sqlx.Tx, now time.Time) (done rou
 			changed = append(changed, u)
 			continue
 		}
-		event, err := h.announcement(u)
+		event, err := announcement(h.currencies, u.Order, u.Cancellation)
 		if err != nil {
 			return done, err
 		}
@@ -152,11 +152,48 @@ func (h *Healer) look(ctx context.Context, tx *sqlx.Tx, now time.Time) (done rou
 }
 
 // announcement is the last event of an order once more, marked as repeated.
-func (h *Healer) announcement(u postgres.Unsettled) (order.Event, error) {
-	if u.Order.Status == order.Cancelling {
-		return u.Order.CancelledEvent(h.currencies, u.Cancellation.Note, u.Cancellation.At, true)
+func announcement(currencies *money.Currencies, o order.Order, c postgres.Cancellation) (order.Event, error) {
+	if o.Status == order.Cancelling {
+		return o.CancelledEvent(currencies, c.Note, c.At, true)
 	}
-	return u.Order.PlacedEvent(h.currencies, true)
+	return o.PlacedEvent(currencies, true)
+}
+
+// Announcing announces orders again at an operator's wish, and then calls wake. It leaves those out that are settled: a
+// payment that is not there would take money, or would not take it, for an order that is at its end.
+func Announcing(store *postgres.Store, currencies *money.Currencies, wake func()) func(
+	context.Context, []uuid.UUID) (int, error) {
+	return func(ctx context.Context, ids []uuid.UUID) (n int, err error) {
+		err = store.InTx(ctx, func(tx *sqlx.Tx) error {
+			n = 0
+			orders, err := store.Lock(ctx, tx, ids)
+			if err != nil {
+				return err
+			}
+			cancelled, err := store.Cancellations(ctx, tx, ids)
+			if err != nil {
+				return err
+			}
+			for _, o := range orders {
+				if o.Status.Settled() {
+					continue
+				}
+				event, err := announcement(currencies, o, cancelled[o.ID])
+				if err != nil {
+					return err
+				}
+				if err := store.Announce(ctx, tx, event); err != nil {
+					return err
+				}
+				n++
+			}
+			return nil
+		})
+		if err == nil && n > 0 {
+			wake()
+		}
+		return n, err
+	}
 }
 
 // report counts and logs what was committed.

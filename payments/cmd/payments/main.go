@@ -50,6 +50,7 @@ import (
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/payments/internal/rpc"
+	"github.com/altyn-pay/altyn/payments/internal/settlement"
 )
 
 const (
@@ -83,7 +84,8 @@ func program(cfg Config) service.Program { return newProgram(cfg, inbox.DefaultR
 func newProgram(cfg Config, retry inbox.Retry) service.Program {
 	return service.Program{
 		Name: name, Addr: cfg.Addr, AdminAddr: cfg.AdminAddr, Config: cfg.Config,
-		Migrations: postgres.Migrations(), Amounts: []string{"balances", "operations"}, Topics: topics, Reads: reads,
+		Migrations: postgres.Migrations(), Amounts: []string{"balances", "operations"}, Books: postgres.Books,
+		Topics: topics, Reads: reads,
 		Classify: billing.Problem, Render: rpc.Render,
 		Build: func(p *service.Process) error { return build(p, retry, cfg.HealAfter) },
 	}
@@ -111,7 +113,8 @@ func build(p *service.Process, retry inbox.Retry, healAfter time.Duration) error
 	}
 	discardable := func(kind string) bool { return ledger.Kind(kind).Discardable() }
 	sources := []parked.Source{inbox.NewParked(p.DB, discardable, wake), outbox.NewParked(p.DB, wakeRelay)}
-	p.MountAdmin(operators.NewAPI(p.DB, p.Log, sources...).Routes()...)
+	p.MountAdmin(operators.NewAPI(p.DB, p.Log, sources...).
+		Reconciling(store.Reconciled(), settlement.Announcing(store, wake)).Routes()...)
 	pages, err := swagger.Routes(name, docs.Document, operators.Serves, p.Tokens.Login)
 	if err != nil {
 		return err

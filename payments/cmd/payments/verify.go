@@ -53,14 +53,6 @@ too, as they are then. It runs beside the service, and again when it was interru
 	return []config.Command{verify, seal}
 }
 
-const exitUnseen = 2
-
-// unseen is the reason why nothing could be looked at.
-type unseen struct{ error }
-
-func (unseen) ExitStatus() int { return exitUnseen }
-func (e unseen) Unwrap() error { return e.error }
-
 // maxShown is how many differences are shown.
 const maxShown = 20
 
@@ -69,7 +61,7 @@ func verify(ctx context.Context, out io.Writer, s Verify) error {
 	if s.Heads != "" {
 		var err error
 		if v.Heads, err = readHeads(s.Heads); err != nil {
-			return unseen{err}
+			return config.Unseen{Err: err}
 		}
 	}
 	begin := time.Now()
@@ -79,7 +71,7 @@ func verify(ctx context.Context, out io.Writer, s Verify) error {
 		return store.Verify(ctx, v)
 	})
 	if err != nil {
-		return unseen{err}
+		return config.Unseen{Err: err}
 	}
 	for _, sealing := range result.Sealings {
 		fmt.Fprintf(out, "%d rows from before the chain were sealed at %s\n", sealing.Items, contract.Time(sealing.At))

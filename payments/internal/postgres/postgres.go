@@ -15,6 +15,7 @@ import (
 
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/platform/actions"
+	"github.com/altyn-pay/altyn/platform/audit"
 	"github.com/altyn-pay/altyn/platform/currencies"
 	"github.com/altyn-pay/altyn/platform/idempotency"
 	"github.com/altyn-pay/altyn/platform/identity"
@@ -30,7 +31,7 @@ var files embed.FS
 func Migrations() []pg.Migrations {
 	return []pg.Migrations{
 		inbox.Migrations(), outbox.Migrations(), idempotency.Migrations(), pg.Embedded("payments", files),
-		currencies.Migrations(), actions.Migrations(),
+		currencies.Migrations(), actions.Migrations(), audit.Migrations(),
 	}
 }
 

@@ -103,8 +103,8 @@ func saveRetellings(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes) er
 		ON CONFLICT (order_id, lane) DO UPDATE SET told = 0, due_at = excluded.due_at`, orders, lanes)
 }
 
-// Refunded is a payment whose refund is to be told again.
-type Refunded struct {
+// Told is a payment that is to be told of again.
+type Told struct {
 	Tenant    string    `db:"tenant"`
 	OrderID   uuid.UUID `db:"order_id"`
 	AccountID uuid.UUID `db:"account_id"`
@@ -113,11 +113,29 @@ type Refunded struct {
 	Capture   string    `db:"capture"`
 }
 
+// Announce puts a message into the inbox for each of these payments that is there, and returns how many.
+func (s *Store) Announce(ctx context.Context, ids []uuid.UUID, message func(Told) Message) (int, error) {
+	var known []Told
+	if err := s.db.SelectContext(ctx, &known, `
+		SELECT tenant, order_id, account_id, currency, amount, capture FROM payments WHERE order_id = ANY($1::uuid[])`,
+		pg.UUIDs(ids)); err != nil {
+		return 0, fmt.Errorf("find what is to be announced: %w", err)
+	}
+	messages := make([]Message, len(known))
+	for i, p := range known {
+		messages[i] = message(p)
+	}
+	if _, err := s.inbox.Store(ctx, messages); err != nil {
+		return 0, err
+	}
+	return len(known), nil
+}
+
 // Retell puts a message into the inbox for each refund whose pause is over, and returns how many. The first pause is
 // after; the number of retellings is bounded. A crash between its two transactions repeats messages, which changes
 // nothing.
-func (s *Store) Retell(ctx context.Context, after time.Duration, message func(Refunded) Message) (int, error) {
-	var due []Refunded
+func (s *Store) Retell(ctx context.Context, after time.Duration, message func(Told) Message) (int, error) {
+	var due []Told
 	if err := s.db.SelectContext(ctx, &due, `
 		SELECT p.tenant, p.order_id, p.account_id, p.currency, p.amount, p.capture FROM (
 			SELECT order_id, lane, due_at FROM retellings

@@ -65,8 +65,19 @@ func Retelling(store *postgres.Store, after time.Duration, log *slog.Logger, wak
 	})
 }
 
+// Announcing tells of payments again at an operator's wish, and then calls wake.
+func Announcing(store *postgres.Store, wake func()) func(context.Context, []uuid.UUID) (int, error) {
+	return func(ctx context.Context, ids []uuid.UUID) (int, error) {
+		n, err := store.Announce(ctx, ids, again)
+		if n > 0 {
+			wake()
+		}
+		return n, err
+	}
+}
+
 // again asks for a payment's present state, as orders does.
-func again(r postgres.Refunded) postgres.Message {
+func again(r postgres.Told) postgres.Message {
 	return billing.Message(ledger.Request{
 		By: identity.Reach{Tenant: r.Tenant}, ID: r.OrderID, AccountID: r.AccountID, Command: ledger.Payment{
 			OrderID: r.OrderID, Currency: r.Currency, Amount: r.Amount, Capture: r.Capture, Repeated: true,

@@ -1,0 +1,35 @@
+-- +goose Up
+
+-- How far the audit has come (package audit). Whoever changes the row holds an advisory lock: the processes take turns.
+CREATE TABLE audit (
+    one        boolean     PRIMARY KEY DEFAULT true CHECK (one),
+    table_name text        NOT NULL, -- that the pass is at; '' between two passes
+    page       bigint      NOT NULL, -- of the table, to look at next
+    after      bigint      NOT NULL, -- up to where the record of changes was looked at
+    began_at   timestamptz,          -- the last pass
+    ended_at   timestamptz,          -- the last pass that has ended
+    current_at timestamptz,          -- when there was no change left to look at
+    next_at    timestamptz NOT NULL  -- when to go on
+);
+INSERT INTO audit VALUES (true, '', 0, 0, NULL, NULL, NULL, '-infinity');
+
+-- What is wrong, until a later look finds it right.
+CREATE TABLE audit_findings (
+    rule     text        NOT NULL,
+    id       uuid        NOT NULL,
+    detail   text        NOT NULL,
+    found_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (rule, id, detail)
+);
+
+-- +goose StatementBegin
+DO $$
+BEGIN
+    EXECUTE format('REVOKE INSERT, DELETE ON audit FROM %I', current_setting('altyn.service_role'));
+END
+$$;
+-- +goose StatementEnd
+
+-- +goose Down
+DROP TABLE audit_findings;
+DROP TABLE audit;

@@ -1,0 +1,275 @@
+package audit
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/altyn-pay/altyn/platform/config"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
+	"github.com/altyn-pay/altyn/platform/stage"
+)
+
+//go:embed migrations/*.sql
+var files embed.FS
+
+// Migrations creates the worker's tables.
+func Migrations() pg.Migrations { return pg.Embedded("audit", files) }
+
+// Config is the settings of the worker.
+type Config struct {
+	On    bool          `env:"AUDIT" default:"true" help:"whether to audit the books in the background"`
+	Every time.Duration `env:"AUDIT_EVERY" default:"24h" help:"how long after the begin of a whole audit the next one begins; in between it follows what changes"`
+	Load  int           `env:"AUDIT_LOAD" default:"5" help:"the share of the time for which the audit works, in one session of the database, in percent"`
+}
+
+// Validate returns everything that is wrong with the settings.
+func (c Config) Validate() error {
+	var errs []error
+	if c.Every < time.Second {
+		errs = append(errs, config.Invalid("AUDIT_EVERY", "must be at least 1s"))
+	}
+	if c.Load < 1 || c.Load > 100 {
+		errs = append(errs, config.Invalid("AUDIT_LOAD", "must be 1 to 100"))
+	}
+	return errors.Join(errs...)
+}
+
+const (
+	// tick is how often a process asks whether it is time for the next step, and idle the pause where nothing has changed.
+	tick = 250 * time.Millisecond
+	idle = time.Second
+	// again is how often what was found is looked at again, and at the end of each pass.
+	again = 30 * time.Second
+	// maxKept bounds the findings that are kept.
+	maxKept = 10_000
+
+	workerLock = 0x616c7405
+)
+
+// Worker audits the books in the background, for as long as it runs: it goes through all of them now and then, and
+// follows what changes in between. What it finds is an error in the log and stays in the table audit_findings, until it
+// is found right. Any number of processes may run one: they take turns, so that the load is that of one.
+type Worker struct {
+	auditor
+	load  int // percent
+	every time.Duration
+	log   *slog.Logger
+	next  time.Time // look at the findings
+	rules map[string]ruleOf
+
+	rows                 prometheus.Counter
+	findings             *prometheus.GaugeVec
+	passEnded, currentAt prometheus.Gauge
+}
+
+// ruleOf is a rule and its table.
+type ruleOf struct {
+	Table
+	Rule
+}
+
+// NewWorker makes a worker.
+func NewWorker(db *sqlx.DB, books Books, cfg Config, log *slog.Logger, metrics prometheus.Registerer) *Worker {
+	gauge := func(name, help string) prometheus.Gauge {
+		return prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
+	}
+	w := &Worker{
+		auditor: auditor{Books: books, db: db}, load: cfg.Load, every: cfg.Every, log: log, rules: make(map[string]ruleOf),
+		rows: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "altyn_audit_rows_total", Help: "Rows that the audit has looked at."}),
+		findings: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "altyn_audit_findings", Help: "What the audit has found wrong, by rule."}, []string{"rule"}),
+		passEnded: gauge("altyn_audit_pass_timestamp_seconds", "When the last audit of everything has ended."),
+		currentAt: gauge("altyn_audit_changes_timestamp_seconds",
+			"When the audit had looked at all changes that were on record."),
+	}
+	for _, t := range books.Tables {
+		for _, rule := range t.Rules {
+			w.rules[rule.Name] = ruleOf{t, rule}
+			w.findings.WithLabelValues(rule.Name)
+		}
+	}
+	metrics.MustRegister(w.rows, w.findings, w.passEnded, w.currentAt)
+	return w
+}
+
+// Run works until ctx ends, then returns nil. It survives the loss of the database.
+func (w *Worker) Run(ctx context.Context) error {
+	return stage.Loop{Name: "audit", Log: w.log, Every: tick, Full: 1, Once: w.runOnce}.Run(ctx)
+}
+
+// state is the row of the table audit.
+type state struct {
+	Place
+	Began   sql.NullTime `db:"began_at"`
+	Ended   sql.NullTime `db:"ended_at"`
+	Current sql.NullTime `db:"current_at"`
+	Due     bool         `db:"due"` // the next step
+	Now     time.Time    `db:"now"`
+}
+
+// news is what a step has found.
+type news struct {
+	rows         int64
+	wrong, right []Finding // that were not known, and that are right by now
+}
+
+// runOnce does the next step if it is due and no other process is at it. It returns 1 if the next one is due at once.
+func (w *Worker) runOnce(ctx context.Context) (more int, err error) {
+	var n news
+	if err := pg.InTx(ctx, w.db, func(tx *sqlx.Tx) error {
+		more, n = 0, news{}
+		var mine bool
+		if err := tx.GetContext(ctx, &mine, `SELECT pg_try_advisory_xact_lock($1)`, workerLock); err != nil {
+			return err
+		}
+		var s state
+		if err := tx.GetContext(ctx, &s, `
+			SELECT table_name, page, after, began_at, ended_at, current_at, clock_timestamp() AS now,
+				next_at <= clock_timestamp() AS due FROM audit WHERE one = $1`, true); err != nil {
+			return err
+		}
+		s.tell(w.passEnded, s.Ended)
+		s.tell(w.currentAt, s.Current)
+		if mine && s.Due {
+			if more, err = w.advance(ctx, tx, s, &n); err != nil {
+				return err
+			}
+		}
+		if time.Now().Before(w.next) && len(n.wrong) == 0 {
+			return nil
+		}
+		return w.lookAgain(ctx, tx, mine, &n)
+	}); err != nil {
+		return 0, err
+	}
+	w.rows.Add(float64(n.rows))
+	for _, f := range n.wrong {
+		w.log.Error("the books are wrong", "what", f.What, "table", f.Table, "id", f.ID, "detail", f.Detail, "rule", f.Rule)
+	}
+	for _, f := range n.right {
+		w.log.Info("what the audit had found is right now", "rule", f.Rule, "id", f.ID, "detail", f.Detail)
+	}
+	return more, nil
+}
+
+func (state) tell(gauge prometheus.Gauge, at sql.NullTime) {
+	if at.Valid {
+		gauge.Set(float64(at.Time.UnixMicro()) / 1e6)
+	}
+}
+
+// advance does a step and stores how far it has come.
+func (w *Worker) advance(ctx context.Context, tx *sqlx.Tx, s state, n *news) (more int, err error) {
+	begin, now := time.Now(), sql.NullTime{Time: s.Now, Valid: true}
+	if !s.Began.Valid { // the first of all passes looks at what was written before
+		if s.After, err = w.Head(ctx, w.db); err != nil {
+			return 0, err
+		}
+	}
+	if s.Table == "" && (!s.Began.Valid || s.Now.Sub(s.Began.Time).Abs() >= w.every) {
+		s.Began, s.Table, s.Page = now, w.Tables[0].Name, 0
+	}
+	next, r := s.Place, Result{}
+	if s.Table != "" {
+		if next, err = w.pass(ctx, next, &r); err != nil {
+			return 0, err
+		}
+		if next.Table == "" {
+			s.Ended, w.next = now, time.Time{}
+		}
+	}
+	if next.After, err = w.follow(ctx, s.After, &r); err != nil {
+		return 0, err
+	}
+	pause := rest(begin, w.load)
+	if next.After == s.After {
+		s.Current = now
+		if next.Table == "" {
+			pause = max(pause, min(idle, w.every))
+		}
+	}
+	if err := pg.ExecExactly(ctx, tx, "store how far the audit has come", 1, `
+		UPDATE audit SET table_name = $1, page = $2, after = $3, began_at = $4, ended_at = $5, current_at = $6,
+			next_at = clock_timestamp() + $7::bigint * interval '1 microsecond' WHERE one`,
+		next.Table, next.Page, next.After, s.Began, s.Ended, s.Current, pause.Microseconds()); err != nil {
+		return 0, err
+	}
+	if pause < time.Millisecond {
+		more = 1
+	}
+	n.rows = r.Rows
+	return more, w.keep(ctx, tx, r.Findings, n)
+}
+
+// keep stores what is wrong.
+func (w *Worker) keep(ctx context.Context, tx *sqlx.Tx, found []Finding, n *news) error {
+	for _, f := range found {
+		result, err := tx.ExecContext(ctx, `
+			INSERT INTO audit_findings (rule, id, detail) SELECT $1, $2, $3
+			WHERE (SELECT count(*) FROM audit_findings) < $4 ON CONFLICT DO NOTHING`, f.Rule, f.ID, f.Detail, maxKept)
+		if err != nil {
+			return fmt.Errorf("keep a finding: %w", err)
+		}
+		if stored, err := result.RowsAffected(); err == nil && stored > 0 {
+			n.wrong = append(n.wrong, f)
+		}
+	}
+	return nil
+}
+
+// lookAgain forgets what is right by now, if it is this process's turn, and counts the rest.
+func (w *Worker) lookAgain(ctx context.Context, tx *sqlx.Tx, mine bool, n *news) error {
+	var kept []Finding
+	if err := tx.SelectContext(ctx, &kept, `SELECT rule, id, detail FROM audit_findings WHERE true = $1`,
+		true); err != nil {
+		return fmt.Errorf("read the findings: %w", err)
+	}
+	named := make(map[string]pg.UUIDs) // by rule
+	for _, f := range kept {
+		named[f.Rule] = append(named[f.Rule], f.ID)
+	}
+	wrong, unsure := make(map[Finding]bool), make(map[string]bool)
+	for name, ids := range named {
+		rule, known := w.rules[name]
+		for some := range slices.Chunk(ids, maxIDs) {
+			if !mine || !known {
+				break
+			}
+			_, found, err := rule.look(ctx, w.db, rule.named(some), rule.Rule)
+			if err != nil {
+				return err
+			}
+			for _, f := range found {
+				wrong[Finding{Rule: f.Rule, ID: f.ID, Detail: f.Detail}] = true
+			}
+			unsure[name] = unsure[name] || len(found) == maxFound
+		}
+	}
+	count := make(map[string]int)
+	for _, f := range kept {
+		if !mine || wrong[f] || unsure[f.Rule] {
+			count[f.Rule]++
+			continue
+		}
+		if _, err := tx.ExecContext(ctx, `DELETE FROM audit_findings WHERE rule = $1 AND id = $2 AND detail = $3`,
+			f.Rule, f.ID, f.Detail); err != nil {
+			return fmt.Errorf("forget a finding: %w", err)
+		}
+		n.right = append(n.right, f)
+	}
+	for name := range w.rules {
+		w.findings.WithLabelValues(name).Set(float64(count[name]))
+	}
+	w.next = time.Now().Add(again)
+	return nil
+}
