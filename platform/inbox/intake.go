@@ -15,6 +15,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/groupcommit"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
+	"github.com/altyn-pay/altyn/platform/stage"
 	"github.com/altyn-pay/altyn/platform/telemetry"
 )
 
@@ -233,8 +234,10 @@ func (in *Intake[B]) accept(ctx context.Context, messages []Message[B], arrivals
 		}
 		if len(direct) > 0 {
 			spans = in.worker.begin(direct)
-			handle := func() (func(), error) { return in.worker.handle(telemetry.WithBatch(ctx, spans), tx, direct) }
-			if committed, err = in.worker.guard(handle); err != nil {
+			if err := stage.Guard(in.worker.log, func() (err error) {
+				committed, err = in.worker.handle(telemetry.WithBatch(ctx, spans), tx, direct)
+				return err
+			}); err != nil {
 				return err
 			}
 		}

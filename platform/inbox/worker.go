@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"runtime/debug"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -144,13 +143,14 @@ func (w *Worker[B]) settle(ctx context.Context, failed, only []Stored) ([]Stored
 		if batch, err = w.claim(ctx, tx, failed, only); err != nil || len(batch.rows) == 0 {
 			return err
 		}
-		if committed, err = w.guard(func() (func(), error) {
+		if err = stage.Guard(w.log, func() error {
 			messages, err := w.inbox.decodeAll(batch.rows)
 			if err != nil {
-				return nil, err
+				return err
 			}
 			spans = w.begin(messages)
-			return w.handle(telemetry.WithBatch(ctx, spans), tx, messages)
+			committed, err = w.handle(telemetry.WithBatch(ctx, spans), tx, messages)
+			return err
 		}); err != nil {
 			return err
 		}
@@ -182,17 +182,6 @@ func (w *Worker[B]) settled(messages int, begin time.Time, committed func()) {
 	if committed != nil {
 		committed()
 	}
-}
-
-// guard runs the application's code and turns a panic into an error, which stops one account instead of the process.
-func (w *Worker[B]) guard(run func() (func(), error)) (committed func(), err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			committed, err = nil, fmt.Errorf("panic: %v", p)
-			w.log.Error("a handler panicked", "panic", p, "stack", string(debug.Stack()))
-		}
-	}()
-	return run()
 }
 
 // about are the attributes of lines about a message.

@@ -3,7 +3,9 @@ package stage
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -49,5 +51,21 @@ func TestIsolate(t *testing.T) {
 				t.Errorf("settled %v, failed %v, %v; want %v, %v, %v", settled, failed, err, test.settled, test.failed, test.err)
 			}
 		})
+	}
+}
+
+func TestAPanicIsAnError(t *testing.T) {
+	var text strings.Builder
+	log := slog.New(slog.NewTextHandler(&text, nil))
+	if err := Guard(log, func() error { panic("oh") }); err == nil || !strings.Contains(err.Error(), "oh") {
+		t.Errorf("it failed with %v", err)
+	}
+	if !strings.Contains(text.String(), "TestAPanicIsAnError") {
+		t.Errorf("no stack is in %q", text.String())
+	}
+	text.Reset()
+	want := errors.New("no")
+	if err := Guard(log, func() error { return want }); !errors.Is(err, want) || text.Len() > 0 {
+		t.Errorf("it failed with %v: %s", err, text.String())
 	}
 }

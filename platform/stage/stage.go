@@ -1,5 +1,5 @@
-// Package stage is what the stages of a pipeline have in common: the Loop in which a stage works, batch by batch, and
-// Isolate, which finds the bad item in a batch that fails.
+// Package stage is what the stages of a pipeline have in common: the Loop in which a stage works, batch by batch;
+// Guard, which keeps a panic from ending the process; and Isolate, which finds the bad item in a batch that fails.
 //
 // A batch is the unit of work everywhere. Each one costs the database, the broker and the system some work however few
 // items it has: an item alone costs ten times what it costs among a hundred. So a stage takes whatever has arrived
@@ -9,7 +9,9 @@ package stage
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"time"
 )
@@ -217,6 +219,18 @@ func (p *Poll) wait(ctx context.Context, wake Signal) (woken bool) {
 		p.looked = true
 	}
 	return false
+}
+
+// Guard calls handle, which gives a batch its effect. A panic becomes its error and is logged with its stack, so that
+// it fails the item at fault and does not end the process.
+func Guard(log *slog.Logger, handle func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+			log.Error("a handler panicked", "panic", p, "stack", string(debug.Stack()))
+		}
+	}()
+	return handle()
 }
 
 // Isolate finds the items at fault in a batch that failed with cause, so that the others take effect. It settles each

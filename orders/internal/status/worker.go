@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime/debug"
 	"time"
 
 	"github.com/google/uuid"
@@ -135,9 +134,11 @@ func (w *Worker) apply(ctx context.Context, events []event) (unknown []postgres.
 		return nil, nil
 	}
 	settle := func(events []event) error {
-		more, err := w.runOnce(ctx, events)
-		unknown = append(unknown, more...)
-		return err
+		return stage.Guard(w.log, func() error {
+			more, err := w.runOnce(ctx, events)
+			unknown = append(unknown, more...)
+			return err
+		})
 	}
 	blames := func(err error) bool { return ctx.Err() == nil && !pg.IsTransient(err) }
 	if err = settle(events); err == nil || !blames(err) {
@@ -152,14 +153,8 @@ func (w *Worker) apply(ctx context.Context, events []event) (unknown []postgres.
 	return unknown, err
 }
 
-// runOnce applies events in one transaction: load, decide, store. A panic fails it like an error.
+// runOnce applies events in one transaction: load, decide, store.
 func (w *Worker) runOnce(ctx context.Context, events []event) (unknown []postgres.Refused, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			w.log.Error("applying events panicked", "panic", p, "stack", string(debug.Stack()))
-			unknown, err = nil, fmt.Errorf("panic: %v", p)
-		}
-	}()
 	ids := make([]uuid.UUID, len(events))
 	for i, e := range events {
 		ids[i] = e.payment.OrderID

@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"runtime/debug"
 	"slices"
 	"strconv"
 	"sync"
@@ -237,7 +236,7 @@ func (g *generation) markHandled(topic string, b batch) {
 // handleBatch tries until the batch is handled. It returns false when ctx ended before.
 func (g *generation) handleBatch(ctx, handling context.Context, batch []broker.Message) bool {
 	for failures := 0; ; failures++ {
-		err := g.call(handling, batch)
+		err := stage.Guard(g.Log, func() error { return g.handle(handling, batch) })
 		if err == nil {
 			if failures > 0 {
 				g.Log.Info("kafka messages handled after all", "messages", len(batch), "failures", failures)
@@ -251,17 +250,6 @@ func (g *generation) handleBatch(ctx, handling context.Context, batch []broker.M
 			return false
 		}
 	}
-}
-
-// call runs the handler. A panic becomes an error, so that it does not end the process.
-func (g *generation) call(ctx context.Context, batch []broker.Message) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v", p)
-			g.Log.Error("a handler of kafka messages panicked", "panic", p, "stack", string(debug.Stack()))
-		}
-	}()
-	return g.handle(ctx, batch)
 }
 
 // commitAsHandled commits offsets until ctx ends. It runs beside the handlers: a commit takes up to 5 ms, which would
