@@ -3,13 +3,11 @@ package system
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
-	v1 "go.opentelemetry.io/proto/otlp/trace/v1"
 
 	"github.com/altyn-pay/altyn/deploy/load"
 	"github.com/altyn-pay/altyn/deploy/stack"
@@ -36,12 +34,12 @@ type traced struct {
 
 // told is a message that was to come, as the last one of what a request has caused.
 type told struct {
-	flow    string
-	topic   string
-	subject string // of an event; of a reply the trace's ID
-	event   string
-	root    string // the first span of its trace
+	flow        string
+	tracedEvent        // that was to come
+	way         string // the names of its span and of those above it, up to the first of the trace
 }
+
+type tracedEvent struct{ topic, subject, event string }
 
 // Each request is one trace, from the client to the last status that it causes, whatever happens on the way.
 func TestEachOrderIsOneTrace(t *testing.T) {
@@ -86,41 +84,39 @@ func TestEachOrderIsOneTrace(t *testing.T) {
 // check returns what is missing, or torn.
 func (b *traced) check(traces map[string][]otlptest.Span) error {
 	var errs []error
-	last := map[told]string{} // the trace of a message that came
-	spans := map[string]bool{}
+	ways := map[tracedEvent]string{}
+	spans := map[string]otlptest.Span{}
 	for id, trace := range traces {
 		if err := otlptest.Torn(trace, clientSpan); err != nil {
 			errs = append(errs, fmt.Errorf("trace %s: %w", id, err))
 		}
 		for _, span := range trace {
-			spans[id+span.ID()] = true
-			switch span.Name {
-			case "process payments", "send billing.replies":
-				if span.Kind == v1.Span_SPAN_KIND_CONSUMER && len(span.ParentSpanId) == 0 {
-					continue // of a batch
-				}
-				last[told{topic: span.Attribute("messaging.destination.name"),
-					subject: span.Attribute("cloudevents.event_subject"), event: span.Attribute("cloudevents.event_type")}] = id
-			}
+			spans[id+span.ID()] = span
 		}
 	}
-	for _, trace := range traces {
+	for id, trace := range traces {
 		for _, span := range trace {
 			for _, link := range span.Links {
-				if id := fmt.Sprintf("%x%x", link.TraceId, link.SpanId); !spans[id] {
-					errs = append(errs, fmt.Errorf("%s links to %s, which is not there", span.Name, id))
+				if of := fmt.Sprintf("%x%x", link.TraceId, link.SpanId); spans[of].Span == nil {
+					errs = append(errs, fmt.Errorf("%s links to %s, which is not there", span.Name, of))
 				}
 			}
+			if span.Name != "process payments" && span.Name != "send billing.replies" {
+				continue
+			}
+			way := span.Name
+			for above := spans[id+span.Parent()]; above.Span != nil; above = spans[id+above.Parent()] {
+				way += " < " + above.Name
+			}
+			ways[tracedEvent{span.Attribute("messaging.destination.name"), span.Attribute("cloudevents.event_subject"),
+				span.Attribute("cloudevents.event_type")}] = way
 		}
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, want := range b.told {
-		trace, ok := traces[last[told{topic: want.topic, subject: want.subject, event: want.event}]]
-		root := slices.IndexFunc(trace, func(s otlptest.Span) bool { return s.Parent() == "" || s.Parent() == clientSpan })
-		if !ok || root < 0 || trace[root].Service+" "+trace[root].Name != want.root {
-			errs = append(errs, fmt.Errorf("%s: the trace of %s %s %s is %v", want.flow, want.topic, want.event,
-				want.subject, names(trace)))
+		if way := ways[want.tracedEvent]; way != want.way {
+			errs = append(errs, fmt.Errorf("%s: the way of %s is\n%s, want\n%s", want.flow, want.tracedEvent, way, want.way))
 		}
 	}
 	if len(errs) > 10 {
@@ -129,25 +125,32 @@ func (b *traced) check(traces map[string][]otlptest.Span) error {
 	return errors.Join(errs...)
 }
 
-func names(trace []otlptest.Span) (names []string) {
-	for _, s := range trace {
-		names = append(names, s.Service+" "+s.Name)
-	}
-	return names
-}
-
+// The ways of an event of a payment, upwards.
 const (
-	ofPlacing = "gateway POST " + load.OrdersPath
-	ofOrder   = "gateway POST " + load.OrdersPath + "/*"
-	ofPayment = "gateway POST /api/v1/payments/*"
+	tell      = "process payments < send payments < "
+	byOrders  = " < process orders < send orders < "
+	ofPlacing = tell + "settle payment" + byOrders + "POST /api/v1/orders < POST < POST /api/v1/orders"
+	ofWaiting = tell + "resume payments < settle payment" + byOrders +
+		"POST /api/v1/orders < POST < POST /api/v1/orders"
+	ofCancelling = tell + "settle cancel" + byOrders +
+		"POST /api/v1/orders/{id}/cancel < POST < POST /api/v1/orders/*"
+	ofHold = tell + "settle expire < expire hold"
 )
 
-// expect notes that an order's payment was to come to a status, in the trace that begins with root.
-func (b *traced) expect(flow string, order uuid.UUID, event, root string) {
+// ofStep is the way of an event that a step of a payment has caused.
+func ofStep(step string) string {
+	return tell + "settle " + step + " < POST /api/v1/payments/{order_id}/" + step + " < POST < POST /api/v1/payments/*"
+}
+
+// expect notes that an order's payment was to come to a status, in a certain way.
+func (b *traced) expect(flow string, order uuid.UUID, event, way string) {
+	b.note(told{flow, tracedEvent{contract.TopicPayments, order.String(), event}, way})
+}
+
+func (b *traced) note(t told) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.told = append(b.told, told{flow: flow, topic: contract.TopicPayments, subject: order.String(), event: event,
-		root: root})
+	b.told = append(b.told, t)
 }
 
 // order places an order and waits until it has a status, and a reason if that is not empty.
@@ -199,7 +202,7 @@ func (b *traced) awaitGoods(flow string, account uuid.UUID, word, status, event 
 	if err != nil {
 		return err
 	}
-	b.expect(flow, id, event, ofPlacing)
+	b.expect(flow, id, event, ofWaiting)
 	return errors.Join(b.tell(account, goods(id, word)), b.becomes(id, status, ""))
 }
 
@@ -217,13 +220,13 @@ func (b *traced) moneyComes(flow string, account uuid.UUID) error {
 	if err != nil {
 		return err
 	}
-	b.expect(flow, id, contract.PaymentSucceededType, ofPlacing)
+	b.expect(flow, id, contract.PaymentSucceededType, ofWaiting)
 	return errors.Join(b.post("/api/v1/accounts/"+account.String()+"/deposits", uuid.NewString(), amount("1.00"), nil),
 		b.becomes(id, "paid", ""))
 }
 
 func (b *traced) cancel(flow string, id uuid.UUID) error {
-	b.expect(flow, id, contract.PaymentCancelledType, ofOrder)
+	b.expect(flow, id, contract.PaymentCancelledType, ofCancelling)
 	_, err := b.client.Cancel(b.Context(), uuid.NewString(), id, "")
 	return errors.Join(err, b.becomes(id, "cancelled", ""))
 }
@@ -249,7 +252,7 @@ func (b *traced) refunded(flow string, account uuid.UUID) error {
 	if err != nil {
 		return err
 	}
-	b.expect(flow, id, contract.PaymentRefundedType, ofPayment)
+	b.expect(flow, id, contract.PaymentRefundedType, ofStep("refund"))
 	for _, amount := range []string{"20.00", "10.00", ""} {
 		if _, err := b.client.Refund(b.Context(), uuid.NewString(), id, amount); err != nil {
 			return err
@@ -269,7 +272,7 @@ func (b *traced) confirmed(flow string, account uuid.UUID) error {
 		return err
 	}
 	b.expect(flow, id, contract.PaymentAuthorizedType, ofPlacing)
-	b.expect(flow, id, contract.PaymentSucceededType, ofPayment)
+	b.expect(flow, id, contract.PaymentSucceededType, ofStep("confirm"))
 	_, err = b.client.Confirm(b.Context(), uuid.NewString(), id, "")
 	return errors.Join(err, b.becomes(id, "paid", ""))
 }
@@ -279,7 +282,7 @@ func (b *traced) rejected(flow string, account uuid.UUID) error {
 	if err != nil {
 		return err
 	}
-	b.expect(flow, id, contract.PaymentFailedType, ofPayment)
+	b.expect(flow, id, contract.PaymentFailedType, ofStep("reject"))
 	_, err = b.client.Reject(b.Context(), uuid.NewString(), id, "")
 	return errors.Join(err, b.becomes(id, "failed", "rejected"))
 }
@@ -287,14 +290,14 @@ func (b *traced) rejected(flow string, account uuid.UUID) error {
 func (b *traced) waitExpires(flow string, account uuid.UUID) error {
 	id, err := b.order(load.NewOrder{AccountID: account, Amount: "60.00", AwaitInventory: true, ExpiresIn: "3s"},
 		"pending", "")
-	b.expect(flow, id, contract.PaymentFailedType, ofPlacing)
+	b.expect(flow, id, contract.PaymentFailedType, ofWaiting)
 	return err
 }
 
 // The end of a hold that nobody confirms is a trace of its own.
 func (b *traced) holdExpires(flow string, account uuid.UUID) error {
 	id, err := b.held(account, "5s")
-	b.expect(flow, id, contract.PaymentFailedType, "payments expire hold")
+	b.expect(flow, id, contract.PaymentFailedType, ofHold)
 	return err
 }
 
@@ -318,9 +321,7 @@ func (b *traced) deposit(flow string, account uuid.UUID, headers ...kafka.Header
 	if err != nil {
 		return err
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.told = append(b.told, told{flow: flow, topic: contract.TopicReplies, subject: reply.OperationID.String(),
-		event: contract.ReplyType, root: "payments process billing.commands"})
+	b.note(told{flow, tracedEvent{contract.TopicReplies, reply.OperationID.String(), contract.ReplyType},
+		"send billing.replies < settle deposit < process billing.commands"})
 	return nil
 }

@@ -33,7 +33,7 @@ func Message(r ledger.Request, traceparent string) postgres.Message {
 // Request reads the request of a message that the inbox hands over.
 func Request(m postgres.Message) ledger.Request {
 	r := *m.Body
-	r.Seq, r.ReceivedAt = m.Seq, m.ReceivedAt.UTC()
+	r.Seq, r.ReceivedAt, r.Traceparent = m.Seq, m.ReceivedAt.UTC(), m.Traceparent
 	return r
 }
 
