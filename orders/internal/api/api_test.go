@@ -423,6 +423,10 @@ func TestOneKeyIsOneOrder(t *testing.T) {
 func TestList(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
+	// As a service does when it starts.
+	if _, err := b.db.Service.Exec(`INSERT INTO currencies VALUES ('RUB', 2), ('USDT', 6)`); err != nil {
+		t.Fatal(err)
+	}
 	other := uuid.NewString()
 	var ids []uuid.UUID
 	for i := range 5 {
@@ -455,6 +459,9 @@ func TestList(t *testing.T) {
 		"?currency=RUB&min_amount=2500":         {4, 3, 2, 1, 0},
 		"?currency=RUB&max_amount=2499.99":      nil,
 		"?currency=RUB&min_amount=2500.01":      nil,
+		"?min_amount=2499.9999&max_amount=2500": {4, 3, 2, 1, 0},
+		"?min_amount=2500.0001":                 nil,
+		"?max_amount=2499.9999":                 nil,
 	} {
 		a := b.call(t, "GET", "/api/v1/orders"+query, "")
 		page := decode[httpserver.List[api.Order]](t, a, 200)
@@ -486,17 +493,13 @@ func TestList(t *testing.T) {
 		"owner_prefix=" + strings.Repeat("a", 201),
 		"reason=" + strings.Repeat("a", 201), "from=today", "to=2026-01-01", "currency=RUBLES", "currency=rub",
 		"min_amount=x&currency=RUB", "min_amount=0&currency=RUB", "min_amount=-1&currency=RUB",
-		"max_amount=1.001&currency=RUB",
+		"max_amount=1.001&currency=RUB", "max_amount=1e3", "min_amount=", "min_amount=99999999999999999999",
 	} {
 		a := b.call(t, "GET", "/api/v1/orders?"+query, "")
 		p := wantProblem(t, a, 400, httpserver.CodeValidationFailed)
 		if name, _, _ := strings.Cut(query, "="); len(p.Errors) != 1 || p.Errors[0].Field != name {
 			t.Errorf("%s: %s", query, a.body)
 		}
-	}
-	p := wantProblem(t, b.call(t, "GET", "/api/v1/orders?min_amount=1", ""), 400, httpserver.CodeValidationFailed)
-	if p.Errors[0].Field != "currency" || !strings.Contains(p.Errors[0].Detail, "min_amount") {
-		t.Errorf("an amount without its currency: %+v", p)
 	}
 }
 

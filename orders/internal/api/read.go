@@ -9,6 +9,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/identity"
+	"github.com/altyn-pay/altyn/platform/money"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
@@ -64,8 +65,8 @@ func (a *API) get(w http.ResponseWriter, r *http.Request) error {
 //	@Param			from				query		string	false	"only those placed from this time on (RFC 3339)"	format(date-time)
 //	@Param			to					query		string	false	"only those placed before this time (RFC 3339)"		format(date-time)
 //	@Param			currency			query		string	false	"only in this currency"
-//	@Param			min_amount			query		string	false	"only of this amount or more; needs the currency"
-//	@Param			max_amount			query		string	false	"only of this amount or less; needs the currency"
+//	@Param			min_amount			query		string	false	"only of this amount or more, in the order's own currency"
+//	@Param			max_amount			query		string	false	"only of this amount or less, in the order's own currency"
 //	@Param			limit				query		int		false	"how many"	minimum(1)	maximum(200)	default(50)
 //	@Param			cursor				query		string	false	"next_cursor of the page before"
 //	@Success		200					{object}	httpserver.List[Order]
@@ -136,26 +137,26 @@ func (a *API) readFilter(r *http.Request) (f postgres.Filter, err error) {
 	return f, a.readAmounts(r, &f)
 }
 
-// readAmounts reads between which amounts an order must be. An amount is of a currency.
-func (a *API) readAmounts(r *http.Request, f *postgres.Filter) (err error) {
+// readAmounts reads between which amounts an order must be: exact ones of the currency, if one is given, else numbers,
+// which count in each order's own currency.
+func (a *API) readAmounts(r *http.Request, f *postgres.Filter) error {
 	query := r.URL.Query()
 	f.Currency = query.Get("currency")
 	currency, known := a.currencies.Stored(f.Currency)
 	if f.Currency != "" && !known {
 		return contract.Invalid("currency", "is not a currency that is known here")
 	}
-	for _, bound := range []struct {
-		name string
-		to   *int64
-	}{{"min_amount", &f.Min}, {"max_amount", &f.Max}} {
-		if !query.Has(bound.name) {
+	for name, to := range map[string]*string{"min_amount": &f.Min, "max_amount": &f.Max} {
+		if !query.Has(name) {
 			continue
 		}
-		if f.Currency == "" {
-			return contract.Invalid("currency", "is needed with %s", bound.name)
+		*to = query.Get(name)
+		digits := money.Digits(*to)
+		if known {
+			digits = currency.Digits
 		}
-		if *bound.to, err = currency.Parse(query.Get(bound.name)); err != nil {
-			return contract.Invalid(bound.name, "%v", err)
+		if _, err := money.Parse(*to, digits); err != nil {
+			return contract.Invalid(name, "%v", err)
 		}
 	}
 	return nil

@@ -23,7 +23,7 @@ type Filter struct {
 	Status          order.Status
 	Reason          string
 	Currency        string
-	Min, Max        int64      // of the amount, in minor units
+	Min, Max        string     // of the amount, a decimal number in units of its currency, such as 10.50
 	From, To        *time.Time // placed at or after From and before To
 }
 
@@ -32,6 +32,9 @@ type row struct {
 	order.Order
 	Seq int64 `db:"seq"`
 }
+
+// minorUnits is an amount in minor units of the order's own currency. It need not be a whole number of them.
+const minorUnits = `%[1]s::numeric * (SELECT 10::numeric ^ c.digits FROM currencies c WHERE c.code = t.currency)`
 
 // List returns at most limit of the orders in reach below a position, the newest first, and the position where the
 // list goes on, or 0 at its end; pg.NewestFirst is where it begins. Orders that are placed meanwhile come before the
@@ -110,7 +113,8 @@ func (s *Store) list(ctx context.Context, by identity.Reach, f Filter) (pg.List,
 		{SQL: `CASE WHEN t.status IN ('cancelling', 'cancelled') THEN 'cancelled' ELSE t.reason END = %[1]s`,
 			Value: pg.Given(f.Reason)},
 		{SQL: `t.currency = %[1]s`, Value: pg.Given(f.Currency)},
-		{SQL: `t.amount >= %[1]s`, Value: pg.Given(f.Min)}, {SQL: `t.amount <= %[1]s`, Value: pg.Given(f.Max)},
+		{SQL: `t.amount >= ` + minorUnits, Value: pg.Given(f.Min)},
+		{SQL: `t.amount <= ` + minorUnits, Value: pg.Given(f.Max)},
 	}
 	if err := s.guard(ctx, &list, tenant, mixed); err != nil {
 		return list, err
