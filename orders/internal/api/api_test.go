@@ -77,6 +77,7 @@ func overFor(t testing.TB, db *sqlx.DB, authenticate func(*http.Request) (identi
 	httpserver.Mount(router, operators.NewAPI(db, log).Routes()...)
 	b.server = httptest.NewServer(router)
 	b.server.Client().Transport.(*http.Transport).MaxIdleConnsPerHost = 256
+	b.server.Client().Timeout = time.Minute // an event stream that opens and should not is an error, not a hang
 	t.Cleanup(b.server.Close)
 	return b
 }

@@ -26,9 +26,9 @@ var own = strings.ReplaceAll(everything+" ", " ", ".own ")
 // shop is what the tenant shop has: an account of alice, with money, a hold, an order and something that waits.
 type shop struct {
 	*bundle
-	tokens               *issuer.Issuer
-	account              string
-	hold, waiting, order string
+	tokens                       *issuer.Issuer
+	account                      string
+	hold, waiting, order, queued string // queued is set by queue
 }
 
 func openShop(t *testing.T) *shop { return openShopOf(t, setup(t)) }
@@ -59,6 +59,39 @@ func openShopOf(t *testing.T, b *bundle, roles ...service.Role) *shop {
 	return s
 }
 
+// queue gives alice another account in the same lane, which is stopped, with a deposit that is still in the inbox.
+func (s *shop) queue() {
+	s.Helper()
+	owner := []string{"Authorization", s.by("shop", "boss", everything)}
+	stopped := inLaneOf(s.account)
+	s.Post("/api/v1/accounts", map[string]any{"id": stopped, "owner": "alice", "reference": "r"}, owner...)
+	s.stop(stopped)
+	s.queued = s.Call("POST", "/api/v1/accounts/"+stopped.String()+"/deposits?wait=0s",
+		`{"amount": "1", "currency": "RUB"}`, owner...).Body["id"].(string)
+}
+
+// inLaneOf returns a new ID in the lane of an account.
+func inLaneOf(account string) uuid.UUID {
+	for {
+		if id := uuid.New(); contract.Lane(id) == contract.Lane(uuid.MustParse(account)) {
+			return id
+		}
+	}
+}
+
+// stop stops an account by a message that is parked, whose ID is the account's.
+func (s *shop) stop(account uuid.UUID) {
+	s.Helper()
+	if _, err := s.Owner.ExecContext(s.Context(), `
+		WITH m AS (
+			INSERT INTO inbox (id, lane, account_id, kind, payload, stopped) VALUES ($1, $2, $1, 'deposit', '{}', true)
+		)
+		INSERT INTO inbox_stops (account_id, lane, message_id, attempts, reason) VALUES ($1, $2, $1, 8, 'test')`,
+		account, contract.Lane(account)); err != nil {
+		s.Fatal(err)
+	}
+}
+
 func (s *shop) by(tenant, subject, scopes string) string {
 	return "Bearer " + s.tokens.Token(tenant, subject, scopes)
 }
@@ -68,13 +101,14 @@ func ofTenant(m kafka.Message, tenant string) kafka.Message {
 	return m
 }
 
-// calls are all that name something: ACCOUNT, HOLD, OPERATION or ORDER.
+// calls are all that name something: ACCOUNT, HOLD, OPERATION, QUEUED or ORDER.
 var calls = []struct{ method, path, body string }{
 	{"GET", "/api/v1/accounts/ACCOUNT", ""}, {"GET", "/api/v1/accounts/ACCOUNT/balance", ""},
 	{"GET", "/api/v1/accounts/ACCOUNT/balance?at=2030-01-01T00:00:00Z", ""},
 	{"GET", "/api/v1/accounts/ACCOUNT/entries", ""}, {"GET", "/api/v1/accounts/ACCOUNT/operations", ""},
 	{"GET", "/api/v1/holds/HOLD", ""}, {"GET", "/api/v1/operations/OPERATION", ""},
 	{"GET", "/api/v1/operations/OPERATION?wait=50ms", ""}, {"GET", "/api/v1/operations/HOLD", ""},
+	{"GET", "/api/v1/operations/QUEUED", ""}, {"GET", "/api/v1/operations/QUEUED?wait=50ms", ""},
 	{"GET", "/api/v1/payments/ORDER", ""}, {"GET", "/api/v1/payments/ORDER?wait=50ms", ""},
 	{"POST", "/api/v1/accounts/ACCOUNT/deposits", `{"amount": "1", "currency": "RUB"}`},
 	{"POST", "/api/v1/accounts/ACCOUNT/deposits", `{"amount": "1", "currency": "EUR"}`},
@@ -84,7 +118,7 @@ var calls = []struct{ method, path, body string }{
 	{"POST", "/api/v1/transfers",
 		`{"from_account_id": "ACCOUNT", "to_account_id": "ACCOUNT", "amount": "1", "currency": "RUB"}`},
 	{"POST", "/api/v1/holds/HOLD/capture", `{"amount": "1"}`}, {"POST", "/api/v1/holds/HOLD/release", "{}"},
-	{"POST", "/api/v1/operations/OPERATION/cancel", "{}"},
+	{"POST", "/api/v1/operations/OPERATION/cancel", "{}"}, {"POST", "/api/v1/operations/QUEUED/cancel", "{}"},
 	{"POST", "/api/v1/payments/ORDER/confirm", `{"amount": "1"}`}, {"POST", "/api/v1/payments/ORDER/refund", "{}"},
 	{"POST", "/api/v1/payments/ORDER/reject", "{}"},
 }
@@ -100,7 +134,8 @@ func shape(a paymentstest.Answer) string {
 
 // names puts what the shop has in the place of the names in calls.
 func (s *shop) names() *strings.Replacer {
-	return strings.NewReplacer("ACCOUNT", s.account, "HOLD", s.hold, "OPERATION", s.waiting, "ORDER", s.order)
+	return strings.NewReplacer("ACCOUNT", s.account, "HOLD", s.hold, "OPERATION", s.waiting, "QUEUED", s.queued,
+		"ORDER", s.order)
 }
 
 // isNotThere shows that strangers are answered as if nothing of the shop were there.
@@ -108,7 +143,7 @@ func (s *shop) isNotThere(t *testing.T) {
 	t.Helper()
 	there := s.names()
 	none := uuid.NewString()
-	nowhere := strings.NewReplacer("ACCOUNT", none, "HOLD", none, "OPERATION", none, "ORDER", none)
+	nowhere := strings.NewReplacer("ACCOUNT", none, "HOLD", none, "OPERATION", none, "QUEUED", none, "ORDER", none)
 	strangers := map[string]string{
 		"another tenant": s.by("market", "boss", everything), "the default tenant": s.by("default", "boss", everything),
 		"another owner": s.by("shop", "bob", own), "the owner's namesake": s.by("market", "alice", own),
@@ -142,6 +177,7 @@ func (s *shop) isNotThere(t *testing.T) {
 
 func TestWhatIsAnothersIsNotThere(t *testing.T) {
 	s := openShop(t)
+	s.queue()
 	s.isNotThere(t)
 	there := s.names()
 	for _, token := range []string{s.by("shop", "boss", everything), s.by("shop", "alice", own)} {
@@ -154,7 +190,7 @@ func TestWhatIsAnothersIsNotThere(t *testing.T) {
 			}
 		}
 		for _, list := range []string{"", "?owner=alice", "?reference=r"} {
-			if a := s.Call("GET", "/api/v1/accounts"+list, nil, "Authorization", token); len(a.Body["items"].([]any)) != 1 {
+			if a := s.Call("GET", "/api/v1/accounts"+list, nil, "Authorization", token); len(a.Body["items"].([]any)) != 2 {
 				t.Errorf("%s lists %v", list, a.Body)
 			}
 		}
@@ -201,15 +237,9 @@ func TestAStoppedAccountIsNotThere(t *testing.T) {
 	for _, roles := range [][]service.Role{{service.All}, {service.API, service.Worker}} {
 		t.Run(fmt.Sprint(roles), func(t *testing.T) {
 			s := openShopOf(t, setup(t), roles...)
+			s.queue()
 			account := uuid.MustParse(s.account)
-			if _, err := s.Owner.ExecContext(t.Context(), `
-				WITH m AS (
-					INSERT INTO inbox (id, lane, account_id, kind, payload, stopped) VALUES ($1, $2, $1, 'deposit', '{}', true)
-				)
-				INSERT INTO inbox_stops (account_id, lane, message_id, attempts, reason) VALUES ($1, $2, $1, 8, 'test')`,
-				account, contract.Lane(account)); err != nil {
-				t.Fatal(err)
-			}
+			s.stop(account)
 			path, body := "/api/v1/accounts/"+s.account+"/deposits?wait=0s", `{"amount": "1", "currency": "RUB"}`
 			s.Expect(s.Call("POST", path, body, "Authorization", s.by("shop", "boss", everything)), 202)
 			s.isNotThere(t)

@@ -7,8 +7,6 @@ import (
 	"testing"
 
 	"github.com/google/uuid"
-
-	"github.com/altyn-pay/altyn/platform/contract"
 )
 
 // What is another's cannot be told from what is not there by the time of the answer. For both PostgreSQL runs the same
@@ -18,15 +16,8 @@ func TestWhatIsAnothersTakesNoOtherWork(t *testing.T) {
 	b := setup(t)
 	proxy := b.Through()
 	s := openShopOf(t, b)
-	there := strings.NewReplacer("ACCOUNT", s.account, "HOLD", s.hold, "OPERATION", s.waiting, "ORDER", s.order)
-	lane := contract.Lane(uuid.MustParse(s.account))
-	none := func() uuid.UUID { // in the same lane
-		for {
-			if id := uuid.New(); contract.Lane(id) == lane {
-				return id
-			}
-		}
-	}
+	s.queue()
+	there := s.names()
 	proxy.Watch()
 	for who, token := range map[string]string{
 		"another tenant": s.by("market", "boss", everything), "the default tenant": s.by("default", "boss", everything),
@@ -47,11 +38,11 @@ func TestWhatIsAnothersTakesNoOtherWork(t *testing.T) {
 				}
 				return proxy.About(id)
 			}
-			name := regexp.MustCompile("ACCOUNT|HOLD|OPERATION|ORDER").FindString(call.path + call.body)
+			name := regexp.MustCompile("ACCOUNT|HOLD|OPERATION|QUEUED|ORDER").FindString(call.path + call.body)
 			var want []string
 			var without int
 			for range 2 { // the first one may be what makes the lane's system balance
-				absent := none()
+				absent := inLaneOf(s.account)
 				want, without = ask(strings.NewReplacer(name, absent.String()), absent)
 			}
 			more := 0
