@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -98,6 +99,11 @@ func verify(ctx context.Context, out io.Writer, s Verify) error {
 			fmt.Fprintf(out, " (link %d)", d.Link)
 		}
 		fmt.Fprintln(out)
+	}
+	if s.Archive == "" && slices.ContainsFunc(result.Differences, func(d postgres.Difference) bool {
+		return d.What == postgres.Missing && d.Table != "chain"
+	}) {
+		fmt.Fprintln(out, "rows that were moved to another schema are missing unless --archive names it")
 	}
 	more := ""
 	if result.Unsearched > 0 {

@@ -62,6 +62,8 @@ func TestVerify(t *testing.T) {
 	run(1, "first difference: operations ", " is not as it was written (link ", "1 differences")
 	edit(`UPDATE operations SET amount = amount - 1 WHERE account_id = $1 AND operation = 'deposit'`)
 	run(0)
+	edit(`DELETE FROM entries WHERE account_id = $1`)
+	run(1, "first difference: entries of operation ", " is missing (link ", "unless --archive names it\n")
 
 	var head contract.LedgerHead
 	if err := json.Unmarshal(published[0].Value, &head); err != nil {

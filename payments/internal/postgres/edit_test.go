@@ -68,6 +68,26 @@ func TestEveryEditIsFound(t *testing.T) {
 	t.Logf("%d edits, %d more changed nothing or were refused by the database", e.edits, e.refused)
 }
 
+// A row is seen that lacks a value which every row has, once whoever owns the tables lets it.
+func TestARowWithoutAValueIsFound(t *testing.T) {
+	b := setup(t)
+	b.everything()
+	id := uuid.NewString()
+	for _, row := range []struct{ table, column, key string }{
+		{"accounts", "created_at", `"id": "` + id + `", "seq": 1000000`}, {"holds", "captured", `"id": "` + id + `"`},
+		{"operations", "amount", `"id": "` + id + `", "seq": 1000000`}, {"payments", "version", `"order_id": "` + id + `"`},
+		{"entries", "amount", `"number": 1000000`}, {"balances", "actual", `"currency": "EUR", "entries": 0`},
+	} {
+		b.exec(`ALTER TABLE ` + row.table + ` ALTER ` + row.column + ` DROP NOT NULL`)
+		found, _, err := b.edited(`INSERT INTO ` + row.table + ` OVERRIDING SYSTEM VALUE SELECT (jsonb_populate_record(t,
+			'{` + row.key + `, "` + row.column + `": null}')).* FROM ` + row.table + ` t LIMIT 1`)
+		if err != nil || len(found) != 1 || found[0].Table != row.table || !strings.Contains(found[0].What, "no value") {
+			t.Errorf("%s without %s: %+v, %v", row.table, row.column, found, err)
+		}
+	}
+	b.intact()
+}
+
 // editor makes random edits of the ledger's tables.
 type editor struct {
 	*bundle

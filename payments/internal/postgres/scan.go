@@ -152,17 +152,20 @@ func (s tableScan) size(ctx context.Context, tx *sqlx.Tx) (n int, err error) {
 // read reads the rows of some pages, from first on, as one value: a row of a result for each, with its columns apart,
 // would take several times as long.
 func (s tableScan) read(ctx context.Context, tx *sqlx.Tx, first int, out sink) error {
-	var rows []byte
-	err := tx.QueryRowContext(ctx, `
-		SELECT string_agg(`+chain.SQL(slices.Concat(s.covered, s.more))+`, ''::bytea) FROM `+s.from+`
-		WHERE t.ctid >= $1::tid AND t.ctid < $2::tid`,
-		fmt.Sprintf("(%d,0)", first), fmt.Sprintf("(%d,0)", first+pages)).Scan(&rows)
-	if err != nil {
+	form := chain.SQL(slices.Concat(s.covered, s.more))
+	from := ` FROM ` + s.from + ` WHERE t.ctid >= $1::tid AND t.ctid < $2::tid`
+	begin, end := fmt.Sprintf("(%d,0)", first), fmt.Sprintf("(%d,0)", first+pages)
+	var (
+		n    int
+		rows []byte
+	)
+	if err := tx.QueryRowContext(ctx, `SELECT count(*), string_agg(`+form+`, ''::bytea)`+from, begin, end).
+		Scan(&n, &rows); err != nil {
 		return fmt.Errorf("read %s: %w", s.kind.Table(), err)
 	}
 	var canonical chain.Row
 	r := row{item: chain.Item{Kind: s.kind}}
-	for len(rows) > 0 {
+	for ; len(rows) > 0; n-- {
 		columns, rest, err := chain.Split(r.columns[:0], s.covered, rows)
 		if err != nil {
 			return fmt.Errorf("read %s: %w", s.kind.Table(), err)
@@ -173,6 +176,18 @@ func (s tableScan) read(ctx context.Context, tx *sqlx.Tx, first int, out sink) e
 			return fmt.Errorf("read %s: %w", s.kind.Table(), err)
 		}
 		s.row(&r, out)
+	}
+	if n == 0 {
+		return nil
+	}
+	// string_agg leaves out what is NULL: the form of a row that has no value where each must have one.
+	var places []string
+	if err := tx.SelectContext(ctx, &places, `SELECT t.ctid`+from+` AND (`+form+`) IS NULL`, begin, end); err != nil {
+		return fmt.Errorf("read %s: %w", s.kind.Table(), err)
+	}
+	for _, place := range places {
+		out.wrong(Difference{Table: cmp.Or(s.table, s.kind.Table()), ID: "at ctid " + place,
+			What: "has no value where each row must have one"})
 	}
 	return nil
 }

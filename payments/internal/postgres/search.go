@@ -123,7 +123,7 @@ func differences(found map[chain.Key]*finding) (all []Difference) {
 		slices.SortFunc(list, func(a, b *finding) int { return cmp.Compare(a.link, b.link) })
 		others := extra[r]
 		for i, f := range list {
-			what := "is missing"
+			what := Missing
 			if i < len(others) {
 				f.name = cmp.Or(f.name, others[i].name)
 				what = "is not as it was written"

@@ -54,6 +54,9 @@ type Sealing struct {
 	Items  int64
 }
 
+// Missing is What is the matter with a row that is not there.
+const Missing = "is missing"
+
 // Difference is a row that is not what it must be.
 type Difference struct {
 	Table string
@@ -275,7 +278,7 @@ func (c *comparison) readLinks(ctx context.Context, tx *sqlx.Tx, after int64, ou
 		link.At = chain.Time(integer(at))
 		for ; expected < link.Number; expected++ {
 			known = false
-			out.wrong(linkDifference(expected, "is missing"))
+			out.wrong(linkDifference(expected, Missing))
 		}
 		if sum := link.Hash(previous); link.Number < 1 || known && string(sum[:]) != string(hash) {
 			out.wrong(linkDifference(link.Number, "has not the hash of its content and the link before"))
@@ -289,7 +292,7 @@ func (c *comparison) readLinks(ctx context.Context, tx *sqlx.Tx, after int64, ou
 		previous, known = hash, true
 	}
 	for ; expected <= upper; expected++ {
-		out.wrong(linkDifference(expected, "is missing"))
+		out.wrong(linkDifference(expected, Missing))
 	}
 	if err := rows.Err(); err != nil {
 		return fmt.Errorf("read the chain: %w", err)
