@@ -117,9 +117,11 @@ func TestReachAsItIsStored(t *testing.T) {
 			t.Errorf("%s: %+v, %v", text, back, err)
 		}
 	}
-	var r identity.Reach
-	if err := json.Unmarshal([]byte(`{"owner":1}`), &r); err == nil {
-		t.Error("an owner that is a number is read")
+	for _, text := range []string{`{"owner":1}`, `{"tenant":"shop.kiosk"}`, `{"tenant":"sh\u0000p"}`} {
+		var r identity.Reach
+		if err := json.Unmarshal([]byte(text), &r); err == nil {
+			t.Errorf("%s is read as %+v", text, r)
+		}
 	}
 }
 

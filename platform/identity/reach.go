@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"fmt"
 )
 
 // Reach is what a request may touch: the accounts of a tenant and what is about them, or, where there is an Owner,
@@ -63,6 +64,11 @@ func (r *Reach) UnmarshalJSON(text []byte) error {
 	var in reachJSON
 	if err := json.Unmarshal(text, &in); err != nil {
 		return err
+	}
+	if in.Tenant != "" {
+		if err := CheckTenant(in.Tenant); err != nil {
+			return fmt.Errorf("tenant %w", err)
+		}
 	}
 	*r = Reach(in).Normal()
 	return nil

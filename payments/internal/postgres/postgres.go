@@ -67,7 +67,12 @@ func ofOwner(row string) string {
 		WHERE a.id = %[1]s.account_id AND a.lane = %[1]s.lane AND a.tenant = $1 AND a.owner = $2))`, row)
 }
 
-const inboxTenant = `coalesce(i.payload::json->'by'->>'tenant', '` + identity.DefaultTenant + `')`
+// Who has sent a request in the inbox, and the tenant. The request that an operator has given up is a part of its row's
+// payload.
+const (
+	inboxBy     = `coalesce(i.payload::json->'by', i.payload::json->'payload'->'by')`
+	inboxTenant = `coalesce(` + inboxBy + `->>'tenant', '` + identity.DefaultTenant + `')`
+)
 
 // getWithin reads one row of something that the client is known to reach, or that belongs to nobody.
 func getWithin[R any](ctx context.Context, s *Store, what, query string, args ...any) (row R, err error) {

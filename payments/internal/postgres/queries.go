@@ -11,6 +11,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/idempotency"
 	"github.com/altyn-pay/altyn/platform/identity"
+	"github.com/altyn-pay/altyn/platform/inbox"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
@@ -94,12 +95,13 @@ func (s *Store) Settled(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]*le
 	return operations, nil
 }
 
-// Waiting reads an accepted message that has not taken effect, or returns ErrNotFound. Who is restricted to an owner
+// Waiting reads an accepted operation that has not taken effect, or returns ErrNotFound. Who is restricted to an owner
 // sees the owner's own and those about the owner's accounts.
 func (s *Store) Waiting(ctx context.Context, by identity.Reach, id uuid.UUID) (Message, error) {
 	if _, err := get[uuid.UUID](ctx, s, by, "look into the inbox", `
-		SELECT id FROM inbox i WHERE id = $3 AND `+inboxTenant+` = $1 AND
-			(i.payload::json->'by'->>'owner' = $2 OR `+ofOwner("i")+`)`, id); err != nil {
+		SELECT id FROM inbox i WHERE id = $3 AND `+inbox.KindSQL+` NOT IN ('`+Repetition+`', '`+Unreadable+`') AND
+			`+inboxTenant+` = $1 AND
+			(`+inboxBy+`->>'owner' = $2 OR `+ofOwner("i")+`)`, id); err != nil {
 		return Message{}, err
 	}
 	return s.Message(ctx, id)

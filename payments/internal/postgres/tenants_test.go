@@ -123,6 +123,40 @@ func (b *bundle) read() int {
 			+ (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE relname IN ('accounts', 'operations'))`)
 }
 
+// What waits in the inbox is its tenant's, also when an operator has given it up. What is no operation is nobody's.
+func TestWhatWaitsIsItsTenants(t *testing.T) {
+	b := setup(t)
+	const sent = `{"currency": "RUB", "amount": 1, "by": {"tenant": "shop", "owner": "alice"}}`
+	for _, row := range []struct {
+		kind, payload string
+		there         bool
+	}{
+		{"deposit", sent, true}, {"discarded", `{"kind": "deposit", "payload": ` + sent + `, "reason": "r"}`, true},
+		{Repetition, `{"id": "` + uuid.NewString() + `", "kind": "deposit", "payload": ` + sent + `}`, false},
+		{Unreadable, `{"reason": "r"}`, false},
+		{"discarded", `{"kind": "unreadable", "payload": {"reason": "r"}, "reason": "r"}`, false},
+	} {
+		id := uuid.New()
+		b.exec(`INSERT INTO inbox (id, lane, account_id, kind, payload, stopped)
+			VALUES ($1, 0, gen_random_uuid(), $2, $3, true)`, id, row.kind, row.payload)
+		for by, reaches := range map[identity.Reach]bool{
+			{Tenant: "shop"}: true, {Tenant: "shop", Owner: "alice"}: true, {Tenant: "shop", Owner: "bob"}: false,
+			identity.Default: false, {Owner: "alice"}: false,
+		} {
+			m, err := b.Waiting(t.Context(), by, id)
+			if there := row.there && reaches; there != (err == nil) || !there && !errors.Is(err, ErrNotFound) ||
+				there && m.Body.By.Tenant != "shop" {
+				t.Errorf("%s for %+v: %+v, %v", row.kind, by, m, err)
+			}
+		}
+		named, err := b.Named(t.Context(), contract.Command{OperationID: &id})
+		want := map[bool]string{true: "shop"}[row.there]
+		if tenant := named.Operations[id].Tenant; err != nil || tenant != want {
+			t.Errorf("%s is named as %q's, %v", row.kind, tenant, err)
+		}
+	}
+}
+
 // What one tenant says of an order's goods joins no payment of another, and is not in the way of what that one says.
 func TestInventoryOfTenants(t *testing.T) {
 	b := setup(t)
