@@ -11,15 +11,21 @@ import (
 	"github.com/altyn-pay/altyn/orders/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/platform/parked"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 	"github.com/altyn-pay/altyn/platform/telemetry"
 )
 
-// park keeps messages for an operator, in a transaction of its own.
-func (w *Worker) park(ctx context.Context, list []postgres.Refused) error {
+// park keeps messages for an operator, in a transaction of its own, in which it records which of them are redriven.
+func (w *Worker) park(ctx context.Context, list []postgres.Refused, redriven ...event) error {
 	if len(list) == 0 {
 		return nil
 	}
-	if err := w.store.InTx(ctx, func(tx *sqlx.Tx) error { return w.store.Park(ctx, tx, list) }); err != nil {
+	if err := w.store.InTx(ctx, func(tx *sqlx.Tx) error {
+		if err := w.store.Park(ctx, tx, list); err != nil {
+			return err
+		}
+		return record(tx, redriven)
+	}); err != nil {
 		return err
 	}
 	w.reportParked(list)
@@ -77,19 +83,16 @@ func (w *Worker) Redrive(ctx context.Context, id uuid.UUID, record parked.Record
 	if err != nil {
 		return parked.Item{}, err
 	}
-	// Applying an event may take several transactions, so it is recorded before.
-	if err := w.store.InTx(ctx, func(tx *sqlx.Tx) error { return record(ctx, tx, was) }); err != nil {
-		return parked.Item{}, err
+	e := event{message: message, parked: id, record: func(tx *sqlx.Tx) error { return record(ctx, tx, was) }}
+	if e.payment, err = w.read(message); err == nil {
+		if _, err = w.runOnce(ctx, []event{e}); err != nil && (ctx.Err() != nil || pg.IsTransient(err)) {
+			return parked.Item{}, err
+		}
 	}
-	var failed []postgres.Refused
-	if payment, err := w.read(message); err != nil {
-		failed = []postgres.Refused{{Message: message, Reason: err}}
-	} else if failed, err = w.apply(ctx, []event{{message: message, payment: payment, parked: id}}); err != nil {
-		return parked.Item{}, err
-	}
-	// What would have gone to the dead letters stays where it is.
-	if err := w.park(ctx, failed); err != nil {
-		return parked.Item{}, err
+	if err != nil {
+		if err := w.park(ctx, []postgres.Refused{{Message: message, Reason: err}}, e); err != nil {
+			return parked.Item{}, err
+		}
 	}
 	is, _, err := w.store.ParkedEvent(ctx, id)
 	if errors.Is(err, parked.ErrNotFound) {

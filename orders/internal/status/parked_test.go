@@ -170,7 +170,7 @@ func TestAnEventInAnotherCurrencyIsParked(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.db.Service.Exec(`UPDATE orders SET currency = 'XQQ' WHERE id = $1`, orders[1].ID); err != nil {
+	if _, err := b.db.Owner.Exec(`UPDATE orders SET currency = 'XQQ' WHERE id = $1`, orders[1].ID); err != nil {
 		t.Fatal(err)
 	}
 	b.worker = status.New(b.store, mended, b.producer, func(order.Order) {}, quiet, prometheus.NewRegistry())
@@ -238,15 +238,23 @@ func TestWhatCannotBeAppliedStaysParked(t *testing.T) {
 // unrecorded is the parked.Record of tests that look at what is done alone.
 func unrecorded(context.Context, *sqlx.Tx, parked.Item) error { return nil }
 
-// What cannot be recorded is not done.
+// What cannot be recorded is not done, and what is done is recorded in its transaction.
 func TestWhatIsDoneIsRecordedWithIt(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	o := b.place(t, 1)[0]
 	mend := b.poison(t, o)
 	b.handle(t, event(t, o, contract.PaymentSucceeded, 1, nil))
-	mend()
 	item := b.list(t)[0]
+	done := ""
+	recorded := func(ctx context.Context, tx *sqlx.Tx, _ parked.Item) error {
+		return tx.GetContext(ctx, &done, `
+			SELECT status || ' ' || coalesce((SELECT attempts FROM parked_events), 0) FROM orders WHERE id = $1`, o.ID)
+	}
+	if _, err := b.worker.Redrive(t.Context(), item.ID, recorded); err != nil || done != "pending 2" {
+		t.Errorf("redriven in vain: %v, recorded with %q", err, done)
+	}
+	mend()
 	no := errors.New("the record is full")
 	record := func(context.Context, *sqlx.Tx, parked.Item) error { return no }
 	if _, err := b.worker.Redrive(t.Context(), item.ID, record); !errors.Is(err, no) {
@@ -257,5 +265,8 @@ func TestWhatIsDoneIsRecordedWithIt(t *testing.T) {
 	}
 	if items := b.list(t); len(items) != 1 || items[0].ID != item.ID || b.status(t, o) != order.Pending {
 		t.Errorf("parked %+v, the order is %s", items, b.status(t, o))
+	}
+	if _, err := b.worker.Redrive(t.Context(), item.ID, recorded); err != nil || done != "paid 0" {
+		t.Errorf("redriven: %v, recorded with %q", err, done)
 	}
 }

@@ -76,7 +76,8 @@ func New(store *postgres.Store, currencies *money.Currencies, producer *kafka.Pr
 type event struct {
 	message kafka.Message
 	payment order.Payment
-	parked  uuid.UUID // its ID among the parked events when it is redriven, else zero
+	parked  uuid.UUID            // its ID among the parked events when it is redriven, else zero
+	record  func(*sqlx.Tx) error // writes down that it is redriven; else nil
 }
 
 // Handle is the kafka.Handler of the topic payments. It returns nil once every message of the batch has taken effect or
@@ -172,13 +173,28 @@ func (w *Worker) runOnce(ctx context.Context, events []event) (unknown []postgre
 		if err := w.store.Unpark(ctx, tx, result.redriven); err != nil {
 			return err
 		}
-		return w.store.Park(ctx, tx, result.impossible)
+		if err := w.store.Park(ctx, tx, result.impossible); err != nil {
+			return err
+		}
+		return record(tx, events)
 	})
 	if err != nil {
 		return nil, err
 	}
 	w.report(result)
 	return result.unknown, nil
+}
+
+// record writes down which events are redriven.
+func record(tx *sqlx.Tx, events []event) error {
+	for _, e := range events {
+		if e.record != nil {
+			if err := e.record(tx); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // outcome is what a batch of events does.
@@ -201,7 +217,11 @@ func decide(orders map[uuid.UUID]order.Order, events []event, now time.Time) out
 		e := &events[i]
 		o, ok := orders[e.payment.OrderID]
 		if !ok {
-			result.unknown = append(result.unknown, postgres.Refused{Message: e.message, Reason: errUnknownOrder})
+			list := &result.unknown
+			if e.parked != uuid.Nil { // it stays where it is
+				list = &result.impossible
+			}
+			*list = append(*list, postgres.Refused{Message: e.message, Reason: errUnknownOrder})
 			continue
 		}
 		transition, err := o.Apply(e.payment, now)
