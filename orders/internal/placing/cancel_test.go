@@ -221,7 +221,7 @@ func TestCancelIsAllOrNothing(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	one, two := b.place(t), b.place(t)
-	if _, err := b.Service.Exec(`UPDATE orders SET currency = 'GONE' WHERE id = $1`, two.ID); err != nil {
+	if _, err := b.Owner.Exec(`UPDATE orders SET currency = 'GONE' WHERE id = $1`, two.ID); err != nil {
 		t.Fatal(err)
 	}
 	_, err := b.service.commitCancellations(t.Context(), []cancellation{asks(one.ID, "", ""), asks(two.ID, "", "")})

@@ -179,11 +179,18 @@ func TestTheServiceCannotRewriteHistory(t *testing.T) {
 	for _, statement := range []string{
 		`UPDATE order_history SET reason = ''`, `DELETE FROM order_history`, `TRUNCATE order_history`, `DELETE FROM orders`,
 		`UPDATE cancellations SET reason = ''`, `DELETE FROM cancellations`,
-		`DROP TABLE orders`, `ALTER TABLE orders ADD COLUMN x int`, `CREATE TABLE x ()`,
+		`UPDATE orders SET subject = ''`, `DROP TABLE orders`, `ALTER TABLE orders ADD COLUMN x int`, `CREATE TABLE x ()`,
 	} {
 		if _, err := b.Service.Exec(statement); pq.As(err, pqerror.InsufficientPrivilege) == nil {
 			t.Errorf("%s: %v", statement, err)
 		}
+	}
+	var open string
+	if err := b.Service.Get(&open, `
+		SELECT string_agg(attname, ' ' ORDER BY attname) FROM pg_attribute
+		WHERE attrelid = 'orders'::regclass AND has_column_privilege('orders', attname, 'UPDATE')`,
+	); err != nil || open != "captured note payment_version reason refunded status updated_at version" {
+		t.Errorf("of an order the service can change %s, %v", open, err)
 	}
 }
 
