@@ -2,6 +2,7 @@ package api
 
 import (
 	"net/http"
+	"time"
 
 	"github.com/altyn-pay/altyn/orders/internal/order"
 	"github.com/altyn-pay/altyn/orders/internal/placing"
@@ -47,16 +48,9 @@ import (
 //	@Failure		500				{object}	httpserver.Problem	"internal"
 //	@Router			/api/v1/orders [post]
 func (a *API) place(w http.ResponseWriter, r *http.Request) error {
-	key, err := keyOf(r)
-	if err != nil {
-		return err
-	}
-	wait, _, err := httpserver.Wait(r)
-	if err != nil {
-		return err
-	}
 	var request PlaceOrder
-	if err := httpserver.DecodeJSON(w, r, &request); err != nil {
+	key, wait, err := read(w, r, httpserver.DecodeJSON, &request)
+	if err != nil {
 		return err
 	}
 	ctx := r.Context()
@@ -73,10 +67,18 @@ func (a *API) place(w http.ResponseWriter, r *http.Request) error {
 	return a.answer(w, http.StatusCreated, await(ctx, placed), repeated)
 }
 
-// keyOf reads the request's Idempotency-Key.
-func keyOf(r *http.Request) (placing.Key, error) {
-	text, err := httpserver.IdempotencyKey(r.Header)
-	return placing.Key{Text: text, Sent: httpserver.SentKey(r.Header)}, err
+// read reads a request that changes something: its Idempotency-Key, how long it waits, and its body.
+func read(w http.ResponseWriter, r *http.Request,
+	decode func(http.ResponseWriter, *http.Request, any) error, body any) (
+	key placing.Key, wait time.Duration, err error) {
+	key.Sent = httpserver.SentKey(r.Header)
+	if key.Text, err = httpserver.IdempotencyKey(r.Header); err != nil {
+		return key, 0, err
+	}
+	if wait, _, err = httpserver.Wait(r); err != nil {
+		return key, 0, err
+	}
+	return key, wait, decode(w, r, body)
 }
 
 const maxBatch = 1000
@@ -101,12 +103,9 @@ const maxBatch = 1000
 //	@Failure		500				{object}	httpserver.Problem	"internal"
 //	@Router			/api/v1/orders/batch [post]
 func (a *API) placeBatch(w http.ResponseWriter, r *http.Request) error {
-	key, err := keyOf(r)
-	if err != nil {
-		return err
-	}
 	var request PlaceOrders
-	if err := httpserver.DecodeJSON(w, r, &request); err != nil {
+	key, _, err := read(w, r, httpserver.DecodeJSON, &request)
+	if err != nil {
 		return err
 	}
 	if n := len(request.Orders); n < 1 || n > maxBatch {
@@ -168,16 +167,9 @@ func (a *API) cancel(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	key, err := keyOf(r)
-	if err != nil {
-		return err
-	}
-	wait, _, err := httpserver.Wait(r)
-	if err != nil {
-		return err
-	}
 	var body CancelOrder
-	if err := httpserver.DecodeOptionalJSON(w, r, &body); err != nil {
+	key, wait, err := read(w, r, httpserver.DecodeOptionalJSON, &body)
+	if err != nil {
 		return err
 	}
 	ctx := r.Context()
