@@ -1,8 +1,6 @@
 package httpserver
 
 import (
-	"time"
-
 	"github.com/go-chi/chi/v5"
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -11,12 +9,10 @@ import (
 	"github.com/altyn-pay/altyn/platform/telemetry"
 )
 
-// PlaneTimeout is the WriteTimeout of an operators' plane: a profile may take as long as its client asks for.
-const PlaneTimeout = time.Hour
-
 // NewPlane returns the router of a process's operators' plane, which has an address of its own. It has what every
 // process shows to those who run it: /metrics, /version and the profiles of the Go runtime under /debug/pprof/, which
-// need the scope operator, and /healthz and /readyz, which need nothing. Pages of other sites cannot call it, not even
+// need the scope operator, and /healthz and /readyz, which need nothing. A profile may take as long as its client asks
+// for: package net/http/pprof adds that to the server's WriteTimeout. Pages of other sites cannot call it, not even
 // those that may call the API.
 func NewPlane(options Options, registry *prometheus.Registry, health *telemetry.Health) chi.Router {
 	options.Registerer, options.Config.AllowedOrigins = registry, nil

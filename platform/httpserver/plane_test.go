@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -28,7 +29,9 @@ func TestPlane(t *testing.T) {
 	NewRouter(options) // of the same process, with the same metrics
 	health := telemetry.NewHealth(log)
 	health.Add("broken", func(context.Context) error { return errors.New("it is") })
-	server := httptest.NewServer(NewPlane(options, registry, health))
+	server := httptest.NewUnstartedServer(NewPlane(options, registry, health))
+	server.Config.WriteTimeout = time.Second // profiles may take longer
+	server.Start()
 	t.Cleanup(server.Close)
 	for _, test := range []struct {
 		method, path string

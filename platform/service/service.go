@@ -305,7 +305,7 @@ func Serve(ctx context.Context, program Program, listening func(Addresses)) (err
 	group.Go(func() error {
 		return httpserver.Run(serving, httpserver.Server{
 			Name: "operators", Listener: admin, Handler: p.plane, TLS: adminTLS, H2C: p.H2C, Logger: p.Log,
-			WriteTimeout: httpserver.PlaneTimeout,
+			Limits: cfg.HTTP.Limits,
 		})
 	})
 	group.Go(func() error {

@@ -69,7 +69,7 @@ func serve(ctx context.Context, cfg edge.Config) error {
 	group.Go(func() error {
 		return httpserver.Run(ctx, httpserver.Server{
 			Name: "operators", Addr: httpserver.PlaneAddr(cfg.AdminAddr), Handler: handler.Admin,
-			TLS: adminTLS, Logger: logger, WriteTimeout: httpserver.PlaneTimeout,
+			TLS: adminTLS, Logger: logger, Limits: cfg.HTTP.Limits,
 		})
 	})
 	return group.Wait()
