@@ -23,6 +23,7 @@ import (
 	"github.com/go-chi/chi/v5/middleware"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/trace"
+	"golang.org/x/time/rate"
 
 	"github.com/altyn-pay/altyn/platform/telemetry"
 )
@@ -30,8 +31,9 @@ import (
 // observer is the middleware that wraps every request.
 type observer struct {
 	Options
-	metrics *metrics
-	bodies  budget
+	metrics   *metrics
+	bodies    budget
+	strangers *rate.Limiter // of lines in the log
 
 	tenants, subjects, addresses *counters
 }
@@ -48,9 +50,16 @@ type exchange struct {
 	body     *body      // nil where there is none
 	counted  []*counter // of those who ask
 
+	known   bool  // who asks
 	outcome int   // logged in place of the status, see Outcome; 0 for none
 	err     error // the cause of a 5xx
 }
+
+// What nobody known has asked for has at most so many lines a second at the level info, and so many at once.
+const (
+	strangersLines = 10
+	strangersBurst = 100
+)
 
 func (o *observer) observe(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -116,7 +125,8 @@ func (x *exchange) finish(r *http.Request) {
 	case isProbe(route) || status == StatusClientClosedRequest:
 	case status >= 500 || x.err != nil:
 		level = slog.LevelError
-	case status >= 400 && status != http.StatusTooManyRequests: // of which there may be any number
+	case status == http.StatusTooManyRequests: // of which there may be any number
+	case status >= 400 && (x.known || x.observer.strangers.Allow()):
 		level = slog.LevelInfo
 	}
 	ctx := context.Background()

@@ -14,6 +14,7 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/go-chi/chi/v5/middleware"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
 
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/identity"
@@ -62,6 +63,7 @@ type Options struct {
 func NewRouter(options Options) chi.Router {
 	limits := options.Config.Limits
 	s := &observer{Options: options, metrics: newMetrics(options.Registerer),
+		strangers: rate.NewLimiter(strangersLines, strangersBurst),
 		tenants:   newCounters("tenant", limits.TenantRate, limits.TenantStreams, limits.TenantBodies),
 		subjects:  newCounters("subject", limits.SubjectRate, limits.SubjectStreams, limits.SubjectBodies),
 		addresses: newCounters("address", limits.AddressRate, limits.AddressStreams, limits.AddressBodies),
@@ -256,6 +258,7 @@ func whoAsks(r *http.Request) (identity.Identity, error) {
 	}
 	who, err := x.observer.Authenticate(r)
 	if err == nil {
+		x.known = true
 		err = x.countWho(who)
 	}
 	return who, err

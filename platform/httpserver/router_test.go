@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/platform/identity"
 	"github.com/altyn-pay/altyn/platform/telemetry"
 	"github.com/altyn-pay/altyn/testkit/wait"
 )
@@ -158,6 +159,40 @@ func TestErrorsBecomeProblems(t *testing.T) {
 			}
 			wait.Until(t, "it logs "+test.logged, func() bool { return strings.Contains(log.String()[before:], test.logged) })
 		})
+	}
+}
+
+// Whoever has no token cannot fill the log, and hides nobody else's failure by what he does.
+func TestStrangersDoNotFillTheLog(t *testing.T) {
+	log := new(logBuffer)
+	router := NewRouter(Options{
+		Logger:     slog.New(slog.NewJSONHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Registerer: prometheus.NewRegistry(),
+		Authenticate: func(r *http.Request) (identity.Identity, error) {
+			if r.Header.Get("Authorization") == "" {
+				return identity.Identity{}, identity.ErrUnauthenticated
+			}
+			return identity.Everyone, nil
+		},
+	})
+	Mount(router, NewRoute("GET", "/orders", identity.OrdersRead, http.HandlerFunc(NotFound)))
+	ask := func(path, token string) (line string) {
+		before := len(log.String())
+		request := httptest.NewRequestWithContext(t.Context(), "GET", "http://localhost"+path, nil)
+		request.Header.Set("Authorization", token)
+		router.ServeHTTP(httptest.NewRecorder(), request)
+		return log.String()[before:]
+	}
+	for range strangersBurst {
+		ask("/orders", "")
+		ask("/nowhere", "")
+	}
+	const info = `"level":"INFO"`
+	if said := strings.Count(log.String(), info); said < strangersBurst || said == 2*strangersBurst {
+		t.Errorf("%d of %d requests of strangers have a line at info", said, 2*strangersBurst)
+	}
+	if line := ask("/orders", "Bearer"); !strings.Contains(line, info) || !strings.Contains(line, `"status":404`) {
+		t.Errorf("one who is known: %s", line)
 	}
 }
 
