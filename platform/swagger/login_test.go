@@ -67,6 +67,17 @@ func TestLogin(t *testing.T) {
 			t.Errorf("%s: %v", method, security)
 		}
 	}
+	if made := testing.AllocsPerRun(100, func() { get("/docs/doc.json") }); made > 100 {
+		t.Errorf("a document that is the same takes %v allocations", made)
+	}
+	authorization = "http://127.0.0.1:8010/other"
+	if got := get("/docs/doc.json"); !strings.Contains(got, authorization) {
+		t.Errorf("another issuer: %s", got)
+	}
+	authorization = ""
+	if got := get("/docs/doc.json"); strings.Contains(got, "login") {
+		t.Errorf("without an issuer again: %s", got)
+	}
 	if page := get("/docs/"); !strings.Contains(page, `ui.initOAuth({"clientId":"swagger-ui"`) ||
 		!strings.Contains(page, "orders:write") || !strings.Contains(page, `"usePkceWithAuthorizationCodeGrant":true`) {
 		t.Error(page)

@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	swaggerFiles "github.com/swaggo/files/v2"
 	httpSwagger "github.com/swaggo/http-swagger/v2"
@@ -76,13 +77,26 @@ func Routes(name, document string, keep func(string) bool,
 	if err != nil {
 		return nil, err
 	}
-	page := func(w http.ResponseWriter, _ *http.Request) {
-		text := reduced
-		if authorization, token := login(); authorization != "" {
-			text = withLogin(reduced, authorization, token)
+	var (
+		making sync.Mutex
+		text   = reduced
+		told   [2]string // where it says that tokens are got
+	)
+	// Whoever has no token may ask for it, and it takes long to make: it is made when the login changes.
+	current := func() []byte {
+		authorization, token := login()
+		making.Lock()
+		defer making.Unlock()
+		if now := [2]string{authorization, token}; now != told {
+			if told, text = now, reduced; authorization != "" {
+				text = withLogin(reduced, authorization, token)
+			}
 		}
+		return text
+	}
+	page := func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
-		_, _ = w.Write(text) // A client that is gone misses nothing.
+		_, _ = w.Write(current()) // A client that is gone misses nothing.
 	}
 	return []httpserver.Route{
 		httpserver.NewRoute("GET", "/docs", identity.Public, http.RedirectHandler("/docs/", http.StatusMovedPermanently)),
