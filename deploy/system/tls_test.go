@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -72,6 +73,15 @@ func TestOrderByTLS(t *testing.T) {
 		if err != nil || order.Status != "paid" {
 			t.Errorf("the order is %+v, %v", order, err)
 		}
+	}
+	response, err := client.Get(b.AdminURL("gateway") + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if text, err := io.ReadAll(response.Body); err != nil ||
+		strings.Count(string(text), "\naltyn_certificate_expiry_timestamp_seconds{use=") != 2 {
+		t.Errorf("the gateway watches not just its two certificates: %v\n%s", err, text)
 	}
 	client = &http.Client{Transport: &http.Transport{TLSClientConfig: trust.Client("")}} // HTTP/2's hides the reason
 	defer client.CloseIdleConnections()

@@ -31,6 +31,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/outbox"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 	"github.com/altyn-pay/altyn/platform/telemetry"
+	"github.com/altyn-pay/altyn/platform/tlsfiles"
 )
 
 // Config is the settings that every service has. A service embeds them in its own.
@@ -248,6 +249,13 @@ func Serve(ctx context.Context, program Program, listening func(Addresses)) (err
 		p.Health.Show("issuer", p.Tokens.Fresh)
 	}
 	p.Metrics.MustRegister(p.Health)
+	if err := tlsfiles.WatchExpiry(p.Metrics, map[string]tlsfiles.Files{
+		"server":   {Cert: cfg.HTTP.TLS.Cert, Key: cfg.HTTP.TLS.Key},
+		"kafka":    {Cert: cfg.Kafka.TLSCert, Key: cfg.Kafka.TLSKey},
+		"postgres": {Cert: cfg.Postgres.SSLCert, Key: cfg.Postgres.SSLKey},
+	}); err != nil {
+		return err
+	}
 	options := httpserver.Options{
 		Logger: p.Log, Registerer: p.Metrics, Classify: program.Classify, Render: program.Render,
 		Authenticate: p.Tokens.Authenticate, Tokens: p.Tokens.On(), Tracer: p.Tracer, Config: cfg.HTTP,

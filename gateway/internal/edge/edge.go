@@ -120,6 +120,12 @@ func New(cfg Config, logger *slog.Logger, registry *prometheus.Registry, tracer 
 		}
 	})
 
+	if err := tlsfiles.WatchExpiry(registry, map[string]tlsfiles.Files{
+		"server":   {Cert: cfg.HTTP.TLS.Cert, Key: cfg.HTTP.TLS.Key},
+		"upstream": {Cert: cfg.UpstreamCert, Key: cfg.UpstreamKey},
+	}); err != nil {
+		return nil, err
+	}
 	health := telemetry.NewHealth(logger)
 	health.Add("orders", orders.Ready)
 	health.Add("payments", payments.Ready)

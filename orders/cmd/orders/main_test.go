@@ -3,12 +3,15 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"reflect"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -25,10 +28,12 @@ import (
 	"github.com/altyn-pay/altyn/platform/kafka"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 	"github.com/altyn-pay/altyn/platform/service"
+	"github.com/altyn-pay/altyn/platform/tlsfiles"
 	"github.com/altyn-pay/altyn/testkit/contracttest"
 	"github.com/altyn-pay/altyn/testkit/kafkatest"
 	"github.com/altyn-pay/altyn/testkit/postgrestest"
 	"github.com/altyn-pay/altyn/testkit/swaggertest"
+	"github.com/altyn-pay/altyn/testkit/tlstest"
 )
 
 func TestMain(m *testing.M) { postgrestest.Main(m) }
@@ -138,6 +143,66 @@ func (p process) place(t testing.TB, query, amount string, headers ...string) ap
 		t.Errorf("%d %s", code, answer)
 	}
 	return placed
+}
+
+// Each listener has its bound of connections, the operators' too.
+func TestConnectionsAreBounded(t *testing.T) {
+	cfg := configuration(t, postgrestest.Database(t, "orders", postgres.Migrations()...), kafkatest.Broker(t))
+	cfg.HTTP.Limits.AddressConnections = 1
+	p := start(t, cfg)
+	for _, url := range []string{p.url, p.admin} {
+		var served []bool
+		for range 2 {
+			c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			_, _ = c.Write([]byte("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")) // it may be closed by now
+			n, _ := c.Read(make([]byte, 1))
+			served = append(served, n == 1)
+		}
+		if !served[0] || served[1] {
+			t.Errorf("%s serves its connections: %t", url, served)
+		}
+	}
+}
+
+// The metrics tell when each of the certificates ends.
+func TestCertificatesAreWatched(t *testing.T) {
+	authority := tlstest.NewAuthority(t)
+	ends := time.Now().Truncate(time.Hour)
+	issue := func(days int) tlstest.Pair {
+		return authority.Issue(t, []string{"127.0.0.1"}, func(c *x509.Certificate) { c.NotAfter = ends.AddDate(0, 0, days) })
+	}
+	server, broker, database := issue(1), issue(2), issue(3)
+	cfg := configuration(t, postgrestest.Database(t, "orders", postgres.Migrations()...), kafkatest.Broker(t))
+	cfg.HTTP.TLS.Cert, cfg.HTTP.TLS.Key = server.Cert, server.Key
+	cfg.Kafka.TLSCert, cfg.Kafka.TLSKey = broker.Cert, broker.Key
+	cfg.Postgres.SSLCert, cfg.Postgres.SSLKey = database.Cert, database.Key
+	p := start(t, cfg)
+	trust, err := tlsfiles.Open(tlsfiles.Files{CA: authority.File}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: trust.Client("")}}
+	defer client.CloseIdleConnections()
+	response, err := client.Get("https" + strings.TrimPrefix(p.admin, "http") + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for days, use := range map[int]string{1: "server", 2: "kafka", 3: "postgres"} {
+		want := "altyn_certificate_expiry_timestamp_seconds{use=\"" + use + "\"} " +
+			strconv.FormatFloat(float64(ends.AddDate(0, 0, days).Unix()), 'g', -1, 64) + "\n"
+		if !strings.Contains(string(text), want) {
+			t.Errorf("the metrics have no %s", want)
+		}
+	}
 }
 
 // payments stands in for the service payments: it takes the orders from their topic, pays those below 100.00 and
