@@ -128,5 +128,7 @@ build-apart: # each module by itself
 # What can be set: go run ./deploy/cmd/bench --help. The whole takes some half an hour.
 bench: ## measure orders and operations per second, beside pgbench on the same PostgreSQL
 	go run ./deploy/cmd/bench
+explain: ## say where an order or an operation is, why, and what to do next (ID=…)
+	@go build -o .altyn/bin/altyn ./deploy/cmd/altyn && .altyn/bin/altyn explain $(ID)
 demo: ## place a few thousand orders on the running stack and add everything up
 	go run ./deploy/cmd/demo

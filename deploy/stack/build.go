@@ -10,7 +10,7 @@ import (
 	"path/filepath"
 )
 
-// programs are the packages of the services in the repository, and of the issuer for development.
+// programs are the packages of the services in the repository, of the issuer for development and of altyn.
 var programs = []string{
 	"./orders/cmd/orders", "./payments/cmd/payments", "./gateway/cmd/gateway", "./deploy/cmd/issuer", "./deploy/cmd/altyn",
 }

@@ -9,6 +9,10 @@ import (
 
 const about = `altyn asks a running system what those who run it want to know.`
 
+const more = `Exit codes: 0 right, 1 not right or not there, 2 it could not look (or wrong arguments).`
+
 func main() {
-	os.Exit(config.Program{Name: "altyn", About: about, Commands: []config.Command{reconcileCommand(os.Stdout)}}.Main())
+	os.Exit(config.Program{Name: "altyn", About: about, More: more, Commands: []config.Command{
+		explainCommand(os.Stdout), reconcileCommand(os.Stdout),
+	}}.Main())
 }

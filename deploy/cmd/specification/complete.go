@@ -111,6 +111,7 @@ func giveFormat(name string, property object) {
 		return
 	}
 	switch {
+	case name == "trace_id": // of the W3C's form
 	case name == "id" || strings.HasSuffix(name, "_id"):
 		property["format"] = "uuid"
 	case name == "at" || strings.HasSuffix(name, "_at"):

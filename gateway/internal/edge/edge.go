@@ -45,7 +45,8 @@ import (
 // The prefixes of the API and who serves them.
 var (
 	ordersPaths   = []string{"/api/v1/orders"}
-	streamPath    = "/api/v1/orders/{id}/stream" // server-sent events
+	streamPath    = "/api/v1/orders/{id}/stream"  // server-sent events
+	explainPath   = "/api/v1/orders/{id}/explain" // of both services
 	paymentsPaths = []string{
 		"/api/v1/accounts", "/api/v1/holds", "/api/v1/transfers",
 		"/api/v1/operations", "/api/v1/currencies", "/api/v1/payments",
@@ -106,6 +107,8 @@ func New(cfg Config, logger *slog.Logger, registry *prometheus.Registry, tracer 
 	route(router, ordersPaths, toOrders)
 	router.Method(http.MethodGet, streamPath,
 		httpserver.Needs(identity.Anyone, &streams{proxy: newProxy(cfg, orders, tracer)}))
+	router.Method(http.MethodGet, explainPath,
+		httpserver.Needs(identity.Anyone, &explainer{orders, payments, min(explainTimeout, cfg.UpstreamTimeout)}))
 	route(router, paymentsPaths, toPayments)
 	// The service knows what a path of its serves, so a method that chi does not know goes there too.
 	others := router.(*chi.Mux).MethodNotAllowedHandler()

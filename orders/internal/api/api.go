@@ -58,6 +58,7 @@ func (a *API) Routes() []httpserver.Route {
 		httpserver.NewRoute("GET", Path+"/{id}", identity.OrdersRead, httpserver.Handle(a.get, "wait")),
 		httpserver.NewRoute("POST", Path+"/{id}/cancel", identity.OrdersWrite, httpserver.Handle(a.cancel, "wait")),
 		httpserver.NewRoute("GET", Path+"/{id}/timeline", identity.OrdersRead, httpserver.Handle(a.timeline)),
+		httpserver.NewRoute("GET", Path+"/{id}/explain", identity.OrdersRead, httpserver.Handle(a.explain)),
 		httpserver.NewRoute("GET", Path+"/{id}/stream", identity.OrdersRead, httpserver.Handle(a.stream)),
 	}
 }

@@ -23,7 +23,7 @@ func TestParameters(t *testing.T) {
 // The examples of the specification work when they are sent as they stand, in the order in which they are listed.
 func TestExamples(t *testing.T) {
 	b := setup(t, "all")
-	payer := b.Account("10000.00")
+	payer := b.Account("100000.00")
 	authorized := func() string {
 		o := paymentstest.Order(payer, "2500.00")
 		o.Capture = contract.CaptureManual
@@ -48,7 +48,7 @@ func TestExamples(t *testing.T) {
 			case o.ID == "cancelOperation":
 				return b.Call("POST", "/api/v1/accounts/"+payer.String()+"/withdrawals",
 					`{"amount": "1000000.00", "currency": "RUB", "on_insufficient": "wait"}`).Body["id"].(string)
-			case o.ID == "getOperation":
+			case o.ID == "getOperation", o.ID == "explainOperation":
 				return b.Post("/api/v1/accounts/"+payer.String()+"/deposits",
 					`{"amount": "1.00", "currency": "RUB"}`).Body["id"].(string)
 			}

@@ -107,6 +107,8 @@ var calls = []struct{ method, path, body string }{
 	{"GET", "/api/v1/accounts/ACCOUNT/balance?at=2030-01-01T00:00:00Z", ""},
 	{"GET", "/api/v1/accounts/ACCOUNT/entries", ""}, {"GET", "/api/v1/accounts/ACCOUNT/operations", ""},
 	{"GET", "/api/v1/holds/HOLD", ""}, {"GET", "/api/v1/operations/OPERATION", ""},
+	{"GET", "/api/v1/operations/OPERATION/explain", ""}, {"GET", "/api/v1/operations/HOLD/explain", ""},
+	{"GET", "/api/v1/payments/ORDER/explain", ""},
 	{"GET", "/api/v1/operations/OPERATION?wait=50ms", ""}, {"GET", "/api/v1/operations/HOLD", ""},
 	{"GET", "/api/v1/operations/QUEUED", ""}, {"GET", "/api/v1/operations/QUEUED?wait=50ms", ""},
 	{"GET", "/api/v1/payments/ORDER", ""}, {"GET", "/api/v1/payments/ORDER?wait=50ms", ""},
