@@ -18,6 +18,7 @@ import (
 
 	"github.com/altyn-pay/altyn/platform/contract"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
+	"github.com/altyn-pay/altyn/platform/telemetry"
 	"github.com/altyn-pay/altyn/testkit/postgrestest"
 )
 
@@ -77,17 +78,25 @@ func (b *bundle) handle(ctx context.Context, tx *sqlx.Tx, batch []Stored) (func(
 
 // run starts a worker and ends it with the test.
 func (b *bundle) run() *Worker[string] {
-	w := NewWorker(b.inbox(), b.handle, quick, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	w, _ := b.runTraced(nil)
+	return w
+}
+
+// runTraced is run with a tracer; end ends the worker earlier.
+func (b *bundle) runTraced(tracer *telemetry.Tracer) (w *Worker[string], end func()) {
+	w = NewWorker(b.inbox(), b.handle, quick, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	w.Tracer = tracer
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error)
 	go func() { done <- w.Run(ctx) }()
-	b.Cleanup(func() {
+	end = sync.OnceFunc(func() {
 		stop()
 		if err := <-done; err != nil {
 			b.Error(err)
 		}
 	})
-	return w
+	b.Cleanup(end)
+	return w, end
 }
 
 // send stores n numbered messages of each account, one after another, and returns them.
