@@ -34,6 +34,7 @@ type observer struct {
 	metrics   *metrics
 	bodies    budget
 	strangers *rate.Limiter // of lines in the log
+	exports   atomic.Int64  // under way
 
 	tenants, subjects, addresses *counters
 }

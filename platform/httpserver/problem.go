@@ -27,6 +27,7 @@ const (
 	CodeCrossOrigin          = "cross_origin"
 	CodeNotFound             = "not_found"              // 404: nothing is served at this path
 	CodeMethodNotAllowed     = "method_not_allowed"     // 405: the header Allow lists what is
+	CodeNotAcceptable        = "not_acceptable"         // 406: Accept has none of the media types that there are
 	CodeRequestTimeout       = "request_timeout"        // 408: the body did not arrive in time
 	CodeBodyTooLarge         = "body_too_large"         // 413: the body is larger than 1 MiB
 	CodeUnsupportedMediaType = "unsupported_media_type" // 415: the body must be application/json

@@ -102,11 +102,12 @@ func New(cfg Config, logger *slog.Logger, registry *prometheus.Registry, tracer 
 	}
 	router := httpserver.NewRouter(options)
 	// The services judge what a token allows.
-	toOrders := httpserver.Needs(identity.Anyone, newProxy(cfg, orders, tracer))
-	toPayments := httpserver.Needs(identity.Anyone, newProxy(cfg, payments, tracer))
+	streamOrders := &streams{proxy: newProxy(cfg, orders, tracer)}
+	streamPayments := &streams{proxy: newProxy(cfg, payments, tracer)}
+	toOrders := httpserver.Needs(identity.Anyone, streamOrders.exports())
+	toPayments := httpserver.Needs(identity.Anyone, streamPayments.exports())
 	route(router, ordersPaths, toOrders)
-	router.Method(http.MethodGet, streamPath,
-		httpserver.Needs(identity.Anyone, &streams{proxy: newProxy(cfg, orders, tracer)}))
+	router.Method(http.MethodGet, streamPath, httpserver.Needs(identity.Anyone, streamOrders))
 	router.Method(http.MethodGet, explainPath,
 		httpserver.Needs(identity.Anyone, &explainer{orders, payments, min(explainTimeout, cfg.UpstreamTimeout)}))
 	route(router, paymentsPaths, toPayments)

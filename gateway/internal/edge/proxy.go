@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"mime"
 	"net/http"
 	"net/http/httputil"
 	"path"
@@ -89,7 +90,7 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // maxStreams bounds the open streams of a gateway; one more is told to come again.
 const maxStreams = 20_000
 
-// streams passes streams of events on. Any other answer in place of a stream passes too.
+// streams passes streams of events and exports on. Any other answer in place of a stream passes too.
 type streams struct {
 	*proxy
 	open atomic.Int64
@@ -108,6 +109,17 @@ func (s *streams) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	defer out.End()
 	s.proxy.ServeHTTP(out, r)
+}
+
+// exports takes the requests for exports, and leaves the others to the proxy.
+func (s *streams) exports() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if httpserver.AsksForExport(r) {
+			s.ServeHTTP(w, r)
+		} else {
+			s.proxy.ServeHTTP(w, r)
+		}
+	})
 }
 
 // rewrite makes the client's headers the gateway's: it drops what is between the client and the gateway, and sets
@@ -167,7 +179,10 @@ func (h *hop) RoundTrip(request *http.Request) (*http.Response, error) {
 	}
 	delete(response.Header, "X-Request-Id") // The answer has it already.
 	h.keepLimits(response)
-	if isStream(response) { // which has no timeout
+	switch { // those have no timeout
+	case isExport(response): // when the gateway drains it is cut off with the others: its end says that it is whole
+		h.stop()
+	case isStream(response):
 		h.stop()
 		h.stop = context.AfterFunc(httpserver.Draining(h.ctx), func() { h.cancel(errDraining) })
 	}
@@ -219,6 +234,13 @@ func (a *answer) Read(p []byte) (int, error) {
 func isStream(response *http.Response) bool {
 	return response.StatusCode == http.StatusOK && response.ContentLength < 0 &&
 		strings.HasPrefix(response.Header.Get("Content-Type"), "text/event-stream")
+}
+
+// isExport reports whether an answer is a list or a statement that is streamed: as long as its client takes it.
+func isExport(response *http.Response) bool {
+	media, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type"))
+	return response.StatusCode == http.StatusOK && response.ContentLength < 0 &&
+		(media == httpserver.CSV || media == httpserver.Ledger)
 }
 
 // copyBuffer is small because most answers are, and because every open stream holds one.

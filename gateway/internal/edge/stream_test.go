@@ -78,6 +78,55 @@ func TestStreamIsNotBuffered(t *testing.T) {
 	}
 }
 
+// An export is passed on line by line, and longer than any other answer may take. Where the service breaks it off, the
+// client sees that it is not whole.
+func TestExportsPass(t *testing.T) {
+	const timeout = 50 * time.Millisecond
+	next := make(chan string)
+	address := service(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", r.Header.Get("Accept")+"; charset=utf-8")
+		for line := range next {
+			if line == "" {
+				panic(http.ErrAbortHandler)
+			}
+			_, _ = io.WriteString(w, line)
+			_ = http.NewResponseController(w).Flush()
+		}
+	})
+	g := setup(t, func(cfg *Config) { cfg.UpstreamTimeout = timeout }, address)
+	for path, accept := range map[string]string{
+		"/api/v1/orders": "text/csv", "/api/v1/accounts/1/entries": "text/x-ledger",
+	} {
+		request, err := http.NewRequestWithContext(t.Context(), "GET", g.url+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("Accept", accept)
+		line := "a line of " + path + "\r\n"
+		started := make(chan struct{})
+		go func() { next <- line; close(started) }()
+		response, err := g.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		<-started
+		reader := bufio.NewReader(response.Body)
+		for start, first := time.Now(), true; time.Since(start) < 3*timeout; first = false {
+			if !first {
+				next <- line
+			}
+			if got, err := reader.ReadString('\n'); err != nil || got != line {
+				t.Fatalf("%s: %q, %v", path, got, err)
+			}
+		}
+		next <- ""
+		if rest, err := io.ReadAll(reader); err == nil {
+			t.Errorf("%s: half an export was taken for a whole one, after %q", path, rest)
+		}
+	}
+}
+
 func TestStreamEndsWhenTheGatewayDrains(t *testing.T) {
 	address, next, left := events(t)
 	g := setup(t, nil, address)

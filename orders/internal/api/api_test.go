@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -478,7 +479,17 @@ func TestList(t *testing.T) {
 			bytes.Contains(a.body, []byte("null")) {
 			t.Errorf("%s: %s", query, a.body)
 		}
-		if page.NextCursor == "" {
+		if page.NextCursor == "" { // then it is as long as the CSV
+			csv := b.call(t, "GET", "/api/v1/orders"+query, "", "Accept", "text/csv")
+			lines := strings.Split(strings.TrimSuffix(string(csv.body), "\r\n"), "\r\n")
+			got := []string{"id"}
+			for _, o := range page.Items {
+				got = append(got, o.ID.String())
+			}
+			begins := func(line, id string) bool { return strings.HasPrefix(line, id+",") }
+			if csv.status != 200 || !slices.EqualFunc(lines, got, begins) {
+				t.Errorf("%s as CSV: %d %s", query, csv.status, csv.body)
+			}
 			continue
 		}
 		rest := decode[httpserver.List[api.Order]](t, b.call(t, "GET", "/api/v1/orders?cursor="+page.NextCursor, ""), 200)

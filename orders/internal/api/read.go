@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"net/http"
 	"slices"
 
@@ -10,7 +11,6 @@ import (
 	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/identity"
 	"github.com/altyn-pay/altyn/platform/money"
-	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 // get answers with one order.
@@ -46,15 +46,16 @@ func (a *API) get(w http.ResponseWriter, r *http.Request) error {
 	return a.answer(w, http.StatusOK, await(ctx, o), false)
 }
 
-// list answers with a page of orders.
+// list answers with a page of orders, or with all of them as CSV.
 //
 //	@ID				listOrders
 //	@Summary		List orders
 //	@Description	The newest first. Orders meet all filters that are given. One filter is answered by an index: the reference,
 //	@Description	else the account, else the owner. For others, a page looks at no more than 10,000 orders: it may hold fewer
 //	@Description	than the limit, or none, and still have a next_cursor. The list has ended when there is none.
+//	@Description	With Accept: text/csv the whole list is streamed, without limit and cursor.
 //	@Tags			orders
-//	@Produce		json,application/problem+json
+//	@Produce		json,text/csv,application/problem+json
 //	@Param			account_id			query		string	false	"only of this account"	format(uuid)
 //	@Param			status				query		string	false	"only in this status"	Enums(pending, authorized, paid, failed, cancelling, cancelled)
 //	@Param			reason				query		string	false	"only with this reason, such as insufficient_funds"
@@ -71,39 +72,18 @@ func (a *API) get(w http.ResponseWriter, r *http.Request) error {
 //	@Param			cursor				query		string	false	"next_cursor of the page before"
 //	@Success		200					{object}	httpserver.List[Order]
 //	@Failure		400					{object}	httpserver.Problem	"validation_failed, unknown_parameter"
+//	@Failure		406					{object}	httpserver.Problem	"not_acceptable"
 //	@Failure		500					{object}	httpserver.Problem	"internal"
 //	@Router			/api/v1/orders [get]
 func (a *API) list(w http.ResponseWriter, r *http.Request) error {
-	before := pg.NewestFirst // or the cursor's position
-	limit, err := httpserver.Page(r, &before)
-	if err != nil {
-		return err
-	}
-	if before < 1 {
-		return httpserver.BadCursor()
-	}
 	filter, err := a.readFilter(r)
 	if err != nil {
 		return err
 	}
-	ctx := r.Context()
-	page, next, err := a.store.List(ctx, identity.ReachFrom(ctx), filter, before, limit)
-	if err != nil {
-		return err
-	}
-	items := make([]Order, len(page))
-	for i, o := range page {
-		if items[i], err = a.json(o); err != nil {
-			return err
-		}
-	}
-	cursor := ""
-	if next != 0 {
-		if cursor, err = httpserver.Cursor(r, next); err != nil {
-			return err
-		}
-	}
-	return httpserver.WriteJSON(w, http.StatusOK, httpserver.NewList(items, cursor))
+	by := identity.ReachFrom(r.Context())
+	return httpserver.WriteList(w, r, func(ctx context.Context, below int64, limit int) ([]order.Order, int64, error) {
+		return a.store.List(ctx, by, filter, below, limit)
+	}, a.json)
 }
 
 // filters are the query parameters of readFilter.

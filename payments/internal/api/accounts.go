@@ -50,8 +50,10 @@ func (a *API) createAccount(w http.ResponseWriter, r *http.Request) error {
 //	@ID				listAccounts
 //	@Summary		List accounts, newest first
 //	@Description	An index answers the reference, else the owner; for others a page looks at no more than 10,000 accounts: it may
-//	@Description	hold fewer than the limit, or none, and still have a next_cursor.
+//	@Description	hold fewer than the limit, or none, and still have a next_cursor. With Accept: text/csv the whole list is
+//	@Description	streamed, without limit and cursor; an account has a line for each balance.
 //	@Tags			accounts
+//	@Produce		json,text/csv,application/problem+json
 //	@Param			owner				query		string	false	"only those of this owner"
 //	@Param			owner_prefix		query		string	false	"only those of an owner that begins so"
 //	@Param			reference			query		string	false	"only those with this reference"
@@ -59,6 +61,7 @@ func (a *API) createAccount(w http.ResponseWriter, r *http.Request) error {
 //	@Param			limit				query		int		false	"1–200, default 50"
 //	@Param			cursor				query		string	false	"next_cursor of the page before"
 //	@Success		200					{object}	httpserver.List[contract.Account]
+//	@Failure		406					{object}	httpserver.Problem	"not_acceptable"
 //	@Router			/api/v1/accounts [get]
 func (a *API) listAccounts(w http.ResponseWriter, r *http.Request) error {
 	var f postgres.AccountFilter
@@ -67,7 +70,8 @@ func (a *API) listAccounts(w http.ResponseWriter, r *http.Request) error {
 		text{"reference_prefix", contract.MaxReference, &f.ReferencePrefix}); err != nil {
 		return err
 	}
-	return list(w, r, func(ctx context.Context, by identity.Reach, below int64, limit int) (
+	by := identity.ReachFrom(r.Context())
+	return httpserver.WriteList(w, r, func(ctx context.Context, below int64, limit int) (
 		[]postgres.Account, int64, error) {
 		return a.store.Accounts(ctx, by, f, below, limit)
 	}, a.present.Account)
@@ -120,12 +124,14 @@ func (a *API) getBalance(w http.ResponseWriter, r *http.Request) error {
 //
 //	@ID			listAccountOperations
 //	@Summary	List the operations of an account, newest first
+//	@Produce	json,text/csv,application/problem+json
 //	@Tags		operations
 //	@Param		id		path		string	true	"ID of the account"	format(uuid)	example(01a0a3c5-96a1-7c4e-8d7c-6a1f0e9f2b11)
 //	@Param		limit	query		int		false	"1–200, default 50"
 //	@Param		cursor	query		string	false	"next_cursor of the page before"
 //	@Success	200		{object}	httpserver.List[contract.Operation]
 //	@Failure	404		{object}	httpserver.Problem	"account_not_found"
+//	@Failure		406					{object}	httpserver.Problem	"not_acceptable"
 //	@Router		/api/v1/accounts/{id}/operations [get]
 func (a *API) listAccountOperations(w http.ResponseWriter, r *http.Request) error {
 	account, err := a.accountOf(r)
@@ -133,71 +139,4 @@ func (a *API) listAccountOperations(w http.ResponseWriter, r *http.Request) erro
 		return err
 	}
 	return a.writeOperations(w, r, postgres.OperationFilter{AccountID: uuid.NullUUID{UUID: account.ID, Valid: true}})
-}
-
-// listEntries is an account's statement.
-//
-//	@ID				listEntries
-//	@Summary		The statement of an account, oldest entry first
-//	@Description	Entries are numbered per currency without gaps. A statement in several currencies is in the order of time.
-//	@Tags			accounts
-//	@Param			id		path		string	true	"ID of the account"	format(uuid)	example(01a0a3c5-96a1-7c4e-8d7c-6a1f0e9f2b11)
-//	@Param			from	query		string	false	"only entries from this time on (RFC 3339)"	format(date-time)
-//	@Param			to		query		string	false	"only entries before this time (RFC 3339)"	format(date-time)
-//	@Param			limit	query		int		false	"1–200, default 50"
-//	@Param			cursor	query		string	false	"next_cursor of the page before"
-//	@Success		200		{object}	httpserver.List[Entry]
-//	@Failure		404		{object}	httpserver.Problem	"account_not_found"
-//	@Router			/api/v1/accounts/{id}/entries [get]
-func (a *API) listEntries(w http.ResponseWriter, r *http.Request) error {
-	// The position is the last number seen of each currency.
-	seen := map[string]int64{}
-	limit, err := httpserver.Page(r, &seen)
-	if err != nil {
-		return err
-	}
-	for _, number := range seen {
-		if number < 1 {
-			return httpserver.BadCursor()
-		}
-	}
-	from, err := httpserver.TimeParam(r, "from")
-	if err != nil {
-		return err
-	}
-	to, err := httpserver.TimeParam(r, "to")
-	if err != nil {
-		return err
-	}
-	account, err := a.accountOf(r)
-	if err != nil {
-		return err
-	}
-	entries, err := a.store.Entries(r.Context(), account, seen, from, to, limit+1)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries[:min(limit, len(entries))] {
-		seen[e.Currency] = e.Number
-	}
-	list, err := page(r, entries, limit, func(postgres.Entry) any { return seen }, a.entry)
-	return answer(w, list, err)
-}
-
-// page turns rows into a list's answer. One row more than the limit was asked for: it tells that there is a next page.
-func page[Row, Item any](r *http.Request, rows []Row, limit int, position func(last Row) any,
-	item func(Row) (Item, error)) (list httpserver.List[Item], err error) {
-	list.Items = make([]Item, 0, min(len(rows), limit))
-	for i, row := range rows {
-		if i == limit {
-			list.NextCursor, err = httpserver.Cursor(r, position(rows[i-1]))
-			return list, err
-		}
-		out, err := item(row)
-		if err != nil {
-			return list, err
-		}
-		list.Items = append(list.Items, out)
-	}
-	return list, nil
 }

@@ -20,6 +20,11 @@ type Entry struct {
 	BalanceAfter string        `json:"balance_after" example:"777.00"`
 	FrozenAfter  string        `json:"frozen_after" example:"0.00"`
 	CreatedAt    contract.Time `json:"created_at"`
+	// of the operation: its order, its reference and description, and what a client said of it
+	OrderID     uuid.UUID `json:"order_id,omitzero" validate:"optional" swaggertype:"string" format:"uuid"`
+	Reference   string    `json:"reference,omitempty" example:"invoice-17"`
+	Description string    `json:"description,omitempty" example:"Order 17 of the shop"`
+	Note        string    `json:"note,omitempty"`
 } // @name Entry
 
 // Hold is money that is set aside.
@@ -48,6 +53,7 @@ func (a *API) entry(e postgres.Entry) (Entry, error) {
 		Amount: currency.Format(e.Amount), Frozen: currency.Format(e.Frozen),
 		BalanceAfter: currency.Format(e.BalanceAfter), FrozenAfter: currency.Format(e.FrozenAfter),
 		CreatedAt: contract.Time(e.CreatedAt),
+		OrderID:   e.OrderID, Reference: e.Reference, Description: e.Description, Note: e.Note,
 	}, err
 }
 

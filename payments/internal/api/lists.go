@@ -10,40 +10,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/httpserver"
 	"github.com/altyn-pay/altyn/platform/identity"
-	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
-
-// list answers with a page of a list, newest first. read reads rows from below a position on, and tells where the list
-// goes on, or 0.
-func list[Row, Item any](w http.ResponseWriter, r *http.Request,
-	read func(ctx context.Context, by identity.Reach, below int64, limit int) (rows []Row, next int64, err error),
-	item func(Row) (Item, error)) error {
-	below := pg.NewestFirst
-	limit, err := httpserver.Page(r, &below)
-	if err != nil {
-		return err
-	}
-	if below < 1 {
-		return httpserver.BadCursor()
-	}
-	rows, next, err := read(r.Context(), identity.ReachFrom(r.Context()), below, limit)
-	if err != nil {
-		return err
-	}
-	items := make([]Item, len(rows))
-	for i, row := range rows {
-		if items[i], err = item(row); err != nil {
-			return err
-		}
-	}
-	cursor := ""
-	if next != 0 {
-		if cursor, err = httpserver.Cursor(r, next); err != nil {
-			return err
-		}
-	}
-	return httpserver.WriteJSON(w, http.StatusOK, httpserver.NewList(items, cursor))
-}
 
 // text is a query parameter that is a text, and where it goes.
 type text struct {
@@ -77,7 +44,9 @@ func oneOf[T ~string](r *http.Request, name string, values ...T) (T, error) {
 //	@Description	An index answers the order, else the reference, else the account; for others a page looks at no more than
 //	@Description	10,000 operations: it may hold fewer than the limit, or none, and still have a next_cursor. What has been
 //	@Description	accepted and waits in the queue is in no list.
+//	@Description	With Accept: text/csv the whole list is streamed, without limit and cursor.
 //	@Tags			operations
+//	@Produce		json,text/csv,application/problem+json
 //	@Param			order_id			query		string	false	"only those of this order"						format(uuid)
 //	@Param			account_id			query		string	false	"only those that this account pays or is paid by"	format(uuid)
 //	@Param			reference			query		string	false	"only with this reference"
@@ -90,6 +59,7 @@ func oneOf[T ~string](r *http.Request, name string, values ...T) (T, error) {
 //	@Param			limit				query		int		false	"1–200, default 50"
 //	@Param			cursor				query		string	false	"next_cursor of the page before"
 //	@Success		200					{object}	httpserver.List[contract.Operation]
+//	@Failure		406					{object}	httpserver.Problem	"not_acceptable"
 //	@Router			/api/v1/operations [get]
 func (a *API) listOperations(w http.ResponseWriter, r *http.Request) (err error) {
 	var f postgres.OperationFilter
@@ -120,7 +90,8 @@ func (a *API) listOperations(w http.ResponseWriter, r *http.Request) (err error)
 }
 
 func (a *API) writeOperations(w http.ResponseWriter, r *http.Request, f postgres.OperationFilter) error {
-	return list(w, r, func(ctx context.Context, by identity.Reach, below int64, limit int) (
+	by := identity.ReachFrom(r.Context())
+	return httpserver.WriteList(w, r, func(ctx context.Context, below int64, limit int) (
 		[]ledger.Operation, int64, error) {
 		return a.store.Operations(ctx, by, f, below, limit)
 	}, func(op ledger.Operation) (contract.Operation, error) { return a.present.Operation(&op) })
@@ -133,7 +104,9 @@ func (a *API) writeOperations(w http.ResponseWriter, r *http.Request, f postgres
 //	@Description	By the time at which the order was accepted here, which is not after the payment's created_at. An index answers
 //	@Description	the order, else the account; for others a page looks at no more than 10,000 operations: it may hold fewer
 //	@Description	than the limit, or none, and still have a next_cursor.
+//	@Description	With Accept: text/csv the whole list is streamed, without limit and cursor.
 //	@Tags			payments
+//	@Produce		json,text/csv,application/problem+json
 //	@Param			order_id	query		string	false	"only that of this order"		format(uuid)
 //	@Param			account_id	query		string	false	"only those of this account"	format(uuid)
 //	@Param			status		query		string	false	"only with this status"			Enums(created, authorized, succeeded, failed, cancelled, refunded)
@@ -143,6 +116,7 @@ func (a *API) writeOperations(w http.ResponseWriter, r *http.Request, f postgres
 //	@Param			limit		query		int		false	"1–200, default 50"
 //	@Param			cursor		query		string	false	"next_cursor of the page before"
 //	@Success		200			{object}	httpserver.List[contract.Payment]
+//	@Failure		406					{object}	httpserver.Problem	"not_acceptable"
 //	@Router			/api/v1/payments [get]
 func (a *API) listPayments(w http.ResponseWriter, r *http.Request) (err error) {
 	var f postgres.PaymentFilter
@@ -164,7 +138,8 @@ func (a *API) listPayments(w http.ResponseWriter, r *http.Request) (err error) {
 	if f.From, f.To, err = httpserver.TimesParam(r); err != nil {
 		return err
 	}
-	return list(w, r, func(ctx context.Context, by identity.Reach, below int64, limit int) (
+	by := identity.ReachFrom(r.Context())
+	return httpserver.WriteList(w, r, func(ctx context.Context, below int64, limit int) (
 		[]ledger.OrderPayment, int64, error) {
 		return a.store.Payments(ctx, by, f, below, limit)
 	}, a.present.Payment)
@@ -176,13 +151,16 @@ func (a *API) listPayments(w http.ResponseWriter, r *http.Request) (err error) {
 //	@Summary		List what was set aside of an account, newest first
 //	@Description	A page looks at no more than 10,000 of the account's operations: it may hold fewer than the limit, or none,
 //	@Description	and still have a next_cursor.
+//	@Description	With Accept: text/csv the whole list is streamed, without limit and cursor.
 //	@Tags			accounts
+//	@Produce		json,text/csv,application/problem+json
 //	@Param			id		path		string	true	"ID of the account"		format(uuid)	example(01a0a3c5-96a1-7c4e-8d7c-6a1f0e9f2b11)
 //	@Param			status	query		string	false	"only with this status"	Enums(open, captured, released, expired)
 //	@Param			limit	query		int		false	"1–200, default 50"
 //	@Param			cursor	query		string	false	"next_cursor of the page before"
 //	@Success		200		{object}	httpserver.List[Hold]
 //	@Failure		404		{object}	httpserver.Problem	"account_not_found"
+//	@Failure		406					{object}	httpserver.Problem	"not_acceptable"
 //	@Router			/api/v1/accounts/{id}/holds [get]
 func (a *API) listHolds(w http.ResponseWriter, r *http.Request) error {
 	status, err := oneOf(r, "status", ledger.Open, ledger.Captured, ledger.Released, ledger.Expired)
@@ -193,7 +171,7 @@ func (a *API) listHolds(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return list(w, r, func(ctx context.Context, _ identity.Reach, below int64, limit int) ([]ledger.Hold, int64, error) {
+	return httpserver.WriteList(w, r, func(ctx context.Context, below int64, limit int) ([]ledger.Hold, int64, error) {
 		return a.store.Holds(ctx, account, status, below, limit)
 	}, a.hold)
 }

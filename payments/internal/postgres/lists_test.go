@@ -164,7 +164,8 @@ func TestListsAgreeWithAPlainLook(t *testing.T) {
 			}), want)
 
 		p := PaymentFilter{AccountID: one(accounts), OrderID: one(orders),
-			Status: choose("authorized", "cancelled", "failed"), Reason: ledger.Reason(choose("rejected", "cancelled")), From: at(), To: at()}
+			Status: choose("authorized", "cancelled", "failed"), Reason: ledger.Reason(choose("rejected", "cancelled")),
+			From: at(), To: at()}
 		want = nil
 		for _, r := range rows {
 			i := slices.IndexFunc(payments, func(p ledger.OrderPayment) bool { return p.OrderID == r.ID })

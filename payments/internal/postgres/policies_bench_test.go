@@ -80,7 +80,12 @@ func BenchmarkPolicies(b *testing.B) {
 			return 1, err
 		}},
 		{"entries", `SELECT id FROM accounts`, func(s *Store, id uuid.UUID) (int, error) {
-			list, err := s.Entries(b.Context(), Account{Account: ledger.Account{ID: id}}, nil, nil, nil, 50)
+			account := Account{Account: ledger.Account{ID: id}}
+			span, err := s.Span(b.Context(), account, nil, nil, nil)
+			if err != nil {
+				return 0, err
+			}
+			list, err := s.Entries(b.Context(), account, span, 50)
 			return len(list), err
 		}},
 	} {

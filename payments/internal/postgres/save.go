@@ -190,11 +190,17 @@ type operationRow struct {
 func (r operationRow) operation() ledger.Operation {
 	op := r.Operation
 	op.CreatedAt, op.SettledAt = op.CreatedAt.UTC(), r.SettledAt.Time.UTC()
-	// The version before kept the note of a rejection or a cancellation in the description, which these have none of.
-	if op.OrderID != uuid.Nil && op.Note == "" && (op.Kind == ledger.KindRelease || op.Kind == ledger.KindRefund) {
-		op.Note, op.Description = op.Description, ""
-	}
+	op.Note, op.Description = noteOf(op.Kind, op.OrderID, op.Note, op.Description)
 	return op
+}
+
+// noteOf returns the note and the description of an operation. The version before kept the note of a rejection or a
+// cancellation in the description, which these have none of.
+func noteOf(kind ledger.Kind, order uuid.UUID, note, description string) (string, string) {
+	if order != uuid.Nil && note == "" && (kind == ledger.KindRelease || kind == ledger.KindRefund) {
+		return description, ""
+	}
+	return note, description
 }
 
 func holdOf(row ledger.Hold) ledger.Hold {

@@ -11,26 +11,28 @@ import (
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
-// Entry is one line of a statement.
+// Entry is one line of a statement, with what is known of its operation.
 type Entry struct {
 	ledger.Entry
-	CreatedAt time.Time `db:"created_at"`
+	CreatedAt   time.Time `db:"created_at"`
+	OrderID     uuid.UUID `db:"order_id"`
+	Reference   string    `db:"reference"`
+	Description string    `db:"description"`
+	Note        string    `db:"note"`
 }
 
-// Entries reads an account's statement, oldest first. In each currency it begins behind the number in after. If from
-// and to are not nil, it has the entries at or after from and before to. The entries of a currency come in the order
-// of their numbers, those of several currencies in the order of their times.
-func (s *Store) Entries(
-	ctx context.Context, account Account, after map[string]int64, from, to *time.Time, limit int) ([]Entry, error) {
+// Span is a part of a statement: from behind some entries to others, by the numbers in each currency.
+type Span map[string]*struct{ after, last int64 }
+
+// Span returns the part of an account's statement that is there now, in each currency from behind the number in after
+// on. If from and to are not nil, it has the entries at or after from and before to.
+func (s *Store) Span(ctx context.Context, account Account, after map[string]int64, from, to *time.Time) (Span, error) {
 	currencies, err := s.currencies(ctx, account.ID)
 	if err != nil {
 		return nil, err
 	}
 	// Times run with the numbers, so a time becomes a number, and the index on numbers serves for both.
-	var (
-		names         pg.Texts
-		firsts, lasts pg.Int64s
-	)
+	span := make(Span, len(currencies))
 	for currency, last := range currencies {
 		first := after[currency]
 		if from != nil {
@@ -45,26 +47,46 @@ func (s *Store) Entries(
 				return nil, err
 			}
 		}
-		names, firsts, lasts = append(names, currency), append(firsts, first), append(lasts, last)
+		span[currency] = &struct{ after, last int64 }{first, last}
+	}
+	return span, nil
+}
+
+// Entries reads the oldest entries of a span, which then goes on behind them. The entries of a currency come in the
+// order of their numbers, those of several currencies in the order of their times.
+func (s *Store) Entries(ctx context.Context, account Account, span Span, limit int) ([]Entry, error) {
+	var (
+		names         pg.Texts
+		firsts, lasts pg.Int64s
+	)
+	for currency, part := range span {
+		names, firsts, lasts = append(names, currency), append(firsts, part.after), append(lasts, part.last)
 	}
 	entries, err := listWithin[Entry](ctx, s, "read entries", `
-		SELECT `+statementColumns+` FROM unnest($3::text[], $4::bigint[], $5::bigint[]) AS part (currency, first, last)
-		CROSS JOIN LATERAL (
-			SELECT `+statementColumns+`, max(created_at) OVER (ORDER BY number) AS passed FROM (
-				SELECT `+statementColumns+` FROM entries e
-				WHERE account_id = $1 AND e.currency = part.currency AND lane = $2 AND number > first AND number <= last
-				ORDER BY number LIMIT $6
-			) e
-		) e ORDER BY passed, e.currency, number LIMIT $6`,
+		SELECT `+statementColumns+`, coalesce(o.order_id, '00000000-0000-0000-0000-000000000000') AS order_id,
+			coalesce(o.reference, '') AS reference, coalesce(o.description, '') AS description, coalesce(o.note, '') AS note
+		FROM (
+			SELECT e.* FROM unnest($3::text[], $4::bigint[], $5::bigint[]) AS part (currency, first, last)
+			CROSS JOIN LATERAL (
+				SELECT `+statementColumns+`, max(created_at) OVER (ORDER BY number) AS passed FROM (
+					SELECT `+statementColumns+` FROM entries e
+					WHERE account_id = $1 AND e.currency = part.currency AND lane = $2 AND number > first AND number <= last
+					ORDER BY number LIMIT $6
+				) e
+			) e ORDER BY passed, e.currency, number LIMIT $6
+		) e LEFT JOIN operations o ON o.id = e.operation_id ORDER BY passed, e.currency, number`,
 		account.ID, account.lane(), names, firsts, lasts, limit)
 	for i := range entries {
-		entries[i].CreatedAt = entries[i].CreatedAt.UTC()
+		e := &entries[i]
+		e.CreatedAt = e.CreatedAt.UTC()
+		e.Note, e.Description = noteOf(e.Operation, e.OrderID, e.Note, e.Description)
+		span[e.Currency].after = e.Number
 	}
 	return entries, err
 }
 
-const statementColumns = `number, operation_id, operation, e.currency, amount, frozen, balance_after, frozen_after,
-	created_at`
+const statementColumns = `e.number, e.operation_id, e.operation, e.currency, e.amount, e.frozen, e.balance_after,
+	e.frozen_after, e.created_at`
 
 // BalancesAt reads what an account had at a point in time, by currency: it counts all entries up to then, inclusive.
 // Times are kept to the microsecond, and so must at be.

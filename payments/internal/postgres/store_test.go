@@ -74,9 +74,13 @@ func TestWhatIsStoredIsRead(t *testing.T) {
 			t.Errorf("payment %+v, %v", p, err)
 		}
 	}
-	entries, err := b.Entries(t.Context(), Account{Account: ledger.Account{ID: bob}}, nil, nil, nil, 10)
-	if err != nil {
-		t.Fatal(err)
+	of := Account{Account: ledger.Account{ID: bob}}
+	span, err := b.Span(t.Context(), of, nil, nil, nil)
+	b.must(err)
+	entries, err := b.Entries(t.Context(), of, span, 10)
+	b.must(err)
+	if e := entries[2]; e.OrderID != waiting || entries[0].OrderID != uuid.Nil {
+		t.Errorf("of the payment's order: %+v", e)
 	}
 	var amounts []int64
 	for _, e := range entries {
