@@ -104,11 +104,15 @@ test-compose: ## try the form with Docker: orders, two payments instances, kille
 # A program of deploy/tools. It is compiled once, which takes minutes for the largest.
 TOOL = $$(GOWORK=off go -C deploy/tools tool -n $(1))
 BUF = $(call TOOL,buf)
-lint: ## check Go (.golangci.yaml), known vulnerabilities, the gRPC service's definition and the specifications
+# The tag leaves out what finds targets in clouds, which is most of it.
+PROMTOOL = $$(GOWORK=off GOFLAGS=-tags=remove_all_sd go -C deploy/tools/promtool tool -n promtool)
+lint: ## check Go (.golangci.yaml), known vulnerabilities, the gRPC service's definition, the specifications, the alerts
 	$(call TOOL,golangci-lint) run $(PACKAGES)
 	deploy/tools/vulnerabilities.sh $(call TOOL,govulncheck) $(MODULES)
 	$(BUF) lint payments
 	$(BUF) format --diff --exit-code payments
+	$(PROMTOOL) check rules deploy/observability/alerts.yml
+	$(PROMTOOL) test rules deploy/observability/*_test.yml
 	deploy/tools/lint.sh
 generate: ## write the generated files anew
 	go generate $(PACKAGES)

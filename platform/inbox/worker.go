@@ -74,11 +74,15 @@ func NewWorker[B any](inbox *Inbox[B], handle Handler[B], retry Retry, log *slog
 // depth tells how much waits to take effect.
 func depth(db *sqlx.DB) prometheus.Collector {
 	return pg.Gauges(db, `
-		SELECT (SELECT count(*) FROM inbox),
-			(SELECT coalesce(extract(epoch FROM clock_timestamp() - min(received_at)), 0) FROM inbox),
-			(SELECT count(*) FROM inbox_stops), (SELECT count(*) FROM inbox_stops WHERE retry_at IS NULL AND NOT probing)`,
+		SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(received_at)), 0),
+			coalesce(extract(epoch FROM clock_timestamp() - min(received_at) FILTER (WHERE NOT stopped)), 0),
+			(SELECT count(*) FROM inbox_stops), (SELECT count(*) FROM inbox_stops WHERE retry_at IS NULL AND NOT probing)
+		FROM inbox`,
 		prometheus.GaugeOpts{Name: "altyn_inbox_messages", Help: "Messages that wait to take effect."},
 		prometheus.GaugeOpts{Name: "altyn_inbox_oldest_seconds", Help: "Age of the oldest of them."},
+		prometheus.GaugeOpts{
+			Name: "altyn_inbox_ready_oldest_seconds",
+			Help: "Age of the oldest of them that is not held up: by a failure or a wait for money in its account."},
 		prometheus.GaugeOpts{
 			Name: "altyn_inbox_stopped_accounts", Help: "Accounts whose queue stands still because a message failed."},
 		prometheus.GaugeOpts{Name: "altyn_inbox_parked_accounts", Help: "Those of them that wait for an operator."})

@@ -6,6 +6,7 @@ import (
 
 	"github.com/jmoiron/sqlx"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 )
 
 // gaugesTimeout bounds the query of one scrape.
@@ -19,6 +20,26 @@ func Gauges(db *sqlx.DB, query string, gauges ...prometheus.GaugeOpts) prometheu
 		c.descs = append(c.descs, prometheus.NewDesc(g.Name, g.Help, nil, nil))
 	}
 	return c
+}
+
+// Collectors tell what a service sees of its database: what its pool does (go_sql_…), the database's size and clock,
+// and for how long sessions of the service's role wait for a lock or have had a transaction open.
+func Collectors(db *sqlx.DB, database string) []prometheus.Collector {
+	return []prometheus.Collector{
+		collectors.NewDBStatsCollector(db.DB, database),
+		Gauges(db, `
+			SELECT pg_database_size(current_database()), extract(epoch FROM clock_timestamp()),
+				coalesce(extract(epoch FROM clock_timestamp() - min(query_start) FILTER (WHERE wait_event_type = 'Lock')), 0),
+				coalesce(extract(epoch FROM clock_timestamp() - min(xact_start)), 0)
+			FROM pg_stat_activity WHERE usename = current_user AND datname = current_database()`,
+			prometheus.GaugeOpts{Name: "altyn_postgres_database_bytes", Help: "Size of the database."},
+			prometheus.GaugeOpts{
+				Name: "altyn_postgres_clock_seconds", Help: "The server's clock, in seconds since 1970."},
+			prometheus.GaugeOpts{
+				Name: "altyn_postgres_lock_wait_seconds", Help: "How long a statement of the service waits for a lock by now."},
+			prometheus.GaugeOpts{
+				Name: "altyn_postgres_transaction_seconds", Help: "Age of the service's oldest open transaction."}),
+	}
 }
 
 type gaugeCollector struct {

@@ -256,6 +256,7 @@ func Serve(ctx context.Context, program Program, listening func(Addresses)) (err
 	}); err != nil {
 		return err
 	}
+	p.Metrics.MustRegister(pg.Collectors(p.DB, cfg.Postgres.Defaults(program.Name).Database)...)
 	options := httpserver.Options{
 		Logger: p.Log, Registerer: p.Metrics, Classify: program.Classify, Render: program.Render,
 		Authenticate: p.Tokens.Authenticate, Tokens: p.Tokens.On(), Tracer: p.Tracer, Config: cfg.HTTP,

@@ -14,8 +14,8 @@ import (
 	"github.com/altyn-pay/altyn/platform/config"
 )
 
-// NewRegistry returns a registry with the figures of the Go runtime and of the process, and altyn_build_info, which
-// carries the service's name and what it was built from.
+// NewRegistry returns a registry with the figures of the Go runtime and of the process, altyn_build_info, which carries
+// the service's name and what it was built from, and the process's clock.
 func NewRegistry(service string) *prometheus.Registry {
 	registry := prometheus.NewRegistry()
 	this := config.ThisBuild()
@@ -27,7 +27,10 @@ func NewRegistry(service string) *prometheus.Registry {
 		},
 	})
 	build.Set(1)
-	registry.MustRegister(build, collectors.NewGoCollector(),
+	clock := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "altyn_clock_seconds", Help: "This process's clock, in seconds since 1970."},
+		func() float64 { return float64(time.Now().UnixMicro()) / 1e6 })
+	registry.MustRegister(build, clock, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return registry
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/altyn-pay/altyn/platform/config"
 	"github.com/altyn-pay/altyn/platform/identity/bearer"
@@ -31,6 +32,7 @@ type Reconcile struct {
 	InFlight time.Duration `flag:"in-flight" value:"DURATION" default:"1m" help:"how long an order may differ: what has changed since then, by the clock of the service that has changed it, is under way"`
 	Heal     bool          `flag:"heal" help:"have what differs announced again, where that can help, and look whether it has"`
 	Reason   string        `flag:"reason" value:"TEXT" default:"altyn reconcile --heal" help:"why, for the record of what operators did"`
+	Metrics  string        `flag:"metrics" value:"FILE" help:"write how many orders are wrong, for the textfile collector of Prometheus' node exporter"`
 	JSON     bool          `flag:"json" help:"print one JSON object for each order that is wrong"`
 }
 
@@ -167,10 +169,32 @@ func runReconcile(ctx context.Context, out io.Writer, s Reconcile) error {
 		fmt.Fprintf(out, "%d orders were compared: %d are wrong, %d were healed, %d are under way\n",
 			c.compared, len(c.wrong), len(healed), c.moving)
 	}
+	if s.Metrics != "" {
+		if err := writeMetrics(s.Metrics, len(c.wrong), time.Now()); err != nil {
+			return config.Unseen{Err: err}
+		}
+	}
 	if len(c.wrong) > 0 {
 		return config.Exit(1)
 	}
 	return nil
+}
+
+// writeMetrics replaces the file at once, so that nobody reads half of it.
+func writeMetrics(file string, wrong int, at time.Time) error {
+	metrics := prometheus.NewRegistry()
+	for _, gauge := range []struct {
+		name, help string
+		value      float64
+	}{
+		{"altyn_reconcile_wrong_orders", "Orders of which orders and payments knew different things.", float64(wrong)},
+		{"altyn_reconcile_timestamp_seconds", "When they were compared, in seconds since 1970.", float64(at.Unix())},
+	} {
+		g := prometheus.NewGauge(prometheus.GaugeOpts{Name: gauge.name, Help: gauge.help})
+		g.Set(gauge.value)
+		metrics.MustRegister(g)
+	}
+	return prometheus.WriteToTextfile(file, metrics)
 }
 
 // run compares everything.

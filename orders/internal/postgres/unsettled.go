@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/altyn-pay/altyn/orders/internal/order"
 	"github.com/altyn-pay/altyn/platform/contract"
@@ -184,6 +185,23 @@ func (s *Store) Held(ctx context.Context, tx *sqlx.Tx, orders []Unsettled, patie
 		result[id] = true
 	}
 	return result, nil
+}
+
+// maxOverdue bounds what OverdueGauges counts.
+const maxOverdue = 10_000
+
+// OverdueGauges tells of the orders that are pending or cancelling for longer than patience and have no reason to
+// wait, as far as a sweep has found them.
+func (s *Store) OverdueGauges(patience time.Duration) prometheus.Collector {
+	return pg.Gauges(s.db, fmt.Sprintf(`
+		SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(o.updated_at)), 0)
+		FROM (SELECT order_id FROM unsettled WHERE asked > 0 ORDER BY due_at LIMIT %d) u JOIN orders o ON o.id = u.order_id
+		WHERE o.status = '%s' OR o.status = '%s' AND o.reason NOT IN ('%s', '%s')`,
+		maxOverdue, order.Cancelling, order.Pending, contract.WaitingForFunds, contract.WaitingForInventory),
+		prometheus.GaugeOpts{
+			Name: "altyn_orders_overdue", Help: "Orders that are not at their end, for longer than they should take."},
+		prometheus.GaugeOpts{
+			Name: "altyn_orders_oldest_overdue_seconds", Help: "Time since the last change of the one that stands longest."})
 }
 
 var updateUnsettled = pg.Update[unsettledRow]("unsettled", []string{"order_id"},

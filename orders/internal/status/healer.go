@@ -56,7 +56,7 @@ func NewHealer(store *postgres.Store, currencies *money.Currencies, patience tim
 		healed: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "altyn_orders_healed_total", Help: "Orders that went on after they had been announced again."}),
 	}
-	metrics.MustRegister(h.announced, h.healed)
+	metrics.MustRegister(h.announced, h.healed, store.OverdueGauges(patience))
 	return h
 }
 

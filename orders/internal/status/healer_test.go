@@ -215,8 +215,15 @@ func TestAnOrderHealsAndSaysSo(t *testing.T) {
 	h.publish()
 	clear(h.told)
 	h.until("it is announced again", func() bool { return h.asked(o) > 0 })
+	if n, age := h.metric(t, "altyn_orders_overdue", ""), h.metric(t, "altyn_orders_oldest_overdue_seconds", ""); n != 1 ||
+		age < impatience.Seconds() || age > time.Since(o.CreatedAt).Seconds()+1 {
+		t.Errorf("%v orders are overdue, by %v s", n, age)
+	}
 	h.handle(t, event(t, o, contract.PaymentSucceeded, 1, nil))
 	h.until("it is left alone", func() bool { return h.unwatched(o) })
+	if n := h.metric(t, "altyn_orders_overdue", ""); n != 0 {
+		t.Errorf("%v orders are overdue", n)
+	}
 	h.until("it is told", func() bool { return h.metric(t, "altyn_orders_healed_total", "") == 1 })
 	if n := h.metric(t, "altyn_orders_announced_again_total", contract.OrderPlacedType); n < 1 {
 		t.Errorf("%v were announced again", n)
@@ -313,6 +320,9 @@ func TestWhoIsAnnouncedAgain(t *testing.T) {
 	h.until("what waits is asked about at last", func() bool {
 		return h.asked(orders["waits"]) > 0 && h.asked(orders["held"]) > 0
 	})
+	if n := h.metric(t, "altyn_orders_overdue", ""); n != 3 { // the one that was lost, and two that are being cancelled
+		t.Errorf("%v orders are overdue", n)
+	}
 }
 
 func (h *healing) execute(query string, args ...any) {

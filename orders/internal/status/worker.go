@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"time"
 
 	"github.com/google/uuid"
@@ -46,7 +47,8 @@ type Worker struct {
 	log        *slog.Logger
 
 	statuses *prometheus.CounterVec
-	latency  prometheus.Histogram
+	answered prometheus.Counter
+	latency  *prometheus.HistogramVec
 	parked   prometheus.Counter
 	dead     prometheus.Counter
 }
@@ -59,16 +61,23 @@ func New(store *postgres.Store, currencies *money.Currencies, producer *kafka.Pr
 		store: store, currencies: currencies, producer: producer, changed: changed, log: log,
 		statuses: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "altyn_orders_status_total", Help: "Orders that have come to a status."}, []string{"status"}),
-		latency: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "altyn_orders_settled_seconds", Help: "Time from an order's acceptance until its payment was decided.",
-			Buckets: []float64{.005, .01, .015, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 86400}}),
+		answered: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "altyn_orders_answered_total", Help: "Orders whose payment was heard of: decided, or waiting."}),
+		latency: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "altyn_orders_settled_seconds",
+			Help:    "Time from an order's acceptance until its payment was decided, by whether it waited for goods or money.",
+			Buckets: []float64{.005, .01, .015, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 86400},
+		}, []string{"waited"}),
 		parked: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "altyn_orders_parked_total", Help: "Events of payments set aside because they could not be applied."}),
 		dead: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "altyn_orders_dead_letters_total",
 			Help: "Messages on the topic payments that could not be read or are of no known order."}),
 	}
-	metrics.MustRegister(w.statuses, w.latency, w.parked, w.dead, store.ParkedGauge())
+	for _, waited := range []string{"false", "true"} { // rates need a zero to begin with
+		w.latency.WithLabelValues(waited)
+	}
+	metrics.MustRegister(w.statuses, w.answered, w.latency, w.parked, w.dead, store.ParkedGauge())
 	return w
 }
 
@@ -202,10 +211,17 @@ type outcome struct {
 	changed     []order.Order // in their last state
 	causes      []*event      // of those states
 	transitions []order.Transition
-	settled     []time.Duration // from acceptance to decision, of the payments that were decided
+	answered    int       // orders whose payment was not heard of before
+	settled     []settled // payments that were decided
 	impossible  []postgres.Refused
 	unknown     []postgres.Refused
 	redriven    []uuid.UUID // parked events that need not be parked any more
+}
+
+// settled is a payment that was decided.
+type settled struct {
+	took   time.Duration // from acceptance to decision
+	waited bool          // for goods or money
 }
 
 // decide applies events, in their order, to the orders that were loaded.
@@ -224,6 +240,7 @@ func decide(orders map[uuid.UUID]order.Order, events []event, now time.Time) out
 			*list = append(*list, postgres.Refused{Message: e.message, Reason: errUnknownOrder})
 			continue
 		}
+		waited, first := o.Waits(), o.PaymentVersion == 0
 		transition, err := o.Apply(e.payment, now)
 		if err != nil {
 			result.impossible = append(result.impossible, postgres.Refused{Message: e.message, Reason: err})
@@ -236,13 +253,16 @@ func decide(orders map[uuid.UUID]order.Order, events []event, now time.Time) out
 			continue
 		}
 		orders[o.ID] = o
+		if first {
+			result.answered++
+		}
 		if causes[o.ID] == nil {
 			changed = append(changed, o.ID)
 		}
 		causes[o.ID] = e
 		result.transitions = append(result.transitions, *transition)
 		if transition.From == order.Pending && transition.To.Settled() {
-			result.settled = append(result.settled, transition.At.Sub(o.CreatedAt))
+			result.settled = append(result.settled, settled{transition.At.Sub(o.CreatedAt), waited})
 		}
 	}
 	for _, id := range changed {
@@ -258,8 +278,9 @@ func (w *Worker) report(result outcome) {
 			w.statuses.WithLabelValues(string(t.To)).Inc()
 		}
 	}
-	for _, d := range result.settled {
-		w.latency.Observe(d.Seconds())
+	w.answered.Add(float64(result.answered))
+	for _, s := range result.settled {
+		w.latency.WithLabelValues(strconv.FormatBool(s.waited)).Observe(s.took.Seconds())
 	}
 	now := map[order.Status][]int{} // what has changed, by status
 	for i, o := range result.changed {

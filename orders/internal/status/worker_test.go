@@ -237,7 +237,7 @@ func (b *bundle) metric(t *testing.T, name, label string) float64 {
 	for _, family := range families {
 		for _, m := range family.GetMetric() {
 			if family.GetName() == name && (label == "" || m.GetLabel()[0].GetValue() == label) {
-				return m.GetCounter().GetValue() + float64(m.GetHistogram().GetSampleCount())
+				return m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
 			}
 		}
 	}
@@ -267,7 +267,7 @@ func TestOrdersFollowTheirPayments(t *testing.T) {
 		}
 	}
 	if b.metric(t, "altyn_orders_status_total", "paid") != 1 || b.metric(t, "altyn_orders_status_total", "failed") != 1 ||
-		b.metric(t, "altyn_orders_settled_seconds", "") != 2 {
+		b.metric(t, "altyn_orders_settled_seconds", "false") != 2 || b.metric(t, "altyn_orders_answered_total", "") != 2 {
 		t.Error("the metrics do not tell")
 	}
 }
@@ -367,8 +367,8 @@ func TestEveryVersionIsALine(t *testing.T) {
 		}
 	}
 	if paid, settled := b.metric(t, "altyn_orders_status_total", "paid"),
-		b.metric(t, "altyn_orders_settled_seconds", ""); paid != 2 || settled != 2 ||
-		b.metric(t, "altyn_orders_status_total", "pending") != 0 {
+		b.metric(t, "altyn_orders_settled_seconds", "true"); paid != 2 || settled != 2 ||
+		b.metric(t, "altyn_orders_status_total", "pending") != 0 || b.metric(t, "altyn_orders_answered_total", "") != 2 {
 		t.Errorf("%v paid, %v settled", paid, settled)
 	}
 }

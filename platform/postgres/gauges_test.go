@@ -1,0 +1,71 @@
+package postgres_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	pg "github.com/altyn-pay/altyn/platform/postgres"
+	"github.com/altyn-pay/altyn/testkit/postgrestest"
+)
+
+func TestCollectorsTellOfTheDatabase(t *testing.T) {
+	t.Parallel()
+	db := postgrestest.Database(t, "orders")
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(pg.Collectors(db.Service, "orders")...)
+	value := func(name string) float64 {
+		t.Helper()
+		families, err := registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, family := range families {
+			if family.GetName() == name {
+				return family.GetMetric()[0].GetGauge().GetValue()
+			}
+		}
+		t.Fatalf("there is no %s", name)
+		return 0
+	}
+	if size := value("altyn_postgres_database_bytes"); size < 1<<20 {
+		t.Errorf("the database has %v bytes", size)
+	}
+	if clock := value("altyn_postgres_clock_seconds") - float64(time.Now().Unix()); clock < -10 || clock > 10 {
+		t.Errorf("the server's clock is %v s ahead", clock)
+	}
+	waits, open := value("altyn_postgres_lock_wait_seconds"), value("go_sql_in_use_connections")
+	if waits != 0 || open != 0 {
+		t.Errorf("a statement waits for %v s; %v connections are in use", waits, open)
+	}
+
+	// Of two transactions that take the same lock, the second one waits.
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	holder, err := db.Service.BeginTxx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer holder.Rollback()
+	const lock = `SELECT pg_advisory_xact_lock(1)`
+	if _, err := holder.Exec(lock); err != nil {
+		t.Fatal(err)
+	}
+	waited := make(chan struct{})
+	go func() {
+		defer close(waited)
+		_, _ = db.Service.ExecContext(ctx, lock)
+	}()
+	for deadline := time.Now().Add(30 * time.Second); value("altyn_postgres_lock_wait_seconds") == 0; {
+		if time.Now().After(deadline) {
+			t.Fatal("no statement waits for a lock")
+		}
+	}
+	if age := value("altyn_postgres_transaction_seconds"); age <= 0 {
+		t.Errorf("the oldest transaction is open for %v s", age)
+	}
+	cancel()
+	<-waited
+}
