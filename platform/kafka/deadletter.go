@@ -14,6 +14,7 @@ import (
 
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/kafka/internal/broker"
+	"github.com/altyn-pay/altyn/platform/telemetry"
 )
 
 // deadLetterPatience is how long dead letters are tried before they are parked.
@@ -181,8 +182,8 @@ func (p *Producer) DeadLetters(ctx context.Context, messages []Message, reasons 
 }
 
 func (p *Producer) logDead(what string, m Message, reason error) {
-	attributes := []any{"topic", m.Topic, "partition", m.Partition, "offset", m.Offset, "ce_id", m.ShortHeader("ce_id"),
-		"subject", m.ShortHeader("ce_subject"), "reason", reason}
+	attributes := telemetry.WithTraceID([]any{"topic", m.Topic, "partition", m.Partition, "offset", m.Offset,
+		"ce_id", m.ShortHeader("ce_id"), "subject", m.ShortHeader("ce_subject"), "reason", reason}, EventOf(m).Traceparent)
 	if panicked := (*PanicError)(nil); errors.As(reason, &panicked) {
 		attributes = append(attributes, "stack", string(panicked.Stack))
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	pg "github.com/altyn-pay/altyn/platform/postgres"
+	"github.com/altyn-pay/altyn/platform/telemetry"
 )
 
 // Publisher sends messages to the broker and returns once each of them is acknowledged or refused.
@@ -86,8 +87,8 @@ func (l *leader) takeError(row openRow, m *openMessage, err error,
 	switch key := (messageKey{m.Topic, m.Key}); {
 	case l.publisher.Permanent(err):
 		m.reason, refused[key] = pg.Storable(err.Error()), true
-		l.log.Error("outbox message refused by the broker and parked", "id", m.ID, "subject", m.Subject,
-			"topic", m.Topic, "key", m.Key, "error", err)
+		l.log.Error("outbox message refused by the broker and parked", telemetry.WithTraceID([]any{"id", m.ID,
+			"subject", m.Subject, "topic", m.Topic, "key", m.Key, "error", err}, m.Traceparent)...)
 	case refused[key]:
 		m.reason = behind
 	case errors.As(err, &away):

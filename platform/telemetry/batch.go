@@ -54,14 +54,25 @@ func (b *Batch) begin(ctx context.Context, name string, options ...trace.SpanSta
 	if !span.IsRecording() {
 		return nil, Traceparent(ctx)
 	}
+	b.link(span.SpanContext())
+	b.spans = append(b.spans, span)
+	return span, Traceparent(ctx)
+}
+
+// Link links the batch's span to the span that a traceparent names, if it is sampled, for what needs no span of its own.
+func (b *Batch) Link(traceparent string) {
+	if b.Records(traceparent) {
+		b.link(trace.SpanContextFromContext(WithTraceparent(context.Background(), traceparent)))
+	}
+}
+
+func (b *Batch) link(to trace.SpanContext) {
 	if len(b.spans) == 0 {
 		_, own := b.tracer.Start(context.WithValue(context.Background(), originKey{}, batchOf), b.name,
 			trace.WithSpanKind(b.kind), trace.WithTimestamp(b.begun))
 		b.spans = append(b.spans, own)
 	}
-	b.spans[0].AddLink(trace.Link{SpanContext: span.SpanContext()})
-	b.spans = append(b.spans, span)
-	return span, Traceparent(ctx)
+	b.spans[0].AddLink(trace.Link{SpanContext: to})
 }
 
 // Resume begins the span of what had waited and goes on in this batch, below the span of the step after which it

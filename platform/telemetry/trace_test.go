@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -148,6 +149,8 @@ func TestABatchLinksToItsMessages(t *testing.T) {
 	_, goesOn := batch.Begin(sampledParent, "a")
 	batch.Begin(unsampledParent, "none")
 	batch.Begin(strings.ReplaceAll(sampledParent, "4", "5"), "b")
+	batch.Link(unsampledParent)
+	batch.Link(sampledParent)
 	batch.End(errors.New("away"), attribute.Int("n", 3))
 	spans := map[string]otlptest.Span{}
 	for _, s := range collected() {
@@ -158,8 +161,8 @@ func TestABatchLinksToItsMessages(t *testing.T) {
 		t.Errorf("%s, %v", goesOn, spans)
 	}
 	own := spans["batch"]
-	if own.Parent() != "" || own.Trace() == spans["a"].Trace() || len(own.Links) != 2 || len(own.Attributes) != 1 ||
-		string(own.Links[1].SpanId) != string(spans["b"].SpanId) || own.Status.GetMessage() != "away" {
+	if own.Parent() != "" || own.Trace() == spans["a"].Trace() || len(own.Links) != 3 || len(own.Attributes) != 1 ||
+		string(own.Links[1].SpanId) != string(spans["b"].SpanId) || hex.EncodeToString(own.Links[2].SpanId) != parentID || own.Status.GetMessage() != "away" {
 		t.Errorf("the batch's span is %v", own)
 	}
 }

@@ -125,7 +125,7 @@ func build(p *service.Process, healAfter time.Duration) error {
 	p.Go(func(ctx context.Context) error { return changes.Run(ctx, feed) })
 	backlog := outbox.NewBacklog(p.DB, p.Config.Outbox, p.Log, p.Metrics)
 	p.Go(backlog.Run)
-	orders := placing.New(store, p.Currencies, changed, wake, backlog.Full, p.Log, p.Metrics)
+	orders := placing.New(store, p.Currencies, changed, wake, backlog.Full, p.Tracer, p.Log, p.Metrics)
 	p.Mount(api.New(orders, store, p.Currencies, changes, p.Metrics).Routes()...)
 	pages, err = swagger.Routes(name, docs.Document, func(path string) bool { return !operators.Serves(path) },
 		p.Tokens.Login)

@@ -73,7 +73,7 @@ func overFor(t testing.TB, db *sqlx.DB, authenticate func(*http.Request) (identi
 	router := httpserver.NewRouter(httpserver.Options{Logger: log, Registerer: metrics, Classify: api.Classify,
 		Authenticate: authenticate})
 	orders := placing.New(b.store, currencies, func(o order.Order) { b.hub.Publish(o.ID, o) }, func() { b.woken.Add(1) },
-		func(lane int16) bool { return b.full.Load()&(1<<lane) != 0 }, log, metrics)
+		func(lane int16) bool { return b.full.Load()&(1<<lane) != 0 }, nil, log, metrics)
 	httpserver.Mount(router, api.New(orders, b.store, currencies, b.hub, metrics).Routes()...)
 	httpserver.Mount(router, operators.NewAPI(db, log).Routes()...)
 	b.server = httptest.NewServer(router)

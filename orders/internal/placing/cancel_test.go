@@ -44,7 +44,7 @@ func setup(t testing.TB) bundle {
 	db := postgrestest.Database(t, "orders", postgres.Migrations()...)
 	store := postgres.New(db.Service)
 	return bundle{db, store, New(store, currencies, func(order.Order) {}, func() {}, func(int16) bool { return false },
-		slog.New(slog.DiscardHandler), prometheus.NewRegistry())}
+		nil, slog.New(slog.DiscardHandler), prometheus.NewRegistry())}
 }
 
 var account = uuid.MustParse("0198c5a7-5f6e-7c3e-9d57-3f1f6a0f8e11")

@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/attribute"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/altyn-pay/altyn/orders/internal/order"
@@ -90,6 +91,7 @@ type Service struct {
 	changed    func(order.Order)
 	wake       func()
 	full       func(lane int16) bool
+	tracer     *telemetry.Tracer
 
 	placing    *groupcommit.Group[*postgres.Placement, postgres.Placed]
 	cancelling *groupcommit.Group[cancellation, cancelled]
@@ -100,11 +102,11 @@ type Service struct {
 }
 
 // New makes a service. After a commit it calls changed with each order whose status has changed, and wake when there
-// are events to publish. full reports whether a lane has no room for new orders.
+// are events to publish. full reports whether a lane has no room for new orders. A nil tracer makes no spans.
 func New(store *postgres.Store, currencies *money.Currencies, changed func(order.Order), wake func(),
-	full func(lane int16) bool, log *slog.Logger, metrics prometheus.Registerer) *Service {
+	full func(lane int16) bool, tracer *telemetry.Tracer, log *slog.Logger, metrics prometheus.Registerer) *Service {
 	s := &Service{
-		store: store, currencies: currencies, changed: changed, wake: wake, full: full, log: log,
+		store: store, currencies: currencies, changed: changed, wake: wake, full: full, tracer: tracer, log: log,
 		placed: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "altyn_orders_placed_total", Help: "Orders accepted; repetitions of a request do not count."}),
 		cancellations: prometheus.NewCounter(prometheus.CounterOpts{
@@ -209,7 +211,13 @@ func (s *Service) room(ctx context.Context, keyed bool, orders ...order.Order) (
 
 // commitPlacements stores the placements of many requests in one transaction.
 func (s *Service) commitPlacements(ctx context.Context, placements []*postgres.Placement) ([]postgres.Placed, error) {
+	spans := s.tracer.Batch("INSERT orders", trace.SpanKindClient)
+	for _, p := range placements {
+		spans.Link(p.Event.Traceparent)
+	}
 	placed, err := s.store.Place(ctx, placements)
+	spans.End(err, semconv.DBSystemNamePostgreSQL, semconv.DBOperationName("INSERT"), semconv.DBCollectionName("orders"),
+		semconv.DBOperationBatchSize(len(placements)))
 	if err != nil {
 		return nil, err
 	}

@@ -199,7 +199,8 @@ func Announcing(store *postgres.Store, currencies *money.Currencies, wake func()
 // report counts and logs what was committed.
 func (h *Healer) report(done round) {
 	for _, o := range done.healed {
-		h.log.Info("order healed: it went on after it was announced again", "order_id", o.ID, "status", o.Status)
+		h.log.Info("order healed: it went on after it was announced again", "order_id", o.ID, "status", o.Status,
+			"account_id", o.AccountID, "tenant", o.Tenant)
 	}
 	h.healed.Add(float64(len(done.healed)))
 	for _, u := range done.asked {
@@ -211,7 +212,7 @@ func (h *Healer) report(done round) {
 		}
 		h.announced.WithLabelValues(event).Inc()
 		h.log.Log(context.Background(), level, "order announced again: no answer has come", "order_id", u.Order.ID,
-			"status", u.Order.Status, "asked", u.Watched.Asked)
+			"status", u.Order.Status, "asked", u.Watched.Asked, "account_id", u.Order.AccountID, "tenant", u.Order.Tenant)
 	}
 	if len(done.asked) > 0 {
 		h.wake()

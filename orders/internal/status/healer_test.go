@@ -191,7 +191,7 @@ func TestAnAnnouncementSaysWhoseTheOrderIs(t *testing.T) {
 	alice := identity.Reach{Tenant: "shop", Owner: "alice"}
 	kept, cancelled := h.placeFor(t, alice, 1)[0], h.placeFor(t, alice, 1)[0]
 	h.publish()
-	service := placing.New(h.store, currencies(), func(order.Order) {}, func() {}, nil, slog.New(slog.DiscardHandler),
+	service := placing.New(h.store, currencies(), func(order.Order) {}, func() {}, nil, nil, slog.New(slog.DiscardHandler),
 		prometheus.NewRegistry())
 	if _, _, err := service.Cancel(t.Context(), placing.Client{Reach: alice}, cancelled.ID, "", ""); err != nil {
 		t.Fatal(err)

@@ -39,7 +39,7 @@ func (w *Worker) reportParked(list []postgres.Refused) {
 		func(i int) string { return list[i].Message.ShortHeader("ce_subject") }, func(i int) []any {
 			m := list[i].Message
 			return telemetry.WithTraceID([]any{"topic", m.Topic, "partition", m.Partition, "offset", m.Offset,
-				"ce_id", m.ShortHeader("ce_id"), "error", list[i].Reason}, m.ShortHeader("traceparent"))
+				"ce_id", m.ShortHeader("ce_id"), "error", list[i].Reason}, kafka.EventOf(m).Traceparent)
 		})
 }
 
@@ -96,7 +96,8 @@ func (w *Worker) Redrive(ctx context.Context, id uuid.UUID, record parked.Record
 	}
 	is, _, err := w.store.ParkedEvent(ctx, id)
 	if errors.Is(err, parked.ErrNotFound) {
-		w.log.Info("parked event applied after all", "id", id, "order_id", message.ShortHeader("ce_subject"))
+		w.log.Info("parked event applied after all", "id", id, "order_id", message.ShortHeader("ce_subject"),
+			"trace_id", telemetry.TraceID(kafka.EventOf(message).Traceparent))
 		return was, nil
 	}
 	return is, err

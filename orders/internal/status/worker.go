@@ -291,7 +291,7 @@ func (w *Worker) report(result outcome) {
 		telemetry.LogEach(w.log, slog.LevelInfo, "order "+string(status), "order_id", len(list),
 			func(i int) string { return result.changed[list[i]].ID.String() }, func(i int) []any {
 				cause := result.causes[list[i]].message
-				return telemetry.WithTraceID(result.changed[list[i]].LogAttributes(), cause.ShortHeader("traceparent"))
+				return telemetry.WithTraceID(result.changed[list[i]].LogAttributes(), kafka.EventOf(cause).Traceparent)
 			})
 	}
 	w.reportParked(result.impossible)
