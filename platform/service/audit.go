@@ -34,15 +34,15 @@ func auditCommand[T any](of func(T) Program) config.Command {
 		Audit   Audit
 	}
 	c := config.NewCommand("audit", "look for rows that contradict each other, and name them",
-		func(ctx context.Context, s settings) error { return auditBooks(ctx, os.Stdout, of(s.Service), s.Audit) })
+		func(ctx context.Context, s settings) error { return AuditBooks(ctx, os.Stdout, of(s.Service), s.Audit) })
 	c.About = `It goes through all tables of the running system, in short looks, each of which sees one moment. The exit
 code is 0 if nothing is wrong, 1 if something is, and 2 if it could not look.`
 	c.Examples = []string{"", "--load 100", "--after 1234"}
 	return c
 }
 
-// auditBooks audits a service's books and prints what is wrong.
-func auditBooks(ctx context.Context, out io.Writer, p Program, s Audit) error {
+// AuditBooks audits a service's books and prints what is wrong.
+func AuditBooks(ctx context.Context, out io.Writer, p Program, s Audit) error {
 	db, err := pg.Open(p.Config.Postgres.Defaults(p.Name))
 	if err != nil {
 		return config.Unseen{Err: err}

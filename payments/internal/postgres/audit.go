@@ -59,6 +59,7 @@ func sameBalance(a, b string) string {
 const balanceID = `b.account_id, b.currency || ' in lane ' || b.lane`
 
 var auditTables = []audit.Table{
+	// A batch writes the entries of an operation together, so most of them are in one slice.
 	{Name: "entries", Of: `operation_id = ANY($1::uuid[])`, Rules: []audit.Rule{
 		{Name: "entry_follows", What: "is an entry that does not follow from the one before", Query: `
 			SELECT e.operation_id, e.account_id || ' ' || e.currency || ' number ' || e.number || ' in lane ' || e.lane
@@ -69,16 +70,21 @@ var auditTables = []audit.Table{
 			WHERE (p.balance_after IS NULL) <> (e.number = 1)
 				OR e.balance_after <> coalesce(p.balance_after, 0) + e.amount
 				OR e.frozen_after <> coalesce(p.frozen_after, 0) + e.frozen`},
-		{Name: "entry_balance", What: "is an entry that its balance does not count, or another tenant's", Query: `
-			SELECT e.operation_id, e.account_id || ' ' || e.currency || ' number ' || e.number || ' in lane ' || e.lane
-			FROM {slice} e LEFT JOIN balances b ON ` + sameBalance("b", "e") + `
-				LEFT JOIN LATERAL (SELECT tenant FROM operations WHERE id = e.operation_id LIMIT 1) o ON true
-			WHERE b.entries IS NULL OR b.entries < e.number OR b.tenant <> o.tenant AND NOT e.` + isSystem},
+		{Name: "entry_balance", What: "is an entry that its balance does not count", Query: `
+			SELECT (SELECT operation_id FROM entries x WHERE ` + sameBalance("x", "e") + ` AND x.number = e.number),
+				e.account_id || ' ' || e.currency || ' number ' || e.number || ' in lane ' || e.lane
+			FROM (
+				SELECT account_id, currency, lane, max(number) AS number FROM {slice} s GROUP BY 1, 2, 3
+			) e LEFT JOIN balances b ON ` + sameBalance("b", "e") + `
+			WHERE b.entries IS NULL OR b.entries < e.number`},
 		{Name: "entry_operation", What: "is an operation that has entries and did not succeed", Query: `
-			SELECT e.operation_id, min(e.account_id || ' ' || e.currency || ' number ' || e.number || ' in lane ' || e.lane)
-			FROM {slice} e
-			WHERE NOT EXISTS (SELECT FROM operations o WHERE o.id = e.operation_id AND o.status = 'success')
-			GROUP BY e.operation_id`},
+			SELECT e.operation_id, '' FROM (SELECT DISTINCT operation_id FROM {slice} s) e
+			WHERE NOT EXISTS (SELECT FROM operations o WHERE o.id = e.operation_id AND o.status = 'success')`},
+		{Name: "entry_sum", What: "is an operation whose entries do not sum to zero", Query: `
+			SELECT e.operation_id, e.currency FROM (
+				SELECT operation_id, currency FROM {slice} s GROUP BY 1, 2 HAVING sum(amount + frozen) <> 0
+			) e WHERE 0 <> (
+				SELECT sum(amount + frozen) FROM entries a WHERE a.operation_id = e.operation_id AND a.currency = e.currency)`},
 	}},
 	{Name: "balances", Named: `account_id = ANY($1::uuid[])`,
 		Of: `(account_id, currency, lane) IN (
@@ -102,14 +108,16 @@ var auditTables = []audit.Table{
 				WHERE b.entries > 0 AND b.tenant IS DISTINCT FROM a.tenant AND NOT b.` + isSystem},
 		}},
 	{Name: "operations", Of: `id = ANY($1::uuid[])`, Rules: []audit.Rule{
-		{Name: "operation_sum", What: "is an operation whose entries do not sum to zero", Query: `
-			SELECT o.id, e.currency FROM {slice} o CROSS JOIN LATERAL (
-				SELECT currency FROM entries WHERE operation_id = o.id GROUP BY currency HAVING sum(amount + frozen) <> 0
-			) e`},
 		{Name: "operation_entries", What: "is an operation that succeeded in moving money and has no entries", Query: `
 			SELECT o.id, o.operation::text FROM {slice} o
 			WHERE o.status = 'success' AND o.operation NOT IN ('create_account', 'cancel_operation')
 				AND NOT EXISTS (SELECT FROM entries e WHERE e.operation_id = o.id)`},
+		{Name: "operation_tenant", What: "is an operation that moved another tenant's money", Query: `
+			SELECT o.id, a.id::text FROM (
+				SELECT o.id, o.tenant, o.account_id FROM {slice} o WHERE status = 'success'
+				UNION ALL
+				SELECT o.id, o.tenant, o.to_account_id FROM {slice} o WHERE status = 'success' AND to_account_id IS NOT NULL
+			) o JOIN accounts a ON a.id = o.account_id WHERE a.tenant <> o.tenant`},
 		{Name: "operation_payment", What: "is an operation of an order without a payment", Query: `
 			SELECT o.id, o.order_id::text FROM {slice} o
 			WHERE o.order_id IS NOT NULL
@@ -131,13 +139,15 @@ var auditTables = []audit.Table{
 	{Name: "payments", Of: `order_id = ANY($1::uuid[])`, Rules: []audit.Rule{
 		{Name: "payment_money", What: "is a payment that took or gave back other than its order has earned", Query: `
 			SELECT p.order_id, '' FROM {slice} p CROSS JOIN LATERAL (
-				SELECT coalesce(sum(e.amount) FILTER (WHERE e.amount > 0), 0) AS captured,
-					coalesce(-sum(e.amount) FILTER (WHERE e.amount < 0), 0) AS refunded
+				SELECT coalesce(sum(amount) FILTER (WHERE amount > 0), 0) AS captured,
+					coalesce(-sum(amount) FILTER (WHERE amount < 0), 0) AS refunded
 				FROM (
 					SELECT p.order_id AS id UNION ALL
 					SELECT id FROM operations WHERE order_id = p.order_id AND order_id <> id AND lane = p.lane
-				) o JOIN entries e ON e.operation_id = o.id
-				WHERE e.account_id = '00000000-0000-0000-0000-000000000002' AND e.lane = p.lane
+				) o CROSS JOIN LATERAL (
+					SELECT account_id, amount FROM entries WHERE operation_id = o.id OFFSET 0
+				) e
+				WHERE account_id = '00000000-0000-0000-0000-000000000002'
 			) earned
 			WHERE p.captured <> earned.captured OR p.refunded <> earned.refunded`},
 		{Name: "payment_operation", What: "is a payment whose operation says otherwise", Query: `

@@ -52,7 +52,7 @@ func TestAuditFindsEachFault(t *testing.T) {
 		{"entry_balance", `SELECT operation_id FROM entries e JOIN balances b USING (account_id, currency, lane)
 			WHERE number = b.entries LIMIT 1`, `UPDATE balances b SET entries = b.entries - 1 FROM entries e
 			WHERE operation_id = $1 AND ` + sameBalance("b", "e")},
-		{"entry_balance", spent, `UPDATE operations SET tenant = 'another' WHERE id = $1`},
+		{"operation_tenant", spent, `UPDATE operations SET tenant = 'another' WHERE id = $1`},
 		{"entry_operation", spent, `UPDATE operations SET status = 'error', reason = 'rejected' WHERE id = $1`},
 		{"entry_operation", spent, `DELETE FROM operations WHERE id = $1`},
 		{"balance_entries", account, `UPDATE balances SET actual = actual + 1 WHERE account_id = $1`},
@@ -64,7 +64,7 @@ func TestAuditFindsEachFault(t *testing.T) {
 		{"balance_waits", account, `UPDATE balances SET waiting = waiting + 1 WHERE account_id = $1`},
 		{"balance_account", account, `UPDATE balances SET tenant = 'another' WHERE account_id = $1`},
 		{"balance_account", account, `DELETE FROM accounts WHERE id = $1`},
-		{"operation_sum", spent, `UPDATE entries SET amount = amount + 1, balance_after = balance_after + 1
+		{"entry_sum", spent, `UPDATE entries SET amount = amount + 1, balance_after = balance_after + 1
 			WHERE operation_id = $1 AND amount > 0`},
 		{"operation_entries", spent, `DELETE FROM entries WHERE operation_id = $1`},
 		{"operation_payment", paid, `DELETE FROM payments WHERE order_id = $1`},

@@ -5,9 +5,11 @@
 -- anew.
 DROP INDEX CONCURRENTLY IF EXISTS entries_operation;
 CREATE INDEX CONCURRENTLY entries_operation ON entries (operation_id);
+ALTER TABLE entries ALTER operation_id SET STATISTICS 10;
 DROP INDEX CONCURRENTLY IF EXISTS holds_open;
 CREATE INDEX CONCURRENTLY holds_open ON holds (account_id, currency) WHERE status = 'open';
 
 -- +goose Down
 DROP INDEX CONCURRENTLY holds_open;
+ALTER TABLE entries ALTER operation_id SET STATISTICS 0;
 DROP INDEX CONCURRENTLY entries_operation;
