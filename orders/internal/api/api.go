@@ -216,6 +216,8 @@ type Order struct {
 	CreatedAt      contract.Time  `json:"created_at" format:"date-time" example:"2026-01-02T15:04:05.123456Z"`
 	UpdatedAt      contract.Time  `json:"updated_at" format:"date-time" example:"2026-01-02T15:04:05.130123Z"`
 	ExpiresAt      *contract.Time `json:"expires_at,omitempty" format:"date-time"`
+	Owner          string         `json:"owner,omitempty" example:"alice"` // who placed it: the sub of the token
+	IdempotencyKey string         `json:"idempotency_key,omitempty" example:"cart-17"`
 }
 
 // Results answers a request for many orders, in the order of the request.
@@ -256,7 +258,7 @@ func (a *API) json(o order.Order) (Order, error) {
 		Status: o.Status, Reason: o.Reason, Note: o.Note,
 		CapturedAmount: currency.Format(o.Captured), RefundedAmount: currency.Format(o.Refunded),
 		CreatedAt: contract.Time(o.CreatedAt), UpdatedAt: contract.Time(o.UpdatedAt),
-		ExpiresAt: (*contract.Time)(o.ExpiresAt),
+		ExpiresAt: (*contract.Time)(o.ExpiresAt), Owner: o.Subject, IdempotencyKey: o.Key,
 	}, nil
 }
 

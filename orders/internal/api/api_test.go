@@ -403,7 +403,7 @@ func TestOneKeyIsOneOrder(t *testing.T) {
 		`{"currency": "RUB", "amount": 2500, "account_id": "`+account+`", "capture": "automatic", "description": ""}`,
 		"Idempotency-Key", "the key")
 	if o := decode[api.Order](t, a, 201); o.ID != ids[0] || o.Status != order.Paid ||
-		a.header.Get("Idempotent-Replayed") != "true" {
+		o.IdempotencyKey != "the key" || o.Owner != "" || a.header.Get("Idempotent-Replayed") != "true" {
 		t.Errorf("replayed %s", a.body)
 	}
 	wantProblem(t, b.call(t, "POST", "/api/v1/orders", strings.Replace(body, "2500", "2501", 1),

@@ -99,7 +99,11 @@ func TestWhatIsAnothersIsNotThere(t *testing.T) {
 	b.db = db
 	proxy.Watch()
 	referring := strings.Replace(body, "{", `{"reference": "r", `, 1)
-	id := decode[api.Order](t, b.as(t, alice, "POST", api.Path, referring), 201).ID
+	placed := decode[api.Order](t, b.as(t, alice, "POST", api.Path, referring), 201)
+	id := placed.ID
+	if placed.Owner != alice.subject || placed.IdempotencyKey != "" {
+		t.Errorf("who placed it, and with which key: %+v", placed)
+	}
 	path := func(id uuid.UUID, rest string) string { return api.Path + "/" + id.String() + rest }
 	tried := 0
 	for _, route := range (&api.API{}).Routes() {

@@ -73,6 +73,7 @@ type Order struct {
 	Tenant  string `db:"tenant"`  // whose it is
 	Subject string `db:"subject"` // who placed it; "" where nobody is told apart
 	Owned   bool   `db:"owned"`   // the account must be the Subject's
+	Key     string `db:"key"`     // the Idempotency-Key of the request that placed it; "" where there was none
 
 	Status   Status `db:"status"`
 	Reason   string `db:"reason"` // what it waits for, or why it failed or is cancelled: a code

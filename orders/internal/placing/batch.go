@@ -89,6 +89,7 @@ func (s *Service) readBatch(client Client, requests []order.Request, key string,
 		var fields contract.FieldErrors
 		switch {
 		case err == nil:
+			o.Key = key
 			b.orders, b.indexes = append(b.orders, o), append(b.indexes, i)
 		case errors.As(err, &fields):
 			results[i].Err = contract.Within("orders["+strconv.Itoa(i)+"].", err)

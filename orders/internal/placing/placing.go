@@ -173,7 +173,7 @@ func (s *Service) read(client Client, request order.Request, path, key string) (
 		return order.Order{}, err
 	}
 	o = o.For(client.Reach, client.Subject)
-	if key != "" {
+	if o.Key = key; key != "" {
 		o.ID = contract.DerivedID(client.scope(path), o.AccountID, key)
 	} else if o.ID, err = uuid.NewV7(); err != nil {
 		return order.Order{}, fmt.Errorf("make an ID: %w", err)
