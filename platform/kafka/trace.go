@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -52,10 +53,17 @@ func Traced(tracer *telemetry.Tracer, handler Handler) Handler {
 	return func(ctx context.Context, messages []Message) error {
 		topic := messages[0].Topic
 		spans := tracer.Batch("process batch of "+topic, trace.SpanKindConsumer)
-		for i := range messages {
-			receive(spans, &messages[i])
+		handled := messages
+		for i, m := range messages {
+			if !receive(spans, &m) {
+				continue
+			}
+			if &handled[0] == &messages[0] { // which stay as they are, for the next attempt
+				handled = slices.Clone(messages)
+			}
+			handled[i] = m
 		}
-		err := handler(ctx, messages)
+		err := handler(ctx, handled)
 		spans.End(err, semconv.MessagingSystemKafka, semconv.MessagingOperationTypeProcess,
 			semconv.MessagingOperationName("process"), semconv.MessagingDestinationName(topic),
 			semconv.MessagingBatchMessageCount(len(messages)))
@@ -63,8 +71,8 @@ func Traced(tracer *telemetry.Tracer, handler Handler) Handler {
 	}
 }
 
-// receive begins a message's span.
-func receive(spans *telemetry.Batch, m *Message) {
+// receive begins a message's span, and reports whether the message has another traceparent from then on.
+func receive(spans *telemetry.Batch, m *Message) (changed bool) {
 	const key = "traceparent"
 	at, came := -1, ""
 	for i, h := range m.Headers { // the last one counts, as in EventOf
@@ -76,23 +84,25 @@ func receive(spans *telemetry.Batch, m *Message) {
 	if contract.FromAnyone(m.Topic) {
 		start = spans.Admit
 	} else if !spans.Records(came) {
-		return
+		return false
 	}
 	span, goesOn := start(came, "process "+m.Topic, ofConsumer)
-	switch {
-	case goesOn == came:
-	case at < 0:
-		m.Headers = append(m.Headers, Header{Key: key, Value: []byte(goesOn)})
-	default:
-		m.Headers[at].Value = []byte(goesOn)
+	if goesOn == came {
+		return false
 	}
-	if span == nil {
-		return
+	header := Header{Key: key, Value: []byte(goesOn)}
+	if m.Headers = slices.Clone(m.Headers); at < 0 {
+		m.Headers = append(m.Headers, header)
+	} else {
+		m.Headers[at] = header
 	}
-	event := EventOf(*m)
-	span.SetAttributes(semconv.MessagingSystemKafka, semconv.MessagingOperationTypeProcess,
-		semconv.MessagingOperationName("process"), semconv.MessagingDestinationName(m.Topic),
-		semconv.MessagingMessageID(event.ID), semconv.MessagingKafkaMessageKey(string(m.Key)),
-		semconv.MessagingKafkaOffset(int(m.Offset)), semconv.CloudEventsEventType(event.Type),
-		semconv.CloudEventsEventSubject(event.Subject))
+	if span != nil {
+		event := EventOf(*m)
+		span.SetAttributes(semconv.MessagingSystemKafka, semconv.MessagingOperationTypeProcess,
+			semconv.MessagingOperationName("process"), semconv.MessagingDestinationName(m.Topic),
+			semconv.MessagingMessageID(event.ID), semconv.MessagingKafkaMessageKey(string(m.Key)),
+			semconv.MessagingKafkaOffset(int(m.Offset)), semconv.CloudEventsEventType(event.Type),
+			semconv.CloudEventsEventSubject(event.Subject))
+	}
+	return true
 }

@@ -52,8 +52,12 @@ func TestAMessageIsHandledInASpanOfItsTrace(t *testing.T) {
 			seen = kafka.EventOf(messages[0]).Traceparent
 			return test.err
 		})
-		if err := handle(t.Context(), []kafka.Message{m}); !errors.Is(err, test.err) {
+		batch := []kafka.Message{m}
+		if err := handle(t.Context(), batch); !errors.Is(err, test.err) {
 			t.Errorf("%s: %v", test.name, err)
+		}
+		if came, _ := telemetry.ParseTraceparent(test.traceparent); kafka.EventOf(batch[0]).Traceparent != came {
+			t.Errorf("%s: the message was changed for its next attempt", test.name)
 		}
 		tracer.Close()
 		if telemetry.Sampled(seen) != test.recorded || test.sameTrace != (telemetry.TraceID(seen) == trace) {
@@ -69,12 +73,12 @@ func TestAMessageIsHandledInASpanOfItsTrace(t *testing.T) {
 		if len(spans) != 2 {
 			t.Fatalf("%s: %v", test.name, spans)
 		}
-		batch, s := spans[0], spans[1]
+		own, s := spans[0], spans[1]
 		if s.Name != "process "+test.topic || s.Kind != v1.Span_SPAN_KIND_CONSUMER || s.ID() != seen[36:52] ||
 			s.Attribute("cloudevents.event_subject") != "order" || test.sameTrace && s.Parent() != parent ||
-			batch.Name != "process batch of "+test.topic || len(batch.Links) != 1 ||
+			own.Name != "process batch of "+test.topic || len(own.Links) != 1 ||
 			(s.Status.GetCode() == v1.Status_STATUS_CODE_ERROR) != (test.err != nil) {
-			t.Errorf("%s: %v, %v", test.name, batch, s)
+			t.Errorf("%s: %v, %v", test.name, own, s)
 		}
 	}
 }

@@ -45,12 +45,13 @@ type Config struct {
 	Outbox     outbox.Limits
 	Audit      audit.Config
 	Telemetry  telemetry.Config
+	Traces     telemetry.Traces
 }
 
 // Validate checks the settings of traces, and refuses connections to brokers that anybody on the way could read or
 // change.
 func (c Config) Validate() error {
-	err := c.Telemetry.Traces.Check(c.HTTP.Open)
+	err := c.Traces.Check(c.HTTP.Open)
 	if c.Kafka.Encrypted() || c.HTTP.Open {
 		return err
 	}
@@ -229,7 +230,7 @@ func Serve(ctx context.Context, program Program, listening func(Addresses)) (err
 		Config: cfg, program: program, verified: make(chan struct{}),
 		Log: program.logger(), Metrics: telemetry.NewRegistry(program.Name),
 	}
-	if p.Tracer, err = telemetry.NewTracer(cfg.Telemetry.Traces, program.Name, p.Log); err != nil {
+	if p.Tracer, err = telemetry.NewTracer(cfg.Traces, program.Name, p.Log); err != nil {
 		return err
 	}
 	defer p.Tracer.Close()

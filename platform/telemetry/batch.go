@@ -59,7 +59,8 @@ func (b *Batch) begin(ctx context.Context, name string, options ...trace.SpanSta
 	return span, Traceparent(ctx)
 }
 
-// Link links the batch's span to the span that a traceparent names, if it is sampled, for what needs no span of its own.
+// Link links the batch's span to the span that a traceparent names, if it is sampled. It is for what needs no span of
+// its own in the batch.
 func (b *Batch) Link(traceparent string) {
 	if b.Records(traceparent) {
 		b.link(trace.SpanContextFromContext(WithTraceparent(context.Background(), traceparent)))

@@ -15,7 +15,6 @@ import (
 type Config struct {
 	LogLevel  slog.Level `env:"LOG_LEVEL" default:"info" help:"least level that is logged: debug (every request), info, warn or error"`
 	LogFormat string     `env:"LOG_FORMAT" default:"json" help:"form of the log: json or text"`
-	Traces    Traces
 }
 
 const textFormat = "text"

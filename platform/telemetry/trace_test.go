@@ -162,7 +162,8 @@ func TestABatchLinksToItsMessages(t *testing.T) {
 	}
 	own := spans["batch"]
 	if own.Parent() != "" || own.Trace() == spans["a"].Trace() || len(own.Links) != 3 || len(own.Attributes) != 1 ||
-		string(own.Links[1].SpanId) != string(spans["b"].SpanId) || hex.EncodeToString(own.Links[2].SpanId) != parentID || own.Status.GetMessage() != "away" {
+		string(own.Links[1].SpanId) != string(spans["b"].SpanId) || hex.EncodeToString(own.Links[2].SpanId) != parentID ||
+		own.Status.GetMessage() != "away" {
 		t.Errorf("the batch's span is %v", own)
 	}
 }
@@ -217,6 +218,7 @@ func TestSettingsOfTraces(t *testing.T) {
 		{"OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318", "must be https", false},
 		{"OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318", "", true},
 		{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "collector:4317", "must be a URL", false},
+		{"OTEL_EXPORTER_OTLP_ENDPOINT", "https://me:secret@collector", "must be a URL", false},
 		{"OTEL_EXPORTER_OTLP_PROTOCOL", "http/json", "must be http/protobuf or grpc", false},
 		{"OTEL_TRACES_SAMPLER", "sometimes", "must be always_on", false},
 		{"OTEL_TRACES_SAMPLER_ARG", "1.5", "must be from 0 to 1", false},

@@ -61,8 +61,8 @@ func (c Traces) Check(open bool) error {
 		u, err := url.Parse(endpoint)
 		switch {
 		case endpoint == "":
-		case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
-			errs = append(errs, config.Invalid(name, "must be a URL with http or https"))
+		case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil:
+			errs = append(errs, config.Invalid(name, "must be a URL with http or https, without a name or password"))
 		case u.Scheme == "http" && !open && u.Hostname() != "localhost" && !net.ParseIP(u.Hostname()).IsLoopback():
 			errs = append(errs, config.Invalid(name,
 				"must be https, because the collector is on another machine; ALTYN_OPEN=true lifts that"))

@@ -185,11 +185,12 @@ type Config struct {
 	HTTP            httpserver.Config
 	Auth            bearer.Config
 	Telemetry       telemetry.Config
+	Traces          telemetry.Traces
 }
 
 // Validate checks the URLs and bounds.
 func (c Config) Validate() error {
-	errs := []error{c.Telemetry.Traces.Check(c.HTTP.Open), c.HTTP.CheckAddrs(c.Auth.On(),
+	errs := []error{c.Traces.Check(c.HTTP.Open), c.HTTP.CheckAddrs(c.Auth.On(),
 		map[string]string{"GATEWAY_ADDR": c.Addr, "GATEWAY_ADMIN_ADDR": c.AdminAddr})}
 	if err := upstream.Check(c.Orders, c.HTTP.Open); err != nil {
 		errs = append(errs, config.Invalid("ORDERS_URL", "%v", err))

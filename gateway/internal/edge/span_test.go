@@ -35,7 +35,7 @@ func TestARequestToAServiceIsASpan(t *testing.T) {
 		})
 		collector := otlptest.New(t)
 		g := setup(t, func(cfg *Config) {
-			cfg.TrustSampling, cfg.Telemetry.Traces.Endpoint, cfg.Telemetry.Traces.Ratio = test.trusts, collector.URL, test.ratio
+			cfg.TrustSampling, cfg.Traces.Endpoint, cfg.Traces.Ratio = test.trusts, collector.URL, test.ratio
 		}, address)
 		request := newRequest(t, "GET", g.url+"/api/v1/orders", nil)
 		request.Header["Traceparent"] = []string{"00-" + trace + "-" + parent + "-" + test.flag,

@@ -123,7 +123,8 @@ func placedEvent(t *testing.T, o order.Order) order.Event {
 // cancel begins to cancel an order, as a client does.
 func (b *bundle) cancel(t *testing.T, id uuid.UUID, reason string) {
 	t.Helper()
-	service := placing.New(b.store, currencies(), func(order.Order) {}, func() {}, nil, nil, quiet, prometheus.NewRegistry())
+	service := placing.New(b.store, currencies(), func(order.Order) {}, func() {}, nil, nil, quiet,
+		prometheus.NewRegistry())
 	if _, _, err := service.Cancel(t.Context(), placing.Client{}, id, reason, ""); err != nil {
 		t.Fatal(err)
 	}
