@@ -153,8 +153,22 @@ func (c *collector) operations(ctx context.Context, by identity.Reach, order uui
 	s := stepAt(p.UpdatedAt, "event", "The payment became %s%s, version %d; the event %s was stored.", p.Status,
 		inBrackets(p.Reason), p.Version, eventType)
 	s.EventID = contract.EventID(eventType, order, p.Version)
-	c.chains = append(c.chains, []explain.Step{s})
+	if last := len(c.chains) - 1; last >= 0 && settledAt(c.chains[last]) == p.UpdatedAt {
+		c.chains[last] = append(c.chains[last], s) // after the entries, which are dated later
+	} else {
+		c.chains = append(c.chains, []explain.Step{s})
+	}
 	return nil
+}
+
+// settledAt is when the operation of a chain was settled.
+func settledAt(chain []explain.Step) (at contract.Time) {
+	for _, s := range chain {
+		if s.What == "settled" {
+			at = s.At
+		}
+	}
+	return at
 }
 
 // settled adds what an operation has come to. came says how it came in; "" is as the operation says.
