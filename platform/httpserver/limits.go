@@ -155,12 +155,8 @@ func (x *exchange) count(of *counters, key string) error {
 }
 
 // announce tells the client of a limit, see draft-ietf-httpapi-ratelimit-headers-11: q requests in w seconds, of which
-// r remain, and all again in t seconds.
+// r remain, and all again in t seconds, which is a second here: a request was just counted.
 func (x *exchange) announce(of *counters, remaining int) {
-	t := "1"
-	if remaining == of.rate {
-		t = "0"
-	}
 	join := func(name, item string) {
 		header := x.Header()
 		if before := header[name]; len(before) > 0 {
@@ -169,7 +165,7 @@ func (x *exchange) announce(of *counters, remaining int) {
 		header[name] = []string{item}
 	}
 	join("Ratelimit-Policy", of.policy)
-	join("Ratelimit", strconv.Quote(of.kind)+";r="+strconv.Itoa(remaining)+";t="+t)
+	join("Ratelimit", strconv.Quote(of.kind)+";r="+strconv.Itoa(remaining)+";t=1")
 }
 
 // stream counts an open stream for all for whom the request was counted. The error is a 429.

@@ -252,10 +252,13 @@ func TestOpenStreamsAreCounted(t *testing.T) {
 				}
 				return answer, func() { answer.Body.Close() }
 			}
-			for range 2 { // after the streams have ended, as many may be opened again
-				_, closeFirst := open("alice")
-				_, closeSecond := open("alice")
+			for round := range 2 { // after the streams have ended, as many may be opened again
+				first, closeFirst := open("alice")
+				second, closeSecond := open("alice")
 				third, _ := open("alice")
+				if round == 0 && (first.StatusCode != 200 || second.StatusCode != 200) {
+					t.Errorf("two streams: %s, %s", first.Status, second.Status)
+				}
 				if third.StatusCode != 429 || third.Header.Get("Retry-After") != "1" {
 					t.Errorf("the third stream: %s", third.Status)
 				}
@@ -361,7 +364,7 @@ func TestConnectionsAreCounted(t *testing.T) {
 		{Limits{AddressConnections: 2}, true},
 		{Limits{Connections: 2}, false},
 		{Limits{AddressConnections: 2, Connections: 100}, true},
-		{Limits{AddressConnections: 2, Connections: 2, TrustedProxies: []string{"127.0.0.0/8"}}, false},
+		{Limits{AddressConnections: 1, Connections: 2, TrustedProxies: []string{"127.0.0.0/8"}}, false},
 	} {
 		r := start(t, Server{Handler: handler, Limits: test.limits})
 		first, second := connect(r), connect(r)
@@ -383,6 +386,45 @@ func TestConnectionsAreCounted(t *testing.T) {
 			if time.Now().After(deadline) {
 				t.Fatalf("%+v: a connection that has ended still counts", test.limits)
 			}
+		}
+	}
+}
+
+// An address is forgotten with its last connection.
+func TestAddressesAreForgotten(t *testing.T) {
+	l := &addressListener{limit: 2, open: make(map[string]int)}
+	if !l.enter("a") || !l.enter("a") || l.enter("a") || !l.enter("b") {
+		t.Errorf("open are %v", l.open)
+	}
+	for _, key := range []string{"a", "a", "b"} {
+		l.leave(key)
+	}
+	if len(l.open) > 0 {
+		t.Errorf("nothing is open, and remembered are %v", l.open)
+	}
+}
+
+func TestLimitsThatCannotBeMeant(t *testing.T) {
+	good := Limits{TenantRate: 1, Connections: 1, TenantBodies: maxBody,
+		TrustedProxies: []string{"10.0.0.0/8", "fd00::/8"}}
+	for name, limits := range map[string]Limits{
+		"":                          good,
+		"LIMIT_TENANT_RATE":         {TenantRate: -1},
+		"LIMIT_SUBJECT_RATE":        {SubjectRate: -1},
+		"LIMIT_ADDRESS_RATE":        {AddressRate: -1},
+		"LIMIT_TENANT_STREAMS":      {TenantStreams: -1},
+		"LIMIT_SUBJECT_STREAMS":     {SubjectStreams: -1},
+		"LIMIT_ADDRESS_STREAMS":     {AddressStreams: -1},
+		"LIMIT_ADDRESS_CONNECTIONS": {AddressConnections: -1},
+		"LIMIT_CONNECTIONS":         {Connections: -1},
+		"LIMIT_TENANT_BODIES":       {TenantBodies: maxBody - 1},
+		"LIMIT_SUBJECT_BODIES":      {SubjectBodies: maxBody - 1},
+		"LIMIT_ADDRESS_BODIES":      {AddressBodies: maxBody - 1},
+		"TRUSTED_PROXIES":           {TrustedProxies: []string{"10.0.0.0/8", "10.0.0.1"}},
+	} {
+		err := limits.Validate()
+		if name == "" && err != nil || name != "" && (err == nil || !strings.HasPrefix(err.Error(), name+" must be ")) {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
