@@ -3,11 +3,13 @@ package httpserver
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"strings"
 	"sync"
@@ -284,5 +286,46 @@ func TestRestingConnectionsAreClosed(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// readDeadline is a ResponseWriter that keeps the deadline by which a body must come.
+type readDeadline struct {
+	http.ResponseWriter
+	at time.Time
+}
+
+func (d *readDeadline) SetReadDeadline(at time.Time) error {
+	d.at = at
+	return nil
+}
+
+// A body takes its room in all of its budgets or in none, with what it takes while it is not whole. Once it is, it may
+// be handled for as long as it takes.
+func TestABodyTakesItsRoomWhereItIsCounted(t *testing.T) {
+	process, tenant := &budget{limit: 1 << 20}, &budget{limit: waitingBody + 8<<10, full: Overloaded("the tenant's")}
+	w := &readDeadline{ResponseWriter: httptest.NewRecorder()}
+	b := newBody(w, io.NopCloser(strings.NewReader(strings.Repeat("x", 20<<10))), process)
+	b.share(tenant)
+	taken := func(read int, err error, want int64) {
+		t.Helper()
+		n, got := io.ReadFull(b, make([]byte, read))
+		if !errors.Is(got, err) || err == nil && n != read {
+			t.Errorf("%d bytes are read, %v", n, got)
+		}
+		if p, own := process.taken.Load(), tenant.taken.Load(); p != want || own != want {
+			t.Errorf("it takes %d and %d bytes, not %d", p, own, want)
+		}
+	}
+	taken(freeBody, nil, waitingBody)
+	taken(8<<10, nil, waitingBody+8<<10)
+	taken(1, tenant.full, waitingBody+8<<10)
+	if w.at.IsZero() {
+		t.Error("it may take for ever to come")
+	}
+	b.release()
+	b = newBody(w, io.NopCloser(strings.NewReader("x")), process)
+	if _, err := io.ReadAll(b); err != nil || !w.at.IsZero() || process.taken.Load() != 0 {
+		t.Errorf("a whole body: %v, until %s, %d bytes", err, w.at, process.taken.Load())
 	}
 }

@@ -393,7 +393,12 @@ func TestConnectionsAreCounted(t *testing.T) {
 // An address is forgotten with its last connection.
 func TestAddressesAreForgotten(t *testing.T) {
 	l := &addressListener{limit: 2, open: make(map[string]int)}
-	if !l.enter("a") || !l.enter("a") || l.enter("a") || !l.enter("b") {
+	for _, key := range []string{"a", "a", "b"} {
+		if !l.enter(key) {
+			t.Errorf("%s is refused, open are %v", key, l.open)
+		}
+	}
+	if l.enter("a") {
 		t.Errorf("open are %v", l.open)
 	}
 	for _, key := range []string{"a", "a", "b"} {
