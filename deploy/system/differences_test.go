@@ -45,8 +45,8 @@ func (b *bundle) look(program string, args ...string) (code int, output string) 
 	return 0, string(text)
 }
 
-// The audits and the reconciliation find nothing wrong while orders of all kinds are placed, cancelled and refunded, and
-// afterwards each of 100 differences that somebody has made in the databases. What an event was lost of is healed.
+// The audits and the reconciliation find nothing wrong while orders of all kinds are placed, cancelled and refunded,
+// and afterwards each of 100 differences that somebody has made in the databases. What an event was lost of is healed.
 func TestEachDifferenceIsFound(t *testing.T) {
 	services := stack.Instances(1, 1, 1)
 	for i := range services { // nothing heals by itself, and the audits in the background never rest

@@ -42,7 +42,7 @@ func TestSagas(t *testing.T) {
 			return
 		}
 		s.overtaken()
-		if _, err := audit.AtRest(t.Context(), s.orders, s.payments); err != nil {
+		if _, err := audit.AtRest(t.Context(), s.orders, s.payments, s.services()); err != nil {
 			t.Fatalf("the books are wrong: %v", err)
 		}
 		// By now each message has been sent again, and the copies change nothing when they come late.
@@ -55,7 +55,7 @@ func TestSagas(t *testing.T) {
 		}
 		s.duplicated(contract.TopicOrders, 2*placed)
 		s.duplicated(contract.TopicPayments, 2*told)
-		if _, err := audit.AtRest(t.Context(), s.orders, s.payments); err != nil {
+		if _, err := audit.AtRest(t.Context(), s.orders, s.payments, s.services()); err != nil {
 			t.Fatalf("the books are wrong after every message came twice: %v", err)
 		}
 		s.unchanged()
@@ -524,23 +524,23 @@ func (s *saga) auditSees() {
 	}{
 		{s.payments, succeeded, `UPDATE payments SET refunded = 1 WHERE order_id = $1`,
 			`UPDATE payments SET refunded = 0 WHERE order_id = $1`,
-			"1 payments that took or gave back other"},
+			"[payment_money]"},
 		{s.payments, authorized, `UPDATE payments SET status = 'failed' WHERE order_id = $1`,
 			`UPDATE payments SET status = 'authorized' WHERE order_id = $1`,
-			"1 payments that are authorized without an open hold of their amount, or have one without being so"},
+			"[payment_hold]"},
 		{s.payments, authorized, `UPDATE holds SET amount = amount + 1 WHERE id = $1`,
 			`UPDATE holds SET amount = amount - 1 WHERE id = $1`,
-			"1 payments that are authorized without an open hold of their amount, or have one without being so"},
+			"[payment_hold]"},
 		{s.payments, waiting, `UPDATE waits SET what = 'waiting_for_inventory' WHERE id = $1`,
 			`UPDATE waits SET what = 'waiting_for_funds' WHERE id = $1`,
-			"1 payments that do not wait for what they say"},
+			"[payment_waits]"},
 		{s.payments, waiting, `
 			UPDATE operations SET status = 'error', reason = 'expired', settled_at = created_at WHERE id = $1`,
 			`UPDATE operations SET status = 'created', reason = 'waiting_for_funds', settled_at = NULL
-				WHERE id = $1`, "1 operations that wait for nothing"},
+				WHERE id = $1`, "[wait_operation]"},
 		{s.payments, waiter, `UPDATE balances SET waiting = waiting + 1 WHERE account_id = $1`,
 			`UPDATE balances SET waiting = waiting - 1 WHERE account_id = $1`,
-			"1 balances that count other"},
+			"[balance_waits]"},
 		{s.payments, waiter, `UPDATE balances SET actual = actual + 1000000 WHERE account_id = $1`,
 			`UPDATE balances SET actual = actual - 1000000 WHERE account_id = $1`,
 			"1 requests that wait for money which is there"},
@@ -549,14 +549,14 @@ func (s *saga) auditSees() {
 			`DELETE FROM inventory WHERE order_id = $1`, "1 payments that wait for goods of which there was word"},
 		{s.orders, paid, `INSERT INTO cancellations VALUES ($1, NULL, $1, '', now())`,
 			`DELETE FROM cancellations WHERE order_id = $1`,
-			"1 orders that are cancelled without a cancellation"},
+			"[order_cancellation]"},
 		{s.orders, cancelled, `UPDATE order_history
 			SET from_status = 'authorized' WHERE order_id = $1 AND to_status = 'cancelling'`,
 			`UPDATE order_history SET from_status = 'paid' WHERE order_id = $1 AND to_status = 'cancelling'`,
-			"1 lines of histories that do not follow"},
+			"[history_follows]"},
 		{s.orders, paid, `UPDATE orders SET version = version + 1 WHERE id = $1`,
 			`UPDATE orders SET version = version - 1 WHERE id = $1`,
-			"1 orders that are not where their history ends"},
+			"[order_history]"},
 		{s.orders, paid, `UPDATE orders SET payment_version = payment_version + 1 WHERE id = $1`,
 			`UPDATE orders SET payment_version = payment_version - 1 WHERE id = $1`,
 			"1 orders whose history is not as long"},
@@ -571,7 +571,7 @@ func (s *saga) auditSees() {
 		if _, err := fault.db.Exec(fault.spoil, id); err != nil {
 			s.Fatalf("%s: %v", fault.spoil, err)
 		}
-		if _, err := audit.Check(s.Context(), s.orders, s.payments); err == nil ||
+		if _, err := audit.Check(s.Context(), s.orders, s.payments, s.services()); err == nil ||
 			!strings.Contains(err.Error(), fault.want) {
 			s.Errorf("after %s the audit says: %v", fault.spoil, err)
 		}
@@ -579,7 +579,7 @@ func (s *saga) auditSees() {
 			s.Fatalf("%s: %v", fault.mend, err)
 		}
 	}
-	if _, err := audit.Check(s.Context(), s.orders, s.payments); err != nil {
+	if _, err := audit.Check(s.Context(), s.orders, s.payments, s.services()); err != nil {
 		s.Errorf("the books were not mended: %v", err)
 	}
 	// What the sums do not show, the chain does.

@@ -139,6 +139,15 @@ func (b *bundle) books(options ...audit.Option) (audit.Report, error) {
 	return report, b.verify()
 }
 
+// services are the programs that audit their own books.
+func (b *bundle) services() audit.Services {
+	cfg, err := b.Database(stack.Payments)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return audit.Programs(binaries, cfg)
+}
+
 // verify runs payments verify.
 func (b *bundle) verify() error {
 	cfg, err := b.Database(stack.Payments)
@@ -159,7 +168,7 @@ func (b *bundle) verify() error {
 // does, so there nobody helps.
 func (b *bundle) atRest(options ...audit.Option) (audit.Report, error) {
 	b.Helper()
-	report, err := audit.AtRest(b.Context(), b.orders, b.payments, options...)
+	report, err := audit.AtRest(b.Context(), b.orders, b.payments, b.services(), options...)
 	if err == nil || b.kind != localkafka.Embedded {
 		return report, err
 	}
@@ -169,7 +178,7 @@ func (b *bundle) atRest(options ...audit.Option) (audit.Report, error) {
 			return report, err
 		}
 	}
-	return audit.AtRest(b.Context(), b.orders, b.payments, options...)
+	return audit.AtRest(b.Context(), b.orders, b.payments, b.services(), options...)
 }
 
 // audit expects the books to be right once everything has come to rest, and so many orders in each status.

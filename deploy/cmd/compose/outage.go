@@ -128,6 +128,7 @@ func (t *trial) outage(ctx context.Context, part string, c *crowd, account uuid.
 // books audits the two databases, which come to rest a moment after the last order is final.
 func books(ctx context.Context) error {
 	var databases [2]*sqlx.DB
+	var server pg.Config
 	for i, service := range []string{"orders", "payments"} {
 		// The addresses and passwords of the Compose file are the services' defaults.
 		cfg, err := config.LoadFrom[pg.Config](nil)
@@ -137,8 +138,13 @@ func books(ctx context.Context) error {
 		if databases[i], err = pg.Open(cfg.Defaults(service)); err != nil {
 			return err
 		}
+		server = cfg
 		defer databases[i].Close()
 	}
-	_, err := audit.AtRest(ctx, databases[0], databases[1])
+	services, err := audit.Built(ctx, server)
+	if err != nil {
+		return err
+	}
+	_, err = audit.AtRest(ctx, databases[0], databases[1], services)
 	return err
 }

@@ -135,7 +135,11 @@ func check(ctx context.Context, cfg pg.Config) error {
 		return err
 	}
 	defer payments.Close()
-	books, err := audit.AtRest(ctx, orders, payments)
+	services, err := audit.Built(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	books, err := audit.AtRest(ctx, orders, payments, services)
 	if err != nil {
 		return fmt.Errorf("the books are wrong:\n%w", err)
 	}
