@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -425,7 +426,9 @@ func TestStreamsAndWaitsEndWithTheToken(t *testing.T) {
 		{"POST", api.Path + "?wait=30s", body}} {
 		go func() { waited <- b.call(t, call[0], call[1], call[2], "Authorization", short) }()
 	}
-	request, err := http.NewRequestWithContext(t.Context(), "GET", b.server.URL+api.Path+"/"+id.String()+"/stream", nil)
+	limited, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	request, err := http.NewRequestWithContext(limited, "GET", b.server.URL+api.Path+"/"+id.String()+"/stream", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
