@@ -64,12 +64,15 @@ runner:
 	@go build -o $(RUNNER) ./deploy/cmd/stack || { echo 'The stack runner could not be built. Where modules could not be fetched:' \
 		'connect to the network once, or set GOPROXY to a mirror (go env -w GOPROXY=…). Without go: https://go.dev/dl'; exit 1; }
 
-# The stack with Docker. AUTH=dev and AUTH=keycloak start an issuer of tokens beside it.
+# The stack with Docker. AUTH=dev and AUTH=keycloak start an issuer of tokens beside it, OBSERVABILITY=1
+# what watches it (deploy/observability).
 
 ISSUER_OF_dev := http://issuer.localhost:8010
 ISSUER_OF_keycloak := http://keycloak.localhost:8011/realms/altyn
-WITH_ISSUER := $(if $(ISSUER_OF_$(AUTH)),AUTH=jwt AUTH_ISSUER=$(ISSUER_OF_$(AUTH)) AUTH_AUDIENCE=altyn COMPOSE_PROFILES=$(AUTH))
-COMPOSE := $(WITH_ISSUER) docker compose
+WITH_ISSUER := $(if $(ISSUER_OF_$(AUTH)),AUTH=jwt AUTH_ISSUER=$(ISSUER_OF_$(AUTH)) AUTH_AUDIENCE=altyn)
+WITH_TRACES := $(if $(OBSERVABILITY),OTEL_EXPORTER_OTLP_ENDPOINT=http://jaeger:4318)
+PROFILES := $(if $(WITH_ISSUER),--profile $(AUTH)) $(if $(OBSERVABILITY),--profile observability)
+COMPOSE := $(strip $(WITH_ISSUER) $(WITH_TRACES) docker compose $(PROFILES))
 
 docker-build docker-construct: export ALTYN_REVISION ?= $(shell git describe --always --dirty --exclude '*' 2>/dev/null)
 docker-build:

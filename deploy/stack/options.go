@@ -24,6 +24,8 @@ type Options struct {
 	Kafka    Kafka
 	// Services are the instances to run; see Instances for the usual ones.
 	Services []Service
+	// Prometheus watches them.
+	Prometheus Prometheus
 	// Logger is told when a part crashes and is started again; nil for silence. The parts themselves log to files.
 	Logger *slog.Logger
 	// Progress is told in a line what is being done and what is ready; nil for silence.
@@ -142,11 +144,14 @@ func (o *Options) complete() error {
 			service.AdminAddr = loopbackAddr(free())
 		}
 	}
+	if o.Prometheus.Addr == "" {
+		o.Prometheus.Addr = loopbackAddr(free())
+	}
 	return errors.Join(errs...)
 }
 
 func (o *Options) check() error {
-	names := []string{PostgresName, KafkaName}
+	names := []string{PostgresName, KafkaName, PrometheusName}
 	for _, service := range o.Services {
 		switch {
 		case !slices.Contains([]string{Orders, Payments, Gateway, Issuer}, service.Program):

@@ -77,6 +77,7 @@ func prepare(ctx context.Context, opts Options) (*Stack, error) {
 	s.addPostgres()
 	s.addKafka()
 	s.addServices()
+	s.addPrometheus()
 	return s, nil
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os/exec"
 	"path/filepath"
 	"slices"
 
@@ -36,6 +37,8 @@ type Settings struct {
 	PaymentsAdminAddr string `env:"PAYMENTS_ADMIN_ADDR" default:":8181" help:"address of the operators' plane of payments"`
 	Auth              string `env:"AUTH" default:"none" help:"none, jwt (tokens of AUTH_ISSUER), or dev (tokens of an issuer that is started too; make token)"`
 	IssuerAddr        string `env:"ISSUER_ADDR" default:"127.0.0.1:8010" help:"address of that issuer"`
+	Observability     bool   `env:"OBSERVABILITY" help:"whether Prometheus runs too, which must be installed"`
+	PrometheusAddr    string `env:"PROMETHEUS_ADDR" default:"127.0.0.1:9090" help:"address of Prometheus"`
 	OrdersInstances   int    `env:"ORDERS_INSTANCES" default:"1" help:"instances of orders, all but the first on free ports"`
 	PaymentsInstances int    `env:"PAYMENTS_INSTANCES" default:"1" help:"instances of payments, all but the first on free ports"`
 	PaymentsWorkers   int    `env:"PAYMENTS_WORKERS" default:"1" help:"further instances of payments that settle and serve no API"`
@@ -50,11 +53,15 @@ func (s *Settings) Validate() error {
 		config.CheckAddr("ORDERS_ADDR", s.OrdersAddr), config.CheckAddr("PAYMENTS_ADDR", s.PaymentsAddr),
 		config.CheckAddr("ORDERS_ADMIN_ADDR", s.OrdersAdminAddr),
 		config.CheckAddr("PAYMENTS_ADMIN_ADDR", s.PaymentsAdminAddr),
-		config.CheckAddr("ISSUER_ADDR", s.IssuerAddr),
+		config.CheckAddr("ISSUER_ADDR", s.IssuerAddr), config.CheckAddr("PROMETHEUS_ADDR", s.PrometheusAddr),
 		config.CheckAddr("GATEWAY_ADDR", s.GatewayAddr), config.CheckAddr("GATEWAY_ADMIN_ADDR", s.GatewayAdminAddr),
 	}
 	if !slices.Contains([]string{string(bearer.None), string(bearer.JWT), stack.Dev}, s.Auth) {
 		errs = append(errs, config.Invalid("AUTH", "must be none, jwt or dev"))
+	}
+	if _, err := exec.LookPath(stack.PrometheusName); s.Observability && err != nil {
+		errs = append(errs, config.Invalid("OBSERVABILITY",
+			"needs the program prometheus in PATH, such as from Debian's package of that name"))
 	}
 	kinds := []localpostgres.Kind{"", localpostgres.Embedded, localpostgres.Installed}
 	if !slices.Contains(kinds, localpostgres.Kind(s.PostgresKind)) {
@@ -139,6 +146,12 @@ func (s *Settings) options(at place, withServices bool) stack.Options {
 	if withServices {
 		opts.Services = s.services()
 	}
+	if withServices && s.Observability {
+		opts.Prometheus = stack.Prometheus{
+			Program: stack.PrometheusName, Addr: s.PrometheusAddr,
+			Rules: filepath.Join(filepath.Dir(at.dir), "deploy", "observability", "alerts.yml"),
+		}
+	}
 	return opts
 }
 
@@ -169,6 +182,10 @@ func (s *Settings) endpoints(withServices bool) []stack.Endpoint {
 	}
 	if withServices && s.Auth == stack.Dev {
 		endpoints = append(endpoints, stack.Endpoint{Part: "the issuer", Addr: s.IssuerAddr, Variable: "ISSUER_ADDR"})
+	}
+	if withServices && s.Observability {
+		endpoints = append(endpoints,
+			stack.Endpoint{Part: "Prometheus", Addr: s.PrometheusAddr, Variable: "PROMETHEUS_ADDR"})
 	}
 	return endpoints
 }
