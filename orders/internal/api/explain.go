@@ -1,6 +1,7 @@
 package api
 
 import (
+	"encoding/hex"
 	"fmt"
 	"net/http"
 	"slices"
@@ -65,6 +66,9 @@ func partOf(o order.Order, shown Order, transitions []order.Transition,
 		PlacedBy: o.Subject, Keyed: keyed(o.ID), CreatedAt: shown.CreatedAt, UpdatedAt: shown.UpdatedAt,
 		PaymentVersion: o.PaymentVersion, Asked: found.Watched.Asked,
 	}
+	if o.TraceID != uuid.Nil {
+		e.TraceID = hex.EncodeToString(o.TraceID[:])
+	}
 	if o.ExpiresAt != nil {
 		e.Order.ExpiresAt = contract.Time(*o.ExpiresAt)
 	}
@@ -124,6 +128,9 @@ func stepsOf(o order.Order, shown Order, transitions []order.Transition, found p
 			var name string
 			if name, version = eventOf(t, version, o.PaymentVersion); name != "" {
 				event = fmt.Sprintf("The event %s, version %d,", name, version)
+			}
+			if t.PublishedAt != nil {
+				event += fmt.Sprintf(" published at %s,", contract.Time(*t.PublishedAt))
 			}
 			s.Detail = fmt.Sprintf("%s came in: the order is %s%s.", event, t.To, because(t))
 		}

@@ -87,6 +87,8 @@ type Order struct {
 	PaymentVersion int64 `db:"payment_version"`
 	// Fingerprint identifies the request. It tells a repetition from another request with the same key.
 	Fingerprint uuid.UUID `db:"fingerprint"`
+	// TraceID is that of the request which placed the order; uuid.Nil where it is not known.
+	TraceID uuid.UUID `db:"trace_id"`
 
 	CreatedAt time.Time `db:"created_at"`
 	UpdatedAt time.Time `db:"updated_at"`
@@ -111,6 +113,8 @@ type Transition struct {
 	Reason  string        `db:"reason"`
 	Note    string        `db:"note"`
 	EventID uuid.NullUUID `db:"event_id"` // the event that caused it, or that it caused
+	// PublishedAt is when the broker got the event that caused it; nil where that is not known.
+	PublishedAt *time.Time `db:"published_at"`
 }
 
 // move takes the order one step further. It leaves the order's own reason and note to the caller.
@@ -173,6 +177,8 @@ type Payment struct {
 	Reason    string
 	Note      string
 	Version   int64
+	// PublishedAt is when the broker got the event; zero where that is not known.
+	PublishedAt time.Time
 }
 
 // statusOf is the status of an order by the status of its payment.
@@ -266,6 +272,9 @@ func (o *Order) Apply(p Payment, now time.Time) (*Transition, error) {
 	transition, err := next.move(to, line, p.Note, p.EventID, now)
 	if err != nil {
 		return nil, fmt.Errorf("payment %s at version %d: %w", p.Status, p.Version, err)
+	}
+	if at := p.PublishedAt; !at.IsZero() {
+		transition.PublishedAt = &at
 	}
 	next.Reason, next.Note = reason, note
 	next.PaymentVersion, next.Captured, next.Refunded = p.Version, p.Captured, p.Refunded

@@ -181,10 +181,11 @@ func (s *Service) read(client Client, request order.Request, path, key string) (
 	return o, nil
 }
 
-// placement adds the order's event.
+// placement adds the order's event, and to both the trace of the request.
 func (s *Service) placement(ctx context.Context, o order.Order) (*postgres.Placement, error) {
 	event, err := o.PlacedEvent(s.currencies, false)
 	event.Traceparent = telemetry.Traceparent(ctx)
+	o.TraceID, _ = uuid.Parse(telemetry.TraceID(event.Traceparent)) // zero where there is none
 	return &postgres.Placement{Order: o, Event: event}, err
 }
 

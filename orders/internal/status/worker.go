@@ -132,6 +132,7 @@ func (w *Worker) read(m kafka.Message) (payment order.Payment, err error) {
 			return fmt.Errorf("not a payment: %w", err)
 		}
 		payment, err = order.ReadPayment(w.currencies, eventID, state)
+		payment.PublishedAt = m.Time
 		return err
 	})
 	return payment, err
