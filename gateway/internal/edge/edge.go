@@ -179,7 +179,7 @@ type Config struct {
 	UpstreamCA      string        `env:"GATEWAY_UPSTREAM_CA_FILE" help:"PEM file of the authorities of the services' certificates (default: the system's)"`
 	UpstreamCert    string        `env:"GATEWAY_UPSTREAM_CERT_FILE" help:"PEM file of the certificate by which services know the gateway"`
 	UpstreamKey     string        `env:"GATEWAY_UPSTREAM_KEY_FILE" help:"PEM file of its key"`
-	UpstreamTimeout time.Duration `env:"GATEWAY_UPSTREAM_TIMEOUT" default:"35s" help:"time a service has to answer, streams of events apart; longer than ?wait= may ask for"`
+	UpstreamTimeout time.Duration `env:"GATEWAY_UPSTREAM_TIMEOUT" default:"35s" help:"time a service has to answer, streams of events and exports apart; longer than ?wait= may ask for"`
 	MaxBody         config.Bytes  `env:"GATEWAY_MAX_BODY" default:"1MiB" help:"largest body of a request"`
 	TrustSampling   bool          `env:"GATEWAY_TRUST_SAMPLING" default:"false" help:"whether the flag of a client's traceparent decides, as parent, whether its request is traced; else OTEL_TRACES_SAMPLER decides as about a new trace"`
 	HTTP            httpserver.Config
