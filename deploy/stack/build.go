@@ -31,8 +31,9 @@ func Root() (string, error) {
 	}
 }
 
-// Build compiles them into a folder, as the programs orders, payments, gateway, issuer and altyn. If nothing has changed,
-// Go's build cache makes this quick; flags are those of go build. What the compiler says goes to standard error.
+// Build compiles them into a folder, as the programs orders, payments, gateway, issuer and altyn. If nothing has
+// changed, Go's build cache makes this quick; flags are those of go build. What the compiler says goes to standard
+// error.
 func Build(ctx context.Context, dir string, flags ...string) error {
 	root, err := Root()
 	if err != nil {

@@ -68,8 +68,8 @@ func (e Exit) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 // ExitStatus is the exit code.
 func (e Exit) ExitStatus() int { return int(e) }
 
-// Unseen is the error of a command that was to look for what is wrong and could not look. Its exit code is 2, where 1 says
-// that something is wrong.
+// Unseen is the error of a command that was to look for what is wrong and could not look. Its exit code is 2, where 1
+// says that something is wrong.
 type Unseen struct{ Err error }
 
 func (e Unseen) Error() string { return e.Err.Error() }
