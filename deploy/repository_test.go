@@ -59,7 +59,7 @@ func TestImagesHaveTheirSources(t *testing.T) {
 	list := exec.CommandContext(t.Context(), "go", arguments...)
 	list.Dir = ".."
 	output, err := list.CombinedOutput()
-	if err != nil || len(programs) != 4 {
+	if err != nil || len(programs) != 5 {
 		t.Fatalf("%v: %v: %s", programs, err, output)
 	}
 	for path := range strings.FieldsSeq(string(output)) {
