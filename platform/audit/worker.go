@@ -52,7 +52,8 @@ const (
 	// maxKept bounds the findings that are kept.
 	maxKept = 10_000
 
-	workerLock = 0x616c7405
+	// longestStep is how long a step is its process's alone; should the process die, another one does it then.
+	longestStep = time.Minute
 )
 
 // Worker audits the books in the background, for as long as it runs: it goes through all of them now and then, and
@@ -113,7 +114,8 @@ type state struct {
 	Began   sql.NullTime `db:"began_at"`
 	Ended   sql.NullTime `db:"ended_at"`
 	Current sql.NullTime `db:"current_at"`
-	Due     bool         `db:"due"` // the next step
+	Next    string       `db:"next_at"` // the next step, as PostgreSQL writes it
+	Due     bool         `db:"due"`
 	Now     time.Time    `db:"now"`
 }
 
@@ -126,31 +128,28 @@ type news struct {
 // runOnce does the next step if it is due and no other process is at it. It returns 1 if the next one is due at once.
 func (w *Worker) runOnce(ctx context.Context) (more int, err error) {
 	var n news
-	if err := pg.InTx(ctx, w.db, func(tx *sqlx.Tx) error {
-		more, n = 0, news{}
-		var mine bool
-		if err := tx.GetContext(ctx, &mine, `SELECT pg_try_advisory_xact_lock($1)`, workerLock); err != nil {
-			return err
+	var s state
+	if err := w.db.GetContext(ctx, &s, `
+		SELECT table_name, page, after, began_at, ended_at, current_at, next_at::text, clock_timestamp() AS now,
+			next_at <= clock_timestamp() AS due FROM audit WHERE one = $1`, true); err != nil {
+		return 0, fmt.Errorf("how far the audit has come: %w", err)
+	}
+	s.tell(w.passEnded, s.Ended)
+	s.tell(w.currentAt, s.Current)
+	if s.Due {
+		if s.Next, s.Due, err = w.take(ctx, s.Next); err != nil {
+			return 0, err
 		}
-		var s state
-		if err := tx.GetContext(ctx, &s, `
-			SELECT table_name, page, after, began_at, ended_at, current_at, clock_timestamp() AS now,
-				next_at <= clock_timestamp() AS due FROM audit WHERE one = $1`, true); err != nil {
-			return err
+	}
+	if s.Due {
+		if more, err = w.advance(ctx, s, &n); err != nil {
+			return 0, err
 		}
-		s.tell(w.passEnded, s.Ended)
-		s.tell(w.currentAt, s.Current)
-		if mine && s.Due {
-			if more, err = w.advance(ctx, tx, s, &n); err != nil {
-				return err
-			}
+	}
+	if len(n.wrong) > 0 || !time.Now().Before(w.next) {
+		if err := w.lookAgain(ctx, &n); err != nil {
+			return 0, err
 		}
-		if time.Now().Before(w.next) && len(n.wrong) == 0 {
-			return nil
-		}
-		return w.lookAgain(ctx, tx, mine, &n)
-	}); err != nil {
-		return 0, err
 	}
 	w.rows.Add(float64(n.rows))
 	for _, f := range n.wrong {
@@ -162,6 +161,21 @@ func (w *Worker) runOnce(ctx context.Context) (more int, err error) {
 	return more, nil
 }
 
+// take takes the step that has been due since then, and returns until when it is this process's alone. No transaction
+// is open while the step is done: its looks need a connection, and a process may have no third one.
+func (w *Worker) take(ctx context.Context, due string) (until string, mine bool, err error) {
+	err = w.db.GetContext(ctx, &until, `
+		UPDATE audit SET next_at = clock_timestamp() + $1::bigint * interval '1 microsecond'
+		WHERE next_at = $2::timestamptz RETURNING next_at::text`, longestStep.Microseconds(), due)
+	if errors.Is(err, sql.ErrNoRows) {
+		return due, false, nil
+	}
+	if err != nil {
+		return due, false, fmt.Errorf("take a step of the audit: %w", err)
+	}
+	return until, true, nil
+}
+
 func (state) tell(gauge prometheus.Gauge, at sql.NullTime) {
 	if at.Valid {
 		gauge.Set(float64(at.Time.UnixMicro()) / 1e6)
@@ -169,7 +183,7 @@ func (state) tell(gauge prometheus.Gauge, at sql.NullTime) {
 }
 
 // advance does a step and stores how far it has come.
-func (w *Worker) advance(ctx context.Context, tx *sqlx.Tx, s state, n *news) (more int, err error) {
+func (w *Worker) advance(ctx context.Context, s state, n *news) (more int, err error) {
 	begin, now := time.Now(), sql.NullTime{Time: s.Now, Valid: true}
 	if !s.Began.Valid { // the first of all passes looks at what was written before
 		if s.After, err = w.Head(ctx, w.db); err != nil {
@@ -198,17 +212,21 @@ func (w *Worker) advance(ctx context.Context, tx *sqlx.Tx, s state, n *news) (mo
 			pause = max(pause, min(idle, w.every))
 		}
 	}
-	if err := pg.ExecExactly(ctx, tx, "store how far the audit has come", 1, `
-		UPDATE audit SET table_name = $1, page = $2, after = $3, began_at = $4, ended_at = $5, current_at = $6,
-			next_at = clock_timestamp() + $7::bigint * interval '1 microsecond' WHERE one`,
-		next.Table, next.Page, next.After, s.Began, s.Ended, s.Current, pause.Microseconds()); err != nil {
-		return 0, err
-	}
+	n.rows = r.Rows
 	if pause < time.Millisecond {
 		more = 1
 	}
-	n.rows = r.Rows
-	return more, w.keep(ctx, tx, r.Findings, n)
+	return more, pg.InTx(ctx, w.db, func(tx *sqlx.Tx) error {
+		n.wrong = nil
+		// If another process has taken the step meanwhile, because this one was too long at it, it goes on from there.
+		if _, err := tx.ExecContext(ctx, `
+			UPDATE audit SET table_name = $1, page = $2, after = $3, began_at = $4, ended_at = $5, current_at = $6,
+				next_at = clock_timestamp() + $7::bigint * interval '1 microsecond' WHERE next_at = $8::timestamptz`,
+			next.Table, next.Page, next.After, s.Began, s.Ended, s.Current, pause.Microseconds(), s.Next); err != nil {
+			return fmt.Errorf("store how far the audit has come: %w", err)
+		}
+		return w.keep(ctx, tx, r.Findings, n)
+	})
 }
 
 // keep stores what is wrong.
@@ -227,10 +245,10 @@ func (w *Worker) keep(ctx context.Context, tx *sqlx.Tx, found []Finding, n *news
 	return nil
 }
 
-// lookAgain forgets what is right by now, if it is this process's turn, and counts the rest.
-func (w *Worker) lookAgain(ctx context.Context, tx *sqlx.Tx, mine bool, n *news) error {
+// lookAgain forgets what is right by now, and counts the rest.
+func (w *Worker) lookAgain(ctx context.Context, n *news) error {
 	var kept []Finding
-	if err := tx.SelectContext(ctx, &kept, `SELECT rule, id, detail FROM audit_findings WHERE true = $1`,
+	if err := w.db.SelectContext(ctx, &kept, `SELECT rule, id, detail FROM audit_findings WHERE true = $1`,
 		true); err != nil {
 		return fmt.Errorf("read the findings: %w", err)
 	}
@@ -242,7 +260,8 @@ func (w *Worker) lookAgain(ctx context.Context, tx *sqlx.Tx, mine bool, n *news)
 	for name, ids := range named {
 		rule, known := w.rules[name]
 		for some := range slices.Chunk(ids, maxIDs) {
-			if !mine || !known {
+			if !known { // of another version
+				unsure[name] = true
 				break
 			}
 			_, found, err := rule.look(ctx, w.db, rule.named(some), rule.Rule)
@@ -257,11 +276,11 @@ func (w *Worker) lookAgain(ctx context.Context, tx *sqlx.Tx, mine bool, n *news)
 	}
 	count := make(map[string]int)
 	for _, f := range kept {
-		if !mine || wrong[f] || unsure[f.Rule] {
+		if wrong[f] || unsure[f.Rule] {
 			count[f.Rule]++
 			continue
 		}
-		if _, err := tx.ExecContext(ctx, `DELETE FROM audit_findings WHERE rule = $1 AND id = $2 AND detail = $3`,
+		if _, err := w.db.ExecContext(ctx, `DELETE FROM audit_findings WHERE rule = $1 AND id = $2 AND detail = $3`,
 			f.Rule, f.ID, f.Detail); err != nil {
 			return fmt.Errorf("forget a finding: %w", err)
 		}

@@ -1,6 +1,6 @@
 -- +goose Up
 
--- How far the audit has come (package audit). Whoever changes the row holds an advisory lock: the processes take turns.
+-- How far the audit has come (package audit). The processes take turns: whoever takes a step puts next_at off meanwhile.
 CREATE TABLE audit (
     one        boolean     PRIMARY KEY DEFAULT true CHECK (one),
     table_name text        NOT NULL, -- that the pass is at; '' between two passes
