@@ -20,6 +20,7 @@ import (
 
 	"github.com/altyn-pay/altyn/deploy/stack"
 	"github.com/altyn-pay/altyn/testkit/localkafka"
+	"github.com/altyn-pay/altyn/testkit/wait"
 )
 
 var differencesTime = flag.Duration("differences.time", 0,
@@ -97,6 +98,17 @@ func TestEachDifferenceIsFound(t *testing.T) {
 	}
 	t.Logf("%d orders were placed in %s", placed.Load(), time.Since(begin).Round(time.Millisecond))
 
+	// What has changed within the last second would be taken for under way.
+	wait.NoError(b.T, func() error {
+		for table, db := range map[string]*sqlx.DB{"orders": b.orders, "payments": b.payments} {
+			var quiet bool
+			err := db.Get(&quiet, `SELECT max(updated_at) < clock_timestamp() - interval '1s' FROM `+table)
+			if err != nil || !quiet {
+				return errors.Join(fmt.Errorf("%s have changed within a second", table), err)
+			}
+		}
+		return nil
+	})
 	made := b.differ(100)
 	_, ofPayments := b.look("payments", "audit", "--load", "100")
 	_, ofOrders := b.look("orders", "audit", "--load", "100")
