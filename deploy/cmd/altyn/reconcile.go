@@ -289,6 +289,14 @@ func (c *comparison) page(ctx context.Context, after uuid.UUID, a, b reconcile.P
 	return differing, nil
 }
 
+// both asks both sides for the same orders.
+func (c *comparison) both(ctx context.Context, query url.Values) (a, b reconcile.Orders, err error) {
+	if a, err = c.orders.list(ctx, query); err == nil {
+		b, err = c.payments.list(ctx, query)
+	}
+	return a, b, err
+}
+
 func (c *comparison) bucket(ctx context.Context, after, to uuid.UUID, bucket int) (differing []pair, err error) {
 	query := url.Values{"to": {to.String()}}
 	if after != uuid.Nil {
@@ -297,11 +305,7 @@ func (c *comparison) bucket(ctx context.Context, after, to uuid.UUID, bucket int
 	if bucket >= 0 {
 		query.Set("bucket", fmt.Sprint(bucket))
 	}
-	a, err := c.orders.list(ctx, query)
-	if err != nil {
-		return nil, err
-	}
-	b, err := c.payments.list(ctx, query)
+	a, b, err := c.both(ctx, query)
 	if err != nil {
 		return nil, err
 	}
@@ -350,11 +354,7 @@ func (c *comparison) named(ctx context.Context, list []pair) ([]pair, error) {
 	}
 	for some := range slices.Chunk(list, reconcile.MaxIDs) {
 		query := url.Values{"ids": {strings.Join(ids(some), ",")}}
-		a, err := c.orders.list(ctx, query)
-		if err != nil {
-			return nil, err
-		}
-		b, err := c.payments.list(ctx, query)
+		a, b, err := c.both(ctx, query)
 		if err != nil {
 			return nil, err
 		}
