@@ -3,9 +3,7 @@ package postgres
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"strconv"
-	"time"
 
 	"github.com/google/uuid"
 
@@ -37,28 +35,13 @@ func (s *Store) Steps(ctx context.Context, by identity.Reach, order uuid.UUID) (
 	return steps, more, err
 }
 
-const (
-	// clockSkew is how far the clock of a process that settles may be ahead of the database's, which dates entries.
-	clockSkew = time.Second
-	// maxEntries is how many entries of a balance are looked through for that of an operation.
-	maxEntries = 10_000
-)
-
-// EntryOf finds the entry that an operation which succeeded has made of an account's balance, by its time, or returns
-// ErrNotFound. The caller has read the account for who asks.
+// EntryOf finds the entry that an operation has made of an account's balance, or returns ErrNotFound. The caller has read
+// the account for who asks.
 func (s *Store) EntryOf(ctx context.Context, account Account, op *ledger.Operation) (Entry, error) {
-	before, err := s.lastBefore(ctx, account.ID, op.Currency, op.SettledAt.Add(-clockSkew))
-	if errors.Is(err, ErrNotFound) { // no such balance
-		return Entry{}, err
-	}
-	if err != nil {
-		return Entry{}, err
-	}
 	e, err := getWithin[Entry](ctx, s, "find an entry", `
-		SELECT `+statementColumns+` FROM (
-			SELECT * FROM entries WHERE account_id = $1 AND currency = $2 AND lane = $3 AND number > $4
-			ORDER BY number LIMIT $5
-		) e WHERE operation_id = $6 LIMIT 1`, account.ID, op.Currency, account.lane(), before, maxEntries, op.ID)
+		SELECT `+statementColumns+` FROM entries e
+		WHERE operation_id = $1 AND account_id = $2 AND currency = $3 AND lane = $4 ORDER BY number LIMIT 1`,
+		op.ID, account.ID, op.Currency, account.lane())
 	e.CreatedAt = e.CreatedAt.UTC()
 	return e, err
 }

@@ -1,8 +1,8 @@
 -- +goose NO TRANSACTION
 -- +goose Up
 
--- What the audit looks up: the entries of an operation, and the open holds of a balance. What an interrupted run has left is made
--- anew.
+-- What the audit looks up: the entries of an operation, which an explanation shows, too, and the open holds of a balance. What an
+-- interrupted run has left is made anew.
 DROP INDEX CONCURRENTLY IF EXISTS entries_operation;
 CREATE INDEX CONCURRENTLY entries_operation ON entries (operation_id);
 ALTER TABLE entries ALTER operation_id SET STATISTICS 10;
