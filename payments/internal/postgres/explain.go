@@ -35,8 +35,8 @@ func (s *Store) Steps(ctx context.Context, by identity.Reach, order uuid.UUID) (
 	return steps, more, err
 }
 
-// EntryOf finds the entry that an operation has made of an account's balance, or returns ErrNotFound. The caller has read
-// the account for who asks.
+// EntryOf finds the entry that an operation has made of an account's balance, or returns ErrNotFound. The caller has
+// read the account for who asks.
 func (s *Store) EntryOf(ctx context.Context, account Account, op *ledger.Operation) (Entry, error) {
 	e, err := getWithin[Entry](ctx, s, "find an entry", `
 		SELECT `+statementColumns+` FROM entries e
