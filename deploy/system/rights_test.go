@@ -241,11 +241,11 @@ func (g *guarded) takeAway(account uuid.UUID) {
 // without waits until the services' logs tell of each right that they lack.
 func (g *guarded) without(account uuid.UUID, rights []contract.Right, tells string) {
 	g.Helper()
-	kfaketest.Revoke(g, g.broker.Config(), rights...)
 	began := map[string]int{}
 	for _, right := range rights {
 		began[right.User] = len(g.log(right.User))
 	}
+	kfaketest.Revoke(g, g.broker.Config(), rights...)
 	if err := wait.Within(3*time.Minute, 100*time.Millisecond, func() error {
 		g.provoke(account)
 		for _, right := range rights {

@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -143,18 +144,20 @@ func (p *Producer) DeadLetters(ctx context.Context, messages []Message, reasons 
 		for i, m := range messages {
 			letters[i] = DeadLetter(m, reasons[i].Error())
 		}
+		results := p.Produce(ctx, letters)
+		refused := time.Since(start) > deadLetterPatience && !slices.ContainsFunc(results, unanswered)
 		var rest []Message
 		var restFor []error
 		var failed error
-		for i, err := range p.Produce(ctx, letters) {
+		for i, err := range results {
 			switch m, reason := messages[i], reasons[i]; {
 			case err == nil:
 				p.logDead("message cannot be read; kept as a dead letter", m, reason)
-			case Permanent(err), time.Since(start) > deadLetterPatience && (broker.IsAnswer(err) || broker.IsStale(err)):
+			case Permanent(err), refused:
 				parked = append(parked, m)
 				parkedFor = append(parkedFor, fmt.Errorf("%w; no dead letter: %w", reason, err))
 			default:
-				rest, restFor, failed = append(rest, m), append(restFor, reason), err
+				rest, restFor, failed = append(rest, m), append(restFor, reason), cmp.Or(failed, err)
 			}
 		}
 		messages, reasons = rest, restFor
@@ -179,6 +182,12 @@ func (p *Producer) DeadLetters(ctx context.Context, messages []Message, reasons 
 			return fmt.Errorf("kafka: keep %d dead letters: %w", left, errors.Join(failed, ctx.Err()))
 		}
 	}
+}
+
+// unanswered tells whether a result of Produce is that no broker answered, rather than what one said of this message or
+// of an earlier one.
+func unanswered(err error) bool {
+	return err != nil && !errors.Is(err, ErrSkipped) && !broker.IsAnswer(err) && !broker.IsStale(err)
 }
 
 func (p *Producer) logDead(what string, m Message, reason error) {
