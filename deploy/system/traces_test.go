@@ -1,8 +1,10 @@
 package system
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -18,10 +20,10 @@ import (
 	"github.com/altyn-pay/altyn/testkit/wait"
 )
 
-const (
-	tracedOrders = 1000
-	clientSpan   = "00f067aa0ba902b7" // of a client that traces by itself
-)
+// tracedOrders is how many orders are traced on each broker.
+var tracedOrders = map[localkafka.Kind]int{localkafka.Embedded: 1000, localkafka.Apache: 60}
+
+const clientSpan = "00f067aa0ba902b7" // of a client that traces by itself
 
 // traced is a stack of which every trace is recorded.
 type traced struct {
@@ -41,8 +43,11 @@ type told struct {
 
 type tracedEvent struct{ topic, subject, event string }
 
-// Each request is one trace, from the client to the last status that it causes, whatever happens on the way.
-func TestEachOrderIsOneTrace(t *testing.T) {
+// Each request is one trace, from the client to the last status that it causes, whatever happens on the way. What acts
+// on an order later, in a trace of its own, is linked to the order's.
+func TestEachOrderIsOneTrace(t *testing.T) { onEachBroker(t, eachOrderIsOneTrace) }
+
+func eachOrderIsOneTrace(t *testing.T, kind localkafka.Kind) {
 	collector := otlptest.New(t)
 	services := stack.Instances(1, 1, 1)
 	for i := range services {
@@ -52,7 +57,7 @@ func TestEachOrderIsOneTrace(t *testing.T) {
 				"OTEL_EXPORTER_OTLP_PROTOCOL=grpc", "OTEL_BSP_SCHEDULE_DELAY=100"}
 		}
 	}
-	s := newSaga(t, localkafka.Embedded, services)
+	s := newSaga(t, kind, services)
 	b := &traced{saga: s, teller: newTeller(s.bundle, contract.TopicReplies)}
 	flows := []struct {
 		name string
@@ -64,8 +69,8 @@ func TestEachOrderIsOneTrace(t *testing.T) {
 		{"rejected", b.rejected}, {"wait expires", b.waitExpires}, {"hold expires", b.holdExpires},
 		{"command", b.command}, {"command with a trace", b.tracedCommand},
 	}
-	accounts := b.accounts(tracedOrders, "100.00")
-	if err := load.Each(t.Context(), tracedOrders, 64, func(i int) error {
+	accounts := b.accounts(tracedOrders[kind], "100.00")
+	if err := load.Each(t.Context(), len(accounts), 64, func(i int) error {
 		flow := flows[i%len(flows)]
 		if err := flow.run(flow.name, accounts[i]); err != nil {
 			return fmt.Errorf("%s: %w", flow.name, err)
@@ -112,6 +117,7 @@ func (b *traced) check(traces map[string][]otlptest.Span) error {
 				span.Attribute("cloudevents.event_type")}] = way
 		}
 	}
+	errs = append(errs, apart(traces, spans)...)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, want := range b.told {
@@ -123,6 +129,46 @@ func (b *traced) check(traces map[string][]otlptest.Span) error {
 		errs = append(errs[:10], fmt.Errorf("and %d more", len(errs)-10))
 	}
 	return errors.Join(errs...)
+}
+
+// later are the spans that go on with an order from outside its trace. Each must link to where the payment began.
+var later = []string{"settle confirm", "settle reject", "settle refund", "settle cancel", "settle expire",
+	"settle inventory"}
+
+// apart returns what is not connected: an order is its own trace and all that are linked to it. Those of batches, which
+// are about many orders, do not count.
+func apart(traces map[string][]otlptest.Span, spans map[string]otlptest.Span) (errs []error) {
+	placed := map[string]string{} // the traces of orders
+	for id, trace := range traces {
+		for _, span := range trace {
+			if span.Attribute("cloudevents.event_type") == contract.OrderPlacedType {
+				placed[span.Attribute("cloudevents.event_subject")] = id
+			}
+		}
+	}
+	for id, trace := range traces {
+		linked := map[string]bool{id: true}
+		for _, span := range trace {
+			if !slices.Contains(later, span.Name) {
+				continue
+			}
+			if len(span.Links) != 1 {
+				errs = append(errs, fmt.Errorf("%s has %d links", span.Name, len(span.Links)))
+				continue
+			}
+			to := span.Links[0]
+			linked[hex.EncodeToString(to.TraceId)] = true
+			if to := spans[fmt.Sprintf("%x%x", to.TraceId, to.SpanId)]; to.Span != nil && to.Name != "settle payment" {
+				errs = append(errs, fmt.Errorf("%s links to %s", span.Name, to.Name))
+			}
+		}
+		for _, span := range trace {
+			if order := span.Attribute("cloudevents.event_subject"); placed[order] != "" && !linked[placed[order]] {
+				errs = append(errs, fmt.Errorf("%s of %s has no link to the trace of the order", span.Name, order))
+			}
+		}
+	}
+	return errs
 }
 
 // The ways of an event of a payment, upwards.
@@ -294,7 +340,7 @@ func (b *traced) waitExpires(flow string, account uuid.UUID) error {
 	return err
 }
 
-// The end of a hold that nobody confirms is a trace of its own.
+// The end of a hold that nobody confirms is a trace of its own, which is linked to the order's.
 func (b *traced) holdExpires(flow string, account uuid.UUID) error {
 	id, err := b.held(account, "5s")
 	b.expect(flow, id, contract.PaymentFailedType, ofHold)

@@ -17,8 +17,8 @@ type Batch struct {
 	name   string
 	kind   trace.SpanKind
 	begun  time.Time
-	spans  []trace.Span          // the batch's and those of messages
-	own    map[trace.SpanID]bool // their IDs, once Resume needs them
+	spans  []trace.Span                // the batch's and those of messages
+	own    map[trace.SpanID]trace.Span // those of messages, once they are looked for
 }
 
 // Batch begins a batch. name and kind are those of its own span.
@@ -82,18 +82,34 @@ func (b *Batch) Resume(traceparent, name string, options ...trace.SpanStartOptio
 	if !b.Records(traceparent) {
 		return traceparent
 	}
-	if b.own == nil {
-		b.own = make(map[trace.SpanID]bool, len(b.spans))
-		for _, span := range b.spans {
-			b.own[span.SpanContext().SpanID()] = true
-		}
-	}
 	ctx := WithTraceparent(context.Background(), traceparent)
-	if b.own[trace.SpanContextFromContext(ctx).SpanID()] {
+	if b.find(ctx) != nil {
 		return traceparent
 	}
 	_, goesOn = b.begin(ctx, name, options...)
 	return goesOn
+}
+
+// Follow links the span of a message, which goes on with the traceparent that Begin returned, to the span that begun
+// names: the message is about something that began there, in a trace of its own.
+func (b *Batch) Follow(goesOn, begun string) {
+	if !b.Records(goesOn) || !Sampled(begun) {
+		return
+	}
+	if span := b.find(WithTraceparent(context.Background(), goesOn)); span != nil {
+		span.AddLink(trace.Link{SpanContext: trace.SpanContextFromContext(WithTraceparent(context.Background(), begun))})
+	}
+}
+
+// find returns the span of a message that this batch has begun and whose trace context is in ctx, or nil.
+func (b *Batch) find(ctx context.Context) trace.Span {
+	if b.own == nil {
+		b.own = make(map[trace.SpanID]trace.Span, len(b.spans))
+		for _, span := range b.spans {
+			b.own[span.SpanContext().SpanID()] = span
+		}
+	}
+	return b.own[trace.SpanContextFromContext(ctx).SpanID()]
 }
 
 // WithBatch returns a context by which BatchOf finds the batch.

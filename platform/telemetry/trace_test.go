@@ -168,6 +168,45 @@ func TestABatchLinksToItsMessages(t *testing.T) {
 	}
 }
 
+// A message that goes on with something is linked to where that began, if both are recorded.
+func TestAMessageFollowsWhatItIsAbout(t *testing.T) {
+	other := strings.ReplaceAll(sampledParent, "4", "5")
+	for name, test := range map[string]struct {
+		came, begun string
+		links       int
+	}{
+		"both recorded":    {sampledParent, other, 1},
+		"only the message": {sampledParent, unsampledParent, 0},
+		"nothing is known": {sampledParent, "", 0},
+		"not the message":  {unsampledParent, other, 0},
+	} {
+		tracer, collected := tracer(t)
+		batch := tracer.Batch("batch", trace.SpanKindInternal)
+		batch.Begin(other, "another")
+		_, goesOn := batch.Begin(test.came, "message")
+		batch.Follow(goesOn, test.begun)
+		batch.Follow(test.came, test.begun) // which this batch has not begun
+		batch.End(nil)
+		links := 0
+		for _, span := range collected() {
+			if span.Name == "batch" {
+				continue
+			}
+			links += len(span.Links)
+			for _, link := range span.Links {
+				if span.Name != "message" || hex.EncodeToString(link.TraceId) != TraceID(test.begun) {
+					t.Errorf("%s: %s links to %x", name, span.Name, link.TraceId)
+				}
+			}
+		}
+		if links != test.links {
+			t.Errorf("%s: %d links", name, links)
+		}
+	}
+	var none *Batch
+	none.Follow(sampledParent, other)
+}
+
 func TestSampling(t *testing.T) {
 	sampled := WithTraceparent(context.Background(), sampledParent)
 	unsampled := WithTraceparent(context.Background(), unsampledParent)

@@ -20,6 +20,7 @@ var uncovered = map[string]string{
 	"operations.description": "a client's text",
 	"operations.note":        "a client's text",
 	"operations.fingerprint": "made of a client's texts",
+	"operations.traceparent": "for operators only",
 	"payments.note":          "a client's text",
 	"chain_unlinked.at":      "", // is covered where the batch has entries
 }

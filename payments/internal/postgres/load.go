@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -101,6 +102,28 @@ func loadReferences(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, request
 		book.PutPayment(paymentOf(row))
 		return nil
 	})
+}
+
+// Begun reads for each request the traceparent of the operation with which that began which the request refers to; ""
+// where it refers to nothing, or to what is not recorded.
+func (s *Store) Begun(ctx context.Context, tx *sqlx.Tx, requests []ledger.Request) (traceparents []string, err error) {
+	var operations lookup
+	of := make([]uuid.UUID, len(requests))
+	for i, r := range requests {
+		refs := r.References()
+		of[i] = cmp.Or(refs.Order, refs.Hold, refs.Wait, refs.Operation) // each has the ID of its operation
+		operations.add(of[i], r.Lane)
+	}
+	found := make(map[uuid.UUID]string, len(operations.ids))
+	err = find(ctx, tx, operations, "operations", "id", "id, traceparent", func(op ledger.Operation) error {
+		found[op.ID] = op.Traceparent
+		return nil
+	})
+	traceparents = make([]string, len(requests))
+	for i, id := range of {
+		traceparents[i] = found[id]
+	}
+	return traceparents, err
 }
 
 // lookup is rows that are to be found, as columns.

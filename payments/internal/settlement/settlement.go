@@ -79,6 +79,9 @@ func (s *Settlement) Settle(ctx context.Context, tx *sqlx.Tx, messages []postgre
 	if err := s.store.Save(ctx, tx, changes, b.book.Entered); err != nil {
 		return nil, err
 	}
+	if err := s.follow(ctx, tx, b); err != nil {
+		return nil, err
+	}
 	told := slices.Concat(changes.Payments, changes.Repeated)
 	events := make([]outbox.Message, len(told), len(told)+len(b.replies))
 	for i, p := range told {
@@ -107,6 +110,28 @@ func (s *Settlement) Settle(ctx context.Context, tx *sqlx.Tx, messages []postgre
 		s.report(b.requests, ended, b.expired, changes)
 		s.settled(Result{Operations: b.operations, More: len(changes.Resumes) > 0, Inventory: len(awaiting) > 0})
 	}, nil
+}
+
+// follow links the spans of requests to those in which began what they are about: the order's payment, the hold, the
+// operation, or the same request when it came for the first time. It costs a look at the operations of those that are
+// recorded.
+func (s *Settlement) follow(ctx context.Context, tx *sqlx.Tx, b *batch) error {
+	spans := telemetry.BatchOf(ctx)
+	var recorded []ledger.Request
+	for _, r := range b.requests {
+		if !spans.Records(r.Traceparent) {
+			continue
+		}
+		recorded = append(recorded, r)
+		if op, ok := b.book.Operation(r.ID); ok && op.Seq != r.Seq {
+			spans.Follow(r.Traceparent, op.Traceparent)
+		}
+	}
+	begun, err := s.store.Begun(ctx, tx, recorded)
+	for i, traceparent := range begun {
+		spans.Follow(recorded[i].Traceparent, traceparent)
+	}
+	return err
 }
 
 // awaitingInventory returns the orders that wait for their goods from now on.
@@ -234,6 +259,9 @@ func (b *batch) apply() (ledger.Changes, error) {
 			continue
 		}
 		b.operations = append(b.operations, op)
+		if op.Seq == r.Seq && telemetry.Sampled(r.Traceparent) {
+			op.Traceparent = r.Traceparent
+		}
 		if r.Kind() == ledger.KindExpire && op.Seq == r.Seq {
 			b.expired = append(b.expired, op)
 		}

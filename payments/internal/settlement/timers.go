@@ -26,7 +26,7 @@ const expiryInterval = 500 * time.Millisecond
 // Expiry ends holds and waiting requests whose time is over. It moves no money: like everybody else it puts messages
 // into the inbox, so an expiry cannot race with a capture. Then it calls wake. Any number of instances may run.
 //
-// What has waited goes on in the trace in which it began. A hold has no trace by then, so its end has one of its own.
+// What has waited goes on in the trace in which it began. The end of a hold has one of its own, see Settlement.
 func Expiry(store *postgres.Store, tracer *telemetry.Tracer, log *slog.Logger, wake func()) stage.Loop {
 	return timer("expiry", log, expiryInterval, wake, func(ctx context.Context) (int, error) {
 		return store.Expire(ctx, func(d postgres.Deadline) postgres.Message {
