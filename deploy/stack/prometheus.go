@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+
+	"github.com/altyn-pay/altyn/platform/identity"
 )
 
 // PrometheusName is the name of that part.
@@ -43,6 +45,7 @@ func (s *Stack) addPrometheus() {
 // prometheusConfig says what deploy/observability/prometheus.yml says of the Compose form.
 func (s *Stack) prometheusConfig() map[string]any {
 	var jobs []any
+	issuer := s.issuer()
 	for _, program := range []string{Gateway, Orders, Payments} {
 		var targets []any
 		job := map[string]any{"job_name": program}
@@ -56,6 +59,10 @@ func (s *Stack) prometheusConfig() map[string]any {
 			if scheme(service) == "https://" { // on this machine, whatever name the certificate has
 				job["scheme"], job["tls_config"] = "https", map[string]bool{"insecure_skip_verify": true}
 			}
+		}
+		if issuer != "" { // the operators' planes ask for a token
+			job["oauth2"] = map[string]any{"client_id": PrometheusName + "@operators", "client_secret": "any",
+				"scopes": []identity.Scope{identity.Operator}, "token_url": issuer + "/oauth/token"}
 		}
 		job["static_configs"] = targets
 		jobs = append(jobs, job)

@@ -10,7 +10,6 @@ func TestPrometheusScrapesAllInstances(t *testing.T) {
 	for i := range services {
 		services[i].AdminAddr = loopbackAddr(uint16(9000 + i))
 	}
-	services = append(services, Service{Name: Issuer, Program: Issuer, AdminAddr: ":1"})
 	s := &Stack{opts: Options{Services: services, Prometheus: Prometheus{Rules: "/alerts.yml"}}}
 	got, err := json.Marshal(s.prometheusConfig()["scrape_configs"])
 	if err != nil {
@@ -25,5 +24,22 @@ func TestPrometheusScrapesAllInstances(t *testing.T) {
 		target("9004", "payments-worker") + `]}]`
 	if string(got) != want {
 		t.Errorf("it scrapes\n%s, not\n%s", got, want)
+	}
+}
+
+// The operators' planes want a token where there are any.
+func TestPrometheusShowsATokenOfTheIssuer(t *testing.T) {
+	services := append(Instances(1, 1, 0), Service{Name: Issuer, Program: Issuer, Addr: "127.0.0.1:9", AdminAddr: ":1"})
+	s := &Stack{opts: Options{Services: services}}
+	jobs, _ := s.prometheusConfig()["scrape_configs"].([]any)
+	for _, job := range jobs {
+		got, err := json.Marshal(job.(map[string]any)["oauth2"])
+		if want := `{"client_id":"prometheus@operators","client_secret":"any","scopes":["operator"],` +
+			`"token_url":"http://127.0.0.1:9/oauth/token"}`; err != nil || string(got) != want {
+			t.Errorf("%v: it shows %s, not %s", err, got, want)
+		}
+	}
+	if len(jobs) != 3 { // the issuer has no metrics that anything asks for
+		t.Errorf("it scrapes %v", jobs)
 	}
 }

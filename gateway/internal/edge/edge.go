@@ -137,6 +137,7 @@ func New(cfg Config, logger *slog.Logger, registry *prometheus.Registry, tracer 
 		health.Add("tokens", tokens.Ready)
 		health.Show("issuer", tokens.Fresh)
 	}
+	registry.MustRegister(health)
 	router.Get("/healthz", health.Live().ServeHTTP)
 	router.Get("/readyz", health.Ready().ServeHTTP)
 

@@ -475,6 +475,18 @@ func TestReadiness(t *testing.T) {
 			if response, _, _ := g.do(t, newRequest(t, "GET", g.url+"/healthz", nil)); response.StatusCode != 200 {
 				t.Errorf("healthz: %s", response.Status)
 			}
+			metrics, request := httptest.NewRecorder(), httptest.NewRequest("GET", "/metrics", nil)
+			request.Host = "localhost"
+			g.Admin.ServeHTTP(metrics, request)
+			for _, check := range []string{"orders", "payments"} {
+				value := "0"
+				if strings.Contains(test.body, `"`+check+`":"ok"`) {
+					value = "1"
+				}
+				if line := `altyn_check_ok{check="` + check + `"} ` + value + "\n"; !strings.Contains(metrics.Body.String(), line) {
+					t.Errorf("/metrics lacks %s", line)
+				}
+			}
 		})
 	}
 }
