@@ -170,4 +170,8 @@ type Operation struct {
 	Reason      string    `json:"reason,omitempty"`
 	CreatedAt   Time      `json:"created_at"`
 	SettledAt   Time      `json:"settled_at,omitzero" validate:"optional"`
+
+	// who asked for it: the sub of the token; only for that subject, and for those who may read what is not their own
+	Subject        string `json:"subject,omitempty" example:"alice"`
+	IdempotencyKey string `json:"idempotency_key,omitempty" example:"top-up-17"` // as subject
 } // @name Operation

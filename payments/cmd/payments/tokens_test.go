@@ -83,6 +83,7 @@ func TestCommandsNeedTokens(t *testing.T) {
 			t.Errorf("%v is answered %s %s, want %s", reply.CommandID, got, reply.Detail, want[*reply.CommandID])
 		}
 	}
+	b.Until(2, `SELECT count(*) FROM operations WHERE tenant = 'shop' AND subject = 'till' AND command_id IS NOT NULL`)
 
 	order := uuid.New()
 	b.Produce(goods(order, contract.InventoryCompleted),

@@ -130,7 +130,7 @@ func (c *collector) payment(ctx context.Context, by identity.Reach, order uuid.U
 func (c *collector) operations(ctx context.Context, by identity.Reach, order uuid.UUID) error {
 	pays, err := c.store.Operation(ctx, by, order)
 	if err == nil {
-		err = c.settled(ctx, pays, "The event "+contract.OrderPlacedType+" came in, and its payment was accepted")
+		err = c.settled(ctx, by, pays, "The event "+contract.OrderPlacedType+" came in, and its payment was accepted")
 	}
 	if err != nil && !errors.Is(err, postgres.ErrNotFound) { // a cancellation that overtakes its order leaves none
 		return err
@@ -140,7 +140,7 @@ func (c *collector) operations(ctx context.Context, by identity.Reach, order uui
 		return err
 	}
 	for _, op := range steps {
-		if err := c.settled(ctx, &op, ""); err != nil {
+		if err := c.settled(ctx, by, &op, ""); err != nil {
 			return err
 		}
 	}
@@ -172,12 +172,19 @@ func settledAt(chain []explain.Step) (at contract.Time) {
 }
 
 // settled adds what an operation has come to. came says how it came in; "" is as the operation says.
-func (c *collector) settled(ctx context.Context, op *ledger.Operation, came string) error {
-	shown, err := c.present.Operation(op)
+func (c *collector) settled(ctx context.Context, by identity.Reach, op *ledger.Operation, came string) error {
+	shown, err := c.present.Operation(op, by)
 	if err != nil {
 		return err
 	}
-	steps := []explain.Step{received(shown, came)}
+	cancelled, err := c.cancellation(ctx, by, op)
+	if err != nil {
+		return err
+	}
+	if len(cancelled) > 0 {
+		shown.Note = "" // it is the cancellation's
+	}
+	steps := append([]explain.Step{received(shown, came)}, cancelled...)
 	if op.Status == ledger.Created {
 		c.chains = append(c.chains, steps)
 		return nil
@@ -214,6 +221,24 @@ func (c *collector) settled(ctx context.Context, op *ledger.Operation, came stri
 	return nil
 }
 
+// cancellation is how the cancellation of an operation came in; nothing where there is none, or none in reach.
+func (c *collector) cancellation(ctx context.Context, by identity.Reach, op *ledger.Operation) ([]explain.Step, error) {
+	if op.CancelledBy == uuid.Nil {
+		return nil, nil
+	}
+	cancel, err := c.store.Operation(ctx, by, op.CancelledBy)
+	if errors.Is(err, postgres.ErrNotFound) { // whoever is paid does not reach the account of who pays
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	shown, err := c.present.Operation(cancel, by)
+	s := received(shown, "Its cancellation was accepted")
+	s.OperationID = op.ID // clients see no record of the cancellation
+	return []explain.Step{s}, err
+}
+
 func (c *collector) entryOf(account postgres.Account, e postgres.Entry) (explain.Entry, error) {
 	currency, err := c.present.Currency(e.Currency)
 	return explain.Entry{
@@ -238,7 +263,7 @@ func (c *collector) operation(ctx context.Context, by identity.Reach) error {
 	stored, err := c.store.Operation(ctx, by, op.ID)
 	switch {
 	case err == nil:
-		err = c.settled(ctx, stored, "")
+		err = c.settled(ctx, by, stored, "")
 	case errors.Is(err, postgres.ErrNotFound): // it is in the inbox
 		c.chains = append(c.chains, []explain.Step{received(*op, "")})
 		err = nil
@@ -351,16 +376,21 @@ func eventOf(m outbox.Undelivered) explain.Event {
 	return e
 }
 
-// received is how an operation came in.
+// received is how an operation came in; "" is as the operation says.
 func received(op contract.Operation, came string) explain.Step {
 	if came == "" {
 		came = fmt.Sprintf("The %s%s was accepted", op.Operation, amountOf(op))
-		switch {
-		case op.CommandID != uuid.Nil:
-			came += fmt.Sprintf(", as the command %s", op.CommandID)
-		case op.OrderID == uuid.Nil && op.ID.Version() == 5:
-			came += ", with a key of its client"
-		}
+	}
+	if op.Subject != "" {
+		came += ", by " + op.Subject
+	}
+	switch {
+	case op.CommandID != uuid.Nil:
+		came += ", as the command " + op.CommandID.String()
+	case op.IdempotencyKey != "":
+		came += ", key " + op.IdempotencyKey
+	case op.OrderID == uuid.Nil && op.ID.Version() == 5: // somebody else's, or from before keys were kept
+		came += ", with a key of its client"
 	}
 	s := stepAt(op.CreatedAt, "received", "%s.", came)
 	if op.Note != "" {

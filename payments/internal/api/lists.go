@@ -94,7 +94,7 @@ func (a *API) writeOperations(w http.ResponseWriter, r *http.Request, f postgres
 	return httpserver.WriteList(w, r, func(ctx context.Context, below int64, limit int) (
 		[]ledger.Operation, int64, error) {
 		return a.store.Operations(ctx, by, f, below, limit)
-	}, func(op ledger.Operation) (contract.Operation, error) { return a.present.Operation(&op) })
+	}, func(op ledger.Operation) (contract.Operation, error) { return a.present.Operation(&op, by) })
 }
 
 // listPayments lists payments of orders.

@@ -355,3 +355,105 @@ func TestOrdersOfTenants(t *testing.T) {
 		}
 	}
 }
+
+// Who has asked for something, with which key and why, is kept of every request. It is told those who may read what is
+// not their own; who may not learns it of his own requests alone, in every answer there is.
+func TestWhoHasAsked(t *testing.T) {
+	s := openShop(t)
+	const clerk, secret = "clerk-7", "secret-"
+	boss, alice := []string{"Authorization", s.by("shop", "boss", everything)},
+		[]string{"Authorization", s.by("shop", "alice", own)}
+	as := func(subject, scopes, key string) []string {
+		return []string{"Authorization", s.by("shop", subject, scopes), "Idempotency-Key", key}
+	}
+	account, money := "/api/v1/accounts/"+s.account, `{"amount": "2", "currency": "RUB"}`
+	kept := make(map[string]string) // of each operation who has asked for it, and with which key
+	id := func(a paymentstest.Answer, who string) string {
+		t.Helper()
+		if a.Status >= 300 {
+			t.Fatalf("%s: %d %v", who, a.Status, a.Body)
+		}
+		id := a.Body["id"].(string)
+		kept[id] = who
+		return id
+	}
+	deposit := as(clerk, "money:in", secret+"in")
+	deposited := id(s.Post(account+"/deposits", money, deposit...), clerk+" "+secret+"in")
+	id(s.Post(account+"/withdrawals", money, as(clerk, "money:out", secret+"out")...), clerk+" "+secret+"out")
+	mine := id(s.Post(account+"/holds", money, as("alice", own, "mine")...), "alice mine")
+	id(s.Post("/api/v1/holds/"+mine+"/release", nil, as(clerk, "money:out", secret+"release")...),
+		clerk+" "+secret+"release")
+	kept[s.hold], kept[s.waiting], kept[s.order] = "boss ", "boss ", " "
+	s.Expect(s.Call("POST", "/api/v1/operations/"+s.waiting+"/cancel", `{"reason": "no longer needed"}`,
+		as(clerk, "money:out", secret+"cancel")...), 200)
+	step := "/api/v1/payments/" + s.order
+	s.Expect(s.Call("POST", step+"/confirm", nil, as(clerk, "payments:write", secret+"confirm")...), 200)
+	s.Expect(s.Call("POST", step+"/refund", `{"reason": "damaged"}`, as(clerk, "payments:write", secret+"refund")...), 200)
+	item := `"operation": "deposit", "account_id": "` + s.account + `", "amount": "1", "currency": "RUB"}`
+	batch := s.Call("POST", paymentstest.BatchPath, paymentstest.BatchOf(`{`+item,
+		`{"command_id": "`+uuid.NewString()+`", `+item), as(clerk, "money:in", secret+"batch")...)
+	for i, key := range []string{secret + "batch", ""} {
+		op := batch.Body["items"].([]any)[i].(map[string]any)["operation"].(map[string]any)
+		kept[op["id"].(string)] = clerk + " " + key
+	}
+	var rows []string
+	if err := s.Owner.SelectContext(s.Context(), &rows, `
+		SELECT concat_ws(' ', operation, subject, key, note) FROM operations
+		WHERE operation <> 'payment' ORDER BY 1`); err != nil {
+		t.Fatal(err)
+	}
+	want := strings.Join([]string{
+		"cancel_operation clerk-7 secret-cancel no longer needed", "capture clerk-7 secret-confirm ", "create_account boss  ",
+		"deposit boss  ", "deposit clerk-7  ", "deposit clerk-7 secret-batch ", "deposit clerk-7 secret-in ",
+		"hold alice mine ", "hold boss  ", "refund clerk-7 secret-refund damaged", "release clerk-7 secret-release ",
+		"withdraw boss  no longer needed", "withdraw clerk-7 secret-out ",
+	}, "\n")
+	if got := strings.Join(rows, "\n"); got != want {
+		t.Errorf("kept is\n%s\nwant\n%s", got, want)
+	}
+	for op, who := range kept {
+		a := s.Call("GET", "/api/v1/operations/"+op, nil, boss...)
+		subject, _ := a.Body["subject"].(string)
+		key, _ := a.Body["idempotency_key"].(string)
+		if got := subject + " " + key; got != who {
+			t.Errorf("%v is told to be of %q, want %q", a.Body, got, who)
+		}
+	}
+	tells := func(headers []string, path string) string {
+		a := s.Call("GET", path, nil, headers...)
+		if a.Status != 200 {
+			t.Errorf("%s: %d %v", path, a.Status, a.Body)
+		}
+		return fmt.Sprint(a.Body)
+	}
+	for path, text := range map[string]string{
+		"/api/v1/operations/" + deposited + "/explain": "The deposit of 2.00 RUB was accepted, by clerk-7, key secret-in.",
+		"/api/v1/operations/" + s.waiting + "/explain": "Its cancellation was accepted, by clerk-7, key secret-cancel. " +
+			`Note: "no longer needed".`,
+		step + "/explain":    "The refund of 10.00 RUB was accepted, by clerk-7, key secret-refund.",
+		"/api/v1/operations": clerk, account + "/operations": secret,
+	} {
+		if got := tells(boss, path); !strings.Contains(got, text) {
+			t.Errorf("%s tells the boss %s, without %q", path, got, text)
+		}
+	}
+	paths := []string{"/api/v1/operations", account + "/operations", account + "/entries", step, step + "/explain"}
+	for op := range kept {
+		paths = append(paths, "/api/v1/operations/"+op, "/api/v1/operations/"+op+"/explain")
+	}
+	for _, path := range paths {
+		if got := tells(alice, path); strings.Contains(got, clerk) || strings.Contains(got, "boss") ||
+			strings.Contains(got, secret) {
+			t.Errorf("%s tells alice %s", path, got)
+		}
+	}
+	if list, _ := s.export("/api/v1/operations", "text/csv", alice...); strings.Contains(list, clerk) ||
+		strings.Contains(list, secret) || !strings.Contains(list, "alice,mine") {
+		t.Errorf("the list tells alice %s", list)
+	}
+	s.Expect(s.Call("GET", "/api/v1/operations/"+mine, nil, alice...), 200, "subject", "alice", "idempotency_key", "mine")
+	// Who repeats a request learns nothing of who has sent it first, whatever he may write.
+	s.Expect(s.Post(account+"/deposits", money, deposit...), 201, "subject", clerk, "idempotency_key", secret+"in")
+	other := s.Post(account+"/deposits", money, as("clerk-8", "money:in", secret+"in")...)
+	s.Expect(other, 201, "id", deposited, "subject", nil, "idempotency_key", nil)
+}

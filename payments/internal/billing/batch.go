@@ -88,7 +88,7 @@ func (s *Service) doItems(ctx context.Context, items []item, call Call, results 
 		case ended[i] != nil:
 			result.Err = &Refusal{ended[i].Reason, shown(requests[i])}
 		default:
-			if result.Operation, err = s.present.Operation(out.operation); err != nil {
+			if result.Operation, err = s.present.Operation(out.operation, call.own()); err != nil {
 				return err
 			}
 		}
@@ -148,6 +148,7 @@ func (b batch) item(key string, index int, c contract.Command) (it item, err err
 		it.asked.CommandID = *c.CommandID
 		scope, key = contract.TopicCommands, c.CommandID.String()
 	case key != "":
+		it.asked.Key = key
 		key = keyOfItem(key, index)
 	}
 	it.request = it.asked

@@ -72,6 +72,10 @@ func (c Call) wait() time.Duration {
 	return resultWait
 }
 
+// own is what the answer to a call may show of those who have asked for operations: a right to write is none to learn
+// of others.
+func (c Call) own() identity.Reach { return identity.Reach{Tenant: c.Who.Tenant, Owner: c.Who.Subject} }
+
 // enough reports whether the client need not wait for the operation any longer. A client that does not say how long it
 // waits is told at once when its request waits for money.
 func (c Call) enough(op *ledger.Operation) bool {
@@ -120,7 +124,7 @@ func (s *Service) Submit(ctx context.Context, c contract.Command, call Call) (Re
 	if err := outcomes[0].err; err != nil {
 		return result, err
 	}
-	result.Operation, err = s.present.Operation(outcomes[0].operation)
+	result.Operation, err = s.present.Operation(outcomes[0].operation, call.own())
 	return result, err
 }
 
@@ -144,9 +148,10 @@ func (s *Service) request(ctx context.Context, c contract.Command, call Call) (l
 	return request, outcomes[0].Err
 }
 
-// identify gives a request its ID. A request keeps the ID under which an earlier version has accepted it, derived from
-// the key as it was sent.
+// identify gives a request its key and its ID. A request keeps the ID under which an earlier version has accepted it,
+// derived from the key as it was sent.
 func (s *Service) identify(ctx context.Context, r *ledger.Request, call Call) error {
+	r.Key = call.Key
 	if call.SentKey != "" {
 		before := *r
 		if err := Identify(&before, call.Scope, call.SentKey); err != nil {
@@ -207,5 +212,5 @@ func (s *Service) Operation(
 	if err != nil {
 		return contract.Operation{}, NotFound(err, ledger.OperationNotFound)
 	}
-	return s.present.Operation(op)
+	return s.present.Operation(op, by)
 }

@@ -46,7 +46,7 @@ func Read(c contract.Command, who identity.Identity, named postgres.Named, curre
 		}
 	}
 	f := fields{c, by, named, currencies, nil}
-	request := ledger.Request{By: by}
+	request := ledger.Request{By: by, Subject: who.Subject}
 	switch ledger.Kind(c.Operation) {
 	case ledger.KindCreateAccount:
 		request.Command = ledger.CreateAccount{Owner: f.owner(), Reference: c.Reference}

@@ -69,6 +69,7 @@ func (s *Service) stepRequest(
 	if request.By, err = who.Reach(Scope(step.Kind)); err != nil {
 		return request, err
 	}
+	request.Subject = who.Subject
 	var code string
 	if request.AccountID, code, err = s.store.PayerOf(ctx, request.By, step.OrderID); err != nil {
 		return request, NotFound(err, ledger.PaymentNotFound)

@@ -11,6 +11,7 @@ import (
 	"github.com/altyn-pay/altyn/payments/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/httpserver"
+	"github.com/altyn-pay/altyn/platform/identity"
 	"github.com/altyn-pay/altyn/platform/money"
 	"github.com/altyn-pay/altyn/platform/outbox"
 )
@@ -32,13 +33,17 @@ func (p Presenter) Currency(code string) (money.Currency, error) {
 	return currency, nil
 }
 
-// Operation is an operation's record.
-func (p Presenter) Operation(op *ledger.Operation) (contract.Operation, error) {
+// Operation is an operation's record. It says who asked for it and with which key if by covers that subject: who is
+// restricted to an owner learns of no other subject.
+func (p Presenter) Operation(op *ledger.Operation, by identity.Reach) (contract.Operation, error) {
 	out := contract.Operation{
 		ID: op.ID, Operation: string(op.Kind), AccountID: op.AccountID, ToAccountID: op.ToAccountID, HoldID: op.HoldID,
 		OrderID: op.OrderID, CommandID: op.CommandID, Reference: op.Reference, Description: op.Description, Note: op.Note,
 		Currency: op.Currency, Status: string(op.Status), Reason: string(op.Reason),
 		CreatedAt: contract.Time(op.CreatedAt), SettledAt: contract.Time(op.SettledAt),
+	}
+	if by.Covers(op.Tenant, op.Subject) {
+		out.Subject, out.IdempotencyKey = op.Subject, op.Key
 	}
 	if op.Currency == "" {
 		return out, nil
@@ -167,6 +172,7 @@ func (p Presenter) fill(reply *contract.Reply, how ReplyTo, book *ledger.Book, r
 		reply.Code, reply.Status, reply.Reason = code, string(ledger.Error), reason
 	}
 	cancel, cancels := r.Command.(ledger.CancelOperation)
+	own := identity.Reach{Tenant: r.By.Tenant, Owner: r.Subject}
 	switch {
 	case r.Discarded && op == nil:
 		refuse(Status(ledger.Discarded), string(ledger.Discarded))
@@ -194,14 +200,14 @@ func (p Presenter) fill(reply *contract.Reply, how ReplyTo, book *ledger.Book, r
 	case cancels:
 		reply.Code, reply.Status, reply.OperationID = Code(op), string(op.Status), &cancel.OperationID
 		if ended, ok := book.Operation(cancel.OperationID); ok {
-			reply.Body, err = p.Operation(ended)
+			reply.Body, err = p.Operation(ended, own)
 		}
 	default:
 		reply.Code, reply.Status, reply.OperationID = Code(op), string(op.Status), &op.ID
 		if account, ok := book.Account(op.AccountID); ok && op.Kind == ledger.KindCreateAccount {
 			reply.Body, err = p.Account(postgres.Account{Account: account})
 		} else {
-			reply.Body, err = p.Operation(op)
+			reply.Body, err = p.Operation(op, own)
 		}
 	}
 	return err

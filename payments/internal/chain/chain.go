@@ -8,8 +8,8 @@
 // comes a moment after its batch is as good as one in the batch itself, and costs a batch less than half.
 //
 // A hash covers amounts, IDs, statuses, codes, numbers and times; never a text that a client has written, or anything
-// made of one, so that personal data can be erased. The owner of an account, who may do everything with it, is covered
-// by a hash with a salt, which is erased with the owner.
+// made of one, nor who has asked for something, so that personal data can be erased. The owner of an account, who may
+// do everything with it, is covered by a hash with a salt, which is erased with the owner.
 package chain
 
 import (

@@ -20,7 +20,10 @@ type Operation struct {
 	ToAccountID uuid.UUID     `db:"to_account_id"`
 	HoldID      uuid.UUID     `db:"hold_id"`
 	OrderID     uuid.UUID     `db:"order_id"`
-	CommandID   uuid.UUID     `db:"command_id"` // the client's own, where the request was a command with one
+	CommandID   uuid.UUID     `db:"command_id"`   // the client's own, where the request was a command with one
+	Subject     string        `db:"subject"`      // who asked for it; "" where nobody is told apart
+	Key         string        `db:"key"`          // the client's, with which it was asked for; "" for none
+	CancelledBy uuid.UUID     `db:"cancelled_by"` // the record of the CancelOperation that ended it
 	Currency    string        `db:"currency"`
 	Amount      int64         `db:"amount"`
 	Status      Status        `db:"status"`
@@ -77,7 +80,7 @@ func (c CancelOperation) settle(b *Book, _ *Operation, r Request) Reason {
 	case op.Status != Created:
 		return OperationFinal
 	}
-	op.Note = c.Note
+	op.Note, op.CancelledBy = c.Note, r.ID
 	b.finish(b.waits[op.ID], Cancelled)
 	return ""
 }

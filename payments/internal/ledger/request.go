@@ -22,7 +22,9 @@ type Request struct {
 	Fingerprint uuid.NullUUID   // tells other requests under the same ID apart; set where the request came with a key
 	ReceivedAt  time.Time       // by the database's clock
 	Traceparent string          // is passed on to the events that follow
-	By          identity.Reach  // who asks; see Strange
+	By          identity.Reach  // what the one who asks reaches; see Strange
+	Subject     string          // who asks: the sub of the token; "" where nobody is told apart
+	Key         string          // the client's idempotency key, of which the ID was made; a command's is its CommandID
 	Discarded   bool            // an operator gave it up: it ends in error, whatever it asks for
 	CommandID   uuid.UUID       // the client's own ID of a command
 	Reply       json.RawMessage // how the sender wants to be answered, in its own form; nil if nobody waits for a reply
@@ -185,7 +187,7 @@ func (r Request) Operation() *Operation {
 func (r Request) record(op Operation) *Operation {
 	op.ID, op.Lane, op.Seq = r.ID, r.Lane, r.Seq
 	op.Tenant, op.AccountID, op.CommandID = r.By.Normal().Tenant, r.AccountID, r.CommandID
-	op.Fingerprint, op.CreatedAt = r.Fingerprint, r.ReceivedAt
+	op.Subject, op.Key, op.Fingerprint, op.CreatedAt = r.Subject, r.Key, r.Fingerprint, r.ReceivedAt
 	op.Status = Created
 	return &op
 }
@@ -197,24 +199,31 @@ func (r Request) balance(currency string) Key { return Key{r.AccountID, currency
 type sender struct {
 	CommandID uuid.UUID       `json:"command_id,omitzero"`
 	By        identity.Reach  `json:"by,omitzero"`
+	Subject   string          `json:"subject,omitempty"`
+	Key       string          `json:"key,omitempty"`
 	Reply     json.RawMessage `json:"reply,omitempty"`
 }
 
-// MarshalJSON writes the stored form of a request, which Decode reads: the fields of its command, the command's ID, who
-// asks and the reply, all in one object. The rest of the envelope has columns of its own.
+// senderNames are the names of a sender's fields, as they stand in JSON.
+var senderNames = [][]byte{
+	[]byte(`"command_id"`), []byte(`"by"`), []byte(`"subject"`), []byte(`"key"`), []byte(`"reply"`),
+}
+
+// MarshalJSON writes the stored form of a request, which Decode reads: the fields of its command and those of its
+// sender, all in one object. The rest of the envelope has columns of its own.
 func (r Request) MarshalJSON() ([]byte, error) {
 	text, err := json.Marshal(r.Command)
-	if err != nil || r.CommandID == uuid.Nil && r.Reply == nil && r.By.IsZero() {
+	if err != nil || r.CommandID == uuid.Nil && r.Reply == nil && r.By.IsZero() && r.Subject == "" && r.Key == "" {
 		return text, err
 	}
-	more, err := json.Marshal(sender{r.CommandID, r.By, r.Reply})
+	more, err := json.Marshal(sender{r.CommandID, r.By, r.Subject, r.Key, r.Reply})
 	if err != nil || len(text) == len("{}") {
 		return more, err
 	}
 	return append(append(text[:len(text)-1], ','), more[1:]...), nil
 }
 
-// Decode reads the command, its ID, who asks and the reply from what MarshalJSON wrote for a request of this kind.
+// Decode reads the command and its sender from what MarshalJSON wrote for a request of this kind.
 func (r *Request) Decode(kind Kind, payload []byte) (err error) {
 	traits, ok := kinds[kind]
 	if !ok {
@@ -223,8 +232,7 @@ func (r *Request) Decode(kind Kind, payload []byte) (err error) {
 	if r.Command, err = traits.decode(payload); err != nil {
 		return err
 	}
-	if !bytes.Contains(payload, []byte(`"command_id"`)) && !bytes.Contains(payload, []byte(`"reply"`)) &&
-		!bytes.Contains(payload, []byte(`"by"`)) {
+	if !slices.ContainsFunc(senderNames, func(name []byte) bool { return bytes.Contains(payload, name) }) {
 		return nil // as with every order of the default tenant
 	}
 	var s sender
@@ -238,7 +246,7 @@ func (r *Request) Decode(kind Kind, payload []byte) (err error) {
 		}
 		s.CommandID = reply.CommandID
 	}
-	r.CommandID, r.By, r.Reply = s.CommandID, s.By, s.Reply
+	r.CommandID, r.By, r.Subject, r.Key, r.Reply = s.CommandID, s.By, s.Subject, s.Key, s.Reply
 	return nil
 }
 

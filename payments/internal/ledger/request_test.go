@@ -130,14 +130,17 @@ func TestWhoAsksIsStored(t *testing.T) {
 			Command: deposit, By: identity.Reach{Tenant: "shop", Owner: "alice"}},
 		`{"by":{"owner":"alice"},"reply":{"topic":"t"}}`: {
 			Command: ledger.BalanceQuery{}, By: identity.Reach{Owner: "alice"}, Reply: json.RawMessage(`{"topic":"t"}`)},
+		`{"currency":"RUB","amount":7,"subject":"alice"}`: {Command: deposit, Subject: "alice"},
+		`{"currency":"RUB","amount":7,"key":"k"}`:         {Command: deposit, Key: "k"},
 	} {
 		got, err := json.Marshal(r)
 		if err != nil || string(got) != text {
 			t.Errorf("stored as %s, %v\nwant %s", got, err, text)
 		}
 		var read ledger.Request
-		if err := read.Decode(r.Kind(), []byte(text)); err != nil || read.By.Normal() != r.By.Normal() {
-			t.Errorf("%s is read as %+v, %v", text, read.By, err)
+		if err := read.Decode(r.Kind(), []byte(text)); err != nil || read.By.Normal() != r.By.Normal() ||
+			read.Subject != r.Subject || read.Key != r.Key {
+			t.Errorf("%s is read as %+v, %v", text, read, err)
 		}
 	}
 }

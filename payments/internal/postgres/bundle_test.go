@@ -64,7 +64,7 @@ func (b *bundle) request(account uuid.UUID, c ledger.Command) ledger.Request {
 	b.arrived++
 	r := ledger.Request{
 		ID: uuid.New(), Seq: b.arrived, Lane: contract.Lane(account), AccountID: account, Command: c,
-		ReceivedAt: time.Now().UTC().Truncate(time.Microsecond),
+		ReceivedAt: time.Now().UTC().Truncate(time.Microsecond), Subject: "somebody", Key: "k",
 	}
 	if p, ok := c.(ledger.Payment); ok {
 		r.ID = p.OrderID

@@ -251,6 +251,8 @@ func TestWhatIsFinal(t *testing.T) {
 		`UPDATE operations SET note = 'x' WHERE status = 'success'`,
 		`UPDATE operations SET status = 'created', settled_at = NULL WHERE status = 'success'`,
 		`UPDATE operations SET amount = 1`, `UPDATE operations SET description = ''`, `UPDATE operations SET id = id`,
+		`UPDATE operations SET subject = ''`, `UPDATE operations SET key = ''`,
+		`UPDATE operations SET cancelled_by = NULL WHERE cancelled_by IS NOT NULL`,
 		`UPDATE holds SET status = 'open', captured = 0 WHERE status = 'captured'`, `UPDATE holds SET amount = 1`,
 		`UPDATE payments SET version = version + 1, status = 'authorized', previous = 'created' WHERE status = 'failed'`,
 		`UPDATE payments SET version = version + 1, captured = captured - 1 WHERE status = 'succeeded'`,
@@ -264,8 +266,16 @@ func TestWhatIsFinal(t *testing.T) {
 			t.Errorf("%s: %v", statement, err)
 		}
 	}
+	var open string
+	b.must(b.Service.Get(&open, `
+		SELECT string_agg(attname, ' ' ORDER BY attname) FROM pg_attribute
+		WHERE attrelid = 'operations'::regclass AND has_column_privilege('operations', attname, 'UPDATE')`))
+	if open != "cancelled_by hold_id note reason settled_at status" {
+		t.Errorf("of an operation the service can change %s", open)
+	}
 	for _, statement := range []string{
 		`UPDATE operations SET description = '', reference = '', note = '', fingerprint = NULL`,
+		`UPDATE operations SET subject = '', key = '', cancelled_by = NULL`,
 		`UPDATE payments SET note = ''`, `UPDATE accounts SET owner = '', owner_salt = NULL, reference = ''`,
 	} {
 		b.exec(statement)

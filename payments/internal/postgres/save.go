@@ -25,7 +25,7 @@ var (
 	insertOperations = pg.Insert[ledger.Operation]("operations", "")
 	// Operations that were Created have ended, or wait for something else now.
 	completeOperations = pg.Update[ledger.Operation]("operations", []string{"id", "lane"},
-		[]string{"status", "reason", "note", "hold_id", "settled_at"}, "operations.status = 'created'")
+		[]string{"status", "reason", "note", "cancelled_by", "hold_id", "settled_at"}, "operations.status = 'created'")
 	saveHolds = pg.Insert[ledger.Hold]("holds", `
 		ON CONFLICT (id, lane) DO UPDATE SET status = excluded.status, captured = excluded.captured
 		WHERE holds.status = 'open'`)
