@@ -32,7 +32,7 @@ type Action struct {
 	Tenant string `db:"tenant" json:"tenant" example:"default"`
 	// the operator: the token's sub; left out where nobody has to show who they are
 	Subject string `db:"subject" json:"subject,omitempty" validate:"optional" example:"alice"`
-	Action  string `db:"action" json:"action" enums:"parked.redrive,parked.discard,dead_letter.put_back,message.on_behalf,ledger.seal,order.announce"`
+	Action  string `db:"action" json:"action" enums:"parked.redrive,parked.discard,dead_letter.put_back,message.on_behalf,ledger.seal,order.announce,database.restored"`
 	// what it was done to: an ID, a message as topic/partition/offset, or a sealing by its number
 	Object string `db:"object" json:"object" example:"01a1fa0e-c6f4-7058-9bab-7af3716ffb16"`
 	// what the operator said
@@ -50,6 +50,7 @@ const (
 	OnBehalf = "message.on_behalf"    // a message of an operator, for someone else; recorded before its effect
 	Seal     = "ledger.seal"
 	Announce = "order.announce" // recorded before it is done
+	Restored = "database.restored"
 )
 
 // New returns an action. Its detail, what it was done to as it was, is encoded as JSON.

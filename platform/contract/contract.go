@@ -124,6 +124,10 @@ type Cancellation struct {
 // ReasonCancelled is the reason of what was cancelled.
 const ReasonCancelled = "cancelled"
 
+// ReasonRestored is the reason, in an order's history, of a step that contradicts what was said before: payments was
+// restored, and does not know of it any more.
+const ReasonRestored = "restored"
+
 // NoteOf returns what a client said of a cancellation, which earlier versions have as the reason.
 func NoteOf(reason, note string) string {
 	if note == "" && reason != ReasonCancelled {
@@ -179,6 +183,14 @@ type Payment struct {
 	CreatedAt      Time      `json:"created_at"`
 	UpdatedAt      Time      `json:"updated_at"`
 } // @name Payment
+
+// Epoch is how far the versions of events jump when the database of payments has been restored: an event's version is
+// that of the payment, of which there are far fewer, plus the number of the epoch times Epoch. So what the restored
+// database says of a payment counts more than anything that was said before, also where it knows of fewer versions.
+const Epoch = 1_000_000
+
+// EpochOf is the epoch of an event's version.
+func EpochOf(version int64) int64 { return version / Epoch }
 
 // LedgerHead is the payload of the topic ledger.heads: the last link of the chain over the ledger of payments. Whoever
 // keeps it where nobody of Altyn can change it can tell later whether anything was changed that the ledger had then.

@@ -14,10 +14,13 @@ const (
 	OrdersUser    = "orders"    // the service
 	PaymentsUser  = "payments"  // the service
 	OwnerUser     = "owner"     // who creates the topics, with the command topics of each service
-	OperatorUser  = "operator"  // who reads dead letters and puts them back
+	OperatorUser  = "operator"  // who puts dead letters back, and has a service go on that was restored
 	ShopUser      = "shop"      // stands for each system that sends commands: the tenant shop
 	WarehouseUser = "warehouse" // the inventory system
 )
+
+// RestoredGroup is the consumer group in which orders reads its own events after a restoration.
+const RestoredGroup = "orders.restored"
 
 // settings are what a service needs to see whether a topic loses messages, beside what it does there.
 const settings = "DescribeConfigs"
@@ -57,10 +60,13 @@ func Rights() []Right {
 	}
 	for _, name := range []string{TopicOrders, TopicPayments, TopicCommands, TopicInventory} {
 		topic(OperatorUser, DeadLetter(name), "Read")
-		topic(OperatorUser, name, "Write")
+		topic(OperatorUser, name, "Write", "Read") // after a restoration, the services' groups go back
 	}
 	group(OperatorUser, "orders.put-back")
 	group(OperatorUser, "payments.put-back")
+	group(OperatorUser, RestoredGroup)
+	group(OperatorUser, "orders")
+	group(OperatorUser, "payments")
 
 	topic(ShopUser, TopicCommands, "Write")
 	topic(ShopUser, ReplyToPrefix+ShopUser, "Read")

@@ -96,6 +96,8 @@ type Program struct {
 	Reads []string
 	// Books are what is audited, by the command audit and in the background.
 	Books audit.Books
+	// Restored is done by the command restored.
+	Restored Restoration
 	// Classify is the service's table from errors to problems; see httpserver.Options.
 	Classify func(error) *httpserver.Problem
 	// Render writes a problem in another protocol's form, if any; see httpserver.Options.
@@ -179,6 +181,7 @@ func New[T any](name, about string, of func(T) Program) config.Program {
 				return httpserver.Probe(ctx, p.AdminAddr, p.Config.HTTP.TLS.On())
 			}),
 		auditCommand(of),
+		restoredCommand(of),
 		config.NewCommand("dead-letters",
 			"list the messages that could not be read, with the reasons, and which of them were put back",
 			func(ctx context.Context, cfg T) error { return deadLetters(ctx, os.Stdout, of(cfg)) }),

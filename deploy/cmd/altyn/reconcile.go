@@ -58,8 +58,8 @@ const (
 	// lookAgain is the pause before what differs is looked at again, and looks how often that is done while it changes.
 	lookAgain = 2 * time.Second
 	looks     = 3
-	// healTimeout bounds the wait for what was announced again.
-	healTimeout = 30 * time.Second
+	// healTimeout bounds the wait for one more of the orders that were announced again.
+	healTimeout = 10 * time.Second
 	// maxDiffering bounds how many orders are looked at again.
 	maxDiffering = 100_000
 	// maxBuckets is how many buckets of a page are asked for one by one.
@@ -117,7 +117,7 @@ func (p pair) String() string {
 // help.
 func (p pair) healer(orders, payments *side) *side {
 	switch {
-	case p.Payments != nil && p.Orders != nil && p.Payments.Version > p.Orders.Version:
+	case p.Payments != nil && p.Orders != nil && p.Payments.Version != p.Orders.Version: // fewer: it was restored
 		return payments
 	case p.Orders != nil && (p.Orders.Status == "cancelling" || p.Orders.Status == "pending" && p.Payments == nil):
 		return orders
@@ -400,6 +400,9 @@ func (c *comparison) heal(ctx context.Context, reason string) (healed []pair, er
 			} else {
 				still = append(still, p)
 			}
+		}
+		if len(still) < len(waiting) {
+			begin = time.Now()
 		}
 		waiting = still
 	}

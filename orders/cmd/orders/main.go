@@ -23,6 +23,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"time"
 
@@ -37,6 +38,8 @@ import (
 	"github.com/altyn-pay/altyn/platform/config"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/kafka"
+	"github.com/altyn-pay/altyn/platform/kafka/inspect"
+	"github.com/altyn-pay/altyn/platform/money"
 	"github.com/altyn-pay/altyn/platform/operators"
 	"github.com/altyn-pay/altyn/platform/outbox"
 	"github.com/altyn-pay/altyn/platform/service"
@@ -75,11 +78,40 @@ func newProgram(cfg Config) service.Program {
 		Name: name, Addr: cfg.Addr, AdminAddr: cfg.AdminAddr, Config: cfg.Config,
 		Migrations: postgres.Migrations(), Amounts: []string{"orders"},
 		Books: postgres.Books, Topics: topics, Reads: reads, Classify: api.Classify,
-		Build: func(p *service.Process) error { return build(p, cfg.HealAfter) },
+		Restored: restored,
+		Build:    func(p *service.Process) error { return build(p, cfg.HealAfter) },
 	}
 }
 
-func main() { os.Exit(service.New(name, about, newProgram).Main()) }
+// restored brings back the orders that were placed or cancelled after the moment whose state the database has got.
+func restored(ctx context.Context, r service.Restoring) error {
+	currencies, err := money.LoadCurrencies(r.Program.Config.Currencies)
+	if err != nil {
+		return err
+	}
+	backlog, err := inspect.OpenBacklog(ctx, r.Program.Config.Kafka, contract.RestoredGroup, contract.TopicOrders)
+	if err != nil {
+		return err
+	}
+	defer backlog.Close()
+	if _, err := backlog.Rewind(ctx, r.From); err != nil {
+		return err
+	}
+	recovery := placing.Recovery{Store: postgres.New(r.Owner), Currencies: currencies}
+	err = backlog.Handle(ctx, recovery.Handle)
+	for _, text := range recovery.LeftOut {
+		fmt.Fprintln(r.Out, "left out:", text)
+	}
+	fmt.Fprintf(r.Out, "%d orders and %d cancellations were brought back from what the broker has\n", recovery.Orders,
+		recovery.Cancellations)
+	return err
+}
+
+func main() {
+	p := service.New(name, about, newProgram)
+	p.Commands = append(p.Commands, undoneCommand())
+	os.Exit(p.Main())
+}
 
 // reads are the topics that are consumed.
 var reads = []string{contract.TopicPayments}

@@ -64,7 +64,7 @@ func partOf(o order.Order, shown Order, transitions []order.Transition,
 		AccountID: o.AccountID, Amount: shown.Amount, Currency: o.Currency, Capture: o.Capture, Status: string(o.Status),
 		Reason: o.Reason, CapturedAmount: shown.CapturedAmount, RefundedAmount: shown.RefundedAmount,
 		PlacedBy: o.Subject, Keyed: keyed(o.ID), CreatedAt: shown.CreatedAt, UpdatedAt: shown.UpdatedAt,
-		PaymentVersion: o.PaymentVersion, Asked: found.Watched.Asked,
+		PaymentVersion: o.PaymentVersion % contract.Epoch, Asked: found.Watched.Asked,
 	}
 	if o.TraceID != uuid.Nil {
 		e.TraceID = hex.EncodeToString(o.TraceID[:])
@@ -163,13 +163,19 @@ func because(t order.Transition) string {
 var paymentEvents = []string{contract.PaymentCreatedType, contract.PaymentAuthorizedType, contract.PaymentSucceededType,
 	contract.PaymentFailedType, contract.PaymentCancelledType, contract.PaymentRefundedType}
 
+// maxVersions is more than a payment can have, which payments bounds.
+const maxVersions = 2000
+
 // eventOf finds the type and version of the event that brought a transition: an event's ID is made of them. It looks at
-// the versions after one and up to last, and returns "" and after where none fits.
+// the versions after one and up to last, in the epochs of both, and returns "" and after where none fits.
 func eventOf(t order.Transition, after, last int64) (eventType string, version int64) {
-	for version = after + 1; version <= last; version++ {
-		for _, eventType := range paymentEvents {
-			if contract.EventID(eventType, t.OrderID, version) == t.EventID.UUID {
-				return eventType, version
+	for _, epoch := range []int64{contract.EpochOf(after), contract.EpochOf(last)} {
+		begin := max(after, epoch*contract.Epoch-1) // what is told once more after a restoration may have no version yet
+		for version = begin + 1; version <= min(last, begin+maxVersions); version++ {
+			for _, eventType := range paymentEvents {
+				if contract.EventID(eventType, t.OrderID, version) == t.EventID.UUID {
+					return eventType, version
+				}
 			}
 		}
 	}

@@ -103,6 +103,11 @@ func (o *Order) LogAttributes() []any {
 	return attributes
 }
 
+// Undoes reports whether the client was told otherwise before: payments was restored.
+func (t Transition) Undoes() bool {
+	return t.Reason == contract.ReasonRestored && (t.From != t.To || t.To == Paid)
+}
+
 // Transition is one step of an order, to another status or to the same one.
 type Transition struct {
 	OrderID uuid.UUID     `db:"order_id"`
@@ -117,9 +122,10 @@ type Transition struct {
 	PublishedAt *time.Time `db:"published_at"`
 }
 
-// move takes the order one step further. It leaves the order's own reason and note to the caller.
+// move takes the order one step further. It leaves the order's own reason and note to the caller. Any step may follow
+// from contract.ReasonRestored; a constraint of the database says the same.
 func (o *Order) move(to Status, reason, note string, event uuid.UUID, now time.Time) (*Transition, error) {
-	if !o.Status.CanBecome(to) {
+	if !o.Status.CanBecome(to) && reason != contract.ReasonRestored {
 		return nil, fmt.Errorf("an order that is %s cannot become %s", o.Status, to)
 	}
 	t := &Transition{
@@ -260,6 +266,10 @@ func parseTotal(currency money.Currency, text string) (int64, error) {
 // Apply brings the order to its payment's state and returns that transition. It returns nil and changes nothing when
 // the order has seen this version or a newer one, so events may come any number of times and in any order. An error
 // means that the payment cannot be this order's, or cannot have become so; the order is then as it was.
+//
+// A payment of a new epoch may contradict what was before, since payments was restored: then the order follows it, with
+// the reason contract.ReasonRestored. Only an order of which the client was told that nothing is taken stays so: where
+// the payment goes on all the same, the order is Cancelling, and the caller must announce its cancellation.
 func (o *Order) Apply(p Payment, now time.Time) (*Transition, error) {
 	if p.OrderID != o.ID || p.AccountID != o.AccountID || p.Currency != o.Currency || p.Amount != o.Amount {
 		return nil, fmt.Errorf("the payment of order %s is for another account or amount", o.ID)
@@ -268,6 +278,13 @@ func (o *Order) Apply(p Payment, now time.Time) (*Transition, error) {
 		return nil, nil
 	}
 	to, line, reason, note := o.following(p)
+	renewed := o.PaymentVersion > 0 && contract.EpochOf(p.Version) > contract.EpochOf(o.PaymentVersion)
+	if renewed && (!o.Status.CanBecome(to) || p.Captured < o.Captured || p.Refunded < o.Refunded) {
+		line = contract.ReasonRestored
+		if o.Status.Final() && !to.Final() {
+			to, reason, note = Cancelling, contract.ReasonCancelled, o.Note
+		}
+	}
 	next := *o
 	transition, err := next.move(to, line, p.Note, p.EventID, now)
 	if err != nil {

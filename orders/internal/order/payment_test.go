@@ -252,3 +252,54 @@ func TestReadPaymentWithOtherDigits(t *testing.T) {
 		t.Errorf("an unknown currency: %v", err)
 	}
 }
+
+// After a restoration of payments an order follows what payments knows now, whatever it was before. Only of what has
+// failed or is cancelled no money is taken: it is cancelled again.
+func TestApplyAfterARestoration(t *testing.T) {
+	const same = Status("")
+	const epoch = 29_000_000 * contract.Epoch
+	for from, want := range map[Status][]Status{
+		//           created     authorized  succeeded   failed      cancelled   refunded
+		Pending:    {same, same, same, same, Cancelled, same},
+		Authorized: {Pending, Authorized, same, same, Cancelled, same},
+		Paid:       {Pending, Authorized, same, Failed, Cancelled, same},
+		Failed:     {Cancelling, Cancelling, Cancelling, Failed, Cancelled, Cancelling},
+		Cancelling: {same, same, same, same, same, same},
+		Cancelled:  {Cancelling, Cancelling, Cancelling, Failed, Cancelled, Cancelling},
+	} {
+		for i, status := range paymentStatuses {
+			before := pendingOrder()
+			before.Status, before.PaymentVersion, before.Version = from, epoch+4, 3
+			before.Captured, before.Refunded = 700, 200
+			ordinary := before
+			p := paymentOf(before, status, epoch+5, 700, 200)
+			wanted, err := ordinary.Apply(p, noon)
+			o := before
+			p.Version = epoch + contract.Epoch // fewer versions than the order has seen, but a new epoch
+			transition, errAgain := o.Apply(p, noon)
+			if want[i] == same { // as within an epoch
+				if wanted != nil {
+					ordinary.PaymentVersion = p.Version
+				}
+				if (err == nil) != (errAgain == nil) || !reflect.DeepEqual(o, ordinary) || transition.Undoes() {
+					t.Errorf("%s with %s: %v, %+v instead of %v, %+v", from, status, errAgain, o, err, ordinary)
+				}
+				continue
+			}
+			if err == nil && from != want[i] && from != Pending {
+				t.Errorf("%s with %s is ordinary", from, status)
+			}
+			if errAgain != nil || o.Status != want[i] || o.PaymentVersion != p.Version ||
+				transition.Reason != contract.ReasonRestored || transition.Undoes() != (from != want[i]) {
+				t.Errorf("%s with %s: %v, %s, %+v", from, status, errAgain, o.Status, transition)
+			}
+		}
+	}
+	// A refund that is lost is undone, though the status is the same.
+	o := pendingOrder()
+	o.Status, o.PaymentVersion, o.Captured, o.Refunded = Paid, 2, 700, 200
+	transition, err := o.Apply(paymentOf(o, contract.PaymentSucceeded, contract.Epoch+1, 700, 0), noon)
+	if err != nil || !transition.Undoes() || o.Refunded != 0 {
+		t.Errorf("a lost refund: %+v, %v", transition, err)
+	}
+}

@@ -1,6 +1,7 @@
 package order
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -97,6 +98,29 @@ func Place(currencies *money.Currencies, r Request, now time.Time) (Order, error
 
 	if len(faults) > 0 {
 		return Order{}, faults
+	}
+	o.Fingerprint = fingerprint(o)
+	return o, nil
+}
+
+// Recall returns the order of which an event tells, as it was placed. Of who placed it and with which key the event says
+// nothing, except of an owner to whose accounts the order is restricted.
+func Recall(currencies *money.Currencies, event contract.Order, tenant string, traceID uuid.UUID) (Order, error) {
+	currency, ok := currencies.Lookup(event.Currency)
+	if !ok {
+		return Order{}, fmt.Errorf("currency %q is not known", event.Currency)
+	}
+	amount, err := currency.Parse(event.Amount)
+	if err != nil {
+		return Order{}, fmt.Errorf("amount %w", err)
+	}
+	o := Order{
+		ID: event.OrderID, AccountID: event.AccountID, Amount: amount, Currency: event.Currency,
+		Description: event.Description, Reference: event.Reference, Capture: event.Capture,
+		AwaitInventory: event.AwaitInventory,
+		OnInsufficient: cmp.Or(event.OnInsufficient, contract.OnInsufficientReject), ExpiresAt: (*time.Time)(event.ExpiresAt),
+		Tenant: cmp.Or(tenant, identity.DefaultTenant), Subject: event.Owner, Owned: event.Owner != "", TraceID: traceID,
+		Status: Pending, Version: 1, CreatedAt: time.Time(event.CreatedAt).UTC(), UpdatedAt: time.Time(event.CreatedAt).UTC(),
 	}
 	o.Fingerprint = fingerprint(o)
 	return o, nil

@@ -237,3 +237,41 @@ func TestEventsSayWhoseTheOrderIs(t *testing.T) {
 		}
 	}
 }
+
+// An event has everything of its order that whoever places it again is compared by.
+func TestAnOrderIsRecalledFromItsEvents(t *testing.T) {
+	table := currencies(t)
+	whole := valid()
+	whole.Capture, whole.AwaitInventory, whole.ExpiresIn = contract.CaptureManual, true, "90m"
+	whole.OnInsufficient = contract.OnInsufficientWait
+	own := identity.Reach{Tenant: "shop", Owner: "alice"}
+	for _, r := range []Request{valid(), whole} {
+		for _, reach := range []identity.Reach{{}, own} {
+			o, err := Place(table, r, noon)
+			if err != nil {
+				t.Fatal(err)
+			}
+			o = o.For(reach, reach.Owner)
+			o.ID, o.TraceID = uuid.New(), uuid.New()
+			for _, event := range []func() (Event, error){
+				func() (Event, error) { return o.PlacedEvent(table, false) },
+				func() (Event, error) { return o.CancelledEvent(table, "a note", noon, true) },
+			} {
+				told, err := event()
+				var payload contract.Cancellation
+				if err := errors.Join(err, json.Unmarshal([]byte(told.Payload), &payload)); err != nil {
+					t.Fatal(err)
+				}
+				got, err := Recall(table, payload.Order, told.Tenant, o.TraceID)
+				if err != nil || !reflect.DeepEqual(got, o) {
+					t.Errorf("%v\ngot  %+v\nwant %+v", err, got, o)
+				}
+			}
+		}
+	}
+	for _, broken := range []contract.Order{{Currency: "XXX", Amount: "1"}, {Currency: "RUB", Amount: "one"}} {
+		if o, err := Recall(table, broken, "", uuid.Nil); err == nil {
+			t.Errorf("%+v is %+v", broken, o)
+		}
+	}
+}

@@ -3,12 +3,14 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
 
 	"github.com/altyn-pay/altyn/platform/audit"
+	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/reconcile"
 )
 
@@ -98,7 +100,7 @@ var auditTables = []audit.Table{
 // Reconciled is what payments knows of orders too.
 func (s *Store) Reconciled() reconcile.Source {
 	return reconcile.Source{DB: s.db, View: `
-		SELECT id, account_id, tenant, currency, amount::bigint, captured, refunded, payment_version AS version,
-			status::text, CASE WHEN status IN ('pending', 'failed') THEN reason::text ELSE '' END AS reason, updated_at
+		SELECT id, account_id, tenant, currency, amount::bigint, captured, refunded,
+			payment_version % ` + strconv.Itoa(contract.Epoch) + ` AS version, status::text, CASE WHEN status IN ('pending', 'failed') THEN reason::text ELSE '' END AS reason, updated_at
 		FROM orders`}
 }

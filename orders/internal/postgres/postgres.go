@@ -178,6 +178,17 @@ func (s *Store) insertOrders(ctx context.Context, placements []*Placement) (take
 	return taken, nil
 }
 
+// Recover stores orders that are not there, without an event: theirs was published. It returns how many were not.
+func (s *Store) Recover(ctx context.Context, tx *sqlx.Tx, orders []order.Order) (stored int64, err error) {
+	result, err := tx.ExecContext(ctx, `
+		INSERT INTO orders (`+orderColumns.String()+`) SELECT `+orderColumns.Unnested()+`
+		ON CONFLICT (id) DO NOTHING`, orderColumns.Arrays(pg.Pointers(orders))...)
+	if err != nil {
+		return 0, fmt.Errorf("recover %d orders: %w", len(orders), err)
+	}
+	return result.RowsAffected()
+}
+
 // results returns the result of each placement, once those whose IDs were free are stored. tried reports that an
 // earlier try may have been committed: an order that was placed at the very same time is of that try.
 func (s *Store) results(ctx context.Context, placements []*Placement, taken []uuid.UUID, tried bool) ([]Placed, error) {
@@ -362,6 +373,15 @@ var (
 		)
 		INSERT INTO cancellations (` + cancellationColumns.String() + `) SELECT ` + cancellationColumns.Unnested()}
 )
+
+// CancelAgain is SaveCancellations for orders of which some may have been cancelled before: those keep what is stored.
+func (s *Store) CancelAgain(ctx context.Context, tx *sqlx.Tx, cancellations []Cancellation) error {
+	if _, err := tx.ExecContext(ctx, insertCancellations.Query+` ON CONFLICT (order_id) DO NOTHING`,
+		cancellationColumns.Arrays(pg.Pointers(cancellations))...); err != nil {
+		return fmt.Errorf("cancel %d orders again: %w", len(cancellations), err)
+	}
+	return nil
+}
 
 // SaveCancellations stores the requests that begin cancellations, and has the orders watched until they are cancelled:
 // the sweep has passed most of them.

@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/altyn-pay/altyn/orders/internal/order"
+	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/identity"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
@@ -61,9 +63,46 @@ func (s *Store) Transitions(ctx context.Context, of order.Order) ([]order.Transi
 		t := &transitions[i]
 		t.At = t.At.UTC()
 		// A transition from cancelling to cancelling is about the payment, not about the cancellation.
+		if t.Reason == contract.ReasonRestored {
+			continue
+		}
 		if t.To == order.Cancelled || t.To == order.Cancelling && t.From != order.Cancelling {
 			t.Reason, t.Note = cancelled(t.Reason, t.Note)
 		}
 	}
 	return transitions, nil
+}
+
+// Undone is a step that an order has taken because payments was restored, and that contradicts what was said before.
+type Undone struct {
+	order.Transition
+	Tenant    string    `db:"tenant"`
+	AccountID uuid.UUID `db:"account_id"`
+	Currency  string    `db:"currency"`
+	Amount    int64     `db:"amount"`
+}
+
+// Undone calls each with what was undone since a time, the oldest first.
+func (s *Store) Undone(ctx context.Context, since time.Time, each func(Undone) error) error {
+	rows, err := s.db.QueryxContext(ctx, `
+		SELECT h.*, o.tenant, o.account_id, o.currency, o.amount FROM (
+			SELECT `+steps.String()+` FROM order_history WHERE at >= $1 AND reason = '`+contract.ReasonRestored+`'
+		) h JOIN orders o ON o.id = h.order_id ORDER BY h.at, h.order_id, h.number`, since)
+	if err != nil {
+		return fmt.Errorf("read what was undone: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var u Undone
+		if err := rows.StructScan(&u); err != nil {
+			return fmt.Errorf("read what was undone: %w", err)
+		}
+		if !u.Undoes() {
+			continue
+		}
+		if err := each(u); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
 }

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"time"
 
@@ -51,6 +52,7 @@ type Worker struct {
 	latency  *prometheus.HistogramVec
 	parked   prometheus.Counter
 	dead     prometheus.Counter
+	undone   prometheus.Counter
 }
 
 // New makes a worker. After a commit it calls changed with each order that has changed. A worker that only redrives
@@ -73,11 +75,14 @@ func New(store *postgres.Store, currencies *money.Currencies, producer *kafka.Pr
 		dead: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "altyn_orders_dead_letters_total",
 			Help: "Messages on the topic payments that could not be read or are of no known order."}),
+		undone: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "altyn_orders_undone_total",
+			Help: "Orders of which something was said that payments, which was restored, does not know any more."}),
 	}
 	for _, waited := range []string{"false", "true"} { // rates need a zero to begin with
 		w.latency.WithLabelValues(waited)
 	}
-	metrics.MustRegister(w.statuses, w.answered, w.latency, w.parked, w.dead, store.ParkedGauge())
+	metrics.MustRegister(w.statuses, w.answered, w.latency, w.parked, w.dead, w.undone, store.ParkedGauge())
 	return w
 }
 
@@ -180,6 +185,9 @@ func (w *Worker) runOnce(ctx context.Context, events []event) (unknown []postgre
 		if err := w.store.Save(ctx, tx, result.changed, result.transitions); err != nil {
 			return err
 		}
+		if err := w.cancelAgain(ctx, tx, result); err != nil {
+			return err
+		}
 		if err := w.store.Unpark(ctx, tx, result.redriven); err != nil {
 			return err
 		}
@@ -193,6 +201,32 @@ func (w *Worker) runOnce(ctx context.Context, events []event) (unknown []postgre
 	}
 	w.report(result)
 	return result.unknown, nil
+}
+
+// cancelAgain announces the cancellation of the orders whose payment must not go on: payments was restored.
+func (w *Worker) cancelAgain(ctx context.Context, tx *sqlx.Tx, result outcome) error {
+	var cancellations []postgres.Cancellation
+	var events []order.Event
+	for _, t := range result.transitions {
+		if !t.Undoes() || t.To != order.Cancelling {
+			continue
+		}
+		o := result.changed[slices.IndexFunc(result.changed, func(o order.Order) bool { return o.ID == t.OrderID })]
+		event, err := o.CancelledEvent(w.currencies, o.Note, t.At, true)
+		if err != nil {
+			return err
+		}
+		events = append(events, event)
+		cancellations = append(cancellations, postgres.Cancellation{
+			OrderID: o.ID, Fingerprint: order.CancellationFingerprint(o.Note), Note: o.Note, At: t.At})
+	}
+	if len(events) == 0 {
+		return nil
+	}
+	if err := w.store.CancelAgain(ctx, tx, cancellations); err != nil {
+		return err
+	}
+	return w.store.Announce(ctx, tx, events...)
 }
 
 // record writes down which events are redriven.
@@ -282,6 +316,13 @@ func (w *Worker) report(result outcome) {
 	w.answered.Add(float64(result.answered))
 	for _, s := range result.settled {
 		w.latency.WithLabelValues(strconv.FormatBool(s.waited)).Observe(s.took.Seconds())
+	}
+	for _, t := range result.transitions {
+		if t.Undoes() {
+			w.undone.Inc()
+			w.log.Warn("what was said of an order is undone: payments was restored", "order_id", t.OrderID, "was", t.From,
+				"is", t.To)
+		}
 	}
 	now := map[order.Status][]int{} // what has changed, by status
 	for i, o := range result.changed {

@@ -33,6 +33,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"time"
 
@@ -87,8 +88,19 @@ func newProgram(cfg Config, retry inbox.Retry) service.Program {
 		Migrations: postgres.Migrations(), Amounts: []string{"balances", "operations"}, Books: postgres.Books,
 		Topics: topics, Reads: reads,
 		Classify: billing.Problem, Render: rpc.Render,
-		Build: func(p *service.Process) error { return build(p, retry, cfg.HealAfter) },
+		Restored: restored,
+		Build:    func(p *service.Process) error { return build(p, retry, cfg.HealAfter) },
 	}
+}
+
+// restored begins an epoch, so that what payments says from now on counts more than what it has said before.
+func restored(ctx context.Context, r service.Restoring) error {
+	number, err := postgres.BeginEpoch(ctx, r.Owner, r.To)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(r.Out, "epoch %d begins\n", number)
+	return nil
 }
 
 func main() {

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
@@ -39,11 +40,12 @@ func Migrations() []pg.Migrations {
 type Store struct {
 	db    *sqlx.DB
 	inbox *inbox.Inbox[*ledger.Request]
+	epoch atomic.Pointer[int64] // once it is known
 }
 
 // New returns a store over the service's database.
 func New(db *sqlx.DB) *Store {
-	s := &Store{db, inbox.New(db, codec{})}
+	s := &Store{db: db, inbox: inbox.New(db, codec{})}
 	s.inbox.Exempt = strange
 	return s
 }

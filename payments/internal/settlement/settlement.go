@@ -82,10 +82,14 @@ func (s *Settlement) Settle(ctx context.Context, tx *sqlx.Tx, messages []postgre
 	if err := s.follow(ctx, tx, b); err != nil {
 		return nil, err
 	}
+	epoch, err := s.store.Epoch(ctx, tx)
+	if err != nil {
+		return nil, err
+	}
 	told := slices.Concat(changes.Payments, changes.Repeated)
 	events := make([]outbox.Message, len(told), len(told)+len(b.replies))
 	for i, p := range told {
-		if events[i], err = s.event(p); err != nil {
+		if events[i], err = s.event(p, epoch); err != nil {
 			return nil, err
 		}
 	}
@@ -198,19 +202,20 @@ var eventTypes = map[string]string{
 	contract.PaymentRefunded:   contract.PaymentRefundedType,
 }
 
-// event is the event of a payment's state.
-func (s *Settlement) event(p ledger.OrderPayment) (outbox.Message, error) {
+// event is the event of a payment's state in an epoch of the database.
+func (s *Settlement) event(p ledger.OrderPayment, epoch int64) (outbox.Message, error) {
 	state, err := s.present.Payment(p)
 	if err != nil {
 		return outbox.Message{}, err
 	}
+	state.Version += epoch * contract.Epoch
 	payload, err := json.Marshal(state)
 	if err != nil {
 		return outbox.Message{}, fmt.Errorf("encode payment %s: %w", p.OrderID, err)
 	}
 	eventType := eventTypes[p.Status]
 	return outbox.Message{
-		Lane: p.Lane, Tenant: p.Tenant, ID: contract.EventID(eventType, p.OrderID, p.Version), Type: eventType,
+		Lane: p.Lane, Tenant: p.Tenant, ID: contract.EventID(eventType, p.OrderID, state.Version), Type: eventType,
 		Topic: contract.TopicPayments, Key: p.AccountID.String(), Subject: p.OrderID.String(),
 		Payload: string(payload), Traceparent: p.Traceparent,
 	}, nil

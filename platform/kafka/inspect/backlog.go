@@ -95,6 +95,32 @@ func (b *Backlog) Len() (n int64) {
 	return n
 }
 
+// Rewind has the group go back to a time: it has handled nothing that the broker has got since then. It returns how many
+// offsets more that makes. It fails while the group has members, since each of them knows where it stands.
+func (b *Backlog) Rewind(ctx context.Context, to time.Time) (n int64, err error) {
+	back := map[broker.Partition]int64{}
+	for p, s := range b.spans {
+		var offset int64
+		if err := b.try(ctx, func() (err error) {
+			offset, err = b.pool.OffsetAt(ctx, p, to)
+			return err
+		}); err != nil {
+			return 0, fmt.Errorf("kafka: find the offset of %s at %s: %w", p, to, err)
+		}
+		if offset = max(offset, s.first); offset < s.handled {
+			n += s.handled - offset
+			back[p], b.spans[p] = offset, span{s.first, offset, s.end}
+		}
+	}
+	if len(back) == 0 {
+		return 0, nil
+	}
+	if err := b.member.Commit(ctx, back); err != nil {
+		return 0, fmt.Errorf("kafka: commit where the group has gone back to (it must have no members): %w", err)
+	}
+	return n, nil
+}
+
 // Look calls see with every message of the backlog, partition by partition in order, and whether the group has handled
 // it.
 func (b *Backlog) Look(ctx context.Context, see func(m kafka.Message, handled bool)) error {

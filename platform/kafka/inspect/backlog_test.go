@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"testing"
+	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	kafkago "github.com/segmentio/kafka-go"
 
 	"github.com/altyn-pay/altyn/platform/kafka"
@@ -115,4 +118,68 @@ func TestBacklogOfATopicMadeAgain(t *testing.T) {
 	if got := kfaketest.Handled(t, b); len(got) != 3 || kfaketest.Backlog(t, cfg, topic, topic).Len() != 0 {
 		t.Errorf("handled %d of %d messages", len(got), b.Len())
 	}
+}
+
+// A group that goes back reads again what the broker has got since then, and that alone; one with members does not go
+// back.
+func TestAGroupGoesBack(t *testing.T) {
+	kfaketest.Brokers(t, func(t *testing.T, cfg kafka.Config) {
+		topic, producer := kfaketest.Topic(t, cfg), kfaketest.Producer(t, cfg)
+		messages := kfaketest.Messages(topic, 0, 300, 20)
+		began := time.Now().Add(-time.Hour).Truncate(time.Millisecond)
+		for i := range messages {
+			messages[i].Time = began.Add(time.Duration(i) * time.Second)
+		}
+		kfaketest.Produce(t, producer, messages...)
+		rewind := func(to time.Time) (int64, error) {
+			return kfaketest.Backlog(t, cfg, topic, topic).Rewind(t.Context(), to)
+		}
+		if n, err := rewind(began); n != 0 || err != nil { // it has handled nothing yet
+			t.Errorf("%d, %v", n, err)
+		}
+		kfaketest.Handled(t, kfaketest.Backlog(t, cfg, topic, topic))
+		if n, err := rewind(time.Now()); n != 0 || err != nil {
+			t.Errorf("behind the end: %d, %v", n, err)
+		}
+		if n, err := rewind(messages[250].Time); n != 50 || err != nil {
+			t.Errorf("by 50: %d, %v", n, err)
+		}
+		if n, err := rewind(messages[280].Time); n != 0 || err != nil { // it is further back already
+			t.Errorf("forward: %d, %v", n, err)
+		}
+		got := kfaketest.Handled(t, kfaketest.Backlog(t, cfg, topic, topic))
+		if len(got) != 50 {
+			t.Errorf("%d are handled again", len(got))
+		}
+		for _, m := range got {
+			if m.Time.Before(messages[250].Time) {
+				t.Errorf("%s of %s is handled again", m.Value, m.Time)
+			}
+		}
+
+		ctx, cancel := context.WithCancel(t.Context())
+		joined, done := make(chan struct{}), make(chan error, 1)
+		consumer, err := kafka.NewConsumer(cfg, topic, []string{topic}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			done <- consumer.Run(ctx, func(context.Context, []kafka.Message) error {
+				select {
+				case joined <- struct{}{}:
+				case <-ctx.Done():
+				}
+				return nil
+			})
+		}()
+		kfaketest.Produce(t, producer, kfaketest.Messages(topic, 300, 1, 1)...)
+		<-joined
+		if n, err := rewind(began); err == nil {
+			t.Errorf("with a member the group goes back by %d", n)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	kafkago "github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol"
 	"github.com/segmentio/kafka-go/protocol/fetch"
 )
 
@@ -342,6 +343,31 @@ func (got *Fetched) add(batch *recordBatch) bool {
 		})
 	}
 	return true
+}
+
+// OffsetAt returns the offset of the first message of a partition that has this time or a later one, or that of the next
+// message if there is none.
+func (c *Pool) OffsetAt(ctx context.Context, p Partition, at time.Time) (int64, error) {
+	response, err := c.Client.ListOffsets(ctx, &kafkago.ListOffsetsRequest{
+		Topics: map[string][]kafkago.OffsetRequest{p.Topic: {kafkago.TimeOffsetOf(p.ID, at), kafkago.LastOffsetOf(p.ID)}},
+	})
+	if err != nil {
+		return 0, err
+	}
+	list := response.Topics[p.Topic]
+	switch {
+	case len(list) != 1:
+		return 0, protocol.ErrNoPartition
+	case list[0].Error != nil:
+		return 0, list[0].Error
+	}
+	offset := list[0].LastOffset
+	for found := range list[0].Offsets {
+		if found >= 0 { // negative where there is none
+			offset = found
+		}
+	}
+	return offset, nil
 }
 
 // Offsets returns the first and the last offset of these partitions of a topic, or of all its partitions: the offset of

@@ -1,0 +1,48 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/altyn-pay/altyn/orders/internal/postgres"
+	"github.com/altyn-pay/altyn/platform/config"
+	"github.com/altyn-pay/altyn/platform/contract"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
+	"github.com/altyn-pay/altyn/platform/service"
+)
+
+// Undone is the settings of the command undone.
+type Undone struct {
+	Since    service.Moment `flag:"since" value:"TIME" help:"when payments was restored, as in 2026-01-02T15:04:05Z (default: ever)"`
+	Postgres pg.Config
+}
+
+func undoneCommand() config.Command {
+	c := config.NewCommand("undone", "list the orders of which something was said that payments, which was restored, has lost",
+		func(ctx context.Context, s Undone) error { return undone(ctx, os.Stdout, s) })
+	c.About = `Each line is an order that is no longer what its client was told: its ID, when it has changed, what it was and
+what it is, the account, the amount in minor units, and the tenant.`
+	c.Examples = []string{"--since 2026-01-02T15:04:05Z"}
+	return c
+}
+
+func undone(ctx context.Context, out io.Writer, s Undone) error {
+	db, err := pg.Open(s.Postgres.Defaults(name))
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	n := 0
+	if err := postgres.New(db).Undone(ctx, s.Since.Time, func(u postgres.Undone) error {
+		n++
+		_, err := fmt.Fprintf(out, "%s %s %s -> %s account %s, %d %s, tenant %s\n", u.OrderID, contract.Time(u.At), u.From,
+			u.To, u.AccountID, u.Amount, u.Currency, u.Tenant)
+		return err
+	}); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(out, "%d were undone\n", n)
+	return err
+}
