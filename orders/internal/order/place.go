@@ -103,8 +103,8 @@ func Place(currencies *money.Currencies, r Request, now time.Time) (Order, error
 	return o, nil
 }
 
-// Recall returns the order of which an event tells, as it was placed. Of who placed it and with which key the event says
-// nothing, except of an owner to whose accounts the order is restricted.
+// Recall returns the order of which an event tells, as it was placed. Of who placed it and with which key the event
+// says nothing, except of an owner to whose accounts the order is restricted.
 func Recall(currencies *money.Currencies, event contract.Order, tenant string, traceID uuid.UUID) (Order, error) {
 	currency, ok := currencies.Lookup(event.Currency)
 	if !ok {

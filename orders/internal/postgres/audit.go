@@ -101,6 +101,7 @@ var auditTables = []audit.Table{
 func (s *Store) Reconciled() reconcile.Source {
 	return reconcile.Source{DB: s.db, View: `
 		SELECT id, account_id, tenant, currency, amount::bigint, captured, refunded,
-			payment_version % ` + strconv.Itoa(contract.Epoch) + ` AS version, status::text, CASE WHEN status IN ('pending', 'failed') THEN reason::text ELSE '' END AS reason, updated_at
+			payment_version % ` + strconv.Itoa(contract.Epoch) + ` AS version, status::text,
+			CASE WHEN status IN ('pending', 'failed') THEN reason::text ELSE '' END AS reason, updated_at
 		FROM orders`}
 }

@@ -95,8 +95,8 @@ func (b *Backlog) Len() (n int64) {
 	return n
 }
 
-// Rewind has the group go back to a time: it has handled nothing that the broker has got since then. It returns how many
-// offsets more that makes. It fails while the group has members, since each of them knows where it stands.
+// Rewind has the group go back to a time: it has handled nothing that the broker has got since then. It returns how
+// many offsets more that makes. It fails while the group has members, since each of them knows where it stands.
 func (b *Backlog) Rewind(ctx context.Context, to time.Time) (n int64, err error) {
 	back := map[broker.Partition]int64{}
 	for p, s := range b.spans {

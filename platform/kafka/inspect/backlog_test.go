@@ -159,7 +159,8 @@ func TestAGroupGoesBack(t *testing.T) {
 
 		ctx, cancel := context.WithCancel(t.Context())
 		joined, done := make(chan struct{}), make(chan error, 1)
-		consumer, err := kafka.NewConsumer(cfg, topic, []string{topic}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+		consumer, err := kafka.NewConsumer(cfg, topic, []string{topic}, slog.New(slog.DiscardHandler),
+			prometheus.NewRegistry())
 		if err != nil {
 			t.Fatal(err)
 		}

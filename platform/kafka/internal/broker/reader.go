@@ -345,8 +345,8 @@ func (got *Fetched) add(batch *recordBatch) bool {
 	return true
 }
 
-// OffsetAt returns the offset of the first message of a partition that has this time or a later one, or that of the next
-// message if there is none.
+// OffsetAt returns the offset of the first message of a partition that has this time or a later one, or that of the
+// next message if there is none.
 func (c *Pool) OffsetAt(ctx context.Context, p Partition, at time.Time) (int64, error) {
 	response, err := c.Client.ListOffsets(ctx, &kafkago.ListOffsetsRequest{
 		Topics: map[string][]kafkago.OffsetRequest{p.Topic: {kafkago.TimeOffsetOf(p.ID, at), kafkago.LastOffsetOf(p.ID)}},
