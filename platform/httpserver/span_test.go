@@ -20,7 +20,7 @@ func askTraced(t *testing.T, ratio float64, strangers bool, path, traceparent st
 	t.Helper()
 	collector := otlptest.New(t)
 	tracer, err := telemetry.NewTracer(telemetry.Traces{Endpoint: collector.URL, Sampler: "parentbased_traceidratio",
-		Ratio: ratio, Queue: 10}, "orders", slog.New(slog.DiscardHandler))
+		Ratio: ratio, Queue: 10}, "orders", slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
 	v1 "go.opentelemetry.io/proto/otlp/trace/v1"
 
 	"github.com/altyn-pay/altyn/platform/contract"
@@ -19,7 +20,7 @@ func TestWhatIsParkedGoesOnInItsTrace(t *testing.T) {
 	const trace, parent = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 	collector := otlptest.New(t)
 	tracer, err := telemetry.NewTracer(telemetry.Traces{Endpoint: collector.URL, Sampler: "parentbased_always_off",
-		Queue: 100}, "payments", slog.New(slog.DiscardHandler))
+		Queue: 100}, "payments", slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
 	v1 "go.opentelemetry.io/proto/otlp/trace/v1"
 
 	"github.com/altyn-pay/altyn/platform/contract"
@@ -36,7 +37,7 @@ func TestAMessageIsHandledInASpanOfItsTrace(t *testing.T) {
 	} {
 		collector := otlptest.New(t)
 		tracer, err := telemetry.NewTracer(telemetry.Traces{Endpoint: collector.URL, Sampler: "parentbased_traceidratio",
-			Ratio: test.ratio, Queue: 10}, "payments", slog.New(slog.DiscardHandler))
+			Ratio: test.ratio, Queue: 10}, "payments", slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -233,7 +233,7 @@ func Serve(ctx context.Context, program Program, listening func(Addresses)) (err
 		Config: cfg, program: program, verified: make(chan struct{}),
 		Log: program.logger(), Metrics: telemetry.NewRegistry(program.Name),
 	}
-	if p.Tracer, err = telemetry.NewTracer(cfg.Traces, program.Name, p.Log); err != nil {
+	if p.Tracer, err = telemetry.NewTracer(cfg.Traces, program.Name, p.Log, p.Metrics); err != nil {
 		return err
 	}
 	defer p.Tracer.Close()

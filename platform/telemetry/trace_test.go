@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdk "go.opentelemetry.io/otel/sdk/trace"
@@ -74,7 +75,7 @@ func tracer(t *testing.T, settings ...string) (tracer *Tracer, collected func() 
 	if err = errors.Join(err, cfg.Check(false)); err != nil {
 		t.Fatal(err)
 	}
-	tracer, err = NewTracer(cfg, "orders", slog.New(slog.DiscardHandler))
+	tracer, err = NewTracer(cfg, "orders", slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +106,7 @@ func TestWithoutACollectorNothingIsMade(t *testing.T) {
 		"no endpoint": {Sampler: "always_on"},
 		"disabled":    {Endpoint: "http://127.0.0.1:1", Disabled: true, Sampler: "always_on"},
 	} {
-		tracer, err := NewTracer(cfg, "orders", slog.New(slog.DiscardHandler))
+		tracer, err := NewTracer(cfg, "orders", slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 		if err != nil || tracer.On() {
 			t.Fatalf("%s: %v, %v", name, tracer, err)
 		}
@@ -299,7 +300,7 @@ func TestExemplars(t *testing.T) {
 func TestACollectorThatIsAway(t *testing.T) {
 	var log strings.Builder
 	exporter := &fake{err: errors.New("connection refused")}
-	c := &collector{SpanExporter: exporter, log: slog.New(slog.NewTextHandler(&log, nil))}
+	c := newCollector(exporter, 1, slog.New(slog.NewTextHandler(&log, nil)), prometheus.NewRegistry())
 	for _, err := range []error{exporter.err, exporter.err, nil, nil} {
 		exporter.err = err
 		if err := c.ExportSpans(t.Context(), nil); err != nil {
@@ -308,6 +309,40 @@ func TestACollectorThatIsAway(t *testing.T) {
 	}
 	if strings.Count(log.String(), "connection refused") != 1 || strings.Count(log.String(), "again") != 1 {
 		t.Error(log.String())
+	}
+}
+
+// Each span that no collector gets is counted, and the log tells of them in one line.
+func TestDroppedSpansAreCounted(t *testing.T) {
+	t.Setenv("OTEL_BSP_SCHEDULE_DELAY", "3600000") // nothing is exported before the end
+	for name, test := range map[string]struct {
+		spans        int
+		err          error
+		full, failed float64
+		log          string
+	}{
+		"all fit":              {3, nil, 0, 0, ""},
+		"too many":             {10, nil, 7, 0, "too many wait for the collector\" spans=7"},
+		"none is taken":        {3, errors.New("away"), 0, 3, "does not take them"},
+		"too many, none taken": {10, errors.New("away"), 7, 3, "too many wait for the collector\" spans=7"},
+	} {
+		var log strings.Builder
+		c := newCollector(&fake{err: test.err}, 3, slog.New(slog.NewTextHandler(&log, nil)), prometheus.NewRegistry())
+		tracer := newTracer(c, sdk.AlwaysSample(), resource.Empty())
+		for range test.spans {
+			_, span := tracer.Start(t.Context(), "span")
+			span.End()
+		}
+		tracer.Close()
+		full, failed := testutil.ToFloat64(c.dropped.WithLabelValues(queueFull)),
+			testutil.ToFloat64(c.dropped.WithLabelValues(exportFailed))
+		if full != test.full || failed != test.failed || c.waiting.Load() != 0 {
+			t.Errorf("%s: %v for want of room, %v failed, %d wait", name, full, failed, c.waiting.Load())
+		}
+		if lines := strings.Count(log.String(), "too many"); !strings.Contains(log.String(), test.log) ||
+			lines != min(1, int(test.full)) {
+			t.Errorf("%s: %s", name, log.String())
+		}
 	}
 }
 
@@ -349,7 +384,8 @@ func newRequest(headers ...string) *http.Request {
 func BenchmarkBatch(b *testing.B) {
 	for name, every := range map[string]int{"none": 1 << 30, "1 percent": 100, "all": 1} {
 		b.Run(name, func(b *testing.B) {
-			tracer := newTracer(&collector{SpanExporter: &fake{}}, sdk.AlwaysSample(), resource.Empty())
+			tracer := newTracer(newCollector(&fake{}, 1<<14, slog.New(slog.DiscardHandler), prometheus.NewRegistry()),
+				sdk.AlwaysSample(), resource.Empty())
 			defer tracer.Close()
 			b.ReportAllocs()
 			for i := 0; i < b.N; {

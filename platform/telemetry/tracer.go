@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
 	"go.opentelemetry.io/otel/sdk/resource"
@@ -110,9 +111,9 @@ type Tracer struct {
 	tracer   trace.Tracer
 }
 
-// NewTracer makes a tracer, or nil where the settings name no collector. Spans are lost while the collector is away,
-// which is logged.
-func NewTracer(cfg Traces, service string, log *slog.Logger) (*Tracer, error) {
+// NewTracer makes a tracer, or nil where the settings name no collector. Spans are lost while the collector is away, or
+// slower than they come, which is logged and counted.
+func NewTracer(cfg Traces, service string, log *slog.Logger, metrics prometheus.Registerer) (*Tracer, error) {
 	endpoint := cfg.endpoint()
 	if endpoint == "" {
 		return nil, nil
@@ -135,14 +136,16 @@ func NewTracer(cfg Traces, service string, log *slog.Logger) (*Tracer, error) {
 		return nil, config.Invalid("OTEL_RESOURCE_ATTRIBUTES", "must be a list name=value,…: %v", err)
 	}
 	sampler, _ := cfg.sampler()
-	return newTracer(&collector{SpanExporter: exporter, log: log}, sampler, of, sdk.WithMaxQueueSize(cfg.Queue)), nil
+	// While the queue fills, one batch is on its way.
+	return newTracer(newCollector(exporter, cfg.Queue+sdk.DefaultMaxExportBatchSize, log, metrics), sampler, of), nil
 }
 
-func newTracer(exporter sdk.SpanExporter, s sdk.Sampler, of *resource.Resource,
-	options ...sdk.BatchSpanProcessorOption) *Tracer {
+func newTracer(c *collector, s sdk.Sampler, of *resource.Resource) *Tracer {
 	limits := sdk.NewSpanLimits()
 	limits.LinkCountLimit = max(limits.LinkCountLimit, maxLinks)
-	provider := sdk.NewTracerProvider(sdk.WithBatcher(exporter, options...), sdk.WithSampler(sampler{s}),
+	// The processor has room for all that the collector lets it have, so it drops nothing by itself, which it tells nobody.
+	batches := sdk.NewBatchSpanProcessor(c, sdk.WithMaxQueueSize(int(c.room)))
+	provider := sdk.NewTracerProvider(sdk.WithSpanProcessor(queue{batches, c}), sdk.WithSampler(sampler{s}),
 		sdk.WithResource(of), sdk.WithRawSpanLimits(limits))
 	return &Tracer{provider, provider.Tracer("github.com/altyn-pay/altyn")}
 }
@@ -175,23 +178,77 @@ func (t *Tracer) Start(ctx context.Context, name string, options ...trace.SpanSt
 	return t.tracer.Start(ctx, name, options...)
 }
 
-// collector is an exporter that logs when it begins to fail and when it works again.
+// collector is an exporter that logs when it begins to fail and when it works again, and counts the spans that are lost.
 type collector struct {
 	sdk.SpanExporter
-	log  *slog.Logger
-	away atomic.Bool
+	log     *slog.Logger
+	dropped *prometheus.CounterVec
+	room    int64        // spans that may wait or be on their way
+	waiting atomic.Int64 // those that do
+	away    atomic.Bool
+	full    atomic.Int64 // spans for which there was no room, and of which the log does not tell yet
+	told    time.Time    // when it last did
 }
 
-// ExportSpans implements sdk.SpanExporter.
+func newCollector(exporter sdk.SpanExporter, room int, log *slog.Logger, metrics prometheus.Registerer) *collector {
+	c := &collector{SpanExporter: exporter, log: log, room: int64(room), dropped: prometheus.NewCounterVec(
+		prometheus.CounterOpts{
+			Name: "altyn_traces_dropped_spans_total",
+			Help: "Spans that no collector has got: too many waited (queue_full), or their export failed (export_failed).",
+		}, []string{"reason"})}
+	metrics.MustRegister(c.dropped)
+	for _, reason := range []string{queueFull, exportFailed} { // so that the first one is an increase
+		c.dropped.WithLabelValues(reason)
+	}
+	return c
+}
+
+// Why spans are dropped.
+const (
+	queueFull    = "queue_full"
+	exportFailed = "export_failed"
+)
+
+// fullEvery bounds how often the log tells that there was no room.
+const fullEvery = time.Minute
+
+// ExportSpans implements sdk.SpanExporter. It is not called again while it runs.
 func (c *collector) ExportSpans(ctx context.Context, spans []sdk.ReadOnlySpan) error {
 	err := c.SpanExporter.ExportSpans(ctx, spans)
+	c.waiting.Add(-int64(len(spans)))
+	if err != nil {
+		c.dropped.WithLabelValues(exportFailed).Add(float64(len(spans)))
+	}
 	switch was := c.away.Swap(err != nil); {
 	case err != nil && !was:
 		c.log.Warn("traces are lost: the collector does not take them", "error", err)
 	case err == nil && was:
 		c.log.Info("traces go to the collector again")
 	}
+	if time.Since(c.told) >= fullEvery {
+		if lost := c.full.Swap(0); lost > 0 {
+			c.told = time.Now()
+			c.log.Warn("spans are lost: too many wait for the collector", "spans", lost)
+		}
+	}
 	return nil
+}
+
+// queue hands spans that have ended to a processor while there is room for them.
+type queue struct {
+	sdk.SpanProcessor
+	to *collector
+}
+
+// OnEnd implements sdk.SpanProcessor.
+func (q queue) OnEnd(span sdk.ReadOnlySpan) {
+	if q.to.waiting.Add(1) <= q.to.room {
+		q.SpanProcessor.OnEnd(span)
+		return
+	}
+	q.to.waiting.Add(-1)
+	q.to.full.Add(1)
+	q.to.dropped.WithLabelValues(queueFull).Inc()
 }
 
 // sampler decides which spans are recorded: below a span of this process those below a recorded one, else those that

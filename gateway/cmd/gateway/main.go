@@ -37,7 +37,7 @@ func serve(ctx context.Context, cfg edge.Config) error {
 		return err
 	}
 	registry := telemetry.NewRegistry("gateway")
-	tracer, err := telemetry.NewTracer(cfg.Traces, "gateway", logger)
+	tracer, err := telemetry.NewTracer(cfg.Traces, "gateway", logger, registry)
 	if err != nil {
 		return err
 	}

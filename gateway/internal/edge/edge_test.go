@@ -68,7 +68,7 @@ func setup(t testing.TB, change func(*Config), addresses ...string) *gateway {
 	}
 	log := new(logBuffer)
 	logger := slog.New(slog.NewJSONHandler(log, nil))
-	tracer, err := telemetry.NewTracer(cfg.Traces, "gateway", logger)
+	tracer, err := telemetry.NewTracer(cfg.Traces, "gateway", logger, prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}
