@@ -6,6 +6,10 @@
 // holds after each commit, what is under way is never taken for a mistake. A pass goes through all pages of all tables.
 // Afterwards it is enough to look at what has changed, as the service itself has it on record; what is changed behind
 // the service's back is found by the next pass.
+//
+// Keys cost a pass the most. Rows of different tables that were written together lie at corresponding places of them,
+// so a pass goes through such tables side by side, and a [Sift] compares the slices by joining them. The rules are left
+// the IDs that it cannot say are right.
 package audit
 
 import (
@@ -19,6 +23,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
+	"github.com/lib/pq"
 
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 	"github.com/altyn-pay/altyn/platform/stage"
@@ -27,6 +32,7 @@ import (
 // Books are what is audited.
 type Books struct {
 	Tables []Table
+	Sifts  []Sift
 	// Head is the end of the record of changes.
 	Head func(ctx context.Context, db sqlx.QueryerContext) (int64, error)
 	// Changed returns IDs that have changed after a place in the record, and the place after them; none, and the same
@@ -41,7 +47,21 @@ type Table struct {
 	Of string
 	// Named is the condition for the rows of the IDs that the rules return, if it is another one.
 	Named string
-	Rules []Rule
+	// Sifted says that a pass leaves the table to the sifts: by the rules it looks only at what they return.
+	Sifted bool
+	Rules  []Rule
+}
+
+// Sift is a statement about tables side by side. The slices that it sees have no row in common with those before and
+// after, and all slices together have all rows. So a sift can tell by the rows before it alone that an ID is right, if
+// it returns the ID of each row that is without those it belongs to: others of the same ID are in another slice then.
+type Sift struct {
+	Tables []string
+	// ID is the column of the first table by which the rows of the others are found, as Table.Of says.
+	ID string
+	// Query returns the IDs, in the sense of Table.Of, for which there may be a rule that is broken, or null. {NAME} in it
+	// stands for the slice of that table, as an item of FROM without its alias.
+	Query string
 }
 
 // Rule is a statement about a table, which must return no row.
@@ -73,9 +93,13 @@ func (f Finding) String() string {
 
 const (
 	// A look at pages lasts about so long: else the next one is at twice as many, or at half of them.
-	shortLook, longLook = 100 * time.Millisecond, 400 * time.Millisecond
+	shortLook, longLook = 200 * time.Millisecond, 800 * time.Millisecond
 	fewestPages         = 8
 	mostPages           = 1 << 14
+	// fewestSifted is the same for a sift: it is the cheaper the more rows it sees together.
+	fewestSifted = 1024
+	// reach is how many times as many pages of a table that is beside another one a look takes at most.
+	reach = 8
 	// maxIDs is how many IDs one look takes.
 	maxIDs = 5000
 	// maxFound is how many findings of one rule a look returns.
@@ -94,8 +118,13 @@ func (t Table) named(ids []uuid.UUID) slice {
 	return slice{cmp.Or(t.Named, t.Of), []any{pg.UUIDs(ids)}}
 }
 
-func pages(first, n int64) slice {
-	return slice{"ctid >= $1::tid AND ctid < $2::tid", []any{fmt.Sprintf("(%d,0)", first), fmt.Sprintf("(%d,0)", first+n)}}
+func pages(first, end int64) slice {
+	return slice{fmt.Sprintf("ctid >= '(%d,0)' AND ctid < '(%d,0)'", first, end), nil}
+}
+
+// from is the slice as an item of FROM.
+func (t Table) from(s slice) string {
+	return "(SELECT * FROM " + t.Name + " WHERE " + s.condition + ")"
 }
 
 // look runs rules on a slice of the table, in one snapshot. It returns how many rows the slice has.
@@ -109,7 +138,7 @@ func (t Table) look(ctx context.Context, db *sqlx.DB, s slice, rules ...Rule) (r
 	if _, err := tx.ExecContext(ctx, `SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off`); err != nil {
 		return 0, nil, fmt.Errorf("audit: %w", err)
 	}
-	from := "(SELECT * FROM " + t.Name + " WHERE " + s.condition + ")"
+	from := t.from(s)
 	if err := tx.GetContext(ctx, &rows, `SELECT count(*) FROM `+from+` s`, s.args...); err != nil {
 		return 0, nil, fmt.Errorf("audit of %s: %w", t.Name, err)
 	}
@@ -141,9 +170,10 @@ func (t Table) size(ctx context.Context, db sqlx.QueryerContext) (n int64, err e
 
 // Place is how far an audit has come.
 type Place struct {
-	Table string `db:"table_name"` // that the pass is at; "" when it has ended
-	Page  int64  `db:"page"`       // of the table, to look at next
-	After int64  `db:"after"`      // what comes after this place in the record of changes was not looked at yet
+	Table  string        `db:"table_name"` // that the pass is at; "" when it has ended
+	Page   int64         `db:"page"`       // of the table, to look at next
+	Beside pq.Int64Array `db:"beside"`     // pages of the tables beside it
+	After  int64         `db:"after"`      // what comes after this place in the record of changes was not looked at yet
 }
 
 // Result is what an audit has found.
@@ -160,36 +190,149 @@ type auditor struct {
 	n  int64 // pages of the next look
 }
 
+// steps are the sifts, and each other table by itself, without a query.
+func (b Books) steps() []Sift {
+	steps := slices.Clone(b.Sifts)
+	for _, t := range b.Tables {
+		if !t.Sifted && !slices.ContainsFunc(b.Sifts, func(s Sift) bool { return s.Tables[0] == t.Name }) {
+			steps = append(steps, Sift{Tables: []string{t.Name}})
+		}
+	}
+	return steps
+}
+
+// begin is where a pass begins with a step.
+func begin(s Sift, after int64) Place {
+	return Place{Table: s.Tables[0], Beside: make(pq.Int64Array, len(s.Tables)-1), After: after}
+}
+
+// table returns a table of the books.
+func (b Books) table(name string) Table {
+	return b.Tables[slices.IndexFunc(b.Tables, func(t Table) bool { return t.Name == name })]
+}
+
 // pass looks at the pages that are next in a pass, and returns the place after them.
 func (a *auditor) pass(ctx context.Context, at Place, r *Result) (Place, error) {
-	i := slices.IndexFunc(a.Tables, func(t Table) bool { return t.Name == at.Table })
-	if i < 0 { // of another version
-		at.Table, at.Page = a.Tables[0].Name, 0
-		return at, nil
+	steps := a.steps()
+	i := slices.IndexFunc(steps, func(s Sift) bool { return s.Tables[0] == at.Table })
+	if i < 0 || len(at.Beside) != len(steps[i].Tables)-1 { // of another version
+		return begin(steps[0], at.After), nil
 	}
-	begin, t := time.Now(), a.Tables[i]
-	size, err := t.size(ctx, a.db)
+	began, s, few := time.Now(), steps[i], int64(fewestPages)
+	if s.Query != "" {
+		few = fewestSifted
+	}
+	n := cmp.Or(a.n, few)
+	first := append([]int64{at.Page}, at.Beside...)
+	end, over, err := a.ends(ctx, s, first, n)
 	if err != nil {
 		return at, err
 	}
-	n := max(a.n, fewestPages)
-	if err := r.look(ctx, a.db, t, pages(at.Page, n), t.Rules...); err != nil {
-		return at, err
-	}
-	if at.Page += n; at.Page >= size {
-		at.Page, at.Table = 0, ""
-		if i+1 < len(a.Tables) {
-			at.Table = a.Tables[i+1].Name
+	if s.Query != "" {
+		if err := a.sift(ctx, s, first, end, r); err != nil {
+			return at, err
 		}
 	}
-	switch took := time.Since(begin); {
+	if t := a.table(at.Table); !t.Sifted {
+		if err := r.look(ctx, a.db, t, pages(first[0], end[0]), t.Rules...); err != nil {
+			return at, err
+		}
+	}
+	switch took := time.Since(began); {
 	case took < shortLook:
 		n *= 2
 	case took > longLook:
 		n /= 2
 	}
-	a.n = min(n, mostPages)
+	a.n = min(max(n, few), mostPages)
+	at.Page, at.Beside = end[0], end[1:]
+	if over && i+1 < len(steps) {
+		return begin(steps[i+1], at.After), nil
+	}
+	if over {
+		return Place{After: at.After}, nil
+	}
 	return at, nil
+}
+
+// ends returns the pages before which the slices end that begin with these pages: n pages of the first table, and those
+// of the others up to where the rows of the first one's last page are. over says whether that is all.
+func (a *auditor) ends(ctx context.Context, s Sift, first []int64, n int64) (end []int64, over bool, err error) {
+	sizes := make([]int64, len(first))
+	for i, name := range s.Tables {
+		if sizes[i], err = a.table(name).size(ctx, a.db); err != nil {
+			return nil, false, err
+		}
+	}
+	var ids []uuid.UUID
+	end = []int64{max(first[0], min(first[0]+n, sizes[0]))}
+	last := end[0] >= sizes[0] // the others to their ends, too
+	if len(first) > 1 && !last {
+		lead := a.table(s.Tables[0])
+		if err := sqlx.SelectContext(ctx, a.db, &ids,
+			`SELECT `+s.ID+` FROM `+lead.from(pages(end[0]-1, end[0]))+` s`); err != nil {
+			return nil, false, fmt.Errorf("audit of %s: %w", lead.Name, err)
+		}
+	}
+	over = last
+	for i := 1; i < len(first); i++ {
+		page := sizes[i]
+		if !last {
+			t := a.table(s.Tables[i])
+			if err := sqlx.GetContext(ctx, a.db, &page, `
+				SELECT coalesce((percentile_disc(0.5) WITHIN GROUP (ORDER BY ctid)::text::point)[0]::bigint, 0)
+				FROM `+t.Name+` WHERE `+t.Of, pg.UUIDs(ids)); err != nil {
+				return nil, false, fmt.Errorf("audit of %s: %w", t.Name, err)
+			}
+		}
+		end = append(end, max(first[i], min(page, first[i]+reach*n)))
+		over = over && end[i] >= sizes[i]
+	}
+	return end, over, nil
+}
+
+// sift looks at slices side by side, and then by the rules at the IDs that it finds.
+func (a *auditor) sift(ctx context.Context, s Sift, first, end []int64, r *Result) error {
+	query, counts := s.Query, ""
+	for i, name := range s.Tables {
+		from := a.table(name).from(pages(first[i], end[i]))
+		query = strings.ReplaceAll(query, "{"+name+"}", from)
+		counts += " + (SELECT count(*) FROM " + from + " s)"
+	}
+	var rows int64
+	var ids []uuid.UUID
+	if err := func() error {
+		tx, err := a.db.BeginTxx(ctx, &sql.TxOptions{ReadOnly: true})
+		if err != nil {
+			return err
+		}
+		defer func() { _ = tx.Rollback() }()
+		if err := tx.GetContext(ctx, &rows, `SELECT 0`+counts); err != nil || rows == 0 {
+			return err
+		}
+		// It is one session's work, and the slices fit into memory.
+		if _, err := tx.ExecContext(ctx, `SET LOCAL enable_nestloop = off; SET LOCAL enable_mergejoin = off;
+			SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL jit = off; SET LOCAL work_mem = '32MB'`); err != nil {
+			return err
+		}
+		return tx.SelectContext(ctx, &ids, `SELECT DISTINCT id FROM (`+query+`) AS suspects (id) WHERE id IS NOT NULL`)
+	}(); err != nil {
+		return fmt.Errorf("audit of %s: %w", s.Tables[0], err)
+	}
+	r.Rows += rows
+	return a.ids(ctx, ids, r)
+}
+
+// ids looks at all rows of some IDs.
+func (a *auditor) ids(ctx context.Context, ids []uuid.UUID, r *Result) error {
+	for some := range slices.Chunk(ids, maxIDs) {
+		for _, t := range a.Tables {
+			if err := r.look(ctx, a.db, t, t.of(some), t.Rules...); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // follow looks at what has changed next, and returns the place after that: the same if nothing has changed.
@@ -198,12 +341,8 @@ func (a *auditor) follow(ctx context.Context, after int64, r *Result) (next int6
 	if err != nil {
 		return after, err
 	}
-	for some := range slices.Chunk(ids, maxIDs) {
-		for _, t := range a.Tables {
-			if err := r.look(ctx, a.db, t, t.of(some), t.Rules...); err != nil {
-				return after, err
-			}
-		}
+	if err := a.ids(ctx, ids, r); err != nil {
+		return after, err
 	}
 	return next, nil
 }
@@ -221,13 +360,13 @@ func (b Books) Pass(ctx context.Context, db *sqlx.DB, load int, progress func(Pl
 		return r, err
 	}
 	a := auditor{Books: b, db: db}
-	for at := (Place{Table: b.Tables[0].Name}); at.Table != ""; {
-		begin := time.Now()
+	for at := begin(b.steps()[0], 0); at.Table != ""; {
+		began := time.Now()
 		if at, err = a.pass(ctx, at, &r); err != nil {
 			return r, err
 		}
 		progress(at, r)
-		if !stage.Wait(ctx, rest(begin, load)) {
+		if !stage.Wait(ctx, rest(began, load)) {
 			return r, ctx.Err()
 		}
 	}

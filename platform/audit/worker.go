@@ -29,6 +29,7 @@ type Config struct {
 	On    bool          `env:"AUDIT" default:"true" help:"whether to audit the books in the background"`
 	Every time.Duration `env:"AUDIT_EVERY" default:"24h" help:"how long after the begin of a whole audit the next one begins; in between it follows what changes"`
 	Load  int           `env:"AUDIT_LOAD" default:"5" help:"the share of the time for which the audit works, in one session of the database, in percent"`
+	Idle  int           `env:"AUDIT_IDLE_LOAD" default:"50" help:"the same while nothing else is at work on the database's server; the more there is, the nearer it is to AUDIT_LOAD"`
 }
 
 // Validate returns everything that is wrong with the settings.
@@ -40,6 +41,9 @@ func (c Config) Validate() error {
 	if c.Load < 1 || c.Load > 100 {
 		errs = append(errs, config.Invalid("AUDIT_LOAD", "must be 1 to 100"))
 	}
+	if c.Idle < 1 || c.Idle > 100 {
+		errs = append(errs, config.Invalid("AUDIT_IDLE_LOAD", "must be 1 to 100"))
+	}
 	return errors.Join(errs...)
 }
 
@@ -47,13 +51,15 @@ const (
 	// tick is how often a process asks whether it is time for the next step, and idle the pause where nothing has changed.
 	tick = 250 * time.Millisecond
 	idle = time.Second
+	// sampled is how often it looks how busy the server is: sessions tell of their time once a second.
+	sampled = 5 * time.Second
 	// again is how often what was found is looked at again, and at the end of each pass.
 	again = 30 * time.Second
 	// maxKept bounds the findings that are kept.
 	maxKept = 10_000
 
 	// longestStep is how long a step is its process's alone; should the process die, another one does it then.
-	longestStep = time.Minute
+	longestStep = 5 * time.Minute
 )
 
 // Worker audits the books in the background, for as long as it runs: it goes through all of them now and then, and
@@ -61,15 +67,24 @@ const (
 // is found right. Any number of processes may run one: they take turns, so that the load is that of one.
 type Worker struct {
 	auditor
-	load  int // percent
-	every time.Duration
-	log   *slog.Logger
-	next  time.Time // look at the findings
-	rules map[string]ruleOf
+	load, idle int // percent
+	busy       busy
+	every      time.Duration
+	log        *slog.Logger
+	next       time.Time // look at the findings
+	rules      map[string]ruleOf
 
 	rows                 prometheus.Counter
 	findings             *prometheus.GaugeVec
 	passEnded, currentAt prometheus.Gauge
+}
+
+// busy is how busy the server is.
+type busy struct {
+	at     time.Time
+	active time.Duration // of all sessions, until then
+	own    time.Duration // of the audit, since then
+	others float64       // sessions that were at work before, on average
 }
 
 // ruleOf is a rule and its table.
@@ -84,7 +99,8 @@ func NewWorker(db *sqlx.DB, books Books, cfg Config, log *slog.Logger, metrics p
 		return prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
 	}
 	w := &Worker{
-		auditor: auditor{Books: books, db: db}, load: cfg.Load, every: cfg.Every, log: log, rules: make(map[string]ruleOf),
+		auditor: auditor{Books: books, db: db}, load: cfg.Load, idle: cfg.Idle, busy: busy{others: 1}, every: cfg.Every,
+		log: log, rules: make(map[string]ruleOf),
 		rows: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "altyn_audit_rows_total", Help: "Rows that the audit has looked at."}),
 		findings: prometheus.NewGaugeVec(prometheus.GaugeOpts{
@@ -130,7 +146,7 @@ func (w *Worker) runOnce(ctx context.Context) (more int, err error) {
 	var n news
 	var s state
 	if err := w.db.GetContext(ctx, &s, `
-		SELECT table_name, page, after, began_at, ended_at, current_at, next_at::text, clock_timestamp() AS now,
+		SELECT table_name, page, beside, after, began_at, ended_at, current_at, next_at::text, clock_timestamp() AS now,
 			next_at <= clock_timestamp() AS due FROM audit WHERE one = $1`, true); err != nil {
 		return 0, fmt.Errorf("how far the audit has come: %w", err)
 	}
@@ -184,14 +200,14 @@ func (state) tell(gauge prometheus.Gauge, at sql.NullTime) {
 
 // advance does a step and stores how far it has come.
 func (w *Worker) advance(ctx context.Context, s state, n *news) (more int, err error) {
-	begin, now := time.Now(), sql.NullTime{Time: s.Now, Valid: true}
+	began, now := time.Now(), sql.NullTime{Time: s.Now, Valid: true}
 	if !s.Began.Valid { // the first of all passes looks at what was written before
 		if s.After, err = w.Head(ctx, w.db); err != nil {
 			return 0, err
 		}
 	}
 	if s.Table == "" && (!s.Began.Valid || s.Now.Sub(s.Began.Time).Abs() >= w.every) {
-		s.Began, s.Table, s.Page = now, w.Tables[0].Name, 0
+		s.Began, s.Place = now, begin(w.steps()[0], s.After)
 	}
 	next, r := s.Place, Result{}
 	if s.Table != "" {
@@ -205,7 +221,11 @@ func (w *Worker) advance(ctx context.Context, s state, n *news) (more int, err e
 	if next.After, err = w.follow(ctx, s.After, &r); err != nil {
 		return 0, err
 	}
-	pause := rest(begin, w.load)
+	load, err := w.share(ctx, time.Since(began))
+	if err != nil {
+		return 0, err
+	}
+	pause := rest(began, load)
 	if next.After == s.After {
 		s.Current = now
 		if next.Table == "" {
@@ -220,13 +240,34 @@ func (w *Worker) advance(ctx context.Context, s state, n *news) (more int, err e
 		n.wrong = nil
 		// If another process has taken the step meanwhile, because this one was too long at it, it goes on from there.
 		if _, err := tx.ExecContext(ctx, `
-			UPDATE audit SET table_name = $1, page = $2, after = $3, began_at = $4, ended_at = $5, current_at = $6,
-				next_at = clock_timestamp() + $7::bigint * interval '1 microsecond' WHERE next_at = $8::timestamptz`,
-			next.Table, next.Page, next.After, s.Began, s.Ended, s.Current, pause.Microseconds(), s.Next); err != nil {
+			UPDATE audit SET table_name = $1, page = $2, beside = coalesce($3::bigint[], '{}'), after = $4, began_at = $5,
+				ended_at = $6, current_at = $7, next_at = clock_timestamp() + $8::bigint * interval '1 microsecond'
+			WHERE next_at = $9::timestamptz`, next.Table, next.Page, next.Beside, next.After, s.Began, s.Ended, s.Current,
+			pause.Microseconds(), s.Next); err != nil {
 			return fmt.Errorf("store how far the audit has come: %w", err)
 		}
 		return w.keep(ctx, tx, r.Findings, n)
 	})
+}
+
+// share is for what share of the time to work after a step that has taken so long, in percent: the less the other
+// sessions leave free of one that always works, the less.
+func (w *Worker) share(ctx context.Context, took time.Duration) (int, error) {
+	b := &w.busy
+	b.own += took
+	if passed := time.Since(b.at); passed >= sampled {
+		var ms float64
+		if err := w.db.GetContext(ctx, &ms, `SELECT coalesce(sum(active_time), 0) FROM pg_stat_database
+			WHERE true = $1`, true); err != nil {
+			return 0, fmt.Errorf("how busy the server is: %w", err)
+		}
+		active := time.Duration(ms * float64(time.Millisecond))
+		if !b.at.IsZero() {
+			b.others = min(max((active-b.active-b.own).Seconds()/passed.Seconds(), 0), 1)
+		}
+		b.at, b.active, b.own = time.Now(), active, 0
+	}
+	return w.load + max(0, int(float64(w.idle-w.load)*(1-b.others))), nil
 }
 
 // keep stores what is wrong.

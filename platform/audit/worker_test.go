@@ -36,7 +36,7 @@ func TestProcessesTakeTurns(t *testing.T) {
 	place := func() (s state) {
 		t.Helper()
 		if err := db.Owner.Get(&s, `
-			SELECT table_name, page, after, began_at, ended_at, current_at, next_at::text, clock_timestamp() AS now,
+			SELECT table_name, page, beside, after, began_at, ended_at, current_at, next_at::text, clock_timestamp() AS now,
 				next_at <= clock_timestamp() AS due FROM audit`); err != nil {
 			t.Fatal(err)
 		}

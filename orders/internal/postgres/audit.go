@@ -15,7 +15,7 @@ import (
 )
 
 // Books are what is audited of orders. The history is their record of changes, by its time in microseconds.
-var Books = audit.Books{Tables: auditTables, Head: historyHead, Changed: changedOrders}
+var Books = audit.Books{Tables: auditTables, Sifts: auditSifts, Head: historyHead, Changed: changedOrders}
 
 const (
 	// A line of the history is stored so long after its time at most, or it is left to the next pass: transactions are
@@ -56,8 +56,26 @@ func changedOrders(ctx context.Context, db sqlx.QueryerContext, after int64) (
 	return ids, next, nil
 }
 
+// amountsWrong are those of an order o that do not fit its status.
+const amountsWrong = `CASE o.status WHEN 'paid' THEN o.captured = 0 WHEN 'cancelled' THEN o.captured <> o.refunded
+	WHEN 'cancelling' THEN false ELSE o.captured > 0 END`
+
+// An order is right at first sight if it is pending, or if one line of history tells what became of it. Its rows are all
+// in the slice, as a row without its order is not right.
+var auditSifts = []audit.Sift{
+	{Tables: []string{"orders", "order_history", "cancellations"}, ID: "id", Query: `
+		SELECT coalesce(o.id, h.order_id, c.order_id)
+		FROM {orders} o
+			FULL JOIN {order_history} h ON h.order_id = o.id
+			FULL JOIN {cancellations} c ON c.order_id = o.id
+		WHERE (c.order_id IS NULL AND NOT (` + amountsWrong + `)
+			AND CASE WHEN h.number IS NULL THEN o.version = 1 AND o.status = 'pending'
+				ELSE o.version = 2 AND o.payment_version > 0 AND h.number = 2 AND h.from_status = 'pending'
+					AND h.to_status = o.status AND o.status <> 'cancelling' END) IS NOT TRUE`},
+}
+
 var auditTables = []audit.Table{
-	{Name: "orders", Of: `id = ANY($1::uuid[])`, Rules: []audit.Rule{
+	{Name: "orders", Sifted: true, Of: `id = ANY($1::uuid[])`, Rules: []audit.Rule{
 		{Name: "order_history", What: "is an order that is not where its history ends", Query: `
 			SELECT o.id, o.status::text FROM {slice} o LEFT JOIN LATERAL (
 				SELECT number, to_status FROM order_history WHERE order_id = o.id ORDER BY number DESC LIMIT 1
@@ -75,10 +93,9 @@ var auditTables = []audit.Table{
 				<> EXISTS (SELECT FROM cancellations WHERE order_id = o.id)`},
 		{Name: "order_amounts", What: "is an order whose amounts do not fit its status", Query: `
 			SELECT o.id, o.status::text FROM {slice} o
-			WHERE CASE o.status WHEN 'paid' THEN o.captured = 0 WHEN 'cancelled' THEN o.captured <> o.refunded
-				WHEN 'cancelling' THEN false ELSE o.captured > 0 END`},
+			WHERE ` + amountsWrong},
 	}},
-	{Name: "order_history", Of: `order_id = ANY($1::uuid[])`, Rules: []audit.Rule{
+	{Name: "order_history", Sifted: true, Of: `order_id = ANY($1::uuid[])`, Rules: []audit.Rule{
 		{Name: "history_follows", What: "has a line in its history that does not follow from the one before", Query: `
 			SELECT h.order_id, 'number ' || h.number FROM {slice} h
 				LEFT JOIN order_history p ON p.order_id = h.order_id AND p.number = h.number - 1
@@ -87,7 +104,7 @@ var auditTables = []audit.Table{
 			SELECT h.order_id, 'number ' || h.number FROM {slice} h
 			WHERE NOT EXISTS (SELECT FROM orders WHERE id = h.order_id)`},
 	}},
-	{Name: "cancellations", Of: `order_id = ANY($1::uuid[])`, Rules: []audit.Rule{
+	{Name: "cancellations", Sifted: true, Of: `order_id = ANY($1::uuid[])`, Rules: []audit.Rule{
 		{Name: "cancellation_order", What: "has a cancellation and is no order", Query: `
 			SELECT c.order_id, '' FROM {slice} c WHERE NOT EXISTS (SELECT FROM orders WHERE id = c.order_id)`},
 	}},

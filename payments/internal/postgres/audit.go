@@ -15,7 +15,7 @@ import (
 
 // Books are what is audited of payments. The chain is their record of changes: of what the settlement has written after
 // a link, each row's ID is in a later link.
-var Books = audit.Books{Tables: auditTables, Head: lastLink, Changed: linkedIDs}
+var Books = audit.Books{Tables: auditTables, Sifts: auditSifts, Head: lastLink, Changed: linkedIDs}
 
 func lastLink(ctx context.Context, db sqlx.QueryerContext) (last int64, err error) {
 	if err := sqlx.GetContext(ctx, db, &last, `SELECT coalesce(max(number), 0) FROM chain`); err != nil {
@@ -58,9 +58,65 @@ func sameBalance(a, b string) string {
 // balanceID names the balance b.
 const balanceID = `b.account_id, b.currency || ' in lane ' || b.lane`
 
+// revenue is the account of what orders have paid, otherwise what a payment p must not be beside its operation o.
+const (
+	revenue   = `'00000000-0000-0000-0000-000000000002'`
+	otherwise = `(p.status = 'created') <> (coalesce(o.status, '') = 'created')
+		OR (p.status IN ('authorized', 'succeeded', 'refunded') OR p.captured > 0) AND coalesce(o.status, '') <> 'success'
+		OR p.status = 'failed' AND p.captured > 0 OR p.status IN ('succeeded', 'refunded') AND p.captured = 0
+		OR p.status = 'cancelled' AND p.captured <> p.refunded`
+)
+
+// An operation that has ended is right at first sight if its rows, none of which is a hold's, agree: all of them are in
+// the slice, as a row without its operation is not right. What moves the money of an earlier order is looked at with it.
+// An entry is right if the one before it is there: so a balance exists if it does for the first entry, and counts all of
+// them if there is none after the last one that it counts.
+var auditSifts = []audit.Sift{
+	{Tables: []string{"operations", "payments", "entries", "holds"}, ID: "id", Query: `
+		SELECT unnest(ARRAY[coalesce(o.id, p.order_id, e.operation_id, h.id), o.order_id])
+		FROM {operations} o
+			FULL JOIN {payments} p ON p.order_id = o.id AND p.lane = o.lane
+			FULL JOIN (
+				SELECT operation_id, currency, sum(amount + frozen) AS sum,
+					sum(amount) FILTER (WHERE amount > 0 AND account_id = ` + revenue + `) AS captured,
+					-sum(amount) FILTER (WHERE amount < 0 AND account_id = ` + revenue + `) AS refunded
+				FROM {entries} s GROUP BY 1, 2
+			) e ON e.operation_id = o.id AND e.currency = o.currency
+			FULL JOIN {holds} h ON h.id = o.id AND h.lane = o.lane
+		WHERE (h.id IS NULL AND o.status <> 'created' AND o.operation <> 'hold' AND coalesce(o.order_id, o.id) = o.id
+			AND CASE WHEN e.sum IS NULL THEN o.status <> 'success' OR o.operation IN ('create_account', 'cancel_operation')
+				ELSE o.status = 'success' AND e.sum = 0 END
+			AND CASE WHEN p.order_id IS NULL THEN o.order_id IS NULL ELSE p.status <> 'authorized' AND NOT (` + otherwise + `)
+				AND p.captured = coalesce(e.captured, 0) AND p.refunded = coalesce(e.refunded, 0)
+				AND p.account_id = o.account_id AND p.tenant = o.tenant END) IS NOT TRUE
+		UNION ALL
+		SELECT e.operation_id
+		FROM {entries} e LEFT JOIN {entries} p ON ` + sameBalance("p", "e") + ` AND p.number + 1 = e.number
+		WHERE CASE
+			WHEN e.number = 1 THEN e.balance_after <> e.amount OR e.frozen_after <> e.frozen
+				OR NOT EXISTS (SELECT FROM balances b WHERE ` + sameBalance("b", "e") + `)
+			WHEN p.number IS NULL THEN NOT EXISTS (SELECT FROM entries x WHERE ` + sameBalance("x", "e") + `
+				AND x.number = e.number - 1 AND e.balance_after = x.balance_after + e.amount
+				AND e.frozen_after = x.frozen_after + e.frozen)
+			ELSE e.balance_after <> p.balance_after + e.amount OR e.frozen_after <> p.frozen_after + e.frozen END
+		UNION ALL
+		SELECT id FROM {operations} o
+		WHERE CASE WHEN (account_id, coalesce(to_account_id, account_id), tenant) IN (
+			SELECT account_id, payee, tenant FROM (
+				SELECT account_id, coalesce(to_account_id, account_id) AS payee, tenant FROM {operations} s
+				GROUP BY 1, 2, 3 HAVING bool_or(status = 'success')
+			) s WHERE CASE WHEN EXISTS (SELECT FROM accounts WHERE id = account_id AND tenant <> s.tenant) THEN true
+				WHEN payee <> account_id THEN EXISTS (SELECT FROM accounts WHERE id = payee AND tenant <> s.tenant) END
+		) THEN true END`},
+	{Tables: []string{"waits"}, Query: `SELECT id FROM {waits} w`},
+	{Tables: []string{"balances"}, Query: `
+		SELECT (SELECT operation_id FROM entries e WHERE ` + sameBalance("e", "b") + ` AND e.number = b.entries + 1)
+		FROM {balances} b`},
+}
+
 var auditTables = []audit.Table{
 	// A batch writes the entries of an operation together, so most of them are in one slice.
-	{Name: "entries", Of: `operation_id = ANY($1::uuid[])`, Rules: []audit.Rule{
+	{Name: "entries", Sifted: true, Of: `operation_id = ANY($1::uuid[])`, Rules: []audit.Rule{
 		{Name: "entry_follows", What: "is an entry that does not follow from the one before", Query: `
 			SELECT e.operation_id, e.account_id || ' ' || e.currency || ' number ' || e.number || ' in lane ' || e.lane
 			FROM {slice} e LEFT JOIN LATERAL (
@@ -107,7 +163,7 @@ var auditTables = []audit.Table{
 				SELECT ` + balanceID + ` FROM {slice} b LEFT JOIN accounts a ON a.id = b.account_id AND a.lane = b.lane
 				WHERE b.entries > 0 AND b.tenant IS DISTINCT FROM a.tenant AND NOT b.` + isSystem},
 		}},
-	{Name: "operations", Of: `id = ANY($1::uuid[])`, Rules: []audit.Rule{
+	{Name: "operations", Sifted: true, Of: `id = ANY($1::uuid[])`, Rules: []audit.Rule{
 		{Name: "operation_entries", What: "is an operation that succeeded in moving money and has no entries", Query: `
 			SELECT o.id, o.operation::text FROM {slice} o
 			WHERE o.status = 'success' AND o.operation NOT IN ('create_account', 'cancel_operation')
@@ -130,13 +186,13 @@ var auditTables = []audit.Table{
 			SELECT o.id, '' FROM {slice} o
 			WHERE o.status = 'created' AND NOT EXISTS (SELECT FROM waits w WHERE w.id = o.id AND w.lane = o.lane)`},
 	}},
-	{Name: "holds", Of: `id = ANY($1::uuid[])`, Rules: []audit.Rule{
+	{Name: "holds", Sifted: true, Of: `id = ANY($1::uuid[])`, Rules: []audit.Rule{
 		{Name: "hold_operation", What: "is a hold that no operation has set aside", Query: `
 			SELECT h.id, '' FROM {slice} h LEFT JOIN operations o ON o.id = h.id AND o.lane = h.lane
 			WHERE o.status IS DISTINCT FROM 'success' OR o.account_id <> h.account_id OR o.currency <> h.currency
 				OR o.amount <> h.amount`},
 	}},
-	{Name: "payments", Of: `order_id = ANY($1::uuid[])`, Rules: []audit.Rule{
+	{Name: "payments", Sifted: true, Of: `order_id = ANY($1::uuid[])`, Rules: []audit.Rule{
 		{Name: "payment_money", What: "is a payment that took or gave back other than its order has earned", Query: `
 			SELECT p.order_id, '' FROM {slice} p CROSS JOIN LATERAL (
 				SELECT coalesce(sum(amount) FILTER (WHERE amount > 0), 0) AS captured,
@@ -147,15 +203,12 @@ var auditTables = []audit.Table{
 				) o CROSS JOIN LATERAL (
 					SELECT account_id, amount FROM entries WHERE operation_id = o.id OFFSET 0
 				) e
-				WHERE account_id = '00000000-0000-0000-0000-000000000002'
+				WHERE account_id = ` + revenue + `
 			) earned
 			WHERE p.captured <> earned.captured OR p.refunded <> earned.refunded`},
 		{Name: "payment_operation", What: "is a payment whose operation says otherwise", Query: `
 			SELECT p.order_id, p.status::text FROM {slice} p LEFT JOIN operations o ON o.id = p.order_id AND o.lane = p.lane
-			WHERE (p.status = 'created') <> (coalesce(o.status, '') = 'created')
-				OR (p.status IN ('authorized', 'succeeded', 'refunded') OR p.captured > 0) AND coalesce(o.status, '') <> 'success'
-				OR p.status = 'failed' AND p.captured > 0 OR p.status IN ('succeeded', 'refunded') AND p.captured = 0
-				OR p.status = 'cancelled' AND p.captured <> p.refunded`},
+			WHERE ` + otherwise},
 		{Name: "payment_hold", What: "is authorized without an open hold of its amount, or has one without being so", Query: `
 			SELECT p.order_id, p.status::text FROM {slice} p LEFT JOIN holds h ON h.id = p.order_id AND h.lane = p.lane
 			WHERE (p.status = 'authorized') <> (coalesce(h.status, '') = 'open')
@@ -167,7 +220,7 @@ var auditTables = []audit.Table{
 			SELECT p.order_id, p.tenant FROM {slice} p JOIN accounts a ON a.id = p.account_id AND a.lane = p.lane
 			WHERE p.tenant <> a.tenant AND (p.captured > 0 OR p.status = 'authorized')`},
 	}},
-	{Name: "waits", Of: `id = ANY($1::uuid[])`, Rules: []audit.Rule{
+	{Name: "waits", Sifted: true, Of: `id = ANY($1::uuid[])`, Rules: []audit.Rule{
 		{Name: "wait_operation", What: "waits and is no operation that is created", Query: `
 			SELECT w.id, w.what FROM {slice} w LEFT JOIN operations o ON o.id = w.id AND o.lane = w.lane
 			WHERE o.status IS DISTINCT FROM 'created'`},
