@@ -1,12 +1,14 @@
 package inbox
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"embed"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -101,6 +103,12 @@ func (x *Inbox[B]) store(ctx context.Context, messages []Message[B], arrivals []
 	return arrived(arrivals, seqs, err)
 }
 
+// storedMessage is a message that Insert has stored.
+type storedMessage struct {
+	ID  uuid.UUID `db:"id"`
+	Seq int64     `db:"seq"`
+}
+
 // Insert stores messages in the caller's transaction, in this order per account. It returns each message's arrival
 // number, or 0 where a message with its ID is waiting already. A duplicate of a message that has taken effect is
 // stored again: the handler must recognise it by its permanent record. Wake the worker after the commit.
@@ -121,39 +129,33 @@ func (x *Inbox[B]) Insert(ctx context.Context, tx sqlx.ExtContext, messages []Me
 			return nil, fmt.Errorf("inbox: encode message %s: %w", m.ID, err)
 		}
 	}
-	rows, err := tx.QueryContext(ctx, `
+	var stored []storedMessage
+	if err := sqlx.SelectContext(ctx, tx, &stored, `
 		INSERT INTO inbox (id, lane, account_id, kind, payload, fingerprint, traceparent, tenant)
 		SELECT id, lane, account_id, kind, payload, fingerprint, traceparent, tenant
 		FROM unnest($1::uuid[], $2::smallint[], $3::uuid[], $4::text[], $5::text[], $6::uuid[], $7::text[], $8::text[])
 			WITH ORDINALITY AS m (id, lane, account_id, kind, payload, fingerprint, traceparent, tenant, n)
 		ORDER BY n
 		ON CONFLICT (id, lane) DO NOTHING
-		RETURNING id, seq`, ids, lanes, accounts, kinds, payloads, fingerprints, traces, tenants)
-	if err != nil {
+		RETURNING id, seq`, ids, lanes, accounts, kinds, payloads, fingerprints, traces, tenants); err != nil {
 		return nil, fmt.Errorf("inbox: insert %d messages: %w", n, err)
 	}
-	defer rows.Close()
+	// The arrival numbers have the order of the input. The rows have it too, but for those of different shards; those that
+	// conflicted are not among them.
+	slices.SortFunc(stored, func(a, b storedMessage) int { return cmp.Compare(a.Seq, b.Seq) })
 	seqs := make([]int64, n)
-	// Rows come back in the order of the input, less those that conflicted.
 	next := 0
-	for rows.Next() {
-		var (
-			id  uuid.UUID
-			seq int64
-		)
-		if err := rows.Scan(&id, &seq); err != nil {
-			return nil, fmt.Errorf("inbox: insert: %w", err)
-		}
-		for next < n && messages[next].ID != id {
+	for _, row := range stored {
+		for next < n && messages[next].ID != row.ID {
 			next++
 		}
 		if next == n {
-			return nil, fmt.Errorf("inbox: insert returned message %s out of order", id)
+			return nil, fmt.Errorf("inbox: insert returned message %s out of order", row.ID)
 		}
-		seqs[next] = seq
+		seqs[next] = row.Seq
 		next++
 	}
-	return seqs, rows.Err()
+	return seqs, nil
 }
 
 // columns are those of a Stored.

@@ -341,8 +341,12 @@ func TestAPartOfABatchOvertakesNothing(t *testing.T) {
 	}
 	b.inOrder(account, 1)
 	b.poison.Delete(messages[1].ID)
-	if n, err := w.runOnce(t.Context()); n != 6 || err != nil {
-		t.Errorf("settled %d, %v", n, err)
+	for settled := 0; settled < 6; { // on Citus, the two lanes may take two batches
+		n, err := w.runOnce(t.Context())
+		if n == 0 || err != nil {
+			t.Fatalf("settled %d, %v", n, err)
+		}
+		settled += n
 	}
 	b.inOrder(account, 6)
 	b.inOrder(other, 1)

@@ -208,11 +208,12 @@ func (in *Intake[B]) accept(ctx context.Context, messages []Message[B], arrivals
 	err := pg.InTx(ctx, in.inbox.db, func(tx *sqlx.Tx) error {
 		spans.End(errAgain)
 		seqs, direct, later, committed, spans = make([]int64, len(messages)), nil, nil, nil, nil
-		lanes, err := lockLanes(ctx, tx, lanesOf(messages))
+		all := lanesOf(messages)
+		r, err := receive(ctx, tx, all)
 		if err != nil {
 			return err
 		}
-		a, err := whatIsAhead(ctx, tx, lanes, accountsOf(messages))
+		a, err := whatIsAhead(ctx, tx, r.lanes, all, accountsOf(messages))
 		if err != nil {
 			return err
 		}
@@ -227,7 +228,7 @@ func (in *Intake[B]) accept(ctx context.Context, messages []Message[B], arrivals
 				later, indexes = append(later, m), append(indexes, i)
 			case !taken[m.ID]: // the second of two is like one that is waiting already
 				taken[m.ID] = true
-				m.Seq, m.ReceivedAt = a.seqs[i], a.at
+				m.Seq, m.ReceivedAt = r.seqs[i], r.at
 				seqs[i] = m.Seq
 				direct = append(direct, m)
 			}
@@ -282,14 +283,41 @@ func accountsOf[B any](messages []Message[B]) pg.UUIDs {
 	return accounts
 }
 
-// ahead says which messages have something ahead of them, and has arrival numbers for those that may take effect at
-// once.
+// receipt is what messages get that may take effect at once.
+type receipt struct {
+	lanes pg.Int16s // those of the messages' that this transaction holds
+	at    time.Time
+	seqs  []int64 // arrival numbers, drawn once the lanes were locked
+}
+
+// receive locks those of the lanes of messages that are free.
+func receive(ctx context.Context, tx *sqlx.Tx, lanes pg.Int16s) (r receipt, err error) {
+	sorted := slices.Clone(lanes)
+	slices.Sort(sorted)
+	var held, seqs pq.Int64Array
+	if err := tx.QueryRowxContext(ctx, `
+		SELECT held, clock_timestamp(), ARRAY(
+			SELECT nextval('inbox_seq_seq') FROM generate_series(1, $3::integer) WHERE held IS NOT NULL)
+		FROM (
+			SELECT ARRAY(
+				SELECT lane FROM unnest($1::smallint[]) AS lane WHERE pg_try_advisory_xact_lock($2::integer, lane)) AS held
+			OFFSET 0
+		) locked`, slices.Compact(sorted), lockClass, len(lanes)).Scan(&held, &r.at, &seqs); err != nil {
+		return receipt{}, fmt.Errorf("inbox: lock lanes: %w", err)
+	}
+	for _, lane := range held {
+		r.lanes = append(r.lanes, int16(lane))
+	}
+	slices.Sort(seqs)
+	r.seqs = seqs
+	return r, nil
+}
+
+// ahead says which messages have something ahead of them.
 type ahead struct {
 	free    map[int16]bool // lanes that this transaction holds and that are empty
 	stopped map[uuid.UUID]bool
 	exempt  map[int]bool // messages that do not wait although their account is stopped
-	at      time.Time
-	seqs    []int64
 }
 
 // setExempt finds the messages of stopped accounts that do not wait.
@@ -314,37 +342,34 @@ func (in *Intake[B]) setExempt(ctx context.Context, tx *sqlx.Tx, a *ahead, messa
 
 // whatIsAhead looks at the held lanes, in a statement of its own after the one that has locked them: so it sees what
 // was committed before.
-func whatIsAhead(ctx context.Context, tx *sqlx.Tx, lanes pg.Int16s, accounts pg.UUIDs) (ahead, error) {
-	var row struct {
-		At      time.Time      `db:"at"`
+func whatIsAhead(ctx context.Context, tx *sqlx.Tx, lanes, all pg.Int16s, accounts pg.UUIDs) (ahead, error) {
+	var rows []struct {
 		Free    pq.Int64Array  `db:"free"`
 		Stopped pq.StringArray `db:"stopped"`
-		Seqs    pq.Int64Array  `db:"seqs"`
 	}
-	if err := tx.GetContext(ctx, &row, `
-		SELECT clock_timestamp() AS at,
+	if err := tx.SelectContext(ctx, &rows, `
+		SELECT
 			ARRAY(SELECT held FROM unnest($1::smallint[]) AS held
-				WHERE NOT EXISTS (SELECT FROM inbox WHERE lane = held AND NOT stopped)) AS free,
-			ARRAY(SELECT account_id FROM inbox_stops WHERE account_id = ANY($2::uuid[])) AS stopped,
-			ARRAY(SELECT nextval('inbox_seq_seq') FROM generate_series(1, cardinality($2::uuid[]))) AS seqs`,
-		lanes, accounts); err != nil {
+				WHERE `+pg.InLanes("held", "$3")+` AND NOT EXISTS (
+					SELECT FROM inbox WHERE lane = held AND NOT stopped AND `+pg.InLanes("lane", "$3")+`)) AS free,
+			ARRAY(SELECT account_id FROM inbox_stops
+				WHERE account_id = ANY($2::uuid[]) AND `+pg.InLanes("lane", "$3")+`) AS stopped`,
+		lanes, accounts, pg.Lanes(all)); err != nil {
 		return ahead{}, fmt.Errorf("inbox: look what is ahead: %w", err)
 	}
-	a := ahead{
-		free: make(map[int16]bool, len(row.Free)), stopped: make(map[uuid.UUID]bool, len(row.Stopped)),
-		at: row.At, seqs: row.Seqs,
-	}
-	for _, lane := range row.Free {
-		a.free[int16(lane)] = true
-	}
-	for _, text := range row.Stopped {
-		account, err := uuid.Parse(text)
-		if err != nil {
-			return ahead{}, fmt.Errorf("inbox: stopped account: %w", err)
+	a := ahead{free: make(map[int16]bool, len(lanes)), stopped: make(map[uuid.UUID]bool)}
+	for _, row := range rows {
+		for _, lane := range row.Free {
+			a.free[int16(lane)] = true
 		}
-		a.stopped[account] = true
+		for _, text := range row.Stopped {
+			account, err := uuid.Parse(text)
+			if err != nil {
+				return ahead{}, fmt.Errorf("inbox: stopped account: %w", err)
+			}
+			a.stopped[account] = true
+		}
 	}
-	slices.Sort(a.seqs)
 	return a, nil
 }
 

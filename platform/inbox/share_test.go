@@ -140,7 +140,7 @@ func TestSharesByChance(t *testing.T) {
 			}
 		}
 		if err := pg.InTx(t.Context(), b.Service, func(tx *sqlx.Tx) error {
-			c, next, err := claim(t.Context(), tx, turn, limit, b.inbox().exempt)
+			c, next, err := claim(t.Context(), tx, pg.AllLanes(), turn, limit, b.inbox().exempt)
 			if err != nil {
 				return err
 			}
@@ -250,7 +250,7 @@ func TestWhatWaitsFromTheVersionBefore(t *testing.T) {
 	j := newJournal(t)
 	for _, want := range []int{2, 1} {
 		if err := pg.InTx(t.Context(), b.Service, func(tx *sqlx.Tx) error {
-			c, _, err := claim(t.Context(), tx, new(string), 2, b.inbox().exempt)
+			c, _, err := claim(t.Context(), tx, pg.AllLanes(), new(string), 2, b.inbox().exempt)
 			if err != nil {
 				return err
 			}
@@ -283,7 +283,7 @@ func TestClaimingReadsLittle(t *testing.T) {
 			if err := tx.GetContext(t.Context(), &before, rows); err != nil {
 				return err
 			}
-			c, _, err := claim(t.Context(), tx, new(string), batchSize, b.inbox().exempt)
+			c, _, err := claim(t.Context(), tx, pg.AllLanes(), new(string), batchSize, b.inbox().exempt)
 			if err != nil {
 				return err
 			}

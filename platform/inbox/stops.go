@@ -58,7 +58,7 @@ func (w *Worker[B]) stop(ctx context.Context, m Stored, cause error) error {
 			SELECT account_id, lane, id, 1, $4 FROM inbox WHERE account_id = $1 AND lane = $2 AND id = $3
 			ON CONFLICT (account_id, lane) DO UPDATE SET
 				attempts = CASE WHEN inbox_stops.message_id = excluded.message_id THEN inbox_stops.attempts + 1 ELSE 1 END,
-				message_id = excluded.message_id, reason = excluded.reason, probing = false, stopped_at = clock_timestamp()
+				message_id = excluded.message_id, reason = excluded.reason, probing = false, stopped_at = excluded.stopped_at
 			WHERE inbox_stops.probing OR inbox_stops.message_id <> excluded.message_id
 			RETURNING attempts`, m.AccountID, m.Lane, m.ID, pg.Storable(cause.Error()))
 		if errors.Is(err, sql.ErrNoRows) {
@@ -73,7 +73,8 @@ func (w *Worker[B]) stop(ctx context.Context, m Stored, cause error) error {
 			outcome = "parked"
 		}
 		if _, err := tx.ExecContext(ctx, `
-			UPDATE inbox_stops SET retry_at = clock_timestamp() + make_interval(secs => $3) WHERE account_id = $1 AND lane = $2`,
+			UPDATE inbox_stops SET retry_at = statement_timestamp() + make_interval(secs => $3)
+			WHERE account_id = $1 AND lane = $2`,
 			m.AccountID, m.Lane, sql.NullFloat64{Float64: pause.Seconds(), Valid: !parked}); err != nil {
 			return fmt.Errorf("inbox: stop: %w", err)
 		}
@@ -95,7 +96,7 @@ func (w *Worker[B]) probe(ctx context.Context) (int, error) {
 	var due []stop
 	if err := w.inbox.db.SelectContext(ctx, &due, `
 		SELECT account_id, lane FROM inbox_stops
-		WHERE retry_at <= clock_timestamp() ORDER BY retry_at LIMIT $1`, maxProbes); err != nil {
+		WHERE retry_at <= statement_timestamp() ORDER BY retry_at LIMIT $1`, maxProbes); err != nil {
 		return 0, fmt.Errorf("inbox: find stops: %w", err)
 	}
 	for _, s := range due {
@@ -106,7 +107,7 @@ func (w *Worker[B]) probe(ctx context.Context) (int, error) {
 			// Another worker may have been first, and the message may have failed since, or have taken effect.
 			stopped, err := changed(tx.ExecContext(ctx, `
 				UPDATE inbox_stops SET probing = true, retry_at = NULL
-				WHERE account_id = $1 AND lane = $2 AND retry_at <= clock_timestamp()`, s.AccountID, s.Lane))
+				WHERE account_id = $1 AND lane = $2 AND retry_at <= statement_timestamp()`, s.AccountID, s.Lane))
 			if err != nil {
 				return fmt.Errorf("inbox: probe: %w", err)
 			}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -74,10 +75,11 @@ func NewWorker[B any](inbox *Inbox[B], handle Handler[B], retry Retry, log *slog
 // depth tells how much waits to take effect.
 func depth(db *sqlx.DB) prometheus.Collector {
 	return pg.Gauges(db, `
-		SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(received_at)), 0),
-			coalesce(extract(epoch FROM clock_timestamp() - min(received_at) FILTER (WHERE NOT stopped)), 0),
-			(SELECT count(*) FROM inbox_stops), (SELECT count(*) FROM inbox_stops WHERE retry_at IS NULL AND NOT probing)
-		FROM inbox`,
+		SELECT m.n, coalesce(extract(epoch FROM clock_timestamp() - m.oldest), 0),
+			coalesce(extract(epoch FROM clock_timestamp() - m.ready), 0), s.n, s.parked
+		FROM (SELECT count(*) AS n, min(received_at) AS oldest, min(received_at) FILTER (WHERE NOT stopped) AS ready
+				FROM inbox) m,
+			(SELECT count(*) AS n, count(*) FILTER (WHERE retry_at IS NULL AND NOT probing) AS parked FROM inbox_stops) s`,
 		prometheus.GaugeOpts{Name: "altyn_inbox_messages", Help: "Messages that wait to take effect."},
 		prometheus.GaugeOpts{Name: "altyn_inbox_oldest_seconds", Help: "Age of the oldest of them."},
 		prometheus.GaugeOpts{
@@ -109,12 +111,15 @@ func (w *Worker[B]) Run(ctx context.Context) error {
 
 // hasWork reports whether any message is ready. It costs a fraction of a settlement that finds none.
 func (w *Worker[B]) hasWork(ctx context.Context) (bool, error) {
-	var ready bool
-	err := w.inbox.db.GetContext(ctx, &ready, `SELECT EXISTS (SELECT FROM inbox WHERE NOT stopped)`)
+	var lane int16
+	err := w.inbox.db.GetContext(ctx, &lane, `SELECT lane FROM inbox WHERE NOT stopped LIMIT 1`)
+	if errors.Is(err, sql.ErrNoRows) {
+		return false, nil
+	}
 	if err != nil {
 		return false, fmt.Errorf("inbox: look for messages: %w", err)
 	}
-	return ready, nil
+	return true, nil
 }
 
 // runOnce settles one batch and returns how many messages it took. Its error is the database's; a message that fails is
@@ -174,9 +179,14 @@ func (w *Worker[B]) claim(ctx context.Context, tx *sqlx.Tx, failed, only []Store
 	if only != nil {
 		return reclaim(ctx, tx, failed, only, w.inbox.exempt)
 	}
-	batch, turn, err := claim(ctx, tx, w.turn.Load(), batchSize, w.inbox.exempt)
-	w.turn.Store(turn)
-	return batch, err
+	for _, lanes := range pg.Shards(w.inbox.db, rand.N[int16](contract.Lanes)) {
+		batch, turn, err := claim(ctx, tx, lanes, w.turn.Load(), batchSize, w.inbox.exempt)
+		w.turn.Store(turn)
+		if err != nil || len(batch.rows) > 0 {
+			return batch, err
+		}
+	}
+	return claimed{}, nil
 }
 
 // settled reports a batch that was committed.
@@ -213,23 +223,23 @@ type claimed struct {
 // exempt reports which messages of stopped accounts are claimed all the same; see Inbox.Exempt.
 type exempt func(ctx context.Context, tx *sqlx.Tx, messages []Stored) ([]bool, error)
 
-// claim locks lanes that have ready messages, from a random one on, until one batch is full, and reads the batch,
-// sorted by arrival. The locks are taken in a statement of their own and the messages are read by a later one: a
+// claim locks some of the lanes that have ready messages, from a random one on, until one batch is full, and reads the
+// batch, sorted by arrival. The locks are taken in a statement of their own and the messages are read by a later one: a
 // statement that did both would read what was there before the lock.
 //
 // After a full batch, turn is not nil. Then half of the batch goes in equal shares to the tenants whose names follow
 // turn, and the other half by arrival. Messages that are in no share are taken from the front of their lane, so the
 // batch has the first ones of each account. claim returns the turn after a full batch.
-func claim(ctx context.Context, tx *sqlx.Tx, turn *string, limit int, exempt exempt) (
+func claim(ctx context.Context, tx *sqlx.Tx, of pg.Lanes, turn *string, limit int, exempt exempt) (
 	c claimed, next *string, err error) {
 	var rows []claimedRow
 	var after string
 	if turn != nil {
-		if rows, after, err = claimShares(ctx, tx, *turn, limit/2); err != nil {
+		if rows, after, err = claimShares(ctx, tx, of, *turn, limit/2); err != nil {
 			return claimed{}, nil, err
 		}
 	}
-	lanes, err := lockReadyLanes(ctx, tx, limit)
+	lanes, err := lockReadyLanes(ctx, tx, of, limit)
 	if err != nil {
 		return claimed{}, nil, err
 	}
@@ -244,10 +254,10 @@ func claim(ctx context.Context, tx *sqlx.Tx, turn *string, limit int, exempt exe
 			SELECT m.*, s.message_id AS stop_message_id, s.probing AS stop_probing
 			FROM unnest($1::smallint[]) AS held (lane) CROSS JOIN LATERAL (
 				SELECT `+columns+` FROM inbox
-				WHERE inbox.lane = held.lane AND NOT stopped AND seq <> ALL ($2::bigint[])
+				WHERE inbox.lane = held.lane AND NOT stopped AND seq <> ALL ($2::bigint[]) AND `+pg.InLanes("inbox.lane", "$4")+`
 				ORDER BY seq LIMIT $3
-			) m LEFT JOIN inbox_stops s ON s.account_id = m.account_id AND s.lane = m.lane
-			LIMIT $3`, lanes, shared, limit-len(rows)); err != nil {
+			) m LEFT JOIN inbox_stops s ON s.account_id = m.account_id AND s.lane = m.lane AND `+pg.InLanes("s.lane", "$4")+`
+			LIMIT $3`, lanes, shared, limit-len(rows), pg.Lanes(lanes)); err != nil {
 			return claimed{}, nil, fmt.Errorf("inbox: read: %w", err)
 		}
 		rows = append(rows, others...)
@@ -275,7 +285,9 @@ func reclaim(ctx context.Context, tx *sqlx.Tx, batch, only []Stored, exempt exem
 		SELECT m.*, s.message_id AS stop_message_id, s.probing AS stop_probing
 		FROM (
 			SELECT `+columns+` FROM inbox WHERE id = ANY($1::uuid[]) AND lane = ANY($2::smallint[]) AND NOT stopped
-		) m LEFT JOIN inbox_stops s ON s.account_id = m.account_id AND s.lane = m.lane`, ids, lanes); err != nil {
+				AND `+pg.InLanes("lane", "$3")+`
+		) m LEFT JOIN inbox_stops s ON s.account_id = m.account_id AND s.lane = m.lane AND `+pg.InLanes("s.lane", "$3"),
+		ids, lanes, pg.Lanes(lanes)); err != nil {
 		return claimed{}, fmt.Errorf("inbox: read again: %w", err)
 	}
 	slices.SortFunc(rows, bySeq)
@@ -319,18 +331,26 @@ func lockLane(ctx context.Context, tx *sqlx.Tx, lane int16) error {
 }
 
 // lockReadyLanes locks free lanes that have work. It begins with a random lane, so that a long queue in one lane does
-// not keep workers from the others.
-func lockReadyLanes(ctx context.Context, tx *sqlx.Tx, limit int) (held pg.Int16s, err error) {
+// not keep workers from the others. Locks are taken where the statement is planned, so not together with reading a
+// table.
+func lockReadyLanes(ctx context.Context, tx *sqlx.Tx, of pg.Lanes, limit int) (held pg.Int16s, err error) {
 	first := rand.N[int16](contract.Lanes)
-	if err := tx.SelectContext(ctx, &held, `
-		WITH wanted AS MATERIALIZED (
-			SELECT DISTINCT lane FROM (
-				(SELECT lane FROM inbox WHERE NOT stopped AND lane >= $1 ORDER BY lane, seq LIMIT $2)
-				UNION ALL
-				(SELECT lane FROM inbox WHERE NOT stopped AND lane < $1 ORDER BY lane, seq LIMIT $2)
-			) ready LIMIT $2
-		) SELECT lane FROM wanted WHERE pg_try_advisory_xact_lock($3::integer, lane)`, first, limit, lockClass); err != nil {
-		return nil, fmt.Errorf("inbox: lock lanes: %w", err)
+	var wanted pg.Int16s
+	if err := tx.SelectContext(ctx, &wanted, `
+		SELECT DISTINCT lane FROM (
+			(SELECT lane FROM inbox WHERE NOT stopped AND lane >= $1 AND `+pg.InLanes("lane", "$3")+`
+			ORDER BY lane, seq LIMIT $2)
+			UNION ALL
+			(SELECT lane FROM inbox WHERE NOT stopped AND lane < $1 AND `+pg.InLanes("lane", "$3")+`
+			ORDER BY lane, seq LIMIT $2)
+		) ready LIMIT $2`, first, limit, of); err != nil {
+		return nil, fmt.Errorf("inbox: find lanes: %w", err)
+	}
+	if len(wanted) == 0 {
+		return nil, nil
+	}
+	if held, err = lockLanes(ctx, tx, wanted); err != nil {
+		return nil, err
 	}
 	distance := func(lane int16) int16 { return (lane - first + contract.Lanes) % contract.Lanes }
 	slices.SortFunc(held, func(a, b int16) int { return cmp.Compare(distance(a), distance(b)) })

@@ -31,6 +31,7 @@ func NewParked(db *sqlx.DB, wake func()) *Parked { return &Parked{db, wake} }
 type parkedRow struct {
 	parked.Item
 	Seq   int64  `db:"seq"`
+	Lane  int16  `db:"lane"`
 	Topic string `db:"topic"`
 	Key   string `db:"key"`
 	Text  []byte `db:"payload"`
@@ -46,7 +47,7 @@ func (r parkedRow) item() parked.Item {
 }
 
 var parkedRows = fmt.Sprintf(`
-	SELECT seq, id, topic, key, type AS kind, left(reason, %d) AS reason, parked_at,
+	SELECT seq, lane, id, topic, key, type AS kind, left(reason, %d) AS reason, parked_at,
 		CASE WHEN octet_length(payload) <= %d THEN payload END AS payload
 	FROM outbox_parked WHERE reason <> '%s'`, parked.MaxReason, parked.MaxPayload, behind)
 
@@ -72,7 +73,8 @@ func (p *Parked) Redrive(ctx context.Context, id uuid.UUID, record parked.Record
 // Discard implements parked.Source.
 func (p *Parked) Discard(ctx context.Context, id uuid.UUID, _ string, record parked.Record) (parked.Item, error) {
 	return p.putBack(ctx, id, record, func(tx *sqlx.Tx, row parkedRow) error {
-		if _, err := tx.ExecContext(ctx, `DELETE FROM outbox_parked WHERE seq = $1`, row.Seq); err != nil {
+		if _, err := tx.ExecContext(ctx, `DELETE FROM outbox_parked WHERE seq = $1 AND lane = $2`, row.Seq,
+			row.Lane); err != nil {
 			return fmt.Errorf("outbox: discard: %w", err)
 		}
 		return nil
@@ -104,7 +106,7 @@ func (p *Parked) putBack(ctx context.Context, id uuid.UUID, record parked.Record
 			return err
 		}
 		for more := true; more; {
-			if more, err = moveBack(ctx, tx, row.Topic, row.Key); err != nil {
+			if more, err = moveBack(ctx, tx, row); err != nil {
 				return fmt.Errorf("outbox: put back: %w", err)
 			}
 		}
@@ -117,14 +119,15 @@ func (p *Parked) putBack(ctx context.Context, id uuid.UUID, record parked.Record
 	return row.item(), nil
 }
 
-// moveBack moves a batch of what is parked of a topic and key into the outbox. more tells that there may be others.
-func moveBack(ctx context.Context, tx *sqlx.Tx, topic, key string) (more bool, err error) {
+// moveBack moves a batch of what is parked of a row's topic and key into the outbox. more tells that there may be
+// others.
+func moveBack(ctx context.Context, tx *sqlx.Tx, row parkedRow) (more bool, err error) {
 	var messages []Message
 	if err := tx.SelectContext(ctx, &messages, `
-		DELETE FROM outbox_parked WHERE seq IN (
-			SELECT seq FROM outbox_parked WHERE topic = $1 AND key = $2 ORDER BY seq LIMIT $3
+		DELETE FROM outbox_parked WHERE lane = $4 AND seq IN (
+			SELECT seq FROM outbox_parked WHERE topic = $1 AND key = $2 AND lane = $4 ORDER BY seq LIMIT $3
 		) RETURNING seq, lane, id, type, topic, key, subject, payload, traceparent, tenant, created_at`,
-		topic, key, batchSize); err != nil {
+		row.Topic, row.Key, batchSize, row.Lane); err != nil {
 		return false, err
 	}
 	rows := make([]storedRow, len(messages))
@@ -150,19 +153,21 @@ type messageKey struct{ topic, key string }
 func parkedKeys(ctx context.Context, tx *sqlx.Tx, rows []openRow,
 	which func(openMessage) bool) (map[messageKey]bool, error) {
 	var topics, keys pg.Texts
+	var lanes pg.Lanes
 	asked := map[messageKey]bool{}
 	for _, row := range rows {
 		for _, m := range row.open {
 			if key := (messageKey{m.Topic, m.Key}); which(m) && !asked[key] {
 				asked[key] = true
-				topics, keys = append(topics, m.Topic), append(keys, m.Key)
+				topics, keys, lanes = append(topics, m.Topic), append(keys, m.Key), append(lanes, m.Lane)
 			}
 		}
 	}
 	found := map[messageKey]bool{}
 	result, err := tx.QueryContext(ctx, `
 		SELECT topic, key FROM unnest($1::text[], $2::text[]) AS m (topic, key)
-		WHERE EXISTS (SELECT FROM outbox_parked p WHERE p.topic = m.topic AND p.key = m.key)`, topics, keys)
+		WHERE EXISTS (SELECT FROM outbox_parked p WHERE p.topic = m.topic AND p.key = m.key
+			AND `+pg.InLanes("p.lane", "$3")+`)`, topics, keys, lanes)
 	if err != nil {
 		return nil, err
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"github.com/altyn-pay/altyn/platform/contract"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 	"github.com/altyn-pay/altyn/platform/stage"
 )
 
@@ -118,15 +119,17 @@ func loadParts(ctx context.Context, from sqlx.QueryerContext) (waitingParts, err
 	var parts []part
 	if err := sqlx.SelectContext(ctx, from, &parts, `
 		WITH RECURSIVE parts AS (
-			(SELECT topic, partitions, partition FROM outbox_waiting ORDER BY topic, partitions, partition LIMIT 1)
+			(SELECT topic, partitions, partition FROM outbox_waiting WHERE `+pg.InLanes("lane", "$1")+`
+			ORDER BY topic, partitions, partition LIMIT 1)
 			UNION ALL
 			SELECT next.* FROM parts p CROSS JOIN LATERAL (
 				SELECT topic, partitions, partition FROM outbox_waiting w
 				WHERE (w.topic, w.partitions, w.partition) > (p.topic, p.partitions, p.partition)
+					AND `+pg.InLanes("lane", "$1")+`
 				ORDER BY topic, partitions, partition LIMIT 1
 			) next
 		)
-		SELECT * FROM parts`); err != nil {
+		SELECT * FROM parts`, pg.AllLanes()); err != nil {
 		return nil, fmt.Errorf("outbox: find what waits: %w", err)
 	}
 	ws := waitingParts{}

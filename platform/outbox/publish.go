@@ -192,11 +192,11 @@ func (l *leader) read(ctx context.Context) ([]openRow, error) {
 // anything is parked.
 func firstRows(table, condition, limit string) string {
 	return `
-		SELECT seq, lane, messages, created_at, EXISTS (SELECT FROM outbox_parked)
+		SELECT seq, lane, messages, created_at, parked
 		FROM (
 			SELECT *, sum(count) OVER (ORDER BY seq) - count AS before
 			FROM (SELECT * FROM ` + table + ` WHERE ` + condition + ` ORDER BY seq LIMIT ` + limit + `) o
-		) o
+		) o CROSS JOIN (SELECT count(*) > 0 AS parked FROM (SELECT seq FROM outbox_parked LIMIT 1) first) p
 		WHERE before < ` + limit + ` ORDER BY seq`
 }
 

@@ -114,7 +114,8 @@ const (
 	insertWaiting = `
 		INSERT INTO outbox_waiting SELECT * FROM json_populate_recordset(NULL::outbox_waiting, $1)`
 	deleteWaiting = `
-		DELETE FROM outbox_waiting w USING json_populate_recordset(NULL::outbox_waiting, $1) d
+		DELETE FROM outbox_waiting w USING (SELECT topic, partitions, partition, seq
+			FROM json_populate_recordset(NULL::outbox_waiting, $1)) d
 		WHERE w.topic = d.topic AND w.partitions = d.partitions AND w.partition = d.partition AND w.seq = d.seq`
 )
 

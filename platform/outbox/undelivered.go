@@ -48,7 +48,8 @@ func FindUndelivered(ctx context.Context, db sqlx.QueryerContext, lane int16, to
 		}
 	}
 	err = sqlx.GetContext(ctx, db, &more, `
-		SELECT EXISTS (SELECT FROM outbox OFFSET $1) OR EXISTS (SELECT FROM outbox_waiting OFFSET $1)`, oldest)
+		SELECT o.n + w.n > 0 FROM (SELECT count(*) AS n FROM (SELECT seq FROM outbox OFFSET $1 LIMIT 1) o) o,
+			(SELECT count(*) AS n FROM (SELECT seq FROM outbox_waiting OFFSET $1 LIMIT 1) w) w`, oldest)
 	if err != nil {
 		return nil, false, fmt.Errorf("outbox: count what waits: %w", err)
 	}

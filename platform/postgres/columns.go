@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -25,6 +26,8 @@ type column struct {
 }
 
 func (c column) name() string { return c.Tag.Get("db") }
+
+func (c column) isLane() bool { return c.name() == "lane" }
 
 // ColumnsOf returns all columns of R, as the first parameters of a statement.
 func ColumnsOf[R any]() (all Columns[R]) {
@@ -66,6 +69,9 @@ func (c Columns[R]) list(format, separator string) string {
 	}
 	return strings.Join(parts, separator)
 }
+
+// Next is the parameter after those of the columns.
+func (c Columns[R]) Next() string { return "$" + strconv.Itoa(c[len(c)-1].parameter+1) }
 
 func (c Columns[R]) String() string { return c.list("%[1]s", ", ") }
 
@@ -156,22 +162,28 @@ type Statement[R any] struct {
 	What    string // it does, for its errors
 	Columns Columns[R]
 	Query   string
+	// InLanes says that the parameter after those of the columns is the Lanes of the rows, which have a column "lane".
+	InLanes bool
 }
 
 // Insert makes a statement that inserts rows; end may say what happens in a conflict.
 func Insert[R any](table, end string) Statement[R] {
 	c := ColumnsOf[R]()
-	return Statement[R]{"insert into " + table, c,
-		"INSERT INTO " + table + " (" + c.String() + ") SELECT " + c.Unnested() + " " + end}
+	return Statement[R]{What: "insert into " + table, Columns: c,
+		Query: "INSERT INTO " + table + " (" + c.String() + ") SELECT " + c.Unnested() + " " + end}
 }
 
 // Update makes a statement that sets columns of the rows with these keys, where a further condition holds.
 func Update[R any](table string, keys, sets []string, condition string) Statement[R] {
 	all := ColumnsOf[R]()
 	both := all.Only(append(keys, sets...)...)
-	return Statement[R]{"update " + table, both,
-		"UPDATE " + table + " SET " + all.Only(sets...).list("%[1]s = c.%[1]s", ", ") + " FROM " + both.Rows() +
+	s := Statement[R]{What: "update " + table, Columns: both, InLanes: slices.Contains(keys, "lane"),
+		Query: "UPDATE " + table + " SET " + all.Only(sets...).list("%[1]s = c.%[1]s", ", ") + " FROM " + both.Rows() +
 			" WHERE " + all.Only(keys...).list(table+".%[1]s = c.%[1]s", " AND ") + " AND " + condition}
+	if s.InLanes {
+		s.Query += " AND " + InLanes(table+".lane", both.Next())
+	}
+	return s
 }
 
 // Of returns what runs the statement with rows; without rows it does nothing.
@@ -180,7 +192,11 @@ func (s Statement[R]) Of(rows []*R) func(context.Context, *sqlx.Tx) error {
 		if len(rows) == 0 {
 			return nil
 		}
-		return ExecExactly(ctx, tx, s.What, len(rows), s.Query, s.Columns.Arrays(rows)...)
+		args := s.Columns.Arrays(rows)
+		if s.InLanes {
+			args = append(args, Lanes(args[slices.IndexFunc(s.Columns, column.isLane)].(Int16s)))
+		}
+		return ExecExactly(ctx, tx, s.What, len(rows), s.Query, args...)
 	}
 }
 

@@ -154,7 +154,7 @@ func Open(cfg Config) (*sqlx.DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	return pool(preparing{connector}, cfg.MaxConns)
+	return pool(newPreparing(connector), cfg.MaxConns)
 }
 
 // OpenOwner returns a small pool under the role that owns the tables, for migrations and tests. Its statements have

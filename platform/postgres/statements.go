@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql/driver"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/lib/pq"
 	"github.com/lib/pq/pqerror"
@@ -18,7 +19,15 @@ const maxStatements = 256
 // transaction of some dozens of rows.
 type preparing struct {
 	driver.Connector
+	plain  *atomic.Bool // the server is not Citus
+	shards *atomic.Pointer[laneShards]
 }
+
+func newPreparing(c driver.Connector) preparing {
+	return preparing{c, new(atomic.Bool), new(atomic.Pointer[laneShards])}
+}
+
+func (p preparing) Driver() driver.Driver { return laneDriver{p.Connector.Driver(), p.shards} }
 
 func (p preparing) Connect(ctx context.Context) (driver.Conn, error) {
 	silent := func() bool { return true }
@@ -30,7 +39,34 @@ func (p preparing) Connect(ctx context.Context) (driver.Conn, error) {
 	if !ok {
 		return nil, fmt.Errorf("postgres: %T is no connection of lib/pq", conn)
 	}
-	return &preparingConn{session: session, silent: silent, statements: map[string]statement{}}, nil
+	c := &preparingConn{session: session, silent: silent, statements: map[string]statement{}}
+	if err := p.learn(ctx, c); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// learn finds out what the server is. Citus plans a statement with its parameters' values or not at all.
+func (p preparing) learn(ctx context.Context, c *preparingConn) error {
+	if p.plain.Load() {
+		return nil
+	}
+	citus, err := isCitus(ctx, c.session)
+	if err != nil {
+		return err
+	}
+	if !citus {
+		p.plain.Store(true)
+		return nil
+	}
+	if _, err := c.session.ExecContext(ctx, `SET plan_cache_mode = auto`, nil); err != nil {
+		return err
+	}
+	if c.shards, err = findShards(ctx, c.session); err == nil {
+		p.shards.Store(c.shards)
+	}
+	return err
 }
 
 // session is what a connection of lib/pq can do.
@@ -56,6 +92,15 @@ type preparingConn struct {
 	session
 	silent     func() bool
 	statements map[string]statement // by their text
+	shards     *laneShards          // nil on PostgreSQL
+}
+
+// CheckNamedValue implements driver.NamedValueChecker.
+func (c *preparingConn) CheckNamedValue(v *driver.NamedValue) error {
+	if _, ok := v.Value.(Lanes); ok {
+		return nil // see QueryContext and ExecContext
+	}
+	return c.session.CheckNamedValue(v)
 }
 
 // ResetSession is called before the pool hands the connection out again. It refuses a connection that the server has
@@ -68,6 +113,26 @@ func (c *preparingConn) ResetSession(ctx context.Context) error {
 }
 
 func (c *preparingConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	at := lanesIn(args)
+	if at < 0 {
+		return c.query(ctx, query, args)
+	}
+	all, err := c.shards.byShard(args, at)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := c.query(ctx, query, all[0])
+	if err != nil || len(all) == 1 {
+		return rows, err
+	}
+	next := func() (driver.Rows, error) {
+		all = all[1:]
+		return c.query(ctx, query, all[0])
+	}
+	return &manyRows{Rows: rows, next: next, left: len(all) - 1}, nil
+}
+
+func (c *preparingConn) query(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
 	s, err := c.statement(ctx, query, args)
 	if err != nil {
 		return nil, err
@@ -82,6 +147,30 @@ func (c *preparingConn) QueryContext(ctx context.Context, query string, args []d
 
 func (c *preparingConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (
 	driver.Result, error) {
+	at := lanesIn(args)
+	if at < 0 {
+		return c.exec(ctx, query, args)
+	}
+	all, err := c.shards.byShard(args, at)
+	if err != nil {
+		return nil, err
+	}
+	var sum manyResults
+	for _, args := range all {
+		result, err := c.exec(ctx, query, args)
+		if err != nil {
+			return nil, err
+		}
+		n, err := result.RowsAffected()
+		if err != nil {
+			return nil, err
+		}
+		sum += manyResults(n)
+	}
+	return sum, nil
+}
+
+func (c *preparingConn) exec(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
 	s, err := c.statement(ctx, query, args)
 	if err != nil {
 		return nil, err

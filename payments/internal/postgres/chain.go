@@ -80,11 +80,12 @@ func readHead(ctx context.Context, tx *sqlx.Tx) (h head, err error) {
 	return h, err
 }
 
-// takeUnlinked takes batches that are not linked yet.
+// takeUnlinked takes batches that are not linked yet, MaxLinked of each shard.
 func takeUnlinked(ctx context.Context, tx *sqlx.Tx) (items []byte, batches int, err error) {
 	rows, err := tx.QueryContext(ctx, `
-		DELETE FROM chain_unlinked WHERE ctid = ANY(ARRAY(SELECT ctid FROM chain_unlinked LIMIT $1))
-		RETURNING timestamptz_send(at), items`, MaxLinked)
+		DELETE FROM chain_unlinked WHERE ctid = ANY(ARRAY(
+			SELECT ctid FROM chain_unlinked WHERE `+pg.InLanes("lane", "$2")+` LIMIT $1)) AND `+pg.InLanes("lane", "$2")+`
+		RETURNING timestamptz_send(at), items`, MaxLinked, pg.AllLanes())
 	if err != nil {
 		return nil, 0, err
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
+	"github.com/altyn-pay/altyn/platform/contract"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
@@ -147,8 +148,9 @@ func find[R any](ctx context.Context, tx *sqlx.Tx, l lookup, table, key, columns
 	var rows []R
 	if err := tx.SelectContext(ctx, &rows, `
 		SELECT found.* FROM unnest($1::uuid[], $2::smallint[]) AS wanted (wanted_id, wanted_lane) CROSS JOIN LATERAL (
-			SELECT `+columns+` FROM `+table+` WHERE `+key+` = wanted_id AND lane = wanted_lane LIMIT 1) found`,
-		l.ids, l.lanes); err != nil {
+			SELECT `+columns+` FROM `+table+` WHERE `+key+` = wanted_id AND lane = wanted_lane
+				AND `+pg.InLanes("lane", "$3")+` LIMIT 1) found`,
+		l.ids, l.lanes, pg.Lanes(l.lanes)); err != nil {
 		return fmt.Errorf("load %s: %w", table, err)
 	}
 	for _, row := range rows {
@@ -179,9 +181,10 @@ func loadQueues(
 		SELECT w.* FROM unnest($1::uuid[], $2::text[], $3::smallint[]) AS q (account_id, currency, lane) CROSS JOIN LATERAL (
 			SELECT `+waitColumns+` FROM waits
 			WHERE account_id = q.account_id AND currency = q.currency AND lane = q.lane AND what = 'waiting_for_funds'
+				AND `+pg.InLanes("lane", "$5")+`
 			ORDER BY seq LIMIT $4
 		) w ORDER BY w.seq`,
-		accounts, currencies, lanes, min(maxServed, max(minServed, maxLoaded/len(queues)))); err != nil {
+		accounts, currencies, lanes, min(maxServed, max(minServed, maxLoaded/len(queues))), pg.Lanes(lanes)); err != nil {
 		return fmt.Errorf("load queues: %w", err)
 	}
 	heads := make(map[ledger.Key][]ledger.Wait, len(queues))
@@ -206,8 +209,9 @@ func nameBalances(ctx context.Context, tx *sqlx.Tx, needs ledger.Needs) error {
 	}
 	var rows []ledger.Key
 	if err := tx.SelectContext(ctx, &rows, `
-		SELECT account_id, currency, lane FROM balances WHERE account_id = ANY($1::uuid[])`,
-		pg.UUIDs(needs.Whole)); err != nil {
+		SELECT account_id, currency, lane FROM balances
+		WHERE account_id = ANY($1::uuid[]) AND `+pg.InLanes("lane", "$2"),
+		pg.UUIDs(needs.Whole), lanesOf(needs.Whole)); err != nil {
 		return fmt.Errorf("name balances: %w", err)
 	}
 	for _, key := range rows {
@@ -234,8 +238,9 @@ func lockBalances(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, keys map[
 			AS wanted (wanted_account, wanted_currency, wanted_lane) CROSS JOIN LATERAL (
 			SELECT account_id, lane, currency, actual, frozen, entries, waiting, tenant,
 				CASE WHEN entered_at > clock_timestamp() THEN entered_at END AS entered_at FROM balances
-			WHERE account_id = wanted_account AND currency = wanted_currency AND lane = wanted_lane FOR UPDATE
-		) locked`, accounts, currencies, lanes); err != nil {
+			WHERE account_id = wanted_account AND currency = wanted_currency AND lane = wanted_lane
+				AND `+pg.InLanes("lane", "$4")+` FOR UPDATE
+		) locked`, accounts, currencies, lanes, pg.Lanes(lanes)); err != nil {
 		return nil, fmt.Errorf("lock balances: %w", err)
 	}
 	missing = make(map[ledger.Key]bool)
@@ -271,13 +276,23 @@ func loadAccounts(ctx context.Context, tx *sqlx.Tx, book *ledger.Book, accounts 
 	}
 	var found []ledger.Account
 	if err := tx.SelectContext(ctx, &found, `
-		SELECT id, lane, tenant, owner, reference, created_at FROM accounts WHERE id = ANY($1::uuid[])`, ids); err != nil {
+		SELECT id, lane, tenant, owner, reference, created_at FROM accounts
+		WHERE id = ANY($1::uuid[]) AND `+pg.InLanes("lane", "$2"), ids, lanesOf(ids)); err != nil {
 		return fmt.Errorf("load accounts: %w", err)
 	}
 	for _, account := range found {
 		book.PutAccount(account)
 	}
 	return nil
+}
+
+// lanesOf are the lanes of accounts.
+func lanesOf(accounts []uuid.UUID) pg.Lanes {
+	lanes := make(pg.Lanes, len(accounts))
+	for i, account := range accounts {
+		lanes[i] = contract.Lane(account)
+	}
+	return lanes
 }
 
 // createBalances inserts rows of zero. Another transaction that inserts one of them waits until this one has ended.

@@ -37,15 +37,17 @@ var (
 	saveWaits = pg.Insert[waitRow]("waits", "ON CONFLICT (id, lane) DO UPDATE SET payload = excluded.payload")
 
 	operationKeys = pg.ColumnsOf[ledger.Operation]().Only("id", "lane")
-	endWaits      = pg.Statement[ledger.Operation]{What: "end what waits", Columns: operationKeys,
-		Query: "DELETE FROM waits USING " + operationKeys.Rows() + " WHERE waits.id = c.id AND waits.lane = c.lane"}
+	endWaits      = pg.Statement[ledger.Operation]{What: "end what waits", Columns: operationKeys, InLanes: true,
+		Query: "DELETE FROM waits USING " + operationKeys.Rows() + " WHERE waits.id = c.id AND waits.lane = c.lane AND " +
+			pg.InLanes("waits.lane", operationKeys.Next())}
 
 	balanceColumns = pg.ColumnsOf[Balance]()
-	updateBalances = pg.Statement[Balance]{What: "update balances", Columns: balanceColumns, Query: `
+	updateBalances = pg.Statement[Balance]{What: "update balances", Columns: balanceColumns, InLanes: true, Query: `
 		UPDATE balances SET actual = c.actual, frozen = c.frozen, entries = c.entries, waiting = c.waiting,
 			entered_at = coalesce(c.entered_at, balances.entered_at)
 		FROM ` + balanceColumns.Rows() + `
-		WHERE balances.account_id = c.account_id AND balances.currency = c.currency AND balances.lane = c.lane`}
+		WHERE balances.account_id = c.account_id AND balances.currency = c.currency AND balances.lane = c.lane
+			AND ` + pg.InLanes("balances.lane", balanceColumns.Next())}
 
 	// A balance whose account is not the default tenant's has its first entry.
 	setTenants = pg.Update[tenantRow]("balances", []string{"account_id", "currency", "lane"}, []string{"tenant"}, "true")
@@ -110,11 +112,11 @@ var (
 		WITH now (at) AS MATERIALIZED (
 			SELECT greatest(clock_timestamp(), $%[1]d::timestamptz)
 		), unlinked AS (
-			INSERT INTO chain_unlinked (at, items) SELECT at, $%[2]d FROM now
+			INSERT INTO chain_unlinked (at, items, lane) SELECT at, $%[2]d, $%[5]d FROM now
 		), stored AS (
 			INSERT INTO entries (%[3]s, created_at) SELECT %[4]s, (SELECT at FROM now) RETURNING 1
 		) SELECT (SELECT count(*) FROM stored), at FROM now`,
-		len(entryColumns)+1, len(entryColumns)+2, entryColumns, entryColumns.Unnested())
+		len(entryColumns)+1, len(entryColumns)+2, entryColumns, entryColumns.Unnested(), len(entryColumns)+3)
 )
 
 // saveEntries stores entries, and what the batch has written for the chain, all under one time that is not before
@@ -126,7 +128,7 @@ func saveEntries(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes, notBe
 		return entered, nil
 	}
 	args := append(entryColumns.Arrays(pg.Pointers(changes.Entries)),
-		sql.NullTime{Time: notBefore, Valid: !notBefore.IsZero()}, items)
+		sql.NullTime{Time: notBefore, Valid: !notBefore.IsZero()}, items, laneOf(changes))
 	var stored int
 	if err := tx.QueryRowxContext(ctx, insertEntries, args...).Scan(&stored, &entered); err != nil {
 		return entered, fmt.Errorf("save entries: %w", err)
@@ -136,6 +138,17 @@ func saveEntries(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes, notBe
 	}
 	entered.Valid = n > 0
 	return entered, nil
+}
+
+// laneOf is the lane of the first operation of a batch.
+func laneOf(changes ledger.Changes) int16 {
+	if len(changes.Operations) > 0 {
+		return changes.Operations[0].Lane
+	}
+	if len(changes.Completed) > 0 {
+		return changes.Completed[0].Operation.Lane
+	}
+	return 0
 }
 
 // tenantRow is the tenant of a balance.

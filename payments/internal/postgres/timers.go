@@ -34,17 +34,21 @@ type Deadline struct {
 func (s *Store) Expire(ctx context.Context, message func(Deadline) Message) (int, error) {
 	var due []Deadline
 	if err := s.db.SelectContext(ctx, &due, `
-		SELECT id, account_id, hold, coalesce(
-			(SELECT tenant FROM accounts a WHERE a.id = due.account_id AND a.lane = due.lane), '') AS tenant
+		SELECT id, account_id, hold, coalesce((SELECT tenant FROM accounts a
+				WHERE a.id = due.account_id AND a.lane = due.lane AND `+pg.InLanes("a.lane", "$3")+`), '') AS tenant
 		FROM (
 			(SELECT id, account_id, lane, true AS hold, expires_at FROM holds h WHERE status = 'open' AND expires_at <= now()
-				AND NOT EXISTS (SELECT FROM inbox i WHERE i.account_id = h.account_id AND i.stopped AND i.kind = $2)
+				AND `+pg.InLanes("h.lane", "$3")+`
+				AND NOT EXISTS (SELECT FROM inbox i WHERE i.account_id = h.account_id AND i.stopped AND i.kind = $2
+					AND `+pg.InLanes("i.lane", "$3")+`)
 			ORDER BY expires_at LIMIT $1)
 			UNION ALL
 			(SELECT id, account_id, lane, false AS hold, expires_at FROM waits w WHERE expires_at <= now()
-				AND NOT EXISTS (SELECT FROM inbox i WHERE i.account_id = w.account_id AND i.stopped AND i.kind = $2)
+				AND `+pg.InLanes("w.lane", "$3")+`
+				AND NOT EXISTS (SELECT FROM inbox i WHERE i.account_id = w.account_id AND i.stopped AND i.kind = $2
+					AND `+pg.InLanes("i.lane", "$3")+`)
 			ORDER BY expires_at LIMIT $1)
-		) due ORDER BY expires_at LIMIT $1`, maxExpiries, ledger.KindExpire); err != nil {
+		) due ORDER BY expires_at LIMIT $1`, maxExpiries, ledger.KindExpire, pg.AllLanes()); err != nil {
 		return 0, fmt.Errorf("find what has expired: %w", err)
 	}
 	if len(due) == 0 {
@@ -139,7 +143,7 @@ func (s *Store) Retell(ctx context.Context, after time.Duration, message func(To
 	if err := s.db.SelectContext(ctx, &due, `
 		SELECT p.tenant, p.order_id, p.account_id, p.currency, p.amount, p.capture FROM (
 			SELECT order_id, lane, due_at FROM retellings
-			WHERE due_at <= clock_timestamp() - $1::bigint * interval '1 microsecond' ORDER BY due_at LIMIT $2
+			WHERE due_at <= statement_timestamp() - $1::bigint * interval '1 microsecond' ORDER BY due_at LIMIT $2
 		) due JOIN payments p ON p.order_id = due.order_id AND p.lane = due.lane ORDER BY due.due_at`,
 		after.Microseconds(), maxRetellings); err != nil {
 		return 0, fmt.Errorf("find what is to be told again: %w", err)
@@ -159,14 +163,15 @@ func (s *Store) Retell(ctx context.Context, after time.Duration, message func(To
 	if _, err := s.db.ExecContext(ctx, `
 		WITH told AS (
 			UPDATE retellings r SET told = r.told + 1,
-				due_at = clock_timestamp() + $3::bigint * interval '1 microsecond' * (power($4, r.told + 1) - 1)
+				due_at = statement_timestamp() + $3::bigint * interval '1 microsecond' * (power($4, r.told + 1) - 1)
 			FROM unnest($1::uuid[], $2::smallint[]) AS t (order_id, lane)
-			WHERE r.order_id = t.order_id AND r.lane = t.lane AND r.told < $5 - 1
+			WHERE r.order_id = t.order_id AND r.lane = t.lane AND r.told < $5 - 1 AND `+pg.InLanes("r.lane", "$6")+`
 			RETURNING r.order_id
 		)
 		DELETE FROM retellings r USING unnest($1::uuid[], $2::smallint[]) AS t (order_id, lane)
-		WHERE r.order_id = t.order_id AND r.lane = t.lane AND r.told >= $5 - 1`,
-		orders, lanes, after.Microseconds(), retellingGrowth, retellings); err != nil {
+		WHERE r.order_id = t.order_id AND r.lane = t.lane AND r.told >= $5 - 1
+			AND `+pg.InLanes("r.lane", "$6"),
+		orders, lanes, after.Microseconds(), retellingGrowth, retellings, pg.Lanes(lanes)); err != nil {
 		return len(due), fmt.Errorf("note what was told again: %w", err)
 	}
 	return len(due), nil
