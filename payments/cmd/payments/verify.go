@@ -51,7 +51,7 @@ if something is not, and 2 if it could not look.`
 		func(ctx context.Context, s Seal) error { return seal(ctx, os.Stdout, s) })
 	seal.About = `It is run once, when no version before the chain runs any more. From then on these rows are covered
 too, as they are then. It runs beside the service, and again when it was interrupted.`
-	return []config.Command{verify, seal}
+	return []config.Command{verify, seal, distributeCommand()}
 }
 
 // maxShown is how many differences are shown.
