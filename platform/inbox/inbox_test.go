@@ -22,7 +22,7 @@ import (
 	"github.com/altyn-pay/altyn/testkit/postgrestest"
 )
 
-func TestMain(m *testing.M) { postgrestest.Main(m) }
+func TestMain(m *testing.M) { postgrestest.CitusMain(m) }
 
 // bundle is an inbox and a table of effects: the handler writes a row for each message, which must be there once.
 type bundle struct {

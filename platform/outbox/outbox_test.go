@@ -20,7 +20,7 @@ import (
 	"github.com/altyn-pay/altyn/testkit/wait"
 )
 
-func TestMain(m *testing.M) { postgrestest.Main(m) }
+func TestMain(m *testing.M) { postgrestest.CitusMain(m) }
 
 var (
 	errRefused = errors.New("refused for good")

@@ -33,6 +33,11 @@ import (
 // Variable names a server for tests as host:port; its superuser is postgres with the password postgres.
 const Variable = "ALTYN_TEST_POSTGRES"
 
+// CitusVariable names a coordinator of Citus, for packages with CitusMain, as a URL with a superuser and a database
+// that has the extension and knows the nodes: postgres://postgres@127.0.0.1:5432/postgres. Nodes take the same
+// superuser.
+const CitusVariable = "ALTYN_CITUS"
+
 const databaseTimeout = time.Minute
 
 // DB is a test's own database.
@@ -81,7 +86,10 @@ func Open(ctx context.Context, service string, sets ...pg.Migrations) (db DB, dr
 		ctx, cancel := context.WithTimeout(context.Background(), databaseTimeout)
 		defer cancel()
 		name := pq.QuoteIdentifier(db.Config.Database)
-		if _, err := admin.ExecContext(ctx, `DROP DATABASE `+name+` WITH (FORCE)`); err != nil {
+		if err := admin.close(ctx, db.Config.Database); err != nil {
+			return fmt.Errorf("delete the test database: %w", err)
+		}
+		if err := admin.everywhere(ctx, `DROP DATABASE `+name+` WITH (FORCE)`); err != nil {
 			return fmt.Errorf("delete the test database: %w", err)
 		}
 		return nil
@@ -123,10 +131,33 @@ func Main(m *testing.M) {
 	os.Exit(code)
 }
 
+// CitusMain is Main for a package whose tests also hold on Citus: where CitusVariable is set, its databases are there,
+// and their tables are distributed.
+func CitusMain(m *testing.M) {
+	if citus = os.Getenv(CitusVariable); citus == "" {
+		fmt.Fprintf(os.Stderr, "%s names no coordinator: these tests do not cover Citus\n", CitusVariable)
+	}
+	Main(m)
+}
+
+// citus is the URL of the coordinator that this process's databases are made on; "" for a server without Citus.
+var citus string
+
 // admin is the superuser's pool.
 type admin struct {
 	*sqlx.DB
 	server pg.Config
+	nodes  []admin // of Citus, beside the coordinator
+}
+
+// everywhere runs a statement on the server and on the nodes of Citus.
+func (a admin) everywhere(ctx context.Context, statement string) error {
+	for _, node := range append([]admin{a}, a.nodes...) {
+		if _, err := node.ExecContext(ctx, statement); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // started is the child that runs this process's own server; nil if there is none.
@@ -151,6 +182,9 @@ func address() (string, error) {
 
 // administrator connects to the server, once for all tests of the process.
 var administrator = sync.OnceValues(func() (admin, error) {
+	if citus != "" {
+		return coordinator(citus)
+	}
 	address, err := address()
 	if err != nil {
 		return admin{}, err
@@ -192,7 +226,7 @@ func (a admin) createDatabase(ctx context.Context, cfg *pg.Config, service strin
 		`REVOKE ALL ON DATABASE ` + name + ` FROM PUBLIC`,
 		`GRANT CONNECT ON DATABASE ` + name + ` TO ` + user,
 	} {
-		if _, err := a.ExecContext(ctx, statement); err != nil {
+		if err := a.everywhere(ctx, statement); err != nil {
 			return err
 		}
 	}
@@ -212,6 +246,9 @@ func (a admin) ensureTemplate(ctx context.Context, cfg pg.Config, sets []pg.Migr
 		return err
 	}
 	defer conn.Close()
+	if _, err := conn.ExecContext(ctx, `SET lock_timeout = 0`); err != nil { // ctx bounds the wait
+		return err
+	}
 	if _, err := conn.ExecContext(ctx, `SELECT pg_advisory_lock(hashtext($1))`, cfg.Database); err != nil {
 		return err
 	}
@@ -223,14 +260,25 @@ func (a admin) ensureTemplate(ctx context.Context, cfg pg.Config, sets []pg.Migr
 		return err
 	}
 	name := pq.QuoteIdentifier(cfg.Database)
-	if _, err := conn.ExecContext(ctx, `DROP DATABASE IF EXISTS `+name+` WITH (FORCE)`); err != nil {
+	if err := a.everywhere(ctx, `DROP DATABASE IF EXISTS `+name+` WITH (FORCE)`); err != nil {
 		return err
 	}
 	if err := pg.Provision(ctx, a.server, cfg); err != nil {
 		return err
 	}
+	if err := a.join(ctx, cfg); err != nil {
+		return err
+	}
 	if err := pg.Migrate(ctx, cfg, slog.New(slog.DiscardHandler), sets...); err != nil {
 		return err
+	}
+	if len(a.nodes) > 0 {
+		if err := pg.Distribute(ctx, cfg, citusShards, func(int, int, string) {}); err != nil {
+			return err
+		}
+		if err := a.close(ctx, cfg.Database); err != nil { // a template has no connections
+			return err
+		}
 	}
 	_, err = conn.ExecContext(ctx, `ALTER DATABASE `+name+` IS_TEMPLATE true`)
 	return err
