@@ -135,7 +135,8 @@ func (t Table) look(ctx context.Context, db *sqlx.DB, s slice, rules ...Rule) (r
 	}
 	defer func() { _ = tx.Rollback() }()
 	// What a slice is compared with is looked up row by row, however large the planner takes the slice to be.
-	if _, err := tx.ExecContext(ctx, `SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off`); err != nil {
+	if _, err := tx.ExecContext(ctx, `SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off;
+		SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL jit = off`); err != nil {
 		return 0, nil, fmt.Errorf("audit: %w", err)
 	}
 	from := t.from(s)

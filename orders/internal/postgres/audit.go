@@ -60,8 +60,8 @@ func changedOrders(ctx context.Context, db sqlx.QueryerContext, after int64) (
 const amountsWrong = `CASE o.status WHEN 'paid' THEN o.captured = 0 WHEN 'cancelled' THEN o.captured <> o.refunded
 	WHEN 'cancelling' THEN false ELSE o.captured > 0 END`
 
-// An order is right at first sight if it is pending, or if one line of history tells what became of it. Its rows are all
-// in the slice, as a row without its order is not right.
+// An order is right at first sight if it is pending, or if one line of history tells what became of it. Its rows are
+// all in the slice, as a row without its order is not right.
 var auditSifts = []audit.Sift{
 	{Tables: []string{"orders", "order_history", "cancellations"}, ID: "id", Query: `
 		SELECT coalesce(o.id, h.order_id, c.order_id)

@@ -68,9 +68,9 @@ const (
 )
 
 // An operation that has ended is right at first sight if its rows, none of which is a hold's, agree: all of them are in
-// the slice, as a row without its operation is not right. What moves the money of an earlier order is looked at with it.
-// An entry is right if the one before it is there: so a balance exists if it does for the first entry, and counts all of
-// them if there is none after the last one that it counts.
+// the slice, as a row without its operation is not right. What moves the money of an earlier order is looked at with
+// it. An entry is right if the one before it is there: so a balance exists if it does for the first entry, and counts
+// all of them if there is none after the last one that it counts.
 var auditSifts = []audit.Sift{
 	{Tables: []string{"operations", "payments", "entries", "holds"}, ID: "id", Query: `
 		SELECT unnest(ARRAY[coalesce(o.id, p.order_id, e.operation_id, h.id), o.order_id])
