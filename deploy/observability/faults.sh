@@ -141,8 +141,6 @@ configure() { kafka $configs --bootstrap-server "$broker" --alter --entity-type 
 
 dead_letter() { echo 'not JSON' | write orders >/dev/null; }
 dead_letter_end() { :; }
-too_few_replicas() { configure orders --add-config min.insync.replicas=2; }
-too_few_replicas_end() { configure orders --delete-config min.insync.replicas; }
 topic_deleted() { kafka $topics --bootstrap-server "$broker" --delete --topic orders; }
 topic_deleted_end() { :; }
 message_refused() { configure orders --add-config max.message.bytes=100; sleep 5; }
@@ -151,10 +149,12 @@ message_refused_end() { configure orders --delete-config max.message.bytes; redr
 event_parked() {
 	local id event
 	id=$(call 'orders?wait=5s' "{\"account_id\": \"$account\", \"amount\": \"1.00\", \"currency\": \"RUB\"}" | jq -r .id)
-	event=$(kafka org.apache.kafka.tools.consumer.ConsoleConsumer --bootstrap-server "$broker" --topic payments --from-beginning \
-		--timeout-ms 5000 2>/dev/null | grep "$id" | tail -1 |
-		jq -c --arg other "$(call accounts '{}' | jq -r .id)" '.payload.account_id = $other | .payload.version += 1')
-	echo "$event" | write payments >/dev/null
+	event=$({ kafka org.apache.kafka.tools.consumer.ConsoleConsumer --bootstrap-server "$broker" --topic payments --from-beginning \
+		2>/dev/null || :; } | grep -m 1 "$id" |
+		jq -c --arg other "$(call accounts '{}' | jq -r .id)" '.account_id = $other | .version += 1')
+	printf 'ce_specversion:1.0,ce_id:%s,ce_type:payment.succeeded,ce_source:/payments,ce_subject:%s,content-type:application/json\t%s\t%s\n' \
+		"$account" "$id" "$account" "$event" |
+		write payments --reader-property parse.headers=true --reader-property parse.key=true >/dev/null
 }
 event_parked_end() { for id in $(admin orders parked | jq -r '.items[].id'); do admin orders "parked/$id/discard" -d '{"reason": "a fault"}' >/dev/null; done; }
 # A producer that died with its transaction open.
@@ -163,11 +163,12 @@ transaction_open() {
 		--transactional-id fault --transaction-duration-ms 600000 --command-property bootstrap.servers="$broker" \
 		transaction.timeout.ms=600000 >/dev/null 2>&1 &
 	background=$!
-	sleep 15
+	sleep 30
+	begin=$SECONDS
 	pkill -KILL -P $background || kill -KILL $background
 }
 transaction_open_end() {
-	kafka org.apache.kafka.tools.TransactionsCommand --bootstrap-server "$broker" forceTerminateTransaction --transactional-id fault
+	kafka org.apache.kafka.tools.TransactionsCommand --bootstrap-server "$broker" forceTerminateTransaction --transactionalId fault
 }
 # A second broker takes a partition, and dies.
 second() {
@@ -185,7 +186,7 @@ move() { # to a broker
 		--reassignment-json-file "$work/move.json" --execute >/dev/null
 	until kafka $topics --bootstrap-server "$broker" --describe --topic orders | grep -q "Partition: 0.*Leader: $1"; do sleep 1; done
 }
-no_leader() { second; move 2; pkill -KILL -P $background || kill -KILL $background; }
+no_leader() { second; move 2; begin=$SECONDS; pkill -KILL -P $background || kill -KILL $background; }
 no_leader_end() { second; }
 no_leader_after() { move 1; pkill -P $background || kill $background; }
 
@@ -210,7 +211,7 @@ certificate_ended_end() { certificate_ends_end; }
 # With a PostgreSQL (POSTGRES_HOST) under libfaketime, whose FAKETIME_TIMESTAMP_FILE is CLOCK_FILE.
 clock_wrong() { echo -60 >"$CLOCK_FILE"; }
 clock_wrong_end() { echo +0 >"$CLOCK_FILE"; }
-# With a PostgreSQL on a small disk, DISK. start_postgres starts it again once it has ended.
+# With a PostgreSQL on a small disk, DISK.
 node() { # lets Prometheus look at a node exporter, with what is in its folder
 	prometheus-node-exporter --web.listen-address="$NODE_ADDR" --collector.disable-defaults --collector.filesystem \
 		--collector.textfile --collector.textfile.directory="$work" >"$work/node.log" 2>&1 &
@@ -223,12 +224,11 @@ node() { # lets Prometheus look at a node exporter, with what is in its folder
 disk_full() { node; fallocate -l "$(($(df --output=avail -B1 "$DISK" | tail -1) - 4096))" "$DISK/fault"; }
 disk_full_end() { rm "$DISK/fault"; }
 disk_full_after() { kill "$exporter"; }
-# As the owner of orders' database, and a reconciliation a minute later.
+# With a node exporter too, whose address is NODE_ADDR.
 services_disagree() {
 	node
-	local id
-	id=$(call 'orders?wait=5s' "{\"account_id\": \"$account\", \"amount\": \"1.00\", \"currency\": \"RUB\"}" | jq -r .id)
-	sql orders "UPDATE orders SET status = 'failed', reason = 'rejected' WHERE id = '$id'"
+	edited=$(call 'orders?wait=5s' "{\"account_id\": \"$account\", \"amount\": \"1.00\", \"currency\": \"RUB\"}" | jq -r .id)
+	sql orders "UPDATE orders SET status = 'failed', reason = 'rejected' WHERE id = '$edited'"
 	sleep 3
 	reconcile
 }
@@ -236,7 +236,11 @@ reconcile() {
 	ALTYN_TOKEN=$token .altyn/bin/altyn reconcile --orders "$(part orders AdminURL)" --payments "$(part payments AdminURL)" \
 		--in-flight 1s --metrics "$work/altyn.prom" "$@" || :
 }
-services_disagree_end() { reconcile --heal; }
+services_disagree_end() {
+	sql orders "UPDATE orders SET status = 'paid', reason = DEFAULT WHERE id = '$edited'"
+	sleep 3
+	reconcile
+}
 services_disagree_after() { kill "$exporter"; }
 
 declare -A alert=(
@@ -246,7 +250,7 @@ declare -A alert=(
 	[kafka_killed]=none [postgres_killed]=none
 	[payments_slow]=OrdersLate [orders_slow]=OrdersLate [gateway_slow]=OrdersLate [kafka_slow]=OrdersLate [postgres_slow]=OrdersLate
 	[lock_held]=LockHeld [statements_slow]=SettlementSlow [poisoned]=AccountsParked [relay_frozen]=OutboxStuck
-	[balance_edited]=BooksWrong [old_version]=VersionsDiffer [dead_letter]=DeadLetters [too_few_replicas]=PartitionRefuses
+	[balance_edited]=BooksWrong [old_version]=VersionsDiffer [dead_letter]=DeadLetters
 	[topic_deleted]=PartitionRefuses [message_refused]=OutboxParked [event_parked]=EventsParked
 	[transaction_open]=ConsumerStuck [no_leader]=PartitionRefuses
 	[outbox_full]=OutboxFull [pool_exhausted]=PoolExhausted [certificate_ends]=CertificateExpires
@@ -272,7 +276,7 @@ trap 'kill $load 2>/dev/null' EXIT
 
 firing() { curl -s "$prometheus/api/v1/query" --data-urlencode 'query=count by (alertname) (ALERTS{alertstate="firing"})' |
 	jq -r '.data.result[].metric.alertname' | sort; }
-lasting='OrdersLate|RequestsFail|ServiceRestarts|DeadLetters' # end by their windows, minutes after their cause
+lasting='AuditStalls|OrdersLate|RequestsFail|ServiceRestarts|DeadLetters' # end by their windows, minutes after their cause
 look() { # adds to seen what fires, with the second since begin
 	local name
 	for name in $(firing); do [ -n "${seen[$name]:-}" ] || seen[$name]=$((SECONDS - begin)); done

@@ -59,6 +59,7 @@ func TestSagas(t *testing.T) {
 			t.Fatalf("the books are wrong after every message came twice: %v", err)
 		}
 		s.unchanged()
+		s.watched(t, "gateway", "orders", "payments")
 		s.auditSees()
 	})
 }

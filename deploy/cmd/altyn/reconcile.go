@@ -34,6 +34,7 @@ type Reconcile struct {
 	Reason   string        `flag:"reason" value:"TEXT" default:"altyn reconcile --heal" help:"why, for the record of what operators did"`
 	Metrics  string        `flag:"metrics" value:"FILE" help:"write how many orders are wrong, for the textfile collector of Prometheus' node exporter"`
 	JSON     bool          `flag:"json" help:"print one JSON object for each order that is wrong"`
+	Every    time.Duration `flag:"every" value:"DURATION" help:"go on until SIGTERM, with this pause, also when it could not look (default: once)"`
 }
 
 // Validate checks the duration.
@@ -41,16 +42,19 @@ func (r Reconcile) Validate() error {
 	if r.InFlight < time.Second {
 		return config.Invalid("--in-flight", "must be at least 1s")
 	}
+	if r.Every != 0 && r.Every < time.Second {
+		return config.Invalid("--every", "must be at least 1s")
+	}
 	return nil
 }
 
 func reconcileCommand(out io.Writer) config.Command {
 	c := config.NewCommand("reconcile", "compare what orders and payments know of each order",
-		func(ctx context.Context, s Reconcile) error { return runReconcile(ctx, out, s) })
+		func(ctx context.Context, s Reconcile) error { return repeatReconcile(ctx, out, s) })
 	c.About = `It asks both services on their operators' planes, for digests first and for the orders where they differ.
 What was changed a moment ago is under way; all else that differs is looked at again before it is called wrong. The exit
 code is 0 if both agree, at the end, 1 if they do not, and 2 if it could not look.`
-	c.Examples = []string{"", "--heal", "--in-flight 10m --json"}
+	c.Examples = []string{"", "--heal", "--in-flight 10m --json", "--every 24h --metrics altyn.prom"}
 	return c
 }
 
@@ -134,6 +138,23 @@ type comparison struct {
 	compared int64
 	moving   int // orders under way
 	wrong    []pair
+}
+
+// repeatReconcile reconciles once, or until ctx ends.
+func repeatReconcile(ctx context.Context, out io.Writer, s Reconcile) error {
+	for {
+		err := runReconcile(ctx, out, s)
+		if s.Every == 0 {
+			return err
+		}
+		var unseen config.Unseen
+		if errors.As(err, &unseen) && ctx.Err() == nil {
+			fmt.Fprintf(out, "it could not look: %v\n", unseen)
+		}
+		if !stage.Wait(ctx, s.Every) {
+			return nil
+		}
+	}
 }
 
 func runReconcile(ctx context.Context, out io.Writer, s Reconcile) error {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,4 +21,28 @@ func TestMetricsOfAReconciliation(t *testing.T) {
 			t.Errorf("%v: %s", err, text)
 		}
 	}
+}
+
+// With --every it goes on, also where it could not look, until it is to end.
+func TestReconcilingAgainAndAgain(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	away := Reconcile{Orders: "http://127.0.0.1:1", Payments: "http://127.0.0.1:1", Every: time.Millisecond}
+	var looked int
+	if err := repeatReconcile(ctx, writes(func(text string) {
+		if !strings.HasPrefix(text, "it could not look: orders: ") {
+			t.Errorf("it said %q", text)
+		}
+		if looked++; looked == 2 {
+			cancel()
+		}
+	}), away); err != nil || looked != 2 {
+		t.Errorf("it has looked %d times: %v", looked, err)
+	}
+}
+
+type writes func(string)
+
+func (w writes) Write(text []byte) (int, error) {
+	w(string(text))
+	return len(text), nil
 }
