@@ -36,7 +36,8 @@ func (a *API) explain(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	ctx := r.Context()
-	o, err := a.store.Order(ctx, identity.ReachFrom(ctx), id)
+	by := identity.ReachFrom(ctx)
+	o, err := a.store.Order(ctx, by, id)
 	if err != nil {
 		return err
 	}
@@ -47,6 +48,9 @@ func (a *API) explain(w http.ResponseWriter, r *http.Request) error {
 	found, err := a.store.Whereabouts(ctx, o)
 	if err != nil {
 		return err
+	}
+	if !by.Covers(o.Tenant, found.Cancellation.Subject) { // it is another's
+		found.Cancellation.Subject, found.Cancellation.Key = "", ""
 	}
 	shown, err := a.json(o)
 	if err != nil {
@@ -99,21 +103,30 @@ func partOf(o order.Order, shown Order, transitions []order.Transition,
 // keyed tells whether the ID of an order was derived from an Idempotency-Key.
 func keyed(id uuid.UUID) bool { return id.Version() == 5 }
 
+// asked says who has asked for something and with which key, for the end of a sentence.
+func asked(subject, key string) (text string) {
+	if subject != "" {
+		text = ", by " + subject
+	}
+	if key != "" {
+		text += ", key " + key
+	}
+	return text
+}
+
 // stepsOf are the steps of an order in the order of its history.
 func stepsOf(o order.Order, shown Order, transitions []order.Transition, found postgres.Whereabouts) []explain.Step {
 	step := func(at time.Time, what, format string, args ...any) explain.Step {
 		return explain.Step{At: contract.Time(at), Service: explain.Orders, What: what, Detail: fmt.Sprintf(format, args...)}
 	}
-	by, key := "", "without an Idempotency-Key"
-	if o.Subject != "" {
-		by = " by " + o.Subject
+	by := asked(o.Subject, o.Key)
+	if o.Key == "" && keyed(o.ID) { // placed before keys were kept
+		by += ", with an Idempotency-Key"
+	} else if o.Key == "" {
+		by += ", without an Idempotency-Key"
 	}
-	if keyed(o.ID) {
-		key = "with an Idempotency-Key"
-	}
-	placed := step(o.CreatedAt, "placed",
-		"The order of %s %s from the account %s was placed%s, %s; the event %s was stored.",
-		shown.Amount, o.Currency, o.AccountID, by, key, contract.OrderPlacedType)
+	placed := step(o.CreatedAt, "placed", "The order of %s %s from the account %s was placed%s; the event %s was stored.",
+		shown.Amount, o.Currency, o.AccountID, by, contract.OrderPlacedType)
 	placed.EventID = o.PlacedEventID()
 	steps := []explain.Step{placed}
 	var version int64
@@ -121,8 +134,8 @@ func stepsOf(o order.Order, shown Order, transitions []order.Transition, found p
 		s := step(t.At, "status", "")
 		s.EventID = t.EventID.UUID
 		if t.To == order.Cancelling && t.From != order.Cancelling {
-			s.Detail = fmt.Sprintf("The order, which was %s, is to be cancelled; the event %s was stored.", t.From,
-				contract.OrderCancelledType)
+			s.Detail = fmt.Sprintf("The order, which was %s, is to be cancelled%s; the event %s was stored.", t.From,
+				asked(found.Cancellation.Subject, found.Cancellation.Key), contract.OrderCancelledType)
 		} else {
 			event := "An event of its payment"
 			var name string

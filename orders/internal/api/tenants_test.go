@@ -449,3 +449,36 @@ func TestStreamsAndWaitsEndWithTheToken(t *testing.T) {
 	wantProblem(t, b.call(t, "GET", api.Path+"/"+id.String(), "", "Authorization", short), 401,
 		httpserver.CodeUnauthenticated)
 }
+
+// Who has cancelled an order, with which key, is kept, and told those who may read what is not their own; who may not
+// learns it of his own cancellations alone.
+func TestWhoHasCancelled(t *testing.T) {
+	t.Parallel()
+	b := setupTenants(t)
+	cancel := func(by client) (path string) {
+		t.Helper()
+		o := decode[api.Order](t, b.as(t, alice, "POST", api.Path, body, "Idempotency-Key", uuid.NewString()), 201)
+		path = api.Path + "/" + o.ID.String()
+		decode[api.Order](t, b.as(t, by, "POST", path+"/cancel", `{"reason": "sold out"}`, "Idempotency-Key", "c-3"), 202)
+		return path + "/explain"
+	}
+	tells := func(to client, path string) string {
+		t.Helper()
+		return string(b.as(t, to, "GET", path, "").body)
+	}
+	clerks, own := cancel(clerk), cancel(alice)
+	for _, test := range []struct {
+		to         client
+		path, want string
+	}{
+		{clerk, clerks, "is to be cancelled, by clerk, key c-3; the event"},
+		{alice, clerks, "is to be cancelled; the event"},
+		{clerk, own, "is to be cancelled, by alice, key c-3; the event"},
+		{alice, own, "is to be cancelled, by alice, key c-3; the event"},
+	} {
+		if got := tells(test.to, test.path); !strings.Contains(got, test.want) || !strings.Contains(got, "sold out") ||
+			!strings.Contains(got, "was placed, by alice, key ") || test.to == alice && strings.Contains(got, "clerk") {
+			t.Errorf("%s is told %s, want %q", test.to, got, test.want)
+		}
+	}
+}

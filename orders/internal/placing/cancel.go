@@ -30,7 +30,7 @@ func (s *Service) Cancel(ctx context.Context, client Client, id uuid.UUID, reaso
 		return order.Order{}, false, contract.Invalid("reason", "%v", err)
 	}
 	request := cancellation{by: client.Reach, traceparent: telemetry.Traceparent(ctx), Cancellation: postgres.Cancellation{
-		OrderID: id, Fingerprint: order.CancellationFingerprint(reason), Note: reason,
+		OrderID: id, Fingerprint: order.CancellationFingerprint(reason), Subject: client.Subject, Key: key, Note: reason,
 	}}
 	if key != "" {
 		// An order has one account, so its own ID scopes the key at least as far.

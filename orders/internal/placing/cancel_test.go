@@ -66,7 +66,7 @@ func (b bundle) place(t testing.TB) order.Order {
 // asks is a request with a key, or without one where it is "".
 func asks(id uuid.UUID, key, reason string) cancellation {
 	c := cancellation{traceparent: "00-trace", Cancellation: postgres.Cancellation{
-		OrderID: id, Fingerprint: order.CancellationFingerprint(reason), Note: reason,
+		OrderID: id, Fingerprint: order.CancellationFingerprint(reason), Subject: "clerk", Key: key, Note: reason,
 	}}
 	if key != "" {
 		c.Request = uuid.NullUUID{UUID: contract.DerivedID("test", id, key), Valid: true}

@@ -23,6 +23,8 @@ type Whereabouts struct {
 	Undelivered []outbox.Undelivered
 	More        bool // the outbox has more than was looked at
 	Parked      []ParkedOf
+	// Cancellation is the request that began to cancel the order, if there is one; who asked for it is not for everybody.
+	Cancellation Cancellation
 }
 
 // ParkedOf is an event of the order's payment that could not be applied.
@@ -50,6 +52,11 @@ func (s *Store) Whereabouts(ctx context.Context, of order.Order) (w Whereabouts,
 			DueAt: watched.DueAt.UTC()}
 	} else if !errors.Is(err, sql.ErrNoRows) {
 		return w, fmt.Errorf("read how order %s is watched: %w", of.ID, err)
+	}
+	if err := s.db.GetContext(ctx, &w.Cancellation, `
+		SELECT `+cancellationColumns.String()+` FROM cancellations WHERE order_id = $1`, of.ID); err != nil &&
+		!errors.Is(err, sql.ErrNoRows) {
+		return w, fmt.Errorf("read the cancellation of order %s: %w", of.ID, err)
 	}
 	w.Parked, err = s.parkedOf(ctx, of.ID)
 	return w, err

@@ -342,7 +342,9 @@ type Cancellation struct {
 	OrderID     uuid.UUID     `db:"order_id"`
 	Request     uuid.NullUUID `db:"request"` // derived from the client's key, if it gave one
 	Fingerprint uuid.UUID     `db:"fingerprint"`
-	Note        string        `db:"reason"` // in the client's words
+	Subject     string        `db:"subject"` // who asked for it; "" where nobody is told apart
+	Key         string        `db:"key"`     // the client's; "" for none
+	Note        string        `db:"reason"`  // in the client's words
 	At          time.Time     `db:"at"`
 }
 

@@ -178,7 +178,7 @@ func TestTheServiceCannotRewriteHistory(t *testing.T) {
 	b := setup(t)
 	for _, statement := range []string{
 		`UPDATE order_history SET reason = ''`, `DELETE FROM order_history`, `TRUNCATE order_history`, `DELETE FROM orders`,
-		`UPDATE cancellations SET reason = ''`, `DELETE FROM cancellations`,
+		`UPDATE cancellations SET reason = ''`, `UPDATE cancellations SET subject = ''`, `DELETE FROM cancellations`,
 		`UPDATE orders SET subject = ''`, `DROP TABLE orders`, `ALTER TABLE orders ADD COLUMN x int`, `CREATE TABLE x ()`,
 	} {
 		if _, err := b.Service.Exec(statement); pq.As(err, pqerror.InsufficientPrivilege) == nil {
