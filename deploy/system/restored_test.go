@@ -164,6 +164,9 @@ func (r *restorable) agree() {
 		r.Fatal(err)
 	}
 	r.Log(said)
+	if _, err := r.atRest(); err != nil {
+		r.Errorf("the books are wrong: %v", err)
+	}
 	for _, service := range []string{stack.Orders, stack.Payments} {
 		if code, output := r.look(service, "audit", "--load", "100"); code != 0 {
 			r.Errorf("%s audit: %d %s", service, code, output)
