@@ -163,7 +163,8 @@ func (g *group) foreign(kind kind, only bool) (uuid.UUID, bool) {
 	return ids[rand.IntN(len(ids))], true
 }
 
-// try returns the code of the refusal.
+// try returns the code of the refusal. Its key is nobody else's: with one that another party has used for this account,
+// a later guess of that party's request would be another request under the same key.
 func (g *group) try(guess guess, id uuid.UUID) (code string, err error) {
 	fill := strings.NewReplacer("ID", id.String(), "OWN", g.accounts[0].String(), "RUN", g.reference)
 	target, text := fill.Replace(guess.target), fill.Replace(guess.body)
@@ -178,10 +179,10 @@ func (g *group) try(guess guess, id uuid.UUID) (code string, err error) {
 		return g.call(target, body, &json.RawMessage{})
 	case byCommand:
 		body["operation"] = target
-		reply, err := g.command(g.patience, body, g.key(), guesses(g.reach.Tenant), guesses(g.reach.Tenant))
+		reply, err := g.command(g.patience, body, uuid.NewString(), guesses(g.reach.Tenant), guesses(g.reach.Tenant))
 		return reply.Reason, err
 	}
-	return g.refusal(guess.way, target, g.key(), body)
+	return g.refusal(guess.way, target, uuid.NewString(), body)
 }
 
 // refusal sends a request until it is decided, and returns the code of its refusal, or why its order has failed.
