@@ -103,6 +103,7 @@ test: ## run all tests with the race detector; the packages share one PostgreSQL
 	go run ./testkit/cmd/with-postgres -- go test -race -count=1 -timeout 20m $(PACKAGES)
 	go test ./payments/internal/ledger -run TestManyOperations -v -operations 10000000
 	@test -n "$$ALTYN_CITUS" || echo 'ALTYN_CITUS names no coordinator: Citus is not covered (docs/scaling.md)'
+	GOWORK=off go -C deploy/helm test -count=1 ./...
 test-compose: ## try the form with Docker: orders, two payments instances, killed containers
 	go run ./deploy/cmd/compose
 # A program of deploy/tools. It is compiled once, which takes minutes for the largest.
