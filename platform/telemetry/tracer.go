@@ -143,7 +143,7 @@ func NewTracer(cfg Traces, service string, log *slog.Logger, metrics prometheus.
 func newTracer(c *collector, s sdk.Sampler, of *resource.Resource) *Tracer {
 	limits := sdk.NewSpanLimits()
 	limits.LinkCountLimit = max(limits.LinkCountLimit, maxLinks)
-	// The processor has room for all that the collector lets it have, so it drops nothing by itself, which it tells nobody.
+	// The processor has room for all that the collector lets it have: what it drops by itself, it tells nobody.
 	batches := sdk.NewBatchSpanProcessor(c, sdk.WithMaxQueueSize(int(c.room)))
 	provider := sdk.NewTracerProvider(sdk.WithSpanProcessor(queue{batches, c}), sdk.WithSampler(sampler{s}),
 		sdk.WithResource(of), sdk.WithRawSpanLimits(limits))
@@ -178,7 +178,7 @@ func (t *Tracer) Start(ctx context.Context, name string, options ...trace.SpanSt
 	return t.tracer.Start(ctx, name, options...)
 }
 
-// collector is an exporter that logs when it begins to fail and when it works again, and counts the spans that are lost.
+// collector is an exporter that logs when it begins to fail and when it works again, and counts spans that are lost.
 type collector struct {
 	sdk.SpanExporter
 	log     *slog.Logger
