@@ -111,11 +111,13 @@ TOOL = $$(GOWORK=off go -C deploy/tools tool -n $(1))
 BUF = $(call TOOL,buf)
 # The tag leaves out what finds targets in clouds, which is most of it.
 PROMTOOL = $$(GOWORK=off GOFLAGS=-tags=remove_all_sd go -C deploy/tools/promtool tool -n promtool)
-lint: ## check Go (.golangci.yaml), known vulnerabilities, the gRPC service's definition, the specifications, the alerts
+lint: ## check Go (.golangci.yaml), known vulnerabilities, the specifications, the alerts, and that contracts only gain
 	$(call TOOL,golangci-lint) run $(PACKAGES)
 	deploy/tools/vulnerabilities.sh $(call TOOL,govulncheck) $(MODULES)
 	$(BUF) lint payments
 	$(BUF) format --diff --exit-code payments
+	$(BUF) breaking payments --against deploy/contracts/payments
+	GOWORK=off go -C deploy/tools/contracts test ./...
 	$(PROMTOOL) check rules deploy/observability/alerts.yml
 	$(PROMTOOL) test rules deploy/observability/*_test.yml
 	deploy/tools/lint.sh
@@ -133,6 +135,30 @@ fresh-generated:
 		|| { echo 'Generated files were stale: commit what make generate has written.'; exit 1; }
 build-apart: # each module by itself
 	@for module in $(MODULES); do echo "$$module: GOWORK=off go build ./..."; GOWORK=off go -C $$module build -o /dev/null ./... || exit 1; done
+
+# Releases: docs/releasing.md
+
+# The programs of deploy/tools/release take minutes to compile, which happens once. Files are made one after another,
+# since an archive has its programs in the order in which they were built.
+RELEASE_TOOL = $$(GOWORK=off go -C deploy/tools/release tool -n $(1))
+GORELEASER = sbom=$(call RELEASE_TOOL,cyclonedx-gomod) && goreleaser=$(call RELEASE_TOOL,goreleaser) \
+	&& export PATH="$${sbom%/*}:$$PATH" && $(1) "$$goreleaser" release --clean --parallelism 1
+# In a clone, since goreleaser knows neither the commit nor its time where the repository has no remote one.
+SNAPSHOT = rm -rf $(1) && git clone --quiet . $(1) && $(call GORELEASER,cd $(1) && $(2)) --snapshot --skip=sign
+CONTRACTS := orders/docs/swagger.json payments/docs/swagger.json payments/buf.yaml \
+	payments/api/altyn/payments/v1/payment_service.proto platform/contract/asyncapi.yaml platform/contract/golden
+
+release-snapshot: ## make the files of a release of what is committed, in .altyn/snapshot/.altyn/release
+	$(call SNAPSHOT,.altyn/snapshot)
+release-check: release-snapshot ## make them once more in another folder, without a cache: the bytes must be the same
+	$(call SNAPSHOT,.altyn/again,GOCACHE=$$PWD/.altyn/cache)
+	diff .altyn/snapshot/.altyn/release/checksums.txt .altyn/again/.altyn/release/checksums.txt
+release: ## make, sign and publish (as a draft) the release of the tag that is checked out; the GitHub workflow does it
+	@mkdir -p .altyn
+	tag=$$(git describe --exact-match --tags) && deploy/tools/notes.sh "$${tag#v}" <CHANGELOG.md >.altyn/notes.md
+	$(call GORELEASER) --release-notes .altyn/notes.md
+promise: ## take the contracts as they are for those of the release, which may only gain from then on
+	rm -rf deploy/contracts && mkdir deploy/contracts && tar -cf - $(CONTRACTS) | tar -xf - -C deploy/contracts
 
 # What can be set: go run ./deploy/cmd/bench --help. The whole takes some half an hour.
 bench: ## measure orders and operations per second, beside pgbench on the same PostgreSQL

@@ -70,3 +70,23 @@ func TestImagesHaveTheirSources(t *testing.T) {
 		}
 	}
 }
+
+// A release's notes are its section of the changelog, with links that lead somewhere from outside of the repository.
+func TestNotesOfARelease(t *testing.T) {
+	const changelog = "# Changelog\n\n## [Unreleased]\n\n- new\n\n## [0.1.0] - 2026-12-01\n\n" +
+		"- see [API](docs/api.md#rules) and [semver](https://semver.org)\n\n## [0.0.1] - 2026-11-01\n\n- old\n"
+	const want = "\n- see [API](https://github.com/altyn-pay/altyn/blob/v0.1.0/docs/api.md#rules)" +
+		" and [semver](https://semver.org)\n\n"
+	notes := func(version string) (string, error) {
+		script := exec.CommandContext(t.Context(), "tools/notes.sh", version)
+		script.Stdin = strings.NewReader(changelog)
+		output, err := script.Output()
+		return string(output), err
+	}
+	if got, err := notes("0.1.0"); err != nil || got != want {
+		t.Errorf("%q, want %q: %v", got, want, err)
+	}
+	if got, err := notes("0.2.0"); err == nil {
+		t.Errorf("a version without a section has the notes %q", got)
+	}
+}

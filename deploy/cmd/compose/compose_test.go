@@ -199,7 +199,7 @@ func TestVersionsAreTheSameEverywhere(t *testing.T) {
 		t.Fatal(err)
 	}
 	minor := language[:strings.LastIndex(language, ".")]
-	if from := "FROM golang:" + minor + "-"; !strings.Contains(readFile(t, "deploy/Dockerfile"), from) {
-		t.Errorf("deploy/Dockerfile has no %s…, but go.work says %s", from, language)
+	if from := " golang:" + minor + "-"; !strings.Contains(readFile(t, "deploy/Dockerfile"), from) {
+		t.Errorf("deploy/Dockerfile has no image%s…, but go.work says %s", from, language)
 	}
 }
