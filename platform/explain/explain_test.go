@@ -152,10 +152,10 @@ func TestOrders(t *testing.T) {
 		"dead-lettered in payments": {orderIs("pending", "", 0, func(e *explain.Explanation) {
 			e.Order.Asked, e.Order.AskedAt, e.Order.AskAt = 2, ago(time.Second), contract.Time(now.Add(time.Minute))
 		}), unknown, "pending", "Orders has announced the order again 2 times, last at 2026-01-02 15:04:04 UTC.",
-			"`payments dead-letters`", true},
+			"`payments dead-letters --about " + order.String() + "`, then `payments put-back`", true},
 		"dead-lettered in orders": {orderIs("pending", "", 0), paymentIs("succeeded", "", 1), "pending",
 			"its payment is succeeded since 2026-01-02 15:03:05 UTC. The event payment.succeeded was published",
-			"`orders dead-letters`", true},
+			"`orders dead-letters --about " + order.String() + "`, then `orders put-back`", true},
 		"parked in orders": {orderIs("pending", "", 0, event("orders", "payment.succeeded", explain.Unapplied, time.Minute)),
 			paymentIs("succeeded", "", 1), "pending", "The event payment.succeeded came to orders and could not be applied",
 			"redrives the event", true},

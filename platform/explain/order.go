@@ -251,6 +251,7 @@ func (o *orderText) onItsWay(event, deadLetters string, since contract.Time) {
 		o.can("Nothing: orders announces it again by itself, at about %s.", clock(o.Order.AskAt))
 	}
 	reader := map[string]string{"orders.dlq": Payments, "payments.dlq": Orders}[deadLetters]
-	o.stand("An operator looks whether %s reads, and among the dead letters on %s: `%s dead-letters`, then `%s put-back`.",
-		reader, deadLetters, reader, reader)
+	o.stand("An operator looks whether %s reads, and among the dead letters on %s: "+
+		"`%s dead-letters --about %s`, then `%s put-back`.",
+		reader, deadLetters, reader, o.ID, reader)
 }

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -36,8 +37,20 @@ func (p Program) backlog(ctx context.Context) (*inspect.Backlog, error) {
 	return inspect.OpenBacklog(ctx, p.Config.Kafka, p.Name+".put-back", topics...)
 }
 
+// Only says which dead letters are listed.
+type Only struct {
+	About string `flag:"about" value:"ID" help:"only those that name this ID in their key, a header or their value, such as that of an order (default: all)"`
+}
+
+// covers reports whether a message is listed.
+func (o Only) covers(m kafka.Message) bool {
+	id := []byte(o.About)
+	return bytes.Contains(m.Key, id) || bytes.Contains(m.Value, id) ||
+		slices.ContainsFunc(m.Headers, func(h kafka.Header) bool { return bytes.Contains(h.Value, id) })
+}
+
 // deadLetters lists the dead letters that the broker still has.
-func deadLetters(ctx context.Context, out io.Writer, program Program) error {
+func deadLetters(ctx context.Context, out io.Writer, program Program, only Only) error {
 	backlog, err := program.backlog(ctx)
 	if err != nil {
 		return err
@@ -46,6 +59,9 @@ func deadLetters(ctx context.Context, out io.Writer, program Program) error {
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	all, done := 0, 0
 	err = backlog.Look(ctx, func(m kafka.Message, handled bool) {
+		if !only.covers(m) {
+			return
+		}
 		if all%screen == 0 {
 			_ = table.Flush() // an error of writing is returned at the end
 			fmt.Fprintln(table, "topic\tpartition\toffset\ttime\tsize\tput back\tkey\treason")

@@ -114,7 +114,7 @@ func (b *bundle) putBack() string {
 func (b *bundle) list() string {
 	b.Helper()
 	var out strings.Builder
-	if err := deadLetters(b.Context(), &out, b.shop()); err != nil {
+	if err := deadLetters(b.Context(), &out, b.shop(), Only{}); err != nil {
 		b.Fatal(err)
 	}
 	return out.String()
@@ -125,6 +125,24 @@ func (b *bundle) recorded(want int, query string) {
 	var n int
 	if err := b.Service.Get(&n, query); err != nil || n != want {
 		b.Errorf("%d actions are recorded, want %d, %v", n, want, err)
+	}
+}
+
+func TestDeadLettersAboutAnID(t *testing.T) {
+	m := kafka.Message{Key: []byte("account-1"), Value: []byte(`{"order_id":"order-1"}`),
+		Headers: []kafka.Header{{Key: "ce_subject", Value: []byte("subject-1")}}}
+	for about, covers := range map[string]bool{"": true, "account-1": true, "order-1": true, "subject-1": true,
+		"order-2": false, "ce_subject": false} {
+		if (Only{About: about}).covers(m) != covers {
+			t.Errorf("%q: covers is not %t", about, covers)
+		}
+	}
+	b := setup(t)
+	b.deadLetter(contract.TopicOrders, 5)
+	var out strings.Builder
+	if err := deadLetters(b.Context(), &out, b.shop(), Only{About: contract.TopicOrders + " 3"}); err != nil ||
+		!strings.Contains(out.String(), "\n1 dead letters, 0 of them put back\n") {
+		t.Errorf("%v: %s", err, out.String())
 	}
 }
 

@@ -184,7 +184,12 @@ func New[T any](name, about string, of func(T) Program) config.Program {
 		restoredCommand(of),
 		config.NewCommand("dead-letters",
 			"list the messages that could not be read, with the reasons, and which of them were put back",
-			func(ctx context.Context, cfg T) error { return deadLetters(ctx, os.Stdout, of(cfg)) }),
+			func(ctx context.Context, cfg struct {
+				Service T
+				Only    Only
+			}) error {
+				return deadLetters(ctx, os.Stdout, of(cfg.Service), cfg.Only)
+			}),
 		config.NewCommand("put-back",
 			"publish dead letters again on the topics that they came from, each once, those of this moment",
 			func(ctx context.Context, cfg struct {
