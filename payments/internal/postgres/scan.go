@@ -48,7 +48,7 @@ type sink interface {
 const (
 	entryAccount, entryCurrency, entryNumber, entryOperation, entryTime = 0, 2, 3, 4, 10
 
-	operationID, operationStatus = 0, 11
+	operationID, operationStatus, operationWaits = 0, 11, 17
 )
 
 // balanceKey is what tells balances apart; an entry begins with it.
@@ -58,10 +58,16 @@ var balanceKey = chain.Columns[chain.Entry][:entryCurrency+1]
 var tableScans = []tableScan{
 	linkedScan(chain.Account), linkedScan(chain.Hold), linkedScan(chain.Payment),
 	{kind: chain.Operation, from: "operations t", covered: chain.Columns[chain.Operation],
+		// No hash covers what an operation waits for, which changes. It stands in two places.
+		more: []chain.Column{chain.Bool(`status <> 'created' OR reason = coalesce(
+			(SELECT what FROM waits w WHERE w.id = t.id AND w.lane = t.lane), reason)`)},
 		row: func(r *row, out sink) {
 			out.remove(r.item, nil)
 			if string(r.columns[operationStatus]) == "created" {
 				id := r.columns[operationID]
+				if r.columns[operationWaits][0] == 0 {
+					out.wrong(Difference{Table: "operations", ID: uuid.UUID(id).String(), What: "does not wait for what it says"})
+				}
 				out.add(chain.Item{
 					Kind: chain.Wait, ID: uuid.UUID(id), Hash: new(chain.Row).Begin(chain.Wait).Raw(id...).Hash(),
 				})
