@@ -101,7 +101,8 @@ func (s *Store) Operations(ctx context.Context, by identity.Reach, f OperationFi
 	restrict(&l, by, &f)
 	l.Filter = append(l.Filter,
 		pg.Condition{SQL: `EXISTS (SELECT FROM accounts a WHERE a.tenant = t.tenant AND a.owner = %[1]s
-			AND a.id = ANY(ARRAY[CASE WHEN NOT t.stranger THEN t.account_id END, t.to_account_id]))`, Value: pg.Given(owner)},
+			AND a.id = ANY(ARRAY[CASE WHEN NOT t.stranger THEN t.account_id END, nullif(t.to_account_id, t.account_id)]))`,
+			Value: pg.Given(owner)},
 		pg.Condition{SQL: `t.status = %[1]s`, Value: pg.Given(string(f.Status))},
 		pg.Condition{SQL: `t.reason = %[1]s`, Value: pg.Given(string(f.Reason))},
 		pg.Condition{SQL: `t.operation = %[1]s`, Value: pg.Given(string(f.Kind))})
@@ -158,7 +159,8 @@ func restrict(l *pg.List, by identity.Reach, f *OperationFilter) {
 	}
 	l.Begins("reference", &f.ReferencePrefix)
 	l.Filter = append(l.Filter,
-		pg.Condition{SQL: `(t.account_id = %[1]s AND NOT t.stranger OR t.to_account_id = %[1]s)`, Value: pg.Given(account)},
+		pg.Condition{SQL: `%[1]s = CASE WHEN NOT t.stranger AND t.account_id = %[1]s THEN t.account_id
+			ELSE nullif(t.to_account_id, t.account_id) END`, Value: pg.Given(account)},
 		pg.Condition{SQL: `t.reference = %[1]s`, Value: pg.Given(reference)})
 }
 
