@@ -22,7 +22,7 @@ type stack struct {
 // settings are the Compose file's variables. They are removed from the environment and .env is ignored, so that the
 // stack is tried as it stands in the repository.
 var settings = []string{
-	"ALLOWED_HOSTS", "ALLOWED_ORIGINS", "ALTYN_BIND", "ALTYN_REVISION",
+	"ALLOWED_HOSTS", "ALLOWED_ORIGINS", "ALTYN_BIND", "ALTYN_REVISION", "ALTYN_TOKEN",
 	"AUTH", "AUTH_ISSUER", "AUTH_AUDIENCE", "AUTH_JWKS_URL", "AUTH_TENANT_CLAIM", "KEYCLOAK_PASSWORD", "GRAFANA_PASSWORD",
 	"LOG_LEVEL", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_TRACES_SAMPLER_ARG",
 	"POSTGRES_SUPERUSER_PASSWORD",
