@@ -330,7 +330,7 @@ func (s *explained) operations() {
 		waits.ID.String(), "The first in the queue", false, "received"})
 	s.do("/api/v1/operations/"+waits.ID.String()+"/cancel", map[string]string{"reason": changedMind})
 	s.operation(waits.ID, view{"error", "failed: it was cancelled. It moved no money.", nothing, false,
-		"received settled"})
+		"received received settled"}) // its cancellation, too
 	s.operation(behind.ID, view{"success", "The withdrawal of 1.00 RUB", nothing, false, "received settled entry"})
 	if err := s.client.Call("POST", path+"/withdrawals", "", amount("500.00"), nil); err == nil {
 		s.Error("a withdrawal of more than there is")
