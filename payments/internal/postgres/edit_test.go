@@ -112,7 +112,8 @@ type editedColumn struct {
 }
 
 func newEditor(b *bundle) *editor {
-	e := &editor{bundle: b, Rand: rand.New(rand.NewPCG(*editSeed, 2)), rows: make(map[string]int), seen: make(map[string]int)}
+	e := &editor{bundle: b, Rand: rand.New(rand.NewPCG(*editSeed, 2)), rows: make(map[string]int),
+		seen: make(map[string]int)}
 	b.must(b.Owner.Select(&e.columns, `
 		SELECT table_name, column_name, data_type FROM information_schema.columns
 		WHERE table_name IN ('accounts', 'balances', 'entries', 'holds', 'operations', 'payments', 'chain', 'chain_unlinked')
