@@ -118,7 +118,7 @@ func underWay(ctx context.Context, orders, payments *sqlx.DB) (bool, error) {
 	}
 	err = errors.Join(
 		orders.GetContext(ctx, &ordered, `
-			SELECT count(*) AS n, coalesce(sum(payment_version % 1000000), 0) AS seen,
+			SELECT count(*) AS n, coalesce(sum(`+ownVersion+`), 0) AS seen,
 				count(*) FILTER (WHERE status = 'cancelling') AS between
 			FROM orders`),
 		payments.GetContext(ctx, &paid, `
@@ -168,7 +168,7 @@ var orderStatus = map[string]string{
 // checkSaga reads orders and payments side by side. Each must have exactly one counterpart, which agrees.
 func checkSaga(ctx context.Context, orders, payments *sqlx.DB, report *Report) error {
 	left, err := orders.QueryxContext(ctx, `
-		SELECT id, account_id, currency, amount, captured, refunded, payment_version % 1000000 AS version, status, reason,
+		SELECT id, account_id, currency, amount, captured, refunded, `+ownVersion+` AS version, status, reason,
 			tenant
 			FROM orders ORDER BY id`)
 	if err != nil {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"github.com/jmoiron/sqlx"
+
+	"github.com/altyn-pay/altyn/platform/contract"
 )
 
 // rule is a query that counts what must not exist.
@@ -28,6 +30,9 @@ var restRules = []rule{
 			+ (SELECT count(*) FROM waits WHERE expires_at < clock_timestamp() - interval '30 seconds')`},
 }
 
+// ownVersion is the payment's own version of which an order knows, without the epoch.
+var ownVersion = fmt.Sprintf("(payment_version %% %d)", contract.Epoch)
+
 // historyRules are about histories of which no event was lost: they have a line for each state of the payment, and one
 // for the request to cancel. They say nothing of orders whose payment was restored (contract.Epoch).
 var historyRules = []rule{
@@ -35,7 +40,7 @@ var historyRules = []rule{
 		SELECT count(*) FROM orders o LEFT JOIN (
 			SELECT order_id, count(*) AS n FROM order_history
 			WHERE to_status = 'cancelling' AND from_status <> 'cancelling' GROUP BY 1) cancelled ON cancelled.order_id = o.id
-		WHERE o.payment_version < 1000000 AND o.version <> 1 + o.payment_version + coalesce(cancelled.n, 0)`},
+		WHERE o.payment_version = ` + ownVersion + ` AND o.version <> 1 + o.payment_version + coalesce(cancelled.n, 0)`},
 }
 
 func check(ctx context.Context, name string, db *sqlx.DB, rules []rule) error {

@@ -147,9 +147,8 @@ func repeatReconcile(ctx context.Context, out io.Writer, s Reconcile) error {
 		if s.Every == 0 {
 			return err
 		}
-		var unseen config.Unseen
-		if errors.As(err, &unseen) && ctx.Err() == nil {
-			fmt.Fprintf(out, "it could not look: %v\n", unseen)
+		if wrong := config.Exit(0); err != nil && !errors.As(err, &wrong) && ctx.Err() == nil {
+			fmt.Fprintf(out, "it could not look: %v\n", err)
 		}
 		if !stage.Wait(ctx, s.Every) {
 			return nil

@@ -94,7 +94,7 @@ func restored(ctx context.Context, r service.Restoring) error {
 		return err
 	}
 	defer backlog.Close()
-	if _, err := backlog.Rewind(ctx, r.From); err != nil {
+	if err := backlog.Seek(ctx, r.From); err != nil {
 		return err
 	}
 	recovery := placing.Recovery{Store: postgres.New(r.Owner), Currencies: currencies}

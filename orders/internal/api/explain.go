@@ -133,14 +133,14 @@ func stepsOf(o order.Order, shown Order, transitions []order.Transition, found p
 	for _, t := range transitions {
 		s := step(t.At, "status", "")
 		s.EventID = t.EventID.UUID
-		if t.To == order.Cancelling && t.From != order.Cancelling {
+		if t.To == order.Cancelling && t.From != order.Cancelling && !t.Undoes() {
 			s.Detail = fmt.Sprintf("The order, which was %s, is to be cancelled%s; the event %s was stored.", t.From,
 				asked(found.Cancellation.Subject, found.Cancellation.Key), contract.OrderCancelledType)
 		} else {
 			event := "An event of its payment"
 			var name string
 			if name, version = eventOf(t, version, o.PaymentVersion); name != "" {
-				event = fmt.Sprintf("The event %s, version %d,", name, version)
+				event = fmt.Sprintf("The event %s, version %d,", name, version%contract.Epoch)
 			}
 			if t.PublishedAt != nil {
 				event += fmt.Sprintf(" published at %s,", contract.Time(*t.PublishedAt))
@@ -166,7 +166,10 @@ func stepsOf(o order.Order, shown Order, transitions []order.Transition, found p
 
 // because is the reason of a transition, for the end of a sentence.
 func because(t order.Transition) string {
-	if t.Reason == "" || t.To == order.Cancelled {
+	switch {
+	case t.Undoes():
+		return fmt.Sprintf(", which was %s before: payments was restored and does not know of that any more", t.From)
+	case t.Reason == "" || t.To == order.Cancelled:
 		return ""
 	}
 	return " (" + t.Reason + ")"
@@ -183,7 +186,7 @@ const maxVersions = 2000
 // the versions after one and up to last, in the epochs of both, and returns "" and after where none fits.
 func eventOf(t order.Transition, after, last int64) (eventType string, version int64) {
 	for _, epoch := range []int64{contract.EpochOf(after), contract.EpochOf(last)} {
-		begin := max(after, epoch*contract.Epoch-1) // what is told once more after a restoration may have no version yet
+		begin := max(after, epoch*contract.Epoch)
 		for version = begin + 1; version <= min(last, begin+maxVersions); version++ {
 			for _, eventType := range paymentEvents {
 				if contract.EventID(eventType, t.OrderID, version) == t.EventID.UUID {

@@ -103,11 +103,6 @@ func (o *Order) LogAttributes() []any {
 	return attributes
 }
 
-// Undoes reports whether the client was told otherwise before: payments was restored.
-func (t Transition) Undoes() bool {
-	return t.Reason == contract.ReasonRestored && (t.From != t.To || t.To == Paid)
-}
-
 // Transition is one step of an order, to another status or to the same one.
 type Transition struct {
 	OrderID uuid.UUID     `db:"order_id"`
@@ -122,12 +117,21 @@ type Transition struct {
 	PublishedAt *time.Time `db:"published_at"`
 }
 
-// move takes the order one step further. It leaves the order's own reason and note to the caller. Any step may follow
-// from contract.ReasonRestored; a constraint of the database says the same.
+// Undoes reports whether the client was told otherwise before: payments was restored.
+func (t Transition) Undoes() bool {
+	return t.Reason == contract.ReasonRestored && (t.From != t.To || t.To == Paid)
+}
+
+// move takes the order one step further. It leaves the order's own reason and note to the caller.
 func (o *Order) move(to Status, reason, note string, event uuid.UUID, now time.Time) (*Transition, error) {
-	if !o.Status.CanBecome(to) && reason != contract.ReasonRestored {
+	if !o.Status.CanBecome(to) {
 		return nil, fmt.Errorf("an order that is %s cannot become %s", o.Status, to)
 	}
+	return o.leap(to, reason, note, event, now), nil
+}
+
+// leap is move to any status.
+func (o *Order) leap(to Status, reason, note string, event uuid.UUID, now time.Time) *Transition {
 	t := &Transition{
 		OrderID: o.ID, Number: o.Version + 1, At: o.UpdatedAt, From: o.Status, To: to, Reason: reason, Note: note,
 		EventID: uuid.NullUUID{UUID: event, Valid: true},
@@ -137,7 +141,7 @@ func (o *Order) move(to Status, reason, note string, event uuid.UUID, now time.T
 		t.At = now
 	}
 	o.Status, o.Version, o.UpdatedAt = to, t.Number, t.At
-	return t, nil
+	return t
 }
 
 // ErrFailed refuses to cancel a failed order: nothing was taken, so there is nothing to give back.
@@ -278,17 +282,19 @@ func (o *Order) Apply(p Payment, now time.Time) (*Transition, error) {
 		return nil, nil
 	}
 	to, line, reason, note := o.following(p)
+	next := *o
+	var transition *Transition
 	renewed := o.PaymentVersion > 0 && contract.EpochOf(p.Version) > contract.EpochOf(o.PaymentVersion)
 	if renewed && (!o.Status.CanBecome(to) || p.Captured < o.Captured || p.Refunded < o.Refunded) {
-		line = contract.ReasonRestored
 		if o.Status.Final() && !to.Final() {
 			to, reason, note = Cancelling, contract.ReasonCancelled, o.Note
 		}
-	}
-	next := *o
-	transition, err := next.move(to, line, p.Note, p.EventID, now)
-	if err != nil {
-		return nil, fmt.Errorf("payment %s at version %d: %w", p.Status, p.Version, err)
+		transition = next.leap(to, contract.ReasonRestored, p.Note, p.EventID, now)
+	} else {
+		var err error
+		if transition, err = next.move(to, line, p.Note, p.EventID, now); err != nil {
+			return nil, fmt.Errorf("payment %s at version %d: %w", p.Status, p.Version, err)
+		}
 	}
 	if at := p.PublishedAt; !at.IsZero() {
 		transition.PublishedAt = &at

@@ -257,7 +257,7 @@ func TestReadPaymentWithOtherDigits(t *testing.T) {
 // failed or is cancelled no money is taken: it is cancelled again.
 func TestApplyAfterARestoration(t *testing.T) {
 	const same = Status("")
-	const epoch = 29_000_000 * contract.Epoch
+	const epoch = 1_796_000_000 * contract.Epoch
 	for from, want := range map[Status][]Status{
 		//           created     authorized  succeeded   failed      cancelled   refunded
 		Pending:    {same, same, same, same, Cancelled, same},

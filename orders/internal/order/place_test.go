@@ -269,7 +269,8 @@ func TestAnOrderIsRecalledFromItsEvents(t *testing.T) {
 			}
 		}
 	}
-	for _, broken := range []contract.Order{{Currency: "XXX", Amount: "1"}, {Currency: "RUB", Amount: "one"}} {
+	for _, broken := range []contract.Order{{Currency: "ZZZ", Amount: "1"}, {Currency: "RUB", Amount: "one"},
+		{Currency: "RUB", Amount: "0.00"}} {
 		if o, err := Recall(table, broken, "", uuid.Nil); err == nil {
 			t.Errorf("%+v is %+v", broken, o)
 		}

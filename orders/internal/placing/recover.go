@@ -3,6 +3,7 @@ package placing
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -13,6 +14,8 @@ import (
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/platform/money"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
+	"github.com/altyn-pay/altyn/platform/stage"
 	"github.com/altyn-pay/altyn/platform/strictjson"
 	"github.com/altyn-pay/altyn/platform/telemetry"
 )
@@ -28,41 +31,54 @@ type Recovery struct {
 	LeftOut               []string // the messages that could not be read, with the reasons
 }
 
-// cancelledOrder is a cancellation of which an event tells.
-type cancelledOrder struct {
-	id   uuid.UUID
-	note string
-	at   time.Time
+// recalled is an order of which an event tells, and its cancellation if that tells of one.
+type recalled struct {
+	order     order.Order
+	cancelled bool
+	note      string
+	at        time.Time
+	place     string // of the message
 }
 
-// Handle is the kafka.Handler of the topic orders. It may see a message any number of times.
+// Handle is the kafka.Handler of the topic orders. It may see a message any number of times. A message that the database
+// refuses is left out; when the database is away, Handle returns its error.
 func (r *Recovery) Handle(ctx context.Context, messages []kafka.Message) error {
-	var orders []order.Order
-	var cancellations []cancelledOrder
-	seen := make(map[uuid.UUID]bool)
+	var list []recalled
 	for _, m := range messages {
-		o, c, err := r.read(m)
+		c, err := r.read(m)
 		if err != nil {
 			r.LeftOut = append(r.LeftOut, m.Place()+": "+err.Error())
 			continue
 		}
-		if !seen[o.ID] {
-			seen[o.ID] = true
-			orders = append(orders, o)
-		}
-		if c != nil {
-			cancellations = append(cancellations, *c)
-		}
+		list = append(list, c)
 	}
-	if len(orders) == 0 {
+	store := func(list []recalled) error { return r.store(ctx, list) }
+	blames := func(err error) bool { return ctx.Err() == nil && !pg.IsTransient(err) }
+	err := store(list)
+	if err == nil || !blames(err) {
+		return err
+	}
+	return stage.Isolate(list, err, store, blames, func(c recalled, err error) error {
+		r.LeftOut = append(r.LeftOut, c.place+": "+err.Error())
 		return nil
+	})
+}
+
+// store stores the orders and cancellations that are not there, in one transaction.
+func (r *Recovery) store(ctx context.Context, list []recalled) error {
+	if len(list) == 0 {
+		return nil
+	}
+	orders := make([]order.Order, len(list))
+	for i, c := range list {
+		orders[i] = c.order
 	}
 	var stored, cancelled int64
 	if err := r.Store.InTx(ctx, func(tx *sqlx.Tx) (err error) {
 		if stored, err = r.Store.Recover(ctx, tx, orders); err != nil {
 			return err
 		}
-		cancelled, err = r.cancel(ctx, tx, cancellations)
+		cancelled, err = r.cancel(ctx, tx, list)
 		return err
 	}); err != nil {
 		return err
@@ -72,37 +88,35 @@ func (r *Recovery) Handle(ctx context.Context, messages []kafka.Message) error {
 	return nil
 }
 
-// read decodes a message. c is nil unless the order was cancelled.
-func (r *Recovery) read(m kafka.Message) (o order.Order, c *cancelledOrder, err error) {
+// read decodes a message.
+func (r *Recovery) read(m kafka.Message) (c recalled, err error) {
 	err = kafka.Read(m, func() error {
 		header := kafka.EventOf(m)
-		var event contract.Cancellation // it has all that a placed order has
-		switch header.Type {
-		case contract.OrderPlacedType, contract.OrderCancelledType:
-		default:
+		c = recalled{place: m.Place(), cancelled: header.Type == contract.OrderCancelledType}
+		if !c.cancelled && header.Type != contract.OrderPlacedType {
 			return fmt.Errorf("no such event on this topic: ce_type %q", header.Type)
 		}
+		var event contract.Cancellation // it has all that a placed order has
 		if err := strictjson.UnmarshalEvent(m.Value, &event); err != nil {
 			return fmt.Errorf("not an order: %w", err)
 		}
-		trace, _ := uuid.Parse(telemetry.TraceID(header.Traceparent)) // zero where there is none
-		if o, err = order.Recall(r.Currencies, event.Order, header.Tenant, trace); err != nil {
-			return err
+		c.note, c.at = contract.NoteOf(event.Reason, event.Note), time.Time(event.CancelledAt)
+		trace := uuid.Nil
+		if !c.cancelled { // else it is that of the cancellation
+			trace, _ = uuid.Parse(telemetry.TraceID(header.Traceparent)) // zero where there is none
 		}
-		if header.Type == contract.OrderCancelledType {
-			c = &cancelledOrder{o.ID, contract.NoteOf(event.Reason, event.Note), time.Time(event.CancelledAt)}
-			o.TraceID = uuid.Nil // that is the cancellation's
-		}
-		return nil
+		c.order, err = order.Recall(r.Currencies, event.Order, header.Tenant, trace)
+		return err
 	})
-	return o, c, err
+	return c, err
 }
 
 // cancel has orders be cancelled that are neither cancelled nor at their end.
-func (r *Recovery) cancel(ctx context.Context, tx *sqlx.Tx, list []cancelledOrder) (n int64, err error) {
+func (r *Recovery) cancel(ctx context.Context, tx *sqlx.Tx, list []recalled) (n int64, err error) {
+	list = slices.DeleteFunc(slices.Clone(list), func(c recalled) bool { return !c.cancelled })
 	ids := make([]uuid.UUID, len(list))
 	for i, c := range list {
-		ids[i] = c.id
+		ids[i] = c.order.ID
 	}
 	orders, err := r.Store.Lock(ctx, tx, ids)
 	if err != nil {
@@ -112,12 +126,12 @@ func (r *Recovery) cancel(ctx context.Context, tx *sqlx.Tx, list []cancelledOrde
 	var transitions []order.Transition
 	var cancellations []postgres.Cancellation
 	for _, c := range list {
-		o := orders[c.id]
+		o := orders[c.order.ID]
 		transition, err := o.Cancel(c.note, c.at)
 		if err != nil || transition == nil {
 			continue
 		}
-		orders[c.id] = o
+		orders[o.ID] = o
 		changed, transitions = append(changed, o), append(transitions, *transition)
 		cancellations = append(cancellations, postgres.Cancellation{
 			OrderID: o.ID, Fingerprint: order.CancellationFingerprint(c.note), Note: c.note, At: transition.At})

@@ -221,9 +221,9 @@ var auditTables = []audit.Table{
 			WHERE p.tenant <> a.tenant AND (p.captured > 0 OR p.status = 'authorized')`},
 	}},
 	{Name: "waits", Sifted: true, Of: `id = ANY($1::uuid[])`, Rules: []audit.Rule{
-		{Name: "wait_operation", What: "waits and is no operation that is created", Query: `
+		{Name: "wait_operation", What: "waits and is no operation that is created and says so", Query: `
 			SELECT w.id, w.what FROM {slice} w LEFT JOIN operations o ON o.id = w.id AND o.lane = w.lane
-			WHERE o.status IS DISTINCT FROM 'created'`},
+			WHERE o.status IS DISTINCT FROM 'created' OR o.reason <> w.what`},
 	}},
 	{Name: "retellings", Of: `order_id = ANY($1::uuid[])`, Rules: []audit.Rule{
 		{Name: "retelling_payment", What: "is told of again and is no payment that was refunded", Query: `

@@ -85,6 +85,7 @@ func TestAuditFindsEachFault(t *testing.T) {
 		{"payment_tenant", paid, `UPDATE payments SET tenant = 'another' WHERE order_id = $1`},
 		{"wait_operation", waiting, `UPDATE operations SET status = 'success', reason = '', settled_at = now()
 			WHERE id = $1`},
+		{"wait_operation", waiting, `UPDATE operations SET reason = '' WHERE id = $1`},
 		{"retelling_payment", `SELECT order_id FROM retellings LIMIT 1`,
 			`UPDATE payments SET refunded = 0 WHERE order_id = $1`},
 	} {

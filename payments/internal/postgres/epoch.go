@@ -26,7 +26,7 @@ func (s *Store) Epoch(ctx context.Context, tx *sqlx.Tx) (number int64, err error
 func BeginEpoch(ctx context.Context, owner *sqlx.DB, restoredTo time.Time) (number int64, err error) {
 	if err := owner.GetContext(ctx, &number, `
 		INSERT INTO epochs (number, restored_to)
-		SELECT greatest(extract(epoch FROM clock_timestamp())::bigint / 60, (SELECT max(number) FROM epochs) + 1), $1
+		SELECT greatest(extract(epoch FROM clock_timestamp())::bigint, (SELECT max(number) FROM epochs) + 1), $1
 		RETURNING number`, restoredTo); err != nil {
 		return 0, fmt.Errorf("begin an epoch: %w", err)
 	}

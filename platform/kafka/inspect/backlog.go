@@ -95,30 +95,45 @@ func (b *Backlog) Len() (n int64) {
 	return n
 }
 
-// Rewind has the group go back to a time: it has handled nothing that the broker has got since then. It returns how
-// many offsets more that makes. It fails while the group has members, since each of them knows where it stands.
+// Rewind has the group go back to a time: it has handled nothing that the broker has got since then. Where it is further
+// back it stays. Rewind returns how many offsets more it has to handle. It fails while the group has members, since each
+// of them knows where it stands.
 func (b *Backlog) Rewind(ctx context.Context, to time.Time) (n int64, err error) {
-	back := map[broker.Partition]int64{}
+	before := b.Len()
+	if err := b.move(ctx, to, func(at, handled int64) int64 { return min(at, handled) }); err != nil {
+		return 0, err
+	}
+	return b.Len() - before, nil
+}
+
+// Seek is Rewind that goes forward, too: what is older counts as handled.
+func (b *Backlog) Seek(ctx context.Context, to time.Time) error {
+	return b.move(ctx, to, func(at, _ int64) int64 { return at })
+}
+
+// move has the group go on, in each partition, where choose says: it gets the offset of a time and that where the group
+// is.
+func (b *Backlog) move(ctx context.Context, to time.Time, choose func(at, handled int64) int64) error {
+	moved := map[broker.Partition]int64{}
 	for p, s := range b.spans {
-		var offset int64
+		var at int64
 		if err := b.try(ctx, func() (err error) {
-			offset, err = b.pool.OffsetAt(ctx, p, to)
+			at, err = b.pool.OffsetAt(ctx, p, to)
 			return err
 		}); err != nil {
-			return 0, fmt.Errorf("kafka: find the offset of %s at %s: %w", p, to, err)
+			return fmt.Errorf("kafka: find the offset of %s at %s: %w", p, to, err)
 		}
-		if offset = max(offset, s.first); offset < s.handled {
-			n += s.handled - offset
-			back[p], b.spans[p] = offset, span{s.first, offset, s.end}
+		if next := choose(min(max(at, s.first), s.end), s.handled); next != s.handled {
+			moved[p], b.spans[p] = next, span{s.first, next, s.end}
 		}
 	}
-	if len(back) == 0 {
-		return 0, nil
+	if len(moved) == 0 {
+		return nil
 	}
-	if err := b.member.Commit(ctx, back); err != nil {
-		return 0, fmt.Errorf("kafka: commit where the group has gone back to (it must have no members): %w", err)
+	if err := b.member.Commit(ctx, moved); err != nil {
+		return fmt.Errorf("kafka: commit from where the group goes on (it must have no members): %w", err)
 	}
-	return n, nil
+	return nil
 }
 
 // Look calls see with every message of the backlog, partition by partition in order, and whether the group has handled

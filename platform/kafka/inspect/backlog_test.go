@@ -157,6 +157,14 @@ func TestAGroupGoesBack(t *testing.T) {
 			}
 		}
 
+		fresh := kfaketest.Backlog(t, cfg, topic+"-fresh", topic)
+		if err := fresh.Seek(t.Context(), messages[290].Time); err != nil || fresh.Len() != 10 {
+			t.Errorf("a group that begins at a time has to handle %d, %v", fresh.Len(), err)
+		}
+		if err := fresh.Seek(t.Context(), began); err != nil || fresh.Len() != 300 {
+			t.Errorf("and from the begin on %d, %v", fresh.Len(), err)
+		}
+
 		ctx, cancel := context.WithCancel(t.Context())
 		joined, done := make(chan struct{}), make(chan error, 1)
 		consumer, err := kafka.NewConsumer(cfg, topic, []string{topic}, slog.New(slog.DiscardHandler),

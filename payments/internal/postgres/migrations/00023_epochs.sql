@@ -1,6 +1,6 @@
 -- +goose Up
 
--- The restorations of this database: each begins an epoch, whose number is in the versions of events. Numbers are minutes since
+-- The restorations of this database: each begins an epoch, whose number is in the versions of events. Numbers are seconds since
 -- 1970, so that one never comes again, whichever of the rows was lost by a restoration itself.
 CREATE TABLE epochs (
     number      bigint      PRIMARY KEY CHECK (number > 0),
