@@ -40,8 +40,8 @@ type recalled struct {
 	place     string // of the message
 }
 
-// Handle is the kafka.Handler of the topic orders. It may see a message any number of times. A message that the database
-// refuses is left out; when the database is away, Handle returns its error.
+// Handle is the kafka.Handler of the topic orders. It may see a message any number of times. A message that the
+// database refuses is left out; when the database is away, Handle returns its error.
 func (r *Recovery) Handle(ctx context.Context, messages []kafka.Message) error {
 	var list []recalled
 	for _, m := range messages {

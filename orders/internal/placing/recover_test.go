@@ -81,7 +81,8 @@ func TestRecovery(t *testing.T) {
 			t.Errorf("%s is %s, %q, %v; not %+v", id, o.Status, o.Note, err, want)
 		}
 	}
-	if _, err := b.store.Order(t.Context(), identity.Reach{Tenant: "shop"}, broken.ID); !errors.Is(err, postgres.ErrNotFound) {
+	_, err = b.store.Order(t.Context(), identity.Reach{Tenant: "shop"}, broken.ID)
+	if !errors.Is(err, postgres.ErrNotFound) {
 		t.Errorf("what the database refuses is there: %v", err)
 	}
 }

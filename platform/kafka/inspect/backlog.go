@@ -95,9 +95,9 @@ func (b *Backlog) Len() (n int64) {
 	return n
 }
 
-// Rewind has the group go back to a time: it has handled nothing that the broker has got since then. Where it is further
-// back it stays. Rewind returns how many offsets more it has to handle. It fails while the group has members, since each
-// of them knows where it stands.
+// Rewind has the group go back to a time: it has handled nothing that the broker has got since then. Where it is
+// further back it stays. Rewind returns how many offsets more it has to handle. It fails while the group has members,
+// since each of them knows where it stands.
 func (b *Backlog) Rewind(ctx context.Context, to time.Time) (n int64, err error) {
 	before := b.Len()
 	if err := b.move(ctx, to, func(at, handled int64) int64 { return min(at, handled) }); err != nil {
