@@ -13,9 +13,10 @@ import (
 const gaugesTimeout = time.Second
 
 // Gauges is a collector that runs a query at each scrape. The query returns one row with a number for each gauge, in
-// their order. When the database does not answer within a second, the gauges are missing from the scrape.
+// their order. When the database does not answer within a second, the gauges are missing from the scrape, which does
+// not wait for them.
 func Gauges(db *sqlx.DB, query string, gauges ...prometheus.GaugeOpts) prometheus.Collector {
-	c := &gaugeCollector{db: db, query: query}
+	c := &gaugeCollector{db: db, query: query, running: make(chan struct{}, 1)}
 	for _, g := range gauges {
 		c.descs = append(c.descs, prometheus.NewDesc(g.Name, g.Help, nil, nil))
 	}
@@ -43,9 +44,10 @@ func Collectors(db *sqlx.DB, database string) []prometheus.Collector {
 }
 
 type gaugeCollector struct {
-	db    *sqlx.DB
-	query string
-	descs []*prometheus.Desc
+	db      *sqlx.DB
+	query   string
+	descs   []*prometheus.Desc
+	running chan struct{} // one slot, so that a query that outlasts its scrape never runs twice at once
 }
 
 // Describe implements prometheus.Collector.
@@ -55,18 +57,35 @@ func (c *gaugeCollector) Describe(descs chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect implements prometheus.Collector.
+// Collect implements prometheus.Collector. A query can outlast its context: to cancel it, the driver connects once more,
+// to a server that may be frozen.
 func (c *gaugeCollector) Collect(metrics chan<- prometheus.Metric) {
-	ctx, cancel := context.WithTimeout(context.Background(), gaugesTimeout)
-	defer cancel()
-	values, into := make([]float64, len(c.descs)), make([]any, len(c.descs))
-	for i := range values {
-		into[i] = &values[i]
-	}
-	if err := c.db.QueryRowxContext(ctx, c.query).Scan(into...); err != nil {
+	select {
+	case c.running <- struct{}{}:
+	default:
 		return
 	}
-	for i, d := range c.descs {
-		metrics <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, values[i])
+	answer := make(chan []float64, 1)
+	go func() {
+		defer close(answer)
+		defer func() { <-c.running }()
+		ctx, cancel := context.WithTimeout(context.Background(), gaugesTimeout)
+		defer cancel()
+		values, into := make([]float64, len(c.descs)), make([]any, len(c.descs))
+		for i := range values {
+			into[i] = &values[i]
+		}
+		if c.db.QueryRowxContext(ctx, c.query).Scan(into...) == nil {
+			answer <- values
+		}
+	}()
+	timer := time.NewTimer(gaugesTimeout)
+	defer timer.Stop()
+	select {
+	case values := <-answer: // none if the query has failed
+		for i := range values {
+			metrics <- prometheus.MustNewConstMetric(c.descs[i], prometheus.GaugeValue, values[i])
+		}
+	case <-timer.C:
 	}
 }

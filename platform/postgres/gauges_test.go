@@ -2,9 +2,13 @@ package postgres_test
 
 import (
 	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
 	"testing"
 	"time"
 
+	"github.com/jmoiron/sqlx"
 	"github.com/prometheus/client_golang/prometheus"
 
 	pg "github.com/altyn-pay/altyn/platform/postgres"
@@ -69,3 +73,32 @@ func TestCollectorsTellOfTheDatabase(t *testing.T) {
 	cancel()
 	<-waited
 }
+
+// A server that is frozen keeps even a query that was cancelled. Scrapes go on without its gauges, and ask once.
+func TestGaugesDoNotHoldUpAScrape(t *testing.T) {
+	t.Parallel()
+	server := &frozen{asked: make(chan struct{}, 10), until: make(chan struct{})}
+	defer close(server.until)
+	db := sqlx.NewDb(sql.OpenDB(server), "postgres")
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(pg.Gauges(db, `SELECT 1`, prometheus.GaugeOpts{Name: "one", Help: "One."}))
+	for range 3 {
+		if families, err := registry.Gather(); err != nil || len(families) != 0 {
+			t.Fatalf("a scrape got %v, %v", families, err)
+		}
+	}
+	if n := len(server.asked); n != 1 {
+		t.Errorf("the server was asked %d times at once", n)
+	}
+}
+
+// frozen is a database that does not answer before until is closed, whatever the context says.
+type frozen struct{ asked, until chan struct{} }
+
+func (f *frozen) Connect(context.Context) (driver.Conn, error) {
+	f.asked <- struct{}{}
+	<-f.until
+	return nil, errors.New("it is over")
+}
+
+func (f *frozen) Driver() driver.Driver { return nil }

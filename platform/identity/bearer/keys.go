@@ -22,7 +22,7 @@ import (
 
 const (
 	// keysEvery is how often an issuer's keys are fetched. A key that it withdraws is valid for so long.
-	keysEvery = 5 * time.Minute
+	keysEvery = time.Minute
 	// keysPause is the least time between two fetches that tokens with an unknown key cause.
 	keysPause = 10 * time.Second
 	// keysPatience is how long such a token waits for the keys.
