@@ -138,16 +138,15 @@ func run(ctx context.Context, s settings) error {
 		return err
 	}
 	report, err := measure(ctx, s)
-	switch {
-	case ctx.Err() != nil: // whatever failed then
-		return errors.New("interrupted: everything was stopped and removed")
-	case err != nil:
-		return err
+	if ctx.Err() != nil { // whatever failed then
+		err = errors.New("interrupted: everything was stopped and removed")
 	}
-	fmt.Println()
-	report.print(os.Stdout)
-	if out == "" {
-		return nil
+	if err == nil || len(report.Results) > 0 { // half an hour may have been spent on what comes before a failure
+		fmt.Println()
+		report.print(os.Stdout)
+	}
+	if err != nil || out == "" {
+		return err
 	}
 	if err := report.write(out); err != nil {
 		return err
