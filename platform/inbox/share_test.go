@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/fstest"
 
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
@@ -18,7 +17,6 @@ import (
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/identity"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
-	"github.com/altyn-pay/altyn/testkit/postgrestest"
 )
 
 // flood stores n messages of a tenant in one statement, in turn of this many accounts. Their bodies count by account.
@@ -219,19 +217,11 @@ func TestAFailingMessageInAShare(t *testing.T) {
 	b.until(2*batchSize-1, `SELECT count(*) FROM effects`)
 }
 
-// What the version before has stored, or still stores beside this one, waits without a tenant. It takes effect in its
-// accounts' order, and as long as it waits there are no shares.
-func TestWhatWaitsFromTheVersionBefore(t *testing.T) {
-	before := fstest.MapFS{}
-	for _, name := range []string{"00001_inbox.sql", "00002_statistics.sql"} {
-		text, err := files.ReadFile("migrations/" + name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		before[name] = &fstest.MapFile{Data: text}
-	}
-	b := &bundle{T: t, DB: postgrestest.Database(t, "inbox", pg.Migrations{Name: "inbox", FS: before})}
-	old := func(account uuid.UUID, body string) {
+// Of a message without a tenant it is not known whose it is. It takes effect in its account's order, and as long as it
+// waits there are no shares.
+func TestMessagesOfUnknownTenants(t *testing.T) {
+	b := setup(t)
+	unknown := func(account uuid.UUID, body string) {
 		if _, err := b.Service.ExecContext(t.Context(), `
 			INSERT INTO inbox (id, lane, account_id, kind, payload) VALUES (gen_random_uuid(), $1, $2, 'test', $3)`,
 			contract.Lane(account), account, body); err != nil {
@@ -239,11 +229,8 @@ func TestWhatWaitsFromTheVersionBefore(t *testing.T) {
 		}
 	}
 	account := uuid.New()
-	old(account, "0")
-	if err := pg.Migrate(t.Context(), b.Config, slog.New(slog.DiscardHandler), Migrations()); err != nil {
-		t.Fatal(err)
-	}
-	old(account, "1")
+	unknown(account, "0")
+	unknown(account, "1")
 	later := Stored{ID: uuid.New(), Lane: contract.Lane(account), AccountID: account, Kind: "test", Body: "2",
 		Tenant: "quiet"}
 	b.insert([]Stored{later})

@@ -2,20 +2,15 @@ package outbox
 
 import (
 	"fmt"
-	"io/fs"
-	"log/slog"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
-	"testing/fstest"
 
 	"github.com/google/uuid"
 	"pgregory.net/rapid"
 
 	"github.com/altyn-pay/altyn/platform/identity"
-	pg "github.com/altyn-pay/altyn/platform/postgres"
-	"github.com/altyn-pay/altyn/testkit/postgrestest"
 )
 
 // Whatever messages have in them, they come out of their rows as they went in: all of a lane, in their order.
@@ -213,43 +208,6 @@ func TestBatchesOfRows(t *testing.T) {
 	for i, m := range b.broker.published[1:] {
 		if before := b.broker.published[i]; m.Seq <= before.Seq {
 			t.Fatalf("message %s is number %d, after number %d", m.Payload, m.Seq, before.Seq)
-		}
-	}
-}
-
-// What waited before rows had many messages is published as it was, before what comes after.
-func TestMessagesOutliveTheMigrationToRows(t *testing.T) {
-	t.Parallel()
-	before := fstest.MapFS{}
-	for _, name := range []string{"00001_outbox.sql", "00002_statistics.sql"} {
-		text, err := fs.ReadFile(Migrations().FS, name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		before[name] = &fstest.MapFile{Data: text}
-	}
-	b := &bundle{T: t, DB: postgrestest.Database(t, "outbox", pg.Migrations{Name: "outbox", FS: before}),
-		broker: &broker{}}
-	if _, err := b.Service.Exec(`
-		INSERT INTO outbox (lane, id, type, topic, key, subject, payload, traceparent)
-		SELECT 1, gen_random_uuid(), 'test', 'topic', 'ключ', 'subject', n || '. платёж',
-			CASE n WHEN 1 THEN '' ELSE 'trace' END
-		FROM generate_series(1, 12) n`); err != nil {
-		t.Fatal(err)
-	}
-	if err := pg.Migrate(t.Context(), b.Config, slog.New(slog.DiscardHandler), Migrations()); err != nil {
-		t.Fatal(err)
-	}
-	b.append("ключ", "13. платёж")
-	b.lead().step(b, false)
-	got := b.broker.published
-	if len(got) != 13 || b.rows("outbox") != 0 {
-		t.Fatalf("published %+v", got)
-	}
-	for i, m := range got {
-		if m.Payload != fmt.Sprintf("%d. платёж", i+1) || m.Topic != "topic" || (m.Traceparent == "") != (i == 0) ||
-			i > 0 && m.Seq <= got[i-1].Seq {
-			t.Errorf("message %d: %+v", i, m)
 		}
 	}
 }

@@ -1,17 +1,11 @@
 package outbox
 
 import (
-	"io/fs"
-	"log/slog"
 	"slices"
 	"strings"
 	"testing"
-	"testing/fstest"
 
 	"github.com/google/uuid"
-
-	pg "github.com/altyn-pay/altyn/platform/postgres"
-	"github.com/altyn-pay/altyn/testkit/postgrestest"
 )
 
 // tenants are those of what was published with a key.
@@ -79,43 +73,6 @@ func TestRowsOfTheVersionBefore(t *testing.T) {
 		"11:Tenant=shop," + before} {
 		if got, err := (Row{Messages: text}).Unpack(); err == nil {
 			t.Errorf("%q has %+v", text, got)
-		}
-	}
-}
-
-// What waited, and what was parked, before there were tenants is the default tenant's.
-func TestMessagesOutliveTheMigrationToTenants(t *testing.T) {
-	t.Parallel()
-	before := fstest.MapFS{}
-	for _, name := range []string{"00001_outbox.sql", "00002_statistics.sql", "00003_rows.sql", "00004_waiting.sql"} {
-		text, err := fs.ReadFile(Migrations().FS, name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		before[name] = &fstest.MapFile{Data: text}
-	}
-	b := &bundle{T: t, DB: postgrestest.Database(t, "outbox", pg.Migrations{Name: "outbox", FS: before}),
-		broker: &broker{}}
-	if _, err := b.Service.Exec(`
-		INSERT INTO outbox_parked (seq, lane, id, type, topic, key, subject, payload, traceparent, created_at, reason)
-		SELECT 1, 1, gen_random_uuid(), 'test', 'topic', 'a', 'subject', '1', '', clock_timestamp(), 'refused'`); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := b.Service.Exec(`INSERT INTO outbox (lane, count, messages) VALUES (1, 1, $1)`,
-		"36:"+uuid.NewString()+",4:test,5:topic,1:b,7:subject,1:1,0:,"); err != nil {
-		t.Fatal(err)
-	}
-	if err := pg.Migrate(t.Context(), b.Config, slog.New(slog.DiscardHandler), Migrations()); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := NewParked(b.Service, func() {}).Redrive(t.Context(), b.list()[0].ID, unrecorded); err != nil {
-		t.Fatal(err)
-	}
-	b.lead().step(b, false)
-	b.published(map[string][]string{"a": {"1"}, "b": {"1"}})
-	for _, key := range []string{"a", "b"} {
-		if got := b.broker.tenants(key); !slices.Equal(got, []string{"default"}) {
-			t.Errorf("%s: published for %q", key, got)
 		}
 	}
 }

@@ -23,7 +23,8 @@ import (
 
 // Migrations is one numbered set of goose migrations: files such as 00001_accounts.sql at the root of FS. A package
 // that keeps tables of its own (the outbox, the inbox, a service) brings its own set. Applied versions are recorded
-// in the table "<Name>_migrations", so sets number their files independently.
+// in the table "<Name>_migrations", so sets number their files independently. The first file need not be number 1: it
+// is what all files up to its number have made together, for a database that has none of them.
 //
 // The service's role can read and write (SELECT, INSERT, UPDATE, DELETE) every table that a migration creates. A
 // migration that takes some of this away finds the role's name in current_setting('altyn.service_role').
@@ -104,6 +105,15 @@ func (m Migrations) up(ctx context.Context, db *sqlx.DB, logger *slog.Logger) er
 	provider, err := m.provider(db, goose.WithSessionLocker(locker))
 	if err != nil {
 		return err
+	}
+	version, err := provider.GetDBVersion(ctx)
+	if err != nil {
+		return err
+	}
+	if first := provider.ListSources()[0].Version; 0 < version && version < first {
+		return fmt.Errorf("the database has version %d of this schema, and this program upgrades from version %d on: "+
+			"first upgrade it to version %d, by the migrate command of an earlier version of the program",
+			version, first, first)
 	}
 	results, err := provider.Up(ctx)
 	if partial, ok := errors.AsType[*goose.PartialError](err); ok {

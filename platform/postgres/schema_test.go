@@ -79,6 +79,37 @@ func TestMigrateGoesOnAfterAFailure(t *testing.T) {
 	}
 }
 
+// A first file that is not number 1 makes what those up to its number have made: where all of them were applied it has
+// nothing to do, where none was it does all, and in between it is refused.
+func TestMigrateByAMergedFile(t *testing.T) {
+	merged := pg.Migrations{Name: "things", FS: fstest.MapFS{
+		"00003_things.sql": {Data: []byte("-- +goose Up\nCREATE TABLE a (n int, m int, o int);\n")},
+		"00004_more.sql":   {Data: []byte("-- +goose Up\nALTER TABLE a ADD p int;\n")},
+	}}
+	files := []string{`CREATE TABLE a (n int);`, `ALTER TABLE a ADD m int;`, `ALTER TABLE a ADD o int;`}
+	for had, want := range []string{1: "migrate things: the database has version 1 of this schema",
+		2: "first upgrade it to version 3", 3: ""} {
+		var before []pg.Migrations
+		if had > 0 {
+			before = append(before, set("things", files[:had]...))
+		}
+		db := postgrestest.Database(t, "orders", before...)
+		err := pg.Migrate(t.Context(), db.Config, discard, merged)
+		if want != "" {
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("with %d of the files: %v", had, err)
+			}
+			continue
+		}
+		if err == nil {
+			_, err = db.Service.Exec(`INSERT INTO a (n, m, o, p) VALUES (1, 2, 3, 4)`)
+		}
+		if err != nil {
+			t.Errorf("with %d of the files: %v", had, err)
+		}
+	}
+}
+
 func TestRightsOfTheService(t *testing.T) {
 	db := postgrestest.Database(t, "orders", set("things",
 		`CREATE TABLE things (id bigint GENERATED ALWAYS AS IDENTITY, n int);

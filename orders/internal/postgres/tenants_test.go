@@ -4,11 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
-	"log/slog"
-	"strings"
 	"testing"
-	"testing/fstest"
 
 	"github.com/google/uuid"
 
@@ -17,62 +13,32 @@ import (
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/identity"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
-	"github.com/altyn-pay/altyn/testkit/postgrestest"
 )
 
-// before are the migrations of the version before there were tenants.
-func before(t *testing.T) (sets []pg.Migrations) {
-	t.Helper()
-	for _, set := range postgres.Migrations() {
-		files := fstest.MapFS{}
-		names, err := fs.Glob(set.FS, "*.sql")
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, name := range names {
-			if strings.Contains(name, "tenant") {
-				break // with what came later
-			}
-			text, err := fs.ReadFile(set.FS, name)
-			if err != nil {
-				t.Fatal(err)
-			}
-			files[name] = &fstest.MapFile{Data: text}
-		}
-		set.FS = files
-		sets = append(sets, set)
-	}
-	return sets
-}
-
-// The orders of the version before are the default tenant's, of nobody in particular, and so are their events.
-func TestOrdersOfTheVersionBefore(t *testing.T) {
+// An order of which nothing else is said is the default tenant's, of nobody in particular, and so are its events.
+func TestOrdersOfNobody(t *testing.T) {
 	t.Parallel()
-	db := postgrestest.Database(t, "orders", before(t)...)
+	b := setup(t)
 	id := uuid.New()
-	if _, err := db.Service.Exec(`
+	if _, err := b.Service.Exec(`
 		INSERT INTO orders (id, account_id, amount, currency, description, reference, capture, await_inventory,
 			on_insufficient, status, version, fingerprint, created_at, updated_at)
 		VALUES ($1, $2, 1, 'RUB', '', 'r', 'automatic', false, 'reject', 'pending', 1, $1, now(), now())`,
 		id, account); err != nil {
 		t.Fatal(err)
 	}
-	if err := pg.Migrate(t.Context(), db.Config, slog.New(slog.DiscardHandler), postgres.Migrations()...); err != nil {
-		t.Fatal(err)
-	}
-	store := postgres.New(db.Service)
-	o, err := store.Order(t.Context(), identity.Default, id)
+	o, err := b.store.Order(t.Context(), identity.Default, id)
 	if err != nil || o.Tenant != "default" || o.Subject != "" || o.Owned {
 		t.Fatalf("%v: %+v", err, o)
 	}
 	for _, by := range []identity.Reach{{Tenant: "shop"}, {Owner: "alice"}, {Tenant: "shop", Owner: "alice"}} {
-		if _, err := store.Order(t.Context(), by, id); !errors.Is(err, postgres.ErrNotFound) {
+		if _, err := b.store.Order(t.Context(), by, id); !errors.Is(err, postgres.ErrNotFound) {
 			t.Errorf("%+v: %v", by, err)
 		}
 	}
 	byAccount := postgres.Filter{AccountID: uuid.NullUUID{UUID: account, Valid: true}}
 	for _, filter := range []postgres.Filter{{}, {Reference: "r"}, byAccount} {
-		if page, next, err := store.List(t.Context(), identity.Default, filter, pg.NewestFirst, 50); err != nil ||
+		if page, next, err := b.store.List(t.Context(), identity.Default, filter, pg.NewestFirst, 50); err != nil ||
 			len(page) != 1 || next != 0 {
 			t.Errorf("%+v: %v, %+v, %d", filter, err, page, next)
 		}
@@ -85,14 +51,6 @@ func TestOrdersOfTheVersionBefore(t *testing.T) {
 	var told contract.Order
 	if err != nil || event.Tenant != "default" || json.Unmarshal([]byte(event.Payload), &told) != nil || told.Owner != "" {
 		t.Errorf("%v: announced again %+v", err, event)
-	}
-	// An instance of the version before places orders still.
-	if _, err := db.Service.Exec(`
-		INSERT INTO orders (id, account_id, amount, currency, description, reference, capture, await_inventory,
-			on_insufficient, status, version, fingerprint, created_at, updated_at)
-		SELECT gen_random_uuid(), account_id, amount, currency, description, reference, capture, await_inventory,
-			on_insufficient, status, version, fingerprint, created_at, updated_at FROM orders`); err != nil {
-		t.Error(err)
 	}
 }
 

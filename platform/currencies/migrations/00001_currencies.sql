@@ -1,12 +1,13 @@
 -- +goose Up
 
--- The digits that amounts are stored with, of every currency that a service has known since it could have been used.
+-- The digits that amounts are stored with, of every currency that a service has known since it could have been used:
+-- package currencies lets no service start that knows others.
 CREATE TABLE currencies (
     code   text     PRIMARY KEY,
-    digits smallint CHECK (digits BETWEEN 0 AND 18) -- null until a service starts with a currency of before this table
+    digits smallint CHECK (digits BETWEEN 0 AND 18) -- NULL until a service starts that knows it
 );
 
--- What is in use already. The list of a service says what it means.
+-- A service may have had amounts before it got this table: what is in use already. Its list says what that means.
 -- +goose StatementBegin
 DO $$
 DECLARE

@@ -1,7 +1,7 @@
 -- +goose Up
 
--- Which request each key stands for that is not the ID of one record, such as a batch's. Keys never expire. A key names no
--- account, so the table has no lane.
+-- Which request each key stands for that is not the ID of one record, such as a batch's. Another one is refused.
+-- Keys never expire. A key names no account, so the table has no lane.
 CREATE TABLE request_keys (
     id          uuid        PRIMARY KEY, -- derived from the client's key and the door it came through
     fingerprint uuid        NOT NULL,    -- of the request

@@ -1,6 +1,7 @@
 -- +goose Up
 
--- How far the audit has come (package audit). The processes take turns: whoever takes a step puts next_at off meanwhile.
+-- How far the audit has come (package audit), in one row. The processes take turns: whoever takes a step puts next_at
+-- off meanwhile.
 CREATE TABLE audit (
     one        boolean     PRIMARY KEY DEFAULT true CHECK (one),
     table_name text        NOT NULL, -- that the pass is at; '' between two passes
@@ -9,19 +10,20 @@ CREATE TABLE audit (
     began_at   timestamptz,          -- the last pass
     ended_at   timestamptz,          -- the last pass that has ended
     current_at timestamptz,          -- when there was no change left to look at
-    next_at    timestamptz NOT NULL  -- when to go on
+    next_at    timestamptz NOT NULL, -- when to go on
+    beside     bigint[]    NOT NULL DEFAULT '{}' -- the pages to look at next of the tables beside that one
 );
-INSERT INTO audit VALUES (true, '', 0, 0, NULL, NULL, NULL, '-infinity');
 
 -- What is wrong, until a later look finds it right.
 CREATE TABLE audit_findings (
-    rule     text        NOT NULL,
-    id       uuid        NOT NULL,
+    rule     text        NOT NULL, -- its name, such as balance_waits
+    id       uuid        NOT NULL, -- of what breaks it
     detail   text        NOT NULL,
     found_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (rule, id, detail)
 );
 
+-- The row is there from the start, and stays.
 -- +goose StatementBegin
 DO $$
 BEGIN
@@ -29,6 +31,7 @@ BEGIN
 END
 $$;
 -- +goose StatementEnd
+INSERT INTO audit (table_name, page, after, next_at) VALUES ('', 0, 0, '-infinity');
 
 -- +goose Down
 DROP TABLE audit_findings;
