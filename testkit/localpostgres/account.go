@@ -90,6 +90,17 @@ func (a account) own(path string) error {
 	return os.Chown(path, a.uid, a.gid)
 }
 
+// take makes the account the owner of a folder, and fails where the account cannot reach it.
+func (a account) take(dir string) error {
+	if err := a.own(dir); err != nil {
+		return err
+	}
+	if !a.reaches(dir) {
+		return fmt.Errorf("user %s cannot reach %s: it lacks the right to enter a folder above", a.name, dir)
+	}
+	return nil
+}
+
 // reaches reports whether the account may enter the folder or, if that does not exist, its nearest parent.
 func (a account) reaches(dir string) bool {
 	if !a.instead {

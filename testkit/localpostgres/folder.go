@@ -35,17 +35,17 @@ func openFolder(ctx context.Context, dir string, user account, volatile bool) (f
 	if err != nil {
 		return folder{}, fmt.Errorf("make the data folder: %w", err)
 	}
-	if err := user.own(path); err != nil {
+	if err := user.take(path); err != nil {
 		return folder{}, err
-	}
-	if !user.reaches(path) {
-		return folder{}, fmt.Errorf("user %s cannot reach %s: it lacks the right to enter a folder above", user.name, path)
 	}
 	open, err := local.Open(ctx, path, dir == "", Immediate)
 	return folder{open, user}, err
 }
 
-func (f folder) cluster() string { return filepath.Join(f.Path, "pgdata") }
+// cluster is the folder of the cluster in the data folder.
+const cluster = "pgdata"
+
+func (f folder) cluster() string { return filepath.Join(f.Path, cluster) }
 
 // major is the major version of PostgreSQL that made the data; 0 if there are none.
 func (f folder) major() int {
@@ -57,15 +57,21 @@ func (f folder) major() int {
 	return major
 }
 
-// initialise creates the cluster unless it exists. It gets its name only when it is complete.
-func (f folder) initialise(ctx context.Context, bin binaries, noSync bool) error {
+// initialise has fill make the cluster unless it exists. It gets its name only when it is complete.
+func (f folder) initialise(fill func(dir string) error) error {
 	if _, err := os.Stat(f.cluster()); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	unfinished, password := f.cluster()+".unfinished", filepath.Join(f.Path, "password")
-	if err := os.RemoveAll(unfinished); err != nil {
+	unfinished := f.cluster() + ".unfinished"
+	if err := errors.Join(os.RemoveAll(unfinished), fill(unfinished)); err != nil {
 		return err
 	}
+	return os.Rename(unfinished, f.cluster())
+}
+
+// initdb makes a new cluster.
+func (f folder) initdb(ctx context.Context, bin binaries, noSync bool, dir string) error {
+	password := filepath.Join(f.Path, "password")
 	if err := os.WriteFile(password, []byte(superuser), 0o600); err != nil {
 		return err
 	}
@@ -78,7 +84,7 @@ func (f folder) initialise(ctx context.Context, bin binaries, noSync bool) error
 	defer cancel()
 	// The locale C sorts alike on every machine.
 	args := []string{
-		"--pgdata", unfinished, "--username", superuser, "--pwfile", password, "--auth", "scram-sha-256",
+		"--pgdata", dir, "--username", superuser, "--pwfile", password, "--auth", "scram-sha-256",
 		"--encoding", "UTF8", "--locale", "C",
 	}
 	if noSync {
@@ -88,7 +94,7 @@ func (f folder) initialise(ctx context.Context, bin binaries, noSync bool) error
 	if err != nil {
 		return fmt.Errorf("initdb of %s: %w\n%s", bin, err, output)
 	}
-	return os.Rename(unfinished, f.cluster())
+	return nil
 }
 
 // postmaster is what the server that runs or ran last says of itself: process ID, data folder, start time, port, socket

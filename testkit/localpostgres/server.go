@@ -10,6 +10,7 @@ package localpostgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -17,6 +18,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 
 	pg "github.com/altyn-pay/altyn/platform/postgres"
@@ -35,6 +37,9 @@ type Options struct {
 	Kind Kind
 	// Settings of postgresql.conf, such as shared_buffers. They override this package's defaults.
 	Settings map[string]string
+	// Archive is a folder's absolute path, in which the server keeps its WAL, each segment when it is full or the server
+	// stops in order. It is made if it does not exist. Empty means no archive.
+	Archive string
 	// NoSync turns fsync off, for tests. It is faster; a commit still survives the death of the server, but not that of
 	// the machine. Temporary data are kept in memory where there is room.
 	NoSync bool
@@ -63,6 +68,7 @@ func (s *Server) Admin() pg.Config {
 	return pg.Config{
 		Host: local.Host, Port: s.Port, SSLMode: "disable",
 		Database: superuser, User: superuser, Password: superuser, MaxConns: 4, Application: "admin",
+		Owner: superuser, OwnerPassword: superuser,
 	}
 }
 
@@ -71,14 +77,15 @@ func (s *Server) Admin() pg.Config {
 // there. The server ends with Stop or with this process; ctx bounds only the start, which takes 2 minutes at most
 // once the binaries are there.
 func Start(ctx context.Context, opts Options) (*Server, error) {
-	s, err := run(ctx, opts)
+	s, err := run(ctx, opts, nil)
 	if err != nil {
 		return nil, fmt.Errorf("localpostgres: %w", err)
 	}
 	return s, nil
 }
 
-func run(ctx context.Context, opts Options) (_ *Server, err error) {
+// run starts a server. New data are what fill puts into a folder; nil stands for initdb.
+func run(ctx context.Context, opts Options, fill func(dir string) error) (_ *Server, err error) {
 	if opts.Progress == nil {
 		opts.Progress = func(string) {}
 	}
@@ -95,6 +102,19 @@ func run(ctx context.Context, opts Options) (_ *Server, err error) {
 			_ = data.Close()
 		}
 	}()
+	if fill != nil {
+		if data.major() != 0 {
+			return nil, fmt.Errorf("there are data in %s already", data.Path)
+		}
+		if err := data.initialise(fill); err != nil {
+			return nil, err
+		}
+	}
+	if opts.Archive != "" {
+		if err := errors.Join(user.makeDir(opts.Archive), user.take(opts.Archive)); err != nil {
+			return nil, err
+		}
+	}
 	bin, err := findBinaries(ctx, opts.Kind, data.major(), user, opts.Progress)
 	if err != nil {
 		return nil, err
@@ -102,7 +122,7 @@ func run(ctx context.Context, opts Options) (_ *Server, err error) {
 	if _, err := local.FreePort(ctx, opts.Port); err != nil { // known before the work of initdb
 		return nil, err
 	}
-	if err := data.initialise(ctx, bin, opts.NoSync); err != nil {
+	if err := data.initialise(func(dir string) error { return data.initdb(ctx, bin, opts.NoSync, dir) }); err != nil {
 		return nil, err
 	}
 	var before string
@@ -139,6 +159,14 @@ func serverSettings(port uint16, opts Options) map[string]string {
 		"autovacuum_naptime":         "5s", // queues turn over in seconds
 		"timezone":                   "UTC",
 		"log_timezone":               "UTC",
+	}
+	if opts.Archive != "" {
+		settings["archive_mode"] = "on"
+		// A segment is in the archive as a whole or not at all, and none is replaced by another one. After a crash it
+		// may come once more.
+		const command = `cmp -s "%p" "TO/%f" || { test ! -e "TO/%f" && ` +
+			`cp "%p" "TO/%f.part" && sync "TO/%f.part" && mv "TO/%f.part" "TO/%f"; }`
+		settings["archive_command"] = strings.ReplaceAll(command, "TO/", opts.Archive+"/")
 	}
 	if opts.NoSync {
 		settings["fsync"] = "off"
