@@ -273,8 +273,8 @@ func (b *batch) settle(ctx context.Context, list []int, err error) bool {
 	switch half := len(list) / 2; {
 	case err == nil:
 		return true
-	case !broker.IsAny(err, kafkago.MessageSizeTooLarge, kafkago.RecordListTooLarge,
-		kafkago.InvalidTimestamp, kafkago.InvalidRecord): // it is not because of one of the messages
+	case !broker.IsAny(err, kafkago.MessageSizeTooLarge, kafkago.RecordListTooLarge, kafkago.InvalidRecord) &&
+		!(b.dated(list) && broker.IsAny(err, kafkago.InvalidTimestamp)): // it is not because of one of the messages
 		err = fmt.Errorf("kafka: topic %q partition %d: %w", b.Topic, b.ID, err)
 		b.set(list, unavailable(b.of, b.ID, err))
 		return false
@@ -287,6 +287,12 @@ func (b *batch) settle(ctx context.Context, list []int, err error) bool {
 	default: // cut leaves out what follows a message that was just refused
 		return b.sendAll(ctx, list[half:])
 	}
+}
+
+// dated tells whether any of the messages has a time of its own. The others get that of this machine's clock: where the
+// broker refuses it, the clock is to blame, and the messages are taken once it is right.
+func (b *batch) dated(list []int) bool {
+	return slices.ContainsFunc(list, func(i int) bool { return !b.messages[i].Time.IsZero() })
 }
 
 // refuse fails a message for good. Later messages of its key are skipped from now on.

@@ -197,6 +197,23 @@ func TestMessageThatTheBrokerRefusesIsFound(t *testing.T) {
 	}
 }
 
+// A broker that refuses the time of a message refuses it for good only where the message has brought that time. Else it
+// is the clock's of this machine, which will be right again.
+func TestTimeIsTheMessagesOrTheClocks(t *testing.T) {
+	cfg, cluster := kfaketest.Cluster(t)
+	topic := kfaketest.Topic(t, cfg)
+	cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic, Err: kerr.InvalidTimestamp, Count: -1})
+	producer := kfaketest.Producer(t, cfg)
+	for _, at := range []time.Time{{}, time.Now().Add(24 * time.Hour)} {
+		list := kfaketest.Messages(topic, 0, 1, 1)
+		list[0].Time = at
+		err := producer.Produce(t.Context(), list)[0]
+		if !errors.Is(err, kafkago.InvalidTimestamp) || kafka.Permanent(err) == at.IsZero() {
+			t.Errorf("with the time %s: %v, for good: %t", at, err, kafka.Permanent(err))
+		}
+	}
+}
+
 func TestRequestsStayUnderTheBrokersLimit(t *testing.T) {
 	kfaketest.Brokers(t, func(t *testing.T, cfg kafka.Config) {
 		topic := kfaketest.Topic(t, cfg)
