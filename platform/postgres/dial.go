@@ -51,8 +51,11 @@ type boundedConn struct {
 	net.Conn
 	answer   time.Duration
 	deadline bool         // set by the user: lib/pq bounds the whole connecting by one
-	until    atomic.Int64 // the deadline that was set last, in nanoseconds of the epoch; reads and writes may overlap
+	until    atomic.Int64 // the deadline that was set last, in nanoseconds since the start; reads and writes may overlap
 }
+
+// start is what deadlines are counted from: unlike the time of day, what has passed since then never runs backwards.
+var start = time.Now()
 
 func (c *boundedConn) SetDeadline(t time.Time) error {
 	c.deadline = !t.IsZero()
@@ -79,10 +82,10 @@ func (c *boundedConn) bound() error {
 	if c.deadline {
 		return nil
 	}
-	until := time.Now().Add(c.answer)
-	if until.UnixNano()-c.until.Load() < int64(c.answer/16) {
+	until := time.Since(start) + c.answer
+	if until-time.Duration(c.until.Load()) < c.answer/16 {
 		return nil
 	}
-	c.until.Store(until.UnixNano())
-	return c.Conn.SetDeadline(until)
+	c.until.Store(int64(until))
+	return c.Conn.SetDeadline(start.Add(until))
 }

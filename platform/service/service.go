@@ -113,6 +113,7 @@ type Process struct {
 	Metrics    *prometheus.Registry
 	Tracer     *telemetry.Tracer
 	DB         *sqlx.DB
+	Clock      *pg.Clock // that of the database's server
 	Currencies *money.Currencies
 	Health     *telemetry.Health
 	Tokens     *bearer.Verifier // tells who asks, over HTTP and in messages
@@ -250,6 +251,8 @@ func Serve(ctx context.Context, program Program, listening func(Addresses)) (err
 		return err
 	}
 	defer p.DB.Close()
+	p.Clock = pg.NewClock(p.DB, p.Log)
+	p.Go(p.Clock.Run)
 	p.Health = telemetry.NewHealth(p.Log)
 	p.Health.Add("postgres", func(ctx context.Context) error { return pg.CheckSchema(ctx, p.DB, program.Migrations...) })
 	p.Tokens = bearer.New(cfg.Auth, p.Log)

@@ -62,6 +62,9 @@ func (p *Process) verifyOnce(ctx context.Context) error {
 			Must: "must have the currencies that the database has: " + err.Error(), Err: err}
 	}
 	if err == nil {
+		err = p.Clock.Look(ctx)
+	}
+	if err == nil {
 		close(p.verified)
 	}
 	return err

@@ -68,7 +68,7 @@ type base struct {
 type address struct {
 	*base                   // requests name its host
 	target     string       // what is connected to: the host, or one of its IP addresses
-	asideUntil atomic.Int64 // in Unix nanoseconds
+	asideUntil atomic.Int64 // in nanoseconds since the start; see sinceStart
 	unready    atomic.Bool
 }
 
@@ -168,7 +168,7 @@ func (u *Upstream) RoundTrip(request *http.Request) (*http.Response, error) {
 		request.Body = io.NopCloser(request.Body)
 	}
 	host, err := request.Host, ErrNoAddress
-	now := time.Now().UnixNano()
+	now := sinceStart()
 	addresses := *u.addresses.Load()
 	first := int(u.turn.Add(1))
 	for i := range 2 * len(addresses) {
@@ -184,12 +184,18 @@ func (u *Upstream) RoundTrip(request *http.Request) (*http.Response, error) {
 		if !errors.As(err, &dial) || request.Context().Err() != nil {
 			return response, err
 		}
-		if a.asideUntil.Swap(time.Now().Add(asideFor).UnixNano()) <= now {
+		if a.asideUntil.Swap(sinceStart()+int64(asideFor)) <= now {
 			u.logger.Warn("address put aside: no connection", "upstream", u.name, "address", a.target, "error", dial.error)
 		}
 	}
 	return nil, err
 }
+
+// sinceStart is a time that, unlike the time of day, never runs backwards: else an address could be put aside for as
+// long as a clock is set back.
+func sinceStart() int64 { return int64(time.Since(start)) }
+
+var start = time.Now()
 
 // Ready reports whether at least one address answers its /readyz with 200. It asks all at once; ctx bounds it.
 func (u *Upstream) Ready(ctx context.Context) error {

@@ -135,6 +135,7 @@ func build(p *service.Process, healAfter time.Duration) error {
 	}
 	// Operators redrive events in every role.
 	worker := status.New(store, p.Currencies, producer, changed, p.Log, p.Metrics)
+	worker.Now = p.Clock.Now
 	wake := func() {}
 	if p.Config.Role != service.API {
 		relay, err := work(p, producer, worker, store, healAfter)
@@ -158,6 +159,7 @@ func build(p *service.Process, healAfter time.Duration) error {
 	backlog := outbox.NewBacklog(p.DB, p.Config.Outbox, p.Log, p.Metrics)
 	p.Go(backlog.Run)
 	orders := placing.New(store, p.Currencies, changed, wake, backlog.Full, p.Tracer, p.Log, p.Metrics)
+	orders.Now = p.Clock.Now
 	p.Mount(api.New(orders, store, p.Currencies, changes, p.Metrics).Routes()...)
 	pages, err = swagger.Routes(name, docs.Document, func(path string) bool { return !operators.Serves(path) },
 		p.Tokens.Login)

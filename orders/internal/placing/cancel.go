@@ -81,7 +81,7 @@ func (s *Service) commitCancellations(ctx context.Context, requests []cancellati
 		if err != nil {
 			return err
 		}
-		if err := d.decide(orders, begun, requests, time.Now()); err != nil {
+		if err := d.decide(orders, begun, requests, s.Now()); err != nil {
 			return err
 		}
 		if err := s.store.Save(ctx, tx, d.orders, d.transitions); err != nil {

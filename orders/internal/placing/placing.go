@@ -86,6 +86,9 @@ type Key struct {
 
 // Service places and cancels orders.
 type Service struct {
+	// Now is the clock by which orders are accepted. It is set before the service is used; default: time.Now.
+	Now func() time.Time
+
 	store      *postgres.Store
 	currencies *money.Currencies
 	changed    func(order.Order)
@@ -106,7 +109,8 @@ type Service struct {
 func New(store *postgres.Store, currencies *money.Currencies, changed func(order.Order), wake func(),
 	full func(lane int16) bool, tracer *telemetry.Tracer, log *slog.Logger, metrics prometheus.Registerer) *Service {
 	s := &Service{
-		store: store, currencies: currencies, changed: changed, wake: wake, full: full, tracer: tracer, log: log,
+		Now: time.Now, store: store, currencies: currencies, changed: changed, wake: wake, full: full, tracer: tracer,
+		log: log,
 		placed: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "altyn_orders_placed_total", Help: "Orders accepted; repetitions of a request do not count."}),
 		cancellations: prometheus.NewCounter(prometheus.CounterOpts{
@@ -168,7 +172,7 @@ func (s *Service) Place(ctx context.Context, o order.Order) (placed order.Order,
 // read checks a request and gives the order its ID: the same key of the same client by the same path always makes the
 // same ID.
 func (s *Service) read(client Client, request order.Request, path, key string) (order.Order, error) {
-	o, err := order.Place(s.currencies, request, time.Now())
+	o, err := order.Place(s.currencies, request, s.Now())
 	if err != nil {
 		return order.Order{}, err
 	}

@@ -41,6 +41,9 @@ var errUnknownOrder = errors.New("unknown order")
 
 // Worker applies the events of payments to their orders. Any number may run, in any number of processes.
 type Worker struct {
+	// Now is the clock of the orders' histories. It is set before the worker is used; default: time.Now.
+	Now func() time.Time
+
 	store      *postgres.Store
 	currencies *money.Currencies
 	producer   *kafka.Producer // of dead letters
@@ -60,7 +63,7 @@ type Worker struct {
 func New(store *postgres.Store, currencies *money.Currencies, producer *kafka.Producer, changed func(order.Order),
 	log *slog.Logger, metrics prometheus.Registerer) *Worker {
 	w := &Worker{
-		store: store, currencies: currencies, producer: producer, changed: changed, log: log,
+		Now: time.Now, store: store, currencies: currencies, producer: producer, changed: changed, log: log,
 		statuses: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "altyn_orders_status_total", Help: "Orders that have come to a status."}, []string{"status"}),
 		answered: prometheus.NewCounter(prometheus.CounterOpts{
@@ -181,7 +184,7 @@ func (w *Worker) runOnce(ctx context.Context, events []event) (unknown []postgre
 		if err != nil {
 			return err
 		}
-		result = decide(orders, events, time.Now())
+		result = decide(orders, events, w.Now())
 		if err := w.store.Save(ctx, tx, result.changed, result.transitions); err != nil {
 			return err
 		}

@@ -84,6 +84,7 @@ func newPipeline(process *service.Process, store *postgres.Store, results *billi
 			p.goods.Wake()
 		}
 	})
+	settle.Now = process.Clock.Now
 	p.worker = inbox.NewWorker(store.Inbox(), settle.Settle, retry, log, metrics)
 	p.worker.Describe, p.worker.Tracer = settlement.Describe, process.Tracer
 	p.intake = inbox.NewIntake(store.Inbox(), p.worker)

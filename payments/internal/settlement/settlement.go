@@ -27,6 +27,9 @@ import (
 
 // Settlement settles batches of the inbox.
 type Settlement struct {
+	// Now is the clock by which operations are settled. It is set before the settlement is used; default: time.Now.
+	Now func() time.Time
+
 	store      *postgres.Store
 	present    billing.Presenter
 	settled    func(Result)
@@ -47,7 +50,7 @@ type Result struct {
 func New(store *postgres.Store, currencies *money.Currencies, log *slog.Logger, metrics prometheus.Registerer,
 	settled func(Result)) *Settlement {
 	s := &Settlement{
-		store: store, present: billing.NewPresenter(currencies), settled: settled, log: log,
+		Now: time.Now, store: store, present: billing.NewPresenter(currencies), settled: settled, log: log,
 		operations: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "altyn_operations_total", Help: "Settled operations.",
 		}, []string{"operation", "status"}),
@@ -68,7 +71,7 @@ func New(store *postgres.Store, currencies *money.Currencies, log *slog.Logger, 
 // changes and what tells of them.
 func (s *Settlement) Settle(ctx context.Context, tx *sqlx.Tx, messages []postgres.Message) (
 	committed func(), err error) {
-	b := newBatch(s.present, messages)
+	b := newBatch(s.present, s.Now(), messages)
 	if err := s.store.Load(ctx, tx, b.book, b.requests); err != nil {
 		return nil, err
 	}
@@ -238,13 +241,13 @@ type answer struct {
 	code int
 }
 
-func newBatch(present billing.Presenter, messages []postgres.Message) *batch {
+func newBatch(present billing.Presenter, now time.Time, messages []postgres.Message) *batch {
 	n := len(messages)
 	b := &batch{
 		present: present, requests: make([]ledger.Request, n), operations: make([]*ledger.Operation, 0, n),
 		answered: make(map[answer]int),
 		// To the microsecond, as the database keeps it: an answer right after the commit and one years later are the same.
-		book: ledger.NewBook(time.Now().UTC().Truncate(time.Microsecond), n),
+		book: ledger.NewBook(now.UTC().Truncate(time.Microsecond), n),
 	}
 	for i, m := range messages {
 		b.requests[i] = billing.Request(m)
