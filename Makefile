@@ -163,6 +163,9 @@ promise: ## take the contracts as they are for those of the release, which may o
 # What can be set: go run ./deploy/cmd/bench --help. The whole takes some half an hour.
 bench: ## measure orders and operations per second, beside pgbench on the same PostgreSQL
 	go run ./deploy/cmd/bench
+# What can be set: go run ./deploy/cmd/faults --help. It needs Java and Maven, and root's right to mount for full disks.
+faults: ## kill, pause, cut, fill disks and step clocks on a stack of its own, and look what was lost (SEED=, INJECTIONS=, TIME=, BROKERS=3)
+	go run ./deploy/cmd/faults
 explain: ## say where an order or an operation is, why, and what to do next (ID=…)
 	@go build -o .altyn/bin/altyn ./deploy/cmd/altyn && .altyn/bin/altyn explain $(ID)
 demo: ## place a few thousand orders on the running stack and add everything up

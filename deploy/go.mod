@@ -5,6 +5,7 @@ go 1.26.0
 require (
 	github.com/altyn-pay/altyn/platform v0.0.0
 	github.com/altyn-pay/altyn/testkit v0.0.0
+	github.com/anishathalye/porcupine v1.3.1
 	github.com/go-jose/go-jose/v4 v4.1.9
 	github.com/google/uuid v1.6.0
 	github.com/grafana/grafana-foundation-sdk/go v0.0.22

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/altyn-pay/altyn/deploy/load"
+	"github.com/altyn-pay/altyn/testkit/localkafka"
 )
 
 // The garbage collector of the services, as in the Compose file. Requests leave much garbage and little that lives,
@@ -62,18 +63,23 @@ func (s *Stack) environment(program string) []string {
 		env = append(env, "AUTH=jwt", "AUTH_ISSUER="+issuer, "AUTH_AUDIENCE="+load.Audience, "AUTH_JWKS_URL=",
 			"AUTH_TENANT_CLAIM=")
 	}
+	if replicas := min(s.opts.Kafka.Brokers, localkafka.MaxReplicas); replicas > 1 {
+		env = append(env, "KAFKA_REPLICATION_FACTOR="+strconv.Itoa(replicas))
+	}
 	return append(env,
 		"POSTGRES_HOST="+s.postgres.Host,
 		"POSTGRES_PORT="+strconv.Itoa(int(s.postgres.Port)),
 		"POSTGRES_SSLMODE="+s.postgres.SSLMode,
 		"POSTGRES_SSLROOTCERT="+s.postgres.SSLRoots,
-		"KAFKA_BROKERS="+strings.Join(s.brokers, ","),
+		brokersVariable(s.brokers),
 	)
 }
 
+func brokersVariable(brokers []string) string { return "KAFKA_BROKERS=" + strings.Join(brokers, ",") }
+
 // serviceEnvironment adds what one instance needs.
 func (s *Stack) serviceEnvironment(service Service) []string {
-	env := append(s.environment(service.Program),
+	env := append(append(s.environment(service.Program), s.routes[service.Name].environment()...),
 		strings.ToUpper(service.Program)+"_ADDR="+service.Addr,
 		strings.ToUpper(service.Program)+"_ADMIN_ADDR="+service.AdminAddr)
 	if os.Getenv("GOMAXPROCS") == "" {
@@ -87,8 +93,8 @@ func (s *Stack) serviceEnvironment(service Service) []string {
 	}
 	if service.Program == Gateway {
 		env = append(env,
-			"ORDERS_URL="+strings.Join(s.upstreams(Orders), ","),
-			"PAYMENTS_URL="+strings.Join(s.upstreams(Payments), ","),
+			"ORDERS_URL="+strings.Join(s.upstreams(service.Name, Orders), ","),
+			"PAYMENTS_URL="+strings.Join(s.upstreams(service.Name, Payments), ","),
 		)
 	}
 	if service.Program == Issuer {
@@ -140,12 +146,12 @@ func serviceThreads(program string, cores int) int {
 	return max(1, cores/2)
 }
 
-// upstreams returns the URLs of the service's instances that serve its API.
-func (s *Stack) upstreams(program string) []string {
+// upstreams returns the URLs by which a gateway reaches the service's instances that serve its API.
+func (s *Stack) upstreams(gateway, program string) []string {
 	var urls []string
 	for _, service := range s.opts.Services {
 		if service.Program == program && !service.Worker {
-			urls = append(urls, scheme(service)+dialable(service.Addr))
+			urls = append(urls, scheme(service)+s.routes[gateway].service(dialable(service.Addr)))
 		}
 	}
 	return urls

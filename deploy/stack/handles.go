@@ -2,11 +2,15 @@ package stack
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os/exec"
+	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -63,6 +67,36 @@ func (s *Stack) Stop(name string) error { return s.part(name).down(stopInOrder) 
 // StopPostgres ends PostgreSQL in the given mode. It stays down until Restart.
 func (s *Stack) StopPostgres(mode localpostgres.StopMode) error {
 	return s.part(PostgresName).down(func(run running) error { return run.(postgresServer).Server.Stop(mode) })
+}
+
+// Pause freezes a part with all its processes by SIGSTOP, until resume is called. Of what has ended by then nothing is
+// resumed.
+func (s *Stack) Pause(name string) (resume func() error, err error) {
+	pid := s.Part(name).PID
+	if pid == 0 {
+		return func() error { return nil }, nil
+	}
+	pids := []int{pid}
+	if err := signalAll(pids, syscall.SIGSTOP); err != nil {
+		return nil, err
+	}
+	children, _ := exec.Command("pgrep", "-P", strconv.Itoa(pid)).Output() // it fails where there are none
+	for _, text := range strings.Fields(string(children)) {
+		if child, err := strconv.Atoi(text); err == nil {
+			pids = append(pids, child)
+		}
+	}
+	return func() error { return signalAll(pids, syscall.SIGCONT) }, signalAll(pids[1:], syscall.SIGSTOP)
+}
+
+func signalAll(pids []int, signal syscall.Signal) error {
+	var errs []error
+	for _, pid := range pids {
+		if err := syscall.Kill(pid, signal); !errors.Is(err, syscall.ESRCH) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Restart starts a part, and first stops one that runs. When it returns, a server answers; an instance of a service

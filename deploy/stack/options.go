@@ -32,6 +32,10 @@ type Options struct {
 	Progress func(string)
 	// Changed is told of all parts when one has started or ended; may be nil. It must not start or stop any.
 	Changed func([]Part)
+	// Link, if not nil, is asked for the address by which an instance of a service reaches another part, which listens on
+	// addr: that of a proxy, or addr. It is called once for each pair, before anything has started. Instances reach a
+	// broker through it only where that is Apache Kafka.
+	Link func(from, to, addr string) (string, error)
 }
 
 // Postgres is the PostgreSQL that the stack uses.
@@ -54,6 +58,9 @@ type Kafka struct {
 	Port uint16
 	// Kind as in localkafka.Options.
 	Kind localkafka.Kind
+	// Brokers is how many there are, 0 is one. Several are Apache Kafka, named kafka, kafka-2, …; each partition is then
+	// on three of them at most.
+	Brokers int
 	// Running are the addresses of brokers that run already, so that none is started.
 	Running []string
 }
@@ -68,7 +75,7 @@ const (
 	Issuer = "issuer"
 )
 
-// Names of the parts that are no services.
+// Names of the parts that are no services. Further brokers are kafka-2, kafka-3, ….
 const (
 	PostgresName = "postgres"
 	KafkaName    = "kafka"
@@ -98,9 +105,7 @@ func Instances(orders, payments, workers int) []Service {
 	add := func(n int, service Service) {
 		for i := range n {
 			instance := service
-			if i > 0 {
-				instance.Name = fmt.Sprintf("%s-%d", service.Name, i+1)
-			}
+			instance.Name = nth(service.Name, i)
 			services = append(services, instance)
 		}
 	}
@@ -109,6 +114,22 @@ func Instances(orders, payments, workers int) []Service {
 	add(payments, Service{Name: Payments, Program: Payments})
 	add(workers, Service{Name: Payments + "-worker", Program: Payments, Worker: true})
 	return services
+}
+
+// Brokers are the names of the brokers that the stack starts.
+func Brokers(kafka Kafka) (names []string) {
+	for i := range max(1, kafka.Brokers) {
+		names = append(names, nth(KafkaName, i))
+	}
+	return names
+}
+
+// nth is the name of the i-th part of those with this name, counted from 0.
+func nth(name string, i int) string {
+	if i == 0 {
+		return name
+	}
+	return fmt.Sprintf("%s-%d", name, i+1)
 }
 
 // complete fills in what the caller left out.
@@ -134,6 +155,7 @@ func (o *Options) complete() error {
 	if o.Kafka.Port == 0 {
 		o.Kafka.Port = free()
 	}
+	o.Kafka.Brokers = max(1, o.Kafka.Brokers)
 	o.Services = slices.Clone(o.Services)
 	for i := range o.Services {
 		service := &o.Services[i]
@@ -151,7 +173,7 @@ func (o *Options) complete() error {
 }
 
 func (o *Options) check() error {
-	names := []string{PostgresName, KafkaName, PrometheusName}
+	names := append([]string{PostgresName, PrometheusName}, Brokers(o.Kafka)...)
 	for _, service := range o.Services {
 		switch {
 		case !slices.Contains([]string{Orders, Payments, Gateway, Issuer}, service.Program):

@@ -111,20 +111,44 @@ func (r postgresServer) Stop(kill bool) error {
 	return r.Server.Stop(localpostgres.Fast)
 }
 
-// addKafka adds the part, unless the stack uses running brokers.
-func (s *Stack) addKafka() {
+// addKafka adds the brokers, unless the stack uses running ones.
+func (s *Stack) addKafka() error {
 	opts := s.opts.Kafka
 	if len(opts.Running) > 0 {
 		s.brokers = opts.Running
-		return
+		return nil
 	}
-	s.brokers = []string{loopbackAddr(opts.Port)}
-	s.addServer(KafkaName, s.brokers[0], stopKafka, func(ctx context.Context, log io.Writer) (running, error) {
-		broker, err := localkafka.Start(ctx, localkafka.Options{
-			DataDir: s.dataDir(KafkaName), Port: opts.Port, Kind: opts.Kind, Log: log, Progress: s.opts.Progress,
+	controllers := make([]uint16, opts.Brokers)
+	if opts.Brokers > 1 {
+		for i := range controllers {
+			var err error
+			if controllers[i], err = FreePort(); err != nil {
+				return err
+			}
+		}
+	}
+	for i := range opts.Brokers {
+		name, port := nth(KafkaName, i), opts.Port
+		var node localkafka.Node
+		if opts.Brokers > 1 {
+			node = localkafka.Node{ID: i + 1, Controllers: controllers}
+		}
+		if i > 0 {
+			var err error
+			if port, err = FreePort(); err != nil {
+				return err
+			}
+		}
+		s.brokers = append(s.brokers, loopbackAddr(port))
+		s.addServer(name, s.brokers[i], stopKafka, func(ctx context.Context, log io.Writer) (running, error) {
+			broker, err := localkafka.Start(ctx, localkafka.Options{
+				DataDir: s.dataDir(name), Port: port, Kind: opts.Kind, Node: node, Listeners: s.listeners[name], Log: log,
+				Progress: s.opts.Progress,
+			})
+			return kafkaBroker{broker}, err
 		})
-		return kafkaBroker{broker}, err
-	})
+	}
+	return nil
 }
 
 type kafkaBroker struct{ *localkafka.Broker }

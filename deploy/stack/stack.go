@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	pg "github.com/altyn-pay/altyn/platform/postgres"
+	"github.com/altyn-pay/altyn/testkit/localkafka"
 	"github.com/altyn-pay/altyn/testkit/localpostgres"
 )
 
@@ -26,6 +27,9 @@ type Stack struct {
 	postgres pg.Config // where it is, not as whom
 	brokers  []string
 	server   atomic.Pointer[localpostgres.Server] // the last one that was started
+
+	routes    map[string]routes // by the names of instances
+	listeners map[string][]localkafka.Listener
 
 	ctx     context.Context // ends with Close
 	cancel  context.CancelFunc
@@ -75,7 +79,9 @@ func prepare(ctx context.Context, opts Options) (*Stack, error) {
 	s := &Stack{opts: opts, dir: dir, temporary: opts.Dir == ""}
 	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	s.addPostgres()
-	s.addKafka()
+	if err := errors.Join(s.findRoutes(), s.addKafka()); err != nil {
+		return nil, err
+	}
 	s.addServices()
 	s.addPrometheus()
 	return s, nil
@@ -207,7 +213,10 @@ const (
 	logsFolder = "logs"
 )
 
-func (s *Stack) dataDir(name string) string { return filepath.Join(s.dir, dataFolder, name) }
+// DataDir is the folder in Options.Dir with the data of a server.
+func DataDir(dir, name string) string { return filepath.Join(dir, dataFolder, name) }
+
+func (s *Stack) dataDir(name string) string { return DataDir(s.dir, name) }
 
 // LogFile returns the log of a part, or of a migration (orders-migrate). At 16 MiB its content moves to the file with
 // the suffix ".1" and it starts over.

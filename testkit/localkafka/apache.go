@@ -39,6 +39,9 @@ type apache struct {
 	libs  string            // the folder of its jars
 	users map[string]string // see Options.Users
 	tls   tlsfiles.Files    // see Options.TLS
+
+	node      Node
+	listeners []Listener
 }
 
 // findApache returns Apache Kafka from the cache, and fetches it first if it is not there.
@@ -137,9 +140,12 @@ func (a *apache) run(ctx context.Context, class string, args ...string) *exec.Cm
 }
 
 func (a *apache) command(folder string, port uint16) (*exec.Cmd, error) {
-	controller, err := local.FreePort(context.Background(), 0)
-	if err != nil {
-		return nil, err
+	if len(a.node.Controllers) <= 1 { // another one at each try
+		controller, err := local.FreePort(context.Background(), 0)
+		if err != nil {
+			return nil, err
+		}
+		a.node = Node{ID: 1, Controllers: []uint16{controller}}
 	}
 	if a.tls.Cert != "" {
 		if err := a.writeKeyStore(folder); err != nil {
@@ -148,31 +154,34 @@ func (a *apache) command(folder string, port uint16) (*exec.Cmd, error) {
 	}
 	data := filepath.Join(folder, dataFolder)
 	if _, err := os.Stat(data); errors.Is(err, fs.ErrNotExist) {
-		if err := a.format(folder, port, controller); err != nil {
+		if err := a.format(folder, port); err != nil {
 			return nil, err
 		}
 	}
 	config := filepath.Join(folder, "server.properties")
-	if err := os.WriteFile(config, a.properties(port, controller, data), 0o600); err != nil {
+	if err := os.WriteFile(config, a.properties(port, data), 0o600); err != nil {
 		return nil, err
 	}
 	return a.run(context.Background(), "kafka.Kafka", config), nil
 }
 
 // format makes the data that Kafka starts from. They appear only when they are complete.
-func (a *apache) format(folder string, port, controller uint16) error {
+func (a *apache) format(folder string, port uint16) error {
 	data := filepath.Join(folder, dataFolder)
 	unfinished, config := data+".new", filepath.Join(folder, "format.properties")
 	if err := os.RemoveAll(unfinished); err != nil {
 		return err
 	}
-	if err := os.WriteFile(config, a.properties(port, controller, unfinished), 0o600); err != nil {
+	if err := os.WriteFile(config, a.properties(port, unfinished), 0o600); err != nil {
 		return err
 	}
 	defer os.Remove(config)
 	ctx, cancel := context.WithTimeout(context.Background(), toolTimeout)
 	defer cancel()
-	args := []string{"format", "--standalone", "--config", config, "--cluster-id", clusterID}
+	args := []string{"format", "--config", config, "--cluster-id", clusterID}
+	if a.alone() {
+		args = append(args, "--standalone")
+	}
 	for name, password := range a.users {
 		args = append(args, "--add-scram", fmt.Sprintf("SCRAM-SHA-512=[name=%s,password=%s]", name, password))
 	}
@@ -183,9 +192,12 @@ func (a *apache) format(folder string, port, controller uint16) error {
 	return os.Rename(unfinished, data)
 }
 
-// properties configures one broker that is its own controller. Its session is short: after a crash it cannot come
-// back before its old session has ended.
-func (a *apache) properties(port, controller uint16, data string) []byte {
+// alone tells whether the broker is no cluster's.
+func (a *apache) alone() bool { return len(a.node.Controllers) == 1 }
+
+// properties configures a broker that is a controller too. Its session is short: after a crash it cannot come back
+// before its old session has ended.
+func (a *apache) properties(port uint16, data string) []byte {
 	protocol, access := "PLAINTEXT", ""
 	if len(a.users) > 0 {
 		protocol, access = "SASL_PLAINTEXT", fmt.Sprintf(withUsers, Admin, a.users[Admin])
@@ -193,27 +205,47 @@ func (a *apache) properties(port, controller uint16, data string) []byte {
 	if a.tls.Cert != "" {
 		protocol, access = "SSL", fmt.Sprintf(withTLS, filepath.Join(filepath.Dir(data), keyStore), a.tls.CA)
 	}
+	controller := local.Address(a.node.Controllers[a.node.ID-1])
+	listeners := fmt.Sprintf("CLIENTS://%s,CONTROLLER://%s", local.Address(port), controller)
+	advertised, protocols := listeners, "CONTROLLER:PLAINTEXT,CLIENTS:"+protocol
+	for i, l := range a.listeners {
+		name := fmt.Sprintf("CLIENTS%d", i+2)
+		listeners += "," + name + "://" + local.Address(l.Port)
+		advertised += "," + name + "://" + l.Advertised
+		protocols += "," + name + ":" + protocol
+	}
+	quorum := "controller.quorum.bootstrap.servers=" + controller
+	if !a.alone() {
+		var voters []string
+		for i, port := range a.node.Controllers {
+			voters = append(voters, fmt.Sprintf("%d@%s", i+1, local.Address(port)))
+		}
+		quorum = "controller.quorum.voters=" + strings.Join(voters, ",")
+	}
+	replicas := min(MaxReplicas, len(a.node.Controllers))
 	return fmt.Appendf(nil, `process.roles=broker,controller
-node.id=1
-controller.quorum.bootstrap.servers=%[2]s
-listeners=CLIENTS://%[1]s,CONTROLLER://%[2]s
-advertised.listeners=CLIENTS://%[1]s,CONTROLLER://%[2]s
+node.id=%[1]d
+%[2]s
+listeners=%[3]s
+advertised.listeners=%[4]s
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=CLIENTS
-listener.security.protocol.map=CLIENTS:%[5]s,CONTROLLER:PLAINTEXT
-log.dirs=%[3]s
+listener.security.protocol.map=%[5]s
+log.dirs=%[6]s
 auto.create.topics.enable=false
 broker.session.timeout.ms=3000
 broker.heartbeat.interval.ms=500
 group.initial.rebalance.delay.ms=0
+min.insync.replicas=%[8]d
 offsets.topic.num.partitions=4
-offsets.topic.replication.factor=1
-offsets.retention.minutes=%[4]d
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
-%[6]s`, local.Address(port), local.Address(controller), data, offsetsRetentionMinutes, protocol, access)
+offsets.topic.replication.factor=%[7]d
+offsets.retention.minutes=%[9]d
+transaction.state.log.replication.factor=%[7]d
+transaction.state.log.min.isr=%[8]d
+share.coordinator.state.topic.replication.factor=%[7]d
+share.coordinator.state.topic.min.isr=%[8]d
+%[10]s`, a.node.ID, quorum, listeners, advertised, protocols, data, replicas, replicas/2+1, offsetsRetentionMinutes,
+		access)
 }
 
 // withUsers has clients authenticate, and allows them what ACLs allow. ANONYMOUS is the broker to its own controller.

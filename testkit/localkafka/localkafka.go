@@ -60,11 +60,31 @@ type Options struct {
 	// TLS, of Apache alone and without Users, are the broker's certificate and the authority of which clients must have
 	// one. Config shows the broker's own.
 	TLS tlsfiles.Files
+	// Node makes the broker one of several, of Apache alone.
+	Node Node
+	// Listeners are further ones, of Apache alone.
+	Listeners []Listener
 	// Log receives the broker's log; nil drops it. Errors contain the end of the log either way.
 	Log io.Writer
 	// Progress is told of what takes long, such as fetching; nil for silence.
 	Progress func(string)
 }
+
+// Node is a broker's place in a cluster, of which every broker is a controller too. A start returns once most of the
+// cluster has been started.
+type Node struct {
+	ID          int      // from 1
+	Controllers []uint16 // the ports on which the controllers of all brokers talk, in the order of their IDs
+}
+
+// Listener is one whose clients are told that the broker is elsewhere, behind a proxy for example.
+type Listener struct {
+	Port       uint16 // on 127.0.0.1
+	Advertised string // host:port
+}
+
+// MaxReplicas is how many brokers of a cluster keep what Kafka itself stores, and should keep a partition.
+const MaxReplicas = 3
 
 // Admin is the name of the user who may do everything.
 const Admin = "admin"
@@ -156,14 +176,14 @@ func choose(ctx context.Context, opts Options, path string) (Kind, func(string, 
 		return "", nil, fmt.Errorf("the data in %s are those of the broker KAFKA=%s, which KAFKA=%s cannot read: set "+
 			"KAFKA=%s, or delete the folder", path, owner, asked, owner)
 	}
-	onlyApache := len(opts.Users) > 0 || opts.TLS != tlsfiles.Files{}
+	onlyApache := len(opts.Users) > 0 || opts.TLS != tlsfiles.Files{} || opts.Node.ID > 0 || len(opts.Listeners) > 0
 	if onlyApache && asked == Embedded {
-		return "", nil, errors.New("the embedded broker has no users and no TLS")
+		return "", nil, errors.New("the embedded broker has no users, no TLS, no further listeners, and is alone")
 	}
 	if asked != Embedded {
 		apache, err := findApache(ctx, opts.Progress)
 		if err == nil {
-			apache.users, apache.tls = opts.Users, opts.TLS
+			apache.users, apache.tls, apache.node, apache.listeners = opts.Users, opts.TLS, opts.Node, opts.Listeners
 			return Apache, apache.command, nil
 		}
 		if asked == Apache || onlyApache {
