@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -49,9 +50,7 @@ type group struct {
 type order struct {
 	id      uuid.UUID
 	history History
-
-	mu   sync.Mutex
-	last load.Order // as it was seen last by whoever has placed it
+	last    load.Order // as it was seen last by whoever has placed it
 }
 
 // firstDeposit is what an account begins with, in minor units.
@@ -336,13 +335,9 @@ func (c *client) until(ctx context.Context, o *order, statuses ...string) (load.
 		if err != nil {
 			return seen, err
 		}
-		for _, status := range statuses {
-			if seen.Status == status {
-				o.mu.Lock()
-				o.last = seen
-				o.mu.Unlock()
-				return seen, nil
-			}
+		if slices.Contains(statuses, seen.Status) {
+			o.last = seen
+			return seen, nil
 		}
 		if !stage.Wait(ctx, retryPause) {
 			return seen, fmt.Errorf("order %s is %s, not %v: %w", o.id, seen.Status, statuses, context.Cause(ctx))

@@ -45,8 +45,8 @@ var wrongBy = func() *int64 {
 `
 )
 
-// Build compiles the services' programs into a folder, as stack.Build, with clocks that can be wrong. For the first time
-// that takes minutes, since all packages are compiled anew.
+// Build compiles the services' programs into a folder, as stack.Build, with clocks that can be wrong. For the first
+// time that takes minutes, since all packages are compiled anew.
 func Build(ctx context.Context, dir string) (err error) {
 	work, err := os.MkdirTemp("", "altyn-clock-")
 	if err != nil {

@@ -298,3 +298,21 @@ func (s *Site) account(t *testing.T) uuid.UUID {
 	}
 	return accounts[0]
 }
+
+// Of three brokers, of which two must have each message, one is killed, and PostgreSQL is lost under load: nothing
+// that was acknowledged is.
+func TestABrokerAndThePrimaryAreLost(t *testing.T) {
+	if err := localkafka.ApacheAvailable(t.Context()); err != nil {
+		t.Skipf("NOT RUN on three brokers of Apache Kafka, which needs Java 17 and Maven: %v", err)
+	}
+	kafka := stack.Kafka{Kind: localkafka.Apache, Brokers: 3}
+	s := start(t, Options{Kafka: kafka, Services: stack.Instances(1, 2, 0), Standby: true})
+	var injections []Injection
+	for _, fault := range s.Faults() {
+		// Each broker leads some of the partitions.
+		if fault.Kind == Lost || fault.Kind == Killed && fault.Of == stack.Brokers(kafka)[1] {
+			injections = append(injections, Injection{Fault: fault, Lasts: time.Second, Pause: 2 * time.Second})
+		}
+	}
+	s.harm(t, injections)
+}

@@ -262,23 +262,16 @@ func (r *experiment) stored(ctx context.Context, groups []*group, placed []*orde
 	for _, g := range groups {
 		operations, accounts = append(operations, g.operations...), append(accounts, g.ids...)
 	}
-	rows, err := r.Orders.QueryxContext(ctx, `SELECT id::text, status FROM orders WHERE id = ANY($1::uuid[])`, ids)
-	if err != nil {
+	var stored []struct{ ID, Status string }
+	if err := r.Orders.SelectContext(ctx, &stored, `SELECT id::text, status FROM orders WHERE id = ANY($1::uuid[])`,
+		ids); err != nil {
 		return err
 	}
-	defer rows.Close()
-	for rows.Next() {
-		var id, status string
-		if err := rows.Scan(&id, &status); err != nil {
-			return err
+	for _, o := range stored {
+		if last[o.ID] != o.Status {
+			r.find(fmt.Errorf("order %s is %s, and was %s when it was seen last", o.ID, o.Status, last[o.ID]))
 		}
-		if last[id] != status {
-			r.find(fmt.Errorf("order %s is %s, and was %s when it was seen last", id, status, last[id]))
-		}
-		delete(last, id)
-	}
-	if err := rows.Err(); err != nil {
-		return err
+		delete(last, o.ID)
 	}
 	for _, id := range slices.Sorted(maps.Keys(last)) {
 		r.find(fmt.Errorf("order %s was acknowledged and is lost", id))

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -21,7 +22,8 @@ type Options struct {
 	Binaries string
 	Kafka    stack.Kafka // of kind Apache, for links to the brokers that can be cut
 	Services []stack.Service
-	Disks    bool // PostgreSQL and Kafka keep their data on disks that can be full
+	Standby  bool // PostgreSQL has a synchronous standby, which is promoted when it is killed
+	Disks    bool // PostgreSQL, where it is alone, and Kafka keep their data on disks that can be full
 	Clocks   bool // the clocks of the services can be wrong: Build has built them
 	Progress func(string)
 }
@@ -34,6 +36,7 @@ type Site struct {
 
 	dir      string
 	binaries string
+	couple   *couple // or nil
 	links    []*Link
 	clocks   map[string]Clock
 	disks    map[string]*Disk
@@ -69,8 +72,18 @@ func Start(ctx context.Context, opts Options) (_ *Site, err error) {
 		s.clocks[service.Name] = clock
 		service.Env = append(slices.Clone(service.Env), clock.Env())
 	}
+	var postgres stack.Postgres
+	servers := stack.Brokers(opts.Kafka)
+	if opts.Standby {
+		if s.couple, err = startCouple(ctx, stack.DataDir(s.dir, ""), opts.Progress); err != nil {
+			return nil, err
+		}
+		postgres = s.couple.postgres()
+	} else {
+		servers = append(servers, stack.PostgresName)
+	}
 	if opts.Disks {
-		for _, name := range append([]string{stack.PostgresName}, stack.Brokers(opts.Kafka)...) {
+		for _, name := range servers {
 			disk, err := Mount(stack.DataDir(s.dir, name), diskBytes)
 			if err != nil {
 				return nil, err
@@ -79,7 +92,8 @@ func Start(ctx context.Context, opts Options) (_ *Site, err error) {
 		}
 	}
 	if s.Stack, err = stack.Start(ctx, stack.Options{
-		Dir: s.dir, Binaries: opts.Binaries, Kafka: opts.Kafka, Services: opts.Services, Progress: opts.Progress,
+		Dir: s.dir, Binaries: opts.Binaries, Postgres: postgres, Kafka: opts.Kafka, Services: opts.Services,
+		Progress: opts.Progress,
 		Link: func(from, to, addr string) (string, error) {
 			link, err := NewLink(from, to, addr)
 			if err != nil {
@@ -121,6 +135,9 @@ func (s *Site) Close() error {
 	if s.Stack != nil {
 		errs = append(errs, s.Stack.Close())
 	}
+	if s.couple != nil {
+		errs = append(errs, s.couple.close())
+	}
 	for _, disk := range s.disks {
 		errs = append(errs, disk.Unmount())
 	}
@@ -139,6 +156,20 @@ func (s *Site) Link(from, to string) *Link {
 		}
 	}
 	return nil
+}
+
+// About says which servers there are.
+func (s *Site) About() string {
+	var texts []string
+	if s.couple != nil {
+		texts = append(texts, s.couple.first.String()+" with a synchronous standby")
+	}
+	for _, part := range s.Parts() {
+		if _, server := strings.CutPrefix(part.URL, "tcp://"); server {
+			texts = append(texts, part.About)
+		}
+	}
+	return strings.Join(texts, ", ")
 }
 
 // Audit waits until nothing moves any more, and then audits the books: each service's own, and both against each other.
@@ -178,6 +209,7 @@ type Kind string
 // The kinds.
 const (
 	Killed Kind = "killed"    // by SIGKILL, and started again
+	Lost   Kind = "lost"      // PostgreSQL, by SIGKILL; its standby is promoted
 	Paused Kind = "paused"    // by SIGSTOP, and resumed
 	Cut    Kind = "cut"       // nothing passes, one way or both; what was sent comes later, or never
 	Full   Kind = "disk full" // no block is left
@@ -185,7 +217,7 @@ const (
 )
 
 // Kinds lists the kinds.
-func Kinds() []Kind { return []Kind{Killed, Paused, Cut, Full, Wrong} }
+func Kinds() []Kind { return []Kind{Killed, Lost, Paused, Cut, Full, Wrong} }
 
 // steps are by how much a clock becomes wrong. Kafka refuses messages of more than an hour ahead.
 var steps = []time.Duration{time.Hour, -time.Hour, 2 * time.Hour, -time.Minute}
@@ -210,6 +242,9 @@ func (s *Site) Faults() (faults []Fault) {
 				}})
 			}
 		}
+	}
+	if s.couple != nil {
+		faults = append(faults, Fault{Lost, stack.PostgresName, "", s.couple.fault})
 	}
 	for _, link := range s.links {
 		of := link.From + " to " + link.To

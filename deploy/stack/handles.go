@@ -81,7 +81,7 @@ func (s *Stack) Pause(name string) (resume func() error, err error) {
 		return nil, err
 	}
 	children, _ := exec.Command("pgrep", "-P", strconv.Itoa(pid)).Output() // it fails where there are none
-	for _, text := range strings.Fields(string(children)) {
+	for text := range strings.FieldsSeq(string(children)) {
 		if child, err := strconv.Atoi(text); err == nil {
 			pids = append(pids, child)
 		}

@@ -25,8 +25,8 @@ func main() {
 		Commands: []config.Command{config.NewCommand("", "", run)}}.Main())
 }
 
-const about = `faults starts a stack of its own, on free ports and with temporary data, with two instances of each service.
-Clients place orders and move money on it, while processes are killed and paused, links between them are cut, disks
+const about = `faults starts a stack of its own, on free ports and with temporary data, with two instances of each
+service. Clients place orders and move money on it, while processes are killed and paused, links between them are cut, disks
 fill up and clocks step. After each round of 25 injections everything must come to its end by itself: the books are
 audited, both services compared, and what every client was told must have an order that explains it. The exit code is
 0 if nothing was found, and 1 if something is wrong. docs/faults.md says more.`
@@ -37,8 +37,9 @@ type settings struct {
 	Injections int           `flag:"injections" env:"INJECTIONS" default:"100" help:"how many faults are injected"`
 	Time       time.Duration `flag:"time" env:"TIME" value:"DURATION" help:"begin no more rounds after this time"`
 	Brokers    int           `flag:"brokers" env:"BROKERS" default:"1" help:"1 or 3 brokers of Apache Kafka; of 3, 2 must have each message"`
+	Standby    bool          `flag:"standby" env:"STANDBY" help:"PostgreSQL has a synchronous standby: killed, it is not started again; the standby is promoted, and gets one of its own"`
 	Groups     int           `flag:"groups" env:"GROUPS" default:"4" help:"groups of four clients"`
-	Kinds      []string      `flag:"kinds" env:"KINDS" value:"KINDS" help:"what is injected, of: killed, paused, cut, disk full, clock; default: all"`
+	Kinds      []string      `flag:"kinds" env:"KINDS" value:"KINDS" help:"what is injected, of: killed, lost (with --standby), paused, cut, disk full, clock; default: all"`
 	Together   int           `flag:"together" env:"TOGETHER" default:"2" help:"how many faults there may be at a time"`
 	Out        string        `flag:"out" env:"OUT" value:"FILE" help:"where the report is written too"`
 }
@@ -91,13 +92,12 @@ func run(ctx context.Context, s settings) (err error) {
 		without = append(without, fmt.Sprintf("no disk was full: %v", disks))
 	}
 	site, err := faults.Start(ctx, faults.Options{Binaries: binaries, Kafka: kafka, Services: stack.Instances(2, 2, 0),
-		Disks: disks == nil, Clocks: true, Progress: say})
+		Standby: s.Standby, Disks: disks == nil, Clocks: true, Progress: say})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, site.Close()) }()
-	about := []string{site.Part(stack.PostgresName).About,
-		fmt.Sprintf("%d × %s", s.Brokers, site.Part(stack.KafkaName).About)}
+	about := site.About()
 	var kinds []faults.Kind
 	for _, kind := range s.Kinds {
 		kinds = append(kinds, faults.Kind(kind))
@@ -117,13 +117,13 @@ func run(ctx context.Context, s settings) (err error) {
 }
 
 // print writes a report, in Markdown.
-func (s settings) print(w io.Writer, r faults.Report, about, without []string) {
+func (s settings) print(w io.Writer, r faults.Report, about string, without []string) {
 	injected := 0
 	for _, n := range r.Injected {
 		injected += n
 	}
 	fmt.Fprintf(w, "Seed %d: %d injections in %d rounds, %s. %s; two instances of orders and of payments, a gateway.\n",
-		s.Seed, injected, r.Rounds, r.Took.Round(time.Second), strings.Join(about, ", "))
+		s.Seed, injected, r.Rounds, r.Took.Round(time.Second), about)
 	for _, line := range without {
 		fmt.Fprintf(w, "\n**NOT RUN**: %s\n", line)
 	}
