@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -242,8 +244,18 @@ func TestOffsetOutOfRange(t *testing.T) {
 			stop = consumeLogged(t, cfg, topic, []string{topic}, second, nil, logger(&log, warned), prometheus.NewRegistry())
 			kfaketest.InOrder(t, second.Await(t, 100))
 			stop()
-			if !strings.Contains(log.String(), "offset is out of range") {
-				t.Errorf("no warning in the log:\n%s", &log)
+			lost := 0
+			counted := regexp.MustCompile(`offset is out of range.* lost=(\d+)`)
+			for _, said := range counted.FindAllStringSubmatch(log.String(), -1) {
+				n, err := strconv.Atoi(said[1])
+				if err != nil {
+					t.Fatal(err)
+				}
+				lost += n
+			}
+			if want := map[string]int{"before the first": 100}[name]; lost != want ||
+				!strings.Contains(log.String(), "offset is out of range") {
+				t.Errorf("%d are said to be lost, want %d:\n%s", lost, want, &log)
 			}
 		})
 	}

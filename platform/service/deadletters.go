@@ -84,7 +84,17 @@ func deadLetters(ctx context.Context, out io.Writer, program Program, only Only)
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(out, "%d dead letters, %d of them put back\n", all, done)
+	if _, err = fmt.Fprintf(out, "%d dead letters, %d of them put back\n", all, done); err == nil {
+		err = sayGone(out, backlog)
+	}
+	return err
+}
+
+// sayGone says how many dead letters can be put back no more.
+func sayGone(out io.Writer, backlog *inspect.Backlog) (err error) {
+	if n := backlog.Gone(); n > 0 {
+		_, err = fmt.Fprintf(out, "%d more are gone without having been put back: the broker has deleted them\n", n)
+	}
 	return err
 }
 
@@ -172,7 +182,7 @@ func putBack(ctx context.Context, out io.Writer, program Program, settings Retur
 	if err != nil {
 		return fmt.Errorf("not all: %w; once more goes on from here", err)
 	}
-	return nil
+	return sayGone(out, backlog)
 }
 
 // returner puts dead letters back and counts them.

@@ -146,6 +146,30 @@ func TestDeadLettersAboutAnID(t *testing.T) {
 	}
 }
 
+// What the broker has deleted is said to be gone, unless it was put back before.
+func TestDeadLettersThatAreGone(t *testing.T) {
+	b := setup(t)
+	says := func(commands ...func() string) {
+		t.Helper()
+		for _, command := range commands {
+			if said := command(); !strings.Contains(said, "\n3 more are gone without having been put back") {
+				t.Errorf("it says %s", said)
+			}
+		}
+	}
+	b.deadLetter(contract.TopicOrders, 3)
+	kfaketest.DeleteRecords(t, b.broker, contract.DeadLetter(contract.TopicOrders))
+	says(b.list)
+	b.deadLetter(contract.TopicOrders, 5)
+	says(b.putBack)
+	if said := b.putBack(); strings.Contains(said, "gone") {
+		t.Errorf("after all were put back it says %s", said)
+	}
+	b.deadLetter(contract.TopicOrders, 3)
+	kfaketest.DeleteRecords(t, b.broker, contract.DeadLetter(contract.TopicOrders))
+	says(b.list, b.putBack)
+}
+
 func TestDeadLettersArePutBackOnce(t *testing.T) {
 	b := setup(t)
 	if got := b.putBack() + b.list(); got != "0 messages put back, 0 left out\n0 dead letters, 0 of them put back\n" {

@@ -30,6 +30,7 @@ type Backlog struct {
 	member *group.Member // which never joins
 	topics []string
 	spans  map[broker.Partition]span
+	gone   int64
 }
 
 // span is the part of a partition that a backlog covers.
@@ -55,7 +56,7 @@ func OpenBacklog(ctx context.Context, cfg kafka.Config, name string, topics ...s
 }
 
 func (b *Backlog) open(ctx context.Context, topics []string) error {
-	b.topics, b.spans = nil, map[broker.Partition]span{}
+	b.topics, b.spans, b.gone = nil, map[broker.Partition]span{}, 0
 	partitions := map[string][]int{}
 	for _, topic := range topics {
 		offsets, err := b.pool.Offsets(ctx, kafkago.ReadCommitted, topic)
@@ -74,6 +75,9 @@ func (b *Backlog) open(ctx context.Context, topics []string) error {
 	committed, err := b.member.Committed(ctx, partitions)
 	if err != nil && !broker.IsAny(err, kafkago.GroupIdNotFound) { // it has handled nothing yet
 		return err
+	}
+	for p, s := range b.spans {
+		b.gone += max(0, s.first-max(0, committed[p])) // it is negative, or not there, where the group has not begun
 	}
 	for p, offset := range committed {
 		// An offset outside of the partition is of a topic that was deleted and made again.
@@ -94,6 +98,9 @@ func (b *Backlog) Len() (n int64) {
 	}
 	return n
 }
+
+// Gone returns how many offsets the broker has no more that the group has not handled.
+func (b *Backlog) Gone() int64 { return b.gone }
 
 // Rewind has the group go back to a time: it has handled nothing that the broker has got since then. Where it is
 // further back it stays. Rewind returns how many offsets more it has to handle. It fails while the group has members,

@@ -41,6 +41,7 @@ type Reader struct {
 type Source struct {
 	Partition
 	next     int64  // the offset to fetch from; negative for the first one
+	gone     int64  // the offset that the broker has not, while next is negative because of that; else 0
 	name     string // for Outages; made once, because each fetch needs it
 	failures int    // in a row
 	away     bool   // in a round, which alone may use it until it comes back
@@ -184,6 +185,12 @@ func (r *Reader) fetch(ctx context.Context, it round) []Fetched {
 				return []Fetched{{Partition: s.Partition, From: s.next, Next: s.next, End: -1, Err: err}}
 			}
 			positions[i].Offset = offsets[s.ID].FirstOffset
+			if s.gone > 0 {
+				// Of a topic that was made anew nobody knows how many there were.
+				r.Outages.log.Warn("kafka offset is out of range, reading from the first one", "topic", s.Topic,
+					"partition", s.ID, "offset", s.gone, "first", positions[i].Offset, "lost", max(0, positions[i].Offset-s.gone))
+				s.gone = 0
+			}
 		}
 	}
 	return r.Pool.Fetch(ctx, it.wait, positions...)
@@ -194,9 +201,7 @@ func (r *Reader) fail(s *Source, err error) {
 	s.failures++
 	switch {
 	case errors.Is(err, kafkago.OffsetOutOfRange):
-		r.Outages.log.Warn("kafka offset is out of range, reading from the first one",
-			"topic", s.Topic, "partition", s.ID, "offset", s.next)
-		s.next = kafkago.FirstOffset
+		s.gone, s.next = s.next, kafkago.FirstOffset
 	case IsStale(err) || !IsAnswer(err):
 		r.Pool.Forget()
 	}
