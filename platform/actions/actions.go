@@ -32,7 +32,7 @@ type Action struct {
 	Tenant string `db:"tenant" json:"tenant" example:"default"`
 	// the operator: the token's sub; left out where nobody has to show who they are
 	Subject string `db:"subject" json:"subject,omitempty" validate:"optional" example:"alice"`
-	Action  string `db:"action" json:"action" enums:"parked.redrive,parked.discard,dead_letter.put_back,message.on_behalf,ledger.seal,order.announce,database.restored"`
+	Action  string `db:"action" json:"action" enums:"parked.redrive,parked.discard,dead_letter.put_back,message.on_behalf,ledger.seal,order.announce,database.restored,account.erased"`
 	// what it was done to: an ID, a message as topic/partition/offset, or a sealing by its number
 	Object string `db:"object" json:"object" example:"01a1fa0e-c6f4-7058-9bab-7af3716ffb16"`
 	// what the operator said
@@ -51,6 +51,7 @@ const (
 	Seal     = "ledger.seal"
 	Announce = "order.announce" // recorded before it is done
 	Restored = "database.restored"
+	Erase    = "account.erased"
 )
 
 // New returns an action. Its detail, what it was done to as it was, is encoded as JSON.
@@ -85,6 +86,16 @@ func Append(ctx context.Context, tx *sqlx.Tx, a Action) error {
 		return fmt.Errorf("record an operator's action: %w", err)
 	}
 	return nil
+}
+
+// EraseAbout empties the details of actions that name an ID: they may have texts of clients. Only the owner of the
+// table can do that. It returns of how many.
+func EraseAbout(ctx context.Context, tx *sqlx.Tx, id string) (int64, error) {
+	result, err := tx.ExecContext(ctx, `UPDATE admin_actions SET detail = '{}' WHERE position($1 IN detail) > 0`, id)
+	if err != nil {
+		return 0, fmt.Errorf("erase operators' actions: %w", err)
+	}
+	return result.RowsAffected()
 }
 
 // Newest is the position before the whole list, which has the newest first.

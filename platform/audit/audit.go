@@ -160,15 +160,6 @@ func (t Table) look(ctx context.Context, db *sqlx.DB, s slice, rules ...Rule) (r
 	return rows, found, nil
 }
 
-// size is how many pages the table has.
-func (t Table) size(ctx context.Context, db sqlx.QueryerContext) (n int64, err error) {
-	if err := sqlx.GetContext(ctx, db, &n, `
-		SELECT pg_relation_size($1::regclass) / current_setting('block_size')::bigint`, t.Name); err != nil {
-		return 0, fmt.Errorf("size of %s: %w", t.Name, err)
-	}
-	return n, nil
-}
-
 // Place is how far an audit has come.
 type Place struct {
 	Table  string        `db:"table_name"` // that the pass is at; "" when it has ended
@@ -261,7 +252,7 @@ func (a *auditor) pass(ctx context.Context, at Place, r *Result) (Place, error) 
 func (a *auditor) ends(ctx context.Context, s Sift, first []int64, n int64) (end []int64, over bool, err error) {
 	sizes := make([]int64, len(first))
 	for i, name := range s.Tables {
-		if sizes[i], err = a.table(name).size(ctx, a.db); err != nil {
+		if sizes[i], err = pg.Pages(ctx, a.db, name); err != nil {
 			return nil, false, err
 		}
 	}

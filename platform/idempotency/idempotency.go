@@ -209,6 +209,17 @@ func insert(ctx context.Context, db *sqlx.DB, keys map[uuid.UUID]uuid.UUID) (map
 	return fresh, nil
 }
 
+// Forget makes keys stand for no request any more: from then on each request with one of them is ErrReused. What a
+// fingerprint was made of cannot be guessed then. Only the owner of the table can do that.
+func Forget(ctx context.Context, tx *sqlx.Tx, keys []uuid.UUID) (int64, error) {
+	result, err := tx.ExecContext(ctx, `
+		UPDATE request_keys SET fingerprint = $2 WHERE id = ANY($1::uuid[]) AND fingerprint <> $2`, pg.UUIDs(keys), uuid.Nil)
+	if err != nil {
+		return 0, fmt.Errorf("forget the requests of keys: %w", err)
+	}
+	return result.RowsAffected()
+}
+
 // maxOthers bounds the IDs that Others makes.
 const maxOthers = 1000
 

@@ -17,6 +17,7 @@ import (
 	"os"
 
 	"github.com/go-chi/chi/v5"
+	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -98,6 +99,10 @@ type Program struct {
 	Books audit.Books
 	// Restored is done by the command restored.
 	Restored Restoration
+	// Archived are the tables whose old rows the command archive moves.
+	Archived []pg.Archived
+	// Erasure is how the command erase erases the personal data of an account.
+	Erasure func(account uuid.UUID) Erasure
 	// Classify is the service's table from errors to problems; see httpserver.Options.
 	Classify func(error) *httpserver.Problem
 	// Render writes a problem in another protocol's form, if any; see httpserver.Options.
@@ -146,8 +151,8 @@ type Addresses struct{ API, Admin net.Addr }
 // drained, so that requests in flight are still served. An error of the work ends the process.
 func (p *Process) Go(work func(ctx context.Context) error) { p.work = append(p.work, work) }
 
-// New makes a service's command line: serve, migrate, health, audit, and the commands for dead letters. of makes the
-// program from the service's own settings.
+// New makes a service's command line: serve, migrate, health, audit, erase, archive, and the commands for dead letters.
+// of makes the program from the service's own settings.
 func New[T any](name, about string, of func(T) Program) config.Program {
 	return config.Program{Name: name, About: about, Default: "serve", Commands: []config.Command{
 		config.NewCommand("serve", "run the service until SIGTERM", func(ctx context.Context, cfg T) error {
@@ -183,6 +188,8 @@ func New[T any](name, about string, of func(T) Program) config.Program {
 			}),
 		auditCommand(of),
 		restoredCommand(of),
+		eraseCommand(of),
+		archiveCommand(of),
 		config.NewCommand("dead-letters",
 			"list the messages that could not be read, with the reasons, and which of them were put back",
 			func(ctx context.Context, cfg struct {

@@ -78,8 +78,8 @@ func newProgram(cfg Config) service.Program {
 		Name: name, Addr: cfg.Addr, AdminAddr: cfg.AdminAddr, Config: cfg.Config,
 		Migrations: postgres.Migrations(), Amounts: []string{"orders"},
 		Books: postgres.Books, Topics: topics, Reads: reads, Classify: api.Classify,
-		Restored: restored,
-		Build:    func(p *service.Process) error { return build(p, cfg.HealAfter) },
+		Restored: restored, Erasure: erasure, Archived: postgres.Archived,
+		Build: func(p *service.Process) error { return build(p, cfg.HealAfter) },
 	}
 }
 

@@ -85,7 +85,8 @@ type Order struct {
 	Version int64 `db:"version"`
 	// PaymentVersion is the highest version of the payment that the order has seen; 0 is none.
 	PaymentVersion int64 `db:"payment_version"`
-	// Fingerprint identifies the request. It tells a repetition from another request with the same key.
+	// Fingerprint identifies the request. It tells a repetition from another request with the same key; uuid.Nil where
+	// there was no key, and where it was erased.
 	Fingerprint uuid.UUID `db:"fingerprint"`
 	// TraceID is that of the request which placed the order; uuid.Nil where it is not known.
 	TraceID uuid.UUID `db:"trace_id"`

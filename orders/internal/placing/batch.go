@@ -15,6 +15,7 @@ import (
 	"github.com/altyn-pay/altyn/orders/internal/postgres"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/idempotency"
+	"github.com/altyn-pay/altyn/platform/identity"
 	"github.com/altyn-pay/altyn/platform/outbox"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
@@ -151,6 +152,16 @@ func (b batch) claim() idempotency.Claim {
 		return contract.DerivedID(b.scope, account, keyOfItem(index, b.key))
 	})
 	return c
+}
+
+// BatchKeys are the keys in package idempotency of the batch in which an order may have come. Its key may as well be
+// its own.
+func BatchKeys(o order.Order) []uuid.UUID {
+	client := Client{Reach: identity.Reach{Tenant: o.Tenant}}
+	if o.Owned {
+		client.Reach.Owner = o.Subject
+	}
+	return []uuid.UUID{contract.DerivedID(client.scope(batchScope), uuid.Nil, o.Key)}
 }
 
 // canonical is the same for batches that ask for the same, whether they spell out defaults or not. Fingerprints of

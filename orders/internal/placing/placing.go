@@ -179,7 +179,10 @@ func (s *Service) read(client Client, request order.Request, path, key string) (
 	o = o.For(client.Reach, client.Subject)
 	if o.Key = key; key != "" {
 		o.ID = contract.DerivedID(client.scope(path), o.AccountID, key)
-	} else if o.ID, err = uuid.NewV7(); err != nil {
+		return o, nil
+	}
+	o.Fingerprint = uuid.Nil // nothing is compared with what has no key
+	if o.ID, err = uuid.NewV7(); err != nil {
 		return order.Order{}, fmt.Errorf("make an ID: %w", err)
 	}
 	return o, nil

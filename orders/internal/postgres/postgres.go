@@ -6,6 +6,8 @@ import (
 	"embed"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -32,6 +34,12 @@ func Migrations() []pg.Migrations {
 		outbox.Migrations(), idempotency.Migrations(), pg.Embedded("orders", files), currencies.Migrations(),
 		actions.Migrations(), audit.Migrations(),
 	}
+}
+
+// Archived are the tables whose old rows may be moved to the archive.
+var Archived = []pg.Archived{
+	{Table: "orders", Key: "id", Final: `status IN ('paid', 'failed', 'cancelled') AND updated_at < $3`},
+	{Table: "order_history", Final: `at < $3`},
 }
 
 // ErrNotFound is returned for an order that is not there.
@@ -259,8 +267,27 @@ func (s *Store) Placed(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]uuid
 
 // Lock locks the orders that exist, for events of payments, in one global order, and returns them by ID.
 func (s *Store) Lock(ctx context.Context, tx *sqlx.Tx, ids []uuid.UUID) (map[uuid.UUID]order.Order, error) {
-	return selectOrders(ctx, tx, `
-		SELECT `+orderColumns.String()+` FROM orders WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE`, ids)
+	return lock(ids, func(ids []uuid.UUID) (map[uuid.UUID]order.Order, error) {
+		return selectOrders(ctx, tx, `
+			SELECT `+orderColumns.String()+` FROM orders WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE`, ids)
+	})
+}
+
+// lock looks twice for what is not there: an order that was moved to the archive while a statement waited for its lock
+// is seen by a later statement only.
+func lock(ids []uuid.UUID, look func([]uuid.UUID) (map[uuid.UUID]order.Order, error)) (
+	map[uuid.UUID]order.Order, error) {
+	found, err := look(ids)
+	if err != nil {
+		return nil, err
+	}
+	missing := slices.DeleteFunc(slices.Clone(ids), func(id uuid.UUID) bool { _, ok := found[id]; return ok })
+	if len(missing) == 0 {
+		return found, nil
+	}
+	moved, err := look(missing)
+	maps.Copy(found, moved)
+	return found, err
 }
 
 // Asked is an order that somebody wants to change.
@@ -276,16 +303,18 @@ func (s *Store) LockReached(ctx context.Context, tx *sqlx.Tx, asked []Asked) (ma
 	for i, a := range asked {
 		ids[i], tenants[i], owners[i] = a.OrderID, a.By.Normal().Tenant, a.By.Owner
 	}
-	var rows []order.Order
-	if err := tx.SelectContext(ctx, &rows, `
-		SELECT `+orderColumns.String()+` FROM orders
-		WHERE id = ANY($1::uuid[]) AND EXISTS (
-			SELECT FROM unnest($1::uuid[], $2::text[], $3::text[]) AS asked (order_id, by_tenant, by_owner)
-			WHERE order_id = id AND by_tenant = tenant AND by_owner IN ('', subject)
-		) ORDER BY id FOR UPDATE OF orders`, ids, tenants, owners); err != nil {
-		return nil, fmt.Errorf("lock %d orders: %w", len(asked), err)
-	}
-	return byID(rows), nil
+	return lock(ids, func(wanted []uuid.UUID) (map[uuid.UUID]order.Order, error) {
+		var rows []order.Order
+		if err := tx.SelectContext(ctx, &rows, `
+			SELECT `+orderColumns.String()+` FROM orders
+			WHERE id = ANY($4::uuid[]) AND EXISTS (
+				SELECT FROM unnest($1::uuid[], $2::text[], $3::text[]) AS asked (order_id, by_tenant, by_owner)
+				WHERE order_id = id AND by_tenant = tenant AND by_owner IN ('', subject)
+			) ORDER BY id FOR UPDATE OF orders`, ids, tenants, owners, pg.UUIDs(wanted)); err != nil {
+			return nil, fmt.Errorf("lock %d orders: %w", len(asked), err)
+		}
+		return byID(rows), nil
+	})
 }
 
 // Changes is the database channel on which every process is told which orders have changed.

@@ -88,8 +88,8 @@ func newProgram(cfg Config, retry inbox.Retry) service.Program {
 		Migrations: postgres.Migrations(), Amounts: []string{"balances", "operations"}, Books: postgres.Books,
 		Topics: topics, Reads: reads,
 		Classify: billing.Problem, Render: rpc.Render,
-		Restored: restored,
-		Build:    func(p *service.Process) error { return build(p, retry, cfg.HealAfter) },
+		Restored: restored, Erasure: erasure, Archived: postgres.Archived,
+		Build: func(p *service.Process) error { return build(p, retry, cfg.HealAfter) },
 	}
 }
 

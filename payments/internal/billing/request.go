@@ -48,6 +48,24 @@ func Claim(r ledger.Request, scope, key string) idempotency.Claim {
 	return c
 }
 
+// ClaimedKeys are the keys in package idempotency under which an operation may have come: that of a new account, or
+// that of a batch.
+func ClaimedKeys(op ledger.Operation) (keys []uuid.UUID) {
+	for _, by := range []identity.Reach{{Tenant: op.Tenant}, {Tenant: op.Tenant, Owner: op.Subject}} {
+		if op.Key != "" {
+			keys = append(keys, contract.DerivedID(by.Namespace()+accountsScope, uuid.Nil, op.Key),
+				contract.DerivedID(by.Namespace()+batchScope, uuid.Nil, op.Key))
+		}
+		if op.CommandID != uuid.Nil && op.Kind == ledger.KindCreateAccount {
+			keys = append(keys, contract.DerivedID(by.Namespace()+contract.TopicCommands, uuid.Nil, op.CommandID.String()))
+		}
+	}
+	return keys
+}
+
+// The paths by which these come, as the scopes of keys.
+const accountsScope, batchScope = "/api/v1/accounts", "/api/v1/operations/batch"
+
 // Identify gives a request its ID and its fingerprint. With a key, the ID is derived from the key, its scope and the
 // account that is charged, so that a repeated request is the same message; without one it is fresh. A new account gets
 // its ID in the same way unless the client has chosen one. A key belongs to the tenant that asks, or to the subject if

@@ -36,6 +36,15 @@ func Migrations() []pg.Migrations {
 	}
 }
 
+// Archived are the tables whose old rows may be moved to the archive. What is inserted into them was looked for before,
+// by a worker that alone has its lane.
+var Archived = []pg.Archived{
+	{Table: "operations", Final: `status <> 'created' AND settled_at < $3`},
+	{Table: "entries", Final: `created_at < $3`},
+	{Table: "payments", Final: `status NOT IN ('created', 'authorized') AND updated_at < $3`},
+	{Table: "holds", Final: `status <> 'open' AND created_at < $3`},
+}
+
 // Store reads and writes the ledger's tables. Its methods that take no transaction commit by themselves.
 type Store struct {
 	db    *sqlx.DB

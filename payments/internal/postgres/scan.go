@@ -145,19 +145,9 @@ func integer(column []byte) int64 {
 	return int64(binary.BigEndian.Uint64(column))
 }
 
-// size is how many pages the table has.
-func (s tableScan) size(ctx context.Context, tx *sqlx.Tx) (n int, err error) {
-	err = tx.GetContext(ctx, &n, `
-		SELECT pg_relation_size($1::regclass) / current_setting('block_size')::bigint`, cmp.Or(s.table, s.kind.Table()))
-	if err != nil {
-		return 0, fmt.Errorf("size of %s: %w", s.kind.Table(), err)
-	}
-	return n, nil
-}
-
 // read reads the rows of some pages, from first on, as one value: a row of a result for each, with its columns apart,
 // would take several times as long.
-func (s tableScan) read(ctx context.Context, tx *sqlx.Tx, first int, out sink) error {
+func (s tableScan) read(ctx context.Context, tx *sqlx.Tx, first int64, out sink) error {
 	form := chain.SQL(slices.Concat(s.covered, s.more))
 	from := ` FROM ` + s.from + ` WHERE t.ctid >= $1::tid AND t.ctid < $2::tid`
 	begin, end := fmt.Sprintf("(%d,0)", first), fmt.Sprintf("(%d,0)", first+pages)

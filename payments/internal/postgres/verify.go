@@ -19,6 +19,7 @@ import (
 
 	"github.com/altyn-pay/altyn/payments/internal/chain"
 	"github.com/altyn-pay/altyn/platform/contract"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 const (
@@ -188,11 +189,11 @@ func (c *comparison) plan(ctx context.Context) error {
 		scans = slices.Concat(scans, archived)
 	}
 	for _, scan := range scans {
-		n, err := scan.size(ctx, tx)
+		n, err := pg.Pages(ctx, tx, cmp.Or(scan.table, scan.kind.Table()))
 		if err != nil {
 			return err
 		}
-		for first := 0; first < n; first += pages {
+		for first := int64(0); first < n; first += pages {
 			c.parts = append(c.parts, func(ctx context.Context, tx *sqlx.Tx, out sink) error {
 				return scan.read(ctx, tx, first, out)
 			})
