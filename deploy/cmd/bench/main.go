@@ -34,6 +34,7 @@ type settings struct {
 	Rate     float64         `flag:"rate" env:"RATE" default:"500" help:"orders per second of the workload latency; its goal is for the default"`
 	Stored   int             `flag:"stored" env:"STORED" default:"2000000" help:"orders that are stored already when the workload stored begins"`
 	Soak     int             `flag:"soak" env:"SOAK" default:"1000000" help:"orders of the workload soak"`
+	Space    int             `flag:"space" env:"SPACE" default:"100000" help:"orders of the workload space"`
 	Auth     string          `flag:"auth" env:"AUTH" value:"KIND" default:"none" help:"none, or jwt: every request and command shows a token"`
 	Out      string          `flag:"out" value:"FILE" help:"where the result is written as JSON; default: deploy/bench/latest.json when all is measured"`
 }
@@ -42,6 +43,7 @@ type settings struct {
 const (
 	storedName = "stored"
 	soakName   = "soak"
+	spaceName  = "space"
 )
 
 const about = `bench measures how many orders and billing operations Altyn settles per second, beside what pgbench
@@ -66,6 +68,7 @@ func program(run func(context.Context, settings) error) config.Program {
 	fmt.Fprintf(&text, "  %-15sorders of %d tenants that keep to their share, beside one that sends %d × its own: %s\n",
 		fairnessName, quietTenants, loudTimes, fairnessGoal)
 	fmt.Fprintf(&text, "  %-15s--soak orders in one go: %s\n", soakName, soakGoal)
+	fmt.Fprintf(&text, "  %-15swhat --space orders take in the databases: ≤ %d bytes each\n", spaceName, spaceGoal)
 	return config.Program{Name: "bench", About: text.String(), Commands: []config.Command{config.NewCommand("", "", run)}}
 }
 
@@ -95,6 +98,9 @@ func (s settings) Validate() error {
 	if s.Soak < soakSamples {
 		errs = append(errs, config.Invalid("--soak", "must be at least %d", soakSamples))
 	}
+	if s.Space < 1 {
+		errs = append(errs, config.Invalid("--space", "must be at least 1"))
+	}
 	if !(s.Rate >= 1) { // nor NaN
 		errs = append(errs, config.Invalid("--rate", "must be at least 1"))
 	}
@@ -107,7 +113,7 @@ func known() []string {
 	for _, w := range workloads {
 		names = append(names, w.name)
 	}
-	return append(names, storedName, fairnessName, soakName)
+	return append(names, storedName, fairnessName, soakName, spaceName)
 }
 
 // names returns what to measure.
@@ -200,6 +206,11 @@ func measure(ctx context.Context, s settings) (_ Report, err error) {
 	}
 	if slices.Contains(names, soakName) {
 		if err := b.on(ctx, "the soak", b.soak); err != nil {
+			return b.report, err
+		}
+	}
+	if slices.Contains(names, spaceName) {
+		if err := b.on(ctx, "the space", b.space); err != nil {
 			return b.report, err
 		}
 	}

@@ -25,6 +25,7 @@ type Report struct {
 	Stored   *Stored            `json:"stored,omitempty"`
 	Fairness *Fairness          `json:"fairness,omitempty"`
 	Soak     *Soak              `json:"soak,omitempty"`
+	Space    *Space             `json:"space,omitempty"`
 	PeakRSS  map[string]float64 `json:"peak_rss_bytes"` // of each service, in all parts of the benchmark
 
 	Audits map[string]string `json:"audits"` // what was found in the books, by what was measured
@@ -165,6 +166,10 @@ func (r Report) print(out io.Writer) {
 	if s := r.Soak; s != nil {
 		line(fmt.Sprintf("%d orders in one go", s.Orders), perSecond(s.PerSecond), "", "no growth", s.Reached)
 	}
+	if s := r.Space; s != nil {
+		line(fmt.Sprintf("bytes of an order, of %d", s.Orders), "", fmt.Sprintf("%.0f", s.PerOrder),
+			fmt.Sprintf("≤ %d", spaceGoal), s.Reached)
+	}
 	if len(r.PeakRSS) > 0 {
 		peak := slices.Max(slices.Collect(maps.Values(r.PeakRSS))) / 1e6
 		line("peak RSS of a service", "", fmt.Sprintf("%.0f MB", peak), fmt.Sprintf("≤ %d MB", peakGoal), peak <= peakGoal)
@@ -189,6 +194,7 @@ func (r Report) print(out io.Writer) {
 	}
 	r.printCosts(out)
 	r.Soak.print(out)
+	r.Space.print(out)
 	if r.Stored != nil {
 		fmt.Fprintf(out, "\n%d orders stored are %.1f GB.\n", r.Stored.Orders, float64(r.Stored.Bytes)/1e9)
 	}

@@ -73,6 +73,8 @@ func goodReport() Report {
 			r.Stored.Results = append(r.Stored.Results, result)
 		}
 	}
+	r.Space = &Space{Orders: 100_000, PerOrder: 1100, Reached: true, Parts: []Part{{"orders.orders", 1100, 0.1}},
+		Archive: []Part{{"payments.entries", 500, 0}}}
 	samples := steady(soakSamples)
 	r.Soak = &Soak{Orders: 1_000_000, PerSecond: 4321, Samples: samples, Growth: growth(samples), Reached: true}
 	return r
@@ -104,6 +106,7 @@ func TestPrint(t *testing.T) {
 		"orders, 2000000 stored", "≥ 0.9 × empty", "1000000 orders in one go", "99 MB",
 		"In round 2, 3 requests were sent later",
 		"Audit of the empty database: the books are right", "memory of payments", "µs",
+		"≤ 1200", "  orders.orders\n", "  payments.entries\n",
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("there is no %q", want)

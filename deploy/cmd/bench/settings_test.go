@@ -31,12 +31,12 @@ func TestDefaults(t *testing.T) {
 	s, said := parsed(t, nil)
 	want := settings{
 		Workload: "all", Duration: 10 * time.Second, Repeats: 3, Rate: openRate, Auth: "none",
-		Stored: 2_000_000, Soak: 1_000_000,
+		Stored: 2_000_000, Soak: 1_000_000, Space: 100_000,
 	}
 	if s != want || said != "" {
 		t.Errorf("%+v %s", s, said)
 	}
-	if names := s.names(); len(names) != len(workloads)+3 {
+	if names := s.names(); len(names) != len(workloads)+4 {
 		t.Error(names)
 	}
 	if file, err := s.file(); err != nil || !filepath.IsAbs(file) ||
@@ -48,12 +48,12 @@ func TestDefaults(t *testing.T) {
 func TestVariablesAndFlags(t *testing.T) {
 	env := map[string]string{
 		"WORKLOAD": "orders, soak", "DURATION": "2s", "REPEATS": "5", "KAFKA": "embedded",
-		"STORED": "1000", "SOAK": "2000", "RATE": "100", "AUTH": "jwt",
+		"STORED": "1000", "SOAK": "2000", "SPACE": "10", "RATE": "100", "AUTH": "jwt",
 	}
 	s, said := parsed(t, env, "-repeats", "1") // a flag counts more
 	want := settings{
 		Workload: "orders, soak", Duration: 2 * time.Second, Repeats: 1, Kafka: localkafka.Embedded, Rate: 100, Auth: "jwt",
-		Stored: 1000, Soak: 2000,
+		Stored: 1000, Soak: 2000, Space: 10,
 	}
 	if s != want {
 		t.Errorf("%+v %s", s, said)
