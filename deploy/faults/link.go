@@ -117,6 +117,9 @@ func (l *Link) keep(conn net.Conn) (target string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.conns[conn] = true
+	if l.ctx.Err() != nil { // it has come too late for Close
+		conn.Close()
+	}
 	return l.target
 }
 

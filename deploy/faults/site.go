@@ -121,9 +121,6 @@ func Start(ctx context.Context, opts Options) (_ *Site, err error) {
 // Close ends everything and deletes the data.
 func (s *Site) Close() error {
 	var errs []error
-	for _, link := range s.links {
-		errs = append(errs, link.Close())
-	}
 	if s.Client != nil {
 		s.Client.Close()
 	}
@@ -134,6 +131,9 @@ func (s *Site) Close() error {
 	}
 	if s.Stack != nil {
 		errs = append(errs, s.Stack.Close())
+	}
+	for _, link := range s.links {
+		errs = append(errs, link.Close())
 	}
 	if s.couple != nil {
 		errs = append(errs, s.couple.close())

@@ -26,10 +26,10 @@ func main() {
 }
 
 const about = `faults starts a stack of its own, on free ports and with temporary data, with two instances of each
-service. Clients place orders and move money on it, while processes are killed and paused, links between them are cut, disks
-fill up and clocks step. After each round of 25 injections everything must come to its end by itself: the books are
-audited, both services compared, and what every client was told must have an order that explains it. The exit code is
-0 if nothing was found, and 1 if something is wrong. docs/faults.md says more.`
+service. Clients place orders and move money on it, while processes are killed and paused, links between them are cut,
+disks fill up and clocks step. After each round of 25 injections everything must come to its end by itself: the books
+are audited, both services compared, and what every client was told must have an order that explains it. The exit code
+is 0 if nothing was found, and 1 if something is wrong. docs/faults.md says more.`
 
 // settings of a run.
 type settings struct {
