@@ -156,7 +156,7 @@ func TestClockOfTheGatewayStepsBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	var refused *load.StatusError
-	if err := look(); !errors.As(err, &refused) || refused.Code() != "unavailable" {
+	if err := look(); !errors.As(err, &refused) || refused.Code() != "upstream_unavailable" {
 		t.Fatalf("without orders: %v", err)
 	}
 	if err := errors.Join(s.clocks[stack.Gateway].Set(-time.Hour), s.Restart(stack.Orders)); err != nil {
