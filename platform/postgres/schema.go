@@ -1,7 +1,6 @@
 package postgres
 
 import (
-	"cmp"
 	"context"
 	"embed"
 	_ "embed"
@@ -10,7 +9,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"path"
-	"slices"
 	"strings"
 	"time"
 
@@ -19,6 +17,7 @@ import (
 	"github.com/lib/pq/pqerror"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Migrations is one numbered set of goose migrations: files such as 00001_accounts.sql at the root of FS. A package
@@ -134,32 +133,81 @@ func (m Migrations) provider(db *sqlx.DB, options ...goose.ProviderOption) (*goo
 	)...)
 }
 
-// CheckSchema returns an error when the database lacks a migration of the sets. A service calls it at its start: better
-// not to start than to fail at the first order. A database may be ahead of the program, because during a deployment the
-// old program runs on the new schema.
+// Version is the number of the newest file: the oldest schema that this program can serve.
+func (m Migrations) Version() (newest int64) {
+	files, _ := fs.Glob(m.FS, "*.sql") // the pattern is valid
+	for _, file := range files {
+		version, err := goose.NumericComponent(file)
+		if err != nil {
+			panic(err) // the files are compiled in
+		}
+		newest = max(newest, version)
+	}
+	return newest
+}
+
+// Served says which schemas a program can serve: "payments 23, inbox 3". Each is the oldest one; any newer one will do
+// too, unless its database says that the program is too old (SchemaError).
+func Served(sets ...Migrations) string {
+	texts := make([]string, len(sets))
+	for i, set := range sets {
+		texts[i] = fmt.Sprintf("%s %d", set.Name, set.Version())
+	}
+	return strings.Join(texts, ", ")
+}
+
+// ServedGauge tells the metrics what Served says.
+func ServedGauge(sets ...Migrations) prometheus.Collector {
+	gauge := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "altyn_schema_version", Help: "The oldest schema that the program can serve, by set of migrations."},
+		[]string{"set"})
+	for _, set := range sets {
+		gauge.WithLabelValues(set.Name).Set(float64(set.Version()))
+	}
+	return gauge
+}
+
+// SchemaError says that a program and its database do not fit: the database lacks a migration, or a migration that took
+// something away has said which programs are too old from then on. Either may pass: once the database is migrated, or
+// the program is replaced.
+type SchemaError struct {
+	Set      string
+	Database int64 // the newest migration that was applied
+	Program  int64 // the newest one that the program knows
+	Oldest   int64 // the one that a program must know
+}
+
+func (e *SchemaError) Error() string {
+	if e.Database < e.Program {
+		return fmt.Sprintf("postgres: the schema is behind: "+
+			"set %s is at version %d and this program needs %d; run its migrate command", e.Set, e.Database, e.Program)
+	}
+	return fmt.Sprintf("postgres: this program is too old for the schema: "+
+		"it knows set %s up to version %d, and must know %d; run a newer one", e.Set, e.Program, e.Oldest)
+}
+
+// CheckSchema returns a SchemaError when the program cannot serve the database. A database may be ahead of the program,
+// because during an upgrade and after going back the old program runs on the new schema. A migration that takes away
+// what an old program needs says so in a comment, which counts from its commit on:
+//
+//	COMMENT ON TABLE payments_migrations IS 'programs from 24';
 func CheckSchema(ctx context.Context, db *sqlx.DB, sets ...Migrations) error {
 	for _, set := range sets {
-		provider, err := set.provider(db)
-		if err != nil {
-			return fmt.Errorf("postgres: migrations %s: %w", set.Name, err)
+		table := pq.QuoteIdentifier(set.table())
+		var is struct {
+			Version int64 `db:"version"`
+			Oldest  int64 `db:"oldest"`
 		}
-		newest := slices.MaxFunc(provider.ListSources(), func(a, b *goose.Source) int {
-			return cmp.Compare(a.Version, b.Version)
-		})
-
-		var version int64
-		err = db.GetContext(ctx, &version,
-			`SELECT coalesce(max(version_id), 0) FROM `+pq.QuoteIdentifier(set.table())+` WHERE is_applied`)
-		switch {
-		case pq.As(err, pqerror.UndefinedTable) != nil:
-			version = 0
-		case err != nil:
+		err := db.GetContext(ctx, &is, `
+			SELECT coalesce(max(version_id), 0) AS version,
+				coalesce(substring(obj_description(`+pq.QuoteLiteral(table)+`::regclass, 'pg_class')
+					FROM '^programs from ([0-9]+)$')::bigint, 0) AS oldest
+			FROM `+table+` WHERE is_applied`)
+		if err != nil && pq.As(err, pqerror.UndefinedTable) == nil {
 			return fmt.Errorf("postgres: read the version of the schema: %w", err)
 		}
-		if version < newest.Version {
-			return fmt.Errorf("postgres: the schema is behind: "+
-				"set %s is at version %d and this program needs %d; run its migrate command first",
-				set.Name, version, newest.Version)
+		if known := set.Version(); is.Version < known || is.Oldest > known {
+			return &SchemaError{Set: set.Name, Database: is.Version, Program: known, Oldest: is.Oldest}
 		}
 	}
 	return nil

@@ -154,7 +154,8 @@ func (p *Process) Go(work func(ctx context.Context) error) { p.work = append(p.w
 // New makes a service's command line: serve, migrate, health, audit, erase, archive, and the commands for dead letters.
 // of makes the program from the service's own settings.
 func New[T any](name, about string, of func(T) Program) config.Program {
-	return config.Program{Name: name, About: about, Default: "serve", Commands: []config.Command{
+	served := "Oldest schema of each set of migrations that it can serve: " + pg.Served(of(*new(T)).Migrations...) + "."
+	return config.Program{Name: name, About: about, More: served, Default: "serve", Commands: []config.Command{
 		config.NewCommand("serve", "run the service until SIGTERM", func(ctx context.Context, cfg T) error {
 			p := of(cfg)
 			if err := p.checkDatabase("POSTGRES_PASSWORD"); err != nil {
@@ -276,6 +277,8 @@ func Serve(ctx context.Context, program Program, listening func(Addresses)) (err
 		return err
 	}
 	p.Metrics.MustRegister(pg.Collectors(p.DB, cfg.Postgres.Defaults(program.Name).Database)...)
+	p.Metrics.MustRegister(pg.ServedGauge(program.Migrations...))
+	p.Log.InfoContext(ctx, "oldest schemas that can be served", "schemas", pg.Served(program.Migrations...))
 	options := httpserver.Options{
 		Logger: p.Log, Registerer: p.Metrics, Classify: program.Classify, Render: program.Render,
 		Authenticate: p.Tokens.Authenticate, Tokens: p.Tokens.On(), Tracer: p.Tracer, Config: cfg.HTTP,

@@ -23,21 +23,27 @@ const (
 
 var errNotVerified = errors.New("the database has not been verified yet")
 
-// verifyAtStart checks the database before anything is served. If it is away, verify goes on in the background.
+// verifyAtStart checks the database before anything is served. What may pass, verify waits for in the background.
 func (p *Process) verifyAtStart(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	err := p.verifyOnce(ctx)
-	if ctx.Err() != nil || pg.IsTransient(err) {
+	if ctx.Err() != nil || passes(err) {
 		return nil
 	}
 	return err
 }
 
-// verify returns once the database is known to fit. Its error ends the process: the database lacks a migration, or has
-// other currencies. Better that than to fail at the first request, or to misread amounts.
+// passes tells whether what is wrong with the database may pass: it is away, or has another schema than this program
+// can serve, as in the middle of an upgrade.
+func passes(err error) bool {
+	return err == nil || pg.IsTransient(err) || errors.As(err, new(*pg.SchemaError))
+}
+
+// verify returns once the database is known to fit. Its error ends the process: the database has other currencies.
+// Better that than to misread amounts. It logs a schema for which it waits when it is another one than before.
 func (p *Process) verify(ctx context.Context) error {
-	for {
+	for waits := ""; ; stage.Wait(ctx, verifyInterval) {
 		select {
 		case <-p.verified:
 			return nil
@@ -45,10 +51,16 @@ func (p *Process) verify(ctx context.Context) error {
 			return nil
 		default:
 		}
-		if err := p.verifyOnce(ctx); err != nil && !pg.IsTransient(err) && ctx.Err() == nil {
+		err := p.verifyOnce(ctx)
+		if ctx.Err() == nil && !passes(err) {
 			return err
 		}
-		stage.Wait(ctx, verifyInterval)
+		if misfit := (*pg.SchemaError)(nil); errors.As(err, &misfit) && misfit.Error() != waits {
+			waits = misfit.Error()
+			p.Log.WarnContext(ctx, "waiting for a schema that this program can serve", "error", misfit)
+		} else if err == nil && waits != "" {
+			p.Log.InfoContext(ctx, "the schema fits now")
+		}
 	}
 }
 

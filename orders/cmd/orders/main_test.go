@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -34,6 +35,7 @@ import (
 	"github.com/altyn-pay/altyn/testkit/postgrestest"
 	"github.com/altyn-pay/altyn/testkit/swaggertest"
 	"github.com/altyn-pay/altyn/testkit/tlstest"
+	"github.com/altyn-pay/altyn/testkit/wait"
 )
 
 func TestMain(m *testing.M) { postgrestest.Main(m) }
@@ -533,20 +535,50 @@ func TestStopAnswersWhoWaits(t *testing.T) {
 	}
 }
 
-func TestTheSchemaIsBehind(t *testing.T) {
+// A service waits for a schema that it can serve: until its database is migrated, and where a migration says that it is
+// too old. It says so once.
+func TestTheSchemaDoesNotFit(t *testing.T) {
 	t.Parallel()
 	db := postgrestest.Database(t, "orders")
 	cfg := configuration(t, db, kafkatest.Config("127.0.0.1:1"))
-	if err := service.Serve(t.Context(), newProgram(cfg), nil); err == nil || !strings.Contains(err.Error(), "migrate") {
-		t.Errorf("serve: %v", err)
+	cfg.Telemetry.LogLevel = slog.LevelWarn
+	program, log := newProgram(cfg), new(bytes.Buffer)
+	program.Log = log
+	p := startProgram(t, program)
+	if code, _ := p.call(t, "GET", "/readyz", ""); code != 503 {
+		t.Errorf("/readyz before the migration: %d", code)
+	}
+	body := `{"account_id": "` + uuid.NewString() + `", "amount": "25.00", "currency": "RUB"}`
+	if code, answer := p.call(t, "POST", "/api/v1/orders", body); code != 503 {
+		t.Errorf("an order before the migration: %d %s", code, answer)
 	}
 	for range 2 {
 		if err := pg.Migrate(t.Context(), cfg.Postgres, slog.New(slog.DiscardHandler), postgres.Migrations()...); err != nil {
 			t.Fatal(err)
 		}
 	}
-	p := start(t, cfg)
-	p.place(t, "", "25.00")
+	ready := func(want int) func() bool {
+		return func() bool {
+			code, _ := p.call(t, "GET", "/readyz", "")
+			return code == want
+		}
+	}
+	wait.Until(t, "it is ready", ready(200))
+	wait.Until(t, "it takes orders", func() bool {
+		code, _ := p.call(t, "POST", "/api/v1/orders", body)
+		return code == 201
+	})
+	newest := postgres.Migrations()[len(postgres.Migrations())-1]
+	if _, err := db.Owner.Exec(fmt.Sprintf(`COMMENT ON TABLE %s_migrations IS 'programs from %d'`, newest.Name,
+		newest.Version()+1)); err != nil {
+		t.Fatal(err)
+	}
+	wait.Until(t, "the program is too old to be ready", ready(503))
+	p.end(t)
+	if said := strings.Count(log.String(), "waiting for a schema"); said != 1 ||
+		!strings.Contains(log.String(), "run its migrate command") || !strings.Contains(log.String(), "too old") {
+		t.Errorf("%d times it says that it waits:\n%s", said, log)
+	}
 }
 
 func TestThePortIsTaken(t *testing.T) {

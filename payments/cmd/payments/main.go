@@ -57,7 +57,7 @@ import (
 const (
 	name  = "payments"
 	about = `payments is the billing core of Altyn: accounts in several currencies over HTTP and as commands over Kafka,
-and the payment of orders, which it receives and answers over Kafka. Its database must be migrated first.`
+and the payment of orders, which it receives and answers over Kafka. It waits until its database is migrated.`
 )
 
 // Config is all that can be set.
