@@ -175,6 +175,10 @@ func (t *text) queued(q Queued, stop *Stop, what string) {
 			t.can("Wait a moment, and look again.")
 		}
 		return
+	case stop.Attempts == 0:
+		t.say("%s is accepted by payments; the queue of its account waits at a message of a newer version of payments.", what)
+		t.stand("It goes on by itself once an instance of that version runs.")
+		return
 	case q.Head:
 		t.say("%s is accepted by payments and failed %s; the queue of its account stands still.", what, times(stop.Attempts))
 	default:

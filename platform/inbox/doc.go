@@ -14,6 +14,9 @@
 // that gives its messages their effect and deletes their rows. A message that fails stops its account alone: it is
 // tried again after growing pauses, and then parked until an operator redrives or discards it (Parked).
 //
+// A message that this version does not know, because a newer one has accepted it, is no failure (ErrUnknown). Its
+// account's queue waits at it, and goes on by itself once a worker runs that knows it.
+//
 // A message of a stopped account need not wait if its effect does not depend on the messages before it (Inbox.Exempt).
 //
 // The application has one Handler, which gives a batch its effect in the transaction it is handed, and one Codec, by

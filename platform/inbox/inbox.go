@@ -37,6 +37,8 @@ type Message[B any] struct {
 	ReceivedAt  time.Time     `db:"received_at"` // set by the database
 	Tenant      string        `db:"-"`           // the account's; it says whose share of a batch the message is in
 	Discarded   bool          `db:"-"`           // an operator has given it up; Kind and Body are still its own
+	// Unknown, unless it is "", is what is stored in place of the Body: this version cannot read it, a later one may.
+	Unknown string `db:"-"`
 }
 
 // Stored is a message as its row has it: the body is JSON.
@@ -48,9 +50,14 @@ type Codec[B any] interface {
 	// Encode returns the JSON of a message's body.
 	Encode(Message[B]) (string, error)
 	// Decode reads a body from its row. When it fails, the message has failed: it is tried again, and parked in the end
-	// with the error as the reason.
+	// with the error as the reason. A message that fails with ErrUnknown waits for a version that knows it.
 	Decode(Stored) (B, error)
 }
+
+// ErrUnknown is wrapped by the error of a Codec for a message that a newer version has accepted, and that this one does
+// not know. That is no failure: the message stays at the head of its account's queue, and the others wait behind it,
+// until a worker runs that knows it, which takes it up by itself.
+var ErrUnknown = errors.New("not known to this version")
 
 // JSON is the codec of bodies that encoding/json can encode and decode.
 func JSON[B any]() Codec[B] { return jsonCodec[B]{} }
@@ -123,6 +130,9 @@ func (x *Inbox[B]) Insert(ctx context.Context, tx sqlx.ExtContext, messages []Me
 		fingerprints[i] = m.Fingerprint.UUID
 		if m.Tenant != identity.DefaultTenant {
 			tenants[i] = m.Tenant
+		}
+		if payloads[i] = m.Unknown; m.Unknown != "" {
+			continue
 		}
 		var err error
 		if payloads[i], err = x.codec.Encode(m); err != nil {
@@ -214,13 +224,38 @@ func (x *Inbox[B]) decode(row Stored) (Message[B], error) {
 	}, nil
 }
 
-func (x *Inbox[B]) decodeAll(rows []Stored) ([]Message[B], error) {
-	messages := make([]Message[B], len(rows))
-	for i, row := range rows {
-		var err error
-		if messages[i], err = x.decode(row); err != nil {
-			return nil, err
+// decodeAll decodes what is claimed. A message that this version does not know leaves the batch, with those that follow
+// it in its account's queue, and is returned by itself.
+func (x *Inbox[B]) decodeAll(c *claimed) (messages []Message[B], unknown []Stored, err error) {
+	messages = make([]Message[B], 0, len(c.rows))
+	var behind map[uuid.UUID]bool
+	for _, row := range c.rows {
+		if behind[row.AccountID] {
+			continue
+		}
+		m, err := x.decode(row)
+		switch {
+		case err == nil:
+			messages = append(messages, m)
+		case errors.Is(err, ErrUnknown):
+			if behind == nil {
+				behind = make(map[uuid.UUID]bool)
+			}
+			behind[row.AccountID] = true
+			unknown = append(unknown, row)
+		default:
+			return nil, nil, err
 		}
 	}
-	return messages, nil
+	if behind == nil {
+		return messages, nil, nil
+	}
+	known := make(map[int64]bool, len(messages))
+	for _, m := range messages {
+		known[m.Seq] = true
+	}
+	c.rows = slices.DeleteFunc(c.rows, func(row Stored) bool { return !known[row.Seq] })
+	c.probed = slices.DeleteFunc(c.probed, func(row Stored) bool { return behind[row.AccountID] })
+	c.probes = slices.DeleteFunc(c.probes, func(s stop) bool { return behind[s.AccountID] })
+	return messages, unknown, nil
 }

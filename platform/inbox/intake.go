@@ -223,6 +223,9 @@ func (in *Intake[B]) accept(ctx context.Context, messages []Message[B], arrivals
 		var indexes []int // of later in messages
 		taken := make(map[uuid.UUID]bool, len(messages))
 		for i, m := range messages {
+			if m.Unknown != "" { // a worker stops its account
+				a.stopped[m.AccountID] = true
+			}
 			switch {
 			case !a.free[m.Lane], a.stopped[m.AccountID] && !a.exempt[i]:
 				later, indexes = append(later, m), append(indexes, i)
@@ -325,7 +328,7 @@ func (in *Intake[B]) setExempt(ctx context.Context, tx *sqlx.Tx, a *ahead, messa
 	var some []Message[B]
 	var indexes []int
 	for i, m := range messages {
-		if in.inbox.Exempt != nil && a.stopped[m.AccountID] {
+		if in.inbox.Exempt != nil && a.stopped[m.AccountID] && m.Unknown == "" {
 			some, indexes = append(some, m), append(indexes, i)
 		}
 	}

@@ -15,14 +15,14 @@ import (
 // Stop says that an account's queue stands still, because the message at its head failed unexpectedly.
 type Stop struct {
 	MessageID uuid.UUID    `db:"message_id"`
-	Attempts  int          `db:"attempts"`
+	Attempts  int          `db:"attempts"`   // 0: it waits for a version that knows it
 	StoppedAt time.Time    `db:"stopped_at"` // the last attempt
 	RetryAt   sql.NullTime `db:"retry_at"`
 	Probing   bool         `db:"probing"` // it is being tried again
 }
 
 // Parked tells whether it waits for an operator.
-func (s *Stop) Parked() bool { return !s.RetryAt.Valid && !s.Probing }
+func (s *Stop) Parked() bool { return !s.RetryAt.Valid && !s.Probing && s.Attempts > 0 }
 
 // maxStanding is how many messages Standing returns at most.
 const maxStanding = 1000
@@ -33,7 +33,7 @@ func (x *Inbox[B]) Standing(ctx context.Context, account uuid.UUID, lane int16, 
 	stop *Stop, messages []Stored, err error) {
 	var found Stop
 	err = x.db.GetContext(ctx, &found, `
-		SELECT message_id, attempts, stopped_at, retry_at, probing FROM inbox_stops
+		SELECT message_id, attempts, stopped_at, nullif(retry_at, 'infinity') AS retry_at, probing FROM inbox_stops
 		WHERE account_id = $1 AND lane = $2`, account, lane)
 	switch {
 	case err == nil:

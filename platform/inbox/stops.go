@@ -5,18 +5,23 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
 
 	pg "github.com/altyn-pay/altyn/platform/postgres"
+	"github.com/altyn-pay/altyn/platform/telemetry"
 )
 
 const (
 	// retryInterval is how often a worker looks for accounts whose head message is due for another try.
 	retryInterval = 250 * time.Millisecond
 	maxProbes     = 100 // accounts at a time
+
+	// takeUpInterval is how often a worker looks for messages that another version did not know.
+	takeUpInterval = 250 * time.Millisecond
 )
 
 // Retry says how often a message that fails unexpectedly is tried, and how long its account waits between two attempts:
@@ -88,6 +93,71 @@ func (w *Worker[B]) stop(ctx context.Context, m Stored, cause error) error {
 		w.log.Error("message failed; its account's queue stands still", attributes...)
 		return nil
 	})
+}
+
+// keep makes the queues of accounts stand still at a message that this version does not know, in the transaction that
+// has claimed it: until a worker that knows it takes it up. Earlier versions do not take such a stop for a parked
+// message either.
+func (w *Worker[B]) keep(ctx context.Context, tx *sqlx.Tx, unknown []Stored) error {
+	n := len(unknown)
+	if n == 0 {
+		return nil
+	}
+	ids, accounts, lanes := make(pg.UUIDs, n), make(pg.UUIDs, n), make(pg.Int16s, n)
+	for i, m := range unknown {
+		ids[i], accounts[i], lanes[i] = m.ID, m.AccountID, m.Lane
+	}
+	if _, err := tx.ExecContext(ctx, `
+		INSERT INTO inbox_stops (account_id, lane, message_id, attempts, reason, retry_at)
+		SELECT account_id, lane, id, 0, $4, 'infinity'
+		FROM unnest($1::uuid[], $2::smallint[], $3::uuid[]) AS m (account_id, lane, id)
+		ON CONFLICT (account_id, lane) DO UPDATE SET message_id = excluded.message_id, attempts = 0,
+			reason = excluded.reason, probing = false, retry_at = excluded.retry_at, stopped_at = excluded.stopped_at`,
+		accounts, lanes, ids, ErrUnknown.Error()); err != nil {
+		return fmt.Errorf("inbox: keep for a later version: %w", err)
+	}
+	if _, err := tx.ExecContext(ctx, `
+		UPDATE inbox SET stopped = true WHERE account_id = ANY($1::uuid[]) AND lane = ANY($2::smallint[]) AND NOT stopped`,
+		accounts, lanes); err != nil {
+		return fmt.Errorf("inbox: keep for a later version: %w", err)
+	}
+	telemetry.LogEach(w.log, slog.LevelWarn,
+		"message is not known to this version; its account's queue waits for one that knows it", "id", n,
+		func(i int) string { return unknown[i].ID.String() }, func(i int) []any { return w.about(unknown[i]) })
+	return nil
+}
+
+// takeUp has those messages tried that another version did not know and this one does. It looks at a page of them,
+// those of the accounts after that one, which it sets for the next call, and returns how many it has found.
+func (w *Worker[B]) takeUp(ctx context.Context, after *uuid.UUID) (int, error) {
+	var rows []Stored
+	if err := w.inbox.db.SelectContext(ctx, &rows, `
+		SELECT m.* FROM (
+			SELECT account_id, lane, message_id FROM inbox_stops
+			WHERE retry_at = 'infinity' AND account_id > $1 ORDER BY account_id LIMIT $2
+		) s JOIN (SELECT `+columns+` FROM inbox) m ON m.id = s.message_id AND m.lane = s.lane
+		ORDER BY m.account_id`, *after, maxProbes); err != nil {
+		return 0, fmt.Errorf("inbox: find what is not known: %w", err)
+	}
+	*after = uuid.Nil
+	if len(rows) == maxProbes {
+		*after = rows[len(rows)-1].AccountID
+	}
+	var ids pg.UUIDs
+	for _, row := range rows {
+		if _, err := w.inbox.decode(row); !errors.Is(err, ErrUnknown) {
+			ids = append(ids, row.ID)
+		}
+	}
+	if len(ids) == 0 {
+		return 0, nil
+	}
+	if _, err := w.inbox.db.ExecContext(ctx, `
+		UPDATE inbox_stops SET retry_at = statement_timestamp() WHERE message_id = ANY($1::uuid[]) AND retry_at = 'infinity'`,
+		ids); err != nil {
+		return 0, fmt.Errorf("inbox: take up what is known: %w", err)
+	}
+	return len(ids), nil
 }
 
 // probe makes the head message of each account that is due ready for another try. It returns how many accounts were

@@ -76,10 +76,11 @@ func NewWorker[B any](inbox *Inbox[B], handle Handler[B], retry Retry, log *slog
 func depth(db *sqlx.DB) prometheus.Collector {
 	return pg.Gauges(db, `
 		SELECT m.n, coalesce(extract(epoch FROM clock_timestamp() - m.oldest), 0),
-			coalesce(extract(epoch FROM clock_timestamp() - m.ready), 0), s.n, s.parked
+			coalesce(extract(epoch FROM clock_timestamp() - m.ready), 0), s.n, s.parked, s.unknown
 		FROM (SELECT count(*) AS n, min(received_at) AS oldest, min(received_at) FILTER (WHERE NOT stopped) AS ready
 				FROM inbox) m,
-			(SELECT count(*) AS n, count(*) FILTER (WHERE retry_at IS NULL AND NOT probing) AS parked FROM inbox_stops) s`,
+			(SELECT count(*) AS n, count(*) FILTER (WHERE retry_at IS NULL AND NOT probing) AS parked,
+				count(*) FILTER (WHERE retry_at = 'infinity') AS unknown FROM inbox_stops) s`,
 		prometheus.GaugeOpts{Name: "altyn_inbox_messages", Help: "Messages that wait to take effect."},
 		prometheus.GaugeOpts{Name: "altyn_inbox_oldest_seconds", Help: "Age of the oldest of them."},
 		prometheus.GaugeOpts{
@@ -87,7 +88,9 @@ func depth(db *sqlx.DB) prometheus.Collector {
 			Help: "Age of the oldest of them that is not held up: by a failure or a wait for money in its account."},
 		prometheus.GaugeOpts{
 			Name: "altyn_inbox_stopped_accounts", Help: "Accounts whose queue stands still because a message failed."},
-		prometheus.GaugeOpts{Name: "altyn_inbox_parked_accounts", Help: "Those of them that wait for an operator."})
+		prometheus.GaugeOpts{Name: "altyn_inbox_parked_accounts", Help: "Those of them that wait for an operator."},
+		prometheus.GaugeOpts{Name: "altyn_inbox_unknown_accounts",
+			Help: "Those of them that wait for a version of the service which knows the message."})
 }
 
 // Wake tells the worker that messages were committed. It never blocks.
@@ -105,6 +108,11 @@ func (w *Worker[B]) Run(ctx context.Context) error {
 	})
 	group.Go(func() error {
 		return stage.Loop{Name: "inbox retries", Log: w.log, Once: w.probe, Every: retryInterval}.Run(ctx)
+	})
+	group.Go(func() error {
+		var after uuid.UUID
+		return stage.Loop{Name: "inbox successor", Log: w.log, Every: takeUpInterval, Full: maxProbes,
+			Once: func(ctx context.Context) (int, error) { return w.takeUp(ctx, &after) }}.Run(ctx)
 	})
 	return group.Wait()
 }
@@ -153,8 +161,11 @@ func (w *Worker[B]) settle(ctx context.Context, failed, only []Stored) ([]Stored
 			return err
 		}
 		if err = stage.Guard(w.log, func() error {
-			messages, err := w.inbox.decodeAll(batch.rows)
-			if err != nil {
+			messages, unknown, err := w.inbox.decodeAll(&batch)
+			if err == nil {
+				err = w.keep(ctx, tx, unknown)
+			}
+			if err != nil || len(messages) == 0 {
 				return err
 			}
 			spans = w.begin(messages)

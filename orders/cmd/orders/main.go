@@ -50,7 +50,7 @@ import (
 const (
 	name  = "orders"
 	about = `orders takes orders over HTTP, publishes them to Kafka, and keeps their status in step with the payments that
-it reads from there. Its database must be migrated first.`
+it reads from there. It waits until its database is migrated.`
 )
 
 // Config is all that can be set.
@@ -184,6 +184,7 @@ func work(p *service.Process, producer *kafka.Producer, worker *status.Worker, s
 		group.Go(func() error { return kafka.KeepTopics(ctx, cfg, p.Log, topics...) })
 		group.Go(func() error { return relay.Run(ctx) })
 		group.Go(func() error { return consumer.Run(ctx, kafka.Traced(p.Tracer, worker.Handle)) })
+		group.Go(func() error { return worker.TakeUp(ctx) })
 		group.Go(func() error { return healer.Run(ctx) })
 		return group.Wait()
 	})

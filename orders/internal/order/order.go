@@ -206,6 +206,9 @@ var statusOf = map[string]Status{
 // the settings; the event must not be lost meanwhile.
 var ErrCurrency = errors.New("payments has other currencies than orders")
 
+// ErrUnknown is returned for a payment of a newer version, which this one does not know.
+var ErrUnknown = errors.New("not known to this version")
+
 // ReadPayment checks an event by itself. Whether it fits its order is for Apply to say.
 func ReadPayment(currencies *money.Currencies, eventID uuid.UUID, event contract.Payment) (Payment, error) {
 	p := Payment{
@@ -221,8 +224,10 @@ func ReadPayment(currencies *money.Currencies, eventID uuid.UUID, event contract
 		return Payment{}, errors.New("order_id is missing")
 	case !ok:
 		return Payment{}, fmt.Errorf("%w: %q is not known", ErrCurrency, event.Currency)
+	case p.Status == "":
+		return Payment{}, errors.New("status is missing")
 	case statusOf[p.Status] == "":
-		return Payment{}, fmt.Errorf("status %q is not known", p.Status)
+		return Payment{}, fmt.Errorf("%w: status %q", ErrUnknown, p.Status)
 	case p.Version < 1:
 		return Payment{}, fmt.Errorf("version %d is not positive", p.Version)
 	}

@@ -67,7 +67,7 @@ func (s *Store) parkedOf(ctx context.Context, id uuid.UUID) (parked []ParkedOf, 
 	var rows []parkedRow
 	if err := s.db.SelectContext(ctx, &rows, `
 		SELECT `+parkedColumns+` FROM (
-			SELECT * FROM parked_events WHERE payload IS NOT NULL LIMIT $2
+			SELECT * FROM parked_events WHERE payload IS NOT NULL AND attempts > 0 LIMIT $2
 		) p WHERE position(convert_to($1, 'UTF8') IN payload) > 0 ORDER BY parked_at LIMIT 100`,
 		id.String(), oldestRows); err != nil {
 		return nil, fmt.Errorf("find parked events of order %s: %w", id, err)

@@ -24,6 +24,19 @@ type Refused struct {
 
 // Park keeps messages for an operator. A message that is parked already gets one more attempt and the new reason.
 func (s *Store) Park(ctx context.Context, tx *sqlx.Tx, events []Refused) error {
+	return setAside(ctx, tx, events, 1)
+}
+
+// Keep keeps messages that this version does not know for one that does. They are no operator's work, which is what no
+// attempts say.
+func (s *Store) Keep(ctx context.Context, events []Refused) error {
+	if len(events) == 0 {
+		return nil
+	}
+	return s.InTx(ctx, func(tx *sqlx.Tx) error { return setAside(ctx, tx, events, 0) })
+}
+
+func setAside(ctx context.Context, tx *sqlx.Tx, events []Refused, attempts int) error {
 	n := len(events)
 	if n == 0 {
 		return nil
@@ -43,12 +56,12 @@ func (s *Store) Park(ctx context.Context, tx *sqlx.Tx, events []Refused) error {
 		}
 	}
 	return pg.ExecExactly(ctx, tx, "park events", n, `
-		INSERT INTO parked_events (topic, "partition", "offset", key, headers, payload, reason)
-		SELECT * FROM unnest($1::text[], $2::integer[], $3::bigint[], $4::bytea[], $5::text[]::json[], $6::bytea[],
+		INSERT INTO parked_events (topic, "partition", "offset", key, headers, payload, reason, attempts)
+		SELECT *, $8 FROM unnest($1::text[], $2::integer[], $3::bigint[], $4::bytea[], $5::text[]::json[], $6::bytea[],
 			$7::text[])
 		ON CONFLICT (topic, "partition", "offset") DO UPDATE
-			SET attempts = parked_events.attempts + 1, reason = excluded.reason`,
-		topics, partitions, offsets, keys, headers, payloads, reasons)
+			SET attempts = parked_events.attempts + excluded.attempts, reason = excluded.reason`,
+		topics, partitions, offsets, keys, headers, payloads, reasons, attempts)
 }
 
 // parkedRow is a parked event. A list leaves out what is large.
@@ -95,7 +108,7 @@ func (s *Store) ParkedEvents(ctx context.Context, after parked.Position, limit i
 			CASE WHEN octet_length(key) <= %[2]d THEN key END AS key,
 			CASE WHEN octet_length(headers::text) <= %[2]d THEN headers END AS headers,
 			CASE WHEN octet_length(payload) <= %[2]d THEN payload END AS payload
-		FROM parked_events WHERE (parked_at, id) > ($1, $2)
+		FROM parked_events WHERE attempts > 0 AND (parked_at, id) > ($1, $2)
 		ORDER BY parked_at, id LIMIT $3`, parked.MaxReason, parked.MaxPayload),
 		after.At, after.ID, limit); err != nil {
 		return nil, fmt.Errorf("list parked events: %w", err)
@@ -108,6 +121,32 @@ func (s *Store) ParkedEvents(ctx context.Context, after parked.Position, limit i
 		}
 	}
 	return items, nil
+}
+
+// Kept is a message that is kept for a version that knows it.
+type Kept struct {
+	ID      uuid.UUID
+	Message kafka.Message
+}
+
+// Kept lists messages that are kept, of one topic and in its order, those after a place.
+func (s *Store) Kept(ctx context.Context, topic string, partition int, offset int64, limit int) ([]Kept, error) {
+	var rows []parkedRow
+	if err := s.db.SelectContext(ctx, &rows, `
+		SELECT `+parkedColumns+` FROM parked_events
+		WHERE attempts = 0 AND topic = $1 AND ("partition", "offset") > ($2, $3) ORDER BY "partition", "offset" LIMIT $4`,
+		topic, partition, offset, limit); err != nil {
+		return nil, fmt.Errorf("list kept events: %w", err)
+	}
+	kept := make([]Kept, len(rows))
+	for i, row := range rows {
+		m, err := row.message()
+		if err != nil {
+			return nil, err
+		}
+		kept[i] = Kept{row.ID, m}
+	}
+	return kept, nil
 }
 
 var parkedColumns = fmt.Sprintf(`id, topic, "partition", "offset", key, headers, payload,
@@ -160,10 +199,14 @@ func (s *Store) Unpark(ctx context.Context, tx *sqlx.Tx, ids []uuid.UUID) error 
 	return nil
 }
 
-// ParkedGauge measures how many events are parked.
-func (s *Store) ParkedGauge() prometheus.Collector {
-	return pg.Gauges(s.db, `SELECT count(*) FROM parked_events`, prometheus.GaugeOpts{
-		Name: "altyn_orders_parked_events", Help: "Events of payments that were set aside and wait for an operator."})
+// ParkedGauges measure how many events are parked, and how many are kept.
+func (s *Store) ParkedGauges() prometheus.Collector {
+	return pg.Gauges(s.db, `
+		SELECT count(*) FILTER (WHERE attempts > 0), count(*) FILTER (WHERE attempts = 0) FROM parked_events`,
+		prometheus.GaugeOpts{
+			Name: "altyn_orders_parked_events", Help: "Events of payments that were set aside and wait for an operator."},
+		prometheus.GaugeOpts{
+			Name: "altyn_orders_kept_events", Help: "Events of payments that wait for a version of orders which knows them."})
 }
 
 // encodeHeaders keeps headers as they are: their values need not be text.

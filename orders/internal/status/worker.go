@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -85,7 +86,7 @@ func New(store *postgres.Store, currencies *money.Currencies, producer *kafka.Pr
 	for _, waited := range []string{"false", "true"} { // rates need a zero to begin with
 		w.latency.WithLabelValues(waited)
 	}
-	metrics.MustRegister(w.statuses, w.answered, w.latency, w.parked, w.dead, w.undone, store.ParkedGauge())
+	metrics.MustRegister(w.statuses, w.answered, w.latency, w.parked, w.dead, w.undone, store.ParkedGauges())
 	return w
 }
 
@@ -102,12 +103,14 @@ type event struct {
 // must be handled again.
 func (w *Worker) Handle(ctx context.Context, messages []kafka.Message) error {
 	events := make([]event, 0, len(messages))
-	var dead, mistaken []postgres.Refused
+	var dead, mistaken, newer []postgres.Refused
 	for _, m := range messages {
 		payment, err := w.read(m)
 		switch {
 		case errors.Is(err, order.ErrCurrency):
 			mistaken = append(mistaken, postgres.Refused{Message: m, Reason: err})
+		case errors.Is(err, order.ErrUnknown):
+			newer = append(newer, postgres.Refused{Message: m, Reason: err})
 		case err != nil:
 			dead = append(dead, postgres.Refused{Message: m, Reason: err})
 		default:
@@ -121,6 +124,9 @@ func (w *Worker) Handle(ctx context.Context, messages []kafka.Message) error {
 	if err := w.park(ctx, mistaken); err != nil {
 		return err
 	}
+	if err := w.keep(ctx, newer); err != nil {
+		return err
+	}
 	return w.deadLetter(ctx, append(dead, unknown...))
 }
 
@@ -129,7 +135,11 @@ func (w *Worker) read(m kafka.Message) (payment order.Payment, err error) {
 	err = kafka.Read(m, func() error {
 		header := kafka.EventOf(m)
 		if !known[header.Type] {
-			return fmt.Errorf("no such event on this topic: ce_type %q", header.Type)
+			err := fmt.Errorf("no such event on this topic: ce_type %q", header.Type)
+			if strings.HasPrefix(header.Type, "payment.") {
+				err = fmt.Errorf("%w: %w", order.ErrUnknown, err)
+			}
+			return err
 		}
 		eventID, err := contract.ParseID(header.ID)
 		if err != nil {

@@ -349,8 +349,11 @@ func (c *collector) queue(ctx context.Context, wanted func(id, about uuid.UUID) 
 	if !stop.Parked() {
 		next = "; it is tried again"
 	}
-	c.chains = append(c.chains, []explain.Step{stepAt(c.Stop.Since, "stopped",
-		"The message at the head of the account's queue failed, attempt %d%s.", stop.Attempts, next)})
+	text := fmt.Sprintf("The message at the head of the account's queue failed, attempt %d%s.", stop.Attempts, next)
+	if stop.Attempts == 0 {
+		text = "The message at the head of the account's queue is not known to the version of payments that runs."
+	}
+	c.chains = append(c.chains, []explain.Step{stepAt(c.Stop.Since, "stopped", "%s", text)})
 	return nil
 }
 

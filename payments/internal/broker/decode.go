@@ -6,7 +6,9 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -29,10 +31,13 @@ type Decoder struct {
 	hasTopic   func(ctx context.Context, topic string) (bool, error)
 }
 
-// NewDecoder returns a decoder. hasTopic tells whether a topic for replies exists.
+// NewDecoder returns a decoder, which from now on also reads what the store has kept. hasTopic tells whether a topic
+// for replies exists.
 func NewDecoder(store *postgres.Store, currencies *money.Currencies,
 	hasTopic func(context.Context, string) (bool, error)) *Decoder {
-	return &Decoder{store: store, currencies: currencies, hasTopic: hasTopic}
+	d := &Decoder{store: store, currencies: currencies, hasTopic: hasTopic}
+	store.ReadKept = d.readKept
+	return d
 }
 
 // Decode is an inbox.Decoder.
@@ -55,7 +60,9 @@ func (d *Decoder) Decode(ctx context.Context, records []Record) ([]postgres.Mess
 			})
 		default:
 			reasons[i] = kafka.Read(record.Message, func() (err error) {
-				messages[i], err = d.event(record.Message)
+				if messages[i], err = d.event(record.Message); errors.Is(err, inbox.ErrUnknown) {
+					messages[i], err = keep(record.Message, err)
+				}
 				return err
 			})
 		}
@@ -103,6 +110,9 @@ func (d *Decoder) event(record kafka.Message) (postgres.Message, error) {
 		r, err = orderCancelled(d.currencies, record.Value)
 	default:
 		err = fmt.Errorf("no such event on this topic: ce_type %q", event.Type)
+		if strings.HasPrefix(event.Type, "order.") {
+			err = fmt.Errorf("%w: %w", inbox.ErrUnknown, err)
+		}
 	}
 	if err == nil {
 		r.By.Tenant = cmp.Or(event.Tenant, identity.DefaultTenant)
@@ -167,11 +177,14 @@ func payment(currencies *money.Currencies, order contract.Order) (ledger.Payment
 	if order.OrderID == uuid.Nil || order.AccountID == uuid.Nil {
 		return ledger.Payment{}, fmt.Errorf("order_id and account_id are required")
 	}
+	if order.Capture == "" {
+		return ledger.Payment{}, errors.New("capture is required")
+	}
 	if order.Capture != contract.CaptureAutomatic && order.Capture != contract.CaptureManual {
-		return ledger.Payment{}, fmt.Errorf("capture %q is not known", order.Capture)
+		return ledger.Payment{}, fmt.Errorf("%w: capture %q", inbox.ErrUnknown, order.Capture)
 	}
 	if o := order.OnInsufficient; o != "" && o != contract.OnInsufficientReject && o != contract.OnInsufficientWait {
-		return ledger.Payment{}, fmt.Errorf("on_insufficient %q is not known", o)
+		return ledger.Payment{}, fmt.Errorf("%w: on_insufficient %q", inbox.ErrUnknown, o)
 	}
 	// In another number of digits the amount may mean something else: better no payment than one of another amount.
 	var refused ledger.Reason
@@ -225,9 +238,8 @@ func Repeated(m postgres.Message) (postgres.Message, bool) {
 	return m, true
 }
 
-// unreadableRecord is what is stored of a record that can be neither read nor kept as a dead letter: the record as it
-// came.
-type unreadableRecord struct {
+// storedRecord is what is stored of a record that has no effect yet: the record as it came.
+type storedRecord struct {
 	Reason    string         `json:"reason"`
 	Topic     string         `json:"topic"`
 	Partition int            `json:"partition"`
@@ -237,18 +249,56 @@ type unreadableRecord struct {
 	Headers   []kafka.Header `json:"headers"`
 }
 
+func encodeRecord(m kafka.Message, reason error) (string, error) {
+	payload, err := json.Marshal(storedRecord{
+		Reason: reason.Error(), Topic: m.Topic, Partition: m.Partition, Offset: m.Offset, Key: m.Key, Value: m.Value,
+		Headers: m.Headers,
+	})
+	if err != nil {
+		return "", fmt.Errorf("encode record: %w", err)
+	}
+	return string(payload), nil
+}
+
+// keep makes a message of an event that this version does not know, in the queue of its account: a later one reads it
+// there. It is the same message however often the record is delivered. Without an account or a tenant it is unreadable.
+func keep(record kafka.Message, reason error) (postgres.Message, error) {
+	account, err := contract.ParseID(string(record.Key))
+	if err != nil {
+		return postgres.Message{}, fmt.Errorf("%w; its key %w", reason, err)
+	}
+	event := kafka.EventOf(record)
+	tenant := cmp.Or(event.Tenant, identity.DefaultTenant)
+	if err := identity.CheckTenant(tenant); err != nil {
+		return postgres.Message{}, fmt.Errorf("ce_tenant %w", err)
+	}
+	payload, err := encodeRecord(record, reason)
+	return postgres.Message{
+		ID: contract.DerivedID(postgres.Kept, account, record.Place()), AccountID: account, Lane: contract.Lane(account),
+		Kind: postgres.Kept, Tenant: tenant, Traceparent: event.Traceparent, Unknown: payload,
+	}, err
+}
+
+// readKept reads an event that was kept.
+func (d *Decoder) readKept(m inbox.Stored) (*ledger.Request, error) {
+	var r storedRecord
+	if err := json.Unmarshal([]byte(m.Body), &r); err != nil {
+		return nil, fmt.Errorf("decode record %s: %w", m.ID, err)
+	}
+	message, err := d.event(kafka.Message{Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Key: r.Key,
+		Value: r.Value, Headers: r.Headers})
+	if err == nil && message.AccountID != m.AccountID {
+		err = errors.New("the record's key is not its account")
+	}
+	return message.Body, err
+}
+
 // Unreadable is what is parked of a record, in the queue of an account that is nobody's. It is the same message
 // however often the record is delivered.
 func Unreadable(record kafka.Message, reason error) (inbox.Stored, error) {
-	payload, err := json.Marshal(unreadableRecord{
-		Reason: reason.Error(), Topic: record.Topic, Partition: record.Partition, Offset: record.Offset,
-		Key: record.Key, Value: record.Value, Headers: record.Headers,
-	})
-	if err != nil {
-		return inbox.Stored{}, fmt.Errorf("encode unreadable record: %w", err)
-	}
+	payload, err := encodeRecord(record, reason)
 	id := contract.DerivedID(postgres.Unreadable, uuid.Nil, record.Place())
 	return inbox.Stored{
-		ID: id, AccountID: id, Lane: contract.Lane(id), Kind: postgres.Unreadable, Body: string(payload),
-	}, nil
+		ID: id, AccountID: id, Lane: contract.Lane(id), Kind: postgres.Unreadable, Body: payload,
+	}, err
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -59,6 +60,9 @@ type (
 
 // Kind is what a command does, as JSON and the database name it.
 type Kind string
+
+// ErrKind says that there is no such kind of request. A later version may have it.
+var ErrKind = errors.New("unknown kind of request")
 
 // traits are what is known of a kind without a command at hand.
 type traits struct {
@@ -227,7 +231,7 @@ func (r Request) MarshalJSON() ([]byte, error) {
 func (r *Request) Decode(kind Kind, payload []byte) (err error) {
 	traits, ok := kinds[kind]
 	if !ok {
-		return fmt.Errorf("unknown kind of request %q", kind)
+		return fmt.Errorf("%w: %q", ErrKind, kind)
 	}
 	if r.Command, err = traits.decode(payload); err != nil {
 		return err

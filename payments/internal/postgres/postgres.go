@@ -50,11 +50,16 @@ type Store struct {
 	db    *sqlx.DB
 	inbox *inbox.Inbox[*ledger.Request]
 	epoch atomic.Pointer[int64] // once it is known
+
+	// ReadKept reads the request of a message of the kind Kept, or returns an error that wraps inbox.ErrUnknown. It is
+	// set before the inbox is used; without it none of them is known.
+	ReadKept func(inbox.Stored) (*ledger.Request, error)
 }
 
 // New returns a store over the service's database.
 func New(db *sqlx.DB) *Store {
-	s := &Store{db: db, inbox: inbox.New(db, codec{})}
+	s := &Store{db: db}
+	s.inbox = inbox.New(db, codec{s})
 	s.inbox.Exempt = strange
 	return s
 }
@@ -119,10 +124,12 @@ const (
 	// Unreadable is the kind of what could be neither read nor kept as a dead letter: its payload has a field "reason".
 	// It is parked, and never takes effect.
 	Unreadable = "unreadable"
+	// Kept is the kind of an event of the broker that the version of payments which got it did not know.
+	Kept = "kept"
 )
 
 // codec knows how requests are stored. Old versions stored them the same way, and can read what this one stores.
-type codec struct{}
+type codec struct{ store *Store }
 
 // original is the payload of a Repetition.
 type original struct {
@@ -141,7 +148,7 @@ func (codec) Encode(m Message) (string, error) {
 }
 
 // Decode implements inbox.Codec.
-func (codec) Decode(m inbox.Stored) (*ledger.Request, error) {
+func (c codec) Decode(m inbox.Stored) (*ledger.Request, error) {
 	r := &ledger.Request{}
 	if m.Kind == Repetition {
 		var o original
@@ -151,10 +158,27 @@ func (codec) Decode(m inbox.Stored) (*ledger.Request, error) {
 		m.ID, m.Kind, m.Body = o.ID, o.Kind, string(o.Payload)
 	}
 	var err error
-	if m.Kind == Unreadable {
+	switch m.Kind {
+	case Kept:
+		if c.store == nil || c.store.ReadKept == nil {
+			return nil, inbox.ErrUnknown
+		}
+		if r, err = c.store.ReadKept(m); err == nil {
+			r.Discarded = m.Discarded
+			return r, nil
+		}
+	case Unreadable:
 		err = unreadable(m)
-	} else if err = r.Decode(ledger.Kind(m.Kind), []byte(m.Body)); err != nil {
-		err = fmt.Errorf("decode request %s: %w", m.ID, err)
+	default:
+		if err = r.Decode(ledger.Kind(m.Kind), []byte(m.Body)); err != nil {
+			err = fmt.Errorf("decode request %s: %w", m.ID, err)
+		}
+	}
+	if errors.Is(err, ledger.ErrKind) {
+		err = fmt.Errorf("%w: %w", inbox.ErrUnknown, err)
+	}
+	if errors.Is(err, inbox.ErrUnknown) {
+		return nil, err
 	}
 	if err != nil {
 		if !m.Discarded {
