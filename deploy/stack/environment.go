@@ -23,7 +23,7 @@ const (
 // own are variables that differ from service to service, so one value for all of them would be wrong.
 var own = []string{
 	"ROLE", "POSTGRES_DATABASE", "POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_OWNER", "POSTGRES_OWNER_PASSWORD",
-	"POSTGRES_PASSWORD_FILE", "POSTGRES_OWNER_PASSWORD_FILE",
+	"POSTGRES_PASSWORD_FILE", "POSTGRES_OWNER_PASSWORD_FILE", "KAFKA_INSTANCE_ID",
 }
 
 // Shared returns the variables of this process that all services get as they are.

@@ -101,6 +101,7 @@ func NewConsumer(cfg Config, name string, topics []string, log *slog.Logger, met
 		return nil, fmt.Errorf("kafka: consumer: %w", err)
 	}
 	return &Consumer{
-		Pool: pool, Name: name, Topics: topics, Log: log.With("group", name), Consumed: consumed, Lag: lag,
+		Pool: pool, Name: name, Topics: topics, Instance: cfg.InstanceID, Log: log.With("group", name),
+		Consumed: consumed, Lag: lag,
 	}, nil
 }

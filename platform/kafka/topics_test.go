@@ -159,6 +159,7 @@ func TestValidate(t *testing.T) {
 		"KAFKA_SASL_MECHANISM must not be plain": func(c *kafka.Config) {
 			c.SASLMechanism, c.TLS, c.Brokers = "PLAIN", "false", append(c.Brokers, "kafka.example:9093")
 		},
+		"KAFKA_INSTANCE_ID must be of":     func(c *kafka.Config) { c.InstanceID = "a b" },
 		"KAFKA_TLS must be true or false":  func(c *kafka.Config) { c.TLS = "yes" },
 		"KAFKA_TLS_CERT_FILE must be set":  func(c *kafka.Config) { c.TLSKey = "tls.key" },
 		"KAFKA_TLS_CA_FILE must be a file": func(c *kafka.Config) { c.TLSCA = "/nowhere" },

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"net"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,6 +26,7 @@ type Config struct {
 	ReplicationFactor int           `env:"KAFKA_REPLICATION_FACTOR" default:"1" help:"number of brokers that keep each partition of a new topic"`
 	MinInSync         int           `env:"KAFKA_MIN_INSYNC_REPLICAS" default:"0" help:"number of brokers that must have a message of a new topic before it counts; 0 is their majority, 2 of 3"`
 	Retention         time.Duration `env:"KAFKA_RETENTION" default:"720h" help:"how long a new topic keeps its messages"`
+	InstanceID        string        `env:"KAFKA_INSTANCE_ID" help:"name that the process keeps when it is started again, and that no other one of the service has: then its partitions wait for it, and nobody else notices (default: none)"`
 	TLS               string        `env:"KAFKA_TLS" help:"whether connections to Kafka use TLS: true or false (default: only those to brokers that are not on loopback)"`
 	TLSCA             string        `env:"KAFKA_TLS_CA_FILE" help:"PEM file of the authorities of the brokers' certificates (default: the system's)"`
 	TLSCert           string        `env:"KAFKA_TLS_CERT_FILE" help:"PEM file of the certificate by which brokers know this process"`
@@ -33,6 +35,9 @@ type Config struct {
 	SASLUser          string        `env:"KAFKA_SASL_USER" help:"user name for Kafka"`
 	SASLPassword      string        `env:"KAFKA_SASL_PASSWORD" secret:"true" help:"password for Kafka"`
 }
+
+// instanceID is what Kafka takes as the name of a member.
+var instanceID = regexp.MustCompile(`^[a-zA-Z0-9_-][a-zA-Z0-9._-]{0,248}$`)
 
 // DividesLanes tells whether a topic can have so many partitions: each must always carry the same lanes.
 func DividesLanes(partitions int) bool { return partitions > 0 && contract.Lanes%partitions == 0 }
@@ -63,6 +68,9 @@ func (c Config) Validate() error {
 	}
 	errs = append(errs, c.files().Check(
 		tlsfiles.Files{Cert: "KAFKA_TLS_CERT_FILE", Key: "KAFKA_TLS_KEY_FILE", CA: "KAFKA_TLS_CA_FILE"}))
+	if c.InstanceID != "" && !instanceID.MatchString(c.InstanceID) {
+		errs = append(errs, config.Invalid("KAFKA_INSTANCE_ID", "must be of letters, digits, ., _ and -, 249 at most"))
+	}
 	if !DividesLanes(c.Partitions) {
 		errs = append(errs, config.Invalid("KAFKA_PARTITIONS", "must divide %d: 1, 2, 4, 8, 16, 32 or 64", contract.Lanes))
 	}

@@ -30,7 +30,7 @@ func IsAnswer(err error) bool {
 // IsRefusal tells whether the brokers refuse this configuration for good.
 func IsRefusal(err error) bool {
 	return IsAny(err, kafkago.InvalidGroupId, kafkago.InvalidSessionTimeout, kafkago.UnsupportedVersion,
-		kafkago.UnsupportedSASLMechanism, kafkago.SASLAuthenticationFailed)
+		kafkago.FencedInstanceID, kafkago.UnsupportedSASLMechanism, kafkago.SASLAuthenticationFailed)
 }
 
 // Answer returns the error that a broker's answer stands for, nil for the code 0.

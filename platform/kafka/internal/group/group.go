@@ -35,6 +35,7 @@ type Group struct {
 	Pool     *broker.Pool
 	Name     string
 	Topics   []string
+	Instance string // see Member
 	Log      *slog.Logger
 	Consumed *prometheus.CounterVec // by group and topic
 	Lag      *prometheus.GaugeVec   // by group, topic and partition
@@ -47,15 +48,15 @@ type Group struct {
 func (g *Group) Run(ctx context.Context, handle Handler) error {
 	defer g.Pool.Close()
 	member, outages := NewMember(g.Pool, g.Name, g.Topics), broker.NewOutages(g.Log)
+	member.instance = g.Instance
 	for failures := 0; ctx.Err() == nil; {
 		assigned, err := member.join(ctx)
 		if ctx.Err() != nil {
 			break
 		}
-		if broker.IsRefusal(err) {
-			return fmt.Errorf("kafka: consumer group %q: %w", g.Name, err)
+		if !broker.IsRefusal(err) {
+			outages.Note("group", err)
 		}
-		outages.Note("group", err)
 		if err == nil {
 			g.Log.Info("kafka partitions assigned", "generation", member.generation, "partitions", assigned.ids)
 			err = newGeneration(g, member, assigned, outages, handle).run(ctx)
@@ -68,6 +69,13 @@ func (g *Group) Run(ctx context.Context, handle Handler) error {
 		if err == nil {
 			failures = 0
 			continue
+		}
+		if broker.IsAny(err, kafkago.FencedInstanceID) {
+			return fmt.Errorf("kafka: consumer group %q: another process has this KAFKA_INSTANCE_ID (%s): %w",
+				g.Name, g.Instance, err)
+		}
+		if broker.IsRefusal(err) {
+			return fmt.Errorf("kafka: consumer group %q: %w", g.Name, err)
 		}
 		broker.Backoff(ctx, failures)
 		failures++
@@ -83,6 +91,8 @@ const (
 	handleGrace = 10 * time.Second
 	// commitInterval bounds how often offsets are committed, and with it how much is handled again after a crash.
 	commitInterval = 200 * time.Millisecond
+	// lookInterval bounds how often is looked whether the topics have other partitions.
+	lookInterval = time.Second
 )
 
 var errPartitions = errors.New("the topics have other partitions now")
@@ -138,8 +148,13 @@ func (g *generation) run(parent context.Context) error {
 
 	var committer, heart sync.WaitGroup
 	heart.Go(func() {
+		looked := time.Now()
 		g.member.keepAlive(alive, end, func(err error) {
 			g.outages.Note("group", err)
+			if time.Since(looked) < lookInterval {
+				return
+			}
+			looked = time.Now()
 			if counts, err := g.member.pool.Partitions(alive, g.Topics...); err == nil && !maps.Equal(counts, g.counts) {
 				end(errPartitions)
 			}

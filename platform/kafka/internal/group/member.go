@@ -15,7 +15,8 @@ import (
 const (
 	// A member that says nothing for the session timeout has lost its partitions. While the group rebalances, members
 	// have the rebalance timeout to finish what they are handling, hence it is longer than handleGrace.
-	heartbeatInterval = time.Second
+	// By heartbeats a member learns that the group rebalances, so they decide how long a hand-over takes.
+	heartbeatInterval = 200 * time.Millisecond
 	sessionTimeout    = 10 * time.Second
 	rebalanceTimeout  = 15 * time.Second
 
@@ -38,6 +39,9 @@ type Member struct {
 	waiting *kafkago.Client // for joining, which waits for the other members
 	group   string
 	topics  []string
+	// instance, unless it is "", is the name by which the group knows the member again after a restart (static
+	// membership, KIP-345). It never leaves then: its partitions wait for it, for the session timeout.
+	instance string
 
 	id         string // given by the coordinator; empty before the first join and after an eviction
 	generation int    // negative before the first join: offsets can be committed while the group has no members
@@ -79,7 +83,8 @@ func (m *Member) join(ctx context.Context) (assignment, error) {
 func (m *Member) joinGroup(ctx context.Context) (*kafkago.JoinGroupResponse, error) {
 	for {
 		joined, err := m.waiting.JoinGroup(ctx, &kafkago.JoinGroupRequest{
-			GroupID: m.group, MemberID: m.id, SessionTimeout: sessionTimeout, RebalanceTimeout: rebalanceTimeout,
+			GroupID: m.group, MemberID: m.id, GroupInstanceID: m.instance,
+			SessionTimeout: sessionTimeout, RebalanceTimeout: rebalanceTimeout,
 			ProtocolType: groupProtocol,
 			Protocols: []kafkago.GroupProtocol{{
 				Name: balancer.ProtocolName(), Metadata: kafkago.GroupProtocolSubscription{Topics: m.topics},
@@ -100,7 +105,7 @@ func (m *Member) joinGroup(ctx context.Context) (*kafkago.JoinGroupResponse, err
 // syncGroup gets the member's partitions. The member that leads the group distributes them.
 func (m *Member) syncGroup(ctx context.Context, joined *kafkago.JoinGroupResponse) (map[string][]int, error) {
 	request := &kafkago.SyncGroupRequest{
-		GroupID: m.group, GenerationID: m.generation, MemberID: m.id,
+		GroupID: m.group, GenerationID: m.generation, MemberID: m.id, GroupInstanceID: m.instance,
 		ProtocolType: groupProtocol, ProtocolName: balancer.ProtocolName(),
 	}
 	if joined.LeaderID == m.id {
@@ -176,7 +181,7 @@ func (m *Member) Committed(ctx context.Context, partitions map[string][]int) (ma
 // heartbeat tells the coordinator that the member is alive. Its error may say that the generation is over.
 func (m *Member) heartbeat(ctx context.Context) error {
 	response, err := m.pool.Client.Heartbeat(ctx, &kafkago.HeartbeatRequest{
-		GroupID: m.group, GenerationID: int32(m.generation), MemberID: m.id,
+		GroupID: m.group, GenerationID: int32(m.generation), MemberID: m.id, GroupInstanceID: m.instance,
 	})
 	if err != nil {
 		return err
@@ -196,7 +201,7 @@ func (m *Member) Commit(ctx context.Context, offsets map[broker.Partition]int64)
 		topics[p.Topic] = append(topics[p.Topic], kafkago.OffsetCommit{Partition: p.ID, Offset: offset})
 	}
 	response, err := m.pool.Client.OffsetCommit(ctx, &kafkago.OffsetCommitRequest{
-		GroupID: m.group, GenerationID: m.generation, MemberID: m.id, Topics: topics,
+		GroupID: m.group, GenerationID: m.generation, MemberID: m.id, InstanceID: m.instance, Topics: topics,
 	})
 	if err != nil {
 		return err
@@ -211,7 +216,7 @@ func (m *Member) Commit(ctx context.Context, offsets map[broker.Partition]int64)
 
 // leave gives the partitions to the other members at once instead of after the session timeout.
 func (m *Member) leave() error {
-	if m.id == "" {
+	if m.id == "" || m.instance != "" {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
@@ -235,7 +240,8 @@ func (m *Member) evicted(err error) {
 // generationOver tells whether an error of a heartbeat or commit means that the partitions are no longer the member's.
 // After any other error it is worth trying again.
 func generationOver(err error) bool {
-	return broker.IsAny(err, kafkago.RebalanceInProgress, kafkago.IllegalGeneration, kafkago.UnknownMemberId)
+	return broker.IsAny(err, kafkago.RebalanceInProgress, kafkago.IllegalGeneration, kafkago.UnknownMemberId,
+		kafkago.FencedInstanceID)
 }
 
 // keepAlive sends heartbeats until ctx ends. It calls end when the coordinator says that the generation is over, and
