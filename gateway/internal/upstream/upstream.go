@@ -1,9 +1,9 @@
 // Package upstream is a service as the gateway sees it: some addresses, any of which may be away. Requests go in turn
-// to those that are ready (Watch), and to the others when none is. An address that refuses connections is put aside
-// for a second, and the request goes to the next one, which is safe for any request, because nothing of it was sent.
-// A request that was sent is not sent again: repeating it is for the client to decide. (Only when a kept connection
-// turns out to be closed, http.Transport sends what is safe to repeat once more: GET, HEAD, OPTIONS, and what has an
-// Idempotency-Key.)
+// to those that are ready (Watch), and to the others when none is. An address that refuses connections is put aside for
+// a second, and the request goes to the next one, which is safe for any request, because nothing of it was sent. Those
+// that are put aside are tried when nobody else is left: one may have been started again. A request that was sent is
+// not sent again: repeating it is for the client to decide. (Only when a kept connection turns out to be closed,
+// http.Transport sends what is safe to repeat once more: GET, HEAD, OPTIONS, and what has an Idempotency-Key.)
 package upstream
 
 import (
@@ -70,6 +70,28 @@ type address struct {
 	target     string       // what is connected to: the host, or one of its IP addresses
 	asideUntil atomic.Int64 // in nanoseconds since the start; see sinceStart
 	unready    atomic.Bool
+}
+
+// A request goes to the addresses that are ready, then to the others, then to those that were put aside before.
+const (
+	passReady = iota
+	passUnready
+	passAside
+	passes
+)
+
+// pass is the one in which a request of that time, in Unix nanoseconds, goes to the address. It is none for an address
+// that was put aside since: by this request, or by one a moment ago.
+func (a *address) pass(now int64) int {
+	switch until := a.asideUntil.Load(); {
+	case until > now+int64(asideFor):
+		return passes
+	case until > now:
+		return passAside
+	case a.unready.Load():
+		return passUnready
+	}
+	return passReady
 }
 
 // New returns the service with the given base URLs, such as https://10.0.0.7:8080. trust is for those with https; each
@@ -160,9 +182,9 @@ func parse(urls []string) (parsed []*url.URL, err error) {
 }
 
 // RoundTrip sends the request to the next address that can be reached, trying each at most once. It returns
-// ErrNoAddress when there is none to try. Unlike other RoundTrippers it writes to the request, which is the gateway's
-// own: the address into the URL, and the host where it names none. It does not close the body, which has to outlive
-// an attempt that could not connect.
+// ErrNoAddress when all were put aside before, and none is back. Unlike other RoundTrippers it writes to the request,
+// which is the gateway's own: the address into the URL, and the host where it names none. It does not close the body,
+// which has to outlive an attempt that could not connect.
 func (u *Upstream) RoundTrip(request *http.Request) (*http.Response, error) {
 	if request.Body != nil && request.Body != http.NoBody {
 		request.Body = io.NopCloser(request.Body)
@@ -170,19 +192,25 @@ func (u *Upstream) RoundTrip(request *http.Request) (*http.Response, error) {
 	host, err := request.Host, ErrNoAddress
 	now := sinceStart()
 	addresses := *u.addresses.Load()
-	first := int(u.turn.Add(1))
-	for i := range 2 * len(addresses) {
+	first, again := int(u.turn.Add(1)), false
+	for i := range passes * len(addresses) {
 		a := addresses[(first+i)%len(addresses)]
-		last := i >= len(addresses) // once all that are ready were tried
-		if a.unready.Load() != last || a.asideUntil.Load() > now {
+		pass := a.pass(now)
+		if pass != i/len(addresses) {
 			continue
 		}
+		if again && request.GetBody != nil { // http.Transport may have read it, on a kept connection that was closed
+			request.Body, _ = request.GetBody()
+		}
+		again = true
 		request.URL.Scheme, request.URL.Host, request.Host = a.scheme, a.target, cmp.Or(host, a.host)
-		var response *http.Response
-		response, err = a.transport.RoundTrip(request)
+		response, failure := a.transport.RoundTrip(request)
 		var dial *dialError
-		if !errors.As(err, &dial) || request.Context().Err() != nil {
-			return response, err
+		if !errors.As(failure, &dial) || request.Context().Err() != nil {
+			return response, failure
+		}
+		if pass != passAside {
+			err = failure
 		}
 		if a.asideUntil.Swap(sinceStart()+int64(asideFor)) <= now {
 			u.logger.Warn("address put aside: no connection", "upstream", u.name, "address", a.target, "error", dial.error)

@@ -3,13 +3,16 @@ package upstream
 import (
 	"bufio"
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 )
@@ -142,6 +145,78 @@ func TestRepetition(t *testing.T) {
 	s := play(t, func(_ int32, c *served) { c.next() })
 	if err := s.send(t.Context(), "GET", "k", ""); err == nil || s.connections.Load() != 1 {
 		t.Errorf("%v after %d connections: what breaks off on a new connection is not repeated", err, s.connections.Load())
+	}
+}
+
+// An instance ends while a request is on its way over a kept connection: the request goes to another instance as a
+// whole.
+func TestARequestMeetsTheEndOfAnInstance(t *testing.T) {
+	ending, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		connection, err := ending.Accept()
+		if err != nil {
+			return
+		}
+		c := &served{connection, bufio.NewReader(connection)}
+		c.next()
+		c.say(noContent)
+		c.next()
+		ending.Close()
+		connection.Close()
+	}()
+	bodies := make(chan string, 4)
+	other := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body) // what is missing is found below
+		bodies <- string(body)
+	}))
+	defer other.Close()
+	upstream, err := New("orders", []string{other.URL, "http://" + ending.Addr().String()}, nil,
+		slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer upstream.Close()
+	s := &service{Upstream: upstream}
+	for _, body := range []string{"at the one that ends", "at the other", "at the end", "after the end"} {
+		if err := s.send(t.Context(), "POST", "k", body); err != nil {
+			t.Fatalf("%s: %v", body, err)
+		}
+	}
+	for _, want := range []string{"at the other", "at the end", "after the end"} {
+		if got := <-bodies; got != want {
+			t.Errorf("the other one got %q, not %q", got, want)
+		}
+	}
+}
+
+// Where nobody else is left, an instance that was put aside is tried: it may have been started again.
+func TestAnInstanceIsBackBeforeItsTime(t *testing.T) {
+	var back, ends instance
+	back.start(t, "127.0.0.1:0")
+	ends.start(t, "127.0.0.1:0")
+	upstream, err := New("orders", []string{"http://" + back.addr, "http://" + ends.addr}, nil,
+		slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer upstream.Close()
+	addresses := *upstream.addresses.Load()
+	for _, a := range addresses {
+		a.asideUntil.Store(time.Now().Add(asideFor).UnixNano())
+	}
+	s := &service{Upstream: upstream}
+	for range 4 {
+		if err := s.send(t.Context(), "POST", "", "{}"); err != nil {
+			t.Error(err)
+		}
+	}
+	addresses[0].target = "127.0.0.1:1" // where nobody listens
+	addresses[1].target = "127.0.0.1:1"
+	if err := s.send(t.Context(), "POST", "", "{}"); !errors.Is(err, ErrNoAddress) {
+		t.Errorf("all put aside and away: %v", err)
 	}
 }
 
