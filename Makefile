@@ -166,6 +166,9 @@ bench: ## measure orders and operations per second, beside pgbench on the same P
 # What can be set: go run ./deploy/cmd/faults --help. It needs Java and Maven, and root's right to mount for full disks.
 faults: ## kill, pause, cut, fill disks and step clocks on a stack of its own, and look what was lost (SEED=, INJECTIONS=, TIME=, BROKERS=3)
 	go run ./deploy/cmd/faults
+# What can be set: go run ./deploy/cmd/drill --help.
+drill: ## lose each database under load, restore it to a moment before, and check what became of everything
+	go run ./deploy/cmd/drill
 explain: ## say where an order or an operation is, why, and what to do next (ID=…)
 	@go build -o .altyn/bin/altyn ./deploy/cmd/altyn && .altyn/bin/altyn explain $(ID)
 demo: ## place a few thousand orders on the running stack and add everything up

@@ -36,26 +36,33 @@ const EventsLost Option = "events lost"
 // Services has a service audit its own books.
 type Services func(ctx context.Context, service string) error
 
-// Programs runs the services' programs in a folder, with the command audit, on the databases of a server.
-func Programs(dir string, server pg.Config) Services {
+// Of runs the services' programs of a stack, with the command audit.
+func Of(s *stack.Stack) Services {
 	return func(ctx context.Context, service string) error {
-		command := exec.CommandContext(ctx, filepath.Join(dir, service), "audit", "--load", "100")
-		command.Env = append(os.Environ(), "POSTGRES_HOST="+server.Host, fmt.Sprintf("POSTGRES_PORT=%d", server.Port))
-		if output, err := command.CombinedOutput(); err != nil {
-			return fmt.Errorf("%s audit: %w: %s", service, err, output)
-		}
-		return nil
+		return run(s.Command(ctx, service, "audit", "--load", "100"))
 	}
 }
 
-// Built is Programs with those of this version, which it builds where make start does.
+func run(command *exec.Cmd) error {
+	if output, err := command.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w: %s", command, err, output)
+	}
+	return nil
+}
+
+// Built is Of for a server that is no stack's, with the programs of this version, which it builds where make start
+// does.
 func Built(ctx context.Context, server pg.Config) (Services, error) {
 	root, err := stack.Root()
 	if err != nil {
 		return nil, err
 	}
 	dir := filepath.Join(root, ".altyn", "bin")
-	return Programs(dir, server), stack.Build(ctx, dir)
+	return func(ctx context.Context, service string) error {
+		command := exec.CommandContext(ctx, filepath.Join(dir, service), "audit", "--load", "100")
+		command.Env = append(os.Environ(), "POSTGRES_HOST="+server.Host, fmt.Sprintf("POSTGRES_PORT=%d", server.Port))
+		return run(command)
+	}, stack.Build(ctx, dir)
 }
 
 // Check audits both databases. Call it when the system has come to rest: orders and messages that are still under way

@@ -174,11 +174,7 @@ func (s *Site) About() string {
 
 // Audit waits until nothing moves any more, and then audits the books: each service's own, and both against each other.
 func (s *Site) Audit(ctx context.Context) (audit.Report, error) {
-	cfg, err := s.Database(stack.Payments)
-	if err != nil {
-		return audit.Report{}, err
-	}
-	return audit.AtRest(ctx, s.Orders, s.Payments, audit.Programs(s.binaries, cfg))
+	return audit.AtRest(ctx, s.Orders, s.Payments, audit.Of(s.Stack))
 }
 
 // Reconcile runs altyn reconcile.

@@ -66,11 +66,15 @@ func (s *Stack) environment(program string) []string {
 	if replicas := min(s.opts.Kafka.Brokers, localkafka.MaxReplicas); replicas > 1 {
 		env = append(env, "KAFKA_REPLICATION_FACTOR="+strconv.Itoa(replicas))
 	}
+	server, ok := s.opts.Postgres.Apart[program]
+	if !ok {
+		server = s.postgres
+	}
 	return append(env,
-		"POSTGRES_HOST="+s.postgres.Host,
-		"POSTGRES_PORT="+strconv.Itoa(int(s.postgres.Port)),
-		"POSTGRES_SSLMODE="+s.postgres.SSLMode,
-		"POSTGRES_SSLROOTCERT="+s.postgres.SSLRoots,
+		"POSTGRES_HOST="+server.Host,
+		"POSTGRES_PORT="+strconv.Itoa(int(server.Port)),
+		"POSTGRES_SSLMODE="+server.SSLMode,
+		"POSTGRES_SSLROOTCERT="+server.SSLRoots,
 		brokersVariable(s.brokers),
 	)
 }

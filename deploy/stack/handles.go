@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/http"
 	"os/exec"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -121,6 +123,19 @@ func (s *Stack) WaitReady(ctx context.Context, names ...string) error {
 		group.Go(func() error { return s.part(name).awaitReady(ctx, false) })
 	}
 	return group.Wait()
+}
+
+// Command returns a command of a program in Options.Binaries that works with this stack's databases, broker and
+// operators' planes.
+func (s *Stack) Command(ctx context.Context, program string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, filepath.Join(s.opts.Binaries, program), args...)
+	cmd.Env = s.environment(program)
+	for _, service := range slices.Backward(s.opts.Services) { // the first instance counts
+		if slices.Contains(withDatabase, service.Program) {
+			cmd.Env = append(cmd.Env, "ALTYN_"+strings.ToUpper(service.Program)+"_ADMIN="+s.AdminURL(service.Name))
+		}
+	}
+	return cmd
 }
 
 // Database returns how a service (Orders, Payments) and its database's owner (pg.OpenOwner) connect.

@@ -50,6 +50,9 @@ type Postgres struct {
 	Running *pg.Config
 	// Admin is that server's superuser, who makes the roles and databases. Without it they must exist.
 	Admin *pg.Config
+	// Apart has, for each service with a database, how the superuser of a server connects that runs already for this
+	// database. Then all else does not count, and none is started.
+	Apart map[string]pg.Config
 }
 
 // Kafka is the Kafka that the stack uses.

@@ -51,9 +51,9 @@ func (s *Stack) answers(what, variables, addr string) error {
 	return nil
 }
 
-// postgresSettings fit a small machine with a fast disk and override those of localpostgres. As by default, what is
+// PostgresSettings fit a small machine with a fast disk and override those of localpostgres. As by default, what is
 // acknowledged is on disk.
-var postgresSettings = map[string]string{
+var PostgresSettings = map[string]string{
 	"effective_cache_size":       "768MB",
 	"checkpoint_timeout":         "15min",
 	"min_wal_size":               "1GB", // segments of the log are used again instead of made anew
@@ -64,6 +64,9 @@ var postgresSettings = map[string]string{
 // addPostgres adds the part, unless the stack uses a running server.
 func (s *Stack) addPostgres() {
 	opts := s.opts.Postgres
+	if opts.Apart != nil {
+		return
+	}
 	if opts.Running != nil {
 		s.postgres = *opts.Running
 		return
@@ -71,7 +74,7 @@ func (s *Stack) addPostgres() {
 	s.postgres = pg.Config{Host: loopback, Port: opts.Port, SSLMode: "disable"}
 	start := func(ctx context.Context, log io.Writer) (running, error) {
 		server, err := localpostgres.Start(ctx, localpostgres.Options{
-			DataDir: s.dataDir(PostgresName), Port: opts.Port, Kind: opts.Kind, Settings: postgresSettings, NoSync: opts.NoSync,
+			DataDir: s.dataDir(PostgresName), Port: opts.Port, Kind: opts.Kind, Settings: PostgresSettings, NoSync: opts.NoSync,
 			Log: log, Progress: s.opts.Progress,
 		})
 		if err != nil {
@@ -176,6 +179,10 @@ func (s *Stack) migrate() error {
 			cfg, err := s.Database(service)
 			if err != nil {
 				return err
+			}
+			admin := admin
+			if apart, ok := s.opts.Postgres.Apart[service]; ok {
+				admin = &apart
 			}
 			if admin != nil {
 				if err := pg.Provision(ctx, *admin, cfg); err != nil {

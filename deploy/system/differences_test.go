@@ -5,9 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -29,14 +27,7 @@ var differencesTime = flag.Duration("differences.time", 0,
 // look runs a command that looks at the books, and returns its exit code and what it says.
 func (b *bundle) look(program string, args ...string) (code int, output string) {
 	b.Helper()
-	cfg, err := b.Database(stack.Payments)
-	if err != nil {
-		b.Fatal(err)
-	}
-	command := exec.CommandContext(b.Context(), filepath.Join(binaries, program), args...)
-	command.Env = append(os.Environ(), "POSTGRES_HOST="+cfg.Host, fmt.Sprintf("POSTGRES_PORT=%d", cfg.Port),
-		"ALTYN_ORDERS_ADMIN="+b.AdminURL("orders"), "ALTYN_PAYMENTS_ADMIN="+b.AdminURL("payments"))
-	text, err := command.CombinedOutput()
+	text, err := b.Command(b.Context(), program, args...).CombinedOutput()
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
 		return exit.ExitCode(), string(text)
 	}

@@ -1,11 +1,10 @@
 package system
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
+	"math/rand/v2"
 	"reflect"
 	"strings"
 	"testing"
@@ -13,10 +12,10 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/altyn-pay/altyn/deploy/drill"
 	"github.com/altyn-pay/altyn/deploy/load"
 	"github.com/altyn-pay/altyn/deploy/stack"
 	"github.com/altyn-pay/altyn/platform/contract"
-	pg "github.com/altyn-pay/altyn/platform/postgres"
 	"github.com/altyn-pay/altyn/testkit/localkafka"
 	"github.com/altyn-pay/altyn/testkit/wait"
 )
@@ -24,8 +23,8 @@ import (
 // restorable is a stack of which a database is given the state of an earlier moment.
 type restorable struct {
 	*bundle
+	site    *drill.Site
 	account uuid.UUID
-	client  *load.Client
 }
 
 // place places an order and waits until it has a status.
@@ -73,121 +72,44 @@ func (r *restorable) has(actual, frozen string) {
 	}
 }
 
-// swap runs statements as PostgreSQL's superuser while nothing is connected to the database of a service.
-func (r *restorable) swap(service string, statements ...string) {
+// restore gives a service's database the state of a moment, by the steps of the runbook.
+func (r *restorable) restore(service string, at time.Time) {
 	r.Helper()
-	for _, db := range []interface{ Close() error }{r.orders, r.bundle.payments} {
-		if err := db.Close(); err != nil {
-			r.Fatal(err)
-		}
-	}
-	if err := r.Stop(service); err != nil {
-		r.Fatal(err)
-	}
-	admin, err := pg.Open(r.Server().Admin())
-	if err != nil {
-		r.Fatal(err)
-	}
-	defer admin.Close()
-	for _, statement := range statements {
-		if err := wait.Within(time.Minute, 50*time.Millisecond, func() error {
-			_, err := admin.Exec(statement)
-			return err
-		}); err != nil {
-			r.Fatalf("%s: %v", statement, err)
-		}
-	}
-}
-
-// start starts the service again.
-func (r *restorable) start(service string) {
-	r.Helper()
-	if err := errors.Join(r.Restart(service), r.WaitReady(r.Context(), service)); err != nil {
+	if err := errors.Join(r.Stop(service), r.site.Restore(r.Context(), service, at)); err != nil {
 		r.Fatal(err)
 	}
 	r.orders, r.bundle.payments = r.database(stack.Orders), r.database(stack.Payments)
 }
 
-// save keeps the present state of a service's database, and returns its moment.
-func (r *restorable) save(service string) time.Time {
-	r.Helper()
-	cfg, err := r.Database(service)
-	if err != nil {
-		r.Fatal(err)
-	}
-	r.swap(service, `CREATE DATABASE `+service+`_saved TEMPLATE `+service+` OWNER `+cfg.Owner)
-	at := time.Now()
-	r.start(service)
-	return at
-}
-
-// restore gives a service's database the state that was saved, and has the service know.
-func (r *restorable) restore(service string, at time.Time) {
-	r.Helper()
-	r.swap(service, `ALTER DATABASE `+service+` RENAME TO `+service+`_lost`,
-		`ALTER DATABASE `+service+`_saved RENAME TO `+service)
-	cfg, err := r.Database(service)
-	if err != nil {
-		r.Fatal(err)
-	}
-	if err := pg.Provision(r.Context(), r.Server().Admin(), cfg); err != nil {
-		r.Fatal(err)
-	}
-	broker, err := r.KafkaConfig()
-	if err != nil {
-		r.Fatal(err)
-	}
-	command := exec.CommandContext(r.Context(), filepath.Join(binaries, service), "restored",
-		"--to", at.Format(time.RFC3339Nano), "--margin", "0s", "--reason", "a test")
-	command.Env = append(os.Environ(), "POSTGRES_HOST="+cfg.Host, fmt.Sprint("POSTGRES_PORT=", cfg.Port),
-		"KAFKA_BROKERS="+broker.Brokers[0])
-	output, err := command.CombinedOutput()
-	if err != nil {
-		r.Fatalf("%s restored: %v %s", service, err, output)
-	}
-	r.Logf("%s restored: %s", service, output)
-	r.start(service)
-}
-
 // agree heals what differs, and shows that nothing is wrong afterwards.
 func (r *restorable) agree() {
 	r.Helper()
-	var said string
-	if err := wait.Within(time.Minute, time.Second, func() error {
-		code, output := r.look("altyn", "reconcile", "--in-flight", "1s", "--heal")
-		said = output
-		if code != 0 || !strings.Contains(output, " 0 are under way") {
-			return fmt.Errorf("altyn reconcile --heal: %d %s", code, output)
-		}
-		return nil
-	}); err != nil {
+	if err := r.site.Agree(r.Context()); err != nil {
 		r.Fatal(err)
 	}
-	r.Log(said)
 	if _, err := r.atRest(); err != nil {
 		r.Errorf("the books are wrong: %v", err)
 	}
-	for _, service := range []string{stack.Orders, stack.Payments} {
-		if code, output := r.look(service, "audit", "--load", "100"); code != 0 {
-			r.Errorf("%s audit: %d %s", service, code, output)
-		}
-	}
 }
 
-func setupRestorable(t *testing.T) *restorable {
+func setupRestorable(t *testing.T, service string) *restorable {
 	t.Helper()
-	services := stack.Instances(1, 1, 0)
-	for i := range services {
-		services[i].Env = append(services[i].Env, "ORDERS_HEAL_AFTER=2s", "PAYMENTS_HEAL_AFTER=1h")
+	site, err := drill.Start(t.Context(), drill.Options{Binaries: binaries, Kafka: localkafka.Embedded, NoSync: true,
+		Env: []string{"ORDERS_HEAL_AFTER=2s", "PAYMENTS_HEAL_AFTER=1h"}, Progress: func(line string) { t.Log(line) }})
+	if err != nil {
+		t.Fatal(err)
 	}
-	b := setup(t, localkafka.Embedded, services)
-	return &restorable{bundle: b, account: b.accounts(1, "100.00")[0], client: b.client}
+	b := adopt(t, site.Stack, site.Close, localkafka.Embedded)
+	if err := site.Backup(t.Context(), service); err != nil {
+		t.Fatal(err)
+	}
+	return &restorable{bundle: b, site: site, account: b.accounts(1, "100.00")[0]}
 }
 
 // Payments loses what it did since a moment: what the broker still has is settled once more, and orders follow what
 // payments now knows. No order that has failed or is cancelled takes money, and none takes it twice.
 func TestPaymentsIsRestored(t *testing.T) {
-	r := setupRestorable(t)
+	r := setupRestorable(t, stack.Payments)
 	manual := load.NewOrder{Amount: "10.00", Capture: contract.CaptureManual}
 	paid := r.place("paid", load.NewOrder{Amount: "10.00"})
 	confirmed, rejected := r.place("authorized", manual), r.place("authorized", manual)
@@ -195,7 +117,7 @@ func TestPaymentsIsRestored(t *testing.T) {
 	cancelled := r.place("paid", load.NewOrder{Amount: "10.00"})
 	failed := r.place("failed", load.NewOrder{Amount: "1000.00"})
 	r.has("50.00", "20.00")
-	at := r.save(stack.Payments)
+	at := time.Now()
 
 	// What the broker does not have is lost: what was done over HTTP.
 	if _, err := r.client.Confirm(t.Context(), uuid.NewString(), confirmed, ""); err != nil {
@@ -267,10 +189,10 @@ func TestPaymentsIsRestored(t *testing.T) {
 // Orders loses orders, cancellations and what became of payments since a moment: it has all of it again from the
 // broker, and a repeated request finds its order.
 func TestOrdersIsRestored(t *testing.T) {
-	r := setupRestorable(t)
+	r := setupRestorable(t, stack.Orders)
 	manual := load.NewOrder{Amount: "10.00", Capture: contract.CaptureManual}
 	confirmed, cancelled := r.place("authorized", manual), r.place("paid", load.NewOrder{Amount: "10.00"})
-	at := r.save(stack.Orders)
+	at := time.Now()
 
 	if _, err := r.client.Confirm(t.Context(), uuid.NewString(), confirmed, "6.00"); err != nil {
 		t.Fatal(err)
@@ -313,4 +235,38 @@ func TestOrdersIsRestored(t *testing.T) {
 		t.Errorf("the request with the key makes %+v, %v", repeated, err)
 	}
 	r.has("74.00", "0.00")
+}
+
+// Each database is lost under load and gets the state of a moment at random; then a standby takes over. The drill
+// itself checks what became of everything that clients were told.
+func TestDrill(t *testing.T) {
+	site, err := drill.Start(t.Context(), drill.Options{Binaries: binaries, Kafka: localkafka.Embedded, NoSync: true,
+		Progress: func(line string) { t.Log(line) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	adopt(t, site.Stack, site.Close, localkafka.Embedded)
+	if err := site.Store(t.Context(), 1000); err != nil {
+		t.Fatal(err)
+	}
+	under := drill.Load{Rate: 100, Duration: 2 * time.Second, Seed: rand.Uint64()}
+	t.Log("seed", under.Seed)
+	for _, lost := range []struct {
+		service string
+		lose    func(context.Context, string, drill.Load) (drill.Report, error)
+		gone    bool // something that was answered
+	}{
+		{stack.Orders, site.LoseAndRestore, false},
+		{stack.Payments, site.LoseAndRestore, true},
+		{stack.Payments, site.FailOverUnderLoad, false},
+	} {
+		report, err := lost.lose(t.Context(), lost.service, under)
+		if err != nil {
+			t.Fatalf("%s: %v", lost.service, err)
+		}
+		t.Log(report)
+		if report.Acts < 100 || lost.gone && (len(report.Gone) == 0 || report.Undone == 0 || report.Repeated == 0) {
+			t.Errorf("nothing was tried: %s", report)
+		}
+	}
 }

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -85,17 +84,7 @@ func setupOn(t *testing.T, broker stack.Kafka, services []stack.Service) *bundle
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &bundle{T: t, Stack: s, client: load.New(s.URL("gateway")), kind: broker.Kind}
-	t.Cleanup(func() {
-		b.client.Close()
-		if t.Failed() {
-			b.logs()
-		}
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	b.orders, b.payments = b.database("orders"), b.database("payments")
+	b := adopt(t, s, s.Close, broker.Kind)
 	if slices.ContainsFunc(services, func(s stack.Service) bool { return s.Program == stack.Issuer }) {
 		token, err := b.Token(t.Context(), "somebody", identity.DefaultTenant, load.Scopes()...)
 		if err != nil {
@@ -103,6 +92,23 @@ func setupOn(t *testing.T, broker stack.Kafka, services []stack.Service) *bundle
 		}
 		b.client = b.client.As(token)
 	}
+	return b
+}
+
+// adopt makes the bundle of a stack, which ends with the test.
+func adopt(t *testing.T, s *stack.Stack, end func() error, kind localkafka.Kind) *bundle {
+	t.Helper()
+	b := &bundle{T: t, Stack: s, client: load.New(s.URL("gateway")), kind: kind}
+	t.Cleanup(func() {
+		b.client.Close()
+		if t.Failed() {
+			b.logs()
+		}
+		if err := end(); err != nil {
+			t.Error(err)
+		}
+	})
+	b.orders, b.payments = b.database("orders"), b.database("payments")
 	return b
 }
 
@@ -140,23 +146,11 @@ func (b *bundle) books(options ...audit.Option) (audit.Report, error) {
 }
 
 // services are the programs that audit their own books.
-func (b *bundle) services() audit.Services {
-	cfg, err := b.Database(stack.Payments)
-	if err != nil {
-		b.Fatal(err)
-	}
-	return audit.Programs(binaries, cfg)
-}
+func (b *bundle) services() audit.Services { return audit.Of(b.Stack) }
 
 // verify runs payments verify.
 func (b *bundle) verify() error {
-	cfg, err := b.Database(stack.Payments)
-	if err != nil {
-		return err
-	}
-	command := exec.CommandContext(b.Context(), filepath.Join(binaries, stack.Payments), "verify")
-	command.Env = append(os.Environ(), "POSTGRES_HOST="+cfg.Host, fmt.Sprintf("POSTGRES_PORT=%d", cfg.Port))
-	if output, err := command.CombinedOutput(); err != nil {
+	if output, err := b.Command(b.Context(), stack.Payments, "verify").CombinedOutput(); err != nil {
 		return fmt.Errorf("payments verify: %w: %s", err, output)
 	}
 	return nil

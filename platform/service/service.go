@@ -103,6 +103,8 @@ type Program struct {
 	Archived []pg.Archived
 	// Erasure is how the command erase erases the personal data of an account.
 	Erasure func(account uuid.UUID) Erasure
+	// Acknowledged is SQL for what clients were told since a time: a line of text for each thing, the same ever after.
+	Acknowledged string
 	// Classify is the service's table from errors to problems; see httpserver.Options.
 	Classify func(error) *httpserver.Problem
 	// Render writes a problem in another protocol's form, if any; see httpserver.Options.
@@ -191,6 +193,7 @@ func New[T any](name, about string, of func(T) Program) config.Program {
 		restoredCommand(of),
 		eraseCommand(of),
 		archiveCommand(of),
+		goneCommand(of),
 		config.NewCommand("dead-letters",
 			"list the messages that could not be read, with the reasons, and which of them were put back",
 			func(ctx context.Context, cfg struct {

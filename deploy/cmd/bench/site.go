@@ -33,7 +33,6 @@ type site struct {
 
 	gateway, payments *load.Client
 	orders, billing   *sqlx.DB // the databases of orders and payments, as their owners
-	services          audit.Services
 	admin             *sqlx.DB // the server's database, as its superuser
 }
 
@@ -77,12 +76,9 @@ func start(ctx context.Context, tokens bool, limits []string, opts stack.Options
 		if *db, err = pg.OpenOwner(cfg); err != nil {
 			return nil, err
 		}
-		s.services = audit.Programs(opts.Binaries, cfg)
 	}
-	admin := running.Server().Admin()
-	// without a service's time limit: a checkpoint may take long
-	admin.Owner, admin.OwnerPassword = admin.User, admin.Password
-	s.admin, err = pg.OpenOwner(admin)
+	// Without a service's time limit: a checkpoint may take long.
+	s.admin, err = pg.OpenOwner(running.Server().Admin())
 	return s, err
 }
 
@@ -136,7 +132,7 @@ func (s *site) open(ctx context.Context, accounts int) (err error) {
 // audit checks the books and says what it found.
 func (s *site) audit(ctx context.Context) (string, error) {
 	began := time.Now()
-	books, err := audit.AtRest(ctx, s.orders, s.billing, s.services)
+	books, err := audit.AtRest(ctx, s.orders, s.billing, audit.Of(s.Stack))
 	if err != nil {
 		return "", fmt.Errorf("the books are wrong: %w", err)
 	}

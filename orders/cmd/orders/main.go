@@ -79,7 +79,8 @@ func newProgram(cfg Config) service.Program {
 		Migrations: postgres.Migrations(), Amounts: []string{"orders"},
 		Books: postgres.Books, Topics: topics, Reads: reads, Classify: api.Classify,
 		Restored: restored, Erasure: erasure, Archived: postgres.Archived,
-		Build: func(p *service.Process) error { return build(p, cfg.HealAfter) },
+		Acknowledged: postgres.Acknowledged,
+		Build:        func(p *service.Process) error { return build(p, cfg.HealAfter) },
 	}
 }
 

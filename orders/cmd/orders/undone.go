@@ -22,8 +22,9 @@ type Undone struct {
 func undoneCommand() config.Command {
 	c := config.NewCommand("undone", "list the orders of which payments, since it was restored, knows less than was said",
 		func(ctx context.Context, s Undone) error { return undone(ctx, os.Stdout, s) })
-	c.About = `Each line is an order that is no longer what its client was told: its ID, when it has changed, what it was
-and what it is, the account, the amount in minor units, and the tenant.`
+	c.About = `Each line is a step of an order away from what its client was told, which a later step may have brought
+back: its ID, when it has changed, what it was and what it became, the account, the amount in minor units, and the
+tenant.`
 	c.Examples = []string{"--since 2026-01-02T15:04:05Z"}
 	return c
 }

@@ -73,6 +73,13 @@ func (s *Store) Transitions(ctx context.Context, of order.Order) ([]order.Transi
 	return transitions, nil
 }
 
+// Acknowledged has a line for each order and each cancellation that was accepted since a time.
+const Acknowledged = `
+	SELECT format('order %s account %s, %s %s, tenant %s', id, account_id, amount, currency, tenant)
+	FROM orders WHERE created_at >= $1
+	UNION ALL
+	SELECT format('cancellation of order %s', order_id) FROM cancellations WHERE at >= $1`
+
 // Undone is a step that an order has taken because payments was restored, and that contradicts what was said before.
 type Undone struct {
 	order.Transition

@@ -89,7 +89,8 @@ func newProgram(cfg Config, retry inbox.Retry) service.Program {
 		Topics: topics, Reads: reads,
 		Classify: billing.Problem, Render: rpc.Render,
 		Restored: restored, Erasure: erasure, Archived: postgres.Archived,
-		Build: func(p *service.Process) error { return build(p, retry, cfg.HealAfter) },
+		Acknowledged: postgres.Acknowledged,
+		Build:        func(p *service.Process) error { return build(p, retry, cfg.HealAfter) },
 	}
 }
 

@@ -32,3 +32,9 @@ func BeginEpoch(ctx context.Context, owner *sqlx.DB, restoredTo time.Time) (numb
 	}
 	return number, nil
 }
+
+// Acknowledged has a line for each operation that has succeeded since a time.
+const Acknowledged = `
+	SELECT format('%s %s account %s, %s %s, key %s, tenant %s',
+		operation, id, account_id, amount, currency, to_json(key), tenant)
+	FROM operations WHERE status = 'success' AND settled_at >= $1 ORDER BY seq`
