@@ -42,9 +42,9 @@ func (s *site) parts(ctx context.Context, schema string) (all []Part, err error)
 		var parts []Part
 		if err := db.SelectContext(ctx, &parts, `
 			SELECT $1 || '.' || name AS name, bytes, coalesce(reads, 0) AS reads FROM (
-				SELECT schemaname, relname AS name, seq_scan AS reads,
+				SELECT schemaname::text, s.relname::text AS name, seq_scan AS reads,
 					pg_table_size(relid) - coalesce(pg_total_relation_size(nullif(reltoastrelid, 0)), 0) AS bytes
-				FROM pg_stat_user_tables JOIN pg_class ON pg_class.oid = relid
+				FROM pg_stat_user_tables s JOIN pg_class c ON c.oid = relid
 				UNION ALL
 				SELECT relnamespace::regnamespace::text, relname || ', out of line', 0, pg_total_relation_size(reltoastrelid)
 				FROM pg_class WHERE relkind = 'r' AND reltoastrelid <> 0
