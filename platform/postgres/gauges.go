@@ -57,8 +57,8 @@ func (c *gaugeCollector) Describe(descs chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect implements prometheus.Collector. A query can outlast its context: to cancel it, the driver connects once more,
-// to a server that may be frozen.
+// Collect implements prometheus.Collector. A query can outlast its context: to cancel it, the driver connects once
+// more, to a server that may be frozen.
 func (c *gaugeCollector) Collect(metrics chan<- prometheus.Metric) {
 	select {
 	case c.running <- struct{}{}:
