@@ -222,7 +222,7 @@ func TestMessagesAreReadAsTheyWereAccepted(t *testing.T) {
 		}
 	}
 	for _, bad := range []inbox.Stored{
-		{Kind: "withdraw", Body: `{"amount": "7"}`}, {Kind: "dance", Body: `{}`}, {Kind: Repetition, Body: `[]`},
+		{Kind: "withdraw", Body: `{"amount": "7"}`}, {Kind: Repetition, Body: `[]`},
 		{Kind: Unreadable, Body: `{"reason": "not an order"}`}, {Kind: Unreadable, Body: `7`},
 	} {
 		bad.ID, bad.AccountID = uuid.New(), account
@@ -237,6 +237,13 @@ func TestMessagesAreReadAsTheyWereAccepted(t *testing.T) {
 		got, err := codec{}.Decode(bad)
 		if err != nil || got.Kind() != ledger.KindRefusal || got.ID != bad.ID || got.AccountID != account || !got.Discarded {
 			t.Errorf("%s %s, discarded, is read as %+v, %v", bad.Kind, bad.Body, got, err)
+		}
+	}
+	// What a later version has stored is for it to read, or to give up.
+	for _, newer := range []inbox.Stored{{Kind: "dance", Body: `{}`}, {Kind: "dance", Body: `{}`, Discarded: true},
+		{Kind: Repetition, Body: `{"kind": "dance", "payload": {}}`}, {Kind: Kept, Body: `{}`}} {
+		if got, err := (codec{}).Decode(newer); !errors.Is(err, inbox.ErrUnknown) {
+			t.Errorf("%s %s is read as %+v, %v", newer.Kind, newer.Body, got, err)
 		}
 	}
 }
