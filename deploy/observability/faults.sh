@@ -248,7 +248,7 @@ declare -A alert=(
 	[postgres_paused]=DatabaseAway [issuer_paused]=IssuerAway
 	[payments_gone]=ServiceDown [orders_gone]=ServiceDown [gateway_gone]=ServiceDown [orders_crash]=ServiceRestarts
 	[kafka_killed]=none [postgres_killed]=none
-	[payments_slow]=OrdersLate [orders_slow]=OrdersLate [gateway_slow]=OrdersLate [kafka_slow]=OrdersLate [postgres_slow]=OrdersLate
+	[payments_slow]=ServiceSlow [orders_slow]=ServiceSlow [gateway_slow]=ServiceSlow [kafka_slow]=OrdersLate [postgres_slow]=OrdersLate
 	[lock_held]=LockHeld [statements_slow]=SettlementSlow [poisoned]=AccountsParked [relay_frozen]=OutboxStuck
 	[balance_edited]=BooksWrong [old_version]=VersionsDiffer [dead_letter]=DeadLetters
 	[topic_deleted]=PartitionRefuses [message_refused]=OutboxParked [event_parked]=EventsParked
