@@ -124,6 +124,7 @@ balance_edited_end() { # with the entry that was written meanwhile
 old_version() {
 	cp .altyn/bin/payments "$work/payments"
 	go build -ldflags '-X github.com/altyn-pay/altyn/platform/config.revision=older' -o .altyn/bin/ ./payments/cmd/payments
+	begin=$SECONDS
 	signal KILL payments-worker
 }
 old_version_end() { cp "$work/payments" .altyn/bin/payments.new; mv .altyn/bin/payments.new .altyn/bin/payments; signal TERM payments-worker; }
