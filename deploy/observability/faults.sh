@@ -252,7 +252,7 @@ declare -A alert=(
 	[payments_slow]=ServiceSlow [orders_slow]=ServiceSlow [gateway_slow]=ServiceSlow [kafka_slow]=OrdersLate [postgres_slow]=OrdersLate
 	[lock_held]=LockHeld [statements_slow]=SettlementSlow [poisoned]=AccountsParked [relay_frozen]=OutboxStuck
 	[balance_edited]=BooksWrong [old_version]=VersionsDiffer [dead_letter]=DeadLetters
-	[topic_deleted]=PartitionRefuses [message_refused]=OutboxParked [event_parked]=EventsParked
+	[topic_deleted]=none [message_refused]=OutboxParked [event_parked]=EventsParked
 	[transaction_open]=ConsumerStuck [no_leader]=PartitionRefuses
 	[outbox_full]=OutboxFull [pool_exhausted]=PoolExhausted [certificate_ends]=CertificateExpires
 	[certificate_ended]=CertificateExpires [clock_wrong]=ClockSkew [disk_full]=DiskFills [services_disagree]=ServicesDisagree)
