@@ -299,8 +299,8 @@ func (s *Site) account(t *testing.T) uuid.UUID {
 	return accounts[0]
 }
 
-// Of three brokers, of which two must have each message, one is killed, and PostgreSQL is lost under load: nothing
-// that was acknowledged is.
+// Of three brokers, of which two must have each message, one is cut off from the others and one is killed, and
+// PostgreSQL is lost under load: nothing that was acknowledged is.
 func TestABrokerAndThePrimaryAreLost(t *testing.T) {
 	if err := localkafka.ApacheAvailable(t.Context()); err != nil {
 		t.Skipf("NOT RUN on three brokers of Apache Kafka, which needs Java 17 and Maven: %v", err)
@@ -310,7 +310,8 @@ func TestABrokerAndThePrimaryAreLost(t *testing.T) {
 	var injections []Injection
 	for _, fault := range s.Faults() {
 		// Each broker leads some of the partitions.
-		if fault.Kind == Lost || fault.Kind == Killed && fault.Of == stack.Brokers(kafka)[1] {
+		if fault.Kind == Lost || fault.Kind == Killed && fault.Of == stack.Brokers(kafka)[1] ||
+			fault.String() == "cut: brokers to kafka, both ways" {
 			injections = append(injections, Injection{Fault: fault, Lasts: time.Second, Pause: 2 * time.Second})
 		}
 	}

@@ -218,13 +218,26 @@ func Kinds() []Kind { return []Kind{Killed, Lost, Paused, Cut, Full, Wrong} }
 // steps are by how much a clock becomes wrong. Kafka refuses messages of more than an hour ahead.
 var steps = []time.Duration{time.Hour, -time.Hour, 2 * time.Hour, -time.Minute}
 
+// restartTries bounds the tries to start a server on a machine that has too much to do to start it in time.
+const restartTries = 3
+
+// again starts a part again.
+func (s *Site) again(name string) (err error) {
+	for range restartTries {
+		if err = s.Restart(name); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
 // Faults lists all faults that the site can have, always in the same order.
 func (s *Site) Faults() (faults []Fault) {
 	for _, part := range s.Parts() {
 		name := part.Name
 		faults = append(faults,
 			Fault{Killed, name, "", func() (func() error, error) {
-				return func() error { return s.Restart(name) }, s.Kill(name)
+				return func() error { return s.again(name) }, s.Kill(name)
 			}},
 			Fault{Paused, name, "", func() (func() error, error) { return s.Pause(name) }})
 		if disk := s.disks[name]; disk != nil {

@@ -33,8 +33,8 @@ type Options struct {
 	// Changed is told of all parts when one has started or ended; may be nil. It must not start or stop any.
 	Changed func([]Part)
 	// Link, if not nil, is asked for the address by which an instance of a service reaches another part, which listens on
-	// addr: that of a proxy, or addr. It is called once for each pair, before anything has started. Instances reach a
-	// broker through it only where that is Apache Kafka.
+	// addr: that of a proxy, or addr. It is called once for each pair, before anything has started; and for each of
+	// several brokers with OtherBrokers. Only Apache Kafka is reached through it.
 	Link func(from, to, addr string) (string, error)
 }
 

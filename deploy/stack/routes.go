@@ -16,6 +16,9 @@ type routes struct {
 	services map[string]string // by their own addresses
 }
 
+// OtherBrokers are, for Options.Link, the brokers that copy what another one has.
+const OtherBrokers = "brokers"
+
 // findRoutes asks Options.Link for the addresses of all pairs. For each instance of a service each broker gets a
 // listener of its own, since a broker tells its clients itself where it is to be reached.
 func (s *Stack) findRoutes() error {
@@ -28,6 +31,14 @@ func (s *Stack) findRoutes() error {
 	link := func(from, to, addr string) string {
 		by, err := s.opts.Link(from, to, addr)
 		errs = append(errs, err)
+		return by
+	}
+	listen := func(from, broker string) (by string) {
+		port, err := FreePort()
+		errs = append(errs, err)
+		by = link(from, broker, loopbackAddr(port))
+		s.listeners[broker] = append(s.listeners[broker], localkafka.Listener{
+			Port: port, Advertised: by, Brokers: from == OtherBrokers})
 		return by
 	}
 	for _, service := range s.opts.Services {
@@ -46,16 +57,16 @@ func (s *Stack) findRoutes() error {
 			if s.opts.Kafka.Kind != localkafka.Apache {
 				break
 			}
-			for i := range s.opts.Kafka.Brokers {
-				port, err := FreePort()
-				errs = append(errs, err)
-				broker := nth(KafkaName, i)
-				by := link(service.Name, broker, loopbackAddr(port))
-				s.listeners[broker] = append(s.listeners[broker], localkafka.Listener{Port: port, Advertised: by})
-				r.brokers = append(r.brokers, by)
+			for _, broker := range Brokers(s.opts.Kafka) {
+				r.brokers = append(r.brokers, listen(service.Name, broker))
 			}
 		}
 		s.routes[service.Name] = r
+	}
+	if brokers := Brokers(s.opts.Kafka); len(brokers) > 1 {
+		for _, broker := range brokers {
+			listen(OtherBrokers, broker)
+		}
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("links between the parts: %w", err)

@@ -207,12 +207,15 @@ func (a *apache) properties(port uint16, data string) []byte {
 	}
 	controller := local.Address(a.node.Controllers[a.node.ID-1])
 	listeners := fmt.Sprintf("CLIENTS://%s,CONTROLLER://%s", local.Address(port), controller)
-	advertised, protocols := listeners, "CONTROLLER:PLAINTEXT,CLIENTS:"+protocol
+	advertised, protocols, brokers := listeners, "CONTROLLER:PLAINTEXT,CLIENTS:"+protocol, "CLIENTS"
 	for i, l := range a.listeners {
 		name := fmt.Sprintf("CLIENTS%d", i+2)
 		listeners += "," + name + "://" + local.Address(l.Port)
 		advertised += "," + name + "://" + l.Advertised
 		protocols += "," + name + ":" + protocol
+		if l.Brokers {
+			brokers = name
+		}
 	}
 	quorum := "controller.quorum.bootstrap.servers=" + controller
 	if !a.alone() {
@@ -229,7 +232,7 @@ node.id=%[1]d
 listeners=%[3]s
 advertised.listeners=%[4]s
 controller.listener.names=CONTROLLER
-inter.broker.listener.name=CLIENTS
+inter.broker.listener.name=%[11]s
 listener.security.protocol.map=%[5]s
 log.dirs=%[6]s
 auto.create.topics.enable=false
@@ -245,7 +248,7 @@ transaction.state.log.min.isr=%[8]d
 share.coordinator.state.topic.replication.factor=%[7]d
 share.coordinator.state.topic.min.isr=%[8]d
 %[10]s`, a.node.ID, quorum, listeners, advertised, protocols, data, replicas, replicas/2+1, offsetsRetentionMinutes,
-		access)
+		access, brokers)
 }
 
 // withUsers has clients authenticate, and allows them what ACLs allow. ANONYMOUS is the broker to its own controller.

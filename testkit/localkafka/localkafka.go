@@ -81,6 +81,7 @@ type Node struct {
 type Listener struct {
 	Port       uint16 // on 127.0.0.1
 	Advertised string // host:port
+	Brokers    bool   // the other brokers of the cluster are such clients
 }
 
 // MaxReplicas is how many brokers of a cluster keep what Kafka itself stores, and should keep a partition.
