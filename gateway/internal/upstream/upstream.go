@@ -80,13 +80,10 @@ const (
 	passes
 )
 
-// pass is the one in which a request of that time, in Unix nanoseconds, goes to the address. It is none for an address
-// that was put aside since: by this request, or by one a moment ago.
+// pass is the one in which a request of that time goes to the address.
 func (a *address) pass(now int64) int {
-	switch until := a.asideUntil.Load(); {
-	case until > now+int64(asideFor):
-		return passes
-	case until > now:
+	switch {
+	case a.asideUntil.Load() > now:
 		return passAside
 	case a.unready.Load():
 		return passUnready
@@ -192,13 +189,19 @@ func (u *Upstream) RoundTrip(request *http.Request) (*http.Response, error) {
 	host, err := request.Host, ErrNoAddress
 	now := sinceStart()
 	addresses := *u.addresses.Load()
+	// Looked at once, so that an address which becomes ready or is put aside meanwhile is tried all the same, and once.
+	var few [8]int
+	pass := few[:0]
+	for _, a := range addresses {
+		pass = append(pass, a.pass(now))
+	}
 	first, again := int(u.turn.Add(1)), false
 	for i := range passes * len(addresses) {
-		a := addresses[(first+i)%len(addresses)]
-		pass := a.pass(now)
-		if pass != i/len(addresses) {
+		n := (first + i) % len(addresses)
+		if pass[n] != i/len(addresses) {
 			continue
 		}
+		a := addresses[n]
 		if again && request.GetBody != nil { // http.Transport may have read it, on a kept connection that was closed
 			request.Body, _ = request.GetBody()
 		}
@@ -209,7 +212,7 @@ func (u *Upstream) RoundTrip(request *http.Request) (*http.Response, error) {
 		if !errors.As(failure, &dial) || request.Context().Err() != nil {
 			return response, failure
 		}
-		if pass != passAside {
+		if pass[n] != passAside {
 			err = failure
 		}
 		if a.asideUntil.Swap(sinceStart()+int64(asideFor)) <= now {

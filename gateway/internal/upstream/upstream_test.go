@@ -205,7 +205,7 @@ func TestAnInstanceIsBackBeforeItsTime(t *testing.T) {
 	defer upstream.Close()
 	addresses := *upstream.addresses.Load()
 	for _, a := range addresses {
-		a.asideUntil.Store(time.Now().Add(asideFor).UnixNano())
+		a.asideUntil.Store(sinceStart() + int64(time.Hour))
 	}
 	s := &service{Upstream: upstream}
 	for range 4 {
