@@ -80,7 +80,13 @@ func setup(t *testing.T, kind localkafka.Kind, services []stack.Service) *bundle
 
 func setupOn(t *testing.T, broker stack.Kafka, services []stack.Service) *bundle {
 	t.Helper()
-	s, err := stack.Start(t.Context(), stack.Options{Binaries: binaries, Kafka: broker, Services: services})
+	return setupOf(t, binaries, broker, services)
+}
+
+// setupOf is setupOn with the programs of a folder.
+func setupOf(t *testing.T, programs string, broker stack.Kafka, services []stack.Service) *bundle {
+	t.Helper()
+	s, err := stack.Start(t.Context(), stack.Options{Binaries: programs, Kafka: broker, Services: services})
 	if err != nil {
 		t.Fatal(err)
 	}
