@@ -257,6 +257,7 @@ func (t truth) named(restored string, acts []Act, said map[uuid.UUID]state, gone
 		now, ok := t.orders[id]
 		switch {
 		case !ok, was.Status == "pending", was.Status == "cancelling":
+		case was.Status == "authorized" && now.Status != "pending": // it has gone on, as its client asked or money allowed
 		case now.Status == was.Status && now.Captured >= was.Captured && now.Refunded >= was.Refunded:
 		default:
 			n++
