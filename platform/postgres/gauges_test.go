@@ -40,9 +40,12 @@ func TestCollectorsTellOfTheDatabase(t *testing.T) {
 	if clock := value("altyn_postgres_clock_seconds") - float64(time.Now().Unix()); clock < -10 || clock > 10 {
 		t.Errorf("the server's clock is %v s ahead", clock)
 	}
-	waits, open := value("altyn_postgres_lock_wait_seconds"), value("go_sql_in_use_connections")
-	if waits != 0 || open != 0 {
-		t.Errorf("a statement waits for %v s; %v connections are in use", waits, open)
+	if waits := value("altyn_postgres_lock_wait_seconds"); waits != 0 {
+		t.Errorf("a statement waits for %v s", waits)
+	}
+	// The scrape itself asks the database meanwhile.
+	if open := value("go_sql_in_use_connections"); open > 1 {
+		t.Errorf("%v connections are in use", open)
 	}
 
 	// Of two transactions that take the same lock, the second one waits.
