@@ -24,8 +24,27 @@ type Clock struct {
 	seen atomic.Pointer[sight]
 }
 
-// sight is the server's time, and when that was here.
-type sight struct{ server, here time.Time }
+// sight is the server's time, when that was here, and by how much it may be wrong.
+type sight struct {
+	server, here time.Time
+	doubt        time.Duration
+}
+
+// drift is how fast two clocks may run apart: 100 millionths, more than those of servers do.
+const drift = 10_000
+
+// at is the server's time at a later moment here.
+func (s sight) at(here time.Time) (server time.Time, doubt time.Duration) {
+	passed := here.Sub(s.here)
+	return s.server.Add(passed), s.doubt + passed/drift
+}
+
+// tells reports whether a sight tells more than an earlier one: it is nearer to the truth, or both cannot be true,
+// since the server's clock was set, or it is another server.
+func (s sight) tells(earlier sight) bool {
+	server, doubt := earlier.at(s.here)
+	return s.doubt <= doubt || s.server.Sub(server).Abs() > s.doubt+doubt
+}
 
 // NewClock makes a clock. Until its first look it tells this machine's time.
 func NewClock(db *sqlx.DB, log *slog.Logger) *Clock { return &Clock{db: db, log: log} }
@@ -36,25 +55,27 @@ func (c *Clock) Now() time.Time {
 	if s == nil {
 		return time.Now().UTC()
 	}
-	return s.server.Add(time.Since(s.here))
+	server, _ := s.at(time.Now())
+	return server
 }
 
-// longLook is a look that says less than an earlier one: something stood still meanwhile.
-const longLook = time.Second
+// looks is how often a Clock looks at a time. The quickest look counts: a busy machine makes some slow.
+const looks = 5
 
-// Look looks at the server's clock, which was read in the middle of the time that this took.
+// Look looks at the server's clock, which was read at some time between question and answer.
 func (c *Clock) Look(ctx context.Context) error {
-	var s sight
-	begin := time.Now()
-	if err := c.db.GetContext(ctx, &s.server, `SELECT clock_timestamp()`); err != nil {
-		return fmt.Errorf("look at the database's clock: %w", err)
+	for range looks {
+		var server time.Time
+		begin := time.Now()
+		if err := c.db.GetContext(ctx, &server, `SELECT clock_timestamp()`); err != nil {
+			return fmt.Errorf("look at the database's clock: %w", err)
+		}
+		half := time.Since(begin) / 2
+		s := sight{server.UTC(), begin.Add(half), half}
+		if seen := c.seen.Load(); seen == nil || s.tells(*seen) {
+			c.seen.Store(&s)
+		}
 	}
-	took := time.Since(begin)
-	if took > longLook && c.seen.Load() != nil {
-		return nil
-	}
-	s.server, s.here = s.server.UTC(), begin.Add(took/2)
-	c.seen.Store(&s)
 	return nil
 }
 
