@@ -490,10 +490,10 @@ func (s *explained) brokerAway() {
 	for _, table := range []string{"outbox", "outbox_waiting"} {
 		s.orders.MustExec(`UPDATE ` + table + ` SET ` + age)
 	}
-	// As long as it was, and nothing that payments knows.
+	// As long as it was, and without what payments needs. What it does not know, it would keep for a later version.
 	changed := int64(0)
 	for _, table := range []string{"outbox", "outbox_waiting"} {
-		result := s.orders.MustExec(`UPDATE `+table+` SET messages = replace(messages, '"automatic"', '"automatik"')
+		result := s.orders.MustExec(`UPDATE `+table+` SET messages = replace(messages, '"capture"', '"capturf"')
 			WHERE position($1 IN messages) > 0`, dead.String())
 		n, err := result.RowsAffected()
 		if err != nil {

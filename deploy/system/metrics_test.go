@@ -17,6 +17,7 @@ var elsewhere = []string{
 	"altyn_orders_announced_again_total",         // with the first order that takes too long
 	"altyn_reconcile_timestamp_seconds",          // in the file of altyn reconcile --metrics
 	"altyn_reconcile_wrong_orders",
+	"altyn_traces_dropped_spans_total", // where traces are exported
 }
 
 // watched expects each metric that the rules and dashboards ask for on the operators' plane of one of the instances.
