@@ -68,14 +68,9 @@ func (c *gaugeCollector) Collect(metrics chan<- prometheus.Metric) {
 	answer := make(chan []float64, 1)
 	go func() {
 		defer close(answer)
-		defer func() { <-c.running }()
-		ctx, cancel := context.WithTimeout(context.Background(), gaugesTimeout)
-		defer cancel()
-		values, into := make([]float64, len(c.descs)), make([]any, len(c.descs))
-		for i := range values {
-			into[i] = &values[i]
-		}
-		if c.db.QueryRowxContext(ctx, c.query).Scan(into...) == nil {
+		values, err := c.values()
+		<-c.running // before the answer: a scrape that follows at once finds the slot free
+		if err == nil {
 			answer <- values
 		}
 	}()
@@ -88,4 +83,16 @@ func (c *gaugeCollector) Collect(metrics chan<- prometheus.Metric) {
 		}
 	case <-timer.C:
 	}
+}
+
+// values runs the query.
+func (c *gaugeCollector) values() ([]float64, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), gaugesTimeout)
+	defer cancel()
+	values, into := make([]float64, len(c.descs)), make([]any, len(c.descs))
+	for i := range values {
+		into[i] = &values[i]
+	}
+	err := c.db.QueryRowxContext(ctx, c.query).Scan(into...)
+	return values, err
 }
