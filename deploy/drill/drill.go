@@ -111,22 +111,33 @@ func (s *Site) settled(ctx context.Context) error {
 	})
 }
 
+// come has clients come until leave is called, which waits for them and may be called again.
+func (s *Site) come(ctx context.Context, l Load) (t *traffic, leave func() error, err error) {
+	if t, err = s.newTraffic(ctx, l.Seed); err != nil {
+		return nil, nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var clients errgroup.Group
+	clients.Go(func() error { return t.run(ctx, l.Rate) })
+	return t, func() error {
+		cancel()
+		return clients.Wait()
+	}, nil
+}
+
 // LoseAndRestore has a service's database get the state of a moment at random within the load, and checks what became
 // of everything.
 func (s *Site) LoseAndRestore(ctx context.Context, service string, l Load) (Report, error) {
 	report := Report{Database: service}
-	t, err := s.newTraffic(ctx, l.Seed)
+	if err := s.Backup(ctx, service); err != nil {
+		return report, err
+	}
+	t, leave, err := s.come(ctx, l)
 	if err != nil {
 		return report, err
 	}
 	defer t.close()
-	if err := s.Backup(ctx, service); err != nil {
-		return report, err
-	}
-	coming, leave := context.WithCancel(ctx)
-	defer leave()
-	var traffic errgroup.Group
-	traffic.Go(func() error { return t.run(coming, l.Rate) })
+	defer func() { _ = leave() }()
 	part := l.part()
 	s.progress(fmt.Sprintf("%.0f clients come per second for %s", l.Rate, l.Duration))
 	stage.Wait(ctx, part)
@@ -137,8 +148,7 @@ func (s *Site) LoseAndRestore(ctx context.Context, service string, l Load) (Repo
 	if err := s.step("1 stop "+service, func() error { return s.Stop(service) }); err != nil {
 		return report, err
 	}
-	leave()
-	if err := traffic.Wait(); err != nil {
+	if err := leave(); err != nil {
 		return report, err
 	}
 	said, err := s.orders(ctx, t)
@@ -152,13 +162,14 @@ func (s *Site) LoseAndRestore(ctx context.Context, service string, l Load) (Repo
 	if service == stack.Orders {
 		other = stack.Payments
 	}
-	traffic.Go(func() error { return t.visits(beside, other) })
+	var visitors errgroup.Group
+	visitors.Go(func() error { return t.visits(beside, other) })
 	if err := s.Restore(ctx, service, report.Moment); err != nil {
 		return report, err
 	}
 	report.Answers = total(s.Steps[first:])
 	over()
-	if err := traffic.Wait(); err != nil {
+	if err := visitors.Wait(); err != nil {
 		return report, err
 	}
 	if err := s.Agree(ctx); err != nil {
@@ -233,18 +244,15 @@ func (s *Site) repeat(ctx context.Context, t *traffic, report *Report) error {
 // over: nothing that was answered is gone.
 func (s *Site) FailOverUnderLoad(ctx context.Context, service string, l Load) (Report, error) {
 	report := Report{Database: service}
-	t, err := s.newTraffic(ctx, l.Seed)
+	if err := s.Standby(ctx, service); err != nil {
+		return report, err
+	}
+	t, leave, err := s.come(ctx, l)
 	if err != nil {
 		return report, err
 	}
 	defer t.close()
-	if err := s.Standby(ctx, service); err != nil {
-		return report, err
-	}
-	coming, leave := context.WithCancel(ctx)
-	defer leave()
-	var traffic errgroup.Group
-	traffic.Go(func() error { return t.run(coming, l.Rate) })
+	defer func() { _ = leave() }()
 	part := l.part()
 	stage.Wait(ctx, part)
 	first := len(s.Steps)
@@ -256,8 +264,7 @@ func (s *Site) FailOverUnderLoad(ctx context.Context, service string, l Load) (R
 	}
 	report.Answers = total(s.Steps[first:])
 	stage.Wait(ctx, l.Duration-part)
-	leave()
-	if err := errors.Join(traffic.Wait(), s.Agree(ctx)); err != nil {
+	if err := errors.Join(leave(), s.Agree(ctx)); err != nil {
 		return report, err
 	}
 	report.Steps, report.Acts = s.Steps[first:], len(t.acts)

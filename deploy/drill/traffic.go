@@ -77,8 +77,11 @@ func (s *Site) newTraffic(ctx context.Context, seed uint64) (*traffic, error) {
 	if t.producer, err = kafka.NewProducer(cfg, slog.New(slog.DiscardHandler), prometheus.NewRegistry()); err != nil {
 		return nil, err
 	}
-	t.accounts, err = t.client.Accounts(ctx, accounts, clients, decimal(funded), currency)
-	return t, err
+	if t.accounts, err = t.client.Accounts(ctx, accounts, clients, decimal(funded), currency); err != nil {
+		t.close()
+		return nil, err
+	}
+	return t, nil
 }
 
 func (t *traffic) close() {

@@ -151,17 +151,13 @@ func (t truth) sums(traffic *traffic) error {
 		Act
 		confirmed, refunded int64
 		steps               int // that ended its hold
-		cancelled           bool
 	}
 	wishes := map[uuid.UUID]*wish{}
 	for _, a := range traffic.acts {
 		there := t.has(a)
 		w := wishes[a.Order]
-		switch a.What {
-		case order:
+		if a.What == order {
 			wishes[a.Order] = &wish{Act: a}
-		case cancel:
-			w.cancelled = true
 		}
 		if !there {
 			continue

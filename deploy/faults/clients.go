@@ -157,41 +157,40 @@ func (c *client) work(ctx context.Context, done <-chan struct{}) error {
 		c.deposit, c.deposit, c.withdraw, c.withdraw, c.transfer, c.transfer, c.transfer, c.hold, c.hold,
 		c.automatic, c.automatic, c.automatic, c.manual, c.manual, c.manual, c.waiting, c.goods,
 	}
-	for {
-		select {
-		case <-done:
-			return nil
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-time.After(c.some(pause)):
-		}
-		if err := things[c.random.IntN(len(things))](ctx); err != nil {
-			return err
-		}
-	}
+	return c.repeat(ctx, done, func() error { return things[c.random.IntN(len(things))](ctx) })
 }
 
 // watch looks at accounts and orders until done is closed.
 func (c *client) watch(ctx context.Context, done <-chan struct{}) error {
-	for {
-		select {
-		case <-done:
-			return nil
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-time.After(c.some(pause)):
+	return c.repeat(ctx, done, func() error {
+		if err := c.balance(ctx, c.random.IntN(accountsOfEach)); err != nil {
+			return err
 		}
-		err := c.balance(ctx, c.random.IntN(accountsOfEach))
 		c.mu.Lock()
 		var some *order
 		if n := len(c.orders); n > 0 {
 			some = c.orders[n-1-c.random.IntN(min(n, 2*clientsOfEach))]
 		}
 		c.mu.Unlock()
-		if some != nil && err == nil {
-			_, err = c.see(ctx, some, "")
+		if some == nil {
+			return nil
 		}
-		if err != nil {
+		_, err := c.see(ctx, some, "")
+		return err
+	})
+}
+
+// repeat does something again and again, with pauses, until done is closed.
+func (c *client) repeat(ctx context.Context, done <-chan struct{}, do func() error) error {
+	for {
+		select {
+		case <-done:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(c.some(pause)):
+		}
+		if err := do(); err != nil {
 			return err
 		}
 	}

@@ -47,17 +47,11 @@ and run again.`
 }
 
 func archive(ctx context.Context, out io.Writer, p Program, s Archive) error {
-	if err := p.checkDatabase(ownerPassword); err != nil {
-		return err
-	}
-	db, err := pg.OpenOwner(p.Config.Postgres.Defaults(p.Name))
+	db, err := p.openOwner(ctx)
 	if err != nil {
 		return err
 	}
 	defer db.Close()
-	if err := pg.CheckSchema(ctx, db, p.Migrations...); err != nil {
-		return err
-	}
 	const every = 2 * time.Second
 	told := time.Now()
 	for {

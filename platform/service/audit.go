@@ -10,7 +10,6 @@ import (
 
 	"github.com/altyn-pay/altyn/platform/audit"
 	"github.com/altyn-pay/altyn/platform/config"
-	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 // Audit is the settings of the command audit.
@@ -43,7 +42,7 @@ code is 0 if nothing is wrong, 1 if something is, and 2 if it could not look.`
 
 // AuditBooks audits a service's books and prints what is wrong.
 func AuditBooks(ctx context.Context, out io.Writer, p Program, s Audit) error {
-	db, err := pg.Open(p.Config.Postgres.Defaults(p.Name))
+	db, err := p.open()
 	if err != nil {
 		return config.Unseen{Err: err}
 	}

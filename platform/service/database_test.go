@@ -39,11 +39,18 @@ func TestDefaultPasswords(t *testing.T) {
 		if !test.refused {
 			continue
 		}
-		for command, variable := range map[string]string{"serve": "POSTGRES_PASSWORD", "migrate": "POSTGRES_OWNER_PASSWORD"} {
+		for command, variable := range map[string]string{
+			"serve": servicePassword, "audit": servicePassword, "put-back --reason mended": servicePassword,
+			"migrate": ownerPassword, "archive --older 1h": ownerPassword,
+			"erase --account 0198c5a7-5f6e-7c3e-9d57-3f1f6a0f8e11 --reason asked": ownerPassword,
+			"restored --to 2026-01-02T15:04:05Z --reason lost":                    ownerPassword,
+			"gone --since 2026-01-02T15:04:05Z --lost 127.0.0.1:5433":             ownerPassword,
+		} {
 			var said strings.Builder
 			program.Env = map[string]string{"POSTGRES_HOST": test.host}
 			program.Stderr = &said
-			if code := program.Run(t.Context(), []string{command}); code != 2 || !strings.Contains(said.String(), variable) {
+			code := program.Run(t.Context(), strings.Fields(command))
+			if code != 2 || !strings.Contains(said.String(), variable) {
 				t.Errorf("%s: exit code %d, %s", command, code, &said)
 			}
 		}

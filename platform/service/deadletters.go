@@ -21,7 +21,6 @@ import (
 	"github.com/altyn-pay/altyn/platform/identity"
 	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/platform/kafka/inspect"
-	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 // screen is how many lines are laid out at a time.
@@ -161,7 +160,7 @@ func putBack(ctx context.Context, out io.Writer, program Program, settings Retur
 	if err != nil {
 		return err
 	}
-	db, err := pg.Open(program.Config.Postgres.Defaults(program.Name))
+	db, err := program.open()
 	if err != nil {
 		return err
 	}

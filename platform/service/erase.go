@@ -69,21 +69,15 @@ erased, and 1 if something has to come to its end first, which is named.`
 
 // EraseAccount erases the personal data of an account and prints what is left.
 func EraseAccount(ctx context.Context, out io.Writer, p Program, s Erase) error {
-	if err := p.checkDatabase(ownerPassword); err != nil {
-		return err
-	}
 	who, err := s.Operator.Identify(ctx, p.Config.Auth, p.logger())
 	if err != nil {
 		return err
 	}
-	db, err := pg.OpenOwner(p.Config.Postgres.Defaults(p.Name))
+	db, err := p.openOwner(ctx)
 	if err != nil {
 		return err
 	}
 	defer db.Close()
-	if err := pg.CheckSchema(ctx, db, p.Migrations...); err != nil {
-		return err
-	}
 	act, err := actions.New(who, actions.Erase, s.Account.String(), s.Operator.Reason, struct{}{})
 	if err != nil {
 		return err

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/altyn-pay/altyn/platform/config"
-	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 // Gone is the settings of the command gone.
@@ -66,17 +65,16 @@ know.`
 const settling = time.Minute
 
 func gone(ctx context.Context, out io.Writer, p Program, s Gone) error {
-	cfg := p.Config.Postgres.Defaults(p.Name)
 	kept := map[string]bool{}
-	if err := acknowledged(ctx, cfg, p.Acknowledged, s.Since.Time, func(line string) error {
+	if err := acknowledged(ctx, p, s.Since.Time, func(line string) error {
 		kept[line] = true
 		return nil
 	}); err != nil {
 		return err
 	}
-	cfg.Host, cfg.Port = s.Lost.Host, s.Lost.Port
+	p.Config.Postgres.Host, p.Config.Postgres.Port = s.Lost.Host, s.Lost.Port
 	n := 0
-	if err := acknowledged(ctx, cfg, p.Acknowledged, s.Since.Time, func(line string) error {
+	if err := acknowledged(ctx, p, s.Since.Time, func(line string) error {
 		if kept[line] {
 			return nil
 		}
@@ -90,17 +88,16 @@ func gone(ctx context.Context, out io.Writer, p Program, s Gone) error {
 	return err
 }
 
-// acknowledged calls each with a line for what a database has since a moment.
-func acknowledged(ctx context.Context, cfg pg.Config, query string, since time.Time,
-	each func(line string) error) error {
-	db, err := pg.OpenOwner(cfg) // whose statements may take long
+// acknowledged calls each with a line for what a program's database has since a moment.
+func acknowledged(ctx context.Context, p Program, since time.Time, each func(line string) error) error {
+	db, err := p.openOwner(ctx) // whose statements may take long
 	if err != nil {
 		return err
 	}
 	defer db.Close()
-	rows, err := db.QueryContext(ctx, query, since.Add(-settling))
+	rows, err := db.QueryContext(ctx, p.Acknowledged, since.Add(-settling))
 	if err != nil {
-		return fmt.Errorf("read what %s has: %w", cfg.Address(), err)
+		return fmt.Errorf("read what %s has: %w", p.Config.Postgres.Address(), err)
 	}
 	defer rows.Close()
 	for rows.Next() {

@@ -14,7 +14,6 @@ import (
 	"github.com/altyn-pay/altyn/platform/config"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/kafka/inspect"
-	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 // Restored is the settings of the command restored.
@@ -81,21 +80,15 @@ and payments to agree.`
 }
 
 func restored(ctx context.Context, out io.Writer, p Program, s Restored) error {
-	if err := p.checkDatabase(ownerPassword); err != nil {
-		return err
-	}
 	who, err := s.Operator.Identify(ctx, p.Config.Auth, p.logger())
 	if err != nil {
 		return err
 	}
-	db, err := pg.OpenOwner(p.Config.Postgres.Defaults(p.Name))
+	db, err := p.openOwner(ctx)
 	if err != nil {
 		return err
 	}
 	defer db.Close()
-	if err := pg.CheckSchema(ctx, db, p.Migrations...); err != nil {
-		return err
-	}
 	act, err := actions.New(who, actions.Restored, contract.Time(s.To.Time).String(), s.Operator.Reason, struct{}{})
 	if err != nil {
 		return err
