@@ -44,7 +44,7 @@ type Facts struct {
 	// messages about it that payments has accepted and that have not taken effect, oldest first
 	Queued []Queued `json:"queued,omitempty"`
 	Stop   *Stop    `json:"stop,omitempty"`
-	// events that are stored and not published, or that are parked
+	// events that are stored and not published, that are parked, or that wait for another version
 	Events []Event `json:"events,omitempty"`
 }
 
@@ -109,15 +109,19 @@ const (
 	Unpublished = "unpublished" // in the outbox: the broker has not taken it yet
 	Refused     = "refused"     // parked in the outbox: the broker does not take it
 	Unapplied   = "unapplied"   // parked where it was read: it could not be applied
+	Unknown     = "unknown"     // kept where it was read, for a version that knows it
 )
 
 // Event is an event that has not reached its reader.
 type Event struct {
 	Service string        `json:"service" enums:"orders,payments"` // where it is
 	Type    string        `json:"type" example:"order.placed"`
-	State   string        `json:"state" enums:"unpublished,refused,unapplied"`
+	State   string        `json:"state" enums:"unpublished,refused,unapplied,unknown"`
 	Since   contract.Time `json:"since"`
 } // @name UndeliveredEvent
+
+// arrived tells whether the event has come to its reader, without an effect.
+func (e Event) arrived() bool { return e.State == Unapplied || e.State == Unknown }
 
 // Step is something that has happened.
 type Step struct {

@@ -150,22 +150,22 @@ func (o *orderText) way() {
 	open := o.Order.Status == pending || o.Order.Status == cancelling
 	for _, service := range []string{Orders, Payments} {
 		for _, e := range o.Events {
-			if e.Service == service && e.State != Unapplied {
+			if e.Service == service && !e.arrived() {
 				o.undelivered(e)
 				open = open && service == Payments // what is behind it has not begun
 			}
 		}
 	}
-	unapplied := false
+	arrived := false
 	for _, e := range o.Events {
-		if e.State == Unapplied {
+		if e.arrived() {
 			o.undelivered(e)
-			unapplied = true
+			arrived = true
 		}
 	}
 	switch p, seen := o.Payment, o.Order.PaymentVersion; {
 	case p != nil && p.Version > seen:
-		o.untold(p, unapplied)
+		o.untold(p, arrived)
 	case p != nil && p.Version < seen && p.Version > 0:
 		o.say("Orders has seen version %d of its payment; payments has version %d only.", seen, p.Version)
 		o.stand("Payments may run on an older copy of its database: an operator compares both services.")
@@ -199,7 +199,7 @@ func (o *orderText) inQueue() {
 var names = map[string]string{
 	"payment": "The order", "cancel": "Its cancellation", "inventory": "What the inventory system says of it",
 	"confirm": "The confirmation of its payment", "reject": "The rejection of its payment", "refund": "A refund of it",
-	"expire": "The end of its time",
+	"expire": "The end of its time", "kept": "An event of a newer version about it",
 }
 
 // waits tells what the payment waits for.
@@ -216,14 +216,14 @@ func (o *orderText) waits(reason, amount, currency string) {
 }
 
 // untold tells that payments is further than orders has heard.
-func (o *orderText) untold(p *contract.Payment, unapplied bool) {
+func (o *orderText) untold(p *contract.Payment, arrived bool) {
 	if p.Status == contract.PaymentCreated && p.Reason != "" {
 		o.waits(p.Reason, p.Amount, p.Currency)
 	} else {
 		o.say("In payments it is further: its payment is %s since %s.", p.Status, clock(p.UpdatedAt))
 	}
 	published := !slices.ContainsFunc(o.Events, func(e Event) bool { return e.Service == Payments })
-	if published && !unapplied {
+	if published && !arrived {
 		o.onItsWay("payment."+p.Status, "payments.dlq", p.UpdatedAt)
 	}
 }
@@ -242,8 +242,8 @@ func (o *orderText) onItsWay(event, deadLetters string, since contract.Time) {
 		o.can("Wait a moment, and look again.")
 		return
 	}
-	o.say("The event %s was published and has had no effect, %s: its reader does not run, or could not read it.",
-		event, o.since(since))
+	o.say("The event %s was published and has had no effect, %s: its reader does not run, could not read it, or keeps it "+
+		"for a newer version.", event, o.since(since))
 	if o.Order.Asked > 0 {
 		o.say("Orders has announced the order again %s, last at %s.", times(o.Order.Asked), clock(o.Order.AskedAt))
 	}

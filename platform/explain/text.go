@@ -212,6 +212,9 @@ func (t *text) undelivered(e Event) {
 	case Unapplied:
 		t.say("The event %s came to orders and could not be applied; it is parked, %s.", e.Type, t.since(e.Since))
 		t.stand("An operator mends the cause, then redrives the event: GET /admin/parked of orders.")
+	case Unknown:
+		t.say("The event %s came to orders, which runs in a version that does not know it, %s.", e.Type, t.since(e.Since))
+		t.stand("It takes effect by itself once a version of orders runs that knows it.")
 	default:
 		t.say("The event %s is stored in %s and not published, %s.", e.Type, e.Service, t.since(e.Since))
 		if t.age(e.Since) <= usual {

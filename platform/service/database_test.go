@@ -8,6 +8,8 @@ import (
 	"github.com/altyn-pay/altyn/platform/config"
 )
 
+const servicePassword, ownerPassword = "POSTGRES_PASSWORD", "POSTGRES_OWNER_PASSWORD"
+
 // Default passwords are for a database on this machine, or in a network that is said to be open.
 func TestDefaultPasswords(t *testing.T) {
 	type settings struct{ Config }
@@ -20,16 +22,18 @@ func TestDefaultPasswords(t *testing.T) {
 		{"db.example", "true", "", false}, {"db.example", "", "s3cret", false},
 		{"127.0.0.1", "", "", false}, {"localhost", "", "", false}, {"::1", "", "", false},
 	} {
-		for variable, role := range map[string]string{
-			"POSTGRES_PASSWORD": "shop_service", "POSTGRES_OWNER_PASSWORD": "shop_owner",
-		} {
+		for variable, role := range map[string]string{servicePassword: "shop_service", ownerPassword: "shop_owner"} {
 			env := map[string]string{"POSTGRES_HOST": test.host, "ALTYN_OPEN": test.open,
 				variable: strings.ReplaceAll(test.password, "ROLE", role)}
-			cfg, err := config.LoadFrom[Config](env)
+			database, err := config.LoadFrom[Database](env)
 			if err != nil {
 				t.Fatal(err)
 			}
-			err = Program{Name: "shop", Config: cfg}.checkDatabase(variable)
+			if variable == ownerPassword {
+				_, err = database.Owner("shop")
+			} else {
+				_, err = database.Service("shop")
+			}
 			var wrong *config.Wrong
 			if refused := errors.As(err, &wrong) && wrong.Name == variable; refused != test.refused ||
 				err != nil && !refused {
@@ -86,12 +90,12 @@ func TestTheDatabaseIsVerified(t *testing.T) {
 		{"127.0.0.1.example", "disable", "", true},
 		{"db.example", "disable", "true", false}, {"127.0.0.1", "disable", "", false}, {"::1", "", "", false},
 	} {
-		cfg, err := config.LoadFrom[Config](map[string]string{"POSTGRES_HOST": test.host, "POSTGRES_SSLMODE": test.mode,
-			"ALTYN_OPEN": test.open, "POSTGRES_PASSWORD": "s3cret"})
+		database, err := config.LoadFrom[Database](map[string]string{"POSTGRES_HOST": test.host,
+			"POSTGRES_SSLMODE": test.mode, "ALTYN_OPEN": test.open, servicePassword: "s3cret"})
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = Program{Name: "shop", Config: cfg}.checkDatabase("POSTGRES_PASSWORD")
+		_, err = database.Service("shop")
 		if (err != nil) != test.refused || err != nil && !strings.Contains(err.Error(), "POSTGRES_SSLMODE") {
 			t.Errorf("%+v: %v", test, err)
 		}

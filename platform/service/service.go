@@ -160,7 +160,7 @@ func New[T any](name, about string, of func(T) Program) config.Program {
 	return config.Program{Name: name, About: about, More: served, Default: "serve", Commands: []config.Command{
 		config.NewCommand("serve", "run the service until SIGTERM", func(ctx context.Context, cfg T) error {
 			p := of(cfg)
-			if err := p.checkDatabase(servicePassword); err != nil {
+			if _, err := p.database().Service(name); err != nil {
 				return err
 			}
 			config.Announce(p.logger(), cfg)
@@ -174,10 +174,11 @@ func New[T any](name, about string, of func(T) Program) config.Program {
 		config.NewCommand("migrate", "bring the database's schema up to date, as its owner",
 			func(ctx context.Context, cfg T) error {
 				p := of(cfg)
-				if err := p.checkDatabase(ownerPassword); err != nil {
+				db, err := p.database().Owner(name)
+				if err != nil {
 					return err
 				}
-				return pg.Migrate(ctx, p.Config.Postgres.Defaults(p.Name), p.logger(), p.Migrations...)
+				return pg.Migrate(ctx, db, p.logger(), p.Migrations...)
 			}),
 		config.NewCommand("topics", "create the service's topics, as a user of the broker who may; others may not need to",
 			func(ctx context.Context, cfg T) error {
@@ -211,54 +212,6 @@ func New[T any](name, about string, of func(T) Program) config.Program {
 				return putBack(ctx, os.Stdout, of(cfg.Service), cfg.Return)
 			}),
 	}}
-}
-
-// The variables that have the passwords of the database's roles.
-const (
-	servicePassword = "POSTGRES_PASSWORD"
-	ownerPassword   = "POSTGRES_OWNER_PASSWORD"
-)
-
-// checkDatabase refuses, for a database on another machine, a connection that is not verified, and a role's default
-// password, which everybody knows.
-func (p Program) checkDatabase(variable string) error {
-	cfg := p.Config.Postgres.Defaults(p.Name)
-	if !cfg.Verified() && !p.Config.HTTP.Open {
-		return config.Invalid("POSTGRES_SSLMODE",
-			"must be verify-full, because the database is on another machine; ALTYN_OPEN=true lifts that")
-	}
-	role, password := cfg.User, cfg.Password
-	if variable == ownerPassword {
-		role, password = cfg.Owner, cfg.OwnerPassword
-	}
-	if role != password || p.Config.HTTP.Open || cfg.Local() {
-		return nil
-	}
-	return config.Invalid(variable,
-		"must be set, and not to the role's name, because the database is on another machine; ALTYN_OPEN=true lifts that")
-}
-
-// open opens the service's database under the service's role.
-func (p Program) open() (*sqlx.DB, error) {
-	if err := p.checkDatabase(servicePassword); err != nil {
-		return nil, err
-	}
-	return pg.Open(p.Config.Postgres.Defaults(p.Name))
-}
-
-// openOwner opens the service's database as its owner. It must have the schema of this program.
-func (p Program) openOwner(ctx context.Context) (*sqlx.DB, error) {
-	if err := p.checkDatabase(ownerPassword); err != nil {
-		return nil, err
-	}
-	db, err := pg.OpenOwner(p.Config.Postgres.Defaults(p.Name))
-	if err != nil {
-		return nil, err
-	}
-	if err := pg.CheckSchema(ctx, db, p.Migrations...); err != nil {
-		return nil, errors.Join(err, db.Close())
-	}
-	return db, nil
 }
 
 func (p Program) logger() *slog.Logger {

@@ -103,6 +103,20 @@ func Open(ctx context.Context, service string, sets ...pg.Migrations) (db DB, dr
 	return db, drop, nil
 }
 
+// SetClock has the sessions that begin from now on read a clock that is ahead of the server's.
+func (db DB) SetClock(t testing.TB, ahead time.Duration) {
+	t.Helper()
+	for _, statement := range []string{
+		fmt.Sprintf(`CREATE FUNCTION clock_timestamp() RETURNS timestamptz LANGUAGE sql AS $$
+			SELECT pg_catalog.clock_timestamp() + interval '%d seconds' $$`, int(ahead.Seconds())),
+		`ALTER DATABASE ` + pq.QuoteIdentifier(db.Config.Database) + ` SET search_path = public, pg_catalog`,
+	} {
+		if _, err := db.Owner.ExecContext(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // AwaitCount waits until a query counts n.
 func AwaitCount(t testing.TB, db *sqlx.DB, n int, query string, args ...any) {
 	t.Helper()

@@ -465,6 +465,50 @@ func TestRolesApart(t *testing.T) {
 	}
 }
 
+// Orders are dated by the database's clock, which all processes share, when they are placed and at each change.
+func TestTheTimeIsTheDatabases(t *testing.T) {
+	t.Parallel()
+	db, broker := postgrestest.Database(t, "orders", postgres.Migrations()...), kafkatest.Broker(t)
+	db.SetClock(t, time.Hour)
+	startPayments(t, broker)
+	p := start(t, configuration(t, db, broker))
+	soon := time.Now().Add(time.Hour / 2)
+	wait.NoError(t, func() error { // the clock is looked at once the service runs
+		if placed := p.place(t, "", "25.00"); time.Time(placed.CreatedAt).Before(soon) {
+			return fmt.Errorf("an order is placed at %v", placed.CreatedAt)
+		}
+		return nil
+	})
+	paid := p.place(t, "?wait=30s", "25.00")
+	if paid.Status != order.Paid || !time.Time(paid.UpdatedAt).After(time.Time(paid.CreatedAt)) {
+		t.Errorf("an order is paid at %v: %+v", paid.UpdatedAt, paid)
+	}
+}
+
+// An event that an earlier version has kept, because it did not know it, takes effect at the start of one that does.
+func TestWhatWasKeptTakesEffect(t *testing.T) {
+	t.Parallel()
+	db, broker := postgrestest.Database(t, "orders", postgres.Migrations()...), kafkatest.Broker(t)
+	first := start(t, configuration(t, db, broker))
+	placed := first.place(t, "", "25.00")
+	first.end(t)
+	content, err := json.Marshal(contract.Order{OrderID: placed.ID, AccountID: placed.AccountID, Amount: placed.Amount,
+		Currency: placed.Currency, Capture: placed.Capture})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept := postgres.Refused{Message: settled(kafka.Message{Key: []byte(placed.AccountID.String()), Value: content}),
+		Reason: order.ErrUnknown}
+	if err := postgres.New(db.Service).Keep(t.Context(), []postgres.Refused{kept}); err != nil {
+		t.Fatal(err)
+	}
+	second := start(t, configuration(t, db, broker))
+	code, answer := second.call(t, "GET", "/api/v1/orders/"+placed.ID.String()+"?wait=30s", "")
+	if code != 200 || !strings.Contains(string(answer), `"paid"`) {
+		t.Errorf("%d %s", code, answer)
+	}
+}
+
 // Orders are accepted while the broker is away, and published when it is there.
 func TestTheBrokerIsAway(t *testing.T) {
 	t.Parallel()

@@ -15,8 +15,8 @@ import (
 
 // Undone is the settings of the command undone.
 type Undone struct {
-	Since    service.Moment `flag:"since" value:"TIME" help:"when payments was restored, as in 2026-01-02T15:04:05Z (default: ever)"`
-	Postgres pg.Config
+	Since service.Moment `flag:"since" value:"TIME" help:"when payments was restored, as in 2026-01-02T15:04:05Z (default: ever)"`
+	service.Database
 }
 
 func undoneCommand() config.Command {
@@ -30,7 +30,11 @@ tenant.`
 }
 
 func undone(ctx context.Context, out io.Writer, s Undone) error {
-	db, err := pg.Open(s.Postgres.Defaults(name))
+	cfg, err := s.Database.Service(name)
+	if err != nil {
+		return err
+	}
+	db, err := pg.Open(cfg)
 	if err != nil {
 		return err
 	}

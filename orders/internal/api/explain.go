@@ -91,8 +91,11 @@ func partOf(o order.Order, shown Order, transitions []order.Transition,
 		e.Events = append(e.Events, event)
 	}
 	for _, p := range found.Parked {
-		e.Events = append(e.Events, explain.Event{Service: explain.Orders, Type: p.Type, State: explain.Unapplied,
-			Since: contract.Time(p.At)})
+		event := explain.Event{Service: explain.Orders, Type: p.Type, State: explain.Unapplied, Since: contract.Time(p.At)}
+		if p.Attempts == 0 {
+			event.State = explain.Unknown
+		}
+		e.Events = append(e.Events, event)
 	}
 	if found.More && len(found.Undelivered) == 0 {
 		e.Missing = append(e.Missing, explain.LongOutbox(explain.Orders))
@@ -157,8 +160,12 @@ func stepsOf(o order.Order, shown Order, transitions []order.Transition, found p
 			"The order was announced again, as no answer had come; attempt %d since its last change.", n))
 	}
 	for _, p := range found.Parked {
-		steps = append(steps, step(p.At, "event",
-			"The event %s came in and could not be applied; it is parked. Attempts: %d.", p.Type, p.Attempts))
+		s := step(p.At, "event", "The event %s came in and is kept for a version of orders that knows it.", p.Type)
+		if p.Attempts > 0 {
+			s = step(p.At, "event", "The event %s came in and could not be applied; it is parked. Attempts: %d.", p.Type,
+				p.Attempts)
+		}
+		steps = append(steps, s)
 	}
 	slices.SortStableFunc(steps, func(a, b explain.Step) int { return time.Time(a.At).Compare(time.Time(b.At)) })
 	return steps

@@ -27,7 +27,8 @@ type Whereabouts struct {
 	Cancellation Cancellation
 }
 
-// ParkedOf is an event of the order's payment that could not be applied.
+// ParkedOf is an event of the order's payment that could not be applied or, without an attempt, is not known to this
+// version.
 type ParkedOf struct {
 	Type     string
 	Attempts int
@@ -62,12 +63,12 @@ func (s *Store) Whereabouts(ctx context.Context, of order.Order) (w Whereabouts,
 	return w, err
 }
 
-// parkedOf finds the parked events of an order, among as many as Held looks at.
+// parkedOf finds the parked and the kept events of an order, among as many as Held looks at.
 func (s *Store) parkedOf(ctx context.Context, id uuid.UUID) (parked []ParkedOf, err error) {
 	var rows []parkedRow
 	if err := s.db.SelectContext(ctx, &rows, `
 		SELECT `+parkedColumns+` FROM (
-			SELECT * FROM parked_events WHERE payload IS NOT NULL AND attempts > 0 LIMIT $2
+			SELECT * FROM parked_events WHERE payload IS NOT NULL LIMIT $2
 		) p WHERE position(convert_to($1, 'UTF8') IN payload) > 0 ORDER BY parked_at LIMIT 100`,
 		id.String(), oldestRows); err != nil {
 		return nil, fmt.Errorf("find parked events of order %s: %w", id, err)

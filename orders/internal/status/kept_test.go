@@ -37,6 +37,10 @@ func TestWhatIsNotKnownIsKept(t *testing.T) {
 		b.gauge(t, "altyn_orders_parked_events") != 0 || b.gauge(t, "altyn_orders_kept_events") != 2 {
 		t.Errorf("set aside %+v, for operators %+v", got, b.list(t))
 	}
+	if found, err := b.store.Whereabouts(t.Context(), orders[0]); err != nil || len(found.Parked) != 1 ||
+		found.Parked[0].Type != "payment.disputed" || found.Parked[0].Attempts != 0 {
+		t.Errorf("what explains the order is %+v, %v", found.Parked, err)
+	}
 	if b.status(t, orders[0]) != order.Pending || b.status(t, orders[1]) != order.Paid ||
 		b.metric(t, "altyn_orders_dead_letters_total", "") != 0 {
 		t.Error("an order has another status, or there is a dead letter")

@@ -131,7 +131,7 @@ func (b *bundle) right(code int) {
 	wait.NoError(b, func() error {
 		for name, look := range map[string]func(out io.Writer) error{
 			"verify": func(out io.Writer) error {
-				return verify(b.Context(), out, Verify{Postgres: b.Settings.Postgres})
+				return verify(b.Context(), out, Verify{Database: b.database()})
 			},
 			"audit": func(out io.Writer) error {
 				return service.AuditBooks(b.Context(), out, program(Config{Config: b.Settings}),

@@ -58,6 +58,9 @@ func setupProgram(t *testing.T, program service.Program, roles ...service.Role) 
 	return b
 }
 
+// database is that of a command beside the service.
+func (b *bundle) database() service.Database { return service.Database{Postgres: b.Settings.Postgres} }
+
 // environment is that of a command beside the service.
 func (b *bundle) environment() map[string]string {
 	db := b.Settings.Postgres

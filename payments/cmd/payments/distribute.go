@@ -8,12 +8,13 @@ import (
 
 	"github.com/altyn-pay/altyn/platform/config"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
+	"github.com/altyn-pay/altyn/platform/service"
 )
 
 // Distribute is the settings of the command distribute.
 type Distribute struct {
-	Shards   int `flag:"shards" value:"N" default:"16" help:"into how many parts the lanes are split, when tables are distributed for the first time"`
-	Postgres pg.Config
+	Shards int `flag:"shards" value:"N" default:"16" help:"into how many parts the lanes are split, when tables are distributed for the first time"`
+	service.Database
 }
 
 // Validate checks the number of shards.
@@ -36,7 +37,11 @@ nodes. Nothing else may run on the database meanwhile. It may be run again: what
 }
 
 func distribute(ctx context.Context, out io.Writer, d Distribute) error {
-	return pg.Distribute(ctx, d.Postgres.Defaults(name), d.Shards, func(done, all int, table string) {
+	cfg, err := d.Database.Owner(name)
+	if err != nil {
+		return err
+	}
+	return pg.Distribute(ctx, cfg, d.Shards, func(done, all int, table string) {
 		fmt.Fprintf(out, "%d of %d tables: %s is distributed\n", done, all, table)
 	})
 }

@@ -161,7 +161,7 @@ func TestErase(t *testing.T) {
 		t.Errorf("who owned it reads it: %d", got.Status)
 	}
 	var out strings.Builder
-	if err := verify(t.Context(), &out, Verify{Postgres: b.Settings.Postgres}); err != nil {
+	if err := verify(t.Context(), &out, Verify{Database: b.database()}); err != nil {
 		t.Errorf("verify: %v %s", err, &out)
 	}
 	if err := service.AuditBooks(t.Context(), &out, program(Config{Config: b.Settings}),

@@ -29,15 +29,15 @@ type Verify struct {
 	Heads    string `flag:"heads" value:"FILE" help:"compare with the heads in this file too: messages of the topic ledger.heads, one after another"`
 	Archive  string `flag:"archive" value:"SCHEMA" help:"count the rows in the tables of this schema as well, to which old ones were moved"`
 	Sealings int64  `flag:"sealings" value:"N" default:"1" help:"how often rows from before the chain were sealed"`
-	Postgres pg.Config
+	service.Database
 }
 
 // Seal is the settings of the command seal.
 type Seal struct {
 	Operator  service.Operator
 	Auth      bearer.Config
-	Postgres  pg.Config
 	Telemetry telemetry.Config
+	service.Database
 }
 
 // commands are those of payments beside the ones that every service has.
@@ -66,7 +66,7 @@ func verify(ctx context.Context, out io.Writer, s Verify) error {
 		}
 	}
 	begin := time.Now()
-	result, err := look(s.Postgres, out, func(store *postgres.Store, progress func(done, all int)) (
+	result, err := look(s.Database, out, func(store *postgres.Store, progress func(done, all int)) (
 		postgres.Verification, error) {
 		v.Progress = progress
 		return store.Verify(ctx, v)
@@ -126,7 +126,7 @@ func seal(ctx context.Context, out io.Writer, s Seal) error {
 		}
 		return actions.Append(ctx, tx, action)
 	}
-	n, err := look(s.Postgres, out, func(store *postgres.Store, progress func(done, all int)) (int64, error) {
+	n, err := look(s.Database, out, func(store *postgres.Store, progress func(done, all int)) (int64, error) {
 		return store.Seal(ctx, record, progress)
 	})
 	if err != nil {
@@ -137,11 +137,15 @@ func seal(ctx context.Context, out io.Writer, s Seal) error {
 }
 
 // look opens the database under the service's role and tells how far do has come, every few seconds.
-func look[R any](cfg pg.Config, out io.Writer, do func(*postgres.Store, func(done, all int)) (R, error)) (R, error) {
-	db, err := pg.Open(cfg.Defaults(name))
+func look[R any](database service.Database, out io.Writer, do func(*postgres.Store, func(done, all int)) (R, error)) (
+	found R, err error) {
+	cfg, err := database.Service(name)
 	if err != nil {
-		var none R
-		return none, err
+		return found, err
+	}
+	db, err := pg.Open(cfg)
+	if err != nil {
+		return found, err
 	}
 	defer db.Close()
 	const every = 2 * time.Second

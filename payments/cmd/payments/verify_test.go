@@ -30,7 +30,7 @@ func TestVerify(t *testing.T) {
 	run := func(code int, words ...string) {
 		t.Helper()
 		var out strings.Builder
-		err := verify(t.Context(), &out, Verify{Heads: heads, Sealings: 1, Postgres: b.Settings.Postgres})
+		err := verify(t.Context(), &out, Verify{Heads: heads, Sealings: 1, Database: b.database()})
 		status := interface{ ExitStatus() int }(nil)
 		if err != nil {
 			if !errors.As(err, &status) {

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"strconv"
 
 	"github.com/google/uuid"
@@ -11,6 +12,7 @@ import (
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/identity"
 	"github.com/altyn-pay/altyn/platform/inbox"
+	"github.com/altyn-pay/altyn/platform/kafka"
 	"github.com/altyn-pay/altyn/platform/outbox"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
@@ -80,6 +82,12 @@ func (s *Store) Standing(ctx context.Context, account uuid.UUID, ids ...uuid.UUI
 
 // About tells which order a stored message is about, or uuid.Nil.
 func About(m inbox.Stored) uuid.UUID {
+	if m.Kind == Kept {
+		var record struct{ Headers []kafka.Header }
+		_ = json.Unmarshal([]byte(m.Body), &record) // as payments wrote it
+		id, _ := contract.ParseID(kafka.EventOf(kafka.Message{Headers: record.Headers}).Subject)
+		return id
+	}
 	r, err := codec{}.Decode(m)
 	if err != nil {
 		return uuid.Nil
