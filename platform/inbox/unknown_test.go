@@ -48,15 +48,15 @@ func TestWhatAVersionDoesNotKnowWaitsForOneThatDoes(t *testing.T) {
 		m.Kind = "new"
 		return m
 	}
+	// As this version has got it from the broker, while nothing is ahead.
+	kept := fresh(direct, 1)
+	kept.Body, kept.Unknown = "", kept.Body
+	b.accept(in, message(direct, 0), kept, message(direct, 2))
 	// As a newer version has stored it, in a batch with messages of others.
 	b.insert([]Stored{message(stored, 0), fresh(stored, 1), message(stored, 2)})
 	for _, account := range others {
 		b.insert([]Stored{message(account, 0)})
 	}
-	// As this version has got it from the broker.
-	kept := fresh(direct, 1)
-	kept.Body, kept.Unknown = "", kept.Body
-	b.accept(in, message(direct, 0), kept, message(direct, 2))
 	b.until(2, `SELECT count(*) FROM inbox_stops WHERE retry_at = 'infinity'`)
 	b.accept(in, message(direct, 3))
 	b.accept(in, message(stored, 3))
