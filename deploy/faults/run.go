@@ -1,12 +1,14 @@
 package faults
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -15,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/altyn-pay/altyn/deploy/stack"
 	"github.com/altyn-pay/altyn/platform/kafka"
 	pg "github.com/altyn-pay/altyn/platform/postgres"
 	"github.com/altyn-pay/altyn/platform/stage"
@@ -48,6 +51,8 @@ const (
 	gap = 1500 * time.Millisecond
 	// quietTimeout bounds the time from the last fault until all clients have been answered.
 	quietTimeout = 2 * time.Minute
+	// handsAfter is how long clients wait before somebody looks after the brokers.
+	handsAfter = time.Minute
 	// maxFindings ends a run in which much is wrong.
 	maxFindings = 10
 )
@@ -90,7 +95,8 @@ type Report struct {
 	Orders     int64
 	Operations int64
 	Findings   []string
-	Undecided  int // histories whose check took too long
+	Hands      []string // what had to be done by hand
+	Undecided  int      // histories whose check took too long
 }
 
 // experiment is a run of a plan.
@@ -183,18 +189,57 @@ func (r *experiment) round(ctx context.Context, injections []Injection) error {
 	err := r.inject(ctx, injections)
 	quiet := time.Now()
 	close(done)
-	overdue := time.AfterFunc(quietTimeout, func() {
-		end(fmt.Errorf("a client was not answered within %s of the last fault", quietTimeout))
-	})
-	defer overdue.Stop()
-	found := clients.Wait()
-	if err := errors.Join(err, ctx.Err()); err != nil {
+	found, wrong := r.rest(clients.Wait, end)
+	if err := errors.Join(err, wrong, ctx.Err()); err != nil {
 		return errors.Join(err, found)
 	}
 	r.report.Quiet = append(r.report.Quiet, time.Since(quiet))
 	r.find(found)
 	r.find(r.WaitReady(ctx))
 	return r.check(ctx, groups)
+}
+
+// rest waits until every client was answered, and calls end when that takes too long.
+func (r *experiment) rest(wait func() error, end context.CancelCauseFunc) (found, err error) {
+	logged := make(map[string]int64) // before the rest
+	for _, name := range stack.Brokers(r.kafka) {
+		if about, err := os.Stat(r.LogFile(name)); err == nil {
+			logged[name] = about.Size()
+		}
+	}
+	answered := make(chan error, 1)
+	go func() { answered <- wait() }()
+	left := quietTimeout - handsAfter
+	select {
+	case found := <-answered:
+		return found, nil
+	case <-time.After(handsAfter):
+		for name, size := range logged {
+			if broken, err := r.broken(name, size); err != nil || !broken {
+				continue
+			}
+			left = quietTimeout
+			r.report.Hands = append(r.report.Hands, fmt.Sprintf(
+				"round %d: %s was started again, since it took nothing on a partition whose index was ahead of its log",
+				r.report.Rounds+1, name))
+			r.plan.Progress(r.report.Hands[len(r.report.Hands)-1])
+			err = errors.Join(err, r.again(name))
+		}
+	}
+	overdue := time.AfterFunc(left, func() { end(errors.New("a client was not answered in time after the last fault")) })
+	defer overdue.Stop()
+	return <-answered, err
+}
+
+// broken tells whether a broker has logged, behind its first bytes, that it takes nothing on a partition, because it
+// believes that the index has later records than the log. It can get there when its disk was full or it was killed, and
+// only a restart, which makes the index anew, leads out.
+func (r *experiment) broken(name string, logged int64) (bool, error) {
+	log, err := os.ReadFile(r.LogFile(name))
+	if err != nil {
+		return false, err
+	}
+	return bytes.Contains(log[min(logged, int64(len(log))):], []byte("InvalidOffsetException: Attempt to append")), nil
 }
 
 // inject injects faults, some at the same time, and returns once all have ended.

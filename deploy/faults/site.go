@@ -36,6 +36,7 @@ type Site struct {
 
 	dir      string
 	binaries string
+	kafka    stack.Kafka
 	couple   *couple // or nil
 	links    []*Link
 	clocks   map[string]Clock
@@ -47,7 +48,7 @@ const diskBytes = 8 << 30
 
 // Start starts a stack of its own, on free ports and with temporary data. Close ends it.
 func Start(ctx context.Context, opts Options) (_ *Site, err error) {
-	s := &Site{binaries: opts.Binaries, clocks: make(map[string]Clock), disks: make(map[string]*Disk)}
+	s := &Site{binaries: opts.Binaries, kafka: opts.Kafka, clocks: make(map[string]Clock), disks: make(map[string]*Disk)}
 	if s.dir, err = os.MkdirTemp("", "altyn-faults-"); err != nil {
 		return nil, err
 	}

@@ -134,6 +134,9 @@ func (s settings) print(w io.Writer, r faults.Report, about string, without []st
 	}
 	table(w, "injected", r.Faults)
 	table(w, "clients", r.Answered)
+	for _, hand := range r.Hands {
+		fmt.Fprintf(w, "\nBy hand, %s.\n", hand)
+	}
 	fmt.Fprintf(w, "\nFound: %d", len(r.Findings))
 	if r.Undecided > 0 {
 		fmt.Fprintf(w, " (%d histories took too long to check)", r.Undecided)
