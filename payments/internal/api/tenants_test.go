@@ -352,6 +352,12 @@ func TestOrdersOfTenants(t *testing.T) {
 			s.Expect(s.Call("GET", path, nil, "Authorization", s.by(tenant, "boss", everything)), want)
 			s.Expect(s.Call("GET", "/api/v1/operations/"+order.OrderID.String(), nil,
 				"Authorization", s.by(tenant, "boss", everything)), want)
+			if test.owner == "bob" || tenant != "shop" { // what others ask of her account is not hers
+				want = 404
+			}
+			s.Expect(s.Call("GET", path, nil, "Authorization", s.by(tenant, "alice", own)), want)
+			s.Expect(s.Call("GET", "/api/v1/operations/"+order.OrderID.String(), nil,
+				"Authorization", s.by(tenant, "alice", own)), want)
 		}
 	}
 }
