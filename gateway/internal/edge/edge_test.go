@@ -427,7 +427,8 @@ func TestSeveralAddresses(t *testing.T) {
 	}
 }
 
-func TestARequestThatWasSentIsNotRepeated(t *testing.T) {
+// What a service breaks off without an answer is repeated at most once, at the other one, and not without a key.
+func TestARequestThatBreaksOff(t *testing.T) {
 	var served atomic.Int32
 	breakOff := func(_ http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
@@ -435,11 +436,16 @@ func TestARequestThatWasSentIsNotRepeated(t *testing.T) {
 		panic(http.ErrAbortHandler)
 	}
 	g := setup(t, nil, service(t, breakOff), service(t, breakOff))
-	request := newRequest(t, "POST", g.url+"/api/v1/transfers", strings.NewReader("{}"))
-	request.Header.Set("Idempotency-Key", "k")
-	response, _, _ := g.do(t, request)
-	if response.StatusCode != 502 || served.Load() != 1 {
-		t.Errorf("%s, sent %d times", response.Status, served.Load())
+	for key, times := range map[string]int32{"": 1, "k": 2} {
+		served.Store(0)
+		request := newRequest(t, "POST", g.url+"/api/v1/transfers", strings.NewReader("{}"))
+		if key != "" {
+			request.Header.Set("Idempotency-Key", key)
+		}
+		response, _, _ := g.do(t, request)
+		if response.StatusCode != 502 || served.Load() != times {
+			t.Errorf("with the key %q: %s, sent %d times", key, response.Status, served.Load())
+		}
 	}
 }
 

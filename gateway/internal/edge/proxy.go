@@ -167,7 +167,7 @@ func (h *hop) RoundTrip(request *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	if span.IsRecording() {
-		span.SetAttributes(semconv.HTTPRequestMethodKey.String(request.Method), semconv.ServerAddress(request.URL.Host),
+		span.SetAttributes(semconv.HTTPRequestMethodKey.String(request.Method), semconv.ServerAddress(response.Request.URL.Host),
 			semconv.URLPath(request.URL.Path), semconv.HTTPResponseStatusCode(response.StatusCode))
 		if response.StatusCode >= http.StatusBadRequest {
 			span.SetStatus(codes.Error, "")

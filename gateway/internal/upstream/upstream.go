@@ -1,9 +1,10 @@
 // Package upstream is a service as the gateway sees it: some addresses, any of which may be away. Requests go in turn
 // to those that are ready (Watch), and to the others when none is. An address that refuses connections is put aside for
 // a second, and the request goes to the next one, which is safe for any request, because nothing of it was sent. Those
-// that are put aside are tried when nobody else is left: one may have been started again. A request that was sent is
-// not sent again: repeating it is for the client to decide. (Only when a kept connection turns out to be closed,
-// http.Transport sends what is safe to repeat once more: GET, HEAD, OPTIONS, and what has an Idempotency-Key.)
+// that are put aside are tried when nobody else is left: one may have been started again. What breaks off without an
+// answer may have been done. If it is safe to repeat (GET, HEAD, OPTIONS, and what has an Idempotency-Key), it goes to
+// another address, once; else repeating it is for the client to decide. (On a kept connection that turns out to be
+// closed, http.Transport repeats the same ones by itself.)
 package upstream
 
 import (
@@ -179,9 +180,9 @@ func parse(urls []string) (parsed []*url.URL, err error) {
 }
 
 // RoundTrip sends the request to the next address that can be reached, trying each at most once. It returns
-// ErrNoAddress when all were put aside before, and none is back. Unlike other RoundTrippers it writes to the request,
-// which is the gateway's own: the address into the URL, and the host where it names none. It does not close the body,
-// which has to outlive an attempt that could not connect.
+// ErrNoAddress when all were put aside before, and none is back; what broke off counts more, for it may have been done.
+// Unlike other RoundTrippers it writes to the request, which is the gateway's own: the address into the URL, and the
+// host where it names none. It does not close the body, which has to outlive an attempt that could not connect.
 func (u *Upstream) RoundTrip(request *http.Request) (*http.Response, error) {
 	if request.Body != nil && request.Body != http.NoBody {
 		request.Body = io.NopCloser(request.Body)
@@ -195,7 +196,7 @@ func (u *Upstream) RoundTrip(request *http.Request) (*http.Response, error) {
 	for _, a := range addresses {
 		pass = append(pass, a.pass(now))
 	}
-	first, again := int(u.turn.Add(1)), false
+	first, again, sent := int(u.turn.Add(1)), false, false
 	for i := range passes * len(addresses) {
 		n := (first + i) % len(addresses)
 		if pass[n] != i/len(addresses) {
@@ -208,11 +209,19 @@ func (u *Upstream) RoundTrip(request *http.Request) (*http.Response, error) {
 		again = true
 		request.URL.Scheme, request.URL.Host, request.Host = a.scheme, a.target, cmp.Or(host, a.host)
 		response, failure := a.transport.RoundTrip(request)
-		var dial *dialError
-		if !errors.As(failure, &dial) || request.Context().Err() != nil {
+		if failure == nil || request.Context().Err() != nil {
 			return response, failure
 		}
-		if pass[n] != passAside {
+		var dial *dialError
+		if !errors.As(failure, &dial) {
+			if sent || !repeatable(request) {
+				return nil, failure
+			}
+			sent, err = true, failure
+			request = request.Clone(request.Context()) // http.Transport may still read the one that broke off
+			continue
+		}
+		if pass[n] != passAside && !sent {
 			err = failure
 		}
 		if a.asideUntil.Swap(sinceStart()+int64(asideFor)) <= now {
@@ -220,6 +229,18 @@ func (u *Upstream) RoundTrip(request *http.Request) (*http.Response, error) {
 		}
 	}
 	return nil, err
+}
+
+// repeatable reports whether a request may be sent again though it may have been done: by the rule of http.Transport.
+func repeatable(r *http.Request) bool {
+	if r.Body != nil && r.Body != http.NoBody && r.GetBody == nil {
+		return false
+	}
+	switch r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions:
+		return true
+	}
+	return r.Header.Get("Idempotency-Key") != ""
 }
 
 // sinceStart is a time that, unlike the time of day, never runs backwards: else an address could be put aside for as

@@ -142,9 +142,67 @@ func TestRepetition(t *testing.T) {
 		})
 	}
 
-	s := play(t, func(_ int32, c *served) { c.next() })
-	if err := s.send(t.Context(), "GET", "k", ""); err == nil || s.connections.Load() != 1 {
-		t.Errorf("%v after %d connections: what breaks off on a new connection is not repeated", err, s.connections.Load())
+}
+
+// What breaks off on a new connection goes to one other address, if it is safe to repeat; to its own never again.
+func TestARequestThatBreaksOffGoesElsewhere(t *testing.T) {
+	for _, test := range []struct {
+		name, method, key string
+		first             string // what each address says to the request before it breaks off
+		addresses         int
+		arrivals          int32
+	}{
+		{"read", "GET", "", "", 3, 2},
+		{"with a key", "POST", "k", "", 3, 2},
+		{"half an answer, which nobody has seen", "POST", "k", "HTTP/1.1 200 OK\r\nContent-", 3, 2},
+		{"no answer of HTTP", "GET", "", "?\r\n\r\n", 3, 2},
+		{"no key", "POST", "", "", 3, 1},
+		{"no key, to delete", "DELETE", "", "", 3, 1},
+		{"nobody else", "POST", "k", "", 1, 1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var arrived atomic.Int32
+			breaks := func(_ int32, c *served) {
+				if _, body := c.next(); body != "the whole body" {
+					t.Errorf("the body is %q", body)
+				}
+				arrived.Add(1)
+				c.say(test.first)
+			}
+			s := play(t, breaks)
+			all := *s.addresses.Load()
+			for range test.addresses - 1 {
+				all = append(all, *play(t, breaks).addresses.Load()...)
+			}
+			s.addresses.Store(&all)
+			err := s.send(t.Context(), test.method, test.key, "the whole body")
+			if err == nil || errors.Is(err, ErrNoAddress) || arrived.Load() != test.arrivals {
+				t.Errorf("it arrived %d times, not %d: %v", arrived.Load(), test.arrivals, err)
+			}
+			for _, a := range all {
+				if a.asideUntil.Load() != 0 {
+					t.Error("an address that took a connection was put aside")
+				}
+			}
+		})
+	}
+
+	ends := play(t, func(_ int32, c *served) { c.next() })
+	serves := play(t, func(_ int32, c *served) { c.next(); c.say(noContent) })
+	both := append(*ends.addresses.Load(), *serves.addresses.Load()...)
+	ends.addresses.Store(&both)
+	for range 4 {
+		if err := ends.send(t.Context(), "POST", "k", "{}"); err != nil {
+			t.Errorf("the other one answers: %v", err)
+		}
+	}
+	both[1] = &address{base: both[1].base, target: "127.0.0.1:1"} // where nobody listens
+	for range 2 {
+		both[1].asideUntil.Store(0)
+		err := ends.send(t.Context(), "POST", "k", "{}")
+		if dial := new(dialError); err == nil || errors.As(err, &dial) {
+			t.Errorf("it may have been done, whoever else is away: %v", err)
+		}
 	}
 }
 
