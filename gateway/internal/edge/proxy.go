@@ -167,8 +167,9 @@ func (h *hop) RoundTrip(request *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	if span.IsRecording() {
-		span.SetAttributes(semconv.HTTPRequestMethodKey.String(request.Method), semconv.ServerAddress(response.Request.URL.Host),
-			semconv.URLPath(request.URL.Path), semconv.HTTPResponseStatusCode(response.StatusCode))
+		sent := response.Request // to the instance that answered
+		span.SetAttributes(semconv.HTTPRequestMethodKey.String(sent.Method), semconv.ServerAddress(sent.URL.Host),
+			semconv.URLPath(sent.URL.Path), semconv.HTTPResponseStatusCode(response.StatusCode))
 		if response.StatusCode >= http.StatusBadRequest {
 			span.SetStatus(codes.Error, "")
 		}
