@@ -23,6 +23,8 @@ type composeFile struct {
 		Restart     string
 		Environment map[string]string
 		Ports       []string
+		Volumes     []string
+		DependsOn   any `yaml:"depends_on"`
 		Healthcheck any
 		Deploy      struct {
 			Resources struct{ Limits struct{ Memory string } }
@@ -162,6 +164,34 @@ func TestContainersAreBounded(t *testing.T) {
 		if c.Healthcheck == nil && name != "kafka-ui" && name != "jaeger" && name != "reconcile" {
 			t.Errorf("%s: no health check", name)
 		}
+	}
+}
+
+// An empty volume becomes the user's whose container has it first. Who only reads a volume that another one writes
+// starts after it, or has the same user.
+func TestWhoReadsAVolumeStartsAfterWhoWritesIt(t *testing.T) {
+	file := readCompose(t, readFile(t, "docker-compose.yml"))
+	var shared int
+	for reader, service := range file.Services {
+		for _, volume := range service.Volumes {
+			name, _, _ := strings.Cut(volume, ":")
+			if !strings.HasSuffix(volume, ":ro") || strings.HasPrefix(name, ".") {
+				continue
+			}
+			for writer, other := range file.Services {
+				writes := func(v string) bool { return strings.HasPrefix(v, name+":") && !strings.HasSuffix(v, ":ro") }
+				if !slices.ContainsFunc(other.Volumes, writes) || other.Image == "altyn/altyn:dev" { // both are 65532
+					continue
+				}
+				shared++
+				if !strings.Contains(fmt.Sprint(service.DependsOn), writer) {
+					t.Errorf("%s may have the volume %s before %s", reader, name, writer)
+				}
+			}
+		}
+	}
+	if shared == 0 {
+		t.Error("no volume is shared")
 	}
 }
 
