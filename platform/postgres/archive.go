@@ -176,3 +176,19 @@ func Pages(ctx context.Context, db sqlx.QueryerContext, table string) (n int64, 
 	}
 	return n, nil
 }
+
+// PagesIn is Pages of the shard that has these lanes, where the table is distributed by lane: of one of those that
+// Shards returns.
+func PagesIn(ctx context.Context, db sqlx.QueryerContext, table string, lanes Lanes) (n int64, err error) {
+	if n, err = Pages(ctx, db, table); err != nil || n > 0 {
+		return n, err
+	}
+	if err := sqlx.GetContext(ctx, db, &n, `
+		SELECT coalesce(max(n), 0) FROM (
+			SELECT pg_relation_size(tableoid) / current_setting('block_size')::bigint AS n FROM `+table+` t
+			WHERE `+InLanes("lane", "$1")+` LIMIT 1
+		) shard`, lanes); err != nil {
+		return 0, fmt.Errorf("size of %s: %w", table, err)
+	}
+	return n, nil
+}

@@ -54,6 +54,13 @@ func Shards(db *sqlx.DB, first int16) []Lanes {
 	return slices.Concat(all[at:], all[:at])
 }
 
+// Distributed tells whether the tables are distributed by lane. A transaction has a snapshot on each node then, of
+// moments that differ.
+func Distributed(db *sqlx.DB) bool {
+	d, ok := db.Driver().(laneDriver)
+	return ok && d.shards.Load() != nil
+}
+
 // laneDriver is the driver of a pool; it carries what the pool knows of its server.
 type laneDriver struct {
 	driver.Driver

@@ -2,6 +2,8 @@ package postgres
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -262,7 +264,7 @@ func (l List) few(ctx context.Context, db *sqlx.DB, below int64) (few bool, err 
 	first := l.Prefixes[0]
 	where := allOf(first.Index.where(&args), first.where(&args), Walk{}.between(&args, below, l.from))
 	err = db.GetContext(ctx, &few, `SELECT count(*) <= `+strconv.Itoa(MaxLooked)+` FROM (
-		SELECT FROM `+l.Table+` t WHERE `+where+` ORDER BY `+first.order()+` LIMIT `+strconv.Itoa(MaxLooked+1)+`
+		SELECT 1 FROM `+l.Table+` t WHERE `+where+` ORDER BY `+first.order()+` LIMIT `+strconv.Itoa(MaxLooked+1)+`
 	) t`, args...)
 	return few, err
 }
@@ -308,19 +310,33 @@ func (l *List) Within(ctx context.Context, db *sqlx.DB, all Walk, column string,
 func (l List) before(ctx context.Context, db *sqlx.DB, all Walk, column string, at time.Time) (
 	position int64, err error) {
 	var args arguments
-	sought := args.add(at)
 	rows := ` FROM ` + l.Table + ` t WHERE ` + allOf(all.where(&args))
+	if err = db.GetContext(ctx, &position, `SELECT coalesce(max(t.seq), 0)`+rows, args...); err != nil {
+		return 0, err
+	}
 	oldestFirst := strings.NewReplacer(` DESC`, ``, `~>~`, `~<~`).Replace(all.order())
-	err = db.GetContext(ctx, &position, `
-		WITH RECURSIVE bisection (low, high) AS ( -- the row at low is before the time, the first one from high on is not
-			SELECT 0::bigint, coalesce((SELECT t.seq`+rows+` ORDER BY `+all.order()+` LIMIT 1), 0) + 1
-			UNION ALL
-			SELECT CASE WHEN middle.at < `+sought+` THEN middle.seq ELSE low END,
-				CASE WHEN middle.at < `+sought+` THEN high ELSE low + (high - low) / 2 END
-			FROM bisection CROSS JOIN LATERAL (
-				SELECT t.seq, t.`+column+` AS at`+rows+` AND t.seq >= low + (high - low) / 2
-				ORDER BY `+oldestFirst+` LIMIT 1
-			) middle WHERE high - low > 1
-		) SELECT max(low) FROM bisection`, args...)
-	return position, err
+	middle := `SELECT t.seq, t.` + column + ` < ` + args.add(at) + ` AS before` + rows +
+		` AND t.seq >= ` + args.add(int64(0)) + ` ORDER BY ` + oldestFirst + ` LIMIT 1`
+	// The row at low is before the time, the first one from high on is not. Statement by statement, as Citus plans no
+	// recursive one.
+	low, high := int64(0), position+1
+	for high-low > 1 {
+		half := low + (high-low)/2
+		var row struct {
+			Seq    int64
+			Before bool
+		}
+		args[len(args)-1] = half
+		switch err := db.GetContext(ctx, &row, middle, args...); {
+		case errors.Is(err, sql.ErrNoRows):
+			high = half
+		case err != nil:
+			return 0, err
+		case row.Before:
+			low = row.Seq
+		default:
+			high = half
+		}
+	}
+	return low, nil
 }

@@ -154,6 +154,14 @@ func CitusMain(m *testing.M) {
 	Main(m)
 }
 
+// NotOnCitus skips a test, loudly, where the databases are on Citus.
+func NotOnCitus(t testing.TB, why string) {
+	t.Helper()
+	if citus != "" {
+		t.Skip("NOT RUN on Citus: " + why)
+	}
+}
+
 // citus is the URL of the coordinator that this process's databases are made on; "" for a server without Citus.
 var citus string
 

@@ -9,11 +9,13 @@ import (
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/platform/audit"
 	"github.com/altyn-pay/altyn/platform/contract"
+	"github.com/altyn-pay/altyn/testkit/postgrestest"
 )
 
 // Each rule finds what it is about, names it, and finds nothing in right books: in a pass over everything, among what
 // has changed, and when it looks at a finding again.
 func TestAuditFindsEachFault(t *testing.T) {
+	postgrestest.NotOnCitus(t, "there is no audit of distributed tables")
 	b := setup(t)
 	accounts := b.everything()
 	goods := ledger.Payment{OrderID: uuid.New(), Currency: "RUB", Amount: 1, Capture: contract.CaptureAutomatic,

@@ -14,6 +14,7 @@ import (
 	"github.com/altyn-pay/altyn/payments/internal/ledger"
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/outbox"
+	"github.com/altyn-pay/altyn/testkit/postgrestest"
 )
 
 // verified compares the database with its chain.
@@ -317,6 +318,7 @@ func TestOwnersAreCovered(t *testing.T) {
 // Old rows can be moved elsewhere: without the archive they are missing, with it everything is there, once. What was
 // changed there shows, and personal texts can be erased there too.
 func TestTheArchiveIsPartOfTheLedger(t *testing.T) {
+	postgrestest.NotOnCitus(t, "there is no archive of distributed tables")
 	b := setup(t)
 	b.everything()
 	before := b.intact()

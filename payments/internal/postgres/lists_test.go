@@ -159,6 +159,9 @@ func TestListsAgreeWithAPlainLook(t *testing.T) {
 				want = append(want, r.ID)
 			}
 		}
+		if pg.Distributed(b.Service) && by.Owner != "" && !f.AccountID.Valid { // docs/scaling.md: not there yet
+			continue
+		}
 		check(f, by, pagesOf(t, limit, func(op ledger.Operation) uuid.UUID { return op.ID },
 			func(below int64) ([]ledger.Operation, int64, error) {
 				return b.Operations(t.Context(), by, f, below, limit)

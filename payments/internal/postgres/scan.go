@@ -11,6 +11,7 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"github.com/altyn-pay/altyn/payments/internal/chain"
+	pg "github.com/altyn-pay/altyn/platform/postgres"
 )
 
 // pages is how many pages of a table, of 8 KiB, are read at once.
@@ -60,7 +61,7 @@ var tableScans = []tableScan{
 	{kind: chain.Operation, from: "operations t", covered: chain.Columns[chain.Operation],
 		// No hash covers what an operation waits for, which changes. It stands in two places.
 		more: []chain.Column{chain.Bool(`status <> 'created' OR reason = coalesce(
-			(SELECT what FROM waits w WHERE w.id = t.id AND w.lane = t.lane), reason)`)},
+			(SELECT what FROM waits w WHERE w.id = t.id AND w.lane = t.lane AND ` + inShard("w.lane") + `), reason)`)},
 		row: func(r *row, out sink) {
 			out.remove(r.item, nil)
 			if string(r.columns[operationStatus]) == "created" {
@@ -92,13 +93,16 @@ var tableScans = []tableScan{
 				AND (t.entries = 0 OR e.balance_after IS NOT NULL)`),
 			chain.Bool("t.waiting = w.waiting"),
 			chain.Bool(`t.entries = 0 OR t.tenant = coalesce(
-				(SELECT tenant FROM accounts a WHERE a.id = t.account_id AND a.lane = t.lane), 'default')`)},
+				(SELECT tenant FROM accounts a WHERE a.id = t.account_id AND a.lane = t.lane AND ` + inShard("a.lane") + `),
+				'default')`)},
 		from: `balances t LEFT JOIN LATERAL (
 				SELECT balance_after, frozen_after FROM entries
-				WHERE account_id = t.account_id AND currency = t.currency AND number = t.entries AND lane = t.lane LIMIT 1
+				WHERE account_id = t.account_id AND currency = t.currency AND number = t.entries AND lane = t.lane
+					AND ` + inShard("lane") + ` LIMIT 1
 			) e ON true CROSS JOIN LATERAL (
 				SELECT count(*) AS waiting FROM waits
 				WHERE account_id = t.account_id AND currency = t.currency AND lane = t.lane AND what = 'waiting_for_funds'
+					AND ` + inShard("lane") + `
 			) w`,
 		row: func(r *row, out sink) {
 			i := balanceItem(r.columns)
@@ -118,6 +122,9 @@ var tableScans = []tableScan{
 	{kind: chain.Wait, from: "waits t", covered: []chain.Column{chain.UUID("id")},
 		row: func(r *row, out sink) { out.remove(r.item, nil) }},
 }
+
+// inShard is the condition that a table's lane is in the shard that is read.
+func inShard(lane string) string { return pg.InLanes(lane, "$3") }
 
 // linkedScan scans a table whose rows are in links, and no more.
 func linkedScan(kind chain.Kind) tableScan {
@@ -145,17 +152,17 @@ func integer(column []byte) int64 {
 	return int64(binary.BigEndian.Uint64(column))
 }
 
-// read reads the rows of some pages, from first on, as one value: a row of a result for each, with its columns apart,
-// would take several times as long.
-func (s tableScan) read(ctx context.Context, tx *sqlx.Tx, first int64, out sink) error {
+// read reads the rows of some pages of a shard, from first on, as one value: a row of a result for each, with its
+// columns apart, would take several times as long.
+func (s tableScan) read(ctx context.Context, tx *sqlx.Tx, shard pg.Lanes, first int64, out sink) error {
 	form := chain.SQL(slices.Concat(s.covered, s.more))
-	from := ` FROM ` + s.from + ` WHERE t.ctid >= $1::tid AND t.ctid < $2::tid`
+	from := ` FROM ` + s.from + ` WHERE t.ctid >= $1::tid AND t.ctid < $2::tid AND ` + inShard("t.lane")
 	begin, end := fmt.Sprintf("(%d,0)", first), fmt.Sprintf("(%d,0)", first+pages)
 	var (
 		n    int
 		rows []byte
 	)
-	if err := tx.QueryRowContext(ctx, `SELECT count(*), string_agg(`+form+`, ''::bytea)`+from, begin, end).
+	if err := tx.QueryRowContext(ctx, `SELECT count(*), string_agg(`+form+`, ''::bytea)`+from, begin, end, shard).
 		Scan(&n, &rows); err != nil {
 		return fmt.Errorf("read %s: %w", s.kind.Table(), err)
 	}
@@ -178,7 +185,8 @@ func (s tableScan) read(ctx context.Context, tx *sqlx.Tx, first int64, out sink)
 	}
 	// string_agg leaves out what is NULL: the form of a row that has no value where each must have one.
 	var places []string
-	if err := tx.SelectContext(ctx, &places, `SELECT t.ctid`+from+` AND (`+form+`) IS NULL`, begin, end); err != nil {
+	if err := tx.SelectContext(ctx, &places, `SELECT t.ctid`+from+` AND (`+form+`) IS NULL`,
+		begin, end, shard); err != nil {
 		return fmt.Errorf("read %s: %w", s.kind.Table(), err)
 	}
 	for _, place := range places {

@@ -41,7 +41,8 @@ func (s *Store) Seal(ctx context.Context, record func(context.Context, *sqlx.Tx,
 	if !mine {
 		return 0, errors.New("somebody else is sealing")
 	}
-	c := comparison{Verifying: Verifying{Progress: progress, Sealings: math.MaxInt64}, txs: []*sqlx.Tx{lock}}
+	c := comparison{Verifying: Verifying{Progress: progress, Sealings: math.MaxInt64}, txs: []*sqlx.Tx{lock},
+		shards: pg.Shards(s.db, 0)}
 	if err := c.plan(ctx); err != nil {
 		return 0, err
 	}

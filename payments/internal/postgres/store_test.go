@@ -152,7 +152,7 @@ func TestWhatCommandsNameIsFound(t *testing.T) {
 		held,
 		b.request(account, ledger.Withdrawal{Currency: "USDT", Amount: 1, WaitForFunds: true}), behind)
 	b.accept(queued, discarded, cancelled, b.request(other, ledger.Payment{OrderID: order, Currency: "EUR", Amount: 4}))
-	b.exec(`UPDATE inbox SET kind = 'discarded', payload = json_build_object('kind', kind, 'payload', payload::json)::text
+	b.exec(`UPDATE inbox SET kind = 'discarded', payload = '{"kind": "' || kind || '", "payload": ' || payload || '}'
 		WHERE id = $1`, discarded.ID)
 
 	var commands []contract.Command
