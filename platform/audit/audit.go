@@ -176,7 +176,7 @@ type Result struct {
 	Next     int64 // the place in the record of changes from which on a later audit can go on
 }
 
-// errDistributed is why there is no audit on Citus: rules compare rows of several lanes, and their statements name none.
+// errDistributed is why there is no audit on Citus: rules compare rows of several lanes, and their queries name none.
 var errDistributed = errors.New("the tables are distributed by Citus: there is no audit of them, so set AUDIT=false")
 
 // auditor audits books step by step.
