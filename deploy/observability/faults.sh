@@ -87,11 +87,32 @@ lock_held_end() {
 	sql payments 'SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid IN (SELECT unnest(pg_blocking_pids(pid))
 		FROM pg_stat_activity) AND cardinality(pg_blocking_pids(pid)) = 0' postgres >/dev/null
 }
-statements_slow() {
-	sql payments "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS \$\$ BEGIN PERFORM pg_sleep(2); RETURN NULL; END \$\$;
-		CREATE TRIGGER slow AFTER INSERT ON entries FOR EACH STATEMENT EXECUTE FUNCTION slow()"
+inserts_slow() { # TABLE STATEMENT|ROW SECONDS
+	sql payments "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS \$\$ BEGIN PERFORM pg_sleep($3); RETURN NULL; END \$\$;
+		CREATE TRIGGER slow AFTER INSERT ON $1 FOR EACH $2 EXECUTE FUNCTION slow()"
 }
-statements_slow_end() { sql payments 'DROP TRIGGER slow ON entries; DROP FUNCTION slow()'; }
+statements_slow() { inserts_slow entries STATEMENT 2; }
+statements_slow_end() { sql payments 'DROP FUNCTION slow() CASCADE' 2>/dev/null; }
+# The settlement, which reads orders, takes a hundred a second, and more than that come in.
+reader_slow() {
+	inserts_slow entries ROW 0.005
+	local batch
+	batch=$(jq -n --arg account "$account" '{orders: [range(100) | {account_id: $account, amount: "0.01", currency: "RUB"}]}')
+	for _ in $(seq "${BATCHES:-400}"); do call orders/batch "$batch" >/dev/null; done
+	begin=$SECONDS
+}
+reader_slow_end() { statements_slow_end; }
+# Somebody looks at one moment, and goes home.
+transaction_idle() {
+	{ echo 'SET idle_in_transaction_session_timeout = 0; BEGIN; SELECT 1;'; sleep 1800; } |
+		PGPASSWORD=orders_service psql -qAt -h 127.0.0.1 -p "${POSTGRES_PORT:-54320}" -U orders_service orders >/dev/null 2>&1 &
+}
+transaction_idle_end() {
+	sql orders 'SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE xact_start IS NOT NULL ORDER BY xact_start LIMIT 1' \
+		postgres >/dev/null
+}
+audit_locked() { sql payments 'BEGIN; LOCK TABLE audit; SELECT pg_sleep(1800)' >/dev/null 2>&1 & }
+audit_locked_end() { lock_held_end; }
 poisoned() {
 	sql payments "CREATE FUNCTION fault() RETURNS trigger LANGUAGE plpgsql AS \$\$ BEGIN
 		IF NEW.reference = 'poison' THEN RAISE EXCEPTION 'fault'; END IF; RETURN NEW; END \$\$;
@@ -250,7 +271,8 @@ declare -A alert=(
 	[payments_gone]=ServiceDown [orders_gone]=ServiceDown [gateway_gone]=ServiceDown [orders_crash]=ServiceRestarts
 	[kafka_killed]=none [postgres_killed]=none
 	[payments_slow]=ServiceSlow [orders_slow]=ServiceSlow [gateway_slow]=ServiceSlow [kafka_slow]=OrdersLate [postgres_slow]=OrdersLate
-	[lock_held]=LockHeld [statements_slow]=SettlementSlow [poisoned]=AccountsParked [relay_frozen]=OutboxStuck
+	[lock_held]=LockHeld [statements_slow]=SettlementSlow [reader_slow]=ConsumerLag
+	[transaction_idle]=LongTransaction [audit_locked]=AuditStalls [poisoned]=AccountsParked [relay_frozen]=OutboxStuck
 	[balance_edited]=BooksWrong [old_version]=VersionsDiffer [dead_letter]=DeadLetters
 	[topic_deleted]=none [message_refused]=OutboxParked [event_parked]=EventsParked
 	[transaction_open]=ConsumerStuck [no_leader]=PartitionRefuses

@@ -324,9 +324,9 @@ func TestOneRelayLeads(t *testing.T) {
 	first := leaders()[0]
 	b.append("a", "1")
 	b.until("it publishes", func() bool { return b.rows("outbox") == 0 })
-	if _, err := b.Owner.Exec(`SELECT pg_terminate_backend($1)`, first); err != nil {
+	if _, err := b.Owner.Exec(`SELECT pg_terminate_backend($1::integer)`, first); err != nil {
 		// The owner may not end the service's sessions: the service's own role may.
-		if _, err := b.Service.Exec(`SELECT pg_terminate_backend($1)`, first); err != nil {
+		if _, err := b.Service.Exec(`SELECT pg_terminate_backend($1::integer)`, first); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -141,6 +141,40 @@ func TestServicesKnowTheirVariables(t *testing.T) {
 	}
 }
 
+// The overlay for Citus changes services that there are, by variables that they know, and adds servers that nobody else
+// reaches.
+func TestCitusIsAnOverlay(t *testing.T) {
+	base := readCompose(t, readFile(t, "docker-compose.yml"))
+	overlay := readCompose(t, readFile(t, "deploy/citus/compose.yml"))
+	known := map[string][]string{"payments": variables(t, "payments")}
+	var servers int
+	for name, c := range overlay.Services {
+		if c.Image == "" { // it changes a service
+			if _, there := base.Services[name]; !there && name != "payments-distribute" {
+				t.Errorf("there is no service %s to change", name)
+			}
+			c.Image = "altyn/payments:dev"
+			overlay.Services[name] = c
+			continue
+		}
+		servers++
+		if _, tag, _ := strings.Cut(c.Image, ":"); tag == "" || tag == "latest" {
+			t.Errorf("%s: the image %q names no version", name, c.Image)
+		}
+		if c.Deploy.Resources.Limits.Memory == "" || len(c.Ports) > 0 {
+			t.Errorf("%s: memory is not limited, or a port is published", name)
+		}
+		for _, volume := range c.Volumes {
+			if file, _, _ := strings.Cut(volume, ":"); strings.HasPrefix(file, "./") {
+				readFile(t, file)
+			}
+		}
+	}
+	if wrong := unknown(overlay, known); len(wrong) > 0 || servers != 4 {
+		t.Errorf("%d servers; unknown variables: %v", servers, wrong)
+	}
+}
+
 func TestContainersAreBounded(t *testing.T) {
 	for name, c := range readCompose(t, readFile(t, "docker-compose.yml")).Services {
 		if _, tag, _ := strings.Cut(c.Image, ":"); tag == "" || tag == "latest" {
