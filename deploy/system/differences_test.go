@@ -42,7 +42,7 @@ func (b *bundle) look(program string, args ...string) (code int, output string) 
 func TestEachDifferenceIsFound(t *testing.T) {
 	services := stack.Instances(1, 1, 1)
 	for i := range services { // nothing heals by itself, and the audits in the background never rest
-		services[i].Env = append(slices.Clone(services[i].Env), "ORDERS_HEAL_AFTER=1h", "PAYMENTS_HEAL_AFTER=1h",
+		services[i].Env = append(slices.Clone(services[i].Env), "ORDERS_HEAL_AFTER=24h", "PAYMENTS_HEAL_AFTER=24h",
 			"AUDIT_EVERY=1s", "AUDIT_LOAD=100")
 	}
 	b := setup(t, localkafka.Embedded, services)
