@@ -336,12 +336,12 @@ func (a *auditor) ids(ctx context.Context, ids []uuid.UUID, r *Result) error {
 
 // follow looks at what has changed next, and returns the place after that: the same if nothing has changed.
 func (a *auditor) follow(ctx context.Context, after int64, r *Result) (next int64, err error) {
-	if pg.Distributed(a.db) {
-		return after, errDistributed
-	}
 	ids, next, err := a.Changed(ctx, a.db, after)
 	if err != nil {
 		return after, err
+	}
+	if pg.Distributed(a.db) { // which a pool knows once it has a connection
+		return after, errDistributed
 	}
 	if err := a.ids(ctx, ids, r); err != nil {
 		return after, err

@@ -311,7 +311,11 @@ func (l List) before(ctx context.Context, db *sqlx.DB, all Walk, column string, 
 	position int64, err error) {
 	var args arguments
 	rows := ` FROM ` + l.Table + ` t WHERE ` + allOf(all.where(&args))
-	if err = db.GetContext(ctx, &position, `SELECT coalesce(max(t.seq), 0)`+rows, args...); err != nil {
+	// By the walk's index, as max(seq) may be looked up among everybody's rows.
+	if err = db.GetContext(ctx, &position, `SELECT t.seq`+rows+` ORDER BY `+all.order()+` LIMIT 1`,
+		args...); errors.Is(err, sql.ErrNoRows) {
+		return 0, nil
+	} else if err != nil {
 		return 0, err
 	}
 	oldestFirst := strings.NewReplacer(` DESC`, ``, `~>~`, `~<~`).Replace(all.order())
