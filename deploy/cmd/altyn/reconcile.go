@@ -221,18 +221,9 @@ func writeMetrics(file string, wrong int, at time.Time) error {
 func (c *comparison) run(ctx context.Context) error {
 	var differing []pair
 	for after := uuid.Nil; after != uuid.Max; {
-		a, err := c.orders.digests(ctx, after, uuid.Max)
+		a, b, err := c.digests(ctx, after)
 		if err != nil {
 			return err
-		}
-		b, err := c.payments.digests(ctx, after, a.To)
-		if err != nil {
-			return err
-		}
-		if b.To != a.To {
-			if a, err = c.orders.digests(ctx, after, b.To); err != nil {
-				return err
-			}
 		}
 		if some, err := c.page(ctx, after, a, b); err != nil {
 			return err
@@ -309,12 +300,36 @@ func (c *comparison) page(ctx context.Context, after uuid.UUID, a, b reconcile.P
 	return differing, nil
 }
 
-// both asks both sides for the same orders.
-func (c *comparison) both(ctx context.Context, query url.Values) (a, b reconcile.Orders, err error) {
-	if a, err = c.orders.list(ctx, query); err == nil {
-		b, err = c.payments.list(ctx, query)
+// digests asks both sides for the digests of one range of IDs, in which neither has more orders than a page may have.
+func (c *comparison) digests(ctx context.Context, after uuid.UUID) (a, b reconcile.Page, err error) {
+	if err = together(
+		func() (err error) { a, err = c.orders.digests(ctx, after, uuid.Max); return err },
+		func() (err error) { b, err = c.payments.digests(ctx, after, uuid.Max); return err },
+	); err != nil {
+		return a, b, err
+	}
+	switch bytes.Compare(a.To[:], b.To[:]) {
+	case -1:
+		b, err = c.payments.digests(ctx, after, a.To)
+	case 1:
+		a, err = c.orders.digests(ctx, after, b.To)
 	}
 	return a, b, err
+}
+
+// both asks both sides for the same orders.
+func (c *comparison) both(ctx context.Context, query url.Values) (a, b reconcile.Orders, err error) {
+	err = together(
+		func() (err error) { a, err = c.orders.list(ctx, query); return err },
+		func() (err error) { b, err = c.payments.list(ctx, query); return err })
+	return a, b, err
+}
+
+// together asks both sides at the same time, and returns the errors of both.
+func together(orders, payments func() error) error {
+	other := make(chan error, 1)
+	go func() { other <- payments() }()
+	return errors.Join(orders(), <-other)
 }
 
 func (c *comparison) bucket(ctx context.Context, after, to uuid.UUID, bucket int) (differing []pair, err error) {
