@@ -228,7 +228,15 @@ func (a *auditor) pass(ctx context.Context, at Place, r *Result) (Place, error) 
 		return at, err
 	}
 	if s.Query != "" {
-		if err := a.sift(ctx, s, first, end, r); err != nil {
+		of := make([]slice, len(first))
+		for i := range first {
+			of[i] = pages(first[i], end[i])
+		}
+		suspects, err := a.sift(ctx, s, of, r)
+		if err == nil {
+			err = a.ids(ctx, suspects, r)
+		}
+		if err != nil {
 			return at, err
 		}
 	}
@@ -290,43 +298,63 @@ func (a *auditor) ends(ctx context.Context, s Sift, first []int64, n int64) (end
 	return end, over, nil
 }
 
-// sift looks at slices side by side, and then by the rules at the IDs that it finds.
-func (a *auditor) sift(ctx context.Context, s Sift, first, end []int64, r *Result) error {
+// sift looks at slices of a sift's tables, all of them pages or all of the same IDs, and returns the IDs that it finds.
+func (a *auditor) sift(ctx context.Context, s Sift, of []slice, r *Result) (ids []uuid.UUID, err error) {
 	query, counts := s.Query, ""
 	for i, name := range s.Tables {
-		from := a.table(name).from(pages(first[i], end[i]))
+		from := a.table(name).from(of[i])
 		query = strings.ReplaceAll(query, "{"+name+"}", from)
 		counts += " + (SELECT count(*) FROM " + from + " s)"
 	}
+	tx, err := a.db.BeginTxx(ctx, &sql.TxOptions{ReadOnly: true})
+	if err != nil {
+		return nil, fmt.Errorf("audit: %w", err)
+	}
+	defer func() { _ = tx.Rollback() }()
 	var rows int64
-	var ids []uuid.UUID
-	if err := func() error {
-		tx, err := a.db.BeginTxx(ctx, &sql.TxOptions{ReadOnly: true})
-		if err != nil {
-			return err
-		}
-		defer func() { _ = tx.Rollback() }()
-		if err := tx.GetContext(ctx, &rows, `SELECT 0`+counts); err != nil || rows == 0 {
-			return err
-		}
-		// It is one session's work, and the slices fit into memory.
-		if _, err := tx.ExecContext(ctx, `SET LOCAL enable_nestloop = off; SET LOCAL enable_mergejoin = off;
-			SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL jit = off; SET LOCAL work_mem = '32MB'`); err != nil {
-			return err
-		}
-		return tx.SelectContext(ctx, &ids, `SELECT DISTINCT id FROM (`+query+`) AS suspects (id) WHERE id IS NOT NULL`)
-	}(); err != nil {
-		return fmt.Errorf("audit of %s: %w", s.Tables[0], err)
+	err = tx.GetContext(ctx, &rows, `SELECT 0`+counts, of[0].args...)
+	if err == nil && rows > 0 {
+		// It is one session's work, and the slices fit into memory. However few rows the planner takes them to have, they
+		// are joined by hashing; a slice that is alone may be found in another table, row by row.
+		_, err = tx.ExecContext(ctx, fmt.Sprintf(`SET LOCAL enable_nestloop = %t; SET LOCAL enable_mergejoin = off;
+			SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL jit = off; SET LOCAL work_mem = '32MB'`,
+			len(s.Tables) == 1))
+	}
+	if err == nil && rows > 0 {
+		err = tx.SelectContext(ctx, &ids, `SELECT DISTINCT id FROM (`+query+`) AS suspects (id) WHERE id IS NOT NULL`,
+			of[0].args...)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("audit of %s: %w", s.Tables[0], err)
 	}
 	r.Rows += rows
-	return a.ids(ctx, ids, r)
+	return ids, nil
 }
 
-// ids looks at all rows of some IDs.
+// ids looks at all rows of some IDs: by the sifts first, so that the rules of what is sifted are left few.
 func (a *auditor) ids(ctx context.Context, ids []uuid.UUID, r *Result) error {
 	for some := range slices.Chunk(ids, maxIDs) {
+		var suspects []uuid.UUID
+		for _, s := range a.Sifts {
+			of := make([]slice, len(s.Tables))
+			for i, name := range s.Tables {
+				of[i] = a.table(name).of(some)
+			}
+			found, err := a.sift(ctx, s, of, r)
+			if err != nil {
+				return err
+			}
+			suspects = append(suspects, found...)
+		}
 		for _, t := range a.Tables {
-			if err := r.look(ctx, a.db, t, t.of(some), t.Rules...); err != nil {
+			of := some
+			if t.Sifted {
+				of = suspects
+			}
+			if len(of) == 0 {
+				continue
+			}
+			if err := r.look(ctx, a.db, t, t.of(of), t.Rules...); err != nil {
 				return err
 			}
 		}
