@@ -185,6 +185,12 @@ func (s *explained) ends() {
 	paid := s.place(load.NewOrder{AccountID: account, Amount: "60.00"})
 	e := s.order(paid, view{"paid", "60.00 RUB were taken.", "/refund", false, paidSteps})
 	s.entries(e, "100.00-40.00 0.00-0.00")
+	for _, step := range e.Timeline {
+		comes := step.What == "received" || step.What == "status"
+		if comes != strings.Contains(step.Detail, "published at 20") {
+			s.Errorf("when %s: %s", step.What, step.Detail)
+		}
+	}
 	if e.Order.PlacedBy != "somebody" || !e.Order.Keyed || len(e.TraceID) != 32 || e.Payment.Version != 1 ||
 		len(e.Missing) > 0 {
 		s.Errorf("%+v of %+v, missing %+v", e.Order, e.Payment, e.Missing)

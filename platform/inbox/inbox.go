@@ -34,9 +34,10 @@ type Message[B any] struct {
 	Body        B             `db:"payload"`
 	Fingerprint uuid.NullUUID `db:"fingerprint"`
 	Traceparent string        `db:"traceparent"`
-	ReceivedAt  time.Time     `db:"received_at"` // set by the database
-	Tenant      string        `db:"-"`           // the account's; it says whose share of a batch the message is in
-	Discarded   bool          `db:"-"`           // an operator has given it up; Kind and Body are still its own
+	ReceivedAt  time.Time     `db:"received_at"`  // set by the database
+	PublishedAt sql.NullTime  `db:"published_at"` // when the broker got it, where it came from one
+	Tenant      string        `db:"-"`            // the account's; it says whose share of a batch the message is in
+	Discarded   bool          `db:"-"`            // an operator has given it up; Kind and Body are still its own
 	// Unknown, unless it is "", is what is stored in place of the Body: this version cannot read it, a later one may.
 	Unknown string `db:"-"`
 }
@@ -123,11 +124,11 @@ func (x *Inbox[B]) Insert(ctx context.Context, tx sqlx.ExtContext, messages []Me
 	n := len(messages)
 	ids, accounts, lanes := make(pg.UUIDs, n), make(pg.UUIDs, n), make(pg.Int16s, n)
 	kinds, payloads, traces := make(pg.Texts, n), make(pg.Texts, n), make(pg.Texts, n)
-	tenants, fingerprints := make(pg.Texts, n), make(pg.OptionalUUIDs, n)
+	tenants, fingerprints, published := make(pg.Texts, n), make(pg.OptionalUUIDs, n), make(pg.Times, n)
 	for i, m := range messages {
 		ids[i], lanes[i], accounts[i] = m.ID, m.Lane, m.AccountID
 		kinds[i], traces[i] = m.Kind, m.Traceparent
-		fingerprints[i] = m.Fingerprint.UUID
+		fingerprints[i], published[i] = m.Fingerprint.UUID, m.PublishedAt.Time
 		if m.Tenant != identity.DefaultTenant {
 			tenants[i] = m.Tenant
 		}
@@ -141,13 +142,15 @@ func (x *Inbox[B]) Insert(ctx context.Context, tx sqlx.ExtContext, messages []Me
 	}
 	var stored []storedMessage
 	if err := sqlx.SelectContext(ctx, tx, &stored, `
-		INSERT INTO inbox (id, lane, account_id, kind, payload, fingerprint, traceparent, tenant)
-		SELECT id, lane, account_id, kind, payload, fingerprint, traceparent, tenant
-		FROM unnest($1::uuid[], $2::smallint[], $3::uuid[], $4::text[], $5::text[], $6::uuid[], $7::text[], $8::text[])
-			WITH ORDINALITY AS m (id, lane, account_id, kind, payload, fingerprint, traceparent, tenant, n)
+		INSERT INTO inbox (id, lane, account_id, kind, payload, fingerprint, traceparent, tenant, published_at)
+		SELECT id, lane, account_id, kind, payload, fingerprint, traceparent, tenant, published_at
+		FROM unnest($1::uuid[], $2::smallint[], $3::uuid[], $4::text[], $5::text[], $6::uuid[], $7::text[], $8::text[],
+			$9::timestamptz[]) WITH ORDINALITY
+			AS m (id, lane, account_id, kind, payload, fingerprint, traceparent, tenant, published_at, n)
 		ORDER BY n
 		ON CONFLICT (id, lane) DO NOTHING
-		RETURNING id, seq`, ids, lanes, accounts, kinds, payloads, fingerprints, traces, tenants); err != nil {
+		RETURNING id, seq`, ids, lanes, accounts, kinds, payloads, fingerprints, traces, tenants,
+		published); err != nil {
 		return nil, fmt.Errorf("inbox: insert %d messages: %w", n, err)
 	}
 	// The arrival numbers have the order of the input. The rows have it too, but for those of different shards; those that
@@ -169,7 +172,7 @@ func (x *Inbox[B]) Insert(ctx context.Context, tx sqlx.ExtContext, messages []Me
 }
 
 // columns are those of a Stored.
-const columns = `seq, id, lane, account_id, kind, payload, fingerprint, traceparent, received_at`
+const columns = `seq, id, lane, account_id, kind, payload, fingerprint, traceparent, received_at, published_at`
 
 // Find reads a stored message that has not taken effect yet.
 func (x *Inbox[B]) Find(ctx context.Context, id uuid.UUID) (m Message[B], found bool, err error) {
@@ -220,7 +223,8 @@ func (x *Inbox[B]) decode(row Stored) (Message[B], error) {
 	}
 	return Message[B]{
 		Seq: row.Seq, ID: row.ID, Lane: row.Lane, AccountID: row.AccountID, Kind: row.Kind, Body: body,
-		Fingerprint: row.Fingerprint, Traceparent: row.Traceparent, ReceivedAt: row.ReceivedAt, Discarded: row.Discarded,
+		Fingerprint: row.Fingerprint, Traceparent: row.Traceparent, ReceivedAt: row.ReceivedAt,
+		PublishedAt: row.PublishedAt, Discarded: row.Discarded,
 	}, nil
 }
 

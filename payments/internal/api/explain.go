@@ -184,7 +184,7 @@ func (c *collector) settled(ctx context.Context, by identity.Reach, op *ledger.O
 	if len(cancelled) > 0 {
 		shown.Note = "" // it is the cancellation's
 	}
-	steps := append([]explain.Step{received(shown, came)}, cancelled...)
+	steps := append([]explain.Step{received(shown, came, op.PublishedAt)}, cancelled...)
 	if op.Status == ledger.Created {
 		c.chains = append(c.chains, steps)
 		return nil
@@ -234,7 +234,7 @@ func (c *collector) cancellation(ctx context.Context, by identity.Reach, op *led
 		return nil, err
 	}
 	shown, err := c.present.Operation(cancel, by)
-	s := received(shown, "Its cancellation was accepted")
+	s := received(shown, "Its cancellation was accepted", cancel.PublishedAt)
 	s.OperationID = op.ID // clients see no record of the cancellation
 	return []explain.Step{s}, err
 }
@@ -265,7 +265,7 @@ func (c *collector) operation(ctx context.Context, by identity.Reach) error {
 	case err == nil:
 		err = c.settled(ctx, by, stored, "")
 	case errors.Is(err, postgres.ErrNotFound): // it is in the inbox
-		c.chains = append(c.chains, []explain.Step{received(*op, "")})
+		c.chains = append(c.chains, []explain.Step{received(*op, "", time.Time{})})
 		err = nil
 	}
 	if err != nil {
@@ -379,8 +379,9 @@ func eventOf(m outbox.Undelivered) explain.Event {
 	return e
 }
 
-// received is how an operation came in; "" is as the operation says.
-func received(op contract.Operation, came string) explain.Step {
+// received is how an operation came in; "" is as the operation says. published is when the broker got the request; zero
+// where it did not come that way.
+func received(op contract.Operation, came string, published time.Time) explain.Step {
 	if came == "" {
 		came = fmt.Sprintf("The %s%s was accepted", op.Operation, amountOf(op))
 	}
@@ -394,6 +395,9 @@ func received(op contract.Operation, came string) explain.Step {
 		came += ", key " + op.IdempotencyKey
 	case op.OrderID == uuid.Nil && op.ID.Version() == 5: // somebody else's, or from before keys were kept
 		came += ", with a key of its client"
+	}
+	if !published.IsZero() {
+		came += fmt.Sprintf(", published at %s", contract.Time(published))
 	}
 	s := stepAt(op.CreatedAt, "received", "%s.", came)
 	if op.Note != "" {

@@ -2,6 +2,7 @@ package billing
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"time"
@@ -27,13 +28,15 @@ func Message(r ledger.Request, traceparent string) postgres.Message {
 	return postgres.Message{
 		ID: r.ID, Lane: r.Lane, AccountID: r.AccountID, Kind: string(r.Kind()), Body: &r,
 		Fingerprint: r.Fingerprint, Traceparent: traceparent, Tenant: r.By.Tenant,
+		PublishedAt: sql.NullTime{Time: r.PublishedAt, Valid: !r.PublishedAt.IsZero()},
 	}
 }
 
 // Request reads the request of a message that the inbox hands over.
 func Request(m postgres.Message) ledger.Request {
 	r := *m.Body
-	r.Seq, r.ReceivedAt, r.Traceparent = m.Seq, m.ReceivedAt.UTC(), m.Traceparent
+	r.Seq, r.Traceparent = m.Seq, m.Traceparent
+	r.ReceivedAt, r.PublishedAt = m.ReceivedAt.UTC(), m.PublishedAt.Time.UTC()
 	return r
 }
 

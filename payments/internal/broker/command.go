@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -28,6 +29,7 @@ type received struct {
 	problem     error          // why it cannot be done, though its JSON can be read
 	place       string         // where it was: what has no other identity is recognised by it
 	traceparent string
+	publishedAt time.Time
 }
 
 // maxOperation bounds what a reply repeats of a command's operation, in bytes: a command may be as large as a message
@@ -37,7 +39,8 @@ const maxOperation = 64
 // receive reads a command. An error means that it is not a JSON object, and so cannot even be answered.
 func receive(record Record) (*received, error) {
 	event := kafka.EventOf(record.Message)
-	c := &received{who: record.Who, place: record.Place(), traceparent: event.Traceparent}
+	c := &received{who: record.Who, place: record.Place(), traceparent: event.Traceparent,
+		publishedAt: record.Time}
 	c.reply.Topic = replies(record.Header(contract.ReplyToHeader), record.Who)
 	c.problem = strictjson.Unmarshal(record.Value, &c.command)
 	id := c.command.CommandID
@@ -114,7 +117,7 @@ func (d *Decoder) request(c *received, named postgres.Named) {
 func (c *received) message() postgres.Message {
 	r, err := c.request, c.problem
 	if err == nil {
-		r.Reply = c.reply.Encode()
+		r.Reply, r.PublishedAt = c.reply.Encode(), c.publishedAt
 		return billing.Message(r, c.traceparent)
 	}
 	c.reply.Refuse(err)

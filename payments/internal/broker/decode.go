@@ -121,6 +121,7 @@ func (d *Decoder) event(record kafka.Message) (postgres.Message, error) {
 	if err != nil {
 		return postgres.Message{}, err
 	}
+	r.PublishedAt = record.Time
 	return billing.Message(r, event.Traceparent), nil
 }
 

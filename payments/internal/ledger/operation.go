@@ -35,7 +35,8 @@ type Operation struct {
 	Stranger    bool          `db:"stranger"` // who asked did not reach the account, which has nothing to do with it
 	CreatedAt   time.Time     `db:"created_at"`
 	SettledAt   time.Time     `db:"settled_at"`
-	Traceparent string        `db:"traceparent"` // of the request, if that is recorded: what acts on it later links to it
+	PublishedAt time.Time     `db:"published_at"` // when the broker got the request; zero where it did not come from one
+	Traceparent string        `db:"traceparent"`  // of the request, if that is recorded: what acts on it later links to it
 }
 
 // Status is where an operation stands. Success and Error are final.

@@ -22,6 +22,7 @@ type Request struct {
 	AccountID   uuid.UUID       // whose queue the request is in: who pays, or who receives a deposit
 	Fingerprint uuid.NullUUID   // tells other requests under the same ID apart; set where the request came with a key
 	ReceivedAt  time.Time       // by the database's clock
+	PublishedAt time.Time       // when the broker got it; zero where it did not come from one
 	Traceparent string          // is passed on to the events that follow
 	By          identity.Reach  // what the one who asks reaches; see Strange
 	Subject     string          // who asks: the sub of the token; "" where nobody is told apart
@@ -191,7 +192,8 @@ func (r Request) Operation() *Operation {
 func (r Request) record(op Operation) *Operation {
 	op.ID, op.Lane, op.Seq = r.ID, r.Lane, r.Seq
 	op.Tenant, op.AccountID, op.CommandID = r.By.Normal().Tenant, r.AccountID, r.CommandID
-	op.Subject, op.Key, op.Fingerprint, op.CreatedAt = r.Subject, r.Key, r.Fingerprint, r.ReceivedAt
+	op.Subject, op.Key, op.Fingerprint = r.Subject, r.Key, r.Fingerprint
+	op.CreatedAt, op.PublishedAt = r.ReceivedAt, r.PublishedAt
 	op.Status = Created
 	return &op
 }

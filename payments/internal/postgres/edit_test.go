@@ -27,6 +27,7 @@ var uncovered = map[string]string{
 	"operations.note":         "a client's text",
 	"operations.fingerprint":  "made of a client's texts",
 	"operations.traceparent":  "for operators only",
+	"operations.published_at": "for operators only",
 	"operations.subject":      "who asked for it: personal",
 	"operations.key":          "a client's text",
 	"operations.cancelled_by": "leads to who cancelled it, which is personal",
@@ -201,7 +202,7 @@ func (e *editor) value(c editedColumn) string {
 	case "boolean":
 		return "NOT " + c.Name
 	case "timestamp with time zone":
-		return fmt.Sprintf("%s + interval '%d microseconds'", c.Name, 1+e.IntN(1e9))
+		return fmt.Sprintf("coalesce(%s, now()) + interval '%d microseconds'", c.Name, 1+e.IntN(1e9))
 	case "text":
 		texts := []string{
 			"created", "success", "error", "captured", "released", "succeeded", "deposit", "USDT", "manual", "automatic",

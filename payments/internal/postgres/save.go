@@ -197,12 +197,13 @@ var (
 // operationRow is an operation as it is stored.
 type operationRow struct {
 	ledger.Operation
-	SettledAt sql.NullTime `db:"settled_at"`
+	SettledAt   sql.NullTime `db:"settled_at"`
+	PublishedAt sql.NullTime `db:"published_at"`
 }
 
 func (r operationRow) operation() ledger.Operation {
 	op := r.Operation
-	op.CreatedAt, op.SettledAt = op.CreatedAt.UTC(), r.SettledAt.Time.UTC()
+	op.CreatedAt, op.SettledAt, op.PublishedAt = op.CreatedAt.UTC(), r.SettledAt.Time.UTC(), r.PublishedAt.Time.UTC()
 	op.Note, op.Description = noteOf(op.Kind, op.OrderID, op.Note, op.Description)
 	return op
 }
