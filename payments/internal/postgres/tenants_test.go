@@ -6,6 +6,7 @@ import (
 	"os"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -99,7 +100,8 @@ func TestAPageReadsNoRowsOfOthers(t *testing.T) {
 	}
 	of := uuid.NullUUID{UUID: account, Valid: true}
 	b.exec(`INSERT INTO accounts (id, lane, created_at) VALUES ($1, $2, now())`, account, contract.Lane(account))
-	for _, f := range []OperationFilter{{AccountID: of}, {}} {
+	hourAgo := time.Now().Add(-time.Hour)
+	for _, f := range []OperationFilter{{AccountID: of}, {}, {From: &hourAgo}} {
 		list(fmt.Sprintf("operations of %+v", f), 20, func() (int, error) {
 			operations, _, err := b.Operations(t.Context(), identity.Default, f, pg.NewestFirst, 50)
 			return len(operations), err
