@@ -325,19 +325,19 @@ func TestAPartOfABatchOvertakesNothing(t *testing.T) {
 	messages := b.send(6, account)
 	b.poison.Store(messages[1].ID, errors.New("cannot"))
 	batch, err := w.settle(t.Context(), nil, nil)
-	if err == nil || len(batch) != 6 {
-		t.Fatalf("claimed %d, %v", len(batch), err)
+	if err == nil || len(batch.rows) != 6 {
+		t.Fatalf("claimed %d, %v", len(batch.rows), err)
 	}
 	b.send(1, other)
-	if rest, err := w.settle(t.Context(), batch, batch[3:]); err != nil || len(rest) != 0 {
-		t.Errorf("settled %+v, %v", rest, err)
+	if rest, err := w.settle(t.Context(), batch.rows, batch.rows[3:]); err != nil || len(rest.rows) != 0 {
+		t.Errorf("settled %+v, %v", rest.rows, err)
 	}
 	b.inOrder(account, 0)
-	if first, err := w.settle(t.Context(), batch, batch[:1]); err != nil || len(first) != 1 {
-		t.Errorf("settled %+v, %v", first, err)
+	if first, err := w.settle(t.Context(), batch.rows, batch.rows[:1]); err != nil || len(first.rows) != 1 {
+		t.Errorf("settled %+v, %v", first.rows, err)
 	}
-	if rest, err := w.settle(t.Context(), batch, batch[2:]); err != nil || len(rest) != 0 {
-		t.Errorf("settled %+v, %v", rest, err)
+	if rest, err := w.settle(t.Context(), batch.rows, batch.rows[2:]); err != nil || len(rest.rows) != 0 {
+		t.Errorf("settled %+v, %v", rest.rows, err)
 	}
 	b.inOrder(account, 1)
 	b.poison.Delete(messages[1].ID)

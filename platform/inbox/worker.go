@@ -103,7 +103,14 @@ func (w *Worker[B]) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		return stage.Loop{
-			Name: "inbox worker", Log: w.log, Once: w.runOnce, Look: w.hasWork, Wake: w.wake, Poll: w.poll, Full: batchSize,
+			Name: "inbox worker", Log: w.log, Look: w.hasWork, Wake: w.wake, Poll: w.poll, Full: batchSize,
+			Once: func(ctx context.Context) (int, error) {
+				n, err := w.runOnce(ctx)
+				if n > 0 && pg.Distributed(w.inbox.db) { // it was a batch of a shard: others may have more
+					n = batchSize
+				}
+				return n, err
+			},
 		}.Run(ctx)
 	})
 	group.Go(func() error {
@@ -134,27 +141,26 @@ func (w *Worker[B]) hasWork(ctx context.Context) (bool, error) {
 // dealt with here.
 func (w *Worker[B]) runOnce(ctx context.Context) (int, error) {
 	batch, err := w.settle(ctx, nil, nil)
-	if err == nil || len(batch) == 0 || pg.IsTransient(err) {
-		return len(batch), err
+	if err == nil || len(batch.rows) == 0 || pg.IsTransient(err) {
+		return batch.taken, err
 	}
-	w.log.Warn("a batch failed; looking for the message", "messages", len(batch), "error", err)
+	w.log.Warn("a batch failed; looking for the message", "messages", len(batch.rows), "error", err)
 	// What follows a stopped message in its account's queue is left out by claim.
-	return len(batch), stage.Isolate(batch, err,
-		func(part []Stored) error { _, err := w.settle(ctx, batch, part); return err },
+	return batch.taken, stage.Isolate(batch.rows, err,
+		func(part []Stored) error { _, err := w.settle(ctx, batch.rows, part); return err },
 		func(err error) bool { return !pg.IsTransient(err) },
 		func(m Stored, cause error) error { return w.stop(ctx, m, cause) })
 }
 
 // settle claims and handles a batch in one transaction. If only is not nil, it does so with that part of a batch that
-// has failed. It returns the batch even if it fails.
-func (w *Worker[B]) settle(ctx context.Context, failed, only []Stored) ([]Stored, error) {
+// has failed. It returns the batch even if it fails, without what is not known here.
+func (w *Worker[B]) settle(ctx context.Context, failed, only []Stored) (batch claimed, err error) {
 	var (
-		batch     claimed
 		committed func()
 		spans     *telemetry.Batch
 		begin     = time.Now()
 	)
-	err := pg.InTx(ctx, w.inbox.db, func(tx *sqlx.Tx) (err error) {
+	err = pg.InTx(ctx, w.inbox.db, func(tx *sqlx.Tx) (err error) {
 		spans.End(errAgain)
 		committed, spans = nil, nil
 		if batch, err = w.claim(ctx, tx, failed, only); err != nil || len(batch.rows) == 0 {
@@ -183,7 +189,7 @@ func (w *Worker[B]) settle(ctx context.Context, failed, only []Stored) ([]Stored
 			len(batch.probed), func(i int) string { return batch.probed[i].ID.String() },
 			func(i int) []any { return w.about(batch.probed[i]) })
 	}
-	return batch.rows, err
+	return batch, err
 }
 
 func (w *Worker[B]) claim(ctx context.Context, tx *sqlx.Tx, failed, only []Stored) (claimed, error) {
@@ -227,6 +233,7 @@ const lockClass = 0x616c7401
 // claimed is a batch that this transaction may settle: it holds the lanes' locks until it ends.
 type claimed struct {
 	rows   []Stored
+	taken  int      // how many there were, with those of stopped accounts and those that are not known here
 	probes []stop   // accounts whose head message is in the batch for another try
 	probed []Stored // those messages
 }
@@ -375,7 +382,7 @@ func bySeq(a, b claimedRow) int { return cmp.Compare(a.Seq, b.Seq) }
 // lock, looking at them cannot race with waking an account. Those that are exempt stay in the batch.
 func leaveStopped(ctx context.Context, tx *sqlx.Tx, rows []claimedRow, exempt exempt) (claimed, error) {
 	slices.SortFunc(rows, bySeq)
-	c := claimed{rows: make([]Stored, 0, len(rows))}
+	c := claimed{rows: make([]Stored, 0, len(rows)), taken: len(rows)}
 	var (
 		waiting []Stored
 		flagged pg.Int64s
