@@ -6,4 +6,4 @@ import (
 	"github.com/altyn-pay/altyn/testkit/postgrestest"
 )
 
-func TestMain(m *testing.M) { postgrestest.Main(m) }
+func TestMain(m *testing.M) { postgrestest.CitusMain(m) }
