@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
 	"github.com/lib/pq"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/altyn-pay/altyn/platform/contract"
 	"github.com/altyn-pay/altyn/platform/groupcommit"
@@ -29,6 +29,8 @@ const (
 
 	// largeBatch is accepted in two transactions: it is large enough that the price of the second one does not count.
 	largeBatch = 500
+
+	maxParts = 4 // transactions of a batch at the same time
 )
 
 // half is the part of the lanes that a lane is in.
@@ -110,9 +112,12 @@ func (in *Intake[B]) acceptNow(ctx context.Context, messages []Message[B]) ([]Ar
 	if in.worker == nil {
 		return in.inbox.Store(ctx, messages)
 	}
-	parts := split(messages)
-	for i := range parts {
-		if len(parts[i].messages) == 0 {
+	var touched [halves]bool
+	for _, m := range messages {
+		touched[half(m.Lane)] = true
+	}
+	for i := range touched {
+		if !touched[i] {
 			continue
 		}
 		select {
@@ -123,11 +128,12 @@ func (in *Intake[B]) acceptNow(ctx context.Context, messages []Message[B]) ([]Ar
 		}
 	}
 	arrivals := make([]Arrival, len(messages))
+	parts := in.split(messages)
 	err := pg.UntilKnown(ctx, func() error {
-		if len(messages) < largeBatch {
+		if len(parts) == 1 {
 			return in.acceptTogether(ctx, messages, arrivals)
 		}
-		return in.acceptParts(ctx, parts[:], arrivals)
+		return in.acceptParts(ctx, parts, arrivals)
 	})
 	return arrivals, err
 }
@@ -140,34 +146,51 @@ type part[B any] struct {
 	accepted bool
 }
 
-// split sorts messages by the halves of the lanes.
-func split[B any](messages []Message[B]) (parts [halves]part[B]) {
+// split splits messages by the halves of the lanes, if they are many. On Citus it splits them by the shards, as a
+// transaction in one shard is the node's alone.
+func (in *Intake[B]) split(messages []Message[B]) (parts []part[B]) {
+	var of [contract.Lanes]int // the part of each lane
+	switch {
+	case pg.Distributed(in.inbox.db):
+		for i, shard := range pg.Shards(in.inbox.db, 0) {
+			for _, lane := range shard {
+				of[lane] = i
+			}
+		}
+	case len(messages) >= largeBatch:
+		for lane := range of {
+			of[lane] = half(int16(lane))
+		}
+	}
+	parts = make([]part[B], slices.Max(of[:])+1)
 	for i, m := range messages {
-		p := &parts[half(m.Lane)]
+		p := &parts[of[m.Lane]]
 		p.messages, p.indexes = append(p.messages, m), append(p.indexes, i)
 	}
-	return parts
+	return slices.DeleteFunc(parts, func(p part[B]) bool { return len(p.messages) == 0 })
 }
 
 // acceptParts accepts the parts that are not accepted yet, each in a transaction of its own. If only some of them
 // succeed, the outcome of the whole is unknown.
 func (in *Intake[B]) acceptParts(ctx context.Context, parts []part[B], arrivals []Arrival) error {
-	var group sync.WaitGroup
+	var group errgroup.Group
+	group.SetLimit(maxParts)
 	errs, accepted := make([]error, len(parts)), false
 	for n := range parts {
 		p := &parts[n]
-		if p.accepted || len(p.messages) == 0 {
+		if p.accepted {
 			continue
 		}
 		if p.arrivals == nil {
 			p.arrivals = make([]Arrival, len(p.messages))
 		}
-		group.Go(func() {
+		group.Go(func() error {
 			errs[n] = in.acceptTogether(ctx, p.messages, p.arrivals)
 			p.accepted = errs[n] == nil
+			return nil
 		})
 	}
-	group.Wait()
+	_ = group.Wait()
 	for _, p := range parts {
 		accepted = accepted || p.accepted
 		for n, arrival := range p.arrivals {

@@ -81,7 +81,7 @@ func TestAHalfOfABatchIsAccepted(t *testing.T) {
 	for i := range messages {
 		messages[i] = message(uuid.New(), i)
 	}
-	parts := split(messages)
+	parts := in.split(messages)
 	away := errors.New("connection refused")
 	w.handle = func(ctx context.Context, tx *sqlx.Tx, batch []Stored) (func(), error) {
 		if half(batch[0].Lane) == 1 {
@@ -90,11 +90,11 @@ func TestAHalfOfABatchIsAccepted(t *testing.T) {
 		return b.handle(ctx, tx, batch)
 	}
 	arrivals := make([]Arrival, len(messages))
-	if err := in.acceptParts(t.Context(), parts[:], arrivals); !errors.Is(err, away) || !pg.IsOutcomeUnknown(err) {
+	if err := in.acceptParts(t.Context(), parts, arrivals); !errors.Is(err, away) || !pg.IsOutcomeUnknown(err) {
 		t.Errorf("got %v", err)
 	}
 	w.handle = b.handle
-	if err := in.acceptParts(t.Context(), parts[:], arrivals); err != nil {
+	if err := in.acceptParts(t.Context(), parts, arrivals); err != nil {
 		t.Error(err)
 	}
 	b.count(len(messages), `SELECT count(*) FROM effects`)
