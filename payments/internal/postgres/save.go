@@ -108,15 +108,8 @@ func (s *Store) Save(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes, n
 
 var (
 	entryColumns  = pg.ColumnsOf[ledger.Entry]()
-	insertEntries = fmt.Sprintf(`
-		WITH now (at) AS MATERIALIZED (
-			SELECT greatest(clock_timestamp(), $%[1]d::timestamptz)
-		), unlinked AS (
-			INSERT INTO chain_unlinked (at, items, lane) SELECT at, $%[2]d, $%[5]d FROM now
-		), stored AS (
-			INSERT INTO entries (%[3]s, created_at) SELECT %[4]s, (SELECT at FROM now) RETURNING 1
-		) SELECT (SELECT count(*) FROM stored), at FROM now`,
-		len(entryColumns)+1, len(entryColumns)+2, entryColumns, entryColumns.Unnested(), len(entryColumns)+3)
+	insertEntries = fmt.Sprintf(`INSERT INTO entries (%[1]s, created_at) SELECT %[2]s, $%[3]d::timestamptz`,
+		entryColumns, entryColumns.Unnested(), len(entryColumns)+1)
 )
 
 // saveEntries stores entries, and what the batch has written for the chain, all under one time that is not before
@@ -127,14 +120,21 @@ func saveEntries(ctx context.Context, tx *sqlx.Tx, changes ledger.Changes, notBe
 	if len(items) == 0 {
 		return entered, nil
 	}
-	args := append(entryColumns.Arrays(pg.Pointers(changes.Entries)),
-		sql.NullTime{Time: notBefore, Valid: !notBefore.IsZero()}, items, laneOf(changes))
-	var stored int
-	if err := tx.QueryRowxContext(ctx, insertEntries, args...).Scan(&stored, &entered); err != nil {
-		return entered, fmt.Errorf("save entries: %w", err)
+	// A statement of its own: one that wrote two tables would have each row travel through Citus' coordinator.
+	if err := tx.GetContext(ctx, &entered, `
+		INSERT INTO chain_unlinked (at, items, lane) VALUES (greatest(clock_timestamp(), $1::timestamptz), $2, $3)
+		RETURNING at`, sql.NullTime{Time: notBefore, Valid: !notBefore.IsZero()}, items, laneOf(changes)); err != nil {
+		return entered, fmt.Errorf("save for the chain: %w", err)
 	}
-	if stored != n {
-		return entered, fmt.Errorf("save entries: %d rows changed instead of %d", stored, n)
+	if n > 0 {
+		result, err := tx.ExecContext(ctx, insertEntries,
+			append(entryColumns.Arrays(pg.Pointers(changes.Entries)), entered)...)
+		if err != nil {
+			return entered, fmt.Errorf("save entries: %w", err)
+		}
+		if stored, err := result.RowsAffected(); err != nil || stored != int64(n) {
+			return entered, fmt.Errorf("save entries: %d rows changed instead of %d: %w", stored, n, err)
+		}
 	}
 	entered.Valid = n > 0
 	return entered, nil
